@@ -1,0 +1,31 @@
+//! Compiles the contract for the `proto` crate, which names this file as its build script.
+//!
+//! protox reads the `.proto` files in pure Rust, so no protoc has to be on the machine. The descriptor set is kept
+//! with its comments: reflection serves it, and the command prints messages as JSON with it.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: &[&str] = &[
+    "causeway/relocation/v1/error.proto",
+    "causeway/relocation/v1/relocation.proto",
+    "causeway/control/v1/control_import_service.proto",
+    "causeway/control/v1/directory_service.proto",
+    "causeway/control/v1/region_service.proto",
+    "causeway/control/v1/slug_reservation_service.proto",
+    "causeway/region/v1/import_service.proto",
+    "causeway/region/v1/organization_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    println!("cargo::rerun-if-changed={}", root.join("causeway").display());
+    println!("cargo::rerun-if-changed={}", root.join("../build.rs").display());
+
+    let descriptors = protox::compile(FILES, [&root])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("causeway.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

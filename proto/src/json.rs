@@ -1,0 +1,70 @@
+//! proto3 JSON of the contract's messages, through their descriptors.
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+
+use crate::FILE_DESCRIPTOR_SET;
+
+static POOL: LazyLock<Result<DescriptorPool, String>> =
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string()));
+
+/// Why a message has no JSON. Either is a defect of the build, never of the message.
+#[derive(Debug)]
+pub struct JsonError(String);
+
+impl std::fmt::Display for JsonError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the message cannot be written as JSON: {}", self.0)
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// The descriptors of the whole contract. Empty if the build is broken, which the tests would show.
+#[must_use]
+pub fn pool() -> DescriptorPool {
+    POOL.clone().unwrap_or_default()
+}
+
+/// `message`, which is of the type `name` (e.g. `causeway.region.v1.Import`), as indented proto3 JSON with every
+/// field, also those that have their default.
+///
+/// # Errors
+/// If the contract has no message of that name, or the bytes are not one.
+pub fn to_json(message: &impl Message, name: &str) -> Result<String, JsonError> {
+    let descriptor =
+        pool().get_message_by_name(name).ok_or_else(|| JsonError(format!("no message {name}")))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| JsonError(error.to_string()))?;
+    let mut buffer = Vec::new();
+    let mut serializer = serde_json::Serializer::pretty(&mut buffer);
+    dynamic
+        .serialize_with_options(&mut serializer, &SerializeOptions::new().skip_default_fields(false))
+        .map_err(|error| JsonError(error.to_string()))?;
+    String::from_utf8(buffer).map_err(|error| JsonError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::region::v1::{Import, ImportState};
+
+    #[test]
+    fn an_import_is_proto3_json() {
+        let import = Import {
+            import_id: "3b1f".to_owned(),
+            state: ImportState::Writing.into(),
+            organization_count: 7,
+            create_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            ..Import::default()
+        };
+        let json = super::to_json(&import, "causeway.region.v1.Import").expect("it is in the contract");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+        assert_eq!(value["importId"], "3b1f");
+        assert_eq!(value["state"], "IMPORT_STATE_WRITING");
+        assert_eq!(value["organizationCount"], "7");
+        assert_eq!(value["createTime"], "1970-01-01T00:00:00Z");
+        assert!(value["models"].as_array().expect("defaults are written").is_empty());
+    }
+}

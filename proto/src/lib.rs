@@ -1,0 +1,40 @@
+//! The contract of Causeway: what passes between a caller, a region and control, and nothing else.
+//!
+//! The messages and services are generated from the `.proto` files beside this crate; their comments are
+//! the API reference. Three things are written by hand, because both services need them alike: the table
+//! from [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]) and times ([`time`]).
+
+pub mod failure;
+pub mod json;
+pub mod time;
+
+/// `causeway.control.v1`: what a control service answers.
+pub mod control {
+    #[expect(missing_docs, clippy::all, reason = "generated code")]
+    pub mod v1 {
+        tonic::include_proto!("causeway.control.v1");
+    }
+}
+
+/// `causeway.region.v1`: what a region service answers.
+pub mod region {
+    #[expect(missing_docs, clippy::all, reason = "generated code")]
+    pub mod v1 {
+        tonic::include_proto!("causeway.region.v1");
+    }
+}
+
+/// `causeway.relocation.v1`: what both speak of.
+pub mod relocation {
+    #[expect(clippy::all, reason = "generated code")]
+    pub mod v1 {
+        #![doc = "Messages and reasons shared by both services."]
+        tonic::include_proto!("causeway.relocation.v1");
+    }
+}
+
+/// The largest message that either service sends or takes, in bytes. gRPC's own default.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The encoded descriptors of the whole contract, with comments, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/causeway.bin"));

@@ -1,0 +1,92 @@
+//! What code otherwise takes from its surroundings: the time, random bytes, fresh ids. Passed in, so that a test
+//! can fix them.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use uuid::Uuid;
+
+type Clock = dyn Fn() -> DateTime<Utc> + Send + Sync;
+
+/// Clock and randomness. Cheap to clone; clones share both.
+#[derive(Clone)]
+pub struct Ambient {
+    clock: Arc<Clock>,
+    rng: Arc<Mutex<StdRng>>,
+}
+
+impl fmt::Debug for Ambient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ambient")
+    }
+}
+
+impl Ambient {
+    /// The machine's clock and a generator seeded by the operating system.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where the real ones come in")]
+    pub fn system() -> Self {
+        Self { clock: Arc::new(Utc::now), rng: Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))) }
+    }
+
+    /// A clock that stands still and a generator that repeats itself. For tests.
+    #[must_use]
+    pub fn fixed(now: DateTime<Utc>, seed: u64) -> Self {
+        Self { clock: Arc::new(move || now), rng: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
+    }
+
+    /// The time, to the microsecond: what both stores can hold.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.clock)().trunc_subsecs(6)
+    }
+
+    /// Random bytes, fit for secrets.
+    #[must_use]
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A fresh random UUID.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.bytes()).into_uuid()
+    }
+
+    /// `length` random characters out of `alphabet`, each equally likely as long as the alphabet has at most 256.
+    #[must_use]
+    pub fn characters(&self, alphabet: &[u8], length: usize) -> String {
+        let size = alphabet.len().clamp(1, 256);
+        let limit = 256 - 256 % size;
+        let mut text = String::with_capacity(length);
+        while text.len() < length {
+            let [byte] = self.bytes::<1>();
+            let byte = usize::from(byte);
+            if byte < limit
+                && let Some(character) = alphabet.get(byte % size)
+            {
+                text.push(char::from(*character));
+            }
+        }
+        text
+    }
+
+    /// A number from 0 up to and without `bound`; 0 if `bound` is 0. Not exactly uniform: for jitter.
+    #[must_use]
+    pub fn below(&self, bound: u64) -> u64 {
+        u64::from_le_bytes(self.bytes()).checked_rem(bound).unwrap_or(0)
+    }
+}
+
+/// Lowercase letters and digits.
+pub const BASE36: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+/// Letters and digits.
+pub const ALPHANUMERIC: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+/// Lowercase hex digits.
+pub const HEX: &[u8] = b"0123456789abcdef";

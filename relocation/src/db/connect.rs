@@ -1,0 +1,142 @@
+//! Connecting by URL, and migrating at start.
+
+use std::{borrow::Cow, str::FromStr as _, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Db, DbError, Dialect, Pool};
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The most connections at once.
+    pub max_connections: u32,
+    /// How long to wait for a connection before the database counts as unavailable.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_connections: 10, acquire_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// The migrations of one silo, for both databases: number, name and SQL of each. Once landed, none is ever edited.
+#[derive(Debug, Clone, Copy)]
+pub struct Migrations {
+    /// For PostgreSQL.
+    pub postgres: &'static [(i64, &'static str, &'static str)],
+    /// For SQLite.
+    pub sqlite: &'static [(i64, &'static str, &'static str)],
+}
+
+impl Migrations {
+    fn migrator(self, dialect: Dialect) -> Migrator {
+        let list = match dialect {
+            Dialect::Postgres => self.postgres,
+            Dialect::Sqlite => self.sqlite,
+        };
+        let migrations = list
+            .iter()
+            .map(|(version, name, sql)| {
+                Migration::new(
+                    *version,
+                    Cow::Borrowed(*name),
+                    MigrationType::Simple,
+                    AssertSqlSafe(*sql).into_sql_str(),
+                    false,
+                )
+            })
+            .collect();
+        let mut migrator = Migrator::with_migrations(migrations);
+        // An application whose tables are here too may have a migration table of the usual name.
+        migrator.dangerous_set_table_name("causeway_migration");
+        migrator
+    }
+}
+
+/// A database URL without its password, fit for a log.
+#[must_use]
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}@{host}{query}")
+        }
+        None => format!("{scheme}://{rest}{query}"),
+    }
+}
+
+impl Db {
+    /// Connects to `postgres://...` or `sqlite:PATH` (made if absent). The first connection is made here, so that a
+    /// wrong URL shows at once.
+    ///
+    /// # Errors
+    /// If the URL is neither, or the database cannot be reached.
+    pub async fn connect(url: &str, options: &Options) -> Result<Self, DbError> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let connect = PgConnectOptions::from_str(url)
+                .map_err(|_| DbError::inconsistent("the database URL is malformed"))?
+                .application_name("causeway");
+            let pool = PgPoolOptions::new()
+                .max_connections(options.max_connections)
+                .acquire_timeout(options.acquire_timeout)
+                .connect_with(connect)
+                .await?;
+            return Ok(Self(Pool::Postgres(pool)));
+        }
+        if url.starts_with("sqlite:") {
+            let connect = SqliteConnectOptions::from_str(url)
+                .map_err(|_| DbError::inconsistent("the database URL is malformed"))?
+                .create_if_missing(true)
+                .foreign_keys(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                // Both silos must be able to trust what the other one says it has committed.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(options.acquire_timeout);
+            let pool = SqlitePoolOptions::new()
+                .max_connections(options.max_connections)
+                .acquire_timeout(options.acquire_timeout)
+                .connect_with(connect)
+                .await?;
+            return Ok(Self(Pool::Sqlite(pool)));
+        }
+        Err(DbError::inconsistent("the database URL must begin with postgres:// or sqlite:"))
+    }
+
+    /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
+    ///
+    /// # Errors
+    /// If the database refuses, or a migration that has been applied is not the one that is known now.
+    pub async fn migrate(&self, migrations: Migrations) -> Result<(), DbError> {
+        let migrator = migrations.migrator(self.dialect());
+        let done = match &self.0 {
+            Pool::Postgres(pool) => migrator.run(pool).await,
+            Pool::Sqlite(pool) => migrator.run(pool).await,
+        };
+        done.map_err(|error| DbError::inconsistent(format!("the schema cannot be migrated: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_password_never_shows() {
+        for url in [
+            "postgres://me:secret@host:5432/db",
+            "postgres://me:se@cret@host/db?password=secret",
+            "sqlite:/var/x.db",
+        ] {
+            let shown = super::redact(url);
+            assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
+        }
+        assert_eq!(super::redact("postgres://me:secret@host:5432/db"), "postgres://me@host:5432/db");
+    }
+}

@@ -1,0 +1,192 @@
+//! The seam between the stores and their database: one `Db`, PostgreSQL or SQLite, chosen by URL.
+//!
+//! SQL is written once, with `$1` parameters, `ON CONFLICT` and `RETURNING`, which both understand. What
+//! differs is here: connecting, the types of parameters and rows, sets of rows as a parameter
+//! ([`Statement::rows`]), which errors mean "again" ([`DbError`]) and bulk writing ([`crate::writer`]).
+//!
+//! Reads go to [`Db`] directly. Writes go through [`transact!`](crate::transact), which retries a transaction
+//! that lost against another one; so its body may run more than once and must not do anything outside.
+
+mod connect;
+mod error;
+mod retry;
+mod row;
+mod statement;
+
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, Transaction, postgres::PgArguments,
+    sqlite::SqliteArguments,
+};
+
+pub use connect::{Migrations, Options, redact};
+pub use error::{DbError, DbErrorKind};
+pub use retry::{Attempts, HasDbError};
+pub use row::Row;
+pub use statement::{Arg, Column, Statement};
+
+/// Which of the two databases it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL 15 or later.
+    Postgres,
+    /// The embedded default.
+    Sqlite,
+}
+
+/// A pool of connections to one silo's database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db(Pool);
+
+#[derive(Debug, Clone)]
+enum Pool {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+/// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
+#[derive(Debug)]
+pub enum Tx {
+    /// On PostgreSQL.
+    Postgres(Transaction<'static, Postgres>),
+    /// On SQLite, begun `IMMEDIATE`: it is the only writer until it ends.
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+fn pg_query(statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, DbError> {
+    let (sql, args) = statement.into_postgres()?;
+    Ok(sqlx::query_with(AssertSqlSafe(sql), args))
+}
+
+fn sqlite_query(
+    statement: Statement,
+) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, DbError> {
+    let (sql, args) = statement.into_sqlite()?;
+    Ok(sqlx::query_with(AssertSqlSafe(sql), args))
+}
+
+impl Db {
+    /// Which database it is.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self.0 {
+            Pool::Postgres(_) => Dialect::Postgres,
+            Pool::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Begins a transaction. Prefer [`transact!`](crate::transact).
+    ///
+    /// # Errors
+    /// If no connection can be had in time.
+    pub async fn begin(&self) -> Result<Tx, DbError> {
+        Ok(match &self.0 {
+            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pool::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+
+    /// All rows of a query.
+    ///
+    /// # Errors
+    /// If the database refuses the statement or cannot be reached.
+    pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, DbError> {
+        Ok(match &self.0 {
+            Pool::Postgres(pool) => Row::all_postgres(pg_query(statement)?.fetch_all(pool).await?),
+            Pool::Sqlite(pool) => Row::all_sqlite(sqlite_query(statement)?.fetch_all(pool).await?),
+        })
+    }
+
+    /// The first row of a query, if there is one.
+    ///
+    /// # Errors
+    /// If the database refuses the statement or cannot be reached.
+    pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, DbError> {
+        Ok(match &self.0 {
+            Pool::Postgres(pool) => pg_query(statement)?.fetch_optional(pool).await?.map(Row::Postgres),
+            Pool::Sqlite(pool) => sqlite_query(statement)?.fetch_optional(pool).await?.map(Row::Sqlite),
+        })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.fetch_optional(Statement::new("SELECT 1 AS one")).await.map(|_| ())
+    }
+
+    /// Closes all connections and waits for those in use.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pool::Postgres(pool) => pool.close().await,
+            Pool::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Which database it is.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Runs a statement and says how many rows it changed.
+    ///
+    /// # Errors
+    /// If the database refuses the statement or cannot be reached.
+    pub async fn execute(&mut self, statement: Statement) -> Result<u64, DbError> {
+        Ok(match self {
+            Self::Postgres(tx) => pg_query(statement)?.execute(&mut **tx).await?.rows_affected(),
+            Self::Sqlite(tx) => sqlite_query(statement)?.execute(&mut **tx).await?.rows_affected(),
+        })
+    }
+
+    /// All rows of a query.
+    ///
+    /// # Errors
+    /// If the database refuses the statement or cannot be reached.
+    pub async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, DbError> {
+        Ok(match self {
+            Self::Postgres(tx) => Row::all_postgres(pg_query(statement)?.fetch_all(&mut **tx).await?),
+            Self::Sqlite(tx) => Row::all_sqlite(sqlite_query(statement)?.fetch_all(&mut **tx).await?),
+        })
+    }
+
+    /// The first row of a query, if there is one.
+    ///
+    /// # Errors
+    /// If the database refuses the statement or cannot be reached.
+    pub async fn fetch_optional(&mut self, statement: Statement) -> Result<Option<Row>, DbError> {
+        Ok(match self {
+            Self::Postgres(tx) => pg_query(statement)?.fetch_optional(&mut **tx).await?.map(Row::Postgres),
+            Self::Sqlite(tx) => sqlite_query(statement)?.fetch_optional(&mut **tx).await?.map(Row::Sqlite),
+        })
+    }
+
+    /// The only row of a query.
+    ///
+    /// # Errors
+    /// As [`Tx::fetch_optional`], and if there is no row.
+    pub async fn fetch_one(&mut self, statement: Statement) -> Result<Row, DbError> {
+        self.fetch_optional(statement)
+            .await?
+            .ok_or_else(|| DbError::inconsistent("a row that must be there is not"))
+    }
+
+    /// Ends the transaction and keeps what it did.
+    ///
+    /// # Errors
+    /// If the database refuses, e.g. because a deferred constraint is broken. If the connection is lost here, it
+    /// is not known whether the transaction was kept: whoever retries must be able to repeat.
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self {
+            Self::Postgres(tx) => tx.commit().await?,
+            Self::Sqlite(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}

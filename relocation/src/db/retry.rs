@@ -1,0 +1,71 @@
+//! Running a transaction again when it lost against another one. The only place that does.
+
+use std::time::Duration;
+
+use super::{DbError, DbErrorKind};
+
+/// An error that may hold a database error.
+pub trait HasDbError {
+    /// The database error, if that is what it is.
+    fn db_error(&self) -> Option<&DbError>;
+}
+
+impl HasDbError for DbError {
+    fn db_error(&self) -> Option<&DbError> {
+        Some(self)
+    }
+}
+
+/// Counts the attempts of one transaction and decides whether there is another.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    lost: u32,
+}
+
+impl Attempts {
+    /// How often one transaction is tried. Contention that outlasts this is an overload, which the caller must know.
+    pub const MOST: u32 = 12;
+
+    /// Waits and says `true` if the transaction should be run again after this error.
+    pub async fn again(&mut self, error: &impl HasDbError) -> bool {
+        let contended = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Contention);
+        if !contended || self.lost + 1 >= Self::MOST {
+            return false;
+        }
+        self.lost += 1;
+        tracing::debug!(attempt = self.lost, "a transaction lost against another one and is run again");
+        // 2 ms, 4 ms, ... up to half a second.
+        tokio::time::sleep(Duration::from_millis((1_u64 << self.lost.min(9)).min(500))).await;
+        true
+    }
+}
+
+/// Runs a block in a transaction and commits it; again from the start if it lost against another transaction.
+///
+/// `transact!(Error, db, |tx| { ...; value })` is a `Result<_, Error>`. `?` inside leaves the block, which rolls back.
+#[macro_export]
+macro_rules! transact {
+    ($error:ty, $db:expr, |$tx:ident| $body:block) => {{
+        let mut attempts = $crate::db::Attempts::default();
+        loop {
+            let outcome: ::std::result::Result<_, $error> = async {
+                let mut transaction = $db.begin().await?;
+                let value = {
+                    let $tx = &mut transaction;
+                    $body
+                };
+                transaction.commit().await?;
+                Ok(value)
+            }
+            .await;
+            match outcome {
+                Ok(value) => break Ok(value),
+                Err(error) => {
+                    if !attempts.again(&error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}

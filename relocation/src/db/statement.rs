@@ -1,0 +1,243 @@
+//! A statement with its parameters, for either database.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::{Arguments as _, postgres::PgArguments, sqlite::SqliteArguments};
+use uuid::Uuid;
+
+use super::{DbError, Dialect};
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub enum Arg {
+    /// A truth value.
+    Bool(Option<bool>),
+    /// A number; `bigint` on PostgreSQL.
+    Int(Option<i64>),
+    /// A text.
+    Text(Option<String>),
+    /// Bytes.
+    Bytes(Option<Vec<u8>>),
+    /// A time: `timestamptz`, or RFC 3339 text with microseconds in UTC on SQLite, which sorts as time does.
+    Time(Option<DateTime<Utc>>),
+    /// A UUID: `uuid`, or its hyphenated text on SQLite.
+    Uuid(Option<Uuid>),
+    /// A column of a set of rows.
+    Column(Column),
+}
+
+/// The values of one column of a set of rows.
+#[derive(Debug, Clone)]
+pub enum Column {
+    /// Numbers.
+    Ints(Vec<i64>),
+    /// Numbers or nulls.
+    OptInts(Vec<Option<i64>>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// Texts or nulls.
+    OptTexts(Vec<Option<String>>),
+    /// Truth values.
+    Bools(Vec<bool>),
+}
+
+impl Column {
+    fn postgres_type(&self) -> &'static str {
+        match self {
+            Self::Ints(_) | Self::OptInts(_) => "bigint[]",
+            Self::Texts(_) | Self::OptTexts(_) => "text[]",
+            Self::Bools(_) => "boolean[]",
+        }
+    }
+}
+
+macro_rules! arg_from {
+    ($($from:ty => $to:ident),* $(,)?) => {$(
+        impl From<$from> for Arg {
+            fn from(value: $from) -> Self {
+                Self::$to(Some(value.into()))
+            }
+        }
+        impl From<Option<$from>> for Arg {
+            fn from(value: Option<$from>) -> Self {
+                Self::$to(value.map(Into::into))
+            }
+        }
+    )*};
+}
+
+arg_from!(bool => Bool, i64 => Int, i32 => Int, u32 => Int, String => Text, &str => Text, Vec<u8> => Bytes, DateTime<Utc> => Time, Uuid => Uuid);
+
+impl From<&String> for Arg {
+    fn from(value: &String) -> Self {
+        Self::Text(Some(value.clone()))
+    }
+}
+
+/// How a time is written in SQLite: in UTC, with microseconds, so that texts sort as times do.
+#[must_use]
+pub(crate) fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// SQL text with its parameters. Build it piece by piece, or from a text with `$1`, `$2`, ... and
+/// [`with`](Statement::with).
+#[derive(Debug, Clone)]
+pub struct Statement {
+    sql: Cow<'static, str>,
+    args: Vec<Arg>,
+}
+
+impl Statement {
+    /// A statement whose parameters, if any, follow by [`with`](Self::with), [`arg`](Self::arg) or [`rows`](Self::rows).
+    #[must_use]
+    pub fn new(sql: &'static str) -> Self {
+        Self { sql: Cow::Borrowed(sql), args: Vec::new() }
+    }
+
+    /// Gives the next numbered parameter, `$1` first.
+    #[must_use]
+    pub fn with(mut self, arg: impl Into<Arg>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Appends SQL. Never pass input here: text that varies is an identifier out of the catalog, or a fragment of ours.
+    #[must_use]
+    pub fn push(mut self, sql: &str) -> Self {
+        self.sql.to_mut().push_str(sql);
+        self
+    }
+
+    /// Appends a placeholder and gives its parameter.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<Arg>) -> Self {
+        self.args.push(arg.into());
+        let number = self.args.len();
+        let _infallible = write!(self.sql.to_mut(), "${number}");
+        self
+    }
+
+    /// Appends a set of rows as a table `alias(names...)`, to stand after `FROM` or `JOIN`. All columns have the same
+    /// length. One parameter a column on PostgreSQL (`unnest`), one on SQLite (`json_each`), however many rows.
+    #[must_use]
+    pub fn rows<const N: usize>(
+        mut self,
+        dialect: Dialect,
+        alias: &str,
+        columns: [(&str, Column); N],
+    ) -> Self {
+        let first = self.args.len() + 1;
+        let sql = self.sql.to_mut();
+        match dialect {
+            Dialect::Postgres => {
+                let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+                let lists: Vec<String> = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(index, (_, column))| format!("${}::{}", first + index, column.postgres_type()))
+                    .collect();
+                let _infallible =
+                    write!(sql, "unnest({}) AS {alias}({})", lists.join(", "), names.join(", "));
+                self.args.extend(columns.into_iter().map(|(_, column)| Arg::Column(column)));
+            }
+            Dialect::Sqlite => {
+                // A list of rows rather than a list a column: json_each has no index over its position, so joining
+                // lists would be quadratic.
+                let fields: Vec<String> = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(index, (name, _))| format!("json_extract(value, '$[{index}]') AS {name}"))
+                    .collect();
+                let _infallible =
+                    write!(sql, "(SELECT {} FROM json_each(${first})) AS {alias}", fields.join(", "));
+                self.args.push(Arg::Text(Some(transpose(&columns))));
+            }
+        }
+        self
+    }
+
+    pub(super) fn into_postgres(self) -> Result<(String, PgArguments), DbError> {
+        let mut args = PgArguments::default();
+        for arg in self.args {
+            let added = match arg {
+                Arg::Bool(value) => args.add(value),
+                Arg::Int(value) => args.add(value),
+                Arg::Text(value) => args.add(value),
+                Arg::Bytes(value) => args.add(value),
+                Arg::Time(value) => args.add(value),
+                Arg::Uuid(value) => args.add(value),
+                Arg::Column(Column::Ints(values)) => args.add(values),
+                Arg::Column(Column::OptInts(values)) => args.add(values),
+                Arg::Column(Column::Texts(values)) => args.add(values),
+                Arg::Column(Column::OptTexts(values)) => args.add(values),
+                Arg::Column(Column::Bools(values)) => args.add(values),
+            };
+            added.map_err(|error| DbError::inconsistent(format!("a parameter cannot be sent: {error}")))?;
+        }
+        Ok((self.sql.into_owned(), args))
+    }
+
+    pub(super) fn into_sqlite(self) -> Result<(String, SqliteArguments), DbError> {
+        let mut args = SqliteArguments::default();
+        for arg in self.args {
+            let added = match arg {
+                Arg::Bool(value) => args.add(value),
+                Arg::Int(value) => args.add(value),
+                Arg::Text(value) => args.add(value),
+                Arg::Bytes(value) => args.add(value),
+                Arg::Time(value) => args.add(value.map(time_text)),
+                Arg::Uuid(value) => args.add(value.map(|uuid| uuid.to_string())),
+                Arg::Column(_) => Err("a column stands only in a set of rows".into()),
+            };
+            added.map_err(|error| DbError::inconsistent(format!("a parameter cannot be sent: {error}")))?;
+        }
+        Ok((self.sql.into_owned(), args))
+    }
+}
+
+/// The rows of these columns as a JSON list of lists.
+fn transpose(columns: &[(&str, Column)]) -> String {
+    let lists: Vec<Vec<serde_json::Value>> = columns
+        .iter()
+        .map(|(_, column)| match column {
+            Column::Ints(values) => values.iter().map(|value| (*value).into()).collect(),
+            Column::OptInts(values) => values.iter().map(|value| (*value).into()).collect(),
+            Column::Texts(values) => values.iter().map(|value| value.as_str().into()).collect(),
+            Column::OptTexts(values) => values.iter().map(|value| value.as_deref().into()).collect(),
+            Column::Bools(values) => values.iter().map(|value| (*value).into()).collect(),
+        })
+        .collect();
+    let length = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    let rows: Vec<Vec<serde_json::Value>> =
+        (0..length).map(|_| lists.iter_mut().map(|list| list.next().unwrap_or_default()).collect()).collect();
+    serde_json::Value::from_iter(rows.into_iter().map(serde_json::Value::from)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_one_parameter_a_column_or_one_for_all() {
+        let columns =
+            || [("id", Column::Ints(vec![1, 2])), ("slug", Column::OptTexts(vec![Some("a".into()), None]))];
+        let statement =
+            Statement::new("SELECT x FROM t WHERE y = ").arg(5_i64).push(" AND z IN (SELECT id FROM ");
+        let postgres = statement.clone().rows(Dialect::Postgres, "r", columns()).push(")");
+        assert_eq!(
+            postgres.sql,
+            "SELECT x FROM t WHERE y = $1 AND z IN (SELECT id FROM unnest($2::bigint[], $3::text[]) AS r(id, slug))"
+        );
+        assert_eq!(postgres.args.len(), 3);
+        let sqlite = statement.rows(Dialect::Sqlite, "r", columns()).push(")");
+        assert_eq!(
+            sqlite.sql,
+            "SELECT x FROM t WHERE y = $1 AND z IN (SELECT id FROM (SELECT json_extract(value, '$[0]') AS id, \
+             json_extract(value, '$[1]') AS slug FROM json_each($2)) AS r)"
+        );
+        assert!(matches!(&sqlite.args[1], Arg::Text(Some(json)) if json == r#"[[1,"a"],[2,null]]"#));
+    }
+}
