@@ -1,4 +1,15 @@
 //! What a silo does with an export. Knows no gRPC and not which silo it is in.
 
 pub mod ambient;
+pub mod catalog;
+pub mod chunk;
 pub mod db;
+pub mod export;
+pub mod finding;
+pub mod generate;
+pub mod keys;
+pub mod mapping;
+pub mod plan;
+pub mod schema;
+pub mod value;
+pub mod writer;

@@ -22,6 +22,7 @@ pub use connect::{Migrations, Options, redact};
 pub use error::{DbError, DbErrorKind};
 pub use retry::{Attempts, HasDbError};
 pub use row::Row;
+pub(crate) use statement::time_text;
 pub use statement::{Arg, Column, Statement};
 
 /// Which of the two databases it is.

@@ -1,0 +1,198 @@
+//! The form of `catalog.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{Generator, Ids, Scope, Silo};
+
+/// The whole file. Objects keep their order in `models` because the order of equals follows it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(rename = "about")]
+    _about: String,
+    #[serde(deserialize_with = "in_order")]
+    pub(super) models: Vec<(String, Model)>,
+    pub(super) removed_models: Vec<String>,
+    pub(super) removed_fields: BTreeMap<String, Vec<String>>,
+    pub(super) excluded_models: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) table: String,
+    pub(super) silo: Silo,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) unique: Vec<Unique>,
+    #[serde(default)]
+    pub(super) after: Vec<String>,
+    pub(super) columns: Vec<Column>,
+    #[serde(default)]
+    pub(super) ids: Ids,
+    #[serde(default)]
+    pub(super) carry: Vec<String>,
+    #[serde(default)]
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Unique {
+    pub(super) fields: Vec<String>,
+    #[serde(rename = "where")]
+    pub(super) condition: Option<Where>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Where {
+    pub(super) field: String,
+    pub(super) equals: Option<Value>,
+    #[serde(default)]
+    pub(super) is_null: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Column {
+    pub(super) field: String,
+    pub(super) column: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) sql: Option<String>,
+    pub(super) max_length: Option<usize>,
+    #[serde(default)]
+    pub(super) null: bool,
+    #[serde(default)]
+    pub(super) blank: bool,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) default: Option<Value>,
+    #[serde(default)]
+    pub(super) choices: Vec<Value>,
+    pub(super) references: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Rule {
+    Set {
+        field: String,
+        to: Value,
+    },
+    Regenerate {
+        field: String,
+        with: Generator,
+        #[serde(default)]
+        if_set: bool,
+    },
+    RegenerateIfTaken {
+        field: String,
+        with: Generator,
+        last_characters: Option<String>,
+    },
+    ClearIfTaken {
+        field: String,
+        #[serde(default)]
+        also: Vec<String>,
+    },
+    MergeOrSuffix {
+        field: String,
+        max_length: usize,
+    },
+    ReuseExisting {
+        field: String,
+    },
+    SkipWhen {
+        field: String,
+        equals: Value,
+    },
+    SkipWhenExisting {
+        reference: String,
+    },
+    ClearIfUnmapped {
+        field: String,
+    },
+    Follow {
+        reference: String,
+        copies: BTreeMap<String, String>,
+    },
+    ExactlyOne {
+        fields: Vec<String>,
+    },
+    ScopeWhenSet {
+        fields: Vec<String>,
+        scope: Scope,
+    },
+    ScopeFollows {
+        reference: String,
+    },
+    KeepFirst {
+        fields: Vec<String>,
+    },
+    Defer {
+        until: Until,
+    },
+    HideUntilFinished {
+        field: String,
+        hidden: i64,
+    },
+    GlobalSlug {
+        field: String,
+        from: String,
+    },
+    KnownOptions {
+        key: String,
+        value: String,
+        options: BTreeMap<String, Option_>,
+    },
+}
+
+/// What a deferred model waits for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Until {
+    SlugsAreFinal,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Option_ {
+    pub(super) is: Option<Is>,
+    pub(super) one_of: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Is {
+    Timezone,
+    Language,
+    Boolean,
+}
+
+/// Tells a default of null from no default.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Model)>, D::Error> {
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<(String, Model)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of models")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut models = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                models.push(entry);
+            }
+            Ok(models)
+        }
+    }
+    deserializer.deserialize_map(Visitor)
+}

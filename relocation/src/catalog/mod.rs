@@ -1,0 +1,308 @@
+//! All that is known of the models of an export: tables, columns, references, unique sets, silos, scopes and
+//! import rules. The facts stand in `catalog.json`; this module gives them types, computes the order of writing
+//! and refuses a catalog that contradicts itself. A new model is lines in that file and a migration.
+
+mod check;
+mod column;
+mod file;
+mod rule;
+
+use std::collections::{HashMap, HashSet};
+
+pub use check::CatalogError;
+pub use column::{ArrayOf, Column, Default, Kind};
+pub use rule::{Generator, KnownOption, Rule};
+use serde::Deserialize;
+
+/// The model whose records the slug filter chooses.
+pub const ORGANIZATION: &str = "sentry.organization";
+/// The model that says which users belong to an organization, for the filter.
+pub const ORGANIZATION_MEMBER: &str = "sentry.organizationmember";
+/// The model of users.
+pub const USER: &str = "sentry.user";
+/// The model of e-mail addresses, which name no user: the filter takes those that an imported user has.
+pub const EMAIL: &str = "sentry.email";
+/// The model that ties users to their e-mail addresses.
+pub const USER_EMAIL: &str = "sentry.useremail";
+
+/// Which silo holds a model's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Silo {
+    /// The one control silo.
+    Control,
+    /// Each region, for its own organizations.
+    Region,
+}
+
+/// Which imports take a model. Organization imports take the first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Users and what hangs from them alone.
+    User,
+    /// Organizations and what hangs from them.
+    Organization,
+    /// Settings of an installation.
+    Config,
+    /// All else.
+    Global,
+}
+
+impl Scope {
+    /// Whether an import of organizations takes it.
+    #[must_use]
+    pub fn in_organization_scope(self) -> bool {
+        matches!(self, Self::User | Self::Organization)
+    }
+}
+
+/// Where the primary keys of a model come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, std::default::Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ids {
+    /// From the silo itself.
+    #[default]
+    Own,
+    /// Leased from control, because they must be unique across regions.
+    Leased,
+}
+
+/// A set of fields that no two rows of a table may share.
+#[derive(Debug, Clone)]
+pub struct UniqueSet {
+    /// The columns, as positions in [`Model::columns`].
+    pub columns: Vec<usize>,
+    /// The set holds only for rows that meet this.
+    pub condition: Option<Condition>,
+}
+
+/// A condition on one field.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// The column.
+    pub column: usize,
+    /// The value that it must have; `None` if it must be null.
+    pub equals: Option<serde_json::Value>,
+}
+
+/// One kind of record.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its name, e.g. `sentry.organization`.
+    pub name: String,
+    /// Its place in the order of writing.
+    pub position: usize,
+    /// Its table.
+    pub table: String,
+    /// Which silo holds the table.
+    pub silo: Silo,
+    /// The scopes it may be of.
+    pub scopes: Vec<Scope>,
+    /// Its columns besides `id`.
+    pub columns: Vec<Column>,
+    /// Its unique sets.
+    pub unique: Vec<UniqueSet>,
+    /// Where its primary keys come from.
+    pub ids: Ids,
+    /// Columns whose values a region needs for rows of its own.
+    pub carry: Vec<usize>,
+    /// What differs from the default, in the order in which it applies.
+    pub rules: Vec<Rule>,
+    /// Fields of older releases.
+    removed_fields: HashSet<String>,
+    by_field: HashMap<String, usize>,
+}
+
+impl Model {
+    /// The column that a field of the export goes to.
+    #[must_use]
+    pub fn column(&self, field: &str) -> Option<usize> {
+        self.by_field.get(field).copied()
+    }
+
+    /// Whether older releases had this field.
+    #[must_use]
+    pub fn is_removed_field(&self, field: &str) -> bool {
+        self.removed_fields.contains(field)
+    }
+
+    /// Whether an import of organizations takes at least some of its records.
+    #[must_use]
+    pub fn in_organization_scope(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.in_organization_scope())
+    }
+
+    /// Whether its records hang from users alone.
+    #[must_use]
+    pub fn is_user_scoped(&self) -> bool {
+        self.scopes.contains(&Scope::User)
+    }
+
+    /// Whether its primary keys are leased from control.
+    #[must_use]
+    pub fn leases_ids(&self) -> bool {
+        self.ids == Ids::Leased
+    }
+
+    /// Whether it is written after the slugs are final.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::Defer))
+    }
+
+    /// The column that holds a slug which is unique across regions, and the one it is made from if it is empty.
+    #[must_use]
+    pub fn global_slug(&self) -> Option<(usize, usize)> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::GlobalSlug { column, from } => Some((*column, *from)),
+            _ => None,
+        })
+    }
+
+    /// The column that hides a row until its import has finished, and the value that does.
+    #[must_use]
+    pub fn hidden_by(&self) -> Option<(usize, i64)> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::HideUntilFinished { column, hidden } => Some((*column, *hidden)),
+            _ => None,
+        })
+    }
+}
+
+/// What the catalog knows of a model name in an export.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// A model.
+    Model(&'a Model),
+    /// A model that is never imported.
+    Excluded,
+    /// A model of older releases.
+    Removed,
+    /// Nothing.
+    Unknown,
+}
+
+/// Every model, in the order of writing.
+#[derive(Debug)]
+pub struct Catalog {
+    models: Vec<Model>,
+    by_name: HashMap<String, usize>,
+    excluded: HashSet<String>,
+    removed: HashSet<String>,
+}
+
+impl Catalog {
+    /// Reads and checks the catalog that is part of the program.
+    ///
+    /// # Errors
+    /// If it contradicts itself; the error names model and field.
+    pub fn load() -> Result<Self, CatalogError> {
+        Self::parse(include_str!("../../catalog.json"))
+    }
+
+    /// Reads and checks a catalog.
+    ///
+    /// # Errors
+    /// If it is not in the form of one, or contradicts itself.
+    pub fn parse(json: &str) -> Result<Self, CatalogError> {
+        check::build(serde_json::from_str(json)?)
+    }
+
+    /// The models in the order of writing: each after those that it refers to.
+    #[must_use]
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// A model by its name, without regard to case.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.position(name).and_then(|position| self.models.get(position))
+    }
+
+    /// A model's place in the order of writing, by its name without regard to case.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).or_else(|| self.by_name.get(&name.to_ascii_lowercase())).copied()
+    }
+
+    /// What is known of a model name.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Known<'_> {
+        if let Some(model) = self.model(name) {
+            return Known::Model(model);
+        }
+        let name = name.to_ascii_lowercase();
+        if self.removed.contains(&name) {
+            Known::Removed
+        } else if self.excluded.contains(&name) {
+            Known::Excluded
+        } else {
+            Known::Unknown
+        }
+    }
+
+    /// The models that an import of organizations writes, in the order of writing.
+    pub fn written(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().filter(|model| model.in_organization_scope())
+    }
+}
+
+/// The words that no organization may have as its slug, in lower case.
+pub fn reserved_organization_slugs() -> impl Iterator<Item = &'static str> {
+    include_str!("../../reserved-organization-slugs.txt")
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalog_knows_84_models_and_59_are_written() {
+        let catalog = Catalog::load().unwrap();
+        assert_eq!(catalog.models().len(), 84);
+        assert_eq!(catalog.written().count(), 59);
+    }
+
+    #[test]
+    fn every_model_comes_after_those_it_refers_to() {
+        let catalog = Catalog::load().unwrap();
+        for model in catalog.models() {
+            for column in &model.columns {
+                if let Some(target) = column.references.as_deref().and_then(|name| catalog.position(name)) {
+                    assert!(target < model.position, "{} refers to {:?}", model.name, column.references);
+                }
+            }
+        }
+        let position = |name| catalog.position(name).unwrap();
+        assert!(position(USER) < position(EMAIL) && position(EMAIL) < position(USER_EMAIL));
+        assert!(position("sentry.project") < position("sentry.snubaquery"));
+        assert!(position("sentry.incident") < position("sentry.timeseriessnapshot"));
+    }
+
+    #[test]
+    fn known_models_are_told_apart_from_unknown_ones_without_regard_to_case() {
+        let catalog = Catalog::load().unwrap();
+        assert!(matches!(catalog.known("Sentry.OrganizationMember"), Known::Model(_)));
+        assert!(matches!(catalog.known("sentry.auditlogentry"), Known::Excluded));
+        assert!(matches!(catalog.known("sentry.actor"), Known::Removed));
+        assert!(matches!(catalog.known("sentry.nonsense"), Known::Unknown));
+    }
+
+    #[test]
+    fn ids_of_organizations_projects_and_teams_are_leased() {
+        let catalog = Catalog::load().unwrap();
+        let mut leased: Vec<&str> = catalog
+            .models()
+            .iter()
+            .filter(|model| model.leases_ids())
+            .map(|model| model.name.as_str())
+            .collect();
+        leased.sort_unstable();
+        assert_eq!(leased, [ORGANIZATION, "sentry.project", "sentry.team"]);
+    }
+}

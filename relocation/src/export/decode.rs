@@ -1,0 +1,612 @@
+//! Makes values of a record's fields, as the catalog says, and checks every rule that one record can break.
+
+use std::{borrow::Cow, fmt, net::IpAddr};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound as _, TimeZone as _, Utc};
+use serde::{Deserializer as _, de};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{MAX_PK, array, raw::cow_str};
+use crate::{
+    ambient::Ambient,
+    catalog::{ArrayOf, Column, Default, Kind, KnownOption, Model, Rule},
+    finding::{Finding, FindingKind},
+    generate,
+    value::Value,
+};
+
+/// The most bytes of a text that control makes a slug of. What is behind could not matter: a slug has 50.
+const MAX_SLUG_SOURCE: usize = 255;
+
+/// What came of a record besides its values.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The values, by column.
+    pub values: Vec<Value>,
+    /// What there is to know: unknown fields, unknown choices, cleaned texts. Place and record are not yet named.
+    pub notes: Vec<Finding>,
+}
+
+/// Decodes the records of one import.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    ambient: &'a Ambient,
+    /// The one time that all defaults and rules of this import use.
+    now: DateTime<Utc>,
+}
+
+/// A field that cannot be, and why.
+type FieldError = (FindingKind, String);
+
+fn invalid(reason: impl Into<String>) -> FieldError {
+    (FindingKind::ValidationError, reason.into())
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder whose "now" is the time at which the import began.
+    #[must_use]
+    pub fn new(ambient: &'a Ambient, now: DateTime<Utc>) -> Self {
+        Self { ambient, now }
+    }
+
+    /// Makes values of the text of a record's fields.
+    ///
+    /// # Errors
+    /// A finding that names the field. Place and record are not yet named.
+    pub fn decode(&self, model: &Model, fields: &RawValue) -> Result<Decoded, Finding> {
+        let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
+        let mut notes = Vec::new();
+        let slug_column = model.global_slug().map(|(column, _)| column);
+        each_field(fields, |name, raw| {
+            let Some(index) = model.column(name) else {
+                notes.push(if model.is_removed_field(name) {
+                    Finding::new(FindingKind::RemovedField, "a field of older releases, passed over")
+                        .field(name)
+                } else {
+                    Finding::new(
+                        FindingKind::UnknownField,
+                        "the catalog does not know the field; it was ignored",
+                    )
+                    .field(name)
+                });
+                return Ok(());
+            };
+            let (Some(column), Some(slot)) = (model.columns.get(index), slots.get_mut(index)) else {
+                return Ok(());
+            };
+            if slot.is_some() {
+                return Err(Finding::new(
+                    FindingKind::DeserializationFailed,
+                    "the field stands twice in the record",
+                )
+                .field(name));
+            }
+            let value = if slug_column == Some(index) {
+                // Control makes a slug of whatever this is.
+                slug_source(raw)
+            } else {
+                value(column, raw, &mut notes)
+            };
+            *slot = Some(value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?);
+            Ok(())
+        })?;
+
+        let mut values = Vec::with_capacity(slots.len());
+        for (index, (slot, column)) in slots.into_iter().zip(&model.columns).enumerate() {
+            values.push(match slot {
+                Some(value) => value,
+                None if slug_column == Some(index) => Value::Text(String::new()),
+                None => self.default(column)?,
+            });
+        }
+        check_rules(model, &values)?;
+        Ok(Decoded { values, notes })
+    }
+
+    fn default(&self, column: &Column) -> Result<Value, Finding> {
+        Ok(match &column.default {
+            Default::Null => Value::Null,
+            Default::Now => Value::Time(self.now),
+            Default::Literal(json) => decode_literal(column, json)?,
+            Default::Generated(generator) => generate::value(*generator, self.ambient),
+            Default::Required => {
+                return Err(Finding::new(
+                    FindingKind::ValidationError,
+                    "the field is missing and has no default",
+                )
+                .field(&column.field));
+            }
+        })
+    }
+}
+
+/// Makes a value of a JSON text out of the catalog.
+///
+/// # Errors
+/// If the column cannot take it, which is a defect of the catalog.
+pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
+    let wrong = |reason: String| Finding::new(FindingKind::ValidationError, reason).field(&column.field);
+    let raw: &RawValue = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    value(column, raw, &mut Vec::new()).map_err(|(_, reason)| wrong(reason))
+}
+
+/// Calls `take` with the name and text of every field, without a tree in between.
+fn each_field(
+    fields: &RawValue,
+    take: impl FnMut(&str, &RawValue) -> Result<(), Finding>,
+) -> Result<(), Finding> {
+    struct Fields<F>(F);
+    impl<'de, F: FnMut(&str, &RawValue) -> Result<(), Finding>> de::Visitor<'de> for Fields<F> {
+        type Value = Result<(), Finding>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut outcome = Ok(());
+            while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                let raw: &RawValue = map.next_value()?;
+                if outcome.is_ok() {
+                    outcome = (self.0)(&name, raw);
+                }
+            }
+            Ok(outcome)
+        }
+    }
+    serde_json::Deserializer::from_str(fields.get()).deserialize_map(Fields(take)).unwrap_or_else(|error| {
+        Err(Finding::new(FindingKind::DeserializationFailed, format!("the fields are not JSON: {error}")))
+    })
+}
+
+fn slug_source(raw: &RawValue) -> Result<Value, FieldError> {
+    if raw.get() == "null" {
+        return Ok(Value::Text(String::new()));
+    }
+    let mut text = cow_str(raw).map_err(|_| invalid("is not a string"))?.replace('\0', "");
+    text.truncate(text.floor_char_boundary(MAX_SLUG_SOURCE));
+    Ok(Value::Text(text))
+}
+
+fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
+    let json = raw.get();
+    if json == "null" && (column.null || column.kind != Kind::Json) {
+        return if column.null {
+            Ok(Value::Null)
+        } else {
+            Err(invalid("is null, which the column cannot be"))
+        };
+    }
+    if column.references.is_some() {
+        return match json.parse::<i64>() {
+            Ok(pk) if (1..=MAX_PK).contains(&pk) => Ok(Value::Int(pk)),
+            _ => Err(invalid("is a reference, but not a primary key between 1 and 2^53 - 1")),
+        };
+    }
+    let value = match column.kind {
+        Kind::BigInt => integer(json, i64::MIN, i64::MAX)?,
+        Kind::Integer => integer(json, i32::MIN.into(), i32::MAX.into())?,
+        Kind::SmallInt => integer(json, i16::MIN.into(), i16::MAX.into())?,
+        Kind::BitField => match cow_str(raw) {
+            Ok(text) => integer(&text, i64::MIN, i64::MAX)?,
+            Err(_) => integer(json, i64::MIN, i64::MAX)?,
+        },
+        Kind::Boolean => match json {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            _ => return Err(invalid("is neither true nor false")),
+        },
+        Kind::Float => match json.parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Float(number),
+            _ => return Err(invalid("is not a number that a column can hold")),
+        },
+        Kind::Text => text(column, raw, notes)?,
+        Kind::DateTime => {
+            let text = cow_str(raw).map_err(|_| invalid("is not a string that holds a time"))?;
+            Value::Time(time(&text).ok_or_else(|| invalid("is not a time as ISO 8601 writes it"))?)
+        }
+        Kind::Uuid => {
+            let text = cow_str(raw).map_err(|_| invalid("is not a string that holds a UUID"))?;
+            Value::Uuid(Uuid::try_parse(&text).map_err(|_| invalid("is not a UUID"))?)
+        }
+        Kind::Inet => {
+            let text = cow_str(raw).map_err(|_| invalid("is not a string that holds an IP address"))?;
+            inet(&text).ok_or_else(|| invalid("is not an IP address"))?
+        }
+        Kind::Json => Value::Text(json_text(raw)?),
+        Kind::Array(of) => list(of, raw)?,
+    };
+    if !column.choices.is_empty() && !chosen(column, &value) {
+        notes.push(
+            Finding::new(FindingKind::UnknownChoice, "the application does not know this value; it was kept")
+                .field(&column.field),
+        );
+    }
+    Ok(value)
+}
+
+fn chosen(column: &Column, value: &Value) -> bool {
+    let json = match value {
+        Value::Int(number) => number.to_string(),
+        Value::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+        _ => return true,
+    };
+    column.choices.contains(&json)
+}
+
+fn integer(digits: &str, min: i64, max: i64) -> Result<Value, FieldError> {
+    match digits.parse::<i64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(Value::Int(number)),
+        Ok(_) => Err(invalid(format!("is not between {min} and {max}"))),
+        Err(_) => Err(invalid("is not an integer that the column can hold")),
+    }
+}
+
+fn text(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
+    let text = cow_str(raw).map_err(|_| invalid("is not a string"))?;
+    let text = if text.contains('\0') {
+        notes.push(
+            Finding::new(
+                FindingKind::TextCleaned,
+                "NUL characters were removed, which no text of a database can hold",
+            )
+            .field(&column.field),
+        );
+        text.replace('\0', "")
+    } else {
+        text.into_owned()
+    };
+    too_long(&text, column.max_length)?;
+    Ok(Value::Text(text))
+}
+
+fn too_long(text: &str, most: Option<usize>) -> Result<(), FieldError> {
+    match most {
+        // Bytes are at least as many as characters: most texts need not be counted.
+        Some(most) if text.len() > most => match text.chars().count() {
+            length if length > most => Err(invalid(format!("has {length} characters, {most} are the most"))),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// A time as exports have it: with `Z`, an offset or neither (then UTC), with any digits of fraction, or a date alone.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    let parsed = DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z").map(|time| time.to_utc()))
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").map(|time| time.to_utc()))
+        .or_else(|_| {
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+                .map(|time| Utc.from_utc_datetime(&time))
+        })
+        .or_else(|_| {
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
+                .map(|time| Utc.from_utc_datetime(&time))
+        })
+        .or_else(|_| {
+            NaiveDate::parse_from_str(text, "%Y-%m-%d")
+                .map(|date| Utc.from_utc_datetime(&date.and_time(chrono::NaiveTime::MIN)))
+        })
+        .ok()?;
+    // Year 1 to 9999 is what both stores and every reader of theirs can hold.
+    let year = chrono::Datelike::year(&parsed);
+    (1..=9999).contains(&year).then(|| parsed.trunc_subsecs(6))
+}
+
+fn inet(text: &str) -> Option<Value> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(most);
+    (bits <= most).then_some(Value::Inet(address, bits))
+}
+
+/// The JSON text of a value. A string that holds JSON text is that text; a string that holds none is itself the value,
+/// unless it begins like an object, a list or a string, in which case it is a damaged one.
+fn json_text(raw: &RawValue) -> Result<String, FieldError> {
+    let json = raw.get();
+    let Ok(text) = cow_str(raw) else { return Ok(compact(json)) };
+    if serde_json::from_str::<de::IgnoredAny>(&text).is_ok() {
+        return Ok(text.into_owned());
+    }
+    if text.trim_start().starts_with(['{', '[', '"']) {
+        return Err(invalid("is a string that begins as JSON text but is none"));
+    }
+    Ok(json.to_owned())
+}
+
+/// A valid JSON text without the white space around its tokens. Numbers keep their digits.
+fn compact(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in json.chars() {
+        if in_string {
+            match character {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = false,
+                _ => {}
+            }
+        } else if character.is_ascii_whitespace() {
+            continue;
+        } else if character == '"' {
+            in_string = true;
+        }
+        text.push(character);
+    }
+    text
+}
+
+fn list(of: ArrayOf, raw: &RawValue) -> Result<Value, FieldError> {
+    let wrong = || invalid("is not a list, as JSON or Python writes it, of what the column holds");
+    let value: serde_json::Value = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+    let items = array::parse(&value).ok_or_else(wrong)?;
+    match of {
+        ArrayOf::Text(most) => {
+            let mut texts = Vec::with_capacity(items.len());
+            for item in items {
+                texts.push(match item {
+                    array::Item::Null => None,
+                    array::Item::Text(text) => {
+                        too_long(&text, most)?;
+                        Some(text.replace('\0', ""))
+                    }
+                    _ => return Err(wrong()),
+                });
+            }
+            Ok(Value::Texts(texts))
+        }
+        ArrayOf::FloatRows => {
+            let mut rows = Vec::with_capacity(items.len());
+            for item in items {
+                let array::Item::List(numbers) = item else { return Err(wrong()) };
+                let row: Option<Vec<f64>> = numbers
+                    .iter()
+                    .map(|number| match number {
+                        array::Item::Number(number) => Some(*number),
+                        _ => None,
+                    })
+                    .collect();
+                rows.push(row.ok_or_else(wrong)?);
+            }
+            if rows.windows(2).any(|pair| matches!(pair, [a, b] if a.len() != b.len())) {
+                return Err(invalid("has rows of different lengths"));
+            }
+            Ok(Value::FloatRows(rows))
+        }
+    }
+}
+
+/// The rules that one record can break by itself.
+fn check_rules(model: &Model, values: &[Value]) -> Result<(), Finding> {
+    let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
+    for rule in &model.rules {
+        match rule {
+            Rule::ExactlyOne { columns } => {
+                let set = columns
+                    .iter()
+                    .filter(|column| {
+                        !matches!(values.get(**column), None | Some(Value::Null))
+                            && values.get(**column).and_then(Value::as_text) != Some("")
+                    })
+                    .count();
+                if set != 1 {
+                    let names: Vec<&str> = columns.iter().map(|column| field(*column)).collect();
+                    let name = names.first().copied().unwrap_or_default();
+                    return Err(Finding::new(
+                        FindingKind::ValidationError,
+                        format!("exactly one of {} must be set", names.join(" and ")),
+                    )
+                    .field(name));
+                }
+            }
+            Rule::KnownOptions { key, value, options } => {
+                let (Some(name), Some(json)) =
+                    (values.get(*key).and_then(Value::as_text), values.get(*value).and_then(Value::as_text))
+                else {
+                    continue;
+                };
+                let Some((_, option)) = options.iter().find(|(known, _)| known == name) else { continue };
+                if !option_holds(option, json) {
+                    return Err(Finding::new(
+                        FindingKind::ValidationError,
+                        format!("is not what the option {name} may hold"),
+                    )
+                    .field(field(*value)));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn option_holds(option: &KnownOption, json: &str) -> bool {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else { return false };
+    match option {
+        KnownOption::TimeZone => value.as_str().is_some_and(|name| name.parse::<chrono_tz::Tz>().is_ok()),
+        KnownOption::Language => value.as_str().is_some_and(|code| {
+            let mut parts = code.split(['-', '_']);
+            let language = parts.next().unwrap_or_default();
+            (2..=3).contains(&language.len())
+                && language.bytes().all(|byte| byte.is_ascii_lowercase())
+                && parts.all(|part| {
+                    (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                })
+        }),
+        KnownOption::Boolean => {
+            value.is_boolean()
+                || matches!(value.as_str(), Some("true" | "false" | "0" | "1"))
+                || matches!(value.as_i64(), Some(0 | 1))
+        }
+        KnownOption::OneOf(values) => values.contains(&value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    fn decode(model: &str, fields: &str) -> Result<Decoded, Finding> {
+        let catalog = Catalog::load().unwrap();
+        let ambient = Ambient::fixed(Utc.timestamp_opt(1_700_000_000, 0).unwrap(), 1);
+        let raw: Box<RawValue> = RawValue::from_string(fields.to_owned()).unwrap();
+        Decoder::new(&ambient, ambient.now()).decode(catalog.model(model).unwrap(), &raw)
+    }
+
+    fn field(model: &str, fields: &str, name: &str) -> Result<Value, Finding> {
+        let catalog = Catalog::load().unwrap();
+        let index = catalog.model(model).unwrap().column(name).unwrap();
+        decode(model, fields).map(|decoded| decoded.values[index].clone())
+    }
+
+    #[test]
+    fn times_come_in_many_forms() {
+        let expected = Utc.with_ymd_and_hms(2023, 6, 22, 22, 59, 57).unwrap();
+        for text in [
+            "2023-06-22T22:59:57Z",
+            "2023-06-22T22:59:57.000Z",
+            "2023-06-22T22:59:57",
+            "2023-06-22 22:59:57+00:00",
+            "2023-06-23T00:59:57+02:00",
+            "2023-06-23T00:59:57+0200",
+        ] {
+            assert_eq!(time(text), Some(expected), "{text}");
+        }
+        assert_eq!(time("2023-06-22T22:59:57.123456Z").unwrap().timestamp_subsec_micros(), 123_456);
+        assert_eq!(time("2023-06-22"), Some(Utc.with_ymd_and_hms(2023, 6, 22, 0, 0, 0).unwrap()));
+        for text in ["", "yesterday", "2023-13-01", "2023-06-22T25:00:00Z", "99999-01-01T00:00:00Z"] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_in_a_string_is_the_json() {
+        let text = |json: &str| json_text(&RawValue::from_string(json.to_owned()).unwrap());
+        assert_eq!(text(r#""\"abc\"""#).unwrap(), r#""abc""#);
+        assert_eq!(text(r#""{\"a\": 1}""#).unwrap(), r#"{"a": 1}"#);
+        assert_eq!(text(r#"{ "a" : [ 1.50, " x " ] }"#).unwrap(), r#"{"a":[1.50," x "]}"#);
+        assert_eq!(text("12").unwrap(), "12");
+        assert_eq!(text(r#""plain""#).unwrap(), r#""plain""#);
+        assert!(text(r#""{broken""#).is_err());
+    }
+
+    #[test]
+    fn a_missing_field_takes_its_default_or_is_an_error() {
+        let fields = r#"{"slug": "s", "organization": 1, "name": "n"}"#;
+        assert_eq!(field("sentry.team", fields, "status").unwrap(), Value::Int(0));
+        assert!(matches!(field("sentry.team", fields, "date_added").unwrap(), Value::Time(_)));
+        let error = decode("sentry.team", r#"{"slug": "s", "organization": 1}"#).unwrap_err();
+        assert_eq!((error.kind, error.field.as_deref()), (FindingKind::ValidationError, Some("name")));
+    }
+
+    #[test]
+    fn every_wrong_value_names_its_field() {
+        let good = r#"{"slug": "s", "organization": 1, "name": "n", "status": 0}"#;
+        assert!(decode("sentry.team", good).is_ok());
+        for (from, to, name) in [
+            (r#""slug": "s""#, r#""slug": 5"#, "slug"),
+            (r#""slug": "s""#, r#""slug": null"#, "slug"),
+            (r#""name": "n""#, &format!(r#""name": "{}""#, "é".repeat(65)), "name"),
+            (r#""organization": 1"#, r#""organization": "1""#, "organization"),
+            (r#""organization": 1"#, r#""organization": 0"#, "organization"),
+            (r#""organization": 1"#, r#""organization": 9007199254740992"#, "organization"),
+            (r#""status": 0"#, r#""status": 2147483648"#, "status"),
+            (r#""status": 0"#, r#""status": 1.0"#, "status"),
+            (r#""status": 0"#, r#""status": 0, "date_added": "soon""#, "date_added"),
+            (r#""status": 0"#, r#""status": 0, "status": 1"#, "status"),
+            (r#""status": 0"#, r#""status": 0, "idp_provisioned": "yes""#, "idp_provisioned"),
+        ] {
+            assert!(good.contains(from));
+            let error = decode("sentry.team", &good.replace(from, to)).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(name), "{to}: {error}");
+        }
+        assert!(decode("sentry.team", &good.replace(r#""n""#, &format!(r#""{}""#, "é".repeat(64)))).is_ok());
+    }
+
+    #[test]
+    fn what_is_odd_but_no_error_is_noted() {
+        let decoded = decode(
+            "sentry.team",
+            r#"{"slug": "s", "organization": 1, "name": "n\u0000m", "actor": 3, "mood": 1, "status": 77}"#,
+        )
+        .unwrap();
+        let mut kinds: Vec<FindingKind> = decoded.notes.iter().map(|note| note.kind).collect();
+        kinds.sort();
+        assert_eq!(
+            kinds,
+            [
+                FindingKind::UnknownField,
+                FindingKind::RemovedField,
+                FindingKind::UnknownChoice,
+                FindingKind::TextCleaned
+            ]
+        );
+    }
+
+    #[test]
+    fn an_organization_may_want_any_slug() {
+        for (json, wanted) in [("\"Ä/ b\"", "Ä/ b"), ("\"\"", ""), ("null", "")] {
+            let fields = format!(r#"{{"name": "n", "slug": {json}}}"#);
+            assert_eq!(
+                field("sentry.organization", &fields, "slug").unwrap(),
+                Value::Text(wanted.to_owned())
+            );
+        }
+        assert_eq!(
+            field("sentry.organization", r#"{"name": "n"}"#, "slug").unwrap(),
+            Value::Text(String::new())
+        );
+        let long = field(
+            "sentry.organization",
+            &format!(r#"{{"name": "n", "slug": "{}"}}"#, "é".repeat(500)),
+            "slug",
+        )
+        .unwrap();
+        assert_eq!(long.as_text().unwrap().len(), 254);
+    }
+
+    #[test]
+    fn a_member_is_a_user_or_an_address() {
+        let member = |user: &str, email: &str| {
+            decode(
+                "sentry.organizationmember",
+                &format!(r#"{{"organization": 1, "user_id": {user}, "email": {email}}}"#),
+            )
+        };
+        assert!(
+            member("1", "null").is_ok()
+                && member("null", r#""a@example.com""#).is_ok()
+                && member("1", r#""""#).is_ok()
+        );
+        assert!(member("null", "null").is_err() && member("1", r#""a@example.com""#).is_err());
+    }
+
+    #[test]
+    fn known_options_hold_what_is_meant() {
+        let option = |key: &str, value: &str| {
+            decode("sentry.useroption", &format!(r#"{{"user": 1, "key": "{key}", "value": {value}}}"#))
+                .is_ok()
+        };
+        assert!(option("timezone", r#""\"Europe/Vienna\"""#) && !option("timezone", r#""\"Middle/Earth\"""#));
+        assert!(option("language", r#""\"pt-br\"""#) && !option("language", "7"));
+        assert!(option("clock_24_hours", "true") && !option("clock_24_hours", r#""\"noon\"""#));
+        assert!(option("theme", r#""\"dark\"""#) && !option("theme", r#""\"puce\"""#));
+        assert!(option("anything else", "[1, 2]"));
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_read() {
+        assert_eq!(inet("127.0.0.2"), Some(Value::Inet("127.0.0.2".parse().unwrap(), 32)));
+        assert_eq!(inet("::1/64"), Some(Value::Inet("::1".parse().unwrap(), 64)));
+        assert_eq!(inet("127.0.0.1/33"), None);
+        assert_eq!(inet("localhost"), None);
+    }
+}

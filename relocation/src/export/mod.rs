@@ -1,0 +1,47 @@
+//! Reading an export: a JSON array of `{"model", "pk", "fields"}`, record by record, never the whole.
+//!
+//! [`Scanner`] cuts the bytes into records, [`RawRecord`] takes a record apart, [`decode`] makes values of its
+//! fields as the catalog says.
+
+mod array;
+mod decode;
+mod raw;
+mod scan;
+
+pub use decode::{Decoded, Decoder, decode_literal};
+pub use raw::RawRecord;
+pub use scan::{Limits, Scanned, Scanner};
+
+use crate::finding::{Finding, FindingKind};
+
+/// The largest primary key: ids travel through JSON and JavaScript.
+pub const MAX_PK: i64 = (1 << 53) - 1;
+
+/// Why an export cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// It breaks a rule; the finding says which record, field and rule.
+    #[error("{0}")]
+    Invalid(Box<Finding>),
+    /// None of the slugs of the filter is in it.
+    #[error("{0}")]
+    FilterMatchesNothing(String),
+    /// It cannot be read.
+    #[error("the spooled export cannot be read")]
+    Io(#[from] std::io::Error),
+    /// The service is stopping.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl ExportError {
+    pub(crate) fn form(offset: u64, reason: impl Into<String>) -> Self {
+        Self::Invalid(Box::new(Finding::new(FindingKind::DeserializationFailed, reason).at(offset)))
+    }
+}
+
+impl From<Finding> for ExportError {
+    fn from(finding: Finding) -> Self {
+        Self::Invalid(Box::new(finding))
+    }
+}

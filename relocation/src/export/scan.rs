@@ -1,0 +1,305 @@
+//! Cuts a JSON array into the texts of its elements, by counting brackets outside strings. What is inside an
+//! element is left to a JSON parser; so nothing is parsed twice, and no element but the current one is held.
+
+use std::io::Read;
+
+use super::ExportError;
+
+/// Limits on what an element may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most bytes of one record.
+    pub record_bytes: usize,
+    /// The deepest nesting of brackets within one record.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // The JSON parser's own bound on depth is 128, for the record and its fields together.
+        Self { record_bytes: 64 * 1024 * 1024, depth: 120 }
+    }
+}
+
+const BUFFER: usize = 256 * 1024;
+
+/// Where and how long an element is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: usize,
+}
+
+/// Reads the elements of one array, or of a stretch of one.
+pub struct Scanner<R> {
+    reader: R,
+    limits: Limits,
+    /// Read but not yet handed out; `start..end` is what counts.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Where `buffer[start]` is in the file.
+    offset: u64,
+    whole: bool,
+    begun: bool,
+}
+
+impl<R: Read> Scanner<R> {
+    /// The elements of a whole file, which must be one array.
+    pub fn new(reader: R, limits: Limits) -> Self {
+        Self {
+            reader,
+            limits,
+            buffer: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            offset: 0,
+            whole: true,
+            begun: false,
+        }
+    }
+
+    /// The elements of a stretch of a file that has been read whole before, beginning at `offset`.
+    pub fn stretch(reader: R, offset: u64, limits: Limits) -> Self {
+        Self { offset, whole: false, begun: true, ..Self::new(reader, limits) }
+    }
+
+    /// How many bytes have been read up to here.
+    pub fn position(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next element and its text, or `None` after the last one.
+    ///
+    /// # Errors
+    /// If the file is no array, is cut off, has something after the array, or an element passes a limit.
+    pub fn next_record(&mut self) -> Result<Option<(Scanned, &[u8])>, ExportError> {
+        if !self.begun {
+            self.begin()?;
+            if self.peek()? == Some(b']') {
+                return self.finish();
+            }
+        } else if self.whole {
+            match self.peek()? {
+                Some(b',') => self.take(1),
+                Some(b']') => return self.finish(),
+                Some(_) => return Err(self.error("expected a comma or the end of the array")),
+                None => return Err(self.error("the file is cut off: the array does not end")),
+            }
+        } else {
+            while let Some(b',') = self.peek()? {
+                self.take(1);
+            }
+        }
+        self.begun = true;
+        match self.peek()? {
+            None if !self.whole => return Ok(None),
+            None => return Err(self.error("the file is cut off: the array does not end")),
+            Some(b'{') => {}
+            Some(_) => return Err(self.error("expected a record, which is an object")),
+        }
+        let length = self.element()?;
+        let scanned = Scanned { offset: self.offset, length };
+        let start = self.start;
+        self.take(length);
+        Ok(Some((scanned, self.buffer.get(start..start + length).unwrap_or_default())))
+    }
+
+    fn error(&self, reason: &str) -> ExportError {
+        ExportError::form(self.offset, reason)
+    }
+
+    fn begin(&mut self) -> Result<(), ExportError> {
+        while self.end - self.start < 3 && self.fill()? {}
+        if self.bytes().starts_with(b"\xef\xbb\xbf") {
+            self.take(3);
+        }
+        match self.peek()? {
+            Some(b'[') => self.take(1),
+            Some(_) => return Err(self.error("the file is not a JSON array of records")),
+            None => return Err(self.error("the file is empty")),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Option<(Scanned, &[u8])>, ExportError> {
+        self.take(1);
+        match self.peek()? {
+            None => {
+                // Whoever asks again hears the same.
+                self.whole = false;
+                self.begun = true;
+                Ok(None)
+            }
+            Some(_) => Err(self.error("there is something after the end of the array")),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn take(&mut self, count: usize) {
+        self.start += count;
+        self.offset += count as u64;
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Result<Option<u8>, ExportError> {
+        loop {
+            match self.bytes().iter().position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
+                Some(blank) => {
+                    self.take(blank);
+                    return Ok(self.bytes().first().copied());
+                }
+                None => {
+                    self.take(self.end - self.start);
+                    if !self.fill()? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads more behind what is there. `false` at the end of the file.
+    fn fill(&mut self) -> Result<bool, ExportError> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            let larger = (self.buffer.len() * 2).min(self.limits.record_bytes.saturating_add(BUFFER));
+            if larger == self.buffer.len() {
+                return Err(
+                    self.error(&format!("the record is larger than {} bytes", self.limits.record_bytes))
+                );
+            }
+            self.buffer.resize(larger, 0);
+        }
+        loop {
+            match self.reader.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The length of the element that begins at the next byte.
+    fn element(&mut self) -> Result<usize, ExportError> {
+        let mut seen = 0;
+        let mut depth = 0_usize;
+        let mut in_string = false;
+        let mut escaped = false;
+        loop {
+            for (index, byte) in self.bytes().get(seen..).unwrap_or_default().iter().enumerate() {
+                if in_string {
+                    match byte {
+                        _ if escaped => escaped = false,
+                        b'\\' => escaped = true,
+                        b'"' => in_string = false,
+                        _ => {}
+                    }
+                    continue;
+                }
+                match byte {
+                    b'"' => in_string = true,
+                    b'{' | b'[' => {
+                        depth += 1;
+                        if depth > self.limits.depth {
+                            return Err(self
+                                .error(&format!("the record is nested deeper than {}", self.limits.depth)));
+                        }
+                    }
+                    b'}' | b']' => {
+                        depth -= 1;
+                        if depth == 0 {
+                            let length = seen + index + 1;
+                            if length > self.limits.record_bytes {
+                                return Err(self.error(&format!(
+                                    "the record is larger than {} bytes",
+                                    self.limits.record_bytes
+                                )));
+                            }
+                            return Ok(length);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            seen = self.end - self.start;
+            if !self.fill()? {
+                return Err(self.error("the file is cut off in the middle of this record"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &[u8]) -> Result<Vec<(u64, String)>, String> {
+        let mut scanner = Scanner::new(text, Limits { record_bytes: 1 << 20, depth: 10 });
+        let mut found = Vec::new();
+        while let Some((scanned, bytes)) = scanner.next_record().map_err(|error| error.to_string())? {
+            found.push((scanned.offset, String::from_utf8(bytes.to_vec()).unwrap()));
+        }
+        assert!(scanner.next_record().unwrap().is_none());
+        Ok(found)
+    }
+
+    #[test]
+    fn elements_are_cut_where_they_begin_and_end() {
+        assert_eq!(all(b"[]").unwrap(), []);
+        assert_eq!(all(b"\xef\xbb\xbf [ ] \n").unwrap(), []);
+        assert_eq!(
+            all(br#" [ {"a": "}\"]"} , {"b":[{}]}]"#).unwrap(),
+            [(3, r#"{"a": "}\"]"}"#.to_owned()), (19, r#"{"b":[{}]}"#.to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_is_no_array_of_records_is_refused_with_its_place() {
+        for (text, complaint) in [
+            (&b""[..], "byte 0: the file is empty"),
+            (b" {}", "byte 1: the file is not a JSON array"),
+            (b"[{}", "byte 3: the file is cut off"),
+            (b"[{\"a\": 1", "byte 1: the file is cut off in the middle"),
+            (b"[{} {}]", "byte 4: expected a comma"),
+            (b"[{}] x", "byte 5: there is something after"),
+            (b"[{},]", "byte 4: expected a record"),
+            (b"[1]", "byte 1: expected a record"),
+            (b"[{\"a\":[[[[[[[[[[1]]]]]]]]]]}]", "byte 1: the record is nested deeper than 10"),
+        ] {
+            let error = all(text).unwrap_err();
+            assert!(error.starts_with(complaint), "{error} should be {complaint}");
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_the_buffer_is_read_and_one_over_the_limit_is_not() {
+        let record = |length: usize| format!(r#"[{{"a":"{}"}}, {{}}]"#, "x".repeat(length));
+        assert_eq!(all(record(600_000).as_bytes()).unwrap().len(), 2);
+        assert!(all(record(2 << 20).as_bytes()).unwrap_err().contains("larger than 1048576 bytes"));
+    }
+
+    #[test]
+    fn a_stretch_gives_the_same_elements() {
+        let text = br#"[{"a":1}, {"b":2},{"c":3}]"#;
+        let mut scanner = Scanner::stretch(&text[8..17], 8, Limits::default());
+        let mut offsets = Vec::new();
+        while let Some((scanned, _)) = scanner.next_record().unwrap() {
+            offsets.push(scanned.offset);
+        }
+        assert_eq!(offsets, [10]);
+    }
+}

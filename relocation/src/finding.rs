@@ -1,0 +1,232 @@
+//! One thing about an export or import that a person should know.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Something was changed or passed over as the rules say.
+    Info,
+    /// Something of the export did not arrive, or not as it was.
+    Warning,
+    /// The import cannot go on.
+    Error,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident;)*) => {
+        /// What a finding is about. The contract's `FindingKind` documents each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum FindingKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl FindingKind {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its name, as the stores keep it: that of the contract in lower case.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// How much it matters.
+            #[must_use]
+            pub fn severity(self) -> Severity {
+                match self {
+                    $(Self::$kind => Severity::$severity,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// None of the others.
+    Unknown = "unknown", Error;
+    /// The database refused a statement.
+    DatabaseError = "database_error", Error;
+    /// Not in the form of an export.
+    DeserializationFailed = "deserialization_failed", Error;
+    /// A model reached a silo that does not hold it.
+    IncorrectSiloModeForModel = "incorrect_silo_mode_for_model", Error;
+    /// Two records of the file break a unique set.
+    IntegrityError = "integrity_error", Error;
+    /// A chunk begins at an ordinal that cannot be.
+    InvalidMinOrdinal = "invalid_min_ordinal", Error;
+    /// A write came without the id of its import.
+    MissingImportUuid = "missing_import_uuid", Error;
+    /// A model that the catalog does not know.
+    UnknownModel = "unknown_model", Warning;
+    /// A model that is never imported.
+    UnexpectedModel = "unexpected_model", Info;
+    /// The import names no scope that there is.
+    UnspecifiedScope = "unspecified_scope", Error;
+    /// A value that its column cannot take.
+    ValidationError = "validation_error", Error;
+    /// A record whose reference leads to something not imported.
+    DroppedReference = "dropped_reference", Warning;
+    /// A reference that was cleared.
+    ClearedReference = "cleared_reference", Info;
+    /// A field that the catalog does not know.
+    UnknownField = "unknown_field", Warning;
+    /// A model of older releases.
+    RemovedModel = "removed_model", Info;
+    /// A field of older releases.
+    RemovedField = "removed_field", Info;
+    /// Another slug than in the export.
+    SlugChanged = "slug_changed", Info;
+    /// Another username than in the export.
+    UsernameChanged = "username_changed", Info;
+    /// A user merged into one that exists.
+    UserMerged = "user_merged", Info;
+    /// A new key.
+    KeyRegenerated = "key_regenerated", Info;
+    /// A token that was cleared.
+    TokenCleared = "token_cleared", Info;
+    /// A record that a rule keeps out.
+    SkippedByRule = "skipped_by_rule", Info;
+    /// A record that would be the second of its kind.
+    DuplicateDropped = "duplicate_dropped", Warning;
+    /// A slug of the filter that the export lacks.
+    FilterSlugNotFound = "filter_slug_not_found", Warning;
+    /// A value outside the choices of its column.
+    UnknownChoice = "unknown_choice", Warning;
+    /// A text that lost its NUL characters.
+    TextCleaned = "text_cleaned", Info;
+}
+
+impl std::str::FromStr for FindingKind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or(UnknownKind)
+    }
+}
+
+/// No finding kind has that name.
+#[derive(Debug, thiserror::Error)]
+#[error("no finding kind has that name")]
+pub struct UnknownKind;
+
+/// One thing that a person should know. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: FindingKind,
+    /// The model.
+    pub model: Option<String>,
+    /// The record's number among those of its model in the file, from 1.
+    pub ordinal: Option<i64>,
+    /// The record's primary key in the export.
+    pub source_pk: Option<i64>,
+    /// The field.
+    pub field: Option<String>,
+    /// Where the record begins in the file, in bytes.
+    pub byte_offset: Option<i64>,
+    /// What happened, and what to do.
+    pub reason: String,
+}
+
+impl Finding {
+    /// A finding about no record in particular.
+    #[must_use]
+    pub fn new(kind: FindingKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            model: None,
+            ordinal: None,
+            source_pk: None,
+            field: None,
+            byte_offset: None,
+            reason: reason.into(),
+        }
+    }
+
+    /// Names the model.
+    #[must_use]
+    pub fn model(mut self, model: &str) -> Self {
+        self.model = Some(model.to_owned());
+        self
+    }
+
+    /// Names the field.
+    #[must_use]
+    pub fn field(mut self, field: &str) -> Self {
+        self.field = Some(field.to_owned());
+        self
+    }
+
+    /// Names the place in the file.
+    #[must_use]
+    pub fn at(mut self, byte_offset: u64) -> Self {
+        self.byte_offset = i64::try_from(byte_offset).ok();
+        self
+    }
+
+    /// Names the record.
+    #[must_use]
+    pub fn record(mut self, ordinal: i64, source_pk: i64) -> Self {
+        self.ordinal = Some(ordinal);
+        self.source_pk = Some(source_pk);
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut place = Vec::new();
+        if let Some(offset) = self.byte_offset {
+            place.push(format!("byte {offset}"));
+        }
+        if let Some(model) = &self.model {
+            place.push(match self.ordinal {
+                Some(ordinal) => format!("{model} record {ordinal}"),
+                None => model.clone(),
+            });
+        }
+        if let Some(pk) = self.source_pk {
+            place.push(format!("pk {pk}"));
+        }
+        if let Some(field) = &self.field {
+            place.push(format!("field {field}"));
+        }
+        if place.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}: {}", place.join(", "), self.reason)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_says_where() {
+        let finding = Finding::new(FindingKind::ValidationError, "is not a time")
+            .model("sentry.user")
+            .record(3, 7)
+            .field("last_login")
+            .at(120);
+        assert_eq!(
+            finding.to_string(),
+            "byte 120, sentry.user record 3, pk 7, field last_login: is not a time"
+        );
+    }
+
+    #[test]
+    fn names_lead_back_to_kinds() {
+        for kind in FindingKind::ALL {
+            assert_eq!(kind.name().parse::<FindingKind>().unwrap(), *kind);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Makes new values: keys, tokens, hashes.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    ambient::{ALPHANUMERIC, Ambient, HEX},
+    catalog::Generator,
+    value::Value,
+};
+
+/// The prefix of every organization auth token.
+const ORG_AUTH_TOKEN_PREFIX: &str = "sntrys_";
+
+/// A new value. For [`Generator::OrgAuthToken`], which needs to know its organization, use [`OrgAuthToken::new`].
+#[must_use]
+pub fn value(generator: Generator, ambient: &Ambient) -> Value {
+    match generator {
+        Generator::Uuid => Value::Uuid(ambient.uuid()),
+        Generator::Hex32 => Value::Text(ambient.characters(HEX, 32)),
+        Generator::SecureToken => Value::Text(ambient.characters(ALPHANUMERIC, 32)),
+        // A hash that begins with `!` never matches; the random rest makes password reset links differ.
+        Generator::UnusablePassword => Value::Text(format!("!{}", ambient.characters(ALPHANUMERIC, 40))),
+        Generator::OrgAuthToken => Value::Text(hex(&Sha256::digest(ambient.bytes::<32>()))),
+    }
+}
+
+/// What an organization auth token says of its organization.
+#[derive(Debug, Clone)]
+pub struct TokenOwner {
+    /// The organization's slug.
+    pub organization_slug: String,
+    /// Where the organization's region is reached.
+    pub region_url: String,
+    /// Where control is reached.
+    pub control_url: String,
+}
+
+/// What is kept of a new organization auth token. The token itself is known to nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrgAuthToken {
+    /// Its SHA-256 in hex.
+    pub hashed: String,
+    /// Its last four characters.
+    pub last_characters: String,
+}
+
+impl OrgAuthToken {
+    /// A new token for an organization: prefix, a payload that says whose it is, and a random secret.
+    #[must_use]
+    pub fn new(owner: &TokenOwner, ambient: &Ambient) -> Self {
+        let now = ambient.now();
+        let issued_at = now.timestamp_micros() as f64 / 1e6;
+        let payload = serde_json::json!({
+            "iat": issued_at,
+            "url": owner.control_url,
+            "region_url": owner.region_url,
+            "org": owner.organization_slug,
+        });
+        let secret = STANDARD.encode(ambient.bytes::<32>());
+        let token = format!(
+            "{ORG_AUTH_TOKEN_PREFIX}{}_{}",
+            STANDARD.encode(payload.to_string()),
+            secret.trim_end_matches('=')
+        );
+        Self {
+            hashed: hex(&Sha256::digest(token.as_bytes())),
+            last_characters: token.get(token.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// Lowercase hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The UUID of a name within an import, the same every time.
+#[must_use]
+pub fn derived_uuid(import_id: Uuid, name: &str) -> Uuid {
+    Uuid::new_v5(&import_id, name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_values_have_their_form_and_differ() {
+        let ambient = Ambient::fixed(chrono::DateTime::UNIX_EPOCH, 3);
+        for (generator, length) in [
+            (Generator::Hex32, 32),
+            (Generator::SecureToken, 32),
+            (Generator::UnusablePassword, 41),
+            (Generator::OrgAuthToken, 64),
+        ] {
+            let (first, second) = (value(generator, &ambient), value(generator, &ambient));
+            assert_eq!(first.as_text().unwrap().len(), length);
+            assert_ne!(first, second);
+        }
+    }
+
+    #[test]
+    fn a_token_is_kept_as_hash_and_last_characters() {
+        let ambient = Ambient::fixed(chrono::DateTime::UNIX_EPOCH, 3);
+        let owner = TokenOwner {
+            organization_slug: "acme".into(),
+            region_url: "http://r".into(),
+            control_url: "http://c".into(),
+        };
+        let token = OrgAuthToken::new(&owner, &ambient);
+        assert_eq!((token.hashed.len(), token.last_characters.len()), (64, 4));
+        assert_ne!(token, OrgAuthToken::new(&owner, &ambient));
+    }
+}

@@ -1,0 +1,310 @@
+//! The primary key map: old pk to new pk, per model, with how it came. It is what a whole import holds in memory, so
+//! it is compact: the ids of a chunk are one block, given in the order of the old pks, and only the old ones are kept.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Catalog;
+
+/// How a record came by its new primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// A new row.
+    Inserted,
+    /// A row that was there already, or came earlier in the file.
+    Existing,
+    /// A row that was there already and got the record's values.
+    Overwritten,
+}
+
+/// What became of the primary keys of one chunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkKeys {
+    /// Old and new pks of inserted rows, by old pk.
+    pub inserted: Vec<(i64, i64)>,
+    /// Old pks and those of the rows that were there.
+    pub existing: Vec<(i64, i64)>,
+    /// Old pks and those of the rows that were overwritten.
+    pub overwritten: Vec<(i64, i64)>,
+    /// Old pks of records that the filter did not leave.
+    pub filtered: Vec<i64>,
+    /// Old pks of records of other scopes, for models of which some are.
+    pub out_of_scope: Vec<i64>,
+}
+
+/// Stored keys that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored primary keys of a chunk cannot be read")]
+pub struct BadKeys(#[from] postcard::Error);
+
+/// The lists of [`ChunkKeys`] as differences to what came before, which are short as variable-length integers.
+type Packed = [Vec<i64>; 8];
+
+fn differences(values: impl Iterator<Item = i64>) -> Vec<i64> {
+    let mut before = 0_i64;
+    values.map(|value| value.wrapping_sub(std::mem::replace(&mut before, value))).collect()
+}
+
+fn sums(differences: &[i64]) -> impl Iterator<Item = i64> {
+    let mut sum = 0_i64;
+    differences.iter().map(move |difference| {
+        sum = sum.wrapping_add(*difference);
+        sum
+    })
+}
+
+impl ChunkKeys {
+    /// The bytes that a store keeps.
+    ///
+    /// # Errors
+    /// Never, in practice: the form has no value that cannot be written.
+    pub fn pack(&self) -> Result<Vec<u8>, BadKeys> {
+        let olds = |pairs: &[(i64, i64)]| differences(pairs.iter().map(|pair| pair.0));
+        let news = |pairs: &[(i64, i64)]| differences(pairs.iter().map(|pair| pair.1));
+        let packed: Packed = [
+            olds(&self.inserted),
+            news(&self.inserted),
+            olds(&self.existing),
+            news(&self.existing),
+            olds(&self.overwritten),
+            news(&self.overwritten),
+            differences(self.filtered.iter().copied()),
+            differences(self.out_of_scope.iter().copied()),
+        ];
+        Ok(postcard::to_stdvec(&packed)?)
+    }
+
+    /// Reads what [`pack`](Self::pack) made.
+    ///
+    /// # Errors
+    /// If the bytes are something else.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, BadKeys> {
+        let [io, inew, eo, enew, oo, onew, filtered, out_of_scope]: Packed = postcard::from_bytes(bytes)?;
+        let pairs = |olds: &[i64], news: &[i64]| sums(olds).zip(sums(news)).collect();
+        Ok(Self {
+            inserted: pairs(&io, &inew),
+            existing: pairs(&eo, &enew),
+            overwritten: pairs(&oo, &onew),
+            filtered: sums(&filtered).collect(),
+            out_of_scope: sums(&out_of_scope).collect(),
+        })
+    }
+
+    /// All lines of the map, with how they came.
+    pub fn mapped(&self) -> impl Iterator<Item = (KeyKind, i64, i64)> {
+        let of = |kind, pairs: &[(i64, i64)]| {
+            pairs.iter().map(move |(old, new)| (kind, *old, *new)).collect::<Vec<_>>()
+        };
+        of(KeyKind::Inserted, &self.inserted)
+            .into_iter()
+            .chain(of(KeyKind::Existing, &self.existing))
+            .chain(of(KeyKind::Overwritten, &self.overwritten))
+    }
+}
+
+/// What became of a record that another one refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is this row now.
+    Mapped(i64, KeyKind),
+    /// The filter did not leave it.
+    Filtered,
+    /// It is of another scope.
+    OutOfScope,
+    /// It was dropped, or the file does not have it.
+    Absent,
+}
+
+/// Inserted rows of a chunk: the new pks are a block in the order of the old ones.
+#[derive(Debug)]
+struct Segment {
+    first: i64,
+    last: i64,
+    new_first: i64,
+    /// The old pks, as distances to the first; `None` if there are no gaps.
+    distances: Option<Box<[u32]>>,
+}
+
+impl Segment {
+    fn get(&self, old: i64) -> Option<i64> {
+        let distance = old.checked_sub(self.first)?;
+        let index = match &self.distances {
+            None => distance,
+            Some(distances) => {
+                i64::try_from(distances.binary_search(&u32::try_from(distance).ok()?).ok()?).ok()?
+            }
+        };
+        Some(self.new_first + index)
+    }
+}
+
+#[derive(Debug, Default)]
+struct ModelKeys {
+    /// By their first old pk.
+    segments: Vec<Segment>,
+    /// The furthest old pk of the segments up to each.
+    reach: Vec<i64>,
+    others: BTreeMap<i64, (i64, KeyKind)>,
+    filtered: RoaringTreemap,
+    out_of_scope: RoaringTreemap,
+}
+
+impl ModelKeys {
+    fn insert(&mut self, segment: Segment) {
+        let at = self.segments.partition_point(|other| other.first < segment.first);
+        self.segments.insert(at, segment);
+        self.reach.truncate(at);
+        for segment in self.segments.get(at..).unwrap_or_default() {
+            let before = self.reach.last().copied().unwrap_or(i64::MIN);
+            self.reach.push(before.max(segment.last));
+        }
+    }
+
+    fn get(&self, old: i64) -> Lookup {
+        let end = self.segments.partition_point(|segment| segment.first <= old);
+        for (segment, reach) in self.segments.iter().zip(&self.reach).take(end).rev() {
+            if *reach < old {
+                break;
+            }
+            if segment.last >= old
+                && let Some(new) = segment.get(old)
+            {
+                return Lookup::Mapped(new, KeyKind::Inserted);
+            }
+        }
+        if let Some((new, kind)) = self.others.get(&old) {
+            return Lookup::Mapped(*new, *kind);
+        }
+        let key = u64::try_from(old).unwrap_or(0);
+        if self.filtered.contains(key) {
+            Lookup::Filtered
+        } else if self.out_of_scope.contains(key) {
+            Lookup::OutOfScope
+        } else {
+            Lookup::Absent
+        }
+    }
+}
+
+/// The primary key map of one import.
+#[derive(Debug)]
+pub struct KeyMap {
+    models: Vec<ModelKeys>,
+}
+
+impl KeyMap {
+    /// An empty map.
+    #[must_use]
+    pub fn new(catalog: &Catalog) -> Self {
+        Self { models: catalog.models().iter().map(|_| ModelKeys::default()).collect() }
+    }
+
+    /// What became of a record, by the position of its model.
+    #[must_use]
+    pub fn get(&self, position: usize, old: i64) -> Lookup {
+        self.models.get(position).map_or(Lookup::Absent, |keys| keys.get(old))
+    }
+
+    /// Adds the keys of a chunk that has been committed.
+    pub fn absorb(&mut self, position: usize, chunk: &ChunkKeys) {
+        let Some(keys) = self.models.get_mut(position) else { return };
+        let mut inserted = chunk.inserted.clone();
+        inserted.sort_unstable();
+        for block in inserted.chunk_by(|a, b| b.1 == a.1 + 1 && b.0 > a.0) {
+            // Old pks without gaps need no list. Where there are many gaps, one list is smaller than many segments.
+            let dense: Vec<&[(i64, i64)]> = block.chunk_by(|a, b| b.0 == a.0 + 1).collect();
+            if dense.len() <= 1 + block.len() / 16 {
+                for run in dense {
+                    keys.insert_run(run, false);
+                }
+            } else {
+                for run in block.chunk_by(|a, b| b.0 - a.0 < i64::from(u32::MAX / 65_536)) {
+                    keys.insert_run(run, true);
+                }
+            }
+        }
+        let others = [(&chunk.existing, KeyKind::Existing), (&chunk.overwritten, KeyKind::Overwritten)];
+        for (pairs, kind) in others {
+            keys.others.extend(pairs.iter().map(|(old, new)| (*old, (*new, kind))));
+        }
+        keys.filtered.extend(chunk.filtered.iter().filter_map(|old| u64::try_from(*old).ok()));
+        keys.out_of_scope.extend(chunk.out_of_scope.iter().filter_map(|old| u64::try_from(*old).ok()));
+    }
+}
+
+impl ModelKeys {
+    /// Adds rows whose new pks have no gaps.
+    fn insert_run(&mut self, run: &[(i64, i64)], gaps: bool) {
+        let (Some((first, new_first)), Some((last, _))) = (run.first().copied(), run.last().copied()) else {
+            return;
+        };
+        let distances: Option<Box<[u32]>> =
+            gaps.then(|| run.iter().map(|(old, _)| u32::try_from(old - first).unwrap_or(u32::MAX)).collect());
+        self.insert(Segment { first, last, new_first, distances });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_record_is_known() {
+        let catalog = Catalog::load().unwrap();
+        let mut map = KeyMap::new(&catalog);
+        let chunk = ChunkKeys {
+            inserted: vec![(1, 100), (2, 101), (9, 102)],
+            existing: vec![(3, 7)],
+            overwritten: vec![(4, 8)],
+            filtered: vec![5],
+            out_of_scope: vec![6],
+        };
+        map.absorb(0, &ChunkKeys::unpack(&chunk.pack().unwrap()).unwrap());
+        let expected = [
+            Lookup::Mapped(100, KeyKind::Inserted),
+            Lookup::Mapped(101, KeyKind::Inserted),
+            Lookup::Mapped(7, KeyKind::Existing),
+            Lookup::Mapped(8, KeyKind::Overwritten),
+            Lookup::Filtered,
+            Lookup::OutOfScope,
+            Lookup::Absent,
+        ];
+        for (old, expected) in (1..).zip(expected) {
+            assert_eq!(map.get(0, old), expected, "{old}");
+        }
+        assert_eq!(map.get(0, 9), Lookup::Mapped(102, KeyKind::Inserted));
+        assert_eq!(map.get(1, 1), Lookup::Absent);
+    }
+
+    proptest! {
+        #[test]
+        fn every_pk_leads_where_it_was_put(
+            olds in proptest::collection::hash_set(prop_oneof![1_i64..2000, 1_i64..(1 << 53)], 0..300),
+            size in 1_usize..60,
+        ) {
+            let catalog = Catalog::load().unwrap();
+            let mut map = KeyMap::new(&catalog);
+            let olds: Vec<i64> = olds.into_iter().collect();
+            let mut all = Vec::new();
+            let mut next = 1;
+            for chunk in olds.chunks(size) {
+                let mut sorted = chunk.to_vec();
+                sorted.sort_unstable();
+                next += 10;
+                let inserted: Vec<(i64, i64)> = sorted.iter().map(|old| { next += 1; (*old, next) }).collect();
+                all.extend(inserted.clone());
+                map.absorb(0, &ChunkKeys { inserted, ..ChunkKeys::default() });
+            }
+            for (old, new) in &all {
+                prop_assert_eq!(map.get(0, *old), Lookup::Mapped(*new, KeyKind::Inserted));
+                if !olds.contains(&(old + 1)) {
+                    prop_assert_eq!(map.get(0, old + 1), Lookup::Absent);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Decides what becomes of a record, as far as the file and the primary key map can tell, and rewrites its references.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use serde_json::value::RawValue;
+
+use crate::{
+    catalog::{Catalog, Known, Model, Rule, USER},
+    export::decode_literal,
+    finding::{Finding, FindingKind},
+    keys::{KeyKind, KeyMap, Lookup},
+    plan::{Plan, Record},
+    value::Value,
+};
+
+/// What becomes of a record.
+#[derive(Debug)]
+pub enum Fate {
+    /// It is written; its references are rewritten.
+    Write(Box<Record>),
+    /// The filter does not leave it.
+    Filtered,
+    /// It is of another scope.
+    OutOfScope,
+    /// It is not written; the finding says why.
+    Dropped(Finding),
+}
+
+/// Maps the records of one import.
+#[derive(Debug)]
+pub struct Mapping<'a> {
+    /// The catalog.
+    pub catalog: &'a Catalog,
+    /// The plan of the file.
+    pub plan: &'a Plan,
+    /// What has been imported up to here.
+    pub keys: &'a KeyMap,
+}
+
+/// A reference that leads to something that was not imported.
+struct Lost<'a> {
+    field: &'a str,
+    target: &'a str,
+    pk: i64,
+    lookup: Lookup,
+}
+
+impl Mapping<'_> {
+    /// Decides about a record. Findings that do not decide its fate (cleared references) go to `notes`.
+    pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
+        if self.is_out_of_scope(model, &record) {
+            return Fate::OutOfScope;
+        }
+        if let Some(selection) = &self.plan.selection {
+            let email =
+                model.column("email").and_then(|column| record.values.get(column)).and_then(Value::as_text);
+            if !selection.takes(model, record.source_pk, email) {
+                return Fate::Filtered;
+            }
+        }
+        if let Err(lost) = self.rewrite(model, &mut record, notes) {
+            return lost;
+        }
+        let place = |finding: Finding| {
+            finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset)
+        };
+        for rule in &model.rules {
+            if let Rule::SkipWhen { column, equals } = rule {
+                let Some(column_def) = model.columns.get(*column) else { continue };
+                let matches = decode_literal(column_def, equals)
+                    .is_ok_and(|value| record.values.get(*column) == Some(&value));
+                if matches {
+                    let finding = Finding::new(
+                        FindingKind::SkippedByRule,
+                        format!("records with {equals} here are not imported"),
+                    );
+                    return Fate::Dropped(place(finding.field(&column_def.field)));
+                }
+            }
+        }
+        if self.plan.is_repeated(model, record.ordinal) {
+            let finding = Finding::new(
+                FindingKind::DuplicateDropped,
+                "an earlier record of the file is the same to the application; that one was kept",
+            );
+            return Fate::Dropped(place(finding));
+        }
+        if record.fields.is_some() {
+            record.fields =
+                record.fields.take().and_then(|fields| rewrite_fields(model, &fields, &record.values));
+        }
+        Fate::Write(Box::new(record))
+    }
+
+    fn is_out_of_scope(&self, model: &Model, record: &Record) -> bool {
+        model.rules.iter().any(|rule| match rule {
+            Rule::ScopeWhenSet { columns, .. } => {
+                columns.iter().any(|column| record.values.get(*column).is_some_and(|value| !value.is_null()))
+            }
+            Rule::ScopeFollows { reference } => {
+                let target = model.columns.get(*reference).and_then(|column| column.references.as_deref());
+                let position = target.and_then(|target| self.catalog.position(target));
+                let pk = record.values.get(*reference).and_then(Value::as_int);
+                position
+                    .zip(pk)
+                    .is_some_and(|(position, pk)| self.keys.get(position, pk) == Lookup::OutOfScope)
+            }
+            _ => false,
+        })
+    }
+
+    /// Gives every reference its new pk, or says what becomes of a record that has one without.
+    fn rewrite(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Result<(), Fate> {
+        let mut lost = Vec::new();
+        let mut existing = Vec::new();
+        let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
+        let place = |finding: Finding| finding.model(&model.name).record(ordinal, source_pk).at(offset);
+        for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
+            let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
+            let lookup =
+                self.catalog.position(target).map_or(Lookup::Absent, |position| self.keys.get(position, pk));
+            match lookup {
+                Lookup::Mapped(new, kind) => {
+                    *value = Value::Int(new);
+                    if kind == KeyKind::Existing {
+                        existing.push((index, target, pk));
+                    }
+                }
+                _ if model.rules.contains(&Rule::ClearIfUnmapped { column: index }) => {
+                    *value = Value::Null;
+                    let reason = format!("led to {target} {pk}, which was not imported, and was cleared");
+                    notes.push(place(
+                        Finding::new(FindingKind::ClearedReference, reason).field(&column.field),
+                    ));
+                }
+                _ => lost.push(Lost { field: &column.field, target, pk, lookup }),
+            }
+        }
+        if let Some(first) = lost.first() {
+            // Under a filter, what hangs from another organization is simply not wanted. A record of a wanted one that
+            // needs a user who is not taken is lost, and somebody must hear of it.
+            let elsewhere = lost.iter().any(|lost| {
+                lost.lookup == Lookup::Filtered && (lost.target != USER || model.is_user_scoped())
+            });
+            if elsewhere {
+                return Err(Fate::Filtered);
+            }
+            let why = self.why_not(first);
+            let reason =
+                format!("leads to {} {}, {why}; so the record was not written", first.target, first.pk);
+            return Err(Fate::Dropped(place(
+                Finding::new(FindingKind::DroppedReference, reason).field(first.field),
+            )));
+        }
+        for rule in &model.rules {
+            let Rule::SkipWhenExisting { reference } = rule else { continue };
+            if let Some((_, target, pk)) = existing.iter().find(|(index, ..)| index == reference) {
+                let field = model.columns.get(*reference).map_or("", |column| column.field.as_str());
+                let reason =
+                    format!("belongs to {target} {pk}, which was here already and keeps what it has");
+                return Err(Fate::Dropped(place(
+                    Finding::new(FindingKind::SkippedByRule, reason).field(field),
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn why_not(&self, lost: &Lost<'_>) -> &'static str {
+        match (lost.lookup, self.catalog.known(lost.target)) {
+            (Lookup::Filtered, _) => "which the filter leaves out",
+            (Lookup::OutOfScope, _) => "which is of another scope",
+            (_, Known::Model(target)) if !target.in_organization_scope() => "a model of another scope",
+            (_, Known::Model(_)) => "which was dropped or is not in the export",
+            _ => "a model that is never imported",
+        }
+    }
+}
+
+/// The text of a record's fields with rewritten references and without the fields that the catalog does not know.
+fn rewrite_fields(model: &Model, fields: &RawValue, values: &[Value]) -> Option<Box<RawValue>> {
+    let mut text = String::with_capacity(fields.get().len() + 16);
+    text.push('{');
+    let parsed: std::collections::BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(fields.get()).ok()?;
+    for (name, raw) in parsed {
+        let Some(index) = model.column(&name) else { continue };
+        let is_reference = model.columns.get(index).is_some_and(|column| column.references.is_some());
+        let comma = if text.len() > 1 { "," } else { "" };
+        let value: Cow<'_, str> = match values.get(index) {
+            Some(Value::Int(new)) if is_reference => Cow::Owned(new.to_string()),
+            Some(Value::Null) if is_reference => Cow::Borrowed("null"),
+            _ => Cow::Borrowed(raw.get()),
+        };
+        let _infallible = write!(text, "{comma}{}:{value}", serde_json::Value::from(name.as_ref()));
+    }
+    text.push('}');
+    RawValue::from_string(text).ok()
+}

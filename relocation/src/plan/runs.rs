@@ -1,0 +1,111 @@
+//! Where the records of one model lie in the file: stretches that hold nothing else. A file that is grouped by model
+//! has one stretch a model. One that is not may have one a record, so they go to disk past a budget.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+};
+
+/// A stretch of the file that holds records of one model only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Where its first record begins, in bytes.
+    pub(crate) offset: u64,
+    /// How many bytes it has, to the end of its last record.
+    pub(crate) length: u64,
+    /// How many records it holds.
+    pub(crate) records: u64,
+}
+
+/// How many runs of one model are kept in memory: 1.5 MiB.
+const BUDGET: usize = 64 * 1024;
+
+/// The runs of one model, in the order of the file.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    last: Vec<Run>,
+    spilled: Option<BufWriter<File>>,
+}
+
+impl Runs {
+    /// Adds a record that lies behind all others.
+    pub(crate) fn add(&mut self, offset: u64, length: u64, adjacent: bool, dir: &Path) -> io::Result<()> {
+        if adjacent && let Some(run) = self.last.last_mut() {
+            run.length = offset + length - run.offset;
+            run.records += 1;
+            return Ok(());
+        }
+        if self.last.len() >= BUDGET {
+            let file = match &mut self.spilled {
+                Some(file) => file,
+                None => self.spilled.insert(BufWriter::new(tempfile::tempfile_in(dir)?)),
+            };
+            for run in self.last.drain(..) {
+                for number in [run.offset, run.length, run.records] {
+                    file.write_all(&number.to_le_bytes())?;
+                }
+            }
+        }
+        self.last.push(Run { offset, length, records: 1 });
+        Ok(())
+    }
+
+    /// All runs, from the first.
+    pub(crate) fn iter(&mut self) -> io::Result<impl Iterator<Item = io::Result<Run>> + use<>> {
+        let spilled = match &mut self.spilled {
+            Some(file) => {
+                file.flush()?;
+                let mut copy = file.get_ref().try_clone()?;
+                copy.seek(SeekFrom::Start(0))?;
+                Some(BufReader::new(copy))
+            }
+            None => None,
+        };
+        let last = self.last.clone();
+        Ok(Spilled(spilled).chain(last.into_iter().map(Ok)))
+    }
+}
+
+struct Spilled(Option<BufReader<File>>);
+
+impl Iterator for Spilled {
+    type Item = io::Result<Run>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let file = self.0.as_mut()?;
+        let mut numbers = [[0_u8; 8]; 3];
+        for (index, bytes) in numbers.iter_mut().enumerate() {
+            match file.read_exact(bytes) {
+                Ok(()) => {}
+                Err(error) if index == 0 && error.kind() == io::ErrorKind::UnexpectedEof => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let [offset, length, records] = numbers.map(u64::from_le_bytes);
+        Some(Ok(Run { offset, length, records }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_past_the_budget_come_back_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = Runs::default();
+        let count = BUDGET as u64 * 2 + 10;
+        for index in 0..count {
+            runs.add(index * 10, 5, false, dir.path()).unwrap();
+        }
+        runs.add(count * 10, 5, true, dir.path()).unwrap();
+        for _ in 0..2 {
+            let all: Vec<Run> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
+            assert_eq!(all.len() as u64, count);
+            assert!(all.iter().enumerate().all(|(index, run)| run.offset == index as u64 * 10));
+            assert_eq!(all.last().unwrap(), &Run { offset: (count - 1) * 10, length: 15, records: 2 });
+        }
+        assert!(runs.last.len() <= BUDGET);
+    }
+}

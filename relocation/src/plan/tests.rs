@@ -1,0 +1,165 @@
+use std::io::Write as _;
+
+use super::*;
+
+struct File_ {
+    dir: tempfile::TempDir,
+    catalog: Catalog,
+    ambient: Ambient,
+}
+
+fn organization(pk: i64, slug: &str) -> String {
+    format!(
+        r#"{{"model": "sentry.organization", "pk": {pk}, "fields": {{"name": "{slug}", "slug": "{slug}"}}}}"#
+    )
+}
+
+fn team(pk: i64, organization: i64, slug: &str) -> String {
+    format!(
+        r#"{{"model": "sentry.team", "pk": {pk}, "fields": {{"name": "t", "slug": "{slug}", "organization": {organization}}}}}"#
+    )
+}
+
+impl File_ {
+    fn new(records: &[String]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(dir.path().join("export.json"))
+            .unwrap()
+            .write_all(format!("[{}]", records.join(",\n")).as_bytes())
+            .unwrap();
+        Self { dir, catalog: Catalog::load().unwrap(), ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1) }
+    }
+
+    fn plan(&self, filter: Option<&[&str]>) -> Result<Plan, ExportError> {
+        let filter: Option<BTreeSet<String>> =
+            filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect());
+        let request = Request {
+            path: &self.dir.path().join("export.json"),
+            scratch_dir: self.dir.path(),
+            filter: filter.as_ref(),
+            limits: Limits::default(),
+            now: self.ambient.now(),
+        };
+        Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
+    }
+
+    fn pks(&self, plan: &mut Plan, model: &str, from: i64) -> Vec<i64> {
+        let mut reader = plan.reader(self.catalog.model(model).unwrap(), &self.ambient, from).unwrap();
+        let mut pks = Vec::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            pks.push(record.source_pk);
+        }
+        pks
+    }
+}
+
+#[test]
+fn records_of_a_model_are_found_wherever_they_lie() {
+    let file = File_::new(&[
+        team(1, 1, "a"),
+        organization(1, "x"),
+        team(2, 1, "b"),
+        team(3, 1, "c"),
+        organization(2, "y"),
+        team(4, 2, "a"),
+    ]);
+    let mut plan = file.plan(None).unwrap();
+    assert_eq!(plan.records, 6);
+    assert_eq!(file.pks(&mut plan, "sentry.team", 1), [1, 2, 3, 4]);
+    assert_eq!(file.pks(&mut plan, "sentry.team", 3), [3, 4]);
+    assert_eq!(file.pks(&mut plan, "sentry.organization", 2), [2]);
+    assert_eq!(file.pks(&mut plan, "sentry.project", 1), [] as [i64; 0]);
+}
+
+#[test]
+fn records_that_contradict_each_other_are_refused_and_both_named() {
+    let error = File_::new(&[organization(7, "x"), organization(8, "y"), organization(7, "z")])
+        .plan(None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("sentry.organization") && error.contains("pk 7") && error.contains("at byte 1"),
+        "{error}"
+    );
+    let error = File_::new(&[organization(1, "x"), team(1, 1, "a"), team(5, 1, "a")])
+        .plan(None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("pk 5") && error.contains("with pk 1") && error.contains("slug"), "{error}");
+    assert!(File_::new(&[team(1, 1, "a"), team(5, 2, "a")]).plan(None).is_ok());
+    // Slugs of organizations are for control to resolve.
+    assert!(File_::new(&[organization(1, "x"), organization(2, "x")]).plan(None).is_ok());
+}
+
+#[test]
+fn of_options_that_are_the_same_the_first_is_kept() {
+    let option = |pk: i64, user: i64| {
+        format!(
+            r#"{{"model": "sentry.useroption", "pk": {pk}, "fields": {{"user": {user}, "key": "k", "value": 1}}}}"#
+        )
+    };
+    let file = File_::new(&[option(1, 1), option(2, 2), option(3, 1)]);
+    let plan = file.plan(None).unwrap();
+    let model = file.catalog.model("sentry.useroption").unwrap();
+    assert_eq!([1, 2, 3].map(|ordinal| plan.is_repeated(model, ordinal)), [false, false, true]);
+}
+
+#[test]
+fn what_the_catalog_does_not_know_is_passed_over_and_counted() {
+    let file = File_::new(&[
+        r#"{"model": "sentry.nonsense", "pk": 1, "fields": {"x": [{}]}}"#.to_owned(),
+        r#"{"model": "Sentry.Actor", "pk": 1, "fields": {}}"#.to_owned(),
+        r#"{"model": "sentry.nonsense", "pk": 2, "fields": {}}"#.to_owned(),
+        organization(1, "x"),
+        r#"{"model": "sentry.controloption", "pk": 1, "fields": {"unheard": 1}}"#.to_owned(),
+    ]);
+    let plan = file.plan(None).unwrap();
+    assert_eq!(
+        plan.passed_over.clone().into_iter().collect::<Vec<_>>(),
+        [("sentry.actor".to_owned(), 1), ("sentry.nonsense".to_owned(), 2)]
+    );
+    assert_eq!(
+        plan.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(),
+        [FindingKind::UnknownModel, FindingKind::RemovedModel]
+    );
+    assert!(plan.findings[0].reason.contains("2 records"));
+}
+
+#[test]
+fn a_filter_takes_organizations_their_members_and_the_addresses_of_those() {
+    let user = |pk: i64, email: &str| {
+        format!(
+            r#"{{"model": "sentry.user", "pk": {pk}, "fields": {{"username": "u{pk}", "password": "", "email": "{email}"}}}}"#
+        )
+    };
+    let member = |pk: i64, organization: i64, user: i64| {
+        format!(
+            r#"{{"model": "sentry.organizationmember", "pk": {pk}, "fields": {{"organization": {organization}, "user_id": {user}}}}}"#
+        )
+    };
+    let file = File_::new(&[
+        member(1, 1, 11),
+        member(2, 2, 12),
+        user(11, "A@x"),
+        user(12, "b@x"),
+        organization(1, "one"),
+        organization(2, "two"),
+    ]);
+    let takes = |plan: &Plan, model: &str, pk: i64, email: Option<&str>| {
+        plan.selection.as_ref().unwrap().takes(file.catalog.model(model).unwrap(), pk, email)
+    };
+    let plan = file.plan(Some(&["one", "three"])).unwrap();
+    assert!(takes(&plan, ORGANIZATION, 1, None) && !takes(&plan, ORGANIZATION, 2, None));
+    assert!(takes(&plan, USER, 11, None) && !takes(&plan, USER, 12, None));
+    assert!(takes(&plan, "sentry.email", 1, Some("a@x")) && !takes(&plan, "sentry.email", 1, Some("b@x")));
+    assert_eq!(
+        plan.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(),
+        [FindingKind::FilterSlugNotFound]
+    );
+
+    assert!(matches!(file.plan(Some(&["ONE"])), Err(ExportError::FilterMatchesNothing(_))));
+    let nothing = file.plan(Some(&[])).unwrap();
+    assert!(
+        !takes(&nothing, ORGANIZATION, 1, None) && !takes(&nothing, "sentry.timeseriessnapshot", 1, None)
+    );
+}

@@ -1,0 +1,109 @@
+//! Holds the database against the catalog: the tables may be an application's own, of another version than the
+//! catalog knows.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    catalog::{Catalog, Column, Silo},
+    db::{self, Db, DbError, Dialect, Statement},
+};
+
+/// What a column of a table really is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Actual {
+    sql: String,
+    null: bool,
+    has_default: bool,
+}
+
+/// Where tables and catalog differ in a way that would break an import, one sentence each. Columns that the catalog
+/// does not know are no matter as long as they need no value.
+///
+/// # Errors
+/// If the database cannot be asked.
+pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
+    let tables: Vec<String> =
+        catalog.written().filter(|model| model.silo == silo).map(|model| model.table.clone()).collect();
+    let actual = columns(db, tables).await?;
+    let mut wrong = Vec::new();
+    for model in catalog.written().filter(|model| model.silo == silo) {
+        let Some(table) = actual.get(&model.table) else {
+            wrong.push(format!("there is no table {}", model.table));
+            continue;
+        };
+        for column in &model.columns {
+            let Some(found) = table.get(&column.column) else {
+                wrong.push(format!("table {} has no column {}", model.table, column.column));
+                continue;
+            };
+            let expected = expected_type(column, db.dialect());
+            if found.sql != expected {
+                wrong.push(format!(
+                    "column {}.{} is {} and not {expected}",
+                    model.table, column.column, found.sql
+                ));
+            }
+            if column.null && !found.null {
+                wrong.push(format!("column {}.{} cannot be null", model.table, column.column));
+            }
+        }
+        for (name, found) in table {
+            let known = name == "id" || model.columns.iter().any(|column| &column.column == name);
+            if !known && !found.null && !found.has_default {
+                wrong.push(format!(
+                    "column {}.{name} needs a value and the catalog does not know it",
+                    model.table
+                ));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// The type of a column, as the database names it.
+fn expected_type(column: &Column, dialect: Dialect) -> String {
+    let sql = if column.sql == "bitfield" { "bigint" } else { column.sql.as_str() };
+    match dialect {
+        Dialect::Postgres => sql.to_owned(),
+        Dialect::Sqlite => match sql {
+            "timestamp with time zone" | "uuid" | "inet" | "citext" | "slug" => "text".to_owned(),
+            _ if sql.ends_with("[]") => "text".to_owned(),
+            _ => sql.to_owned(),
+        },
+    }
+}
+
+/// All columns of these tables, by table and name.
+async fn columns(
+    db: &Db,
+    tables: Vec<String>,
+) -> Result<BTreeMap<String, BTreeMap<String, Actual>>, DbError> {
+    let names = [("name", db::Column::Texts(tables))];
+    let statement = match db.dialect() {
+        Dialect::Postgres => Statement::new(
+            "SELECT c.relname::text AS table_name, a.attname::text AS column_name, format_type(a.atttypid, a.atttypmod) AS sql, \
+             NOT a.attnotnull AS nullable, (a.atthasdef OR a.attidentity <> '') AS has_default \
+             FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN ",
+        )
+        .rows(db.dialect(), "t", names)
+        .push(" ON c.oid = to_regclass(quote_ident(t.name)) WHERE a.attnum > 0 AND NOT a.attisdropped"),
+        Dialect::Sqlite => Statement::new(
+            "SELECT t.name AS table_name, p.name AS column_name, lower(p.type) AS sql, p.\"notnull\" = 0 AND p.pk = 0 AS nullable, \
+             p.dflt_value IS NOT NULL AS has_default FROM ",
+        )
+        .rows(db.dialect(), "t", names)
+        .push(" JOIN pragma_table_info(t.name) p"),
+    };
+    let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
+    for row in db.fetch_all(statement).await? {
+        let sql = row.text("sql")?;
+        // PostgreSQL spells some types out.
+        let sql = match sql.strip_prefix("character varying") {
+            Some(rest) => format!("varchar{rest}"),
+            None => sql,
+        };
+        let actual = Actual { sql, null: row.bool("nullable")?, has_default: row.bool("has_default")? };
+        found.entry(row.text("table_name")?).or_default().insert(row.text("column_name")?, actual);
+    }
+    Ok(found)
+}

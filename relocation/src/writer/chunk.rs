@@ -1,0 +1,87 @@
+//! Writes one chunk from its records to its commit, the same way in both silos.
+
+use super::{Mode, Row, WriteError, Writer, Written};
+use crate::{
+    catalog::Model,
+    db::{Db, DbError, DbErrorKind, HasDbError, Tx},
+    plan::Record,
+    transact,
+};
+
+/// How often a chunk is begun again because somebody else wrote the same values meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// What a silo adds to writing a chunk.
+pub trait ChunkSilo: Sync {
+    /// What its steps fail with.
+    type Error: From<WriteError> + From<DbError> + HasDbError + HasWriteError + Send;
+
+    /// New primary keys of a model, in ascending order, as many as asked for.
+    fn take_ids(
+        &self,
+        model: &Model,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<i64>, Self::Error>> + Send;
+
+    /// What is to be committed together with the rows: the chunk's record, and all that goes with it.
+    fn record(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        rows: &[Row],
+        written: &Written,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// An error that may hold one of writing.
+pub trait HasWriteError {
+    /// The error of writing, if that is what it is.
+    fn write_error(&self) -> Option<&WriteError>;
+}
+
+/// Writes the records of one chunk and what the silo records with them, in one transaction.
+///
+/// # Errors
+/// What the silo's steps fail with. Nothing of the chunk is written then.
+pub async fn write_chunk<S: ChunkSilo>(
+    db: &Db,
+    writer: &Writer<'_>,
+    model: &Model,
+    records: Vec<Record>,
+    silo: &S,
+) -> Result<Written, S::Error> {
+    let mut rows = writer.prepare(model, records)?;
+    let ids = silo.take_ids(model, rows.len()).await?;
+    writer.give_ids(model, &mut rows, ids);
+    let mut mode = Writer::first_mode(model);
+    let mut attempt = 0;
+    loop {
+        let outcome = transact!(S::Error, db, |tx| {
+            let written = writer.write(tx, model, &rows, mode).await?;
+            silo.record(tx, model, &rows, &written).await?;
+            written
+        });
+        let error = match outcome {
+            Ok(written) => return Ok(written),
+            Err(error) => error,
+        };
+        attempt += 1;
+        let unique = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Unique);
+        match error.write_error() {
+            _ if attempt >= ATTEMPTS => return Err(error),
+            Some(WriteError::IdsTaken { .. }) => {
+                let ids = silo.take_ids(model, rows.len()).await?;
+                writer.give_ids(model, &mut rows, ids);
+            }
+            Some(WriteError::UniqueConflict { .. }) => {}
+            _ if unique => mode = Mode::Careful,
+            _ => return Err(error),
+        }
+        tracing::debug!(
+            model = model.name,
+            attempt,
+            ?mode,
+            "a chunk met rows that are there already and is written again"
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! Writes the rows of a chunk. First as if nothing were taken, by the fastest way that the database has; a chunk that
+//! hits a unique set is written again the careful way, which looks up what is taken and applies the rules for it.
+//!
+//! The caller owns the transaction, so that it can record the chunk in the same one.
+
+mod bulk;
+mod chunk;
+mod copy;
+mod ids;
+mod taken;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
+pub use ids::take_own_ids;
+
+use crate::{
+    ambient::Ambient,
+    catalog::{Model, Rule},
+    db::{DbError, DbErrorKind, HasDbError, Tx},
+    export::decode_literal,
+    finding::{Finding, FindingKind},
+    generate::{self, TokenOwner},
+    keys::ChunkKeys,
+    plan::Record,
+    value::Value,
+};
+
+/// Why a chunk was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// Rows with these ids are there already: somebody else gives out ids too. Take others.
+    #[error("rows of {table} have some of the ids that were to be given out")]
+    IdsTaken {
+        /// The table.
+        table: String,
+    },
+    /// A value does not fit where the catalog says that it goes.
+    #[error("{0}")]
+    Value(Box<Finding>),
+    /// Values were taken again and again while they were being replaced.
+    #[error("unique values of {table} were taken again and again while they were being replaced")]
+    UniqueConflict {
+        /// The table.
+        table: String,
+    },
+}
+
+impl HasDbError for WriteError {
+    fn db_error(&self) -> Option<&DbError> {
+        match self {
+            Self::Database(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl WriteError {
+    /// Whether the chunk should be written again the careful way.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Database(error) if error.kind() == DbErrorKind::Unique)
+    }
+}
+
+/// How a chunk is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As if nothing were taken.
+    Optimistic,
+    /// After looking up what is.
+    Careful,
+}
+
+/// A row to write.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The record's number among those of its model.
+    pub ordinal: i64,
+    /// Its primary key in the export.
+    pub source_pk: i64,
+    /// Where the record begins in the file.
+    pub offset: u64,
+    /// Its new primary key.
+    pub id: i64,
+    /// Its values, by column.
+    pub values: Vec<Value>,
+}
+
+impl Row {
+    fn place(&self, model: &Model, finding: Finding) -> Finding {
+        finding.model(&model.name).record(self.ordinal, self.source_pk).at(self.offset)
+    }
+}
+
+/// What became of the rows of a chunk.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The new keys.
+    pub keys: ChunkKeys,
+    /// What there is to know, among it one finding for each row that was dropped.
+    pub findings: Vec<Finding>,
+    /// How many rows were not written because another row is the same to a unique set.
+    pub dropped: i64,
+}
+
+/// Applies the rules of one import and writes its rows.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    /// Randomness.
+    pub ambient: &'a Ambient,
+    /// The time that rules of this import use.
+    pub now: DateTime<Utc>,
+    /// Whether a user whose name is taken is the one who has it.
+    pub merge_users: bool,
+    /// Whose the auth tokens are that may have to be made anew, by organization id.
+    pub token_owners: HashMap<i64, TokenOwner>,
+}
+
+impl Writer<'_> {
+    /// Applies the rules that hold for every row, and sorts the rows by source pk: so the ids of a chunk, given in this
+    /// order, are a block.
+    ///
+    /// # Errors
+    /// If the catalog sets a value that its column cannot take, which is a defect of the catalog.
+    pub fn prepare(&self, model: &Model, records: Vec<Record>) -> Result<Vec<Row>, WriteError> {
+        let mut rows: Vec<Row> = records
+            .into_iter()
+            .map(|record| Row {
+                ordinal: record.ordinal,
+                source_pk: record.source_pk,
+                offset: record.offset,
+                id: 0,
+                values: record.values,
+            })
+            .collect();
+        rows.sort_by_key(|row| row.source_pk);
+        for rule in &model.rules {
+            match rule {
+                Rule::Set { column, to } => {
+                    let Some(definition) = model.columns.get(*column) else { continue };
+                    let value = decode_literal(definition, to)
+                        .map_err(|finding| WriteError::Value(Box::new(finding.model(&model.name))))?;
+                    set(&mut rows, *column, |_| Some(value.clone()));
+                }
+                Rule::SetNow { column } => set(&mut rows, *column, |_| Some(Value::Time(self.now))),
+                Rule::Regenerate { column, with, if_set } => {
+                    set(&mut rows, *column, |old| {
+                        (!if_set || !old.is_null()).then(|| generate::value(*with, self.ambient))
+                    });
+                }
+                Rule::HideUntilFinished { column, hidden } => {
+                    set(&mut rows, *column, |_| Some(Value::Int(*hidden)))
+                }
+                _ => {}
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Gives each row its id, and what follows from it: an organization whose slug is not yet decided gets one that no
+    /// organization can have.
+    pub fn give_ids(&self, model: &Model, rows: &mut [Row], ids: impl IntoIterator<Item = i64>) {
+        let slug = model.global_slug().map(|(column, _)| column);
+        for (row, id) in rows.iter_mut().zip(ids) {
+            row.id = id;
+            if let Some(value) = slug.and_then(|column| row.values.get_mut(column)) {
+                *value = Value::Text(undecided_slug(id));
+            }
+        }
+    }
+
+    /// Whether a model's rows are written the careful way from the start, because a rule asks for what no unique set of
+    /// the database would show.
+    #[must_use]
+    pub fn first_mode(model: &Model) -> Mode {
+        let careful = model
+            .rules
+            .iter()
+            .any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }));
+        if careful { Mode::Careful } else { Mode::Optimistic }
+    }
+
+    /// Writes rows that have their ids.
+    ///
+    /// # Errors
+    /// [`WriteError::is_taken`] in optimistic mode means: roll back and write again the careful way.
+    pub async fn write(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        rows: &[Row],
+        mode: Mode,
+    ) -> Result<Written, WriteError> {
+        let mut rows = rows.to_vec();
+        let mut findings = self.fill_missing(model, &mut rows);
+        let mut written = match mode {
+            Mode::Optimistic => {
+                bulk::insert(tx, model, &rows).await?;
+                let mut written = Written::default();
+                written.keys.inserted = rows.iter().map(|row| (row.source_pk, row.id)).collect();
+                written
+            }
+            Mode::Careful => self.write_carefully(tx, model, rows).await?,
+        };
+        findings.append(&mut written.findings);
+        written.findings = findings;
+        Ok(written)
+    }
+
+    /// Makes the values that a rule wants and that are missing.
+    fn fill_missing(&self, model: &Model, rows: &mut [Row]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for rule in &model.rules {
+            let Rule::RegenerateIfTaken { column, .. } = rule else { continue };
+            for row in rows.iter_mut() {
+                let missing = match row.values.get(*column) {
+                    Some(Value::Text(text)) => text.is_empty(),
+                    Some(value) => value.is_null(),
+                    None => false,
+                };
+                if missing {
+                    findings.extend(self.replace(model, row, rule, "was missing"));
+                }
+            }
+        }
+        findings
+    }
+
+    /// Gives a row a new value where a rule says how.
+    fn replace(&self, model: &Model, row: &mut Row, rule: &Rule, why: &str) -> Option<Finding> {
+        let Rule::RegenerateIfTaken { column, with, last_characters } = rule else { return None };
+        let field = &model.columns.get(*column)?.field;
+        let owner = self.owner_of(model, row);
+        let value = match (with, owner) {
+            (crate::catalog::Generator::OrgAuthToken, Some(owner)) => {
+                let token = generate::OrgAuthToken::new(owner, self.ambient);
+                if let Some(last) = last_characters.and_then(|column| row.values.get_mut(column)) {
+                    *last = Value::Text(token.last_characters);
+                }
+                Value::Text(token.hashed)
+            }
+            _ => generate::value(*with, self.ambient),
+        };
+        *row.values.get_mut(*column)? = value;
+        let reason = format!("{why}; a new one was made");
+        Some(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
+    }
+
+    /// Whose the tokens of a row are: the first reference that leads to a known organization.
+    fn owner_of(&self, model: &Model, row: &Row) -> Option<&TokenOwner> {
+        let column = model
+            .columns
+            .iter()
+            .position(|column| column.references.as_deref() == Some(crate::catalog::ORGANIZATION))?;
+        self.token_owners.get(&row.values.get(column)?.as_int()?)
+    }
+}
+
+fn set(rows: &mut [Row], column: usize, value: impl Fn(&Value) -> Option<Value>) {
+    for row in rows {
+        if let Some(slot) = row.values.get_mut(column)
+            && let Some(value) = value(slot)
+        {
+            *slot = value;
+        }
+    }
+}
+
+/// The slug of an organization whose slug control has not decided yet. No valid slug has a tilde.
+#[must_use]
+pub fn undecided_slug(id: i64) -> String {
+    format!("~relocating-{id}")
+}

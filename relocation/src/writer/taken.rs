@@ -1,0 +1,266 @@
+//! The careful way: looks up which values are taken, applies the rules for those, and inserts what is free.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Row, WriteError, Writer, Written, bulk};
+use crate::{
+    ambient::BASE36,
+    catalog::{Column, Model, Rule},
+    db::{self, Dialect, Statement, Tx},
+    finding::{Finding, FindingKind},
+    value::Value,
+};
+
+/// How often values that were taken in the meantime are replaced.
+const ROUNDS: usize = 8;
+/// Characters of a suffix that makes a taken value unique.
+const SUFFIX: usize = 6;
+
+impl Writer<'_> {
+    pub(super) async fn write_carefully(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        rows: Vec<Row>,
+    ) -> Result<Written, WriteError> {
+        self.check_ids(tx, model, &rows).await?;
+        let mut written = Written::default();
+        let mut rows = self.resolve_names(tx, model, rows, &mut written).await?;
+        for round in 0..ROUNDS {
+            let replaced = self.replace_taken(tx, model, &mut rows, &mut written.findings).await?;
+            let free: HashSet<i64> = bulk::insert_free(tx, model, &rows).await?.into_iter().collect();
+            let (inserted, refused): (Vec<Row>, Vec<Row>) =
+                rows.into_iter().partition(|row| free.contains(&row.id));
+            written.keys.inserted.extend(inserted.iter().map(|row| (row.source_pk, row.id)));
+            rows = refused;
+            if rows.is_empty() || (round > 0 && !replaced) {
+                break;
+            }
+        }
+        if !rows.is_empty()
+            && model
+                .rules
+                .iter()
+                .any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }))
+        {
+            // Somebody else took a name between looking and writing: the whole chunk is to be looked at again.
+            return Err(WriteError::UniqueConflict { table: model.table.clone() });
+        }
+        for row in &rows {
+            let reason = "another row is the same to a unique set of the table (as after a merge of users); the record was not written";
+            written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
+            written.dropped += 1;
+        }
+        written.keys.inserted.sort_unstable();
+        written.keys.existing.sort_unstable();
+        Ok(written)
+    }
+
+    /// Refuses ids that rows have already: no rule may take such a row for one of ours.
+    async fn check_ids(&self, tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(), WriteError> {
+        let ids = db::Column::Ints(rows.iter().map(|row| row.id).collect());
+        let statement = Statement::new("SELECT t.id AS id FROM ")
+            .rows(tx.dialect(), "r", [("id", ids)])
+            .push(&format!(" JOIN \"{}\" t ON t.id = r.id LIMIT 1", model.table));
+        match tx.fetch_optional(statement).await? {
+            Some(_) => Err(WriteError::IdsTaken { table: model.table.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the rules by which a record becomes a row that is there. Gives back the rows that are to be inserted.
+    async fn resolve_names(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        rows: Vec<Row>,
+        written: &mut Written,
+    ) -> Result<Vec<Row>, WriteError> {
+        let Some((column, suffix)) = model.rules.iter().find_map(|rule| match rule {
+            Rule::MergeOrSuffix { column, max_length } => Some((*column, Some(*max_length))),
+            Rule::ReuseExisting { column } => Some((*column, None)),
+            _ => None,
+        }) else {
+            return Ok(rows);
+        };
+        let Some(definition) = model.columns.get(column) else { return Ok(rows) };
+        // One writer of such a table at a time: two that look and then write could both take a name in different case.
+        tx.execute(
+            Statement::new("INSERT INTO causeway_lock (name, taken_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at")
+                .with(&model.table)
+                .with(self.ambient.now()),
+        )
+        .await?;
+
+        let mut taken: HashMap<String, i64> = HashMap::new();
+        let mut keep = Vec::with_capacity(rows.len());
+        let mut to_suffix = Vec::new();
+        let here = rows_with(tx, model, definition, texts(&rows, column)).await?;
+        // In the order of the file: the first one keeps the name.
+        let mut rows = rows;
+        rows.sort_by_key(|row| row.ordinal);
+        for row in rows {
+            let name = row.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned();
+            let folded = name.to_lowercase();
+            let holder = here.get(&name).copied().or_else(|| taken.get(&folded).copied());
+            match holder {
+                None => {
+                    taken.insert(folded, row.id);
+                    keep.push(row);
+                }
+                Some(id) if suffix.is_none() || self.merge_users => {
+                    written.keys.existing.push((row.source_pk, id));
+                    if suffix.is_some() {
+                        let reason = format!("is taken by {id}, into which the record was merged");
+                        written.findings.push(row.place(
+                            model,
+                            Finding::new(FindingKind::UserMerged, reason).field(&definition.field),
+                        ));
+                    }
+                }
+                Some(_) => to_suffix.push((row, name)),
+            }
+        }
+        if let Some(max_length) = suffix {
+            self.suffix(
+                tx,
+                model,
+                definition,
+                column,
+                max_length,
+                to_suffix,
+                &mut taken,
+                &mut keep,
+                &mut written.findings,
+            )
+            .await?;
+        }
+        keep.sort_by_key(|row| row.source_pk);
+        Ok(keep)
+    }
+
+    /// Gives names that nobody has to rows whose own is taken.
+    #[expect(clippy::too_many_arguments, reason = "one step of resolve_names, split off for its length")]
+    async fn suffix(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        definition: &Column,
+        column: usize,
+        max_length: usize,
+        mut rows: Vec<(Row, String)>,
+        taken: &mut HashMap<String, i64>,
+        keep: &mut Vec<Row>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), WriteError> {
+        for _ in 0..ROUNDS {
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (row, name) in &mut rows {
+                let base: String = name.chars().take(max_length.saturating_sub(SUFFIX + 1)).collect();
+                if let Some(value) = row.values.get_mut(column) {
+                    *value = Value::Text(format!("{base}-{}", self.ambient.characters(BASE36, SUFFIX)));
+                }
+            }
+            let candidates = rows
+                .iter()
+                .filter_map(|(row, _)| row.values.get(column)?.as_text().map(str::to_owned))
+                .collect();
+            let here = rows_with(tx, model, definition, candidates).await?;
+            let mut again = Vec::new();
+            for (row, name) in rows {
+                let given = row.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned();
+                if here.contains_key(&given) || taken.contains_key(&given.to_lowercase()) {
+                    again.push((row, name));
+                    continue;
+                }
+                taken.insert(given.to_lowercase(), row.id);
+                let reason = format!("`{name}` is taken; the record has `{given}` now");
+                findings.push(row.place(
+                    model,
+                    Finding::new(FindingKind::UsernameChanged, reason).field(&definition.field),
+                ));
+                keep.push(row);
+            }
+            rows = again;
+        }
+        if rows.is_empty() { Ok(()) } else { Err(WriteError::UniqueConflict { table: model.table.clone() }) }
+    }
+
+    /// Applies the rules by which a value that is taken is cleared or made anew. Says whether there was any.
+    async fn replace_taken(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        rows: &mut [Row],
+        findings: &mut Vec<Finding>,
+    ) -> Result<bool, WriteError> {
+        let mut replaced = false;
+        for rule in &model.rules {
+            let (Rule::RegenerateIfTaken { column, .. } | Rule::ClearIfTaken { column, .. }) = rule else {
+                continue;
+            };
+            let Some(definition) = model.columns.get(*column) else { continue };
+            let here = rows_with(tx, model, definition, texts(rows, *column)).await?;
+            let mut seen = HashSet::new();
+            for row in rows.iter_mut() {
+                let Some(text) = row.values.get(*column).and_then(Value::as_text).map(str::to_owned) else {
+                    continue;
+                };
+                if !here.contains_key(&text) && seen.insert(text) {
+                    continue;
+                }
+                replaced = true;
+                match rule {
+                    Rule::ClearIfTaken { also, .. } => {
+                        for column in also.iter().chain([column]) {
+                            if let Some(value) = row.values.get_mut(*column) {
+                                *value = Value::Null;
+                            }
+                        }
+                        let finding = Finding::new(
+                            FindingKind::TokenCleared,
+                            "is taken by another row and was cleared",
+                        );
+                        findings.push(row.place(model, finding.field(&definition.field)));
+                    }
+                    _ => findings.extend(self.replace(model, row, rule, "was taken by another row")),
+                }
+            }
+        }
+        Ok(replaced)
+    }
+}
+
+fn texts(rows: &[Row], column: usize) -> Vec<String> {
+    rows.iter().filter_map(|row| row.values.get(column)?.as_text().map(str::to_owned)).collect()
+}
+
+/// Which of these values rows of the table have, and the ids of those rows. Without regard to case where the column
+/// or the rule has none: on SQLite that means ASCII letters.
+async fn rows_with(
+    tx: &mut Tx,
+    model: &Model,
+    column: &Column,
+    values: Vec<String>,
+) -> Result<HashMap<String, i64>, WriteError> {
+    if values.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let name = &column.column;
+    let folds = model.rules.iter().any(|rule| matches!(rule, Rule::MergeOrSuffix { column, .. } if model.columns.get(*column).is_some_and(|column| &column.column == name)));
+    let same = match (column.sql.as_str(), tx.dialect()) {
+        _ if folds => format!("lower(t.\"{name}\") = lower(r.value)"),
+        ("citext", Dialect::Postgres) => format!("t.\"{name}\" = r.value::citext"),
+        _ => format!("t.\"{name}\" = r.value"),
+    };
+    let statement = Statement::new("SELECT r.value AS value, MIN(t.id) AS id FROM ")
+        .rows(tx.dialect(), "r", [("value", db::Column::Texts(values))])
+        .push(&format!(" JOIN \"{}\" t ON {same} GROUP BY r.value", model.table));
+    let mut found = HashMap::new();
+    for row in tx.fetch_all(statement).await? {
+        found.insert(row.text("value")?, row.int("id")?);
+    }
+    Ok(found)
+}
