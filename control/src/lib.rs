@@ -1,6 +1,34 @@
 //! The control service: owns what must be unique everywhere.
+//!
+//! A request goes one way: `grpc` decodes it, a use case in plain types ([`regions`], [`slug_reservations`],
+//! [`directory`]) decides, `store` holds the SQL.
 
-use causeway_relocation::{ambient::Ambient, db};
+pub mod control_import;
+pub mod directory;
+mod error;
+mod grpc;
+pub mod regions;
+pub mod slug;
+mod slug_operation;
+pub mod slug_reservations;
+mod store;
+
+use std::sync::Arc;
+
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, CatalogError, Silo},
+    db::{self, Db},
+    schema,
+};
+
+pub use causeway_relocation::page::{Page, PageRequest};
+pub use error::Error;
+
+use crate::{
+    control_import::ControlImports, directory::Directory, regions::Regions,
+    slug_reservations::SlugReservations,
+};
 
 /// How a control is set up.
 #[derive(Debug, Clone)]
@@ -13,9 +41,16 @@ pub struct Options {
     pub address: String,
 }
 
-/// A control service.
+/// A control service. Cheap to clone; clones share its connections. It holds no state beside its database, so that
+/// several of them may serve the same one.
 #[derive(Debug, Clone)]
-pub struct Control {}
+pub struct Control {
+    db: Db,
+    regions: Regions,
+    slug_reservations: SlugReservations,
+    directory: Directory,
+    imports: ControlImports,
+}
 
 impl Control {
     /// The full names of the gRPC services, for health.
@@ -29,15 +64,61 @@ impl Control {
     /// Opens and migrates the database.
     ///
     /// # Errors
-    /// If it cannot be used.
+    /// If it cannot be used, or a model table is not what the catalog says.
     pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
-        let _ = (options, ambient);
-        Ok(Self {})
+        let db = Db::connect(&options.database_url, &options.database).await?;
+        db.migrate(store::MIGRATIONS).await?;
+        let catalog = Catalog::load()?;
+        let wrong = schema::check(&db, &catalog, Silo::Control).await?;
+        if !wrong.is_empty() {
+            return Err(StartError::Schema(wrong.join("; ")));
+        }
+        let catalog = Arc::new(catalog);
+        let regions = Regions::new(db.clone(), ambient.clone(), Arc::clone(&catalog));
+        let slug_reservations = SlugReservations::new(db.clone(), ambient.clone());
+        Ok(Self {
+            imports: ControlImports::new(
+                db.clone(),
+                ambient.clone(),
+                catalog,
+                regions.clone(),
+                slug_reservations.clone(),
+                options.address,
+            ),
+            regions,
+            slug_reservations,
+            directory: Directory::new(db.clone(), ambient),
+            db,
+        })
+    }
+
+    /// The regions, and their ids.
+    #[must_use]
+    pub fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// The slug reservations.
+    #[must_use]
+    pub fn slug_reservations(&self) -> &SlugReservations {
+        &self.slug_reservations
+    }
+
+    /// The directory of organizations.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The imports of the regions, as far as they concern control.
+    #[must_use]
+    pub fn imports(&self) -> &ControlImports {
+        &self.imports
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        let _ = routes;
+        grpc::add_services(self, routes);
     }
 
     /// Whether the database answers.
@@ -45,11 +126,13 @@ impl Control {
     /// # Errors
     /// If it does not.
     pub async fn ping(&self) -> Result<(), db::DbError> {
-        Ok(())
+        self.db.ping().await
     }
 
     /// Closes the database.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.db.close().await;
+    }
 }
 
 /// Why a control does not start.
@@ -58,4 +141,10 @@ pub enum StartError {
     /// The database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Tables that are not what the catalog says.
+    #[error("the database does not fit the catalog: {0}")]
+    Schema(String),
 }

@@ -5,12 +5,14 @@
 //! from [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]) and times ([`time`]).
 
 pub mod failure;
+pub mod finding;
 pub mod json;
+pub mod page;
 pub mod time;
 
 /// `causeway.control.v1`: what a control service answers.
 pub mod control {
-    #[expect(missing_docs, clippy::all, reason = "generated code")]
+    #[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("causeway.control.v1");
     }
@@ -18,7 +20,7 @@ pub mod control {
 
 /// `causeway.region.v1`: what a region service answers.
 pub mod region {
-    #[expect(missing_docs, clippy::all, reason = "generated code")]
+    #[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("causeway.region.v1");
     }
@@ -26,9 +28,8 @@ pub mod region {
 
 /// `causeway.relocation.v1`: what both speak of.
 pub mod relocation {
-    #[expect(clippy::all, reason = "generated code")]
+    /// Messages and reasons shared by both services.
     pub mod v1 {
-        #![doc = "Messages and reasons shared by both services."]
         tonic::include_proto!("causeway.relocation.v1");
     }
 }

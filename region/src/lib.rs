@@ -1,8 +1,30 @@
 //! The region service: runs imports, holds organizations, asks control for what must be unique everywhere.
+//!
+//! A request goes one way: `grpc` decodes it, [`import`] decides, `store` holds the SQL. Calls to control go through
+//! `control_client`. The region alone calls; control never does.
+
+mod control_client;
+mod convert;
+mod error;
+mod grpc;
+pub mod import;
+mod store;
 
 use std::path::PathBuf;
 
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, CatalogError, Silo},
+    db::{self, Db},
+    schema,
+};
+pub use control_client::ControlError;
+pub use error::Error;
+
+use crate::{
+    control_client::ControlClient,
+    import::{Runner, Setup},
+};
 
 /// How a region is set up.
 #[derive(Debug, Clone)]
@@ -21,9 +43,11 @@ pub struct Options {
     pub spool_dir: PathBuf,
 }
 
-/// A region that runs.
+/// A region that runs. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Region {}
+pub struct Region {
+    runner: Runner,
+}
 
 impl Region {
     /// The full names of the gRPC services, for health.
@@ -33,15 +57,36 @@ impl Region {
     /// Opens and migrates the database and goes on with unfinished imports. Control need not be there yet.
     ///
     /// # Errors
-    /// If the database or the spool directory cannot be used.
+    /// If the database or the spool directory cannot be used, or a model table is not what the catalog says.
     pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
-        let _ = (options, ambient);
-        Ok(Self {})
+        let catalog = Catalog::load()?;
+        let db = Db::connect(&options.database_url, &options.database).await?;
+        db.migrate(store::MIGRATIONS).await?;
+        let wrong = schema::check(&db, &catalog, Silo::Region).await?;
+        if !wrong.is_empty() {
+            return Err(StartError::Schema(wrong.join("; ")));
+        }
+        tokio::fs::create_dir_all(&options.spool_dir).await.map_err(StartError::Spool)?;
+        let instance_id = store::instance_id(&db, ambient.uuid()).await?;
+        let control = ControlClient::new(&options.control_url, &options.name)
+            .map_err(|_| StartError::ControlUrl(options.control_url))?;
+        let runner = Runner::new(Setup {
+            db,
+            catalog,
+            ambient,
+            control,
+            region: options.name,
+            address: options.address,
+            instance_id,
+            spool_dir: options.spool_dir,
+        });
+        runner.resume().await.map_err(StartError::Resume)?;
+        Ok(Self { runner })
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        let _ = routes;
+        grpc::add_services(&self.runner, routes);
     }
 
     /// Whether the database answers.
@@ -49,17 +94,35 @@ impl Region {
     /// # Errors
     /// If it does not.
     pub async fn ping(&self) -> Result<(), db::DbError> {
-        Ok(())
+        self.runner.db().ping().await
     }
 
     /// Stops: refuses new uploads, lets the chunk in hand be finished, ends streams, closes the database.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.runner.stop().await;
+        self.runner.db().close().await;
+    }
 }
 
 /// Why a region does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// The database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
+    /// Tables that are not what the catalog says.
+    #[error("the database does not fit the catalog: {0}")]
+    Schema(String),
+    /// The spool directory.
+    #[error("the spool directory cannot be made")]
+    Spool(#[source] std::io::Error),
+    /// The URL of control.
+    #[error("`{0}` is no URL of a control")]
+    ControlUrl(String),
+    /// What a former process left.
+    #[error("what a former process left cannot be taken up")]
+    Resume(#[source] Error),
 }

@@ -9,6 +9,7 @@ pub mod finding;
 pub mod generate;
 pub mod keys;
 pub mod mapping;
+pub mod page;
 pub mod plan;
 pub mod schema;
 pub mod value;

@@ -126,6 +126,9 @@ impl Plan {
         };
         pass.read(watch)?;
         let Pass { mut plan, notes, sets, duplicates, .. } = pass;
+        for model in &mut plan.models {
+            model.runs.seal()?;
+        }
         plan.findings = notes
             .into_values()
             .map(|(mut finding, count)| {
@@ -158,12 +161,12 @@ impl Plan {
     /// # Errors
     /// If the file cannot be opened.
     pub fn reader<'a>(
-        &mut self,
+        &self,
         model: &'a Model,
         ambient: &'a Ambient,
         from: i64,
     ) -> Result<ModelReader<'a>, ExportError> {
-        let runs: Box<dyn Iterator<Item = _> + Send> = match self.models.get_mut(model.position) {
+        let runs: Box<dyn Iterator<Item = _> + Send> = match self.models.get(model.position) {
             Some(plan) => Box::new(plan.runs.iter()?),
             None => Box::new(std::iter::empty()),
         };

@@ -61,10 +61,6 @@ impl<'a> ModelReader<'a> {
     ///
     /// # Errors
     /// If the file cannot be read, or is not what it was when it was planned.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator of results would hide that it ends at an error"
-    )]
     pub fn next_record(&mut self) -> Result<Option<Record>, ExportError> {
         loop {
             let Some(scanner) = &mut self.scanner else {

@@ -3,7 +3,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufWriter, Write as _},
+    os::unix::fs::FileExt as _,
     path::Path,
 };
 
@@ -51,33 +52,36 @@ impl Runs {
         Ok(())
     }
 
-    /// All runs, from the first.
-    pub(crate) fn iter(&mut self) -> io::Result<impl Iterator<Item = io::Result<Run>> + use<>> {
-        let spilled = match &mut self.spilled {
-            Some(file) => {
-                file.flush()?;
-                let mut copy = file.get_ref().try_clone()?;
-                copy.seek(SeekFrom::Start(0))?;
-                Some(BufReader::new(copy))
-            }
-            None => None,
-        };
-        let last = self.last.clone();
-        Ok(Spilled(spilled).chain(last.into_iter().map(Ok)))
+    /// Says that no more will come.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        match &mut self.spilled {
+            Some(file) => file.flush(),
+            None => Ok(()),
+        }
+    }
+
+    /// All runs, from the first. Only after [`seal`](Self::seal).
+    pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Run>> + use<>> {
+        let file = self.spilled.as_ref().map(|file| file.get_ref().try_clone()).transpose()?;
+        Ok(Spilled { file, at: 0 }.chain(self.last.clone().into_iter().map(Ok)))
     }
 }
 
-struct Spilled(Option<BufReader<File>>);
+/// Reads runs back, each iterator at a place of its own.
+struct Spilled {
+    file: Option<File>,
+    at: u64,
+}
 
 impl Iterator for Spilled {
     type Item = io::Result<Run>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let file = self.0.as_mut()?;
+        let file = self.file.as_ref()?;
         let mut numbers = [[0_u8; 8]; 3];
         for (index, bytes) in numbers.iter_mut().enumerate() {
-            match file.read_exact(bytes) {
-                Ok(()) => {}
+            match file.read_exact_at(bytes, self.at) {
+                Ok(()) => self.at += 8,
                 Err(error) if index == 0 && error.kind() == io::ErrorKind::UnexpectedEof => return None,
                 Err(error) => return Some(Err(error)),
             }
@@ -100,6 +104,7 @@ mod tests {
             runs.add(index * 10, 5, false, dir.path()).unwrap();
         }
         runs.add(count * 10, 5, true, dir.path()).unwrap();
+        runs.seal().unwrap();
         for _ in 0..2 {
             let all: Vec<Run> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
             assert_eq!(all.len() as u64, count);

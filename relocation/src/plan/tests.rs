@@ -43,7 +43,7 @@ impl File_ {
         Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
     }
 
-    fn pks(&self, plan: &mut Plan, model: &str, from: i64) -> Vec<i64> {
+    fn pks(&self, plan: &Plan, model: &str, from: i64) -> Vec<i64> {
         let mut reader = plan.reader(self.catalog.model(model).unwrap(), &self.ambient, from).unwrap();
         let mut pks = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
@@ -63,12 +63,12 @@ fn records_of_a_model_are_found_wherever_they_lie() {
         organization(2, "y"),
         team(4, 2, "a"),
     ]);
-    let mut plan = file.plan(None).unwrap();
+    let plan = file.plan(None).unwrap();
     assert_eq!(plan.records, 6);
-    assert_eq!(file.pks(&mut plan, "sentry.team", 1), [1, 2, 3, 4]);
-    assert_eq!(file.pks(&mut plan, "sentry.team", 3), [3, 4]);
-    assert_eq!(file.pks(&mut plan, "sentry.organization", 2), [2]);
-    assert_eq!(file.pks(&mut plan, "sentry.project", 1), [] as [i64; 0]);
+    assert_eq!(file.pks(&plan, "sentry.team", 1), [1, 2, 3, 4]);
+    assert_eq!(file.pks(&plan, "sentry.team", 3), [3, 4]);
+    assert_eq!(file.pks(&plan, "sentry.organization", 2), [2]);
+    assert_eq!(file.pks(&plan, "sentry.project", 1), [] as [i64; 0]);
 }
 
 #[test]

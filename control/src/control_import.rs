@@ -1,0 +1,305 @@
+//! Imports, as far as they concern control: writes chunks of the models of the control silo for regions.
+//!
+//! Rows, chunk and answer are committed together. A region that did not hear the answer sends the chunk again and
+//! hears the same.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, Model, ORGANIZATION, Silo},
+    chunk::Chunk,
+    db::{Db, Tx},
+    export::{Decoder, MAX_PK},
+    finding::{Finding, FindingKind},
+    generate::TokenOwner,
+    keys::ChunkKeys,
+    page::{Page, PageRequest},
+    plan::Record,
+    writer::{ChunkSilo, Row, Writer, Written, take_own_ids, write_chunk},
+};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{Error, regions, regions::Regions, slug_reservations::SlugReservations, store};
+
+/// A chunk to write.
+#[derive(Debug, Clone)]
+pub struct ImportModels {
+    /// The region that imports.
+    pub region: String,
+    /// The import.
+    pub import_id: Uuid,
+    /// The model.
+    pub model: String,
+    /// A user whose name is taken is the one who has it.
+    pub merge_users: bool,
+    /// The first ordinal that the chunk covers.
+    pub min_ordinal: i64,
+    /// The last ordinal that the chunk covers.
+    pub max_ordinal: i64,
+    /// The records.
+    pub records: Vec<ImportRecord>,
+}
+
+/// A record to write. Its references lead to rows already.
+#[derive(Debug, Clone)]
+pub struct ImportRecord {
+    /// Its number among those of its model.
+    pub ordinal: i64,
+    /// Its primary key in the export.
+    pub source_pk: i64,
+    /// Where it begins in the file.
+    pub byte_offset: i64,
+    /// Its fields, a JSON object.
+    pub fields_json: String,
+}
+
+/// What became of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedModels {
+    /// The new primary keys.
+    pub keys: ChunkKeys,
+    /// What there is to know.
+    pub findings: Vec<Finding>,
+    /// Values that the region needs: primary key and a JSON object.
+    pub carried: Vec<(i64, String)>,
+}
+
+/// Writes chunks for regions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ControlImports {
+    db: Db,
+    ambient: Ambient,
+    catalog: Arc<Catalog>,
+    regions: Regions,
+    slug_reservations: SlugReservations,
+    address: String,
+}
+
+/// A chunk that is being written.
+struct Writing<'a> {
+    db: &'a Db,
+    ambient: &'a Ambient,
+    request: &'a ImportModels,
+    digest: Vec<u8>,
+}
+
+impl ChunkSilo for Writing<'_> {
+    type Error = Error;
+
+    async fn take_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
+        Ok(take_own_ids(self.db, model, count).await?)
+    }
+
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        _rows: &[Row],
+        written: &Written,
+    ) -> Result<(), Error> {
+        let chunk = Chunk {
+            region: self.request.region.clone(),
+            import_id: self.request.import_id,
+            model: model.name.clone(),
+            position: i64::try_from(model.position).unwrap_or(i64::MAX),
+            min_ordinal: self.request.min_ordinal,
+            max_ordinal: self.request.max_ordinal,
+            keys: written.keys.clone(),
+            dropped: written.dropped,
+            digest: self.digest.clone(),
+            findings: written.findings.clone(),
+            created_at: self.ambient.now(),
+        };
+        // The same chunk is being written twice at once: this one gives way.
+        if chunk.insert(tx).await? { Ok(()) } else { Err(Error::ChunkExists) }
+    }
+}
+
+impl ControlImports {
+    pub(crate) fn new(
+        db: Db,
+        ambient: Ambient,
+        catalog: Arc<Catalog>,
+        regions: Regions,
+        slug_reservations: SlugReservations,
+        address: String,
+    ) -> Self {
+        Self { db, ambient, catalog, regions, slug_reservations, address }
+    }
+
+    /// Writes a chunk in one transaction, or gives the answer of the one that was written before.
+    ///
+    /// # Errors
+    /// If the region is not registered, the model is none that control writes, a record cannot be, or another chunk
+    /// has the same place.
+    pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
+        regions::registered(&self.db, "region", &request.region).await?;
+        let model = self
+            .catalog
+            .model(&request.model)
+            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
+            .ok_or_else(|| Error::ModelNotWritable { model: request.model.clone() })?;
+        check_ordinals(&request)?;
+        let digest = digest(&request);
+        if let Some(answer) = self.answered(&request, model, &digest).await? {
+            return Ok(answer);
+        }
+        let now = self.ambient.now();
+        let decoder = Decoder::new(&self.ambient, now);
+        let records: Vec<Record> =
+            request.records.iter().map(|record| decode(&decoder, model, record)).collect::<Result<_, _>>()?;
+        let writer = Writer {
+            ambient: &self.ambient,
+            now,
+            merge_users: request.merge_users,
+            token_owners: self.token_owners(&request.region, model, &records).await?,
+        };
+        let writing =
+            Writing { db: &self.db, ambient: &self.ambient, request: &request, digest: digest.clone() };
+        match write_chunk(&self.db, &writer, model, records, &writing).await {
+            Ok(written) => self.answer(model, written.keys, written.findings).await,
+            Err(Error::ChunkExists) => {
+                self.answered(&request, model, &digest).await?.ok_or(Error::ChunkExists)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The chunks of an import in the order of writing; the key is position and first ordinal.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn list_chunks(
+        &self,
+        region: &str,
+        import_id: Uuid,
+        request: &PageRequest<(i64, i64)>,
+    ) -> Result<Page<Chunk, (i64, i64)>, Error> {
+        let chunks =
+            Chunk::list(&self.db, region, import_id, request.after.unwrap_or((-1, 0)), request.rows())
+                .await?;
+        Ok(Page::cut(chunks, request, |chunk| (chunk.position, chunk.min_ordinal)))
+    }
+
+    async fn answered(
+        &self,
+        request: &ImportModels,
+        model: &Model,
+        digest: &[u8],
+    ) -> Result<Option<ImportedModels>, Error> {
+        let found =
+            Chunk::find(&self.db, &request.region, request.import_id, &model.name, request.min_ordinal)
+                .await?;
+        let Some(chunk) = found else { return Ok(None) };
+        if chunk.digest != digest {
+            return Err(Error::ChunkContentDiffers {
+                model: model.name.clone(),
+                min_ordinal: request.min_ordinal,
+            });
+        }
+        self.answer(model, chunk.keys, chunk.findings).await.map(Some)
+    }
+
+    async fn answer(
+        &self,
+        model: &Model,
+        keys: ChunkKeys,
+        findings: Vec<Finding>,
+    ) -> Result<ImportedModels, Error> {
+        let carried = if model.carry.is_empty() {
+            Vec::new()
+        } else {
+            let ids: HashSet<i64> = keys.mapped().map(|(_, _, new)| new).collect();
+            store::control_import::carried(&self.db, model, ids.into_iter().collect()).await?
+        };
+        Ok(ImportedModels { keys, findings, carried })
+    }
+
+    /// Whose the auth tokens of these records are, in case they must be made anew.
+    async fn token_owners(
+        &self,
+        region: &str,
+        model: &Model,
+        records: &[Record],
+    ) -> Result<HashMap<i64, TokenOwner>, Error> {
+        if !model.is_deferred() {
+            return Ok(HashMap::new());
+        }
+        let column =
+            model.columns.iter().position(|column| column.references.as_deref() == Some(ORGANIZATION));
+        let ids: HashSet<i64> =
+            records.iter().filter_map(|record| record.values.get(column?)?.as_int()).collect();
+        let region_url = self.regions.region_address(region).await?;
+        let slugs = self.slug_reservations.slugs_of(region, ids.into_iter().collect()).await?;
+        let owner = |organization_slug| TokenOwner {
+            organization_slug,
+            region_url: region_url.clone(),
+            control_url: self.address.clone(),
+        };
+        Ok(slugs.into_iter().map(|(id, slug)| (id, owner(slug))).collect())
+    }
+}
+
+fn check_ordinals(request: &ImportModels) -> Result<(), Error> {
+    if request.min_ordinal < 1 || request.max_ordinal < request.min_ordinal {
+        return Err(Error::invalid("min_ordinal", "must be 1 or more, and not above max_ordinal"));
+    }
+    let mut before = request.min_ordinal - 1;
+    for (index, record) in request.records.iter().enumerate() {
+        if record.ordinal <= before || record.ordinal > request.max_ordinal {
+            return Err(Error::invalid(
+                format!("records[{index}].ordinal"),
+                "must rise, from min_ordinal to max_ordinal",
+            ));
+        }
+        if !(1..=MAX_PK).contains(&record.source_pk) {
+            return Err(Error::invalid(
+                format!("records[{index}].source_pk"),
+                "must be between 1 and 2^53 - 1",
+            ));
+        }
+        before = record.ordinal;
+    }
+    Ok(())
+}
+
+/// What a chunk asks for: the same again gives the same digest.
+fn digest(request: &ImportModels) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update(request.max_ordinal.to_be_bytes());
+    digest.update([u8::from(request.merge_users)]);
+    for record in &request.records {
+        digest.update(record.ordinal.to_be_bytes());
+        digest.update(record.source_pk.to_be_bytes());
+        digest.update(record.fields_json.len().to_be_bytes());
+        digest.update(record.fields_json.as_bytes());
+    }
+    digest.finalize().to_vec()
+}
+
+fn decode(decoder: &Decoder<'_>, model: &Model, record: &ImportRecord) -> Result<Record, Error> {
+    let offset = u64::try_from(record.byte_offset).unwrap_or(0);
+    let refuse = |finding: Finding| {
+        Error::ExportInvalid(Box::new(
+            finding.model(&model.name).record(record.ordinal, record.source_pk).at(offset),
+        ))
+    };
+    let fields: &RawValue = serde_json::from_str(&record.fields_json).map_err(|error| {
+        refuse(Finding::new(FindingKind::DeserializationFailed, format!("the fields are not JSON: {error}")))
+    })?;
+    let decoded = decoder.decode(model, fields).map_err(refuse)?;
+    Ok(Record {
+        ordinal: record.ordinal,
+        source_pk: record.source_pk,
+        offset,
+        length: record.fields_json.len(),
+        values: decoded.values,
+        fields: None,
+    })
+}

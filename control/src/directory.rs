@@ -1,0 +1,252 @@
+//! Which organization and region is this slug?
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_relocation::{ambient::Ambient, db::Db, transact};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    Error, Page, PageRequest, error,
+    regions::{self, MAX_ID},
+    slug::{self, Outcome, Unfit},
+    slug_operation::MAX_TEXT,
+    slug_reservations::ReservationType,
+    store,
+};
+
+/// The most slugs or organizations of one call.
+pub const MAX_BATCH: usize = 1000;
+/// The longest name of an organization, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// An organization that has a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedOrganization {
+    /// The slug.
+    pub slug: String,
+    /// The organization.
+    pub organization_id: i64,
+    /// The region that owns it.
+    pub region: String,
+    /// Where that region is reached.
+    pub region_address: String,
+}
+
+/// Whether a slug would be given as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Exactly as it is.
+    Free,
+    /// It would be normalized.
+    Normalized,
+    /// Somebody has it.
+    Taken,
+    /// It is a reserved word.
+    ReservedWord,
+    /// It has no letter, or nothing is left of it.
+    Invalid,
+}
+
+/// What would become of a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlugCheck {
+    /// The slug as it was asked for.
+    pub slug: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it would become; a random suffix stands as `-?`.
+    pub would_become: String,
+    /// Who has it, if it is taken by somebody outside the question.
+    pub taken_by: Option<ResolvedOrganization>,
+}
+
+/// An organization as its region has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedOrganization {
+    /// Its id.
+    pub organization_id: i64,
+    /// Its slug.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// Its status, 0 to 3.
+    pub status: i32,
+}
+
+/// An organization in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryOrganization {
+    /// Its id.
+    pub organization_id: i64,
+    /// Its slug.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// Its status, 0 to 3.
+    pub status: i32,
+    /// The region that owns it.
+    pub region: String,
+    /// When its region last reported it.
+    pub reported_at: DateTime<Utc>,
+}
+
+/// The use cases of the directory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    db: Db,
+    ambient: Ambient,
+}
+
+fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
+    if list.len() > MAX_BATCH {
+        return Err(Error::invalid(field, "at most 1,000 in one call"));
+    }
+    Ok(())
+}
+
+impl Directory {
+    pub(crate) fn new(db: Db, ambient: Ambient) -> Self {
+        Self { db, ambient }
+    }
+
+    /// The organization that is known by a slug.
+    ///
+    /// # Errors
+    /// If the slug is empty or far too long, or nobody is known by it.
+    pub async fn resolve(&self, slug: &str) -> Result<ResolvedOrganization, Error> {
+        if slug.is_empty() {
+            return Err(Error::invalid("slug", "is missing"));
+        }
+        error::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        let found = self.known_by(vec![slug.to_ascii_lowercase()]).await?;
+        found.into_iter().next().ok_or_else(|| Error::SlugNotFound { slug: slug.to_owned() })
+    }
+
+    /// The organizations that are known by one of these slugs, by slug.
+    ///
+    /// # Errors
+    /// If there are too many slugs.
+    pub async fn batch_resolve(&self, slugs: &[String]) -> Result<Vec<ResolvedOrganization>, Error> {
+        at_most_a_batch("slugs", slugs)?;
+        self.known_by(slugs.iter().map(|slug| slug.to_ascii_lowercase()).collect()).await
+    }
+
+    /// A slug that is reserved but not confirmed leads nowhere yet: its organization is not visible.
+    async fn known_by(&self, mut slugs: Vec<String>) -> Result<Vec<ResolvedOrganization>, Error> {
+        slugs.retain(|slug| slug::is_valid(slug));
+        slugs.sort_unstable();
+        slugs.dedup();
+        let found = store::directory::find(&self.db, slugs).await?.into_iter();
+        let known = found.filter(|(kind, _)| *kind == ReservationType::Primary);
+        Ok(known.map(|(_, organization)| organization).collect())
+    }
+
+    /// What would happen to these slugs if they were reserved now, in this order and together.
+    ///
+    /// # Errors
+    /// If there are too many slugs, or one is far too long.
+    pub async fn check(&self, slugs: Vec<String>) -> Result<Vec<SlugCheck>, Error> {
+        at_most_a_batch("slugs", &slugs)?;
+        for (index, slug) in slugs.iter().enumerate() {
+            error::text(|| format!("slugs[{index}]"), slug, MAX_TEXT)?;
+        }
+        let plans: Vec<_> = slugs.iter().map(|slug| slug::plan(slug, "")).collect();
+        let mut candidates: Vec<String> = plans.iter().filter_map(candidate).map(str::to_owned).collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let owners = store::directory::find(&self.db, candidates).await?;
+        let owners: HashMap<&str, &ResolvedOrganization> =
+            owners.iter().map(|(_, owner)| (owner.slug.as_str(), owner)).collect();
+        let mut given = HashSet::new();
+        let mut checks = Vec::with_capacity(slugs.len());
+        for (slug, plan) in slugs.iter().zip(&plans) {
+            let (verdict, would_become, taken_by) = match plan {
+                Outcome::NeedsSuffix { base, why: Unfit::Reserved } => {
+                    (Verdict::ReservedWord, slug::preview(base), None)
+                }
+                Outcome::NeedsSuffix { base, .. } => (Verdict::Invalid, slug::preview(base), None),
+                Outcome::Exact(_) | Outcome::Normalized(_) => {
+                    let wanted = candidate(plan).unwrap_or_default();
+                    let owner = owners.get(wanted).copied();
+                    if owner.is_some() || !given.insert(wanted) {
+                        (Verdict::Taken, slug::preview(wanted), owner.cloned())
+                    } else if matches!(plan, Outcome::Exact(_)) {
+                        (Verdict::Free, wanted.to_owned(), None)
+                    } else {
+                        (Verdict::Normalized, wanted.to_owned(), None)
+                    }
+                }
+            };
+            checks.push(SlugCheck { slug: slug.clone(), verdict, would_become, taken_by });
+        }
+        Ok(checks)
+    }
+
+    /// Takes in what a region's organizations are like now. All of them, or none.
+    ///
+    /// # Errors
+    /// If the region has not registered, there are too many organizations, or one of them is malformed, stands twice
+    /// or belongs to another region.
+    pub async fn report(&self, region: &str, organizations: Vec<ReportedOrganization>) -> Result<(), Error> {
+        at_most_a_batch("organizations", &organizations)?;
+        let mut ids = HashSet::new();
+        for (index, organization) in organizations.iter().enumerate() {
+            let field = |name| format!("organizations[{index}].{name}");
+            if !(1..=MAX_ID).contains(&organization.organization_id) {
+                return Err(Error::invalid(field("organization_id"), "must be above 0 and below 2^53"));
+            }
+            if !ids.insert(organization.organization_id) {
+                return Err(Error::invalid(field("organization_id"), "stands twice in the call"));
+            }
+            error::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
+            error::text(|| field("name"), &organization.name, MAX_NAME)?;
+            if !(0..=3).contains(&organization.status) {
+                return Err(Error::invalid(field("status"), "must be 0 to 3"));
+            }
+        }
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let now = self.ambient.now();
+        transact!(Error, self.db, |tx| {
+            let written = store::directory::upsert(tx, &region, &organizations, now).await?;
+            if written.len() < organizations.len() {
+                return Err(not_yours(&organizations, written));
+            }
+        })
+    }
+
+    /// Organizations by id, of one region or all.
+    ///
+    /// # Errors
+    /// If the region has not registered.
+    pub async fn list(
+        &self,
+        region: Option<&str>,
+        request: &PageRequest<i64>,
+    ) -> Result<Page<DirectoryOrganization, i64>, Error> {
+        if let Some(region) = region {
+            regions::registered(&self.db, "region", region).await?;
+        }
+        let rows = store::directory::list(&self.db, region, request.after, request.rows()).await?;
+        Ok(Page::cut(rows, request, |organization| organization.organization_id))
+    }
+}
+
+/// The slug that would be reserved, if it were free.
+fn candidate<'a>(plan: &'a Outcome<'_>) -> Option<&'a str> {
+    match plan {
+        Outcome::Exact(slug) => Some(slug),
+        Outcome::Normalized(slug) => Some(slug),
+        Outcome::NeedsSuffix { .. } => None,
+    }
+}
+
+/// Names the first organization that was not written.
+fn not_yours(organizations: &[ReportedOrganization], written: Vec<i64>) -> Error {
+    let written: HashSet<i64> = written.into_iter().collect();
+    let index = organizations.iter().position(|o| !written.contains(&o.organization_id)).unwrap_or_default();
+    let id = organizations.get(index).map(|o| o.organization_id).unwrap_or_default();
+    Error::invalid(
+        format!("organizations[{index}].organization_id"),
+        format!("organization {id} belongs to another region"),
+    )
+}

@@ -1,0 +1,152 @@
+//! What a caller of control may do wrong or meet.
+
+use causeway_relocation::{
+    db::{DbError, HasDbError},
+    finding::Finding,
+    writer::{HasWriteError, WriteError},
+};
+use uuid::Uuid;
+
+/// Why a call failed. Each variant is one reason of the contract; the gRPC layer says which.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is missing or malformed.
+    #[error("{field}: {description}")]
+    InvalidArgument {
+        /// Which field, as a path into the request.
+        field: String,
+        /// What is wrong with it.
+        description: String,
+    },
+    /// The region that calls, or that is asked about, never registered.
+    #[error("region {region} has not registered with this control")]
+    RegionNotRegistered {
+        /// Its name.
+        region: String,
+    },
+    /// Another region database has the name.
+    #[error("another region database has registered as {region}; give this region another name")]
+    RegionNameTaken {
+        /// The name.
+        region: String,
+    },
+    /// No region has the name.
+    #[error("no region is called {region}")]
+    RegionNotFound {
+        /// The name.
+        region: String,
+    },
+    /// The ids asked for would reach 2^53.
+    #[error("the ids of {model} have reached 2^53")]
+    IdSpaceExhausted {
+        /// The model.
+        model: String,
+    },
+    /// No organization has the slug.
+    #[error("no organization has the slug {slug:?}")]
+    SlugNotFound {
+        /// The slug.
+        slug: String,
+    },
+    /// The region never began the operation.
+    #[error("region {region} has no operation {operation_id}")]
+    OperationNotFound {
+        /// The region.
+        region: String,
+        /// The operation.
+        operation_id: Uuid,
+    },
+    /// The operation id was used before for something else.
+    #[error("operation {operation_id} was used before with another content; use a new id")]
+    OperationContentDiffers {
+        /// The operation.
+        operation_id: Uuid,
+    },
+    /// The operation has been undone.
+    #[error("operation {operation_id} has been released")]
+    OperationReleased {
+        /// The operation.
+        operation_id: Uuid,
+    },
+    /// The operation asks for too many slugs.
+    #[error("one operation may reserve at most {most} slugs; split it")]
+    TooManySlugs {
+        /// How many it may be.
+        most: usize,
+    },
+    /// An organization of the operation has a slug already.
+    #[error("organization {organization_id} has the slug {slug} by operation {operation_id} already")]
+    OrganizationAlreadyReserved {
+        /// The organization.
+        organization_id: i64,
+        /// Its slug.
+        slug: String,
+        /// The operation that reserved it.
+        operation_id: Uuid,
+    },
+    /// The model is none that control writes.
+    #[error("{model} is no model that control writes")]
+    ModelNotWritable {
+        /// The model.
+        model: String,
+    },
+    /// A record cannot be written.
+    #[error("{0}")]
+    ExportInvalid(Box<Finding>),
+    /// Another chunk has the same place in an import.
+    #[error(
+        "the chunk of {model} that begins at ordinal {min_ordinal} was written before with another content"
+    )]
+    ChunkContentDiffers {
+        /// The model.
+        model: String,
+        /// The first ordinal.
+        min_ordinal: i64,
+    },
+    /// The chunk is being written by another call. Never leaves the use case unless that one fails.
+    #[error("the chunk is being written by another call; try again")]
+    ChunkExists,
+    /// Writing rows.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+impl HasWriteError for Error {
+    fn write_error(&self) -> Option<&WriteError> {
+        match self {
+            Self::Write(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// A field is missing or malformed.
+    pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::InvalidArgument { field: field.into(), description: description.into() }
+    }
+}
+
+/// Refuses a text that is too long, or holds what a database cannot: a zero character.
+pub(crate) fn text(field: impl FnOnce() -> String, value: &str, most: usize) -> Result<(), Error> {
+    if value.len() > most {
+        return Err(Error::invalid(field(), format!("must be at most {most} bytes long")));
+    }
+    if value.contains('\0') {
+        return Err(Error::invalid(field(), "must not hold a zero character"));
+    }
+    Ok(())
+}
+
+impl HasDbError for Error {
+    fn db_error(&self) -> Option<&DbError> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Write(error) => error.db_error(),
+            _ => None,
+        }
+    }
+}

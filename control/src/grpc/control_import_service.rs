@@ -1,0 +1,147 @@
+//! `causeway.control.v1.ControlImportService`.
+
+use causeway_proto::{
+    control::v1::{
+        CarriedRecord, ImportChunk, ImportModelsRequest, ImportModelsResponse, ListImportChunksRequest,
+        ListImportChunksResponse, control_import_service_server::ControlImportService,
+    },
+    finding as names,
+    page::List,
+    relocation::v1::{self as contract, KeyKind, MappedKey},
+    time,
+};
+use causeway_relocation::{
+    chunk::Chunk,
+    finding::{Finding, Severity},
+    keys,
+    page::PageRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::uuid;
+use crate::control_import::{ControlImports, ImportModels, ImportRecord};
+
+/// Answers the calls.
+#[derive(Debug)]
+pub(super) struct Handler {
+    imports: ControlImports,
+}
+
+impl Handler {
+    pub(super) fn new(imports: ControlImports) -> Self {
+        Self { imports }
+    }
+}
+
+fn encode_finding(finding: Finding) -> contract::Finding {
+    let severity = match finding.kind.severity() {
+        Severity::Info => contract::Severity::Info,
+        Severity::Warning => contract::Severity::Warning,
+        Severity::Error => contract::Severity::Error,
+    };
+    contract::Finding {
+        kind: names::kind(finding.kind.name()).into(),
+        severity: severity.into(),
+        model: finding.model.unwrap_or_default(),
+        ordinal: finding.ordinal.unwrap_or(0),
+        source_pk: finding.source_pk.unwrap_or(0),
+        field: finding.field.unwrap_or_default(),
+        byte_offset: finding.byte_offset.unwrap_or(-1),
+        reason: finding.reason,
+    }
+}
+
+fn encode_key(model: &str, (kind, source_pk, new_pk): (keys::KeyKind, i64, i64)) -> MappedKey {
+    let kind = match kind {
+        keys::KeyKind::Inserted => KeyKind::Inserted,
+        keys::KeyKind::Existing => KeyKind::Existing,
+        keys::KeyKind::Overwritten => KeyKind::Overwritten,
+    };
+    MappedKey { model: model.to_owned(), source_pk, new_pk, kind: kind.into(), ..MappedKey::default() }
+}
+
+fn encode_chunk(chunk: Chunk) -> ImportChunk {
+    let count = |list: &[(i64, i64)]| i64::try_from(list.len()).unwrap_or(i64::MAX);
+    ImportChunk {
+        inserted: count(&chunk.keys.inserted),
+        existing: count(&chunk.keys.existing),
+        overwritten: count(&chunk.keys.overwritten),
+        model: chunk.model,
+        min_ordinal: chunk.min_ordinal,
+        max_ordinal: chunk.max_ordinal,
+        dropped: chunk.dropped,
+        create_time: Some(time::to_proto(chunk.created_at)),
+    }
+}
+
+/// The key of a page of chunks, as text.
+struct ChunkKey(i64, i64);
+
+impl std::fmt::Display for ChunkKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0, self.1)
+    }
+}
+
+impl std::str::FromStr for ChunkKey {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (position, ordinal) = text.split_once(' ').unwrap_or((text, ""));
+        Ok(Self(position.parse()?, ordinal.parse()?))
+    }
+}
+
+#[tonic::async_trait]
+impl ControlImportService for Handler {
+    async fn import_models(
+        &self,
+        request: Request<ImportModelsRequest>,
+    ) -> Result<Response<ImportModelsResponse>, Status> {
+        let request = request.into_inner();
+        let record = |record: causeway_proto::control::v1::ImportRecord| ImportRecord {
+            ordinal: record.ordinal,
+            source_pk: record.source_pk,
+            byte_offset: record.byte_offset,
+            fields_json: record.fields_json,
+        };
+        let written = self
+            .imports
+            .import_models(ImportModels {
+                import_id: uuid("import_id", &request.import_id)?,
+                region: request.region,
+                model: request.model.clone(),
+                merge_users: request.flags.unwrap_or_default().merge_users,
+                min_ordinal: request.min_ordinal,
+                max_ordinal: request.max_ordinal,
+                records: request.records.into_iter().map(record).collect(),
+            })
+            .await?;
+        Ok(Response::new(ImportModelsResponse {
+            keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
+            findings: written.findings.into_iter().map(encode_finding).collect(),
+            carried: written
+                .carried
+                .into_iter()
+                .map(|(new_pk, fields_json)| CarriedRecord { new_pk, fields_json })
+                .collect(),
+        }))
+    }
+
+    async fn list_import_chunks(
+        &self,
+        request: Request<ListImportChunksRequest>,
+    ) -> Result<Response<ListImportChunksResponse>, Status> {
+        let request = request.into_inner();
+        let import_id = uuid("import_id", &request.import_id)?;
+        let filters = [request.region.as_str(), request.import_id.as_str()];
+        let list = List::new("ListImportChunks", &filters);
+        let after = list.after::<ChunkKey>(&request.page_token)?.map(|key| (key.0, key.1));
+        let page = PageRequest { limit: list.limit(request.page_size)?, after };
+        let page = self.imports.list_chunks(&request.region, import_id, &page).await?;
+        Ok(Response::new(ListImportChunksResponse {
+            chunks: page.items.into_iter().map(encode_chunk).collect(),
+            next_page_token: list.token(page.next.map(|(position, ordinal)| ChunkKey(position, ordinal))),
+        }))
+    }
+}

@@ -1,0 +1,59 @@
+//! The gRPC services: they decode, call one use case, and encode. What a request must be is checked there; only what
+//! plain types cannot even hold is refused here.
+
+mod control_import_service;
+mod directory_service;
+mod region_service;
+mod slug_reservation_service;
+mod status;
+
+use causeway_proto::{
+    MAX_MESSAGE_BYTES,
+    control::v1::{
+        control_import_service_server::ControlImportServiceServer,
+        directory_service_server::DirectoryServiceServer, region_service_server::RegionServiceServer,
+        slug_reservation_service_server::SlugReservationServiceServer,
+    },
+};
+use tonic::service::RoutesBuilder;
+use uuid::Uuid;
+
+use crate::{Control, Error};
+
+/// Adds all services of a control.
+pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
+    let regions = region_service::Handler::new(control.regions().clone());
+    let reservations = slug_reservation_service::Handler::new(control.slug_reservations().clone());
+    let directory = directory_service::Handler::new(control.directory().clone());
+    let imports = control_import_service::Handler::new(control.imports().clone());
+    routes
+        .add_service(
+            ControlImportServiceServer::new(imports)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            RegionServiceServer::new(regions)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            SlugReservationServiceServer::new(reservations)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            DirectoryServiceServer::new(directory)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        );
+}
+
+fn uuid(field: &str, text: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(text).map_err(|_| Error::invalid(field, "must be a UUID"))
+}
+
+/// A filter that is not set is an empty text.
+fn filter(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,135 @@
+//! The one place where an error of control becomes a failure of the contract, and a status.
+
+use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
+use causeway_relocation::{
+    db::{DbError, DbErrorKind},
+    writer::WriteError,
+};
+use tonic::Status;
+
+use crate::Error;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        failure(&error).into()
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    let new = |reason| Failure::new(reason, error.to_string());
+    match error {
+        Error::InvalidArgument { field, description } => Failure::invalid_field(field, description),
+        Error::RegionNotRegistered { region } => {
+            new(ErrorReason::RegionNotRegistered).with("region", region).precondition("REGION", region)
+        }
+        Error::RegionNameTaken { region } => new(ErrorReason::RegionNameTaken).with("region", region),
+        Error::RegionNotFound { region } => new(ErrorReason::RegionNotFound).with("region", region),
+        Error::IdSpaceExhausted { model } => new(ErrorReason::IdSpaceExhausted).with("model", model),
+        Error::SlugNotFound { slug } => new(ErrorReason::SlugNotFound).with("slug", slug),
+        Error::OperationNotFound { region, operation_id } => {
+            new(ErrorReason::OperationNotFound).with("region", region).with("operation_id", operation_id)
+        }
+        Error::OperationContentDiffers { operation_id } => {
+            new(ErrorReason::OperationContentDiffers).with("operation_id", operation_id)
+        }
+        Error::OperationReleased { operation_id } => new(ErrorReason::OperationReleased)
+            .with("operation_id", operation_id)
+            .precondition("OPERATION", operation_id.to_string()),
+        Error::TooManySlugs { most } => new(ErrorReason::TooManySlugs).with("most", most),
+        Error::OrganizationAlreadyReserved { organization_id, slug, operation_id } => {
+            new(ErrorReason::OrganizationAlreadyReserved)
+                .with("organization_id", organization_id)
+                .with("slug", slug)
+                .with("operation_id", operation_id)
+                .precondition("ORGANIZATION", organization_id.to_string())
+        }
+        Error::ModelNotWritable { model } => new(ErrorReason::ModelNotWritable).with("model", model),
+        Error::ExportInvalid(_) | Error::Write(WriteError::Value(_)) => new(ErrorReason::ExportInvalid),
+        Error::ChunkContentDiffers { model, min_ordinal } => {
+            new(ErrorReason::ChunkContentDiffers).with("model", model).with("min_ordinal", min_ordinal)
+        }
+        Error::ChunkExists
+        | Error::Write(WriteError::IdsTaken { .. } | WriteError::UniqueConflict { .. }) => {
+            new(ErrorReason::UniqueConflict)
+        }
+        Error::Database(error) | Error::Write(WriteError::Database(error)) => database_failure(error),
+    }
+}
+
+/// What the database says is for the log. A caller learns what it can do about it.
+fn database_failure(error: &DbError) -> Failure {
+    match error.kind() {
+        DbErrorKind::Unavailable => {
+            tracing::warn!(%error, "the database cannot be reached");
+            Failure::new(ErrorReason::DatabaseUnavailable, "the database of control cannot be reached")
+        }
+        DbErrorKind::Contention => {
+            tracing::warn!(%error, "a transaction lost against others time after time");
+            Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
+        }
+        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Full | DbErrorKind::Other => {
+            tracing::error!(%error, kind = ?error.kind(), "the database failed");
+            Failure::new(ErrorReason::Internal, "control met a defect; its log has the details")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::failure::reason_of;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_malformed_field_is_named() {
+        let status = Status::from(Error::invalid("requests[3].slug", "is too long"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(reason_of(&status), Some(ErrorReason::InvalidArgument));
+        let violations = status.get_details_bad_request().expect("there is one").field_violations;
+        assert_eq!(violations[0].field, "requests[3].slug");
+        assert_eq!(violations[0].description, "is too long");
+    }
+
+    #[test]
+    fn an_unknown_region_is_a_precondition() {
+        let status = Status::from(Error::RegionNotRegistered { region: "us".to_owned() });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(reason_of(&status), Some(ErrorReason::RegionNotRegistered));
+        let violations = status.get_details_precondition_failure().expect("there is one").violations;
+        assert_eq!((violations[0].r#type.as_str(), violations[0].subject.as_str()), ("REGION", "us"));
+        let info = status.get_details_error_info().expect("there is one");
+        assert_eq!(info.metadata["region"], "us");
+    }
+
+    #[test]
+    fn each_error_has_its_reason() {
+        let text = || "x".to_owned();
+        let operation_id = Uuid::nil();
+        for (error, reason) in [
+            (Error::RegionNameTaken { region: text() }, ErrorReason::RegionNameTaken),
+            (Error::RegionNotFound { region: text() }, ErrorReason::RegionNotFound),
+            (Error::IdSpaceExhausted { model: text() }, ErrorReason::IdSpaceExhausted),
+            (Error::SlugNotFound { slug: text() }, ErrorReason::SlugNotFound),
+            (Error::OperationNotFound { region: text(), operation_id }, ErrorReason::OperationNotFound),
+            (Error::OperationContentDiffers { operation_id }, ErrorReason::OperationContentDiffers),
+            (Error::OperationReleased { operation_id }, ErrorReason::OperationReleased),
+            (Error::TooManySlugs { most: 1 }, ErrorReason::TooManySlugs),
+            (
+                Error::OrganizationAlreadyReserved { organization_id: 1, slug: text(), operation_id },
+                ErrorReason::OrganizationAlreadyReserved,
+            ),
+        ] {
+            assert_eq!(reason_of(&Status::from(error)), Some(reason));
+        }
+    }
+
+    #[test]
+    fn what_the_database_says_stays_here() {
+        let status = Status::from(Error::from(DbError::inconsistent("column secret is null")));
+        assert_eq!(reason_of(&status), Some(ErrorReason::Internal));
+        assert!(!status.message().contains("secret"));
+    }
+}

@@ -1,0 +1,236 @@
+//! Which regions there are, and which ids each of them may give out.
+
+use std::sync::Arc;
+
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, Model},
+    db::{Db, Tx},
+    transact,
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    Error, Page, PageRequest,
+    store::{self, id_lease::Lease},
+};
+
+/// The longest name of a region.
+const MAX_NAME: usize = 32;
+/// The longest address of a region.
+const MAX_ADDRESS: usize = 2048;
+/// The most ids of one lease.
+pub const MAX_LEASE: i64 = 1_000_000;
+
+pub use causeway_relocation::export::MAX_PK as MAX_ID;
+
+/// A region that registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Where its users reach it.
+    pub address: String,
+    /// When it registered first.
+    pub created_at: DateTime<Utc>,
+    /// When it registered last.
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// Ids that belong to one region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdBlock {
+    /// The first one.
+    pub first_id: i64,
+    /// How many.
+    pub count: i64,
+}
+
+/// The use cases of regions and ids. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Regions {
+    db: Db,
+    ambient: Ambient,
+    catalog: Arc<Catalog>,
+}
+
+/// Whether a text can be a region's name: 1 to 32 lowercase letters, digits and hyphens, no hyphen at either end.
+fn is_valid_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// `name`, if it can be a region's.
+fn valid_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
+    if is_valid_name(name) {
+        return Ok(name);
+    }
+    Err(Error::invalid(
+        field,
+        "must be 1 to 32 lowercase letters, digits and hyphens, and neither begin nor end with a hyphen",
+    ))
+}
+
+fn is_valid_address(address: &str) -> bool {
+    let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    address.len() <= MAX_ADDRESS
+        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
+        && address.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A region that must have registered. Every call that a region makes begins with this.
+pub(crate) async fn registered(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
+    let name = valid_name(field, name)?;
+    store::region::get(db, name).await?.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LeaseRequest<'a> {
+    region: &'a str,
+    operation_id: Uuid,
+    model: &'a str,
+    count: i64,
+    above: i64,
+}
+
+/// The lease of an operation, whatever it is for; a new one if there is none.
+async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Result<Lease, Error> {
+    let LeaseRequest { region, operation_id, model, count, above } = wanted;
+    // A call that is repeated later needs no lock.
+    if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
+        return Ok(lease);
+    }
+    let last_id = store::id_lease::lock_counter(tx, model).await?.max(above);
+    // One that is repeated at once waited for the first one at the counter, and finds the lease behind it.
+    if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
+        return Ok(lease);
+    }
+    let first_id = last_id.saturating_add(1);
+    let last_id = last_id.saturating_add(count);
+    if last_id > MAX_ID {
+        return Err(Error::IdSpaceExhausted { model: model.to_owned() });
+    }
+    let lease = Lease { model: model.to_owned(), first_id, count };
+    store::id_lease::move_counter(tx, model, last_id).await?;
+    if !store::id_lease::insert(tx, region, operation_id, &lease, now).await? {
+        // It is there now and was not before: it is for another model, which has another counter.
+        return Err(Error::OperationContentDiffers { operation_id });
+    }
+    Ok(lease)
+}
+
+impl Regions {
+    pub(crate) fn new(db: Db, ambient: Ambient, catalog: Arc<Catalog>) -> Self {
+        Self { db, ambient, catalog }
+    }
+
+    /// Makes a region known, or renews its address.
+    ///
+    /// # Errors
+    /// If the name or the address is malformed, or another region database has the name.
+    pub async fn register(&self, name: &str, address: &str, instance_id: Uuid) -> Result<Region, Error> {
+        let name = valid_name("name", name)?;
+        if !is_valid_address(address) {
+            return Err(Error::invalid(
+                "address",
+                "must be a URL that begins with http:// or https://, of at most 2048 characters",
+            ));
+        }
+        let now = self.ambient.now();
+        let region = transact!(Error, self.db, |tx| {
+            store::region::upsert(tx, name, address, instance_id, now).await?
+        })?;
+        region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })
+    }
+
+    /// One region.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub async fn get(&self, name: &str) -> Result<Region, Error> {
+        let name = valid_name("name", name)?;
+        store::region::get(&self.db, name)
+            .await?
+            .ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
+    }
+
+    /// Regions by name.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn list(&self, request: &PageRequest<String>) -> Result<Page<Region, String>, Error> {
+        let regions = store::region::list(&self.db, request.after.as_deref(), request.rows()).await?;
+        Ok(Page::cut(regions, request, |region| region.name.clone()))
+    }
+
+    /// Where the users of a region reach it.
+    ///
+    /// # Errors
+    /// If it has not registered.
+    pub async fn region_address(&self, region: &str) -> Result<String, Error> {
+        Ok(registered(&self.db, "region", region).await?.address)
+    }
+
+    /// Gives a region ids that nobody else has or will get, all of them above `above`. The same operation again gives
+    /// the same ids.
+    ///
+    /// # Errors
+    /// If the region has not registered, the model has no leased ids, `count` or `above` is out of bounds, the operation
+    /// was used for something else, or the ids are used up.
+    pub async fn lease_ids(
+        &self,
+        region: &str,
+        operation_id: Uuid,
+        model: &str,
+        count: i64,
+        above: i64,
+    ) -> Result<IdBlock, Error> {
+        if !self.catalog.model(model).is_some_and(Model::leases_ids) {
+            return Err(Error::invalid("model", "is not one whose ids are leased"));
+        }
+        if !(1..=MAX_LEASE).contains(&count) {
+            return Err(Error::invalid("count", "must be 1 to 1,000,000"));
+        }
+        if above < 0 {
+            return Err(Error::invalid("above", "must not be negative"));
+        }
+        let region = registered(&self.db, "region", region).await?.name;
+        let now = self.ambient.now();
+        let wanted = LeaseRequest { region: &region, operation_id, model, count, above };
+        let lease = transact!(Error, self.db, |tx| { lease(tx, wanted, now).await? })?;
+        if lease.model != model || lease.count != count {
+            return Err(Error::OperationContentDiffers { operation_id });
+        }
+        Ok(IdBlock { first_id: lease.first_id, count: lease.count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_regions() {
+        for name in ["a", "7", "us", "us-east-1", "a--b", &"a".repeat(32)] {
+            assert!(is_valid_name(name), "{name}");
+        }
+        for name in ["", "-", "-us", "us-", "US", "us_east", "us.east", "ü", "us east", &"a".repeat(33)] {
+            assert!(!is_valid_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_regions() {
+        for address in ["http://127.0.0.1:7000", "https://us.example.com/app", "http://[::1]:7000"] {
+            assert!(is_valid_address(address), "{address}");
+        }
+        let too_long = format!("http://{}", "a".repeat(MAX_ADDRESS));
+        for address in ["", "http://", "https:///path", "us.example.com", "ftp://x", "http://a b", &too_long]
+        {
+            assert!(!is_valid_address(address), "{address}");
+        }
+    }
+}

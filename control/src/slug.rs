@@ -1,0 +1,256 @@
+//! What a slug is, and what becomes of one that is none. Pure: whether somebody has a slug is known elsewhere.
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use deunicode::deunicode_with_tofu;
+
+/// The longest slug.
+pub const MAX_LENGTH: usize = 50;
+
+/// How long a random suffix is at first. It grows by one with each round that it is not enough.
+pub const FIRST_SUFFIX: usize = 2;
+
+/// The longest suffix: 36^24 of them are never all taken.
+const LONGEST_SUFFIX: usize = 24;
+
+/// What an organization is called of whose slug and name nothing is left.
+const FALLBACK: &str = "organization";
+
+static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("../../relocation/reserved-organization-slugs.txt").split_ascii_whitespace().collect()
+});
+
+/// Why a slug cannot be given without a suffix, even if it is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is a reserved word.
+    Reserved,
+    /// It has no letter, so that it could be taken for an id.
+    NoLetter,
+    /// Nothing is left of it.
+    Empty,
+}
+
+/// What becomes of a wanted slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It can be given as it is.
+    Exact(&'a str),
+    /// This can be given in its place.
+    Normalized(String),
+    /// Only something that begins with `base` can be given; [`with_suffix`] makes it.
+    NeedsSuffix {
+        /// What the slug begins with.
+        base: String,
+        /// Why.
+        why: Unfit,
+    },
+}
+
+/// Whether a text is a slug: 1 to 50 lowercase letters, digits and hyphens, no hyphen at either end, and a letter.
+#[must_use]
+pub fn is_valid(slug: &str) -> bool {
+    (1..=MAX_LENGTH).contains(&slug.len())
+        && slug.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !slug.starts_with('-')
+        && !slug.ends_with('-')
+        && has_letter(slug)
+}
+
+/// Whether a slug is a word that no organization may be called by.
+#[must_use]
+pub fn is_reserved(slug: &str) -> bool {
+    RESERVED.contains(slug)
+}
+
+/// What becomes of `wanted`, or of `name` if nothing is wanted.
+#[must_use]
+pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
+    if is_valid(wanted) && !is_reserved(wanted) {
+        return Outcome::Exact(wanted);
+    }
+    let base = if is_valid(wanted) {
+        wanted.to_owned()
+    } else {
+        normalize(if wanted.is_empty() { name } else { wanted })
+    };
+    if base.is_empty() {
+        Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: Unfit::Empty }
+    } else if !has_letter(&base) {
+        Outcome::NeedsSuffix { base, why: Unfit::NoLetter }
+    } else if is_reserved(&base) {
+        Outcome::NeedsSuffix { base, why: Unfit::Reserved }
+    } else {
+        Outcome::Normalized(base)
+    }
+}
+
+/// `base` with a random suffix of `length` characters, shortened in front of the suffix where it would be too long.
+/// `random` gives that many lowercase letters and digits, and is asked again until the whole is a slug and not a
+/// reserved word.
+#[must_use]
+pub fn with_suffix(base: &str, length: usize, mut random: impl FnMut(usize) -> String) -> String {
+    let length = length.clamp(1, LONGEST_SUFFIX);
+    let front = front(base, length);
+    loop {
+        let slug = format!("{front}-{}", random(length));
+        if is_valid(&slug) && !is_reserved(&slug) {
+            return slug;
+        }
+    }
+}
+
+/// `base` with a suffix that is not known yet, for a person to read.
+#[must_use]
+pub fn preview(base: &str) -> String {
+    format!("{}-?", front(base, FIRST_SUFFIX))
+}
+
+fn has_letter(slug: &str) -> bool {
+    slug.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// As much of `base` as leaves room for a hyphen and a suffix of `length` characters.
+fn front(base: &str, length: usize) -> &str {
+    base.get(..MAX_LENGTH - 1 - length).unwrap_or(base).trim_end_matches('-')
+}
+
+/// The lowercase letters, digits and hyphens of a text, as far as they fit; empty if there are none. Hyphens stand
+/// alone and never at an end.
+fn normalize(text: &str) -> String {
+    let mut slug = String::with_capacity(MAX_LENGTH);
+    for character in deunicode_with_tofu(text, "").chars() {
+        if slug.len() == MAX_LENGTH {
+            break;
+        }
+        let character = character.to_ascii_lowercase();
+        let separates = matches!(character, '-' | '_') || character.is_ascii_whitespace();
+        if character.is_ascii_alphanumeric() {
+            slug.push(character);
+        } else if separates && !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(slug.trim_end_matches('-').len());
+    slug
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_relocation::ambient::{Ambient, BASE36};
+    use chrono::DateTime;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn random(seed: u64) -> impl FnMut(usize) -> String {
+        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, seed);
+        move |length| ambient.characters(BASE36, length)
+    }
+
+    fn needs_suffix(base: &str, why: Unfit) -> Outcome<'_> {
+        Outcome::NeedsSuffix { base: base.to_owned(), why }
+    }
+
+    #[test]
+    fn a_valid_slug_is_kept() {
+        let longest = "a".repeat(50);
+        for slug in ["acme", "a", "4chan", "a--b", "2-b-or-not-2-b", longest.as_str()] {
+            assert_eq!(plan(slug, "Another Name"), Outcome::Exact(slug));
+        }
+    }
+
+    #[test]
+    fn what_is_not_valid_is_normalized() {
+        let too_long = "ab-".repeat(20);
+        for (wanted, name, expected) in [
+            ("Acme", "", "acme"),
+            ("-acme-", "", "acme"),
+            ("acme_corp", "", "acme-corp"),
+            ("acme  corp\t inc", "", "acme-corp-inc"),
+            ("acme_-_corp", "", "acme-corp"),
+            ("acme.corp!", "", "acmecorp"),
+            ("Zażółć Gęślą", "", "zazolc-gesla"),
+            ("北京", "", "bei-jing"),
+            ("Straße", "", "strasse"),
+            ("", "Jane's Bakery", "janes-bakery"),
+            ("", "acme", "acme"),
+            (too_long.as_str(), "", "ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab"),
+        ] {
+            assert_eq!(plan(wanted, name), Outcome::Normalized(expected.to_owned()), "{wanted:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn what_must_not_stand_alone_needs_a_suffix() {
+        assert_eq!(plan("settings", ""), needs_suffix("settings", Unfit::Reserved));
+        assert_eq!(plan("Settings", ""), needs_suffix("settings", Unfit::Reserved));
+        assert_eq!(plan("_admin", ""), needs_suffix("admin", Unfit::Reserved));
+        assert_eq!(plan("", "Settings"), needs_suffix("settings", Unfit::Reserved));
+        assert_eq!(plan("404", ""), needs_suffix("404", Unfit::NoLetter));
+        assert_eq!(plan("12-34", ""), needs_suffix("12-34", Unfit::NoLetter));
+        assert_eq!(plan("", ""), needs_suffix("organization", Unfit::Empty));
+        assert_eq!(plan("---", "Acme"), needs_suffix("organization", Unfit::Empty));
+        assert_eq!(plan("!?", "Acme"), needs_suffix("organization", Unfit::Empty));
+    }
+
+    #[test]
+    fn a_suffix_shortens_what_stands_in_front_of_it() {
+        let mut draws = ["x7"].into_iter().map(str::to_owned);
+        assert_eq!(with_suffix("acme", 2, |_| draws.next().expect("one is enough")), "acme-x7");
+        let slug = with_suffix(&"a".repeat(50), 2, random(1));
+        assert_eq!(slug.len(), 50);
+        assert!(slug.starts_with(&format!("{}-", "a".repeat(47))));
+        // The cut falls behind a hyphen, which must not be doubled.
+        let slug = with_suffix(&format!("{}-bcd", "a".repeat(46)), 2, random(1));
+        assert!(slug.starts_with(&format!("{}-", "a".repeat(46))) && !slug.contains("--"), "{slug}");
+    }
+
+    #[test]
+    fn a_suffix_is_drawn_again_if_the_whole_has_no_letter_or_is_a_reserved_word() {
+        let mut draws = ["12", "99", "a1"].into_iter().map(str::to_owned);
+        assert_eq!(with_suffix("404", 2, |_| draws.next().expect("three are enough")), "404-a1");
+        let mut draws = ["apps", "appz"].into_iter().map(str::to_owned);
+        assert_eq!(with_suffix("sentry", 4, |_| draws.next().expect("two are enough")), "sentry-appz");
+    }
+
+    #[test]
+    fn a_preview_shows_the_suffix_as_a_question_mark() {
+        assert_eq!(preview("settings"), "settings-?");
+        assert_eq!(preview(&"a".repeat(50)), format!("{}-?", "a".repeat(47)));
+    }
+
+    #[test]
+    fn reserved_words_are_known() {
+        assert!(RESERVED.len() > 100);
+        assert!(is_reserved("404") && is_reserved("welcome") && !is_reserved("acme") && !is_reserved(""));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_a_slug_comes_out(
+            wanted in "\\PC{0,80}|[a-z0-9-]{0,60}|[-_ ]{0,5}|[0-9]{0,60}",
+            name in "\\PC{0,80}",
+            rounds in 0_usize..60,
+            seed: u64,
+        ) {
+            let base = match plan(&wanted, &name) {
+                Outcome::Exact(slug) => {
+                    prop_assert!(is_valid(slug) && !is_reserved(slug));
+                    prop_assert_eq!(slug, wanted.as_str());
+                    slug.to_owned()
+                }
+                Outcome::Normalized(slug) => {
+                    prop_assert!(is_valid(&slug) && !is_reserved(&slug), "{}", slug);
+                    // What control hands out once, it takes back as it is.
+                    prop_assert_eq!(plan(&slug, ""), Outcome::Exact(&slug));
+                    slug
+                }
+                Outcome::NeedsSuffix { base, .. } => base,
+            };
+            let slug = with_suffix(&base, FIRST_SUFFIX + rounds, random(seed));
+            prop_assert!(is_valid(&slug) && !is_reserved(&slug), "{}", slug);
+            prop_assert_eq!(plan(&slug, ""), Outcome::Exact(&slug));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Reservations by slug, and `causeway_organization`.
+
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use chrono::{DateTime, Utc};
+
+use super::slug_reservation::reservation_type;
+use crate::{
+    directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
+    slug_reservations::ReservationType,
+};
+
+/// Who has these slugs, and what for, by slug. Each slug stands once among `slugs`.
+pub(crate) async fn find(
+    db: &Db,
+    slugs: Vec<String>,
+) -> Result<Vec<(ReservationType, ResolvedOrganization)>, DbError> {
+    let statement = Statement::new("SELECT s.slug, s.organization_id, s.region, s.type, g.address FROM ")
+        .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug")
+        .push(" JOIN causeway_region g ON g.name = s.region ORDER BY s.slug");
+    let found = |row: Row| {
+        let organization = ResolvedOrganization {
+            slug: row.text("slug")?,
+            organization_id: row.int("organization_id")?,
+            region: row.text("region")?,
+            region_address: row.text("address")?,
+        };
+        Ok((reservation_type(&row)?, organization))
+    };
+    db.fetch_all(statement).await?.into_iter().map(found).collect()
+}
+
+/// Writes what a region says of its organizations, and tells which ones were written: those that no other region owns.
+pub(crate) async fn upsert(
+    tx: &mut Tx,
+    region: &str,
+    organizations: &[ReportedOrganization],
+    now: DateTime<Utc>,
+) -> Result<Vec<i64>, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "INSERT INTO causeway_organization (organization_id, region, slug, name, status, reported_at) \
+         SELECT r.organization_id, $1, r.slug, r.name, r.status, $2 FROM ",
+    )
+    .with(region)
+    .with(now)
+    .rows(
+        dialect,
+        "r",
+        [
+            ("organization_id", Column::Ints(organizations.iter().map(|o| o.organization_id).collect())),
+            ("slug", Column::Texts(organizations.iter().map(|o| o.slug.clone()).collect())),
+            ("name", Column::Texts(organizations.iter().map(|o| o.name.clone()).collect())),
+            ("status", Column::Ints(organizations.iter().map(|o| i64::from(o.status)).collect())),
+        ],
+    )
+    // In one order, so that two transactions wait for each other in one direction only. SQLite needs the WHERE:
+    // without it, ON could begin a join.
+    .push(
+        " WHERE true ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE \
+         SET slug = excluded.slug, name = excluded.name, status = excluded.status, \
+         reported_at = excluded.reported_at \
+         WHERE causeway_organization.region = excluded.region RETURNING organization_id",
+    );
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
+}
+
+/// Organizations by id, those after `after`.
+pub(crate) async fn list(
+    db: &Db,
+    region: Option<&str>,
+    after: Option<i64>,
+    rows: i64,
+) -> Result<Vec<DirectoryOrganization>, DbError> {
+    let mut statement = Statement::new(
+        "SELECT organization_id, region, slug, name, status, reported_at FROM causeway_organization \
+         WHERE organization_id > ",
+    )
+    .arg(after.unwrap_or_default());
+    if let Some(region) = region {
+        statement = statement.push(" AND region = ").arg(region);
+    }
+    let statement = statement.push(" ORDER BY organization_id LIMIT ").arg(rows);
+    let organization = |row: Row| {
+        let status = i32::try_from(row.int("status")?)
+            .map_err(|_| DbError::inconsistent("an organization has an unknown status"))?;
+        Ok(DirectoryOrganization {
+            organization_id: row.int("organization_id")?,
+            slug: row.text("slug")?,
+            name: row.text("name")?,
+            status,
+            region: row.text("region")?,
+            reported_at: row.time("reported_at")?,
+        })
+    };
+    db.fetch_all(statement).await?.into_iter().map(organization).collect()
+}

@@ -1,0 +1,67 @@
+//! `causeway_id_lease_counter` and `causeway_id_lease`.
+
+use causeway_relocation::db::{DbError, Statement, Tx};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// A lease as it was recorded.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// The model.
+    pub(crate) model: String,
+    /// The first id.
+    pub(crate) first_id: i64,
+    /// How many.
+    pub(crate) count: i64,
+}
+
+/// The highest id of a model that was given out, 0 if none was. Until the transaction ends, no other one gets past
+/// this.
+pub(crate) async fn lock_counter(tx: &mut Tx, model: &str) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_id_lease_counter (model, last_id) VALUES ($1, 0) \
+         ON CONFLICT (model) DO UPDATE SET last_id = causeway_id_lease_counter.last_id RETURNING last_id",
+    )
+    .with(model);
+    tx.fetch_one(statement).await?.int("last_id")
+}
+
+/// Says what the highest id is now.
+pub(crate) async fn move_counter(tx: &mut Tx, model: &str, last_id: i64) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_id_lease_counter SET last_id = $2 WHERE model = $1")
+        .with(model)
+        .with(last_id);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// The lease of an operation, if there is one.
+pub(crate) async fn get(tx: &mut Tx, region: &str, operation_id: Uuid) -> Result<Option<Lease>, DbError> {
+    let statement = Statement::new(
+        "SELECT model, first_id, count FROM causeway_id_lease WHERE region = $1 AND operation_id = $2",
+    )
+    .with(region)
+    .with(operation_id);
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    Ok(Some(Lease { model: row.text("model")?, first_id: row.int("first_id")?, count: row.int("count")? }))
+}
+
+/// Records a lease. `false` if the operation has one already.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    region: &str,
+    operation_id: Uuid,
+    lease: &Lease,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_id_lease (region, operation_id, model, first_id, count, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (region, operation_id) DO NOTHING",
+    )
+    .with(region)
+    .with(operation_id)
+    .with(&lease.model)
+    .with(lease.first_id)
+    .with(lease.count)
+    .with(now);
+    Ok(tx.execute(statement).await? == 1)
+}

@@ -1,0 +1,23 @@
+//! Control's SQL, and nothing else. Every time is passed in.
+
+pub(crate) mod control_import;
+pub(crate) mod directory;
+pub(crate) mod id_lease;
+pub(crate) mod region;
+pub(crate) mod slug_reservation;
+
+use causeway_relocation::db::Migrations;
+
+/// The schema of a control's database.
+pub(crate) const MIGRATIONS: Migrations = Migrations {
+    postgres: &[
+        (1, "model tables", include_str!("../../../migrations/control/postgres/0001_model_tables.sql")),
+        (2, "causeway", include_str!("../../../migrations/control/postgres/0002_causeway.sql")),
+        (3, "imports", include_str!("../../../migrations/control/postgres/0003_imports.sql")),
+    ],
+    sqlite: &[
+        (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
+        (2, "causeway", include_str!("../../../migrations/control/sqlite/0002_causeway.sql")),
+        (3, "imports", include_str!("../../../migrations/control/sqlite/0003_imports.sql")),
+    ],
+};

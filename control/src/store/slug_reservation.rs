@@ -1,0 +1,294 @@
+//! `causeway_slug_operation` and `causeway_organization_slug_reservation`. Whatever is done to many reservations is
+//! one statement, however many they are.
+
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::slug_reservations::{ListFilter, Reservation, ReservationType, ResolvedSlug};
+
+/// Which operation: the id is the region's own, so that no region can meet another one's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OperationKey<'a> {
+    /// The region.
+    pub(crate) region: &'a str,
+    /// Its id.
+    pub(crate) operation_id: Uuid,
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperationState {
+    /// Its reservations are temporary.
+    Reserved,
+    /// Its reservations are primary.
+    Confirmed,
+    /// Its reservations are gone.
+    Released,
+}
+
+impl OperationState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Confirmed => "confirmed",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// An operation as it was recorded.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    /// The digest of its content.
+    pub(crate) digest: Vec<u8>,
+    /// How many organizations it has.
+    pub(crate) organization_count: i64,
+    /// How far it is.
+    pub(crate) state: OperationState,
+}
+
+/// An organization that has a reservation by another operation.
+#[derive(Debug)]
+pub(crate) struct Conflict {
+    /// The organization.
+    pub(crate) organization_id: i64,
+    /// Its slug.
+    pub(crate) slug: String,
+    /// The other operation.
+    pub(crate) operation_id: Uuid,
+}
+
+/// Slugs to take, column by column.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    /// The organizations.
+    pub(crate) organization_ids: Vec<i64>,
+    /// The slug that each of them is to get; no two are the same.
+    pub(crate) slugs: Vec<String>,
+    /// The slug that each of them wanted.
+    pub(crate) wanted_slugs: Vec<String>,
+}
+
+fn type_name(kind: ReservationType) -> &'static str {
+    match kind {
+        ReservationType::Primary => "primary",
+        ReservationType::TemporaryRenameAlias => "temporary_rename_alias",
+    }
+}
+
+pub(super) fn reservation_type(row: &Row) -> Result<ReservationType, DbError> {
+    match row.text("type")?.as_str() {
+        "primary" => Ok(ReservationType::Primary),
+        "temporary_rename_alias" => Ok(ReservationType::TemporaryRenameAlias),
+        _ => Err(DbError::inconsistent("a slug reservation is of an unknown type")),
+    }
+}
+
+/// Records an operation. `false` if it is there already; whoever is making it is waited for.
+pub(crate) async fn insert_operation(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    digest: [u8; 32],
+    organization_count: i64,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_slug_operation \
+         (region, operation_id, content_digest, organization_count, state, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, 'reserved', $5, $5) ON CONFLICT (region, operation_id) DO NOTHING",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(digest.to_vec())
+    .with(organization_count)
+    .with(now);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// An operation, if there is one. Until the transaction ends, nobody else gets past this.
+pub(crate) async fn lock_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result<Option<Operation>, DbError> {
+    // An update that changes nothing: the lock that both databases know.
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
+         RETURNING content_digest, organization_count, state",
+    )
+    .with(key.region)
+    .with(key.operation_id);
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    let state = match row.text("state")?.as_str() {
+        "reserved" => OperationState::Reserved,
+        "confirmed" => OperationState::Confirmed,
+        "released" => OperationState::Released,
+        _ => return Err(DbError::inconsistent("a slug operation is in an unknown state")),
+    };
+    Ok(Some(Operation {
+        digest: row.bytes("content_digest")?,
+        organization_count: row.int("organization_count")?,
+        state,
+    }))
+}
+
+/// Moves an operation on.
+pub(crate) async fn set_state(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    state: OperationState,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET state = $3, updated_at = $4 \
+         WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(state.name())
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// What an operation gave, by organization.
+pub(crate) async fn answers(tx: &mut Tx, key: OperationKey<'_>) -> Result<Vec<ResolvedSlug>, DbError> {
+    let statement = Statement::new(
+        "SELECT organization_id, wanted_slug, slug FROM causeway_organization_slug_reservation \
+         WHERE region = $1 AND operation_id = $2 ORDER BY organization_id",
+    )
+    .with(key.region)
+    .with(key.operation_id);
+    let answer = |row: Row| {
+        Ok(ResolvedSlug {
+            organization_id: row.int("organization_id")?,
+            wanted_slug: row.text("wanted_slug")?,
+            slug: row.text("slug")?,
+        })
+    };
+    tx.fetch_all(statement).await?.into_iter().map(answer).collect()
+}
+
+/// One of these organizations of the region that has a slug by another operation, if any has.
+pub(crate) async fn conflict(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    organization_ids: Vec<i64>,
+) -> Result<Option<Conflict>, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new("SELECT s.organization_id, s.slug, s.operation_id FROM ")
+        .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
+        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region = ")
+        .arg(key.region)
+        .push(" AND s.operation_id <> ")
+        .arg(key.operation_id)
+        .push(" ORDER BY s.organization_id LIMIT 1");
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    Ok(Some(Conflict {
+        organization_id: row.int("organization_id")?,
+        slug: row.text("slug")?,
+        operation_id: row.uuid("operation_id")?,
+    }))
+}
+
+/// Takes those of the slugs that nobody has, and says which organization got which. In the order of the slugs, so
+/// that two transactions that want the same ones wait for each other in one direction only.
+pub(crate) async fn take_free(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    candidates: Candidates,
+    now: DateTime<Utc>,
+) -> Result<Vec<(i64, String)>, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "INSERT INTO causeway_organization_slug_reservation \
+         (slug, organization_id, region, wanted_slug, type, operation_id, created_at) \
+         SELECT r.slug, r.organization_id, $1, r.wanted_slug, 'temporary_rename_alias', $2, $3 FROM ",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(now)
+    .rows(
+        dialect,
+        "r",
+        [
+            ("organization_id", Column::Ints(candidates.organization_ids)),
+            ("slug", Column::Texts(candidates.slugs)),
+            ("wanted_slug", Column::Texts(candidates.wanted_slugs)),
+        ],
+    )
+    // SQLite needs the WHERE: without it, ON could begin a join.
+    .push(" WHERE true ORDER BY r.slug ON CONFLICT (slug) DO NOTHING RETURNING organization_id, slug");
+    let taken = |row: Row| Ok((row.int("organization_id")?, row.text("slug")?));
+    tx.fetch_all(statement).await?.into_iter().map(taken).collect()
+}
+
+/// Makes an operation's reservations the ones by which the organizations are known.
+pub(crate) async fn make_primary(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    now: DateTime<Utc>,
+) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_organization_slug_reservation SET type = 'primary', confirmed_at = $3 \
+         WHERE region = $1 AND operation_id = $2 AND type = 'temporary_rename_alias'",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(now);
+    tx.execute(statement).await
+}
+
+/// Frees an operation's slugs.
+pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id);
+    tx.execute(statement).await
+}
+
+/// Reservations by slug, those after `after`.
+pub(crate) async fn list(
+    db: &Db,
+    filter: &ListFilter,
+    after: Option<&str>,
+    rows: i64,
+) -> Result<Vec<Reservation>, DbError> {
+    let mut statement = Statement::new(
+        "SELECT slug, region, organization_id, type, operation_id, created_at \
+         FROM causeway_organization_slug_reservation WHERE slug > ",
+    )
+    .arg(after.unwrap_or_default());
+    if let Some(region) = &filter.region {
+        statement = statement.push(" AND region = ").arg(region);
+    }
+    if let Some(kind) = filter.kind {
+        statement = statement.push(" AND type = ").arg(type_name(kind));
+    }
+    let statement = statement.push(" ORDER BY slug LIMIT ").arg(rows);
+    let reservation = |row: Row| {
+        Ok(Reservation {
+            slug: row.text("slug")?,
+            region: row.text("region")?,
+            organization_id: row.int("organization_id")?,
+            kind: reservation_type(&row)?,
+            operation_id: row.uuid("operation_id")?,
+            created_at: row.time("created_at")?,
+        })
+    };
+    db.fetch_all(statement).await?.into_iter().map(reservation).collect()
+}
+
+/// The slugs of a region's organizations, each with what it is for.
+pub(crate) async fn slugs_of(
+    db: &Db,
+    region: &str,
+    organization_ids: Vec<i64>,
+) -> Result<Vec<(i64, ReservationType, String)>, DbError> {
+    let statement = Statement::new("SELECT s.organization_id, s.type, s.slug FROM ")
+        .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
+        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region = ")
+        .arg(region);
+    let slug = |row: Row| Ok((row.int("organization_id")?, reservation_type(&row)?, row.text("slug")?));
+    db.fetch_all(statement).await?.into_iter().map(slug).collect()
+}

@@ -1,0 +1,18 @@
+//! Names of finding kinds, which are those of the contract in lower case without their prefix.
+
+use crate::relocation::v1::FindingKind;
+
+const PREFIX: &str = "FINDING_KIND_";
+
+/// The kind of that name; unspecified if there is none.
+#[must_use]
+pub fn kind(name: &str) -> FindingKind {
+    FindingKind::from_str_name(&format!("{PREFIX}{}", name.to_uppercase())).unwrap_or_default()
+}
+
+/// The name of a kind.
+#[must_use]
+pub fn name(kind: FindingKind) -> String {
+    let name = kind.as_str_name();
+    name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase()
+}

@@ -1,0 +1,211 @@
+//! Between the contract's messages and the region's own types.
+
+use causeway_proto::{
+    finding,
+    region::v1 as api,
+    relocation::v1::{self as contract},
+    time::to_proto,
+};
+use causeway_relocation::{
+    finding::{Finding, FindingKind, Severity},
+    keys::KeyKind,
+};
+
+use crate::{
+    import::{
+        Failure, Import, ImportState, ImportView, ImportedOrganization, ModelCounts, ModelKey, Waiting,
+    },
+    store::organization::Organization,
+};
+
+fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
+    finding::kind(kind.name())
+}
+
+/// The kind of the contract, if it is one.
+pub(crate) fn kind_from_proto(kind: contract::FindingKind) -> Option<FindingKind> {
+    finding::name(kind).parse().ok()
+}
+
+fn severity_to_proto(severity: Severity) -> contract::Severity {
+    match severity {
+        Severity::Info => contract::Severity::Info,
+        Severity::Warning => contract::Severity::Warning,
+        Severity::Error => contract::Severity::Error,
+    }
+}
+
+/// A finding for a caller.
+pub(crate) fn finding_to_proto(finding: Finding) -> contract::Finding {
+    contract::Finding {
+        kind: kind_to_proto(finding.kind).into(),
+        severity: severity_to_proto(finding.kind.severity()).into(),
+        model: finding.model.unwrap_or_default(),
+        ordinal: finding.ordinal.unwrap_or(0),
+        source_pk: finding.source_pk.unwrap_or(0),
+        field: finding.field.unwrap_or_default(),
+        byte_offset: finding.byte_offset.unwrap_or(-1),
+        reason: finding.reason,
+    }
+}
+
+/// A finding that control made.
+pub(crate) fn finding_from_proto(finding: &contract::Finding) -> Finding {
+    Finding {
+        kind: kind_from_proto(finding.kind()).unwrap_or(FindingKind::Unknown),
+        model: Some(finding.model.clone()).filter(|model| !model.is_empty()),
+        ordinal: Some(finding.ordinal).filter(|ordinal| *ordinal > 0),
+        source_pk: Some(finding.source_pk).filter(|pk| *pk > 0),
+        field: Some(finding.field.clone()).filter(|field| !field.is_empty()),
+        byte_offset: Some(finding.byte_offset).filter(|offset| *offset >= 0),
+        reason: finding.reason.clone(),
+    }
+}
+
+fn state_to_proto(state: ImportState) -> api::ImportState {
+    match state {
+        ImportState::Receiving => api::ImportState::Receiving,
+        ImportState::Planning => api::ImportState::Planning,
+        ImportState::Writing => api::ImportState::Writing,
+        ImportState::ResolvingSlugs => api::ImportState::ResolvingSlugs,
+        ImportState::Finishing => api::ImportState::Finishing,
+        ImportState::Succeeded => api::ImportState::Succeeded,
+        ImportState::Failed => api::ImportState::Failed,
+    }
+}
+
+fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
+    api::Waiting {
+        reason: waiting.reason.into(),
+        message: waiting.message,
+        since: Some(to_proto(waiting.since)),
+        attempts: i32::try_from(waiting.attempts).unwrap_or(i32::MAX),
+    }
+}
+
+fn failure_to_proto(failure: Failure) -> api::ImportFailure {
+    api::ImportFailure {
+        reason: failure.reason.into(),
+        message: failure.message,
+        state: state_to_proto(failure.state).into(),
+    }
+}
+
+fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOrganization {
+    api::ImportedOrganization {
+        source_id: organization.source_id,
+        id: organization.id,
+        wanted_slug: organization.wanted_slug,
+        slug: organization.slug.unwrap_or_default(),
+    }
+}
+
+fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
+    contract::ModelCounts {
+        model: counts.model,
+        seen: counts.seen,
+        inserted: counts.inserted,
+        existing: counts.existing,
+        overwritten: counts.overwritten,
+        out_of_scope: counts.out_of_scope,
+        filtered: counts.filtered,
+        dropped: counts.dropped,
+    }
+}
+
+/// An import for a caller, without what belongs to it.
+pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
+    api::Import {
+        import_id: import.id.to_string(),
+        region: region.to_owned(),
+        state: state_to_proto(import.state).into(),
+        scope: contract::Scope::Organization.into(),
+        filter: import
+            .parameters
+            .filter
+            .map(|slugs| api::OrganizationFilter { slugs: slugs.into_iter().collect() }),
+        flags: Some(contract::ImportFlags {
+            merge_users: import.parameters.merge_users,
+            hide_organizations: import.parameters.hide_organizations,
+        }),
+        size_bytes: import.size_bytes,
+        sha256: import.sha256,
+        create_time: Some(to_proto(import.created_at)),
+        update_time: Some(to_proto(import.updated_at)),
+        progress: None,
+        models: Vec::new(),
+        organizations: Vec::new(),
+        organization_count: 0,
+        finding_counts: Vec::new(),
+        waiting: import.waiting.map(waiting_to_proto),
+        failure: import.failure.map(failure_to_proto),
+    }
+}
+
+/// An import for a caller.
+pub(crate) fn view_to_proto(view: ImportView, region: &str) -> api::Import {
+    api::Import {
+        progress: Some(api::Progress {
+            model: view.progress.model,
+            records_done: view.progress.records_done,
+            records_total: view.progress.records_total,
+            bytes_done: view.progress.bytes_done,
+        }),
+        models: view.models.into_iter().map(counts_to_proto).collect(),
+        organizations: view.organizations.into_iter().map(organization_of_import).collect(),
+        organization_count: view.organization_count,
+        finding_counts: view
+            .finding_counts
+            .into_iter()
+            .map(|(kind, count)| contract::FindingCount {
+                kind: kind_to_proto(kind).into(),
+                severity: severity_to_proto(kind.severity()).into(),
+                count,
+            })
+            .collect(),
+        ..import_to_proto(view.import, region)
+    }
+}
+
+/// A line of the primary key map for a caller.
+pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
+    let kind = match key.kind {
+        KeyKind::Inserted => contract::KeyKind::Inserted,
+        KeyKind::Existing => contract::KeyKind::Existing,
+        KeyKind::Overwritten => contract::KeyKind::Overwritten,
+    };
+    let (slug, wanted_slug) = key.organization.map_or_else(Default::default, |organization| {
+        (organization.slug.unwrap_or_default(), organization.wanted_slug)
+    });
+    contract::MappedKey {
+        model: key.model,
+        source_pk: key.source_pk,
+        new_pk: key.new_pk,
+        kind: kind.into(),
+        slug,
+        wanted_slug,
+    }
+}
+
+/// An organization for a caller.
+pub(crate) fn organization_to_proto(organization: Organization) -> api::Organization {
+    api::Organization {
+        id: organization.id,
+        slug: organization.slug,
+        name: organization.name,
+        status: i32::try_from(organization.status).unwrap_or(0),
+        date_added: Some(to_proto(organization.date_added)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_kind_is_in_the_contract_and_back() {
+        for kind in FindingKind::ALL {
+            assert_eq!(kind_from_proto(kind_to_proto(*kind)), Some(*kind));
+        }
+    }
+}

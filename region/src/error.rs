@@ -1,0 +1,143 @@
+//! What a caller of a region may do wrong or meet, and why an import stops.
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::{
+    db::{DbError, DbErrorKind, HasDbError},
+    export::ExportError,
+    writer::{HasWriteError, WriteError},
+};
+use uuid::Uuid;
+
+use crate::control_client::ControlError;
+
+/// Why a call or a step of an import failed. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is missing or malformed.
+    #[error("{field}: {description}")]
+    InvalidArgument {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        description: String,
+    },
+    /// There is no such import.
+    #[error("this region has no import {0}")]
+    ImportNotFound(Uuid),
+    /// The import id stands for something else.
+    #[error("import {import_id} exists with another {differs}; use a new id for another import")]
+    ImportContentDiffers {
+        /// The import.
+        import_id: Uuid,
+        /// What differs.
+        differs: &'static str,
+    },
+    /// The upload is not what its header says.
+    #[error("{0}; nothing was kept, send the file again")]
+    UploadInvalid(String),
+    /// The upload cannot be kept.
+    #[error("the upload cannot be spooled; nothing was kept")]
+    SpoolFailed(#[source] std::io::Error),
+    /// The export breaks a rule, or cannot be read.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A record that was written does not add up.
+    #[error("{0}")]
+    CountsDoNotAddUp(String),
+    /// There is no such visible organization.
+    #[error("this region has no visible organization {0}")]
+    OrganizationNotFound(String),
+    /// Control.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Writing.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The service is stopping.
+    #[error("the region is stopping; the import goes on when it is back")]
+    Stopping,
+    /// A defect.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl HasDbError for Error {
+    fn db_error(&self) -> Option<&DbError> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Write(error) => error.db_error(),
+            _ => None,
+        }
+    }
+}
+
+impl HasWriteError for Error {
+    fn write_error(&self) -> Option<&WriteError> {
+        match self {
+            Self::Write(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// A malformed field.
+    pub(crate) fn invalid(field: &'static str, description: impl Into<String>) -> Self {
+        Self::InvalidArgument { field, description: description.into() }
+    }
+
+    /// The reason of the contract.
+    #[must_use]
+    pub fn reason(&self) -> ErrorReason {
+        if let Some(error) = self.db_error() {
+            return match error.kind() {
+                DbErrorKind::Unavailable | DbErrorKind::Full => ErrorReason::DatabaseUnavailable,
+                DbErrorKind::Contention => ErrorReason::DatabaseContention,
+                DbErrorKind::Unique => ErrorReason::UniqueConflict,
+                DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
+            };
+        }
+        match self {
+            Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
+            Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
+            Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
+            Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
+            Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) => ErrorReason::SpoolFailed,
+            Self::Export(ExportError::Invalid(_)) | Self::Write(WriteError::Value(_)) => {
+                ErrorReason::ExportInvalid
+            }
+            Self::Export(ExportError::FilterMatchesNothing(_)) => ErrorReason::FilterMatchesNothing,
+            Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
+            Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,
+            Self::Control(error) => error.reason(),
+            Self::Write(_) => ErrorReason::UniqueConflict,
+            Self::Stopping | Self::Export(ExportError::Stopped) => ErrorReason::ShuttingDown,
+            Self::Database(_) | Self::Internal(_) => ErrorReason::Internal,
+        }
+    }
+
+    /// Whether a step of an import that failed so is tried again until it succeeds.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        if let Some(error) = self.db_error() {
+            return matches!(
+                error.kind(),
+                DbErrorKind::Unavailable | DbErrorKind::Contention | DbErrorKind::Full
+            );
+        }
+        match self {
+            Self::Control(error) => error.passes(),
+            Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the step only stopped because the service does.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Stopping | Self::Export(ExportError::Stopped))
+    }
+}

@@ -1,0 +1,306 @@
+//! `causeway.region.v1.ImportService`.
+
+use std::{pin::Pin, time::Duration};
+
+use causeway_proto::{
+    page::List,
+    region::v1::{
+        GetImportRequest, GetImportResponse, ImportHeader, ImportOrganizationsRequest,
+        ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
+        ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, WatchImportRequest,
+        WatchImportResponse, import_organizations_request::Part, import_service_server::ImportService,
+    },
+    relocation::v1::{FindingKind, Scope},
+};
+use causeway_relocation::page::PageRequest;
+use chrono::{DateTime, Utc};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    convert::{finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, view_to_proto},
+    error::Error,
+    import::{Parameters, Runner},
+};
+
+/// How often a watched import is looked at while nothing says that it changed: planning counts records silently, and
+/// an import may run in another process.
+const LOOK: Duration = Duration::from_millis(500);
+/// The least pause between two messages of a watch.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// Answers the calls.
+#[derive(Debug)]
+pub(super) struct Handler {
+    runner: Runner,
+}
+
+impl Handler {
+    pub(super) fn new(runner: Runner) -> Self {
+        Self { runner }
+    }
+}
+
+fn import_id(text: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(text).map_err(|_| Error::invalid("import_id", "must be a UUID"))
+}
+
+/// What a header asks for.
+struct Asked {
+    import_id: Uuid,
+    parameters: Parameters,
+    size_bytes: Option<i64>,
+    sha256: Option<String>,
+}
+
+fn asked(header: ImportHeader) -> Result<Asked, Error> {
+    let scope = header.scope();
+    if !matches!(scope, Scope::Unspecified | Scope::Organization) || Scope::try_from(header.scope).is_err() {
+        return Err(Error::invalid("header.scope", "must be SCOPE_ORGANIZATION"));
+    }
+    let sha256 = Some(header.sha256).filter(|sha256| !sha256.is_empty());
+    if sha256.as_ref().is_some_and(|sha256| {
+        sha256.len() != 64 || !sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }) {
+        return Err(Error::invalid("header.sha256", "must be 64 lowercase hex digits"));
+    }
+    if header.size_bytes.is_some_and(|size| size < 0) {
+        return Err(Error::invalid("header.size_bytes", "must not be negative"));
+    }
+    let flags = header.flags.unwrap_or_default();
+    Ok(Asked {
+        import_id: Uuid::try_parse(&header.import_id)
+            .map_err(|_| Error::invalid("header.import_id", "must be a UUID"))?,
+        parameters: Parameters {
+            filter: header.filter.map(|filter| filter.slugs.into_iter().collect()),
+            merge_users: flags.merge_users,
+            hide_organizations: flags.hide_organizations,
+        },
+        size_bytes: header.size_bytes,
+        sha256,
+    })
+}
+
+/// The key of a page of imports, as text.
+struct ImportKey(DateTime<Utc>, Uuid);
+
+impl std::fmt::Display for ImportKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.timestamp_micros(), self.1)
+    }
+}
+
+impl std::str::FromStr for ImportKey {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (micros, id) = text.split_once(' ').ok_or(())?;
+        let time = DateTime::from_timestamp_micros(micros.parse().map_err(|_| ())?).ok_or(())?;
+        Ok(Self(time, Uuid::try_parse(id).map_err(|_| ())?))
+    }
+}
+
+/// The key of a page of the primary key map, as text.
+struct LineKey(i64, i64, usize);
+
+impl std::fmt::Display for LineKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.0, self.1, self.2)
+    }
+}
+
+impl std::str::FromStr for LineKey {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, ' ');
+        let mut next = || parts.next().unwrap_or_default();
+        Ok(Self(next().parse()?, next().parse()?, next().parse()?))
+    }
+}
+
+type Watched = Pin<Box<dyn Stream<Item = Result<WatchImportResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ImportService for Handler {
+    async fn import_organizations(
+        &self,
+        request: Request<Streaming<ImportOrganizationsRequest>>,
+    ) -> Result<Response<ImportOrganizationsResponse>, Status> {
+        let mut parts = request.into_inner();
+        let Some(Part::Header(header)) = parts.message().await?.and_then(|first| first.part) else {
+            return Err(Error::UploadInvalid("the first message is not a header".to_owned()).into());
+        };
+        let asked = asked(header)?;
+        let runner = &self.runner;
+        if let Some(sha256) = &asked.sha256
+            && let Some(import) = runner.join(asked.import_id, &asked.parameters, sha256).await?
+        {
+            let view = runner.view(import.id).await?;
+            return Ok(Response::new(ImportOrganizationsResponse {
+                import: Some(view_to_proto(view, runner.region())),
+                joined: true,
+            }));
+        }
+        let mut upload =
+            runner.receive(asked.import_id, asked.parameters, asked.size_bytes, asked.sha256).await?;
+        loop {
+            // A client that stalls must not hold up a region that stops.
+            let part = tokio::select! {
+                part = parts.message() => part?,
+                () = runner.stopping() => return Err(Error::Stopping.into()),
+            };
+            match part {
+                None => break,
+                Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }) => {
+                    upload.write(&bytes).await?
+                }
+                Some(_) => {
+                    return Err(
+                        Error::UploadInvalid("a message behind the header is not data".to_owned()).into()
+                    );
+                }
+            }
+        }
+        let (id, joined) = upload.finish().await?;
+        let view = runner.view(id).await?;
+        Ok(Response::new(ImportOrganizationsResponse {
+            import: Some(view_to_proto(view, runner.region())),
+            joined,
+        }))
+    }
+
+    async fn get_import(
+        &self,
+        request: Request<GetImportRequest>,
+    ) -> Result<Response<GetImportResponse>, Status> {
+        let view = self.runner.view(import_id(&request.into_inner().import_id)?).await?;
+        Ok(Response::new(GetImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
+    }
+
+    async fn list_imports(
+        &self,
+        request: Request<ListImportsRequest>,
+    ) -> Result<Response<ListImportsResponse>, Status> {
+        let ListImportsRequest { page_size, page_token } = request.into_inner();
+        let list = List { default_size: 50, ..List::new("ListImports", &[]) };
+        let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
+        let page = self.runner.list(&PageRequest { limit: list.limit(page_size)?, after }).await?;
+        Ok(Response::new(ListImportsResponse {
+            imports: page
+                .items
+                .into_iter()
+                .map(|import| import_to_proto(import, self.runner.region()))
+                .collect(),
+            next_page_token: list.token(page.next.map(|(time, id)| ImportKey(time, id))),
+        }))
+    }
+
+    type WatchImportStream = Watched;
+
+    async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
+        let id = import_id(&request.into_inner().import_id)?;
+        let runner = self.runner.clone();
+        let first = runner.view(id).await?;
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut view = first;
+            loop {
+                let last = view.import.state.is_final();
+                let import = Some(view_to_proto(view.clone(), runner.region()));
+                // Whoever does not read is not waited for longer than the stream lives.
+                if sender.send(Ok(WatchImportResponse { import })).await.is_err() || last {
+                    return;
+                }
+                view = match changed(&runner, id, &view, &sender).await {
+                    Some(Ok(view)) => view,
+                    Some(Err(error)) => {
+                        let _gone = sender.send(Err(error.into())).await;
+                        return;
+                    }
+                    None => return,
+                };
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<ListFindingsRequest>,
+    ) -> Result<Response<ListFindingsResponse>, Status> {
+        let request = request.into_inner();
+        let id = import_id(&request.import_id)?;
+        let kind = match FindingKind::try_from(request.kind) {
+            Ok(FindingKind::Unspecified) => None,
+            Ok(kind) => kind_from_proto(kind),
+            Err(_) => return Err(Error::invalid("kind", "is no finding kind").into()),
+        };
+        let filters = [request.import_id.as_str(), kind.map_or("", |kind| kind.name())];
+        let list = List::new("ListFindings", &filters);
+        let page =
+            PageRequest { limit: list.limit(request.page_size)?, after: list.after(&request.page_token)? };
+        let page = self.runner.findings(id, kind, &page).await?;
+        Ok(Response::new(ListFindingsResponse {
+            findings: page.items.into_iter().map(|(_, finding)| finding_to_proto(finding)).collect(),
+            next_page_token: list.token(page.next),
+        }))
+    }
+
+    async fn list_mapped_keys(
+        &self,
+        request: Request<ListMappedKeysRequest>,
+    ) -> Result<Response<ListMappedKeysResponse>, Status> {
+        let request = request.into_inner();
+        let id = import_id(&request.import_id)?;
+        let filters = [request.import_id.as_str(), request.model.as_str()];
+        let list = List { default_size: 1_000, max_size: 10_000, ..List::new("ListMappedKeys", &filters) };
+        let after = list.after::<LineKey>(&request.page_token)?.map(|key| (key.0, key.1, key.2));
+        let page = PageRequest { limit: list.limit(request.page_size)?, after };
+        let model = Some(request.model.as_str()).filter(|model| !model.is_empty());
+        let page = self.runner.mapped_keys(id, model, &page).await?;
+        Ok(Response::new(ListMappedKeysResponse {
+            keys: page.items.into_iter().map(key_to_proto).collect(),
+            next_page_token: list
+                .token(page.next.map(|(position, ordinal, line)| LineKey(position, ordinal, line))),
+        }))
+    }
+}
+
+type View = crate::import::ImportView;
+
+/// The import once it is other than `seen`; `None` if nobody watches any more.
+async fn changed(
+    runner: &Runner,
+    id: Uuid,
+    seen: &View,
+    sender: &mpsc::Sender<Result<WatchImportResponse, Status>>,
+) -> Option<Result<View, Error>> {
+    loop {
+        let live = runner.live(id).map(|live| live.subscribe());
+        let told = async {
+            match live {
+                Some(mut live) => {
+                    // An error says that the import has ended, which is a change.
+                    let _ended = live.changed().await;
+                    tokio::time::sleep(SPACING).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sender.closed() => return None,
+            () = runner.stopping() => return Some(Err(Error::Stopping)),
+            () = told => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        match runner.view(id).await {
+            Ok(view) if &view != seen => return Some(Ok(view)),
+            Ok(_) => {}
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The one place where an error of a region becomes a failure of the contract, and a status.
+
+use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
+use causeway_relocation::db::DbError;
+use tonic::Status;
+
+use crate::error::Error;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        failure(&error).into()
+    }
+}
+
+/// An error of the store alone.
+pub(super) fn database(error: DbError) -> Status {
+    Error::from(error).into()
+}
+
+fn failure(error: &Error) -> Failure {
+    let reason = error.reason();
+    let new = || Failure::new(reason, error.to_string());
+    match error {
+        Error::InvalidArgument { field, description } => Failure::invalid_field(field, description.clone()),
+        Error::ImportNotFound(id) => new().with("import_id", id),
+        Error::ImportContentDiffers { import_id, differs } => {
+            new().with("import_id", import_id).with("differs", differs)
+        }
+        Error::OrganizationNotFound(which) => new().with("organization", which),
+        // What the database or the disk says is for the log. A caller learns what it can do about it.
+        Error::SpoolFailed(source) => {
+            tracing::error!(error = %source, "an upload cannot be spooled");
+            new()
+        }
+        Error::Database(_) | Error::Write(_) | Error::Internal(_) => {
+            tracing::error!(%error, reason = reason.as_str_name(), "a call failed");
+            let message = match reason {
+                ErrorReason::DatabaseUnavailable => "the database of the region cannot be reached",
+                ErrorReason::DatabaseContention => "the database of the region is contended; try again",
+                _ => "the region met a defect; its log has the details",
+            };
+            Failure::new(reason, message)
+        }
+        _ => new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::failure::reason_of;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_the_database_says_stays_here() {
+        let status = Status::from(Error::from(DbError::inconsistent("column secret is null")));
+        assert_eq!(reason_of(&status), Some(ErrorReason::Internal));
+        assert!(!status.message().contains("secret"));
+    }
+
+    #[test]
+    fn a_caller_learns_which_import_and_what_differs() {
+        let status = Status::from(Error::ImportContentDiffers { import_id: Uuid::nil(), differs: "filter" });
+        assert_eq!(status.code(), tonic::Code::AlreadyExists);
+        assert_eq!(reason_of(&status), Some(ErrorReason::ImportContentDiffers));
+        assert!(status.message().contains("another filter"));
+    }
+}

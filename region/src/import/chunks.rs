@@ -1,0 +1,257 @@
+//! Writes one chunk, here or at control, and records it.
+//!
+//! Here: rows, chunk, counts and findings in one transaction. At control: control commits rows and a chunk of its own;
+//! then the region records the chunk. If the region dies in between, it sends the same chunk again, and control gives
+//! the same answer.
+
+use std::collections::HashMap;
+
+use causeway_proto::{
+    control::v1::{ImportModelsRequest, ImportRecord},
+    relocation::v1::{self as contract, ImportFlags},
+};
+use causeway_relocation::{
+    catalog::Model,
+    chunk::Chunk,
+    db::Tx,
+    finding::Finding,
+    keys::ChunkKeys,
+    plan::Record,
+    transact,
+    value::Value,
+    writer::{ChunkSilo, Row, Writer, Written, take_own_ids, write_chunk},
+};
+
+use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner, batches::Batch};
+use crate::{convert, error::Error, store};
+
+/// Ids leased from control at least, so that small chunks do not ask for each.
+const LEAST_LEASE: i64 = 1_000;
+
+/// What is to be recorded of a chunk besides its rows.
+#[derive(Debug)]
+pub(super) struct ChunkDraft {
+    state: ImportState,
+    min_ordinal: i64,
+    max_ordinal: i64,
+    /// Records that were filtered or are of another scope.
+    pub(super) keys: ChunkKeys,
+    pub(super) findings: Vec<Finding>,
+    pub(super) dropped: i64,
+    /// What organizations were before they were hidden, by their pk in the export.
+    organizations: HashMap<i64, (String, String, i64)>,
+}
+
+impl ChunkDraft {
+    pub(super) fn new(import: &Import, model: &Model, batch: &Batch) -> Self {
+        let mut organizations = HashMap::new();
+        if let (Some((slug, name)), Some((status, _))) = (model.global_slug(), model.hidden_by()) {
+            let text = |record: &Record, column: usize| {
+                record.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned()
+            };
+            for record in &batch.records {
+                let status = record.values.get(status).and_then(Value::as_int).unwrap_or(0);
+                organizations.insert(record.source_pk, (text(record, slug), text(record, name), status));
+            }
+        }
+        Self {
+            state: import.state,
+            min_ordinal: batch.min_ordinal,
+            max_ordinal: batch.max_ordinal,
+            keys: ChunkKeys::default(),
+            findings: Vec::new(),
+            dropped: 0,
+            organizations,
+        }
+    }
+}
+
+/// A chunk that is written in this region's own database.
+struct Here<'a> {
+    runner: &'a Runner,
+    import: &'a Import,
+    draft: ChunkDraft,
+}
+
+impl ChunkSilo for Here<'_> {
+    type Error = Error;
+
+    async fn take_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
+        if model.leases_ids() {
+            self.runner.take_leased_ids(model, count).await
+        } else {
+            Ok(take_own_ids(self.runner.db(), model, count).await?)
+        }
+    }
+
+    async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
+        if !self.draft.organizations.is_empty() {
+            let organizations: Vec<ImportedOrganization> = rows
+                .iter()
+                .filter_map(|row| {
+                    let (wanted_slug, name, status) = self.draft.organizations.get(&row.source_pk)?.clone();
+                    Some(ImportedOrganization {
+                        id: row.id,
+                        source_id: row.source_pk,
+                        wanted_slug,
+                        name,
+                        status,
+                        taken_in_region: false,
+                        slug: None,
+                    })
+                })
+                .collect();
+            store::imported::insert_organizations(tx, self.import.id, &organizations).await?;
+        }
+        self.runner.record(tx, self.import, model, &self.draft, written).await
+    }
+}
+
+impl Runner {
+    /// Writes a chunk into this region's database.
+    pub(super) async fn write_here(
+        &self,
+        import: &Import,
+        model: &Model,
+        records: Vec<Record>,
+        draft: ChunkDraft,
+    ) -> Result<ChunkKeys, Error> {
+        let writer = Writer {
+            ambient: self.ambient(),
+            now: import.created_at,
+            merge_users: import.parameters.merge_users,
+            token_owners: HashMap::new(),
+        };
+        let here = Here { runner: self, import, draft };
+        let written = write_chunk(self.db(), &writer, model, records, &here).await?;
+        Ok(merged(here.draft.keys, written.keys))
+    }
+
+    /// Has a chunk written by control.
+    pub(super) async fn write_at_control(
+        &self,
+        import: &Import,
+        model: &Model,
+        records: Vec<Record>,
+        draft: ChunkDraft,
+    ) -> Result<ChunkKeys, Error> {
+        let sent = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        let (mut written, mut carried) = (Written::default(), Vec::new());
+        if !records.is_empty() {
+            let request = ImportModelsRequest {
+                region: String::new(),
+                import_id: import.id.to_string(),
+                model: model.name.clone(),
+                flags: Some(ImportFlags {
+                    merge_users: import.parameters.merge_users,
+                    hide_organizations: import.parameters.hide_organizations,
+                }),
+                min_ordinal: draft.min_ordinal,
+                max_ordinal: draft.max_ordinal,
+                records: records
+                    .into_iter()
+                    .map(|record| self.record_for_control(record))
+                    .collect::<Result<_, _>>()?,
+            };
+            let answer = self.control().import_models(request).await?;
+            for key in &answer.keys {
+                let pair = (key.source_pk, key.new_pk);
+                match key.kind() {
+                    contract::KeyKind::Existing => written.keys.existing.push(pair),
+                    contract::KeyKind::Overwritten => written.keys.overwritten.push(pair),
+                    _ => written.keys.inserted.push(pair),
+                }
+            }
+            written.dropped = sent - i64::try_from(answer.keys.len()).unwrap_or(i64::MAX);
+            written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
+            carried =
+                answer.carried.into_iter().map(|carried| (carried.new_pk, carried.fields_json)).collect();
+        }
+        transact!(Error, self.db(), |tx| {
+            store::imported::insert_carried(tx, import.id, &model.name, &carried).await?;
+            self.record(tx, import, model, &draft, &written).await?;
+        })?;
+        Ok(merged(draft.keys, written.keys))
+    }
+
+    fn record_for_control(&self, record: Record) -> Result<ImportRecord, Error> {
+        let fields = record
+            .fields
+            .ok_or_else(|| Error::Internal("a record for control has lost its fields".to_owned()))?;
+        Ok(ImportRecord {
+            ordinal: record.ordinal,
+            source_pk: record.source_pk,
+            byte_offset: i64::try_from(record.offset).unwrap_or(-1),
+            fields_json: fields.get().to_owned(),
+        })
+    }
+
+    /// Records a chunk in the transaction of its rows.
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        import: &Import,
+        model: &Model,
+        draft: &ChunkDraft,
+        written: &Written,
+    ) -> Result<(), Error> {
+        let keys = merged(draft.keys.clone(), written.keys.clone());
+        let length = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let counts = ModelCounts {
+            model: model.name.clone(),
+            inserted: length(keys.inserted.len()),
+            existing: length(keys.existing.len()),
+            overwritten: length(keys.overwritten.len()),
+            out_of_scope: length(keys.out_of_scope.len()),
+            filtered: length(keys.filtered.len()),
+            dropped: draft.dropped + written.dropped,
+            ..ModelCounts::default()
+        };
+        let chunk = Chunk {
+            region: self.region().to_owned(),
+            import_id: import.id,
+            model: model.name.clone(),
+            position: length(model.position),
+            min_ordinal: draft.min_ordinal,
+            max_ordinal: draft.max_ordinal,
+            keys,
+            dropped: counts.dropped,
+            digest: Vec::new(),
+            findings: Vec::new(),
+            created_at: self.ambient().now(),
+        };
+        if !chunk.insert(tx).await? {
+            return Err(Error::Internal(format!(
+                "chunk {} of {} has been written by somebody else",
+                draft.min_ordinal, model.name
+            )));
+        }
+        store::model_counts::add(tx, import.id, &counts).await?;
+        store::finding::insert(tx, import.id, draft.state, &draft.findings).await?;
+        store::finding::insert(tx, import.id, draft.state, &written.findings).await?;
+        Ok(())
+    }
+
+    /// Ids that no other region has, from the block in hand or a new one. Dies in between: the rest of a block is
+    /// never given out, which is no matter.
+    async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let highest = store::id_block::highest(self.db(), model).await?;
+        if let Some(first) = store::id_block::take(self.db(), &model.name, count).await?
+            && first > highest
+        {
+            return Ok((first..first + count).collect());
+        }
+        // No block in hand, or somebody else has written rows with ids of it.
+        let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
+        let (first, leased) =
+            self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest).await?;
+        store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
+        Ok((first..first + count).collect())
+    }
+}
+
+/// The keys of a chunk: of the records that were not to be written, and of those that were.
+fn merged(draft: ChunkKeys, written: ChunkKeys) -> ChunkKeys {
+    ChunkKeys { filtered: draft.filtered, out_of_scope: draft.out_of_scope, ..written }
+}

@@ -1,0 +1,58 @@
+//! FINISHING: the deferred models, then all organizations become visible in one transaction. After that, control's
+//! directory is told.
+
+use causeway_proto::control::v1::ReportedOrganization;
+use causeway_relocation::transact;
+
+use super::{Import, ImportState, Runner, runner::Run};
+use crate::{error::Error, store};
+
+impl Runner {
+    /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
+    pub(super) async fn finish(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.register().await?;
+        self.do_writes(import, run, true).await?;
+        let counts = store::model_counts::list(self.db(), import.id).await?;
+        if let Some(wrong) = counts.iter().find(|counts| !counts.add_up()) {
+            return Err(Error::CountsDoNotAddUp(format!(
+                "the records of {} do not add up: {wrong:?}",
+                wrong.model
+            )));
+        }
+        transact!(Error, self.db(), |tx| {
+            if !import.parameters.hide_organizations {
+                store::organization::restore_status(tx, import.id).await?;
+            }
+            store::imported::forget_carried(tx, import.id).await?;
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::Finishing,
+                ImportState::Succeeded,
+                self.ambient().now(),
+            )
+            .await?;
+        })?;
+        tracing::info!(import_id = %import.id, "an import has succeeded");
+        Ok(())
+    }
+
+    /// Tells control's directory what the organizations are like. Told again, it changes nothing.
+    pub(super) async fn report(&self, import: &Import) -> Result<(), Error> {
+        self.remove_spool(import.id).await;
+        self.register().await?;
+        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
+        let hidden = import.parameters.hide_organizations.then_some(store::organization::HIDDEN);
+        let reported = organizations
+            .into_iter()
+            .map(|organization| ReportedOrganization {
+                organization_id: organization.id,
+                slug: organization.slug.unwrap_or_default(),
+                name: organization.name,
+                status: i32::try_from(hidden.unwrap_or(organization.status)).unwrap_or(0),
+            })
+            .collect();
+        self.control().report_organizations(reported).await?;
+        transact!(Error, self.db(), |tx| { store::import::set_reported(tx, import.id).await? })
+    }
+}

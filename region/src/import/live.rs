@@ -1,0 +1,82 @@
+//! What is known of an import only while it runs: how far the step in hand is, and that something changed.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicI64, Ordering},
+};
+
+use causeway_relocation::plan::Watch;
+use tokio::sync::watch;
+
+use super::Progress;
+
+/// An import that is running in this process.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// How far the plan is.
+    pub(crate) planning: Arc<Watch>,
+    model: Mutex<String>,
+    done: AtomicI64,
+    total: AtomicI64,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            planning: Arc::default(),
+            model: Mutex::default(),
+            done: AtomicI64::new(0),
+            total: AtomicI64::new(0),
+            changed: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Live {
+    /// Begins to count anew, towards `total` records.
+    pub(crate) fn begin(&self, total: i64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.model("");
+    }
+
+    /// Says which model is in hand.
+    pub(crate) fn model(&self, name: &str) {
+        name.clone_into(&mut self.model.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed();
+    }
+
+    /// Counts records that are done.
+    pub(crate) fn add(&self, records: i64) {
+        self.done.fetch_add(records, Ordering::Relaxed);
+        self.changed();
+    }
+
+    /// Tells everybody who watches to look again.
+    pub(crate) fn changed(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Hears of changes from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self, planning: bool) -> Progress {
+        if planning {
+            return Progress {
+                records_done: self.planning.records.load(Ordering::Relaxed),
+                bytes_done: self.planning.bytes.load(Ordering::Relaxed),
+                ..Progress::default()
+            };
+        }
+        Progress {
+            model: self.model.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            records_done: self.done.load(Ordering::Relaxed),
+            records_total: self.total.load(Ordering::Relaxed),
+            bytes_done: 0,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Imports: what one is, how it begins, and what can be seen of it. [`runner`] takes it from state to state.
+
+mod batches;
+mod chunks;
+mod finish;
+mod live;
+mod organization_scope;
+mod planning;
+mod receive;
+mod runner;
+mod slugs;
+mod view;
+
+use std::collections::BTreeSet;
+
+use causeway_proto::relocation::v1::ErrorReason;
+use chrono::{DateTime, Utc};
+pub use receive::Upload;
+pub(crate) use runner::{Runner, Setup};
+use uuid::Uuid;
+pub use view::{ImportView, ModelKey, Progress};
+
+/// Where an import is. It only goes forward, or to `Failed`.
+///
+/// | state | what has been committed | after a restart |
+/// | --- | --- | --- |
+/// | `Receiving` | nothing | forgotten: nobody was told that it began |
+/// | `Planning` | the file, in full | planned again |
+/// | `Writing` | plan findings, counts, and the chunks up to some point | goes on behind the last chunk |
+/// | `ResolvingSlugs` | all rows, hidden; perhaps the slugs | asks again (same operation, same answer), or confirms |
+/// | `Finishing` | confirmed slugs; perhaps chunks of deferred models | goes on behind the last chunk |
+/// | `Succeeded` | everything, visible | tells control's directory, if that is still to do |
+/// | `Failed` | what was written stays hidden | stays |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportState {
+    /// The file is being sent.
+    Receiving,
+    /// The file is read and checked.
+    Planning,
+    /// Models are written.
+    Writing,
+    /// Control resolves slugs, the region writes them and confirms.
+    ResolvingSlugs,
+    /// Deferred models are written, then everything becomes visible at once.
+    Finishing,
+    /// Done.
+    Succeeded,
+    /// Ended by an error.
+    Failed,
+}
+
+impl ImportState {
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::Receiving, "receiving"),
+        (Self::Planning, "planning"),
+        (Self::Writing, "writing"),
+        (Self::ResolvingSlugs, "resolving_slugs"),
+        (Self::Finishing, "finishing"),
+        (Self::Succeeded, "succeeded"),
+        (Self::Failed, "failed"),
+    ];
+
+    /// Its name in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(state, _)| *state)
+    }
+
+    /// Whether nothing more happens to the import.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// What an import is to do; part of what its id stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// Slugs of the organizations to take; all if `None`.
+    pub filter: Option<BTreeSet<String>>,
+    /// A user whose name is taken is the one who has it.
+    pub merge_users: bool,
+    /// Leave the organizations hidden at the end.
+    pub hide_organizations: bool,
+}
+
+/// What an import waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Why.
+    pub reason: ErrorReason,
+    /// What the last attempt said.
+    pub message: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How many attempts have failed.
+    pub attempts: i64,
+}
+
+/// Why an import failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason.
+    pub reason: ErrorReason,
+    /// What happened, to which record, and what to do.
+    pub message: String,
+    /// The state in which it happened.
+    pub state: ImportState,
+}
+
+/// One run of one export into this region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The id that the caller chose.
+    pub id: Uuid,
+    /// Where it is.
+    pub state: ImportState,
+    /// What it is to do.
+    pub parameters: Parameters,
+    /// The size of the file.
+    pub size_bytes: i64,
+    /// The SHA-256 of the file, lowercase hex.
+    pub sha256: String,
+    /// When it was begun: the "now" of all its defaults and rules.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Records in the file, known after planning.
+    pub records: i64,
+    /// Which time it is that slugs are asked for; 0 if they never were.
+    pub slug_attempt: i64,
+    /// Whether the slugs stand in the organizations.
+    pub slugs_written: bool,
+    /// Whether control's directory has the organizations.
+    pub reported: bool,
+    /// What it waits for.
+    pub waiting: Option<Waiting>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+}
+
+/// What became of the records of one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelCounts {
+    /// The model.
+    pub model: String,
+    /// Its place in the order of writing; behind all others for models that the catalog has no place for.
+    pub position: i64,
+    /// Records in the file.
+    pub seen: i64,
+    /// New rows.
+    pub inserted: i64,
+    /// Mapped to rows that were there.
+    pub existing: i64,
+    /// Mapped to rows that were there and have been overwritten.
+    pub overwritten: i64,
+    /// Of other scopes, excluded, removed or unknown.
+    pub out_of_scope: i64,
+    /// Not wanted by the filter.
+    pub filtered: i64,
+    /// Not written, each with a finding.
+    pub dropped: i64,
+}
+
+impl ModelCounts {
+    /// Whether every record is accounted for.
+    #[must_use]
+    pub fn add_up(&self) -> bool {
+        self.seen
+            == self.inserted
+                + self.existing
+                + self.overwritten
+                + self.out_of_scope
+                + self.filtered
+                + self.dropped
+    }
+}
+
+/// An organization that was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedOrganization {
+    /// Its id now.
+    pub id: i64,
+    /// Its id in the export.
+    pub source_id: i64,
+    /// The slug that it had in the export.
+    pub wanted_slug: String,
+    /// Its name.
+    pub name: String,
+    /// The status that it gets back when the import finishes.
+    pub status: i64,
+    /// Another organization of this region has its slug.
+    pub taken_in_region: bool,
+    /// The slug that control gave it.
+    pub slug: Option<String>,
+}

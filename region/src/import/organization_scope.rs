@@ -1,0 +1,196 @@
+//! WRITING: the models of the organization scope, each after all that it refers to, chunk by chunk.
+
+use std::{collections::HashMap, sync::Arc};
+
+use causeway_relocation::{
+    catalog::{Kind, Model, Rule, Silo},
+    chunk::Chunk,
+    keys::KeyMap,
+    mapping::{Fate, Mapping},
+    plan::{Plan, Record},
+    transact,
+    value::Value,
+};
+
+use super::{
+    Import, ImportState, Runner,
+    batches::{self, Batch},
+    chunks::ChunkDraft,
+    runner::Run,
+};
+use crate::{error::Error, store};
+
+/// Chunks that are read at once when an import goes on.
+const CHUNKS: i64 = 100;
+
+impl Runner {
+    /// Writes all models of the organization scope but the deferred ones. Dies in between: goes on behind the last
+    /// chunk that was committed.
+    pub(super) async fn import_in_organization_scope(
+        &self,
+        import: &Import,
+        run: &mut Run,
+    ) -> Result<(), Error> {
+        self.register().await?;
+        self.do_writes(import, run, false).await?;
+        transact!(Error, self.db(), |tx| {
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::Writing,
+                ImportState::ResolvingSlugs,
+                self.ambient().now(),
+            )
+            .await?;
+        })
+    }
+
+    /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
+    pub(super) async fn do_writes(
+        &self,
+        import: &Import,
+        run: &mut Run,
+        deferred: bool,
+    ) -> Result<(), Error> {
+        let plan = self.plan(import, run).await?;
+        self.load_keys(import, run).await?;
+        let catalog = Arc::clone(self.catalog());
+        let models: Vec<&Model> = catalog
+            .written()
+            .filter(|model| model.is_deferred() == deferred && plan.seen(model) > 0)
+            .collect();
+        run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
+        for model in models {
+            let done = run.done.get(&model.position).copied().unwrap_or(0);
+            run.live.model(&model.name);
+            run.live.add(done);
+            if done >= plan.seen(model) {
+                continue;
+            }
+            let mut batches = batches::read(
+                Arc::clone(&catalog),
+                Arc::clone(&plan),
+                self.ambient().clone(),
+                model.position,
+                done + 1,
+            );
+            while let Some(batch) = batches.recv().await {
+                if self.is_stopping() {
+                    return Err(Error::Stopping);
+                }
+                self.write_batch(import, run, &plan, model, batch?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the primary key map of what has been committed.
+    async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        if run.keys.is_some() {
+            return Ok(());
+        }
+        let mut keys = KeyMap::new(self.catalog());
+        run.done.clear();
+        let mut after = (-1, 0);
+        loop {
+            let chunks = Chunk::list(self.db(), self.region(), import.id, after, CHUNKS).await?;
+            let Some(last) = chunks.last() else { break };
+            after = (last.position, last.min_ordinal);
+            for chunk in chunks {
+                let position = self.catalog().position(&chunk.model).ok_or_else(|| {
+                    Error::Internal(format!(
+                        "a chunk is of {}, which the catalog no longer knows",
+                        chunk.model
+                    ))
+                })?;
+                keys.absorb(position, &chunk.keys);
+                let done = run.done.entry(position).or_default();
+                *done = chunk.max_ordinal.max(*done);
+            }
+        }
+        run.keys = Some(keys);
+        Ok(())
+    }
+
+    async fn write_batch(
+        &self,
+        import: &Import,
+        run: &mut Run,
+        plan: &Plan,
+        model: &Model,
+        batch: Batch,
+    ) -> Result<(), Error> {
+        let Some(keys) = &mut run.keys else {
+            return Err(Error::Internal("there is no primary key map".to_owned()));
+        };
+        let count = batch.max_ordinal - batch.min_ordinal + 1;
+        let mut draft = ChunkDraft::new(import, model, &batch);
+        let mut records = Vec::with_capacity(batch.records.len());
+        let mapping = Mapping { catalog: self.catalog(), plan, keys };
+        for record in batch.records {
+            let source_pk = record.source_pk;
+            match mapping.map(model, record, &mut draft.findings) {
+                Fate::Write(record) => records.push(*record),
+                Fate::Filtered => draft.keys.filtered.push(source_pk),
+                Fate::OutOfScope => draft.keys.out_of_scope.push(source_pk),
+                Fate::Dropped(finding) => {
+                    draft.dropped += 1;
+                    draft.findings.push(finding);
+                }
+            }
+        }
+        self.follow(import, model, &mut records).await?;
+        let written = match model.silo {
+            Silo::Region => self.write_here(import, model, records, draft).await?,
+            Silo::Control => self.write_at_control(import, model, records, draft).await?,
+        };
+        keys.absorb(model.position, &written);
+        run.done.insert(model.position, batch.max_ordinal);
+        run.live.add(count);
+        Ok(())
+    }
+
+    /// Copies values of rows in the control silo into the records that follow them.
+    async fn follow(&self, import: &Import, model: &Model, records: &mut [Record]) -> Result<(), Error> {
+        for rule in &model.rules {
+            let Rule::Follow { reference, copies } = rule else { continue };
+            let Some(target) = model.columns.get(*reference).and_then(|column| column.references.as_deref())
+            else {
+                continue;
+            };
+            let ids: Vec<i64> =
+                records.iter().filter_map(|record| record.values.get(*reference)?.as_int()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let carried = store::imported::carried(self.db(), import.id, target, ids).await?;
+            for record in records.iter_mut() {
+                let Some(id) = record.values.get(*reference).and_then(Value::as_int) else { continue };
+                let fields = carried.get(&id).ok_or_else(|| {
+                    Error::Internal(format!("control did not say what {target} {id} is like"))
+                })?;
+                let fields: HashMap<String, serde_json::Value> =
+                    serde_json::from_str(fields).map_err(|error| Error::Internal(error.to_string()))?;
+                for (column, from) in copies {
+                    let (Some(slot), Some(kind)) = (
+                        record.values.get_mut(*column),
+                        model.columns.get(*column).map(|column| column.kind),
+                    ) else {
+                        continue;
+                    };
+                    *slot = match (fields.get(from), kind) {
+                        (Some(serde_json::Value::Bool(value)), Kind::Boolean) => Value::Bool(*value),
+                        (Some(serde_json::Value::String(value)), Kind::Text) => Value::Text(value.clone()),
+                        (Some(serde_json::Value::Null), _) => Value::Null,
+                        _ => {
+                            return Err(Error::Internal(format!(
+                                "control did not say the {from} of {target} {id}"
+                            )));
+                        }
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+}

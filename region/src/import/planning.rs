@@ -1,0 +1,90 @@
+//! PLANNING: one pass over the file. Nothing is written to a model table.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use causeway_relocation::{
+    catalog::Model,
+    export::{ExportError, Limits},
+    plan::{Plan, Request},
+    transact,
+};
+
+use super::{Import, ImportState, ModelCounts, Runner, receive::spool_path, runner::Run};
+use crate::{error::Error, store};
+
+impl Runner {
+    /// Plans the file and stores what there is to know. Dies in between: planned again.
+    pub(super) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        let plan = self.plan(import, run).await?;
+        let counts = self.planned_counts(&plan);
+        transact!(Error, self.db(), |tx| {
+            store::finding::forget(tx, import.id, ImportState::Planning).await?;
+            store::finding::insert(tx, import.id, ImportState::Planning, &plan.findings).await?;
+            store::model_counts::replace(tx, import.id, &counts).await?;
+            store::import::set_records(tx, import.id, plan.records).await?;
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::Planning,
+                ImportState::Writing,
+                self.ambient().now(),
+            )
+            .await?;
+        })
+    }
+
+    /// The plan of an import; made anew if this process has not made it yet.
+    pub(super) async fn plan(&self, import: &Import, run: &mut Run) -> Result<Arc<Plan>, Error> {
+        if let Some(plan) = &run.plan {
+            return Ok(Arc::clone(plan));
+        }
+        let (catalog, ambient) = (Arc::clone(self.catalog()), self.ambient().clone());
+        let (path, scratch_dir) = (spool_path(self.spool_dir(), import.id), self.spool_dir().to_owned());
+        let (filter, now, watch) =
+            (import.parameters.filter.clone(), import.created_at, Arc::clone(&run.live.planning));
+        let mut pass = tokio::task::spawn_blocking(move || {
+            let request = Request {
+                path: &path,
+                scratch_dir: &scratch_dir,
+                filter: filter.as_ref(),
+                limits: Limits::default(),
+                now,
+            };
+            Plan::make(&catalog, &ambient, &request, &watch)
+        });
+        let planned = tokio::select! {
+            planned = &mut pass => planned,
+            () = self.stopping() => {
+                run.live.planning.stop.store(true, Ordering::Relaxed);
+                pass.await
+            }
+        };
+        let plan = planned.map_err(|error| Error::Internal(format!("planning ended by itself: {error}")))?;
+        let plan = Arc::new(plan.map_err(|error| match error {
+            ExportError::Stopped => Error::Stopping,
+            error => error.into(),
+        })?);
+        run.plan = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// The counts that the file alone decides.
+    fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
+        let count = |model: &Model| {
+            let seen = plan.seen(model);
+            let out_of_scope = if model.in_organization_scope() { 0 } else { seen };
+            let position = i64::try_from(model.position).unwrap_or(i64::MAX);
+            ModelCounts { model: model.name.clone(), position, seen, out_of_scope, ..ModelCounts::default() }
+        };
+        let behind = i64::try_from(self.catalog().models().len()).unwrap_or(i64::MAX);
+        let known = self.catalog().models().iter().map(count).filter(|counts| counts.seen > 0);
+        let passed_over = plan.passed_over.iter().map(|(name, seen)| ModelCounts {
+            model: name.clone(),
+            position: behind,
+            seen: *seen,
+            out_of_scope: *seen,
+            ..ModelCounts::default()
+        });
+        known.chain(passed_over).collect()
+    }
+}

@@ -1,0 +1,156 @@
+//! RESOLVING_SLUGS: control gives every organization its slug, the region writes them, control hears that it did.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | choosing the operation | nothing at control | asks |
+//! | control's answer | temporary reservations | asks again: same operation, same answer |
+//! | writing the slugs | temporary reservations, slugs in hidden organizations | confirms |
+//! | control's confirmation | primary reservations | confirms again, which changes nothing |
+//!
+//! What is asked for under an operation id never changes: it is stored before the first call.
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_proto::control::v1::OrganizationSlugRequest;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind},
+    generate::derived_uuid,
+    transact,
+};
+use uuid::Uuid;
+
+use super::{Import, ImportState, ImportedOrganization, Runner, runner::Run};
+use crate::{error::Error, store};
+
+/// The operation under which slugs are asked for the n-th time.
+fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
+    derived_uuid(import_id, &format!("organization slugs {attempt}"))
+}
+
+impl Runner {
+    /// One step towards confirmed slugs.
+    pub(super) async fn resolve_org_slugs(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.register().await?;
+        run.live.begin(0);
+        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
+        if organizations.is_empty() {
+            return self.slugs_are_final(import).await;
+        }
+        if import.slug_attempt == 0 {
+            return self.choose_operation(import, &organizations).await;
+        }
+        let operation = operation_id(import.id, import.slug_attempt);
+        if !import.slugs_written {
+            if import.slug_attempt > 1 {
+                self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)).await?;
+            }
+            return self.ask_and_write(import, operation, &organizations).await;
+        }
+        self.control().confirm_slugs(operation).await?;
+        self.slugs_are_final(import).await
+    }
+
+    async fn slugs_are_final(&self, import: &Import) -> Result<(), Error> {
+        transact!(Error, self.db(), |tx| {
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::ResolvingSlugs,
+                ImportState::Finishing,
+                self.ambient().now(),
+            )
+            .await?;
+        })
+    }
+
+    /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
+    async fn choose_operation(
+        &self,
+        import: &Import,
+        organizations: &[ImportedOrganization],
+    ) -> Result<(), Error> {
+        let wanted: Vec<String> =
+            organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
+        transact!(Error, self.db(), |tx| {
+            let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, wanted.clone())
+                .await?
+                .into_iter()
+                .collect();
+            let ids = organizations
+                .iter()
+                .filter(|organization| taken.contains(&organization.wanted_slug))
+                .map(|organization| organization.id)
+                .collect();
+            store::imported::set_taken_in_region(tx, import.id, ids).await?;
+            store::import::next_slug_attempt(tx, import.id, 1).await?;
+        })
+    }
+
+    /// Asks control, and writes what it answers.
+    async fn ask_and_write(
+        &self,
+        import: &Import,
+        operation: Uuid,
+        organizations: &[ImportedOrganization],
+    ) -> Result<(), Error> {
+        let requests = organizations
+            .iter()
+            .map(|organization| OrganizationSlugRequest {
+                organization_id: organization.id,
+                slug: organization.wanted_slug.clone(),
+                name: organization.name.clone(),
+                taken_in_region: organization.taken_in_region,
+            })
+            .collect();
+        let answer = self.control().bulk_create_organization_slug_reservations(operation, requests).await?;
+        let given: HashMap<i64, String> =
+            answer.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect();
+        let missing = organizations.iter().find(|organization| !given.contains_key(&organization.id));
+        if let Some(organization) = missing {
+            return Err(Error::Internal(format!("control gave organization {} no slug", organization.id)));
+        }
+        let ids: Vec<i64> = organizations.iter().map(|organization| organization.id).collect();
+        let slugs: Vec<String> = ids.iter().filter_map(|id| given.get(id).cloned()).collect();
+        let findings: Vec<Finding> = organizations
+            .iter()
+            .filter_map(|organization| changed(organization, given.get(&organization.id)?))
+            .collect();
+        transact!(Error, self.db(), |tx| {
+            let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, slugs.clone())
+                .await?
+                .into_iter()
+                .collect();
+            if taken.is_empty() {
+                store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
+                store::imported::set_slugs(tx, import.id, ids.clone(), slugs.clone()).await?;
+                store::finding::insert(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+                store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
+            } else {
+                // Asked again, under another operation, for something else in place of these.
+                let again =
+                    given.iter().filter(|(_, slug)| taken.contains(*slug)).map(|(id, _)| *id).collect();
+                store::imported::set_taken_in_region(tx, import.id, again).await?;
+                store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
+            }
+        })
+    }
+}
+
+/// That an organization got another slug than it wanted.
+fn changed(organization: &ImportedOrganization, given: &str) -> Option<Finding> {
+    if organization.wanted_slug == given {
+        return None;
+    }
+    let reason = if organization.wanted_slug.is_empty() {
+        format!("the organization had no slug and is `{given}` now")
+    } else {
+        format!(
+            "`{}` is taken, reserved or no valid slug; the organization is `{given}` now",
+            organization.wanted_slug
+        )
+    };
+    let mut finding = Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug");
+    finding.source_pk = Some(organization.source_id);
+    Some(finding)
+}

@@ -1,0 +1,168 @@
+//! What can be seen of imports.
+
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    chunk::Chunk,
+    finding::{Finding, FindingKind},
+    keys::KeyKind,
+    page::{Page, PageRequest},
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner};
+use crate::{error::Error, store};
+
+/// Organizations that an import shows at once.
+const ORGANIZATIONS: i64 = 1_000;
+
+/// How far an import is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The model in hand.
+    pub model: String,
+    /// Records handled in this state.
+    pub records_done: i64,
+    /// Records to handle in this state; 0 if it is not known.
+    pub records_total: i64,
+    /// Bytes of the file read; only while planning.
+    pub bytes_done: i64,
+}
+
+/// An import with all that belongs to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportView {
+    /// The import.
+    pub import: Import,
+    /// How far it is.
+    pub progress: Progress,
+    /// What became of the records.
+    pub models: Vec<ModelCounts>,
+    /// The first organizations by id.
+    pub organizations: Vec<ImportedOrganization>,
+    /// How many organizations there are.
+    pub organization_count: i64,
+    /// How many findings there are of each kind.
+    pub finding_counts: Vec<(FindingKind, i64)>,
+}
+
+/// One line of the primary key map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelKey {
+    /// The model.
+    pub model: String,
+    /// Old pk.
+    pub source_pk: i64,
+    /// New pk.
+    pub new_pk: i64,
+    /// How it came.
+    pub kind: KeyKind,
+    /// The organization, if it is one.
+    pub organization: Option<ImportedOrganization>,
+}
+
+impl Runner {
+    async fn import(&self, id: Uuid) -> Result<Import, Error> {
+        match store::import::get(self.db(), id).await? {
+            Some(import) if import.state != ImportState::Receiving => Ok(import),
+            _ => Err(Error::ImportNotFound(id)),
+        }
+    }
+
+    /// One import with all that belongs to it.
+    pub(crate) async fn view(&self, id: Uuid) -> Result<ImportView, Error> {
+        let import = self.import(id).await?;
+        let progress = match self.live(id) {
+            Some(live) => live.progress(import.state == ImportState::Planning),
+            None => Progress::default(),
+        };
+        Ok(ImportView {
+            progress,
+            models: store::model_counts::list(self.db(), id).await?,
+            organizations: store::imported::organizations(self.db(), id, ORGANIZATIONS).await?,
+            organization_count: store::imported::count_organizations(self.db(), id).await?,
+            finding_counts: store::finding::counts(self.db(), id).await?,
+            import,
+        })
+    }
+
+    /// Imports, the newest first.
+    pub(crate) async fn list(
+        &self,
+        page: &PageRequest<(DateTime<Utc>, Uuid)>,
+    ) -> Result<Page<Import, (DateTime<Utc>, Uuid)>, Error> {
+        let imports = store::import::list(self.db(), page).await?;
+        Ok(Page::cut(imports, page, |import| (import.created_at, import.id)))
+    }
+
+    /// Findings of an import.
+    pub(crate) async fn findings(
+        &self,
+        id: Uuid,
+        kind: Option<FindingKind>,
+        page: &PageRequest<i64>,
+    ) -> Result<Page<(i64, Finding), i64>, Error> {
+        self.import(id).await?;
+        let findings = store::finding::list(self.db(), id, kind, page).await?;
+        Ok(Page::cut(findings, page, |(key, _)| *key))
+    }
+
+    /// Lines of the primary key map of an import. The key is that of a chunk, and how many of its lines came before.
+    pub(crate) async fn mapped_keys(
+        &self,
+        id: Uuid,
+        model: Option<&str>,
+        page: &PageRequest<(i64, i64, usize)>,
+    ) -> Result<Page<ModelKey, (i64, i64, usize)>, Error> {
+        self.import(id).await?;
+        let (mut position, mut min_ordinal, mut skip) = page.after.unwrap_or((-1, 0, 0));
+        if skip > 0 {
+            // Begin with this very chunk again.
+            min_ordinal -= 1;
+        }
+        let limit = usize::from(page.limit);
+        let mut keys: Vec<ModelKey> = Vec::new();
+        loop {
+            let chunks = Chunk::list(self.db(), self.region(), id, (position, min_ordinal), 1).await?;
+            let Some(chunk) = chunks.into_iter().next() else {
+                return Ok(Page { items: self.with_organizations(id, keys).await?, next: None });
+            };
+            (position, min_ordinal) = (chunk.position, chunk.min_ordinal);
+            if model.is_some_and(|model| !model.eq_ignore_ascii_case(&chunk.model)) {
+                skip = 0;
+                continue;
+            }
+            let mut taken = skip;
+            let mut lines = chunk.keys.mapped().skip(skip).peekable();
+            while let Some((kind, source_pk, new_pk)) = lines.next_if(|_| keys.len() < limit) {
+                keys.push(ModelKey {
+                    model: chunk.model.clone(),
+                    source_pk,
+                    new_pk,
+                    kind,
+                    organization: None,
+                });
+                taken += 1;
+            }
+            if lines.peek().is_some() {
+                return Ok(Page {
+                    items: self.with_organizations(id, keys).await?,
+                    next: Some((position, min_ordinal, taken)),
+                });
+            }
+            skip = 0;
+        }
+    }
+
+    async fn with_organizations(&self, id: Uuid, mut keys: Vec<ModelKey>) -> Result<Vec<ModelKey>, Error> {
+        let ids: Vec<i64> =
+            keys.iter().filter(|key| key.model == ORGANIZATION).map(|key| key.new_pk).collect();
+        if !ids.is_empty() {
+            let mut organizations = store::imported::organizations_by_id(self.db(), id, ids).await?;
+            for key in keys.iter_mut().filter(|key| key.model == ORGANIZATION) {
+                key.organization = organizations.remove(&key.new_pk);
+            }
+        }
+        Ok(keys)
+    }
+}

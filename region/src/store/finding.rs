@@ -1,0 +1,109 @@
+//! `causeway_import_finding`.
+
+use causeway_relocation::{
+    db::{Column, Db, DbError, Row, Statement, Tx},
+    finding::{Finding, FindingKind},
+    page::PageRequest,
+};
+use uuid::Uuid;
+
+use crate::import::ImportState;
+
+/// Adds findings, in their order.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    import_id: Uuid,
+    state: ImportState,
+    findings: &[Finding],
+) -> Result<(), DbError> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let text = |field: fn(&Finding) -> Option<&String>| {
+        Column::OptTexts(findings.iter().map(|finding| field(finding).cloned()).collect())
+    };
+    let int = |field: fn(&Finding) -> Option<i64>| Column::OptInts(findings.iter().map(field).collect());
+    let statement = Statement::new(
+        "INSERT INTO causeway_import_finding (import_id, state, kind, model, ordinal, source_pk, field, byte_offset, reason) SELECT ",
+    )
+    .arg(import_id)
+    .push(", ")
+    .arg(state.name())
+    .push(", r.kind, r.model, r.ordinal, r.source_pk, r.field, r.byte_offset, r.reason FROM ")
+    .rows(
+        tx.dialect(),
+        "r",
+        [
+            ("kind", Column::Texts(findings.iter().map(|finding| finding.kind.name().to_owned()).collect())),
+            ("model", text(|finding| finding.model.as_ref())),
+            ("ordinal", int(|finding| finding.ordinal)),
+            ("source_pk", int(|finding| finding.source_pk)),
+            ("field", text(|finding| finding.field.as_ref())),
+            ("byte_offset", int(|finding| finding.byte_offset)),
+            ("reason", Column::Texts(findings.iter().map(|finding| finding.reason.clone()).collect())),
+        ],
+    );
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Forgets the findings that were made in a state, because it is gone through again.
+pub(crate) async fn forget(tx: &mut Tx, import_id: Uuid, state: ImportState) -> Result<(), DbError> {
+    let statement = Statement::new("DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2")
+        .with(import_id)
+        .with(state.name());
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+fn kind(name: &str) -> Result<FindingKind, DbError> {
+    name.parse()
+        .map_err(|_| DbError::inconsistent(format!("a row of causeway_import_finding: unknown kind {name}")))
+}
+
+fn read(row: &Row) -> Result<(i64, Finding), DbError> {
+    let finding = Finding {
+        kind: kind(&row.text("kind")?)?,
+        model: row.opt_text("model")?,
+        ordinal: row.opt_int("ordinal")?,
+        source_pk: row.opt_int("source_pk")?,
+        field: row.opt_text("field")?,
+        byte_offset: row.opt_int("byte_offset")?,
+        reason: row.text("reason")?,
+    };
+    Ok((row.int("id")?, finding))
+}
+
+/// Findings in the order in which they were made, each with its key.
+pub(crate) async fn list(
+    db: &Db,
+    import_id: Uuid,
+    kind: Option<FindingKind>,
+    page: &PageRequest<i64>,
+) -> Result<Vec<(i64, Finding)>, DbError> {
+    let mut statement = Statement::new("SELECT * FROM causeway_import_finding WHERE import_id = ")
+        .arg(import_id)
+        .push(" AND id > ")
+        .arg(page.after.unwrap_or(0));
+    if let Some(kind) = kind {
+        statement = statement.push(" AND kind = ").arg(kind.name());
+    }
+    let statement = statement.push(" ORDER BY id LIMIT ").arg(page.rows());
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// How many findings there are of each kind.
+pub(crate) async fn counts(db: &Db, import_id: Uuid) -> Result<Vec<(FindingKind, i64)>, DbError> {
+    let statement = Statement::new(
+        "SELECT kind, count(*) AS count FROM causeway_import_finding WHERE import_id = $1 GROUP BY kind",
+    )
+    .with(import_id);
+    let mut counts: Vec<(FindingKind, i64)> = db
+        .fetch_all(statement)
+        .await?
+        .iter()
+        .map(|row| Ok((kind(&row.text("kind")?)?, row.int("count")?)))
+        .collect::<Result<_, DbError>>()?;
+    counts.sort_unstable();
+    Ok(counts)
+}

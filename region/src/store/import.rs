@@ -1,0 +1,264 @@
+//! `causeway_import`: what an import is, and where it is.
+
+use std::collections::BTreeSet;
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::{
+    db::{Db, DbError, Row, Statement, Tx},
+    page::PageRequest,
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::import::{Failure, Import, ImportState, Parameters, Waiting};
+
+fn unreadable(what: impl std::fmt::Display) -> DbError {
+    DbError::inconsistent(format!("a row of causeway_import: {what}"))
+}
+
+fn reason(name: &str) -> Result<ErrorReason, DbError> {
+    ErrorReason::from_str_name(name).ok_or_else(|| unreadable(format!("unknown reason {name}")))
+}
+
+fn state(name: &str) -> Result<ImportState, DbError> {
+    ImportState::from_name(name).ok_or_else(|| unreadable(format!("unknown state {name}")))
+}
+
+fn filter_text(filter: Option<&BTreeSet<String>>) -> Result<Option<String>, DbError> {
+    filter.map(serde_json::to_string).transpose().map_err(unreadable)
+}
+
+fn read(row: &Row) -> Result<Import, DbError> {
+    let filter: Option<String> = row.opt_text("filter")?;
+    let waiting = match row.opt_text("waiting_reason")? {
+        None => None,
+        Some(name) => Some(Waiting {
+            reason: reason(&name)?,
+            message: row.text("waiting_message")?,
+            since: row.time("waiting_since")?,
+            attempts: row.int("waiting_attempts")?,
+        }),
+    };
+    let failure = match row.opt_text("failure_reason")? {
+        None => None,
+        Some(name) => Some(Failure {
+            reason: reason(&name)?,
+            message: row.text("failure_message")?,
+            state: state(&row.text("failure_state")?)?,
+        }),
+    };
+    Ok(Import {
+        id: row.uuid("import_id")?,
+        state: state(&row.text("state")?)?,
+        parameters: Parameters {
+            filter: filter.map(|json| serde_json::from_str(&json)).transpose().map_err(unreadable)?,
+            merge_users: row.bool("merge_users")?,
+            hide_organizations: row.bool("hide_organizations")?,
+        },
+        size_bytes: row.int("size_bytes")?,
+        sha256: row.text("sha256")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        records: row.int("records")?,
+        slug_attempt: row.int("slug_attempt")?,
+        slugs_written: row.bool("slugs_written")?,
+        reported: row.bool("reported")?,
+        waiting,
+        failure,
+    })
+}
+
+/// One import.
+pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
+    db.fetch_optional(Statement::new("SELECT * FROM causeway_import WHERE import_id = $1").with(id))
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// Imports, the newest first; the key is when an import was made, and its id.
+pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> Result<Vec<Import>, DbError> {
+    let mut statement = Statement::new("SELECT * FROM causeway_import WHERE state <> 'receiving'");
+    if let Some((created_at, id)) = page.after {
+        statement = statement
+            .push(" AND (created_at < ")
+            .arg(created_at)
+            .push(" OR (created_at = ")
+            .arg(created_at)
+            .push(" AND import_id < ")
+            .arg(id)
+            .push("))");
+    }
+    let statement = statement.push(" ORDER BY created_at DESC, import_id DESC LIMIT ").arg(page.rows());
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// The imports that somebody must go on with.
+pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Uuid>, DbError> {
+    let statement = Statement::new(
+        "SELECT import_id FROM causeway_import WHERE state IN ('planning', 'writing', 'resolving_slugs', 'finishing') \
+         OR (state = 'succeeded' AND NOT reported) ORDER BY created_at, import_id",
+    );
+    db.fetch_all(statement).await?.iter().map(|row| row.uuid("import_id")).collect()
+}
+
+/// Notes that a file is being sent. Changes nothing if the import is there.
+pub(crate) async fn begin(
+    tx: &mut Tx,
+    id: Uuid,
+    parameters: &Parameters,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
+         records, slug_attempt, slugs_written, reported) \
+         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6) ON CONFLICT (import_id) DO NOTHING",
+    )
+    .with(id)
+    .with(filter_text(parameters.filter.as_ref())?)
+    .with(parameters.merge_users)
+    .with(parameters.hide_organizations)
+    .with(now)
+    .with(false);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Takes the import of a file that has been received, if nobody else has. `false` if somebody has.
+pub(crate) async fn receive(
+    tx: &mut Tx,
+    id: Uuid,
+    parameters: &Parameters,
+    size_bytes: i64,
+    sha256: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    begin(tx, id, parameters, now).await?;
+    let statement = Statement::new(
+        "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
+         sha256 = $6, updated_at = $7 WHERE import_id = $1 AND state = 'receiving'",
+    )
+    .with(id)
+    .with(filter_text(parameters.filter.as_ref())?)
+    .with(parameters.merge_users)
+    .with(parameters.hide_organizations)
+    .with(size_bytes)
+    .with(sha256)
+    .with(now);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Forgets that a file was being sent: one import, or all at once when the service starts and nobody can be sending.
+pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>) -> Result<(), DbError> {
+    let mut statement = Statement::new("DELETE FROM causeway_import WHERE state = 'receiving'");
+    if let Some(id) = id {
+        statement = statement.push(" AND import_id = ").arg(id);
+    }
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Goes from one state to the next. An import that is elsewhere is a defect: nobody else moves it.
+pub(crate) async fn advance(
+    tx: &mut Tx,
+    id: Uuid,
+    from: ImportState,
+    to: ImportState,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET state = $3, updated_at = $4, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
+         waiting_attempts = NULL WHERE import_id = $1 AND state = $2",
+    )
+    .with(id)
+    .with(from.name())
+    .with(to.name())
+    .with(now);
+    match tx.execute(statement).await? {
+        1 => Ok(()),
+        _ => Err(unreadable(format!("import {id} is not {}", from.name()))),
+    }
+}
+
+/// Notes how many records the file has.
+pub(crate) async fn set_records(tx: &mut Tx, id: Uuid, records: i64) -> Result<(), DbError> {
+    tx.execute(
+        Statement::new("UPDATE causeway_import SET records = $2 WHERE import_id = $1").with(id).with(records),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes that the slugs stand in the organizations.
+pub(crate) async fn set_slugs_written(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<(), DbError> {
+    let statement =
+        Statement::new("UPDATE causeway_import SET slugs_written = $2, updated_at = $3 WHERE import_id = $1")
+            .with(id)
+            .with(true)
+            .with(now);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Notes that the slugs must be asked for again, under another operation.
+pub(crate) async fn next_slug_attempt(tx: &mut Tx, id: Uuid, attempt: i64) -> Result<(), DbError> {
+    tx.execute(
+        Statement::new("UPDATE causeway_import SET slug_attempt = $2 WHERE import_id = $1")
+            .with(id)
+            .with(attempt),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes that control's directory has the organizations.
+pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET reported = $2, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
+         waiting_attempts = NULL WHERE import_id = $1",
+    )
+    .with(id)
+    .with(true);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Notes what the import waits for, or that it no longer does.
+pub(crate) async fn set_waiting(
+    tx: &mut Tx,
+    id: Uuid,
+    waiting: Option<&Waiting>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET waiting_reason = $2, waiting_message = $3, waiting_since = $4, waiting_attempts = $5, updated_at = $6 \
+         WHERE import_id = $1",
+    )
+    .with(id)
+    .with(waiting.map(|waiting| waiting.reason.as_str_name()))
+    .with(waiting.map(|waiting| waiting.message.as_str()))
+    .with(waiting.map(|waiting| waiting.since))
+    .with(waiting.map(|waiting| waiting.attempts))
+    .with(now);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Ends the import.
+pub(crate) async fn fail(
+    tx: &mut Tx,
+    id: Uuid,
+    failure: &Failure,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    advance(tx, id, failure.state, ImportState::Failed, now).await?;
+    let statement =
+        Statement::new("UPDATE causeway_import SET failure_reason = $2, failure_message = $3, failure_state = $4 WHERE import_id = $1")
+            .with(id)
+            .with(failure.reason.as_str_name())
+            .with(&failure.message)
+            .with(failure.state.name());
+    tx.execute(statement).await?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `causeway_import_organization` and `causeway_import_carried`: what an import must remember of its rows until it has
+//! finished.
+
+use std::collections::HashMap;
+
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use uuid::Uuid;
+
+use crate::import::ImportedOrganization;
+
+/// Adds organizations that were written, hidden and without slug.
+pub(crate) async fn insert_organizations(
+    tx: &mut Tx,
+    import_id: Uuid,
+    organizations: &[ImportedOrganization],
+) -> Result<(), DbError> {
+    let int =
+        |field: fn(&ImportedOrganization) -> i64| Column::Ints(organizations.iter().map(field).collect());
+    let statement =
+        Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, wanted_slug, name, status, taken_in_region) SELECT ")
+            .arg(import_id)
+            .push(", r.organization_id, r.source_id, r.wanted_slug, r.name, r.status, ")
+            .arg(false)
+            .push(" FROM ")
+            .rows(
+                tx.dialect(),
+                "r",
+                [
+                    ("organization_id", int(|organization| organization.id)),
+                    ("source_id", int(|organization| organization.source_id)),
+                    ("wanted_slug", Column::Texts(organizations.iter().map(|organization| organization.wanted_slug.clone()).collect())),
+                    ("name", Column::Texts(organizations.iter().map(|organization| organization.name.clone()).collect())),
+                    ("status", int(|organization| organization.status)),
+                ],
+            );
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
+    Ok(ImportedOrganization {
+        id: row.int("organization_id")?,
+        source_id: row.int("source_id")?,
+        wanted_slug: row.text("wanted_slug")?,
+        name: row.text("name")?,
+        status: row.int("status")?,
+        taken_in_region: row.bool("taken_in_region")?,
+        slug: row.opt_text("slug")?,
+    })
+}
+
+/// Organizations of an import by id, at most `limit`.
+pub(crate) async fn organizations(
+    db: &Db,
+    import_id: Uuid,
+    limit: i64,
+) -> Result<Vec<ImportedOrganization>, DbError> {
+    let statement = Statement::new(
+        "SELECT * FROM causeway_import_organization WHERE import_id = $1 ORDER BY organization_id LIMIT $2",
+    )
+    .with(import_id)
+    .with(limit);
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// Organizations of an import that have one of these ids, by id.
+pub(crate) async fn organizations_by_id(
+    db: &Db,
+    import_id: Uuid,
+    ids: Vec<i64>,
+) -> Result<HashMap<i64, ImportedOrganization>, DbError> {
+    let statement = Statement::new("SELECT o.* FROM causeway_import_organization o JOIN ")
+        .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(" ON r.id = o.organization_id WHERE o.import_id = ")
+        .arg(import_id);
+    let rows = db.fetch_all(statement).await?;
+    rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
+}
+
+/// How many organizations an import has.
+pub(crate) async fn count_organizations(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
+    let statement =
+        Statement::new("SELECT count(*) AS count FROM causeway_import_organization WHERE import_id = $1")
+            .with(import_id);
+    db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
+}
+
+/// Notes the slugs that control gave.
+pub(crate) async fn set_slugs(
+    tx: &mut Tx,
+    import_id: Uuid,
+    ids: Vec<i64>,
+    slugs: Vec<String>,
+) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import_organization SET slug = r.slug FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
+        .push(" WHERE organization_id = r.id AND import_id = ")
+        .arg(import_id);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Notes whose slugs other organizations of this region have.
+pub(crate) async fn set_taken_in_region(tx: &mut Tx, import_id: Uuid, ids: Vec<i64>) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import_organization SET taken_in_region = ")
+        .arg(true)
+        .push(" FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(" WHERE organization_id = r.id AND import_id = ")
+        .arg(import_id);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Adds values of rows in the control silo, as JSON objects.
+pub(crate) async fn insert_carried(
+    tx: &mut Tx,
+    import_id: Uuid,
+    model: &str,
+    carried: &[(i64, String)],
+) -> Result<(), DbError> {
+    if carried.is_empty() {
+        return Ok(());
+    }
+    let statement =
+        Statement::new("INSERT INTO causeway_import_carried (import_id, model, new_pk, fields) SELECT ")
+            .arg(import_id)
+            .push(", ")
+            .arg(model)
+            .push(", r.new_pk, r.fields FROM ")
+            .rows(
+                tx.dialect(),
+                "r",
+                [
+                    ("new_pk", Column::Ints(carried.iter().map(|(new_pk, _)| *new_pk).collect())),
+                    ("fields", Column::Texts(carried.iter().map(|(_, fields)| fields.clone()).collect())),
+                ],
+            )
+            // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
+            .push(" WHERE true ON CONFLICT (import_id, model, new_pk) DO NOTHING");
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Values of rows in the control silo, by their pk.
+pub(crate) async fn carried(
+    db: &Db,
+    import_id: Uuid,
+    model: &str,
+    new_pks: Vec<i64>,
+) -> Result<HashMap<i64, String>, DbError> {
+    let statement =
+        Statement::new("SELECT c.new_pk AS new_pk, c.fields AS fields FROM causeway_import_carried c JOIN ")
+            .rows(db.dialect(), "r", [("id", Column::Ints(new_pks))])
+            .push(" ON r.id = c.new_pk WHERE c.import_id = ")
+            .arg(import_id)
+            .push(" AND c.model = ")
+            .arg(model);
+    db.fetch_all(statement).await?.iter().map(|row| Ok((row.int("new_pk")?, row.text("fields")?))).collect()
+}
+
+/// Forgets the values of rows in the control silo, which nobody needs any more.
+pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    tx.execute(Statement::new("DELETE FROM causeway_import_carried WHERE import_id = $1").with(import_id))
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! `causeway_import_model`: what became of the records, by model.
+
+use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use uuid::Uuid;
+
+use crate::import::ModelCounts;
+
+/// Replaces all counts of an import by those that its plan knows.
+pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]) -> Result<(), DbError> {
+    tx.execute(Statement::new("DELETE FROM causeway_import_model WHERE import_id = $1").with(import_id))
+        .await?;
+    let int = |field: fn(&ModelCounts) -> i64| Column::Ints(counts.iter().map(field).collect());
+    let statement = Statement::new(
+        "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, filtered, dropped) SELECT ",
+    )
+    .arg(import_id)
+    .push(", r.model, r.position, r.seen, r.inserted, r.existing, r.overwritten, r.out_of_scope, r.filtered, r.dropped FROM ")
+    .rows(
+        tx.dialect(),
+        "r",
+        [
+            ("model", Column::Texts(counts.iter().map(|counts| counts.model.clone()).collect())),
+            ("position", int(|counts| counts.position)),
+            ("seen", int(|counts| counts.seen)),
+            ("inserted", int(|counts| counts.inserted)),
+            ("existing", int(|counts| counts.existing)),
+            ("overwritten", int(|counts| counts.overwritten)),
+            ("out_of_scope", int(|counts| counts.out_of_scope)),
+            ("filtered", int(|counts| counts.filtered)),
+            ("dropped", int(|counts| counts.dropped)),
+        ],
+    );
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Adds what became of the records of a chunk. `seen` stays as the plan has it.
+pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, overwritten = overwritten + $5, \
+         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8 WHERE import_id = $1 AND model = $2",
+    )
+    .with(import_id)
+    .with(&chunk.model)
+    .with(chunk.inserted)
+    .with(chunk.existing)
+    .with(chunk.overwritten)
+    .with(chunk.out_of_scope)
+    .with(chunk.filtered)
+    .with(chunk.dropped);
+    match tx.execute(statement).await? {
+        1 => Ok(()),
+        _ => Err(DbError::inconsistent(format!("import {import_id} has no counts of {}", chunk.model))),
+    }
+}
+
+/// All counts of an import, in the order of writing.
+pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, DbError> {
+    let statement =
+        Statement::new("SELECT * FROM causeway_import_model WHERE import_id = $1 ORDER BY position, model")
+            .with(import_id);
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ModelCounts {
+                model: row.text("model")?,
+                position: row.int("position")?,
+                seen: row.int("seen")?,
+                inserted: row.int("inserted")?,
+                existing: row.int("existing")?,
+                overwritten: row.int("overwritten")?,
+                out_of_scope: row.int("out_of_scope")?,
+                filtered: row.int("filtered")?,
+                dropped: row.int("dropped")?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! `sentry_organization`: the organizations themselves.
+
+use causeway_relocation::{
+    db::{Column, Db, DbError, Row, Statement, Tx},
+    page::PageRequest,
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// The status of an organization that is not visible.
+pub(crate) const HIDDEN: i64 = 3;
+
+/// An organization as this region has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Organization {
+    /// Its id.
+    pub(crate) id: i64,
+    /// Its slug.
+    pub(crate) slug: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its status.
+    pub(crate) status: i64,
+    /// When it was made.
+    pub(crate) date_added: DateTime<Utc>,
+}
+
+const SELECT: &str =
+    "SELECT id, slug, name, CAST(status AS bigint) AS status, date_added FROM sentry_organization";
+
+fn read(row: &Row) -> Result<Organization, DbError> {
+    Ok(Organization {
+        id: row.int("id")?,
+        slug: row.text("slug")?,
+        name: row.text("name")?,
+        status: row.int("status")?,
+        date_added: row.time("date_added")?,
+    })
+}
+
+/// A visible organization by its id.
+pub(crate) async fn by_id(db: &Db, id: i64) -> Result<Option<Organization>, DbError> {
+    let statement = Statement::new(SELECT).push(" WHERE id = ").arg(id).push(" AND status <> ").arg(HIDDEN);
+    db.fetch_optional(statement).await?.as_ref().map(read).transpose()
+}
+
+/// A visible organization by its slug.
+pub(crate) async fn by_slug(db: &Db, slug: &str) -> Result<Option<Organization>, DbError> {
+    let statement =
+        Statement::new(SELECT).push(" WHERE slug = ").arg(slug).push(" AND status <> ").arg(HIDDEN);
+    db.fetch_optional(statement).await?.as_ref().map(read).transpose()
+}
+
+/// Visible organizations by id.
+pub(crate) async fn list(db: &Db, page: &PageRequest<i64>) -> Result<Vec<Organization>, DbError> {
+    let statement = Statement::new(SELECT)
+        .push(" WHERE id > ")
+        .arg(page.after.unwrap_or(0))
+        .push(" AND status <> ")
+        .arg(HIDDEN)
+        .push(" ORDER BY id LIMIT ")
+        .arg(page.rows());
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// Which of these slugs organizations have that are not of this import.
+pub(crate) async fn taken_by_others(
+    tx: &mut Tx,
+    import_id: Uuid,
+    slugs: Vec<String>,
+) -> Result<Vec<String>, DbError> {
+    let statement = Statement::new("SELECT DISTINCT r.slug AS slug FROM ")
+        .rows(tx.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .push(
+            " JOIN sentry_organization o ON o.slug = r.slug WHERE NOT EXISTS (SELECT 1 FROM causeway_import_organization i \
+             WHERE i.organization_id = o.id AND i.import_id = ",
+        )
+        .arg(import_id)
+        .push(")");
+    tx.fetch_all(statement).await?.iter().map(|row| row.text("slug")).collect()
+}
+
+/// Gives organizations their slugs.
+pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
+        .push(" WHERE sentry_organization.id = r.id");
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Gives all organizations of an import their own status back.
+pub(crate) async fn restore_status(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE sentry_organization SET status = i.status FROM causeway_import_organization i \
+         WHERE i.organization_id = sentry_organization.id AND i.import_id = $1",
+    )
+    .with(import_id);
+    tx.execute(statement).await?;
+    Ok(())
+}

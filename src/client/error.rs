@@ -1,0 +1,152 @@
+//! Why a call failed, in words for the person who made it.
+
+use std::{error::Error, fmt};
+
+use causeway_proto::{
+    failure::{reason_name, reason_of},
+    relocation::v1::ErrorReason,
+};
+use tonic::{Code, Status};
+
+use super::{CALL_TIMEOUT, Kind};
+
+/// A call that failed, or a connection that did not come about.
+#[derive(Debug)]
+pub struct CallError {
+    kind: Kind,
+    address: String,
+    cause: Box<Cause>,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Connect(tonic::transport::Error),
+    Call(Status),
+}
+
+impl CallError {
+    pub(super) fn connect(kind: Kind, address: &str, error: tonic::transport::Error) -> Self {
+        Self { kind, address: address.to_owned(), cause: Box::new(Cause::Connect(error)) }
+    }
+
+    pub(super) fn call(kind: Kind, address: &str, status: Status) -> Self {
+        Self { kind, address: address.to_owned(), cause: Box::new(Cause::Call(status)) }
+    }
+
+    /// The reason that the service gave, if it gave one.
+    #[must_use]
+    pub fn reason(&self) -> Option<ErrorReason> {
+        match self.cause.as_ref() {
+            Cause::Connect(_) => None,
+            Cause::Call(status) => reason_of(status),
+        }
+    }
+
+    /// The code of the call that failed; `None` if there was no connection to make it on.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self.cause.as_ref() {
+            Cause::Connect(_) => None,
+            Cause::Call(status) => Some(status.code()),
+        }
+    }
+
+    /// Whether the same call may succeed a little later: the connection broke, or the service says so.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match (self.code(), self.reason()) {
+            (None, _) => true,
+            (Some(code), Some(_)) => matches!(code, Code::Unavailable | Code::Aborted),
+            // A status that Causeway did not make: the transport's, for which a broken connection has many codes.
+            (Some(code), None) => matches!(
+                code,
+                Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
+            ),
+        }
+    }
+}
+
+/// The last error of the chain, which says what happened and not where it was noticed.
+fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, address, cause } = self;
+        let status = match cause.as_ref() {
+            Cause::Connect(error) => {
+                return write!(f, "{kind} at {address} cannot be reached: {}", root(error));
+            }
+            Cause::Call(status) => status,
+        };
+        if let Some(reason) = reason_of(status) {
+            return write!(f, "{} ({})", status.message(), reason_name(reason));
+        }
+        match (status.code(), status.source()) {
+            (Code::DeadlineExceeded, _) => {
+                write!(f, "{kind} at {address} did not answer within {} s", CALL_TIMEOUT.as_secs())
+            }
+            (Code::Cancelled, Some(source)) if root(source).is::<tonic::TimeoutExpired>() => {
+                write!(f, "{kind} at {address} did not answer within {} s", CALL_TIMEOUT.as_secs())
+            }
+            // A source means that the status was made on this side, of an error of the connection.
+            (_, Some(source)) => {
+                write!(f, "the connection to {kind} at {address} failed: {}", root(source))
+            }
+            (Code::Unimplemented, None) => {
+                write!(f, "at {address} there is no service for this call: {address} is not {kind}")
+            }
+            (code, None) => write!(f, "{kind} at {address} answered {code:?}: {}", status.message()),
+        }
+    }
+}
+
+impl Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::failure::Failure;
+
+    use super::*;
+
+    fn failed(status: Status) -> CallError {
+        CallError::call(Kind::Region, "http://127.0.0.1:7", status)
+    }
+
+    #[test]
+    fn a_reason_is_shown_with_the_services_own_message() {
+        let error = failed(Failure::new(ErrorReason::ImportNotFound, "no import x").into());
+        assert_eq!(error.to_string(), "no import x (IMPORT_NOT_FOUND)");
+        assert_eq!(error.reason(), Some(ErrorReason::ImportNotFound));
+        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn what_has_no_reason_names_the_address() {
+        let error = failed(Status::unavailable("gone"));
+        assert_eq!(error.to_string(), "the region at http://127.0.0.1:7 answered Unavailable: gone");
+        assert!(error.is_transient());
+        let error = failed(Status::unimplemented(""));
+        assert!(error.to_string().ends_with("http://127.0.0.1:7 is not the region"), "{error}");
+        assert!(!error.is_transient());
+        let error = failed(Status::deadline_exceeded(""));
+        assert!(error.to_string().ends_with("did not answer within 30 s"), "{error}");
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        for reason in
+            [ErrorReason::ShuttingDown, ErrorReason::DatabaseUnavailable, ErrorReason::DatabaseContention]
+        {
+            assert!(failed(Failure::new(reason, "later").into()).is_transient(), "{reason:?}");
+        }
+        for reason in [ErrorReason::UploadInvalid, ErrorReason::Internal, ErrorReason::SpoolFailed] {
+            assert!(!failed(Failure::new(reason, "never").into()).is_transient(), "{reason:?}");
+        }
+    }
+}

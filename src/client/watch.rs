@@ -1,0 +1,94 @@
+//! Watching an import to its end, over connections that break and regions that restart.
+
+use std::time::Duration;
+
+use causeway_proto::region::v1::{Import, ImportState, WatchImportRequest, WatchImportResponse};
+use tokio::time::{Instant, sleep};
+use tonic::{Status, Streaming};
+
+use super::{CallError, Peer};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a region may be away before watching is given up. The import itself does not mind.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Whether an import has ended, well or not.
+#[must_use]
+pub fn has_ended(import: &Import) -> bool {
+    matches!(import.state(), ImportState::Succeeded | ImportState::Failed)
+}
+
+/// What is seen when an import is watched.
+#[derive(Debug)]
+pub enum WatchEvent {
+    /// The import has changed.
+    Changed(Box<Import>),
+    /// The region cannot be seen at the moment. It is tried again by itself.
+    Lost(CallError),
+}
+
+/// Watches one import.
+#[derive(Debug)]
+pub struct Watch {
+    region: Peer,
+    import_id: String,
+    stream: Option<Streaming<WatchImportResponse>>,
+    /// Since when the region has been away, and how long to wait before it is tried again.
+    away: Option<(Instant, Duration)>,
+    patience: Duration,
+}
+
+impl Watch {
+    /// Watches the import of that id in `region`.
+    #[must_use]
+    pub fn new(region: Peer, import_id: String) -> Self {
+        Self { region, import_id, stream: None, away: None, patience: PATIENCE }
+    }
+
+    /// What happens next. After an import that [has ended](has_ended) nothing more does. Safe to be dropped half way.
+    ///
+    /// # Errors
+    /// If the region has no such import, or has been away for five minutes.
+    pub async fn next(&mut self) -> Result<WatchEvent, CallError> {
+        if self.stream.is_none()
+            && let Some((_, pause)) = self.away
+        {
+            sleep(pause).await;
+        }
+        let lost = match self.message().await {
+            Ok(import) => {
+                self.away = None;
+                return Ok(WatchEvent::Changed(Box::new(import)));
+            }
+            Err(error) => error,
+        };
+        self.stream = None;
+        let now = Instant::now();
+        let (since, pause) = match self.away {
+            Some((since, pause)) => (since, (pause * 2).min(LONGEST_PAUSE)),
+            None => (now, FIRST_PAUSE),
+        };
+        self.away = Some((since, pause));
+        if lost.is_transient() && now.duration_since(since) < self.patience {
+            return Ok(WatchEvent::Lost(lost));
+        }
+        Err(lost)
+    }
+
+    async fn message(&mut self) -> Result<Import, CallError> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                // No deadline: the answer begins at once and ends when the import does.
+                let request = WatchImportRequest { import_id: self.import_id.clone() };
+                let opened = self.region.answer(self.region.imports().watch_import(request)).await?;
+                self.stream.insert(opened)
+            }
+        };
+        let message = stream.message().await.map_err(|status| self.region.failed(status))?;
+        message
+            .and_then(|response| response.import)
+            .ok_or_else(|| self.region.failed(Status::unavailable("the stream ended before the import did")))
+    }
+}

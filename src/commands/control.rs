@@ -1,0 +1,35 @@
+//! `causeway control`.
+
+use std::net::SocketAddr;
+
+use causeway::serve::serve_control;
+use causeway_relocation::{ambient::Ambient, db};
+use tracing::info;
+
+use super::{Outcome, server::ServerArgs};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", env = "CAUSEWAY_LISTEN")]
+    pub(super) listen: SocketAddr,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let port = args.server.bind(args.listen).await?;
+    let database_url = args.server.database_url.clone();
+    info!(
+        listen = %port.listening,
+        advertise = port.advertised,
+        database = db::redact(&database_url),
+        "control starts"
+    );
+    let options = causeway_control::Options {
+        database_url,
+        database: db::Options::default(),
+        address: port.advertised,
+    };
+    args.server.serve(serve_control(port.listener, options, ambient)).await
+}

@@ -1,0 +1,261 @@
+//! `causeway import organizations`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use causeway::client::{ExportFile, Kind, Peer, UploadError, Watch, WatchEvent, has_ended, upload};
+use causeway_proto::{
+    json::to_json,
+    region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
+    relocation::v1::{ImportFlags, Scope},
+};
+use causeway_relocation::ambient::Ambient;
+use clap::Subcommand;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use uuid::Uuid;
+
+use super::{
+    Outcome, imports,
+    signals::Signals,
+    target::{RegionArgs, Target},
+};
+use crate::output::{
+    self, Format,
+    progress::Progress,
+    report::{self, Findings},
+};
+
+/// How often an upload is begun before it is given up.
+const UPLOAD_ATTEMPTS: u32 = 5;
+const UPLOAD_PAUSE: Duration = Duration::from_millis(500);
+/// How often the progress of an upload is looked at.
+const UPLOAD_TICK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Import the organizations of an export, with all that hangs from them, and wait until that is done
+    Organizations(Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The export: a JSON file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    pub(super) region: RegionArgs,
+    /// Only these organizations, by their slugs in the export, with commas between them. An empty list imports
+    /// nothing
+    #[arg(long, value_name = "SLUGS", value_parser = slug_filter)]
+    pub(super) filter_org_slugs: Option<OrganizationFilter>,
+    /// A user whose username exists already is that user; otherwise the imported one gets a suffix
+    #[arg(long)]
+    merge_users: bool,
+    /// Leave the organizations hidden at the end, for somebody to approve
+    #[arg(long)]
+    hide_organizations: bool,
+    /// The id of this import. The same id with the same file is the same import: begun if it is not there, joined if
+    /// it is [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    import_id: Option<Uuid>,
+    /// Text for people, or the import as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+/// The type is never wrong; clap wants a result.
+fn slug_filter(text: &str) -> Result<OrganizationFilter, std::convert::Infallible> {
+    let slugs = text.split(',').map(str::trim).filter(|slug| !slug.is_empty()).map(str::to_owned).collect();
+    Ok(OrganizationFilter { slugs })
+}
+
+pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let import_id = args.import_id.unwrap_or_else(|| ambient.uuid());
+
+    let prepare = async {
+        let file = ExportFile::read(&args.file)
+            .await
+            .with_context(|| format!("the file {} cannot be read", args.file.display()))?;
+        let url = args.region.region.as_deref();
+        let target = Target::open(Kind::Region, url, &args.region.data, true, ambient).await?;
+        anyhow::Ok((file, target))
+    };
+    let (file, target) = tokio::select! {
+        prepared = prepare => prepared?,
+        () = signals.next() => {
+            output::note("interrupted; nothing was begun");
+            return Ok(Outcome::Failed);
+        }
+    };
+
+    // Whether the region has the whole file, so that the import goes on without this command.
+    let begun = AtomicBool::new(false);
+    let outcome = tokio::select! {
+        outcome = import(&target.peer, &args, &file, import_id, &begun) => outcome,
+        () = signals.next() => {
+            output::note(&farewell(&args, import_id, begun.load(Ordering::Relaxed)));
+            Ok(Outcome::Failed)
+        }
+    };
+    tokio::select! {
+        () = target.close() => {}
+        () = signals.next() => output::note("stopped at once"),
+    }
+    outcome
+}
+
+/// The command that shows this import as it is.
+fn look_again(args: &Args, import_id: Uuid) -> String {
+    let place = match &args.region.region {
+        Some(url) => format!("--region {url}"),
+        None => format!("--data-dir {}", args.region.data.data_dir.display()),
+    };
+    format!("causeway imports show {import_id} {place}")
+}
+
+/// What to say to somebody who interrupts the command.
+fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
+    if !begun {
+        return format!(
+            "interrupted before the region had taken the file; unless it got all of it, nothing was begun. Sending \
+             it again with --import-id {import_id} is safe"
+        );
+    }
+    let look = look_again(args, import_id);
+    match args.region.region {
+        Some(_) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
+        None => format!(
+            "interrupted; the import is kept and goes on with the next command on this data. Look at it with\n  \
+             {look}\nor see it to its end with the same command again and --import-id {import_id}"
+        ),
+    }
+}
+
+async fn import(
+    region: &Peer,
+    args: &Args,
+    file: &ExportFile,
+    import_id: Uuid,
+    begun: &AtomicBool,
+) -> anyhow::Result<Outcome> {
+    let header = ImportHeader {
+        import_id: import_id.to_string(),
+        scope: Scope::Organization.into(),
+        filter: args.filter_org_slugs.clone(),
+        flags: Some(ImportFlags {
+            merge_users: args.merge_users,
+            hide_organizations: args.hide_organizations,
+        }),
+        ..Default::default()
+    };
+    let mut progress = Progress::new();
+    progress.note(&format!("import {import_id} of {}", args.file.display()));
+    let response = send(region, file, &header, &mut progress).await.with_context(|| unsent(&args.file))?;
+    begun.store(true, Ordering::Relaxed);
+    if response.joined {
+        progress.note("the region has this import already; it is watched");
+    }
+    let import = watch(region, args, import_id, response.import, &mut progress).await?;
+    // Nothing may be drawn between the lines of the report.
+    drop(progress);
+
+    match args.output {
+        Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
+        Format::Text => {
+            // The import has ended as it has, whether its findings can be shown or not.
+            let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
+                output::note(&format!("the findings cannot be shown: {error}"));
+                Vec::new()
+            });
+            output::text(&report::render(&import, &Findings::First(findings)))?;
+        }
+    }
+    if import.state() == ImportState::Succeeded {
+        return Ok(Outcome::Done);
+    }
+    output::note(&report::failure(&import));
+    Ok(Outcome::Failed)
+}
+
+fn unsent(file: &Path) -> String {
+    format!("{} was not imported", file.display())
+}
+
+/// Sends the file, again if the connection breaks: the same id with the same content is always the same import.
+async fn send(
+    region: &Peer,
+    file: &ExportFile,
+    header: &ImportHeader,
+    progress: &mut Progress,
+) -> Result<ImportOrganizationsResponse, UploadError> {
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut attempt = 1;
+    loop {
+        let mut ticks = interval(UPLOAD_TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut upload = std::pin::pin!(upload(region, file, header, &sent));
+        let uploaded = loop {
+            tokio::select! {
+                uploaded = &mut upload => break uploaded,
+                _ = ticks.tick() => {
+                    progress.sending(sent.load(Ordering::Relaxed), file.size(), Instant::now());
+                }
+            }
+        };
+        match uploaded {
+            Err(error) if error.is_transient() && attempt < UPLOAD_ATTEMPTS => {
+                progress.note(&format!("the upload broke off and is begun again: {error}"));
+                sleep(UPLOAD_PAUSE * attempt).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Watches the import until it has ended.
+async fn watch(
+    region: &Peer,
+    args: &Args,
+    import_id: Uuid,
+    first: Option<Import>,
+    progress: &mut Progress,
+) -> anyhow::Result<Import> {
+    if let Some(import) = first {
+        progress.changed(&import, Instant::now());
+    }
+    let mut watch = Watch::new(region.clone(), import_id.to_string());
+    let mut lost = false;
+    loop {
+        let event = watch.next().await.with_context(|| {
+            format!(
+                "the import cannot be seen any more, but may go on; look again with\n  {}\n",
+                look_again(args, import_id)
+            )
+        })?;
+        match event {
+            WatchEvent::Changed(import) => {
+                if std::mem::take(&mut lost) {
+                    progress.note("the region is there again");
+                }
+                progress.changed(&import, Instant::now());
+                if has_ended(&import) {
+                    return Ok(*import);
+                }
+            }
+            WatchEvent::Lost(error) => {
+                if !std::mem::replace(&mut lost, true) {
+                    progress.note(&format!("{error}; trying again, the import is not harmed by this"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `causeway imports`.
+
+use causeway::client::{CallError, Kind, Peer, collect_pages, unary};
+use causeway_proto::{
+    json::to_json,
+    region::v1::{
+        GetImportRequest, GetImportResponse, Import, ListFindingsRequest, ListFindingsResponse,
+        ListImportsRequest, ListImportsResponse,
+    },
+    relocation::v1::{Finding, FindingKind},
+};
+use causeway_relocation::ambient::Ambient;
+use clap::Subcommand;
+use uuid::Uuid;
+
+use super::{
+    Outcome,
+    target::{RegionArgs, Target},
+};
+use crate::output::{
+    self, Format, lists,
+    report::{self, Findings},
+};
+
+/// The largest page.
+const PAGE_SIZE: i32 = 1_000;
+/// How many findings of a kind the report shows.
+const SAMPLES: i32 = 5;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the imports of a region, the newest first
+    List(List),
+    /// Show one import as it is now: organizations, records by model, findings
+    Show(Show),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    /// The import's id
+    #[arg(value_name = "ID")]
+    pub(super) import_id: Uuid,
+    /// All findings, not only the first of each kind; as JSON, a second message with them
+    #[arg(long)]
+    findings: bool,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let args = match &command {
+        Command::List(list) => &list.region,
+        Command::Show(show) => &show.region,
+    };
+    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await?;
+    target
+        .ask(async |region| match &command {
+            Command::List(args) => list(region, args).await,
+            Command::Show(args) => show(region, args).await,
+        })
+        .await
+}
+
+async fn list(region: &Peer, args: &List) -> anyhow::Result<Outcome> {
+    let all: ListImportsResponse = collect_pages(async |page_token| {
+        let request = unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
+        region.answer(region.imports().list_imports(request)).await
+    })
+    .await?;
+    match args.output {
+        Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ListImportsResponse")?])?,
+        Format::Text => output::text(&lists::imports(&all))?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
+    let import_id = args.import_id.to_string();
+    let request = unary(GetImportRequest { import_id: import_id.clone() });
+    let answer: GetImportResponse = region.answer(region.imports().get_import(request)).await?;
+    let all = match args.findings {
+        true => Some(all_findings(region, &import_id).await?),
+        false => None,
+    };
+    match (args.output, all) {
+        (Format::Json, None) => output::json(&[to_json(&answer, "causeway.region.v1.GetImportResponse")?])?,
+        (Format::Json, Some(all)) => output::json(&[
+            to_json(&answer, "causeway.region.v1.GetImportResponse")?,
+            to_json(&all, "causeway.region.v1.ListFindingsResponse")?,
+        ])?,
+        (Format::Text, all) => {
+            let import = answer.import.unwrap_or_default();
+            let findings = match all {
+                Some(all) => Findings::All(all.findings),
+                None => Findings::First(first_findings(region, &import).await?),
+            };
+            output::text(&report::render(&import, &findings))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn all_findings(region: &Peer, import_id: &str) -> Result<ListFindingsResponse, CallError> {
+    collect_pages(async |page_token| {
+        let request = unary(ListFindingsRequest {
+            import_id: import_id.to_owned(),
+            kind: FindingKind::Unspecified.into(),
+            page_size: PAGE_SIZE,
+            page_token,
+        });
+        region.answer(region.imports().list_findings(request)).await
+    })
+    .await
+}
+
+/// The first findings of each kind that the import has.
+pub(super) async fn first_findings(region: &Peer, import: &Import) -> Result<Vec<Finding>, CallError> {
+    let mut first = Vec::new();
+    for count in &import.finding_counts {
+        let request = unary(ListFindingsRequest {
+            import_id: import.import_id.clone(),
+            kind: count.kind,
+            page_size: SAMPLES,
+            page_token: String::new(),
+        });
+        first.extend(region.answer(region.imports().list_findings(request)).await?.findings);
+    }
+    Ok(first)
+}

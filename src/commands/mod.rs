@@ -1,0 +1,87 @@
+//! The tree of subcommands, one file each.
+
+mod control;
+mod import;
+mod imports;
+pub(crate) mod log;
+mod organizations;
+mod region;
+mod server;
+mod signals;
+mod slugs;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use causeway_relocation::ambient::Ambient;
+use clap::{Parser, Subcommand};
+
+/// Imports organizations from an export file into one region, with slugs that are unique across all regions.
+#[derive(Debug, Parser)]
+#[command(name = "causeway", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: log::LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the control: the one service that owns what must be unique across all regions.
+    Control(control::Args),
+    /// Serve a region: it owns organizations and runs imports.
+    Region(region::Args),
+    /// Import an export.
+    #[command(subcommand)]
+    Import(import::Command),
+    /// Look at the slugs of all regions.
+    #[command(subcommand)]
+    Slugs(slugs::Command),
+    /// Look at organizations.
+    #[command(subcommand)]
+    Organizations(organizations::Command),
+    /// Look at the imports of a region.
+    #[command(subcommand)]
+    Imports(imports::Command),
+}
+
+impl Command {
+    /// Whether it serves until it is told to stop, rather than doing one thing.
+    fn is_server(&self) -> bool {
+        matches!(self, Self::Control(_) | Self::Region(_))
+    }
+}
+
+/// How a command ended that could be carried out at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// What was asked for is done: exit code 0.
+    Done,
+    /// It was tried and is not done; why has been said: exit code 1.
+    Failed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::FAILURE,
+        }
+    }
+}
+
+/// Carries out the command.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let ambient = Ambient::system();
+    match cli.command {
+        Command::Control(args) => control::run(args, ambient).await,
+        Command::Region(args) => region::run(args, ambient).await,
+        Command::Import(import::Command::Organizations(args)) => import::run(args, ambient).await,
+        Command::Slugs(command) => slugs::run(command, ambient).await,
+        Command::Organizations(command) => organizations::run(command, ambient).await,
+        Command::Imports(command) => imports::run(command, ambient).await,
+    }
+}

@@ -1,0 +1,81 @@
+//! `causeway organizations`.
+
+use causeway::client::{Kind, Peer, collect_pages, unary};
+use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
+use causeway_relocation::ambient::Ambient;
+use clap::Subcommand;
+
+use super::{
+    Outcome,
+    target::{DataArgs, Target, http_url},
+};
+use crate::output::{self, Format, lists};
+
+/// The largest page.
+const PAGE_SIZE: i32 = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the visible organizations of a region, or with --control those of all regions as they reported them
+    List(List),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// The region to ask; without it and --control, the embedded one
+    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with_all = ["data_dir", "control"])]
+    region: Option<String>,
+    /// The control whose directory to ask
+    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with = "data_dir")]
+    control: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let Command::List(args) = command;
+    let (kind, url) = match &args.control {
+        Some(url) => (Kind::Control, Some(url.as_str())),
+        None => (Kind::Region, args.region.as_deref()),
+    };
+    let target = Target::open(kind, url, &args.data, false, ambient).await?;
+    target
+        .ask(async |peer| match kind {
+            Kind::Control => list_of_control(peer, args.output).await,
+            Kind::Region => list_of_region(peer, args.output).await,
+        })
+        .await
+}
+
+async fn list_of_control(peer: &Peer, format: Format) -> anyhow::Result<Outcome> {
+    let all: control::ListOrganizationsResponse = collect_pages(async |page_token| {
+        let request = unary(control::ListOrganizationsRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+            ..Default::default()
+        });
+        peer.answer(peer.directory().list_organizations(request)).await
+    })
+    .await?;
+    match format {
+        Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListOrganizationsResponse")?])?,
+        Format::Text => output::text(&lists::directory(&all))?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn list_of_region(peer: &Peer, format: Format) -> anyhow::Result<Outcome> {
+    let all: region::ListOrganizationsResponse = collect_pages(async |page_token| {
+        let request = unary(region::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token });
+        peer.answer(peer.organizations().list_organizations(request)).await
+    })
+    .await?;
+    match format {
+        Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ListOrganizationsResponse")?])?,
+        Format::Text => output::text(&lists::organizations(&all))?,
+    }
+    Ok(Outcome::Done)
+}

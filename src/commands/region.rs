@@ -1,0 +1,63 @@
+//! `causeway region`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use causeway::serve::serve_region;
+use causeway_relocation::{ambient::Ambient, db};
+use tracing::info;
+
+use super::{Outcome, server::ServerArgs, target};
+
+/// The longest name of a region, as the contract has it.
+const LONGEST_NAME: usize = 32;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The region's name: 1 to 32 lowercase letters, digits and hyphens. It stays what it is for good
+    #[arg(long, value_name = "NAME", env = "CAUSEWAY_REGION_NAME", value_parser = name)]
+    pub(super) name: String,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052", env = "CAUSEWAY_LISTEN")]
+    pub(super) listen: SocketAddr,
+    /// Where control is. It need not be there yet when the region starts
+    #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url)]
+    pub(super) control: String,
+    /// Where uploads are kept until their import has ended. Must outlive a restart [default: ./causeway-spool/NAME]
+    #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
+    pub(super) spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a region's name is 1 to {LONGEST_NAME} lowercase letters, digits and hyphens"))
+    }
+}
+
+pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let port = args.server.bind(args.listen).await?;
+    let database_url = args.server.database_url.clone();
+    let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
+    info!(
+        region = args.name,
+        listen = %port.listening,
+        advertise = port.advertised,
+        control = args.control,
+        database = db::redact(&database_url),
+        spool = %spool_dir.display(),
+        "the region starts"
+    );
+    let options = causeway_region::Options {
+        name: args.name,
+        address: port.advertised,
+        database_url,
+        database: db::Options::default(),
+        control_url: args.control,
+        spool_dir,
+    };
+    args.server.serve(serve_region(port.listener, options, ambient)).await
+}

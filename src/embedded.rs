@@ -1,0 +1,178 @@
+//! The embedded default: a control and a region in this process, on SQLite files in one directory, each behind a
+//! real port on loopback. What one run leaves there the next one finds.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    net::Ipv4Addr,
+    path::Path,
+};
+
+use anyhow::{Context as _, bail};
+use causeway_relocation::{ambient::Ambient, db};
+use tokio::net::TcpListener;
+
+use crate::{
+    client::{CallError, Kind, Peer},
+    serve::{Running, serve_control, serve_region},
+};
+
+/// The name of the embedded region.
+pub const REGION: &str = "embedded";
+
+const CONTROL_FILE: &str = "control.db";
+const REGION_FILE: &str = "region.db";
+const SPOOL_DIR: &str = "spool";
+const LOCK_FILE: &str = "lock";
+
+/// A control and a region that run in this process.
+#[derive(Debug)]
+pub struct Embedded {
+    control: Running,
+    region: Running,
+    /// Released by the operating system when it is closed, also after a crash.
+    _lock: File,
+}
+
+impl Embedded {
+    /// Starts both on the data in `directory`. It is made if it is absent and `create` is set.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process uses it, or, without `create`, there is no data in it.
+    pub async fn start(directory: &Path, create: bool, ambient: Ambient) -> anyhow::Result<Self> {
+        let shown = directory.display();
+        if create {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("the data directory {shown} cannot be made"))?;
+        } else if ![CONTROL_FILE, REGION_FILE].iter().all(|file| directory.join(file).is_file()) {
+            bail!(
+                "there is no data in {shown}; an import without --region puts it there, --data-dir names another \
+                 directory"
+            );
+        }
+        // Absolute, so that it means the same as long as the process runs.
+        let directory =
+            directory.canonicalize().with_context(|| format!("the data directory {shown} cannot be used"))?;
+        let lock = lock(&directory)?;
+
+        let listener = bind_loopback().await?;
+        let control = serve_control(
+            listener.0,
+            causeway_control::Options {
+                database_url: sqlite_url(&directory.join(CONTROL_FILE))?,
+                database: db::Options::default(),
+                address: listener.1,
+            },
+            ambient.clone(),
+        )
+        .await?;
+        let listener = bind_loopback().await?;
+        let started = serve_region(
+            listener.0,
+            causeway_region::Options {
+                name: REGION.to_owned(),
+                address: listener.1,
+                database_url: sqlite_url(&directory.join(REGION_FILE))?,
+                database: db::Options::default(),
+                control_url: control.url(),
+                spool_dir: directory.join(SPOOL_DIR),
+            },
+            ambient,
+        )
+        .await;
+        match started {
+            Ok(region) => Ok(Self { control, region, _lock: lock }),
+            Err(error) => {
+                control.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects to the control.
+    ///
+    /// # Errors
+    /// If it has stopped by itself.
+    pub async fn control(&self) -> Result<Peer, CallError> {
+        Peer::connect(Kind::Control, &self.control.url()).await
+    }
+
+    /// Connects to the region.
+    ///
+    /// # Errors
+    /// If it has stopped by itself.
+    pub async fn region(&self) -> Result<Peer, CallError> {
+        Peer::connect(Kind::Region, &self.region.url()).await
+    }
+
+    /// Stops both: the region first, for it needs control to come to a good end.
+    pub async fn stop(self) {
+        self.region.stop().await;
+        self.control.stop().await;
+    }
+}
+
+async fn bind_loopback() -> anyhow::Result<(TcpListener, String)> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port can be had on loopback")?;
+    let url = format!("http://{}", listener.local_addr().context("no port can be had on loopback")?);
+    Ok((listener, url))
+}
+
+/// Takes the directory for this process. Two embedded regions on one database would both run its imports.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join(LOCK_FILE);
+    let taken = || -> io::Result<Option<File>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    };
+    match taken().with_context(|| format!("the data directory {} cannot be locked", directory.display()))? {
+        Some(file) => Ok(file),
+        None => bail!(
+            "another causeway command uses the data directory {}; wait until it has ended, or name another \
+             directory with --data-dir",
+            directory.display()
+        ),
+    }
+}
+
+/// The URL of a SQLite file. Characters that mean something in a URL are escaped.
+fn sqlite_url(path: &Path) -> anyhow::Result<String> {
+    let Some(path) = path.to_str() else { bail!("the path {} is not UTF-8", path.display()) };
+    Ok(format!("sqlite:{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_survives_as_a_url() {
+        let url = sqlite_url(Path::new("/a/50% ?/x.db")).expect("it is UTF-8");
+        assert_eq!(url, "sqlite:/a/50%25 %3F/x.db");
+    }
+
+    #[test]
+    fn a_directory_is_locked_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = lock(directory.path()).expect("nobody has it");
+        let second = lock(directory.path()).expect_err("somebody has it");
+        assert!(second.to_string().contains("another causeway command"), "{second}");
+        drop(first);
+        lock(directory.path()).expect("nobody has it any more");
+    }
+
+    #[tokio::test]
+    async fn looking_makes_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let absent = directory.path().join("absent");
+        let error =
+            Embedded::start(&absent, false, Ambient::system()).await.expect_err("there is no data there");
+        assert!(error.to_string().contains("there is no data in"), "{error}");
+        assert!(!absent.exists());
+    }
+}

@@ -1,0 +1,186 @@
+//! Lists of the services' answers as tables.
+
+use causeway_proto::{
+    control::v1::{
+        BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListSlugReservationsResponse,
+        ReservationType,
+    },
+    region::v1::{ListImportsResponse, ListOrganizationsResponse},
+    time::from_proto,
+};
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::{
+    report::{self, short},
+    table::{
+        Align::{Left, Right},
+        Table,
+    },
+};
+
+/// A time as the tables have it; empty if there is none.
+fn time(time: Option<DateTime<Utc>>) -> String {
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
+}
+
+fn status(status: i32) -> String {
+    match status {
+        0 => "active".to_owned(),
+        1 => "pending deletion".to_owned(),
+        2 => "deletion in progress".to_owned(),
+        3 => "hidden".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Slugs and whose they are.
+pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
+    let mut table =
+        Table::new(&[("slug", Left), ("organization", Right), ("region", Left), ("address", Left)]);
+    for organization in &answer.organizations {
+        table.row([
+            organization.slug.clone(),
+            organization.organization_id.to_string(),
+            organization.region.clone(),
+            organization.region_address.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// Reserved slugs.
+pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
+    let mut table = Table::new(&[
+        ("slug", Left),
+        ("organization", Right),
+        ("region", Left),
+        ("type", Left),
+        ("since", Left),
+    ]);
+    for reservation in &answer.reservations {
+        let kind = match reservation.r#type() {
+            ReservationType::Unspecified => reservation.r#type.to_string(),
+            kind => short(kind.as_str_name(), "RESERVATION_TYPE_").to_lowercase(),
+        };
+        table.row([
+            reservation.slug.clone(),
+            reservation.organization_id.to_string(),
+            reservation.region.clone(),
+            kind,
+            time(reservation.create_time.as_ref().and_then(from_proto)),
+        ]);
+    }
+    table.render()
+}
+
+/// The organizations of all regions.
+pub(crate) fn directory(answer: &Directory) -> String {
+    let mut table =
+        Table::new(&[("id", Right), ("slug", Left), ("name", Left), ("status", Left), ("region", Left)]);
+    for organization in &answer.organizations {
+        table.row([
+            organization.organization_id.to_string(),
+            organization.slug.clone(),
+            organization.name.clone(),
+            status(organization.status),
+            organization.region.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// The organizations of one region.
+pub(crate) fn organizations(answer: &ListOrganizationsResponse) -> String {
+    let mut table =
+        Table::new(&[("id", Right), ("slug", Left), ("name", Left), ("status", Left), ("added", Left)]);
+    for organization in &answer.organizations {
+        table.row([
+            organization.id.to_string(),
+            organization.slug.clone(),
+            organization.name.clone(),
+            status(organization.status),
+            time(organization.date_added.as_ref().and_then(from_proto)),
+        ]);
+    }
+    table.render()
+}
+
+/// The imports of a region.
+pub(crate) fn imports(answer: &ListImportsResponse) -> String {
+    let mut table = Table::new(&[
+        ("import", Left),
+        ("state", Left),
+        ("organizations", Right),
+        ("bytes", Right),
+        ("begun", Left),
+        ("changed", Left),
+        ("", Left),
+    ]);
+    for import in &answer.imports {
+        let why = match (&import.failure, &import.waiting) {
+            (Some(failure), _) => report::reason(failure.reason),
+            (None, Some(waiting)) => format!("waiting: {}", report::reason(waiting.reason)),
+            (None, None) => String::new(),
+        };
+        table.row([
+            import.import_id.clone(),
+            report::state(import),
+            import.organization_count.to_string(),
+            import.size_bytes.to_string(),
+            time(import.create_time.as_ref().and_then(from_proto)),
+            time(import.update_time.as_ref().and_then(from_proto)),
+            why,
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::{
+        control::v1::SlugReservation,
+        region::v1::{Import, ImportFailure, ImportState},
+        relocation::v1::ErrorReason,
+        time::to_proto,
+    };
+
+    use super::*;
+
+    #[test]
+    fn reservations_are_a_table() {
+        let answer = ListSlugReservationsResponse {
+            reservations: vec![SlugReservation {
+                slug: "acme".to_owned(),
+                region: "eu".to_owned(),
+                organization_id: 4501,
+                r#type: ReservationType::Primary.into(),
+                create_time: Some(to_proto(DateTime::UNIX_EPOCH)),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(
+            reservations(&answer),
+            "  slug  organization  region  type     since\n  \
+               acme          4501  eu      primary  1970-01-01T00:00:00Z\n"
+        );
+    }
+
+    #[test]
+    fn a_failed_import_says_why_in_its_row() {
+        let answer = ListImportsResponse {
+            imports: vec![Import {
+                import_id: "3b1f".to_owned(),
+                state: ImportState::Failed.into(),
+                failure: Some(ImportFailure {
+                    reason: ErrorReason::ExportInvalid.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert!(imports(&answer).contains("3b1f    FAILED "), "{}", imports(&answer));
+        assert!(imports(&answer).ends_with("EXPORT_INVALID\n"), "{}", imports(&answer));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the command prints: text for people, JSON for programs, progress on stderr.
+
+pub(crate) mod lists;
+pub(crate) mod progress;
+pub(crate) mod report;
+mod table;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+/// The form of what is printed on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// Prints messages, which are JSON already, on stdout, one after the other.
+pub(crate) fn json(messages: &[String]) -> anyhow::Result<()> {
+    let mut out = messages.join("\n");
+    out.push('\n');
+    text(&out)
+}
+
+/// Prints text on stdout.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    unless_closed(write(&mut io::stdout().lock(), text)).context("stdout cannot be written")
+}
+
+fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Whoever closes the pipe (`| head`) has seen enough; that is no failure.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Says something on stderr. If even that cannot be written, there is nobody to tell.
+pub(crate) fn note(text: &str) {
+    let _ = write(&mut io::stderr().lock(), &format!("causeway: {text}\n"));
+}
+
+/// Says why the command failed, and gives its exit code.
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    note(&format!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe that somebody closed.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        assert!(write(&mut Closed, "x").is_err());
+        assert!(unless_closed(write(&mut Closed, "x")).is_ok());
+        assert!(unless_closed(Err(io::ErrorKind::StorageFull.into())).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! What happens around every call: a span, a line in the log when it has ended, and the count of the open ones.
+//! Bodies are never looked at, apart from the status in their trailers.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{
+        Bytes,
+        http::{HeaderMap, Request, Response},
+    },
+};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, Span, debug, info_span};
+
+/// The calls of one server. A tower layer.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    open: TaskTracker,
+    region: Option<Arc<str>>,
+}
+
+impl Calls {
+    /// No calls yet, on the server of `region` or, without one, of control.
+    pub(super) fn new(region: Option<String>) -> Self {
+        Self { open: TaskTracker::new(), region: region.map(Arc::from) }
+    }
+
+    /// How many are open now.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Waits until none is open.
+    pub(super) async fn none_open(&self) {
+        self.open.close();
+        self.open.wait().await;
+    }
+}
+
+/// Whether a call of `method` ends only when the caller or the service has had enough. Nobody waits for those.
+fn is_endless(method: &str) -> bool {
+    let (service, call) = method.rsplit_once('/').unwrap_or(("", method));
+    call.starts_with("Watch") || service.starts_with("grpc.reflection.")
+}
+
+impl<S> Layer<S> for Calls {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, calls: self.clone() }
+    }
+}
+
+/// A service whose calls are counted.
+#[derive(Debug, Clone)]
+pub(super) struct Counted<S> {
+    inner: S,
+    calls: Calls,
+}
+
+impl<S> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = request.uri().path().trim_start_matches('/');
+        let span = info_span!("call", method, region = self.calls.region.as_deref());
+        let mut ending = Ending {
+            _open: (!is_endless(method)).then(|| self.calls.open.token()),
+            begun: Instant::now(),
+            code: None,
+            span: span.clone(),
+        };
+        let answer = span.in_scope(|| self.inner.call(request));
+        Box::pin(
+            async move {
+                let response = answer.await?;
+                ending.note(response.headers());
+                Ok(response.map(|body| Body::new(CountedBody { body, ending })))
+            }
+            .instrument(span),
+        )
+    }
+}
+
+/// Held as long as a call is open, that is until its last byte is sent or it is given up.
+struct Ending {
+    _open: Option<TaskTrackerToken>,
+    begun: Instant,
+    code: Option<i32>,
+    span: Span,
+}
+
+impl Ending {
+    /// Takes the code from the headers or trailers, if it is there.
+    fn note(&mut self, headers: &HeaderMap) {
+        let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
+        self.code = code.and_then(|code| code.parse().ok()).or(self.code);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let code = self.code.map_or("given up".to_owned(), |code| format!("{:?}", tonic::Code::from(code)));
+        debug!(parent: &self.span, code, elapsed = ?self.begun.elapsed(), "ended");
+    }
+}
+
+struct CountedBody {
+    body: Body,
+    ending: Ending,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // A stream's rows are fetched and sent in here, so its events belong to the call too.
+        let span = self.ending.span.clone();
+        let polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(cx));
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.ending.note(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_endless;
+
+    #[test]
+    fn shutdown_waits_for_all_but_endless_calls() {
+        assert!(is_endless("grpc.health.v1.Health/Watch"));
+        assert!(is_endless("causeway.region.v1.ImportService/WatchImport"));
+        assert!(is_endless("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
+        assert!(!is_endless("grpc.health.v1.Health/Check"));
+        assert!(!is_endless("causeway.region.v1.ImportService/ImportOrganizations"));
+        assert!(!is_endless(""));
+    }
+}

@@ -1,0 +1,279 @@
+//! Serving a control or a region over gRPC.
+//!
+//! The order at start: the caller binds the port, so that a taken port shows before a database is touched; then the
+//! database is opened and migrated; then calls are answered. The order at shutdown: health says `NOT_SERVING`, the
+//! port is closed, calls in flight get their time, the service stops, and what is still connected then is cut.
+
+mod calls;
+mod connections;
+mod health;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use causeway_control::Control;
+use causeway_region::Region;
+use causeway_relocation::{ambient::Ambient, db::DbError};
+use futures::future::BoxFuture;
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinHandle},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{service::RoutesBuilder, transport::Server};
+use tracing::{debug, info, warn};
+
+use calls::Calls;
+use health::Health;
+
+/// How long calls in flight get at shutdown, if nobody says otherwise.
+pub const SOFT_STOP: Duration = Duration::from_secs(10);
+
+/// How often a connection on which nothing is said is asked whether it still lives, and how long it may take to
+/// answer. Without this a peer whose machine is gone would hold its streams for ever.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What this module must know of a service to serve it.
+trait Silo: Send + Sync + 'static {
+    /// The full names of its gRPC services, for health.
+    const SERVICES: &'static [&'static str];
+
+    /// Adds its gRPC services.
+    fn add_services(&self, routes: &mut RoutesBuilder);
+
+    /// Whether its database answers.
+    fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Ends what runs in its background and closes its database.
+    fn stop(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Silo for Control {
+    const SERVICES: &'static [&'static str] = &Self::SERVICES;
+
+    fn add_services(&self, routes: &mut RoutesBuilder) {
+        Self::add_services(self, routes);
+    }
+
+    async fn ping(&self) -> Result<(), DbError> {
+        Self::ping(self).await
+    }
+
+    async fn stop(&self) {
+        Self::stop(self).await;
+    }
+}
+
+impl Silo for Region {
+    const SERVICES: &'static [&'static str] = &Self::SERVICES;
+
+    fn add_services(&self, routes: &mut RoutesBuilder) {
+        Self::add_services(self, routes);
+    }
+
+    async fn ping(&self) -> Result<(), DbError> {
+        Self::ping(self).await
+    }
+
+    async fn stop(&self) {
+        Self::stop(self).await;
+    }
+}
+
+/// The waits of a server. Tests shorten them.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// Between two questions to the database.
+    health_interval: Duration,
+    /// How long the database may take to answer one.
+    health_timeout: Duration,
+    /// What connections get to send their last words after the service has stopped.
+    last_words: Duration,
+}
+
+const WAITS: Waits = Waits {
+    health_interval: Duration::from_secs(3),
+    health_timeout: Duration::from_secs(3),
+    last_words: Duration::from_secs(1),
+};
+
+/// Starts a control service and answers calls on `listener`.
+///
+/// # Errors
+/// If its database cannot be opened or migrated.
+pub async fn serve_control(
+    listener: TcpListener,
+    options: causeway_control::Options,
+    ambient: Ambient,
+) -> anyhow::Result<Running> {
+    let control = Control::start(options, ambient).await.context("control cannot start")?;
+    serve(listener, Arc::new(control), None, WAITS).await
+}
+
+/// Starts a region service and answers calls on `listener`.
+///
+/// # Errors
+/// If its database cannot be opened or migrated, or its spool directory cannot be used.
+pub async fn serve_region(
+    listener: TcpListener,
+    options: causeway_region::Options,
+    ambient: Ambient,
+) -> anyhow::Result<Running> {
+    let name = options.name.clone();
+    let region = Region::start(options, ambient).await.context("the region cannot start")?;
+    serve(listener, Arc::new(region), Some(name), WAITS).await
+}
+
+async fn serve<S: Silo>(
+    listener: TcpListener,
+    silo: Arc<S>,
+    region: Option<String>,
+    waits: Waits,
+) -> anyhow::Result<Running> {
+    let address = listener.local_addr().context("the port is not bound")?;
+    let calls = Calls::new(region);
+    let (health, health_service) = Health::new(S::SERVICES, waits);
+    let status = health.begin(silo.as_ref()).await;
+
+    let mut routes = RoutesBuilder::default();
+    silo.add_services(&mut routes);
+    routes.add_service(health_service);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(causeway_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(reflection().build_v1().context("the contract's descriptors are broken")?);
+    routes.add_service(reflection().build_v1alpha().context("the contract's descriptors are broken")?);
+
+    let closing = CancellationToken::new();
+    let cut = CancellationToken::new();
+    let server = tokio::spawn(
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .layer(calls.clone())
+            .add_routes(routes.routes())
+            .serve_with_incoming_shutdown(
+                connections::incoming(listener, cut.clone()),
+                closing.clone().cancelled_owned(),
+            ),
+    );
+
+    let stopping = CancellationToken::new();
+    let following = tokio::spawn({
+        let (health, silo, stopping) = (health.clone(), Arc::clone(&silo), stopping.clone());
+        async move { health.follow(silo.as_ref(), status, stopping).await }
+    });
+
+    Ok(Running {
+        address,
+        server: Some(server),
+        following,
+        health,
+        calls,
+        stop_silo: Box::new(move || Box::pin(async move { silo.stop().await })),
+        last_words: waits.last_words,
+        stopping: stopping.drop_guard(),
+        closing: closing.drop_guard(),
+        cut: cut.drop_guard(),
+    })
+}
+
+type Served = Result<(), tonic::transport::Error>;
+
+/// A service that answers calls. If it is dropped without [`stop`](Running::stop), its port is closed and its
+/// connections are cut at once, as a crash would do it.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    server: Option<JoinHandle<Served>>,
+    following: JoinHandle<()>,
+    health: Health,
+    calls: Calls,
+    stop_silo: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>,
+    last_words: Duration,
+    stopping: DropGuard,
+    closing: DropGuard,
+    cut: DropGuard,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until the service ends by itself, which it never should, and says why it did. It still has to be
+    /// stopped then. Safe to be dropped half way.
+    pub async fn wait(&mut self) -> anyhow::Error {
+        let Some(server) = self.server.as_mut() else { return anyhow!("the service has ended") };
+        let ended = server.await;
+        self.server = None;
+        why_it_ended(ended)
+    }
+
+    /// Stops softly, and hard after [`SOFT_STOP`].
+    pub async fn stop(self) {
+        self.stop_within(SOFT_STOP).await;
+    }
+
+    /// Stops softly: says `NOT_SERVING`, closes the port, lets the calls in flight end, stops the service. What is
+    /// not done after `soft` is cut.
+    pub async fn stop_within(self, soft: Duration) {
+        let deadline = Instant::now() + soft;
+
+        // Whoever balances calls over several services is to know before the first call is refused.
+        self.stopping.disarm().cancel();
+        if let Err(error) = self.following.await {
+            warn!(%error, "the health check has failed");
+        }
+        self.closing.disarm().cancel();
+
+        if timeout_at(deadline, self.calls.none_open()).await.is_err() {
+            warn!(address = %self.address, open = self.calls.open(), "calls are cut, their time is over");
+        }
+        if timeout_at(deadline, (self.stop_silo)()).await.is_err() {
+            warn!(address = %self.address, "the service did not stop in time and is cut");
+        }
+
+        // Now nothing can be answered any more. What is left are streams without an end of their own.
+        self.health.end().await;
+        if let Some(mut server) = self.server {
+            let soft_end = timeout(self.last_words, &mut server).await;
+            let ended = match soft_end {
+                Ok(ended) => Some(ended),
+                Err(_) => {
+                    debug!(address = %self.address, "connections are cut");
+                    self.cut.disarm().cancel();
+                    timeout(self.last_words, &mut server).await.ok()
+                }
+            };
+            match ended {
+                Some(Ok(Ok(()))) => {}
+                Some(ended) => warn!(error = %why_it_ended(ended), "the server did not end well"),
+                None => server.abort(),
+            }
+        }
+        info!(address = %self.address, "stopped");
+    }
+}
+
+fn why_it_ended(ended: Result<Served, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the service has stopped accepting connections"),
+        Ok(Err(error)) => anyhow::Error::new(error).context("the service has failed"),
+        Err(error) => anyhow::Error::new(error).context("the service has failed by a defect"),
+    }
+}

@@ -1,0 +1,220 @@
+//! Serving, with a silo whose database and calls the test holds in its hands.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use causeway_proto::region::v1::{
+    GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
+    organization_service_client::OrganizationServiceClient,
+    organization_service_server::{OrganizationService, OrganizationServiceServer},
+};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
+
+use super::*;
+
+const SERVICE: &str = "causeway.region.v1.OrganizationService";
+
+const SHORT: Waits = Waits {
+    health_interval: Duration::from_millis(5),
+    health_timeout: Duration::from_secs(3),
+    last_words: Duration::from_millis(50),
+};
+
+/// Nothing here takes this long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct Fake {
+    healthy: AtomicBool,
+    /// A permit for each call that has come in.
+    entered: Semaphore,
+    /// A call is answered when it gets a permit of this.
+    gate: Semaphore,
+    /// What happened, in its order.
+    log: Mutex<Vec<&'static str>>,
+}
+
+impl Fake {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            healthy: AtomicBool::new(true),
+            entered: Semaphore::new(0),
+            gate: Semaphore::new(0),
+            log: Mutex::default(),
+        })
+    }
+
+    fn log(&self, what: &'static str) {
+        self.log.lock().expect("nobody panics with it").push(what);
+    }
+}
+
+struct Calls(Arc<Fake>);
+
+#[tonic::async_trait]
+impl OrganizationService for Calls {
+    async fn get_organization(
+        &self,
+        _: Request<GetOrganizationRequest>,
+    ) -> Result<Response<GetOrganizationResponse>, Status> {
+        self.0.entered.add_permits(1);
+        self.0.gate.acquire().await.expect("it is never closed").forget();
+        self.0.log("answered");
+        Ok(Response::new(GetOrganizationResponse::default()))
+    }
+
+    async fn list_organizations(
+        &self,
+        _: Request<ListOrganizationsRequest>,
+    ) -> Result<Response<ListOrganizationsResponse>, Status> {
+        Ok(Response::new(ListOrganizationsResponse::default()))
+    }
+}
+
+impl Silo for Arc<Fake> {
+    const SERVICES: &'static [&'static str] = &[SERVICE];
+
+    fn add_services(&self, routes: &mut RoutesBuilder) {
+        routes.add_service(OrganizationServiceServer::new(Calls(Self::clone(self))));
+    }
+
+    async fn ping(&self) -> Result<(), DbError> {
+        match self.healthy.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(DbError::inconsistent("away")),
+        }
+    }
+
+    async fn stop(&self) {
+        self.log("stopped");
+    }
+}
+
+struct Server {
+    fake: Arc<Fake>,
+    running: Running,
+    channel: Channel,
+}
+
+async fn server() -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let fake = Fake::new();
+    let running =
+        serve(listener, Arc::new(Arc::clone(&fake)), Some("eu".to_owned()), SHORT).await.expect("it starts");
+    Server { fake, channel: connect(&running).await, running }
+}
+
+async fn connect(running: &Running) -> Channel {
+    Channel::from_shared(running.url()).expect("a URL").connect().await.expect("it listens")
+}
+
+async fn watch(channel: &Channel, service: &str) -> Streaming<HealthCheckResponse> {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    HealthClient::new(channel.clone()).watch(request).await.expect("it is known").into_inner()
+}
+
+async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
+    let message = timeout(LIMIT, watch.message()).await.expect("it does not hang");
+    message.expect("the stream is not broken").map(|message| message.status())
+}
+
+/// A call that is answered when the gate opens. It has come in when this returns.
+async fn call(server: &Server) -> JoinHandle<Result<Response<GetOrganizationResponse>, Status>> {
+    let mut client = OrganizationServiceClient::new(server.channel.clone());
+    let call = tokio::spawn(async move { client.get_organization(GetOrganizationRequest::default()).await });
+    server.fake.entered.acquire().await.expect("it is never closed").forget();
+    call
+}
+
+async fn stop(running: Running, soft: Duration) {
+    timeout(LIMIT, running.stop_within(soft)).await.expect("it does not hang");
+}
+
+#[tokio::test]
+async fn health_follows_the_database() {
+    let server = server().await;
+    for name in ["", SERVICE] {
+        let mut watch = watch(&server.channel, name).await;
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving), "{name}");
+        server.fake.healthy.store(false, Ordering::SeqCst);
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "{name}");
+        server.fake.healthy.store(true, Ordering::SeqCst);
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving), "{name}");
+    }
+    let unknown = HealthCheckRequest { service: "nobody".to_owned() };
+    let status = HealthClient::new(server.channel.clone()).check(unknown).await.expect_err("nobody");
+    assert_eq!(status.code(), Code::NotFound);
+    stop(server.running, LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_answered_before_the_service_stops() {
+    let server = server().await;
+    let mut watch = watch(&server.channel, SERVICE).await;
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+    let call = call(&server).await;
+
+    let address = server.running.address;
+    let stopping = tokio::spawn(stop(server.running, LIMIT));
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing));
+    assert!(!stopping.is_finished(), "the call is not answered yet");
+    server.fake.gate.add_permits(1);
+    call.await.expect("it does not panic").expect("it is answered");
+    assert_eq!(next(&mut watch).await, None, "who watches is told the end");
+    stopping.await.expect("it does not panic");
+
+    assert_eq!(*server.fake.log.lock().expect("nobody panics with it"), ["answered", "stopped"]);
+    let refused = tokio::net::TcpStream::connect(address).await.expect_err("the port is closed");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_is_cut() {
+    let server = server().await;
+    let call = call(&server).await;
+    stop(server.running, Duration::from_millis(20)).await;
+    let status = timeout(LIMIT, call).await.expect("it is over").expect("no panic").expect_err("it was cut");
+    assert!(status.message().contains("error") || status.code() == Code::Unavailable, "{status}");
+    assert_eq!(*server.fake.log.lock().expect("nobody panics with it"), ["stopped"]);
+}
+
+#[tokio::test]
+async fn a_stream_without_an_end_does_not_hold_the_shutdown_up() {
+    let server = server().await;
+    let (_open, requests) = tokio::sync::mpsc::channel::<ServerReflectionRequest>(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut client = ServerReflectionClient::new(server.channel.clone());
+    let mut stream = client.server_reflection_info(requests).await.expect("it is served").into_inner();
+    let begun = Instant::now();
+    stop(server.running, LIMIT).await;
+    assert!(begun.elapsed() < LIMIT / 2, "it waited for the stream");
+    assert!(!matches!(stream.message().await, Ok(Some(_))), "it is over");
+}
+
+#[tokio::test]
+async fn what_is_dropped_ends_at_once() {
+    let server = server().await;
+    let call = call(&server).await;
+    let address = server.running.address;
+    drop(server.running);
+    timeout(LIMIT, call).await.expect("it is over").expect("no panic").expect_err("it was cut");
+    let refused = tokio::net::TcpStream::connect(address).await.expect_err("the port is closed");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_service_that_ends_by_itself_is_noticed() {
+    let mut server = server().await;
+    server.running.server.as_ref().expect("it runs").abort();
+    let why = timeout(LIMIT, server.running.wait()).await.expect("it is noticed");
+    assert!(why.to_string().contains("failed"), "{why}");
+    stop(server.running, LIMIT).await;
+}

@@ -1,0 +1,214 @@
+//! The same over gRPC: streams, reasons, page tokens.
+
+use causeway_control::Control;
+use causeway_proto::{
+    control::v1::{
+        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest as Message,
+        ConfirmOrganizationSlugReservationsRequest, LeaseIdsRequest, ListSlugReservationsRequest,
+        OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest, ReservationType,
+        ResolveSlugRequest, ResolvedSlug, bulk_create_organization_slug_reservations_request::Part,
+        directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
+        slug_reservation_service_client::SlugReservationServiceClient,
+    },
+    failure::reason_of,
+    relocation::v1::ErrorReason,
+};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Code, Status,
+    service::Routes,
+    transport::{Channel, Server},
+};
+use uuid::Uuid;
+
+use crate::stage::{Stage, operation};
+
+/// A server on the loopback interface, which ends with this.
+struct Served {
+    channel: Channel,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(control: &Control) -> Served {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let mut routes = Routes::builder();
+    control.add_services(&mut routes);
+    let serving = Server::builder().add_routes(routes.routes());
+    let server = tokio::spawn(async move {
+        serving.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
+    });
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URL");
+    Served { channel: endpoint.connect().await.expect("connected"), server }
+}
+
+impl Served {
+    fn reservations(&self) -> SlugReservationServiceClient<Channel> {
+        SlugReservationServiceClient::new(self.channel.clone())
+    }
+
+    async fn bulk_create(&self, messages: Vec<Message>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
+        let call = self
+            .reservations()
+            .bulk_create_organization_slug_reservations(tokio_stream::iter(messages))
+            .await?;
+        let mut answers = call.into_inner();
+        let mut batches = Vec::new();
+        while let Some(batch) = answers.message().await? {
+            batches.push(batch.slugs);
+        }
+        Ok(batches)
+    }
+}
+
+fn header(region: &str, operation_id: &str) -> Message {
+    let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_owned() };
+    Message { part: Some(Part::Header(header)) }
+}
+
+fn batch(ids: std::ops::Range<i64>) -> Message {
+    let request = |organization_id| OrganizationSlugRequest {
+        organization_id,
+        slug: format!("slug-{organization_id}"),
+        name: String::new(),
+        taken_in_region: organization_id == 17,
+    };
+    let batch = OrganizationSlugRequestBatch { requests: ids.map(request).collect() };
+    Message { part: Some(Part::Batch(batch)) }
+}
+
+fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: ErrorReason) {
+    let status = outcome.expect_err("it is refused");
+    assert_eq!((status.code(), reason_of(&status)), (code, Some(reason)), "{status:?}");
+}
+
+pub(crate) async fn a_bulk_creation_goes_both_ways_in_batches(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    let id = operation(1).to_string();
+    let messages = || vec![header("us", &id), batch(1..10_001), batch(10_001..20_001), batch(20_001..22_001)];
+    let batches = served.bulk_create(messages()).await.expect("reserved");
+    assert!(batches.iter().all(|batch| (1..=10_000).contains(&batch.len())));
+    let answers: Vec<&ResolvedSlug> = batches.iter().flatten().collect();
+    assert_eq!(answers.len(), 22_000);
+    assert!(answers.iter().zip(1..).all(|(answer, id)| {
+        let kept = answer.slug == format!("slug-{id}");
+        answer.organization_id == id && answer.wanted_slug == format!("slug-{id}") && kept == (id != 17)
+    }));
+    assert_eq!(served.bulk_create(messages()).await.expect("again"), batches);
+    let confirm =
+        ConfirmOrganizationSlugReservationsRequest { region: "us".to_owned(), operation_id: id.clone() };
+    let confirmed =
+        served.reservations().confirm_organization_slug_reservations(confirm).await.expect("confirmed");
+    assert_eq!(confirmed.into_inner().reservation_count, 22_000);
+    let mut directory = DirectoryServiceClient::new(served.channel.clone());
+    let resolve = ResolveSlugRequest { slug: "Slug-22000".to_owned() };
+    let found = directory.resolve_slug(resolve).await.expect("known").into_inner().organization.expect("one");
+    assert_eq!((found.organization_id, found.region_address.as_str()), (22_000, "https://us.example.com"));
+}
+
+pub(crate) async fn a_stream_out_of_order_is_refused(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    let id = operation(1).to_string();
+    for messages in [
+        vec![],
+        vec![Message { part: None }],
+        vec![batch(1..2), header("us", &id)],
+        vec![header("us", &id), header("us", &id)],
+        vec![header("us", &id), batch(1..2), Message { part: None }],
+        vec![header("us", "not a UUID"), batch(1..2)],
+        vec![header("", &id), batch(1..2)],
+        vec![header("us", &id), batch(1..10_002)],
+        vec![header("us", &id), batch(1..3), batch(2..4)],
+    ] {
+        refused(served.bulk_create(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    }
+    assert_eq!(stage.reservations().await, []);
+    let outcome = served.bulk_create(vec![header("nowhere", &id), batch(1..2)]).await;
+    refused(outcome, Code::FailedPrecondition, ErrorReason::RegionNotRegistered);
+}
+
+pub(crate) async fn failures_carry_their_reason(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    let mut regions = RegionServiceClient::new(served.channel.clone());
+    let register = |name: &str, instance_id: &str| RegisterRegionRequest {
+        name: name.to_owned(),
+        address: "https://us.example.com".to_owned(),
+        instance_id: instance_id.to_owned(),
+    };
+    let outcome = regions.register_region(register("us", &Uuid::nil().to_string())).await;
+    refused(outcome, Code::AlreadyExists, ErrorReason::RegionNameTaken);
+    let outcome = regions.register_region(register("us", "")).await;
+    refused(outcome, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    let lease = LeaseIdsRequest {
+        region: "us".to_owned(),
+        operation_id: operation(1).to_string(),
+        model: "sentry.team".to_owned(),
+        count: 10,
+        above: 5,
+    };
+    let leased = regions.lease_ids(lease.clone()).await.expect("leased").into_inner();
+    assert_eq!((leased.first_id, leased.count), (6, 10));
+    let outcome = regions.lease_ids(LeaseIdsRequest { count: 11, ..lease.clone() }).await;
+    refused(outcome, Code::AlreadyExists, ErrorReason::OperationContentDiffers);
+    let operation_id = operation(2).to_string();
+    let outcome = regions.lease_ids(LeaseIdsRequest { above: i64::MAX, operation_id, ..lease }).await;
+    refused(outcome, Code::ResourceExhausted, ErrorReason::IdSpaceExhausted);
+    let mut directory = DirectoryServiceClient::new(served.channel.clone());
+    let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
+    refused(outcome, Code::NotFound, ErrorReason::SlugNotFound);
+    // A database that is gone is not the caller's fault, and may be back.
+    stage.control.stop().await;
+    let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
+    refused(outcome, Code::Unavailable, ErrorReason::DatabaseUnavailable);
+}
+
+pub(crate) async fn pages_are_asked_for_by_token(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    served
+        .bulk_create(vec![header("us", &operation(1).to_string()), batch(100..350)])
+        .await
+        .expect("reserved");
+    let list = async |request: &ListSlugReservationsRequest| {
+        served.reservations().list_slug_reservations(request.clone()).await.map(tonic::Response::into_inner)
+    };
+    let mut request = ListSlugReservationsRequest { region: "us".to_owned(), ..Default::default() };
+    let mut sizes = Vec::new();
+    let mut ids = Vec::new();
+    let mut tokens = Vec::new();
+    loop {
+        let page = list(&request).await.expect("a page");
+        sizes.push(page.reservations.len());
+        ids.extend(page.reservations.iter().map(|reservation| reservation.organization_id));
+        assert!(page.reservations.iter().all(|reservation| {
+            reservation.r#type() == ReservationType::TemporaryRenameAlias
+                && reservation.operation_id == operation(1).to_string()
+        }));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token.clone_from(&page.next_page_token);
+        tokens.push(page.next_page_token);
+    }
+    assert_eq!(sizes, [100, 100, 50]);
+    assert_eq!(ids, (100..350).collect::<Vec<_>>());
+    request.page_token.clone_from(&tokens[0]);
+    let other_filter = ListSlugReservationsRequest { region: String::new(), ..request.clone() };
+    refused(list(&other_filter).await, Code::InvalidArgument, ErrorReason::InvalidPageToken);
+    let by_hand = ListSlugReservationsRequest { page_token: "slug-1".to_owned(), ..request.clone() };
+    refused(list(&by_hand).await, Code::InvalidArgument, ErrorReason::InvalidPageToken);
+    let negative = ListSlugReservationsRequest { page_size: -1, ..request.clone() };
+    refused(list(&negative).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    let unknown = ListSlugReservationsRequest { r#type: 77, page_token: String::new(), ..request };
+    refused(list(&unknown).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+}

@@ -1,0 +1,92 @@
+//! What control promises, held against each store: SQLite, PostgreSQL as it comes, and PostgreSQL where every
+//! transaction is serializable. Each behaviour is one function that knows nothing of the store; the table below makes
+//! a test of it for each of them, e.g. `postgres::ids_are_never_given_twice`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod directory;
+mod grpc;
+mod races;
+mod regions;
+mod slugs;
+mod stage;
+
+macro_rules! on_each_store {
+    ($($module:ident: $($behaviour:ident),+;)+) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(super::stage::Stage::sqlite().await).await;
+                }
+            )+)+
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(super::stage::Stage::postgres().await).await;
+                }
+            )+)+
+        }
+        mod postgres_serializable {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(super::stage::Stage::postgres_serializable().await).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_each_store! {
+    regions:
+        registering_again_renews_the_address,
+        a_name_belongs_to_the_database_that_registered_first,
+        a_malformed_region_is_refused,
+        regions_are_listed_page_by_page,
+        a_region_that_never_registered_is_refused_everywhere,
+        leased_ids_follow_each_other,
+        leased_ids_lie_above_what_the_region_has,
+        a_repeated_lease_is_the_same_lease,
+        a_lease_out_of_bounds_is_refused,
+        ids_stay_below_2_to_the_53rd;
+    slugs:
+        a_slug_that_is_free_is_kept,
+        a_slug_that_is_none_is_made_one,
+        a_slug_that_is_taken_gets_a_suffix,
+        a_repeated_operation_has_the_same_answer,
+        an_operation_id_is_for_one_content,
+        an_operation_without_organizations_is_one,
+        confirming_twice_is_confirming_once,
+        releasing_twice_is_releasing_once,
+        an_operation_belongs_to_its_region,
+        an_organization_has_one_slug,
+        reservations_are_listed_page_by_page,
+        the_slugs_of_organizations_are_known,
+        a_hundred_thousand_organizations_in_one_operation;
+    races:
+        ids_are_never_given_twice,
+        the_same_lease_at_once_is_one_lease,
+        regions_that_want_the_same_slugs_at_once_all_get_some,
+        controls_that_draw_the_same_suffixes_give_different_ones,
+        the_same_operation_at_once_has_one_answer,
+        two_operations_for_one_organization_at_once_are_one,
+        confirming_repeating_and_releasing_at_once_end_in_a_release,
+        an_abandoned_call_leaves_nothing_half_done;
+    directory:
+        a_confirmed_slug_leads_to_its_region,
+        many_slugs_are_resolved_at_once,
+        a_check_says_what_would_become_of_slugs,
+        a_check_agrees_with_what_becomes_of_slugs,
+        a_report_is_what_the_directory_shows,
+        a_report_of_what_another_region_owns_changes_nothing,
+        a_malformed_report_is_refused,
+        organizations_are_listed_page_by_page;
+    grpc:
+        a_bulk_creation_goes_both_ways_in_batches,
+        a_stream_out_of_order_is_refused,
+        failures_carry_their_reason,
+        pages_are_asked_for_by_token;
+}

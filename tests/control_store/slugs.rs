@@ -1,0 +1,264 @@
+//! Slug reservations, one call after the other.
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_control::{
+    Error, PageRequest, slug,
+    slug_reservations::{ListFilter, Reservation, ReservationType, WantedSlug},
+};
+
+use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, slugs, wanted};
+
+pub(crate) async fn a_slug_that_is_free_is_kept(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let longest = "a".repeat(50);
+    let wishes = vec![wanted(30, "zulu"), wanted(10, &longest), wanted(20, "4-chan")];
+    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    // In the order of the ids, whatever the order of the request.
+    assert_eq!(answers.iter().map(|answer| answer.organization_id).collect::<Vec<_>>(), [10, 20, 30]);
+    assert_eq!(slugs(&answers), [longest.as_str(), "4-chan", "zulu"]);
+    assert!(answers.iter().all(|answer| answer.slug == answer.wanted_slug));
+    let reservations = stage.reservations().await;
+    let expected = Reservation {
+        slug: "zulu".to_owned(),
+        region: "us".to_owned(),
+        organization_id: 30,
+        kind: ReservationType::TemporaryRenameAlias,
+        operation_id: operation(1),
+        created_at: now(),
+    };
+    assert_eq!((reservations.len(), &reservations[2]), (3, &expected));
+}
+
+pub(crate) async fn a_slug_that_is_none_is_made_one(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let too_long = "long".repeat(30);
+    let wishes = vec![
+        wanted(1, "Żółw Ąę"),
+        wanted(2, "ACME_Corp"),
+        wanted(3, &too_long),
+        WantedSlug { name: "Jane's Bakery".to_owned(), ..wanted(4, "") },
+        wanted(5, "settings"),
+        wanted(6, "1234"),
+        wanted(7, ""),
+        wanted(8, "'; DROP TABLE causeway_region; --"),
+        WantedSlug { taken_in_region: true, ..wanted(9, "bakery") },
+        wanted(10, &"9".repeat(50)),
+    ];
+    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let got = slugs(&answers);
+    assert_eq!(got[..4], ["zolw-ae", "acme-corp", &too_long[..50], "janes-bakery"]);
+    assert!(is_suffixed(got[4], "settings") && is_suffixed(got[5], "1234"), "{got:?}");
+    assert!(is_suffixed(got[6], "organization") && is_suffixed(got[8], "bakery"), "{got:?}");
+    assert_eq!(got[7], "drop-table-causeway-region");
+    assert!(got[9].len() == 50 && got[9].starts_with(&"9".repeat(47)), "{got:?}");
+    assert!(got.iter().all(|slug| slug::is_valid(slug) && !slug::is_reserved(slug)), "{got:?}");
+    assert_eq!(answers[0].wanted_slug, "Żółw Ąę");
+}
+
+pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let us = bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
+    assert_eq!(slugs(&us), ["acme"]);
+    // By another region, without regard to case, and by others of the same operation: the lowest id has it.
+    let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
+    let de = bulk_create(&stage.control, "de", operation(1), wishes).await.expect("suffixed");
+    let got = slugs(&de);
+    assert!(is_suffixed(got[0], "acme") && got[1] == "other" && is_suffixed(got[2], "other"), "{got:?}");
+}
+
+pub(crate) async fn a_repeated_operation_has_the_same_answer(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    bulk_create(&stage.control, "de", operation(9), vec![wanted(9, "acme")]).await.expect("free");
+    let wishes = || vec![wanted(1, "acme"), wanted(2, "login"), wanted(3, "free"), wanted(4, "Ünal")];
+    let first = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    let reserved = stage.reservations().await;
+    let mut other_order = wishes();
+    other_order.reverse();
+    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), first);
+    assert_eq!(bulk_create(&stage.control, "us", operation(1), other_order).await.expect("again"), first);
+    assert_eq!(stage.reservations().await, reserved);
+    stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
+    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), first);
+}
+
+pub(crate) async fn an_operation_id_is_for_one_content(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let reserved = stage.reservations().await;
+    for other in [
+        vec![wanted(1, "acme")],
+        vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")],
+        vec![wanted(1, "bolt"), wanted(2, "acme")],
+        vec![wanted(1, "acme"), WantedSlug { taken_in_region: true, ..wanted(2, "bolt") }],
+        vec![wanted(1, "acme"), WantedSlug { name: "Bolt".to_owned(), ..wanted(2, "bolt") }],
+    ] {
+        let refused = bulk_create(&stage.control, "us", operation(1), other).await;
+        assert!(matches!(refused, Err(Error::OperationContentDiffers { .. })), "{refused:?}");
+    }
+    assert_eq!(stage.reservations().await, reserved);
+}
+
+pub(crate) async fn an_operation_without_organizations_is_one(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    for _ in 0..2 {
+        assert_eq!(bulk_create(&stage.control, "us", operation(1), vec![]).await.expect("nothing"), []);
+        assert_eq!(reservations.confirm("us", operation(1)).await.expect("nothing"), 0);
+    }
+    assert_eq!(reservations.release("us", operation(1)).await.expect("nothing"), 0);
+}
+
+pub(crate) async fn confirming_twice_is_confirming_once(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(3, "cord")]).await.expect("reserved");
+    for _ in 0..2 {
+        assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
+        let kinds: Vec<_> = stage.reservations().await.iter().map(|reservation| reservation.kind).collect();
+        use ReservationType::{Primary, TemporaryRenameAlias};
+        assert_eq!(kinds, [Primary, Primary, TemporaryRenameAlias]);
+    }
+}
+
+pub(crate) async fn releasing_twice_is_releasing_once(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt")];
+    for (number, confirmed) in [(1, false), (2, true)] {
+        bulk_create(&stage.control, "us", operation(number), wishes()).await.expect("reserved");
+        if confirmed {
+            reservations.confirm("us", operation(number)).await.expect("confirmed");
+        }
+        assert_eq!(reservations.release("us", operation(number)).await.expect("released"), 2);
+        assert_eq!(reservations.release("us", operation(number)).await.expect("again"), 0);
+        assert_eq!(stage.reservations().await, []);
+        let again = bulk_create(&stage.control, "us", operation(number), wishes()).await;
+        assert!(matches!(again, Err(Error::OperationReleased { .. })), "{again:?}");
+        let other = bulk_create(&stage.control, "us", operation(number), vec![]).await;
+        assert!(matches!(other, Err(Error::OperationContentDiffers { .. })), "{other:?}");
+        let confirm = reservations.confirm("us", operation(number)).await;
+        assert!(matches!(confirm, Err(Error::OperationReleased { .. })), "{confirm:?}");
+    }
+    // The slugs are free for anybody again.
+    let de = bulk_create(&stage.control, "de", operation(1), wishes()).await.expect("reserved");
+    assert_eq!(slugs(&de), ["acme", "bolt"]);
+}
+
+pub(crate) async fn an_operation_belongs_to_its_region(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let reservations = stage.control.slug_reservations();
+    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    let before = stage.reservations().await;
+    for (region, number) in [("de", 1), ("us", 2)] {
+        let confirm = reservations.confirm(region, operation(number)).await;
+        assert!(matches!(confirm, Err(Error::OperationNotFound { .. })), "{confirm:?}");
+        let release = reservations.release(region, operation(number)).await;
+        assert!(matches!(release, Err(Error::OperationNotFound { .. })), "{release:?}");
+    }
+    assert_eq!(stage.reservations().await, before);
+}
+
+pub(crate) async fn an_organization_has_one_slug(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    for number in [2, 3] {
+        let wishes = || vec![wanted(2, "bolt"), wanted(1, "cord")];
+        let refused = bulk_create(&stage.control, "us", operation(number), wishes()).await;
+        assert!(
+            matches!(&refused, Err(Error::OrganizationAlreadyReserved { organization_id: 1, slug, operation_id })
+                if slug == "acme" && *operation_id == operation(1)),
+            "{refused:?}"
+        );
+        assert_eq!(stage.reservations().await.len(), 1);
+        // The refused operation was never begun.
+        let confirm = reservations.confirm("us", operation(number)).await;
+        assert!(matches!(confirm, Err(Error::OperationNotFound { .. })), "{confirm:?}");
+        // The second time, the slug that it has is a primary one.
+        reservations.confirm("us", operation(1)).await.expect("confirmed");
+    }
+    reservations.release("us", operation(1)).await.expect("released");
+    let answers =
+        bulk_create(&stage.control, "us", operation(2), vec![wanted(1, "cord")]).await.expect("reserved");
+    assert_eq!(slugs(&answers), ["cord"]);
+}
+
+pub(crate) async fn reservations_are_listed_page_by_page(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = |first: i64| (first..first + 25).map(|id| wanted(id, &format!("slug-{id:03}"))).collect();
+    bulk_create(&stage.control, "us", operation(1), wishes(1)).await.expect("reserved");
+    bulk_create(&stage.control, "us", operation(2), wishes(51)).await.expect("reserved");
+    bulk_create(&stage.control, "de", operation(1), wishes(101)).await.expect("reserved");
+    reservations.confirm("us", operation(2)).await.expect("confirmed");
+    let all = async |region: Option<&str>, kind| {
+        let filter = ListFilter { region: region.map(str::to_owned), kind };
+        let mut request = PageRequest { limit: 10, after: None };
+        let mut ids = Vec::new();
+        loop {
+            let page = reservations.list(&filter, &request).await.expect("a page");
+            assert!(page.items.len() == 10 || page.next.is_none());
+            ids.extend(page.items.into_iter().map(|reservation| reservation.organization_id));
+            match page.next {
+                Some(key) => request.after = Some(key),
+                None => return ids,
+            }
+        }
+    };
+    let chain = |ranges: &[i64]| -> Vec<i64> { ranges.iter().flat_map(|first| *first..first + 25).collect() };
+    let temporary = Some(ReservationType::TemporaryRenameAlias);
+    assert_eq!(all(None, None).await, chain(&[1, 51, 101]));
+    assert_eq!(all(Some("us"), None).await, chain(&[1, 51]));
+    assert_eq!(all(Some("us"), temporary).await, chain(&[1]));
+    assert_eq!(all(None, temporary).await, chain(&[1, 101]));
+    assert_eq!(all(None, Some(ReservationType::Primary)).await, chain(&[51]));
+    assert_eq!(all(Some("de"), Some(ReservationType::Primary)).await, chain(&[]));
+}
+
+pub(crate) async fn the_slugs_of_organizations_are_known(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let reservations = stage.control.slug_reservations();
+    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(2, "bolt")]).await.expect("reserved");
+    bulk_create(&stage.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
+    reservations.confirm("us", operation(1)).await.expect("confirmed");
+    let of = async |region, ids| reservations.slugs_of(region, ids).await.expect("an answer");
+    let both = HashMap::from([(1, "acme".to_owned()), (2, "bolt".to_owned())]);
+    assert_eq!(of("us", vec![3, 2, 1, 4]).await, both);
+    assert_eq!(of("de", vec![1, 2]).await, HashMap::new());
+    assert_eq!(of("us", vec![]).await, HashMap::new());
+}
+
+/// Half of them want slugs of their own, the other half all want the same two.
+pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(stage: Stage) {
+    const COUNT: i64 = 100_000;
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = || {
+        (1..=COUNT)
+            .map(|id| match id % 4 {
+                0 => wanted(id, "Acme"),
+                1 => wanted(id, "2024"),
+                _ => wanted(id, &format!("organization-number-{id}")),
+            })
+            .collect()
+    };
+    let answers = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    assert_eq!(answers.len(), 100_000);
+    assert!(answers.iter().zip(1..).all(|(answer, id)| answer.organization_id == id));
+    let different: HashSet<&str> = slugs(&answers).into_iter().collect();
+    assert_eq!(different.len(), 100_000);
+    let kept = answers.iter().filter(|answer| answer.slug == answer.wanted_slug).count();
+    assert_eq!(kept, 50_000);
+    assert_eq!(answers[3].slug, "acme");
+    assert!(different.iter().all(|slug| slug::is_valid(slug)));
+    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), answers);
+    assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), COUNT);
+    assert_eq!(stage.reservations().await.len(), 100_000);
+    assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 100_000);
+    assert_eq!(stage.reservations().await, []);
+}

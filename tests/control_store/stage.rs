@@ -1,0 +1,135 @@
+//! A control on a store of its own, and what the behaviours have in common.
+
+use causeway_control::{
+    Control, Error, Options, Page, PageRequest,
+    slug_reservations::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
+};
+use causeway_harness::postgres::Postgres;
+use causeway_relocation::{ambient::Ambient, db};
+use chrono::{DateTime, TimeZone as _, Utc};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A database that goes when the test does, and a control on it.
+pub(crate) struct Stage {
+    pub(crate) control: Control,
+    url: String,
+    _server: Option<Postgres>,
+    _directory: Option<TempDir>,
+}
+
+/// What each control takes for the time.
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc.timestamp_micros(1_700_000_000_123_456).single().expect("a time")
+}
+
+async fn control(url: &str, seed: u64) -> Control {
+    let options = Options {
+        database_url: url.to_owned(),
+        database: db::Options::default(),
+        address: "http://control.example.com".to_owned(),
+    };
+    Control::start(options, Ambient::fixed(now(), seed)).await.expect("control starts")
+}
+
+impl Stage {
+    pub(crate) async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite:{}", directory.path().join("control.db").display());
+        let control = control(&url, 1).await;
+        Self { control, url, _server: None, _directory: Some(directory) }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        Self::on_postgres("").await
+    }
+
+    pub(crate) async fn postgres_serializable() -> Self {
+        Self::on_postgres("?options=-c%20default_transaction_isolation%3Dserializable").await
+    }
+
+    async fn on_postgres(options: &str) -> Self {
+        let server = Postgres::start().await.expect("this test needs PostgreSQL");
+        let url = server.create_database("control").await.expect("a database") + options;
+        let control = control(&url, 1).await;
+        Self { control, url, _server: Some(server), _directory: None }
+    }
+
+    /// Another control on the same database. Its randomness begins with `seed`; that of the first one, with 1.
+    pub(crate) async fn another(&self, seed: u64) -> Control {
+        control(&self.url, seed).await
+    }
+
+    /// Registers regions of these names.
+    pub(crate) async fn with_regions(self, names: &[&str]) -> Self {
+        for (number, name) in names.iter().enumerate() {
+            let instance = Uuid::from_u128(1000 + number as u128);
+            let address = format!("https://{name}.example.com");
+            self.control.regions().register(name, &address, instance).await.expect("registered");
+        }
+        self
+    }
+
+    /// All reservations there are.
+    pub(crate) async fn reservations(&self) -> Vec<Reservation> {
+        let mut request = PageRequest { limit: 1000, after: None };
+        let mut all = Vec::new();
+        loop {
+            let filter = ListFilter::default();
+            let Page { items, next } =
+                self.control.slug_reservations().list(&filter, &request).await.expect("a page");
+            all.extend(items);
+            match next {
+                Some(key) => request.after = Some(key),
+                None => return all,
+            }
+        }
+    }
+}
+
+/// An operation id.
+pub(crate) fn operation(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+pub(crate) fn wanted(organization_id: i64, slug: &str) -> WantedSlug {
+    WantedSlug { organization_id, slug: slug.to_owned(), name: String::new(), taken_in_region: false }
+}
+
+/// A whole bulk creation, in batches of 10,000.
+pub(crate) async fn bulk_create(
+    control: &Control,
+    region: &str,
+    operation_id: Uuid,
+    mut wanted: Vec<WantedSlug>,
+) -> Result<Vec<ResolvedSlug>, Error> {
+    let reservations = control.slug_reservations();
+    let mut incoming = reservations.begin(region, operation_id).await?;
+    while wanted.len() > 10_000 {
+        let rest = wanted.split_off(10_000);
+        incoming.add(wanted)?;
+        wanted = rest;
+    }
+    incoming.add(wanted)?;
+    reservations.bulk_create(incoming).await
+}
+
+/// The slugs of an answer.
+pub(crate) fn slugs(answers: &[ResolvedSlug]) -> Vec<&str> {
+    answers.iter().map(|answer| answer.slug.as_str()).collect()
+}
+
+/// Whether `slug` is `base` with a random suffix.
+pub(crate) fn is_suffixed(slug: &str, base: &str) -> bool {
+    slug.strip_prefix(base).and_then(|rest| rest.strip_prefix('-')).is_some_and(|suffix| {
+        (2..=5).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// The field that a refusal names.
+pub(crate) fn refused_field<T: std::fmt::Debug>(outcome: Result<T, Error>) -> String {
+    match outcome {
+        Err(Error::InvalidArgument { field, .. }) => field,
+        other => panic!("not refused for a field: {other:?}"),
+    }
+}

@@ -1,0 +1,409 @@
+//! A real PostgreSQL server for a test.
+//!
+//! Each test starts its own and no two share anything, so a test may stop its server, or fill it, as it likes. A
+//! server is a copy of a template that `initdb` made once for this machine, on a free port of the loopback interface,
+//! in a temporary directory. Nothing of it outlives the test, also when the test process is killed.
+
+mod installation;
+mod template;
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use self::{installation::Installation, template::Template};
+
+const SUPERUSER: &str = "postgres";
+const START_WITHIN: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(5);
+
+/// Nothing here has to survive the machine, so nothing is forced to disk. What is committed does survive the server.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=100",
+    "fsync=off",
+    "full_page_writes=off",
+    "max_wal_size=256MB",
+    // In the directory, so that it goes with it.
+    "dynamic_shared_memory_type=mmap",
+    "timezone=UTC",
+];
+
+/// A running server. Dropped, it is stopped at once and its directory removed.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Option<Child>,
+    guard: Child,
+    place: Place,
+    port: u16,
+    // Fields are dropped in order: the directory goes last.
+    _directory: TempDir,
+}
+
+impl Postgres {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Errors
+    /// If no PostgreSQL is installed (the error says how to get it), or it does not start (the error ends with the end
+    /// of its log).
+    pub async fn start() -> anyhow::Result<Self> {
+        // Blocking, apart from the runtime: a test whose runtime has its clock paused can start servers too.
+        tokio::task::spawn_blocking(Self::start_blocking).await?
+    }
+
+    fn start_blocking() -> anyhow::Result<Self> {
+        let installation = Installation::find(env::var_os("CAUSEWAY_POSTGRES_BIN"))?;
+        let directory = directory()?;
+        installation.give(directory.path())?;
+        let guard = guard(directory.path())?;
+        let place = Place { installation, root: directory.path().to_owned() };
+        let mut postgres = Self { server: None, guard, place, port: 0, _directory: directory };
+        Template::new(&postgres.place.installation, &env::temp_dir())?.unpack(&postgres.place.root)?;
+        // A free port may be somebody else's by the time the server binds it.
+        for _ in 0..4 {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            if let Some(server) = postgres.place.launch(port)? {
+                postgres.server = Some(server);
+                postgres.port = port;
+                return Ok(postgres);
+            }
+        }
+        bail!("PostgreSQL ended while it started; the end of its log:\n{}", postgres.place.log_tail())
+    }
+
+    /// Creates an empty database and returns its URL. `name` is made of lowercase letters, digits and `_`.
+    ///
+    /// # Errors
+    /// If the name is not such a name or is taken, or the server is not running.
+    pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
+        ensure!(
+            (1..=63).contains(&name.len())
+                && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+            "{name:?} is no name for a test's database"
+        );
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        // A name cannot be bound as a parameter; it was checked above.
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(self.url(name))
+    }
+
+    /// The URL of a database of this server. It stays the same over [`restart`](Self::restart).
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{SUPERUSER}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// Shuts the server down in good order: connections are closed, what was committed is written out.
+    ///
+    /// # Errors
+    /// If the server cannot be signalled.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.end("INT").await
+    }
+
+    /// Ends the server as a crash does: connections break off, nothing is written out, and the next start has to
+    /// recover. (Not by SIGKILL: that would leave its sessions running for a while, and its shared memory for ever.)
+    ///
+    /// # Errors
+    /// If the server cannot be signalled.
+    pub async fn crash(&mut self) -> anyhow::Result<()> {
+        self.end("QUIT").await
+    }
+
+    async fn end(&mut self, signal: &'static str) -> anyhow::Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || end(&mut server, signal)).await??;
+        Ok(())
+    }
+
+    /// Starts the server again, on the same port, with what it held. Crashes it first if it is running.
+    ///
+    /// # Errors
+    /// If it does not start, e.g. because the port has been taken meanwhile.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.crash().await?;
+        let (place, port) = (self.place.clone(), self.port);
+        let server = tokio::task::spawn_blocking(move || place.launch(port)).await??;
+        let log = || format!("PostgreSQL ended while it restarted; its log:\n{}", self.place.log_tail());
+        self.server = Some(server.with_context(log)?);
+        Ok(())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ended_either_way = end(&mut server, "QUIT");
+        }
+        let _gone_already = self.guard.kill();
+        let _reaped = self.guard.wait();
+    }
+}
+
+/// Sends a signal that ends the server and waits until it has. A server that was stopped by SIGSTOP is woken for it;
+/// one that cannot be signalled is killed. The server itself bounds how long its sessions may take.
+fn end(server: &mut Child, signal: &str) -> io::Result<()> {
+    if server.try_wait()?.is_some() {
+        return Ok(());
+    }
+    let signalled = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" "$2" && kill -s CONT "$2""#, "sh", signal, &server.id().to_string()])
+        .stderr(Stdio::null())
+        .status();
+    if !signalled.is_ok_and(|status| status.success()) {
+        server.kill()?;
+    }
+    server.wait().map(drop)
+}
+
+/// A directory for a server: in memory, if there is ample room and `TMPDIR` does not say otherwise. A server is a
+/// thousand small files, for which some disks take a second, and each database is three hundred more.
+fn directory() -> io::Result<TempDir> {
+    const MEMORY: &str = "/dev/shm";
+    const ROOM_KIB: u64 = 2 << 20;
+    let mut named = tempfile::Builder::new();
+    named.prefix("causeway-postgres-");
+    if env::var_os("TMPDIR").is_none()
+        && let Ok(output) = Command::new("df").args(["-Pk", MEMORY]).stderr(Stdio::null()).output()
+        && let Some(line) = String::from_utf8_lossy(&output.stdout).lines().nth(1)
+        && line
+            .split_whitespace()
+            .nth(3)
+            .and_then(|free| free.parse().ok())
+            .is_some_and(|free: u64| free >= ROOM_KIB)
+        && let Ok(directory) = named.tempdir_in(MEMORY)
+    {
+        return Ok(directory);
+    }
+    named.tempdir()
+}
+
+/// A process that waits until this one is gone, however it went, and then ends the server and removes the directory.
+/// It notices by the end of its input. Its process group is its own, so that nothing that ends the test's group ends it.
+fn guard(root: &Path) -> anyhow::Result<Child> {
+    const SCRIPT: &str = r#"
+        while read -r _; do :; done
+        if read -r server 2>/dev/null <"$1/data/postmaster.pid"; then
+            kill -s QUIT "$server"
+            kill -s CONT "$server"
+            seconds=0
+            while kill -s 0 "$server" && [ "$seconds" -lt 10 ]; do
+                sleep 1
+                seconds=$((seconds + 1))
+            done
+            kill -s KILL "$server"
+        fi
+        rm -rf "$1""#;
+    Command::new("sh")
+        .args(["-c", SCRIPT, "sh"])
+        .arg(root)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("sh cannot be run")
+}
+
+/// Where a server lives and what it is made with.
+#[derive(Debug, Clone)]
+struct Place {
+    installation: Installation,
+    root: PathBuf,
+}
+
+impl Place {
+    fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.root.join("server.log")
+    }
+
+    /// Starts the server and waits until it says that it is ready. `None` if it ended instead.
+    fn launch(&self, port: u16) -> anyhow::Result<Option<Child>> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        let mut server = self
+            .installation
+            .program("postgres", &self.root)
+            .arg("-D")
+            .arg(self.data())
+            .arg("-p")
+            .arg(port.to_string())
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", *setting]))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C is for the test, which then ends the server.
+            .process_group(0)
+            .spawn()?;
+        let began = Instant::now();
+        while !self.is_ready(&server) {
+            if server.try_wait()?.is_some() {
+                return Ok(None);
+            }
+            if began.elapsed() > START_WITHIN {
+                server.kill()?;
+                server.wait()?;
+                bail!("PostgreSQL is not ready after {START_WITHIN:?}; its log:\n{}", self.log_tail());
+            }
+            thread::sleep(POLL_EVERY);
+        }
+        Ok(Some(server))
+    }
+
+    /// Whether the server has written into its lock file that it takes connections. Unlike a connection that succeeds,
+    /// this cannot be another server on a port that was taken meanwhile.
+    fn is_ready(&self, server: &Child) -> bool {
+        let Ok(lock) = fs::read_to_string(self.data().join("postmaster.pid")) else { return false };
+        let mut lines = lock.lines().map(str::trim);
+        lines.next() == Some(&server.id().to_string()) && lines.nth(6) == Some("ready")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+
+    use super::*;
+
+    fn lives(process: u32) -> bool {
+        let script = r#"kill -s 0 "$1" 2>/dev/null"#;
+        Command::new("sh").args(["-c", script, "sh", &process.to_string()]).status().unwrap().success()
+    }
+
+    fn server_and_root(postgres: &Postgres) -> (u32, PathBuf) {
+        (postgres.server.as_ref().unwrap().id(), postgres.place.root.clone())
+    }
+
+    #[tokio::test]
+    async fn a_server_has_databases_and_leaves_nothing() {
+        let postgres = Postgres::start().await.unwrap();
+        let (process, root) = server_and_root(&postgres);
+        let urls = [
+            postgres.create_database("control").await.unwrap(),
+            postgres.create_database("region_1").await.unwrap(),
+        ];
+        assert_ne!(urls[0], urls[1]);
+        for url in urls {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let (version,): (String,) =
+                sqlx::query_as("SELECT version()").fetch_one(&mut connection).await.unwrap();
+            let (number,): (i32,) = sqlx::query_as("SELECT current_setting('server_version_num')::int")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            assert!(version.starts_with("PostgreSQL ") && number >= 150_000, "{version}");
+            sqlx::query("CREATE EXTENSION citext").execute(&mut connection).await.unwrap();
+            let (equal,): (bool,) =
+                sqlx::query_as("SELECT 'Ab'::citext = 'aB'").fetch_one(&mut connection).await.unwrap();
+            assert!(equal);
+        }
+        assert!(lives(process) && root.exists());
+        drop(postgres);
+        assert!(!lives(process) && !root.exists());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_needs_quoting_is_refused() {
+        let postgres = Postgres::start().await.unwrap();
+        for name in ["", "a b", "A", "a\"; DROP DATABASE postgres; --"] {
+            postgres.create_database(name).await.unwrap_err();
+        }
+        postgres.create_database("a").await.unwrap();
+        postgres.create_database("a").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_survives_a_stop_and_a_crash() {
+        let mut postgres = Postgres::start().await.unwrap();
+        let url = postgres.create_database("kept").await.unwrap();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::query("CREATE TABLE kept (n int)").execute(&mut connection).await.unwrap();
+        for number in 1..=2 {
+            sqlx::query("INSERT INTO kept VALUES ($1)").bind(number).execute(&mut connection).await.unwrap();
+            if number == 1 {
+                postgres.stop().await.unwrap()
+            } else {
+                postgres.crash().await.unwrap()
+            }
+            sqlx::query("SELECT 1").execute(&mut connection).await.unwrap_err();
+            PgConnection::connect(&url).await.unwrap_err();
+            postgres.restart().await.unwrap();
+            connection = PgConnection::connect(&url).await.unwrap();
+            let (count,): (i64,) =
+                sqlx::query_as("SELECT count(*) FROM kept").fetch_one(&mut connection).await.unwrap();
+            assert_eq!(count, i64::from(number));
+        }
+    }
+
+    #[tokio::test]
+    async fn many_start_at_once() {
+        let (a, b, c) = tokio::try_join!(Postgres::start(), Postgres::start(), Postgres::start()).unwrap();
+        assert!(a.port != b.port && b.port != c.port && c.port != a.port);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_start_says_why() {
+        let mut postgres = Postgres::start().await.unwrap();
+        postgres.stop().await.unwrap();
+        fs::write(postgres.place.data().join("postgresql.conf"), "no_such_setting = 1\n").unwrap();
+        let error = postgres.restart().await.unwrap_err().to_string();
+        assert!(error.contains("no_such_setting"), "{error}");
+    }
+
+    /// The test runs itself, as the process that is killed.
+    #[tokio::test]
+    async fn a_killed_test_leaves_nothing() {
+        const VICTIM: &str = "CAUSEWAY_HARNESS_VICTIM";
+        if env::var_os(VICTIM).is_some() {
+            let postgres = Postgres::start().await.unwrap();
+            let (process, root) = server_and_root(&postgres);
+            println!("\nvictim {process} {}", root.display());
+            io::stdin().read_line(&mut String::new()).unwrap();
+            return;
+        }
+        let mut victim = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "postgres::tests::a_killed_test_leaves_nothing", "--nocapture"])
+            .env(VICTIM, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let told = BufReader::new(victim.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("victim ").map(str::to_owned))
+            .unwrap();
+        let (process, root) = told.split_once(' ').unwrap();
+        let (process, root) = (process.parse().unwrap(), Path::new(root));
+        assert!(lives(process) && root.exists());
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let began = Instant::now();
+        while lives(process) || root.exists() {
+            assert!(began.elapsed() < START_WITHIN, "the server outlives its test");
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! Serving on real ports, and the command as a process: what it prints, and its exit codes.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    process::{ExitStatus, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use causeway::{
+    client::{ExportFile, Kind, Peer, Watch, WatchEvent, upload},
+    embedded::Embedded,
+    serve::{Running, serve_control},
+};
+use causeway_proto::{
+    failure::Failure,
+    region::v1::{
+        GetImportRequest, GetImportResponse, Import, ImportFailure, ImportHeader, ImportOrganizationsRequest,
+        ImportOrganizationsResponse, ImportState, ImportedOrganization, ListFindingsRequest,
+        ListFindingsResponse, ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
+        ListMappedKeysResponse, OrganizationFilter, WatchImportRequest, WatchImportResponse,
+        import_organizations_request::Part,
+        import_service_server::{ImportService, ImportServiceServer},
+    },
+    relocation::v1::{ErrorReason, Finding, FindingCount, FindingKind, Severity},
+};
+use causeway_relocation::{ambient::Ambient, db};
+use futures::{StreamExt as _, stream::BoxStream};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Server, server::TcpIncoming},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::{v1, v1alpha};
+
+/// Nothing here takes this long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+const ID: &str = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11";
+
+// ---- serving ----
+
+async fn control(directory: &Path) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let options = causeway_control::Options {
+        database_url: format!("sqlite:{}", directory.join("control.db").display()),
+        database: db::Options::default(),
+        address: "http://control.example".to_owned(),
+    };
+    serve_control(listener, options, Ambient::system()).await.expect("control starts")
+}
+
+async fn channel(running: &Running) -> Channel {
+    Channel::from_shared(running.url()).expect("a URL").connect().await.expect("it listens")
+}
+
+#[tokio::test]
+async fn control_is_healthy_until_it_stops_and_then_gone() {
+    let directory = TempDir::new().expect("a directory");
+    let control = control(directory.path()).await;
+    let mut health = HealthClient::new(channel(&control).await);
+    for name in ["", "causeway.control.v1.DirectoryService", "causeway.control.v1.ControlImportService"] {
+        let request = HealthCheckRequest { service: name.to_owned() };
+        let answer = health.check(request).await.expect("it answers").into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{name}");
+    }
+
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("it answers").into_inner();
+    let first = watch.message().await.expect("not broken").expect("not over");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let address = control.address;
+    timeout(LIMIT, control.stop()).await.expect("it stops");
+    let last = watch.message().await.expect("not broken").expect("not over");
+    assert_eq!(last.status(), ServingStatus::NotServing);
+    assert!(watch.message().await.expect("not broken").is_none());
+    TcpStream::connect(address).await.expect_err("the port is closed");
+}
+
+#[tokio::test]
+async fn both_reflections_list_all_services() {
+    let directory = TempDir::new().expect("a directory");
+    let control = control(directory.path()).await;
+    let channel = channel(&control).await;
+
+    let request = v1::ServerReflectionRequest {
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut answers = v1::server_reflection_client::ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .expect("it answers")
+        .into_inner();
+    let answer = answers.message().await.expect("not broken").expect("an answer").message_response;
+    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) = answer else {
+        panic!("{answer:?}")
+    };
+    let new: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+
+    let request = v1alpha::ServerReflectionRequest {
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+        ..Default::default()
+    };
+    let mut answers = v1alpha::server_reflection_client::ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .expect("it answers")
+        .into_inner();
+    let answer = answers.message().await.expect("not broken").expect("an answer").message_response;
+    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) = answer
+    else {
+        panic!("{answer:?}")
+    };
+    let old: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+
+    for names in [&new, &old] {
+        for name in ["causeway.control.v1.SlugReservationService", "grpc.health.v1.Health"] {
+            assert!(names.iter().any(|listed| listed == name), "{name} is not in {names:?}");
+        }
+    }
+    drop(answers);
+    timeout(LIMIT, control.stop()).await.expect("it stops");
+}
+
+#[tokio::test]
+async fn the_embedded_default_is_there_once_and_again() {
+    let directory = TempDir::new().expect("a directory");
+    let data = directory.path().join("data ?%");
+    let embedded = Embedded::start(&data, true, Ambient::system()).await.expect("it starts");
+    embedded.region().await.expect("it listens");
+    embedded.control().await.expect("it listens");
+    let second = Embedded::start(&data, true, Ambient::system()).await.expect_err("it is locked");
+    assert!(second.to_string().contains("another causeway command uses"), "{second}");
+    timeout(LIMIT, embedded.stop()).await.expect("it stops");
+    let again = Embedded::start(&data, false, Ambient::system()).await.expect("its data is there");
+    timeout(LIMIT, again.stop()).await.expect("it stops");
+    for file in ["control.db", "region.db"] {
+        assert!(data.join(file).is_file(), "{file}");
+    }
+}
+
+// ---- a region that does as it is told ----
+
+/// What a caller who watches gets on one connection, before it breaks.
+type Told = Vec<Result<Import, Failure>>;
+
+#[derive(Default)]
+struct Script {
+    /// The uploads that are refused before one is taken.
+    refusals: VecDeque<Failure>,
+    /// Whether an upload is joined to an import that is there, by its header alone.
+    joins: bool,
+    /// One entry for each call of WatchImport.
+    told: VecDeque<Told>,
+    /// Whether WatchImport stays open after it has told all.
+    stays_open: bool,
+    header: Option<ImportHeader>,
+    received: usize,
+}
+
+#[derive(Clone, Default)]
+struct FakeRegion(Arc<Mutex<Script>>);
+
+impl FakeRegion {
+    fn script<T>(&self, with: impl FnOnce(&mut Script) -> T) -> T {
+        with(&mut self.0.lock().expect("nobody panics with it"))
+    }
+
+    /// Serves it until the test ends.
+    async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let service = ImportServiceServer::new(self.clone());
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        url
+    }
+}
+
+fn state(state: ImportState) -> Import {
+    Import { import_id: ID.to_owned(), region: "fake".to_owned(), state: state.into(), ..Default::default() }
+}
+
+#[tonic::async_trait]
+impl ImportService for FakeRegion {
+    async fn import_organizations(
+        &self,
+        request: Request<Streaming<ImportOrganizationsRequest>>,
+    ) -> Result<Response<ImportOrganizationsResponse>, Status> {
+        if let Some(refusal) = self.script(|script| script.refusals.pop_front()) {
+            return Err(refusal.into());
+        }
+        let mut parts = request.into_inner();
+        if self.script(|script| script.joins) {
+            parts.message().await?;
+            let import = Some(state(ImportState::Succeeded));
+            return Ok(Response::new(ImportOrganizationsResponse { import, joined: true }));
+        }
+        let mut received = 0;
+        let mut header = None;
+        while let Some(part) = parts.message().await? {
+            match part.part {
+                Some(Part::Header(first)) => header = Some(first),
+                Some(Part::Data(data)) => received += data.len(),
+                None => {}
+            }
+        }
+        self.script(|script| (script.header, script.received) = (header, received));
+        let import = Some(state(ImportState::Planning));
+        Ok(Response::new(ImportOrganizationsResponse { import, joined: false }))
+    }
+
+    async fn get_import(&self, _: Request<GetImportRequest>) -> Result<Response<GetImportResponse>, Status> {
+        Err(Failure::new(ErrorReason::ImportNotFound, "there is no import of that id").into())
+    }
+
+    async fn list_imports(
+        &self,
+        request: Request<ListImportsRequest>,
+    ) -> Result<Response<ListImportsResponse>, Status> {
+        let (next, last) = (request.into_inner().page_token.is_empty(), state(ImportState::Succeeded));
+        let next_page_token = if next { "2".to_owned() } else { String::new() };
+        Ok(Response::new(ListImportsResponse { imports: vec![last], next_page_token }))
+    }
+
+    type WatchImportStream = BoxStream<'static, Result<WatchImportResponse, Status>>;
+
+    async fn watch_import(
+        &self,
+        _: Request<WatchImportRequest>,
+    ) -> Result<Response<Self::WatchImportStream>, Status> {
+        let (told, stays_open) = self.script(|script| (script.told.pop_front(), script.stays_open));
+        let told = told.expect("nobody asks more often");
+        let told = told.into_iter().map(|told| {
+            told.map(|import| WatchImportResponse { import: Some(import) }).map_err(Status::from)
+        });
+        let told = futures::stream::iter(told.collect::<Vec<_>>());
+        let stream = if stays_open { told.chain(futures::stream::pending()).boxed() } else { told.boxed() };
+        Ok(Response::new(stream))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<ListFindingsRequest>,
+    ) -> Result<Response<ListFindingsResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!((request.kind(), request.page_size), (FindingKind::SlugChanged, 5));
+        let finding = Finding {
+            kind: request.kind,
+            model: "sentry.organization".to_owned(),
+            reason: "api is a reserved word".to_owned(),
+            ..Default::default()
+        };
+        Ok(Response::new(ListFindingsResponse { findings: vec![finding], ..Default::default() }))
+    }
+
+    async fn list_mapped_keys(
+        &self,
+        _: Request<ListMappedKeysRequest>,
+    ) -> Result<Response<ListMappedKeysResponse>, Status> {
+        Ok(Response::new(ListMappedKeysResponse::default()))
+    }
+}
+
+fn succeeded() -> Import {
+    Import {
+        organization_count: 1,
+        organizations: vec![ImportedOrganization {
+            source_id: 1,
+            id: 4501,
+            wanted_slug: "api".to_owned(),
+            slug: "api-x7".to_owned(),
+        }],
+        finding_counts: vec![FindingCount {
+            kind: FindingKind::SlugChanged.into(),
+            severity: Severity::Info.into(),
+            count: 1,
+        }],
+        ..state(ImportState::Succeeded)
+    }
+}
+
+fn export(directory: &TempDir, size: usize) -> String {
+    let path = directory.path().join("export.json");
+    std::fs::write(&path, vec![b' '; size]).expect("it is written");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[tokio::test]
+async fn a_file_arrives_whole_in_parts() {
+    let directory = TempDir::new().expect("a directory");
+    let size = 5 * 1024 * 1024 + 1;
+    let path = export(&directory, size);
+    let fake = FakeRegion::default();
+    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let file = ExportFile::read(Path::new(&path)).await.expect("it is there");
+    let sent = Arc::new(AtomicU64::new(0));
+    let header = ImportHeader { import_id: ID.to_owned(), ..Default::default() };
+    upload(&region, &file, &header, &sent).await.expect("it is taken");
+    assert_eq!(sent.load(Ordering::Relaxed), file.size());
+    let got = fake.script(|script| script.header.take()).expect("a header");
+    assert_eq!(got.size_bytes, i64::try_from(size).ok());
+    assert_eq!(got.sha256, file.sha256());
+    assert_eq!(fake.script(|script| script.received), size);
+}
+
+#[tokio::test]
+async fn an_import_that_is_there_is_joined_without_its_file() {
+    let directory = TempDir::new().expect("a directory");
+    let path = export(&directory, 5 * 1024 * 1024);
+    let fake = FakeRegion::default();
+    fake.script(|script| script.joins = true);
+    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let file = ExportFile::read(Path::new(&path)).await.expect("it is there");
+    let header = ImportHeader { import_id: ID.to_owned(), ..Default::default() };
+    // The region answers while parts are on their way, so it must work whoever is first.
+    for _ in 0..20 {
+        let sent = Arc::new(AtomicU64::new(0));
+        let answer = upload(&region, &file, &header, &sent).await.expect("it is joined");
+        assert!(answer.joined);
+        assert!(sent.load(Ordering::Relaxed) < file.size(), "the whole file was sent");
+    }
+}
+
+#[tokio::test]
+async fn watching_goes_on_after_a_break_and_ends_where_it_makes_no_sense() {
+    let fake = FakeRegion::default();
+    let away = Failure::new(ErrorReason::ShuttingDown, "going down");
+    fake.script(|script| {
+        script.told = VecDeque::from([
+            vec![Ok(state(ImportState::Writing)), Err(away)],
+            vec![],
+            vec![Ok(state(ImportState::Succeeded))],
+            vec![Err(Failure::new(ErrorReason::ImportNotFound, "unknown"))],
+        ]);
+    });
+    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let mut watch = Watch::new(region.clone(), ID.to_owned());
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        match timeout(LIMIT, watch.next()).await.expect("it does not hang").expect("it goes on") {
+            WatchEvent::Changed(import) => seen.push(Some(import.state())),
+            WatchEvent::Lost(_) => seen.push(None),
+        }
+    }
+    assert_eq!(seen, [Some(ImportState::Writing), None, None, Some(ImportState::Succeeded)]);
+    let error = Watch::new(region, ID.to_owned()).next().await.expect_err("there is none");
+    assert_eq!(error.reason(), Some(ErrorReason::ImportNotFound));
+}
+
+// ---- the command ----
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+async fn run(arguments: &[&str]) -> Output {
+    timeout(LIMIT, command(arguments).output()).await.expect("it ends").expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it is text")
+}
+
+#[tokio::test]
+async fn an_import_is_reported_as_text_and_json() {
+    let directory = TempDir::new().expect("a directory");
+    let file = export(&directory, 300_000);
+    let fake = FakeRegion::default();
+    let busy = Failure::new(ErrorReason::DatabaseUnavailable, "not now");
+    fake.script(|script| {
+        script.refusals.push_back(busy);
+        script.told =
+            VecDeque::from([vec![Ok(state(ImportState::Writing)), Ok(succeeded())], vec![Ok(succeeded())]]);
+    });
+    let url = fake.serve().await;
+    let import =
+        ["import", "organizations", &file, "--region", &url, "--import-id", ID, "--filter-org-slugs", "api"];
+
+    let output = run(&import).await;
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stdout.starts_with(&format!("Import {ID} in region fake: SUCCEEDED\n")), "{stdout}");
+    assert!(stdout.contains("1    4501  api          api-x7      changed\n"), "{stdout}");
+    assert!(stdout.contains("    sentry.organization: api is a reserved word\n"), "{stdout}");
+    for line in ["begun again: not now", "PLANNING\n", "WRITING\n", "SUCCEEDED\n"] {
+        assert!(stderr.contains(line), "{line} is not in {stderr}");
+    }
+    let header = fake.script(|script| script.header.take()).expect("a header");
+    assert_eq!(header.import_id, ID);
+    assert_eq!(header.filter, Some(OrganizationFilter { slugs: vec!["api".to_owned()] }));
+
+    let output = run(&[&import[..], &["--output", "json"]].concat()).await;
+    assert_eq!(output.status.code(), Some(0));
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("it is JSON and nothing else");
+    assert_eq!(json["importId"], ID);
+    assert_eq!(json["organizations"][0]["slug"], "api-x7");
+}
+
+#[tokio::test]
+async fn a_failed_import_is_printed_too_and_fails_the_command() {
+    let directory = TempDir::new().expect("a directory");
+    let file = export(&directory, 10);
+    let fake = FakeRegion::default();
+    let failed = Import {
+        failure: Some(ImportFailure {
+            reason: ErrorReason::ExportInvalid.into(),
+            message: "record 1 is no object".to_owned(),
+            state: ImportState::Planning.into(),
+        }),
+        ..state(ImportState::Failed)
+    };
+    fake.script(|script| script.told = VecDeque::from([vec![Ok(failed)]]));
+    let url = fake.serve().await;
+    let output = run(&["import", "organizations", &file, "--region", &url, "--output", "json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("it is JSON and nothing else");
+    assert_eq!(json["failure"]["reason"], "ERROR_REASON_EXPORT_INVALID");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("record 1 is no object (EXPORT_INVALID)"), "{stderr}");
+    assert!(stderr.contains("mend the file"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_refused_upload_says_why() {
+    let directory = TempDir::new().expect("a directory");
+    let file = export(&directory, 10);
+    let fake = FakeRegion::default();
+    fake.script(|script| {
+        script.refusals.push_back(Failure::new(ErrorReason::SpoolFailed, "the disk is full"))
+    });
+    let output = run(&["import", "organizations", &file, "--region", &fake.serve().await]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("the disk is full (SPOOL_FAILED)"), "{stderr}");
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_last_page() {
+    let url = FakeRegion::default().serve().await;
+    let output = run(&["imports", "list", "--region", &url, "--output", "json"]).await;
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("it is JSON and nothing else");
+    assert_eq!(json["imports"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["nextPageToken"], "");
+    let output = run(&["imports", "show", ID, "--region", &url]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "causeway: there is no import of that id (IMPORT_NOT_FOUND)\n");
+}
+
+#[tokio::test]
+async fn exit_codes_tell_a_wrong_line_from_a_failure() {
+    let directory = TempDir::new().expect("a directory");
+    let absent = directory.path().join("absent").to_str().expect("UTF-8").to_owned();
+
+    let output = run(&["import", "organizations", "x.json", "--import-id", "seven"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(&["import", "organizations", &absent, "--data-dir", &absent]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot be read"), "{}", text(&output.stderr));
+    let output = run(&["slugs", "list", "--data-dir", &absent]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("there is no data in"), "{}", text(&output.stderr));
+    assert!(!Path::new(&absent).exists(), "looking makes nothing");
+
+    // A port that was free a moment ago: nobody listens on it.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+    let url = format!("http://{free}");
+    let output = run(&["organizations", "list", "--region", &url]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with(&format!("causeway: the region at {url} cannot be reached: ")), "{stderr}");
+}
+
+/// Starts this command and reads its stderr up to the line that has `mark` in it.
+async fn start(arguments: &[&str], mark: &str) -> (Child, String, JoinHandle<String>) {
+    let mut child = command(arguments).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
+    let mut log = String::new();
+    loop {
+        let line = timeout(LIMIT, lines.next_line()).await.expect("it says something");
+        let line = line.expect("it is text").unwrap_or_else(|| panic!("it has ended: {log}"));
+        log.push_str(&line);
+        log.push('\n');
+        if line.contains(mark) {
+            break;
+        }
+    }
+    let rest = tokio::spawn(async move {
+        let mut rest = String::new();
+        lines.into_inner().read_to_string(&mut rest).await.expect("it is text");
+        rest
+    });
+    (child, log, rest)
+}
+
+#[cfg(unix)]
+async fn signal(mut child: Child, signal: &str) -> ExitStatus {
+    let kill = format!("kill -{signal} {}", child.id().expect("it runs"));
+    let killed = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
+    assert!(killed.success());
+    timeout(LIMIT, child.wait()).await.expect("it stops").expect("it is our child")
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_says_where_it_is_and_stops_when_told() {
+    let directory = TempDir::new().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let database = format!("sqlite:{}", path("control.db"));
+    let arguments = ["control", "--listen", "127.0.0.1:0", "--database-url", &database];
+    let (control, log, _) = start(&arguments, "serving").await;
+    let address = log.rsplit_once("address=").expect("it is in the log").1.trim().to_owned();
+    let url = format!("http://{address}");
+    Peer::connect(Kind::Control, &url).await.expect("it listens");
+
+    let (database, spool) = (format!("sqlite:{}", path("region.db")), path("spool"));
+    let arguments = [
+        &["region", "--name", "eu", "--control", &url, "--spool-dir", &spool],
+        &["--listen", "127.0.0.1:0", "--database-url", &database][..],
+    ];
+    let (region, log, _) = start(&arguments.concat(), "serving").await;
+    assert!(log.contains(&url), "{log}");
+    assert_eq!(signal(region, "TERM").await.code(), Some(0));
+    assert_eq!(signal(control, "INT").await.code(), Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn who_is_interrupted_is_told_that_the_import_goes_on() {
+    let directory = TempDir::new().expect("a directory");
+    let file = export(&directory, 10);
+    let fake = FakeRegion::default();
+    fake.script(|script| {
+        script.told = VecDeque::from([vec![Ok(state(ImportState::Writing))]]);
+        script.stays_open = true;
+    });
+    let url = fake.serve().await;
+    let arguments = ["import", "organizations", &file, "--region", &url, "--import-id", ID];
+    let (import, _, rest) = start(&arguments, "WRITING").await;
+    assert_eq!(signal(import, "INT").await.code(), Some(1));
+    let rest = rest.await.expect("it is read");
+    assert!(rest.contains(&format!("causeway imports show {ID} --region {url}\n")), "{rest}");
+}
+
+#[tokio::test]
+async fn a_server_without_its_port_or_database_fails() {
+    let directory = TempDir::new().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listen = taken.local_addr().expect("it is bound").to_string();
+    let url = format!("sqlite:{}", directory.path().join("control.db").display());
+    let output = run(&["control", "--listen", &listen, "--database-url", &url]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot listen on"), "{}", text(&output.stderr));
+    assert!(!directory.path().join("control.db").exists(), "the port comes before the database");
+
+    let url = "mysql://me:secret@nowhere/db";
+    let output = run(&["control", "--listen", "127.0.0.1:0", "--database-url", url]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!text(&output.stderr).contains("secret"), "{}", text(&output.stderr));
+}
