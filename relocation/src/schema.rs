@@ -64,7 +64,8 @@ pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>
 fn expected_type(column: &Column, dialect: Dialect) -> String {
     let sql = if column.sql == "bitfield" { "bigint" } else { column.sql.as_str() };
     match dialect {
-        Dialect::Postgres => sql.to_owned(),
+        // PostgreSQL does not tell how many dimensions an array was declared with, nor does it care.
+        Dialect::Postgres => sql.replace("[][]", "[]"),
         Dialect::Sqlite => match sql {
             "timestamp with time zone" | "uuid" | "inet" | "citext" | "slug" => "text".to_owned(),
             _ if sql.ends_with("[]") => "text".to_owned(),

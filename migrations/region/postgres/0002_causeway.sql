@@ -2,7 +2,7 @@
 
 -- One row: this database. A control tells by it whether a region of the same name is another one.
 CREATE TABLE causeway_region (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     instance_id uuid NOT NULL
 );
 

@@ -2,7 +2,7 @@
 
 -- One row: this database. A control tells by it whether a region of the same name is another one.
 CREATE TABLE causeway_region (
-    only boolean PRIMARY KEY DEFAULT 1 CHECK (only = 1),
+    singleton boolean PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     instance_id text NOT NULL
 );
 
