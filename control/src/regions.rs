@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use causeway_relocation::{
     ambient::Ambient,
-    catalog::{Catalog, Model},
+    catalog::Catalog,
     db::{Db, Tx},
     transact,
 };
@@ -188,9 +188,11 @@ impl Regions {
         count: i64,
         above: i64,
     ) -> Result<IdBlock, Error> {
-        if !self.catalog.model(model).is_some_and(Model::leases_ids) {
+        // The catalog knows a model in any case. Its counter goes by one name only: two would give ids twice.
+        let Some(model) = self.catalog.model(model).filter(|model| model.leases_ids()) else {
             return Err(Error::invalid("model", "is not one whose ids are leased"));
-        }
+        };
+        let model = model.name.as_str();
         if !(1..=MAX_LEASE).contains(&count) {
             return Err(Error::invalid("count", "must be 1 to 1,000,000"));
         }

@@ -98,6 +98,9 @@ pub(crate) async fn leased_ids_follow_each_other(stage: Stage) {
     // Each model counts for itself.
     assert_eq!(lease("us", 4, "sentry.project", 1).await.first_id, 1);
     assert_eq!(lease("us", 5, "sentry.team", 1).await.first_id, 1);
+    // In whatever case it is written.
+    assert_eq!(lease("us", 6, "Sentry.Team", 1).await.first_id, 2);
+    assert_eq!(lease("us", 6, "sentry.team", 1).await.first_id, 2);
 }
 
 pub(crate) async fn leased_ids_lie_above_what_the_region_has(stage: Stage) {
@@ -138,7 +141,7 @@ pub(crate) async fn a_lease_out_of_bounds_is_refused(stage: Stage) {
         let refused = regions.lease_ids("us", operation(1), "sentry.team", count, 0).await;
         assert_eq!(refused_field(refused), "count");
     }
-    for model in ["", "sentry.user", "Sentry.Team", "sentry.team\0"] {
+    for model in ["", "sentry.user", "sentry.teams", "sentry.team\0"] {
         assert_eq!(refused_field(regions.lease_ids("us", operation(1), model, 1, 0).await), "model");
     }
     assert_eq!(refused_field(regions.lease_ids("us", operation(1), "sentry.team", 1, -1).await), "above");
