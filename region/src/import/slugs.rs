@@ -23,6 +23,9 @@ use uuid::Uuid;
 use super::{Import, ImportState, ImportedOrganization, Runner, runner::Run};
 use crate::{error::Error, store};
 
+/// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
+const MAX_NAME: usize = 255;
+
 /// The operation under which slugs are asked for the n-th time.
 fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
     derived_uuid(import_id, &format!("organization slugs {attempt}"))
@@ -99,7 +102,7 @@ impl Runner {
             .map(|organization| OrganizationSlugRequest {
                 organization_id: organization.id,
                 slug: organization.wanted_slug.clone(),
-                name: organization.name.clone(),
+                name: organization.name[..organization.name.floor_char_boundary(MAX_NAME)].to_owned(),
                 taken_in_region: organization.taken_in_region,
             })
             .collect();

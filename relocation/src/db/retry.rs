@@ -1,6 +1,9 @@
 //! Running a transaction again when it lost against another one. The only place that does.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use super::{DbError, DbErrorKind};
 
@@ -34,8 +37,11 @@ impl Attempts {
         }
         self.lost += 1;
         tracing::debug!(attempt = self.lost, "a transaction lost against another one and is run again");
-        // 2 ms, 4 ms, ... up to half a second.
-        tokio::time::sleep(Duration::from_millis((1_u64 << self.lost.min(9)).min(500))).await;
+        // 2 ms, 4 ms, ... up to half a second, and up to as much again, so that those who met once do not meet again.
+        // Nothing but the pause depends on this number, so it need not be passed in.
+        let pause = 1_000_u64 << self.lost.min(9);
+        let jitter = RandomState::new().hash_one(self.lost) % pause;
+        tokio::time::sleep(Duration::from_micros(pause + jitter)).await;
         true
     }
 }

@@ -144,14 +144,18 @@ impl Statement {
             }
             Dialect::Sqlite => {
                 // A list of rows rather than a list a column: json_each has no index over its position, so joining
-                // lists would be quadratic.
+                // lists would be quadratic. The limit that is none makes SQLite build the rows once, before any join:
+                // else it may look through all of them for each row of another table.
                 let fields: Vec<String> = columns
                     .iter()
                     .enumerate()
                     .map(|(index, (name, _))| format!("json_extract(value, '$[{index}]') AS {name}"))
                     .collect();
-                let _infallible =
-                    write!(sql, "(SELECT {} FROM json_each(${first})) AS {alias}", fields.join(", "));
+                let _infallible = write!(
+                    sql,
+                    "(SELECT {} FROM json_each(${first}) LIMIT -1) AS {alias}",
+                    fields.join(", ")
+                );
                 self.args.push(Arg::Text(Some(transpose(&columns))));
             }
         }
@@ -236,7 +240,7 @@ mod tests {
         assert_eq!(
             sqlite.sql,
             "SELECT x FROM t WHERE y = $1 AND z IN (SELECT id FROM (SELECT json_extract(value, '$[0]') AS id, \
-             json_extract(value, '$[1]') AS slug FROM json_each($2)) AS r)"
+             json_extract(value, '$[1]') AS slug FROM json_each($2) LIMIT -1) AS r)"
         );
         assert!(matches!(&sqlite.args[1], Arg::Text(Some(json)) if json == r#"[[1,"a"],[2,null]]"#));
     }

@@ -1,0 +1,276 @@
+//! Accounts for an import: holds what it says of itself and every row in the databases against the file and the rules
+//! of the format. Written from the rules; nothing of the importer's own code is called, only the catalog's facts
+//! (tables, columns, references, unique sets) are shared.
+//!
+//! ```no_run
+//! # use causeway_harness::{account::{Audit, Look}, cluster::{Cluster, ImportOptions}};
+//! # async fn example(cluster: &Cluster, export: &[u8]) -> anyhow::Result<()> {
+//! let before = Look::at(cluster, 0).await?;
+//! let options = ImportOptions::default();
+//! let import = cluster.region(0).import(export, &options).await?;
+//! let account = Audit::new(cluster, 0, &before, export, &options, &import).run().await?;
+//! println!("{:?}", account.fate("sentry.organization", 1));
+//! # Ok(())
+//! # }
+//! ```
+
+mod case;
+mod cell;
+mod counts;
+mod fates;
+mod file;
+mod findings;
+mod look;
+mod organizations;
+mod rows;
+mod taken;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_proto::{
+    control::v1::BatchResolveSlugsRequest,
+    region::v1::{Import, ImportState, Organization},
+    relocation::v1::{Finding, FindingKind, KeyKind, MappedKey},
+};
+use causeway_relocation::{catalog::Catalog, db::Statement};
+use uuid::Uuid;
+
+use case::Case;
+pub use cell::Cell;
+pub use look::{Look, Row, Rows};
+
+use crate::cluster::{Cluster, ImportOptions, Silo};
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is this new row.
+    Inserted(i64),
+    /// It is this row, which was there before or came earlier in the file.
+    Existing(i64),
+    /// It is of another scope, excluded, removed or unknown.
+    OutOfScope,
+    /// The filter does not leave it.
+    Filtered,
+    /// It was not written, and a finding says why.
+    Dropped,
+}
+
+/// An import that is to be accounted for.
+#[derive(Debug)]
+pub struct Audit<'a> {
+    cluster: &'a Cluster,
+    region: usize,
+    before: &'a Look,
+    export: &'a [u8],
+    options: &'a ImportOptions,
+    import: &'a Import,
+    beside: Vec<(usize, String)>,
+}
+
+/// An import that has been accounted for: every record, every row, every finding.
+#[derive(Debug)]
+pub struct Account {
+    /// What there is now.
+    pub after: Look,
+    /// The findings of the import.
+    pub findings: Vec<Finding>,
+    /// The primary key map of the import.
+    pub keys: Vec<MappedKey>,
+    fates: HashMap<(String, i64), Fate>,
+}
+
+impl<'a> Audit<'a> {
+    /// An import of `export` into the region of this number that has succeeded. `before` was taken just before it.
+    #[must_use]
+    pub fn new(
+        cluster: &'a Cluster,
+        region: usize,
+        before: &'a Look,
+        export: &'a [u8],
+        options: &'a ImportOptions,
+        import: &'a Import,
+    ) -> Self {
+        Self { cluster, region, before, export, options, import, beside: Vec::new() }
+    }
+
+    /// Another import that ran at the same time: its rows are its own, and what it took may have been taken before this
+    /// one wanted it, or not.
+    #[must_use]
+    pub fn beside(mut self, region: usize, import: &Import) -> Self {
+        self.beside.push((region, import.import_id.clone()));
+        self
+    }
+
+    /// Accounts for it.
+    ///
+    /// # Errors
+    /// If a service or database cannot be asked, or anything is other than file and rules say: then with all of that.
+    pub async fn run(self) -> anyhow::Result<Account> {
+        ensure!(
+            self.import.state() == ImportState::Succeeded,
+            "the import has not succeeded: {:?}",
+            self.import.failure
+        );
+        let catalog = Catalog::load()?;
+        let region = self.cluster.region(self.region);
+        let id = &self.import.import_id;
+        let findings = region.findings(id).await?;
+        let keys = region.mapped_keys(id).await?;
+        let after = Look::at(self.cluster, self.region).await?;
+        let mut others = BTreeSet::new();
+        for (region, id) in &self.beside {
+            let keys = self.cluster.region(*region).mapped_keys(id).await?;
+            let inserted = keys.into_iter().filter(|key| key.kind() == KeyKind::Inserted);
+            others.extend(inserted.map(|key| (key.model, key.new_pk)));
+        }
+        let mut case = Case::new(
+            &catalog,
+            file::parse(self.export)?,
+            self.options,
+            self.import,
+            self.before,
+            &after,
+            &keys,
+            &findings,
+            &others,
+        );
+        case.decide_fates();
+        case.check_keys();
+        case.check_counts();
+        case.check_rows();
+        case.check_no_other_rows();
+        case.check_organizations();
+        case.check_findings();
+        self.check_what_is_visible(&mut case).await?;
+        self.check_directory(&mut case).await?;
+        self.check_nothing_is_left_over(&mut case).await?;
+        let (fates, complaints) = case.close();
+        if !complaints.is_empty() {
+            let shown: Vec<String> = complaints.iter().take(40).map(|it| format!("- {it}")).collect();
+            bail!("{} things do not add up:\n{}", complaints.len(), shown.join("\n"));
+        }
+        Ok(Account { after, findings, keys, fates })
+    }
+
+    /// The region shows the organizations of the import, unless they are hidden.
+    async fn check_what_is_visible(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+        let visible: BTreeMap<i64, Organization> = self
+            .cluster
+            .region(self.region)
+            .visible_organizations()
+            .await?
+            .into_iter()
+            .map(|organization| (organization.id, organization))
+            .collect();
+        for (id, row) in case.inserted_rows("sentry.organization") {
+            let status = row.get("status").and_then(Cell::as_int);
+            match (visible.get(&id), status) {
+                (None, Some(3)) => {}
+                (Some(seen), Some(status)) if status != 3 => {
+                    let same = row.get("slug").and_then(Cell::as_text) == Some(&seen.slug)
+                        && row.get("name").and_then(Cell::as_text) == Some(&seen.name)
+                        && i64::from(seen.status) == status;
+                    if !same {
+                        case.complain(format!("organization {id} is shown as {seen:?}"));
+                    }
+                }
+                (seen, status) => {
+                    case.complain(format!("organization {id} has status {status:?} and is shown as {seen:?}"))
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Control resolves the slugs of the import to its organizations.
+    async fn check_directory(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+        let rows = case.inserted_rows("sentry.organization");
+        for rows in rows.chunks(100) {
+            let slugs = rows.iter().filter_map(|(_, row)| row.get("slug")?.as_text().map(str::to_owned));
+            let request = BatchResolveSlugsRequest { slugs: slugs.collect() };
+            let answer = self.cluster.control().directory().batch_resolve_slugs(request).await?.into_inner();
+            let found: BTreeSet<(i64, &str)> =
+                answer.organizations.iter().map(|it| (it.organization_id, it.region.as_str())).collect();
+            for (id, _) in rows {
+                if !found.contains(&(*id, self.import.region.as_str())) {
+                    case.complain(format!("control does not resolve the slug of organization {id} to it"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_nothing_is_left_over(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+        let db = self.cluster.db(Silo::Region(self.region)).await?;
+        let statement =
+            Statement::new("SELECT count(*) AS count FROM causeway_import_carried WHERE import_id = $1")
+                .with(Uuid::try_parse(&self.import.import_id)?);
+        let left = db.fetch_optional(statement).await?.context("a count")?.int("count")?;
+        if left != 0 {
+            case.complain(format!("{left} carried values are left over"));
+        }
+        db.close().await;
+        Ok(())
+    }
+}
+
+impl Account {
+    /// What became of the record of a model with this primary key.
+    #[must_use]
+    pub fn fate(&self, model: &str, source_pk: i64) -> Option<Fate> {
+        self.fates.get(&(model.to_owned(), source_pk)).copied()
+    }
+
+    /// The row that a record is now.
+    #[must_use]
+    pub fn row(&self, model: &str, source_pk: i64) -> Option<&Row> {
+        match self.fate(model, source_pk)? {
+            Fate::Inserted(id) | Fate::Existing(id) => self.after.row(model, id),
+            _ => None,
+        }
+    }
+
+    /// How many records became what `of` says.
+    #[must_use]
+    pub fn count(&self, of: impl Fn(Fate) -> bool) -> usize {
+        self.fates.values().filter(|fate| of(**fate)).count()
+    }
+
+    /// How many new rows there are.
+    #[must_use]
+    pub fn inserted(&self) -> usize {
+        self.count(|fate| matches!(fate, Fate::Inserted(_)))
+    }
+
+    /// The findings of a kind.
+    #[must_use]
+    pub fn findings_of(&self, kind: FindingKind) -> Vec<&Finding> {
+        self.findings.iter().filter(|finding| finding.kind() == kind).collect()
+    }
+
+    /// The inserted rows by their primary keys in the export, references as well: two imports of the same records have
+    /// the same.
+    ///
+    /// # Errors
+    /// If the catalog contradicts itself.
+    pub fn rows_by_source(&self) -> anyhow::Result<BTreeMap<(String, i64), Row>> {
+        let catalog = Catalog::load()?;
+        let sources: HashMap<(&str, i64), i64> =
+            self.keys.iter().map(|key| ((key.model.as_str(), key.new_pk), key.source_pk)).collect();
+        let mut rows = BTreeMap::new();
+        for ((name, source_pk), fate) in &self.fates {
+            let (Fate::Inserted(id), Some(model)) = (fate, catalog.model(name)) else { continue };
+            let mut row = self.after.row(name, *id).cloned().unwrap_or_default();
+            for column in &model.columns {
+                let Some(target) = &column.references else { continue };
+                let Some(Cell::Int(new)) = row.get(&column.field) else { continue };
+                let source = sources.get(&(target.as_str(), *new)).copied();
+                row.insert(column.field.clone(), source.map_or(Cell::Null, Cell::Int));
+            }
+            rows.insert((name.clone(), *source_pk), row);
+        }
+        Ok(rows)
+    }
+}

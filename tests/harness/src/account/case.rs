@@ -1,0 +1,160 @@
+//! Everything that an import is judged by, and what is found to be wrong.
+
+use std::collections::{BTreeSet, HashMap};
+
+use causeway_proto::{
+    region::v1::Import,
+    relocation::v1::{Finding, FindingKind, KeyKind, MappedKey},
+};
+use causeway_relocation::catalog::{Catalog, Model, Silo};
+use chrono::{DateTime, Utc};
+
+use super::{Fate, Look, Row, file::FileRecord};
+use crate::cluster::ImportOptions;
+
+/// A finding that there must be.
+#[derive(Debug)]
+pub(super) struct Note {
+    /// It is of one of these kinds.
+    pub(super) kinds: Vec<FindingKind>,
+    pub(super) model: String,
+    /// The record, if it is about one.
+    pub(super) pk: Option<i64>,
+    /// It names one of these fields; any, if there are none.
+    pub(super) fields: Vec<String>,
+}
+
+/// An import with its file, its parameters, and what there was before and after.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) records: Vec<FileRecord>,
+    pub(super) options: &'a ImportOptions,
+    pub(super) import: &'a Import,
+    pub(super) before: &'a Look,
+    pub(super) after: &'a Look,
+    pub(super) keys: &'a [MappedKey],
+    pub(super) findings: &'a [Finding],
+    /// Rows that other imports inserted meanwhile, by model and id.
+    pub(super) others: &'a BTreeSet<(String, i64)>,
+    /// New pk and kind, by model and pk in the file.
+    pub(super) mapped: HashMap<(String, i64), (i64, KeyKind)>,
+    pub(super) fates: HashMap<(String, i64), Fate>,
+    /// Users who had to get another name, by pk in the file.
+    pub(super) renamed: BTreeSet<i64>,
+    pub(super) notes: Vec<Note>,
+    complaints: Vec<String>,
+}
+
+impl<'a> Case<'a> {
+    #[expect(clippy::too_many_arguments, reason = "the evidence, named in the one place that gathers it")]
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        records: Vec<FileRecord>,
+        options: &'a ImportOptions,
+        import: &'a Import,
+        before: &'a Look,
+        after: &'a Look,
+        keys: &'a [MappedKey],
+        findings: &'a [Finding],
+        others: &'a BTreeSet<(String, i64)>,
+    ) -> Self {
+        let mut case = Self {
+            catalog,
+            records,
+            options,
+            import,
+            before,
+            after,
+            keys,
+            findings,
+            others,
+            mapped: HashMap::new(),
+            fates: HashMap::new(),
+            renamed: BTreeSet::new(),
+            notes: Vec::new(),
+            complaints: Vec::new(),
+        };
+        for key in keys {
+            let line = (key.model.clone(), key.source_pk);
+            if case.mapped.insert(line, (key.new_pk, key.kind())).is_some() {
+                case.complain(format!("{} {} is mapped twice", key.model, key.source_pk));
+            }
+        }
+        case
+    }
+
+    pub(super) fn complain(&mut self, what: String) {
+        self.complaints.push(what);
+    }
+
+    pub(super) fn close(self) -> (HashMap<(String, i64), Fate>, Vec<String>) {
+        (self.fates, self.complaints)
+    }
+
+    /// The records of a model in the order of the file. Cloned, so that complaints can be made about them.
+    pub(super) fn records_of(&self, model: &str) -> Vec<FileRecord> {
+        self.records.iter().filter(|record| record.model == model).cloned().collect()
+    }
+
+    pub(super) fn fate(&self, model: &str, pk: i64) -> Option<Fate> {
+        self.fates.get(&(model.to_owned(), pk)).copied()
+    }
+
+    /// What a record is now, whether it was inserted or was there.
+    pub(super) fn new_pk(&self, model: &str, pk: i64) -> Option<i64> {
+        match self.fate(model, pk)? {
+            Fate::Inserted(id) | Fate::Existing(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The rows of a model that the import inserted, by id.
+    pub(super) fn inserted_rows(&self, model: &str) -> Vec<(i64, Row)> {
+        let mut rows: Vec<(i64, Row)> = self
+            .records
+            .iter()
+            .filter(|record| record.model == model)
+            .filter_map(|record| match self.fate(model, record.pk)? {
+                Fate::Inserted(id) => Some((id, self.after.row(model, id)?.clone())),
+                _ => None,
+            })
+            .collect();
+        rows.sort_by_key(|(id, _)| *id);
+        rows
+    }
+
+    /// Expects a finding about a record.
+    pub(super) fn expect(&mut self, record: &FileRecord, kinds: &[FindingKind], fields: &[&str]) {
+        self.notes.push(Note {
+            kinds: kinds.to_vec(),
+            model: record.model.clone(),
+            pk: Some(record.pk),
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        });
+    }
+
+    /// Expects a finding about a model, or a field of one.
+    pub(super) fn expect_of_model(&mut self, kind: FindingKind, model: &str, field: Option<&str>) {
+        self.notes.push(Note {
+            kinds: vec![kind],
+            model: model.to_owned(),
+            pk: None,
+            fields: field.map(str::to_owned).into_iter().collect(),
+        });
+    }
+
+    /// Whether a time may be the one that rules of the import mean by now: in a region, that at which the import began;
+    /// at control, which has a clock of its own, one while it ran.
+    pub(super) fn is_now(&self, model: &Model, time: DateTime<Utc>) -> bool {
+        let read = |time: Option<prost_types::Timestamp>| {
+            let time = time.unwrap_or_default();
+            DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).unwrap_or(0)).unwrap_or_default()
+        };
+        let (begun, ended) = (read(self.import.create_time), read(self.import.update_time));
+        match model.silo {
+            Silo::Region => time == begun,
+            Silo::Control => (begun..=ended).contains(&time),
+        }
+    }
+}

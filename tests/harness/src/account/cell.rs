@@ -1,0 +1,218 @@
+//! A value of a column in a form that can be compared: made of a field of the file by the rules of the format, or of
+//! what a database holds.
+
+use anyhow::{Context as _, bail};
+use causeway_relocation::{
+    catalog::{ArrayOf, Column, Kind},
+    db::Dialect,
+};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Nothing.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// An integer, also flags and references.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A time, whatever way it is written.
+    Time(DateTime<Utc>),
+    /// A UUID.
+    Uuid(Uuid),
+    /// A JSON value, whatever way it is written.
+    Json(Value),
+    /// A list of texts, or of rows of numbers.
+    List(Value),
+}
+
+impl Cell {
+    /// The integer, if it is one.
+    #[must_use]
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The time, if it is one.
+    #[must_use]
+    pub fn as_time(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Time(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f");
+    Ok(time.with_context(|| format!("{text:?} is no time"))?.and_utc())
+}
+
+/// What a field of the file means for its column.
+pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
+    if value.is_null() && (column.null || column.kind != Kind::Json) {
+        return Ok(Cell::Null);
+    }
+    let text = || value.as_str().with_context(|| format!("{} is no text", column.field));
+    Ok(match column.kind {
+        Kind::BigInt | Kind::Integer | Kind::SmallInt => {
+            Cell::Int(value.as_i64().with_context(|| format!("{} is no integer", column.field))?)
+        }
+        Kind::BitField => Cell::Int(match value.as_i64() {
+            Some(value) => value,
+            None => text()?.parse()?,
+        }),
+        Kind::Boolean => {
+            Cell::Bool(value.as_bool().with_context(|| format!("{} is no boolean", column.field))?)
+        }
+        Kind::Float => Cell::Float(value.as_f64().with_context(|| format!("{} is no number", column.field))?),
+        Kind::Text | Kind::Inet => Cell::Text(text()?.replace('\0', "")),
+        Kind::DateTime => Cell::Time(time(text()?)?),
+        Kind::Uuid => Cell::Uuid(Uuid::try_parse(text()?)?),
+        // A text that holds JSON is that JSON.
+        Kind::Json => Cell::Json(
+            value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| value.clone()),
+        ),
+        Kind::Array(of) => Cell::List(list(of, value)?),
+    })
+}
+
+/// A list as JSON, as a text with JSON, or as a text in the way that Python prints lists.
+fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
+    let list = match value {
+        Value::Array(_) => value.clone(),
+        Value::String(text) => match serde_json::from_str(text) {
+            Ok(list) => list,
+            Err(_) => python_list(text).with_context(|| format!("{text:?} is no list"))?,
+        },
+        _ => bail!("{value} is no list"),
+    };
+    Ok(if of == ArrayOf::FloatRows { floats(&list) } else { list })
+}
+
+/// 1 and 1.0 are the same number.
+fn floats(list: &Value) -> Value {
+    match list {
+        Value::Array(items) => items.iter().map(floats).collect(),
+        number => number.as_f64().map_or_else(|| number.clone(), Value::from),
+    }
+}
+
+/// A list of strings and `None`, as Python prints it.
+fn python_list(text: &str) -> Option<Value> {
+    let mut rest = text.strip_prefix('[')?.strip_suffix(']')?.chars().peekable();
+    let mut items = Vec::new();
+    loop {
+        while rest.next_if(|character| matches!(character, ' ' | ',')).is_some() {}
+        let Some(quote) = rest.next() else { return Some(Value::Array(items)) };
+        if quote == 'N' {
+            let word: String = rest.by_ref().take(3).collect();
+            (word == "one").then(|| items.push(Value::Null))?;
+            continue;
+        }
+        let mut item = String::new();
+        loop {
+            match rest.next()? {
+                end if end == quote => break,
+                '\\' => item.push(match rest.next()? {
+                    'n' => '\n',
+                    't' => '\t',
+                    'x' => char::from_u32(rest.next()?.to_digit(16)? * 16 + rest.next()?.to_digit(16)?)?,
+                    other => other,
+                }),
+                other => item.push(other),
+            }
+        }
+        items.push(item.into());
+    }
+}
+
+/// How a column is asked for, so that [`of_database`] can read it as text.
+pub(super) fn select(column: &Column, dialect: Dialect) -> String {
+    let name = format!("\"{}\"", column.column);
+    match (dialect, column.kind) {
+        (Dialect::Postgres, Kind::DateTime) => {
+            format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        }
+        (Dialect::Postgres, Kind::Array(_)) => format!("to_json({name})::text"),
+        (Dialect::Postgres, _) => format!("{name}::text"),
+        // All digits that there are; CAST leaves some out.
+        (Dialect::Sqlite, Kind::Float) => {
+            format!("CASE WHEN {name} IS NOT NULL THEN format('%!.17g', {name}) END")
+        }
+        (Dialect::Sqlite, _) => format!("CAST({name} AS text)"),
+    }
+}
+
+/// What a database holds.
+pub(super) fn of_database(column: &Column, text: Option<String>) -> anyhow::Result<Cell> {
+    let Some(text) = text else { return Ok(Cell::Null) };
+    let of = || format!("column {} holds {text:?}", column.column);
+    Ok(match column.kind {
+        Kind::BigInt | Kind::Integer | Kind::SmallInt | Kind::BitField => {
+            Cell::Int(text.parse().with_context(of)?)
+        }
+        Kind::Boolean => match text.as_str() {
+            "true" | "1" => Cell::Bool(true),
+            "false" | "0" => Cell::Bool(false),
+            _ => bail!(of()),
+        },
+        Kind::Float => Cell::Float(text.parse().with_context(of)?),
+        Kind::Text | Kind::Inet => Cell::Text(text),
+        Kind::DateTime => Cell::Time(time(&text)?),
+        Kind::Uuid => Cell::Uuid(Uuid::try_parse(&text).with_context(of)?),
+        Kind::Json => Cell::Json(serde_json::from_str(&text).with_context(of)?),
+        Kind::Array(ArrayOf::FloatRows) => Cell::List(floats(&serde_json::from_str(&text).with_context(of)?)),
+        Kind::Array(ArrayOf::Text(_)) => Cell::List(serde_json::from_str(&text).with_context(of)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_relocation::catalog::Catalog;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_same_in_other_words_is_the_same() {
+        let catalog = Catalog::load().unwrap();
+        let cell = |model: &str, field: &str, value: Value| {
+            let model = catalog.model(model).unwrap();
+            of_file(&model.columns[model.column(field).unwrap()], &value).unwrap()
+        };
+        for (model, field, one, other) in [
+            ("sentry.team", "date_added", json!("2023-06-22T22:59:57Z"), json!("2023-06-22T22:59:57.000")),
+            ("sentry.organization", "flags", json!("5"), json!(5)),
+            ("sentry.orgauthtoken", "scope_list", json!(["a", "it's"]), json!("['a', \"it's\"]")),
+            ("sentry.orgauthtoken", "scope_list", json!(["é", null]), json!("['\\xe9', None]")),
+            ("sentry.organizationoption", "value", json!({"a": 1}), json!("{ \"a\" : 1 }")),
+            ("sentry.timeseriessnapshot", "values", json!([[1, 2.5]]), json!("[[1.0, 2.5]]")),
+        ] {
+            assert_eq!(cell(model, field, one), cell(model, field, other), "{model} {field}");
+        }
+        assert_eq!(cell("sentry.organizationoption", "value", json!("plain")), Cell::Json(json!("plain")));
+    }
+}

@@ -1,0 +1,73 @@
+//! What the import says of itself in numbers and keys.
+
+use std::collections::BTreeMap;
+
+use causeway_proto::relocation::v1::{KeyKind, ModelCounts};
+
+use super::{Fate, case::Case};
+
+impl Case<'_> {
+    /// The primary key map has the records that are a row now, and no other.
+    pub(super) fn check_keys(&mut self) {
+        let mut complaints = Vec::new();
+        let known: BTreeMap<(&str, i64), Option<Fate>> = self
+            .records
+            .iter()
+            .map(|record| ((record.model.as_str(), record.pk), self.fate(&record.model, record.pk)))
+            .collect();
+        for key in self.keys {
+            let fate = known.get(&(key.model.as_str(), key.source_pk)).copied().flatten();
+            let right = match key.kind() {
+                KeyKind::Inserted => fate == Some(Fate::Inserted(key.new_pk)),
+                KeyKind::Existing => fate == Some(Fate::Existing(key.new_pk)),
+                KeyKind::Unspecified | KeyKind::Overwritten => false,
+            };
+            if !right {
+                complaints.push(format!("the key map has {key:?}, and the record is {fate:?}"));
+            }
+        }
+        let mapped =
+            known.values().filter(|it| matches!(it, Some(Fate::Inserted(_) | Fate::Existing(_)))).count();
+        if mapped != self.keys.len() {
+            complaints.push(format!("the key map has {} lines and not {mapped}", self.keys.len()));
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+
+    /// The counts of each model are those of its records, in the order of writing.
+    pub(super) fn check_counts(&mut self) {
+        let mut expected: BTreeMap<String, ModelCounts> = BTreeMap::new();
+        for record in &self.records {
+            let counts = expected
+                .entry(record.model.clone())
+                .or_insert_with(|| ModelCounts { model: record.model.clone(), ..ModelCounts::default() });
+            counts.seen += 1;
+            match self.fate(&record.model, record.pk) {
+                Some(Fate::Inserted(_)) => counts.inserted += 1,
+                Some(Fate::Existing(_)) => counts.existing += 1,
+                Some(Fate::OutOfScope) => counts.out_of_scope += 1,
+                Some(Fate::Filtered) => counts.filtered += 1,
+                Some(Fate::Dropped) => counts.dropped += 1,
+                None => {}
+            }
+        }
+        let mut complaints = Vec::new();
+        for counts in &self.import.models {
+            let wanted = expected.remove(&counts.model);
+            if wanted.as_ref() != Some(counts) {
+                complaints.push(format!("the import counts {counts:?}; it should be {wanted:?}"));
+            }
+        }
+        complaints
+            .extend(expected.into_values().map(|counts| format!("the import does not count {counts:?}")));
+        let position = |counts: &ModelCounts| self.catalog.position(&counts.model).unwrap_or(usize::MAX);
+        if !self.import.models.is_sorted_by_key(position) {
+            complaints.push("the counts are not in the order of writing".to_owned());
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What must become of each record, from the file, the filter, the flags, and what was there before.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use causeway_proto::relocation::v1::{FindingKind, KeyKind};
+use causeway_relocation::catalog::{Condition, Model, Scope};
+
+use super::{
+    Fate,
+    case::Case,
+    cell::{self, Cell},
+    file::FileRecord,
+    taken::{Holders, Taken},
+};
+
+const ORGANIZATION: &str = "sentry.organization";
+const MEMBER: &str = "sentry.organizationmember";
+const USER: &str = "sentry.user";
+const EMAIL: &str = "sentry.email";
+
+/// What a filter leaves of the models that it names.
+struct Selection {
+    nothing: bool,
+    organizations: HashSet<i64>,
+    users: HashSet<i64>,
+    emails: HashSet<String>,
+}
+
+/// Options of which there is one for an owner, by the fields that say which.
+fn one_for_each(model: &str) -> Option<&'static [&'static str]> {
+    match model {
+        "sentry.organizationoption" => Some(&["organization", "key"]),
+        "sentry.projectoption" => Some(&["project", "key"]),
+        "sentry.useroption" => Some(&["user", "key", "organization_id", "project_id"]),
+        _ => None,
+    }
+}
+
+impl Case<'_> {
+    /// Decides about every record of the file, models in an order in which none comes before what it refers to.
+    pub(super) fn decide_fates(&mut self) {
+        let selection = self.selection();
+        for model in self.catalog.models() {
+            if !model.scopes.iter().any(|scope| matches!(scope, Scope::User | Scope::Organization)) {
+                continue;
+            }
+            let mut named: HashMap<String, i64> = HashMap::new();
+            let mut seen = HashSet::new();
+            let holders = match model.name.as_str() {
+                USER => self.holders(USER, "username", true),
+                EMAIL => self.holders(EMAIL, "email", true),
+                _ => Holders::default(),
+            };
+            for record in self.records_of(&model.name) {
+                let unwritten = self.unwritten(model, &record, selection.as_ref(), &mut seen);
+                let fate = match (unwritten, model.name.as_str()) {
+                    (Some(fate), _) => fate,
+                    (None, USER) => self.user(&record, &holders, &mut named),
+                    (None, EMAIL) => self.email(&record, &holders, &mut named),
+                    (None, _) => self.inserted(model, &record),
+                };
+                self.fates.insert((model.name.clone(), record.pk), fate);
+            }
+        }
+        let rest: Vec<(String, i64)> =
+            self.records.iter().map(|record| (record.model.clone(), record.pk)).collect();
+        for key in rest {
+            self.fates.entry(key).or_insert(Fate::OutOfScope);
+        }
+    }
+
+    fn selection(&mut self) -> Option<Selection> {
+        let wanted: BTreeSet<String> = self.options.filter.clone()?.into_iter().collect();
+        let with = |model: &str, field: &str| -> Vec<(i64, String)> {
+            let records = self.records.iter().filter(|record| record.model == model);
+            records.filter_map(|record| Some((record.pk, record.text(field)?.to_owned()))).collect()
+        };
+        let slugs = with(ORGANIZATION, "slug");
+        let organizations: HashSet<i64> =
+            slugs.iter().filter(|(_, slug)| wanted.contains(slug)).map(|(pk, _)| *pk).collect();
+        let members = self.records.iter().filter(|record| {
+            record.model == MEMBER
+                && record.pk_in("organization").is_some_and(|pk| organizations.contains(&pk))
+        });
+        let users: HashSet<i64> = members.filter_map(|member| member.pk_in("user_id")).collect();
+        let of_user = self.records.iter().filter(|record| match record.model.as_str() {
+            USER => users.contains(&record.pk),
+            "sentry.useremail" => record.pk_in("user").is_some_and(|pk| users.contains(&pk)),
+            _ => false,
+        });
+        let emails = of_user.filter_map(|record| Some(record.text("email")?.to_lowercase())).collect();
+        for slug in &wanted {
+            if !slugs.iter().any(|(_, known)| known == slug) {
+                self.expect_of_model(FindingKind::FilterSlugNotFound, ORGANIZATION, None);
+            }
+        }
+        Some(Selection { nothing: wanted.is_empty(), organizations, users, emails })
+    }
+
+    /// Why a record must not be written, if it must not.
+    fn unwritten(
+        &mut self,
+        model: &Model,
+        record: &FileRecord,
+        selection: Option<&Selection>,
+        seen: &mut HashSet<String>,
+    ) -> Option<Fate> {
+        // Two scopes: decided by the record, or by what it goes with.
+        let other_scope = match model.name.as_str() {
+            "sentry.notificationaction" => {
+                record.set("integration_id").is_some() || record.set("sentry_app_id").is_some()
+            }
+            "sentry.notificationactionproject" => record.pk_in("action").is_some_and(|action| {
+                self.fate("sentry.notificationaction", action) == Some(Fate::OutOfScope)
+            }),
+            _ => false,
+        };
+        if other_scope {
+            return Some(Fate::OutOfScope);
+        }
+        if let Some(selection) = selection {
+            let taken = match model.name.as_str() {
+                _ if selection.nothing => false,
+                ORGANIZATION => selection.organizations.contains(&record.pk),
+                USER => selection.users.contains(&record.pk),
+                EMAIL => selection.emails.contains(&record.text("email")?.to_lowercase()),
+                _ => true,
+            };
+            if !taken {
+                return Some(Fate::Filtered);
+            }
+        }
+
+        let mut reasons: Vec<FindingKind> = Vec::new();
+        let mut fields: Vec<&str> = Vec::new();
+        let mut elsewhere = false;
+        for column in &model.columns {
+            let (Some(target), Some(pk)) = (&column.references, record.pk_in(&column.field)) else {
+                continue;
+            };
+            let fate = self.fate(target, pk);
+            match fate {
+                Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
+                _ if model.name == MEMBER && column.field == "inviter_id" => {
+                    self.expect(record, &[FindingKind::ClearedReference], &["inviter_id"]);
+                }
+                _ => {
+                    // What hangs from another organization, or from a user who is not wanted, is not wanted either. A
+                    // record of a wanted organization that speaks of such a user is lost.
+                    let of_user = model.scopes.contains(&Scope::User);
+                    elsewhere |= fate == Some(Fate::Filtered) && (target != USER || of_user);
+                    reasons.push(FindingKind::DroppedReference);
+                    fields.push(&column.field);
+                }
+            }
+        }
+        if elsewhere {
+            return Some(Fate::Filtered);
+        }
+        if matches!(model.name.as_str(), "sentry.useremail" | "sentry.useroption")
+            && let Some(user) = record.pk_in("user")
+            && matches!(self.fate(USER, user), Some(Fate::Existing(_)))
+        {
+            reasons.push(FindingKind::SkippedByRule);
+            fields.push("user");
+        }
+        if model.name == "sentry.savedsearch" && record.set("is_global") == Some(&true.into()) {
+            reasons.push(FindingKind::SkippedByRule);
+            fields.push("is_global");
+        }
+        if let Some(key) = one_for_each(&model.name) {
+            let key: Vec<String> = key.iter().map(|field| format!("{:?}", record.set(field))).collect();
+            if !seen.insert(key.join(" ")) {
+                reasons.push(FindingKind::DuplicateDropped);
+                fields.clear();
+            }
+        }
+        if reasons.is_empty() {
+            return None;
+        }
+        self.expect(record, &reasons, &fields);
+        Some(Fate::Dropped)
+    }
+
+    /// A user: whoever has the name already, or a new one.
+    fn user(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
+        let name = record.text("username").unwrap_or_default().to_lowercase();
+        let mapped = self.mapped.get(&(USER.to_owned(), record.pk)).copied();
+        let taken = if named.contains_key(&name) { Taken::Yes } else { holders.taken(&name) };
+        let merged = self.options.merge_users
+            && match taken {
+                Taken::Yes => true,
+                Taken::Perhaps => matches!(mapped, Some((_, KeyKind::Existing))),
+                Taken::No => false,
+            };
+        if merged {
+            self.expect(record, &[FindingKind::UserMerged], &["username"]);
+            let mut holders = holders.ids(&name);
+            holders.extend(named.get(&name));
+            return self.existing(record, &holders);
+        }
+        let Some((id, KeyKind::Inserted)) = mapped else {
+            self.complain(format!("user {} must be a new one and is {mapped:?}", record.pk));
+            return Fate::Dropped;
+        };
+        let given =
+            self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
+        let kept = Some(given) == record.text("username");
+        match (taken, kept) {
+            (Taken::No, false) => self.complain(format!("the name of user {} was free", record.pk)),
+            (Taken::Yes, true) => self.complain(format!("the name of user {} was taken", record.pk)),
+            _ => {}
+        }
+        let given = given.to_lowercase();
+        if !kept {
+            self.renamed.insert(record.pk);
+            self.expect(record, &[FindingKind::UsernameChanged], &["username"]);
+            if holders.taken(&given) != Taken::No || named.contains_key(&given) {
+                self.complain(format!("user {} got a name that was taken too", record.pk));
+            }
+        }
+        named.insert(given, id);
+        Fate::Inserted(id)
+    }
+
+    /// An e-mail address: the one that is there already, or a new one.
+    fn email(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
+        let email = record.text("email").unwrap_or_default().to_lowercase();
+        let mapped = self.mapped.get(&(EMAIL.to_owned(), record.pk)).copied();
+        let taken = if named.contains_key(&email) { Taken::Yes } else { holders.taken(&email) };
+        if taken == Taken::Yes || matches!((taken, mapped), (Taken::Perhaps, Some((_, KeyKind::Existing)))) {
+            let mut holders = holders.ids(&email);
+            holders.extend(named.get(&email));
+            return self.existing(record, &holders);
+        }
+        match mapped {
+            Some((id, KeyKind::Inserted)) => {
+                named.insert(email, id);
+                Fate::Inserted(id)
+            }
+            _ => {
+                self.complain(format!("e-mail {} must be a new one and is {mapped:?}", record.pk));
+                Fate::Dropped
+            }
+        }
+    }
+
+    fn existing(&mut self, record: &FileRecord, holders: &[i64]) -> Fate {
+        match self.mapped.get(&(record.model.clone(), record.pk)).copied() {
+            Some((id, KeyKind::Existing)) if holders.contains(&id) => Fate::Existing(id),
+            mapped => {
+                let (model, pk) = (&record.model, record.pk);
+                self.complain(format!("{model} {pk} must be one of {holders:?} and is {mapped:?}"));
+                Fate::Dropped
+            }
+        }
+    }
+
+    /// A record that must be a new row, unless another row is the same to a unique set by now.
+    fn inserted(&mut self, model: &Model, record: &FileRecord) -> Fate {
+        match self.mapped.get(&(model.name.clone(), record.pk)).copied() {
+            Some((id, KeyKind::Inserted)) => Fate::Inserted(id),
+            None if self.is_second_of_its_kind(model, record) => {
+                self.expect(record, &[FindingKind::DuplicateDropped], &[]);
+                Fate::Dropped
+            }
+            mapped => {
+                self.complain(format!("{} {} must be a new row and is {mapped:?}", model.name, record.pk));
+                Fate::Dropped
+            }
+        }
+    }
+
+    /// Whether there is a row that agrees with the record in a unique set.
+    fn is_second_of_its_kind(&self, model: &Model, record: &FileRecord) -> bool {
+        let value = |index: usize| {
+            let column = model.columns.get(index)?;
+            let value = record.set(&column.field)?;
+            Some(match &column.references {
+                Some(target) => Cell::Int(self.new_pk(target, value.as_i64()?)?),
+                None => cell::of_file(column, value).ok()?,
+            })
+        };
+        let holds = |condition: &Condition| {
+            let field = model.columns.get(condition.column).map_or("", |column| column.field.as_str());
+            record.set(field) == condition.equals.as_ref()
+        };
+        model.unique.iter().filter(|set| set.condition.as_ref().is_none_or(holds)).any(|set| {
+            let wanted: Option<Vec<(&String, Cell)>> = set
+                .columns
+                .iter()
+                .map(|index| Some((&model.columns.get(*index)?.field, value(*index)?)))
+                .collect();
+            wanted.is_some_and(|wanted| {
+                self.after
+                    .rows(&model.name)
+                    .values()
+                    .any(|row| wanted.iter().all(|(field, cell)| row.get(*field) == Some(cell)))
+            })
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! An export file as whoever reads it sees it.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+/// A record of the file.
+#[derive(Debug, Clone)]
+pub(super) struct FileRecord {
+    /// The model in lower case.
+    pub(super) model: String,
+    pub(super) pk: i64,
+    /// Its number among the records of its model, from 1.
+    pub(super) ordinal: i64,
+    /// Where it begins, in bytes.
+    pub(super) offset: i64,
+    pub(super) fields: Map<String, Value>,
+}
+
+impl FileRecord {
+    /// A field that is there and not null.
+    pub(super) fn set(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// A field that holds a primary key.
+    pub(super) fn pk_in(&self, field: &str) -> Option<i64> {
+        self.set(field)?.as_i64()
+    }
+
+    /// A field that holds a text.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
+        self.set(field)?.as_str()
+    }
+}
+
+#[derive(Deserialize)]
+struct Form {
+    model: String,
+    pk: i64,
+    fields: Map<String, Value>,
+}
+
+/// All records of a file.
+pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
+    let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is no JSON list")?;
+    let mut seen: HashMap<String, i64> = HashMap::new();
+    let begin = bytes.as_ptr().addr();
+    raw.into_iter()
+        .map(|raw| {
+            let form: Form = serde_json::from_str(raw.get()).context("a record of the export")?;
+            let model = form.model.to_lowercase();
+            let ordinal = seen.entry(model.clone()).or_default();
+            *ordinal += 1;
+            Ok(FileRecord {
+                pk: form.pk,
+                ordinal: *ordinal,
+                offset: i64::try_from(raw.get().as_ptr().addr() - begin)?,
+                fields: form.fields,
+                model,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn records_know_where_they_stand() {
+        let records = super::parse(
+            br#"[{"model": "A.b", "pk": 7, "fields": {}}, {"model": "a.b", "pk": 8, "fields": {"x": null}}]"#,
+        )
+        .unwrap();
+        let places: Vec<_> =
+            records.iter().map(|it| (it.model.as_str(), it.pk, it.ordinal, it.offset)).collect();
+        assert_eq!(places, [("a.b", 7, 1, 1), ("a.b", 8, 2, 43)]);
+        assert!(records[1].set("x").is_none());
+    }
+}

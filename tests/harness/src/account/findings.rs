@@ -1,0 +1,212 @@
+//! Findings: one for everything that a person should know, none besides, at the right place, without secrets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use causeway_proto::relocation::v1::{Finding, FindingCount, FindingKind, Severity};
+use causeway_relocation::catalog::{Known, Model};
+use serde_json::Value;
+
+use super::case::{Case, Note};
+
+/// Fields whose values never stand in a finding.
+const SECRETS: &[&str] = &[
+    "password",
+    "session_nonce",
+    "email",
+    "user_email",
+    "validation_hash",
+    "token",
+    "token_hashed",
+    "public_key",
+    "secret_key",
+];
+
+fn severity(kind: FindingKind) -> Severity {
+    use FindingKind as K;
+    match kind {
+        K::UnknownModel
+        | K::DroppedReference
+        | K::UnknownField
+        | K::DuplicateDropped
+        | K::FilterSlugNotFound
+        | K::UnknownChoice => Severity::Warning,
+        K::UnexpectedModel
+        | K::ClearedReference
+        | K::RemovedModel
+        | K::RemovedField
+        | K::SlugChanged
+        | K::UsernameChanged
+        | K::UserMerged
+        | K::KeyRegenerated
+        | K::TokenCleared
+        | K::SkippedByRule
+        | K::TextCleaned => Severity::Info,
+        _ => Severity::Error,
+    }
+}
+
+impl Case<'_> {
+    /// Checks all findings against what the other checks have found to be due.
+    pub(super) fn check_findings(&mut self) {
+        self.expect_of_the_file();
+        self.check_places();
+        self.check_secrets();
+        let mut open: HashMap<(String, Option<i64>), Vec<&Finding>> = HashMap::new();
+        for finding in self.findings {
+            let of_record = !is_of_model(finding.kind());
+            let key = (finding.model.clone(), of_record.then_some(finding.source_pk));
+            open.entry(key).or_default().push(finding);
+        }
+        let mut missing: Vec<Note> = Vec::new();
+        for note in std::mem::take(&mut self.notes) {
+            let there = open.get_mut(&(note.model.clone(), note.pk)).and_then(|findings| {
+                let at = findings.iter().position(|finding| fits(&note, finding))?;
+                Some(findings.remove(at))
+            });
+            if there.is_none() {
+                missing.push(note);
+            }
+        }
+        for note in missing {
+            self.complain(format!("there is no finding for {note:?}"));
+        }
+        for finding in open.into_values().flatten() {
+            self.complain(format!("there is no cause for {finding:?}"));
+        }
+        self.check_finding_counts();
+    }
+
+    /// What the file alone gives rise to: one finding for each model or field that is not known.
+    fn expect_of_the_file(&mut self) {
+        let mut due: BTreeSet<(i32, String, Option<String>)> = BTreeSet::new();
+        for record in &self.records {
+            let name = &record.model;
+            let mut add = |kind: FindingKind, field: Option<&str>| {
+                due.insert((kind.into(), name.clone(), field.map(str::to_owned)));
+            };
+            let model = match self.catalog.known(name) {
+                Known::Model(model) => model,
+                Known::Excluded => {
+                    add(FindingKind::UnexpectedModel, None);
+                    continue;
+                }
+                Known::Removed => {
+                    add(FindingKind::RemovedModel, None);
+                    continue;
+                }
+                Known::Unknown => {
+                    add(FindingKind::UnknownModel, None);
+                    continue;
+                }
+            };
+            for (field, value) in &record.fields {
+                let kind = match model.column(field) {
+                    None if model.is_removed_field(field) => FindingKind::RemovedField,
+                    None => FindingKind::UnknownField,
+                    Some(_) if is_unknown_choice(model, field, value) => FindingKind::UnknownChoice,
+                    Some(_) if value.as_str().is_some_and(|text| text.contains('\0')) => {
+                        FindingKind::TextCleaned
+                    }
+                    Some(_) => continue,
+                };
+                add(kind, Some(field));
+            }
+        }
+        for (kind, model, field) in due {
+            let kind = FindingKind::try_from(kind).unwrap_or_default();
+            self.expect_of_model(kind, &model, field.as_deref());
+        }
+    }
+
+    /// A finding that names a record names the right one.
+    fn check_places(&mut self) {
+        let places: HashMap<(&str, i64), (i64, i64)> = self
+            .records
+            .iter()
+            .map(|record| ((record.model.as_str(), record.ordinal), (record.pk, record.offset)))
+            .collect();
+        let mut complaints = Vec::new();
+        for finding in self.findings {
+            let place = places.get(&(finding.model.as_str(), finding.ordinal)).copied();
+            if finding.ordinal > 0 && place != Some((finding.source_pk, finding.byte_offset)) {
+                complaints.push(format!("at {place:?} there is no {finding:?}"));
+            }
+            if finding.severity() != severity(finding.kind()) || finding.reason.is_empty() {
+                complaints.push(format!("{finding:?} has the wrong severity, or no reason"));
+            }
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+
+    fn check_secrets(&mut self) {
+        let secrets: BTreeSet<&str> = self
+            .records
+            .iter()
+            .flat_map(|record| SECRETS.iter().filter_map(|field| record.text(field)))
+            .filter(|secret| secret.len() > 6)
+            .collect();
+        let mut complaints = Vec::new();
+        for finding in self.findings {
+            // Names may look like addresses. They are told, so that somebody can look for them.
+            let told = matches!(finding.kind(), FindingKind::UsernameChanged);
+            if !told && secrets.iter().any(|secret| finding.reason.contains(secret)) {
+                complaints
+                    .push(format!("a finding about {} {} tells a secret", finding.model, finding.source_pk));
+            }
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+
+    fn check_finding_counts(&mut self) {
+        let mut counts: BTreeMap<i32, i64> = BTreeMap::new();
+        for finding in self.findings {
+            *counts.entry(finding.kind).or_default() += 1;
+        }
+        let of = |count: &FindingCount| (count.kind, count.count);
+        let mut told: Vec<(i32, i64)> = self.import.finding_counts.iter().map(of).collect();
+        told.sort_unstable();
+        let severities =
+            self.import.finding_counts.iter().all(|count| count.severity() == severity(count.kind()));
+        if told != counts.into_iter().collect::<Vec<_>>() || !severities {
+            self.complain(format!("the import counts its findings as {:?}", self.import.finding_counts));
+        }
+    }
+}
+
+/// Whether a finding is about a model or field, however many records there are.
+fn is_of_model(kind: FindingKind) -> bool {
+    matches!(
+        kind,
+        FindingKind::UnknownModel
+            | FindingKind::UnexpectedModel
+            | FindingKind::RemovedModel
+            | FindingKind::UnknownField
+            | FindingKind::RemovedField
+            | FindingKind::UnknownChoice
+            | FindingKind::TextCleaned
+            | FindingKind::FilterSlugNotFound
+    )
+}
+
+fn fits(note: &Note, finding: &Finding) -> bool {
+    let exact = is_of_model(finding.kind());
+    let field = match note.fields.as_slice() {
+        [] => !exact || finding.field.is_empty(),
+        fields => fields.contains(&finding.field),
+    };
+    note.kinds.contains(&finding.kind()) && field
+}
+
+/// Whether a column holds a value that the application does not know.
+fn is_unknown_choice(model: &Model, field: &str, value: &Value) -> bool {
+    let column = model.column(field).and_then(|index| model.columns.get(index));
+    column.is_some_and(|column| {
+        let known: Vec<Value> =
+            column.choices.iter().filter_map(|choice| serde_json::from_str(choice).ok()).collect();
+        model.in_organization_scope() && !value.is_null() && !known.is_empty() && !known.contains(value)
+    })
+}

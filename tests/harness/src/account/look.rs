@@ -1,0 +1,93 @@
+//! All that an import may change, as it is at one moment.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use causeway_proto::control::v1::SlugReservation;
+use causeway_relocation::{
+    catalog::{self, Catalog, Model},
+    db::{Db, Statement},
+};
+
+use super::cell::{self, Cell};
+use crate::cluster::{Cluster, Silo};
+
+/// A row: its values by the names that the fields have in an export.
+pub type Row = BTreeMap<String, Cell>;
+
+/// The rows of a table by their ids.
+pub type Rows = BTreeMap<i64, Row>;
+
+/// Every row of every model table of control and one region, and every slug reservation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    models: BTreeMap<String, Rows>,
+    reservations: Vec<SlugReservation>,
+}
+
+static NO_ROWS: Rows = Rows::new();
+
+impl Look {
+    /// Looks at control and a region.
+    ///
+    /// # Errors
+    /// If a database or control cannot be reached, or holds what its column cannot mean.
+    pub async fn at(cluster: &Cluster, region: usize) -> anyhow::Result<Self> {
+        let catalog = Catalog::load()?;
+        let mut models = BTreeMap::new();
+        for (silo, of) in
+            [(Silo::Control, catalog::Silo::Control), (Silo::Region(region), catalog::Silo::Region)]
+        {
+            let db = cluster.db(silo).await?;
+            for model in catalog.written().filter(|model| model.silo == of) {
+                models.insert(model.name.clone(), rows(&db, model).await?);
+            }
+            db.close().await;
+        }
+        Ok(Self { models, reservations: cluster.control().all_reservations().await? })
+    }
+
+    /// The rows of a model.
+    #[must_use]
+    pub fn rows(&self, model: &str) -> &Rows {
+        self.models.get(model).unwrap_or(&NO_ROWS)
+    }
+
+    /// A row of a model.
+    #[must_use]
+    pub fn row(&self, model: &str, id: i64) -> Option<&Row> {
+        self.rows(model).get(&id)
+    }
+
+    /// The reservations by slug.
+    #[must_use]
+    pub fn reservations(&self) -> &[SlugReservation] {
+        &self.reservations
+    }
+
+    /// How many rows there are in all tables.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.models.values().map(BTreeMap::len).sum()
+    }
+}
+
+async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
+    let columns: Vec<String> = model
+        .columns
+        .iter()
+        .map(|column| format!("{} AS \"{}\"", cell::select(column, db.dialect()), column.field))
+        .collect();
+    let statement =
+        Statement::new("SELECT id, ").push(&columns.join(", ")).push(&format!(" FROM \"{}\"", model.table));
+    let mut rows = Rows::new();
+    for found in db.fetch_all(statement).await? {
+        let mut row = Row::new();
+        for column in &model.columns {
+            let cell = cell::of_database(column, found.opt_text(&column.field)?);
+            row.insert(column.field.clone(), cell.with_context(|| format!("table {}", model.table))?);
+        }
+        rows.insert(found.int("id")?, row);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,174 @@
+//! Slugs: each organization has one reservation, a slug that could be kept was kept, and every change is told.
+
+use std::collections::{BTreeMap, HashSet};
+
+use causeway_proto::{
+    control::v1::{ReservationType, SlugReservation},
+    relocation::v1::{FindingKind, KeyKind},
+};
+use causeway_relocation::catalog::reserved_organization_slugs;
+
+use super::{Fate, case::Case, file::FileRecord};
+
+const ORGANIZATION: &str = "sentry.organization";
+/// Organizations that the import itself names.
+const NAMED: usize = 1_000;
+
+/// Whether a text is a slug.
+fn is_slug(text: &str) -> bool {
+    (1..=50).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// What slugs that are almost the same have in common.
+fn folded(text: &str) -> String {
+    text.to_lowercase().replace([' ', '_'], "-")
+}
+
+impl Case<'_> {
+    /// Checks the slugs of the organizations that the import inserted.
+    pub(super) fn check_organizations(&mut self) {
+        let organizations: Vec<(FileRecord, i64, String)> = self
+            .records_of(ORGANIZATION)
+            .into_iter()
+            .filter_map(|record| match self.fate(ORGANIZATION, record.pk)? {
+                Fate::Inserted(id) => {
+                    let slug = self.after.row(ORGANIZATION, id)?.get("slug")?.as_text()?.to_owned();
+                    Some((record, id, slug))
+                }
+                _ => None,
+            })
+            .collect();
+        self.check_reservations(&organizations);
+        self.check_slugs(&organizations);
+        self.check_named(&organizations);
+    }
+
+    fn check_reservations(&mut self, organizations: &[(FileRecord, i64, String)]) {
+        let region = self.import.region.clone();
+        let mut of: BTreeMap<i64, Vec<&SlugReservation>> = BTreeMap::new();
+        let after = self.after;
+        for reservation in after.reservations().iter().filter(|reservation| reservation.region == region) {
+            of.entry(reservation.organization_id).or_default().push(reservation);
+        }
+        for (record, id, slug) in organizations {
+            let reservations = of.get(id).map(Vec::as_slice).unwrap_or_default();
+            let right = matches!(reservations, [one] if one.slug == *slug && one.r#type() == ReservationType::Primary);
+            if !right {
+                self.complain(format!(
+                    "organization {} is `{slug}` and has reserved {reservations:?}",
+                    record.pk
+                ));
+            }
+        }
+        for reservation in after.reservations() {
+            if reservation.r#type() != ReservationType::Primary {
+                self.complain(format!("`{}` is reserved as {:?}", reservation.slug, reservation.r#type()));
+            }
+        }
+        for reservation in self.before.reservations() {
+            if !after.reservations().contains(reservation) {
+                self.complain(format!("the reservation of `{}` has changed", reservation.slug));
+            }
+        }
+        let others = self.others.iter().filter(|(model, _)| model == ORGANIZATION).count();
+        let expected = self.before.reservations().len() + organizations.len() + others;
+        if after.reservations().len() != expected {
+            self.complain(format!(
+                "there are {} reservations and not {expected}",
+                after.reservations().len()
+            ));
+        }
+    }
+
+    fn check_slugs(&mut self, organizations: &[(FileRecord, i64, String)]) {
+        let reserved: HashSet<&str> = reserved_organization_slugs().collect();
+        let before: HashSet<&str> =
+            self.before.reservations().iter().map(|reservation| reservation.slug.as_str()).collect();
+        let ours: HashSet<&str> = organizations.iter().map(|(_, _, slug)| slug.as_str()).collect();
+        let others: HashSet<&str> = self
+            .after
+            .reservations()
+            .iter()
+            .map(|reservation| reservation.slug.as_str())
+            .filter(|slug| !before.contains(slug) && !ours.contains(slug))
+            .collect();
+        let mut complaints = Vec::new();
+        for (record, _, slug) in organizations {
+            let wanted = record.text("slug").unwrap_or_default();
+            if !is_slug(slug) || reserved.contains(slug.as_str()) {
+                complaints.push(format!("organization {} got `{slug}`", record.pk));
+            }
+            let could_be = is_slug(wanted) && !reserved.contains(wanted) && !before.contains(wanted);
+            match (could_be, wanted == slug) {
+                (true, true) => {}
+                (true, false) if ours.contains(wanted) || others.contains(wanted) => {
+                    let front = slug.rsplit_once('-').map_or("", |(front, _)| front);
+                    if !wanted.starts_with(front) || front.is_empty() {
+                        complaints.push(format!("`{wanted}` became `{slug}`"));
+                    }
+                }
+                (true, false) => complaints.push(format!("`{wanted}` was free and became `{slug}`")),
+                (false, true) => complaints.push(format!("`{wanted}` could not be given and was")),
+                // What is left of one that is no slug still resembles it, unless nothing is.
+                (false, false) => {
+                    let front: String = folded(wanted).chars().take(3).collect();
+                    if is_slug(&front) && !slug.starts_with(&front) {
+                        complaints.push(format!("`{wanted}` became `{slug}`"));
+                    }
+                }
+            }
+            if wanted != slug {
+                self.expect(record, &[FindingKind::SlugChanged], &["slug"]);
+            }
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+
+    /// The import and the primary key map say the same of organizations as the table.
+    fn check_named(&mut self, organizations: &[(FileRecord, i64, String)]) {
+        let mut named: Vec<(i64, i64, &str, &str)> = organizations
+            .iter()
+            .map(|(record, id, slug)| {
+                (*id, record.pk, record.text("slug").unwrap_or_default(), slug.as_str())
+            })
+            .collect();
+        named.sort_unstable();
+        let keys =
+            self.keys.iter().filter(|key| key.model == ORGANIZATION && key.kind() == KeyKind::Inserted);
+        let mut mapped: Vec<(i64, i64, &str, &str)> = keys
+            .map(|key| (key.new_pk, key.source_pk, key.wanted_slug.as_str(), key.slug.as_str()))
+            .collect();
+        mapped.sort_unstable();
+        let import = self.import;
+        let shown: Vec<(i64, i64, &str, &str)> = import
+            .organizations
+            .iter()
+            .map(|it| (it.id, it.source_id, it.wanted_slug.as_str(), it.slug.as_str()))
+            .collect();
+        let mut complaints = Vec::new();
+        if mapped != named {
+            complaints.push(format!("the key map has the organizations {mapped:?} and not {named:?}"));
+        }
+        if usize::try_from(import.organization_count).ok() != Some(named.len()) {
+            complaints.push(format!("the import counts {} organizations", import.organization_count));
+        }
+        named.truncate(NAMED);
+        if shown != named {
+            complaints.push(format!("the import names the organizations {shown:?} and not {named:?}"));
+        }
+        if self
+            .keys
+            .iter()
+            .any(|key| key.model != ORGANIZATION && !(key.slug.is_empty() && key.wanted_slug.is_empty()))
+        {
+            complaints.push("the key map has slugs of what is no organization".to_owned());
+        }
+        for complaint in complaints {
+            self.complain(complaint);
+        }
+    }
+}

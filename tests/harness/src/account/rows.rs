@@ -1,0 +1,324 @@
+//! Every inserted row against its record: each column as the file has it, references mapped, save for what a rule says.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use causeway_proto::relocation::v1::FindingKind;
+use causeway_relocation::catalog::{Column, Default, Model};
+
+use super::{Cell, Fate, Row, case::Case, cell, file::FileRecord, taken::Taken};
+
+/// What a rule makes of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Always this.
+    False,
+    True,
+    Null,
+    /// The time of the import.
+    Now,
+    /// A password that nobody can have.
+    Unusable,
+    /// 32 letters and digits that nobody knew before.
+    Secret,
+    /// Another UUID; null stays null.
+    NewUuid,
+    /// Kept if nobody has it; otherwise another one, made so.
+    Unique(New),
+    /// What the user is like to whom the row points.
+    OfUser(&'static str),
+    /// Judged elsewhere, with all rows of the model.
+    Elsewhere,
+}
+
+/// What a value that is taken or missing is replaced by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum New {
+    /// 32 hex digits.
+    Key,
+    /// The SHA-256 of a new token in hex.
+    Hash,
+    /// Nothing.
+    Nothing,
+}
+
+/// The table of the rules.
+fn change(model: &str, field: &str) -> Option<Change> {
+    Some(match (model.trim_start_matches("sentry."), field) {
+        ("user", "is_staff" | "is_superuser" | "is_managed") | ("useremail", "is_verified") => Change::False,
+        ("user", "is_unclaimed") => Change::True,
+        ("user", "password") => Change::Unusable,
+        ("user", "last_password_change")
+        | ("useremail", "date_hash_added")
+        | (
+            "projecttemplate"
+            | "groupsearchview"
+            | "querysubscription"
+            | "spanattributeextractionruleconfig"
+            | "spanattributeextractionrulecondition",
+            "date_updated",
+        )
+        | ("incidenttrigger", "date_modified") => Change::Now,
+        ("useremail", "validation_hash") => Change::Secret,
+        ("monitor", "guid") | ("incident", "detection_uuid") | ("incidentactivity", "notification_uuid") => {
+            Change::NewUuid
+        }
+        ("querysubscription", "subscription_id") => Change::Null,
+        ("projectkey", "public_key" | "secret_key") => Change::Unique(New::Key),
+        ("orgauthtoken", "token_hashed") => Change::Unique(New::Hash),
+        ("organizationmember", "token") => Change::Unique(New::Nothing),
+        ("organizationmember", "user_email") => Change::OfUser("email"),
+        ("organizationmember", "user_is_active") => Change::OfUser("is_active"),
+        ("user", "username")
+        | ("organization", "slug" | "status")
+        | ("orgauthtoken", "token_last_characters")
+        | ("organizationmember", "token_expires_at") => Change::Elsewhere,
+        _ => return None,
+    })
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl Case<'_> {
+    /// Checks all inserted rows.
+    pub(super) fn check_rows(&mut self) {
+        for model in self.catalog.models() {
+            let mut rows = Vec::new();
+            for record in self.records_of(&model.name) {
+                let Some(Fate::Inserted(id)) = self.fate(&model.name, record.pk) else { continue };
+                match self.after.row(&model.name, id) {
+                    Some(row) => rows.push((record, row)),
+                    None => self.complain(format!(
+                        "{} {} is to be row {id}, which is not there",
+                        model.name, record.pk
+                    )),
+                }
+            }
+            for column in &model.columns {
+                self.check_column(model, column, &rows);
+            }
+        }
+    }
+
+    fn check_column(&mut self, model: &Model, column: &Column, rows: &[(FileRecord, &Row)]) {
+        let change = change(&model.name, &column.field);
+        if let Some(Change::Unique(new)) = change {
+            return self.check_unique(model, column, new, rows);
+        }
+        let mut made = BTreeSet::new();
+        for (record, row) in rows {
+            let Some(found) = row.get(&column.field) else { continue };
+            let wanted = match self.wanted(column, record) {
+                Ok(wanted) => wanted,
+                Err(why) => {
+                    self.complain(format!("{} {} {}: {why}", model.name, record.pk, column.field));
+                    continue;
+                }
+            };
+            let right = match change {
+                Some(Change::False) => *found == Cell::Bool(false),
+                Some(Change::True) => *found == Cell::Bool(true),
+                Some(Change::Null) => *found == Cell::Null,
+                Some(Change::Now) => found.as_time().is_some_and(|time| self.is_now(model, time)),
+                Some(Change::Unusable) => found.as_text().is_some_and(|text| {
+                    text.starts_with('!') && text.len() > 20 && made.insert(text.to_owned())
+                }),
+                Some(Change::Secret) => {
+                    found.as_text().is_some_and(|text| {
+                        let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                        text.len() == 32 && letters && made.insert(text.to_owned())
+                    }) && wanted.as_ref() != Some(found)
+                }
+                Some(Change::NewUuid) => match (&wanted, found) {
+                    (Some(Cell::Null), Cell::Null) => column.null,
+                    (Some(Cell::Uuid(old)), Cell::Uuid(new)) => old != new && made.insert(new.to_string()),
+                    _ => false,
+                },
+                Some(Change::OfUser(field)) => match row.get("user_id") {
+                    Some(Cell::Int(user)) => {
+                        self.after.row("sentry.user", *user).and_then(|user| user.get(field)) == Some(found)
+                    }
+                    _ => wanted.as_ref() == Some(found),
+                },
+                Some(Change::Elsewhere) => {
+                    self.is_right(model, record, &column.field, wanted.as_ref(), found)
+                }
+                Some(Change::Unique(_)) => true,
+                None => match &wanted {
+                    Some(wanted) => wanted == found,
+                    // The field is missing and its default is the time of the import.
+                    None => found.as_time().is_some_and(|time| self.is_now(model, time)),
+                },
+            };
+            if !right {
+                self.complain(format!(
+                    "{} {}: {} is {found:?}; the file has {wanted:?} and the rule is {change:?}",
+                    model.name, record.pk, column.field
+                ));
+            }
+        }
+    }
+
+    /// What a column is to hold by the file alone; `None` for the time of the import.
+    fn wanted(&self, column: &Column, record: &FileRecord) -> anyhow::Result<Option<Cell>> {
+        let default;
+        let value = match (record.fields.get(&column.field), &column.default) {
+            (Some(value), _) => value,
+            (None, Default::Null) => return Ok(Some(Cell::Null)),
+            (None, Default::Literal(json)) => {
+                default = serde_json::from_str(json)?;
+                &default
+            }
+            (None, Default::Now) => return Ok(None),
+            (None, Default::Generated(_)) => return Ok(Some(Cell::Null)),
+            (None, Default::Required) => anyhow::bail!("the field is missing, and nothing is the default"),
+        };
+        let Some(target) = &column.references else { return cell::of_file(column, value).map(Some) };
+        let Some(pk) = value.as_i64() else { return Ok(Some(Cell::Null)) };
+        match self.new_pk(target, pk) {
+            Some(new) => Ok(Some(Cell::Int(new))),
+            // Only an inviter may be missing.
+            None if column.field == "inviter_id" => Ok(Some(Cell::Null)),
+            None => anyhow::bail!("leads to {target} {pk}, which was not imported"),
+        }
+    }
+
+    /// Columns for which more than the column matters.
+    fn is_right(
+        &self,
+        model: &Model,
+        record: &FileRecord,
+        field: &str,
+        wanted: Option<&Cell>,
+        found: &Cell,
+    ) -> bool {
+        match field {
+            "username" if self.renamed.contains(&record.pk) => {
+                let (Some(name), Some(given)) = (wanted.and_then(Cell::as_text), found.as_text()) else {
+                    return false;
+                };
+                let Some((base, suffix)) = given.rsplit_once('-') else { return false };
+                let whole = base == name || (name.starts_with(base) && given.chars().count() >= 120);
+                given.chars().count() <= 128 && whole && !suffix.is_empty()
+            }
+            "status" if self.options.hide_organizations => *found == Cell::Int(3),
+            // With all slugs, or with what it belongs to.
+            "slug" | "token_last_characters" | "token_expires_at" => {
+                !matches!(found, Cell::Null) || model.name != "sentry.organization"
+            }
+            _ => wanted == Some(found),
+        }
+    }
+
+    /// A column whose values must differ: the file's own, as far as nobody has them.
+    fn check_unique(&mut self, model: &Model, column: &Column, new: New, rows: &[(FileRecord, &Row)]) {
+        let holders = self.holders(&model.name, &column.field, false);
+        let mut alike: BTreeMap<String, Vec<&(FileRecord, &Row)>> = BTreeMap::new();
+        for pair in rows {
+            // An empty key is a missing one.
+            let wanted = pair.0.text(&column.field).unwrap_or_default();
+            alike.entry(wanted.to_owned()).or_default().push(pair);
+        }
+        for (wanted, pairs) in alike {
+            let is_kept = |row: &Row| row.get(&column.field).and_then(Cell::as_text) == Some(wanted.as_str());
+            let missing = wanted.is_empty();
+            let kept = pairs.iter().filter(|(_, row)| !missing && is_kept(row)).count();
+            let right = match holders.taken(&wanted) {
+                _ if missing => true,
+                Taken::Yes => kept == 0,
+                Taken::Perhaps => kept <= 1,
+                Taken::No => kept == 1,
+            };
+            if !right {
+                let (name, field) = (&model.name, &column.field);
+                self.complain(format!("of {} {name} that share a {field}, {kept} have kept it", pairs.len()));
+            }
+            for (record, row) in pairs {
+                let found = row.get(&column.field).cloned().unwrap_or(Cell::Null);
+                let replaced = missing || !is_kept(row);
+                self.check_replaced(model, column, new, (record, row), &found, replaced, missing);
+            }
+        }
+        let mut found: HashMap<&str, usize> = HashMap::new();
+        for (_, row) in rows {
+            if let Some(text) = row.get(&column.field).and_then(Cell::as_text) {
+                *found.entry(text).or_default() += 1;
+            }
+        }
+        if found.values().any(|count| *count > 1) {
+            self.complain(format!("{} has a {} twice", model.name, column.field));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of check_unique, split off for its length")]
+    fn check_replaced(
+        &mut self,
+        model: &Model,
+        column: &Column,
+        new: New,
+        (record, row): (&FileRecord, &Row),
+        found: &Cell,
+        replaced: bool,
+        missing: bool,
+    ) {
+        let cell = |field: &str| row.get(field).cloned().unwrap_or(Cell::Null);
+        let of_file = |field: &str| {
+            let column = model.column(field).and_then(|index| model.columns.get(index));
+            column.and_then(|column| self.wanted(column, record).ok().flatten()).unwrap_or(Cell::Null)
+        };
+        let right = match (new, replaced) {
+            (New::Key, true) => found.as_text().is_some_and(|text| is_hex(text, 32)),
+            (New::Key, false) => true,
+            (New::Hash, true) => {
+                let last = cell("token_last_characters");
+                found.as_text().is_some_and(|text| is_hex(text, 64))
+                    && last.as_text().is_some_and(|last| last.chars().count() == 4)
+                    && last != of_file("token_last_characters")
+            }
+            (New::Hash, false) => cell("token_last_characters") == of_file("token_last_characters"),
+            // A member without token has nothing to lose.
+            (New::Nothing, true) if missing => cell("token_expires_at") == of_file("token_expires_at"),
+            (New::Nothing, true) => *found == Cell::Null && cell("token_expires_at") == Cell::Null,
+            (New::Nothing, false) => cell("token_expires_at") == of_file("token_expires_at"),
+        };
+        if !right {
+            self.complain(format!(
+                "{} {}: {} is neither the file's nor what it is to be replaced by",
+                model.name, record.pk, column.field
+            ));
+        }
+        match new {
+            _ if !replaced => {}
+            New::Nothing if missing => {}
+            New::Nothing => self.expect(record, &[FindingKind::TokenCleared], &[&column.field]),
+            New::Key | New::Hash => self.expect(record, &[FindingKind::KeyRegenerated], &[&column.field]),
+        }
+    }
+
+    /// Whatever was there is as it was, and there are no rows besides those that the import inserted.
+    pub(super) fn check_no_other_rows(&mut self) {
+        for model in self.catalog.models() {
+            let inserted: BTreeSet<i64> =
+                self.inserted_rows(&model.name).into_iter().map(|(id, _)| id).collect();
+            let (before, after) = (self.before.rows(&model.name), self.after.rows(&model.name));
+            for (id, row) in before {
+                if after.get(id) != Some(row) {
+                    self.complain(format!("row {id} of {} was there before and has changed", model.name));
+                }
+                if inserted.contains(id) {
+                    self.complain(format!(
+                        "row {id} of {} was there before and is said to be new",
+                        model.name
+                    ));
+                }
+            }
+            for id in after.keys() {
+                let ours = inserted.contains(id) || before.contains_key(id);
+                if !ours && !self.others.contains(&(model.name.clone(), *id)) {
+                    self.complain(format!("row {id} of {} is of no record", model.name));
+                }
+            }
+        }
+    }
+}

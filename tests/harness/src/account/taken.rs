@@ -1,0 +1,66 @@
+//! Which values somebody else had, or may have had.
+
+use std::collections::HashMap;
+
+use super::{case::Case, cell::Cell};
+
+/// Who had the values of a column, by value.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    /// Rows that were there before the import.
+    before: HashMap<String, Vec<i64>>,
+    /// Rows that other imports wrote meanwhile.
+    meanwhile: HashMap<String, Vec<i64>>,
+}
+
+/// Whether a value was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    No,
+    /// By an import that ran at the same time, before or after this one looked.
+    Perhaps,
+    Yes,
+}
+
+impl Holders {
+    /// Whether a row outside the import has a value.
+    pub(super) fn taken(&self, value: &str) -> Taken {
+        if self.before.contains_key(value) {
+            Taken::Yes
+        } else if self.meanwhile.contains_key(value) {
+            Taken::Perhaps
+        } else {
+            Taken::No
+        }
+    }
+
+    /// The rows that have a value.
+    pub(super) fn ids(&self, value: &str) -> Vec<i64> {
+        let of = |map: &HashMap<String, Vec<i64>>| map.get(value).cloned().unwrap_or_default();
+        [of(&self.before), of(&self.meanwhile)].concat()
+    }
+}
+
+impl Case<'_> {
+    /// Who had the values of a text column; in lower case if that makes no difference.
+    pub(super) fn holders(&self, model: &str, field: &str, folded: bool) -> Holders {
+        let value = |cell: Option<&Cell>| {
+            let text = cell?.as_text()?;
+            Some(if folded { text.to_lowercase() } else { text.to_owned() })
+        };
+        let mut holders = Holders::default();
+        for (id, row) in self.before.rows(model) {
+            if let Some(value) = value(row.get(field)) {
+                holders.before.entry(value).or_default().push(*id);
+            }
+        }
+        for (id, row) in self.after.rows(model) {
+            if self.others.contains(&(model.to_owned(), *id))
+                && let Some(value) = value(row.get(field))
+            {
+                holders.meanwhile.entry(value).or_default().push(*id);
+            }
+        }
+        holders
+    }
+}

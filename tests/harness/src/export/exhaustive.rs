@@ -1,0 +1,256 @@
+//! An export with everything: each model of the catalog, each column set, each case that a rule speaks of.
+
+use causeway_relocation::catalog::{Catalog, CatalogError, Known, Model};
+use serde_json::{Value, json};
+
+use super::{Export, Record, values};
+
+/// The slug of the first organization of [`exhaustive`].
+pub const SLUG: &str = "acme";
+/// The slug of the second one: valid, though longer than thirty characters.
+pub const OTHER_SLUG: &str = "the-other-organization-with-a-rather-long-slug";
+/// The primary key of the first organization.
+pub const SOURCE_ID: i64 = 4_554_202_386_792_449;
+/// The primary key of the second organization.
+pub const OTHER_SOURCE_ID: i64 = 4_554_202_386_792_450;
+
+/// Users, by how they belong to the two organizations.
+const INACTIVE_IN_BOTH: i64 = 11;
+const ACTIVE_IN_FIRST: i64 = 12;
+const ACTIVE_IN_SECOND: i64 = 13;
+const IN_NONE: i64 = 14;
+
+/// All that hangs from one organization.
+struct World<'a> {
+    catalog: &'a Catalog,
+    number: i64,
+}
+
+impl World<'_> {
+    /// The primary key of this world's record of a model. Those of different models are often the same.
+    fn pk(&self, model: &str) -> i64 {
+        match model {
+            "sentry.organization" => SOURCE_ID - 1 + self.number,
+            "sentry.project" | "sentry.team" => SOURCE_ID + 1_000 * self.number,
+            "sentry.user" if self.number == 1 => INACTIVE_IN_BOTH,
+            "sentry.user" => ACTIVE_IN_SECOND,
+            _ => {
+                let position = self.catalog.position(model).unwrap_or(0);
+                100 * self.number + i64::try_from(position % 4).unwrap_or(0)
+            }
+        }
+    }
+
+    /// A record with every column set that can be: references lead to this world's records.
+    fn record(&self, model: &Model, pk: i64) -> Record {
+        let mut record = Record { model: model.name.clone(), pk, fields: serde_json::Map::new() };
+        for column in &model.columns {
+            let value = match &column.references {
+                None => values::value(&model.name, column, pk),
+                Some(target) => match self.catalog.known(target) {
+                    // A record whose reference leads out of the scope is not imported; some are added for that.
+                    Known::Model(target)
+                        if target.in_organization_scope() || !model.in_organization_scope() =>
+                    {
+                        json!(self.pk(&target.name))
+                    }
+                    _ => Value::Null,
+                },
+            };
+            record.fields.insert(column.field.clone(), value);
+        }
+        record
+    }
+
+    fn add(&self, export: &mut Export, model: &str, pk: i64, fields: &Value) {
+        if let Some(model) = self.catalog.model(model) {
+            export.records.push(self.record(model, pk).with(fields));
+        }
+    }
+
+    /// One record of each model.
+    fn fill(&self, export: &mut Export) {
+        for model in self.catalog.models() {
+            let record = self.record(model, self.pk(&model.name));
+            export.records.push(record.with(&self.of_a_kind(&model.name)));
+        }
+    }
+
+    /// What a record of a model must have for its kind.
+    fn of_a_kind(&self, model: &str) -> Value {
+        match model {
+            "sentry.organization" if self.number == 1 => json!({"slug": SLUG, "status": 1}),
+            "sentry.organization" => json!({"slug": OTHER_SLUG, "status": 0}),
+            "sentry.user" if self.number == 1 => json!({"is_active": false, "email": "Inactive@Example.com"}),
+            "sentry.user" => json!({"is_active": true, "email": "owner"}),
+            "sentry.email" if self.number == 1 => json!({"email": "inactive@example.com"}),
+            "sentry.useremail" if self.number == 1 => json!({"email": "Inactive@Example.com"}),
+            "sentry.email" | "sentry.useremail" => json!({"email": "owner"}),
+            // A user and no address; what is copied from the user is out of date.
+            "sentry.organizationmember" => {
+                json!({"email": null, "user_email": "former@example.com", "user_is_active": self.number == 1})
+            }
+            "sentry.savedsearch" => json!({"is_global": false, "visibility": "organization"}),
+            "sentry.counter" => json!({"value": i64::MAX}),
+            "sentry.neglectedrule" => json!({"disable_date": "9999-12-31T23:59:59.999999Z"}),
+            "sentry.rulesnooze" => json!({"until": "0001-01-01T00:00:00Z"}),
+            "sentry.alertruletrigger" => json!({"alert_threshold": 0.1 + 0.2, "resolve_threshold": -1e-300}),
+            _ => json!({}),
+        }
+    }
+}
+
+/// The export. Both organizations have a record of each model, with every column set and every reference leading to
+/// another record of the export; beside these there are the cases that rules speak of.
+///
+/// # Errors
+/// If the catalog contradicts itself.
+pub fn exhaustive() -> Result<Export, CatalogError> {
+    let catalog = Catalog::load()?;
+    let first = World { catalog: &catalog, number: 1 };
+    let second = World { catalog: &catalog, number: 2 };
+    let mut export = Export::new();
+    first.fill(&mut export);
+    second.fill(&mut export);
+    people(&mut export, &first, &second);
+    cases(&mut export, &first);
+    cases(&mut export, &second);
+    lost(&mut export, &first);
+    strangers(&mut export, &first);
+    export.in_order()
+}
+
+/// More users, addresses and members.
+fn people(export: &mut Export, first: &World<'_>, second: &World<'_>) {
+    for (pk, name) in [(ACTIVE_IN_FIRST, "active"), (IN_NONE, "alone")] {
+        let email = format!("{name}@example.com");
+        first.add(export, "sentry.user", pk, &json!({"username": name, "email": email, "is_active": true}));
+        first.add(export, "sentry.email", pk, &json!({"email": email}));
+        first.add(export, "sentry.useremail", pk, &json!({"user": pk, "email": email}));
+        let everywhere = json!({"user": pk, "project_id": null, "organization_id": null, "key": "language", "value": "\"pt-br\""});
+        first.add(export, "sentry.useroption", pk, &everywhere);
+    }
+    // A second address, and one that is nobody's.
+    first.add(
+        export,
+        "sentry.useremail",
+        21,
+        &json!({"user": INACTIVE_IN_BOTH, "email": "second@example.com"}),
+    );
+    first.add(export, "sentry.email", 21, &json!({"email": "second@example.com"}));
+    first.add(export, "sentry.email", 22, &json!({"email": "nobody@example.com"}));
+    let timezone = json!({"user": INACTIVE_IN_BOTH, "project_id": null, "organization_id": null, "key": "timezone", "value": "\"Europe/Vienna\""});
+    first.add(export, "sentry.useroption", 21, &timezone);
+
+    let member = |user: i64| json!({"user_id": user, "email": null, "user_is_active": false});
+    first.add(export, "sentry.organizationmember", 31, &member(ACTIVE_IN_FIRST));
+    second.add(export, "sentry.organizationmember", 32, &member(INACTIVE_IN_BOTH));
+    let invite = |email: &str, inviter: i64| json!({"user_id": null, "email": email, "inviter_id": inviter, "user_email": null});
+    first.add(export, "sentry.organizationmember", 33, &invite("invited@example.com", INACTIVE_IN_BOTH));
+    // Whoever invited them is no member of this organization, so a filter leaves the invitation and not the inviter.
+    second.add(export, "sentry.organizationmember", 34, &invite("invited@example.com", ACTIVE_IN_FIRST));
+    second.add(export, "sentry.ruleactivity", 35, &json!({"user_id": ACTIVE_IN_FIRST}));
+}
+
+/// What rules do something with, in one organization.
+fn cases(export: &mut Export, world: &World<'_>) {
+    let pk = 200 * world.number;
+    let add = |export: &mut Export, model: &str, number: i64, fields: Value| {
+        world.add(export, model, pk + number, &fields);
+    };
+    // Several keys of one project; one with nothing in it.
+    add(export, "sentry.projectkey", 41, json!({}));
+    add(export, "sentry.projectkey", 42, json!({"public_key": null, "secret_key": null}));
+    // Nothing that could be set.
+    add(export, "sentry.savedsearch", 44, json!({"is_global": true, "organization": null, "owner_id": null}));
+    // Null and empty where the others have something.
+    add(
+        export,
+        "sentry.querysubscription",
+        46,
+        json!({"snuba_query": null, "subscription_id": null, "query_extra": null}),
+    );
+    add(
+        export,
+        "sentry.incidentactivity",
+        47,
+        json!({"user_id": null, "value": null, "notification_uuid": null}),
+    );
+    add(export, "sentry.rulesnooze", 48, json!({"user_id": null, "alert_rule": null, "until": null}));
+    add(export, "sentry.timeseriessnapshot", 49, json!({"values": "[]"}));
+    add(export, "sentry.timeseriessnapshot", 50, json!({"values": null}));
+    add(
+        export,
+        "sentry.spanattributeextractionruleconfig",
+        51,
+        json!({"tags": [], "aggregates": null, "span_attribute": "", "created_by_id": null}),
+    );
+    // Of another scope, decided by the record; what goes with it.
+    let app = world.pk("sentry.sentryapp");
+    let integration = world.pk("sentry.integration");
+    add(export, "sentry.notificationaction", 52, json!({"sentry_app_id": app}));
+    add(export, "sentry.notificationaction", 53, json!({"integration_id": integration}));
+    add(export, "sentry.notificationactionproject", 52, json!({"action": pk + 52}));
+    add(export, "sentry.notificationactionproject", 53, json!({"action": pk + 53}));
+}
+
+/// Records that are dropped because what they refer to is not imported, and what hangs from them.
+fn lost(export: &mut Export, world: &World<'_>) {
+    world.add(export, "sentry.incident", 61, &json!({"activation": 7, "identifier": 61}));
+    world.add(export, "sentry.incidentsubscription", 61, &json!({"incident": 61}));
+    world.add(export, "sentry.incidenttrigger", 61, &json!({"incident": 61}));
+    // The file has no such project.
+    world.add(export, "sentry.projectbookmark", 62, &json!({"project": 999_999}));
+}
+
+/// Models and fields that are not in the catalog, or not any more, and names in the case of older releases.
+fn strangers(export: &mut Export, world: &World<'_>) {
+    let organization = world.pk("sentry.organization");
+    for pk in 1..=2 {
+        export.push("Sentry.Actor", pk, &json!({"type": 0, "team": 1}));
+        export.push("sentry.auditlogentry", pk, &json!({"organization_id": organization, "event": 1}));
+        export.push("sentry.nonsense", pk, &json!({"anything": [{"at": "all"}]}));
+    }
+    export.push("Sentry.Release", 1, &json!({}));
+    world.add(
+        export,
+        "sentry.team",
+        71,
+        &json!({"slug": "older-release", "actor": 1, "org_role": "owner", "mood": "fine", "weather": {"sunny": true}}),
+    );
+    if let Some(team) = export.find("sentry.team", 71) {
+        team.model = "Sentry.Team".to_owned();
+    }
+    world.add(export, "sentry.rule", 72, &json!({"owner": 1}));
+    world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_model_is_there_and_no_column_is_always_null() {
+        let catalog = Catalog::load().unwrap();
+        let export = exhaustive().unwrap();
+        assert_eq!(export, exhaustive().unwrap());
+        for model in catalog.models() {
+            let records: Vec<&Record> = export
+                .records
+                .iter()
+                .filter(|record| record.model.eq_ignore_ascii_case(&model.name))
+                .collect();
+            assert!(records.len() >= 2, "{}", model.name);
+            let pks: BTreeSet<i64> = records.iter().map(|record| record.pk).collect();
+            assert_eq!(pks.len(), records.len(), "{} has a primary key twice", model.name);
+            for column in &model.columns {
+                let set = records.iter().any(|record| !record.fields[&column.field].is_null());
+                let out_of_scope =
+                    matches!(column.references.as_deref(), Some("sentry.alertruleactivations"));
+                assert!(set || out_of_scope, "{} {}", model.name, column.field);
+            }
+        }
+    }
+}
