@@ -2,9 +2,10 @@
 //! real port on loopback. What one run leaves there the next one finds.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io,
     net::Ipv4Addr,
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
@@ -42,7 +43,11 @@ impl Embedded {
     pub async fn start(directory: &Path, create: bool, ambient: Ambient) -> anyhow::Result<Self> {
         let shown = directory.display();
         if create {
-            std::fs::create_dir_all(directory)
+            // The databases hold what an export holds: nobody else reads them.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
                 .with_context(|| format!("the data directory {shown} cannot be made"))?;
         } else if ![CONTROL_FILE, REGION_FILE].iter().all(|file| directory.join(file).is_file()) {
             bail!(

@@ -106,6 +106,9 @@ pub enum Error {
     /// The chunk is being written by another call. Never leaves the use case unless that one fails.
     #[error("the chunk is being written by another call; try again")]
     ChunkExists,
+    /// The task of a call ended by itself: a defect, or the service is going down.
+    #[error("the call ended by itself: {0}")]
+    Stopped(String),
     /// Writing rows.
     #[error(transparent)]
     Write(#[from] WriteError),

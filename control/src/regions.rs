@@ -6,7 +6,7 @@ use causeway_relocation::{
     ambient::Ambient,
     catalog::Catalog,
     db::{Db, Tx},
-    transact,
+    region_name, transact,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -16,8 +16,6 @@ use crate::{
     store::{self, id_lease::Lease},
 };
 
-/// The longest name of a region.
-const MAX_NAME: usize = 32;
 /// The longest address of a region.
 const MAX_ADDRESS: usize = 2048;
 /// The most ids of one lease.
@@ -55,23 +53,12 @@ pub struct Regions {
     catalog: Arc<Catalog>,
 }
 
-/// Whether a text can be a region's name: 1 to 32 lowercase letters, digits and hyphens, no hyphen at either end.
-fn is_valid_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len())
-        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
 /// `name`, if it can be a region's.
 fn valid_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
-    if is_valid_name(name) {
+    if region_name::is_valid(name) {
         return Ok(name);
     }
-    Err(Error::invalid(
-        field,
-        "must be 1 to 32 lowercase letters, digits and hyphens, and neither begin nor end with a hyphen",
-    ))
+    Err(Error::invalid(field, format!("must be {}", region_name::RULE)))
 }
 
 fn is_valid_address(address: &str) -> bool {
@@ -213,16 +200,6 @@ impl Regions {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_regions() {
-        for name in ["a", "7", "us", "us-east-1", "a--b", &"a".repeat(32)] {
-            assert!(is_valid_name(name), "{name}");
-        }
-        for name in ["", "-", "-us", "us-", "US", "us_east", "us.east", "ü", "us east", &"a".repeat(33)] {
-            assert!(!is_valid_name(name), "{name}");
-        }
-    }
 
     #[test]
     fn addresses_of_regions() {

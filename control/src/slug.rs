@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
+use causeway_relocation::catalog::reserved_organization_slugs;
 use deunicode::deunicode_with_tofu;
 
 /// The longest slug.
@@ -16,9 +17,7 @@ const LONGEST_SUFFIX: usize = 24;
 /// What an organization is called of whose slug and name nothing is left.
 const FALLBACK: &str = "organization";
 
-static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("../../relocation/reserved-organization-slugs.txt").split_ascii_whitespace().collect()
-});
+static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| reserved_organization_slugs().collect());
 
 /// Why a slug cannot be given without a suffix, even if it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

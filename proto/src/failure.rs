@@ -30,10 +30,9 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ChunkContentDiffers
         | R::RegionNameTaken
         | R::OperationContentDiffers => Code::AlreadyExists,
-        R::RegionNotRegistered
-        | R::OperationReleased
-        | R::OrganizationAlreadyReserved
-        | R::SchemaMismatch => Code::FailedPrecondition,
+        R::RegionNotRegistered | R::OperationReleased | R::OrganizationAlreadyReserved => {
+            Code::FailedPrecondition
+        }
         R::SpoolFailed | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,
         R::UniqueConflict | R::DatabaseContention => Code::Aborted,
         R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,

@@ -73,15 +73,8 @@ impl ControlError {
                     | ErrorReason::RegionNotRegistered
                     | ErrorReason::RegionNameTaken
             ),
-            // Whatever a broken connection makes of itself.
-            None => !matches!(
-                self.code,
-                Code::InvalidArgument
-                    | Code::OutOfRange
-                    | Code::Unimplemented
-                    | Code::Unauthenticated
-                    | Code::PermissionDenied
-            ),
+            // No word of control itself: a broken connection, or a proxy in between while control is being replaced.
+            None => !matches!(self.code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted),
         }
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         progress: None,
         models: Vec::new(),
         organizations: Vec::new(),
-        organization_count: 0,
+        organization_count: import.organization_count,
         finding_counts: Vec::new(),
         waiting: import.waiting.map(waiting_to_proto),
         failure: import.failure.map(failure_to_proto),
@@ -153,7 +153,6 @@ pub(crate) fn view_to_proto(view: ImportView, region: &str) -> api::Import {
         }),
         models: view.models.into_iter().map(counts_to_proto).collect(),
         organizations: view.organizations.into_iter().map(organization_of_import).collect(),
-        organization_count: view.organization_count,
         finding_counts: view
             .finding_counts
             .into_iter()

@@ -50,6 +50,14 @@ pub enum Error {
     /// Control.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Another process has written a chunk of the import: the keys that it gave must be read again.
+    #[error("the chunk of {model} that begins at ordinal {min_ordinal} has been written by another process")]
+    ChunkExists {
+        /// The model.
+        model: String,
+        /// The first ordinal.
+        min_ordinal: i64,
+    },
     /// Writing.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -113,7 +121,7 @@ impl Error {
             Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
             Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,
             Self::Control(error) => error.reason(),
-            Self::Write(_) => ErrorReason::UniqueConflict,
+            Self::Write(_) | Self::ChunkExists { .. } => ErrorReason::UniqueConflict,
             Self::Stopping | Self::Export(ExportError::Stopped) => ErrorReason::ShuttingDown,
             Self::Database(_) | Self::Internal(_) => ErrorReason::Internal,
         }
@@ -125,12 +133,16 @@ impl Error {
         if let Some(error) = self.db_error() {
             return matches!(
                 error.kind(),
-                DbErrorKind::Unavailable | DbErrorKind::Contention | DbErrorKind::Full
+                // What is unique may have been taken between looking and writing: the step looks again.
+                DbErrorKind::Unavailable | DbErrorKind::Contention | DbErrorKind::Full | DbErrorKind::Unique
             );
         }
         match self {
             Self::Control(error) => error.passes(),
-            Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. }) => true,
+            Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
+            | Self::ChunkExists { .. } => true,
+            // A full disk, too many open files. A file that is gone does not come back.
+            Self::Export(ExportError::Io(error)) => error.kind() != std::io::ErrorKind::NotFound,
             _ => false,
         }
     }

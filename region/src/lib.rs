@@ -10,13 +10,18 @@ mod grpc;
 pub mod import;
 mod store;
 
-use std::path::PathBuf;
+use std::{
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, CatalogError, Silo},
     db::{self, Db},
-    schema,
+    region_name, schema,
 };
 pub use control_client::ControlError;
 pub use error::Error;
@@ -59,6 +64,9 @@ impl Region {
     /// # Errors
     /// If the database or the spool directory cannot be used, or a model table is not what the catalog says.
     pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
+        if !region_name::is_valid(&options.name) {
+            return Err(StartError::Name(options.name));
+        }
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
         db.migrate(store::MIGRATIONS).await?;
@@ -66,8 +74,11 @@ impl Region {
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
         }
-        tokio::fs::create_dir_all(&options.spool_dir).await.map_err(StartError::Spool)?;
-        let instance_id = store::instance_id(&db, ambient.uuid()).await?;
+        let lock = lock_spool(&options.spool_dir).await?;
+        let instance = store::instance(&db, ambient.uuid(), &options.name).await?;
+        if instance.name != options.name {
+            return Err(StartError::OtherRegion { name: options.name, was: instance.name });
+        }
         let control = ControlClient::new(&options.control_url, &options.name)
             .map_err(|_| StartError::ControlUrl(options.control_url))?;
         let runner = Runner::new(Setup {
@@ -77,8 +88,9 @@ impl Region {
             control,
             region: options.name,
             address: options.address,
-            instance_id,
+            instance_id: instance.id,
             spool_dir: options.spool_dir,
+            lock,
         });
         runner.resume().await.map_err(StartError::Resume)?;
         Ok(Self { runner })
@@ -104,6 +116,30 @@ impl Region {
     }
 }
 
+/// How long a starting region waits for the one before it to let go of the spool directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Makes the spool directory, readable by nobody else, and takes it for this process: two processes that run the same
+/// imports would be in each other's way.
+async fn lock_spool(dir: &Path) -> Result<File, StartError> {
+    let mut make = DirBuilder::new();
+    make.recursive(true).mode(0o700).create(dir).map_err(StartError::Spool)?;
+    let file = File::create(dir.join("lock")).map_err(StartError::Spool)?;
+    let taken = async {
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::Error(error)) => return Err(StartError::Spool(error)),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LOCK_PATIENCE, taken)
+        .await
+        .map_err(|_| StartError::SpoolInUse(dir.to_owned()))??;
+    Ok(file)
+}
+
 /// Why a region does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -119,6 +155,20 @@ pub enum StartError {
     /// The spool directory.
     #[error("the spool directory cannot be made")]
     Spool(#[source] std::io::Error),
+    /// Another process has the spool directory.
+    #[error("another region process uses the spool directory {}; stop it first", .0.display())]
+    SpoolInUse(PathBuf),
+    /// The name.
+    #[error("`{0}` cannot be a region's name, which is {rule}", rule = region_name::RULE)]
+    Name(String),
+    /// The database belongs to a region of another name.
+    #[error("the database belongs to the region {was}, not {name}; a region keeps its name for good")]
+    OtherRegion {
+        /// The name that was given.
+        name: String,
+        /// The name of the region that the database belongs to.
+        was: String,
+    },
     /// The URL of control.
     #[error("`{0}` is no URL of a control")]
     ControlUrl(String),

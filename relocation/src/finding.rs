@@ -180,6 +180,20 @@ impl Finding {
     }
 }
 
+/// The most bytes of a name out of a file that is repeated to a person.
+const MAX_SHOWN: usize = 200;
+
+/// A name out of a file as it may be shown and stored: without control characters, which no database text can hold or
+/// no terminal should see, and cut where it is too long to be one.
+#[must_use]
+pub fn shown(name: &str) -> String {
+    let clean: String = name.chars().filter(|character| !character.is_control()).take(MAX_SHOWN).collect();
+    match clean.floor_char_boundary(MAX_SHOWN) {
+        end if clean.len() > end || name.len() > MAX_SHOWN => format!("{}...", &clean[..end]),
+        _ => clean,
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut place = Vec::new();
@@ -221,6 +235,14 @@ mod tests {
             finding.to_string(),
             "byte 120, sentry.user record 3, pk 7, field last_login: is not a time"
         );
+    }
+
+    #[test]
+    fn a_name_out_of_a_file_is_shown_clean_and_short() {
+        assert_eq!(shown("sentry.user"), "sentry.user");
+        assert_eq!(shown("a\0b\u{1b}[31m"), "ab[31m");
+        let long = shown(&"é".repeat(5_000_000));
+        assert!(long.len() <= MAX_SHOWN + 3 && long.ends_with("..."));
     }
 
     #[test]

@@ -152,11 +152,19 @@ struct ModelKeys {
 }
 
 impl ModelKeys {
-    fn insert(&mut self, segment: Segment) {
-        let at = self.segments.partition_point(|other| other.first < segment.first);
-        self.segments.insert(at, segment);
-        self.reach.truncate(at);
-        for segment in self.segments.get(at..).unwrap_or_default() {
+    /// Brings segments that were added at the end into order. Chunks mostly come in the order of their pks; where they
+    /// do not, the sort finds what is in order already.
+    fn settle(&mut self, added_from: usize) {
+        let in_order = |pair: &[Segment]| matches!(pair, [a, b] if a.first <= b.first);
+        let checked = self.segments.get(added_from.saturating_sub(1)..).unwrap_or_default();
+        let keep = if checked.windows(2).all(in_order) {
+            added_from
+        } else {
+            self.segments.sort_by_key(|segment| segment.first);
+            0
+        };
+        self.reach.truncate(keep);
+        for segment in self.segments.get(keep..).unwrap_or_default() {
             let before = self.reach.last().copied().unwrap_or(i64::MIN);
             self.reach.push(before.max(segment.last));
         }
@@ -210,6 +218,7 @@ impl KeyMap {
     /// Adds the keys of a chunk that has been committed.
     pub fn absorb(&mut self, position: usize, chunk: &ChunkKeys) {
         let Some(keys) = self.models.get_mut(position) else { return };
+        let added_from = keys.segments.len();
         let mut inserted = chunk.inserted.clone();
         inserted.sort_unstable();
         for block in inserted.chunk_by(|a, b| b.1 == a.1 + 1 && b.0 > a.0) {
@@ -225,6 +234,7 @@ impl KeyMap {
                 }
             }
         }
+        keys.settle(added_from);
         let others = [(&chunk.existing, KeyKind::Existing), (&chunk.overwritten, KeyKind::Overwritten)];
         for (pairs, kind) in others {
             keys.others.extend(pairs.iter().map(|(old, new)| (*old, (*new, kind))));
@@ -242,7 +252,7 @@ impl ModelKeys {
         };
         let distances: Option<Box<[u32]>> =
             gaps.then(|| run.iter().map(|(old, _)| u32::try_from(old - first).unwrap_or(u32::MAX)).collect());
-        self.insert(Segment { first, last, new_first, distances });
+        self.segments.push(Segment { first, last, new_first, distances });
     }
 }
 

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod mapping;
 pub mod page;
 pub mod plan;
+pub mod region_name;
 pub mod schema;
 pub mod value;
 pub mod writer;

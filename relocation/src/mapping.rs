@@ -58,7 +58,8 @@ impl Mapping<'_> {
                 return Fate::Filtered;
             }
         }
-        if let Err(lost) = self.rewrite(model, &mut record, notes) {
+        let mut cleared = Vec::new();
+        if let Err(lost) = self.rewrite(model, &mut record, &mut cleared) {
             return lost;
         }
         let place = |finding: Finding| {
@@ -89,6 +90,8 @@ impl Mapping<'_> {
             record.fields =
                 record.fields.take().and_then(|fields| rewrite_fields(model, &fields, &record.values));
         }
+        // Of a record that is not written, nobody needs to know what was cleared.
+        notes.append(&mut cleared);
         Fate::Write(Box::new(record))
     }
 

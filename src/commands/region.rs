@@ -3,13 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use causeway::serve::serve_region;
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{ambient::Ambient, db, region_name};
 use tracing::info;
 
 use super::{Outcome, server::ServerArgs, target};
-
-/// The longest name of a region, as the contract has it.
-const LONGEST_NAME: usize = 32;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,11 +27,10 @@ pub(super) struct Args {
 }
 
 fn name(text: &str) -> Result<String, String> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(fits) {
+    if region_name::is_valid(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("a region's name is 1 to {LONGEST_NAME} lowercase letters, digits and hyphens"))
+        Err(format!("a region's name is {}", region_name::RULE))
     }
 }
 

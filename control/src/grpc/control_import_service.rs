@@ -19,7 +19,10 @@ use causeway_relocation::{
 use tonic::{Request, Response, Status};
 
 use super::uuid;
-use crate::control_import::{ControlImports, ImportModels, ImportRecord};
+use crate::{
+    Error,
+    control_import::{ControlImports, ImportModels, ImportRecord},
+};
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -105,18 +108,21 @@ impl ControlImportService for Handler {
             byte_offset: record.byte_offset,
             fields_json: record.fields_json,
         };
-        let written = self
-            .imports
-            .import_models(ImportModels {
-                import_id: uuid("import_id", &request.import_id)?,
-                region: request.region,
-                model: request.model.clone(),
-                merge_users: request.flags.unwrap_or_default().merge_users,
-                min_ordinal: request.min_ordinal,
-                max_ordinal: request.max_ordinal,
-                records: request.records.into_iter().map(record).collect(),
-            })
-            .await?;
+        let chunk = ImportModels {
+            import_id: uuid("import_id", &request.import_id)?,
+            region: request.region,
+            model: request.model.clone(),
+            merge_users: request.flags.unwrap_or_default().merge_users,
+            min_ordinal: request.min_ordinal,
+            max_ordinal: request.max_ordinal,
+            records: request.records.into_iter().map(record).collect(),
+        };
+        // In a task of its own: a caller who goes away does not cut off a COPY in the middle, which would leave its
+        // connection out of step. What is begun is finished, and the caller hears of it when it asks again.
+        let imports = self.imports.clone();
+        let written = tokio::spawn(async move { imports.import_models(chunk).await })
+            .await
+            .map_err(|error| Error::Stopped(error.to_string()))??;
         Ok(Response::new(ImportModelsResponse {
             keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
             findings: written.findings.into_iter().map(encode_finding).collect(),

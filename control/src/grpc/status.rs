@@ -52,6 +52,10 @@ fn failure(error: &Error) -> Failure {
         | Error::Write(WriteError::IdsTaken { .. } | WriteError::UniqueConflict { .. }) => {
             new(ErrorReason::UniqueConflict)
         }
+        Error::Stopped(error) => {
+            tracing::error!(%error, "a call ended by itself");
+            Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
+        }
         Error::Database(error) | Error::Write(WriteError::Database(error)) => database_failure(error),
     }
 }
@@ -59,15 +63,18 @@ fn failure(error: &Error) -> Failure {
 /// What the database says is for the log. A caller learns what it can do about it.
 fn database_failure(error: &DbError) -> Failure {
     match error.kind() {
-        DbErrorKind::Unavailable => {
-            tracing::warn!(%error, "the database cannot be reached");
-            Failure::new(ErrorReason::DatabaseUnavailable, "the database of control cannot be reached")
+        DbErrorKind::Unavailable | DbErrorKind::Full => {
+            tracing::warn!(%error, "the database cannot be used");
+            Failure::new(
+                ErrorReason::DatabaseUnavailable,
+                "the database of control cannot be used at the moment",
+            )
         }
         DbErrorKind::Contention => {
             tracing::warn!(%error, "a transaction lost against others time after time");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
         }
-        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Full | DbErrorKind::Other => {
+        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
             tracing::error!(%error, kind = ?error.kind(), "the database failed");
             Failure::new(ErrorReason::Internal, "control met a defect; its log has the details")
         }

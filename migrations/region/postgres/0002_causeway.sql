@@ -3,7 +3,8 @@
 -- One row: this database. A control tells by it whether a region of the same name is another one.
 CREATE TABLE causeway_region (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    instance_id uuid NOT NULL
+    instance_id uuid NOT NULL,
+    name text NOT NULL
 );
 
 CREATE TABLE causeway_import (

@@ -3,7 +3,8 @@
 -- One row: this database. A control tells by it whether a region of the same name is another one.
 CREATE TABLE causeway_region (
     singleton boolean PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
-    instance_id text NOT NULL
+    instance_id text NOT NULL,
+    name text NOT NULL
 );
 
 CREATE TABLE causeway_import (

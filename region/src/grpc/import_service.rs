@@ -30,7 +30,12 @@ use crate::{
 /// an import may run in another process.
 const LOOK: Duration = Duration::from_millis(500);
 /// The least pause between two messages of a watch.
-const SPACING: Duration = Duration::from_millis(50);
+const SPACING: Duration = Duration::from_millis(200);
+
+/// The most slugs of a filter.
+const MAX_FILTER: usize = 10_000;
+/// The most bytes of a slug of a filter.
+const MAX_SLUG: usize = 255;
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -69,6 +74,16 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
     }
     if header.size_bytes.is_some_and(|size| size < 0) {
         return Err(Error::invalid("header.size_bytes", "must not be negative"));
+    }
+    let slugs = header.filter.as_ref().map_or(&[][..], |filter| &filter.slugs);
+    if slugs.len() > MAX_FILTER {
+        return Err(Error::invalid("header.filter.slugs", format!("must be at most {MAX_FILTER}")));
+    }
+    if slugs.iter().any(|slug| slug.len() > MAX_SLUG || slug.chars().any(char::is_control)) {
+        return Err(Error::invalid(
+            "header.filter.slugs",
+            format!("must have at most {MAX_SLUG} bytes and no control characters"),
+        ));
     }
     let flags = header.flags.unwrap_or_default();
     Ok(Asked {
@@ -131,7 +146,11 @@ impl ImportService for Handler {
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
         let mut parts = request.into_inner();
-        let Some(Part::Header(header)) = parts.message().await?.and_then(|first| first.part) else {
+        let first = tokio::select! {
+            first = parts.message() => first?,
+            () = self.runner.stopping() => return Err(Error::Stopping.into()),
+        };
+        let Some(Part::Header(header)) = first.and_then(|first| first.part) else {
             return Err(Error::UploadInvalid("the first message is not a header".to_owned()).into());
         };
         let asked = asked(header)?;

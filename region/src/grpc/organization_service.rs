@@ -36,6 +36,9 @@ impl OrganizationService for Handler {
     ) -> Result<Response<GetOrganizationResponse>, Status> {
         let (found, which) = match request.into_inner().by {
             Some(By::Id(id)) => (organization::by_id(&self.db, id).await, id.to_string()),
+            Some(By::Slug(slug)) if slug.contains('\0') => {
+                return Err(Error::OrganizationNotFound(format!("{slug:?}")).into());
+            }
             Some(By::Slug(slug)) => {
                 (organization::by_slug(&self.db, &slug.to_ascii_lowercase()).await, format!("{slug:?}"))
             }

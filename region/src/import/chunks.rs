@@ -153,7 +153,7 @@ impl Runner {
                     .map(|record| self.record_for_control(record))
                     .collect::<Result<_, _>>()?,
             };
-            let answer = self.control().import_models(request).await?;
+            let answer = self.ask(self.control().import_models(request)).await?;
             for key in &answer.keys {
                 let pair = (key.source_pk, key.new_pk);
                 match key.kind() {
@@ -221,10 +221,7 @@ impl Runner {
             created_at: self.ambient().now(),
         };
         if !chunk.insert(tx).await? {
-            return Err(Error::Internal(format!(
-                "chunk {} of {} has been written by somebody else",
-                draft.min_ordinal, model.name
-            )));
+            return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
         }
         store::model_counts::add(tx, import.id, &counts).await?;
         store::finding::insert(tx, import.id, draft.state, &draft.findings).await?;
@@ -245,7 +242,7 @@ impl Runner {
         // No block in hand, or somebody else has written rows with ids of it.
         let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
         let (first, leased) =
-            self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest).await?;
+            self.ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest)).await?;
         store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
         Ok((first..first + count).collect())
     }

@@ -49,10 +49,14 @@ impl Runner {
                 organization_id: organization.id,
                 slug: organization.slug.unwrap_or_default(),
                 name: organization.name,
-                status: i32::try_from(hidden.unwrap_or(organization.status)).unwrap_or(0),
+                // A status that the application does not know is kept in its row; the directory knows none such.
+                status: i32::try_from(hidden.unwrap_or(organization.status))
+                    .ok()
+                    .filter(|status| (0..=3).contains(status))
+                    .unwrap_or(0),
             })
             .collect();
-        self.control().report_organizations(reported).await?;
+        self.ask(self.control().report_organizations(reported)).await?;
         transact!(Error, self.db(), |tx| { store::import::set_reported(tx, import.id).await? })
     }
 }

@@ -139,6 +139,8 @@ pub struct Import {
     pub slugs_written: bool,
     /// Whether control's directory has the organizations.
     pub reported: bool,
+    /// How many organizations have been written.
+    pub organization_count: i64,
     /// What it waits for.
     pub waiting: Option<Waiting>,
     /// Why it failed.

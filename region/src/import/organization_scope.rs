@@ -79,6 +79,10 @@ impl Runner {
                     return Err(Error::Stopping);
                 }
                 self.write_batch(import, run, &plan, model, batch?).await?;
+                self.goes_on(import.id, run).await;
+            }
+            if run.done.get(&model.position) != Some(&plan.seen(model)) {
+                return Err(Error::Internal(format!("reading the records of {} ended early", model.name)));
             }
         }
         Ok(())

@@ -57,9 +57,18 @@ impl Runner {
     ) -> Result<Option<Import>, Error> {
         match store::import::get(self.db(), import_id).await? {
             Some(import) if import.state != ImportState::Receiving => {
-                same(&import, parameters, sha256).map(|()| Some(import))
+                same(&import, parameters, sha256)?;
+                self.take_up(&import);
+                Ok(Some(import))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// Runs an import that is not at its end: whoever began it may not have heard that it was taken.
+    fn take_up(&self, import: &Import) {
+        if !import.state.is_final() {
+            self.spawn(import.id);
         }
     }
 
@@ -94,7 +103,9 @@ impl Runner {
             digest: Sha256::new(),
             taken: false,
         };
-        upload.file = Some(fs::File::create_new(&upload.part).await.map_err(Error::SpoolFailed)?);
+        // An export holds secrets of everybody in it: nobody else reads it.
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;
+        upload.file = Some(file.map_err(Error::SpoolFailed)?);
         Ok(upload)
     }
 }
@@ -126,7 +137,13 @@ impl Upload {
     ///
     /// # Errors
     /// If the file is not what was announced, cannot be made safe, or the id stands for another import.
-    pub async fn finish(mut self) -> Result<(Uuid, bool), Error> {
+    pub async fn finish(self) -> Result<(Uuid, bool), Error> {
+        // Not cut off by a caller who goes away: an import that has been taken must run.
+        let runner = self.runner.clone();
+        runner.to_its_end(self.take()).await
+    }
+
+    async fn take(mut self) -> Result<(Uuid, bool), Error> {
         if let Some(size) = self.size_bytes
             && size != self.received
         {
@@ -170,6 +187,7 @@ impl Upload {
             .await?
             .ok_or(Error::ImportNotFound(self.import_id))?;
         same(&import, &self.parameters, &sha256)?;
+        self.runner.take_up(&import);
         Ok((self.import_id, true))
     }
 }

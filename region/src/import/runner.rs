@@ -18,7 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{Failure, Import, ImportState, Waiting, live::Live, receive::spool_path};
-use crate::{control_client::ControlClient, error::Error, store};
+use crate::{
+    control_client::{ControlClient, ControlError},
+    error::Error,
+    store,
+};
 
 /// Imports that run at once; others wait for their turn.
 const AT_ONCE: usize = 2;
@@ -44,6 +48,8 @@ struct Inner {
     tasks: TaskTracker,
     turns: Semaphore,
     registered: AtomicBool,
+    /// Held as long as this process may write into the spool directory.
+    lock: std::fs::File,
 }
 
 /// What a runner needs.
@@ -56,6 +62,7 @@ pub(crate) struct Setup {
     pub(crate) address: String,
     pub(crate) instance_id: Uuid,
     pub(crate) spool_dir: PathBuf,
+    pub(crate) lock: std::fs::File,
 }
 
 /// What is remembered of an import between its steps. All of it can be made again from the file and the store.
@@ -66,6 +73,8 @@ pub(super) struct Run {
     pub(super) keys: Option<KeyMap>,
     /// The last ordinal of each model, by position, that a chunk covers.
     pub(super) done: HashMap<usize, i64>,
+    /// What the last attempt failed for, if it did.
+    waiting: Option<Waiting>,
 }
 
 /// What a step came to.
@@ -92,6 +101,7 @@ impl Runner {
             tasks: TaskTracker::new(),
             turns: Semaphore::new(AT_ONCE),
             registered: AtomicBool::new(false),
+            lock: setup.lock,
         }))
     }
 
@@ -132,7 +142,7 @@ impl Runner {
     pub(crate) async fn resume(&self) -> Result<(), Error> {
         transact!(Error, self.db(), |tx| { store::import::forget_receiving(tx, None).await? })?;
         let unfinished = store::import::unfinished(self.db()).await?;
-        self.clear_spool(&unfinished).await.map_err(Error::SpoolFailed)?;
+        self.clear_spool(&unfinished).await?;
         for id in unfinished {
             tracing::info!(import_id = %id, "going on with an import");
             self.spawn(id);
@@ -152,9 +162,9 @@ impl Runner {
     }
 
     /// Removes what uploads that never ended have left, and files of imports that have.
-    async fn clear_spool(&self, unfinished: &[Uuid]) -> std::io::Result<()> {
-        let mut entries = tokio::fs::read_dir(self.spool_dir()).await?;
-        while let Some(entry) = entries.next_entry().await? {
+    async fn clear_spool(&self, unfinished: &[Uuid]) -> Result<(), Error> {
+        let mut entries = tokio::fs::read_dir(self.spool_dir()).await.map_err(Error::SpoolFailed)?;
+        while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let import = name.strip_suffix(".json").and_then(|id| Uuid::try_parse(id).ok());
@@ -162,14 +172,17 @@ impl Runner {
             // A failed import keeps its file.
             let kept = match import {
                 Some(id) => store::import::get(self.db(), id)
-                    .await
-                    .ok()
-                    .flatten()
+                    .await?
                     .is_some_and(|import| import.state == ImportState::Failed),
                 None => false,
             };
             if leftover && !kept {
-                tokio::fs::remove_file(entry.path()).await?;
+                match tokio::fs::remove_file(entry.path()).await {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::SpoolFailed(error));
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -180,6 +193,9 @@ impl Runner {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Err(error) = self.0.lock.unlock() {
+            tracing::warn!(%error, "the spool directory stays locked until the process ends");
+        }
     }
 
     /// Runs something short that must be done before the service has stopped.
@@ -206,59 +222,91 @@ impl Runner {
         }
         let runner = self.clone();
         self.0.tasks.spawn(async move {
-            let turn = tokio::select! {
-                turn = runner.0.turns.acquire() => turn,
-                () = runner.stopping() => return,
-            };
             runner.import_organizations(id, Arc::clone(&live)).await;
-            drop(turn);
             runner.0.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             live.changed();
         });
     }
 
+    /// Runs something to its end, also if whoever asked for it goes away.
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0
+            .tasks
+            .spawn(task)
+            .await
+            .map_err(|error| Error::Internal(format!("a task ended by itself: {error}")))?
+    }
+
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Ends when the import has, or when the service stops.
     async fn import_organizations(&self, id: Uuid, live: Arc<Live>) {
-        let mut run = Run { live, plan: None, keys: None, done: HashMap::new() };
-        let mut waiting: Option<Waiting> = None;
+        let mut run = Run { live, plan: None, keys: None, done: HashMap::new(), waiting: None };
         loop {
-            let error = match self.step(id, &mut run).await {
-                Ok(step) => {
-                    waiting = None;
-                    run.live.changed();
-                    match step {
-                        Step::Next => continue,
-                        Step::Done => return,
-                    }
+            // A turn for each step, so that imports that wait do not keep others from theirs.
+            let turn = tokio::select! {
+                turn = self.0.turns.acquire() => turn,
+                () = self.stopping() => return,
+            };
+            let stepped = self.step(id, &mut run).await;
+            drop(turn);
+            run.live.changed();
+            let error = match stepped {
+                Ok(Step::Next) => {
+                    run.waiting = None;
+                    continue;
                 }
+                Ok(Step::Done) => return,
+                Err(error) if error.is_stop() => return,
                 Err(error) => error,
             };
-            if error.is_stop() {
-                return;
-            }
             // What a chunk left half absorbed is read from the store again.
             run.keys = None;
-            if error.passes() {
-                if error.reason() == ErrorReason::RegionNotRegistered {
-                    self.0.registered.store(false, Ordering::Relaxed);
-                }
-                let since = waiting.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
-                let attempts = waiting.map_or(0, |waiting| waiting.attempts) + 1;
-                tracing::warn!(import_id = %id, attempts, %error, "an import waits and tries again");
-                let now = Waiting { reason: error.reason(), message: error.to_string(), since, attempts };
-                self.note_waiting(id, &now).await;
+            if !error.passes() && self.end(id, &error).await.unwrap_or(false) {
                 run.live.changed();
-                waiting = Some(now);
-                if self.pause(attempts).await.is_err() {
-                    return;
-                }
-            } else if self.end(id, &error).await.is_ok() {
-                run.live.changed();
-                return;
-            } else if self.pause(waiting.as_ref().map_or(1, |waiting| waiting.attempts)).await.is_err() {
                 return;
             }
+            self.wait(id, &mut run, &error).await;
+            let attempts = run.waiting.as_ref().map_or(1, |waiting| waiting.attempts);
+            if self.pause(attempts).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Notes that an import waits, and for what.
+    async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
+        if error.reason() == ErrorReason::RegionNotRegistered {
+            self.0.registered.store(false, Ordering::Relaxed);
+        }
+        let before = run.waiting.take();
+        let since = before.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
+        let attempts = before.map_or(0, |waiting| waiting.attempts) + 1;
+        tracing::warn!(import_id = %id, attempts, %error, "an import waits and tries again");
+        let waiting =
+            Waiting { reason: error.reason(), message: shown_message(&error.to_string()), since, attempts };
+        self.note_waiting(id, Some(&waiting)).await;
+        run.waiting = Some(waiting);
+        run.live.changed();
+    }
+
+    /// Notes that an import no longer waits: something of its step has succeeded.
+    pub(super) async fn goes_on(&self, id: Uuid, run: &mut Run) {
+        if run.waiting.take().is_some() {
+            self.note_waiting(id, None).await;
+        }
+    }
+
+    /// A call to control, given up when the service stops: every call is idempotent and is made again.
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            answer = call => Ok(answer?),
+            () = self.stopping() => Err(Error::Stopping),
         }
     }
 
@@ -279,7 +327,7 @@ impl Runner {
     /// Makes this region known to control, unless it is.
     pub(super) async fn register(&self) -> Result<(), Error> {
         if !self.0.registered.load(Ordering::Relaxed) {
-            self.control().register(&self.0.address, self.0.instance_id).await?;
+            self.ask(self.control().register(&self.0.address, self.0.instance_id)).await?;
             self.0.registered.store(true, Ordering::Relaxed);
             tracing::info!(region = self.region(), "registered with control");
         }
@@ -298,29 +346,34 @@ impl Runner {
         }
     }
 
-    /// Notes that an import waits. If the store is what it waits for, that is in the log alone.
-    async fn note_waiting(&self, id: Uuid, waiting: &Waiting) {
+    /// Notes what an import waits for, or that it no longer does. If the store is what it waits for, that is in the log
+    /// alone.
+    async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.db(), |tx| {
-            store::import::set_waiting(tx, id, Some(waiting), self.ambient().now()).await?;
+            store::import::set_waiting(tx, id, waiting, self.ambient().now()).await?;
         });
         if let Err(error) = noted {
-            tracing::warn!(import_id = %id, %error, "that the import waits cannot be stored");
+            tracing::warn!(import_id = %id, %error, "what the import waits for cannot be stored");
         }
     }
 
-    /// Ends an import by an error. What it wrote stays hidden.
-    async fn end(&self, id: Uuid, error: &Error) -> Result<(), Error> {
+    /// Ends an import by an error. What it wrote stays hidden. `false` if it cannot end so: what is visible stays, and
+    /// is reported until control takes it.
+    async fn end(&self, id: Uuid, error: &Error) -> Result<bool, Error> {
+        let Some(import) = store::import::get(self.db(), id).await? else { return Ok(true) };
+        if import.state.is_final() {
+            return Ok(false);
+        }
         tracing::error!(import_id = %id, %error, reason = error.reason().as_str_name(), "an import has failed");
-        let Some(import) = store::import::get(self.db(), id).await? else { return Ok(()) };
         let failure =
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         transact!(Error, self.db(), |tx| {
-            store::import::fail(tx, id, &failure, self.ambient().now()).await?
+            store::import::fail(tx, id, &failure, self.ambient().now()).await?;
         })?;
         if import.state == ImportState::Planning {
             self.remove_spool(id).await;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn message(&self, import: &Import, error: &Error) -> String {
@@ -328,7 +381,7 @@ impl Runner {
             ImportState::Planning => "nothing was written",
             _ => "what was written up to here stays hidden",
         };
-        format!("{error} ({consequence})")
+        format!("{} ({consequence})", shown_message(&error.to_string()))
     }
 
     /// Removes the file of an import that nobody needs any more.
@@ -339,4 +392,14 @@ impl Runner {
             tracing::warn!(import_id = %id, %error, "the spool file of an import that has ended cannot be removed");
         }
     }
+}
+
+/// The most bytes of a message that is stored.
+const MAX_MESSAGE: usize = 4_000;
+
+/// A message as any database and terminal can hold it.
+fn shown_message(message: &str) -> String {
+    let mut clean: String = message.chars().filter(|character| !character.is_control()).collect();
+    clean.truncate(clean.floor_char_boundary(MAX_MESSAGE));
+    clean
 }

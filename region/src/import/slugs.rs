@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::control::v1::OrganizationSlugRequest;
+use causeway_proto::{control::v1::OrganizationSlugRequest, relocation::v1::ErrorReason};
 use causeway_relocation::{
     catalog::ORGANIZATION,
     finding::{Finding, FindingKind},
@@ -44,13 +44,31 @@ impl Runner {
             return self.choose_operation(import, &organizations).await;
         }
         let operation = operation_id(import.id, import.slug_attempt);
+        match self.ask_or_confirm(import, operation, &organizations).await {
+            // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
+            Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
+                transact!(Error, self.db(), |tx| {
+                    store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
+                })
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_or_confirm(
+        &self,
+        import: &Import,
+        operation: Uuid,
+        organizations: &[ImportedOrganization],
+    ) -> Result<(), Error> {
         if !import.slugs_written {
             if import.slug_attempt > 1 {
-                self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)).await?;
+                self.ask(self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)))
+                    .await?;
             }
-            return self.ask_and_write(import, operation, &organizations).await;
+            return self.ask_and_write(import, operation, organizations).await;
         }
-        self.control().confirm_slugs(operation).await?;
+        self.ask(self.control().confirm_slugs(operation)).await?;
         self.slugs_are_final(import).await
     }
 
@@ -106,7 +124,8 @@ impl Runner {
                 taken_in_region: organization.taken_in_region,
             })
             .collect();
-        let answer = self.control().bulk_create_organization_slug_reservations(operation, requests).await?;
+        let answer =
+            self.ask(self.control().bulk_create_organization_slug_reservations(operation, requests)).await?;
         let given: HashMap<i64, String> =
             answer.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect();
         let missing = organizations.iter().find(|organization| !given.contains_key(&organization.id));

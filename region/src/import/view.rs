@@ -40,8 +40,6 @@ pub struct ImportView {
     pub models: Vec<ModelCounts>,
     /// The first organizations by id.
     pub organizations: Vec<ImportedOrganization>,
-    /// How many organizations there are.
-    pub organization_count: i64,
     /// How many findings there are of each kind.
     pub finding_counts: Vec<(FindingKind, i64)>,
 }
@@ -80,7 +78,6 @@ impl Runner {
             progress,
             models: store::model_counts::list(self.db(), id).await?,
             organizations: store::imported::organizations(self.db(), id, ORGANIZATIONS).await?,
-            organization_count: store::imported::count_organizations(self.db(), id).await?,
             finding_counts: store::finding::counts(self.db(), id).await?,
             import,
         })
@@ -116,9 +113,9 @@ impl Runner {
     ) -> Result<Page<ModelKey, (i64, i64, usize)>, Error> {
         self.import(id).await?;
         let (mut position, mut min_ordinal, mut skip) = page.after.unwrap_or((-1, 0, 0));
-        if skip > 0 {
-            // Begin with this very chunk again.
-            min_ordinal -= 1;
+        if page.after.is_some() {
+            // Begin with this very chunk again: some of its lines are still to come.
+            min_ordinal = min_ordinal.saturating_sub(1);
         }
         let limit = usize::from(page.limit);
         let mut keys: Vec<ModelKey> = Vec::new();

@@ -63,14 +63,19 @@ fn read(row: &Row) -> Result<Import, DbError> {
         slug_attempt: row.int("slug_attempt")?,
         slugs_written: row.bool("slugs_written")?,
         reported: row.bool("reported")?,
+        organization_count: row.int("organization_count")?,
         waiting,
         failure,
     })
 }
 
+/// Imports, each with how many organizations it has.
+const SELECT: &str = "SELECT i.*, (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) \
+                      AS organization_count FROM causeway_import i";
+
 /// One import.
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
-    db.fetch_optional(Statement::new("SELECT * FROM causeway_import WHERE import_id = $1").with(id))
+    db.fetch_optional(Statement::new(SELECT).push(" WHERE i.import_id = ").arg(id))
         .await?
         .as_ref()
         .map(read)
@@ -79,7 +84,7 @@ pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
 
 /// Imports, the newest first; the key is when an import was made, and its id.
 pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> Result<Vec<Import>, DbError> {
-    let mut statement = Statement::new("SELECT * FROM causeway_import WHERE state <> 'receiving'");
+    let mut statement = Statement::new(SELECT).push(" WHERE state <> 'receiving'");
     if let Some((created_at, id)) = page.after {
         statement = statement
             .push(" AND (created_at < ")
@@ -203,12 +208,13 @@ pub(crate) async fn set_slugs_written(tx: &mut Tx, id: Uuid, now: DateTime<Utc>)
 
 /// Notes that the slugs must be asked for again, under another operation.
 pub(crate) async fn next_slug_attempt(tx: &mut Tx, id: Uuid, attempt: i64) -> Result<(), DbError> {
-    tx.execute(
-        Statement::new("UPDATE causeway_import SET slug_attempt = $2 WHERE import_id = $1")
-            .with(id)
-            .with(attempt),
+    let statement = Statement::new(
+        "UPDATE causeway_import SET slug_attempt = $2, slugs_written = $3 WHERE import_id = $1",
     )
-    .await?;
+    .with(id)
+    .with(attempt)
+    .with(false);
+    tx.execute(statement).await?;
     Ok(())
 }
 

@@ -77,14 +77,6 @@ pub(crate) async fn organizations_by_id(
     rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
 }
 
-/// How many organizations an import has.
-pub(crate) async fn count_organizations(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
-    let statement =
-        Statement::new("SELECT count(*) AS count FROM causeway_import_organization WHERE import_id = $1")
-            .with(import_id);
-    db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
-}
-
 /// Notes the slugs that control gave.
 pub(crate) async fn set_slugs(
     tx: &mut Tx,

@@ -25,14 +25,21 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
     ],
 };
 
-/// The id of this database, which it gets when it is opened first.
-pub(crate) async fn instance_id(db: &Db, fresh: Uuid) -> Result<Uuid, DbError> {
+/// The region that this database belongs to.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    /// Its id, by which control tells it from another one of the same name.
+    pub(crate) id: Uuid,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// The region that this database belongs to: that of whoever opened it first.
+pub(crate) async fn instance(db: &Db, fresh: Uuid, name: &str) -> Result<Instance, DbError> {
     transact!(DbError, db, |tx| {
-        tx.execute(
-            Statement::new("INSERT INTO causeway_region (instance_id) VALUES ($1) ON CONFLICT DO NOTHING")
-                .with(fresh),
-        )
-        .await?;
-        tx.fetch_one(Statement::new("SELECT instance_id FROM causeway_region")).await?.uuid("instance_id")?
+        let insert = "INSERT INTO causeway_region (instance_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        tx.execute(Statement::new(insert).with(fresh).with(name)).await?;
+        let row = tx.fetch_one(Statement::new("SELECT instance_id, name FROM causeway_region")).await?;
+        Instance { id: row.uuid("instance_id")?, name: row.text("name")? }
     })
 }

@@ -55,9 +55,10 @@ fn kind_of_postgres(code: &str) -> DbErrorKind {
         "23505" => DbErrorKind::Unique,
         "23503" => DbErrorKind::ForeignKey,
         "53100" | "25006" => DbErrorKind::Full,
-        // Connection exceptions, too many connections, shutting down, starting up.
-        "53300" | "57P01" | "57P02" | "57P03" => DbErrorKind::Unavailable,
-        _ if code.starts_with("08") => DbErrorKind::Unavailable,
+        // Cancelled or timed out by an operator, idle too long: the next attempt may pass.
+        "57014" | "25P03" => DbErrorKind::Unavailable,
+        // Connection exceptions, out of resources, shutting down or starting up, trouble with its disks.
+        _ if matches!(code.get(..2), Some("08" | "53" | "57" | "58")) => DbErrorKind::Unavailable,
         _ => DbErrorKind::Other,
     }
 }
@@ -90,6 +91,8 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed => (DbErrorKind::Unavailable, None),
             _ => (DbErrorKind::Other, None),
         };

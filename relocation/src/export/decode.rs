@@ -11,7 +11,7 @@ use super::{MAX_PK, array, raw::cow_str};
 use crate::{
     ambient::Ambient,
     catalog::{ArrayOf, Column, Default, Kind, KnownOption, Model, Rule},
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, shown},
     generate,
     value::Value,
 };
@@ -60,16 +60,7 @@ impl<'a> Decoder<'a> {
         let slug_column = model.global_slug().map(|(column, _)| column);
         each_field(fields, |name, raw| {
             let Some(index) = model.column(name) else {
-                notes.push(if model.is_removed_field(name) {
-                    Finding::new(FindingKind::RemovedField, "a field of older releases, passed over")
-                        .field(name)
-                } else {
-                    Finding::new(
-                        FindingKind::UnknownField,
-                        "the catalog does not know the field; it was ignored",
-                    )
-                    .field(name)
-                });
+                notes.extend(note_of_field(model, name));
                 return Ok(());
             };
             let (Some(column), Some(slot)) = (model.columns.get(index), slots.get_mut(index)) else {
@@ -82,7 +73,9 @@ impl<'a> Decoder<'a> {
                 )
                 .field(name));
             }
-            let value = if slug_column == Some(index) {
+            let value = if raw.get() == "null" && is_made_if_missing(model, index) {
+                Ok(Value::Null)
+            } else if slug_column == Some(index) {
                 // Control makes a slug of whatever this is.
                 slug_source(raw)
             } else {
@@ -97,11 +90,25 @@ impl<'a> Decoder<'a> {
             values.push(match slot {
                 Some(value) => value,
                 None if slug_column == Some(index) => Value::Text(String::new()),
+                None if is_made_if_missing(model, index) => Value::Null,
                 None => self.default(column)?,
             });
         }
         check_rules(model, &values)?;
         Ok(Decoded { values, notes })
+    }
+
+    /// What there is to know of the fields of a record that is not imported. Their values are not looked at.
+    ///
+    /// # Errors
+    /// If the fields are not JSON.
+    pub fn note_fields(&self, model: &Model, fields: &RawValue) -> Result<Vec<Finding>, Finding> {
+        let mut notes = Vec::new();
+        each_field(fields, |name, _| {
+            notes.extend(note_of_field(model, name));
+            Ok(())
+        })?;
+        Ok(notes)
     }
 
     fn default(&self, column: &Column) -> Result<Value, Finding> {
@@ -129,6 +136,23 @@ pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
     let wrong = |reason: String| Finding::new(FindingKind::ValidationError, reason).field(&column.field);
     let raw: &RawValue = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
     value(column, raw, &mut Vec::new()).map_err(|(_, reason)| wrong(reason))
+}
+
+/// What there is to know of a field's name.
+fn note_of_field(model: &Model, name: &str) -> Option<Finding> {
+    if model.is_removed_field(name) {
+        Some(Finding::new(FindingKind::RemovedField, "a field of older releases, passed over").field(name))
+    } else if model.column(name).is_none() {
+        let reason = "the catalog does not know the field; it was ignored";
+        Some(Finding::new(FindingKind::UnknownField, reason).field(&shown(name)))
+    } else {
+        None
+    }
+}
+
+/// Whether a rule makes the value of a record that has none.
+fn is_made_if_missing(model: &Model, index: usize) -> bool {
+    model.rules.iter().any(|rule| matches!(rule, Rule::RegenerateIfTaken { column, .. } if *column == index))
 }
 
 /// Calls `take` with the name and text of every field, without a tree in between.
@@ -215,7 +239,7 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
             inet(&text).ok_or_else(|| invalid("is not an IP address"))?
         }
         Kind::Json => Value::Text(json_text(raw)?),
-        Kind::Array(of) => list(of, raw)?,
+        Kind::Array(of) => list(column, of, raw, notes)?,
     };
     if !column.choices.is_empty() && !chosen(column, &value) {
         notes.push(
@@ -245,20 +269,19 @@ fn integer(digits: &str, min: i64, max: i64) -> Result<Value, FieldError> {
 
 fn text(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
     let text = cow_str(raw).map_err(|_| invalid("is not a string"))?;
-    let text = if text.contains('\0') {
-        notes.push(
-            Finding::new(
-                FindingKind::TextCleaned,
-                "NUL characters were removed, which no text of a database can hold",
-            )
-            .field(&column.field),
-        );
-        text.replace('\0', "")
-    } else {
-        text.into_owned()
-    };
+    let text = without_nul(column, text, notes);
     too_long(&text, column.max_length)?;
     Ok(Value::Text(text))
+}
+
+/// A text without the characters that no text of a database can hold.
+fn without_nul(column: &Column, text: Cow<'_, str>, notes: &mut Vec<Finding>) -> String {
+    if !text.contains('\0') {
+        return text.into_owned();
+    }
+    let reason = "NUL characters were removed, which no text of a database can hold";
+    notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
+    text.replace('\0', "")
 }
 
 fn too_long(text: &str, most: Option<usize>) -> Result<(), FieldError> {
@@ -343,7 +366,7 @@ fn compact(json: &str) -> String {
     text
 }
 
-fn list(of: ArrayOf, raw: &RawValue) -> Result<Value, FieldError> {
+fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
     let wrong = || invalid("is not a list, as JSON or Python writes it, of what the column holds");
     let value: serde_json::Value = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
     let items = array::parse(&value).ok_or_else(wrong)?;
@@ -354,8 +377,9 @@ fn list(of: ArrayOf, raw: &RawValue) -> Result<Value, FieldError> {
                 texts.push(match item {
                     array::Item::Null => None,
                     array::Item::Text(text) => {
+                        let text = without_nul(column, text.into(), notes);
                         too_long(&text, most)?;
-                        Some(text.replace('\0', ""))
+                        Some(text)
                     }
                     _ => return Err(wrong()),
                 });

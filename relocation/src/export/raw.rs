@@ -6,7 +6,7 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 
 use super::{ExportError, MAX_PK};
-use crate::finding::{Finding, FindingKind};
+use crate::finding::{Finding, FindingKind, shown};
 
 /// A record whose fields have not been looked at.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl<'a> RawRecord<'a> {
         };
         let Some(model) = parts.model else { return fail(place, "the record has no `model`") };
         let Ok(model) = cow_str(model) else { return fail(place, "the record's `model` is not a string") };
-        place = place.model(&model.to_ascii_lowercase());
+        place = place.model(&shown(&model.to_ascii_lowercase()));
         let Some(pk) = parts.pk else { return fail(place, "the record has no `pk`") };
         let pk = match pk.get().parse::<i64>() {
             Ok(pk) if (1..=MAX_PK).contains(&pk) => pk,

@@ -22,6 +22,8 @@ impl Default for Limits {
 }
 
 const BUFFER: usize = 256 * 1024;
+/// A stretch may be a single record.
+const STRETCH_BUFFER: usize = 16 * 1024;
 
 /// Where and how long an element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,8 @@ impl<R: Read> Scanner<R> {
 
     /// The elements of a stretch of a file that has been read whole before, beginning at `offset`.
     pub fn stretch(reader: R, offset: u64, limits: Limits) -> Self {
-        Self { offset, whole: false, begun: true, ..Self::new(reader, limits) }
+        let buffer = vec![0; STRETCH_BUFFER];
+        Self { reader, limits, buffer, start: 0, end: 0, offset, whole: false, begun: true }
     }
 
     /// How many bytes have been read up to here.

@@ -28,7 +28,7 @@ use crate::{
         Catalog, Known, Model, ORGANIZATION, ORGANIZATION_MEMBER, Rule, Silo, USER, USER_EMAIL, UniqueSet,
     },
     export::{Decoder, ExportError, Limits, RawRecord, Scanner},
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, shown},
     value::Value,
 };
 
@@ -38,8 +38,10 @@ const MAX_CONTROL_RECORD: usize = 3 * 1024 * 1024;
 /// Keys that are remembered in memory while planning: 24 bytes each, 12 MiB together.
 const KEY_BUDGET: usize = 512 * 1024;
 
-/// Different unknown models and fields that get a finding of their own.
-const MAX_NOTES: usize = 10_000;
+/// Different things that get a finding of their own before anything is written; the others of a kind share one.
+const MAX_NOTES: usize = 1_000;
+/// Unknown models that are counted by name; the others are counted together.
+const MAX_PASSED_OVER: usize = 200;
 
 /// What the pass over a file needs to know.
 #[derive(Debug)]
@@ -138,7 +140,7 @@ impl Plan {
                 finding
             })
             .collect();
-        plan.find_duplicates(catalog, ambient, &sets, duplicates)?;
+        plan.find_duplicates(catalog, ambient, &sets, duplicates, watch)?;
         plan.select(catalog, ambient, request.filter, watch)?;
         Ok(plan)
     }
@@ -181,11 +183,13 @@ impl Plan {
         ambient: &Ambient,
         sets: &[KeySet],
         duplicates: Duplicates,
+        watch: &Watch,
     ) -> Result<(), ExportError> {
         let mut repeated: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
         let decoder = Decoder::new(ambient, self.now);
         let (path, limits) = (&self.path, self.limits);
         duplicates.find(|set, first, second| -> Result<(), ExportError> {
+            stopped(watch)?;
             let Some(set) = usize::try_from(set).ok().and_then(|index| sets.get(index)) else { return Ok(()) };
             let Some(model) = catalog.models().get(set.model) else { return Ok(()) };
             let (one, other) = (read_at(path, first, limits, &decoder, model)?, read_at(path, second, limits, &decoder, model)?);
@@ -272,9 +276,7 @@ impl Plan {
             let column = |field: &str| model.column(field);
             let mut reader = self.reader(model, ambient, 1)?;
             while let Some(record) = reader.next_record()? {
-                if watch.stop.load(Ordering::Relaxed) {
-                    return Err(ExportError::Stopped);
-                }
+                stopped(watch)?;
                 let value = |field: &str| column(field).and_then(|column| record.values.get(column));
                 let owner = value(reference).map_or(Some(record.source_pk), Value::as_int);
                 let Some(owner) = owner else { continue };
@@ -288,6 +290,10 @@ impl Plan {
         self.selection = Some(selection);
         Ok(())
     }
+}
+
+fn stopped(watch: &Watch) -> Result<(), ExportError> {
+    if watch.stop.load(Ordering::Relaxed) { Err(ExportError::Stopped) } else { Ok(()) }
 }
 
 /// Reads one record that begins at `offset`.
@@ -429,9 +435,7 @@ impl Pass<'_> {
             if self.plan.records % 256 == 0 {
                 watch.records.store(self.plan.records, Ordering::Relaxed);
                 watch.bytes.store(i64::try_from(scanned.offset).unwrap_or(i64::MAX), Ordering::Relaxed);
-                if watch.stop.load(Ordering::Relaxed) {
-                    return Err(ExportError::Stopped);
-                }
+                stopped(watch)?;
             }
         }
         watch.records.store(self.plan.records, Ordering::Relaxed);
@@ -452,6 +456,10 @@ impl Pass<'_> {
         plan.seen += 1;
         let ordinal = plan.seen;
         if !model.in_organization_scope() {
+            let place = |finding: Finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset);
+            for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {
+                self.note(place(note));
+            }
             return Ok(());
         }
         plan.runs.add(offset, length as u64, adjacent, self.request.scratch_dir)?;
@@ -492,7 +500,7 @@ impl Pass<'_> {
 
     fn pass_over(&mut self, raw: &RawRecord<'_>, offset: u64, known: &Known<'_>) {
         self.last_model = None;
-        let name = raw.model.to_ascii_lowercase();
+        let name = shown(&raw.model.to_ascii_lowercase());
         let finding = match known {
             Known::Removed => {
                 Finding::new(FindingKind::RemovedModel, "a model of older releases, passed over")
@@ -509,11 +517,12 @@ impl Pass<'_> {
         finding.source_pk = Some(raw.pk);
         self.note(finding);
         // However many unknown names a file invents, they are counted in bounded memory.
-        let name = if self.plan.passed_over.len() < MAX_NOTES || self.plan.passed_over.contains_key(&name) {
-            name
-        } else {
-            "(others)".to_owned()
-        };
+        let name =
+            if self.plan.passed_over.len() < MAX_PASSED_OVER || self.plan.passed_over.contains_key(&name) {
+                name
+            } else {
+                "(others)".to_owned()
+            };
         *self.plan.passed_over.entry(name).or_default() += 1;
     }
 

@@ -14,7 +14,7 @@ use crate::catalog::{EMAIL, Model, ORGANIZATION, USER};
 #[derive(Debug, Default)]
 pub struct Selection {
     /// The slugs that were asked for and are not in the export.
-    pub missing: Vec<String>,
+    pub missing: BTreeSet<String>,
     /// Whether nothing was asked for: then nothing is imported, not even what refers to nothing.
     nothing: bool,
     organizations: RoaringTreemap,
@@ -33,13 +33,13 @@ fn email_hash(email: &str) -> u64 {
 
 impl Selection {
     pub(super) fn new(slugs: &BTreeSet<String>) -> Self {
-        Self { missing: slugs.iter().cloned().collect(), nothing: slugs.is_empty(), ..Self::default() }
+        Self { missing: slugs.clone(), nothing: slugs.is_empty(), ..Self::default() }
     }
 
     pub(super) fn see_organization(&mut self, pk: i64, slug: &str, wanted: &BTreeSet<String>) {
         if wanted.contains(slug) {
             self.organizations.insert(unsigned(pk));
-            self.missing.retain(|missing| missing != slug);
+            self.missing.remove(slug);
         }
     }
 

@@ -120,7 +120,7 @@ fn what_the_catalog_does_not_know_is_passed_over_and_counted() {
     );
     assert_eq!(
         plan.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(),
-        [FindingKind::UnknownModel, FindingKind::RemovedModel]
+        [FindingKind::UnknownModel, FindingKind::UnknownField, FindingKind::RemovedModel]
     );
     assert!(plan.findings[0].reason.contains("2 records"));
 }

@@ -41,9 +41,10 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
     match tx {
         Tx::Postgres(tx) => {
             let names = columns(model);
-            // A stage of the table's own form, gone with the transaction: COPY itself knows no ON CONFLICT.
+            // A stage with the columns that are written and no constraint, gone with the transaction: COPY itself knows
+            // no ON CONFLICT.
             let make = format!(
-                "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} (LIKE \"{0}\") ON COMMIT DROP",
+                "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} ON COMMIT DROP AS SELECT {names} FROM \"{0}\" WITH NO DATA",
                 model.table
             );
             sqlx::query(AssertSqlSafe(make)).execute(&mut **tx).await.map_err(DbError::from)?;

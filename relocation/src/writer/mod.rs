@@ -18,7 +18,7 @@ pub use ids::take_own_ids;
 use crate::{
     ambient::Ambient,
     catalog::{Model, Rule},
-    db::{DbError, DbErrorKind, HasDbError, Tx},
+    db::{DbError, HasDbError, Tx},
     export::decode_literal,
     finding::{Finding, FindingKind},
     generate::{self, TokenOwner},
@@ -56,14 +56,6 @@ impl HasDbError for WriteError {
             Self::Database(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl WriteError {
-    /// Whether the chunk should be written again the careful way.
-    #[must_use]
-    pub fn is_taken(&self) -> bool {
-        matches!(self, Self::Database(error) if error.kind() == DbErrorKind::Unique)
     }
 }
 
@@ -188,7 +180,7 @@ impl Writer<'_> {
     /// Writes rows that have their ids.
     ///
     /// # Errors
-    /// [`WriteError::is_taken`] in optimistic mode means: roll back and write again the careful way.
+    /// A unique set that is hit in optimistic mode means: roll back and write again the careful way.
     pub async fn write(
         &self,
         tx: &mut Tx,

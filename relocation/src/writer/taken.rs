@@ -32,8 +32,10 @@ impl Writer<'_> {
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.keys.inserted.extend(inserted.iter().map(|row| (row.source_pk, row.id)));
-            rows = refused;
-            if rows.is_empty() || (round > 0 && !replaced) {
+            // The database may hold two names for the same that we do not: what was just inserted has one of them now.
+            let count = refused.len();
+            rows = self.resolve_names(tx, model, refused, &mut written).await?;
+            if rows.is_empty() || (round > 0 && !replaced && rows.len() == count) {
                 break;
             }
         }
@@ -83,7 +85,9 @@ impl Writer<'_> {
         }) else {
             return Ok(rows);
         };
-        let Some(definition) = model.columns.get(column) else { return Ok(rows) };
+        let Some(definition) = model.columns.get(column).filter(|_| !rows.is_empty()) else {
+            return Ok(rows);
+        };
         // One writer of such a table at a time: two that look and then write could both take a name in different case.
         tx.execute(
             Statement::new("INSERT INTO causeway_lock (name, taken_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at")
@@ -204,7 +208,10 @@ impl Writer<'_> {
             let Some(definition) = model.columns.get(*column) else { continue };
             let here = rows_with(tx, model, definition, texts(rows, *column)).await?;
             let mut seen = HashSet::new();
-            for row in rows.iter_mut() {
+            // In the order of the file: the first one keeps the value.
+            let mut in_file_order: Vec<&mut Row> = rows.iter_mut().collect();
+            in_file_order.sort_by_key(|row| row.ordinal);
+            for row in in_file_order {
                 let Some(text) = row.values.get(*column).and_then(Value::as_text).map(str::to_owned) else {
                     continue;
                 };

@@ -48,7 +48,7 @@ pub(super) fn value(model: &str, column: &Column, pk: i64) -> Value {
         Kind::Uuid => json!(uuid(seed)),
         Kind::Inet => json!(format!("10.{}.{}.{}", seed % 250, seed / 250 % 250, pk % 250)),
         Kind::Array(ArrayOf::Text(_)) => texts(pk, seed),
-        Kind::Array(ArrayOf::FloatRows) => json!("[[0.1, 2.5], [-3e-7, 1234567.875]]"),
+        Kind::Array(ArrayOf::FloatRows) => json!("[[0.1, 116201.28571428571], [-3e-7, 1234567.875]]"),
     }
 }
 
