@@ -31,6 +31,16 @@ pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>
             wrong.push(format!("there is no table {}", model.table));
             continue;
         };
+        match table.get("id") {
+            None => wrong.push(format!("table {} has no column id", model.table)),
+            Some(id) if db.dialect() == Dialect::Postgres && id.sql != "bigint" => {
+                wrong.push(format!("column {}.id is {} and not bigint", model.table, id.sql));
+            }
+            Some(id) if db.dialect() == Dialect::Postgres && !model.leases_ids() && !id.has_default => {
+                wrong.push(format!("column {}.id has no sequence of its own", model.table));
+            }
+            Some(_) => {}
+        }
         for column in &model.columns {
             let Some(found) = table.get(&column.column) else {
                 wrong.push(format!("table {} has no column {}", model.table, column.column));

@@ -1,0 +1,148 @@
+use super::*;
+use crate::catalog::Catalog;
+
+fn decode(model: &str, fields: &str) -> Result<Decoded, Finding> {
+    let catalog = Catalog::load().unwrap();
+    let ambient = Ambient::fixed(Utc.timestamp_opt(1_700_000_000, 0).unwrap(), 1);
+    let raw: Box<RawValue> = RawValue::from_string(fields.to_owned()).unwrap();
+    Decoder::new(&ambient, ambient.now()).decode(catalog.model(model).unwrap(), &raw)
+}
+
+fn field(model: &str, fields: &str, name: &str) -> Result<Value, Finding> {
+    let catalog = Catalog::load().unwrap();
+    let index = catalog.model(model).unwrap().column(name).unwrap();
+    decode(model, fields).map(|decoded| decoded.values[index].clone())
+}
+
+#[test]
+fn times_come_in_many_forms() {
+    let expected = Utc.with_ymd_and_hms(2023, 6, 22, 22, 59, 57).unwrap();
+    for text in [
+        "2023-06-22T22:59:57Z",
+        "2023-06-22T22:59:57.000Z",
+        "2023-06-22T22:59:57",
+        "2023-06-22 22:59:57+00:00",
+        "2023-06-23T00:59:57+02:00",
+        "2023-06-23T00:59:57+0200",
+    ] {
+        assert_eq!(time(text), Some(expected), "{text}");
+    }
+    assert_eq!(time("2023-06-22T22:59:57.123456Z").unwrap().timestamp_subsec_micros(), 123_456);
+    assert_eq!(time("2023-06-22"), Some(Utc.with_ymd_and_hms(2023, 6, 22, 0, 0, 0).unwrap()));
+    for text in ["", "yesterday", "2023-13-01", "2023-06-22T25:00:00Z", "99999-01-01T00:00:00Z"] {
+        assert_eq!(time(text), None, "{text}");
+    }
+}
+
+#[test]
+fn json_in_a_string_is_the_json() {
+    let text = |json: &str| json_text(&RawValue::from_string(json.to_owned()).unwrap());
+    assert_eq!(text(r#""\"abc\"""#).unwrap(), r#""abc""#);
+    assert_eq!(text(r#""{\"a\": 1}""#).unwrap(), r#"{"a": 1}"#);
+    assert_eq!(text(r#"{ "a" : [ 1.50, " x " ] }"#).unwrap(), r#"{"a":[1.50," x "]}"#);
+    assert_eq!(text("12").unwrap(), "12");
+    assert_eq!(text(r#""plain""#).unwrap(), r#""plain""#);
+    assert!(text(r#""{broken""#).is_err());
+}
+
+#[test]
+fn a_missing_field_takes_its_default_or_is_an_error() {
+    let fields = r#"{"slug": "s", "organization": 1, "name": "n"}"#;
+    assert_eq!(field("sentry.team", fields, "status").unwrap(), Value::Int(0));
+    assert!(matches!(field("sentry.team", fields, "date_added").unwrap(), Value::Time(_)));
+    let error = decode("sentry.team", r#"{"slug": "s", "organization": 1}"#).unwrap_err();
+    assert_eq!((error.kind, error.field.as_deref()), (FindingKind::ValidationError, Some("name")));
+}
+
+#[test]
+fn every_wrong_value_names_its_field() {
+    let good = r#"{"slug": "s", "organization": 1, "name": "n", "status": 0}"#;
+    assert!(decode("sentry.team", good).is_ok());
+    for (from, to, name) in [
+        (r#""slug": "s""#, r#""slug": 5"#, "slug"),
+        (r#""slug": "s""#, r#""slug": null"#, "slug"),
+        (r#""name": "n""#, &format!(r#""name": "{}""#, "é".repeat(65)), "name"),
+        (r#""organization": 1"#, r#""organization": "1""#, "organization"),
+        (r#""organization": 1"#, r#""organization": 0"#, "organization"),
+        (r#""organization": 1"#, r#""organization": 9007199254740992"#, "organization"),
+        (r#""status": 0"#, r#""status": 2147483648"#, "status"),
+        (r#""status": 0"#, r#""status": 1.0"#, "status"),
+        (r#""status": 0"#, r#""status": 0, "date_added": "soon""#, "date_added"),
+        (r#""status": 0"#, r#""status": 0, "status": 1"#, "status"),
+        (r#""status": 0"#, r#""status": 0, "idp_provisioned": "yes""#, "idp_provisioned"),
+    ] {
+        assert!(good.contains(from));
+        let error = decode("sentry.team", &good.replace(from, to)).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some(name), "{to}: {error}");
+    }
+    assert!(decode("sentry.team", &good.replace(r#""n""#, &format!(r#""{}""#, "é".repeat(64)))).is_ok());
+}
+
+#[test]
+fn what_is_odd_but_no_error_is_noted() {
+    let decoded = decode(
+        "sentry.team",
+        r#"{"slug": "s", "organization": 1, "name": "n\u0000m", "actor": 3, "mood": 1, "status": 77}"#,
+    )
+    .unwrap();
+    let mut kinds: Vec<FindingKind> = decoded.notes.iter().map(|note| note.kind).collect();
+    kinds.sort();
+    assert_eq!(
+        kinds,
+        [
+            FindingKind::UnknownField,
+            FindingKind::RemovedField,
+            FindingKind::UnknownChoice,
+            FindingKind::TextCleaned
+        ]
+    );
+}
+
+#[test]
+fn an_organization_may_want_any_slug() {
+    for (json, wanted) in [("\"Ä/ b\"", "Ä/ b"), ("\"\"", ""), ("null", "")] {
+        let fields = format!(r#"{{"name": "n", "slug": {json}}}"#);
+        assert_eq!(field("sentry.organization", &fields, "slug").unwrap(), Value::Text(wanted.to_owned()));
+    }
+    assert_eq!(field("sentry.organization", r#"{"name": "n"}"#, "slug").unwrap(), Value::Text(String::new()));
+    let long =
+        field("sentry.organization", &format!(r#"{{"name": "n", "slug": "{}"}}"#, "é".repeat(500)), "slug")
+            .unwrap();
+    assert_eq!(long.as_text().unwrap().len(), 254);
+}
+
+#[test]
+fn a_member_is_a_user_or_an_address() {
+    let member = |user: &str, email: &str| {
+        decode(
+            "sentry.organizationmember",
+            &format!(r#"{{"organization": 1, "user_id": {user}, "email": {email}}}"#),
+        )
+    };
+    assert!(
+        member("1", "null").is_ok()
+            && member("null", r#""a@example.com""#).is_ok()
+            && member("1", r#""""#).is_ok()
+    );
+    assert!(member("null", "null").is_err() && member("1", r#""a@example.com""#).is_err());
+}
+
+#[test]
+fn known_options_hold_what_is_meant() {
+    let option = |key: &str, value: &str| {
+        decode("sentry.useroption", &format!(r#"{{"user": 1, "key": "{key}", "value": {value}}}"#)).is_ok()
+    };
+    assert!(option("timezone", r#""\"Europe/Vienna\"""#) && !option("timezone", r#""\"Middle/Earth\"""#));
+    assert!(option("language", r#""\"pt-br\"""#) && !option("language", "7"));
+    assert!(option("clock_24_hours", "true") && !option("clock_24_hours", r#""\"noon\"""#));
+    assert!(option("theme", r#""\"dark\"""#) && !option("theme", r#""\"puce\"""#));
+    assert!(option("anything else", "[1, 2]"));
+}
+
+#[test]
+fn addresses_of_both_families_are_read() {
+    assert_eq!(inet("127.0.0.2"), Some(Value::Inet("127.0.0.2".parse().unwrap(), 32)));
+    assert_eq!(inet("::1/64"), Some(Value::Inet("::1".parse().unwrap(), 64)));
+    assert_eq!(inet("127.0.0.1/33"), None);
+    assert_eq!(inet("localhost"), None);
+}
