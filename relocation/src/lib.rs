@@ -13,5 +13,6 @@ pub mod page;
 pub mod plan;
 pub mod region_name;
 pub mod schema;
+pub mod sealed;
 pub mod value;
 pub mod writer;

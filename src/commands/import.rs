@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::client::{ExportFile, Kind, Peer, UploadError, Watch, WatchEvent, has_ended, upload};
+use causeway::client::{Kind, Peer, UploadError, Watch, WatchEvent, has_ended};
 use causeway_proto::{
     json::to_json,
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
@@ -22,7 +22,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use super::{
-    Outcome, imports,
+    Outcome,
+    decrypt::Source,
+    imports,
     signals::Signals,
     target::{RegionArgs, Target},
 };
@@ -46,9 +48,13 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The export: a JSON file
+    /// The export: a JSON file or, with --decrypt-with, an encrypted one
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// The private RSA key that the export was encrypted for, PEM, without a passphrase. The export is authenticated,
+    /// then decrypted on its way to the region, which spools it as it spools any other; no other copy is written
+    #[arg(long, value_name = "PEM")]
+    pub(super) decrypt_with: Option<PathBuf>,
     #[command(flatten)]
     pub(super) region: RegionArgs,
     /// Only these organizations, by their slugs in the export, with commas between them. An empty list imports
@@ -81,9 +87,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
     let import_id = args.import_id.unwrap_or_else(|| ambient.uuid());
 
     let prepare = async {
-        let file = ExportFile::read(&args.file)
-            .await
-            .with_context(|| format!("the file {} cannot be read", args.file.display()))?;
+        let file = Source::read(&args.file, args.decrypt_with.as_deref(), &ambient).await?;
         let url = args.region.region.as_deref();
         let target = Target::open(Kind::Region, url, &args.region.data, true, ambient).await?;
         anyhow::Ok((file, target))
@@ -142,7 +146,7 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
 async fn import(
     region: &Peer,
     args: &Args,
-    file: &ExportFile,
+    file: &Source,
     import_id: Uuid,
     begun: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
@@ -192,7 +196,7 @@ fn unsent(file: &Path) -> String {
 /// Sends the file, again if the connection breaks: the same id with the same content is always the same import.
 async fn send(
     region: &Peer,
-    file: &ExportFile,
+    file: &Source,
     header: &ImportHeader,
     progress: &mut Progress,
 ) -> Result<ImportOrganizationsResponse, UploadError> {
@@ -201,7 +205,7 @@ async fn send(
     loop {
         let mut ticks = interval(UPLOAD_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut upload = std::pin::pin!(upload(region, file, header, &sent));
+        let mut upload = std::pin::pin!(file.upload(region, header, &sent));
         let uploaded = loop {
             tokio::select! {
                 uploaded = &mut upload => break uploaded,

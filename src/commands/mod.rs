@@ -1,6 +1,8 @@
 //! The tree of subcommands, one file each.
 
 mod control;
+mod decrypt;
+mod encrypt;
 mod import;
 mod imports;
 pub(crate) mod log;
@@ -46,6 +48,10 @@ enum Command {
     /// Look at the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
+    /// Encrypt an export for whoever has a private key.
+    Encrypt(encrypt::Args),
+    /// Decrypt an encrypted export.
+    Decrypt(decrypt::Args),
 }
 
 impl Command {
@@ -83,5 +89,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Slugs(command) => slugs::run(command, ambient).await,
         Command::Organizations(command) => organizations::run(command, ambient).await,
         Command::Imports(command) => imports::run(command, ambient).await,
+        Command::Encrypt(args) => encrypt::run(args, ambient).await,
+        Command::Decrypt(args) => decrypt::run(args, ambient).await,
     }
 }

@@ -146,6 +146,8 @@ async fn serve<S: Silo>(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(causeway_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The details of errors, so that a client without files can show their reasons.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     routes.add_service(reflection().build_v1().context("the contract's descriptors are broken")?);
     routes.add_service(reflection().build_v1alpha().context("the contract's descriptors are broken")?);

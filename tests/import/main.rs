@@ -4,7 +4,16 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
+mod again;
+mod calls;
+mod filter;
 mod once;
+mod paging;
+mod real;
+mod refused;
+mod regions;
+mod resume;
+mod rules;
 mod stage;
 
 macro_rules! on_each_store {
@@ -30,5 +39,58 @@ macro_rules! on_each_store {
 
 on_each_store! {
     once:
-        every_model_arrives_as_the_file_has_it;
+        every_model_arrives_as_the_file_has_it,
+        a_row_that_is_not_as_the_file_has_it_is_noticed,
+        organizations_may_stay_hidden,
+        the_order_of_the_records_makes_no_difference,
+        a_file_without_records_is_an_import_of_nothing,
+        the_example_arrives;
+    again:
+        a_second_import_changes_only_what_is_taken,
+        a_merging_import_leaves_users_as_they_are,
+        the_same_import_again_changes_nothing,
+        an_import_that_is_sent_twice_at_once_is_one,
+        an_import_id_stands_for_one_content_and_one_set_of_parameters;
+    filter:
+        a_filter_takes_an_organization_and_what_belongs_to_it,
+        a_filter_that_matches_nothing_is_refused,
+        an_empty_filter_imports_nothing,
+        a_slug_that_the_export_lacks_is_told;
+    rules:
+        users_who_merge_have_one_membership,
+        usernames_that_differ_only_in_case_are_taken,
+        a_long_username_is_shortened_for_its_suffix,
+        every_key_of_a_project_is_kept,
+        an_owner_has_one_option_of_a_name,
+        addresses_are_the_same_in_any_case,
+        a_token_that_is_taken_is_cleared,
+        an_auth_token_without_a_hash_gets_a_new_one,
+        missing_fields_take_their_defaults,
+        every_wanted_slug_becomes_one,
+        a_thousand_organizations_of_one_slug_are_told_apart,
+        rules_hold_between_chunks,
+        rows_that_were_here_before_are_left_alone,
+        an_unknown_field_is_told_whatever_the_scope;
+    refused:
+        two_teams_of_one_slug_are_refused,
+        a_primary_key_that_stands_twice_is_refused,
+        an_invalid_record_is_refused_with_its_place,
+        a_refusal_is_a_finding_with_its_kind;
+    regions:
+        two_regions_at_once_give_every_organization_its_own_slug,
+        two_regions_that_merge_at_once_share_their_users,
+        two_imports_at_once_into_one_region_do_not_meet,
+        the_directory_shows_what_was_imported;
+    resume:
+        a_region_that_is_stopped_goes_on_when_it_is_back,
+        an_import_waits_for_control,
+        nothing_is_visible_before_the_end;
+    calls:
+        a_watch_shows_an_import_from_its_beginning_to_its_end,
+        an_upload_that_is_not_what_it_says_leaves_nothing,
+        an_import_that_is_not_there_is_not_found;
+    paging:
+        pages_cover_everything_once;
+    real:
+        exports_from_elsewhere_arrive_as_their_files_have_them;
 }

@@ -1,16 +1,157 @@
 //! One import into empty databases.
 
+use std::path::Path;
+
 use causeway_harness::{
-    cluster::{ImportOptions, Store},
-    export,
+    account::{Audit, Fate},
+    cluster::{ImportOptions, Silo, Store},
+    export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
+};
+use causeway_proto::region::v1::{GetOrganizationRequest, ImportState, get_organization_request::By};
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::{
+    db::{DbError, Statement},
+    transact,
 };
 
-use crate::stage::{cluster, import};
+use crate::stage::{ORGANIZATION, cluster, exhaustive, import, import_bytes, kinds, look, refused};
 
 pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    let export = export::exhaustive().expect("an export");
-    let (import, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let (import, account) = import(&cluster, &exhaustive(), &ImportOptions::default()).await;
     assert_eq!(account.inserted(), account.after.row_count());
-    assert_eq!(import.organization_count, 2);
+    assert_eq!(import.models.iter().filter(|counts| counts.inserted > 0).count(), 59);
+    assert_eq!(account.count(|fate| matches!(fate, Fate::Existing(_) | Fate::Filtered)), 0);
+    let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
+    assert_eq!(slugs, [SLUG, OTHER_SLUG]);
+    // Nothing was taken: what was made anew had been missing.
+    let expected = [
+        ("DROPPED_REFERENCE", 4),
+        ("KEY_REGENERATED", 4),
+        ("REMOVED_FIELD", 4),
+        ("REMOVED_MODEL", 1),
+        ("SKIPPED_BY_RULE", 2),
+        ("UNEXPECTED_MODEL", 2),
+        ("UNKNOWN_FIELD", 2),
+        ("UNKNOWN_MODEL", 1),
+    ];
+    assert_eq!(kinds(&account), expected.into());
+    cluster.stop().await;
+}
+
+/// The account itself, held against databases in which something is wrong.
+pub(crate) async fn a_row_that_is_not_as_the_file_has_it_is_noticed(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let (export, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    let import = cluster.region(0).import(&export, &options).await.expect("the import ends");
+    let audit = || Audit::new(&cluster, 0, &before, &export, &options, &import).run();
+    audit().await.expect("all is well");
+    for (silo, damage, noticed) in [
+        (Silo::Region(0), "UPDATE sentry_rule SET label = 'x' WHERE id = 1", "sentry.rule"),
+        (Silo::Region(0), "UPDATE sentry_monitor SET type = type + 1 WHERE id = 1", "sentry.monitor"),
+        (Silo::Region(0), "UPDATE sentry_monitor SET is_muted = NOT is_muted WHERE id = 1", "is_muted"),
+        (Silo::Region(0), "UPDATE sentry_environment SET name = 'x' WHERE id = 1", "sentry.environment"),
+        (Silo::Region(0), "DELETE FROM sentry_ruleactivity WHERE id = 1", "which is not there"),
+        (Silo::Region(0), "UPDATE sentry_projectbookmark SET user_id = user_id + 1", "user_id"),
+        (Silo::Region(0), "UPDATE sentry_querysubscription SET subscription_id = 'x' WHERE id = 1", "Null"),
+        (Silo::Region(0), "UPDATE sentry_incident SET detection_uuid = NULL WHERE id = 1", "detection_uuid"),
+        (Silo::Region(0), "UPDATE sentry_organization SET status = 3", "status"),
+        (Silo::Region(0), "UPDATE sentry_organizationmember SET user_email = 'x' WHERE id = 1", "user_email"),
+        (Silo::Region(0), "UPDATE sentry_projectkey SET public_key = 'x' WHERE id = 1", "public_key"),
+        (
+            Silo::Region(0),
+            "INSERT INTO sentry_neglectedrule SELECT id + 70, rule_id, organization_id, disable_date, opted_out, \
+             sent_initial_email_date, sent_final_email_date FROM sentry_neglectedrule WHERE id = 1",
+            "is of no record",
+        ),
+        (Silo::Control, "UPDATE auth_user SET is_superuser = true WHERE id = 1", "is_superuser"),
+        (Silo::Control, "UPDATE auth_user SET password = 'x' WHERE id = 1", "password"),
+        (Silo::Control, "UPDATE sentry_useremail SET is_verified = true WHERE id = 1", "is_verified"),
+        (Silo::Control, "DELETE FROM sentry_useroption WHERE id = 1", "sentry.useroption"),
+        (
+            Silo::Control,
+            "UPDATE causeway_organization_slug_reservation SET type = 'temporary_rename_alias' WHERE slug = 'acme'",
+            "TemporaryRenameAlias",
+        ),
+    ] {
+        let db = cluster.db(silo).await.expect("a database");
+        let changed = transact!(DbError, db, |tx| { tx.execute(Statement::new(damage)).await? });
+        assert!(changed.expect("the statement runs") > 0, "{damage}");
+        let error = audit().await.expect_err(damage).to_string();
+        assert!(error.contains(noticed), "{damage}: {error}");
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn organizations_may_stay_hidden(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let options = ImportOptions::default().hide_organizations();
+    let (import, account) = import(&cluster, &exhaustive(), &options).await;
+    assert_eq!(import.state(), ImportState::Succeeded);
+    assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
+    for source_id in [SOURCE_ID, OTHER_SOURCE_ID] {
+        let Some(Fate::Inserted(id)) = account.fate(ORGANIZATION, source_id) else { panic!("{account:?}") };
+        let request = GetOrganizationRequest { by: Some(By::Id(id)) };
+        let answer = cluster.region(0).organizations().get_organization(request).await;
+        assert_eq!(refused(answer), ErrorReason::OrganizationNotFound);
+    }
+    // Their slugs are theirs all the same.
+    assert_eq!(account.after.reservations().len(), 2);
+    cluster.stop().await;
+}
+
+pub(crate) async fn the_order_of_the_records_makes_no_difference(store: Store) {
+    let export = exhaustive();
+    let mut all = Vec::new();
+    for export in [export.clone(), export.clone().reversed(), export.shuffled(7)] {
+        let cluster = cluster(store, &["us"]).await;
+        let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+        let mut rows = account.rows_by_source().expect("rows");
+        for ((model, _), row) in &mut rows {
+            // What is random, or the time of the import.
+            for field in [
+                "password",
+                "last_password_change",
+                "validation_hash",
+                "date_hash_added",
+                "guid",
+                "detection_uuid",
+                "notification_uuid",
+            ] {
+                row.remove(field);
+            }
+            if account.after.rows(model).is_empty() {
+                panic!("no rows of {model}");
+            }
+            row.retain(|field, _| !matches!(field.as_str(), "date_updated" | "date_modified"));
+            if row.get("label").is_some() && model == "sentry.projectkey" {
+                row.retain(|field, _| !field.ends_with("_key"));
+            }
+        }
+        all.push(rows);
+        cluster.stop().await;
+    }
+    assert_eq!(all[0], all[1], "in order and reversed");
+    assert_eq!(all[0], all[2], "in order and shuffled");
+}
+
+pub(crate) async fn a_file_without_records_is_an_import_of_nothing(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let (import, account) = import(&cluster, &Export::new(), &ImportOptions::default()).await;
+    assert_eq!((import.models.len(), account.after.row_count()), (0, 0));
+    assert_eq!(account.after.reservations(), []);
+    cluster.stop().await;
+}
+
+/// The export of the README, which the project wrote.
+pub(crate) async fn the_example_arrives(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json");
+    let example = std::fs::read(example).expect("the example");
+    let (import, account) = import_bytes(&cluster, &example, &ImportOptions::default()).await;
+    assert_eq!(import.organization_count, 3);
+    assert!(import.models.iter().filter(|counts| counts.inserted > 0).count() >= 20);
+    assert!(kinds(&account).contains_key("SLUG_CHANGED"), "a reserved slug and one that is not ASCII");
+    cluster.stop().await;
 }

@@ -1,14 +1,29 @@
 //! What the behaviours have in common.
 
+use std::collections::BTreeMap;
+
 use causeway_harness::{
     account::{Account, Audit, Look},
     cluster::{Cluster, ImportOptions, Store},
-    export::Export,
+    export::{self, Export},
 };
-use causeway_proto::region::v1::Import;
+use causeway_proto::{
+    failure::reason_of,
+    region::v1::{Import, ImportState},
+    relocation::v1::{ErrorReason, FindingKind},
+};
+use tonic::Status;
+
+pub(crate) const ORGANIZATION: &str = "sentry.organization";
+pub(crate) const MEMBER: &str = "sentry.organizationmember";
+pub(crate) const USER: &str = "sentry.user";
 
 pub(crate) async fn cluster(store: Store, regions: &[&str]) -> Cluster {
     Cluster::start(store, regions).await.expect("a cluster; on PostgreSQL this test needs one installed")
+}
+
+pub(crate) fn exhaustive() -> Export {
+    export::exhaustive().expect("an export")
 }
 
 pub(crate) async fn look(cluster: &Cluster, region: usize) -> Look {
@@ -17,13 +32,62 @@ pub(crate) async fn look(cluster: &Cluster, region: usize) -> Look {
 
 /// Imports into the first region and accounts for it.
 pub(crate) async fn import(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Account) {
-    let (before, bytes) = (look(cluster, 0).await, export.to_bytes());
-    let import = cluster.region(0).import(&bytes, options).await.expect("the import ends");
-    let account = Audit::new(cluster, 0, &before, &bytes, options, &import).run().await;
-    (import, accounted(account))
+    import_bytes(cluster, &export.to_bytes(), options).await
+}
+
+/// Imports a file into the first region and accounts for it.
+pub(crate) async fn import_bytes(
+    cluster: &Cluster,
+    bytes: &[u8],
+    options: &ImportOptions,
+) -> (Import, Account) {
+    let before = look(cluster, 0).await;
+    let import = cluster.region(0).import(bytes, options).await.expect("the import ends");
+    let account = accounted(Audit::new(cluster, 0, &before, bytes, options, &import).run().await);
+    (import, account)
 }
 
 /// The account, or all that does not add up.
 pub(crate) fn accounted(account: anyhow::Result<Account>) -> Account {
     account.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Imports into the first region, where it fails for this reason without a trace. Gives the message.
+pub(crate) async fn fails(
+    cluster: &Cluster,
+    export: &Export,
+    options: &ImportOptions,
+    reason: ErrorReason,
+) -> (Import, String) {
+    let before = look(cluster, 0).await;
+    let import = cluster.region(0).import(&export.to_bytes(), options).await.expect("the import ends");
+    assert_eq!(import.state(), ImportState::Failed);
+    let failure = import.failure.clone().unwrap_or_default();
+    assert_eq!(failure.reason(), reason, "{}", failure.message);
+    assert_eq!(failure.state(), ImportState::Planning);
+    assert!(failure.message.contains("nothing was written"), "{}", failure.message);
+    assert_eq!(look(cluster, 0).await, before, "something was written");
+    assert_eq!(cluster.region(0).mapped_keys(&import.import_id).await.expect("a list"), []);
+    (import, failure.message)
+}
+
+/// The reason of a refused call.
+pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>) -> ErrorReason {
+    let status = outcome.expect_err("it is refused");
+    reason_of(&status).unwrap_or_else(|| panic!("no reason in {status:?}"))
+}
+
+/// How many findings there are of each kind.
+pub(crate) fn kinds(account: &Account) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    for finding in &account.findings {
+        let name = finding.kind().as_str_name().trim_start_matches("FINDING_KIND_");
+        *kinds.entry(name).or_default() += 1;
+    }
+    kinds
+}
+
+/// How many findings there are of one kind.
+pub(crate) fn told(account: &Account, kind: FindingKind) -> usize {
+    account.findings_of(kind).len()
 }

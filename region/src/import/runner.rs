@@ -12,7 +12,17 @@ use std::{
 };
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{ambient::Ambient, catalog::Catalog, db::Db, keys::KeyMap, plan::Plan, transact};
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, ORGANIZATION},
+    db::{Db, HasDbError as _},
+    export::ExportError,
+    finding::{Finding, FindingKind},
+    keys::KeyMap,
+    plan::Plan,
+    transact,
+    writer::WriteError,
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -367,7 +377,9 @@ impl Runner {
         tracing::error!(import_id = %id, %error, reason = error.reason().as_str_name(), "an import has failed");
         let failure =
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
+        let finding = finding_of(error);
         transact!(Error, self.db(), |tx| {
+            store::finding::insert(tx, id, import.state, std::slice::from_ref(&finding)).await?;
             store::import::fail(tx, id, &failure, self.ambient().now()).await?;
         })?;
         if import.state == ImportState::Planning {
@@ -391,6 +403,24 @@ impl Runner {
         {
             tracing::warn!(import_id = %id, %error, "the spool file of an import that has ended cannot be removed");
         }
+    }
+}
+
+/// The finding of an import that an error has ended: where, and of which kind.
+fn finding_of(error: &Error) -> Finding {
+    match error {
+        Error::Export(ExportError::Invalid(finding)) | Error::Write(WriteError::Value(finding)) => {
+            Finding { reason: shown_message(&finding.reason), ..(**finding).clone() }
+        }
+        Error::Export(ExportError::FilterMatchesNothing(reason)) => {
+            Finding::new(FindingKind::ValidationError, shown_message(reason))
+                .model(ORGANIZATION)
+                .field("slug")
+        }
+        error if error.db_error().is_some() => {
+            Finding::new(FindingKind::DatabaseError, shown_message(&error.to_string()))
+        }
+        error => Finding::new(FindingKind::Unknown, shown_message(&error.to_string())),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// The most bytes of a text that control makes a slug of. What is behind could not matter: a slug has 50.
 const MAX_SLUG_SOURCE: usize = 255;
+/// The deepest nesting of JSON in a string: that of a record by default.
+const MAX_NESTING: usize = 120;
 
 /// What came of a record besides its values.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl<'a> Decoder<'a> {
                 Ok(Value::Null)
             } else if slug_column == Some(index) {
                 // Control makes a slug of whatever this is.
-                slug_source(raw)
+                slug_source(column, raw, &mut notes)
             } else {
                 value(column, raw, &mut notes)
             };
@@ -184,11 +186,12 @@ fn each_field(
     })
 }
 
-fn slug_source(raw: &RawValue) -> Result<Value, FieldError> {
+fn slug_source(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
     if raw.get() == "null" {
         return Ok(Value::Text(String::new()));
     }
-    let mut text = cow_str(raw).map_err(|_| invalid("is not a string"))?.replace('\0', "");
+    let text = cow_str(raw).map_err(|_| invalid("is not a string"))?;
+    let mut text = without_nul(column, text, notes);
     text.truncate(text.floor_char_boundary(MAX_SLUG_SOURCE));
     Ok(Value::Text(text))
 }
@@ -336,12 +339,36 @@ fn json_text(raw: &RawValue) -> Result<String, FieldError> {
     let json = raw.get();
     let Ok(text) = cow_str(raw) else { return Ok(compact(json)) };
     if serde_json::from_str::<de::IgnoredAny>(&text).is_ok() {
+        // The scanner has not looked into strings, and whoever reads the column may have a stack to lose.
+        if nesting(&text) > MAX_NESTING {
+            return Err(invalid(format!("is a string that holds JSON nested deeper than {MAX_NESTING}")));
+        }
         return Ok(text.into_owned());
     }
     if text.trim_start().starts_with(['{', '[', '"']) {
         return Err(invalid("is a string that begins as JSON text but is none"));
     }
     Ok(json.to_owned())
+}
+
+/// How deep the brackets of a valid JSON text are nested.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A valid JSON text without the white space around its tokens. Numbers keep their digits.

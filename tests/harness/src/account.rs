@@ -211,7 +211,6 @@ impl<'a> Audit<'a> {
         if left != 0 {
             case.complain(format!("{left} carried values are left over"));
         }
-        db.close().await;
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ use tempfile::TempDir;
 pub use api::{ControlApi, ImportOptions, RegionApi};
 use node::Node;
 
-use crate::postgres::Postgres;
+use crate::postgres::{self, Postgres};
 
 /// What the silos of a cluster keep their data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,8 @@ impl Cluster {
     /// # Errors
     /// If a service or PostgreSQL does not start.
     pub async fn start(store: Store, regions: &[&str]) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("causeway-cluster-").tempdir()?;
+        // Every commit on SQLite waits for the disk, and a test has hundreds.
+        let directory = postgres::directory("causeway-cluster-")?;
         let postgres = match store {
             Store::Sqlite => None,
             Store::Postgres => Some(Postgres::start().await?),
@@ -114,7 +115,7 @@ impl Cluster {
         RegionApi::new(node.name(), node.url(), node.channel(), self.ambient.clone())
     }
 
-    /// A look into the database of a silo, beside its service.
+    /// A look into the database of a silo, beside its service. The connections are the cluster's: leave them open.
     ///
     /// # Errors
     /// If it cannot be reached.
@@ -126,8 +127,7 @@ impl Cluster {
             Silo::Control => &self.control,
             Silo::Region(index) => &self.regions[index],
         };
-        let options = db::Options { max_connections: 2, ..db::Options::default() };
-        Ok(Db::connect(node.database_url(), &options).await?)
+        node.db().await
     }
 
     /// Starts control, or nothing if it runs.
@@ -181,10 +181,10 @@ impl Cluster {
 
     /// Stops everything softly: the regions first, for they need control to come to a good end.
     pub async fn stop(mut self) {
-        for region in &mut self.regions {
-            region.stop().await;
+        for node in self.regions.iter_mut().chain([&mut self.control]) {
+            node.stop().await;
+            node.close_db().await;
         }
-        self.control.stop().await;
     }
 }
 

@@ -26,6 +26,10 @@ impl Record {
         Self { model: model.to_owned(), pk, fields: fields.as_object().cloned().unwrap_or_default() }
     }
 
+    fn line(&self) -> String {
+        json!({"model": self.model, "pk": self.pk, "fields": self.fields}).to_string()
+    }
+
     /// Sets fields, in place of what they were.
     #[must_use]
     pub fn with(mut self, fields: &Value) -> Self {
@@ -52,14 +56,23 @@ impl Export {
     /// The file, a record a line.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let lines: Vec<String> = self
-            .records
-            .iter()
-            .map(|record| {
-                json!({"model": record.model, "pk": record.pk, "fields": record.fields}).to_string()
-            })
-            .collect();
+        let lines: Vec<String> = self.records.iter().map(Record::line).collect();
         format!("[\n{}\n]\n", lines.join(",\n")).into_bytes()
+    }
+
+    /// Where the record of a model with this primary key begins in the [file](Self::to_bytes), in bytes. The last one,
+    /// if there are several.
+    #[must_use]
+    pub fn offset(&self, model: &str, pk: i64) -> Option<usize> {
+        let mut at = 2;
+        let mut found = None;
+        for record in &self.records {
+            if record.pk == pk && record.model.eq_ignore_ascii_case(model) {
+                found = Some(at);
+            }
+            at += record.line().len() + 2;
+        }
+        found
     }
 
     /// Adds a record. `fields` is an object.

@@ -64,7 +64,7 @@ impl Postgres {
 
     fn start_blocking() -> anyhow::Result<Self> {
         let installation = Installation::find(env::var_os("CAUSEWAY_POSTGRES_BIN"))?;
-        let directory = directory()?;
+        let directory = directory("causeway-postgres-")?;
         installation.give(directory.path())?;
         let guard = guard(directory.path())?;
         let place = Place { installation, root: directory.path().to_owned() };
@@ -170,11 +170,11 @@ fn end(server: &mut Child, signal: &str) -> io::Result<()> {
 
 /// A directory for a server: in memory, if there is ample room and `TMPDIR` does not say otherwise. A server is a
 /// thousand small files, for which some disks take a second, and each database is three hundred more.
-fn directory() -> io::Result<TempDir> {
+pub(crate) fn directory(prefix: &str) -> io::Result<TempDir> {
     const MEMORY: &str = "/dev/shm";
     const ROOM_KIB: u64 = 2 << 20;
     let mut named = tempfile::Builder::new();
-    named.prefix("causeway-postgres-");
+    named.prefix(prefix);
     if env::var_os("TMPDIR").is_none()
         && let Ok(output) = Command::new("df").args(["-Pk", MEMORY]).stderr(Stdio::null()).output()
         && let Some(line) = String::from_utf8_lossy(&output.stdout).lines().nth(1)

@@ -1,6 +1,9 @@
 //! Everything that an import is judged by, and what is found to be wrong.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use causeway_proto::{
     region::v1::Import,
@@ -28,7 +31,8 @@ pub(super) struct Note {
 #[derive(Debug)]
 pub(super) struct Case<'a> {
     pub(super) catalog: &'a Catalog,
-    pub(super) records: Vec<FileRecord>,
+    pub(super) records: Vec<Arc<FileRecord>>,
+    by_model: HashMap<String, Vec<Arc<FileRecord>>>,
     pub(super) options: &'a ImportOptions,
     pub(super) import: &'a Import,
     pub(super) before: &'a Look,
@@ -59,9 +63,15 @@ impl<'a> Case<'a> {
         findings: &'a [Finding],
         others: &'a BTreeSet<(String, i64)>,
     ) -> Self {
+        let records: Vec<Arc<FileRecord>> = records.into_iter().map(Arc::new).collect();
+        let mut by_model: HashMap<String, Vec<Arc<FileRecord>>> = HashMap::new();
+        for record in &records {
+            by_model.entry(record.model.clone()).or_default().push(Arc::clone(record));
+        }
         let mut case = Self {
             catalog,
             records,
+            by_model,
             options,
             import,
             before,
@@ -92,9 +102,9 @@ impl<'a> Case<'a> {
         (self.fates, self.complaints)
     }
 
-    /// The records of a model in the order of the file. Cloned, so that complaints can be made about them.
-    pub(super) fn records_of(&self, model: &str) -> Vec<FileRecord> {
-        self.records.iter().filter(|record| record.model == model).cloned().collect()
+    /// The records of a model in the order of the file. Shared, so that complaints can be made about them.
+    pub(super) fn records_of(&self, model: &str) -> Vec<Arc<FileRecord>> {
+        self.by_model.get(model).cloned().unwrap_or_default()
     }
 
     pub(super) fn fate(&self, model: &str, pk: i64) -> Option<Fate> {
@@ -112,9 +122,8 @@ impl<'a> Case<'a> {
     /// The rows of a model that the import inserted, by id.
     pub(super) fn inserted_rows(&self, model: &str) -> Vec<(i64, Row)> {
         let mut rows: Vec<(i64, Row)> = self
-            .records
+            .records_of(model)
             .iter()
-            .filter(|record| record.model == model)
             .filter_map(|record| match self.fate(model, record.pk)? {
                 Fate::Inserted(id) => Some((id, self.after.row(model, id)?.clone())),
                 _ => None,

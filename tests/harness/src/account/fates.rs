@@ -133,7 +133,7 @@ impl Case<'_> {
 
         let mut reasons: Vec<FindingKind> = Vec::new();
         let mut fields: Vec<&str> = Vec::new();
-        let mut elsewhere = false;
+        let (mut elsewhere, mut cleared) = (false, false);
         for column in &model.columns {
             let (Some(target), Some(pk)) = (&column.references, record.pk_in(&column.field)) else {
                 continue;
@@ -141,9 +141,7 @@ impl Case<'_> {
             let fate = self.fate(target, pk);
             match fate {
                 Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
-                _ if model.name == MEMBER && column.field == "inviter_id" => {
-                    self.expect(record, &[FindingKind::ClearedReference], &["inviter_id"]);
-                }
+                _ if model.name == MEMBER && column.field == "inviter_id" => cleared = true,
                 _ => {
                     // What hangs from another organization, or from a user who is not wanted, is not wanted either. A
                     // record of a wanted organization that speaks of such a user is lost.
@@ -176,6 +174,9 @@ impl Case<'_> {
             }
         }
         if reasons.is_empty() {
+            if cleared {
+                self.expect(record, &[FindingKind::ClearedReference], &["inviter_id"]);
+            }
             return None;
         }
         self.expect(record, &reasons, &fields);

@@ -140,18 +140,16 @@ impl Case<'_> {
         }
     }
 
+    /// No finding tells what its record keeps secret. Names may look like addresses; those that were changed are told,
+    /// so that somebody can look for them.
     fn check_secrets(&mut self) {
-        let secrets: BTreeSet<&str> = self
-            .records
-            .iter()
-            .flat_map(|record| SECRETS.iter().filter_map(|field| record.text(field)))
-            .filter(|secret| secret.len() > 6)
-            .collect();
         let mut complaints = Vec::new();
-        for finding in self.findings {
-            // Names may look like addresses. They are told, so that somebody can look for them.
-            let told = matches!(finding.kind(), FindingKind::UsernameChanged);
-            if !told && secrets.iter().any(|secret| finding.reason.contains(secret)) {
+        for finding in self.findings.iter().filter(|finding| finding.kind() != FindingKind::UsernameChanged) {
+            let records = self.records_of(&finding.model);
+            let index = usize::try_from(finding.ordinal - 1).unwrap_or(usize::MAX);
+            let Some(record) = records.get(index) else { continue };
+            let mut secrets = SECRETS.iter().filter_map(|field| record.text(field));
+            if secrets.any(|secret| secret.len() > 6 && finding.reason.contains(secret)) {
                 complaints
                     .push(format!("a finding about {} {} tells a secret", finding.model, finding.source_pk));
             }

@@ -42,7 +42,6 @@ impl Look {
             for model in catalog.written().filter(|model| model.silo == of) {
                 models.insert(model.name.clone(), rows(&db, model).await?);
             }
-            db.close().await;
         }
         Ok(Self { models, reservations: cluster.control().all_reservations().await? })
     }

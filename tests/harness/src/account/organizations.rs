@@ -1,6 +1,9 @@
 //! Slugs: each organization has one reservation, a slug that could be kept was kept, and every change is told.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use causeway_proto::{
     control::v1::{ReservationType, SlugReservation},
@@ -29,7 +32,7 @@ fn folded(text: &str) -> String {
 impl Case<'_> {
     /// Checks the slugs of the organizations that the import inserted.
     pub(super) fn check_organizations(&mut self) {
-        let organizations: Vec<(FileRecord, i64, String)> = self
+        let organizations: Vec<(Arc<FileRecord>, i64, String)> = self
             .records_of(ORGANIZATION)
             .into_iter()
             .filter_map(|record| match self.fate(ORGANIZATION, record.pk)? {
@@ -45,7 +48,7 @@ impl Case<'_> {
         self.check_named(&organizations);
     }
 
-    fn check_reservations(&mut self, organizations: &[(FileRecord, i64, String)]) {
+    fn check_reservations(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let region = self.import.region.clone();
         let mut of: BTreeMap<i64, Vec<&SlugReservation>> = BTreeMap::new();
         let after = self.after;
@@ -82,10 +85,12 @@ impl Case<'_> {
         }
     }
 
-    fn check_slugs(&mut self, organizations: &[(FileRecord, i64, String)]) {
+    fn check_slugs(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let reserved: HashSet<&str> = reserved_organization_slugs().collect();
-        let before: HashSet<&str> =
-            self.before.reservations().iter().map(|reservation| reservation.slug.as_str()).collect();
+        // What control knows to be taken, and what the region had before control was asked.
+        let here = self.before.rows(ORGANIZATION).values().filter_map(|row| row.get("slug")?.as_text());
+        let reserved_before = self.before.reservations().iter().map(|reservation| reservation.slug.as_str());
+        let before: HashSet<&str> = reserved_before.chain(here).collect();
         let ours: HashSet<&str> = organizations.iter().map(|(_, _, slug)| slug.as_str()).collect();
         let others: HashSet<&str> = self
             .after
@@ -129,7 +134,7 @@ impl Case<'_> {
     }
 
     /// The import and the primary key map say the same of organizations as the table.
-    fn check_named(&mut self, organizations: &[(FileRecord, i64, String)]) {
+    fn check_named(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let mut named: Vec<(i64, i64, &str, &str)> = organizations
             .iter()
             .map(|(record, id, slug)| {

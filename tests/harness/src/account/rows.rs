@@ -1,6 +1,9 @@
 //! Every inserted row against its record: each column as the file has it, references mapped, save for what a rule says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{Column, Default, Model};
@@ -101,7 +104,7 @@ impl Case<'_> {
         }
     }
 
-    fn check_column(&mut self, model: &Model, column: &Column, rows: &[(FileRecord, &Row)]) {
+    fn check_column(&mut self, model: &Model, column: &Column, rows: &[(Arc<FileRecord>, &Row)]) {
         let change = change(&model.name, &column.field);
         if let Some(Change::Unique(new)) = change {
             return self.check_unique(model, column, new, rows);
@@ -171,7 +174,11 @@ impl Case<'_> {
                 &default
             }
             (None, Default::Now) => return Ok(None),
+            // Replaced in any case: by a rule, or by what control resolves.
             (None, Default::Generated(_)) => return Ok(Some(Cell::Null)),
+            (None, Default::Required) if record.model == "sentry.organization" && column.field == "slug" => {
+                return Ok(Some(Cell::Null));
+            }
             (None, Default::Required) => anyhow::bail!("the field is missing, and nothing is the default"),
         };
         let Some(target) = &column.references else { return cell::of_file(column, value).map(Some) };
@@ -212,9 +219,9 @@ impl Case<'_> {
     }
 
     /// A column whose values must differ: the file's own, as far as nobody has them.
-    fn check_unique(&mut self, model: &Model, column: &Column, new: New, rows: &[(FileRecord, &Row)]) {
+    fn check_unique(&mut self, model: &Model, column: &Column, new: New, rows: &[(Arc<FileRecord>, &Row)]) {
         let holders = self.holders(&model.name, &column.field, false);
-        let mut alike: BTreeMap<String, Vec<&(FileRecord, &Row)>> = BTreeMap::new();
+        let mut alike: BTreeMap<String, Vec<&(Arc<FileRecord>, &Row)>> = BTreeMap::new();
         for pair in rows {
             // An empty key is a missing one.
             let wanted = pair.0.text(&column.field).unwrap_or_default();

@@ -3,7 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use causeway::serve::Running;
-use tokio::net::{TcpListener, TcpSocket};
+use causeway_relocation::db::{self, Db};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::OnceCell,
+};
 use tonic::transport::{Channel, Endpoint};
 
 /// A service of a cluster.
@@ -13,6 +17,8 @@ pub(super) struct Node {
     database_url: String,
     channel: Channel,
     running: Option<Running>,
+    /// Connections for whoever looks; made when the first one does.
+    db: OnceCell<Db>,
     address: SocketAddr,
     /// Bound and never listening: keeps the port from being given to anybody else while the service is stopped, and
     /// whoever connects then is refused, as by a service that is not there.
@@ -33,7 +39,15 @@ impl Node {
         let address = port.local_addr()?;
         // Connects when it is used, and again when the connection is lost.
         let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect_lazy();
-        Ok(Self { name: name.to_owned(), database_url, channel, running: None, address, _port: port })
+        Ok(Self {
+            name: name.to_owned(),
+            database_url,
+            channel,
+            running: None,
+            db: OnceCell::new(),
+            address,
+            _port: port,
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -50,6 +64,19 @@ impl Node {
 
     pub(super) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// The database, beside the service.
+    pub(super) async fn db(&self) -> anyhow::Result<Db> {
+        let options = db::Options { max_connections: 2, ..db::Options::default() };
+        Ok(self.db.get_or_try_init(|| Db::connect(&self.database_url, &options)).await?.clone())
+    }
+
+    /// Closes the connections of those who looked.
+    pub(super) async fn close_db(&mut self) {
+        if let Some(db) = self.db.take() {
+            db.close().await;
+        }
     }
 
     /// Serves on the port of this service, unless it is being served.

@@ -93,7 +93,7 @@ impl<'a> Template<'a> {
 
     /// Several processes may do this at once: each makes its own, and the last one stays.
     fn make(&self) -> anyhow::Result<()> {
-        let making = super::directory()?;
+        let making = super::directory("causeway-postgres-")?;
         self.installation.give(making.path())?;
         let initdb = &mut self.installation.program("initdb", making.path());
         succeed(initdb.args(INITDB).args(["--pgdata", "data"]).stdout(Stdio::null()))?;

@@ -1,0 +1,163 @@
+//! The tar around an encrypted export. Read by hand, header by header: what a header claims is looked at before
+//! anything is believed, and no member is held because it says that it is small.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use tar::{EntryType, Header, PaxExtensions};
+
+use super::{DATA_KEY, EXPORT, OpenError, PUBLIC_KEY, SMALL_MEMBER_BYTES};
+
+const BLOCK: usize = 512;
+const BLOCK_BYTES: u64 = 512;
+/// Where a header's own checksum is, which counts as spaces in it.
+const CHECKSUM: std::ops::Range<usize> = 148..156;
+
+/// Where a member's content is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) length: u64,
+}
+
+/// The three members.
+#[derive(Debug)]
+pub(super) struct Members {
+    pub(super) export: Span,
+    pub(super) data_key: Vec<u8>,
+    pub(super) public_key: Vec<u8>,
+}
+
+/// What an extended header says about the member after it.
+#[derive(Debug, Default)]
+struct Extended {
+    name: Option<String>,
+    size: Option<u64>,
+}
+
+/// Finds the three members, in whatever order they are.
+pub(super) fn members(source: &mut (impl Read + Seek)) -> Result<Members, OpenError> {
+    let end = source.seek(SeekFrom::End(0))?;
+    let (mut export, mut data_key, mut public_key) = (None, None, None);
+    let mut extended = Extended::default();
+    let mut position = 0;
+    while let Some(header) = header(source, position)? {
+        let ahead = std::mem::take(&mut extended);
+        let name = ahead.name.unwrap_or_else(|| String::from_utf8_lossy(&header.path_bytes()).into_owned());
+        let size = match ahead.size {
+            Some(size) => size,
+            None => header.entry_size().map_err(|_| OpenError::NotTar { position })?,
+        };
+        let start = position + BLOCK_BYTES;
+        let kind = header.entry_type();
+        let small = |source: &mut _| small(source, &name, Span { start, length: size }, end);
+        match (kind, name.as_str()) {
+            (EntryType::XHeader, _) => extended = extension(&small(source)?),
+            (EntryType::XGlobalHeader, _) => drop(small(source)?),
+            (EntryType::Regular, EXPORT) => {
+                present(&name, start, size, end)?;
+                once(&mut export, EXPORT, Span { start, length: size })?;
+            }
+            (EntryType::Regular, DATA_KEY) => once(&mut data_key, DATA_KEY, small(source)?)?,
+            (EntryType::Regular, PUBLIC_KEY) => once(&mut public_key, PUBLIC_KEY, small(source)?)?,
+            (EntryType::Regular, _) => return Err(OpenError::Extra { name }),
+            _ => return Err(OpenError::NotAFile { name }),
+        }
+        // What is there has been checked, so this cannot overflow.
+        position = start + size.next_multiple_of(BLOCK_BYTES);
+    }
+    Ok(Members {
+        export: export.ok_or(OpenError::Missing { name: EXPORT })?,
+        data_key: data_key.ok_or(OpenError::Missing { name: DATA_KEY })?,
+        public_key: public_key.ok_or(OpenError::Missing { name: PUBLIC_KEY })?,
+    })
+}
+
+/// The header at this position; none at the end of the archive.
+fn header(source: &mut (impl Read + Seek), position: u64) -> Result<Option<Header>, OpenError> {
+    source.seek(SeekFrom::Start(position))?;
+    let mut block = Vec::with_capacity(BLOCK);
+    source.take(BLOCK_BYTES).read_to_end(&mut block)?;
+    // An empty file is no tar; otherwise an archive ends with an empty block, or where the file does.
+    if position > 0 && block.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let not_tar = || OpenError::NotTar { position };
+    let block: &[u8; BLOCK] = block.as_slice().try_into().map_err(|_| not_tar())?;
+    let mut header = Header::new_old();
+    *header.as_mut_bytes() = *block;
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if CHECKSUM.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
+        .sum();
+    if header.cksum().is_ok_and(|said| said == sum) { Ok(Some(header)) } else { Err(not_tar()) }
+}
+
+/// Whether the whole member is there.
+fn present(name: &str, start: u64, size: u64, end: u64) -> Result<(), OpenError> {
+    let there = end.saturating_sub(start);
+    if size > there {
+        return Err(OpenError::Truncated { name: name.to_owned(), size, there });
+    }
+    Ok(())
+}
+
+/// The content of a member that cannot be big.
+fn small(source: &mut (impl Read + Seek), name: &str, span: Span, end: u64) -> Result<Vec<u8>, OpenError> {
+    if span.length > SMALL_MEMBER_BYTES {
+        let name = name.to_owned();
+        return Err(OpenError::TooLarge { name, size: span.length, limit: SMALL_MEMBER_BYTES });
+    }
+    present(name, span.start, span.length, end)?;
+    source.seek(SeekFrom::Start(span.start))?;
+    let mut content = Vec::new();
+    source.take(span.length).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn once<T>(place: &mut Option<T>, name: &'static str, found: T) -> Result<(), OpenError> {
+    match place.replace(found) {
+        Some(_) => Err(OpenError::Twice { name }),
+        None => Ok(()),
+    }
+}
+
+/// The name and the size, the only ones that matter here, out of an extended header.
+fn extension(content: &[u8]) -> Extended {
+    let mut extended = Extended::default();
+    for (key, value) in
+        PaxExtensions::new(content).flatten().filter_map(|pair| Some((pair.key().ok()?, pair.value().ok()?)))
+    {
+        match key {
+            "path" => extended.name = Some(value.to_owned()),
+            "size" => extended.size = value.parse().ok(),
+            _ => {}
+        }
+    }
+    extended
+}
+
+/// Writes the header of a member.
+pub(super) fn begin(out: &mut impl Write, name: &str, size: u64, time: u64) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_path(name)?;
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(time);
+    header.set_entry_type(EntryType::Regular);
+    header.set_cksum();
+    out.write_all(header.as_bytes())
+}
+
+/// Fills up the last block of a member of this size.
+pub(super) fn end(out: &mut impl Write, size: u64) -> io::Result<()> {
+    let missing = size.next_multiple_of(BLOCK_BYTES) - size;
+    io::copy(&mut io::repeat(0).take(missing), out).map(drop)
+}
+
+/// Ends the archive.
+pub(super) fn finish(out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&[0; 2 * BLOCK])
+}

@@ -1,0 +1,121 @@
+//! RSA keys, and the key of an export encrypted with them.
+
+use rsa::{
+    Oaep, RsaPrivateKey, RsaPublicKey,
+    pkcs1::DecodeRsaPrivateKey as _,
+    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _, LineEnding},
+    rand_core::{self, CryptoRng, RngCore},
+    sha2::Sha256,
+    traits::PublicKeyParts as _,
+};
+use zeroize::Zeroizing;
+
+use super::{KeyError, SealError};
+use crate::ambient::Ambient;
+
+/// The shortest key that new exports are encrypted with.
+const LEAST_BITS: usize = 2048;
+
+/// What opens encrypted exports.
+pub struct PrivateKey(RsaPrivateKey);
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrivateKey")
+    }
+}
+
+impl PrivateKey {
+    /// Reads a private key from PEM, PKCS#8 or PKCS#1.
+    ///
+    /// # Errors
+    /// If it is no RSA private key, or under a passphrase.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        // The first is PKCS#8's own form, the second the older one around PKCS#1.
+        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+            return Err(KeyError::Locked);
+        }
+        let key = if pem.contains("-----BEGIN RSA PRIVATE KEY-----") {
+            RsaPrivateKey::from_pkcs1_pem(pem.trim()).ok()
+        } else {
+            RsaPrivateKey::from_pkcs8_pem(pem.trim()).ok()
+        };
+        key.map(Self).ok_or(KeyError::NotPrivate)
+    }
+
+    /// Whether this opens what was encrypted with that.
+    pub(super) fn belongs_to(&self, public: &PublicKey) -> bool {
+        self.0.to_public_key() == public.0
+    }
+
+    /// Decrypts what [`PublicKey::encrypt`] made; nothing if it was not made with this key.
+    pub(super) fn decrypt(&self, ambient: &Ambient, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.0
+            .decrypt_blinded(&mut Random(ambient), Oaep::new::<Sha256>(), encrypted)
+            .ok()
+            .map(Zeroizing::new)
+    }
+}
+
+/// What exports are encrypted with.
+#[derive(Debug, Clone)]
+pub struct PublicKey(RsaPublicKey);
+
+impl PublicKey {
+    /// Reads a public key from PEM, to encrypt with it.
+    ///
+    /// # Errors
+    /// If it is no RSA public key, or too short to be safe.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let key = Self::of_file(pem).ok_or(KeyError::NotPublic)?;
+        match key.0.n().bits() {
+            bits if bits < LEAST_BITS => Err(KeyError::Weak { bits, least: LEAST_BITS }),
+            _ => Ok(key),
+        }
+    }
+
+    /// The key that an encrypted export says it was encrypted with, however short.
+    pub(super) fn of_file(pem: &str) -> Option<Self> {
+        RsaPublicKey::from_public_key_pem(pem.trim()).ok().map(Self)
+    }
+
+    /// As it is written into an encrypted export.
+    pub(super) fn to_pem(&self) -> Result<String, SealError> {
+        let written = self.0.to_public_key_pem(LineEnding::LF);
+        written.map_err(|error| SealError::Key(rsa::pkcs8::Error::PublicKey(error).into()))
+    }
+
+    /// Encrypts a key, so that only the private key opens it.
+    pub(super) fn encrypt(&self, ambient: &Ambient, key: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.0.encrypt(&mut Random(ambient), Oaep::new::<Sha256>(), key).map_err(SealError::Key)
+    }
+}
+
+/// The randomness that is passed in, in the form that RSA asks for.
+struct Random<'a>(&'a Ambient);
+
+impl RngCore for Random<'_> {
+    fn next_u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.0.bytes())
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.0.bytes())
+    }
+
+    fn fill_bytes(&mut self, filled: &mut [u8]) {
+        for chunk in filled.chunks_mut(32) {
+            let bytes: [u8; 32] = self.0.bytes();
+            for (to, from) in chunk.iter_mut().zip(bytes) {
+                *to = from;
+            }
+        }
+    }
+
+    fn try_fill_bytes(&mut self, filled: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(filled);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Random<'_> {}

@@ -1,0 +1,42 @@
+//! Encrypted exports: a tar with exactly three members.
+//!
+//! | member | what it is |
+//! | --- | --- |
+//! | `export.json` | the export as a Fernet token: base64url of `0x80`, 8 bytes of time, 16 bytes of IV, AES-128-CBC with PKCS#7 padding, HMAC-SHA256 over all before |
+//! | `data.key` | the Fernet key, encrypted with RSA-OAEP, whose hash and MGF1 hash are SHA-256 |
+//! | `key.pub` | the public key that it was encrypted with, PEM |
+//!
+//! [`Sealed::open`] reads the whole token and authenticates it before a byte of it is believed; only then
+//! [`Sealed::plaintext`] decrypts it, as a stream. [`seal`] makes such a file, as a stream too. Nothing here holds
+//! more than a few buffers of 64 KiB, however big the file is.
+//!
+//! RSA decryption in software can leak the key to whoever may time it very often over a network (the Marvin
+//! attack). This is an operator's tool, which opens files that the operator has and answers nobody; it blinds the
+//! decryption all the same.
+
+mod container;
+mod error;
+mod fernet;
+mod keys;
+mod open;
+mod seal;
+#[cfg(test)]
+mod tests;
+
+pub use error::{KeyError, OpenError, SealError, TokenError};
+pub use fernet::Plaintext;
+pub use keys::{PrivateKey, PublicKey};
+pub use open::Sealed;
+pub use seal::seal;
+
+/// The member that holds the export.
+const EXPORT: &str = "export.json";
+/// The member that holds the encrypted key of the export.
+const DATA_KEY: &str = "data.key";
+/// The member that says whose private key opens the file.
+const PUBLIC_KEY: &str = "key.pub";
+
+/// How much of a file is in memory at once, in each place where some of it is.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// The most that a member other than the export may have.
+const SMALL_MEMBER_BYTES: u64 = 64 * 1024;

@@ -1,0 +1,130 @@
+//! Making an encrypted export.
+
+use std::io::{self, Read, Write};
+
+use aes::Aes128;
+use base64::{
+    Engine as _, engine::general_purpose::GeneralPurpose, prelude::BASE64_URL_SAFE, write::EncoderWriter,
+};
+use cbc::{
+    Encryptor,
+    cipher::{BlockModeEncrypt as _, KeyIvInit as _},
+};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::{
+    BUFFER_BYTES, DATA_KEY, EXPORT, PUBLIC_KEY, PublicKey, SealError,
+    container::{begin, end, finish},
+    fernet::{BLOCK, Key, PREFIX, TAG, VERSION, blocks},
+};
+use crate::ambient::Ambient;
+
+/// Encrypts an export of `size` bytes for whoever has the private key to `key`, with a fresh key and time out of
+/// `ambient`.
+///
+/// # Errors
+/// If the export cannot be read or does not have `size` bytes, or what comes out of it cannot be written. What has
+/// been written until then is no encrypted export.
+pub fn seal(
+    export: impl Read,
+    size: u64,
+    key: &PublicKey,
+    ambient: &Ambient,
+    out: &mut impl Write,
+) -> Result<(), SealError> {
+    let bytes = Zeroizing::new(ambient.bytes());
+    let data_key = key.encrypt(ambient, Zeroizing::new(BASE64_URL_SAFE.encode(*bytes)).as_bytes())?;
+    let public_key = key.to_pem()?;
+    let length = token_length(size).ok_or(SealError::TooLarge(size))?;
+    let time = u64::try_from(ambient.now().timestamp()).unwrap_or_default();
+
+    begin(out, EXPORT, length, time).map_err(SealError::Write)?;
+    token(export, size, &Key::new(bytes), ambient.bytes(), time, out)?;
+    end(out, length).map_err(SealError::Write)?;
+    for (name, content) in [(DATA_KEY, data_key.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
+        small(out, name, content, time).map_err(SealError::Write)?;
+    }
+    finish(out).map_err(SealError::Write)?;
+    out.flush().map_err(SealError::Write)
+}
+
+fn small(out: &mut impl Write, name: &str, content: &[u8], time: u64) -> io::Result<()> {
+    let size = u64::try_from(content.len()).map_err(io::Error::other)?;
+    begin(out, name, size, time)?;
+    out.write_all(content)?;
+    end(out, size)
+}
+
+/// How many characters the token of an export of `size` bytes has.
+fn token_length(size: u64) -> Option<u64> {
+    let around = u64::try_from(PREFIX + TAG).ok()?;
+    let block = u64::try_from(BLOCK).ok()?;
+    let padded = size.checked_add(1)?.checked_next_multiple_of(block)?;
+    padded.checked_add(around)?.div_ceil(3).checked_mul(4)
+}
+
+/// Writes the token.
+fn token(
+    mut export: impl Read,
+    size: u64,
+    key: &Key,
+    iv: [u8; BLOCK],
+    time: u64,
+    out: &mut impl Write,
+) -> Result<(), SealError> {
+    let mut token = Signed { token: EncoderWriter::new(out, &BASE64_URL_SAFE), code: key.signer() };
+    for part in [&[VERSION], time.to_be_bytes().as_slice(), &iv] {
+        token.write(part)?;
+    }
+    let mut encryptor = Encryptor::<Aes128>::new(&(*key.cipher()).into(), &iv.into());
+    let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
+    let mut left = size;
+    // Every chunk but the last fills the buffer. The last one, which may have nothing but its padding, has room for it.
+    loop {
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+        let (filled, padding) = buffer.split_at_mut(length);
+        export.read_exact(filled).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => SealError::Changed(size),
+            _ => SealError::Read(error),
+        })?;
+        left -= u64::try_from(length).unwrap_or_default();
+        let last = length < BUFFER_BYTES;
+        let mut count = length;
+        if last {
+            let pad = BLOCK - length % BLOCK;
+            padding.iter_mut().take(pad).for_each(|byte| *byte = u8::try_from(pad).unwrap_or_default());
+            count += pad;
+        }
+        let (chunk, _) = buffer.split_at_mut(count);
+        encryptor.encrypt_blocks(blocks(chunk));
+        token.write(chunk)?;
+        if last {
+            break;
+        }
+    }
+    if export.read(&mut [0]).map_err(SealError::Read)? > 0 {
+        return Err(SealError::Changed(size));
+    }
+    token.finish()
+}
+
+/// A token that is being written, with its authentication code computed on the way.
+struct Signed<'e, W: Write> {
+    token: EncoderWriter<'e, GeneralPurpose, W>,
+    code: Hmac<Sha256>,
+}
+
+impl<W: Write> Signed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SealError> {
+        self.code.update(bytes);
+        self.token.write_all(bytes).map_err(SealError::Write)
+    }
+
+    fn finish(mut self) -> Result<(), SealError> {
+        let code = self.code.finalize().into_bytes();
+        self.token.write_all(&code).map_err(SealError::Write)?;
+        self.token.finish().map(drop).map_err(SealError::Write)
+    }
+}

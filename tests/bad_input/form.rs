@@ -1,0 +1,113 @@
+//! Files that are no array of records.
+
+use causeway_harness::cluster::Store;
+use causeway_proto::relocation::v1::FindingKind;
+
+use crate::stage::{Place, Refused, cluster, good, refuse, with_record};
+
+/// Deeper than any parser's stack.
+const DEEP: usize = 20_000;
+
+fn refused(name: &str, file: impl Into<Vec<u8>>, offset: usize, says: &str) -> Refused {
+    Refused {
+        name: name.to_owned(),
+        file: file.into(),
+        place: Place::byte(offset),
+        kind: FindingKind::DeserializationFailed,
+        says: says.to_owned(),
+    }
+}
+
+/// The last record of a good export is cut, changed or followed by something.
+fn spoilt() -> Vec<Refused> {
+    let whole = good().to_bytes();
+    let end = whole.len() - "\n]\n".len();
+    let last = good().offset("sentry.project", 5).expect("it is there");
+    let cut = |length: usize| whole.get(..length).expect("the file is longer").to_vec();
+    let behind = |more: &[u8]| [whole.as_slice(), more].concat();
+    let mut changed = whole.clone();
+    *changed.get_mut(end - 5).expect("the file is longer") = 0xff;
+    let mut between = whole.clone();
+    *between.get_mut(last - 1).expect("the file is longer") = 0xff;
+    let mut half = whole.clone();
+    *half.get_mut(end - 5).expect("the file is longer") = 0xc3;
+    vec![
+        refused("cut off in the middle of a record", cut(last + 20), last, "cut off in the middle"),
+        refused("cut off in a string", cut(last + 12), last, "cut off in the middle"),
+        refused("cut off behind a record", cut(end), end, "cut off"),
+        refused("cut off behind a comma", cut(last - 1), last - 1, "the array does not end"),
+        refused("text after the array", behind(b"x"), whole.len(), "something after the end of the array"),
+        refused("an array after the array", behind(b"[]"), whole.len(), "something after the end"),
+        refused("a NUL after the array", behind(b"\0"), whole.len(), "something after the end"),
+        refused("a byte in a string that is no UTF-8", changed, end - 5, "UTF-8"),
+        refused("half a character in a string", half, end - 5, "UTF-8"),
+        refused("a byte between records that is no UTF-8", between, last - 1, "expected a record"),
+    ]
+}
+
+/// Records nested `DEEP` levels, in each way that a file may have it.
+fn deep() -> Vec<Refused> {
+    let nested = |open: &str, close: &str| open.repeat(DEEP) + "1" + &close.repeat(DEEP);
+    let mut cases = Vec::new();
+    for (name, open, close) in [("arrays", "[", "]"), ("objects", "{\"a\":", "}")] {
+        let record = format!(
+            r#"{{"model": "sentry.rule", "pk": 6, "fields": {{"project": 5, "label": "l", "data": {}}}}}"#,
+            nested(open, close)
+        );
+        let (file, offset) = with_record(&good(), &record);
+        cases.push(refused(&format!("{DEEP} {name} in a field"), file, offset, "nested deeper than"));
+        let record = format!(r#"{{"model": "sentry.nonsense", "pk": 6, "fields": {}}}"#, nested(open, close));
+        let (file, offset) = with_record(&good(), &record);
+        cases.push(refused(&format!("{DEEP} {name} of no model"), file, offset, "nested deeper than"));
+    }
+    cases.push(refused("nothing but brackets", "[".repeat(DEEP), 1, "expected a record"));
+    cases.push(refused("nothing but braces", "[".to_owned() + &"{\"a\":".repeat(DEEP), 1, "nested deeper"));
+    cases
+}
+
+pub(crate) async fn a_file_that_is_no_array_of_records_is_refused(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let no_array = "not a JSON array";
+    let mut cases = vec![
+        refused("an empty file", "", 0, "empty"),
+        refused("nothing but blanks", " \n", 2, "empty"),
+        refused("no JSON", "hello", 0, no_array),
+        refused("no JSON, of bytes", &b"\x1f\x8b\x08\0\0"[..], 0, no_array),
+        refused("UTF-16", &b"\xff\xfe[\0]\0"[..], 0, no_array),
+        refused("an object", r#"{"model": "sentry.user", "pk": 1, "fields": {}}"#, 0, no_array),
+        refused("an empty object", " {}", 1, no_array),
+        refused("a string", "\"[]\"", 0, no_array),
+        refused("null", "null", 0, no_array),
+        refused("a number", "1", 0, no_array),
+        refused("an array of words", "[hello]", 1, "expected a record"),
+        refused("an array of numbers", "[1]", 1, "expected a record"),
+        refused("an array of arrays", "[[{}]]", 1, "expected a record"),
+        refused("an array of null", "[null]", 1, "expected a record"),
+        refused("a record that is no JSON", r#"[{"model": sentry.user, "pk": 1}]"#, 1, "not JSON"),
+        refused("a record in single quotes", "[{'model': 'sentry.user', 'pk': 1}]", 1, "not JSON"),
+        refused("a comment", "[/* none */]", 1, "expected a record"),
+        refused("no comma", "[{\"model\": \"a.b\", \"pk\": 1, \"fields\": {}} {}]", 41, "comma"),
+        refused(
+            "a comma too many",
+            "[{\"model\": \"a.b\", \"pk\": 1, \"fields\": {}},]",
+            41,
+            "expected a record",
+        ),
+        refused("braces for brackets", "[{\"model\": \"a.b\", \"pk\": 1, \"fields\": [}]", 1, "not JSON"),
+    ];
+    cases.extend(spoilt());
+    cases.extend(deep());
+    refuse(&cluster, cases).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_string_of_seventy_megabytes_is_refused(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let record = format!(
+        r#"{{"model": "sentry.rule", "pk": 6, "fields": {{"project": 5, "label": "l", "data": "{}"}}}}"#,
+        "x".repeat(70 << 20)
+    );
+    let (file, offset) = with_record(&good(), &record);
+    refuse(&cluster, vec![refused("a string of 70 MiB", file, offset, "larger than 67108864 bytes")]).await;
+    cluster.stop().await;
+}

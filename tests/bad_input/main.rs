@@ -1,0 +1,65 @@
+//! Wrong, old and odd files: what is refused is refused whole and says where to look; what is passed over or changed
+//! has its finding, and the rest arrives. A behaviour is one function that knows nothing of the store and tries many
+//! named files on one cluster; the table below makes a test of it for both stores.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod calls;
+mod changed;
+mod fields;
+mod form;
+mod habits;
+mod passed_over;
+mod records;
+mod stage;
+
+macro_rules! on_each_store {
+    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
+                }
+            )+)+
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(causeway_harness::cluster::Store::Postgres).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_each_store! {
+    form:
+        a_file_that_is_no_array_of_records_is_refused,
+        a_string_of_seventy_megabytes_is_refused;
+    records:
+        a_record_without_its_three_parts_is_refused,
+        records_that_contradict_each_other_are_refused;
+    fields:
+        a_field_that_its_column_cannot_take_is_refused;
+    calls:
+        a_filter_that_matches_nothing_is_refused,
+        an_import_id_with_other_content_is_refused,
+        an_unregistered_region_is_refused;
+    passed_over:
+        models_and_fields_that_are_not_imported_are_told,
+        records_with_lost_references_are_told_and_counted,
+        a_second_membership_after_a_merge_is_told,
+        a_slug_of_the_filter_that_the_export_lacks_is_told,
+        nul_characters_are_removed_and_told;
+    changed:
+        slugs_that_cannot_be_kept_are_changed_and_told,
+        slugs_that_are_taken_are_changed_and_told,
+        usernames_keys_and_tokens_that_are_taken_are_changed_and_told;
+    habits:
+        files_of_other_habits_import_alike,
+        times_in_all_forms_are_the_same_time,
+        lists_in_all_forms_are_the_same_list,
+        flags_are_numbers_or_texts;
+}

@@ -1,0 +1,242 @@
+//! What is passed over, with a finding, while the rest is imported.
+
+use causeway_harness::{
+    account::Fate,
+    cluster::{ImportOptions, Store},
+    export::Export,
+};
+use causeway_proto::relocation::v1::FindingKind as Kind;
+use serde_json::{Value, json};
+
+use crate::stage::{
+    MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, reason, tells, tells_in_short,
+};
+
+/// An export with one organization of its own slug.
+fn of(slug: &str) -> Export {
+    let mut export = Export::new();
+    export.organization(1, slug).user(2, slug).member(3, 1, 2);
+    export
+}
+
+struct Case {
+    name: &'static str,
+    records: Vec<(&'static str, i64, Value)>,
+    expected: Vec<Told>,
+    /// A model and how many of its records are counted as out of scope.
+    out_of_scope: (&'static str, i64),
+}
+
+fn strangers() -> Vec<Case> {
+    let team = |more: Value| {
+        let mut fields = json!({"organization": 1, "slug": "t", "name": "t"});
+        fields.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        fields
+    };
+    vec![
+        Case {
+            name: "unknown-models",
+            records: vec![
+                ("sentry.nonsense", 7, json!({"any": [{"thing": 1}]})),
+                ("sentry.nonsense", 7, json!({})),
+                ("other.thing", 1, json!({"organization": 99})),
+            ],
+            expected: vec![
+                (Kind::UnknownModel, "sentry.nonsense", 7, ""),
+                (Kind::UnknownModel, "other.thing", 1, ""),
+            ],
+            out_of_scope: ("sentry.nonsense", 2),
+        },
+        Case {
+            name: "excluded-models",
+            records: vec![
+                ("sentry.auditlogentry", 8, json!({"organization_id": 1})),
+                ("sentry.auditlogentry", 9, json!({"organization_id": 1})),
+            ],
+            expected: vec![(Kind::UnexpectedModel, "sentry.auditlogentry", 8, "")],
+            out_of_scope: ("sentry.auditlogentry", 2),
+        },
+        Case {
+            name: "other-scopes",
+            records: vec![
+                ("sentry.option", 1, json!({"key": "k", "value": "\"v\""})),
+                // Nobody looks at values of records that are not imported.
+                ("sentry.userip", 1, json!({"user": "x", "ip_address": "no address"})),
+                ("sentry.userip", 2, json!({"user": 2, "ip_address": "300.1.2.3/99"})),
+            ],
+            expected: vec![],
+            out_of_scope: ("sentry.userip", 2),
+        },
+        Case {
+            name: "fields-of-other-scopes",
+            records: vec![("sentry.option", 1, json!({"key": "k", "value": "\"v\"", "mood": 1}))],
+            expected: vec![(Kind::UnknownField, "sentry.option", 1, "mood")],
+            out_of_scope: ("sentry.option", 1),
+        },
+        Case {
+            name: "unknown-fields",
+            records: vec![
+                ("sentry.team", 4, team(json!({"mood": "fine", "weather": {"sunny": [true]}}))),
+                ("sentry.team", 5, team(json!({"mood": "bad", "slug": "u"}))),
+            ],
+            expected: vec![(Kind::UnknownField, TEAM, 4, "mood"), (Kind::UnknownField, TEAM, 4, "weather")],
+            out_of_scope: ("", 0),
+        },
+        Case {
+            name: "removed-models",
+            records: vec![
+                ("sentry.actor", 4, json!({"type": 0, "team": 1})),
+                ("Sentry.Actor", 5, json!({"type": 1})),
+            ],
+            expected: vec![(Kind::RemovedModel, "sentry.actor", 4, "")],
+            out_of_scope: ("sentry.actor", 2),
+        },
+        Case {
+            name: "removed-fields",
+            records: vec![
+                ("sentry.team", 4, team(json!({"actor": 4, "org_role": "owner"}))),
+                ("sentry.team", 5, team(json!({"actor": 5, "org_role": null, "slug": "u"}))),
+            ],
+            expected: vec![(Kind::RemovedField, TEAM, 4, "actor"), (Kind::RemovedField, TEAM, 4, "org_role")],
+            out_of_scope: ("", 0),
+        },
+        Case {
+            name: "unknown-choices",
+            records: vec![("sentry.team", 4, team(json!({"status": 77})))],
+            expected: vec![(Kind::UnknownChoice, TEAM, 4, "status")],
+            out_of_scope: ("", 0),
+        },
+    ]
+}
+
+pub(crate) async fn models_and_fields_that_are_not_imported_are_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    for case in strangers() {
+        let mut export = of(case.name);
+        for (model, pk, fields) in &case.records {
+            export.push(model, *pk, fields);
+        }
+        let options = ImportOptions::default();
+        let (import, _) = tells(&cluster, case.name, &export.to_bytes(), &options, &case.expected).await;
+        let (model, count) = case.out_of_scope;
+        let counted = import.models.iter().find(|counts| counts.model == model);
+        let counted = counted.map_or(0, |counts| counts.out_of_scope);
+        assert!(model.is_empty() || counted == count, "{}: {counted} of {model}", case.name);
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn records_with_lost_references_are_told_and_counted(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "a reference that leads nowhere, and what hangs from its record";
+    let mut export = of("lost");
+    export.project(5, 1, "kept").push(
+        PROJECT,
+        6,
+        &json!({"organization": 1, "slug": "lost", "name": "lost", "template": 77}),
+    );
+    export.project_key(7, 6, "lost").project_key(8, 5, "kept");
+    export.push("sentry.rule", 9, &json!({"project": 6, "label": "l", "data": {}}));
+    export.push("sentry.ruleactivity", 10, &json!({"rule": 9, "type": 1, "user_id": 2}));
+    export.push("sentry.projectbookmark", 11, &json!({"project": 5, "user_id": 99}));
+    export.push(MEMBER, 12, &json!({"organization": 1, "email": "invited@example.com", "inviter_id": 98}));
+    let expected = [
+        (Kind::DroppedReference, PROJECT, 6, "template"),
+        (Kind::DroppedReference, PROJECT_KEY, 7, "project"),
+        (Kind::DroppedReference, "sentry.rule", 9, "project"),
+        (Kind::DroppedReference, "sentry.ruleactivity", 10, "rule"),
+        (Kind::DroppedReference, "sentry.projectbookmark", 11, "user_id"),
+        (Kind::ClearedReference, MEMBER, 12, "inviter_id"),
+    ];
+    let options = ImportOptions::default();
+    let (import, account) = tells(&cluster, name, &export.to_bytes(), &options, &expected).await;
+    for (model, pk, leads) in [
+        (PROJECT, 6, "sentry.projecttemplate 77"),
+        (PROJECT_KEY, 7, "sentry.project 6"),
+        ("sentry.rule", 9, "sentry.project 6"),
+        ("sentry.ruleactivity", 10, "sentry.rule 9"),
+        ("sentry.projectbookmark", 11, "sentry.user 99"),
+        (MEMBER, 12, "sentry.user 98"),
+    ] {
+        let reason = reason(&account, model, pk);
+        assert!(reason.contains(leads), "{model} {pk}: {reason:?} does not say {leads}");
+    }
+    let dropped: i64 = import.models.iter().map(|counts| counts.dropped).sum();
+    assert_eq!(dropped, 5, "{:?}", import.models);
+    for (model, pk) in [(ORGANIZATION, 1), (PROJECT, 5), (PROJECT_KEY, 8), (MEMBER, 12)] {
+        assert!(matches!(account.fate(model, pk), Some(Fate::Inserted(_))), "{model} {pk} was not imported");
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_second_membership_after_a_merge_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let options = ImportOptions::default().merge_users();
+    let mut first = Export::new();
+    first.organization(1, "first").user(2, "ann").member(3, 1, 2);
+    tells(&cluster, "nobody is there", &first.to_bytes(), &options, &[]).await;
+
+    let name = "two users who are one by now";
+    let mut second = Export::new();
+    second.organization(1, "second").user(2, "Ann").user(4, "ANN").member(3, 1, 2).member(5, 1, 4);
+    let expected = [
+        (Kind::UserMerged, USER, 2, "username"),
+        (Kind::UserMerged, USER, 4, "username"),
+        (Kind::DuplicateDropped, MEMBER, 5, ""),
+    ];
+    let (_, account) = tells(&cluster, name, &second.to_bytes(), &options, &expected).await;
+    assert_eq!(account.fate(USER, 2), account.fate(USER, 4), "{name}");
+    assert_eq!(account.fate(MEMBER, 5), Some(Fate::Dropped), "{name}");
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_slug_of_the_filter_that_the_export_lacks_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "one slug of three";
+    let mut export = of("here");
+    export.organization(4, "not-asked-for").team(5, 4, "t");
+    let options = ImportOptions::default().filter(&["here", "HERE", "elsewhere"]);
+    let missing = (Kind::FilterSlugNotFound, ORGANIZATION, 0, "");
+    let (_, account) = tells(&cluster, name, &export.to_bytes(), &options, &[missing, missing]).await;
+    for slug in ["`HERE`", "`elsewhere`"] {
+        let told = account.findings.iter().any(|finding| finding.reason.contains(slug));
+        assert!(told, "{name}: {slug} is not in {:?}", account.findings);
+    }
+    assert_eq!(account.fate(TEAM, 5), Some(Fate::Filtered), "{name}");
+    cluster.stop().await;
+}
+
+pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "NUL in texts";
+    let mut export = of("nul");
+    export.push(TEAM, 4, &json!({"organization": 1, "slug": "t", "name": "a\0b\0"}));
+    export.push(TEAM, 5, &json!({"organization": 1, "slug": "\0u", "name": "c\0"}));
+    export.push(USER, 6, &json!({"username": "nul 2", "name": "Nu\0l", "password": "x", "email": "\0"}));
+    let expected = [
+        (Kind::TextCleaned, TEAM, 4, "name"),
+        (Kind::TextCleaned, TEAM, 5, "slug"),
+        (Kind::TextCleaned, USER, 6, "name"),
+        (Kind::TextCleaned, USER, 6, "email"),
+    ];
+    let (_, account) = tells(&cluster, name, &export.to_bytes(), &ImportOptions::default(), &expected).await;
+    for (model, pk, field, text) in [
+        (TEAM, 4, "name", "ab"),
+        (TEAM, 5, "name", "c"),
+        (TEAM, 5, "slug", "u"),
+        (USER, 6, "name", "Nul"),
+        (USER, 6, "email", ""),
+    ] {
+        let row = account.row(model, pk).unwrap_or_else(|| panic!("{name}: no {model} {pk}"));
+        assert_eq!(row[field].as_text(), Some(text), "{name}: {model} {pk} {field}");
+    }
+
+    let name = "NUL in a username";
+    let mut export = of("nul-username");
+    export.push(USER, 6, &json!({"username": "zero\0", "password": "x", "email": ""}));
+    let told = [(Kind::TextCleaned, USER, 6, "username")];
+    let (_, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    let kept = look.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
+    assert!(kept, "{name}: nobody is called so");
+    cluster.stop().await;
+}

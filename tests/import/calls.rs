@@ -1,0 +1,109 @@
+//! Calls of a region's import service: watching, uploads that are not what they say, imports that are not there.
+
+use causeway_harness::{
+    cluster::{ImportOptions, RegionApi, Store},
+    export::Export,
+};
+use causeway_proto::{
+    region::v1::{
+        GetImportRequest, ImportHeader, ImportOrganizationsRequest, ImportState, ListFindingsRequest,
+        ListImportsRequest, ListMappedKeysRequest, WatchImportRequest, import_organizations_request::Part,
+    },
+    relocation::v1::{ErrorReason, Scope},
+};
+
+use crate::stage::{cluster, exhaustive, refused};
+
+const ID: &str = "0d8a52a3-36f1-4d5e-8d63-6d1f7d2f7b13";
+
+pub(crate) async fn a_watch_shows_an_import_from_its_beginning_to_its_end(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let options = ImportOptions::default().import_id(ID);
+    region.begin(&exhaustive().to_bytes(), &options).await.expect("it begins");
+    let mut watch = region.watch(ID).await.expect("it is there");
+    let mut states = Vec::new();
+    while let Some(message) = watch.message().await.expect("the watch does not break") {
+        let import = message.import.expect("an import");
+        assert_eq!((import.import_id.as_str(), import.region.as_str()), (ID, "us"));
+        let progress = import.progress.clone().unwrap_or_default();
+        assert!(
+            progress.records_total == 0 || progress.records_done <= progress.records_total,
+            "{progress:?}"
+        );
+        states.push(import.state());
+    }
+    assert!(states.is_sorted(), "it went back: {states:?}");
+    assert_eq!(states.last(), Some(&ImportState::Succeeded));
+
+    // Watched afterwards, it is seen once.
+    let mut watch = region.watch(ID).await.expect("it is there");
+    let seen = watch.message().await.expect("the watch does not break").expect("an import");
+    assert_eq!(seen.import.expect("an import").state(), ImportState::Succeeded);
+    assert!(watch.message().await.expect("the watch does not break").is_none());
+    cluster.stop().await;
+}
+
+async fn upload(region: &RegionApi, parts: Vec<Part>) -> ErrorReason {
+    let parts = parts.into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
+    refused(region.imports().import_organizations(tokio_stream::iter(parts)).await)
+}
+
+pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let mut export = Export::new();
+    let bytes = export.organization(1, "one").to_bytes();
+    let size = i64::try_from(bytes.len()).expect("a size");
+    let header = ImportHeader { import_id: ID.to_owned(), ..ImportHeader::default() };
+    let data = || Part::Data(bytes.clone());
+    let with = |header: ImportHeader| vec![Part::Header(header), data()];
+    for (parts, reason) in [
+        (vec![], ErrorReason::UploadInvalid),
+        (vec![data()], ErrorReason::UploadInvalid),
+        (
+            vec![Part::Header(header.clone()), data(), Part::Header(header.clone())],
+            ErrorReason::UploadInvalid,
+        ),
+        (with(ImportHeader { size_bytes: Some(size - 1), ..header.clone() }), ErrorReason::UploadInvalid),
+        (with(ImportHeader { size_bytes: Some(size + 1), ..header.clone() }), ErrorReason::UploadInvalid),
+        (with(ImportHeader { sha256: "0".repeat(64), ..header.clone() }), ErrorReason::UploadInvalid),
+        (with(ImportHeader { sha256: "0".repeat(63), ..header.clone() }), ErrorReason::InvalidArgument),
+        (with(ImportHeader { import_id: "x".to_owned(), ..header.clone() }), ErrorReason::InvalidArgument),
+        (with(ImportHeader { scope: 77, ..header.clone() }), ErrorReason::InvalidArgument),
+    ] {
+        let shown = format!("{parts:?}");
+        assert_eq!(upload(&region, parts).await, reason, "{shown}");
+    }
+    let imports = region.imports().list_imports(ListImportsRequest::default()).await;
+    assert_eq!(imports.expect("a list").into_inner().imports, []);
+
+    // The id is free: the right file can be sent under it.
+    let right = ImportHeader { size_bytes: Some(size), scope: Scope::Organization.into(), ..header };
+    let parts = with(right).into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
+    let begun = region.imports().import_organizations(tokio_stream::iter(parts)).await;
+    assert!(!begun.expect("it is taken").into_inner().joined);
+    assert_eq!(region.wait(ID).await.expect("it ends").organization_count, 1);
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_that_is_not_there_is_not_found(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut imports = cluster.region(0).imports();
+    for (id, reason) in [
+        (ID, ErrorReason::ImportNotFound),
+        ("", ErrorReason::InvalidArgument),
+        ("x", ErrorReason::InvalidArgument),
+    ] {
+        let import_id = || id.to_owned();
+        let get = imports.get_import(GetImportRequest { import_id: import_id() }).await;
+        assert_eq!(refused(get), reason);
+        let watch = imports.watch_import(WatchImportRequest { import_id: import_id() }).await;
+        assert_eq!(refused(watch.map(drop)), reason);
+        let findings = ListFindingsRequest { import_id: import_id(), ..Default::default() };
+        assert_eq!(refused(imports.list_findings(findings).await), reason);
+        let keys = ListMappedKeysRequest { import_id: import_id(), ..Default::default() };
+        assert_eq!(refused(imports.list_mapped_keys(keys).await), reason);
+    }
+    cluster.stop().await;
+}

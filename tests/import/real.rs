@@ -1,0 +1,62 @@
+//! Exports that are not the project's own, if somebody has some.
+
+use std::{env, fs, io::Write as _, path::PathBuf};
+
+use causeway_harness::cluster::{Cluster, ImportOptions, Store};
+use causeway_proto::region::v1::ImportState;
+
+use crate::stage::{cluster, import_bytes};
+
+/// Says something on the terminal at once: the test harness keeps what `println!` says to itself.
+macro_rules! say {
+    ($($what:tt)*) => {
+        writeln!(std::io::stderr(), $($what)*).expect("somebody listens")
+    };
+}
+
+const DIRECTORY: &str = "CAUSEWAY_EXTRA_EXPORTS";
+
+/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names: once, once more on top, merged, and
+/// each of its organizations alone. A file that is refused is printed and is no failure.
+pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store: Store) {
+    let Some(directory) = env::var_os(DIRECTORY) else {
+        say!("NOT RUN: {DIRECTORY} names no directory with exports");
+        return;
+    };
+    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{DIRECTORY}: {error}"));
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    assert!(!files.is_empty(), "{DIRECTORY} has no .json files");
+    for file in files {
+        let bytes = fs::read(&file).expect("the file can be read");
+        let cluster = cluster(store, &["us"]).await;
+        all_ways(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
+        cluster.stop().await;
+    }
+}
+
+async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) {
+    let first = ImportOptions::default();
+    let trial = ImportOptions::default().filter(&[]);
+    let import = cluster.region(0).import(bytes, &trial).await.expect("the import ends");
+    if import.state() == ImportState::Failed {
+        say!("{name} is refused: {}", import.failure.unwrap_or_default().message);
+        return;
+    }
+    let (once, account) = import_bytes(cluster, bytes, &first).await;
+    say!("{name} once: {} of {} records landed", account.inserted(), seen(&once.models));
+    let (_, account) = import_bytes(cluster, bytes, &first).await;
+    say!("{name} twice: {} landed", account.inserted());
+    let (_, account) = import_bytes(cluster, bytes, &first.clone().merge_users()).await;
+    say!("{name} merged: {} landed", account.inserted());
+    for organization in once.organizations {
+        let filter = ImportOptions::default().filter(&[&organization.wanted_slug]);
+        let (_, account) = import_bytes(cluster, bytes, &filter).await;
+        say!("{name} {} alone: {} landed", organization.wanted_slug, account.inserted());
+    }
+}
+
+fn seen(models: &[causeway_proto::relocation::v1::ModelCounts]) -> i64 {
+    models.iter().map(|counts| counts.seen).sum()
+}

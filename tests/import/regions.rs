@@ -1,0 +1,114 @@
+//! Several regions, one control.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use causeway_harness::{
+    account::{Account, Audit, Fate},
+    cluster::{ImportOptions, Store},
+    export::{OTHER_SLUG, SLUG},
+};
+use causeway_proto::control::v1::{ListOrganizationsRequest, ReservationType};
+
+use crate::stage::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
+
+pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(store: Store) {
+    let cluster = cluster(store, &["us", "de"]).await;
+    let (us, de) = (cluster.region(0), cluster.region(1));
+    let (export, options) = (exhaustive(), ImportOptions::default());
+    let bytes = export.to_bytes();
+    let before = [look(&cluster, 0).await, look(&cluster, 1).await];
+    let (one, other) = tokio::join!(us.import(&bytes, &options), de.import(&bytes, &options));
+    let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
+    let audits = [
+        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).beside(1, &other),
+        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).beside(0, &one),
+    ];
+    let [one, other] = audits.map(Audit::run);
+    let (one, other) = (accounted(one.await), accounted(other.await));
+
+    let reservations = one.after.reservations();
+    let slugs: HashSet<&str> = reservations.iter().map(|it| it.slug.as_str()).collect();
+    assert_eq!((reservations.len(), slugs.len()), (4, 4));
+    assert!(slugs.contains(SLUG) && slugs.contains(OTHER_SLUG));
+    assert!(reservations.iter().all(|it| it.r#type() == ReservationType::Primary));
+    // Ids that must be unique everywhere are.
+    for model in [ORGANIZATION, "sentry.project", "sentry.team"] {
+        let ids = |account: &Account| -> BTreeSet<i64> {
+            let mine = account.keys.iter().filter(|key| key.model == model);
+            mine.map(|key| key.new_pk).collect()
+        };
+        assert!(ids(&one).is_disjoint(&ids(&other)), "{model}");
+    }
+    // Users live at control: one of the two had to give other names.
+    assert_eq!(other.after.rows("sentry.user").len(), 8);
+    cluster.stop().await;
+}
+
+/// Both imports bring the same users. Whoever comes second finds those of the first one.
+pub(crate) async fn two_regions_that_merge_at_once_share_their_users(store: Store) {
+    let cluster = cluster(store, &["us", "de"]).await;
+    let (us, de) = (cluster.region(0), cluster.region(1));
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default().merge_users());
+    let before = [look(&cluster, 0).await, look(&cluster, 1).await];
+    let (one, other) = tokio::join!(us.import(&bytes, &options), de.import(&bytes, &options));
+    let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
+    let audits = [
+        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).beside(1, &other),
+        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).beside(0, &one),
+    ];
+    let [one, other] = audits.map(Audit::run);
+    let (one, other) = (accounted(one.await), accounted(other.await));
+    assert_eq!(one.after.rows(USER).len(), 4);
+    for pk in [11, 12, 13, 14] {
+        let id = |account: &Account| match account.fate(USER, pk) {
+            Some(Fate::Inserted(id) | Fate::Existing(id)) => id,
+            fate => panic!("user {pk} is {fate:?}"),
+        };
+        assert_eq!(id(&one), id(&other));
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn two_imports_at_once_into_one_region_do_not_meet(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let us = cluster.region(0);
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    let (one, other) = tokio::join!(us.import(&bytes, &options), us.import(&bytes, &options));
+    let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
+    for (import, beside) in [(&one, &other), (&other, &one)] {
+        accounted(Audit::new(&cluster, 0, &before, &bytes, &options, import).beside(0, beside).run().await);
+    }
+    cluster.stop().await;
+}
+
+/// Control hears of the organizations after the import has ended, so it is asked until it has.
+pub(crate) async fn the_directory_shows_what_was_imported(store: Store) {
+    let cluster = cluster(store, &["us", "de"]).await;
+    let (_, account) = import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+    let asking = async {
+        loop {
+            let request = ListOrganizationsRequest { region: "us".to_owned(), ..Default::default() };
+            let answer = cluster.control().directory().list_organizations(request).await;
+            let organizations = answer.expect("a list").into_inner().organizations;
+            if organizations.len() == 2 {
+                return organizations;
+            }
+        }
+    };
+    let shown = tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it is told in time");
+    for organization in shown {
+        let row = account.after.row(ORGANIZATION, organization.organization_id).expect("a row");
+        assert_eq!(row["slug"].as_text(), Some(organization.slug.as_str()));
+        assert_eq!(row["name"].as_text(), Some(organization.name.as_str()));
+        assert_eq!(row["status"].as_int(), Some(organization.status.into()));
+        assert_eq!(organization.region, "us");
+    }
+    let elsewhere = ListOrganizationsRequest { region: "de".to_owned(), ..Default::default() };
+    let elsewhere = cluster.control().directory().list_organizations(elsewhere).await;
+    assert_eq!(elsewhere.expect("a list").into_inner().organizations, []);
+    cluster.stop().await;
+}

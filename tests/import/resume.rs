@@ -1,0 +1,131 @@
+//! Services that go away while an import runs, and come back.
+
+use causeway_harness::{
+    account::{Audit, Look},
+    cluster::{Cluster, ImportOptions, Silo, Store},
+    export::{self, Export},
+};
+use causeway_proto::{
+    region::v1::{GetOrganizationRequest, Import, ImportState, get_organization_request::By},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::db::Statement;
+
+use crate::stage::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
+
+/// About 20,000 records.
+const ORGANIZATIONS: i64 = 210;
+
+/// An import that is in the middle of writing: some records are done, most are not.
+async fn half_written(
+    cluster: &Cluster,
+    export: &Export,
+    options: &ImportOptions,
+) -> (Look, Vec<u8>, Import) {
+    let (before, bytes) = (look(cluster, 0).await, export.to_bytes());
+    let begun = cluster.region(0).begin(&bytes, options).await.expect("it begins").import;
+    let import = cluster
+        .region(0)
+        .wait_until(&begun.unwrap_or_default().import_id, |import| {
+            let done = import.progress.as_ref().map_or(0, |progress| progress.records_done);
+            import.state() == ImportState::Writing && done > 0
+        })
+        .await
+        .expect("it writes");
+    (before, bytes, import)
+}
+
+async fn account_for(
+    cluster: &Cluster,
+    before: &Look,
+    bytes: &[u8],
+    options: &ImportOptions,
+    id: &str,
+) -> Import {
+    let import = cluster.region(0).wait(id).await.expect("it ends");
+    accounted(Audit::new(cluster, 0, before, bytes, options, &import).run().await);
+    import
+}
+
+pub(crate) async fn a_region_that_is_stopped_goes_on_when_it_is_back(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
+    let (before, bytes, import) = half_written(&cluster, &export, &options).await;
+    cluster.stop_region(0).await;
+
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let state = Statement::new(
+        "SELECT state, (SELECT count(*) FROM causeway_import_chunk) AS chunks FROM causeway_import",
+    );
+    let row = db.fetch_optional(state).await.expect("it answers").expect("an import");
+    assert_eq!(row.text("state").expect("a state"), "writing", "it was stopped too late to show anything");
+    assert!(row.int("chunks").expect("a count") > 0);
+
+    cluster.start_region(0).await.expect("it starts");
+    let import = account_for(&cluster, &before, &bytes, &options, &import.import_id).await;
+    assert_eq!(import.organization_count, ORGANIZATIONS);
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_waits_for_control(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    cluster.stop_control().await;
+    let region = cluster.region(0);
+    let begun = region.begin(&bytes, &options).await.expect("it begins without control").import;
+    let id = begun.unwrap_or_default().import_id;
+    let waits = region.wait_until(&id, |import| import.waiting.is_some()).await.expect("it waits");
+    let waiting = waits.waiting.unwrap_or_default();
+    assert_eq!(waiting.reason(), ErrorReason::ControlUnavailable);
+    assert!(waiting.attempts > 0 && waiting.since.is_some() && !waiting.message.is_empty(), "{waiting:?}");
+    assert!(waits.failure.is_none());
+    // Nor does it matter if the region goes away meanwhile.
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts without control");
+    let still = cluster.region(0).wait_until(&id, |import| import.waiting.is_some()).await;
+    assert_eq!(
+        still.expect("it waits again").waiting.unwrap_or_default().reason(),
+        ErrorReason::ControlUnavailable
+    );
+
+    cluster.start_control().await.expect("it starts");
+    let import = account_for(&cluster, &before, &bytes, &options, &id).await;
+    assert!(import.waiting.is_none());
+    cluster.stop().await;
+}
+
+pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
+    let (before, bytes, import) = half_written(&cluster, &export, &options).await;
+    // Without control it cannot come to its end.
+    cluster.stop_control().await;
+    let region = cluster.region(0);
+    let stuck = region
+        .wait_until(&import.import_id, |import| import.waiting.is_some())
+        .await
+        .expect("it waits for control");
+    assert_ne!(stuck.state(), ImportState::Succeeded);
+
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let rows = Statement::new("SELECT id, slug, CAST(status AS bigint) AS status FROM sentry_organization");
+    let rows = db.fetch_all(rows).await.expect("it answers");
+    assert!(!rows.is_empty(), "organizations are there");
+    for row in &rows {
+        assert_eq!(row.int("status").expect("a status"), 3);
+        for by in [By::Id(row.int("id").expect("an id")), By::Slug(row.text("slug").expect("a slug"))] {
+            let answer =
+                region.organizations().get_organization(GetOrganizationRequest { by: Some(by) }).await;
+            assert_eq!(refused(answer), ErrorReason::OrganizationNotFound);
+        }
+    }
+    assert_eq!(region.visible_organizations().await.expect("a list"), []);
+
+    cluster.start_control().await.expect("it starts");
+    let import = account_for(&cluster, &before, &bytes, &options, &import.import_id).await;
+    let visible = region.visible_organizations().await.expect("a list");
+    assert_eq!(i64::try_from(visible.len()).ok(), Some(import.organization_count));
+    assert_eq!(look(&cluster, 0).await.rows(ORGANIZATION).len(), visible.len());
+    cluster.stop().await;
+}

@@ -1,0 +1,307 @@
+//! Single rules, each on the smallest export that shows it.
+
+use causeway_harness::{
+    account::{Account, Cell, Fate},
+    cluster::{ImportOptions, Silo, Store},
+    export::Export,
+};
+use causeway_proto::relocation::v1::FindingKind;
+use causeway_relocation::{
+    db::{DbError, Statement},
+    transact,
+};
+use serde_json::json;
+
+use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, told};
+
+fn text<'a>(account: &'a Account, model: &str, pk: i64, field: &str) -> &'a str {
+    let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
+    row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is no text"))
+}
+
+pub(crate) async fn users_who_merge_have_one_membership(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").user(11, "ann").user(12, "Ann").user(13, "bob");
+    export.member(21, 1, 11).member(22, 1, 12).member(23, 2, 12).member(24, 1, 13);
+    export.project(31, 1, "p");
+    for (pk, user) in [(41, 11), (42, 12), (43, 13)] {
+        export.push("sentry.projectbookmark", pk, &json!({"project": 31, "user_id": user}));
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    let Some(Fate::Inserted(ann)) = account.fate(USER, 11) else { panic!("the first one is new") };
+    assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
+    let rows = account.after.rows(MEMBER);
+    let users: Vec<i64> = rows.values().filter_map(|row| row["user_id"].as_int()).collect();
+    assert_eq!((rows.len(), users.iter().filter(|user| **user == ann).count()), (3, 2));
+    assert_eq!(account.fate(MEMBER, 22), Some(Fate::Dropped));
+    assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 2), ("USER_MERGED", 1)].into());
+
+    // The same once more: both are somebody who is there.
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    assert_eq!(account.fate(USER, 11), Some(Fate::Existing(ann)));
+    assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
+    assert_eq!(told(&account, FindingKind::DuplicateDropped), 2);
+    cluster.stop().await;
+}
+
+pub(crate) async fn usernames_that_differ_only_in_case_are_taken(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(13, "ANN").user(11, "ann").user(12, "Ann").user(14, "bob");
+    export.member(21, 1, 11).member(22, 1, 12).member(23, 1, 13).member(24, 1, 14);
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    // The first one of the file keeps it.
+    assert_eq!(text(&account, USER, 13, "username"), "ANN");
+    assert!(text(&account, USER, 11, "username").starts_with("ann-"));
+    assert!(text(&account, USER, 12, "username").starts_with("Ann-"));
+    assert_eq!(account.after.rows(MEMBER).len(), 4);
+    assert_eq!(kinds(&account), [("USERNAME_CHANGED", 2)].into());
+
+    // Against the database: somebody else writes the name otherwise.
+    let mut export = Export::new();
+    export.organization(1, "two").user(1, "aNN").user(2, "Bob").member(1, 1, 1).member(2, 1, 2);
+    let (_, suffixed) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(told(&suffixed, FindingKind::UsernameChanged), 2);
+    let (_, merged) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    assert_eq!(told(&merged, FindingKind::UserMerged), 2);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_long_username_is_shortened_for_its_suffix(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "é".repeat(128);
+    let mut export = Export::new();
+    export.push(USER, 1, &json!({"username": name, "password": "x", "email": "a@example.com"}));
+    export.push(USER, 2, &json!({"username": name, "password": "x", "email": ""}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(text(&account, USER, 1, "username"), name);
+    assert!(text(&account, USER, 2, "username").starts_with("ééé"));
+    cluster.stop().await;
+}
+
+pub(crate) async fn every_key_of_a_project_is_kept(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(1, 1, "p").project(2, 1, "q");
+    for pk in 1..=5 {
+        export.project_key(pk, 1, &format!("key {pk}"));
+    }
+    // The same key twice in one file, in another project and half.
+    let twice = export.find("sentry.projectkey", 1).expect("a key").fields["public_key"].clone();
+    export.push("sentry.projectkey", 6, &json!({"project": 2, "public_key": twice, "secret_key": ""}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(account.after.rows("sentry.projectkey").len(), 6);
+    assert_eq!(kinds(&account), [("KEY_REGENERATED", 2)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_owner_has_one_option_of_a_name(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(1, "ann").member(1, 1, 1).project(1, 1, "p").project(2, 1, "q");
+    for (pk, value) in [(1, 1), (2, 2)] {
+        export.push("sentry.organizationoption", pk, &json!({"organization": 1, "key": "k", "value": value}));
+        export.project_option(pk, 1, "k", &json!(value));
+        export.user_option(pk, 1, "k", &json!(value));
+    }
+    export.project_option(3, 2, "k", &json!(3)).user_option(3, 1, "another", &json!(3));
+    // Of a project, which has its own; of an organization, which has one whatever the project.
+    export.push("sentry.useroption", 4, &json!({"user": 1, "key": "k", "project_id": 1, "value": 4}));
+    for (pk, project) in [(5, 1), (6, 2)] {
+        let fields =
+            json!({"user": 1, "key": "org", "organization_id": 1, "project_id": project, "value": project});
+        export.push("sentry.useroption", pk, &fields);
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    for model in ["sentry.organizationoption", "sentry.projectoption", "sentry.useroption"] {
+        assert_eq!(account.row(model, 1).expect("the first one")["value"], Cell::Json(json!(1)));
+        assert_eq!(account.fate(model, 2), Some(Fate::Dropped));
+    }
+    assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 4)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn addresses_are_the_same_in_any_case(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(1, "ann").member(1, 1, 1);
+    export.email(1, "Ann@Example.com").email(2, "ann@example.com").email(3, "bob@example.com");
+    export.user_email(1, 1, "ANN@example.com");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let Some(Fate::Inserted(id)) = account.fate("sentry.email", 1) else { panic!("it is new") };
+    assert_eq!(account.fate("sentry.email", 2), Some(Fate::Existing(id)));
+    assert_eq!(text(&account, "sentry.email", 1, "email"), "Ann@Example.com");
+
+    let mut export = Export::new();
+    export.email(7, "ANN@EXAMPLE.COM").email(8, "BOB@example.com").email(9, "new@example.com");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(account.fate("sentry.email", 7), Some(Fate::Existing(id)));
+    assert_eq!(account.after.rows("sentry.email").len(), 3);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_token_that_is_taken_is_cleared(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one");
+    for (pk, token) in [(1, "t"), (2, "t"), (3, "u")] {
+        export.push(
+            MEMBER,
+            pk,
+            &json!({
+                "organization": 1, "email": format!("{pk}@example.com"), "token": token,
+                "token_expires_at": "2030-01-01T00:00:00Z", "user_is_active": false,
+            }),
+        );
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let tokens = [1, 2, 3].map(|pk| account.row(MEMBER, pk).expect("a member")["token"].clone());
+    let [one, other, third] = tokens;
+    assert!((one == Cell::Null) ^ (other == Cell::Null), "one of them keeps it");
+    assert_eq!(third, Cell::Text("u".to_owned()));
+    assert_eq!(told(&account, FindingKind::TokenCleared), 1);
+
+    export.find(ORGANIZATION, 1).expect("it").fields.insert("slug".to_owned(), json!("two"));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(told(&account, FindingKind::TokenCleared), 3);
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_auth_token_without_a_hash_gets_a_new_one(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export
+        .organization(1, "one")
+        .auth_token(1, 1, "kept")
+        .auth_token(2, 1, "empty")
+        .auth_token(3, 1, "missing");
+    export.find("sentry.orgauthtoken", 2).expect("it").fields.insert("token_hashed".to_owned(), json!(""));
+    export.find("sentry.orgauthtoken", 3).expect("it").fields.remove("token_hashed");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(account.after.rows("sentry.orgauthtoken").len(), 3);
+    assert_eq!(kinds(&account), [("KEY_REGENERATED", 2)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn missing_fields_take_their_defaults(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(1, "ann").user_email(1, 1, "a@example.com").email(1, "a@example.com");
+    export.member(1, 1, 1).invite(2, 1, "b@example.com").team(1, 1, "t").project(1, 1, "p");
+    export.project_option(1, 1, "k", &json!(null)).auth_token(1, 1, "t").user_option(1, 1, "k", &json!([]));
+    export.push("sentry.projectownership", 1, &json!({"project": 1}));
+    export.push("sentry.savedsearch", 1, &json!({"name": "s", "query": "q"}));
+    export.push(
+        "sentry.dashboard",
+        1,
+        &json!({"title": "d", "created_by_id": 1, "organization": 1, "unknown": 1}),
+    );
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let organization = account.row(ORGANIZATION, 1).expect("it");
+    assert_eq!(organization["default_role"], Cell::Text("member".to_owned()));
+    assert_eq!(organization["flags"], Cell::Int(1));
+    assert_eq!(account.row("sentry.dashboard", 1).expect("it")["visits"], Cell::Int(1));
+    assert_eq!(kinds(&account), [("UNKNOWN_FIELD", 1)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn every_wanted_slug_becomes_one(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    let long = "a-slug-of-fifty-characters-is-kept-as-it-is-000000";
+    assert_eq!(long.len(), 50);
+    let wanted =
+        ["kept", "kept", "api", "Über_Räume", "UPPER", "12345", "", long, long, "a", "x--y", "漢字", "🦀"];
+    for (pk, slug) in (1..).zip(wanted) {
+        export.organization(pk, slug);
+    }
+    export.push(ORGANIZATION, 90, &json!({"name": "From Its Name"}));
+    export.push(ORGANIZATION, 91, &json!({"name": "Null", "slug": null}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let slug = |pk: i64| text(&account, ORGANIZATION, pk, "slug");
+    assert_eq!(slug(4), "uber-raume");
+    assert_eq!(slug(5), "upper");
+    assert_eq!(slug(90), "from-its-name");
+    assert_eq!((slug(10), slug(11)), ("a", "x--y"));
+    assert!(slug(3).starts_with("api-") && slug(6).starts_with("12345-"));
+    assert!([slug(8), slug(9)].contains(&long));
+    let mut slugs: Vec<&str> = account.after.reservations().iter().map(|it| it.slug.as_str()).collect();
+    slugs.dedup();
+    assert_eq!(slugs.len(), export.records.len());
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_thousand_organizations_of_one_slug_are_told_apart(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    for pk in 1..=1_100 {
+        export.organization(pk, "same");
+    }
+    let (import, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!((import.organizations.len(), import.organization_count), (1_000, 1_100));
+    assert_eq!(told(&account, FindingKind::SlugChanged), 1_099);
+    cluster.stop().await;
+}
+
+/// A chunk has 5,000 records at most; here what is taken was taken in the chunk before.
+pub(crate) async fn rules_hold_between_chunks(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(1, 1, "p");
+    let first = |pk: i64| if pk > 5_100 { pk - 5_100 } else { pk };
+    for pk in 1..=5_200 {
+        let name = format!("user-{}", first(pk));
+        let name = if pk > 5_100 { name.to_uppercase() } else { name };
+        export.user(pk, &name).email(pk, &format!("{name}@example.com")).member(pk, 1, pk);
+        export.project_key(pk, 1, &format!("key {}", first(pk)));
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    let existing = |model: &str| {
+        (5_101..=5_200).filter(|pk| matches!(account.fate(model, *pk), Some(Fate::Existing(_)))).count()
+    };
+    assert_eq!((existing(USER), existing("sentry.email")), (100, 100));
+    assert_eq!(account.after.rows(MEMBER).len(), 5_100);
+    let expected = [("DUPLICATE_DROPPED", 100), ("KEY_REGENERATED", 200), ("USER_MERGED", 100)];
+    assert_eq!(kinds(&account), expected.into());
+    cluster.stop().await;
+}
+
+/// The target may be a database in which an application has rows, of which control knows nothing.
+pub(crate) async fn rows_that_were_here_before_are_left_alone(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    for sql in [
+        "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+         VALUES (7000000, 'Here', 'one', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
+        "INSERT INTO sentry_environment (id, organization_id, name, date_added) \
+         VALUES (1, 7000000, 'here', '2024-01-01T00:00:00.000000Z'), (3, 7000000, 'there', '2024-01-01T00:00:00.000000Z')",
+    ] {
+        let written = transact!(DbError, db, |tx| { tx.execute(Statement::new(sql)).await? });
+        written.expect("the rows are written");
+    }
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two");
+    for pk in 1..=5 {
+        export.push("sentry.environment", pk, &json!({"organization_id": 1, "name": format!("e{pk}")}));
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert!(text(&account, ORGANIZATION, 1, "slug").starts_with("one-"));
+    assert_eq!(text(&account, ORGANIZATION, 2, "slug"), "two");
+    let ids: Vec<i64> = account.after.rows(ORGANIZATION).keys().copied().collect();
+    assert_eq!((ids.len(), ids.first()), (3, Some(&7_000_000)), "ids lie above those that were here");
+    assert_eq!(account.after.rows("sentry.environment").len(), 7);
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_unknown_field_is_told_whatever_the_scope(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.push("sentry.controloption", 1, &json!({"key": "k", "value": 1, "mood": 1}));
+    export.push("sentry.userrole", 1, &json!({"name": "r", "permissions": [], "mood": 1}));
+    export.organization(1, "one");
+    export.push("sentry.team", 1, &json!({"organization": 1, "slug": "t", "name": "t", "mood": 1}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(told(&account, FindingKind::UnknownField), 3);
+    cluster.stop().await;
+}

@@ -1,0 +1,187 @@
+//! Catalog and migrated schema say the same, on each store and in each silo: tables, columns and types, unique sets,
+//! foreign keys.
+
+#![expect(clippy::expect_used, reason = "a database that cannot be asked ends its test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_harness::cluster::{self, Cluster, Store};
+use causeway_relocation::{
+    catalog::{Catalog, Silo},
+    db::{Db, Dialect, Statement},
+    schema,
+};
+
+/// A table's unique set: its columns in alphabetical order, and the columns that its condition speaks of.
+type UniqueSet = (String, Vec<String>, Vec<String>);
+
+/// Table, column, and the table that it leads to.
+type ForeignKey = (String, String, String);
+
+/// What a test looks at: the database of one silo, and the catalog.
+struct Migrated {
+    silo: Silo,
+    db: Db,
+    catalog: Catalog,
+}
+
+/// Runs a test on both silos of a cluster.
+async fn on_both_silos(store: Store, test: impl AsyncFn(&Migrated)) {
+    let cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
+    for (silo, of) in [(Silo::Control, cluster::Silo::Control), (Silo::Region, cluster::Silo::Region(0))] {
+        let db = cluster.db(of).await.expect("a database");
+        let migrated = Migrated { silo, db, catalog: Catalog::load().expect("the catalog") };
+        test(&migrated).await;
+    }
+    cluster.stop().await;
+}
+
+impl Migrated {
+    /// The tables of the silo's models, and the models.
+    fn tables(&self) -> BTreeMap<&str, &str> {
+        let models = self.catalog.written().filter(|model| model.silo == self.silo);
+        models.map(|model| (model.table.as_str(), model.name.as_str())).collect()
+    }
+
+    async fn ask(&self, postgres: &'static str, sqlite: &'static str) -> Vec<causeway_relocation::db::Row> {
+        let sql = match self.db.dialect() {
+            Dialect::Postgres => postgres,
+            Dialect::Sqlite => sqlite,
+        };
+        self.db.fetch_all(Statement::new(sql)).await.expect("the database answers")
+    }
+
+    async fn unique_sets(&self) -> BTreeSet<UniqueSet> {
+        let rows = self
+            .ask(
+                "SELECT c.relname::text AS table_name, i.indexrelid::bigint::text AS index_name, a.attname::text AS column_name, \
+                 pg_get_expr(i.indpred, i.indrelid) AS condition \
+                 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
+                 CROSS JOIN LATERAL unnest(i.indkey) AS k(number) \
+                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number \
+                 WHERE i.indisunique AND NOT i.indisprimary AND c.relnamespace = 'public'::regnamespace",
+                "SELECT t.name AS table_name, i.name AS index_name, c.name AS column_name, \
+                 substr(s.sql, nullif(instr(s.sql, ' WHERE '), 0)) AS condition \
+                 FROM sqlite_master t JOIN pragma_index_list(t.name) i JOIN pragma_index_info(i.name) c \
+                 LEFT JOIN sqlite_master s ON s.type = 'index' AND s.name = i.name \
+                 WHERE t.type = 'table' AND i.\"unique\" = 1 AND i.origin <> 'pk'",
+            )
+            .await;
+        let tables = self.tables();
+        let mut found: BTreeMap<(String, String), UniqueSet> = BTreeMap::new();
+        for row in rows {
+            let table = row.text("table_name").expect("a name");
+            let Some(model) = tables.get(table.as_str()).and_then(|name| self.catalog.model(name)) else {
+                continue;
+            };
+            let condition = row.opt_text("condition").expect("a text").unwrap_or_default();
+            let set =
+                found.entry((table.clone(), row.text("index_name").expect("a name"))).or_insert_with(|| {
+                    let words: Vec<&str> =
+                        condition.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+                    let named = model.columns.iter().map(|column| column.column.clone());
+                    (table, Vec::new(), named.filter(|column| words.contains(&column.as_str())).collect())
+                });
+            set.1.push(row.text("column_name").expect("a name"));
+        }
+        found
+            .into_values()
+            .map(|mut set| {
+                set.1.sort();
+                set
+            })
+            .collect()
+    }
+
+    async fn foreign_keys(&self) -> BTreeSet<ForeignKey> {
+        let rows = self
+            .ask(
+                "SELECT c.relname::text AS table_name, a.attname::text AS column_name, f.relname::text AS target \
+                 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class f ON f.oid = k.confrelid \
+                 CROSS JOIN LATERAL unnest(k.conkey) AS n(number) \
+                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n.number WHERE k.contype = 'f'",
+                "SELECT t.name AS table_name, k.\"from\" AS column_name, k.\"table\" AS target \
+                 FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) k WHERE t.type = 'table'",
+            )
+            .await;
+        let tables = self.tables();
+        let text = |row: &causeway_relocation::db::Row, column: &str| row.text(column).expect("a name");
+        rows.iter()
+            .map(|row| (text(row, "table_name"), text(row, "column_name"), text(row, "target")))
+            .filter(|(table, ..)| tables.contains_key(table.as_str()))
+            .collect()
+    }
+}
+
+async fn tables_and_columns_are_those_of_the_catalog(store: Store) {
+    on_both_silos(store, async |migrated| {
+        let wrong = schema::check(&migrated.db, &migrated.catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
+    })
+    .await;
+}
+
+async fn unique_sets_are_those_of_the_catalog(store: Store) {
+    on_both_silos(store, async |migrated| {
+        let mut expected = BTreeSet::new();
+        for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
+            let name = |column: &usize| model.columns[*column].column.clone();
+            for set in &model.unique {
+                let mut columns: Vec<String> = set.columns.iter().map(name).collect();
+                columns.sort();
+                let condition = set.condition.iter().map(|condition| name(&condition.column)).collect();
+                expected.insert((model.table.clone(), columns, condition));
+            }
+        }
+        assert!(!expected.is_empty());
+        assert_eq!(migrated.unique_sets().await, expected);
+    })
+    .await;
+}
+
+async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
+    on_both_silos(store, async |migrated| {
+        let mut expected = BTreeSet::new();
+        for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
+            for column in &model.columns {
+                let target = column.references.as_ref().and_then(|target| migrated.catalog.model(target));
+                // A row of another silo, or of a table that is not imported, cannot be held by this database.
+                let held =
+                    target.filter(|target| target.silo == migrated.silo && target.in_organization_scope());
+                if let Some(target) = held {
+                    expected.insert((model.table.clone(), column.column.clone(), target.table.clone()));
+                }
+            }
+        }
+        assert!(!expected.is_empty());
+        assert_eq!(migrated.foreign_keys().await, expected);
+    })
+    .await;
+}
+
+macro_rules! on_each_store {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$behaviour(causeway_harness::cluster::Store::Postgres).await;
+                }
+            )+
+        }
+    };
+}
+
+on_each_store! {
+    tables_and_columns_are_those_of_the_catalog,
+    unique_sets_are_those_of_the_catalog,
+    foreign_keys_are_the_references_within_the_silo,
+}

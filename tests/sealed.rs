@@ -1,0 +1,168 @@
+//! The command with encrypted exports. What the format is, is held by tests beside its code; the vectors of both
+//! are in `tests/sealed`, made by another implementation.
+
+#![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f6";
+
+fn vector(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sealed").join(name).display().to_string()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
+        command.env_remove(name);
+    }
+    command.output().expect("it runs")
+}
+
+#[track_caller]
+fn done(arguments: &[&str]) -> Vec<u8> {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The command fails, says this, and prints nothing.
+#[track_caller]
+fn fails(arguments: &[&str], says: &str) {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(says), "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+/// A directory, and paths in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a directory"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).expect("it is there");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn plain() -> Vec<u8> {
+    fs::read(vector("export.json")).expect("it is there")
+}
+
+#[test]
+fn an_export_is_encrypted_and_decrypted() {
+    let place = Place::new();
+    fs::write(place.path("export.json"), plain()).expect("it is written");
+    let (file, tar) = (place.name("export.json"), place.name("export.json.tar"));
+    done(&["encrypt", &file, "--with", &vector("test-key-public.pem")]);
+    let sealed = fs::read(&tar).expect("it has this name");
+    assert!(!sealed.windows(4).any(|bytes| bytes == b"acme"));
+
+    // Not over the file that is there, unless that is asked for.
+    let private = vector("test-key-private.pem");
+    fs::write(&file, "mine").expect("it is written");
+    fails(&["decrypt", &tar, "--with", &private], "export.json exists already; --force replaces it");
+    assert_eq!(fs::read(&file).expect("it is there"), b"mine");
+    done(&["decrypt", &tar, "--with", &private, "--force"]);
+    assert_eq!(fs::read(&file).expect("it is there"), plain());
+    fails(&["encrypt", &file, "--with", &vector("test-key-public.pem")], "exists already; --force");
+    assert_eq!(fs::read(&tar).expect("it is there"), sealed);
+    assert_eq!(place.names(), ["export.json", "export.json.tar"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn stdout_is_a_place_too() {
+    let place = Place::new();
+    let private = vector("test-key-private.pem");
+    assert_eq!(done(&["decrypt", &vector("python.tar"), "--with", &private, "--to", "-"]), plain());
+    let sealed =
+        done(&["encrypt", &vector("export.json"), "--with", &vector("test-key-public.pem"), "--to", "-"]);
+    fs::write(place.path("x.tar"), sealed).expect("it is written");
+    done(&["decrypt", &place.name("x.tar"), "--with", &private]);
+    assert_eq!(fs::read(place.path("x.json")).expect("it has this name"), plain());
+}
+
+#[test]
+fn what_cannot_be_opened_leaves_nothing() {
+    let place = Place::new();
+    let (tar, to) = (place.name("changed.tar"), place.name("out.json"));
+    let private = vector("test-key-private.pem");
+    let mut sealed = fs::read(vector("python.tar")).expect("it is there");
+    // In the ciphertext, after a tar header and the beginning of the token.
+    sealed[512 + 60] = if sealed[512 + 60] == b'A' { b'B' } else { b'A' };
+    fs::write(&tar, sealed).expect("it is written");
+
+    fails(&["decrypt", &tar, "--with", &private, "--to", &to], "authentication code is wrong");
+    fails(&["decrypt", &tar, "--with", &private, "--to", "-"], "authentication code is wrong");
+    let other = vector("other-test-key-private.pem");
+    let good = vector("python.tar");
+    fails(&["decrypt", &good, "--with", &other, "--to", &to], "not the one that this file was encrypted for");
+    fails(&["decrypt", &vector("export.json"), "--with", &private, "--to", &to], "there is no tar header");
+    let public = vector("test-key-public.pem");
+    fails(&["decrypt", &good, "--with", &public, "--to", &to], "not an RSA private key");
+    fails(&["decrypt", &good, "--with", &place.name("absent.pem"), "--to", &to], "cannot be read");
+    fails(&["decrypt", &place.name("absent.tar"), "--with", &private, "--to", &to], "cannot be read");
+    let directory = place.0.path().display().to_string();
+    fails(&["decrypt", &directory, "--with", &private, "--to", &to], "no regular file");
+    fails(&["encrypt", &directory, "--with", &public, "--to", &to], "no regular file");
+    fails(&["encrypt", &good, "--with", &private, "--to", &to], "not an RSA public key");
+    fails(&["encrypt", &good, "--with", &vector("weak-test-key-public.pem"), "--to", &to], "1024 bits");
+    assert_eq!(place.names(), ["changed.tar"]);
+}
+
+#[test]
+fn an_encrypted_export_is_imported() {
+    let place = Place::new();
+    let data = place.name("data");
+    let private = vector("test-key-private.pem");
+    let line = ["--data-dir", &data, "--import-id", ID, "--output", "json"];
+    let import = |file: &str, rest: &[&str]| -> serde_json::Value {
+        let arguments = [&["import", "organizations", file], rest, &line].concat();
+        serde_json::from_slice(&done(&arguments)).expect("it is JSON")
+    };
+
+    let other = vector("other-test-key-private.pem");
+    let tar = vector("python.tar");
+    fails(
+        &["import", "organizations", &tar, "--decrypt-with", &other, "--data-dir", &data],
+        "not the one that this file was encrypted for",
+    );
+    assert!(place.names().is_empty(), "nothing was begun");
+
+    let json = import(&tar, &["--decrypt-with", &private]);
+    assert_eq!(json["state"], "IMPORT_STATE_SUCCEEDED");
+    assert_eq!(json["organizations"][0]["slug"], "acme");
+    // To the region it is the same import as that of the export itself: it got exactly these bytes.
+    let again = import(&vector("export.json"), &[]);
+    assert_eq!(again, json);
+}
