@@ -58,6 +58,7 @@ on_each_store! {
         a_slug_that_the_export_lacks_is_told;
     rules:
         users_who_merge_have_one_membership,
+        a_merged_member_follows_the_user_who_is_there,
         usernames_that_differ_only_in_case_are_taken,
         a_long_username_is_shortened_for_its_suffix,
         every_key_of_a_project_is_kept,
@@ -84,6 +85,7 @@ on_each_store! {
     resume:
         a_region_that_is_stopped_goes_on_when_it_is_back,
         an_import_waits_for_control,
+        services_that_stop_again_and_again_change_nothing,
         nothing_is_visible_before_the_end;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,

@@ -47,38 +47,65 @@ pub(crate) async fn a_row_that_is_not_as_the_file_has_it_is_noticed(store: Store
     let import = cluster.region(0).import(&export, &options).await.expect("the import ends");
     let audit = || Audit::new(&cluster, 0, &before, &export, &options, &import).run();
     audit().await.expect("all is well");
-    for (silo, damage, noticed) in [
-        (Silo::Region(0), "UPDATE sentry_rule SET label = 'x' WHERE id = 1", "sentry.rule"),
-        (Silo::Region(0), "UPDATE sentry_monitor SET type = type + 1 WHERE id = 1", "sentry.monitor"),
-        (Silo::Region(0), "UPDATE sentry_monitor SET is_muted = NOT is_muted WHERE id = 1", "is_muted"),
-        (Silo::Region(0), "UPDATE sentry_environment SET name = 'x' WHERE id = 1", "sentry.environment"),
+    let damages = [
+        (Silo::Region(0), "UPDATE sentry_rule SET label = 'x' WHERE id = 1", ": label is Text(\"x\")"),
+        (Silo::Region(0), "UPDATE sentry_monitor SET type = type + 1 WHERE id = 1", ": type is Int("),
+        (
+            Silo::Region(0),
+            "UPDATE sentry_monitor SET is_muted = NOT is_muted WHERE id = 1",
+            ": is_muted is Bool(",
+        ),
+        (Silo::Region(0), "UPDATE sentry_environment SET name = 'x' WHERE id = 1", ": name is Text(\"x\")"),
         (Silo::Region(0), "DELETE FROM sentry_ruleactivity WHERE id = 1", "which is not there"),
-        (Silo::Region(0), "UPDATE sentry_projectbookmark SET user_id = user_id + 1", "user_id"),
-        (Silo::Region(0), "UPDATE sentry_querysubscription SET subscription_id = 'x' WHERE id = 1", "Null"),
-        (Silo::Region(0), "UPDATE sentry_incident SET detection_uuid = NULL WHERE id = 1", "detection_uuid"),
-        (Silo::Region(0), "UPDATE sentry_organization SET status = 3", "status"),
-        (Silo::Region(0), "UPDATE sentry_organizationmember SET user_email = 'x' WHERE id = 1", "user_email"),
-        (Silo::Region(0), "UPDATE sentry_projectkey SET public_key = 'x' WHERE id = 1", "public_key"),
+        (Silo::Region(0), "UPDATE sentry_projectbookmark SET user_id = user_id + 1", ": user_id is Int("),
+        (
+            Silo::Region(0),
+            "UPDATE sentry_querysubscription SET subscription_id = 'x' WHERE id = 1",
+            ": subscription_id is",
+        ),
+        (
+            Silo::Region(0),
+            "UPDATE sentry_incident SET detection_uuid = NULL WHERE id = 1",
+            ": detection_uuid is Null",
+        ),
+        (Silo::Region(0), "UPDATE sentry_organization SET status = 3", ": status is Int(3)"),
+        (
+            Silo::Region(0),
+            "UPDATE sentry_organizationmember SET user_email = 'x' WHERE id = 1",
+            ": user_email is",
+        ),
+        (Silo::Region(0), "UPDATE sentry_projectkey SET public_key = 'x' WHERE id = 1", "share a public_key"),
         (
             Silo::Region(0),
             "INSERT INTO sentry_neglectedrule SELECT id + 70, rule_id, organization_id, disable_date, opted_out, \
              sent_initial_email_date, sent_final_email_date FROM sentry_neglectedrule WHERE id = 1",
-            "is of no record",
+            "of sentry.neglectedrule is of no record",
         ),
-        (Silo::Control, "UPDATE auth_user SET is_superuser = true WHERE id = 1", "is_superuser"),
-        (Silo::Control, "UPDATE auth_user SET password = 'x' WHERE id = 1", "password"),
-        (Silo::Control, "UPDATE sentry_useremail SET is_verified = true WHERE id = 1", "is_verified"),
-        (Silo::Control, "DELETE FROM sentry_useroption WHERE id = 1", "sentry.useroption"),
+        (
+            Silo::Control,
+            "UPDATE auth_user SET is_superuser = true WHERE id = 1",
+            ": is_superuser is Bool(true)",
+        ),
+        (Silo::Control, "UPDATE auth_user SET password = 'x' WHERE id = 1", ": password is Text(\"x\")"),
+        (
+            Silo::Control,
+            "UPDATE sentry_useremail SET is_verified = true WHERE id = 1",
+            ": is_verified is Bool(true)",
+        ),
+        (Silo::Control, "DELETE FROM sentry_useroption WHERE id = 1", "- sentry.useroption"),
         (
             Silo::Control,
             "UPDATE causeway_organization_slug_reservation SET type = 'temporary_rename_alias' WHERE slug = 'acme'",
             "TemporaryRenameAlias",
         ),
-    ] {
+    ];
+    for (silo, damage, _) in damages {
         let db = cluster.db(silo).await.expect("a database");
         let changed = transact!(DbError, db, |tx| { tx.execute(Statement::new(damage)).await? });
         assert!(changed.expect("the statement runs") > 0, "{damage}");
-        let error = audit().await.expect_err(damage).to_string();
+    }
+    let error = audit().await.expect_err("nothing is well").to_string();
+    for (_, damage, noticed) in damages {
         assert!(error.contains(noticed), "{damage}: {error}");
     }
     cluster.stop().await;

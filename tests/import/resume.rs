@@ -95,9 +95,38 @@ pub(crate) async fn an_import_waits_for_control(store: Store) {
     cluster.stop().await;
 }
 
+pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "one").user(1, "ann").email(1, "ann@example.com");
+    export.user_email(1, 1, "ann@example.com").member(1, 1, 1).member(2, 2, 1).team(1, 2, "t");
+    export.project(1, 1, "p").project_key(1, 1, "key").auth_token(1, 1, "token").auth_token(2, 2, "other");
+    let (bytes, options) = (export.to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins").import;
+    let id = begun.unwrap_or_default().import_id;
+    // One after the other, each time at another step: whatever is in hand is ended, all else forgotten.
+    for round in 0.. {
+        let import = cluster.region(0).wait_until(&id, |_| true).await.expect("it is there");
+        if import.state() == ImportState::Succeeded {
+            break;
+        }
+        assert!(import.failure.is_none() && round < 100, "{import:?}");
+        if round % 3 == 2 {
+            cluster.stop_control().await;
+            cluster.start_control().await.expect("it starts");
+        } else {
+            cluster.stop_region(0).await;
+            cluster.start_region(0).await.expect("it starts");
+        }
+    }
+    account_for(&cluster, &before, &bytes, &options, &id).await;
+    cluster.stop().await;
+}
+
 pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
-    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
+    let (export, options) = (export::large(ORGANIZATIONS / 2), ImportOptions::default());
     let (before, bytes, import) = half_written(&cluster, &export, &options).await;
     // Without control it cannot come to its end.
     cluster.stop_control().await;

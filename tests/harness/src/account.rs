@@ -203,7 +203,7 @@ impl<'a> Audit<'a> {
     }
 
     async fn check_nothing_is_left_over(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
-        let db = self.cluster.db(Silo::Region(self.region)).await?;
+        let db = self.cluster.shared_db(Silo::Region(self.region)).await?;
         let statement =
             Statement::new("SELECT count(*) AS count FROM causeway_import_carried WHERE import_id = $1")
                 .with(Uuid::try_parse(&self.import.import_id)?);

@@ -115,7 +115,7 @@ impl Cluster {
         RegionApi::new(node.name(), node.url(), node.channel(), self.ambient.clone())
     }
 
-    /// A look into the database of a silo, beside its service. The connections are the cluster's: leave them open.
+    /// A look into the database of a silo, beside its service, on connections of its own.
     ///
     /// # Errors
     /// If it cannot be reached.
@@ -123,11 +123,19 @@ impl Cluster {
     /// # Panics
     /// If there is no region of this number.
     pub async fn db(&self, silo: Silo) -> anyhow::Result<Db> {
-        let node = match silo {
+        self.node(silo).connect().await
+    }
+
+    /// The same on connections that are there already, for those who look often. They are the cluster's: not to be closed.
+    pub(crate) async fn shared_db(&self, silo: Silo) -> anyhow::Result<Db> {
+        self.node(silo).shared_db().await
+    }
+
+    fn node(&self, silo: Silo) -> &Node {
+        match silo {
             Silo::Control => &self.control,
             Silo::Region(index) => &self.regions[index],
-        };
-        node.db().await
+        }
     }
 
     /// Starts control, or nothing if it runs.

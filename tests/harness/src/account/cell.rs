@@ -109,7 +109,32 @@ fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
         },
         _ => bail!("{value} is no list"),
     };
-    Ok(if of == ArrayOf::FloatRows { floats(&list) } else { list })
+    Ok(if of == ArrayOf::FloatRows { floats(&list) } else { clean(list) })
+}
+
+/// No text of a database can hold a NUL.
+fn clean(list: Value) -> Value {
+    match list {
+        Value::Array(items) => items.into_iter().map(clean).collect(),
+        Value::String(text) => text.replace('\0', "").into(),
+        other => other,
+    }
+}
+
+/// Whether a text, or a list of them, cannot be held as it is.
+pub(super) fn is_cleaned(column: &Column, value: &Value) -> bool {
+    match column.kind {
+        Kind::Text => value.as_str().is_some_and(|text| text.contains('\0')),
+        Kind::Array(_) => {
+            let items = match value {
+                Value::String(text) => serde_json::from_str(text).ok().or_else(|| python_list(text)),
+                other => Some(other.clone()),
+            };
+            let items = items.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            items.iter().any(|item| item.as_str().is_some_and(|text| text.contains('\0')))
+        }
+        _ => false,
+    }
 }
 
 /// 1 and 1.0 are the same number.

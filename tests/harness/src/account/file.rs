@@ -75,7 +75,7 @@ mod tests {
         .unwrap();
         let places: Vec<_> =
             records.iter().map(|it| (it.model.as_str(), it.pk, it.ordinal, it.offset)).collect();
-        assert_eq!(places, [("a.b", 7, 1, 1), ("a.b", 8, 2, 43)]);
+        assert_eq!(places, [("a.b", 7, 1, 1), ("a.b", 8, 2, 42)]);
         assert!(records[1].set("x").is_none());
     }
 }

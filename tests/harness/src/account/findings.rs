@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use causeway_proto::relocation::v1::{Finding, FindingCount, FindingKind, Severity};
-use causeway_relocation::catalog::{Known, Model};
+use causeway_relocation::catalog::{Column, Known};
 use serde_json::Value;
 
-use super::case::{Case, Note};
+use super::{
+    case::{Case, Note},
+    cell,
+};
 
 /// Fields whose values never stand in a finding.
 const SECRETS: &[&str] = &[
@@ -103,11 +106,17 @@ impl Case<'_> {
                 let kind = match model.column(field) {
                     None if model.is_removed_field(field) => FindingKind::RemovedField,
                     None => FindingKind::UnknownField,
-                    Some(_) if is_unknown_choice(model, field, value) => FindingKind::UnknownChoice,
-                    Some(_) if value.as_str().is_some_and(|text| text.contains('\0')) => {
-                        FindingKind::TextCleaned
+                    Some(_) if !model.in_organization_scope() => continue,
+                    Some(index) => {
+                        let Some(column) = model.columns.get(index) else { continue };
+                        if cell::is_cleaned(column, value) {
+                            add(FindingKind::TextCleaned, Some(field));
+                        }
+                        if is_unknown_choice(column, value) {
+                            add(FindingKind::UnknownChoice, Some(field));
+                        }
+                        continue;
                     }
-                    Some(_) => continue,
                 };
                 add(kind, Some(field));
             }
@@ -199,12 +208,9 @@ fn fits(note: &Note, finding: &Finding) -> bool {
     note.kinds.contains(&finding.kind()) && field
 }
 
-/// Whether a column holds a value that the application does not know.
-fn is_unknown_choice(model: &Model, field: &str, value: &Value) -> bool {
-    let column = model.column(field).and_then(|index| model.columns.get(index));
-    column.is_some_and(|column| {
-        let known: Vec<Value> =
-            column.choices.iter().filter_map(|choice| serde_json::from_str(choice).ok()).collect();
-        model.in_organization_scope() && !value.is_null() && !known.is_empty() && !known.contains(value)
-    })
+/// Whether a column is given a value that the application does not know.
+fn is_unknown_choice(column: &Column, value: &Value) -> bool {
+    let known: Vec<Value> =
+        column.choices.iter().filter_map(|choice| serde_json::from_str(choice).ok()).collect();
+    !value.is_null() && !known.is_empty() && !known.contains(value)
 }

@@ -38,7 +38,7 @@ impl Look {
         for (silo, of) in
             [(Silo::Control, catalog::Silo::Control), (Silo::Region(region), catalog::Silo::Region)]
         {
-            let db = cluster.db(silo).await?;
+            let db = cluster.shared_db(silo).await?;
             for model in catalog.written().filter(|model| model.silo == of) {
                 models.insert(model.name.clone(), rows(&db, model).await?);
             }

@@ -230,12 +230,14 @@ impl Case<'_> {
         for (wanted, pairs) in alike {
             let is_kept = |row: &Row| row.get(&column.field).and_then(Cell::as_text) == Some(wanted.as_str());
             let missing = wanted.is_empty();
+            // Only the first one of the file may.
             let kept = pairs.iter().filter(|(_, row)| !missing && is_kept(row)).count();
-            let right = match holders.taken(&wanted) {
+            let first = pairs.first().is_some_and(|(_, row)| is_kept(row));
+            let right = match (holders.taken(&wanted), kept) {
                 _ if missing => true,
-                Taken::Yes => kept == 0,
-                Taken::Perhaps => kept <= 1,
-                Taken::No => kept == 1,
+                (Taken::Yes | Taken::Perhaps, 0) => true,
+                (Taken::No | Taken::Perhaps, 1) => first,
+                _ => false,
             };
             if !right {
                 let (name, field) = (&model.name, &column.field);

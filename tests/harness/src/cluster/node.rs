@@ -66,10 +66,15 @@ impl Node {
         self.channel.clone()
     }
 
-    /// The database, beside the service.
-    pub(super) async fn db(&self) -> anyhow::Result<Db> {
+    /// New connections to the database, beside the service.
+    pub(super) async fn connect(&self) -> anyhow::Result<Db> {
         let options = db::Options { max_connections: 2, ..db::Options::default() };
-        Ok(self.db.get_or_try_init(|| Db::connect(&self.database_url, &options)).await?.clone())
+        Ok(Db::connect(&self.database_url, &options).await?)
+    }
+
+    /// Connections that are made once.
+    pub(super) async fn shared_db(&self) -> anyhow::Result<Db> {
+        Ok(self.db.get_or_try_init(|| self.connect()).await?.clone())
     }
 
     /// Closes the connections of those who looked.
