@@ -44,7 +44,8 @@ on_each_store! {
         organizations_may_stay_hidden,
         the_order_of_the_records_makes_no_difference,
         a_file_without_records_is_an_import_of_nothing,
-        the_example_arrives;
+        the_example_arrives,
+        any_part_of_an_export_adds_up;
     again:
         a_second_import_changes_only_what_is_taken,
         a_merging_import_leaves_users_as_they_are,

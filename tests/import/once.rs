@@ -182,3 +182,28 @@ pub(crate) async fn the_example_arrives(store: Store) {
     assert!(kinds(&account).contains_key("SLUG_CHANGED"), "a reserved slug and one that is not ASCII");
     cluster.stop().await;
 }
+
+/// Parts of an export, in some order, with some options, one on top of the other.
+pub(crate) async fn any_part_of_an_export_adds_up(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    for (seed, tenths_lost) in [(1, 1), (2, 3), (3, 2), (4, 4), (6, 0)] {
+        let mut export = exhaustive().shuffled(seed);
+        export.records.truncate(export.records.len() * (10 - tenths_lost) / 10);
+        let export = if seed % 2 == 0 { export } else { export.in_order().expect("the catalog") };
+        let has =
+            |pk: i64| export.records.iter().any(|record| record.model == ORGANIZATION && record.pk == pk);
+        let filter: Option<&[&str]> = match seed % 3 {
+            1 if has(SOURCE_ID) => Some(&[SLUG, "nobody"]),
+            2 if has(OTHER_SOURCE_ID) => Some(&[OTHER_SLUG]),
+            _ => None,
+        };
+        let options = ImportOptions {
+            filter: filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect()),
+            merge_users: seed > 2,
+            hide_organizations: seed == 4,
+            import_id: None,
+        };
+        import(&cluster, &export, &options).await;
+    }
+    cluster.stop().await;
+}

@@ -212,3 +212,40 @@ async fn database(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::control::v1::{GetRegionRequest, ListRegionsRequest};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn services_come_back_where_they_were_and_leave_nothing() {
+        let mut cluster = Cluster::start(Store::Sqlite, &["us", "de"]).await.unwrap();
+        let directory = cluster.directory.path().to_owned();
+        let (control, us) = (cluster.control_url(), cluster.region(0).url().to_owned());
+        let knock = async |url: &str| TcpStream::connect(url.trim_start_matches("http://")).await;
+
+        cluster.stop_control().await;
+        cluster.stop_region(0).await;
+        knock(&control).await.unwrap_err();
+        knock(&us).await.unwrap_err();
+        cluster.start_region(0).await.unwrap();
+        cluster.start_control().await.unwrap();
+        cluster.start_control().await.unwrap();
+        assert_eq!((cluster.control_url(), cluster.region(0).url()), (control, us.as_str()));
+
+        // A client that was there before need not notice. Regions register when they find control.
+        let import = cluster.region(0).import(b"[]", &ImportOptions::default()).await.unwrap();
+        assert_eq!(import.region, "us");
+        let mut regions = cluster.control().regions();
+        let asked = regions.get_region(GetRegionRequest { name: "us".to_owned() }).await.unwrap();
+        assert_eq!(asked.into_inner().region.unwrap().address, us);
+        regions.list_regions(ListRegionsRequest::default()).await.unwrap();
+
+        cluster.stop().await;
+        knock(&us).await.unwrap_err();
+        assert!(!directory.exists());
+    }
+}

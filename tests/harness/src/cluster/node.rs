@@ -6,6 +6,7 @@ use causeway::serve::Running;
 use causeway_relocation::db::{self, Db};
 use tokio::{
     net::{TcpListener, TcpSocket},
+    runtime::Handle,
     sync::OnceCell,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -99,6 +100,15 @@ impl Node {
     pub(super) async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop().await;
+        }
+    }
+}
+
+impl Drop for Node {
+    /// A service that is only dropped goes on with its imports as long as the runtime lives.
+    fn drop(&mut self) {
+        if let (Some(running), Ok(runtime)) = (self.running.take(), Handle::try_current()) {
+            runtime.spawn(running.stop());
         }
     }
 }
