@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,13 +11,21 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use uuid::Uuid;
 
+use crate::db::DbError;
+
 type Clock = dyn Fn() -> DateTime<Utc> + Send + Sync;
+
+/// What a failpoint does when it is reached: nothing, an error as of a lost database, or never come back.
+pub type Failpoints =
+    dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send>> + Send + Sync;
 
 /// Clock and randomness. Cheap to clone; clones share both.
 #[derive(Clone)]
 pub struct Ambient {
     clock: Arc<Clock>,
     rng: Arc<Mutex<StdRng>>,
+    /// Only in tests.
+    failpoints: Option<Arc<Failpoints>>,
 }
 
 impl fmt::Debug for Ambient {
@@ -30,13 +39,45 @@ impl Ambient {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the real ones come in")]
     pub fn system() -> Self {
-        Self { clock: Arc::new(Utc::now), rng: Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))) }
+        Self {
+            clock: Arc::new(Utc::now),
+            rng: Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))),
+            failpoints: None,
+        }
     }
 
     /// A clock that stands still and a generator that repeats itself. For tests.
     #[must_use]
     pub fn fixed(now: DateTime<Utc>, seed: u64) -> Self {
-        Self { clock: Arc::new(move || now), rng: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
+        Self {
+            clock: Arc::new(move || now),
+            rng: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            failpoints: None,
+        }
+    }
+
+    /// The same with a generator that repeats itself. For tests.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { rng: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))), ..self }
+    }
+
+    /// The same with failpoints. For tests.
+    #[must_use]
+    pub fn with_failpoints(self, failpoints: Arc<Failpoints>) -> Self {
+        Self { failpoints: Some(failpoints), ..self }
+    }
+
+    /// A named place between two writes, where a test may let the process die or fail. Does nothing otherwise. Names
+    /// are `SILO.STEP.PLACE`, such as `region.confirm.answered`.
+    ///
+    /// # Errors
+    /// What the test says, as an error that passes.
+    pub async fn failpoint(&self, place: &'static str) -> Result<(), DbError> {
+        match &self.failpoints {
+            Some(failpoints) => failpoints(place).await,
+            None => Ok(()),
+        }
     }
 
     /// The time, to the microsecond: what both stores can hold.

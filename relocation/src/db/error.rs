@@ -36,6 +36,16 @@ impl DbError {
         Self { kind: DbErrorKind::Other, message: what.into(), constraint: None }
     }
 
+    /// An error as of a lost database, made by a failpoint of a test.
+    #[must_use]
+    pub fn injected(place: &'static str) -> Self {
+        Self {
+            kind: DbErrorKind::Unavailable,
+            message: format!("the failpoint {place} has failed"),
+            constraint: None,
+        }
+    }
+
     /// What can be done about it.
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {
