@@ -81,6 +81,7 @@ impl Embedded {
                 database: db::Options::default(),
                 control_url: control.url(),
                 spool_dir: directory.join(SPOOL_DIR),
+                pauses: causeway_region::Pauses::default(),
             },
             ambient,
         )

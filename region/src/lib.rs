@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod grpc;
 pub mod import;
+mod pauses;
 mod store;
 
 use std::{
@@ -25,6 +26,7 @@ use causeway_relocation::{
 };
 pub use control_client::ControlError;
 pub use error::Error;
+pub use pauses::Pauses;
 
 use crate::{
     control_client::ControlClient,
@@ -46,6 +48,8 @@ pub struct Options {
     pub control_url: String,
     /// Where uploads are kept until their import has ended. Made if absent.
     pub spool_dir: PathBuf,
+    /// How long it waits before it tries something again.
+    pub pauses: Pauses,
 }
 
 /// A region that runs. Cheap to clone.
@@ -91,6 +95,7 @@ impl Region {
             instance_id: instance.id,
             spool_dir: options.spool_dir,
             lock,
+            pauses: options.pauses,
         });
         runner.resume().await.map_err(StartError::Resume)?;
         Ok(Self { runner })

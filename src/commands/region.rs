@@ -54,6 +54,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         database: db::Options::default(),
         control_url: args.control,
         spool_dir,
+        pauses: causeway_region::Pauses::default(),
     };
     args.server.serve(serve_region(port.listener, options, ambient)).await
 }

@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use causeway_proto::relocation::v1::ErrorReason;
@@ -31,13 +30,12 @@ use super::{Failure, Import, ImportState, Waiting, live::Live, receive::spool_pa
 use crate::{
     control_client::{ControlClient, ControlError},
     error::Error,
+    pauses::Pauses,
     store,
 };
 
 /// Imports that run at once; others wait for their turn.
 const AT_ONCE: usize = 2;
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Runs the imports of one region. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,6 +54,7 @@ struct Inner {
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    pauses: Pauses,
     turns: Semaphore,
     registered: AtomicBool,
     /// Held as long as this process may write into the spool directory.
@@ -73,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) instance_id: Uuid,
     pub(crate) spool_dir: PathBuf,
     pub(crate) lock: std::fs::File,
+    pub(crate) pauses: Pauses,
 }
 
 /// What is remembered of an import between its steps. All of it can be made again from the file and the store.
@@ -109,6 +109,7 @@ impl Runner {
             live: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            pauses: setup.pauses,
             turns: Semaphore::new(AT_ONCE),
             registered: AtomicBool::new(false),
             lock: setup.lock,
@@ -344,14 +345,10 @@ impl Runner {
         Ok(())
     }
 
-    /// Waits before the next attempt: a quarter of a second, twice as long each time, with jitter.
+    /// Waits before the next attempt, longer each time.
     async fn pause(&self, attempts: i64) -> Result<(), Error> {
-        let exponent = u32::try_from(attempts.clamp(1, 8)).unwrap_or(8);
-        let pause = Duration::from_millis(125 * (1 << exponent)).min(LONGEST_PAUSE);
-        let jitter =
-            Duration::from_millis(self.ambient().below(u64::try_from(pause.as_millis() / 4).unwrap_or(0)));
         tokio::select! {
-            () = tokio::time::sleep(pause + jitter) => Ok(()),
+            () = tokio::time::sleep(self.0.pauses.behind(attempts, self.ambient())) => Ok(()),
             () = self.stopping() => Err(Error::Stopping),
         }
     }

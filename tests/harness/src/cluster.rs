@@ -174,6 +174,7 @@ impl Cluster {
             database: db::Options::default(),
             control_url,
             spool_dir: self.directory.path().join(format!("spool-{}", node.name())),
+            pauses: causeway_region::Pauses::default(),
         };
         let ambient = self.ambient.clone();
         node.start(|listener| serve_region(listener, options, ambient)).await

@@ -1,0 +1,46 @@
+//! How long to wait before something is tried again.
+
+use std::time::Duration;
+
+use causeway_relocation::ambient::Ambient;
+
+/// The pauses of a region between two attempts at the same thing. Only tests have reason to change them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// Behind the first attempt that failed. Each further one is twice as long. 250 ms by default.
+    pub first: Duration,
+    /// The longest. 15 s by default.
+    pub longest: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(250), longest: Duration::from_secs(15) }
+    }
+}
+
+impl Pauses {
+    /// The pause behind the attempt of this number, counted from 1, and up to a quarter more: those who failed together
+    /// are not to try again together.
+    pub(crate) fn behind(&self, attempts: i64, ambient: &Ambient) -> Duration {
+        let doubled = u32::try_from(attempts.clamp(1, 31) - 1).unwrap_or(0);
+        let pause = self.first.saturating_mul(1 << doubled).min(self.longest);
+        let quarter = u64::try_from((pause / 4).as_micros()).unwrap_or(0);
+        pause + Duration::from_micros(ambient.below(quarter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let (pauses, ambient) = (Pauses::default(), Ambient::system().seeded(1));
+        let bounds = [(-1, 250), (1, 250), (2, 500), (6, 8_000), (7, 15_000), (1_000_000, 15_000)];
+        for (attempts, least) in bounds {
+            let (pause, least) = (pauses.behind(attempts, &ambient), Duration::from_millis(least));
+            assert!((least..least + least / 4).contains(&pause), "{attempts}: {pause:?}");
+        }
+    }
+}
