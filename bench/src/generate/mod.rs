@@ -1,0 +1,182 @@
+//! Exports of any size out of a seed, written as a stream: what an installation of many organizations looks like, a few
+//! of them large and most of them small.
+//!
+//! Nothing is kept of what has been written. Every organization's numbers follow from the seed and its place, so each
+//! model's pass over all organizations finds again what the passes before have made of them.
+
+mod records;
+mod shape;
+mod text;
+
+use std::io::{self, Write};
+
+use records::Line;
+use shape::{Counts, MODELS, Model, Organization};
+
+/// How large an export is to be. It always ends with a whole organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// So many organizations.
+    Organizations(u64),
+    /// So many records at least.
+    Records(u64),
+    /// About so many bytes: within a few hundredths, from a few MB on.
+    Bytes(u64),
+}
+
+/// What an export has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Organizations.
+    pub organizations: u64,
+    /// Records of all models, organizations included.
+    pub records: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// An export that is not written yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Export {
+    seed: u64,
+    organizations: u64,
+}
+
+impl Export {
+    /// An export of this extent, of which everything follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, extent: Extent) -> Self {
+        let organizations = match extent {
+            Extent::Organizations(organizations) => organizations.max(1),
+            Extent::Records(records) => until(seed, records as f64, &[1.0; MODELS]),
+            Extent::Bytes(bytes) => until(seed, bytes as f64, &record_lengths(seed)),
+        };
+        Self { seed, organizations }
+    }
+
+    /// How many organizations it has.
+    #[must_use]
+    pub fn organizations(&self) -> u64 {
+        self.organizations
+    }
+
+    /// Writes it, in many small pieces: `out` should be buffered.
+    ///
+    /// # Errors
+    /// If `out` does not take it.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<Written> {
+        let mut written = Written { organizations: self.organizations, ..Written::default() };
+        let mut line = Line::default();
+        out.write_all(b"[\n")?;
+        written.bytes += 2;
+        for model in Model::ALL {
+            let mut first = Counts::default();
+            for index in 0..self.organizations {
+                let organization = Organization::new(self.seed, index, first);
+                for number in 0..organization.counts.of(model) {
+                    if written.records > 0 {
+                        out.write_all(b",\n")?;
+                        written.bytes += 2;
+                    }
+                    let record = line.write(&organization, model, number);
+                    out.write_all(record)?;
+                    written.records += 1;
+                    written.bytes += record.len() as u64;
+                }
+                first.add(&organization.counts);
+            }
+        }
+        out.write_all(b"\n]\n")?;
+        written.bytes += 3;
+        Ok(written)
+    }
+}
+
+/// How many organizations come to `wanted`, if a record of each model counts as much as `weights` say.
+fn until(seed: u64, wanted: f64, weights: &[f64; MODELS]) -> u64 {
+    let mut total = 0.0;
+    let mut index = 0;
+    while total < wanted {
+        let counts = Counts::new(seed, index);
+        total += Model::ALL
+            .iter()
+            .zip(weights)
+            .map(|(model, weight)| counts.of(*model) as f64 * weight)
+            .sum::<f64>();
+        index += 1;
+    }
+    index.max(1)
+}
+
+/// What a record of each model takes in the file on average, with what separates it from the next. Out of the first
+/// organizations, which are like all others.
+fn record_lengths(seed: u64) -> [f64; MODELS] {
+    const SAMPLE: u64 = 50;
+    const EACH: u64 = 20;
+    let mut line = Line::default();
+    let mut lengths = [0.0; MODELS];
+    for (model, length) in Model::ALL.into_iter().zip(&mut lengths) {
+        let (mut first, mut records, mut bytes) = (Counts::default(), 0_usize, 0_usize);
+        for index in 0..SAMPLE {
+            let organization = Organization::new(seed, index, first);
+            for number in 0..organization.counts.of(model).min(EACH) {
+                bytes += line.write(&organization, model, number).len() + 2;
+                records += 1;
+            }
+            first.add(&organization.counts);
+        }
+        *length = bytes as f64 / records.max(1) as f64;
+    }
+    lengths
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn bytes(seed: u64, extent: Extent) -> (Vec<u8>, Written) {
+        let mut out = Vec::new();
+        let written = Export::new(seed, extent).write(&mut out).unwrap();
+        (out, written)
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_export_and_another_seed_another() {
+        let (first, written) = bytes(1, Extent::Organizations(5));
+        assert_eq!(first, bytes(1, Extent::Organizations(5)).0);
+        assert_ne!(first, bytes(2, Extent::Organizations(5)).0);
+        assert_eq!(written.bytes, first.len() as u64);
+    }
+
+    #[test]
+    fn extents_are_kept() {
+        let (_, written) = bytes(1, Extent::Records(10_000));
+        assert!(written.records >= 10_000);
+        for wanted in [5_000_000, 20_000_000] {
+            let (_, written) = bytes(3, Extent::Bytes(wanted));
+            let ratio = written.bytes as f64 / wanted as f64;
+            assert!((0.95..1.2).contains(&ratio), "{wanted}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn every_model_occurs_and_no_record_twice() {
+        let (out, written) = bytes(1, Extent::Organizations(40));
+        let records: Vec<Value> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(records.len() as u64, written.records);
+        let mut models = HashSet::new();
+        let mut keys = HashSet::new();
+        for record in &records {
+            models.insert(record["model"].as_str().unwrap());
+            assert!(
+                keys.insert((record["model"].as_str().unwrap(), record["pk"].as_i64().unwrap())),
+                "{record}"
+            );
+        }
+        assert_eq!(models.len(), MODELS);
+    }
+}

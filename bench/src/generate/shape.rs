@@ -1,0 +1,323 @@
+//! How much of everything an organization has.
+
+/// The models of an export, in the order in which they stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Model {
+    ControlOption,
+    Organization,
+    OrganizationOption,
+    Team,
+    User,
+    SavedSearch,
+    RecentSearch,
+    Project,
+    OrgAuthToken,
+    OrganizationMember,
+    Monitor,
+    Environment,
+    Email,
+    Dashboard,
+    UserOption,
+    UserEmail,
+    SnubaQuery,
+    Rule,
+    QuerySubscription,
+    ProjectTeam,
+    ProjectOwnership,
+    ProjectOption,
+    ProjectKey,
+    ProjectBookmark,
+    OrganizationMemberTeam,
+    EnvironmentProject,
+    DashboardWidget,
+    AlertRule,
+    SnubaQueryEventType,
+    DashboardWidgetQuery,
+    AlertRuleTrigger,
+    AlertRuleProjects,
+    AlertRuleTriggerAction,
+}
+
+/// How many models there are.
+pub(super) const MODELS: usize = Model::ALL.len();
+
+impl Model {
+    pub(super) const ALL: [Self; 33] = [
+        Self::ControlOption,
+        Self::Organization,
+        Self::OrganizationOption,
+        Self::Team,
+        Self::User,
+        Self::SavedSearch,
+        Self::RecentSearch,
+        Self::Project,
+        Self::OrgAuthToken,
+        Self::OrganizationMember,
+        Self::Monitor,
+        Self::Environment,
+        Self::Email,
+        Self::Dashboard,
+        Self::UserOption,
+        Self::UserEmail,
+        Self::SnubaQuery,
+        Self::Rule,
+        Self::QuerySubscription,
+        Self::ProjectTeam,
+        Self::ProjectOwnership,
+        Self::ProjectOption,
+        Self::ProjectKey,
+        Self::ProjectBookmark,
+        Self::OrganizationMemberTeam,
+        Self::EnvironmentProject,
+        Self::DashboardWidget,
+        Self::AlertRule,
+        Self::SnubaQueryEventType,
+        Self::DashboardWidgetQuery,
+        Self::AlertRuleTrigger,
+        Self::AlertRuleProjects,
+        Self::AlertRuleTriggerAction,
+    ];
+
+    /// As the file writes it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ControlOption => "sentry.controloption",
+            Self::Organization => "sentry.organization",
+            Self::OrganizationOption => "sentry.organizationoption",
+            Self::Team => "sentry.team",
+            Self::User => "sentry.user",
+            Self::SavedSearch => "sentry.savedsearch",
+            Self::RecentSearch => "sentry.recentsearch",
+            Self::Project => "sentry.project",
+            Self::OrgAuthToken => "sentry.orgauthtoken",
+            Self::OrganizationMember => "sentry.organizationmember",
+            Self::Monitor => "sentry.monitor",
+            Self::Environment => "sentry.environment",
+            Self::Email => "sentry.email",
+            Self::Dashboard => "sentry.dashboard",
+            Self::UserOption => "sentry.useroption",
+            Self::UserEmail => "sentry.useremail",
+            Self::SnubaQuery => "sentry.snubaquery",
+            Self::Rule => "sentry.rule",
+            Self::QuerySubscription => "sentry.querysubscription",
+            Self::ProjectTeam => "sentry.projectteam",
+            Self::ProjectOwnership => "sentry.projectownership",
+            Self::ProjectOption => "sentry.projectoption",
+            Self::ProjectKey => "sentry.projectkey",
+            Self::ProjectBookmark => "sentry.projectbookmark",
+            Self::OrganizationMemberTeam => "sentry.organizationmemberteam",
+            Self::EnvironmentProject => "sentry.environmentproject",
+            Self::DashboardWidget => "sentry.dashboardwidget",
+            Self::AlertRule => "sentry.alertrule",
+            Self::SnubaQueryEventType => "sentry.snubaqueryeventtype",
+            Self::DashboardWidgetQuery => "sentry.dashboardwidgetquery",
+            Self::AlertRuleTrigger => "sentry.alertruletrigger",
+            Self::AlertRuleProjects => "sentry.alertruleprojects",
+            Self::AlertRuleTriggerAction => "sentry.alertruletriggeraction",
+        }
+    }
+}
+
+/// A number for each model.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts([u64; MODELS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; MODELS])
+    }
+}
+
+impl Counts {
+    /// What the organization at this place has.
+    ///
+    /// Sizes have a long tail: half of the organizations are no larger than twice the smallest, one in a hundred has a
+    /// hundred times as many members as that, and one in a thousand a thousand times.
+    pub(super) fn new(seed: u64, index: u64) -> Self {
+        let mut random = Random::new(seed, &[1, index]);
+        let size = (1.0 / (1.0 - random.unit())).min(2_000.0);
+        let mut about = |mean: f64| (mean * (0.5 + random.unit())).round() as u64;
+        let root = size.sqrt();
+
+        let members = 1 + about(3.0 * size);
+        let teams = 1 + about(root);
+        let projects = 1 + about(1.5 * root);
+        let environments = 1 + about(1.5);
+        let rules = projects + about(projects as f64);
+        let alerts = about(projects as f64 * 0.7);
+        let dashboards = about(1.5 * root);
+        let widgets = dashboards * 4;
+
+        let mut counts = Self::default();
+        for (model, count) in [
+            (Model::ControlOption, u64::from(index < 20)),
+            (Model::Organization, 1),
+            (Model::OrganizationOption, 1 + about(2.5).min(7)),
+            (Model::Team, teams),
+            // The last ones were invited and have no user yet.
+            (Model::User, members - members / 12 - shared(members, index)),
+            (Model::SavedSearch, about(root).min(members - members / 12)),
+            (Model::RecentSearch, about(2.0 * root)),
+            (Model::Project, projects),
+            (Model::OrgAuthToken, about(0.6 * root)),
+            (Model::OrganizationMember, members),
+            (Model::Monitor, about(0.8 * root)),
+            (Model::Environment, environments),
+            (Model::Email, 0),
+            (Model::Dashboard, dashboards),
+            (Model::UserOption, 0),
+            (Model::UserEmail, 0),
+            (Model::SnubaQuery, alerts),
+            (Model::Rule, rules),
+            (Model::QuerySubscription, alerts),
+            (Model::ProjectTeam, projects + projects.min(projects * (teams - 1)) / 3),
+            (Model::ProjectOwnership, projects / 3),
+            (Model::ProjectOption, projects * 5),
+            (Model::ProjectKey, projects + projects / 4),
+            (Model::ProjectBookmark, projects / 2),
+            (Model::OrganizationMemberTeam, members),
+            (Model::EnvironmentProject, projects * environments.min(2)),
+            (Model::DashboardWidget, widgets),
+            (Model::AlertRule, alerts),
+            (Model::SnubaQueryEventType, alerts),
+            (Model::DashboardWidgetQuery, widgets + widgets / 4),
+            (Model::AlertRuleTrigger, alerts + alerts / 2),
+            (Model::AlertRuleProjects, alerts),
+            (Model::AlertRuleTriggerAction, alerts / 8),
+        ] {
+            counts.0[model as usize] = count;
+        }
+        let users = counts.of(Model::User);
+        counts.0[Model::Email as usize] = users;
+        counts.0[Model::UserEmail as usize] = users;
+        counts.0[Model::UserOption as usize] = users + users / 3;
+        counts
+    }
+
+    pub(super) fn of(&self, model: Model) -> u64 {
+        self.0[model as usize]
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum += count;
+        }
+    }
+}
+
+/// How many members of an organization came as users of those before it.
+fn shared(members: u64, index: u64) -> u64 {
+    // Every organization has a user, so there are at least `index` of them.
+    (members / 10).min(index)
+}
+
+/// An organization, and where its records stand among all of their models.
+#[derive(Debug)]
+pub(super) struct Organization {
+    pub(super) seed: u64,
+    pub(super) index: u64,
+    pub(super) counts: Counts,
+    first: Counts,
+}
+
+impl Organization {
+    /// The organization at this place; `first` counts what those before it have.
+    pub(super) fn new(seed: u64, index: u64, first: Counts) -> Self {
+        Self { seed, index, counts: Counts::new(seed, index), first }
+    }
+
+    /// The place of its record of this number among all of the model.
+    pub(super) fn place(&self, model: Model, number: u64) -> u64 {
+        self.first.of(model) + number
+    }
+
+    /// The primary key of its record of this number; numbers beyond begin again.
+    pub(super) fn pk(&self, model: Model, number: u64) -> u64 {
+        pk(model, self.place(model, number % self.counts.of(model).max(1)))
+    }
+
+    /// The place among all users of the member of this number, if that is no invited one.
+    pub(super) fn user_of_member(&self, number: u64) -> Option<u64> {
+        let own = self.counts.of(Model::User);
+        if number < own {
+            return Some(self.place(Model::User, number));
+        }
+        let (number, shared) = (number - own, shared(self.counts.of(Model::OrganizationMember), self.index));
+        let before = self.first.of(Model::User);
+        // Neighbours, so that none is a member twice.
+        (number < shared).then(|| (mix(self.seed, &[2, self.index]) % before + number) % before)
+    }
+
+    /// Random numbers that belong to a record.
+    pub(super) fn random(&self, model: Model, number: u64) -> Random {
+        random(self.seed, model, self.place(model, number))
+    }
+}
+
+/// Random numbers that belong to the record at a place.
+pub(super) fn random(seed: u64, model: Model, place: u64) -> Random {
+    Random::new(seed, &[3, model as u64, place])
+}
+
+/// The primary key of the record at a place.
+///
+/// Organizations, teams and projects have the long ids that several regions share among them, with gaps. The keys of
+/// others run on, with a gap now and then where a row was deleted.
+pub(super) fn pk(model: Model, place: u64) -> u64 {
+    match model {
+        Model::Organization | Model::Team | Model::Project => {
+            4_507_110_000_000_001 + place * 16 + mix(model as u64, &[place]) % 16
+        }
+        _ => {
+            let (run, number) = (place / 40, place % 40);
+            1 + run * 43 + mix(model as u64, &[run]) % 4 + number
+        }
+    }
+}
+
+/// Random numbers that follow from where they begin.
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    fn new(seed: u64, parts: &[u64]) -> Self {
+        Self(mix(seed, parts))
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        scramble(self.0)
+    }
+
+    /// From 0 up to and without `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// True once in `n` times.
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// From 0 up to and without 1.
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub(super) fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
+        list[self.next() as usize % list.len()]
+    }
+}
+
+fn mix(seed: u64, parts: &[u64]) -> u64 {
+    parts.iter().fold(scramble(seed), |hash, part| {
+        scramble(hash.rotate_left(23).wrapping_add(part.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    })
+}
+
+/// The last step of splitmix64: every bit of the input changes half of the output's.
+fn scramble(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
