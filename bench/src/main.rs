@@ -25,10 +25,22 @@ enum Command {
     Generate(Generate),
 }
 
-/// One of `--size`, `--records` and `--organizations` says how large the export is. It ends with a whole organization.
 #[derive(Debug, clap::Args)]
-#[group(id = "extent", required = true, multiple = false, args = ["size", "records", "organizations"])]
 struct Generate {
+    #[command(flatten)]
+    extent: ExtentOptions,
+    /// What everything in the export follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The file to write; standard output if there is none.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// One of these says how large the export is. It ends with a whole organization.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct ExtentOptions {
     /// The size of the file, such as 500MB or 4GB (powers of 1000), within a few hundredths.
     #[arg(long, value_parser = bytes)]
     size: Option<u64>,
@@ -38,12 +50,17 @@ struct Generate {
     /// The number of organizations.
     #[arg(long)]
     organizations: Option<u64>,
-    /// What everything in the export follows from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// The file to write; standard output if there is none.
-    #[arg(long)]
-    out: Option<PathBuf>,
+}
+
+impl ExtentOptions {
+    fn extent(&self) -> anyhow::Result<Extent> {
+        match (self.size, self.records, self.organizations) {
+            (Some(bytes), _, _) => Ok(Extent::Bytes(bytes)),
+            (_, Some(records), _) => Ok(Extent::Records(records)),
+            (_, _, Some(organizations)) => Ok(Extent::Organizations(organizations)),
+            _ => bail!("the size of the export is missing"),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -63,12 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn generate(options: &Generate) -> anyhow::Result<()> {
-    let extent = match (options.size, options.records, options.organizations) {
-        (Some(bytes), _, _) => Extent::Bytes(bytes),
-        (_, Some(records), _) => Extent::Records(records),
-        (_, _, Some(organizations)) => Extent::Organizations(organizations),
-        _ => bail!("the size of the export is missing"),
-    };
+    let extent = options.extent.extent()?;
     let export = Export::new(options.seed, extent);
     let written = match &options.out {
         Some(path) => {
@@ -107,6 +119,17 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_size_is_asked_for_and_only_one() {
+        let parse =
+            |options: &[&str]| Cli::try_parse_from([&["causeway-bench", "generate"], options].concat());
+        for extent in [["--size", "1GB"], ["--records", "5"], ["--organizations", "5"]] {
+            parse(&[&extent[..], &["--seed", "7", "--out", "x.json"]].concat()).unwrap();
+        }
+        parse(&["--out", "x.json"]).unwrap_err();
+        parse(&["--size", "1GB", "--records", "5"]).unwrap_err();
+    }
 
     #[test]
     fn sizes_have_units() {
