@@ -20,7 +20,6 @@ use causeway_relocation::{
     sealed::{PrivateKey, Sealed},
 };
 use futures::{StreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
@@ -59,8 +58,8 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
     let to = args.to.unwrap_or_else(|| default_name(&args.file));
     let context = format!("{} was not decrypted", args.file.display());
     let work = move |out: &mut Out| {
-        let mut sealed = open_sealed(&args.file, &args.key, &ambient)?;
-        io::copy(&mut sealed.plaintext()?, out).context("the export cannot be written whole")?;
+        let sealed = open_sealed(&args.file, &args.key, &ambient)?;
+        io::copy(&mut sealed.plaintext(), out).context("the export cannot be written whole")?;
         Ok(())
     };
     write(to, args.force, work).await.context(context)
@@ -130,7 +129,7 @@ impl Source {
 /// decrypted; here only a few parts at a time are, and none on disk.
 #[derive(Debug)]
 pub(super) struct SealedExport {
-    sealed: Arc<Mutex<Sealed<File>>>,
+    sealed: Sealed<File>,
     size: u64,
     sha256: String,
 }
@@ -140,16 +139,9 @@ impl SealedExport {
         let (file, key, ambient) = (file.to_owned(), key.to_owned(), ambient.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let context = || format!("{} cannot be decrypted", file.display());
-            let mut sealed = open_sealed(&file, &key, &ambient).with_context(context)?;
-            let mut hash = Sha256::new();
-            parts(&mut sealed, |part| {
-                hash.update(part);
-                true
-            })
-            .with_context(context)?;
-            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            let size = sealed.size();
-            Ok(Self { sealed: Arc::new(Mutex::new(sealed)), size, sha256 })
+            let sealed = open_sealed(&file, &key, &ambient).with_context(context)?;
+            let (size, sha256) = (sealed.size(), sealed.sha256());
+            Ok(Self { sealed, size, sha256 })
         });
         reading.await?
     }
@@ -168,11 +160,11 @@ impl SealedExport {
         sent.store(0, Ordering::Relaxed);
         let failed = Arc::new(Mutex::new(None));
         let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
-        let (sealed, failure) = (Arc::clone(&self.sealed), Arc::clone(&failed));
+        let (sealed, failure) = (self.sealed.clone(), Arc::clone(&failed));
         // One that is still at work for an upload that broke off ends with its next part, which nobody receives.
         tokio::task::spawn_blocking(move || {
             let send = |part| sender.blocking_send(part).is_ok();
-            if let Err(error) = parts(&mut lock(&sealed), send) {
+            if let Err(error) = parts(&sealed, send) {
                 *lock(&failure) = Some(error);
             }
         });
@@ -203,8 +195,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Decrypts the export, part after part, until nobody takes them any more.
-fn parts(sealed: &mut Sealed<File>, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
-    let mut plaintext = sealed.plaintext().map_err(io::Error::other)?;
+fn parts(sealed: &Sealed<File>, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
+    let mut plaintext = sealed.plaintext();
     let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
     loop {
         let mut part = Vec::with_capacity(PART_BYTES);

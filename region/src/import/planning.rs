@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use causeway_relocation::{
     catalog::Model,
-    export::{ExportError, Limits},
+    export::{ExportError, Limits, Source},
     plan::{Plan, Request},
     transact,
 };
@@ -43,8 +43,9 @@ impl Runner {
         let (filter, now, watch) =
             (import.parameters.filter.clone(), import.created_at, Arc::clone(&run.live.planning));
         let mut pass = tokio::task::spawn_blocking(move || {
+            let source = Source::plain(&path)?;
             let request = Request {
-                path: &path,
+                source: &source,
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
                 limits: Limits::default(),

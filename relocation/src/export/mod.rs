@@ -7,10 +7,12 @@ mod array;
 mod decode;
 mod raw;
 mod scan;
+mod source;
 
 pub use decode::{Decoded, Decoder, decode_literal};
 pub use raw::RawRecord;
 pub use scan::{Limits, Scanned, Scanner};
+pub use source::{Part, Source};
 
 use crate::finding::{Finding, FindingKind};
 

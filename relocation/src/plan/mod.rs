@@ -8,10 +8,8 @@ mod selection;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    io::{Seek as _, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
@@ -27,7 +25,7 @@ use crate::{
     catalog::{
         Catalog, Known, Model, ORGANIZATION, ORGANIZATION_MEMBER, Rule, Silo, USER, USER_EMAIL, UniqueSet,
     },
-    export::{Decoder, ExportError, Limits, RawRecord, Scanner},
+    export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind, shown},
     value::Value,
 };
@@ -47,7 +45,7 @@ const MAX_PASSED_OVER: usize = 200;
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The spooled file.
-    pub path: &'a Path,
+    pub source: &'a Source,
     /// Where to put what must be remembered and is too much for memory.
     pub scratch_dir: &'a Path,
     /// The slugs to take; all if `None`.
@@ -81,7 +79,7 @@ struct ModelPlan {
 /// What an import of a file will have to do.
 #[derive(Debug)]
 pub struct Plan {
-    path: PathBuf,
+    source: Source,
     limits: Limits,
     now: DateTime<Utc>,
     models: Vec<ModelPlan>,
@@ -112,7 +110,7 @@ impl Plan {
             decoder: Decoder::new(ambient, request.now),
             request,
             plan: Self {
-                path: request.path.to_owned(),
+                source: request.source.clone(),
                 limits: request.limits,
                 now: request.now,
                 models: catalog.models().iter().map(|_| ModelPlan::default()).collect(),
@@ -161,7 +159,7 @@ impl Plan {
     /// Reads the records of a model again, from the given ordinal on.
     ///
     /// # Errors
-    /// If the file cannot be opened.
+    /// If what was noted of their places cannot be read.
     pub fn reader<'a>(
         &self,
         model: &'a Model,
@@ -172,7 +170,8 @@ impl Plan {
             Some(plan) => Box::new(plan.runs.iter()?),
             None => Box::new(std::iter::empty()),
         };
-        Ok(ModelReader::open(&self.path, runs, model, Decoder::new(ambient, self.now), self.limits, from)?)
+        let decoder = Decoder::new(ambient, self.now);
+        Ok(ModelReader::new(self.source.clone(), runs, model, decoder, self.limits, from))
     }
 
     /// Looks at records whose keys have the same hash: refuses those that must not be the same, notes those of which a
@@ -187,12 +186,12 @@ impl Plan {
     ) -> Result<(), ExportError> {
         let mut repeated: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
         let decoder = Decoder::new(ambient, self.now);
-        let (path, limits) = (&self.path, self.limits);
+        let (source, limits) = (&self.source, self.limits);
         duplicates.find(|set, first, second| -> Result<(), ExportError> {
             stopped(watch)?;
             let Some(set) = usize::try_from(set).ok().and_then(|index| sets.get(index)) else { return Ok(()) };
             let Some(model) = catalog.models().get(set.model) else { return Ok(()) };
-            let (one, other) = (read_at(path, first, limits, &decoder, model)?, read_at(path, second, limits, &decoder, model)?);
+            let (one, other) = (read_at(source, first, limits, &decoder, model)?, read_at(source, second, limits, &decoder, model)?);
             let same = if set.columns.is_empty() { one.source_pk == other.source_pk } else { set.key(&one) == set.key(&other) };
             if !same {
                 return Ok(());
@@ -298,15 +297,13 @@ fn stopped(watch: &Watch) -> Result<(), ExportError> {
 
 /// Reads one record that begins at `offset`.
 fn read_at(
-    path: &Path,
+    source: &Source,
     offset: u64,
     limits: Limits,
     decoder: &Decoder<'_>,
     model: &Model,
 ) -> Result<Record, ExportError> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut scanner = Scanner::stretch(file, offset, limits);
+    let mut scanner = Scanner::stretch(source.from(offset), offset, limits);
     let Some((scanned, bytes)) = scanner.next_record()? else {
         return Err(ExportError::form(offset, "the record is gone"));
     };
@@ -415,7 +412,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn read(&mut self, watch: &Watch) -> Result<(), ExportError> {
-        let mut scanner = Scanner::new(File::open(self.request.path)?, self.request.limits);
+        let mut scanner = Scanner::new(self.request.source.from(0), self.request.limits);
         let mut sets_of: Vec<Vec<usize>> = vec![Vec::new(); self.plan.models.len()];
         for (index, set) in self.sets.iter().enumerate() {
             if let Some(sets) = sets_of.get_mut(set.model) {

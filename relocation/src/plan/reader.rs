@@ -1,17 +1,13 @@
 //! Reads the records of one model again, wherever they lie in the file, once the file has been planned.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom, Take},
-    path::Path,
-};
+use std::io::{self, BufReader};
 
 use serde_json::value::RawValue;
 
 use super::runs::Run;
 use crate::{
     catalog::{Model, Silo},
-    export::{Decoder, ExportError, Limits, RawRecord, Scanner},
+    export::{Decoder, ExportError, Limits, Part, RawRecord, Scanner, Source},
     value::Value,
 };
 
@@ -34,9 +30,9 @@ pub struct Record {
 
 /// Reads records of one model in the order of the file.
 pub struct ModelReader<'a> {
-    file: File,
+    source: Source,
     runs: Box<dyn Iterator<Item = io::Result<Run>> + Send>,
-    scanner: Option<Scanner<BufReader<Take<File>>>>,
+    scanner: Option<Scanner<BufReader<Part>>>,
     model: &'a Model,
     decoder: Decoder<'a>,
     limits: Limits,
@@ -46,15 +42,15 @@ pub struct ModelReader<'a> {
 }
 
 impl<'a> ModelReader<'a> {
-    pub(super) fn open(
-        path: &Path,
+    pub(super) fn new(
+        source: Source,
         runs: Box<dyn Iterator<Item = io::Result<Run>> + Send>,
         model: &'a Model,
         decoder: Decoder<'a>,
         limits: Limits,
         from: i64,
-    ) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, runs, scanner: None, model, decoder, limits, ordinal: 0, from })
+    ) -> Self {
+        Self { source, runs, scanner: None, model, decoder, limits, ordinal: 0, from }
     }
 
     /// The next record, or `None` after the last one.
@@ -70,9 +66,8 @@ impl<'a> ModelReader<'a> {
                     self.ordinal += records;
                     continue;
                 }
-                let mut file = self.file.try_clone()?;
-                file.seek(SeekFrom::Start(run.offset))?;
-                let stretch = BufReader::with_capacity(64 * 1024, file.take(run.length));
+                let part = self.source.part(run.offset..run.offset + run.length);
+                let stretch = BufReader::with_capacity(64 * 1024, part);
                 self.scanner = Some(Scanner::stretch(stretch, run.offset, self.limits));
                 continue;
             };

@@ -1,4 +1,4 @@
-use std::io::Write as _;
+use std::{fs::File, io::Write as _};
 
 use super::*;
 
@@ -34,7 +34,7 @@ impl File_ {
         let filter: Option<BTreeSet<String>> =
             filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect());
         let request = Request {
-            path: &self.dir.path().join("export.json"),
+            source: &Source::plain(&self.dir.path().join("export.json"))?,
             scratch_dir: self.dir.path(),
             filter: filter.as_ref(),
             limits: Limits::default(),

@@ -1,13 +1,14 @@
 //! The tar around an encrypted export. Read by hand, header by header: what a header claims is looked at before
 //! anything is believed, and no member is held because it says that it is small.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read as _, Write};
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::{DATA_KEY, EXPORT, OpenError, PUBLIC_KEY, SMALL_MEMBER_BYTES};
+use super::{DATA_KEY, EXPORT, OpenError, PUBLIC_KEY, ReadAt, SMALL_MEMBER_BYTES};
 
-const BLOCK: usize = 512;
+/// The size of a header, and of what contents are filled up to.
+pub(super) const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = 512;
 /// Where a header's own checksum is, which counts as spaces in it.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
@@ -35,8 +36,8 @@ struct Extended {
 }
 
 /// Finds the three members, in whatever order they are.
-pub(super) fn members(source: &mut (impl Read + Seek)) -> Result<Members, OpenError> {
-    let end = source.seek(SeekFrom::End(0))?;
+pub(super) fn members(source: &impl ReadAt) -> Result<Members, OpenError> {
+    let end = source.size()?;
     let (mut export, mut data_key, mut public_key) = (None, None, None);
     let mut extended = Extended::default();
     let mut position = 0;
@@ -49,16 +50,16 @@ pub(super) fn members(source: &mut (impl Read + Seek)) -> Result<Members, OpenEr
         };
         let start = position + BLOCK_BYTES;
         let kind = header.entry_type();
-        let small = |source: &mut _| small(source, &name, Span { start, length: size }, end);
+        let small = || small(source, &name, Span { start, length: size }, end);
         match (kind, name.as_str()) {
-            (EntryType::XHeader, _) => extended = extension(&small(source)?),
-            (EntryType::XGlobalHeader, _) => drop(small(source)?),
+            (EntryType::XHeader, _) => extended = extension(&small()?),
+            (EntryType::XGlobalHeader, _) => drop(small()?),
             (EntryType::Regular, EXPORT) => {
                 present(&name, start, size, end)?;
                 once(&mut export, EXPORT, Span { start, length: size })?;
             }
-            (EntryType::Regular, DATA_KEY) => once(&mut data_key, DATA_KEY, small(source)?)?,
-            (EntryType::Regular, PUBLIC_KEY) => once(&mut public_key, PUBLIC_KEY, small(source)?)?,
+            (EntryType::Regular, DATA_KEY) => once(&mut data_key, DATA_KEY, small()?)?,
+            (EntryType::Regular, PUBLIC_KEY) => once(&mut public_key, PUBLIC_KEY, small()?)?,
             (EntryType::Regular, _) => return Err(OpenError::Extra { name }),
             _ => return Err(OpenError::NotAFile { name }),
         }
@@ -73,16 +74,24 @@ pub(super) fn members(source: &mut (impl Read + Seek)) -> Result<Members, OpenEr
 }
 
 /// The header at this position; none at the end of the archive.
-fn header(source: &mut (impl Read + Seek), position: u64) -> Result<Option<Header>, OpenError> {
-    source.seek(SeekFrom::Start(position))?;
-    let mut block = Vec::with_capacity(BLOCK);
-    source.take(BLOCK_BYTES).read_to_end(&mut block)?;
+fn header(source: &impl ReadAt, position: u64) -> Result<Option<Header>, OpenError> {
+    let end = source.size()?;
+    let there = end.saturating_sub(position).min(BLOCK_BYTES);
+    let mut block = [0; BLOCK];
+    let (filled, _) = block.split_at_mut(usize::try_from(there).unwrap_or(BLOCK));
+    source.read_exact_at(filled, position)?;
     // An empty file is no tar; otherwise an archive ends with an empty block, or where the file does.
     if position > 0 && block.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let not_tar = || OpenError::NotTar { position };
-    let block: &[u8; BLOCK] = block.as_slice().try_into().map_err(|_| not_tar())?;
+    match parsed(&block) {
+        Some(header) if there == BLOCK_BYTES => Ok(Some(header)),
+        _ => Err(OpenError::NotTar { position }),
+    }
+}
+
+/// The header that a block is, by its checksum.
+fn parsed(block: &[u8; BLOCK]) -> Option<Header> {
     let mut header = Header::new_old();
     *header.as_mut_bytes() = *block;
     let sum: u32 = block
@@ -90,7 +99,12 @@ fn header(source: &mut (impl Read + Seek), position: u64) -> Result<Option<Heade
         .enumerate()
         .map(|(at, byte)| if CHECKSUM.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
         .sum();
-    if header.cksum().is_ok_and(|said| said == sum) { Ok(Some(header)) } else { Err(not_tar()) }
+    header.cksum().is_ok_and(|said| said == sum).then_some(header)
+}
+
+/// Whether a file that begins so is a tar, of whatever members. No JSON text has a checksum in the right place.
+pub(super) fn is_tar(beginning: &[u8]) -> bool {
+    beginning.first_chunk().is_some_and(|block| parsed(block).is_some())
 }
 
 /// Whether the whole member is there.
@@ -103,15 +117,14 @@ fn present(name: &str, start: u64, size: u64, end: u64) -> Result<(), OpenError>
 }
 
 /// The content of a member that cannot be big.
-fn small(source: &mut (impl Read + Seek), name: &str, span: Span, end: u64) -> Result<Vec<u8>, OpenError> {
+fn small(source: &impl ReadAt, name: &str, span: Span, end: u64) -> Result<Vec<u8>, OpenError> {
     if span.length > SMALL_MEMBER_BYTES {
         let name = name.to_owned();
         return Err(OpenError::TooLarge { name, size: span.length, limit: SMALL_MEMBER_BYTES });
     }
     present(name, span.start, span.length, end)?;
-    source.seek(SeekFrom::Start(span.start))?;
-    let mut content = Vec::new();
-    source.take(span.length).read_to_end(&mut content)?;
+    let mut content = vec![0; usize::try_from(span.length).unwrap_or_default()];
+    source.read_exact_at(&mut content, span.start)?;
     Ok(content)
 }
 

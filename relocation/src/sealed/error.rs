@@ -38,7 +38,10 @@ pub enum KeyError {
 pub enum OpenError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
-    Read(#[from] io::Error),
+    Read(#[source] io::Error),
+    /// Whoever opened it no longer wants it.
+    #[error("it was not read to its end because the service is stopping")]
+    Stopped,
     /// The file is no tar, or is damaged between its members.
     #[error(
         "at byte {position} there is no tar header; an encrypted export is a tar of export.json, data.key and \

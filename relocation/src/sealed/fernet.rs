@@ -1,27 +1,42 @@
-//! Fernet tokens as streams.
+//! Fernet tokens, decrypted at any place.
+//!
+//! Both base64 and AES-CBC allow that: four characters are three bytes wherever they stand, and a block is decrypted
+//! with the one before it and the key. So a read costs what it reads and one block.
 
-use std::io::{self, BufReader, Read, Take};
+use std::{
+    io::{self, Read},
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aes::Aes128;
-use base64::{engine::general_purpose::GeneralPurpose, prelude::BASE64_URL_SAFE, read::DecoderReader};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE};
 use cbc::{
     Decryptor,
     cipher::{Array, BlockModeDecrypt as _, KeyIvInit as _, typenum::U16},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{BUFFER_BYTES, TokenError};
+use super::{OpenError, ReadAt, TokenError, container::Span};
 
 pub(super) const VERSION: u8 = 0x80;
 /// The size of a cipher block, and of the initialization vector.
 pub(super) const BLOCK: usize = 16;
+/// Version and time.
+const BEFORE: usize = 1 + 8;
 /// Version, time, initialization vector.
-pub(super) const PREFIX: usize = 1 + 8 + BLOCK;
+pub(super) const PREFIX: usize = BEFORE + BLOCK;
 pub(super) const TAG: usize = 32;
 /// Half of a key signs, the other half encrypts.
 const HALF: usize = 16;
+/// What is decrypted at once: some 64 KiB. A multiple of 48, so that what follows begins with a block and with four
+/// characters alike.
+const CHUNK: usize = 48 * 1365;
 
 /// A Fernet key.
 pub(super) struct Key(Zeroizing<[u8; 2 * HALF]>);
@@ -29,6 +44,17 @@ pub(super) struct Key(Zeroizing<[u8; 2 * HALF]>);
 impl Key {
     pub(super) fn new(bytes: Zeroizing<[u8; 2 * HALF]>) -> Self {
         Self(bytes)
+    }
+
+    /// The key out of its text.
+    pub(super) fn from_text(text: &[u8]) -> Option<Self> {
+        let decoded = Zeroizing::new(BASE64_URL_SAFE.decode(text).ok()?);
+        Some(Self(Zeroizing::new(decoded.as_slice().try_into().ok()?)))
+    }
+
+    /// As it is written into an encrypted export, before it is encrypted itself.
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_URL_SAFE.encode(*self.0))
     }
 
     fn halves(&self) -> ([u8; HALF], [u8; HALF]) {
@@ -66,139 +92,84 @@ pub(super) fn blocks(bytes: &mut [u8]) -> &mut [Array<u8, U16>] {
     Array::slice_as_chunks_mut(bytes).0
 }
 
-/// How many bytes of ciphertext a token of `length` characters holds.
-fn ciphertext_bytes(length: u64, padding: u64) -> Result<u64, TokenError> {
-    let truncated = TokenError::Truncated(length);
-    if !length.is_multiple_of(4) {
+fn length(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// How many bytes of ciphertext a token of `characters` holds, of which the last `padding` are `=`.
+fn ciphertext_bytes(characters: u64, padding: u64) -> Result<u64, TokenError> {
+    let truncated = TokenError::Truncated(characters);
+    if !characters.is_multiple_of(4) {
         return Err(truncated);
     }
-    let around = u64::try_from(PREFIX + TAG).unwrap_or(u64::MAX);
-    let bytes = (length / 4 * 3).checked_sub(padding + around).ok_or(truncated)?;
-    if bytes == 0 || !bytes.is_multiple_of(16) { Err(truncated) } else { Ok(bytes) }
+    let bytes = (characters / 4 * 3).checked_sub(padding + length(PREFIX + TAG)).ok_or(truncated)?;
+    if bytes == 0 || !bytes.is_multiple_of(length(BLOCK)) { Err(truncated) } else { Ok(bytes) }
 }
 
-/// The ciphertext of a token, with its authentication code computed on the way.
-struct Ciphertext<R: Read> {
-    token: DecoderReader<'static, GeneralPurpose, BufReader<Take<R>>>,
-    iv: [u8; BLOCK],
-    signed: Hmac<Sha256>,
-    /// How much of it is still to come.
-    left: u64,
+/// A token somewhere in a file, with its key.
+pub(super) struct Token<R> {
+    pub(super) source: R,
+    /// Where its characters are.
+    pub(super) text: Span,
+    pub(super) key: Key,
+    /// How many bytes of ciphertext it holds.
+    ciphertext: u64,
 }
 
-impl<R: Read> Ciphertext<R> {
-    /// Reads up to the ciphertext. `padding` is how many characters at the end of the token are `=`.
-    fn begin(key: &Key, source: Take<R>, padding: u64) -> io::Result<Self> {
-        let left = ciphertext_bytes(source.limit(), padding).map_err(invalid)?;
-        let buffered = BufReader::with_capacity(BUFFER_BYTES, source);
-        let mut token = DecoderReader::new(buffered, &BASE64_URL_SAFE);
-        let mut prefix = [0; PREFIX];
-        read(&mut token, &mut prefix)?;
-        let [version, _, _, _, _, _, _, _, _, iv @ ..] = prefix;
-        if version != VERSION {
-            return Err(invalid(TokenError::Version(version)));
-        }
-        let mut signed = key.signer();
-        signed.update(&prefix);
-        Ok(Self { token, iv, signed, left })
+impl<R: ReadAt> Token<R> {
+    /// A token of which only the length has been looked at. `padding` is how many characters at its end are `=`.
+    pub(super) fn new(source: R, text: Span, padding: u64, key: Key) -> Result<Self, TokenError> {
+        let ciphertext = ciphertext_bytes(text.length, padding)?;
+        Ok(Self { source, text, key, ciphertext })
     }
 
-    /// Fills the buffer, except with the last bytes; nothing after them. The code is checked with the last ones.
-    fn next<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<&'b mut [u8]> {
-        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let (filled, _) = buffer.split_at_mut(length);
-        if filled.is_empty() {
-            return Ok(filled);
+    /// Reads `count` bytes of what the characters stand for, from `position` on, and gives where in `decoded` they are.
+    fn decode(
+        &self,
+        position: u64,
+        count: usize,
+        characters: &mut Vec<u8>,
+        decoded: &mut Vec<u8>,
+    ) -> io::Result<Range<usize>> {
+        let (first, skip) = (position / 3 * 4, usize::try_from(position % 3).unwrap_or_default());
+        let groups = (skip + count).div_ceil(3);
+        let ahead = self.text.length.saturating_sub(first);
+        let wanted = usize::try_from(ahead).unwrap_or(usize::MAX).min(4 * groups);
+        characters.resize(wanted, 0);
+        decoded.resize(3 * groups, 0);
+        self.source.read_exact_at(characters, self.text.start + first).map_err(|error| {
+            match error.kind() {
+                // Its length is known, so it has become shorter.
+                io::ErrorKind::UnexpectedEof => invalid(TokenError::ChangedMeanwhile),
+                _ => error,
+            }
+        })?;
+        let there = BASE64_URL_SAFE.decode_slice(&*characters, decoded);
+        let there = there.map_err(|_| invalid(TokenError::NotBase64))?;
+        // Padding belongs to the end, and to the end only.
+        let whole = there == 3 * groups || length(wanted) == ahead;
+        if !whole || there < skip + count {
+            return Err(invalid(TokenError::NotBase64));
         }
-        read(&mut self.token, filled)?;
-        self.signed.update(filled);
-        self.left -= u64::try_from(length).unwrap_or_default();
-        if self.left == 0 {
-            let mut tag = [0; TAG];
-            read(&mut self.token, &mut tag)?;
-            // Compared in constant time.
-            self.signed.clone().verify_slice(&tag).map_err(|_| invalid(TokenError::Forged))?;
-        }
-        Ok(filled)
+        Ok(skip..skip + count)
     }
-}
 
-/// Reads all of it. What does not decode is an error of the token, any other is the source's own.
-fn read(token: &mut impl Read, filled: &mut [u8]) -> io::Result<()> {
-    token.read_exact(filled).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => invalid(TokenError::NotBase64),
-        // Its length is known, so it has become shorter.
-        io::ErrorKind::UnexpectedEof => invalid(TokenError::ChangedMeanwhile),
-        _ => error,
-    })
+    /// Reads the whole token to know that nobody has changed it. Tells the size and the SHA-256 of its plaintext.
+    pub(super) fn authenticate(self: &Arc<Self>, stop: &AtomicBool) -> Result<(u64, [u8; 32]), OpenError> {
+        let mut plaintext = Plaintext::whole(Arc::clone(self));
+        let mut hash = Sha256::new();
+        while !plaintext.refill(CHUNK)?.is_empty() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(OpenError::Stopped);
+            }
+            hash.update(plaintext.buffer.get(plaintext.ready.clone()).unwrap_or_default());
+        }
+        Ok((plaintext.position, hash.finalize().into()))
+    }
 }
 
 pub(super) fn invalid(error: TokenError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// Reads a whole token, and tells how many bytes its plaintext has if it is authentic.
-pub(super) fn authenticate(key: &Key, source: Take<impl Read>, padding: u64) -> io::Result<u64> {
-    let mut ciphertext = Ciphertext::begin(key, source, padding)?;
-    let size = ciphertext.left;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    // The last two blocks, for how much of the last one is padding can be seen from these.
-    let (mut before, mut last) = (ciphertext.iv, ciphertext.iv);
-    loop {
-        let chunk = blocks(ciphertext.next(&mut buffer)?);
-        match chunk {
-            [.., first, second] => (before, last) = ((*first).into(), (*second).into()),
-            [only] => (before, last) = (last, (*only).into()),
-            [] => break,
-        }
-    }
-    key.decryptor(before).decrypt_blocks(blocks(&mut last));
-    let pad = padding_bytes(&last).ok_or_else(|| invalid(TokenError::Padding))?;
-    Ok(size - u64::try_from(pad).unwrap_or_default())
-}
-
-/// How many bytes at the end of the last block are padding, if that is as it should be.
-fn padding_bytes(last: &[u8]) -> Option<usize> {
-    let byte = *last.last()?;
-    let count = usize::from(byte);
-    let padding = last.get(last.len().checked_sub(count)?..)?;
-    ((1..=BLOCK).contains(&count) && padding.iter().all(|other| *other == byte)).then_some(count)
-}
-
-/// The plaintext of a token that has been authenticated. It is authenticated a second time on the way, and the read
-/// that should bring the last bytes fails if the file is no longer what it was.
-pub struct Plaintext<R: Read> {
-    ciphertext: Ciphertext<R>,
-    decryptor: Decryptor<Aes128>,
-    buffer: Zeroizing<Vec<u8>>,
-    /// What of the buffer has not been read yet.
-    ready: std::ops::Range<usize>,
-}
-
-impl<R: Read> std::fmt::Debug for Plaintext<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Plaintext")
-    }
-}
-
-impl<R: Read> Plaintext<R> {
-    pub(super) fn new(key: &Key, source: Take<R>, padding: u64) -> io::Result<Self> {
-        let ciphertext = Ciphertext::begin(key, source, padding).map_err(meanwhile)?;
-        let decryptor = key.decryptor(ciphertext.iv);
-        Ok(Self { ciphertext, decryptor, buffer: Zeroizing::new(vec![0; BUFFER_BYTES]), ready: 0..0 })
-    }
-
-    fn refill(&mut self) -> io::Result<()> {
-        let chunk = self.ciphertext.next(&mut self.buffer).map_err(meanwhile)?;
-        self.decryptor.decrypt_blocks(blocks(chunk));
-        let mut length = chunk.len();
-        if length > 0 && self.ciphertext.left == 0 {
-            let padding = padding_bytes(chunk).ok_or_else(|| invalid(TokenError::ChangedMeanwhile))?;
-            length -= padding;
-        }
-        self.ready = 0..length;
-        Ok(())
-    }
 }
 
 /// Whatever is wrong with the token now was not when it was authenticated.
@@ -209,17 +180,123 @@ fn meanwhile(error: io::Error) -> io::Error {
     }
 }
 
-impl<R: Read> Read for Plaintext<R> {
+/// How many bytes at the end of the last block are padding, if that is as it should be.
+fn padding_bytes(last: &[u8]) -> Option<usize> {
+    let byte = *last.last()?;
+    let count = usize::from(byte);
+    let padding = last.get(last.len().checked_sub(count)?..)?;
+    ((1..=BLOCK).contains(&count) && padding.iter().all(|other| *other == byte)).then_some(count)
+}
+
+/// The plaintext of a token, or a part of it. Whoever reads the whole of it has it authenticated on the way: the read
+/// that should bring the last bytes fails if they are not what was signed.
+pub struct Plaintext<R> {
+    token: Arc<Token<R>>,
+    /// Where in the plaintext the next chunk begins.
+    position: u64,
+    /// Where it ends. For the whole of it, where the padding ends until that is known.
+    end: u64,
+    /// The authentication code so far, for the whole of it.
+    signed: Option<Hmac<Sha256>>,
+    characters: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
+    /// What of the buffer has not been read yet.
+    ready: Range<usize>,
+}
+
+impl<R> std::fmt::Debug for Plaintext<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Plaintext")
+    }
+}
+
+impl<R: ReadAt> Plaintext<R> {
+    /// All of it, authenticated on the way.
+    pub(super) fn whole(token: Arc<Token<R>>) -> Self {
+        let (signed, end) = (Some(token.key.signer()), token.ciphertext);
+        Self { signed, ..Self::part(token, 0..end) }
+    }
+
+    /// A part of it, of a token that has been authenticated before.
+    pub(super) fn part(token: Arc<Token<R>>, range: Range<u64>) -> Self {
+        let (characters, buffer) = (Vec::new(), Zeroizing::default());
+        Self { token, position: range.start, end: range.end, signed: None, characters, buffer, ready: 0..0 }
+    }
+
+    /// Decrypts the next chunk, `wanted` bytes or some more. Nothing at the end.
+    fn refill(&mut self, wanted: usize) -> io::Result<Range<usize>> {
+        self.ready = 0..0;
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(0..0);
+        }
+        let within = usize::try_from(self.position % length(BLOCK)).unwrap_or_default();
+        let count = (within + left.min(wanted).min(CHUNK)).next_multiple_of(BLOCK).min(CHUNK);
+        let begin = self.position - length(within);
+        // The block before the first one is behind version and time if there is no other: the initialization vector.
+        let at = self.token.decode(
+            length(BEFORE) + begin,
+            BLOCK + count,
+            &mut self.characters,
+            &mut self.buffer,
+        )?;
+        let start = at.start + BLOCK;
+        let (before, chunk) = self.buffer.get_mut(at).unwrap_or_default().split_at_mut(BLOCK);
+        let last = begin + length(count) == self.token.ciphertext;
+        if let Some(signed) = &mut self.signed {
+            if begin == 0 {
+                first_bytes(&self.token, signed)?;
+                signed.update(before);
+            }
+            signed.update(chunk);
+            if last {
+                verify(&self.token, signed)?;
+            }
+        }
+        let iv = <[u8; BLOCK]>::try_from(&*before).unwrap_or_default();
+        self.token.key.decryptor(iv).decrypt_blocks(blocks(chunk));
+        let mut until = count.min(within + left);
+        if last && self.signed.is_some() {
+            until = count - padding_bytes(chunk).ok_or_else(|| invalid(TokenError::Padding))?;
+            self.end = begin + length(until);
+        }
+        self.position = begin + length(until);
+        self.ready = start + within..start + until;
+        Ok(self.ready.clone())
+    }
+}
+
+/// Looks at version and time, and signs them.
+fn first_bytes<R: ReadAt>(token: &Token<R>, signed: &mut Hmac<Sha256>) -> io::Result<()> {
+    let mut decoded = Vec::new();
+    let at = token.decode(0, BEFORE, &mut Vec::new(), &mut decoded)?;
+    let bytes = decoded.get(at).unwrap_or_default();
+    match bytes.first() {
+        Some(&VERSION) => signed.update(bytes),
+        other => return Err(invalid(TokenError::Version(other.copied().unwrap_or_default()))),
+    }
+    Ok(())
+}
+
+/// Compares the code with the one at the end of the token, in constant time.
+fn verify<R: ReadAt>(token: &Token<R>, signed: &Hmac<Sha256>) -> io::Result<()> {
+    let mut decoded = Vec::new();
+    let at = token.decode(length(PREFIX) + token.ciphertext, TAG, &mut Vec::new(), &mut decoded)?;
+    let tag = decoded.get(at).unwrap_or_default();
+    signed.clone().verify_slice(tag).map_err(|_| invalid(TokenError::Forged))
+}
+
+impl<R: ReadAt> Read for Plaintext<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.ready.is_empty() && !out.is_empty() {
-            self.refill()?;
+            // The code is computed over whole chunks.
+            let wanted = if self.signed.is_some() { CHUNK } else { out.len() };
+            self.refill(wanted).map_err(meanwhile)?;
         }
         let ready = self.buffer.get(self.ready.clone()).unwrap_or_default();
-        let length = ready.len().min(out.len());
-        for (to, from) in out.iter_mut().zip(ready) {
-            *to = *from;
-        }
-        self.ready.start += length;
-        Ok(length)
+        let count = ready.len().min(out.len());
+        out.split_at_mut(count).0.copy_from_slice(ready.split_at(count).0);
+        self.ready.start += count;
+        Ok(count)
     }
 }

@@ -43,6 +43,15 @@ impl PrivateKey {
         key.map(Self).ok_or(KeyError::NotPrivate)
     }
 
+    /// What exports are to be encrypted with, so that this opens them.
+    ///
+    /// # Errors
+    /// If new exports should not be encrypted with it, see [`PublicKey::from_pem`].
+    pub fn public_key(&self) -> Result<PublicKey, KeyError> {
+        let pem = PublicKey(self.0.to_public_key()).to_pem().map_err(|_| KeyError::NotPublic)?;
+        PublicKey::from_pem(&pem)
+    }
+
     /// Whether this opens what was encrypted with that.
     pub(super) fn belongs_to(&self, public: &PublicKey) -> bool {
         self.0.to_public_key() == public.0
@@ -79,8 +88,11 @@ impl PublicKey {
         RsaPublicKey::from_public_key_pem(pem.trim()).ok().map(Self)
     }
 
-    /// As it is written into an encrypted export.
-    pub(super) fn to_pem(&self) -> Result<String, SealError> {
+    /// As it is written into an encrypted export: PEM of a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// If it cannot be written so, which no key that was read from PEM is known to do.
+    pub fn to_pem(&self) -> Result<String, SealError> {
         let written = self.0.to_public_key_pem(LineEnding::LF);
         written.map_err(|error| SealError::Key(rsa::pkcs8::Error::PublicKey(error).into()))
     }

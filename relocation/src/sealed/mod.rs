@@ -7,18 +7,22 @@
 //! | `key.pub` | the public key that it was encrypted with, PEM |
 //!
 //! [`Sealed::open`] reads the whole token and authenticates it before a byte of it is believed; only then
-//! [`Sealed::plaintext`] decrypts it, as a stream. [`seal`] makes such a file, as a stream too. Nothing here holds
-//! more than a few buffers of 64 KiB, however big the file is.
+//! [`Sealed::plaintext`] decrypts it as a stream, and [`Sealed::part`] any part of it. [`seal`] makes such a file, as
+//! a stream too, and [`Sealed::reseal`] one for another key with the same token in it. Nothing here holds more than a
+//! few buffers of 64 KiB, however big the file is.
 //!
 //! RSA decryption in software can leak the key to whoever may time it very often over a network (the Marvin
-//! attack). This is an operator's tool, which opens files that the operator has and answers nobody; it blinds the
-//! decryption all the same.
+//! attack). A region with a private key decrypts once for each whole upload, behind the disk's own delays, and the
+//! decryption is blinded. That makes the attack harder and not impossible: keep such a region's port to those who
+//! may import.
 
 mod container;
 mod error;
 mod fernet;
 mod keys;
 mod open;
+mod read_at;
+mod reseal;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -27,7 +31,19 @@ pub use error::{KeyError, OpenError, SealError, TokenError};
 pub use fernet::Plaintext;
 pub use keys::{PrivateKey, PublicKey};
 pub use open::Sealed;
+pub use read_at::ReadAt;
+pub use reseal::Resealed;
 pub use seal::seal;
+
+/// How many bytes of the beginning of a file [`is_tar`] looks at.
+pub const BEGINNING: usize = container::BLOCK;
+
+/// Whether a file that begins with these bytes is a tar, and so no plain export: they are a tar header with the right
+/// checksum. A plain export, which is JSON, never is one. Fewer than [`BEGINNING`] bytes are no tar.
+#[must_use]
+pub fn is_tar(beginning: &[u8]) -> bool {
+    container::is_tar(beginning)
+}
 
 /// The member that holds the export.
 const EXPORT: &str = "export.json";
@@ -36,7 +52,7 @@ const DATA_KEY: &str = "data.key";
 /// The member that says whose private key opens the file.
 const PUBLIC_KEY: &str = "key.pub";
 
-/// How much of a file is in memory at once, in each place where some of it is.
+/// How much of an export is encrypted at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// The most that a member other than the export may have.
 const SMALL_MEMBER_BYTES: u64 = 64 * 1024;

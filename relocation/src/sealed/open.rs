@@ -1,25 +1,29 @@
 //! Opening an encrypted export.
 
-use std::io::{Read, Seek, SeekFrom};
-
-use base64::{Engine as _, prelude::BASE64_URL_SAFE};
-use zeroize::Zeroizing;
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use super::{
-    OpenError, Plaintext, PrivateKey, PublicKey, TokenError,
+    OpenError, Plaintext, PrivateKey, PublicKey, ReadAt, TokenError,
     container::{Members, Span, members},
-    fernet::{Key, authenticate},
+    fernet::{Key, Token},
 };
-use crate::ambient::Ambient;
+use crate::{ambient::Ambient, generate::hex};
 
-/// An encrypted export that is authentic and can be decrypted, as often as it is wanted.
+/// An encrypted export that is authentic and can be decrypted, at any place and as often as it is wanted. Cheap to
+/// clone.
 pub struct Sealed<R> {
-    source: R,
-    token: Span,
-    /// How many characters at the end of the token are `=`.
-    padding: u64,
-    key: Key,
+    pub(super) token: Arc<Token<R>>,
     size: u64,
+    sha256: [u8; 32],
+}
+
+impl<R> Clone for Sealed<R> {
+    fn clone(&self) -> Self {
+        Self { token: Arc::clone(&self.token), ..*self }
+    }
 }
 
 impl<R> std::fmt::Debug for Sealed<R> {
@@ -28,25 +32,38 @@ impl<R> std::fmt::Debug for Sealed<R> {
     }
 }
 
-impl<R: Read + Seek> Sealed<R> {
+impl<R: ReadAt> Sealed<R> {
     /// Opens an encrypted export with the private key that it was encrypted for, and reads all of it to know that
     /// nobody has changed it. `ambient` blinds the use of the key.
     ///
     /// # Errors
     /// If it is no encrypted export, is damaged or changed, or was encrypted for another key.
-    pub fn open(mut source: R, key: &PrivateKey, ambient: &Ambient) -> Result<Self, OpenError> {
-        let Members { export: token, data_key, public_key } = members(&mut source)?;
+    pub fn open(source: R, key: &PrivateKey, ambient: &Ambient) -> Result<Self, OpenError> {
+        Self::open_unless(source, key, ambient, &AtomicBool::new(false))
+    }
+
+    /// The same, given up as soon as `stop` is set.
+    ///
+    /// # Errors
+    /// As above, and [`OpenError::Stopped`].
+    pub fn open_unless(
+        source: R,
+        key: &PrivateKey,
+        ambient: &Ambient,
+        stop: &AtomicBool,
+    ) -> Result<Self, OpenError> {
+        let Members { export: text, data_key, public_key } = members(&source)?;
         let public_key = str::from_utf8(&public_key).ok().and_then(PublicKey::of_file);
         if !key.belongs_to(&public_key.ok_or(OpenError::BadPublicKey)?) {
             return Err(OpenError::WrongKey);
         }
         let data_key = key.decrypt(ambient, &data_key).ok_or(OpenError::DataKeyDamaged)?;
-        let key = fernet_key(&data_key).ok_or(OpenError::DataKeyMalformed)?;
+        let key = Key::from_text(&data_key).ok_or(OpenError::DataKeyMalformed)?;
 
-        let padding = padding(&mut source, token)?;
-        source.seek(SeekFrom::Start(token.start))?;
-        let size = authenticate(&key, (&mut source).take(token.length), padding).map_err(token_error)?;
-        Ok(Self { source, token, padding, key, size })
+        let padding = padding(&source, text)?;
+        let token = Arc::new(Token::new(source, text, padding, key)?);
+        let (size, sha256) = token.authenticate(stop)?;
+        Ok(Self { token, size, sha256 })
     }
 
     /// How many bytes the export has.
@@ -55,38 +72,42 @@ impl<R: Read + Seek> Sealed<R> {
         self.size
     }
 
+    /// The SHA-256 of the export, lowercase hex.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        hex(&self.sha256)
+    }
+
     /// The export, from its beginning. A read fails with a [`TokenError`] inside if the file has been changed since
     /// it was opened; what was read until then is to be thrown away.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or has been changed.
-    pub fn plaintext(&mut self) -> Result<Plaintext<&mut R>, OpenError> {
-        self.source.seek(SeekFrom::Start(self.token.start))?;
-        let token = (&mut self.source).take(self.token.length);
-        Plaintext::new(&self.key, token, self.padding).map_err(token_error)
+    #[must_use]
+    pub fn plaintext(&self) -> Plaintext<R> {
+        Plaintext::whole(Arc::clone(&self.token))
+    }
+
+    /// A part of the export; what is behind its end is left out. It is not authenticated a second time.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> Plaintext<R> {
+        let end = range.end.min(self.size);
+        Plaintext::part(Arc::clone(&self.token), range.start.min(end)..end)
     }
 }
 
-/// The key out of what `data.key` holds.
-fn fernet_key(text: &[u8]) -> Option<Key> {
-    let decoded = Zeroizing::new(BASE64_URL_SAFE.decode(text).ok()?);
-    let bytes = Zeroizing::new(decoded.as_slice().try_into().ok()?);
-    Some(Key::new(bytes))
-}
-
 /// How many characters at the end of the token are `=`: at most two.
-fn padding<R: Read + Seek>(source: &mut R, token: Span) -> Result<u64, OpenError> {
-    let count = token.length.min(2);
-    source.seek(SeekFrom::Start(token.start + token.length - count))?;
-    let mut end = Vec::with_capacity(2);
-    source.take(count).read_to_end(&mut end)?;
+fn padding(source: &impl ReadAt, text: Span) -> Result<u64, OpenError> {
+    let mut end = [0; 2];
+    let count = text.length.min(2);
+    let (end, _) = end.split_at_mut(usize::try_from(count).unwrap_or_default());
+    source.read_exact_at(end, text.start + text.length - count)?;
     Ok(end.iter().rev().take_while(|character| **character == b'=').map(|_| 1).sum())
 }
 
 /// The error of a token out of that of a read, or of the read itself.
-fn token_error(error: std::io::Error) -> OpenError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<TokenError>()) {
-        Some(token) => OpenError::Token(*token),
-        None => OpenError::Read(error),
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<TokenError>()) {
+            Some(token) => Self::Token(*token),
+            None => Self::Read(error),
+        }
     }
 }

@@ -3,9 +3,7 @@
 use std::io::{self, Read, Write};
 
 use aes::Aes128;
-use base64::{
-    Engine as _, engine::general_purpose::GeneralPurpose, prelude::BASE64_URL_SAFE, write::EncoderWriter,
-};
+use base64::{engine::general_purpose::GeneralPurpose, prelude::BASE64_URL_SAFE, write::EncoderWriter};
 use cbc::{
     Encryptor,
     cipher::{BlockModeEncrypt as _, KeyIvInit as _},
@@ -34,27 +32,40 @@ pub fn seal(
     ambient: &Ambient,
     out: &mut impl Write,
 ) -> Result<(), SealError> {
-    let bytes = Zeroizing::new(ambient.bytes());
-    let data_key = key.encrypt(ambient, Zeroizing::new(BASE64_URL_SAFE.encode(*bytes)).as_bytes())?;
-    let public_key = key.to_pem()?;
+    let data_key = Key::new(Zeroizing::new(ambient.bytes()));
     let length = token_length(size).ok_or(SealError::TooLarge(size))?;
-    let time = u64::try_from(ambient.now().timestamp()).unwrap_or_default();
+    let time = now(ambient);
+    let behind = behind(&data_key, length, key, ambient)?;
 
     begin(out, EXPORT, length, time).map_err(SealError::Write)?;
-    token(export, size, &Key::new(bytes), ambient.bytes(), time, out)?;
-    end(out, length).map_err(SealError::Write)?;
-    for (name, content) in [(DATA_KEY, data_key.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
-        small(out, name, content, time).map_err(SealError::Write)?;
-    }
-    finish(out).map_err(SealError::Write)?;
-    out.flush().map_err(SealError::Write)
+    token(export, size, &data_key, ambient.bytes(), time, out)?;
+    out.write_all(&behind).and_then(|()| out.flush()).map_err(SealError::Write)
 }
 
-fn small(out: &mut impl Write, name: &str, content: &[u8], time: u64) -> io::Result<()> {
-    let size = u64::try_from(content.len()).map_err(io::Error::other)?;
-    begin(out, name, size, time)?;
-    out.write_all(content)?;
-    end(out, size)
+/// The time as a tar and a token have it: seconds since 1970.
+pub(super) fn now(ambient: &Ambient) -> u64 {
+    u64::try_from(ambient.now().timestamp()).unwrap_or_default()
+}
+
+/// What stands behind a token of `length` characters: its key, encrypted with `key`, and that.
+pub(super) fn behind(
+    data_key: &Key,
+    length: u64,
+    key: &PublicKey,
+    ambient: &Ambient,
+) -> Result<Vec<u8>, SealError> {
+    let encrypted = key.encrypt(ambient, data_key.to_text().as_bytes())?;
+    let public_key = key.to_pem()?;
+    let mut out = Vec::new();
+    end(&mut out, length).map_err(SealError::Write)?;
+    for (name, content) in [(DATA_KEY, encrypted.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
+        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        begin(&mut out, name, size, now(ambient)).map_err(SealError::Write)?;
+        out.extend_from_slice(content);
+        end(&mut out, size).map_err(SealError::Write)?;
+    }
+    finish(&mut out).map_err(SealError::Write)?;
+    Ok(out)
 }
 
 /// How many characters the token of an export of `size` bytes has.

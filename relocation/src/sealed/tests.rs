@@ -10,11 +10,11 @@ use cbc::cipher::{BlockModeDecrypt as _, KeyIvInit as _, block_padding};
 use chrono::DateTime;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::prelude::*;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::ambient::Ambient;
+use crate::{ambient::Ambient, generate::hex};
 
 const PRIVATE: &str = include_str!("../../../tests/sealed/test-key-private.pem");
 const PUBLIC: &str = include_str!("../../../tests/sealed/test-key-public.pem");
@@ -42,10 +42,11 @@ fn sealed(plain: &[u8]) -> Vec<u8> {
 }
 
 fn open(file: &[u8]) -> Result<Vec<u8>, OpenError> {
-    let mut opened = Sealed::open(Cursor::new(file), &private(), &ambient())?;
+    let opened = Sealed::open(Cursor::new(file), &private(), &ambient())?;
     let mut plain = Vec::new();
-    opened.plaintext()?.read_to_end(&mut plain)?;
+    opened.plaintext().read_to_end(&mut plain)?;
     assert_eq!(opened.size(), plain.len() as u64);
+    assert_eq!(opened.sha256(), hex(&Sha256::digest(&plain)));
     Ok(plain)
 }
 
@@ -250,17 +251,89 @@ fn keys_that_cannot_be_used_say_why() {
 }
 
 #[test]
+fn any_part_is_what_the_whole_has_there() {
+    let plain: Vec<u8> = (0..200_000).map(|at: u32| (at % 251) as u8).collect();
+    let opened = Sealed::open(Cursor::new(sealed(&plain)), &private(), &ambient()).expect("it is good");
+    let chunk = 65_520;
+    let places = [0, 1, 15, 16, 17, 47, 48, 49, chunk - 1, chunk, chunk + 1, 131_071, 199_999, 200_000];
+    for from in places {
+        for to in places.into_iter().filter(|to| *to >= from) {
+            let mut part = Vec::new();
+            let mut reader = opened.part(from..to);
+            // In pieces of a size that divides nothing.
+            let mut piece = [0; 4_099];
+            loop {
+                match reader.read(&mut piece).expect("it is there") {
+                    0 => break,
+                    count => part.extend_from_slice(&piece[..count]),
+                }
+            }
+            assert!(part == plain[from as usize..to as usize], "{from}..{to}");
+        }
+    }
+    let mut end = Vec::new();
+    opened.part(199_990..u64::MAX).read_to_end(&mut end).expect("it is there");
+    assert_eq!(end, plain[199_990..]);
+    assert_eq!(opened.part(300_000..400_000).read_to_end(&mut end).expect("nothing is there"), 0);
+}
+
+#[test]
+fn what_is_encrypted_for_another_key_is_the_same_export() {
+    let file = sealed(PLAIN);
+    let opened = Sealed::open(Cursor::new(&file), &private(), &ambient()).expect("it is good");
+    let other = PrivateKey::from_pem(OTHER_PRIVATE).expect("a key");
+    let public = other.public_key().expect("it is long enough");
+    assert_eq!(public.to_pem().expect("it is written"), OTHER_PUBLIC);
+    let resealed = opened.reseal(&public, &ambient()).expect("it is encrypted");
+    let read = || {
+        let mut bytes = Vec::new();
+        resealed.reader().read_to_end(&mut bytes).expect("it is there");
+        bytes
+    };
+    let bytes = read();
+    assert_eq!(bytes.len() as u64, resealed.size());
+    assert_eq!(read(), bytes);
+    let (before, after) = (unpacked(&file), unpacked(&bytes));
+    assert_eq!(after[0], before[0], "the token is as it was");
+    assert_eq!(after[2].1, OTHER_PUBLIC.as_bytes());
+
+    assert!(matches!(refused(&bytes), OpenError::WrongKey));
+    let opened = Sealed::open(Cursor::new(&bytes), &other, &ambient()).expect("it is for this key");
+    let mut plain = Vec::new();
+    opened.plaintext().read_to_end(&mut plain).expect("it is whole");
+    assert_eq!(plain, PLAIN);
+}
+
+#[test]
+fn a_tar_is_told_from_an_export_by_its_beginning() {
+    for tar in [sealed(PLAIN), PYTHON.to_vec(), packed(&[("other", "x")])] {
+        assert!(is_tar(&tar) && is_tar(&tar[..BEGINNING]));
+        assert!(!is_tar(&tar[..BEGINNING - 1]));
+    }
+    for other in [PLAIN, &[b' '; 1024], &[0; 1024], b"[]"] {
+        assert!(!is_tar(other));
+    }
+}
+
+#[test]
+fn who_stops_is_not_kept() {
+    let stop = std::sync::atomic::AtomicBool::new(true);
+    let stopped = Sealed::open_unless(Cursor::new(sealed(PLAIN)), &private(), &ambient(), &stop);
+    assert!(matches!(stopped, Err(OpenError::Stopped)));
+}
+
+#[test]
 fn a_file_that_changes_after_it_was_opened_is_noticed() {
     let mut file = tempfile::tempfile().expect("a file");
     let bytes = sealed(&[b'x'; 200_000]);
     io::Write::write_all(&mut file, &bytes).expect("it is written");
-    let mut opened =
+    let opened =
         Sealed::open(file.try_clone().expect("a handle"), &private(), &ambient()).expect("it is good");
     // Any other character in the middle of the token.
     io::Seek::seek(&mut file, io::SeekFrom::Start(200_000)).expect("it is long");
     let other = if bytes[200_000] == b'A' { b"B" } else { b"A" };
     io::Write::write_all(&mut file, other).expect("it is written");
-    let read = io::copy(&mut opened.plaintext().expect("the beginning is good"), &mut io::sink());
+    let read = io::copy(&mut opened.plaintext(), &mut io::sink());
     let error = read.expect_err("it has changed");
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TokenError>());
     assert_eq!(inner, Some(&TokenError::ChangedMeanwhile));
@@ -279,10 +352,10 @@ fn an_export_of_another_size_is_not_encrypted() {
 proptest! {
     #[test]
     fn no_file_panics(junk in prop::collection::vec(any::<u8>(), 0..2000), at: prop::sample::Index) {
-        prop_assert!(container::members(&mut Cursor::new(&junk)).is_err());
+        prop_assert!(container::members(&Cursor::new(&junk)).is_err());
         let mut file = PYTHON.to_vec();
         let at = at.index(file.len());
         file.iter_mut().skip(at).zip(junk).for_each(|(to, from)| *to = from);
-        drop(container::members(&mut Cursor::new(&file)));
+        drop(container::members(&Cursor::new(&file)));
     }
 }

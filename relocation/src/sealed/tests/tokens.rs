@@ -1,6 +1,9 @@
 //! Tokens, made here by hand.
 
-use std::io::{Cursor, Read as _};
+use std::{
+    io::Cursor,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use aes::Aes128;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
@@ -11,8 +14,9 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::super::{
-    TokenError,
-    fernet::{Key, authenticate},
+    OpenError, TokenError,
+    container::Span,
+    fernet::{Key, Token},
 };
 
 const KEY: [u8; 32] = *b"0123456789abcdefFEDCBA9876543210";
@@ -35,10 +39,13 @@ fn encrypted(plain: &[u8]) -> Vec<u8> {
 
 fn check(token: &str) -> Result<u64, TokenError> {
     let padding = token.bytes().rev().take_while(|byte| *byte == b'=').count().min(2) as u64;
-    let source = Cursor::new(token).take(token.len() as u64);
-    authenticate(&Key::new(Zeroizing::new(KEY)), source, padding).map_err(|error| {
-        *error.get_ref().and_then(|error| error.downcast_ref()).unwrap_or_else(|| panic!("{error}"))
-    })
+    let (text, key) = (Span { start: 0, length: token.len() as u64 }, Key::new(Zeroizing::new(KEY)));
+    let token = Arc::new(Token::new(Cursor::new(token.to_owned()), text, padding, key)?);
+    match token.authenticate(&AtomicBool::new(false)) {
+        Ok((size, _)) => Ok(size),
+        Err(OpenError::Token(error)) => Err(error),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]

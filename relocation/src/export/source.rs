@@ -1,0 +1,108 @@
+//! Where an export is read from: a file, plain or encrypted. Whoever reads cannot tell which, and every place is that in
+//! the plain text.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use crate::{
+    ambient::Ambient,
+    sealed::{OpenError, Plaintext, PrivateKey, ReadAt as _, Sealed},
+};
+
+/// An export in a file that is open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Source(Form);
+
+#[derive(Debug, Clone)]
+enum Form {
+    Plain { file: Arc<File>, size: u64 },
+    Sealed(Sealed<File>),
+}
+
+impl Source {
+    /// Opens a plain export.
+    ///
+    /// # Errors
+    /// If there is no such file, or it cannot be read.
+    pub fn plain(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.size()?;
+        Ok(Self(Form::Plain { file: Arc::new(file), size }))
+    }
+
+    /// Opens an encrypted export and authenticates all of it, unless `stop` is set before that is done. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged or changed, or was encrypted for another key.
+    pub fn sealed(
+        path: &Path,
+        key: &PrivateKey,
+        ambient: &Ambient,
+        stop: &AtomicBool,
+    ) -> Result<Self, OpenError> {
+        Ok(Self(Form::Sealed(Sealed::open_unless(File::open(path)?, key, ambient, stop)?)))
+    }
+
+    /// How many bytes the export has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match &self.0 {
+            Form::Plain { size, .. } => *size,
+            Form::Sealed(sealed) => sealed.size(),
+        }
+    }
+
+    /// The SHA-256 of the export in lowercase hex, if it is an encrypted one: authenticating it has told.
+    #[must_use]
+    pub fn sha256(&self) -> Option<String> {
+        match &self.0 {
+            Form::Plain { .. } => None,
+            Form::Sealed(sealed) => Some(sealed.sha256()),
+        }
+    }
+
+    /// Reads a part of the export; what is behind its end is left out.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> Part {
+        Part(match &self.0 {
+            Form::Plain { file, .. } => PartForm::Plain { file: Arc::clone(file), range },
+            Form::Sealed(sealed) => PartForm::Sealed(Box::new(sealed.part(range))),
+        })
+    }
+
+    /// Reads the export from a place to its end.
+    #[must_use]
+    pub fn from(&self, offset: u64) -> Part {
+        self.part(offset..self.size())
+    }
+}
+
+/// A part of an export, read from its beginning.
+#[derive(Debug)]
+pub struct Part(PartForm);
+
+#[derive(Debug)]
+enum PartForm {
+    Plain { file: Arc<File>, range: Range<u64> },
+    Sealed(Box<Plaintext<File>>),
+}
+
+impl Read for Part {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let (file, range) = match &mut self.0 {
+            PartForm::Sealed(plaintext) => return plaintext.read(out),
+            PartForm::Plain { file, range } => (file, range),
+        };
+        let left = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let wanted = out.len().min(left);
+        let (out, _) = out.split_at_mut(wanted);
+        let count = file.read_at(out, range.start)?;
+        range.start += u64::try_from(count).unwrap_or_default();
+        Ok(count)
+    }
+}

@@ -1,0 +1,63 @@
+//! Reading at any place, without a position that another reader of the same file could move.
+
+use std::{
+    fs::File,
+    io::{self, Cursor},
+};
+
+/// What can be read at any place, by several readers at once.
+pub trait ReadAt {
+    /// Reads some bytes that begin at `offset`; 0 at the end.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// How many bytes there are.
+    ///
+    /// # Errors
+    /// If that cannot be known.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `out` with the bytes that begin at `offset`.
+    ///
+    /// # Errors
+    /// If they cannot be read, or the end comes first.
+    fn read_exact_at(&self, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !out.is_empty() {
+            match self.read_at(out, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    out = out.split_at_mut(count).1;
+                    offset += u64::try_from(count).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for File {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, out, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+/// Bytes in memory. Where the cursor stands does not matter.
+impl<T: AsRef<[u8]>> ReadAt for Cursor<T> {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let bytes = self.get_ref().as_ref();
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        io::Read::read(&mut bytes.split_at(from).1, out)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        u64::try_from(self.get_ref().as_ref().len()).map_err(io::Error::other)
+    }
+}

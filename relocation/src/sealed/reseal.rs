@@ -1,0 +1,82 @@
+//! An encrypted export for another key: the token as it is, its key encrypted anew.
+
+use std::{
+    io::{self, Cursor, Read},
+    sync::Arc,
+};
+
+use super::{
+    EXPORT, PublicKey, ReadAt, SealError, Sealed,
+    container::{Span, begin},
+    fernet::Token,
+    seal::{behind, now},
+};
+use crate::ambient::Ambient;
+
+/// An encrypted export for another key, to be read as often as it is wanted. Nothing of it is decrypted for that.
+pub struct Resealed<R> {
+    token: Arc<Token<R>>,
+    before: Vec<u8>,
+    behind: Vec<u8>,
+}
+
+impl<R> std::fmt::Debug for Resealed<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resealed")
+    }
+}
+
+impl<R: ReadAt> Sealed<R> {
+    /// The same export for whoever has the private key to `key`.
+    ///
+    /// # Errors
+    /// If the key does not encrypt.
+    pub fn reseal(&self, key: &PublicKey, ambient: &Ambient) -> Result<Resealed<R>, SealError> {
+        let length = self.token.text.length;
+        let mut before = Vec::new();
+        begin(&mut before, EXPORT, length, now(ambient)).map_err(SealError::Write)?;
+        let behind = behind(&self.token.key, length, key, ambient)?;
+        Ok(Resealed { token: Arc::clone(&self.token), before, behind })
+    }
+}
+
+impl<R: ReadAt> Resealed<R> {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let around = u64::try_from(self.before.len() + self.behind.len()).unwrap_or(u64::MAX);
+        self.token.text.length.saturating_add(around)
+    }
+
+    /// Its bytes, the same each time.
+    pub fn reader(&self) -> impl Read + use<R> {
+        let text = Text { token: Arc::clone(&self.token), at: 0 };
+        Cursor::new(self.before.clone()).chain(text).chain(Cursor::new(self.behind.clone()))
+    }
+}
+
+/// The characters of a token.
+struct Text<R> {
+    token: Arc<Token<R>>,
+    at: u64,
+}
+
+impl<R: ReadAt> Read for Text<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Span { start, length } = self.token.text;
+        let left = usize::try_from(length - self.at).unwrap_or(usize::MAX);
+        let count = out.len().min(left);
+        let (out, _) = out.split_at_mut(count);
+        if out.is_empty() {
+            return Ok(0);
+        }
+        match self.token.source.read_at(out, start + self.at)? {
+            // It was all there when it was opened.
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.at += u64::try_from(count).unwrap_or_default();
+                Ok(count)
+            }
+        }
+    }
+}
