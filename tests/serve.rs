@@ -24,7 +24,8 @@ use causeway_proto::{
         GetImportRequest, GetImportResponse, Import, ImportFailure, ImportHeader, ImportOrganizationsRequest,
         ImportOrganizationsResponse, ImportState, ImportedOrganization, ListFindingsRequest,
         ListFindingsResponse, ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
-        ListMappedKeysResponse, OrganizationFilter, WatchImportRequest, WatchImportResponse,
+        ListMappedKeysResponse, OrganizationFilter, ResumeImportRequest, ResumeImportResponse,
+        WatchImportRequest, WatchImportResponse,
         import_organizations_request::Part,
         import_service_server::{ImportService, ImportServiceServer},
     },
@@ -254,6 +255,13 @@ impl ImportService for FakeRegion {
         let told = futures::stream::iter(told.collect::<Vec<_>>());
         let stream = if stays_open { told.chain(futures::stream::pending()).boxed() } else { told.boxed() };
         Ok(Response::new(stream))
+    }
+
+    async fn resume_import(
+        &self,
+        _: Request<ResumeImportRequest>,
+    ) -> Result<Response<ResumeImportResponse>, Status> {
+        Ok(Response::new(ResumeImportResponse { import: Some(state(ImportState::Planning)) }))
     }
 
     async fn list_findings(

@@ -30,9 +30,11 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ChunkContentDiffers
         | R::RegionNameTaken
         | R::OperationContentDiffers => Code::AlreadyExists,
-        R::RegionNotRegistered | R::OperationReleased | R::OrganizationAlreadyReserved => {
-            Code::FailedPrecondition
-        }
+        R::RegionNotRegistered
+        | R::OperationReleased
+        | R::OrganizationAlreadyReserved
+        | R::ImportNotFailed
+        | R::ImportFileGone => Code::FailedPrecondition,
         R::SpoolFailed | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,
         R::UniqueConflict | R::DatabaseContention => Code::Aborted,
         R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,

@@ -13,7 +13,7 @@ use causeway_relocation::{
 
 use crate::{
     import::{
-        Failure, Import, ImportState, ImportView, ImportedOrganization, ModelCounts, ModelKey, Waiting,
+        Failure, Import, ImportState, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting,
     },
     store::organization::Organization,
 };
@@ -91,6 +91,16 @@ fn failure_to_proto(failure: Failure) -> api::ImportFailure {
     }
 }
 
+fn lease_to_proto(lease: Lease) -> api::ImportLease {
+    api::ImportLease {
+        holder_id: lease.holder.to_string(),
+        place: lease.place,
+        acquire_time: Some(to_proto(lease.acquired_at)),
+        renew_time: Some(to_proto(lease.renewed_at)),
+        expire_time: Some(to_proto(lease.until)),
+    }
+}
+
 fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOrganization {
     api::ImportedOrganization {
         source_id: organization.source_id,
@@ -139,6 +149,9 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         finding_counts: Vec::new(),
         waiting: import.waiting.map(waiting_to_proto),
         failure: import.failure.map(failure_to_proto),
+        // What has ended is only tidied up after.
+        lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
+        resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),
     }
 }
 

@@ -8,7 +8,7 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use crate::control_client::ControlError;
+use crate::{control_client::ControlError, import::ImportState};
 
 /// Why a call or a step of an import failed. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,17 @@ pub enum Error {
         /// The first ordinal.
         min_ordinal: i64,
     },
+    /// Another process has the lease of the import, or it stands elsewhere by now. Never leaves the runner.
+    #[error("import {0} has been taken over or moved on meanwhile")]
+    Superseded(Uuid),
+    /// The import cannot be resumed: it did not fail.
+    #[error("import {0} has not failed, it is {name}; there is nothing to resume", name = .1.name().replace('_', " "))]
+    ImportNotFailed(Uuid, ImportState),
+    /// The import cannot be resumed: its file is not here.
+    #[error(
+        "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
+    )]
+    ImportFileGone(Uuid),
     /// Writing.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -112,6 +123,9 @@ impl Error {
             Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
+            Self::Superseded(_) => ErrorReason::DatabaseContention,
+            Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
+            Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) => ErrorReason::SpoolFailed,
             Self::Export(ExportError::Invalid(_)) | Self::Write(WriteError::Value(_)) => {
@@ -140,7 +154,8 @@ impl Error {
         match self {
             Self::Control(error) => error.passes(),
             Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
-            | Self::ChunkExists { .. } => true,
+            | Self::ChunkExists { .. }
+            | Self::Superseded(_) => true,
             // A full disk, too many open files. A file that is gone does not come back.
             Self::Export(ExportError::Io(error)) => error.kind() != std::io::ErrorKind::NotFound,
             _ => false,

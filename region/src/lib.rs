@@ -30,8 +30,35 @@ pub use pauses::Pauses;
 
 use crate::{
     control_client::ControlClient,
-    import::{Runner, Setup},
+    import::{Holder, Runner, Setup},
 };
+
+/// The places between two writes of a region where a test may let it fail or die.
+pub const FAILPOINTS: &[&str] = &[
+    "region.receive.spooled",
+    "region.receive.taken",
+    "region.plan.made",
+    "region.plan.stored",
+    "region.ids.leased",
+    "region.ids.noted",
+    "region.chunk.recorded",
+    "region.chunk.committed",
+    "region.control_chunk.ready",
+    "region.control_chunk.answered",
+    "region.control_chunk.noted",
+    "region.models.written",
+    "region.models.noted",
+    "region.slugs.chosen",
+    "region.slugs.answered",
+    "region.slugs.written",
+    "region.slugs.confirmed",
+    "region.slugs.final",
+    "region.finish.counted",
+    "region.finish.visible",
+    "region.report.told",
+    "region.report.noted",
+    "region.resume.taken_up",
+];
 
 /// How a region is set up.
 #[derive(Debug, Clone)]
@@ -79,6 +106,7 @@ impl Region {
             return Err(StartError::Schema(wrong.join("; ")));
         }
         let lock = lock_spool(&options.spool_dir).await?;
+        let holder = Holder::new(&ambient, &options.spool_dir).map_err(StartError::Spool)?;
         let instance = store::instance(&db, ambient.uuid(), &options.name).await?;
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
@@ -94,6 +122,7 @@ impl Region {
             address: options.address,
             instance_id: instance.id,
             spool_dir: options.spool_dir,
+            holder,
             lock,
             pauses: options.pauses,
         });
@@ -158,7 +187,7 @@ pub enum StartError {
     #[error("the database does not fit the catalog: {0}")]
     Schema(String),
     /// The spool directory.
-    #[error("the spool directory cannot be made")]
+    #[error("the spool directory cannot be used")]
     Spool(#[source] std::io::Error),
     /// Another process has the spool directory.
     #[error("another region process uses the spool directory {}; stop it first", .0.display())]

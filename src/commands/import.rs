@@ -12,7 +12,6 @@ use std::{
 use anyhow::Context as _;
 use causeway::client::{Kind, Peer, UploadError, Watch, WatchEvent, has_ended};
 use causeway_proto::{
-    json::to_json,
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{ImportFlags, Scope},
 };
@@ -24,15 +23,11 @@ use uuid::Uuid;
 use super::{
     Outcome,
     decrypt::Source,
-    imports,
+    resume,
     signals::Signals,
     target::{RegionArgs, Target},
 };
-use crate::output::{
-    self, Format,
-    progress::Progress,
-    report::{self, Findings},
-};
+use crate::output::{self, Format, progress::Progress, report};
 
 /// How often an upload is begun before it is given up.
 const UPLOAD_ATTEMPTS: u32 = 5;
@@ -117,10 +112,10 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
 }
 
 /// The command that shows this import as it is.
-fn look_again(args: &Args, import_id: Uuid) -> String {
-    let place = match &args.region.region {
+pub(super) fn look_again(region: &RegionArgs, import_id: Uuid) -> String {
+    let place = match &region.region {
         Some(url) => format!("--region {url}"),
-        None => format!("--data-dir {}", args.region.data.data_dir.display()),
+        None => format!("--data-dir {}", region.data.data_dir.display()),
     };
     format!("causeway imports show {import_id} {place}")
 }
@@ -133,7 +128,7 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
              it again with --import-id {import_id} is safe"
         );
     }
-    let look = look_again(args, import_id);
+    let look = look_again(&args.region, import_id);
     match args.region.region {
         Some(_) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
         None => format!(
@@ -167,21 +162,8 @@ async fn import(
     if response.joined {
         progress.note("the region has this import already; it is watched");
     }
-    let import = watch(region, args, import_id, response.import, &mut progress).await?;
-    // Nothing may be drawn between the lines of the report.
-    drop(progress);
-
-    match args.output {
-        Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
-        Format::Text => {
-            // The import has ended as it has, whether its findings can be shown or not.
-            let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
-                output::note(&format!("the findings cannot be shown: {error}"));
-                Vec::new()
-            });
-            output::text(&report::render(&import, &Findings::First(findings)))?;
-        }
-    }
+    let import =
+        resume::to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
     if import.state() == ImportState::Succeeded {
         return Ok(Outcome::Done);
     }
@@ -226,9 +208,9 @@ async fn send(
 }
 
 /// Watches the import until it has ended.
-async fn watch(
+pub(super) async fn watch(
     region: &Peer,
-    args: &Args,
+    args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,
     progress: &mut Progress,

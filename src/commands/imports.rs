@@ -14,7 +14,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    Outcome, resume,
     target::{RegionArgs, Target},
 };
 use crate::output::{
@@ -33,6 +33,8 @@ pub(super) enum Command {
     List(List),
     /// Show one import as it is now: organizations, records by model, findings
     Show(Show),
+    /// Take an import that has failed up again, once the cause is gone, and wait until it has ended
+    Resume(resume::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,17 +62,18 @@ pub(super) struct Show {
 }
 
 pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
-    let args = match &command {
-        Command::List(list) => &list.region,
-        Command::Show(show) => &show.region,
+    let open = async |args: &RegionArgs, ambient| {
+        Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await
     };
-    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await?;
-    target
-        .ask(async |region| match &command {
-            Command::List(args) => list(region, args).await,
-            Command::Show(args) => show(region, args).await,
-        })
-        .await
+    match &command {
+        Command::List(args) => {
+            open(&args.region, ambient).await?.ask(async |region| list(region, args).await).await
+        }
+        Command::Show(args) => {
+            open(&args.region, ambient).await?.ask(async |region| show(region, args).await).await
+        }
+        Command::Resume(args) => resume::run(args, ambient).await,
+    }
 }
 
 async fn list(region: &Peer, args: &List) -> anyhow::Result<Outcome> {

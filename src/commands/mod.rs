@@ -8,6 +8,7 @@ mod imports;
 pub(crate) mod log;
 mod organizations;
 mod region;
+mod resume;
 mod server;
 mod signals;
 mod slugs;

@@ -6,7 +6,9 @@ use causeway_proto::{
     failure::reason_name,
     region::v1::{Import, ImportState},
     relocation::v1::{ErrorReason, Finding, ModelCounts, Severity},
+    time::from_proto,
 };
+use chrono::SecondsFormat;
 
 use super::table::{
     Align::{Left, Right},
@@ -52,6 +54,14 @@ pub(crate) fn render(import: &Import, findings: &Findings) -> String {
             waiting.attempts,
             clean(&waiting.message),
             reason(waiting.reason)
+        ));
+    }
+    if let Some(lease) = &import.lease {
+        let renewed = lease.renew_time.as_ref().and_then(from_proto);
+        sections.push(format!(
+            "Run by {}, which last showed itself at {}\n",
+            clean(&lease.place),
+            renewed.map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ));
     }
     if let Some(failure) = &import.failure {
@@ -211,19 +221,22 @@ pub(crate) fn failure(import: &Import) -> String {
         return format!("import {id} is {}", state(import));
     };
     let what_to_do = match ErrorReason::try_from(failure.reason) {
-        Ok(ErrorReason::ExportInvalid) => "mend the file and import it again",
-        Ok(ErrorReason::FilterMatchesNothing) => "correct --filter-org-slugs and import the file again",
-        Ok(ErrorReason::CountsDoNotAddUp | ErrorReason::Internal) => {
-            "this is a defect of Causeway: keep the file and the region's log, and report it"
+        Ok(ErrorReason::ExportInvalid) => {
+            "mend the file and import it again, under a new import id".to_owned()
         }
-        Ok(ErrorReason::SpoolFailed) => {
-            "make room for the region's spool directory and import the file again"
+        Ok(ErrorReason::FilterMatchesNothing) => {
+            "correct --filter-org-slugs and import the file again, under a new import id".to_owned()
         }
-        _ => "see to the cause and import the file again",
+        Ok(ErrorReason::CountsDoNotAddUp) => {
+            "this is a defect of Causeway: keep the file and the region's log, and report it".to_owned()
+        }
+        _ => format!(
+            "see to the cause, which the region's log tells more of, then: causeway imports resume {id}"
+        ),
     };
     format!(
         "import {id} failed while {}: {} ({})\n\
-         nothing of it is visible; {what_to_do}, under a new import id",
+         nothing of it is visible; {what_to_do}",
         state_name(failure.state),
         clean(&failure.message),
         reason(failure.reason)

@@ -15,6 +15,7 @@ mod regions;
 mod resume;
 mod rules;
 mod stage;
+mod survive;
 
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
@@ -88,6 +89,10 @@ on_each_store! {
         an_import_waits_for_control,
         services_that_stop_again_and_again_change_nothing,
         nothing_is_visible_before_the_end;
+    survive:
+        an_import_that_failed_goes_on_when_its_cause_is_gone,
+        what_cannot_be_resumed_is_refused,
+        a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,

@@ -7,8 +7,9 @@ use causeway_proto::{
     region::v1::{
         GetImportRequest, GetImportResponse, ImportHeader, ImportOrganizationsRequest,
         ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
-        ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, WatchImportRequest,
-        WatchImportResponse, import_organizations_request::Part, import_service_server::ImportService,
+        ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, ResumeImportRequest,
+        ResumeImportResponse, WatchImportRequest, WatchImportResponse, import_organizations_request::Part,
+        import_service_server::ImportService,
     },
     relocation::v1::{FindingKind, Scope},
 };
@@ -245,6 +246,16 @@ impl ImportService for Handler {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn resume_import(
+        &self,
+        request: Request<ResumeImportRequest>,
+    ) -> Result<Response<ResumeImportResponse>, Status> {
+        let id = import_id(&request.into_inner().import_id)?;
+        self.runner.resume_import(id).await?;
+        let view = self.runner.view(id).await?;
+        Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
     }
 
     async fn list_findings(

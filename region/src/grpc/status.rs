@@ -23,6 +23,10 @@ fn failure(error: &Error) -> Failure {
     match error {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description.clone()),
         Error::ImportNotFound(id) => new().with("import_id", id),
+        Error::ImportNotFailed(id, state) => {
+            new().with("import_id", id).with("state", state.name()).precondition("IMPORT", id.to_string())
+        }
+        Error::ImportFileGone(id) => new().with("import_id", id).precondition("SPOOL_FILE", id.to_string()),
         Error::ImportContentDiffers { import_id, differs } => {
             new().with("import_id", import_id).with("differs", differs)
         }

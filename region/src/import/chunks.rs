@@ -103,7 +103,8 @@ impl ChunkSilo for Here<'_> {
                 .collect();
             store::imported::insert_organizations(tx, self.import.id, &organizations).await?;
         }
-        self.runner.record(tx, self.import, model, &self.draft, written).await
+        self.runner.record(tx, self.import, model, &self.draft, written).await?;
+        Ok(self.runner.ambient().failpoint("region.chunk.recorded").await?)
     }
 }
 
@@ -124,6 +125,7 @@ impl Runner {
         };
         let here = Here { runner: self, import, draft };
         let written = write_chunk(self.db(), &writer, model, records, &here).await?;
+        self.ambient().failpoint("region.chunk.committed").await?;
         Ok(merged(here.draft.keys, written.keys))
     }
 
@@ -153,7 +155,9 @@ impl Runner {
                     .map(|record| self.record_for_control(record))
                     .collect::<Result<_, _>>()?,
             };
+            self.ambient().failpoint("region.control_chunk.ready").await?;
             let answer = self.ask(self.control().import_models(request)).await?;
+            self.ambient().failpoint("region.control_chunk.answered").await?;
             for key in &answer.keys {
                 let pair = (key.source_pk, key.new_pk);
                 match key.kind() {
@@ -171,6 +175,7 @@ impl Runner {
             store::imported::insert_carried(tx, import.id, &model.name, &carried).await?;
             self.record(tx, import, model, &draft, &written).await?;
         })?;
+        self.ambient().failpoint("region.control_chunk.noted").await?;
         Ok(merged(draft.keys, written.keys))
     }
 
@@ -195,6 +200,8 @@ impl Runner {
         draft: &ChunkDraft,
         written: &Written,
     ) -> Result<(), Error> {
+        // Last of all, for the rows take longer: the import stays where it is from here to the commit.
+        self.hold(tx, import).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let length = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let counts = ModelCounts {
@@ -243,7 +250,9 @@ impl Runner {
         let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
         let (first, leased) =
             self.ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest)).await?;
+        self.ambient().failpoint("region.ids.leased").await?;
         store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
+        self.ambient().failpoint("region.ids.noted").await?;
         Ok((first..first + count).collect())
     }
 }

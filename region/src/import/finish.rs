@@ -19,7 +19,9 @@ impl Runner {
                 wrong.model
             )));
         }
+        self.ambient().failpoint("region.finish.counted").await?;
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             if !import.parameters.hide_organizations {
                 store::organization::restore_status(tx, import.id).await?;
             }
@@ -34,7 +36,7 @@ impl Runner {
             .await?;
         })?;
         tracing::info!(import_id = %import.id, "an import has succeeded");
-        Ok(())
+        Ok(self.ambient().failpoint("region.finish.visible").await?)
     }
 
     /// Tells control's directory what the organizations are like. Told again, it changes nothing.
@@ -57,6 +59,11 @@ impl Runner {
             })
             .collect();
         self.ask(self.control().report_organizations(reported)).await?;
-        transact!(Error, self.db(), |tx| { store::import::set_reported(tx, import.id).await? })
+        self.ambient().failpoint("region.report.told").await?;
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::import::set_reported(tx, import.id).await?;
+        })?;
+        Ok(self.ambient().failpoint("region.report.noted").await?)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use causeway_relocation::plan::Watch;
@@ -19,6 +19,8 @@ pub(crate) struct Live {
     done: AtomicI64,
     total: AtomicI64,
     changed: watch::Sender<()>,
+    /// Somebody wants it to be looked at once more before it ends.
+    again: AtomicBool,
 }
 
 impl Default for Live {
@@ -29,6 +31,7 @@ impl Default for Live {
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
             changed: watch::Sender::new(()),
+            again: AtomicBool::new(false),
         }
     }
 }
@@ -51,6 +54,16 @@ impl Live {
     pub(crate) fn add(&self, records: i64) {
         self.done.fetch_add(records, Ordering::Relaxed);
         self.changed();
+    }
+
+    /// Has it looked at once more before it ends: it may have come to its end just now.
+    pub(crate) fn ask_again(&self) {
+        self.again.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody asked for that since this was called last.
+    pub(crate) fn asked_again(&self) -> bool {
+        self.again.swap(false, Ordering::Acquire)
     }
 
     /// Tells everybody who watches to look again.

@@ -3,10 +3,12 @@
 mod batches;
 mod chunks;
 mod finish;
+mod lease;
 mod live;
 mod organization_scope;
 mod planning;
 mod receive;
+mod resume;
 mod runner;
 mod slugs;
 mod view;
@@ -15,6 +17,7 @@ use std::collections::BTreeSet;
 
 use causeway_proto::relocation::v1::ErrorReason;
 use chrono::{DateTime, Utc};
+pub use lease::{Holder, Lease};
 pub use receive::Upload;
 pub(crate) use runner::{Runner, Setup};
 use uuid::Uuid;
@@ -145,6 +148,24 @@ pub struct Import {
     pub waiting: Option<Waiting>,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// Who runs it.
+    pub lease: Option<Lease>,
+    /// The spool directory that has its file; `None` if that was never noted.
+    pub spool_id: Option<Uuid>,
+    /// How often it was resumed after it had failed.
+    pub resumes: i64,
+}
+
+impl Import {
+    /// Whether there is nothing left to do for it.
+    #[must_use]
+    pub fn needs_nobody(&self) -> bool {
+        match self.state {
+            ImportState::Receiving | ImportState::Failed => true,
+            ImportState::Succeeded => self.reported,
+            _ => false,
+        }
+    }
 }
 
 /// What became of the records of one model.

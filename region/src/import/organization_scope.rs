@@ -33,7 +33,9 @@ impl Runner {
     ) -> Result<(), Error> {
         self.register().await?;
         self.do_writes(import, run, false).await?;
+        self.ambient().failpoint("region.models.written").await?;
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             store::import::advance(
                 tx,
                 import.id,
@@ -42,7 +44,8 @@ impl Runner {
                 self.ambient().now(),
             )
             .await?;
-        })
+        })?;
+        Ok(self.ambient().failpoint("region.models.noted").await?)
     }
 
     /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.

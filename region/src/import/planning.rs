@@ -17,7 +17,9 @@ impl Runner {
     pub(super) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
+        self.ambient().failpoint("region.plan.made").await?;
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             store::finding::forget(tx, import.id, ImportState::Planning).await?;
             store::finding::insert(tx, import.id, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(tx, import.id, &counts).await?;
@@ -30,7 +32,8 @@ impl Runner {
                 self.ambient().now(),
             )
             .await?;
-        })
+        })?;
+        Ok(self.ambient().failpoint("region.plan.stored").await?)
     }
 
     /// The plan of an import; made anew if this process has not made it yet.

@@ -67,7 +67,7 @@ impl Runner {
 
     /// Runs an import that is not at its end: whoever began it may not have heard that it was taken.
     fn take_up(&self, import: &Import) {
-        if !import.state.is_final() {
+        if !import.state.is_final() && self.can_run(import) {
             self.spawn(import.id);
         }
     }
@@ -87,7 +87,8 @@ impl Runner {
             return Err(Error::Stopping);
         }
         transact!(Error, self.db(), |tx| {
-            store::import::begin(tx, import_id, &parameters, self.ambient().now()).await?;
+            store::import::begin(tx, import_id, &parameters, self.holder().spool, self.ambient().now())
+                .await?;
         })?;
         // A name of its own for each upload: the same import may be sent twice at once.
         let part = self.spool_dir().join(format!("{import_id}.{}.part", self.ambient().uuid().simple()));
@@ -165,9 +166,16 @@ impl Upload {
         let path = spool_path(self.runner.spool_dir(), self.import_id);
         let won = transact!(Error, self.runner.db(), |tx| {
             let now = self.runner.ambient().now();
-            let won =
-                store::import::receive(tx, self.import_id, &self.parameters, self.received, &sha256, now)
-                    .await?;
+            let won = store::import::receive(
+                tx,
+                self.import_id,
+                &self.parameters,
+                self.received,
+                &sha256,
+                self.runner.holder().spool,
+                now,
+            )
+            .await?;
             // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
             // goes when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
@@ -175,9 +183,11 @@ impl Upload {
                 let dir = fs::File::open(self.runner.spool_dir()).await.map_err(Error::SpoolFailed)?;
                 dir.sync_all().await.map_err(Error::SpoolFailed)?;
             }
+            self.runner.ambient().failpoint("region.receive.spooled").await?;
             won
         })?;
         self.taken = true;
+        self.runner.ambient().failpoint("region.receive.taken").await?;
         if won {
             tracing::info!(import_id = %self.import_id, bytes = self.received, "an export has been received");
             self.runner.spawn(self.import_id);
@@ -202,8 +212,8 @@ impl Drop for Upload {
         }
         if !self.taken {
             let (runner, import_id) = (self.runner.clone(), self.import_id);
-            self.runner.spawn_cleanup(async move {
-                let forgotten = transact!(Error, runner.db(), |tx| { store::import::forget_receiving(tx, Some(import_id)).await? });
+            self.runner.background(async move {
+                let forgotten = transact!(Error, runner.db(), |tx| { store::import::forget_receiving(tx, Some(import_id), runner.holder().spool).await? });
                 if let Err(error) = forgotten {
                     tracing::warn!(%import_id, %error, "an upload that ended early is forgotten when the region starts again");
                 }

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Failure, Import, ImportState, Waiting, live::Live, receive::spool_path};
+use super::{Failure, Holder, Import, ImportState, Waiting, live::Live, receive::spool_path};
 use crate::{
     control_client::{ControlClient, ControlError},
     error::Error,
@@ -57,6 +57,7 @@ struct Inner {
     pauses: Pauses,
     turns: Semaphore,
     registered: AtomicBool,
+    holder: Holder,
     /// Held as long as this process may write into the spool directory.
     lock: std::fs::File,
 }
@@ -71,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) address: String,
     pub(crate) instance_id: Uuid,
     pub(crate) spool_dir: PathBuf,
+    pub(crate) holder: Holder,
     pub(crate) lock: std::fs::File,
     pub(crate) pauses: Pauses,
 }
@@ -112,6 +114,7 @@ impl Runner {
             pauses: setup.pauses,
             turns: Semaphore::new(AT_ONCE),
             registered: AtomicBool::new(false),
+            holder: setup.holder,
             lock: setup.lock,
         }))
     }
@@ -136,6 +139,11 @@ impl Runner {
         &self.0.region
     }
 
+    /// This process, as the holder of leases.
+    pub(super) fn holder(&self) -> &Holder {
+        &self.0.holder
+    }
+
     pub(super) fn spool_dir(&self) -> &Path {
         &self.0.spool_dir
     }
@@ -149,56 +157,6 @@ impl Runner {
         self.0.stop.cancelled().await;
     }
 
-    /// Goes on with all imports that a former process left, and begins to register with control.
-    pub(crate) async fn resume(&self) -> Result<(), Error> {
-        transact!(Error, self.db(), |tx| { store::import::forget_receiving(tx, None).await? })?;
-        let unfinished = store::import::unfinished(self.db()).await?;
-        self.clear_spool(&unfinished).await?;
-        for id in unfinished {
-            tracing::info!(import_id = %id, "going on with an import");
-            self.spawn(id);
-        }
-        let runner = self.clone();
-        self.0.tasks.spawn(async move {
-            let mut attempts = 0;
-            while let Err(error) = runner.register().await {
-                tracing::warn!(%error, "the region cannot register with control");
-                attempts += 1;
-                if runner.pause(attempts).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
-    }
-
-    /// Removes what uploads that never ended have left, and files of imports that have.
-    async fn clear_spool(&self, unfinished: &[Uuid]) -> Result<(), Error> {
-        let mut entries = tokio::fs::read_dir(self.spool_dir()).await.map_err(Error::SpoolFailed)?;
-        while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let import = name.strip_suffix(".json").and_then(|id| Uuid::try_parse(id).ok());
-            let leftover = name.ends_with(".part") || import.is_some_and(|id| !unfinished.contains(&id));
-            // A failed import keeps its file.
-            let kept = match import {
-                Some(id) => store::import::get(self.db(), id)
-                    .await?
-                    .is_some_and(|import| import.state == ImportState::Failed),
-                None => false,
-            };
-            if leftover && !kept {
-                match tokio::fs::remove_file(entry.path()).await {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Error::SpoolFailed(error));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Stops: running steps end at the next chunk, and go on when the service is back.
     pub(crate) async fn stop(&self) {
         self.0.stop.cancel();
@@ -209,8 +167,8 @@ impl Runner {
         }
     }
 
-    /// Runs something short that must be done before the service has stopped.
-    pub(super) fn spawn_cleanup(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs something that ends by itself when the service stops, before it has stopped.
+    pub(super) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.0.tasks.spawn(task);
         }
@@ -221,20 +179,32 @@ impl Runner {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Runs an import, unless it is running.
+    /// Runs an import. One that is running in this process is looked at again before it ends.
     pub(super) fn spawn(&self, id: Uuid) {
         let live = Arc::new(Live::default());
         {
             let mut running = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-            if running.contains_key(&id) {
+            if let Some(running) = running.get(&id) {
+                running.ask_again();
                 return;
             }
             running.insert(id, Arc::clone(&live));
         }
         let runner = self.clone();
         self.0.tasks.spawn(async move {
-            runner.import_organizations(id, Arc::clone(&live)).await;
-            runner.0.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            loop {
+                if runner.take_lease(id).await {
+                    let kept = runner.keep_lease(id);
+                    runner.import_organizations(id, Arc::clone(&live)).await;
+                    drop(kept);
+                    runner.give_lease_back(id).await;
+                }
+                let mut running = runner.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+                if runner.is_stopping() || !live.asked_again() {
+                    running.remove(&id);
+                    break;
+                }
+            }
             live.changed();
         });
     }
@@ -275,9 +245,23 @@ impl Runner {
             };
             // What a chunk left half absorbed is read from the store again.
             run.keys = None;
-            if !error.passes() && self.end(id, &error).await.unwrap_or(false) {
+            let (ended, error) = match error {
+                error if error.passes() => (false, error),
+                error => match self.end(id, &error).await {
+                    Ok(ended) => (ended, error),
+                    Err(other) => (false, other),
+                },
+            };
+            if ended {
                 run.live.changed();
                 return;
+            }
+            // Another process has it, or it stands elsewhere by now.
+            if matches!(error, Error::Superseded(_)) {
+                if !self.take_lease(id).await {
+                    return;
+                }
+                continue;
             }
             self.wait(id, &mut run, &error).await;
             let attempts = run.waiting.as_ref().map_or(1, |waiting| waiting.attempts);
@@ -324,8 +308,8 @@ impl Runner {
     async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {
         let import = store::import::get(self.db(), id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
+            _ if import.needs_nobody() => return Ok(Step::Done),
             ImportState::Receiving | ImportState::Failed => return Ok(Step::Done),
-            ImportState::Succeeded if import.reported => return Ok(Step::Done),
             ImportState::Planning => self.plan_import(&import, run).await?,
             ImportState::Writing => self.import_in_organization_scope(&import, run).await?,
             ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
@@ -346,7 +330,7 @@ impl Runner {
     }
 
     /// Waits before the next attempt, longer each time.
-    async fn pause(&self, attempts: i64) -> Result<(), Error> {
+    pub(super) async fn pause(&self, attempts: i64) -> Result<(), Error> {
         tokio::select! {
             () = tokio::time::sleep(self.0.pauses.behind(attempts, self.ambient())) => Ok(()),
             () = self.stopping() => Err(Error::Stopping),
@@ -357,7 +341,7 @@ impl Runner {
     /// alone.
     async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.db(), |tx| {
-            store::import::set_waiting(tx, id, waiting, self.ambient().now()).await?;
+            store::import::set_waiting(tx, id, self.holder().id, waiting, self.ambient().now()).await?;
         });
         if let Err(error) = noted {
             tracing::warn!(import_id = %id, %error, "what the import waits for cannot be stored");
@@ -376,10 +360,13 @@ impl Runner {
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         let finding = finding_of(error);
         transact!(Error, self.db(), |tx| {
-            store::finding::insert(tx, id, import.state, std::slice::from_ref(&finding)).await?;
+            self.hold(tx, &import).await?;
+            // Under a state of its own: it goes if the import is resumed.
+            store::finding::insert(tx, id, ImportState::Failed, std::slice::from_ref(&finding)).await?;
             store::import::fail(tx, id, &failure, self.ambient().now()).await?;
         })?;
-        if import.state == ImportState::Planning {
+        let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
+        if !failed.keeps_file() {
             self.remove_spool(id).await;
         }
         Ok(true)

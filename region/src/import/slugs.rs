@@ -48,6 +48,7 @@ impl Runner {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
             Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
                 transact!(Error, self.db(), |tx| {
+                    self.hold(tx, import).await?;
                     store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
                 })
             }
@@ -69,11 +70,13 @@ impl Runner {
             return self.ask_and_write(import, operation, organizations).await;
         }
         self.ask(self.control().confirm_slugs(operation)).await?;
+        self.ambient().failpoint("region.slugs.confirmed").await?;
         self.slugs_are_final(import).await
     }
 
     async fn slugs_are_final(&self, import: &Import) -> Result<(), Error> {
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             store::import::advance(
                 tx,
                 import.id,
@@ -82,7 +85,8 @@ impl Runner {
                 self.ambient().now(),
             )
             .await?;
-        })
+        })?;
+        Ok(self.ambient().failpoint("region.slugs.final").await?)
     }
 
     /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
@@ -94,6 +98,7 @@ impl Runner {
         let wanted: Vec<String> =
             organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, wanted.clone())
                 .await?
                 .into_iter()
@@ -105,7 +110,8 @@ impl Runner {
                 .collect();
             store::imported::set_taken_in_region(tx, import.id, ids).await?;
             store::import::next_slug_attempt(tx, import.id, 1).await?;
-        })
+        })?;
+        Ok(self.ambient().failpoint("region.slugs.chosen").await?)
     }
 
     /// Asks control, and writes what it answers.
@@ -126,6 +132,7 @@ impl Runner {
             .collect();
         let answer =
             self.ask(self.control().bulk_create_organization_slug_reservations(operation, requests)).await?;
+        self.ambient().failpoint("region.slugs.answered").await?;
         let given: HashMap<i64, String> =
             answer.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect();
         let missing = organizations.iter().find(|organization| !given.contains_key(&organization.id));
@@ -139,6 +146,7 @@ impl Runner {
             .filter_map(|organization| changed(organization, given.get(&organization.id)?))
             .collect();
         transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
             let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, slugs.clone())
                 .await?
                 .into_iter()
@@ -155,7 +163,8 @@ impl Runner {
                 store::imported::set_taken_in_region(tx, import.id, again).await?;
                 store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
             }
-        })
+        })?;
+        Ok(self.ambient().failpoint("region.slugs.written").await?)
     }
 }
 

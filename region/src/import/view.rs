@@ -60,7 +60,7 @@ pub struct ModelKey {
 }
 
 impl Runner {
-    async fn import(&self, id: Uuid) -> Result<Import, Error> {
+    pub(super) async fn import(&self, id: Uuid) -> Result<Import, Error> {
         match store::import::get(self.db(), id).await? {
             Some(import) if import.state != ImportState::Receiving => Ok(import),
             _ => Err(Error::ImportNotFound(id)),

@@ -10,7 +10,7 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::import::{Failure, Import, ImportState, Parameters, Waiting};
+use crate::import::{Failure, Import, ImportState, Lease, Parameters, Waiting};
 
 fn unreadable(what: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a row of causeway_import: {what}"))
@@ -47,6 +47,16 @@ fn read(row: &Row) -> Result<Import, DbError> {
             state: state(&row.text("failure_state")?)?,
         }),
     };
+    let lease = match row.opt_uuid("lease_holder")? {
+        None => None,
+        Some(holder) => Some(Lease {
+            holder,
+            place: row.text("lease_place")?,
+            acquired_at: row.time("lease_acquired_at")?,
+            renewed_at: row.time("lease_renewed_at")?,
+            until: row.time("lease_until")?,
+        }),
+    };
     Ok(Import {
         id: row.uuid("import_id")?,
         state: state(&row.text("state")?)?,
@@ -66,6 +76,9 @@ fn read(row: &Row) -> Result<Import, DbError> {
         organization_count: row.int("organization_count")?,
         waiting,
         failure,
+        lease,
+        spool_id: row.opt_uuid("spool_id")?,
+        resumes: row.int("resumes")?,
     })
 }
 
@@ -100,12 +113,12 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> 
 }
 
 /// The imports that somebody must go on with.
-pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Uuid>, DbError> {
-    let statement = Statement::new(
-        "SELECT import_id FROM causeway_import WHERE state IN ('planning', 'writing', 'resolving_slugs', 'finishing') \
-         OR (state = 'succeeded' AND NOT reported) ORDER BY created_at, import_id",
+pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
+    let statement = Statement::new(SELECT).push(
+        " WHERE state IN ('planning', 'writing', 'resolving_slugs', 'finishing') OR (state = 'succeeded' AND NOT reported) \
+         ORDER BY created_at, import_id",
     );
-    db.fetch_all(statement).await?.iter().map(|row| row.uuid("import_id")).collect()
+    db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
 /// Notes that a file is being sent. Changes nothing if the import is there.
@@ -113,19 +126,21 @@ pub(crate) async fn begin(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
+    spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
-         records, slug_attempt, slugs_written, reported) \
-         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6) ON CONFLICT (import_id) DO NOTHING",
+         records, slug_attempt, slugs_written, reported, spool_id) \
+         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
     .with(parameters.merge_users)
     .with(parameters.hide_organizations)
     .with(now)
-    .with(false);
+    .with(false)
+    .with(spool_id);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -137,12 +152,13 @@ pub(crate) async fn receive(
     parameters: &Parameters,
     size_bytes: i64,
     sha256: &str,
+    spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
-    begin(tx, id, parameters, now).await?;
+    begin(tx, id, parameters, spool_id, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
-         sha256 = $6, updated_at = $7 WHERE import_id = $1 AND state = 'receiving'",
+         sha256 = $6, updated_at = $7, spool_id = $8 WHERE import_id = $1 AND state = 'receiving'",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -150,13 +166,19 @@ pub(crate) async fn receive(
     .with(parameters.hide_organizations)
     .with(size_bytes)
     .with(sha256)
-    .with(now);
+    .with(now)
+    .with(spool_id);
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Forgets that a file was being sent: one import, or all at once when the service starts and nobody can be sending.
-pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>) -> Result<(), DbError> {
-    let mut statement = Statement::new("DELETE FROM causeway_import WHERE state = 'receiving'");
+/// Forgets that a file was being sent into a spool directory: one import, or all at once when the service starts and
+/// nobody can be sending.
+pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>, spool_id: Uuid) -> Result<(), DbError> {
+    let mut statement = Statement::new(
+        "DELETE FROM causeway_import WHERE state = 'receiving' AND (spool_id IS NULL OR spool_id = ",
+    )
+    .arg(spool_id)
+    .push(")");
     if let Some(id) = id {
         statement = statement.push(" AND import_id = ").arg(id);
     }
@@ -230,23 +252,25 @@ pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Notes what the import waits for, or that it no longer does.
+/// Notes what the import waits for, or that it no longer does. Only who holds its lease may.
 pub(crate) async fn set_waiting(
     tx: &mut Tx,
     id: Uuid,
+    holder: Uuid,
     waiting: Option<&Waiting>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET waiting_reason = $2, waiting_message = $3, waiting_since = $4, waiting_attempts = $5, updated_at = $6 \
-         WHERE import_id = $1",
+         WHERE import_id = $1 AND lease_holder = $7",
     )
     .with(id)
     .with(waiting.map(|waiting| waiting.reason.as_str_name()))
     .with(waiting.map(|waiting| waiting.message.as_str()))
     .with(waiting.map(|waiting| waiting.since))
     .with(waiting.map(|waiting| waiting.attempts))
-    .with(now);
+    .with(now)
+    .with(holder);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -267,4 +291,15 @@ pub(crate) async fn fail(
             .with(failure.state.name());
     tx.execute(statement).await?;
     Ok(())
+}
+
+/// Takes a failed import back to the state in which it failed. `false` if it has not failed.
+pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET state = failure_state, failure_reason = NULL, failure_message = NULL, failure_state = NULL, \
+         resumes = resumes + 1, updated_at = $2 WHERE import_id = $1 AND state = 'failed'",
+    )
+    .with(import.id)
+    .with(now);
+    Ok(tx.execute(statement).await? == 1)
 }

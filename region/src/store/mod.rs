@@ -4,6 +4,7 @@ pub(crate) mod finding;
 pub(crate) mod id_block;
 pub(crate) mod import;
 pub(crate) mod imported;
+pub(crate) mod lease;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
 
@@ -18,10 +19,12 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
     postgres: &[
         (1, "model tables", include_str!("../../../migrations/region/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/postgres/0002_causeway.sql")),
+        (5, "lease", include_str!("../../../migrations/region/postgres/0005_lease.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/sqlite/0002_causeway.sql")),
+        (5, "lease", include_str!("../../../migrations/region/sqlite/0005_lease.sql")),
     ],
 };
 

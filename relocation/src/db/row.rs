@@ -94,4 +94,21 @@ impl Row {
                 .map_err(|_| DbError::inconsistent(format!("column {column} holds no UUID"))),
         }
     }
+
+    /// A UUID. Null is `None`.
+    ///
+    /// # Errors
+    /// If there is no such column, or it is not a UUID.
+    pub fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>, DbError> {
+        match self {
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+            Self::Sqlite(row) => row
+                .try_get::<Option<String>, _>(column)?
+                .map(|text| {
+                    Uuid::try_parse(&text)
+                        .map_err(|_| DbError::inconsistent(format!("column {column} holds no UUID")))
+                })
+                .transpose(),
+        }
+    }
 }

@@ -1,0 +1,109 @@
+//! Going on: with what a former process left, and with an import that failed when its cause is gone.
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::transact;
+use tokio::fs;
+use uuid::Uuid;
+
+use super::{Import, ImportState, Runner, receive::spool_path};
+use crate::{error::Error, store};
+
+impl Import {
+    /// Whether its file may still be needed.
+    pub(super) fn keeps_file(&self) -> bool {
+        match self.state {
+            ImportState::Planning
+            | ImportState::Writing
+            | ImportState::ResolvingSlugs
+            | ImportState::Finishing => true,
+            // A file that breaks a rule breaks it the next time too.
+            ImportState::Failed => self.failure.as_ref().is_none_or(|failure| {
+                !matches!(failure.reason, ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing)
+            }),
+            ImportState::Receiving | ImportState::Succeeded => false,
+        }
+    }
+}
+
+impl Runner {
+    /// Goes on with all imports that a former process left, and begins to register with control.
+    pub(crate) async fn resume(&self) -> Result<(), Error> {
+        let spool = self.holder().spool;
+        transact!(Error, self.db(), |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
+        self.clear_spool().await?;
+        for import in store::import::unfinished(self.db()).await? {
+            if self.can_run(&import) {
+                tracing::info!(import_id = %import.id, state = import.state.name(), "going on with an import");
+                self.spawn(import.id);
+            } else {
+                tracing::warn!(import_id = %import.id, state = import.state.name(), "an import is left to the process that has its file in its spool directory");
+            }
+        }
+        let runner = self.clone();
+        self.background(async move {
+            let mut attempts = 0;
+            while let Err(error) = runner.register().await {
+                tracing::warn!(%error, "the region cannot register with control");
+                attempts += 1;
+                if runner.pause(attempts).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes what uploads that never ended have left, and files of imports that need them no more.
+    async fn clear_spool(&self) -> Result<(), Error> {
+        let mut entries = fs::read_dir(self.spool_dir()).await.map_err(Error::SpoolFailed)?;
+        while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let leftover = match name.strip_suffix(".json").and_then(|id| Uuid::try_parse(id).ok()) {
+                Some(id) => {
+                    !store::import::get(self.db(), id).await?.is_some_and(|import| import.keeps_file())
+                }
+                None => name.ends_with(".part"),
+            };
+            if leftover {
+                match fs::remove_file(entry.path()).await {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::SpoolFailed(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an import that failed up again, in the state in which it failed: all that was committed before is still
+    /// there. One that has been resumed already is left as it is.
+    ///
+    /// # Errors
+    /// If there is no such import, it has not failed, or its file is not here.
+    pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
+        let import = self.import(id).await?;
+        if import.state != ImportState::Failed {
+            // Whoever did not hear that it was resumed asks again.
+            return if import.resumes > 0 { Ok(()) } else { Err(Error::ImportNotFailed(id, import.state)) };
+        }
+        let path = spool_path(self.spool_dir(), id);
+        if !self.can_run(&import) || !fs::try_exists(path).await.map_err(Error::SpoolFailed)? {
+            return Err(Error::ImportFileGone(id));
+        }
+        let resumed = transact!(Error, self.db(), |tx| {
+            let resumed = store::import::resume(tx, &import, self.ambient().now()).await?;
+            if resumed {
+                store::finding::forget(tx, id, ImportState::Failed).await?;
+            }
+            resumed
+        })?;
+        self.ambient().failpoint("region.resume.taken_up").await?;
+        if resumed {
+            tracing::info!(import_id = %id, "an import that failed is taken up again");
+        }
+        self.spawn(id);
+        Ok(())
+    }
+}

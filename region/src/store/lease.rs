@@ -1,0 +1,81 @@
+//! The lease of an import, in `causeway_import`: who runs it. Times are those of the holder's clock. One that is wrong
+//! costs work and harms nothing: each transaction of an import looks whether its process still holds the lease.
+
+use causeway_relocation::db::{DbError, Statement, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::import::{Holder, Import};
+
+/// How long a lease lasts that is not renewed.
+const LENGTH: TimeDelta = TimeDelta::seconds(30);
+
+/// Takes the lease if nobody else has it: it is free, over, this process's own, or of a process that had this process's
+/// spool directory before it and so is dead.
+pub(crate) async fn take(
+    tx: &mut Tx,
+    id: Uuid,
+    holder: &Holder,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET lease_holder = $2, lease_place = $3, lease_spool = $4, lease_renewed_at = $5, lease_until = $6, \
+         lease_acquired_at = CASE WHEN lease_holder = $2 THEN lease_acquired_at ELSE $5 END WHERE import_id = $1 \
+         AND (lease_holder IS NULL OR lease_holder = $2 OR lease_spool = $4 OR lease_until <= $5)",
+    )
+    .with(id)
+    .with(holder.id)
+    .with(&holder.place)
+    .with(holder.spool)
+    .with(now)
+    .with(now + LENGTH);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Renews the lease; `false` if somebody else has it.
+pub(crate) async fn renew(
+    tx: &mut Tx,
+    id: Uuid,
+    holder: &Holder,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET lease_renewed_at = $3, lease_until = $4 WHERE import_id = $1 AND lease_holder = $2",
+    )
+    .with(id)
+    .with(holder.id)
+    .with(now)
+    .with(now + LENGTH);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Renews the lease and holds the import where it is until the transaction ends; `false` if somebody else has the lease
+/// or the import is no longer in that state.
+pub(crate) async fn hold(
+    tx: &mut Tx,
+    import: &Import,
+    holder: &Holder,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET lease_renewed_at = $3, lease_until = $4 WHERE import_id = $1 AND lease_holder = $2 AND state = $5",
+    )
+    .with(import.id)
+    .with(holder.id)
+    .with(now)
+    .with(now + LENGTH)
+    .with(import.state.name());
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Gives the lease back, if this process has it.
+pub(crate) async fn give_back(tx: &mut Tx, id: Uuid, holder: &Holder) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET lease_holder = NULL, lease_place = NULL, lease_spool = NULL, lease_acquired_at = NULL, \
+         lease_renewed_at = NULL, lease_until = NULL WHERE import_id = $1 AND lease_holder = $2",
+    )
+    .with(id)
+    .with(holder.id);
+    tx.execute(statement).await?;
+    Ok(())
+}

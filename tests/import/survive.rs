@@ -1,0 +1,139 @@
+//! Imports that failed and go on, and which process runs one.
+
+use causeway_harness::{
+    account::Audit,
+    cluster::{Cluster, ImportOptions, Silo, Store},
+};
+use causeway_proto::{
+    region::v1::{Import, ImportState, ResumeImportRequest},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{ambient::Ambient, db::Statement};
+use chrono::TimeDelta;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::stage::{accounted, cluster, exhaustive, import, look, refused};
+
+/// Changes something in a region's database beside its service.
+async fn change(cluster: &Cluster, statements: Vec<Statement>) {
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let mut tx = db.begin().await.expect("a transaction");
+    for statement in statements {
+        tx.execute(statement).await.expect("it is changed");
+    }
+    tx.commit().await.expect("it is changed");
+    db.close().await;
+}
+
+/// From now on the database takes no project.
+async fn refuse_projects(cluster: &Cluster, store: Store) {
+    let statement = match store {
+        Store::Sqlite => {
+            "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project BEGIN SELECT RAISE(ABORT, 'no projects'); END"
+        }
+        Store::Postgres => "ALTER TABLE sentry_project ADD CONSTRAINT no_projects CHECK (id < 0) NOT VALID",
+    };
+    change(cluster, vec![Statement::new(statement)]).await;
+}
+
+async fn take_projects_again(cluster: &Cluster, store: Store) {
+    let statement = match store {
+        Store::Sqlite => "DROP TRIGGER no_projects",
+        Store::Postgres => "ALTER TABLE sentry_project DROP CONSTRAINT no_projects",
+    };
+    change(cluster, vec![Statement::new(statement)]).await;
+}
+
+async fn resume(cluster: &Cluster, id: &str) -> Result<Import, Status> {
+    let request = ResumeImportRequest { import_id: id.to_owned() };
+    let answer = cluster.region(0).imports().resume_import(request).await?.into_inner();
+    Ok(answer.import.unwrap_or_default())
+}
+
+pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    refuse_projects(&cluster, store).await;
+    let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+    let id = failed.import_id.clone();
+    let failure = failed.failure.clone().unwrap_or_default();
+    assert_eq!(failed.state(), ImportState::Failed);
+    assert_eq!((failure.reason(), failure.state()), (ErrorReason::Internal, ImportState::Writing));
+    assert!(failed.lease.is_none(), "{:?}", failed.lease);
+
+    // The cause is still there: it fails again, in the same place.
+    let resumed = resume(&cluster, &id).await.expect("it is resumed");
+    assert_eq!(resumed.resume_count, 1);
+    let again = cluster.region(0).wait(&id).await.expect("it ends");
+    assert_eq!((again.state(), again.failure.as_ref()), (ImportState::Failed, Some(&failure)));
+
+    take_projects_again(&cluster, store).await;
+    resume(&cluster, &id).await.expect("it is resumed");
+    let import = cluster.region(0).wait(&id).await.expect("it ends");
+    assert!(import.failure.is_none());
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
+
+    // Whoever did not hear the answer asks again, and nothing changes.
+    let after = look(&cluster, 0).await;
+    let heard = resume(&cluster, &id).await.expect("it was resumed before");
+    assert_eq!((heard.state(), heard.resume_count), (ImportState::Succeeded, 2));
+    assert_eq!(look(&cluster, 0).await, after);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_cannot_be_resumed_is_refused(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    assert_eq!(refused(resume(&cluster, &Uuid::nil().to_string()).await), ErrorReason::ImportNotFound);
+    assert_eq!(refused(resume(&cluster, "7").await), ErrorReason::InvalidArgument);
+    let (succeeded, _) = import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+    assert_eq!(refused(resume(&cluster, &succeeded.import_id).await), ErrorReason::ImportNotFailed);
+    // A file that breaks a rule would break it again, and is not kept.
+    let failed = region.import(br#"[{"model": 7}]"#, &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(failed.failure.clone().unwrap_or_default().reason(), ErrorReason::ExportInvalid);
+    assert_eq!(refused(resume(&cluster, &failed.import_id).await), ErrorReason::ImportFileGone);
+    assert_eq!(region.wait(&failed.import_id).await.expect("it has ended"), failed);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    cluster.stop_control().await;
+    let region = cluster.region(0);
+    let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
+    let waits =
+        region.wait_until(&begun.import_id, |import| import.waiting.is_some()).await.expect("it waits");
+    let lease = waits.lease.clone().expect("somebody runs it");
+    assert!(lease.place.contains(&format!("process {}", std::process::id())), "{lease:?}");
+    assert!(lease.acquire_time.is_some() && lease.renew_time.is_some() && lease.expire_time.is_some());
+
+    // Another process, with another spool directory, takes it over for a while.
+    let (other, until) = (Uuid::from_u128(7), Ambient::system().now() + TimeDelta::seconds(3));
+    let take = Statement::new(
+        "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, lease_renewed_at = $2, lease_until = $2",
+    );
+    change(&cluster, vec![take.with(other).with(until)]).await;
+    let seen = region
+        .wait_until(&begun.import_id, |import| {
+            import.lease.as_ref().is_some_and(|lease| lease.holder_id == other.to_string())
+        })
+        .await
+        .expect("the holder is seen");
+    assert_eq!(seen.lease.unwrap_or_default().place, "elsewhere");
+    cluster.start_control().await.expect("it starts");
+    // A process that starts meanwhile leaves it alone too.
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+
+    let import = cluster.region(0).wait(&begun.import_id).await.expect("it ends");
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let first = Statement::new("SELECT MIN(created_at) AS first FROM causeway_import_chunk");
+    let first = db.fetch_optional(first).await.expect("it answers").expect("a row");
+    assert!(first.time("first").expect("a time") >= until, "it wrote while another process had the import");
+    cluster.stop().await;
+}
