@@ -1,36 +1,57 @@
-//! One control and some regions, in this process, each on a database of its own and served on a real port of the
-//! loopback interface.
+//! One or more controls and some regions, each on a database of its own and served on a real port of the loopback
+//! interface: in this process, or as processes.
 //!
 //! ```no_run
 //! # async fn example(export: &[u8]) -> anyhow::Result<()> {
-//! use causeway_harness::cluster::{Cluster, ImportOptions, Store};
+//! use causeway_harness::cluster::{Cluster, ImportOptions, Road, Service, Store};
 //!
-//! let cluster = Cluster::start(Store::Sqlite, &["us", "de"]).await?;
-//! let import = cluster.region(0).import(export, &ImportOptions::default()).await?;
+//! let cluster = Cluster::builder(Store::Sqlite).region("us").region("de").start().await?;
+//! let begun = cluster.region(0).begin(export, &ImportOptions::default()).await?;
+//! // The region cannot reach control, and is killed; then all is well again.
+//! cluster.set_road(0, Road::Cut);
+//! cluster.kill(Service::Region(0)).await;
+//! cluster.heal().await?;
+//! let import = cluster.region(0).wait(&begun.import.unwrap_or_default().import_id).await?;
 //! println!("{:?}: {} organizations", import.state(), import.organization_count);
 //! cluster.stop().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A service can be stopped and started again; it comes back on the same port with the same database. Dropping the
-//! cluster stops everything.
+//! A service can be stopped, or killed, and started again; it comes back on the same port with the same database. In
+//! this process each service has a runtime of its own. To kill it is to drop that: no task of it takes another step.
+//! What differs from a process that is killed: a statement that its database has in hand is finished, also on SQLite.
+//!
+//! A region calls control over a [link](Road) of its own, on which calls can be [lost, repeated or held](Weather).
+//! Tests may use one too ([`Cluster::region_by_link`]). Dropping the cluster stops everything.
 
 mod api;
+mod builder;
+mod failpoints;
+mod ground;
+mod link;
 mod node;
+mod options;
+mod quiet;
+#[cfg(test)]
+mod tests;
+mod trace;
 
-use anyhow::Context as _;
+use std::{fmt, path::PathBuf, process::Command, sync::Arc, time::Duration};
+
 use causeway::serve::{serve_control, serve_region};
-use causeway_relocation::{
-    ambient::Ambient,
-    db::{self, Db},
-};
+use causeway_relocation::{ambient::Ambient, db::Db};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 pub use api::{ControlApi, ImportOptions, RegionApi};
+pub use builder::ClusterBuilder;
+pub use failpoints::{Act, Failpoints};
+pub use ground::Ground;
+use link::Link;
+pub use link::{Road, Weather};
 use node::Node;
-
-use crate::postgres::{self, Postgres};
+pub use trace::Trace;
 
 /// What the silos of a cluster keep their data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,50 +62,64 @@ pub enum Store {
     Postgres,
 }
 
-/// One service with its database.
+/// One database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silo {
-    /// The control.
+    /// That of control.
     Control,
+    /// That of the region of this number, in the order in which they were named.
+    Region(usize),
+}
+
+/// One service, in this process or a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// The control of this number.
+    Control(usize),
     /// The region of this number, in the order in which they were named.
     Region(usize),
 }
 
-/// A control and its regions.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control(index) => write!(f, "control {index}"),
+            Self::Region(index) => write!(f, "region {index}"),
+        }
+    }
+}
+
+/// Controls and regions.
 #[derive(Debug)]
 pub struct Cluster {
     // Fields are dropped in order: services before what they stand on.
     regions: Vec<Node>,
-    control: Node,
+    controls: Vec<Node>,
+    /// The ways of each region to each control.
+    links: Vec<Vec<Link>>,
+    /// The ways of a test to the controls and then the regions.
+    doors: Vec<Link>,
     ambient: Ambient,
-    _postgres: Option<Postgres>,
+    failpoints: Failpoints,
+    trace: Trace,
+    killed: Arc<Notify>,
+    program: Option<PathBuf>,
     directory: TempDir,
+    ground: Arc<Ground>,
 }
 
 impl Cluster {
-    /// Starts a control and regions of these names.
+    /// A cluster to be described further.
+    pub fn builder(store: Store) -> ClusterBuilder {
+        ClusterBuilder::new(store)
+    }
+
+    /// Starts a control and regions of these names, in this process.
     ///
     /// # Errors
     /// If a service or PostgreSQL does not start.
     pub async fn start(store: Store, regions: &[&str]) -> anyhow::Result<Self> {
-        // Every commit on SQLite waits for the disk, and a test has hundreds.
-        let directory = postgres::directory("causeway-cluster-")?;
-        let postgres = match store {
-            Store::Sqlite => None,
-            Store::Postgres => Some(Postgres::start().await?),
-        };
-        let mut nodes = Vec::with_capacity(regions.len());
-        for name in regions {
-            nodes.push(Node::new(name, database(postgres.as_ref(), &directory, "region", name).await?)?);
-        }
-        let control = Node::new("control", database(postgres.as_ref(), &directory, "control", "").await?)?;
-        let mut cluster =
-            Self { regions: nodes, control, ambient: Ambient::system(), _postgres: postgres, directory };
-        cluster.start_control().await?;
-        for index in 0..regions.len() {
-            cluster.start_region(index).await?;
-        }
-        Ok(cluster)
+        regions.iter().fold(Self::builder(store), |builder, name| builder.region(name)).start().await
     }
 
     /// How many regions there are.
@@ -93,16 +128,42 @@ impl Cluster {
         self.regions.len()
     }
 
-    /// Where control is reached. It stays the same when control is stopped and started.
-    #[must_use]
-    pub fn control_url(&self) -> String {
-        self.control.url()
+    /// All services: the controls, then the regions.
+    pub fn services(&self) -> impl Iterator<Item = Service> + use<> {
+        let controls = (0..self.controls.len()).map(Service::Control);
+        controls.chain((0..self.regions.len()).map(Service::Region))
     }
 
-    /// Calls to control.
+    /// All databases: that of control, then those of the regions.
+    pub fn silos(&self) -> impl Iterator<Item = Silo> + use<> {
+        [Silo::Control].into_iter().chain((0..self.regions.len()).map(Silo::Region))
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Where the first control is reached. It stays the same when control is stopped and started.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        self.controls[0].url()
+    }
+
+    /// Calls to the first control.
     #[must_use]
     pub fn control(&self) -> ControlApi {
-        ControlApi::new(self.control.channel())
+        self.control_number(0)
+    }
+
+    /// Calls to a control.
+    ///
+    /// # Panics
+    /// If there is no control of this number.
+    #[must_use]
+    pub fn control_number(&self, index: usize) -> ControlApi {
+        ControlApi::new(self.controls[index].channel())
     }
 
     /// Calls to a region.
@@ -115,6 +176,25 @@ impl Cluster {
         RegionApi::new(node.name(), node.url(), node.channel(), self.ambient.clone())
     }
 
+    /// Calls to a region over a link, in the weather of all links.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn region_by_link(&self, index: usize) -> RegionApi {
+        let (node, door) = (&self.regions[index], &self.doors[self.controls.len() + index]);
+        RegionApi::new(node.name(), door.url().to_owned(), door.channel(), self.ambient.clone())
+    }
+
+    /// Calls to a control over a link, in the weather of all links.
+    ///
+    /// # Panics
+    /// If there is no control of this number.
+    #[must_use]
+    pub fn control_by_link(&self, index: usize) -> ControlApi {
+        ControlApi::new(self.doors[index].channel())
+    }
+
     /// A look into the database of a silo, beside its service, on connections of its own.
     ///
     /// # Errors
@@ -123,130 +203,247 @@ impl Cluster {
     /// # Panics
     /// If there is no region of this number.
     pub async fn db(&self, silo: Silo) -> anyhow::Result<Db> {
-        self.node(silo).connect().await
+        self.database_of(silo).connect().await
     }
 
     /// The same on connections that are there already, for those who look often. They are the cluster's: not to be closed.
     pub(crate) async fn shared_db(&self, silo: Silo) -> anyhow::Result<Db> {
-        self.node(silo).shared_db().await
+        self.database_of(silo).shared_db().await
     }
 
-    fn node(&self, silo: Silo) -> &Node {
+    /// A service on this database.
+    fn database_of(&self, silo: Silo) -> &Node {
         match silo {
-            Silo::Control => &self.control,
+            Silo::Control => &self.controls[0],
             Silo::Region(index) => &self.regions[index],
         }
     }
 
-    /// Starts control, or nothing if it runs.
-    ///
-    /// # Errors
-    /// If its port has been taken or its database cannot be used.
-    pub async fn start_control(&mut self) -> anyhow::Result<()> {
-        let options = causeway_control::Options {
-            database_url: self.control.database_url().to_owned(),
-            database: db::Options::default(),
-            address: self.control.url(),
-        };
-        let ambient = self.ambient.clone();
-        self.control.start(|listener| serve_control(listener, options, ambient)).await
+    fn node(&self, service: Service) -> &Node {
+        match service {
+            Service::Control(index) => &self.controls[index],
+            Service::Region(index) => &self.regions[index],
+        }
     }
 
-    /// Stops control softly. Until it is started again, nobody listens on its port.
+    /// The name of a region.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn region_name(&self, index: usize) -> &str {
+        self.regions[index].name()
+    }
+
+    /// Whether a service runs.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    #[must_use]
+    pub fn is_running(&self, service: Service) -> bool {
+        self.node(service).is_alive()
+    }
+
+    /// Starts a service, or nothing if it runs.
+    ///
+    /// # Errors
+    /// If its port has been taken, its database cannot be used, or it is killed before it serves.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub async fn start_service(&self, service: Service) -> anyhow::Result<()> {
+        let node = self.node(service);
+        if node.is_alive() {
+            return Ok(());
+        }
+        self.trace.note(format!("{service}: start"));
+        let ambient = builder::derived(&self.ambient);
+        let hook = self.failpoints.hook(
+            service,
+            Arc::clone(&node.life),
+            builder::derived(&ambient),
+            self.trace.clone(),
+        );
+        let ambient = ambient.with_failpoints(hook);
+        match (&self.program, service) {
+            (Some(program), _) => {
+                let log = self.directory.path().join(format!("{}.log", node.name()));
+                node.start_process(self.command(program, service), log).await
+            }
+            (None, Service::Control(_)) => {
+                let options = options::control(node.database_url().to_owned(), node.url());
+                node.start(move |listener| serve_control(listener, options, ambient)).await
+            }
+            (None, Service::Region(index)) => {
+                let url = node.database_url().to_owned();
+                let options = options::region(
+                    node.name(),
+                    url,
+                    node.url(),
+                    self.control_urls(index),
+                    self.spool_dir(index),
+                );
+                node.start(move |listener| serve_region(listener, options, ambient)).await
+            }
+        }
+    }
+
+    fn control_urls(&self, region: usize) -> Vec<String> {
+        self.links[region].iter().map(|link| link.url().to_owned()).collect()
+    }
+
+    fn spool_dir(&self, region: usize) -> PathBuf {
+        self.directory.path().join(format!("spool-{}", self.regions[region].name()))
+    }
+
+    /// The command that is a service.
+    fn command(&self, program: &PathBuf, service: Service) -> Command {
+        let node = self.node(service);
+        let mut command = Command::new(program);
+        // Nothing of the surroundings decides what the process does.
+        let settings = std::env::vars_os()
+            .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with("CAUSEWAY_")));
+        for (name, _) in settings {
+            command.env_remove(name);
+        }
+        command.env("CAUSEWAY_FAILPOINTS", self.failpoints.to_environment());
+        match service {
+            Service::Control(_) => command.arg("control"),
+            Service::Region(index) => command
+                .args(["region", "--name", node.name(), "--spool-dir"])
+                .arg(self.spool_dir(index))
+                .args(["--control", &self.control_urls(index).join(",")]),
+        };
+        command.args(["--database-url", node.database_url(), "--listen", &node.address().to_string()]);
+        command
+    }
+
+    /// Stops a service softly: it ends the chunk in hand and forgets all that is not in its database.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub async fn stop_service(&self, service: Service) {
+        self.trace.note(format!("{service}: stop"));
+        self.node(service).stop().await;
+    }
+
+    /// Kills a service. A process gets SIGKILL; for a service in this process see the [module](self).
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub async fn kill(&self, service: Service) {
+        self.trace.note(format!("{service}: kill"));
+        self.node(service).kill().await;
+    }
+
+    /// Waits until a service has been killed, by [`kill`](Self::kill) or a failpoint, since this was last asked.
+    pub async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
+    /// Opens or closes the ways of a region to all controls.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    pub fn set_road(&self, region: usize, road: Road) {
+        for link in &self.links[region] {
+            link.set_road(road);
+        }
+    }
+
+    /// Opens or closes the way of a region to one control.
+    ///
+    /// # Panics
+    /// If there is no region or control of this number.
+    pub fn set_road_to(&self, region: usize, control: usize, road: Road) {
+        self.links[region][control].set_road(road);
+    }
+
+    /// Sets the weather on all links.
+    pub fn set_weather(&self, weather: Weather) {
+        self.trace.note(format!("{weather:?}"));
+        for link in self.links.iter().flatten().chain(&self.doors) {
+            link.set_weather(weather);
+        }
+    }
+
+    /// Ends the database server as a crash does, and starts it again after `down`. Does nothing on SQLite.
+    ///
+    /// # Errors
+    /// If it does not start again.
+    pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
+        self.trace.note(format!("the database crashes, and is down for {down:?}"));
+        self.ground.crash_database(down).await
+    }
+
+    /// Ends all faults: no failpoint acts, all ways are open, the weather is fine, all services run.
+    ///
+    /// # Errors
+    /// If a service does not start.
+    pub async fn heal(&self) -> anyhow::Result<()> {
+        self.failpoints.disarm();
+        for link in self.links.iter().flatten().chain(&self.doors) {
+            link.set_weather(Weather::default());
+            link.set_road(Road::Open);
+        }
+        self.trace.note("all is healed");
+        self.revive().await
+    }
+
+    /// Starts all services that do not run.
+    ///
+    /// # Errors
+    /// If one does not start, although nobody killed it meanwhile.
+    pub async fn revive(&self) -> anyhow::Result<()> {
+        for service in self.services() {
+            self.start_service(service).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the first control, or nothing if it runs.
+    ///
+    /// # Errors
+    /// As [`start_service`](Self::start_service).
+    pub async fn start_control(&mut self) -> anyhow::Result<()> {
+        self.start_service(Service::Control(0)).await
+    }
+
+    /// Stops the first control softly. Until it is started again, nobody listens on its port.
     pub async fn stop_control(&mut self) {
-        self.control.stop().await;
+        self.stop_service(Service::Control(0)).await;
     }
 
     /// Starts a region, or nothing if it runs.
     ///
     /// # Errors
-    /// If its port has been taken or its database cannot be used.
+    /// As [`start_service`](Self::start_service).
     ///
     /// # Panics
     /// If there is no region of this number.
     pub async fn start_region(&mut self, index: usize) -> anyhow::Result<()> {
-        let control_url = self.control.url();
-        let node = &mut self.regions[index];
-        let options = causeway_region::Options {
-            name: node.name().to_owned(),
-            address: node.url(),
-            database_url: node.database_url().to_owned(),
-            database: db::Options::default(),
-            control_url,
-            spool_dir: self.directory.path().join(format!("spool-{}", node.name())),
-            pauses: causeway_region::Pauses::default(),
-        };
-        let ambient = self.ambient.clone();
-        node.start(|listener| serve_region(listener, options, ambient)).await
+        self.start_service(Service::Region(index)).await
     }
 
-    /// Stops a region softly: it ends the chunk in hand and forgets all that is not in its database.
+    /// Stops a region softly.
     ///
     /// # Panics
     /// If there is no region of this number.
     pub async fn stop_region(&mut self, index: usize) {
-        self.regions[index].stop().await;
+        self.stop_service(Service::Region(index)).await;
     }
 
     /// Stops everything softly: the regions first, for they need control to come to a good end.
     pub async fn stop(mut self) {
-        for node in self.regions.iter_mut().chain([&mut self.control]) {
+        for node in self.regions.iter_mut().chain(&mut self.controls) {
             node.stop().await;
             node.close_db().await;
         }
-    }
-}
-
-/// The URL of a new database.
-async fn database(
-    postgres: Option<&Postgres>,
-    directory: &TempDir,
-    kind: &str,
-    name: &str,
-) -> anyhow::Result<String> {
-    let name = if name.is_empty() { kind.to_owned() } else { format!("{kind}_{}", name.replace('-', "_")) };
-    match postgres {
-        Some(postgres) => postgres.create_database(&name).await,
-        None => {
-            let path = directory.path().join(format!("{name}.db"));
-            Ok(format!("sqlite:{}", path.to_str().context("the temporary directory is not UTF-8")?))
+        for silo in self.silos() {
+            let url = self.database_of(silo).database_url();
+            if let Err(error) = self.ground.forget(url).await {
+                tracing::warn!(%error, "a database of a test is left over");
+            }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use causeway_proto::control::v1::{GetRegionRequest, ListRegionsRequest};
-    use tokio::net::TcpStream;
-
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn services_come_back_where_they_were_and_leave_nothing() {
-        let mut cluster = Cluster::start(Store::Sqlite, &["us", "de"]).await.unwrap();
-        let directory = cluster.directory.path().to_owned();
-        let (control, us) = (cluster.control_url(), cluster.region(0).url().to_owned());
-        let knock = async |url: &str| TcpStream::connect(url.trim_start_matches("http://")).await;
-
-        cluster.stop_control().await;
-        cluster.stop_region(0).await;
-        knock(&control).await.unwrap_err();
-        knock(&us).await.unwrap_err();
-        cluster.start_region(0).await.unwrap();
-        cluster.start_control().await.unwrap();
-        cluster.start_control().await.unwrap();
-        assert_eq!((cluster.control_url(), cluster.region(0).url()), (control, us.as_str()));
-
-        // A client that was there before need not notice. Regions register when they find control.
-        let import = cluster.region(0).import(b"[]", &ImportOptions::default()).await.unwrap();
-        assert_eq!(import.region, "us");
-        let mut regions = cluster.control().regions();
-        let asked = regions.get_region(GetRegionRequest { name: "us".to_owned() }).await.unwrap();
-        assert_eq!(asked.into_inner().region.unwrap().address, us);
-        regions.list_regions(ListRegionsRequest::default()).await.unwrap();
-
-        cluster.stop().await;
-        knock(&us).await.unwrap_err();
-        assert!(!directory.exists());
     }
 }

@@ -87,16 +87,33 @@ impl Postgres {
     /// # Errors
     /// If the name is not such a name or is taken, or the server is not running.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
-        ensure!(
-            (1..=63).contains(&name.len())
-                && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
-            "{name:?} is no name for a test's database"
-        );
-        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
-        // A name cannot be bound as a parameter; it was checked above.
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut connection).await?;
-        connection.close().await?;
+        self.copy_database(name, None).await
+    }
+
+    /// Creates a database with all that another one holds, to which nobody may be connected; an empty one if there is
+    /// no other.
+    ///
+    /// # Errors
+    /// As [`create_database`](Self::create_database).
+    pub async fn copy_database(&self, name: &str, of: Option<&str>) -> anyhow::Result<String> {
+        let of = of.map(|of| Ok::<_, anyhow::Error>(format!(" TEMPLATE {}", quoted(of)?))).transpose()?;
+        self.execute(format!("CREATE DATABASE {}{}", quoted(name)?, of.unwrap_or_default())).await?;
         Ok(self.url(name))
+    }
+
+    /// Removes a database, and cuts off whoever is connected to it.
+    ///
+    /// # Errors
+    /// If there is none, or the server is not running.
+    pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
+        self.execute(format!("DROP DATABASE {} WITH (FORCE)", quoted(name)?)).await
+    }
+
+    /// Runs a statement that takes no parameters. Names in it were checked.
+    async fn execute(&self, statement: String) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        Ok(connection.close().await?)
     }
 
     /// The URL of a database of this server. It stays the same over [`restart`](Self::restart).
@@ -150,6 +167,16 @@ impl Drop for Postgres {
         let _gone_already = self.guard.kill();
         let _reaped = self.guard.wait();
     }
+}
+
+/// A name as it stands in a statement, where it cannot be bound as a parameter.
+fn quoted(name: &str) -> anyhow::Result<String> {
+    ensure!(
+        (1..=63).contains(&name.len())
+            && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+        "{name:?} is no name for a test's database"
+    );
+    Ok(format!("\"{name}\""))
 }
 
 /// Sends a signal that ends the server and waits until it has. A server that was stopped by SIGSTOP is woken for it;

@@ -1,15 +1,103 @@
-//! One service: its port, its database, and the server while it runs.
+//! One service: its port, its database, and its life, which is a runtime of its own in this process, or a process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use anyhow::{Context as _, bail};
 use causeway::serve::Running;
 use causeway_relocation::db::{self, Db};
 use tokio::{
     net::{TcpListener, TcpSocket},
-    runtime::Handle,
-    sync::OnceCell,
+    runtime::Runtime,
+    sync::{Notify, OnceCell},
+    time::timeout,
 };
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+/// How long a process may take until it serves, and to end softly.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks whether it does.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long what a killed service has in hand, such as a statement in a thread of SQLite, may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// A service that is alive, or not.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    alive: Mutex<Option<Alive>>,
+    /// Told when it was killed.
+    killed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum Alive {
+    /// In this process, on a runtime of its own; without `running` as long as it starts.
+    Here { runtime: Runtime, running: Option<Box<Running>> },
+    /// A process.
+    Process(std::process::Child),
+}
+
+impl Life {
+    fn alive(&self) -> MutexGuard<'_, Option<Alive>> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_alive(&self) -> bool {
+        match &mut *self.alive() {
+            None => false,
+            Some(Alive::Here { .. }) => true,
+            Some(Alive::Process(child)) => matches!(child.try_wait(), Ok(None)),
+        }
+    }
+
+    /// Ends it at once. In this process, nothing of it goes on when this returns, but for a statement that its database
+    /// had in hand. Blocks.
+    fn kill(&self) {
+        let alive = self.alive().take();
+        match alive {
+            None => return,
+            Some(Alive::Here { runtime, running }) => {
+                // The runtime first: the other way round the server would notice, and end in good order.
+                runtime.shutdown_timeout(LAST_BREATH);
+                drop(running);
+            }
+            Some(Alive::Process(mut child)) => {
+                let _gone_already = child.kill();
+                let _reaped = child.wait();
+            }
+        }
+        self.killed.notify_one();
+    }
+
+    /// Kills it from within, where nothing may block.
+    pub(super) fn kill_soon(self: &Arc<Self>) {
+        let life = Arc::clone(self);
+        std::thread::spawn(move || life.kill());
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        match self.alive().take() {
+            None => {}
+            // A runtime must not wait where it is dropped by another one.
+            Some(Alive::Here { runtime, running }) => {
+                runtime.shutdown_background();
+                drop(running);
+            }
+            Some(Alive::Process(mut child)) => {
+                let _gone_already = child.kill();
+                let _reaped = child.wait();
+            }
+        }
+    }
+}
 
 /// A service of a cluster.
 #[derive(Debug)]
@@ -17,7 +105,9 @@ pub(super) struct Node {
     name: String,
     database_url: String,
     channel: Channel,
-    running: Option<Running>,
+    pub(super) life: Arc<Life>,
+    /// One start or stop at a time.
+    changing: tokio::sync::Mutex<()>,
     /// Connections for whoever looks; made when the first one does.
     db: OnceCell<Db>,
     address: SocketAddr,
@@ -34,8 +124,8 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
 }
 
 impl Node {
-    /// A service that does not run yet, with a port of its own.
-    pub(super) fn new(name: &str, database_url: String) -> anyhow::Result<Self> {
+    /// A service that does not run yet, with a port of its own. `killed` is told when it was killed.
+    pub(super) fn new(name: &str, database_url: String, killed: Arc<Notify>) -> anyhow::Result<Self> {
         let port = socket((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = port.local_addr()?;
         // Connects when it is used, and again when the connection is lost.
@@ -44,7 +134,8 @@ impl Node {
             name: name.to_owned(),
             database_url,
             channel,
-            running: None,
+            life: Arc::new(Life { alive: Mutex::default(), killed }),
+            changing: tokio::sync::Mutex::default(),
             db: OnceCell::new(),
             address,
             _port: port,
@@ -57,6 +148,10 @@ impl Node {
 
     pub(super) fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(super) fn url(&self) -> String {
@@ -85,30 +180,115 @@ impl Node {
         }
     }
 
-    /// Serves on the port of this service, unless it is being served.
-    pub(super) async fn start<F>(&mut self, serve: impl FnOnce(TcpListener) -> F) -> anyhow::Result<()>
+    /// Whether it runs.
+    pub(super) fn is_alive(&self) -> bool {
+        self.life.is_alive()
+    }
+
+    /// Serves on the port of this service, in this process, unless it is being served.
+    pub(super) async fn start<F>(
+        &self,
+        serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+    ) -> anyhow::Result<()>
     where
-        F: Future<Output = anyhow::Result<Running>>,
+        F: Future<Output = anyhow::Result<Running>> + Send,
     {
-        if self.running.is_none() {
-            let listener = socket(self.address)?.listen(1024)?;
-            self.running = Some(serve(listener).await?);
+        let _changing = self.changing.lock().await;
+        if self.is_alive() {
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(&self.name)
+            .enable_all()
+            .build()?;
+        let address = self.address;
+        let starting = runtime.spawn(async move { serve(socket(address)?.listen(1024)?).await });
+        *self.life.alive() = Some(Alive::Here { runtime, running: None });
+        let started = starting.await;
+        let mut alive = self.life.alive();
+        match (started, &mut *alive) {
+            (Ok(Ok(service)), Some(Alive::Here { running, .. })) => {
+                *running = Some(Box::new(service));
+                Ok(())
+            }
+            (Ok(Err(error)), alive) => {
+                if let Some(Alive::Here { runtime, .. }) = alive.take() {
+                    runtime.shutdown_background();
+                }
+                Err(error)
+            }
+            _ => bail!("{} was killed while it started", self.name),
+        }
+    }
+
+    /// The same as a process, and waits until it serves. Its log goes into a file.
+    pub(super) async fn start_process(
+        &self,
+        mut command: std::process::Command,
+        log: PathBuf,
+    ) -> anyhow::Result<()> {
+        let _changing = self.changing.lock().await;
+        if self.is_alive() {
+            return Ok(());
+        }
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("{command:?} cannot be run"))?;
+        *self.life.alive() = Some(Alive::Process(child));
+        let serves = async {
+            while self.is_alive() {
+                let asked = HealthClient::new(self.channel()).check(HealthCheckRequest::default()).await;
+                if asked.is_ok() {
+                    return true;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            false
+        };
+        if !timeout(PATIENCE, serves).await.unwrap_or(false) {
+            self.life.alive().take();
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            bail!("the process of {} ended while it started, or does not serve; its log:\n{log}", self.name);
         }
         Ok(())
     }
 
-    pub(super) async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop().await;
+    /// Stops it softly.
+    pub(super) async fn stop(&self) {
+        let _changing = self.changing.lock().await;
+        let alive = self.life.alive().take();
+        match alive {
+            None => {}
+            Some(Alive::Here { runtime, running }) => {
+                if let Some(running) = running {
+                    // On its own runtime. If it ends by itself, it has stopped too.
+                    let _stopped = runtime.spawn(running.stop()).await;
+                }
+                runtime.shutdown_background();
+            }
+            Some(Alive::Process(mut child)) => {
+                let process = child.id().to_string();
+                let _gone_already =
+                    std::process::Command::new("kill").args(["-s", "TERM", &process]).status();
+                let ended = async {
+                    while let Ok(None) = child.try_wait() {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                };
+                if timeout(PATIENCE, ended).await.is_err() {
+                    let _gone_already = child.kill();
+                    let _reaped = child.wait();
+                }
+            }
         }
     }
-}
 
-impl Drop for Node {
-    /// A service that is only dropped goes on with its imports as long as the runtime lives.
-    fn drop(&mut self) {
-        if let (Some(running), Ok(runtime)) = (self.running.take(), Handle::try_current()) {
-            runtime.spawn(running.stop());
-        }
+    /// Kills it.
+    pub(super) async fn kill(&self) {
+        let _changing = self.changing.lock().await;
+        let life = Arc::clone(&self.life);
+        // It fails if the test's own runtime ends, and the services with it.
+        let _ended = tokio::task::spawn_blocking(move || life.kill()).await;
     }
 }

@@ -1,0 +1,139 @@
+//! What a cluster is to be like.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::ensure;
+use causeway_relocation::ambient::Ambient;
+use tokio::sync::Notify;
+
+use super::{Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node};
+
+/// A cluster in the making.
+#[derive(Debug)]
+#[must_use = "it does nothing until it is started"]
+pub struct ClusterBuilder {
+    ground: Option<Arc<Ground>>,
+    store: Store,
+    controls: usize,
+    regions: Vec<String>,
+    seed: Option<u64>,
+    program: Option<PathBuf>,
+    failpoints: Failpoints,
+}
+
+impl ClusterBuilder {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            ground: None,
+            store,
+            controls: 1,
+            regions: Vec::new(),
+            seed: None,
+            program: None,
+            failpoints: Failpoints::default(),
+        }
+    }
+
+    /// Stands on this ground, rather than on one of its own.
+    pub fn on(mut self, ground: &Arc<Ground>) -> Self {
+        self.store = ground.store();
+        self.ground = Some(Arc::clone(ground));
+        self
+    }
+
+    /// Has so many controls on one database; 1 if nothing is said. More than one need PostgreSQL.
+    pub fn controls(mut self, count: usize) -> Self {
+        self.controls = count;
+        self
+    }
+
+    /// Has a region of this name.
+    pub fn region(mut self, name: &str) -> Self {
+        self.regions.push(name.to_owned());
+        self
+    }
+
+    /// All randomness of services and links begins with this number.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Services are processes of this program, the `causeway` command.
+    pub fn processes(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Services have these failpoints. Processes do if they were built with the feature `failpoints`.
+    pub fn failpoints(mut self, failpoints: &Failpoints) -> Self {
+        self.failpoints = failpoints.clone();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If a service or PostgreSQL does not start.
+    pub async fn start(self) -> anyhow::Result<Cluster> {
+        ensure!(
+            self.controls == 1 || self.store == Store::Postgres,
+            "several controls need a database that several processes may use: PostgreSQL"
+        );
+        let ground = match self.ground {
+            Some(ground) => ground,
+            None => Arc::new(Ground::for_one(self.store).await?),
+        };
+        let directory = ground.directory()?;
+        let (trace, killed) = (Trace::default(), Arc::new(Notify::new()));
+        let ambient = match self.seed {
+            Some(seed) => Ambient::system().seeded(seed),
+            None => Ambient::system(),
+        };
+        let mut controls = Vec::new();
+        let database_url = ground.database(directory.path(), None).await?;
+        for index in 0..self.controls {
+            let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
+            controls.push(Node::new(&name, database_url.clone(), Arc::clone(&killed))?);
+        }
+        let mut regions = Vec::new();
+        let mut links = Vec::new();
+        for name in &self.regions {
+            let database_url = ground.database(directory.path(), Some(name)).await?;
+            regions.push(Node::new(name, database_url, Arc::clone(&killed))?);
+            let mut ways = Vec::new();
+            for control in &controls {
+                let way = format!("{name} -> {}", control.name());
+                ways.push(Link::open(way, control.address(), derived(&ambient), trace.clone()).await?);
+            }
+            links.push(ways);
+        }
+        let mut doors = Vec::new();
+        for node in controls.iter().chain(&regions) {
+            let way = format!("client -> {}", node.name());
+            doors.push(Link::open(way, node.address(), derived(&ambient), trace.clone()).await?);
+        }
+        let cluster = Cluster {
+            regions,
+            controls,
+            links,
+            doors,
+            ambient,
+            failpoints: self.failpoints,
+            trace,
+            killed,
+            program: self.program,
+            directory,
+            ground,
+        };
+        for service in cluster.services().collect::<Vec<Service>>() {
+            cluster.start_service(service).await?;
+        }
+        Ok(cluster)
+    }
+}
+
+/// Randomness of its own, which follows from that of the cluster: what one service draws is nothing to the others.
+pub(super) fn derived(ambient: &Ambient) -> Ambient {
+    ambient.clone().seeded(u64::from_le_bytes(ambient.bytes()))
+}

@@ -1,0 +1,158 @@
+//! What clusters stand on: a temporary directory and, for PostgreSQL, a server.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use causeway_control::Control;
+use causeway_region::Region;
+use causeway_relocation::{ambient::Ambient, db};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::{Store, options};
+use crate::postgres::{self, Postgres};
+
+/// What clusters stand on. Several may stand on one ground, each with databases of its own, which are copies of
+/// migrated ones: that saves most of the time that a cluster takes to start.
+#[derive(Debug)]
+pub struct Ground {
+    store: Store,
+    templates: Option<Mutex<HashMap<String, PathBuf>>>,
+    numbers: AtomicU64,
+    // Fields are dropped in order: the server before its directory.
+    postgres: Option<Mutex<Postgres>>,
+    directory: TempDir,
+}
+
+impl Ground {
+    /// A ground for many clusters.
+    ///
+    /// # Errors
+    /// If there is no place for it, or PostgreSQL does not start.
+    pub async fn new(store: Store) -> anyhow::Result<Self> {
+        Ok(Self { templates: Some(Mutex::default()), ..Self::for_one(store).await? })
+    }
+
+    /// A ground for one cluster, which has no use for copies.
+    pub(super) async fn for_one(store: Store) -> anyhow::Result<Self> {
+        let postgres = match store {
+            Store::Sqlite => None,
+            Store::Postgres => Some(Mutex::new(Postgres::start().await?)),
+        };
+        // Every commit on SQLite waits for the disk, and a test has hundreds.
+        let directory = postgres::directory("causeway-cluster-")?;
+        Ok(Self { store, templates: None, numbers: AtomicU64::new(0), postgres, directory })
+    }
+
+    /// What its databases are.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.store
+    }
+
+    /// A directory for one cluster.
+    pub(super) fn directory(&self) -> anyhow::Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix("cluster-").tempdir_in(self.directory.path())?)
+    }
+
+    /// The URL of a new database of control or, with a name, of a region. A file goes into `directory`.
+    pub(super) async fn database(&self, directory: &Path, region: Option<&str>) -> anyhow::Result<String> {
+        let kind = match region {
+            Some(name) => format!("region_{}", name.replace('-', "_")),
+            None => "control".to_owned(),
+        };
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let template = match &self.templates {
+            Some(templates) => Some(self.template(&mut *templates.lock().await, &kind, region).await?),
+            None => None,
+        };
+        match &self.postgres {
+            Some(postgres) => {
+                let postgres = postgres.lock().await;
+                postgres
+                    .copy_database(&format!("{kind}_{number}"), template.as_deref().and_then(Path::to_str))
+                    .await
+            }
+            None => {
+                let path = directory.join(format!("{kind}.db"));
+                if let Some(template) = template {
+                    tokio::fs::copy(template, &path).await?;
+                }
+                sqlite_url(&path)
+            }
+        }
+    }
+
+    /// A migrated database to copy: its file, or its name.
+    async fn template(
+        &self,
+        templates: &mut HashMap<String, PathBuf>,
+        kind: &str,
+        region: Option<&str>,
+    ) -> anyhow::Result<PathBuf> {
+        if let Some(template) = templates.get(kind) {
+            return Ok(template.clone());
+        }
+        let (template, url) = match &self.postgres {
+            Some(postgres) => {
+                let name = format!("template_{kind}");
+                let url = postgres.lock().await.create_database(&name).await?;
+                (PathBuf::from(name), url)
+            }
+            None => {
+                let path = self.directory.path().join(format!("template-{kind}.db"));
+                let url = sqlite_url(&path)?;
+                (path, url)
+            }
+        };
+        let nowhere = "http://127.0.0.1:1".to_owned();
+        match region {
+            None => Control::start(options::control(url, nowhere), Ambient::system()).await?.stop().await,
+            Some(name) => {
+                let spool = self.directory.path().join(format!("template-{kind}"));
+                let options = options::region(name, url, nowhere.clone(), vec![nowhere], spool);
+                Region::start(options, Ambient::system()).await?.stop().await;
+            }
+        }
+        templates.insert(kind.to_owned(), template.clone());
+        Ok(template)
+    }
+
+    /// Removes the database of a URL that [`database`](Self::database) gave, unless it goes with its directory.
+    pub(super) async fn forget(&self, url: &str) -> anyhow::Result<()> {
+        match &self.postgres {
+            Some(postgres) => {
+                let name = url.rsplit('/').next().unwrap_or_default();
+                postgres.lock().await.drop_database(name).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the database server as a crash does, and starts it again after a while. Does nothing on SQLite, which is no
+    /// server: its database is down when the service is.
+    ///
+    /// # Errors
+    /// If it does not start again.
+    pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
+        let Some(postgres) = &self.postgres else { return Ok(()) };
+        let mut postgres = postgres.lock().await;
+        postgres.crash().await?;
+        tokio::time::sleep(down).await;
+        postgres.restart().await
+    }
+}
+
+fn sqlite_url(path: &Path) -> anyhow::Result<String> {
+    Ok(format!("sqlite:{}", path.to_str().context("the temporary directory is not UTF-8")?))
+}
+
+/// The pool of a service of a test: small, for there are many, and impatient.
+pub(super) fn pool() -> db::Options {
+    db::Options { max_connections: 6, acquire_timeout: Duration::from_secs(5) }
+}

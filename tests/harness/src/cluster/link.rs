@@ -1,0 +1,306 @@
+//! The way between a client and a service, on which calls may get lost, come twice, late, or not at all.
+//!
+//! A link is a proxy that understands gRPC: it has a port of its own, takes calls there and makes them at the service.
+//! So it is the same for services in this process and for processes, and neither knows of it.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use causeway_relocation::ambient::Ambient;
+use futures::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{
+        Bytes, Service as _,
+        http::{Request, Response},
+    },
+    transport::{Channel, Endpoint},
+};
+
+use super::trace::Trace;
+
+/// Whether calls get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Road {
+    /// They do.
+    Open,
+    /// Connections are broken and new ones end at once.
+    Cut,
+    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the road is open again.
+    Silent,
+}
+
+/// How many of 1,000 calls meet with something. Streams without an end are left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weather {
+    /// Never reach the service; the caller sees a broken connection.
+    pub lose_requests: u32,
+    /// Are done, but the caller sees a broken connection.
+    pub lose_answers: u32,
+    /// Reach the service twice: at once one after the other, or the second time long after the answer.
+    pub repeat: u32,
+    /// Are held for up to [`longest_delay`](Self::longest_delay), so that others overtake them.
+    pub delay: u32,
+    /// How long at most.
+    pub longest_delay: Duration,
+}
+
+impl Weather {
+    /// Something happens to about every fifth call.
+    pub const STORM: Self = Self {
+        lose_requests: 50,
+        lose_answers: 60,
+        repeat: 60,
+        delay: 80,
+        longest_delay: Duration::from_millis(20),
+    };
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    LoseRequest,
+    LoseAnswer,
+    Repeat,
+    RepeatLater(Duration),
+    Delay(Duration),
+}
+
+/// A way from somebody to a service.
+#[derive(Debug)]
+pub(super) struct Link {
+    url: String,
+    /// For a test that uses it.
+    channel: Channel,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    target: Channel,
+    road: watch::Sender<Road>,
+    weather: Mutex<Weather>,
+    ambient: Ambient,
+    trace: Trace,
+    connections: Mutex<Vec<AbortHandle>>,
+}
+
+impl Link {
+    /// A way to `target`, with a port of its own.
+    pub(super) async fn open(
+        name: String,
+        target: SocketAddr,
+        ambient: Ambient,
+        trace: Trace,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for a link")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let target = Endpoint::from_shared(format!("http://{target}"))?.tcp_nodelay(true).connect_lazy();
+        let shared = Arc::new(Shared {
+            name,
+            target,
+            road: watch::Sender::new(Road::Open),
+            weather: Mutex::default(),
+            ambient,
+            trace,
+            connections: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        let channel = Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect_lazy();
+        Ok(Self { url, channel, shared, accepting })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Opens or closes it.
+    pub(super) fn set_road(&self, road: Road) {
+        if self.shared.road.send_replace(road) != road {
+            self.shared.trace.note(format!("{}: {road:?}", self.shared.name));
+        }
+        if road == Road::Cut {
+            self.shared.break_connections();
+        }
+    }
+
+    pub(super) fn set_weather(&self, weather: Weather) {
+        *self.shared.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.shared.break_connections();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // For want of file handles, mostly.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        if *shared.road.borrow() == Road::Cut {
+            continue;
+        }
+        let connection = tokio::spawn(serve(stream, Arc::clone(&shared))).abort_handle();
+        let mut connections = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|connection| !connection.is_finished());
+        connections.push(connection);
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let _slower_without = stream.set_nodelay(true);
+    let calls = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { shared.pass(request).await }
+    });
+    // It ends with an error when the client is killed, which is no news.
+    let _ended =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), calls).await;
+}
+
+impl Shared {
+    fn break_connections(&self) {
+        for connection in self.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            connection.abort();
+        }
+    }
+
+    /// Waits as long as nothing arrives.
+    async fn arrive(&self) {
+        let mut road = self.road.subscribe();
+        // It fails when the link is gone, and with it whoever waits.
+        let _gone = road.wait_for(|road| *road != Road::Silent).await;
+    }
+
+    fn draw(&self, method: &str) -> Fate {
+        let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
+        if method.starts_with("Watch") || method.starts_with("ServerReflection") {
+            return Fate::Pass;
+        }
+        let longest = u64::try_from(weather.longest_delay.as_micros()).unwrap_or(u64::MAX).max(1);
+        let pause = Duration::from_micros(self.ambient.below(longest));
+        let mut left = self.ambient.below(1000);
+        for (chance, fate) in [
+            (weather.lose_requests, Fate::LoseRequest),
+            (weather.lose_answers, Fate::LoseAnswer),
+            (weather.repeat / 2, Fate::Repeat),
+            (weather.repeat - weather.repeat / 2, Fate::RepeatLater(pause)),
+            (weather.delay, Fate::Delay(pause)),
+        ] {
+            match left.checked_sub(chance.into()) {
+                Some(rest) => left = rest,
+                None => return fate,
+            }
+        }
+        Fate::Pass
+    }
+
+    async fn pass(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        self.arrive().await;
+        let fate = self.draw(&method);
+        if fate != Fate::Pass {
+            self.trace.note(format!("{}: {method}: {fate:?}", self.name));
+        }
+        let answer = match fate {
+            Fate::Pass => self.call(request.map(Body::new)).await,
+            Fate::LoseRequest => Err(Status::unavailable("the request got lost")),
+            Fate::LoseAnswer => match self.call(request.map(Body::new)).await {
+                Ok(answer) => {
+                    // All of it was sent; none of it arrives.
+                    let _lost = answer.into_body().collect().await;
+                    Err(Status::unavailable("the answer got lost"))
+                }
+                Err(error) => Err(error),
+            },
+            Fate::Delay(pause) => {
+                tokio::time::sleep(pause).await;
+                self.call(request.map(Body::new)).await
+            }
+            Fate::Repeat | Fate::RepeatLater(_) => self.repeat(request, fate).await,
+        };
+        self.arrive().await;
+        Ok(answer.map_or_else(|error| error.into_http(), |answer| self.held(answer)))
+    }
+
+    /// Makes a call twice. The caller gets the answer of the first time if the second one is late, and of the second one
+    /// otherwise.
+    async fn repeat(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        fate: Fate,
+    ) -> Result<Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(|_| Status::unavailable("the request broke off"))?.to_bytes();
+        let again = {
+            let (parts, body) = (parts.clone(), body.clone());
+            move || Request::from_parts(parts.clone(), whole(body.clone()))
+        };
+        let first = self.call(Request::from_parts(parts, whole(body))).await;
+        if let Fate::RepeatLater(pause) = fate {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                shared.arrive().await;
+                if let Ok(answer) = shared.call(again()).await {
+                    let _unheard = answer.into_body().collect().await;
+                }
+            });
+            return first;
+        }
+        if let Ok(answer) = first {
+            let _overtaken = answer.into_body().collect().await;
+        }
+        self.call(again()).await
+    }
+
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let mut target = self.target.clone();
+        let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+        std::future::poll_fn(|cx| target.poll_ready(cx)).await.map_err(unreachable)?;
+        target.call(request).await.map_err(unreachable)
+    }
+
+    /// An answer of which nothing arrives while the road is silent.
+    fn held(self: Arc<Self>, answer: Response<Body>) -> Response<Body> {
+        answer.map(|body| {
+            let frames = stream::unfold((body, self), |(mut body, shared)| async move {
+                let frame = body.frame().await?;
+                shared.arrive().await;
+                Some((frame, (body, shared)))
+            });
+            Body::new(StreamBody::new(frames.boxed()))
+        })
+    }
+}
+
+fn whole(body: Bytes) -> Body {
+    Body::new(Full::new(body))
+}

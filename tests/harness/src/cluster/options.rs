@@ -1,0 +1,32 @@
+//! The options of the services of a cluster.
+
+use std::{path::PathBuf, time::Duration};
+
+use causeway_region::Pauses;
+
+use super::ground::pool;
+
+/// Short, for a test that waits for all of them.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(5), longest: Duration::from_millis(100) };
+
+pub(super) fn control(database_url: String, address: String) -> causeway_control::Options {
+    causeway_control::Options { database_url, database: pool(), address }
+}
+
+pub(super) fn region(
+    name: &str,
+    database_url: String,
+    address: String,
+    control_urls: Vec<String>,
+    spool_dir: PathBuf,
+) -> causeway_region::Options {
+    causeway_region::Options {
+        name: name.to_owned(),
+        address,
+        database_url,
+        database: pool(),
+        control_url: control_urls.into_iter().next().unwrap_or_default(),
+        spool_dir,
+        pauses: PAUSES,
+    }
+}

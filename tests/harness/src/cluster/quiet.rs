@@ -1,0 +1,84 @@
+//! Waiting until nothing is under way.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use causeway_relocation::db::{Db, Statement};
+use tokio::time::{Instant, sleep};
+
+use super::{Cluster, Silo};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Cluster {
+    /// Waits until nothing is under way in any silo: every import has ended, and control's directory has heard of it;
+    /// no reservation is temporary but those of imports that have failed.
+    ///
+    /// # Errors
+    /// If that takes longer than `within`: with what it still waits for.
+    pub async fn quiet(&self, within: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + within;
+        loop {
+            let waits = match self.under_way().await {
+                Ok(waits) if waits.is_empty() => return Ok(()),
+                Ok(waits) => waits,
+                Err(error) => vec![format!("a database cannot be asked: {error:#}")],
+            };
+            if Instant::now() >= until {
+                bail!("it is not quiet after {within:?}; it waits for:\n{}", waits.join("\n"));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What is under way, a line each.
+    async fn under_way(&self) -> anyhow::Result<Vec<String>> {
+        let mut waits = Vec::new();
+        let mut failed = Vec::new();
+        for index in 0..self.region_count() {
+            let db = self.shared_db(Silo::Region(index)).await?;
+            let name = self.region_name(index);
+            let imports = Statement::new(
+                "SELECT import_id, state, waiting_reason, waiting_message FROM causeway_import \
+                 WHERE state NOT IN ('succeeded', 'failed', 'reverted') OR (state = 'succeeded' AND NOT reported)",
+            );
+            for row in db.fetch_all(imports).await? {
+                let reason = row.opt_text("waiting_reason")?.unwrap_or_default();
+                let message = row.opt_text("waiting_message")?.unwrap_or_default();
+                waits.push(format!(
+                    "import {} of {name}, which is {} {reason} {message}",
+                    row.uuid("import_id")?,
+                    row.text("state")?
+                ));
+            }
+            failed.extend(organizations_of_failed(&db).await?);
+        }
+        let control = self.shared_db(Silo::Control).await?;
+        let temporary = Statement::new(
+            "SELECT slug, region, organization_id FROM causeway_organization_slug_reservation \
+             WHERE type = 'temporary_rename_alias'",
+        );
+        for row in control.fetch_all(temporary).await? {
+            let id = row.int("organization_id")?;
+            if !failed.contains(&id) {
+                waits.push(format!(
+                    "the reservation of {} for organization {id} of {}, which is temporary",
+                    row.text("slug")?,
+                    row.text("region")?
+                ));
+            }
+        }
+        Ok(waits)
+    }
+}
+
+/// Organizations of imports that have failed keep what they have reserved until somebody decides.
+async fn organizations_of_failed(db: &Db) -> anyhow::Result<Vec<i64>> {
+    let statement = Statement::new(
+        "SELECT o.organization_id FROM causeway_import_organization o \
+         JOIN causeway_import i ON i.import_id = o.import_id WHERE i.state = 'failed'",
+    );
+    let rows = db.fetch_all(statement).await?;
+    Ok(rows.iter().map(|row| row.int("organization_id")).collect::<Result<_, _>>()?)
+}
