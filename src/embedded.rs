@@ -82,6 +82,7 @@ impl Embedded {
                 control_url: control.url(),
                 spool_dir: directory.join(SPOOL_DIR),
                 pauses: causeway_region::Pauses::default(),
+                limits: causeway_region::Limits::default(),
             },
             ambient,
         )

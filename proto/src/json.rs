@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::ser::{Formatter, Serializer};
 
 use crate::FILE_DESCRIPTOR_SET;
 
@@ -34,16 +35,33 @@ pub fn pool() -> DescriptorPool {
 /// # Errors
 /// If the contract has no message of that name, or the bytes are not one.
 pub fn to_json(message: &impl Message, name: &str) -> Result<String, JsonError> {
+    let mut buffer = Vec::new();
+    serialize(message, name, &mut Serializer::pretty(&mut buffer))?;
+    String::from_utf8(buffer).map_err(|error| JsonError(error.to_string()))
+}
+
+/// The same in one line.
+///
+/// # Errors
+/// If the contract has no message of that name, or the bytes are not one.
+pub fn to_json_line(message: &impl Message, name: &str) -> Result<String, JsonError> {
+    let mut buffer = Vec::new();
+    serialize(message, name, &mut Serializer::new(&mut buffer))?;
+    String::from_utf8(buffer).map_err(|error| JsonError(error.to_string()))
+}
+
+fn serialize(
+    message: &impl Message,
+    name: &str,
+    serializer: &mut Serializer<&mut Vec<u8>, impl Formatter>,
+) -> Result<(), JsonError> {
     let descriptor =
         pool().get_message_by_name(name).ok_or_else(|| JsonError(format!("no message {name}")))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| JsonError(error.to_string()))?;
-    let mut buffer = Vec::new();
-    let mut serializer = serde_json::Serializer::pretty(&mut buffer);
     dynamic
-        .serialize_with_options(&mut serializer, &SerializeOptions::new().skip_default_fields(false))
-        .map_err(|error| JsonError(error.to_string()))?;
-    String::from_utf8(buffer).map_err(|error| JsonError(error.to_string()))
+        .serialize_with_options(serializer, &SerializeOptions::new().skip_default_fields(false))
+        .map_err(|error| JsonError(error.to_string()))
 }
 
 #[cfg(test)]

@@ -27,6 +27,16 @@ pub(crate) fn kind_from_proto(kind: contract::FindingKind) -> Option<FindingKind
     finding::name(kind).parse().ok()
 }
 
+/// The severity of the contract, if it is one.
+pub(crate) fn severity_from_proto(severity: contract::Severity) -> Option<Severity> {
+    match severity {
+        contract::Severity::Unspecified => None,
+        contract::Severity::Info => Some(Severity::Info),
+        contract::Severity::Warning => Some(Severity::Warning),
+        contract::Severity::Error => Some(Severity::Error),
+    }
+}
+
 fn severity_to_proto(severity: Severity) -> contract::Severity {
     match severity {
         Severity::Info => contract::Severity::Info,
@@ -46,6 +56,7 @@ pub(crate) fn finding_to_proto(finding: Finding) -> contract::Finding {
         field: finding.field.unwrap_or_default(),
         byte_offset: finding.byte_offset.unwrap_or(-1),
         reason: finding.reason,
+        remedy: finding.kind.remedy().to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod grpc;
 pub mod import;
+mod limits;
 mod pauses;
 mod store;
 
@@ -26,6 +27,7 @@ use causeway_relocation::{
 };
 pub use control_client::ControlError;
 pub use error::Error;
+pub use limits::Limits;
 pub use pauses::Pauses;
 
 use crate::{
@@ -77,6 +79,8 @@ pub struct Options {
     pub spool_dir: PathBuf,
     /// How long it waits before it tries something again.
     pub pauses: Pauses,
+    /// What is bounded.
+    pub limits: Limits,
 }
 
 /// A region that runs. Cheap to clone.
@@ -123,6 +127,7 @@ impl Region {
             instance_id: instance.id,
             spool_dir: options.spool_dir,
             holder,
+            limits: options.limits,
             lock,
             pauses: options.pauses,
         });

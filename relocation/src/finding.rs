@@ -17,7 +17,7 @@ pub enum Severity {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident, $remedy:literal;)*) => {
         /// What a finding is about. The contract's `FindingKind` documents each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -44,63 +44,73 @@ macro_rules! kinds {
                     $(Self::$kind => Severity::$severity,)*
                 }
             }
+
+            /// What a person can do about it; empty if there is nothing to do.
+            #[must_use]
+            pub fn remedy(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $remedy,)*
+                }
+            }
         }
     };
 }
 
 kinds! {
     /// None of the others.
-    Unknown = "unknown", Error;
+    Unknown = "unknown", Error, "Look at the log of the region at the time of the failure.";
     /// The database refused a statement.
-    DatabaseError = "database_error", Error;
+    DatabaseError = "database_error", Error, "See to the database, then import the file again.";
     /// Not in the form of an export.
-    DeserializationFailed = "deserialization_failed", Error;
+    DeserializationFailed = "deserialization_failed", Error, "Mend the file at this place, or export it again.";
     /// A model reached a silo that does not hold it.
-    IncorrectSiloModeForModel = "incorrect_silo_mode_for_model", Error;
+    IncorrectSiloModeForModel = "incorrect_silo_mode_for_model", Error, "Have the service called that holds the model.";
     /// Two records of the file break a unique set.
-    IntegrityError = "integrity_error", Error;
+    IntegrityError = "integrity_error", Error, "Change or remove one of the two records in the file.";
     /// A chunk begins at an ordinal that cannot be.
-    InvalidMinOrdinal = "invalid_min_ordinal", Error;
+    InvalidMinOrdinal = "invalid_min_ordinal", Error, "Count the records of a model from 1.";
     /// A write came without the id of its import.
-    MissingImportUuid = "missing_import_uuid", Error;
+    MissingImportUuid = "missing_import_uuid", Error, "Name the import in the call.";
     /// A model that the catalog does not know.
-    UnknownModel = "unknown_model", Warning;
+    UnknownModel = "unknown_model", Warning, "If its records are needed, import with a release that knows the model.";
     /// A model that is never imported.
-    UnexpectedModel = "unexpected_model", Info;
+    UnexpectedModel = "unexpected_model", Info, "";
     /// The import names no scope that there is.
-    UnspecifiedScope = "unspecified_scope", Error;
+    UnspecifiedScope = "unspecified_scope", Error, "Name a scope that there is.";
     /// A value that its column cannot take.
-    ValidationError = "validation_error", Error;
+    ValidationError = "validation_error", Error, "Correct the field in the file.";
     /// A record whose reference leads to something not imported.
-    DroppedReference = "dropped_reference", Warning;
+    DroppedReference = "dropped_reference", Warning, "If the record is needed, import what it refers to as well, or make it by hand.";
     /// A reference that was cleared.
-    ClearedReference = "cleared_reference", Info;
+    ClearedReference = "cleared_reference", Info, "";
     /// A field that the catalog does not know.
-    UnknownField = "unknown_field", Warning;
+    UnknownField = "unknown_field", Warning, "If the field is needed, import with a release that knows it.";
     /// A model of older releases.
-    RemovedModel = "removed_model", Info;
+    RemovedModel = "removed_model", Info, "";
     /// A field of older releases.
-    RemovedField = "removed_field", Info;
+    RemovedField = "removed_field", Info, "";
     /// Another slug than in the export.
-    SlugChanged = "slug_changed", Info;
+    SlugChanged = "slug_changed", Info, "Tell the members of the organization its new slug.";
     /// Another username than in the export.
-    UsernameChanged = "username_changed", Info;
+    UsernameChanged = "username_changed", Info, "Tell the user the new name. If it is the user who has the name, import with users merged.";
     /// A user merged into one that exists.
-    UserMerged = "user_merged", Info;
+    UserMerged = "user_merged", Info, "Make sure that both are one person: whoever has the username has the memberships of the file now.";
     /// A new key.
-    KeyRegenerated = "key_regenerated", Info;
+    KeyRegenerated = "key_regenerated", Info, "Put the new key wherever the old one is in use.";
     /// A token that was cleared.
-    TokenCleared = "token_cleared", Info;
+    TokenCleared = "token_cleared", Info, "If the invitation is still open, send it again.";
     /// A record that a rule keeps out.
-    SkippedByRule = "skipped_by_rule", Info;
+    SkippedByRule = "skipped_by_rule", Info, "";
     /// A record that would be the second of its kind.
-    DuplicateDropped = "duplicate_dropped", Warning;
+    DuplicateDropped = "duplicate_dropped", Warning, "Look whether the row that was kept will do; otherwise change it by hand.";
     /// A slug of the filter that the export lacks.
-    FilterSlugNotFound = "filter_slug_not_found", Warning;
+    FilterSlugNotFound = "filter_slug_not_found", Warning, "Correct the slug, and import the file again under a new id.";
     /// A value outside the choices of its column.
-    UnknownChoice = "unknown_choice", Warning;
+    UnknownChoice = "unknown_choice", Warning, "Look whether the application takes the value.";
     /// A text that lost its NUL characters.
-    TextCleaned = "text_cleaned", Info;
+    TextCleaned = "text_cleaned", Info, "";
+    /// Findings that were counted and not kept, because there were too many.
+    FindingsNotStored = "findings_not_stored", Info, "The counts are exact. If each finding is needed, raise the region's limit on findings, or import in parts by a filter.";
 }
 
 impl std::str::FromStr for FindingKind {
@@ -131,7 +141,7 @@ pub struct Finding {
     pub field: Option<String>,
     /// Where the record begins in the file, in bytes.
     pub byte_offset: Option<i64>,
-    /// What happened, and what to do.
+    /// What happened. What to do about it follows from the kind, see [`FindingKind::remedy`].
     pub reason: String,
 }
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     Outcome,
     decrypt::Source,
-    resume,
+    findings_file, resume,
     signals::Signals,
     target::{RegionArgs, Target},
 };
@@ -66,6 +66,10 @@ pub(super) struct Args {
     /// it is [default: a new one]
     #[arg(long, value_name = "UUID")]
     import_id: Option<Uuid>,
+    /// Write all findings to this file when the import has ended, one as proto3 JSON in each line. A file that is there
+    /// is replaced
+    #[arg(long, value_name = "FILE")]
+    findings_file: Option<PathBuf>,
     /// Text for people, or the import as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
@@ -80,6 +84,9 @@ fn slug_filter(text: &str) -> Result<OrganizationFilter, std::convert::Infallibl
 pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let import_id = args.import_id.unwrap_or_else(|| ambient.uuid());
+    if let Some(file) = &args.findings_file {
+        findings_file::check(file)?;
+    }
 
     let prepare = async {
         let file = Source::read(&args.file, args.decrypt_with.as_deref(), &ambient).await?;
@@ -164,11 +171,15 @@ async fn import(
     }
     let import =
         resume::to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
-    if import.state() == ImportState::Succeeded {
-        return Ok(Outcome::Done);
+    let succeeded = import.state() == ImportState::Succeeded;
+    if !succeeded {
+        output::note(&report::failure(&import));
     }
-    output::note(&report::failure(&import));
-    Ok(Outcome::Failed)
+    let saved = match &args.findings_file {
+        Some(file) => findings_file::save(region, &import.import_id, file).await?,
+        None => Outcome::Done,
+    };
+    Ok(if succeeded { saved } else { Outcome::Failed })
 }
 
 fn unsent(file: &Path) -> String {

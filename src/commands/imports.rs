@@ -1,5 +1,7 @@
 //! `causeway imports`.
 
+use std::path::PathBuf;
+
 use causeway::client::{CallError, Kind, Peer, collect_pages, unary};
 use causeway_proto::{
     json::to_json,
@@ -7,14 +9,14 @@ use causeway_proto::{
         GetImportRequest, GetImportResponse, Import, ListFindingsRequest, ListFindingsResponse,
         ListImportsRequest, ListImportsResponse,
     },
-    relocation::v1::{Finding, FindingKind},
+    relocation::v1::Finding,
 };
 use causeway_relocation::ambient::Ambient;
 use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome, resume,
+    Outcome, findings_file, resume,
     target::{RegionArgs, Target},
 };
 use crate::output::{
@@ -54,6 +56,9 @@ pub(super) struct Show {
     /// All findings, not only the first of each kind; as JSON, a second message with them
     #[arg(long)]
     findings: bool,
+    /// Write all findings to this file, one as proto3 JSON in each line. A file that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    findings_file: Option<PathBuf>,
     #[command(flatten)]
     region: RegionArgs,
     /// Text for people, or the answer as proto3 JSON
@@ -90,6 +95,9 @@ async fn list(region: &Peer, args: &List) -> anyhow::Result<Outcome> {
 }
 
 async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
+    if let Some(file) = &args.findings_file {
+        findings_file::check(file)?;
+    }
     let import_id = args.import_id.to_string();
     let request = unary(GetImportRequest { import_id: import_id.clone() });
     let answer: GetImportResponse = region.answer(region.imports().get_import(request)).await?;
@@ -112,16 +120,19 @@ async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
             output::text(&report::render(&import, &findings))?;
         }
     }
-    Ok(Outcome::Done)
+    match &args.findings_file {
+        Some(file) => findings_file::save(region, &import_id, file).await,
+        None => Ok(Outcome::Done),
+    }
 }
 
 async fn all_findings(region: &Peer, import_id: &str) -> Result<ListFindingsResponse, CallError> {
     collect_pages(async |page_token| {
         let request = unary(ListFindingsRequest {
             import_id: import_id.to_owned(),
-            kind: FindingKind::Unspecified.into(),
             page_size: PAGE_SIZE,
             page_token,
+            ..Default::default()
         });
         region.answer(region.imports().list_findings(request)).await
     })
@@ -136,7 +147,7 @@ pub(super) async fn first_findings(region: &Peer, import: &Import) -> Result<Vec
             import_id: import.import_id.clone(),
             kind: count.kind,
             page_size: SAMPLES,
-            page_token: String::new(),
+            ..Default::default()
         });
         first.extend(region.answer(region.imports().list_findings(request)).await?.findings);
     }

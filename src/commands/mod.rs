@@ -3,6 +3,7 @@
 mod control;
 mod decrypt;
 mod encrypt;
+mod findings_file;
 mod import;
 mod imports;
 pub(crate) mod log;

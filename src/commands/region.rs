@@ -55,6 +55,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         control_url: args.control,
         spool_dir,
         pauses: causeway_region::Pauses::default(),
+        limits: causeway_region::Limits::default(),
     };
     args.server.serve(serve_region(port.listener, options, ambient)).await
 }

@@ -179,9 +179,17 @@ fn findings_by_kind(import: &Import, first: &[Finding]) -> String {
             let _ = writeln!(text, "    and {} more", count.count - shown);
             more = true;
         }
+        let remedy = first.iter().find(|finding| finding.kind == count.kind).map(|it| it.remedy.as_str());
+        if let Some(remedy) = remedy.filter(|remedy| !remedy.is_empty()) {
+            let _ = writeln!(text, "    To do: {}", clean(remedy));
+        }
     }
     if more {
-        let _ = writeln!(text, "  All of them: causeway imports show {} --findings", import.import_id);
+        let _ = writeln!(
+            text,
+            "  All of them: causeway imports show {} --findings, or with --findings-file FILE as lines of JSON",
+            import.import_id
+        );
     }
     text
 }
@@ -307,6 +315,7 @@ mod tests {
             source_pk: 22,
             field: "slug".to_owned(),
             reason: "api is a reserved word".to_owned(),
+            remedy: "Tell somebody.".to_owned(),
             ..Default::default()
         }
     }
@@ -330,7 +339,8 @@ Findings (2)
   SLUG_CHANGED (info): 2
     sentry.organization #2 pk 22 field slug: api is a reserved word
     and 1 more
-  All of them: causeway imports show 3b1f --findings
+    To do: Tell somebody.
+  All of them: causeway imports show 3b1f --findings, or with --findings-file FILE as lines of JSON
 ";
 
     #[test]

@@ -7,6 +7,7 @@
 mod again;
 mod calls;
 mod filter;
+mod findings;
 mod once;
 mod paging;
 mod real;
@@ -58,6 +59,9 @@ on_each_store! {
         a_filter_that_matches_nothing_is_refused,
         an_empty_filter_imports_nothing,
         a_slug_that_the_export_lacks_is_told;
+    findings:
+        findings_are_kept_up_to_a_limit_and_counted_past_it,
+        findings_of_a_severity_are_given;
     rules:
         users_who_merge_have_one_membership,
         a_merged_member_follows_the_user_who_is_there,

@@ -14,8 +14,13 @@ use crate::stage::{cluster, exhaustive, import, refused};
 async fn findings(region: &RegionApi, id: &str, kind: FindingKind, page_size: i32) -> Vec<Finding> {
     let (mut all, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request =
-            ListFindingsRequest { import_id: id.to_owned(), kind: kind.into(), page_size, page_token };
+        let request = ListFindingsRequest {
+            import_id: id.to_owned(),
+            kind: kind.into(),
+            page_size,
+            page_token,
+            ..Default::default()
+        };
         let page = region.imports().list_findings(request).await.expect("a page").into_inner();
         assert!(page.findings.len() <= usize::try_from(page_size).expect("a size"));
         all.extend(page.findings);

@@ -51,6 +51,7 @@ fn encode_finding(finding: Finding) -> contract::Finding {
         field: finding.field.unwrap_or_default(),
         byte_offset: finding.byte_offset.unwrap_or(-1),
         reason: finding.reason,
+        remedy: finding.kind.remedy().to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `causeway.region.v1.ImportService`.
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use causeway_proto::{
     page::List,
@@ -11,7 +11,7 @@ use causeway_proto::{
         ResumeImportResponse, WatchImportRequest, WatchImportResponse, import_organizations_request::Part,
         import_service_server::ImportService,
     },
-    relocation::v1::{FindingKind, Scope},
+    relocation::v1::{FindingKind, Scope, Severity},
 };
 use causeway_relocation::page::PageRequest;
 use chrono::{DateTime, Utc};
@@ -21,17 +21,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+use super::watch::Watcher;
 use crate::{
-    convert::{finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, view_to_proto},
+    convert::{
+        finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
+    },
     error::Error,
     import::{Parameters, Runner},
 };
-
-/// How often a watched import is looked at while nothing says that it changed: planning counts records silently, and
-/// an import may run in another process.
-const LOOK: Duration = Duration::from_millis(500);
-/// The least pause between two messages of a watch.
-const SPACING: Duration = Duration::from_millis(200);
 
 /// The most slugs of a filter.
 const MAX_FILTER: usize = 10_000;
@@ -223,28 +220,10 @@ impl ImportService for Handler {
 
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
-        let runner = self.runner.clone();
-        let first = runner.view(id).await?;
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(async move {
-            let mut view = first;
-            loop {
-                let last = view.import.state.is_final();
-                let import = Some(view_to_proto(view.clone(), runner.region()));
-                // Whoever does not read is not waited for longer than the stream lives.
-                if sender.send(Ok(WatchImportResponse { import })).await.is_err() || last {
-                    return;
-                }
-                view = match changed(&runner, id, &view, &sender).await {
-                    Some(Ok(view)) => view,
-                    Some(Err(error)) => {
-                        let _gone = sender.send(Err(error.into())).await;
-                        return;
-                    }
-                    None => return,
-                };
-            }
-        });
+        let watcher = Watcher::new(self.runner.clone(), id, sender);
+        let first = self.runner.view(id).await?;
+        tokio::spawn(watcher.run(first));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -269,11 +248,15 @@ impl ImportService for Handler {
             Ok(kind) => kind_from_proto(kind),
             Err(_) => return Err(Error::invalid("kind", "is no finding kind").into()),
         };
-        let filters = [request.import_id.as_str(), kind.map_or("", |kind| kind.name())];
+        let severity =
+            Severity::try_from(request.severity).map_err(|_| Error::invalid("severity", "is no severity"))?;
+        let filters =
+            [request.import_id.as_str(), kind.map_or("", |kind| kind.name()), severity.as_str_name()];
+        let severity = severity_from_proto(severity);
         let list = List::new("ListFindings", &filters);
         let page =
             PageRequest { limit: list.limit(request.page_size)?, after: list.after(&request.page_token)? };
-        let page = self.runner.findings(id, kind, &page).await?;
+        let page = self.runner.findings(id, kind, severity, &page).await?;
         Ok(Response::new(ListFindingsResponse {
             findings: page.items.into_iter().map(|(_, finding)| finding_to_proto(finding)).collect(),
             next_page_token: list.token(page.next),
@@ -297,40 +280,5 @@ impl ImportService for Handler {
             next_page_token: list
                 .token(page.next.map(|(position, ordinal, line)| LineKey(position, ordinal, line))),
         }))
-    }
-}
-
-type View = crate::import::ImportView;
-
-/// The import once it is other than `seen`; `None` if nobody watches any more.
-async fn changed(
-    runner: &Runner,
-    id: Uuid,
-    seen: &View,
-    sender: &mpsc::Sender<Result<WatchImportResponse, Status>>,
-) -> Option<Result<View, Error>> {
-    loop {
-        let live = runner.live(id).map(|live| live.subscribe());
-        let told = async {
-            match live {
-                Some(mut live) => {
-                    // An error says that the import has ended, which is a change.
-                    let _ended = live.changed().await;
-                    tokio::time::sleep(SPACING).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = sender.closed() => return None,
-            () = runner.stopping() => return Some(Err(Error::Stopping)),
-            () = told => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        match runner.view(id).await {
-            Ok(view) if &view != seen => return Some(Ok(view)),
-            Ok(_) => {}
-            Err(error) => return Some(Err(error)),
-        }
     }
 }

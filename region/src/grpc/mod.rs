@@ -3,6 +3,7 @@
 mod import_service;
 mod organization_service;
 mod status;
+mod watch;
 
 use causeway_proto::region::v1::{
     import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,

@@ -93,6 +93,8 @@ impl ChunkSilo for Here<'_> {
                     Some(ImportedOrganization {
                         id: row.id,
                         source_id: row.source_pk,
+                        ordinal: Some(row.ordinal),
+                        byte_offset: i64::try_from(row.offset).ok(),
                         wanted_slug,
                         name,
                         status,
@@ -231,8 +233,8 @@ impl Runner {
             return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
         }
         store::model_counts::add(tx, import.id, &counts).await?;
-        store::finding::insert(tx, import.id, draft.state, &draft.findings).await?;
-        store::finding::insert(tx, import.id, draft.state, &written.findings).await?;
+        self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
+        self.add_findings(tx, import.id, draft.state, &written.findings).await?;
         Ok(())
     }
 

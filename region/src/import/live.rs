@@ -18,7 +18,8 @@ pub(crate) struct Live {
     model: Mutex<String>,
     done: AtomicI64,
     total: AtomicI64,
-    changed: watch::Sender<()>,
+    /// How many steps have ended.
+    changed: watch::Sender<u64>,
     /// Somebody wants it to be looked at once more before it ends.
     again: AtomicBool,
 }
@@ -30,7 +31,7 @@ impl Default for Live {
             model: Mutex::default(),
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
-            changed: watch::Sender::new(()),
+            changed: watch::Sender::new(0),
             again: AtomicBool::new(false),
         }
     }
@@ -68,11 +69,16 @@ impl Live {
 
     /// Tells everybody who watches to look again.
     pub(crate) fn changed(&self) {
-        self.changed.send_replace(());
+        self.changed.send_modify(|_| {});
     }
 
-    /// Hears of changes from now on.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+    /// Tells them that a step has ended, of which they should hear at once.
+    pub(crate) fn stepped(&self) {
+        self.changed.send_modify(|steps| *steps += 1);
+    }
+
+    /// Hears of changes from now on. The number rises with each step that ends.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 

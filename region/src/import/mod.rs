@@ -2,6 +2,7 @@
 
 mod batches;
 mod chunks;
+mod findings;
 mod finish;
 mod lease;
 mod live;
@@ -212,6 +213,10 @@ pub struct ImportedOrganization {
     pub id: i64,
     /// Its id in the export.
     pub source_id: i64,
+    /// Its record's number among those of its model; unknown for imports of older releases.
+    pub ordinal: Option<i64>,
+    /// Where its record begins in the file; unknown for imports of older releases.
+    pub byte_offset: Option<i64>,
     /// The slug that it had in the export.
     pub wanted_slug: String,
     /// Its name.

@@ -21,7 +21,7 @@ impl Runner {
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
             store::finding::forget(tx, import.id, ImportState::Planning).await?;
-            store::finding::insert(tx, import.id, ImportState::Planning, &plan.findings).await?;
+            self.add_findings(tx, import.id, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(tx, import.id, &counts).await?;
             store::import::set_records(tx, import.id, plan.records).await?;
             store::import::advance(

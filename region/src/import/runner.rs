@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::{Failure, Holder, Import, ImportState, Waiting, live::Live, receive::spool_path};
 use crate::{
+    Limits,
     control_client::{ControlClient, ControlError},
     error::Error,
     pauses::Pauses,
@@ -51,6 +52,7 @@ struct Inner {
     address: String,
     instance_id: Uuid,
     spool_dir: PathBuf,
+    limits: Limits,
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -73,6 +75,7 @@ pub(crate) struct Setup {
     pub(crate) instance_id: Uuid,
     pub(crate) spool_dir: PathBuf,
     pub(crate) holder: Holder,
+    pub(crate) limits: Limits,
     pub(crate) lock: std::fs::File,
     pub(crate) pauses: Pauses,
 }
@@ -108,6 +111,7 @@ impl Runner {
             address: setup.address,
             instance_id: setup.instance_id,
             spool_dir: setup.spool_dir,
+            limits: setup.limits,
             live: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -146,6 +150,10 @@ impl Runner {
 
     pub(super) fn spool_dir(&self) -> &Path {
         &self.0.spool_dir
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -233,7 +241,7 @@ impl Runner {
             };
             let stepped = self.step(id, &mut run).await;
             drop(turn);
-            run.live.changed();
+            run.live.stepped();
             let error = match stepped {
                 Ok(Step::Next) => {
                     run.waiting = None;
@@ -253,7 +261,7 @@ impl Runner {
                 },
             };
             if ended {
-                run.live.changed();
+                run.live.stepped();
                 return;
             }
             // Another process has it, or it stands elsewhere by now.
@@ -362,7 +370,7 @@ impl Runner {
         transact!(Error, self.db(), |tx| {
             self.hold(tx, &import).await?;
             // Under a state of its own: it goes if the import is resumed.
-            store::finding::insert(tx, id, ImportState::Failed, std::slice::from_ref(&finding)).await?;
+            self.add_findings(tx, id, ImportState::Failed, std::slice::from_ref(&finding)).await?;
             store::import::fail(tx, id, &failure, self.ambient().now()).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };

@@ -154,7 +154,7 @@ impl Runner {
             if taken.is_empty() {
                 store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
                 store::imported::set_slugs(tx, import.id, ids.clone(), slugs.clone()).await?;
-                store::finding::insert(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+                self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
                 store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
             } else {
                 // Asked again, under another operation, for something else in place of these.
@@ -183,5 +183,7 @@ fn changed(organization: &ImportedOrganization, given: &str) -> Option<Finding> 
     };
     let mut finding = Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug");
     finding.source_pk = Some(organization.source_id);
+    finding.ordinal = organization.ordinal;
+    finding.byte_offset = organization.byte_offset;
     Some(finding)
 }

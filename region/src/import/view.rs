@@ -3,7 +3,7 @@
 use causeway_relocation::{
     catalog::ORGANIZATION,
     chunk::Chunk,
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, Severity},
     keys::KeyKind,
     page::{Page, PageRequest},
 };
@@ -40,7 +40,7 @@ pub struct ImportView {
     pub models: Vec<ModelCounts>,
     /// The first organizations by id.
     pub organizations: Vec<ImportedOrganization>,
-    /// How many findings there are of each kind.
+    /// How many findings were made of each kind.
     pub finding_counts: Vec<(FindingKind, i64)>,
 }
 
@@ -97,10 +97,11 @@ impl Runner {
         &self,
         id: Uuid,
         kind: Option<FindingKind>,
+        severity: Option<Severity>,
         page: &PageRequest<i64>,
     ) -> Result<Page<(i64, Finding), i64>, Error> {
         self.import(id).await?;
-        let findings = store::finding::list(self.db(), id, kind, page).await?;
+        let findings = store::finding::list(self.db(), id, kind, severity, page).await?;
         Ok(Page::cut(findings, page, |(key, _)| *key))
     }
 

@@ -1,13 +1,76 @@
-//! `causeway_import_finding`.
+//! `causeway_import_finding` and `causeway_import_finding_count`.
+
+use std::collections::BTreeMap;
 
 use causeway_relocation::{
     db::{Column, Db, DbError, Row, Statement, Tx},
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, Severity},
     page::PageRequest,
 };
 use uuid::Uuid;
 
 use crate::import::ImportState;
+
+/// How many findings an import has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Totals {
+    /// All that were made.
+    pub(crate) made: i64,
+    /// Those that are stored.
+    pub(crate) stored: i64,
+}
+
+/// How many findings an import has.
+pub(crate) async fn totals(tx: &mut Tx, import_id: Uuid) -> Result<Totals, DbError> {
+    let statement = Statement::new(
+        "SELECT CAST(COALESCE(SUM(made), 0) AS bigint) AS made, CAST(COALESCE(SUM(stored), 0) AS bigint) AS stored \
+         FROM causeway_import_finding_count WHERE import_id = $1",
+    )
+    .with(import_id);
+    let row = tx.fetch_one(statement).await?;
+    Ok(Totals { made: row.int("made")?, stored: row.int("stored")? })
+}
+
+/// Counts findings that were made, and those among them that are stored.
+pub(crate) async fn count(
+    tx: &mut Tx,
+    import_id: Uuid,
+    state: ImportState,
+    made: &[Finding],
+    stored: &[Finding],
+) -> Result<(), DbError> {
+    let mut counts: BTreeMap<FindingKind, (i64, i64)> = BTreeMap::new();
+    for finding in made {
+        counts.entry(finding.kind).or_default().0 += 1;
+    }
+    for finding in stored {
+        counts.entry(finding.kind).or_default().1 += 1;
+    }
+    let statement = Statement::new(
+        "INSERT INTO causeway_import_finding_count (import_id, state, kind, made, stored) SELECT ",
+    )
+    .arg(import_id)
+    .push(", ")
+    .arg(state.name())
+    .push(", r.kind, r.made, r.stored FROM ")
+    .rows(
+        tx.dialect(),
+        "r",
+        [
+            ("kind", Column::Texts(counts.keys().map(|kind| kind.name().to_owned()).collect())),
+            ("made", Column::Ints(counts.values().map(|count| count.0).collect())),
+            ("stored", Column::Ints(counts.values().map(|count| count.1).collect())),
+        ],
+    )
+    // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
+    .push(
+        " WHERE true ON CONFLICT (import_id, state, kind) DO UPDATE \
+         SET made = causeway_import_finding_count.made + excluded.made, \
+         stored = causeway_import_finding_count.stored + excluded.stored",
+    );
+    tx.execute(statement).await?;
+    Ok(())
+}
 
 /// Adds findings, in their order.
 pub(crate) async fn insert(
@@ -49,10 +112,12 @@ pub(crate) async fn insert(
 
 /// Forgets the findings that were made in a state, because it is gone through again.
 pub(crate) async fn forget(tx: &mut Tx, import_id: Uuid, state: ImportState) -> Result<(), DbError> {
-    let statement = Statement::new("DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2")
-        .with(import_id)
-        .with(state.name());
-    tx.execute(statement).await?;
+    for delete in [
+        "DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2",
+        "DELETE FROM causeway_import_finding_count WHERE import_id = $1 AND state = $2",
+    ] {
+        tx.execute(Statement::new(delete).with(import_id).with(state.name())).await?;
+    }
     Ok(())
 }
 
@@ -74,11 +139,12 @@ fn read(row: &Row) -> Result<(i64, Finding), DbError> {
     Ok((row.int("id")?, finding))
 }
 
-/// Findings in the order in which they were made, each with its key.
+/// Findings in the order in which they were made, each with its key. Of one kind, of one severity, or all.
 pub(crate) async fn list(
     db: &Db,
     import_id: Uuid,
     kind: Option<FindingKind>,
+    severity: Option<Severity>,
     page: &PageRequest<i64>,
 ) -> Result<Vec<(i64, Finding)>, DbError> {
     let mut statement = Statement::new("SELECT * FROM causeway_import_finding WHERE import_id = ")
@@ -88,21 +154,29 @@ pub(crate) async fn list(
     if let Some(kind) = kind {
         statement = statement.push(" AND kind = ").arg(kind.name());
     }
+    if let Some(severity) = severity {
+        let kinds = FindingKind::ALL.iter().filter(|kind| kind.severity() == severity);
+        let names = Column::Texts(kinds.map(|kind| kind.name().to_owned()).collect());
+        statement = statement
+            .push(" AND kind IN (SELECT r.kind FROM ")
+            .rows(db.dialect(), "r", [("kind", names)])
+            .push(")");
+    }
     let statement = statement.push(" ORDER BY id LIMIT ").arg(page.rows());
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// How many findings there are of each kind.
+/// How many findings were made of each kind.
 pub(crate) async fn counts(db: &Db, import_id: Uuid) -> Result<Vec<(FindingKind, i64)>, DbError> {
     let statement = Statement::new(
-        "SELECT kind, count(*) AS count FROM causeway_import_finding WHERE import_id = $1 GROUP BY kind",
+        "SELECT kind, CAST(SUM(made) AS bigint) AS made FROM causeway_import_finding_count WHERE import_id = $1 GROUP BY kind",
     )
     .with(import_id);
     let mut counts: Vec<(FindingKind, i64)> = db
         .fetch_all(statement)
         .await?
         .iter()
-        .map(|row| Ok((kind(&row.text("kind")?)?, row.int("count")?)))
+        .map(|row| Ok((kind(&row.text("kind")?)?, row.int("made")?)))
         .collect::<Result<_, DbError>>()?;
     counts.sort_unstable();
     Ok(counts)

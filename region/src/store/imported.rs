@@ -16,10 +16,13 @@ pub(crate) async fn insert_organizations(
 ) -> Result<(), DbError> {
     let int =
         |field: fn(&ImportedOrganization) -> i64| Column::Ints(organizations.iter().map(field).collect());
+    let opt_int = |field: fn(&ImportedOrganization) -> Option<i64>| {
+        Column::OptInts(organizations.iter().map(field).collect())
+    };
     let statement =
-        Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, wanted_slug, name, status, taken_in_region) SELECT ")
+        Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, ordinal, byte_offset, wanted_slug, name, status, taken_in_region) SELECT ")
             .arg(import_id)
-            .push(", r.organization_id, r.source_id, r.wanted_slug, r.name, r.status, ")
+            .push(", r.organization_id, r.source_id, r.ordinal, r.byte_offset, r.wanted_slug, r.name, r.status, ")
             .arg(false)
             .push(" FROM ")
             .rows(
@@ -28,6 +31,8 @@ pub(crate) async fn insert_organizations(
                 [
                     ("organization_id", int(|organization| organization.id)),
                     ("source_id", int(|organization| organization.source_id)),
+                    ("ordinal", opt_int(|organization| organization.ordinal)),
+                    ("byte_offset", opt_int(|organization| organization.byte_offset)),
                     ("wanted_slug", Column::Texts(organizations.iter().map(|organization| organization.wanted_slug.clone()).collect())),
                     ("name", Column::Texts(organizations.iter().map(|organization| organization.name.clone()).collect())),
                     ("status", int(|organization| organization.status)),
@@ -41,6 +46,8 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     Ok(ImportedOrganization {
         id: row.int("organization_id")?,
         source_id: row.int("source_id")?,
+        ordinal: row.opt_int("ordinal")?,
+        byte_offset: row.opt_int("byte_offset")?,
         wanted_slug: row.text("wanted_slug")?,
         name: row.text("name")?,
         status: row.int("status")?,

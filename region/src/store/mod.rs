@@ -19,11 +19,21 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
     postgres: &[
         (1, "model tables", include_str!("../../../migrations/region/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/postgres/0002_causeway.sql")),
+        (
+            4,
+            "dry runs and findings",
+            include_str!("../../../migrations/region/postgres/0004_dry_runs_and_findings.sql"),
+        ),
         (5, "lease", include_str!("../../../migrations/region/postgres/0005_lease.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/sqlite/0002_causeway.sql")),
+        (
+            4,
+            "dry runs and findings",
+            include_str!("../../../migrations/region/sqlite/0004_dry_runs_and_findings.sql"),
+        ),
         (5, "lease", include_str!("../../../migrations/region/sqlite/0005_lease.sql")),
     ],
 };

@@ -104,6 +104,7 @@ pub struct Cluster {
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
+    limits: causeway_region::Limits,
     directory: TempDir,
     ground: Arc<Ground>,
 }
@@ -120,6 +121,11 @@ impl Cluster {
     /// If a service or PostgreSQL does not start.
     pub async fn start(store: Store, regions: &[&str]) -> anyhow::Result<Self> {
         regions.iter().fold(Self::builder(store), |builder, name| builder.region(name)).start().await
+    }
+
+    /// Bounds what regions in this process take when they are started the next time.
+    pub fn set_limits(&mut self, limits: causeway_region::Limits) {
+        self.limits = limits;
     }
 
     /// How many regions there are.
@@ -283,6 +289,7 @@ impl Cluster {
                     self.control_urls(index),
                     self.spool_dir(index),
                 );
+                let options = causeway_region::Options { limits: self.limits, ..options };
                 node.start(move |listener| serve_region(listener, options, ambient)).await
             }
         }

@@ -43,7 +43,8 @@ fn severity(kind: FindingKind) -> Severity {
         | K::KeyRegenerated
         | K::TokenCleared
         | K::SkippedByRule
-        | K::TextCleaned => Severity::Info,
+        | K::TextCleaned
+        | K::FindingsNotStored => Severity::Info,
         _ => Severity::Error,
     }
 }

@@ -123,6 +123,7 @@ impl ClusterBuilder {
             trace,
             killed,
             program: self.program,
+            limits: causeway_region::Limits::default(),
             directory,
             ground,
         };

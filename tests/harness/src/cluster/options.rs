@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use causeway_region::Pauses;
+use causeway_region::{Limits, Pauses};
 
 use super::ground::pool;
 
@@ -28,5 +28,6 @@ pub(super) fn region(
         control_url: control_urls.into_iter().next().unwrap_or_default(),
         spool_dir,
         pauses: PAUSES,
+        limits: Limits::default(),
     }
 }

@@ -1,0 +1,112 @@
+//! Watching one import: the end of a step is told at once, other changes at some distance from each other.
+
+use std::{future::pending, time::Duration};
+
+use causeway_proto::region::v1::WatchImportResponse;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::{
+    convert::view_to_proto,
+    error::Error,
+    import::{ImportView, Runner},
+};
+
+/// How often a watched import is looked at while nothing says that it changed: planning counts records silently, and
+/// an import may run in another process.
+const LOOK: Duration = Duration::from_millis(500);
+/// The least pause between two messages of a watch, unless a step has ended.
+const SPACING: Duration = Duration::from_millis(200);
+
+type Message = Result<WatchImportResponse, Status>;
+
+/// Somebody who watches an import.
+pub(super) struct Watcher {
+    runner: Runner,
+    id: Uuid,
+    sender: mpsc::Sender<Message>,
+    /// News of the import while it runs here, and how many steps had ended at the last look.
+    news: Option<watch::Receiver<u64>>,
+    steps: u64,
+}
+
+impl Watcher {
+    /// Begins to listen. Look at the import only then, so that nothing happens in between.
+    pub(super) fn new(runner: Runner, id: Uuid, sender: mpsc::Sender<Message>) -> Self {
+        let mut watcher = Self { runner, id, sender, news: None, steps: 0 };
+        watcher.listen();
+        watcher
+    }
+
+    fn listen(&mut self) {
+        if self.news.is_none() {
+            self.news = self.runner.live(self.id).map(|live| live.subscribe());
+        }
+        if let Some(news) = &mut self.news {
+            self.steps = *news.borrow_and_update();
+        }
+    }
+
+    /// Sends the import, and again whenever it has changed, until it has ended or nobody watches any more.
+    pub(super) async fn run(mut self, first: ImportView) {
+        let mut view = first;
+        loop {
+            let last = view.import.state.is_final();
+            let import = Some(view_to_proto(view.clone(), self.runner.region()));
+            // Whoever does not read is not waited for longer than the stream lives.
+            if self.sender.send(Ok(WatchImportResponse { import })).await.is_err() || last {
+                return;
+            }
+            view = match self.changed(&view).await {
+                Some(Ok(view)) => view,
+                Some(Err(error)) => {
+                    let _gone = self.sender.send(Err(error.into())).await;
+                    return;
+                }
+                None => return,
+            };
+        }
+    }
+
+    /// The import once it is other than `seen`; `None` if nobody watches any more.
+    async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
+        let spaced = Instant::now() + SPACING;
+        loop {
+            let (sender, runner) = (self.sender.clone(), self.runner.clone());
+            tokio::select! {
+                () = sender.closed() => return None,
+                () = runner.stopping() => return Some(Err(Error::Stopping)),
+                () = self.told(spaced) => {}
+                () = sleep(LOOK) => {}
+            }
+            self.listen();
+            match self.runner.view(self.id).await {
+                Ok(view) if &view != seen => return Some(Ok(view)),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Waits for news that is worth a look.
+    async fn told(&mut self, spaced: Instant) {
+        let Some(news) = &mut self.news else { return pending().await };
+        let mut due = false;
+        loop {
+            tokio::select! {
+                told = news.changed() => match told {
+                    Ok(()) if *news.borrow_and_update() == self.steps => due = true,
+                    Ok(()) => return,
+                    // The import runs here no longer.
+                    Err(_) => break,
+                },
+                () = sleep_until(spaced), if due => return,
+            }
+        }
+        self.news = None;
+    }
+}

@@ -1,0 +1,47 @@
+//! Findings: kept up to a limit, and counted always.
+
+use causeway_relocation::{
+    db::{DbError, Tx},
+    finding::{Finding, FindingKind, Severity},
+};
+use uuid::Uuid;
+
+use super::{ImportState, Runner};
+use crate::store;
+
+impl Runner {
+    /// Adds findings to an import, in their order, as far as there is room; errors in any case. The first time that
+    /// some are left out, that is a finding too.
+    pub(super) async fn add_findings(
+        &self,
+        tx: &mut Tx,
+        import_id: Uuid,
+        state: ImportState,
+        findings: &[Finding],
+    ) -> Result<(), DbError> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let before = store::finding::totals(tx, import_id).await?;
+        let limit = self.limits().findings;
+        let mut room = i64::from(limit) - before.stored;
+        let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+        for finding in findings {
+            if room > 0 || finding.kind.severity() == Severity::Error {
+                kept.push(finding.clone());
+                room -= 1;
+            }
+        }
+        let mut made = findings.to_vec();
+        if kept.len() < findings.len() && before.made == before.stored {
+            let reason = format!(
+                "the import has more than {limit} findings; those behind are counted by their kind and not stored"
+            );
+            let notice = Finding::new(FindingKind::FindingsNotStored, reason);
+            made.push(notice.clone());
+            kept.push(notice);
+        }
+        store::finding::count(tx, import_id, state, &made, &kept).await?;
+        store::finding::insert(tx, import_id, state, &kept).await
+    }
+}

@@ -1,0 +1,15 @@
+//! What a region bounds so that no import can fill its database or disk.
+
+/// Bounds of a region. Each has a default that serves most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many findings are stored of one import. Those behind are counted by kind and not stored, which is a finding
+    /// of its own; errors are stored always.
+    pub findings: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { findings: 100_000 }
+    }
+}

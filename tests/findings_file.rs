@@ -1,0 +1,105 @@
+//! `--findings-file`: what an import has to say, as lines of JSON.
+
+#![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f7";
+
+/// A directory with the data of an embedded region, in which the command is run.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a directory"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
+            command.env_remove(name);
+        }
+        command.output().expect("it runs")
+    }
+
+    fn lines(&self, name: &str) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path(name)).expect("it is there");
+        assert!(text.is_empty() || text.ends_with('\n'));
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+    }
+}
+
+fn example() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json").display().to_string()
+}
+
+#[test]
+fn the_findings_of_an_import_are_lines_of_json() {
+    let place = Place::new();
+    // One that was there before is replaced.
+    fs::write(place.path("findings.jsonl"), "old").expect("it is written");
+    let line =
+        ["import", "organizations", &example(), "--import-id", ID, "--findings-file", "findings.jsonl"];
+    let output = place.run(&line);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let findings = place.lines("findings.jsonl");
+    let slugs: Vec<_> =
+        findings.iter().filter(|finding| finding["kind"] == "FINDING_KIND_SLUG_CHANGED").collect();
+    assert_eq!(slugs.len(), 2, "{findings:?}");
+    for finding in slugs {
+        assert_eq!(finding["severity"], "SEVERITY_INFO");
+        assert_eq!(finding["model"], "sentry.organization");
+        assert_eq!(finding["field"], "slug");
+        for field in ["ordinal", "sourcePk", "byteOffset", "reason", "remedy"] {
+            assert!(finding[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {finding}");
+        }
+    }
+
+    // Later, they are the same.
+    let output = place.run(&["imports", "show", ID, "--findings-file", "again.jsonl"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(place.lines("again.jsonl"), findings);
+    let mut names: Vec<_> = fs::read_dir(place.0.path())
+        .expect("it is there")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["again.jsonl", "causeway-data", "findings.jsonl"], "something was left behind");
+}
+
+#[test]
+fn the_findings_of_a_failed_import_are_written_too() {
+    let place = Place::new();
+    fs::write(place.path("bad.json"), r#"[{"model": "sentry.user", "pk": 7, "fields": {"username": 1}}]"#)
+        .expect("it is written");
+    let output = place.run(&["import", "organizations", "bad.json", "--findings-file", "findings.jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings = place.lines("findings.jsonl");
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0]["kind"], "FINDING_KIND_VALIDATION_ERROR");
+    assert_eq!(findings[0]["field"], "username");
+    assert_eq!(findings[0]["byteOffset"], "1");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_anything_is_begun() {
+    let place = Place::new();
+    for file in ["nowhere/findings.jsonl", ".", "-"] {
+        let output = place.run(&["import", "organizations", &example(), "--findings-file", file]);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("the findings cannot be written to"), "{stderr}");
+    }
+    assert!(!place.path("causeway-data").exists(), "something was begun");
+}
