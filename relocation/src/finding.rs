@@ -194,10 +194,12 @@ impl Finding {
 const MAX_SHOWN: usize = 200;
 
 /// A name out of a file as it may be shown and stored: without control characters, which no database text can hold or
-/// no terminal should see, and cut where it is too long to be one.
+/// no terminal should see, and cut where it is too long to be one. No two names become one that the catalog has.
 #[must_use]
 pub fn shown(name: &str) -> String {
-    let clean: String = name.chars().filter(|character| !character.is_control()).take(MAX_SHOWN).collect();
+    let visible =
+        |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let clean: String = name.chars().map(visible).take(MAX_SHOWN).collect();
     match clean.floor_char_boundary(MAX_SHOWN) {
         end if clean.len() > end || name.len() > MAX_SHOWN => format!("{}...", &clean[..end]),
         _ => clean,
@@ -250,7 +252,9 @@ mod tests {
     #[test]
     fn a_name_out_of_a_file_is_shown_clean_and_short() {
         assert_eq!(shown("sentry.user"), "sentry.user");
-        assert_eq!(shown("a\0b\u{1b}[31m"), "ab[31m");
+        assert_eq!(shown("a\0b\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        // It is not the model of that name.
+        assert_ne!(shown("sentry.user\0"), "sentry.user");
         let long = shown(&"é".repeat(5_000_000));
         assert!(long.len() <= MAX_SHOWN + 3 && long.ends_with("..."));
     }

@@ -101,13 +101,13 @@ pub(crate) async fn a_file_that_is_no_array_of_records_is_refused(store: Store) 
     cluster.stop().await;
 }
 
-pub(crate) async fn a_string_of_seventy_megabytes_is_refused(store: Store) {
+pub(crate) async fn a_string_of_a_hundred_megabytes_is_refused(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let record = format!(
         r#"{{"model": "sentry.rule", "pk": 6, "fields": {{"project": 5, "label": "l", "data": "{}"}}}}"#,
-        "x".repeat(70 << 20)
+        "x".repeat(100_000_000)
     );
     let (file, offset) = with_record(&good(), &record);
-    refuse(&cluster, vec![refused("a string of 70 MiB", file, offset, "larger than 67108864 bytes")]).await;
+    refuse(&cluster, vec![refused("a string of 100 MB", file, offset, "larger than 67108864 bytes")]).await;
     cluster.stop().await;
 }

@@ -37,7 +37,7 @@ macro_rules! on_each_store {
 on_each_store! {
     form:
         a_file_that_is_no_array_of_records_is_refused,
-        a_string_of_seventy_megabytes_is_refused;
+        a_string_of_a_hundred_megabytes_is_refused;
     records:
         a_record_without_its_three_parts_is_refused,
         records_that_contradict_each_other_are_refused;
@@ -49,6 +49,7 @@ on_each_store! {
         an_unregistered_region_is_refused;
     passed_over:
         models_and_fields_that_are_not_imported_are_told,
+        a_name_that_only_looks_known_is_told,
         records_with_lost_references_are_told_and_counted,
         a_second_membership_after_a_merge_is_told,
         a_slug_of_the_filter_that_the_export_lacks_is_told,

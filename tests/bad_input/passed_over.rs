@@ -126,6 +126,19 @@ pub(crate) async fn models_and_fields_that_are_not_imported_are_told(store: Stor
     cluster.stop().await;
 }
 
+pub(crate) async fn a_name_that_only_looks_known_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "a control character in the name of a model";
+    let mut export = of("looks");
+    export.team(4, 1, "t").push("sentry.team\u{7}", 5, &json!({"organization": 1, "slug": "u", "name": "u"}));
+    let told = [(Kind::UnknownModel, "sentry.team\u{fffd}", 5, "")];
+    let (import, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    assert_eq!(look.rows(TEAM).len(), 1, "{name}");
+    let counted = import.models.iter().find(|counts| counts.model == "sentry.team\u{fffd}");
+    assert_eq!(counted.map(|counts| (counts.seen, counts.out_of_scope)), Some((1, 1)), "{name}");
+    cluster.stop().await;
+}
+
 pub(crate) async fn records_with_lost_references_are_told_and_counted(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "a reference that leads nowhere, and what hangs from its record";

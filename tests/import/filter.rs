@@ -3,9 +3,10 @@
 use causeway_harness::{
     account::{Cell, Fate},
     cluster::{ImportOptions, Store},
-    export::{OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
+    export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
 };
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
+use serde_json::json;
 
 use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, told};
 
@@ -72,5 +73,35 @@ pub(crate) async fn a_slug_that_the_export_lacks_is_told(store: Store) {
     let findings = account.findings_of(FindingKind::FilterSlugNotFound);
     let about = |slug: &str| findings.iter().filter(|it| it.reason.contains(&format!("`{slug}`"))).count();
     assert_eq!((findings.len(), about("nobody"), about("Acme")), (2, 1, 1));
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").project(1, 1, "p").project(2, 2, "p");
+    for pk in 11..=14 {
+        let query = json!({"type": 0, "dataset": "events", "query": "", "aggregate": "a", "time_window": 1, "resolution": 1});
+        export.push("sentry.snubaquery", pk, &query);
+    }
+    for (pk, organization, query) in [(1, Some(1), 11), (2, Some(2), 12), (3, None, 13)] {
+        let rule =
+            json!({"organization": organization, "snuba_query": query, "name": "n", "threshold_period": 1});
+        export.push("sentry.alertrule", pk, &rule);
+    }
+    for (pk, project, query) in [(1, 1, 11), (2, 2, 12), (3, 2, 11)] {
+        let subscription = json!({"project": project, "type": "t", "snuba_query": query});
+        export.push("sentry.querysubscription", pk, &subscription);
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
+    let queries =
+        (11..=14).map(|pk| matches!(account.fate("sentry.snubaquery", pk), Some(Fate::Inserted(_))));
+    assert_eq!(queries.collect::<Vec<_>>(), [true, false, false, false]);
+    // A rule that hangs from nothing either.
+    assert_eq!(account.fate("sentry.alertrule", 3), Some(Fate::Filtered));
+    assert_eq!(account.after.rows("sentry.querysubscription").len(), 1);
+    // Without a filter, nobody asks whose they are.
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert!(matches!(account.fate("sentry.snubaquery", 14), Some(Fate::Inserted(_))));
     cluster.stop().await;
 }

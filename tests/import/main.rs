@@ -58,7 +58,8 @@ on_each_store! {
         a_filter_takes_an_organization_and_what_belongs_to_it,
         a_filter_that_matches_nothing_is_refused,
         an_empty_filter_imports_nothing,
-        a_slug_that_the_export_lacks_is_told;
+        a_slug_that_the_export_lacks_is_told,
+        a_query_goes_with_the_rules_that_refer_to_it;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;

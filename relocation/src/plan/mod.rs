@@ -1,6 +1,7 @@
 //! One streaming pass over the spooled file: checks every record against the catalog, notes where each model's
 //! records lie, finds records that contradict each other, applies the slug filter, counts. Writes nothing.
 
+mod adrift;
 mod duplicates;
 mod reader;
 mod runs;
@@ -94,8 +95,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads the file once (the members, users and addresses a second time if there is a filter). Blocks: call it
-    /// where that is allowed.
+    /// Reads the file once, and some of its records again if there is a filter. Blocks: call it where that is allowed.
     ///
     /// # Errors
     /// If the file breaks a rule, the filter matches nothing, the file cannot be read, or `watch` says stop.
@@ -244,7 +244,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Completes the selection: which users are members, and which addresses are theirs.
+    /// Completes the selection: which users are members, which addresses are theirs, and which records belong to
+    /// nothing that is taken.
     fn select(
         &mut self,
         catalog: &Catalog,
@@ -286,6 +287,7 @@ impl Plan {
                 }
             }
         }
+        self.find_adrift(catalog, ambient, &mut selection, watch)?;
         self.selection = Some(selection);
         Ok(())
     }

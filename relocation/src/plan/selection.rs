@@ -1,8 +1,9 @@
 //! Which records a slug filter leaves: the organizations of those slugs, the users who are members of them, and the
-//! e-mail addresses of those users. All else is decided by its references when it is written.
+//! e-mail addresses of those users. All else is decided by its references when it is written, save for records that
+//! have none.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
 };
 
@@ -21,6 +22,8 @@ pub struct Selection {
     users: RoaringTreemap,
     /// Hashes of addresses in lower case. One that is taken by mistake would be one e-mail address too many: harmless.
     emails: HashSet<u64>,
+    /// Records that hang from nothing and that nothing refers to which is taken, by the position of their model.
+    adrift: HashMap<usize, RoaringTreemap>,
 }
 
 fn unsigned(pk: i64) -> u64 {
@@ -55,6 +58,10 @@ impl Selection {
         }
     }
 
+    pub(super) fn leave(&mut self, adrift: HashMap<usize, RoaringTreemap>) {
+        self.adrift = adrift;
+    }
+
     pub(super) fn organization_count(&self) -> u64 {
         self.organizations.len()
     }
@@ -69,7 +76,7 @@ impl Selection {
             ORGANIZATION => self.organizations.contains(unsigned(source_pk)),
             USER => self.users.contains(unsigned(source_pk)),
             EMAIL => email.is_some_and(|email| self.emails.contains(&email_hash(email))),
-            _ => true,
+            _ => self.adrift.get(&model.position).is_none_or(|adrift| !adrift.contains(unsigned(source_pk))),
         }
     }
 }

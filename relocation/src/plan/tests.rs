@@ -163,3 +163,66 @@ fn a_filter_takes_organizations_their_members_and_the_addresses_of_those() {
         !takes(&nothing, ORGANIZATION, 1, None) && !takes(&nothing, "sentry.timeseriessnapshot", 1, None)
     );
 }
+
+#[test]
+fn a_record_that_hangs_from_nothing_goes_with_those_that_refer_to_it() {
+    let record = |model: &str, pk: i64, fields: &str| {
+        format!(r#"{{"model": "sentry.{model}", "pk": {pk}, "fields": {{{fields}}}}}"#)
+    };
+    let query = |pk: i64| {
+        record(
+            "snubaquery",
+            pk,
+            r#""type": 0, "dataset": "events", "query": "", "aggregate": "", "time_window": 1, "resolution": 1"#,
+        )
+    };
+    let rule = |pk: i64, organization: &str, query: i64| {
+        record(
+            "alertrule",
+            pk,
+            &format!(
+                r#""organization": {organization}, "snuba_query": {query}, "name": "n", "threshold_period": 1"#
+            ),
+        )
+    };
+    let subscription = |pk: i64, project: i64, query: i64| {
+        record(
+            "querysubscription",
+            pk,
+            &format!(r#""project": {project}, "type": "t", "snuba_query": {query}"#),
+        )
+    };
+    let project = |pk: i64, organization: i64| {
+        record("project", pk, &format!(r#""organization": {organization}, "slug": "p{pk}", "name": "p""#))
+    };
+    let file = File_::new(&[
+        organization(1, "one"),
+        organization(2, "two"),
+        project(1, 1),
+        project(2, 2),
+        // Of both, of the other one, of neither, of a rule that hangs from nothing itself.
+        query(11),
+        query(12),
+        query(13),
+        query(14),
+        rule(1, "1", 11),
+        rule(2, "2", 12),
+        rule(3, "null", 14),
+        record("rulesnooze", 1, r#""alert_rule": 3, "rule": null"#),
+        subscription(1, 2, 11),
+        subscription(2, 2, 12),
+        // A rule of nobody that a trigger of nobody refers to.
+        record("alertruletrigger", 1, r#""alert_rule": 3, "label": "l", "alert_threshold": 1"#),
+        record("snubaqueryeventtype", 1, r#""snuba_query": 13, "type": 0"#),
+    ]);
+    let taken = |slug: &str| {
+        let plan = file.plan(Some(&[slug])).unwrap();
+        let takes = |model: &str, pk: i64| {
+            plan.selection.as_ref().unwrap().takes(file.catalog.model(model).unwrap(), pk, None)
+        };
+        let queries: Vec<i64> = (11..=14).filter(|pk| takes("sentry.snubaquery", *pk)).collect();
+        (queries, takes("sentry.alertrule", 3))
+    };
+    assert_eq!(taken("one"), (vec![11], false));
+    assert_eq!(taken("two"), (vec![11, 12], false));
+}

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod adrift;
 mod case;
 mod cell;
 mod counts;

@@ -35,6 +35,40 @@ fn times_come_in_many_forms() {
 }
 
 #[test]
+fn a_leap_second_is_the_second_after_it() {
+    assert_eq!(time("2016-12-31T23:59:60.5Z"), time("2017-01-01T00:00:00.5Z"));
+    assert_eq!(time("1969-12-31T23:59:59.9999999Z"), time("1969-12-31T23:59:59.999999Z"));
+    assert_eq!(time("9999-12-31T23:59:60Z"), None);
+}
+
+#[test]
+fn rows_without_numbers_are_no_rows() {
+    let snapshot = |values: &str| {
+        let fields =
+            format!(r#"{{"start": "2024-01-01", "end": "2024-01-01", "period": 1, "values": {values}}}"#);
+        field("sentry.timeseriessnapshot", &fields, "values").unwrap()
+    };
+    for none in ["[]", "[[]]", "\"[[], []]\""] {
+        assert_eq!(snapshot(none), Value::FloatRows(Vec::new()), "{none}");
+    }
+    assert_eq!(snapshot("[[1], [2]]"), Value::FloatRows(vec![vec![1.0], vec![2.0]]));
+}
+
+#[test]
+fn a_bad_address_is_refused_with_its_field() {
+    for bad in ["\"\"", "\"localhost\"", "\"300.1.2.3\"", "\"127.0.0.1/33\"", "\"::1/129\"", "7", "null"] {
+        let fields = format!(r#"{{"user": 1, "ip_address": {bad}}}"#);
+        let error = decode("sentry.userip", &fields).unwrap_err();
+        assert_eq!(
+            (error.kind, error.field.as_deref()),
+            (FindingKind::ValidationError, Some("ip_address")),
+            "{bad}"
+        );
+    }
+    assert!(decode("sentry.userip", r#"{"user": 1, "ip_address": "::ffff:10.0.0.1"}"#).is_ok());
+}
+
+#[test]
 fn json_in_a_string_is_the_json() {
     let text = |json: &str| json_text(&RawValue::from_string(json.to_owned()).unwrap());
     assert_eq!(text(r#""\"abc\"""#).unwrap(), r#""abc""#);

@@ -109,7 +109,14 @@ fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
         },
         _ => bail!("{value} is no list"),
     };
-    Ok(if of == ArrayOf::FloatRows { floats(&list) } else { clean(list) })
+    Ok(match (of, floats(&list)) {
+        // A table without columns has no rows either.
+        (ArrayOf::FloatRows, Value::Array(rows)) => {
+            rows.into_iter().filter(|row| row.as_array().is_none_or(|row| !row.is_empty())).collect()
+        }
+        (ArrayOf::FloatRows, other) => other,
+        (ArrayOf::Text(_), _) => clean(list),
+    })
 }
 
 /// No text of a database can hold a NUL.

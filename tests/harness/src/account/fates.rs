@@ -24,6 +24,7 @@ struct Selection {
     organizations: HashSet<i64>,
     users: HashSet<i64>,
     emails: HashSet<String>,
+    adrift: HashSet<(String, i64)>,
 }
 
 /// Options of which there is one for an owner, by the fields that say which.
@@ -94,7 +95,8 @@ impl Case<'_> {
                 self.expect_of_model(FindingKind::FilterSlugNotFound, ORGANIZATION, None);
             }
         }
-        Some(Selection { nothing: wanted.is_empty(), organizations, users, emails })
+        let adrift = self.adrift(&organizations, &users);
+        Some(Selection { nothing: wanted.is_empty(), organizations, users, emails, adrift })
     }
 
     /// Why a record must not be written, if it must not.
@@ -124,7 +126,7 @@ impl Case<'_> {
                 ORGANIZATION => selection.organizations.contains(&record.pk),
                 USER => selection.users.contains(&record.pk),
                 EMAIL => selection.emails.contains(&record.text("email")?.to_lowercase()),
-                _ => true,
+                _ => !selection.adrift.contains(&(model.name.clone(), record.pk)),
             };
             if !taken {
                 return Some(Fate::Filtered);
