@@ -1,12 +1,18 @@
 //! Exports for tests: built record by record, or one with everything that there is.
 
 mod exhaustive;
+mod generated;
+mod mutation;
+mod reading;
 mod values;
 
 use causeway_relocation::catalog::{Catalog, CatalogError};
 use serde_json::{Map, Value, json};
 
 pub use exhaustive::{OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID, exhaustive};
+pub use generated::generated;
+pub use mutation::mutate;
+pub use reading::read;
 
 /// A record of an export.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,198 @@
+//! Exports that nobody thought of: records of any model, with references to each other, nulls, values at the edge of
+//! what their columns hold, and fields that are left out. All of it is valid.
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_relocation::{
+    catalog::{ArrayOf, Catalog, CatalogError, Column, Default, Kind, Model, Rule},
+    export::MAX_PK,
+};
+use serde_json::{Map, Value, json};
+
+use super::{Export, Record, values};
+
+/// The most records of a model.
+const RECORDS: usize = 4;
+
+/// An export that follows from what is picked: `pick` chooses a number below the one that it gets. Whatever it picks,
+/// the export can be imported, and no record is the same as another one to a rule.
+///
+/// # Errors
+/// If the catalog contradicts itself.
+pub fn generated(pick: &mut impl FnMut(usize) -> usize) -> Result<Export, CatalogError> {
+    let catalog = Catalog::load()?;
+    let mut export = Export::new();
+    let mut pks: HashMap<String, Vec<i64>> = HashMap::new();
+    for model in catalog.models() {
+        let mut used = HashSet::new();
+        // Without an organization little would be left to see.
+        let least = usize::from(model.name == "sentry.organization");
+        for _ in 0..least.max(pick(RECORDS)) {
+            let pk = pk(pick, pks.get(&model.name).map_or(&[], Vec::as_slice));
+            let Some(fields) = fields(&catalog, model, pk, &pks, pick) else { continue };
+            if unique_keys(model, &fields).into_iter().all(|key| used.insert(key)) {
+                export.records.push(Record { model: model.name.clone(), pk, fields });
+                pks.entry(model.name.clone()).or_default().push(pk);
+            }
+        }
+    }
+    Ok(export)
+}
+
+/// A primary key that no other record of the model has.
+fn pk(pick: &mut impl FnMut(usize) -> usize, others: &[i64]) -> i64 {
+    let small = |number: usize| i64::try_from(number).unwrap_or(0) + 1;
+    let mut pk = match pick(4) {
+        0 => MAX_PK - small(pick(3)) + 1,
+        1 => small(pick(1 << 40)),
+        _ => small(pick(40)),
+    };
+    while others.contains(&pk) {
+        pk = pk % MAX_PK + 1;
+    }
+    pk
+}
+
+/// The fields of a record; none if it needs to refer to something that is not there.
+fn fields(
+    catalog: &Catalog,
+    model: &Model,
+    pk: i64,
+    pks: &HashMap<String, Vec<i64>>,
+    pick: &mut impl FnMut(usize) -> usize,
+) -> Option<Map<String, Value>> {
+    let mut fields = Map::new();
+    for (index, column) in model.columns.iter().enumerate() {
+        // Where two records must differ, they do.
+        let unique = model.unique.iter().any(|set| set.columns.contains(&index));
+        let value = match &column.references {
+            Some(target) => {
+                let others = pks.get(target).map_or(&[][..], Vec::as_slice);
+                // A reference to another scope would take the record with it.
+                let leads = catalog.model(target).is_some_and(Model::in_organization_scope);
+                if others.is_empty() || !leads || (column.null && pick(4) == 0) {
+                    column.null.then_some(Value::Null)?
+                } else {
+                    json!(others[pick(others.len())])
+                }
+            }
+            None if column.null && !unique && pick(8) == 0 => Value::Null,
+            None if !unique && column.default != Default::Required && pick(8) == 0 => continue,
+            None if !unique && column.choices.is_empty() && pick(3) == 0 => edge(column, pick),
+            None => values::value(&model.name, column, pk),
+        };
+        fields.insert(column.field.clone(), value);
+    }
+    for rule in &model.rules {
+        if let Rule::ExactlyOne { columns } = rule {
+            exactly_one(model, columns, &mut fields);
+        }
+    }
+    Some(fields)
+}
+
+fn exactly_one(model: &Model, columns: &[usize], fields: &mut Map<String, Value>) {
+    let mut names =
+        columns.iter().filter_map(|column| model.columns.get(*column)).map(|column| &column.field);
+    let set: Vec<&String> =
+        names.clone().filter(|name| fields.get(*name).is_some_and(|value| !value.is_null())).collect();
+    match set.split_first() {
+        Some((_, others)) => others.iter().for_each(|name| drop(fields.insert((*name).clone(), Value::Null))),
+        None => {
+            if let Some(name) = names.next_back() {
+                fields.insert(name.clone(), json!("somebody@example.com"));
+            }
+        }
+    }
+}
+
+/// Values that no other record of the file may have as well, in a form that can be compared.
+fn unique_keys(model: &Model, fields: &Map<String, Value>) -> Vec<String> {
+    let value = |column: &usize| {
+        let field = &model.columns.get(*column)?.field;
+        Some(fields.get(field).filter(|value| !value.is_null())?.to_string().to_lowercase())
+    };
+    let mut keys = Vec::new();
+    for (number, set) in model.unique.iter().enumerate() {
+        let values: Option<Vec<String>> = set.columns.iter().map(value).collect();
+        keys.extend(values.map(|values| format!("{number} {}", values.join(" "))));
+    }
+    for rule in &model.rules {
+        if let Rule::KeepFirst { columns } = rule {
+            let values: Vec<String> =
+                columns.iter().map(|column| value(column).unwrap_or_default()).collect();
+            keys.push(format!("first {}", values.join(" ")));
+        }
+    }
+    keys
+}
+
+/// The most and the least that a column holds, and what is hard to write.
+fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
+    let one_of =
+        |pick: &mut dyn FnMut(usize) -> usize, values: Vec<Value>| values[pick(values.len())].clone();
+    match column.kind {
+        Kind::BigInt => one_of(pick, vec![json!(i64::MIN), json!(i64::MAX), json!(0)]),
+        Kind::Integer => one_of(pick, vec![json!(i32::MIN), json!(i32::MAX), json!(0)]),
+        Kind::SmallInt => one_of(pick, vec![json!(i16::MIN), json!(i16::MAX), json!(0)]),
+        Kind::BitField => {
+            one_of(pick, vec![json!(0), json!(i64::MAX), json!("-9223372036854775808"), json!("0")])
+        }
+        Kind::Boolean => json!(pick(2) == 0),
+        Kind::Float => one_of(
+            pick,
+            vec![
+                json!(0),
+                json!(-0.0),
+                json!(f64::MAX),
+                json!(f64::MIN_POSITIVE),
+                json!(5e-324),
+                json!(1e15 + 0.3),
+            ],
+        ),
+        Kind::Text => {
+            let long: String =
+                "漢🦀é\u{301}".chars().cycle().take(column.max_length.unwrap_or(3_000)).collect();
+            let odd: String =
+                "\u{1}\u{7f}\u{2028}\"\\".chars().take(column.max_length.unwrap_or(5)).collect();
+            one_of(pick, vec![json!(""), json!(long), json!(odd)])
+        }
+        Kind::DateTime => one_of(
+            pick,
+            vec![
+                json!("0001-01-01T00:00:00Z"),
+                json!("9999-12-31T23:59:59.999999Z"),
+                json!("1969-12-31T23:59:59.999999Z"),
+                json!("2000-01-01T00:00:00"),
+                json!("2024-02-29T23:59:59.5+14:00"),
+            ],
+        ),
+        Kind::Json => one_of(
+            pick,
+            vec![
+                json!(""),
+                json!("null"),
+                json!("\u{0}"),
+                json!([]),
+                json!({"": {"a": [[[]]], "n": -1e-7, "u": "\u{10FFFF}"}}),
+                json!("\"\\ud83e\\udd80\""),
+                json!(u64::MAX),
+            ],
+        ),
+        Kind::Uuid => json!("ffffffff-ffff-ffff-ffff-ffffffffffff"),
+        Kind::Inet => one_of(pick, vec![json!("0.0.0.0"), json!("::"), json!("ffff::1")]),
+        Kind::Array(ArrayOf::Text(_)) => one_of(
+            pick,
+            vec![
+                json!([]),
+                json!("[]"),
+                json!([null, ""]),
+                json!("[None, '']"),
+                json!(["a,b", "{}\"\\", "NULL"]),
+            ],
+        ),
+        Kind::Array(ArrayOf::FloatRows) => {
+            one_of(pick, vec![json!([]), json!([[]]), json!([[0.5, 1e300], [-1, 0]])])
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The way of an export from bytes to what becomes of each record, without a database: scanner, records, decoder, plan,
+//! mapping.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+    sync::LazyLock,
+};
+
+use causeway_relocation::{
+    ambient::Ambient,
+    catalog::{Catalog, Model, ORGANIZATION, Silo},
+    export::{ExportError, Limits, MAX_PK, Source},
+    keys::{ChunkKeys, KeyMap},
+    mapping::{Fate, Mapping},
+    plan::{Plan, Record, Request, Watch},
+    value::Value,
+};
+use chrono::DateTime;
+use serde::de::IgnoredAny;
+
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load().expect("the catalog is sound"));
+
+struct File {
+    source: Source,
+    dir: tempfile::TempDir,
+    ambient: Ambient,
+}
+
+impl File {
+    fn new(bytes: &[u8]) -> Self {
+        // In memory where that can be: nothing of it has to outlive the process.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
+        let path: PathBuf = dir.path().join("export.json");
+        std::fs::write(&path, bytes).expect("it can be written");
+        let source = Source::plain(&path).expect("it can be read");
+        Self { source, dir, ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1) }
+    }
+
+    fn plan(&self, filter: Option<&BTreeSet<String>>) -> Result<Plan, ExportError> {
+        let request = Request {
+            source: &self.source,
+            scratch_dir: self.dir.path(),
+            filter,
+            limits: Limits::default(),
+            now: self.ambient.now(),
+        };
+        Plan::make(&CATALOG, &self.ambient, &request, &Watch::default())
+    }
+}
+
+/// Reads a file as an import does, whole and under a filter. What is taken must be what another parser sees, and each
+/// record must come to an end; what is refused has its place.
+///
+/// # Panics
+/// If that is not so.
+pub fn read(bytes: &[u8]) {
+    let file = File::new(bytes);
+    let plan = match file.plan(None) {
+        Ok(plan) => plan,
+        Err(ExportError::Invalid(finding)) => {
+            let offset = finding.byte_offset.expect("a refusal names its place");
+            assert!(usize::try_from(offset).is_ok_and(|offset| offset <= bytes.len()), "{finding}");
+            assert!(!finding.reason.is_empty());
+            return;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let seen: Vec<IgnoredAny> = serde_json::from_slice(text).expect("what is taken is JSON");
+    assert_eq!(i64::try_from(seen.len()).ok(), Some(plan.records));
+    let models: i64 = CATALOG.models().iter().map(|model| plan.seen(model)).sum();
+    assert_eq!(models + plan.passed_over.values().sum::<i64>(), plan.records);
+
+    let slug = follow(&file, &plan, bytes);
+    let filter = BTreeSet::from([slug.unwrap_or_default(), "nobody".to_owned()]);
+    match file.plan(Some(&filter)) {
+        Ok(plan) => drop(follow(&file, &plan, bytes)),
+        Err(ExportError::FilterMatchesNothing(_)) => {}
+        Err(other) => panic!("the filter makes a good file bad: {other}"),
+    }
+}
+
+/// Maps every record. Gives back the slug of an organization.
+fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
+    let mut keys = KeyMap::new(&CATALOG);
+    let mut slug = None;
+    let mut next_id = 1;
+    for model in CATALOG.written() {
+        let mut chunk = ChunkKeys::default();
+        let mut reader = plan.reader(model, &file.ambient, 1).expect("it can be read");
+        let (mut pks, mut ordinal, mut end) = (HashSet::new(), 0, 0);
+        while let Some(record) = reader.next_record().expect("what was planned can be read") {
+            ordinal += 1;
+            assert_eq!(record.ordinal, ordinal);
+            assert!((1..=MAX_PK).contains(&record.source_pk) && pks.insert(record.source_pk));
+            let offset = usize::try_from(record.offset).expect("an offset");
+            assert!(offset >= end, "records lie behind each other");
+            end = offset + record.length;
+            assert!(bytes[offset] == b'{' && bytes[end - 1] == b'}');
+            check_values(model, &record);
+            if model.name == ORGANIZATION && slug.is_none() {
+                let (column, _) = model.global_slug().expect("it has a slug");
+                slug = record.values.get(column).and_then(Value::as_text).map(str::to_owned);
+            }
+            let mut notes = Vec::new();
+            let pk = record.source_pk;
+            let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys };
+            match mapping.map(model, record, &mut notes) {
+                Fate::Write(record) => {
+                    assert!(record.fields.is_some() || model.silo == Silo::Region);
+                    next_id += 1;
+                    chunk.inserted.push((pk, next_id));
+                }
+                Fate::Filtered => chunk.filtered.push(pk),
+                Fate::OutOfScope => chunk.out_of_scope.push(pk),
+                Fate::Dropped(finding) => {
+                    assert!(finding.source_pk == Some(pk) && finding.ordinal == Some(ordinal));
+                }
+            }
+            for note in notes {
+                assert!(note.source_pk == Some(pk) && note.field.is_some());
+            }
+        }
+        assert_eq!(ordinal, plan.seen(model), "{} has other records the second time", model.name);
+        // Half of them again, as after a restart.
+        let half = ordinal / 2 + 1;
+        let mut again = plan.reader(model, &file.ambient, half).expect("it can be read");
+        if let Some(record) = again.next_record().expect("it can be read again") {
+            assert_eq!(record.ordinal, half);
+        }
+        let packed = chunk.pack().expect("it can be packed");
+        keys.absorb(model.position, &ChunkKeys::unpack(&packed).expect("it can be read"));
+    }
+    slug
+}
+
+/// What a database could not take must not come that far.
+fn check_values(model: &Model, record: &Record) {
+    assert_eq!(record.values.len(), model.columns.len());
+    for (column, value) in model.columns.iter().zip(&record.values) {
+        let text = |text: &str| {
+            assert!(!text.contains('\0'), "{}.{} has a NUL", model.name, column.field);
+            text.chars().count()
+        };
+        match value {
+            Value::Text(value) => {
+                let length = text(value);
+                let is_slug =
+                    model.global_slug().is_some_and(|(slug, _)| model.column(&column.field) == Some(slug));
+                assert!(is_slug || column.max_length.is_none_or(|most| length <= most));
+            }
+            Value::Texts(values) => values.iter().flatten().for_each(|value| {
+                text(value);
+            }),
+            Value::Float(value) => assert!(value.is_finite()),
+            Value::FloatRows(rows) => assert!(rows.iter().flatten().all(|value| value.is_finite())),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Time(_)
+            | Value::Uuid(_)
+            | Value::Inet(..) => {}
+        }
+    }
+}

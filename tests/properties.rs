@@ -1,0 +1,202 @@
+//! Exports that nobody thought of, and good ones with something wrong in them. What comes out of the generator is
+//! imported and accounted for, in any order; what has been changed is refused without a trace, or accounted for.
+//!
+//! A run tries few cases, the same ones each time. `PROPTEST_CASES=1000` tries so many, and others each time.
+
+#![expect(clippy::expect_used, reason = "a property that does not hold ends its test")]
+
+use std::{collections::BTreeMap, env};
+
+use causeway_harness::{
+    account::{Account, Audit, Cell, Look, Row},
+    cluster::{Cluster, ImportOptions, Store},
+    export::{self, OTHER_SLUG, SLUG},
+};
+use causeway_proto::{region::v1::ImportState, relocation::v1::ErrorReason};
+use causeway_relocation::ambient::Ambient;
+use chrono::{DateTime, Utc};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner},
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// Columns whose values are random, or the time of the import.
+const MADE_ANEW: &[&str] = &[
+    "password",
+    "last_password_change",
+    "validation_hash",
+    "date_hash_added",
+    "guid",
+    "detection_uuid",
+    "notification_uuid",
+    "date_updated",
+    "date_modified",
+];
+
+/// Numbers that a generator picks from, one after the other; small ones and few of them make small exports, so what
+/// fails can be shrunk.
+fn choices() -> impl Strategy<Value = Vec<u32>> {
+    vec(any::<u32>(), 0..3_000)
+}
+
+/// Picks by these numbers; the first possibility when there are no more.
+fn picker(choices: Vec<u32>) -> impl FnMut(usize) -> usize {
+    let mut choices = choices.into_iter();
+    move |bound| {
+        let choice = choices.next().unwrap_or(0);
+        usize::try_from(choice).unwrap_or(0).checked_rem(bound).unwrap_or(0)
+    }
+}
+
+fn runner(cases: u32) -> TestRunner {
+    let config = Config { failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    if env::var_os("PROPTEST_CASES").is_some() {
+        return TestRunner::new(config);
+    }
+    TestRunner::new_with_rng(Config { cases, ..config }, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+fn check<S: Strategy>(cases: u32, strategy: &S, property: impl AsyncFn(S::Value) -> TestCaseResult) {
+    let runtime = Runtime::new().expect("a runtime");
+    let outcome = runner(cases).run(strategy, |value| runtime.block_on(property(value)));
+    outcome.unwrap_or_else(|error| std::panic::panic_any(error.to_string()));
+}
+
+async fn cluster(store: Store) -> Result<Cluster, TestCaseError> {
+    // On PostgreSQL this needs one installed.
+    Cluster::start(store, &["us"]).await.map_err(|error| wrong(format!("{error:#}")))
+}
+
+fn wrong(error: impl std::fmt::Display) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
+}
+
+/// Imports a file, and accounts for it if it succeeds. If it is refused, nothing may have been written.
+async fn import(
+    cluster: &Cluster,
+    bytes: &[u8],
+    options: &ImportOptions,
+) -> Result<Option<Account>, TestCaseError> {
+    let before = Look::at(cluster, 0).await.map_err(wrong)?;
+    let import = cluster.region(0).import(bytes, options).await.map_err(wrong)?;
+    if import.state() == ImportState::Succeeded {
+        let audit = Audit::new(cluster, 0, &before, bytes, options, &import).run().await;
+        return audit.map(Some).map_err(|error| wrong(format!("{error:#}")));
+    }
+    let failure = import.failure.unwrap_or_default();
+    if options.filter.is_none() || failure.reason() != ErrorReason::FilterMatchesNothing {
+        prop_assert_eq!(failure.reason(), ErrorReason::ExportInvalid, "{}", failure.message);
+        prop_assert!(failure.message.starts_with("byte "), "no place: {}", failure.message);
+    }
+    let after = Look::at(cluster, 0).await.map_err(wrong)?;
+    prop_assert!(after == before, "it was refused, and something was written: {}", failure.message);
+    Ok(None)
+}
+
+/// What is random or the time of the import is left out.
+fn lasting(account: &Account, began: DateTime<Utc>) -> anyhow::Result<BTreeMap<(String, i64), Row>> {
+    let mut rows = account.rows_by_source()?;
+    for row in rows.values_mut() {
+        row.retain(|field, cell| {
+            !MADE_ANEW.contains(&field.as_str()) && !matches!(cell, Cell::Time(time) if *time >= began)
+        });
+    }
+    Ok(rows)
+}
+
+fn any_order_of_any_export_gives_the_same_rows(store: Store) {
+    let began = Ambient::system().now();
+    let strategy = (choices(), any::<u64>(), any::<bool>());
+    check(3, &strategy, async |(choices, seed, merge_users)| {
+        let export = export::generated(&mut picker(choices)).map_err(wrong)?;
+        let options = ImportOptions { merge_users, ..ImportOptions::default() };
+        let mut all = Vec::new();
+        for order in [export.clone(), export.clone().reversed(), export.shuffled(seed)] {
+            let cluster = cluster(store).await?;
+            let account = import(&cluster, &order.to_bytes(), &options).await?;
+            let account = account.ok_or_else(|| wrong("a good export was refused"))?;
+            all.push(lasting(&account, began).map_err(wrong)?);
+            cluster.stop().await;
+        }
+        prop_assert_eq!(&all[0], &all[1], "in order and reversed");
+        prop_assert_eq!(&all[0], &all[2], "in order and shuffled");
+        Ok(())
+    });
+}
+
+/// A file in which something is not as it was.
+fn damaged(choices: Vec<u32>) -> anyhow::Result<Vec<u8>> {
+    let mut pick = picker(choices);
+    let whole = if pick(2) == 0 { export::exhaustive()? } else { export::generated(&mut pick)? };
+    let mut records: Vec<Value> = serde_json::from_slice(&whole.to_bytes())?;
+    for _ in 0..=pick(3) {
+        export::mutate(&mut records, &mut pick);
+    }
+    let mut bytes = serde_json::to_vec(&records)?;
+    let at = pick(bytes.len());
+    match pick(12) {
+        0 => drop(bytes.remove(at)),
+        1 => bytes.insert(at, b",:{}[]\"\\0 x\xff\xc3"[pick(13)]),
+        2 => bytes[at] = u8::try_from(pick(256))?,
+        3 => bytes.truncate(at),
+        4 => bytes.extend_from_within(at..),
+        _ => {}
+    }
+    Ok(bytes)
+}
+
+fn what_was_changed_is_refused_or_accounted_for(store: Store) {
+    let strategy = vec((choices(), any::<bool>(), 0..4_u8), 1..12);
+    check(4, &strategy, async |files| {
+        // One on top of the other: what the first ones left may be taken.
+        let cluster = cluster(store).await?;
+        for (choices, merge_users, filter) in files {
+            let slugs = [SLUG, OTHER_SLUG].map(str::to_owned).to_vec();
+            let filter = (filter == 0).then_some(slugs);
+            let options = ImportOptions { filter, merge_users, ..ImportOptions::default() };
+            import(&cluster, &damaged(choices).map_err(wrong)?, &options).await?;
+        }
+        cluster.stop().await;
+        Ok(())
+    });
+}
+
+/// The same without a database, and so many more of them.
+#[test]
+fn whatever_a_file_is_reading_it_comes_to_an_end() {
+    check(200, &choices(), async |choices| {
+        export::read(&damaged(choices).map_err(wrong)?);
+        Ok(())
+    });
+}
+
+mod sqlite {
+    use super::*;
+
+    #[test]
+    fn any_order_of_any_export_gives_the_same_rows() {
+        super::any_order_of_any_export_gives_the_same_rows(Store::Sqlite);
+    }
+
+    #[test]
+    fn what_was_changed_is_refused_or_accounted_for() {
+        super::what_was_changed_is_refused_or_accounted_for(Store::Sqlite);
+    }
+}
+
+mod postgres {
+    use super::*;
+
+    #[test]
+    fn any_order_of_any_export_gives_the_same_rows() {
+        super::any_order_of_any_export_gives_the_same_rows(Store::Postgres);
+    }
+
+    #[test]
+    fn what_was_changed_is_refused_or_accounted_for() {
+        super::what_was_changed_is_refused_or_accounted_for(Store::Postgres);
+    }
+}
