@@ -3,7 +3,7 @@
 //!
 //! A run tries few cases, the same ones each time. `PROPTEST_CASES=1000` tries so many, and others each time.
 
-#![expect(clippy::expect_used, reason = "a property that does not hold ends its test")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a property that does not hold ends its test")]
 
 use std::{collections::BTreeMap, env};
 
@@ -62,7 +62,7 @@ fn runner(cases: u32) -> TestRunner {
 fn check<S: Strategy>(cases: u32, strategy: &S, property: impl AsyncFn(S::Value) -> TestCaseResult) {
     let runtime = Runtime::new().expect("a runtime");
     let outcome = runner(cases).run(strategy, |value| runtime.block_on(property(value)));
-    outcome.unwrap_or_else(|error| std::panic::panic_any(error.to_string()));
+    outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
 async fn cluster(store: Store) -> Result<Cluster, TestCaseError> {

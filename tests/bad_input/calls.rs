@@ -14,7 +14,7 @@ use causeway_proto::{
 };
 use tonic::Status;
 
-use crate::stage::{Everything, check_import, cluster, good};
+use crate::stage::{Everything, all_reported, check_import, cluster, good};
 
 const ID: &str = "7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c1f00";
 const NO_REGION: &str = "atlantis";
@@ -69,6 +69,7 @@ pub(crate) async fn an_import_id_with_other_content_is_refused(store: Store) {
     let options = ImportOptions::default().import_id(ID);
     let file = good().to_bytes();
     check_import("the first", &region.import(&file, &options).await.expect("the import ends"));
+    all_reported(&cluster).await;
 
     let before = Everything::of(&cluster).await;
     let mut other = good();
