@@ -66,7 +66,7 @@ impl Runner {
     }
 
     /// Runs an import that is not at its end: whoever began it may not have heard that it was taken.
-    fn take_up(&self, import: &Import) {
+    pub(super) fn take_up(&self, import: &Import) {
         if !import.state.is_final() && self.can_run(import) {
             self.spawn(import.id);
         }

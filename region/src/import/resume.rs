@@ -85,8 +85,12 @@ impl Runner {
     pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
         let import = self.import(id).await?;
         if import.state != ImportState::Failed {
-            // Whoever did not hear that it was resumed asks again.
-            return if import.resumes > 0 { Ok(()) } else { Err(Error::ImportNotFailed(id, import.state)) };
+            if import.resumes == 0 {
+                return Err(Error::ImportNotFailed(id, import.state));
+            }
+            // Whoever did not hear that it was resumed asks again; nor may this process have.
+            self.take_up(&import);
+            return Ok(());
         }
         let path = spool_path(self.spool_dir(), id);
         if !self.can_run(&import) || !fs::try_exists(path).await.map_err(Error::SpoolFailed)? {

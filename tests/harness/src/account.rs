@@ -39,6 +39,8 @@ use uuid::Uuid;
 
 use case::Case;
 pub use cell::Cell;
+pub(crate) use file::{FileRecord, parse};
+pub(crate) use look::rows;
 pub use look::{Look, Row, Rows};
 
 use crate::cluster::{Cluster, ImportOptions, Silo};

@@ -151,6 +151,12 @@ impl Cluster {
         &self.trace
     }
 
+    /// The failpoints of its services.
+    #[must_use]
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.failpoints
+    }
+
     /// Where the first control is reached. It stays the same when control is stopped and started.
     #[must_use]
     pub fn control_url(&self) -> String {

@@ -4,4 +4,6 @@
 pub mod account;
 pub mod cluster;
 pub mod export;
+pub mod invariants;
+pub mod picture;
 pub mod postgres;

@@ -8,30 +8,30 @@ use serde_json::{Map, Value, value::RawValue};
 
 /// A record of the file.
 #[derive(Debug, Clone)]
-pub(super) struct FileRecord {
+pub(crate) struct FileRecord {
     /// The model in lower case.
-    pub(super) model: String,
-    pub(super) pk: i64,
+    pub(crate) model: String,
+    pub(crate) pk: i64,
     /// Its number among the records of its model, from 1.
-    pub(super) ordinal: i64,
+    pub(crate) ordinal: i64,
     /// Where it begins, in bytes.
-    pub(super) offset: i64,
-    pub(super) fields: Map<String, Value>,
+    pub(crate) offset: i64,
+    pub(crate) fields: Map<String, Value>,
 }
 
 impl FileRecord {
     /// A field that is there and not null.
-    pub(super) fn set(&self, field: &str) -> Option<&Value> {
+    pub(crate) fn set(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
     /// A field that holds a primary key.
-    pub(super) fn pk_in(&self, field: &str) -> Option<i64> {
+    pub(crate) fn pk_in(&self, field: &str) -> Option<i64> {
         self.set(field)?.as_i64()
     }
 
     /// A field that holds a text.
-    pub(super) fn text(&self, field: &str) -> Option<&str> {
+    pub(crate) fn text(&self, field: &str) -> Option<&str> {
         self.set(field)?.as_str()
     }
 }
@@ -44,7 +44,7 @@ struct Form {
 }
 
 /// All records of a file.
-pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
+pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
     let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is no JSON list")?;
     let mut seen: HashMap<String, i64> = HashMap::new();
     let begin = bytes.as_ptr().addr();

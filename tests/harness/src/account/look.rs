@@ -71,7 +71,8 @@ impl Look {
     }
 }
 
-async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
+/// All rows of a model.
+pub(crate) async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
     let columns: Vec<String> = model
         .columns
         .iter()

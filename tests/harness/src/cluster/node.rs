@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -31,6 +32,8 @@ const LAST_BREATH: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Life {
     alive: Mutex<Option<Alive>>,
+    /// Threads that kill it from within. It cannot live again before they have ended.
+    killers: Mutex<Vec<JoinHandle<()>>>,
     /// Told when it was killed.
     killed: Arc<Notify>,
 }
@@ -41,6 +44,23 @@ enum Alive {
     Here { runtime: Runtime, running: Option<Box<Running>> },
     /// A process.
     Process(std::process::Child),
+}
+
+impl Alive {
+    /// Ends it at once. Blocks.
+    fn kill(self) {
+        match self {
+            Self::Here { runtime, running } => {
+                // The runtime first: the other way round the server would notice, and end in good order.
+                runtime.shutdown_timeout(LAST_BREATH);
+                drop(running);
+            }
+            Self::Process(mut child) => {
+                let _gone_already = child.kill();
+                let _reaped = child.wait();
+            }
+        }
+    }
 }
 
 impl Life {
@@ -59,26 +79,30 @@ impl Life {
     /// Ends it at once. In this process, nothing of it goes on when this returns, but for a statement that its database
     /// had in hand. Blocks.
     fn kill(&self) {
-        let alive = self.alive().take();
-        match alive {
-            None => return,
-            Some(Alive::Here { runtime, running }) => {
-                // The runtime first: the other way round the server would notice, and end in good order.
-                runtime.shutdown_timeout(LAST_BREATH);
-                drop(running);
-            }
-            Some(Alive::Process(mut child)) => {
-                let _gone_already = child.kill();
-                let _reaped = child.wait();
-            }
+        if let Some(alive) = self.alive().take() {
+            alive.kill();
+            self.killed.notify_one();
         }
-        self.killed.notify_one();
     }
 
-    /// Kills it from within, where nothing may block.
-    pub(super) fn kill_soon(self: &Arc<Self>) {
-        let life = Arc::clone(self);
-        std::thread::spawn(move || life.kill());
+    /// Kills it from within, where nothing may block. From now on it is not alive.
+    pub(super) fn kill_soon(&self) {
+        if let Some(alive) = self.alive().take() {
+            let killed = Arc::clone(&self.killed);
+            let killer = std::thread::spawn(move || {
+                alive.kill();
+                killed.notify_one();
+            });
+            self.killers.lock().unwrap_or_else(PoisonError::into_inner).push(killer);
+        }
+    }
+
+    /// Waits until what was killed from within is gone. Blocks.
+    fn bury(&self) {
+        let killers = std::mem::take(&mut *self.killers.lock().unwrap_or_else(PoisonError::into_inner));
+        for killer in killers {
+            let _it_cannot_panic = killer.join();
+        }
     }
 }
 
@@ -134,7 +158,7 @@ impl Node {
             name: name.to_owned(),
             database_url,
             channel,
-            life: Arc::new(Life { alive: Mutex::default(), killed }),
+            life: Arc::new(Life { alive: Mutex::default(), killers: Mutex::default(), killed }),
             changing: tokio::sync::Mutex::default(),
             db: OnceCell::new(),
             address,
@@ -197,6 +221,8 @@ impl Node {
         if self.is_alive() {
             return Ok(());
         }
+        let life = Arc::clone(&self.life);
+        tokio::task::spawn_blocking(move || life.bury()).await?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(&self.name)
@@ -288,7 +314,11 @@ impl Node {
     pub(super) async fn kill(&self) {
         let _changing = self.changing.lock().await;
         let life = Arc::clone(&self.life);
+        let killing = tokio::task::spawn_blocking(move || {
+            life.kill();
+            life.bury();
+        });
         // It fails if the test's own runtime ends, and the services with it.
-        let _ended = tokio::task::spawn_blocking(move || life.kill()).await;
+        let _ended = killing.await;
     }
 }

@@ -1,0 +1,9 @@
+//! Faults: services that are killed, calls that get lost or come twice, databases that go away, at every step and at
+//! random; and that nothing is lost, done twice or half done then. See `docs/testing.md`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod driver;
+mod seeds;
+mod steps;
+mod story;

@@ -1,0 +1,180 @@
+//! Runs from a seed: several regions import overlapping organizations at once while faults happen. At the end all is
+//! healed, and every promise must hold.
+//!
+//! `CAUSEWAY_SEED=123 cargo test --test faults seeds` runs one seed again. `.ci/seeds 10000` runs many.
+
+use std::{
+    env,
+    fmt::Write as _,
+    io::Write as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+use causeway_harness::{
+    cluster::{Cluster, Failpoints, Ground, Service, Store},
+    invariants::Inspection,
+};
+use causeway_proto::region::v1::ImportState;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    driver::{self, PATIENCE},
+    story::{Fault, Planned, Story},
+};
+
+const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
+/// How long a whole run may take; one takes less than a second.
+const WHOLE: Duration = Duration::from_secs(180);
+/// Failures after which no further seed is begun.
+const ENOUGH: usize = 5;
+
+/// What can be said in the environment.
+struct Settings {
+    from: u64,
+    count: u64,
+}
+
+impl Settings {
+    fn read(by_default: u64) -> Self {
+        let number = |name: &str| {
+            let text = env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+        };
+        if let Some(seed) = number("CAUSEWAY_SEED") {
+            return Self { from: seed, count: 1 };
+        }
+        Self {
+            from: number("CAUSEWAY_SEED_FROM").unwrap_or(1),
+            count: number("CAUSEWAY_SEEDS").unwrap_or(by_default),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_no_promise_is_broken_on_sqlite() {
+    many(Store::Sqlite, Settings::read(25)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_no_promise_is_broken_on_postgres() {
+    many(Store::Postgres, Settings::read(5)).await;
+}
+
+/// Says something at once, also when the test's output is kept back.
+fn say(line: &str) {
+    let _closed = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Plays many seeds, as many at once as there are cores.
+async fn many(store: Store, settings: Settings) {
+    let Settings { from, count } = settings;
+    let (next, failures) = (Arc::new(AtomicU64::new(from)), Arc::new(Mutex::new(Vec::new())));
+    let began = Instant::now();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(count as usize);
+    let mut working = JoinSet::new();
+    for _ in 0..workers {
+        let (next, failures) = (Arc::clone(&next), Arc::clone(&failures));
+        working.spawn(async move {
+            let ground = Arc::new(Ground::new(store).await.expect("a ground; PostgreSQL must be installed"));
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let enough = failures.lock().expect("nobody panics with it").len() >= ENOUGH;
+                if seed >= from + count || enough {
+                    return;
+                }
+                if let Err(error) = play(seed, &ground).await {
+                    say(&format!("{error:#}"));
+                    failures.lock().expect("nobody panics with it").push(seed);
+                }
+                if (seed - from + 1).is_multiple_of(100) {
+                    say(&format!("{store:?}: seeds up to {seed} in {:.0?}", began.elapsed()));
+                }
+            }
+        });
+    }
+    while let Some(worked) = working.join_next().await {
+        worked.expect("a worker does not panic");
+    }
+    let failures = failures.lock().expect("nobody panics with it");
+    let took = began.elapsed();
+    say(&format!("{store:?}: {count} seeds from {from} in {took:.1?}, {:.3?} each", took / count as u32));
+    assert!(failures.is_empty(), "seeds that broke a promise: {failures:?}; CAUSEWAY_SEED runs one again");
+}
+
+/// Plays one seed. The error says what happened in it.
+async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
+    let story = Story::of(seed, ground.store() == Store::Postgres);
+    let failpoints = Failpoints::default();
+    let builder = Cluster::builder(ground.store()).on(ground).seed(seed).failpoints(&failpoints);
+    let builder = REGIONS[..story.regions].iter().fold(builder, |builder, name| builder.region(name));
+    let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
+    let played = timeout(WHOLE, act(&cluster, &failpoints, &story)).await;
+    let played = played.unwrap_or_else(|_| Err(anyhow!("it is not over after {WHOLE:?}")));
+    let outcome = played.map_err(|error| {
+        let mut told = format!("seed {seed} on {:?}: {error:#}\n", ground.store());
+        for Planned { region, id, options, after, .. } in &story.imports {
+            let _never = writeln!(told, "import {id} into region {region} after {after:?}: {options:?}");
+        }
+        anyhow!("{told}{}", cluster.trace())
+    });
+    // Whoever still had a part in it has been dropped.
+    if let Some(cluster) = Arc::into_inner(cluster) {
+        cluster.stop().await;
+    }
+    outcome
+}
+
+async fn act(cluster: &Arc<Cluster>, failpoints: &Failpoints, story: &Story) -> anyhow::Result<()> {
+    let mut imports = JoinSet::new();
+    for import in story.imports.clone() {
+        let cluster = Arc::clone(cluster);
+        imports.spawn(async move {
+            sleep(import.after).await;
+            driver::begin(&cluster, import.region, &import.export, &import.options).await
+        });
+    }
+    for (pause, fault) in &story.faults {
+        // The pauses are a part of the story, and wait for nothing.
+        sleep(*pause).await;
+        inflict(cluster, failpoints, *fault).await?;
+    }
+    cluster.heal().await?;
+    while let Some(begun) = imports.join_next().await {
+        begun??;
+    }
+    cluster.quiet(PATIENCE).await?;
+    let mut inspection = Inspection::of(cluster);
+    for import in &story.imports {
+        let end = driver::ended(cluster, import.region, &import.id).await?;
+        ensure!(end.state() == ImportState::Succeeded, "nothing is wrong with this import: {end:?}");
+        inspection = inspection.export(&import.id, &import.export)?;
+    }
+    inspection.run().await
+}
+
+async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> anyhow::Result<()> {
+    match fault {
+        Fault::KillRegion(region) => cluster.kill(Service::Region(region)).await,
+        Fault::KillControl => cluster.kill(Service::Control(0)).await,
+        Fault::StopRegion(region) => cluster.stop_service(Service::Region(region)).await,
+        Fault::StopControl => cluster.stop_service(Service::Control(0)).await,
+        // A failpoint may kill what starts.
+        Fault::Revive => drop(cluster.revive().await),
+        Fault::Road(region, road) => cluster.set_road(region, road),
+        Fault::Weather(weather) => cluster.set_weather(weather),
+        Fault::Failpoints(fail, kill) => {
+            cluster.trace().note(format!("failpoints: {fail} of 1,000 fail and {kill} kill"));
+            failpoints.set_chances(fail, kill);
+        }
+        Fault::CrashDatabase(down) => cluster.crash_database(down).await?,
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Each step: it fails once, or its service is killed, before and after what it commits; it is done twice. In the end
+//! all silos hold what they hold when nothing happened.
+//!
+//! The table is the list of failpoints itself: a new one is tried by itself, and one that is never reached is an error.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_harness::{
+    cluster::{Act, Cluster, Failpoints, Ground, ImportOptions, Silo, Store, Weather},
+    export::Export,
+    invariants::Inspection,
+    picture::Picture,
+};
+use causeway_proto::region::v1::ImportState;
+use causeway_relocation::db::Statement;
+
+use crate::driver::{self, PATIENCE, Reviver};
+
+/// All failpoints of both services.
+fn failpoints() -> impl Iterator<Item = &'static str> {
+    causeway_region::FAILPOINTS.iter().copied()
+}
+
+fn id(number: u8) -> String {
+    format!("5ee1ab1e-0000-4000-8000-0000000000{number:02}")
+}
+
+/// One organization with something of everything that matters, under names that others have too.
+fn export(users: &[&str]) -> Vec<u8> {
+    let mut export = Export::new();
+    export.organization(1, "acme").organization(2, "acme").team(1, 1, "team").project(1, 1, "project");
+    export
+        .project(2, 2, "project")
+        .project_key(1, 1, "key")
+        .auth_token(1, 1, "token")
+        .auth_token(2, 2, "other");
+    for (number, name) in (1..).zip(users) {
+        let address = format!("{name}@example.com");
+        export.user(number, name).email(number, &address).user_email(number, number, &address);
+        export.user_option(number, number, "theme", &serde_json::json!("dark")).member(number, 1, number);
+    }
+    export.to_bytes()
+}
+
+/// An import, from its upload to its end.
+async fn import(
+    cluster: &Cluster,
+    region: usize,
+    number: u8,
+    export: &[u8],
+    merge_users: bool,
+) -> anyhow::Result<()> {
+    let options = ImportOptions { merge_users, ..ImportOptions::default() }.import_id(&id(number));
+    driver::begin(cluster, region, export, &options).await?;
+    let end = driver::ended(cluster, region, &id(number)).await?;
+    ensure!(end.state() == ImportState::Succeeded, "import {number} ended as {end:?}");
+    Ok(())
+}
+
+/// Changes something in the database of a region.
+async fn change(cluster: &Cluster, sql: &'static str) -> anyhow::Result<()> {
+    let db = cluster.db(Silo::Region(0)).await?;
+    let mut tx = db.begin().await?;
+    tx.execute(Statement::new(sql)).await?;
+    tx.commit().await?;
+    db.close().await;
+    Ok(())
+}
+
+/// An import that fails for a reason that does not pass by itself, and is resumed when it is gone.
+async fn fail_and_resume(cluster: &Cluster, store: Store, number: u8, export: &[u8]) -> anyhow::Result<()> {
+    let (refuse, take) = match store {
+        Store::Sqlite => (
+            "CREATE TRIGGER no_keys BEFORE INSERT ON sentry_projectkey BEGIN SELECT RAISE(ABORT, 'no keys'); END",
+            "DROP TRIGGER no_keys",
+        ),
+        Store::Postgres => (
+            "ALTER TABLE sentry_projectkey ADD CONSTRAINT no_keys CHECK (id < 0) NOT VALID",
+            "ALTER TABLE sentry_projectkey DROP CONSTRAINT no_keys",
+        ),
+    };
+    change(cluster, refuse).await?;
+    let options = ImportOptions::default().merge_users().import_id(&id(number));
+    driver::begin(cluster, 0, export, &options).await?;
+    let end = driver::ended(cluster, 0, &id(number)).await?;
+    ensure!(end.state() == ImportState::Failed, "import {number} ended as {end:?}");
+    change(cluster, take).await?;
+    driver::resume(cluster, 0, &id(number)).await?;
+    let end = driver::ended(cluster, 0, &id(number)).await?;
+    ensure!(end.state() == ImportState::Succeeded, "import {number} ended as {end:?}");
+    Ok(())
+}
+
+/// Everything that goes in steps, one after the other.
+async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
+    let (one, two) = (export(&["ann", "bob"]), export(&["bob", "carol"]));
+    import(cluster, 0, 1, &one, false).await.context("the first import")?;
+    fail_and_resume(cluster, store, 2, &two).await.context("the import that is resumed")?;
+    import(cluster, 1, 3, &two, true).await.context("the import into the other region")?;
+    cluster.failpoints().disarm();
+    cluster.set_weather(Weather::default());
+    cluster.quiet(PATIENCE).await?;
+    let inspection =
+        Inspection::of(cluster).export(&id(1), &one)?.export(&id(2), &two)?.export(&id(3), &two)?;
+    inspection.run().await
+}
+
+/// What there is in the end when something happens at `fault`.
+async fn run(
+    ground: &Arc<Ground>,
+    seed: u64,
+    failpoints: &Failpoints,
+    weather: Weather,
+) -> anyhow::Result<Picture> {
+    let builder = Cluster::builder(ground.store()).on(ground).region("us").region("de");
+    let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
+    cluster.set_weather(weather);
+    let reviver = Reviver::of(&cluster);
+    let outcome = all_steps(&cluster, ground.store()).await;
+    drop(reviver);
+    let picture = match outcome {
+        Ok(()) => Picture::of(&cluster).await,
+        Err(error) => Err(error.context(format!("\n{}", cluster.trace()))),
+    };
+    if let Some(cluster) = Arc::into_inner(cluster) {
+        cluster.stop().await;
+    }
+    picture
+}
+
+/// A run in which nothing happens, and what is random in it.
+async fn undisturbed(ground: &Arc<Ground>) -> anyhow::Result<(Picture, BTreeSet<String>)> {
+    let failpoints = Failpoints::default();
+    let one = run(ground, 1, &failpoints, Weather::default()).await?;
+    let other = run(ground, 2, &failpoints, Weather::default()).await?;
+    let never: Vec<&str> = self::failpoints().filter(|place| failpoints.reached(place) == 0).collect();
+    ensure!(never.is_empty(), "no step reaches these failpoints: {never:?}");
+    let unknown: Vec<&str> = failpoints
+        .all_reached()
+        .into_keys()
+        .filter(|place| !self::failpoints().any(|it| it == *place))
+        .collect();
+    ensure!(unknown.is_empty(), "these failpoints are not listed: {unknown:?}");
+    let random = one.differences(&other);
+    Ok((one, random))
+}
+
+/// Holds a disturbed run against an undisturbed one.
+fn compare(
+    what: &str,
+    run: anyhow::Result<Picture>,
+    as_it_is: &(Picture, BTreeSet<String>),
+) -> anyhow::Result<()> {
+    let picture = run.with_context(|| what.to_owned())?;
+    let differ = picture.compare(&as_it_is.0, &as_it_is.1);
+    if !differ.is_empty() {
+        bail!("{what}: it is not as it is when nothing happens:\n{}", differ.join("\n"));
+    }
+    Ok(())
+}
+
+async fn every_step(store: Store) -> anyhow::Result<()> {
+    let ground = Arc::new(Ground::new(store).await?);
+    let as_it_is = undisturbed(&ground).await?;
+    let mut wrong = Vec::new();
+    for place in failpoints() {
+        for act in [Act::Fail, Act::Kill] {
+            // The first and, where that costs little, the second time that it is reached.
+            for pass in 0..if store == Store::Sqlite { 2 } else { 1 } {
+                let failpoints = Failpoints::default();
+                failpoints.arm(place, act, pass);
+                let run = run(&ground, 3, &failpoints, Weather::default()).await;
+                if let Err(error) = compare(&format!("{act:?} at {place} after {pass}"), run, &as_it_is) {
+                    wrong.push(format!("{error:#}"));
+                }
+                ensure!(
+                    failpoints.reached(place) > pass || pass > 0,
+                    "{place} was not reached, so nothing was tried there"
+                );
+            }
+        }
+    }
+    for (what, weather) in [
+        (
+            "every call twice",
+            Weather { repeat: 1000, longest_delay: Weather::STORM.longest_delay, ..Weather::default() },
+        ),
+        ("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
+        ("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
+    ] {
+        let run = run(&ground, 3, &Failpoints::default(), weather).await;
+        if let Err(error) = compare(what, run, &as_it_is) {
+            wrong.push(format!("{error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_fails_or_dies_is_done_once_in_the_end_on_sqlite() {
+    every_step(Store::Sqlite).await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_fails_or_dies_is_done_once_in_the_end_on_postgres() {
+    every_step(Store::Postgres).await.unwrap_or_else(|error| panic!("{error:#}"));
+}

@@ -1,0 +1,236 @@
+//! What imports wrote: I4, I5, I6.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_relocation::chunk::Chunk;
+
+use super::{
+    Found,
+    world::{HIDDEN, Import, ORGANIZATION, Region, World, int},
+};
+
+pub(super) fn check(world: &World, found: &mut Found) {
+    for (index, region) in world.regions.iter().enumerate() {
+        for import in &region.imports {
+            it_has_ended(region, import, found);
+            if import.succeeded() {
+                every_record_was_read_once(world, region, import, found);
+                counts_are_those_of_the_chunks(region, import, found);
+                control_has_the_same_chunks(world, region, import, found);
+            }
+            what_it_says_is_there(world, index, import, found);
+            what_is_visible_may_be(region, import, found);
+        }
+    }
+    rows_are_of_imports(world, found);
+}
+
+fn it_has_ended(region: &Region, import: &Import, found: &mut Found) {
+    let ended = matches!(import.state.as_str(), "succeeded" | "failed" | "reverted");
+    if !ended {
+        found.add(4, format!("import {} of {} is still {}", import.id, region.name, import.state));
+    } else if import.succeeded() && !import.reported {
+        found.add(4, format!("import {} of {} has not been reported", import.id, region.name));
+    }
+}
+
+/// The chunks of each model, by their first ordinal.
+fn by_model(chunks: &[Chunk]) -> BTreeMap<&str, Vec<&Chunk>> {
+    let mut by: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for chunk in chunks {
+        by.entry(chunk.model.as_str()).or_default().push(chunk);
+    }
+    by.values_mut().for_each(|chunks| chunks.sort_by_key(|chunk| chunk.min_ordinal));
+    by
+}
+
+/// I4: the chunks of a model cover all its records, each once.
+fn every_record_was_read_once(world: &World, region: &Region, import: &Import, found: &mut Found) {
+    let mut chunks = by_model(&import.chunks);
+    for counts in &import.counts {
+        let chunks = chunks.remove(counts.model.as_str()).unwrap_or_default();
+        let written = world.catalog.model(&counts.model).is_some_and(|model| model.in_organization_scope());
+        let mut next = 1;
+        let mut gap = false;
+        for chunk in &chunks {
+            gap |= chunk.min_ordinal != next || chunk.max_ordinal < chunk.min_ordinal;
+            next = chunk.max_ordinal + 1;
+        }
+        if gap || (written && next - 1 != counts.seen) {
+            let ranges: Vec<String> =
+                chunks.iter().map(|chunk| format!("{}-{}", chunk.min_ordinal, chunk.max_ordinal)).collect();
+            found.add(
+                4,
+                format!(
+                    "import {} of {} has {} records of {} and chunks of {}",
+                    import.id,
+                    region.name,
+                    counts.seen,
+                    counts.model,
+                    ranges.join(", ")
+                ),
+            );
+        }
+    }
+    for model in chunks.keys() {
+        found.add(
+            4,
+            format!(
+                "import {} of {} has chunks of {model}, of which it has no record",
+                import.id, region.name
+            ),
+        );
+    }
+}
+
+/// I6.
+fn counts_are_those_of_the_chunks(region: &Region, import: &Import, found: &mut Found) {
+    for counts in &import.counts {
+        let of = |part: fn(&Chunk) -> usize| {
+            let chunks = import.chunks.iter().filter(|chunk| chunk.model == counts.model);
+            i64::try_from(chunks.map(part).sum::<usize>()).unwrap_or(i64::MAX)
+        };
+        let sums = [
+            of(|chunk| chunk.keys.inserted.len()),
+            of(|chunk| chunk.keys.existing.len()),
+            of(|chunk| chunk.keys.overwritten.len()),
+        ];
+        if counts.parts[..3] != sums {
+            found.add(
+                6,
+                format!(
+                    "import {} of {} counts {:?} of {} as inserted, existing and overwritten, and its chunks {sums:?}",
+                    import.id,
+                    region.name,
+                    &counts.parts[..3],
+                    counts.model
+                ),
+            );
+        }
+        if counts.parts.iter().sum::<i64>() != counts.seen {
+            found.add(
+                6,
+                format!(
+                    "import {} of {} has {} records of {}, and counts {:?}",
+                    import.id, region.name, counts.seen, counts.model, counts.parts
+                ),
+            );
+        }
+    }
+}
+
+/// I4: what the region noted of a chunk of control is what control did.
+fn control_has_the_same_chunks(world: &World, region: &Region, import: &Import, found: &mut Found) {
+    let theirs: BTreeMap<(&str, i64), &Chunk> = world
+        .control
+        .chunks
+        .iter()
+        .filter(|chunk| chunk.region == region.name && chunk.import_id == import.id)
+        .map(|chunk| ((chunk.model.as_str(), chunk.min_ordinal), chunk))
+        .collect();
+    let mut heard = BTreeSet::new();
+    for chunk in &import.chunks {
+        if world.place_of(&chunk.model, Some(0)).is_some() {
+            continue;
+        }
+        let key = (chunk.model.as_str(), chunk.min_ordinal);
+        heard.insert(key);
+        let same = match theirs.get(&key) {
+            Some(theirs) => {
+                theirs.keys.inserted == chunk.keys.inserted && theirs.keys.existing == chunk.keys.existing
+            }
+            // Nothing of it was sent.
+            None => chunk.keys.inserted.is_empty() && chunk.keys.existing.is_empty(),
+        };
+        if !same {
+            found.add(
+                4,
+                format!(
+                    "import {} of {}: the chunk of {} from {} is another one at control",
+                    import.id, region.name, chunk.model, chunk.min_ordinal
+                ),
+            );
+        }
+    }
+    for (model, ordinal) in theirs.keys().filter(|key| !heard.contains(*key)) {
+        found.add(
+            4,
+            format!(
+                "import {} of {}: control has a chunk of {model} from {ordinal} that the region has not",
+                import.id, region.name
+            ),
+        );
+    }
+}
+
+/// I4: every line of the primary key map leads to a row.
+fn what_it_says_is_there(world: &World, region: usize, import: &Import, found: &mut Found) {
+    if import.state == "reverted" {
+        return;
+    }
+    for chunk in &import.chunks {
+        let place = world.place_of(&chunk.model, Some(region));
+        for (kind, old, new) in chunk.keys.mapped() {
+            if !world.has_row(place, &chunk.model, new) {
+                found.add(
+                    4,
+                    format!(
+                        "import {} of {}: {} {old} is row {new} of {} ({kind:?}), which is not there",
+                        import.id,
+                        world.name_of(Some(region)),
+                        chunk.model,
+                        world.name_of(place)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// I5: what an import wrote is hidden until it has succeeded, and then as it was.
+fn what_is_visible_may_be(region: &Region, import: &Import, found: &mut Found) {
+    let Some(rows) = region.tables.get(ORGANIZATION) else { return };
+    for organization in &import.organizations {
+        let Some(status) = rows.get(&organization.id).and_then(|row| int(row, "status")) else { continue };
+        let wanted = if import.succeeded() && !import.hides { organization.status } else { HIDDEN };
+        if status != wanted {
+            found.add(
+                5,
+                format!(
+                    "organization {} of {} has status {status}; import {}, which is {}, leaves it {wanted}",
+                    organization.id, region.name, import.id, import.state
+                ),
+            );
+        }
+    }
+}
+
+/// I4 and I5: there are no rows but those that an import which was not reverted has inserted, each once.
+fn rows_are_of_imports(world: &World, found: &mut Found) {
+    for (place, model, rows) in world.all_tables() {
+        for id in rows.keys() {
+            if !world.inserted.contains_key(&(place, model.name.clone(), *id)) {
+                let reverted = was_reverted(world, &model.name, *id);
+                let (invariant, whose) =
+                    if reverted { (5, "of an import that was reverted") } else { (4, "of no import") };
+                found.add(
+                    invariant,
+                    format!("row {id} of {} of {} is {whose}", model.name, world.name_of(place)),
+                );
+            }
+        }
+    }
+    for ((place, model, id), owners) in world.inserted.iter().filter(|(_, owners)| owners.len() > 1) {
+        found.add(10, format!("row {id} of {model} of {} was given to {owners:?}", world.name_of(*place)));
+    }
+}
+
+fn was_reverted(world: &World, model: &str, id: i64) -> bool {
+    let of = |chunk: &Chunk| chunk.model == model && chunk.keys.inserted.iter().any(|(_, new)| *new == id);
+    let reverted = world.regions.iter().flat_map(|region| &region.imports);
+    let mut reverted = reverted.filter(|import| import.state == "reverted");
+    reverted.any(|import| {
+        import.chunks.iter().any(of)
+            || world.control.chunks.iter().any(|chunk| chunk.import_id == import.id && of(chunk))
+    })
+}

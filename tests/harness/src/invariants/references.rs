@@ -1,0 +1,83 @@
+//! References: I7.
+
+use std::collections::HashMap;
+
+use causeway_relocation::keys::KeyKind;
+use uuid::Uuid;
+
+use super::{
+    Found,
+    world::{Import, World, int},
+};
+use crate::account::FileRecord;
+
+pub(super) fn check(world: &World, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
+    references_lead_somewhere(world, found);
+    for (import_id, records) in exports {
+        for (index, region) in world.regions.iter().enumerate() {
+            let import = region.imports.iter().find(|import| import.id == *import_id);
+            if let Some(import) = import.filter(|import| import.succeeded()) {
+                references_are_those_of_the_file(world, index, import, records, found);
+            }
+        }
+    }
+}
+
+fn references_lead_somewhere(world: &World, found: &mut Found) {
+    for (place, model, rows) in world.all_tables() {
+        for column in &model.columns {
+            let Some(target) = &column.references else { continue };
+            for (id, row) in rows {
+                let Some(pk) = int(row, &column.field) else { continue };
+                let to = world.place_of_row(target, place, pk);
+                if !world.has_row(to, target, pk) {
+                    found.add(
+                        7,
+                        format!(
+                            "row {id} of {} of {}: {} leads to {target} {pk}, which is not there",
+                            model.name,
+                            world.name_of(place),
+                            column.field
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Each reference of an inserted row leads to what became of the record that the file's reference leads to.
+fn references_are_those_of_the_file(
+    world: &World,
+    region: usize,
+    import: &Import,
+    records: &[FileRecord],
+    found: &mut Found,
+) {
+    let keys: HashMap<(&str, i64), (KeyKind, i64)> = World::keys(import);
+    for record in records {
+        let Some(model) = world.catalog.model(&record.model) else { continue };
+        let Some((KeyKind::Inserted, id)) = keys.get(&(model.name.as_str(), record.pk)) else { continue };
+        let place = world.place_of(&model.name, Some(region));
+        let Some(row) = world.tables(place).get(&model.name).and_then(|rows| rows.get(id)) else { continue };
+        for column in &model.columns {
+            let Some(target) = &column.references else { continue };
+            let old = record.pk_in(&column.field);
+            let wanted = old.and_then(|old| keys.get(&(target.as_str(), old))).map(|(_, new)| *new);
+            let has = int(row, &column.field);
+            if has != wanted {
+                found.add(
+                    7,
+                    format!(
+                        "import {} of {}: {} {} is row {id}, whose {} is {has:?}; the file has {old:?}, which is {wanted:?}",
+                        import.id,
+                        world.name_of(Some(region)),
+                        model.name,
+                        record.pk,
+                        column.field
+                    ),
+                );
+            }
+        }
+    }
+}

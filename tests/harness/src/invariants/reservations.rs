@@ -1,0 +1,243 @@
+//! Slugs: I1, I2, I3, and as far as they are about reservations, I8 and I9.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::{
+    Found,
+    world::{HIDDEN, ORGANIZATION, Reservation, World, int},
+};
+use crate::account::Cell;
+
+pub(super) fn check(world: &World, found: &mut Found) {
+    one_slug_one_organization(world, found);
+    visible_organizations_have_their_slug(world, found);
+    reservations_have_their_organization(world, found);
+    operations_and_reservations_agree(world, found);
+    everything_has_its_region(world, found);
+}
+
+/// An organization's row: region, id, slug, whether it is visible.
+struct Row<'a> {
+    region: usize,
+    id: i64,
+    slug: &'a str,
+    visible: bool,
+}
+
+fn organizations(world: &World) -> Vec<Row<'_>> {
+    let rows = world.regions.iter().enumerate().filter_map(|(region, it)| {
+        Some(it.tables.get(ORGANIZATION)?.iter().map(move |(id, row)| Row {
+            region,
+            id: *id,
+            slug: row.get("slug").and_then(Cell::as_text).unwrap_or_default(),
+            visible: int(row, "status") != Some(HIDDEN),
+        }))
+    });
+    rows.flatten().collect()
+}
+
+/// I1, at control and among the organizations themselves.
+fn one_slug_one_organization(world: &World, found: &mut Found) {
+    let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for reservation in &world.control.reservations {
+        let holder = format!("organization {} of {}", reservation.organization_id, reservation.region);
+        holders.entry(reservation.slug.to_lowercase()).or_default().push(holder);
+    }
+    let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut in_region: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
+    for row in organizations(world) {
+        let holder = format!("organization {} of {}", row.id, world.name_of(Some(row.region)));
+        in_region.entry((row.region, row.slug.to_lowercase())).or_default().push(holder.clone());
+        if row.visible {
+            shown.entry(row.slug.to_lowercase()).or_default().push(holder);
+        }
+    }
+    let several = |holders: &Vec<String>| holders.len() > 1;
+    for (slug, holders) in holders.into_iter().filter(|(_, holders)| several(holders)) {
+        found.add(1, format!("`{slug}` is reserved for {}", holders.join(" and for ")));
+    }
+    for (slug, holders) in shown.into_iter().filter(|(_, holders)| several(holders)) {
+        found.add(1, format!("`{slug}` is shown as the slug of {}", holders.join(" and of ")));
+    }
+    for ((_, slug), holders) in in_region.into_iter().filter(|(_, holders)| several(holders)) {
+        found.add(1, format!("`{slug}` is in the rows of {}", holders.join(" and of ")));
+    }
+}
+
+/// The reservations by region and organization.
+fn by_organization(world: &World) -> HashMap<(&str, i64), Vec<&Reservation>> {
+    let mut by: HashMap<_, Vec<_>> = HashMap::new();
+    for reservation in &world.control.reservations {
+        by.entry((reservation.region.as_str(), reservation.organization_id)).or_default().push(reservation);
+    }
+    by
+}
+
+/// I2.
+fn visible_organizations_have_their_slug(world: &World, found: &mut Found) {
+    let by = by_organization(world);
+    for row in organizations(world).into_iter().filter(|row| row.visible) {
+        let region = world.name_of(Some(row.region));
+        let own = by.get(&(region, row.id)).map(Vec::as_slice).unwrap_or_default();
+        let primaries: Vec<_> = own.iter().filter(|reservation| reservation.is_primary()).collect();
+        if primaries.len() != 1 {
+            found.add(
+                2,
+                format!(
+                    "organization {} of {region}, `{}`, is visible and has {} primary reservations",
+                    row.id,
+                    row.slug,
+                    primaries.len()
+                ),
+            );
+        } else if !own.iter().any(|it| it.slug == row.slug && (it.is_primary() || it.is_temporary())) {
+            found.add(
+                2,
+                format!(
+                    "organization {} of {region} is `{}`, and its reservation `{}`",
+                    row.id, row.slug, primaries[0].slug
+                ),
+            );
+        }
+    }
+}
+
+/// I3, and that the directory says the same.
+fn reservations_have_their_organization(world: &World, found: &mut Found) {
+    let rows: HashMap<(&str, i64), Row<'_>> = organizations(world)
+        .into_iter()
+        .map(|row| ((world.name_of(Some(row.region)), row.id), row))
+        .collect();
+    let failed: BTreeSet<(&str, i64)> = world
+        .regions
+        .iter()
+        .flat_map(|region| region.imports.iter().map(move |import| (region, import)))
+        .filter(|(_, import)| import.state == "failed")
+        .flat_map(|(region, import)| import.organizations.iter().map(|it| (region.name.as_str(), it.id)))
+        .collect();
+    for reservation in &world.control.reservations {
+        let Reservation { slug, organization_id: id, region, .. } = reservation;
+        let key = (region.as_str(), *id);
+        if reservation.is_temporary() {
+            if !failed.contains(&key) {
+                found.add(
+                    3,
+                    format!("`{slug}` is still reserved for organization {id} of {region} temporarily"),
+                );
+            }
+            continue;
+        }
+        match rows.get(&key) {
+            None => found.add(
+                3,
+                format!(
+                    "`{slug}` is reserved ({}) for organization {id} of {region}, which is not there",
+                    reservation.kind
+                ),
+            ),
+            Some(row) if reservation.is_primary() && row.slug != *slug => {
+                found.add(
+                    3,
+                    format!(
+                        "`{slug}` is reserved for organization {id} of {region}, which is `{}`",
+                        row.slug
+                    ),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    let by = by_organization(world);
+    for (id, (region, slug)) in &world.control.directory {
+        let own = by.get(&(region.as_str(), *id)).map(Vec::as_slice).unwrap_or_default();
+        if !own.iter().any(|reservation| reservation.is_primary() && reservation.slug == *slug) {
+            found.add(
+                3,
+                format!("the directory has organization {id} of {region} as `{slug}`, which is not its primary reservation"),
+            );
+        }
+    }
+    for region in &world.regions {
+        for import in region.imports.iter().filter(|import| import.succeeded() && import.reported) {
+            for organization in &import.organizations {
+                if !world.control.directory.contains_key(&organization.id) {
+                    found.add(
+                        3,
+                        format!(
+                            "the directory does not have organization {} of {}, which import {} reported",
+                            organization.id, region.name, import.id
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// I8: what was done under an operation, however often it was called, is what its row says.
+fn operations_and_reservations_agree(world: &World, found: &mut Found) {
+    let mut of: HashMap<(&str, Uuid), Vec<&Reservation>> = HashMap::new();
+    for reservation in &world.control.reservations {
+        of.entry((reservation.region.as_str(), reservation.operation_id)).or_default().push(reservation);
+    }
+    for operation in &world.control.operations {
+        let under = of.remove(&(operation.region.as_str(), operation.id)).unwrap_or_default();
+        let count = i64::try_from(under.len()).unwrap_or(i64::MAX);
+        let temporary = under.iter().filter(|reservation| reservation.is_temporary()).count();
+        let wrong = match operation.state.as_str() {
+            "reserved" => count != operation.organization_count || temporary != under.len(),
+            // Renamed or reverted since, an organization has its slug from elsewhere, or none.
+            "confirmed" => count > operation.organization_count || temporary > 0,
+            "released" => count > 0,
+            _ => false,
+        };
+        if wrong {
+            found.add(
+                8,
+                format!(
+                    "operation {} of {}, for {} organizations, is {} and has {count} reservations, {temporary} of \
+                     them temporary",
+                    operation.id, operation.region, operation.organization_count, operation.state
+                ),
+            );
+        }
+    }
+    for ((region, operation), reservations) in of {
+        let slugs: Vec<&str> = reservations.iter().map(|reservation| reservation.slug.as_str()).collect();
+        found.add(
+            9,
+            format!(
+                "{} of {region} are reserved under operation {operation}, which it has not",
+                slugs.join(", ")
+            ),
+        );
+    }
+}
+
+/// I9: nothing at control is of another region than the one it says.
+fn everything_has_its_region(world: &World, found: &mut Found) {
+    let known = &world.control.region_names;
+    for reservation in &world.control.reservations {
+        if !known.contains(&reservation.region) {
+            found.add(
+                9,
+                format!("`{}` is reserved for {}, which is no region", reservation.slug, reservation.region),
+            );
+        }
+    }
+    for chunk in &world.control.chunks {
+        let region = world.regions.iter().find(|region| region.name == chunk.region);
+        let theirs = region.is_some_and(|it| it.imports.iter().any(|import| import.id == chunk.import_id));
+        if !theirs {
+            found.add(
+                9,
+                format!(
+                    "control has a chunk of {} of import {} of {}, which does not know that import",
+                    chunk.model, chunk.import_id, chunk.region
+                ),
+            );
+        }
+    }
+}

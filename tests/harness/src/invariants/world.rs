@@ -1,0 +1,363 @@
+//! All rows that the promises are about.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use causeway_relocation::{
+    catalog::{self, Catalog, Model},
+    chunk::Chunk,
+    db::{Db, Statement},
+    keys::KeyKind,
+};
+use uuid::Uuid;
+
+use crate::{
+    account::{Cell, Rows, rows},
+    cluster::{Cluster, Silo},
+};
+
+/// The status of a hidden organization.
+pub(crate) const HIDDEN: i64 = 3;
+pub(crate) const ORGANIZATION: &str = "sentry.organization";
+
+/// Where a row is: control, or the region of this number.
+pub(crate) type Place = Option<usize>;
+
+pub(crate) struct World {
+    pub(crate) catalog: Catalog,
+    pub(crate) control: Control,
+    pub(crate) regions: Vec<Region>,
+    /// Rows that an import says it has inserted: place, model, id; with the import and the primary key in its file.
+    pub(crate) inserted: BTreeMap<(Place, String, i64), Vec<(Uuid, i64)>>,
+}
+
+pub(crate) struct Control {
+    pub(crate) region_names: BTreeSet<String>,
+    pub(crate) reservations: Vec<Reservation>,
+    pub(crate) operations: Vec<Operation>,
+    /// By organization: region and slug.
+    pub(crate) directory: BTreeMap<i64, (String, String)>,
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) tables: HashMap<String, Rows>,
+}
+
+pub(crate) struct Reservation {
+    pub(crate) slug: String,
+    pub(crate) organization_id: i64,
+    pub(crate) region: String,
+    pub(crate) kind: String,
+    pub(crate) operation_id: Uuid,
+}
+
+impl Reservation {
+    pub(crate) fn is_primary(&self) -> bool {
+        self.kind == "primary"
+    }
+
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.kind == "temporary_rename_alias"
+    }
+}
+
+pub(crate) struct Operation {
+    pub(crate) region: String,
+    pub(crate) id: Uuid,
+    pub(crate) state: String,
+    pub(crate) organization_count: i64,
+}
+
+/// A block of ids, or what is left of one.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) region: String,
+    pub(crate) model: String,
+    pub(crate) first: i64,
+    /// The first id behind it.
+    pub(crate) until: i64,
+}
+
+pub(crate) struct Region {
+    pub(crate) name: String,
+    pub(crate) imports: Vec<Import>,
+    /// What is left of the last block of ids, by model.
+    pub(crate) blocks: Vec<Lease>,
+    pub(crate) tables: HashMap<String, Rows>,
+}
+
+pub(crate) struct Import {
+    pub(crate) id: Uuid,
+    pub(crate) state: String,
+    pub(crate) hides: bool,
+    pub(crate) reported: bool,
+    pub(crate) counts: Vec<Counts>,
+    pub(crate) organizations: Vec<Organization>,
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+impl Import {
+    pub(crate) fn succeeded(&self) -> bool {
+        self.state == "succeeded"
+    }
+}
+
+pub(crate) struct Counts {
+    pub(crate) model: String,
+    pub(crate) seen: i64,
+    /// Inserted, existing, overwritten, out of scope, filtered, dropped.
+    pub(crate) parts: [i64; 6],
+}
+
+pub(crate) struct Organization {
+    pub(crate) id: i64,
+    pub(crate) status: i64,
+}
+
+impl World {
+    pub(crate) async fn load(cluster: &Cluster) -> anyhow::Result<Self> {
+        let catalog = Catalog::load()?;
+        let control = Control::load(&cluster.shared_db(Silo::Control).await?, &catalog).await?;
+        let mut regions = Vec::new();
+        for index in 0..cluster.region_count() {
+            let db = cluster.shared_db(Silo::Region(index)).await?;
+            regions.push(Region::load(&db, &catalog, cluster.region_name(index)).await?);
+        }
+        let mut world = Self { catalog, control, regions, inserted: BTreeMap::new() };
+        world.note_inserted();
+        Ok(world)
+    }
+
+    fn note_inserted(&mut self) {
+        let here = self.regions.iter().enumerate().flat_map(|(index, region)| {
+            let imports = region.imports.iter().filter(|import| import.state != "reverted");
+            imports.flat_map(move |import| import.chunks.iter().map(move |chunk| (Some(index), chunk)))
+        });
+        let reverted: BTreeSet<(&str, Uuid)> = self
+            .regions
+            .iter()
+            .flat_map(|region| region.imports.iter().map(move |import| (region, import)))
+            .filter(|(_, import)| import.state == "reverted")
+            .map(|(region, import)| (region.name.as_str(), import.id))
+            .collect();
+        let at_control = self.control.chunks.iter().map(|chunk| (None, chunk));
+        let at_control =
+            at_control.filter(|(_, chunk)| !reverted.contains(&(chunk.region.as_str(), chunk.import_id)));
+        let mut inserted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (place, chunk) in here.chain(at_control) {
+            // Of models of control, the region has a copy of the note.
+            if self.place_of(&chunk.model, place) != place {
+                continue;
+            }
+            for (old, new) in &chunk.keys.inserted {
+                let rows: &mut Vec<_> = inserted.entry((place, chunk.model.clone(), *new)).or_default();
+                rows.push((chunk.import_id, *old));
+            }
+        }
+        self.inserted = inserted;
+    }
+
+    /// Where the rows of a model are, of which a record was imported into a region.
+    pub(crate) fn place_of(&self, model: &str, region: Place) -> Place {
+        let silo = self.catalog.model(model).map(|model| model.silo);
+        if silo == Some(catalog::Silo::Control) { None } else { region }
+    }
+
+    /// Where the row is that a row at `from` refers to. Rows of control refer to those of whatever region has them.
+    pub(crate) fn place_of_row(&self, model: &str, from: Place, id: i64) -> Place {
+        match self.place_of(model, from.or(Some(0))) {
+            Some(_) if from.is_none() => {
+                (0..self.regions.len()).find(|index| self.has_row(Some(*index), model, id))
+            }
+            place => place,
+        }
+    }
+
+    pub(crate) fn name_of(&self, place: Place) -> &str {
+        place.and_then(|index| self.regions.get(index)).map_or("control", |region| region.name.as_str())
+    }
+
+    /// The tables at a place.
+    pub(crate) fn tables(&self, place: Place) -> &HashMap<String, Rows> {
+        place.and_then(|index| self.regions.get(index)).map_or(&self.control.tables, |region| &region.tables)
+    }
+
+    pub(crate) fn has_row(&self, place: Place, model: &str, id: i64) -> bool {
+        self.tables(place).get(model).is_some_and(|rows| rows.contains_key(&id))
+    }
+
+    /// Every table: where it is, its model, its rows.
+    pub(crate) fn all_tables(&self) -> impl Iterator<Item = (Place, &Model, &Rows)> {
+        let places = [None].into_iter().chain((0..self.regions.len()).map(Some));
+        places.flat_map(move |place| {
+            let tables = self.tables(place);
+            self.catalog.written().filter_map(move |model| Some((place, model, tables.get(&model.name)?)))
+        })
+    }
+
+    /// The lines of the primary key map of an import.
+    pub(crate) fn keys(import: &Import) -> HashMap<(&str, i64), (KeyKind, i64)> {
+        let of = |chunk: &'_ Chunk| chunk.keys.mapped().collect::<Vec<_>>();
+        import
+            .chunks
+            .iter()
+            .flat_map(|chunk| {
+                of(chunk).into_iter().map(|(kind, old, new)| ((chunk.model.as_str(), old), (kind, new)))
+            })
+            .collect()
+    }
+}
+
+/// An integer column of a row.
+pub(crate) fn int(row: &crate::account::Row, field: &str) -> Option<i64> {
+    row.get(field).and_then(Cell::as_int)
+}
+
+async fn tables(db: &Db, catalog: &Catalog, silo: catalog::Silo) -> anyhow::Result<HashMap<String, Rows>> {
+    let mut tables = HashMap::new();
+    for model in catalog.written().filter(|model| model.silo == silo) {
+        tables.insert(model.name.clone(), rows(db, model).await?);
+    }
+    Ok(tables)
+}
+
+async fn chunks(db: &Db, region: &str, import_id: Uuid) -> anyhow::Result<Vec<Chunk>> {
+    Ok(Chunk::list(db, region, import_id, (-1, 0), i64::MAX).await?)
+}
+
+impl Control {
+    async fn load(db: &Db, catalog: &Catalog) -> anyhow::Result<Self> {
+        let mut all_chunks = Vec::new();
+        let imports = Statement::new("SELECT DISTINCT region, import_id FROM causeway_import_chunk");
+        for row in db.fetch_all(imports).await? {
+            all_chunks.extend(chunks(db, &row.text("region")?, row.uuid("import_id")?).await?);
+        }
+        let names = db.fetch_all(Statement::new("SELECT name FROM causeway_region")).await?;
+        let directory = "SELECT organization_id, region, slug FROM causeway_organization";
+        let directory = db.fetch_all(Statement::new(directory)).await?;
+        Ok(Self {
+            region_names: names.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?,
+            reservations: reservations(db).await?,
+            operations: operations(db).await?,
+            directory: directory
+                .iter()
+                .map(|row| Ok((row.int("organization_id")?, (row.text("region")?, row.text("slug")?))))
+                .collect::<anyhow::Result<_>>()?,
+            leases: leases(db).await?,
+            chunks: all_chunks,
+            tables: tables(db, catalog, catalog::Silo::Control).await?,
+        })
+    }
+}
+
+async fn reservations(db: &Db) -> anyhow::Result<Vec<Reservation>> {
+    let statement = Statement::new(
+        "SELECT slug, organization_id, region, type, operation_id FROM causeway_organization_slug_reservation \
+         ORDER BY slug",
+    );
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Reservation {
+                slug: row.text("slug")?,
+                organization_id: row.int("organization_id")?,
+                region: row.text("region")?,
+                kind: row.text("type")?,
+                operation_id: row.uuid("operation_id")?,
+            })
+        })
+        .collect()
+}
+
+async fn operations(db: &Db) -> anyhow::Result<Vec<Operation>> {
+    let statement =
+        Statement::new("SELECT region, operation_id, state, organization_count FROM causeway_slug_operation");
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Operation {
+                region: row.text("region")?,
+                id: row.uuid("operation_id")?,
+                state: row.text("state")?,
+                organization_count: row.int("organization_count")?,
+            })
+        })
+        .collect()
+}
+
+async fn leases(db: &Db) -> anyhow::Result<Vec<Lease>> {
+    let statement = Statement::new(
+        "SELECT region, model, first_id, count FROM causeway_id_lease ORDER BY model, first_id",
+    );
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            let first = row.int("first_id")?;
+            Ok(Lease {
+                region: row.text("region")?,
+                model: row.text("model")?,
+                first,
+                until: first + row.int("count")?,
+            })
+        })
+        .collect()
+}
+
+impl Region {
+    async fn load(db: &Db, catalog: &Catalog, name: &str) -> anyhow::Result<Self> {
+        let statement = "SELECT import_id, state, hide_organizations, reported FROM causeway_import \
+                         ORDER BY created_at, import_id";
+        let mut imports = Vec::new();
+        for row in db.fetch_all(Statement::new(statement)).await? {
+            let id = row.uuid("import_id")?;
+            imports.push(Import {
+                id,
+                state: row.text("state")?,
+                hides: row.bool("hide_organizations")?,
+                reported: row.bool("reported")?,
+                counts: counts(db, id).await?,
+                organizations: organizations(db, id).await?,
+                chunks: chunks(db, name, id).await?,
+            });
+        }
+        let blocks = db.fetch_all(Statement::new("SELECT model, next, until FROM causeway_id_block")).await?;
+        let blocks = blocks.iter().map(|row| {
+            Ok(Lease {
+                region: name.to_owned(),
+                model: row.text("model")?,
+                first: row.int("next")?,
+                until: row.int("until")?,
+            })
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            imports,
+            blocks: blocks.collect::<anyhow::Result<_>>()?,
+            tables: tables(db, catalog, catalog::Silo::Region).await?,
+        })
+    }
+}
+
+async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {
+    let statement =
+        Statement::new("SELECT * FROM causeway_import_model WHERE import_id = $1").with(import_id);
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            let parts = ["inserted", "existing", "overwritten", "out_of_scope", "filtered", "dropped"];
+            let mut counts = Counts { model: row.text("model")?, seen: row.int("seen")?, parts: [0; 6] };
+            for (slot, part) in counts.parts.iter_mut().zip(parts) {
+                *slot = row.int(part)?;
+            }
+            Ok(counts)
+        })
+        .collect()
+}
+
+async fn organizations(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Organization>> {
+    let statement = Statement::new(
+        "SELECT organization_id, status FROM causeway_import_organization WHERE import_id = $1",
+    );
+    let rows = db.fetch_all(statement.with(import_id)).await?;
+    rows.iter()
+        .map(|row| Ok(Organization { id: row.int("organization_id")?, status: row.int("status")? }))
+        .collect()
+}
