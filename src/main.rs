@@ -1,6 +1,8 @@
 //! The `causeway` command. Everything that a program may want goes to stdout, everything else to stderr.
 
 mod commands;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod output;
 
 use std::process::ExitCode;

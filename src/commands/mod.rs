@@ -84,6 +84,8 @@ impl From<Outcome> for ExitCode {
 /// Carries out the command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let ambient = Ambient::system();
+    #[cfg(feature = "failpoints")]
+    let ambient = crate::failpoints::armed(ambient)?;
     match cli.command {
         Command::Control(args) => control::run(args, ambient).await,
         Command::Region(args) => region::run(args, ambient).await,

@@ -19,6 +19,8 @@ use tonic::{Code, Status};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks whether all services run.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -101,7 +103,7 @@ pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow
     Ok(())
 }
 
-/// Starts whatever is killed, again and again, until it is dropped.
+/// Starts whatever has died, again and again, until it is dropped. No failpoint acts any more when one has killed.
 pub(crate) struct Reviver(JoinHandle<()>);
 
 impl Reviver {
@@ -109,9 +111,13 @@ impl Reviver {
         let cluster = Arc::clone(cluster);
         Self(tokio::spawn(async move {
             loop {
-                cluster.killed().await;
-                // Killed while it starts, it is started once more.
-                let _killed_again = cluster.revive().await;
+                // A process is not announced when it dies.
+                let _looked = timeout(LOOK, cluster.killed()).await;
+                if !cluster.services().all(|service| cluster.is_running(service)) {
+                    cluster.failpoints().disarm();
+                    // Killed while it starts, it is started once more.
+                    let _killed_again = cluster.revive().await;
+                }
             }
         }))
     }

@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod driver;
+#[cfg(feature = "failpoints")]
+mod processes;
 mod seeds;
 mod steps;
 mod story;

@@ -18,7 +18,7 @@ use causeway_relocation::db::Statement;
 use crate::driver::{self, PATIENCE, Reviver};
 
 /// All failpoints of both services.
-fn failpoints() -> impl Iterator<Item = &'static str> {
+pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
     causeway_region::FAILPOINTS.iter().copied()
 }
 
@@ -98,7 +98,6 @@ async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
     import(cluster, 0, 1, &one, false).await.context("the first import")?;
     fail_and_resume(cluster, store, 2, &two).await.context("the import that is resumed")?;
     import(cluster, 1, 3, &two, true).await.context("the import into the other region")?;
-    cluster.failpoints().disarm();
     cluster.set_weather(Weather::default());
     cluster.quiet(PATIENCE).await?;
     let inspection =
@@ -106,14 +105,16 @@ async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
     inspection.run().await
 }
 
-/// What there is in the end when something happens at `fault`.
-async fn run(
+/// What there is in the end when something happens at failpoints or to calls.
+pub(crate) async fn run(
     ground: &Arc<Ground>,
+    program: Option<&str>,
     seed: u64,
     failpoints: &Failpoints,
     weather: Weather,
 ) -> anyhow::Result<Picture> {
     let builder = Cluster::builder(ground.store()).on(ground).region("us").region("de");
+    let builder = program.into_iter().fold(builder, |builder, program| builder.processes(program));
     let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
     cluster.set_weather(weather);
     let reviver = Reviver::of(&cluster);
@@ -130,10 +131,10 @@ async fn run(
 }
 
 /// A run in which nothing happens, and what is random in it.
-async fn undisturbed(ground: &Arc<Ground>) -> anyhow::Result<(Picture, BTreeSet<String>)> {
+pub(crate) async fn undisturbed(ground: &Arc<Ground>) -> anyhow::Result<(Picture, BTreeSet<String>)> {
     let failpoints = Failpoints::default();
-    let one = run(ground, 1, &failpoints, Weather::default()).await?;
-    let other = run(ground, 2, &failpoints, Weather::default()).await?;
+    let one = run(ground, None, 1, &failpoints, Weather::default()).await?;
+    let other = run(ground, None, 2, &failpoints, Weather::default()).await?;
     let never: Vec<&str> = self::failpoints().filter(|place| failpoints.reached(place) == 0).collect();
     ensure!(never.is_empty(), "no step reaches these failpoints: {never:?}");
     let unknown: Vec<&str> = failpoints
@@ -147,7 +148,7 @@ async fn undisturbed(ground: &Arc<Ground>) -> anyhow::Result<(Picture, BTreeSet<
 }
 
 /// Holds a disturbed run against an undisturbed one.
-fn compare(
+pub(crate) fn compare(
     what: &str,
     run: anyhow::Result<Picture>,
     as_it_is: &(Picture, BTreeSet<String>),
@@ -170,7 +171,7 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
             for pass in 0..if store == Store::Sqlite { 2 } else { 1 } {
                 let failpoints = Failpoints::default();
                 failpoints.arm(place, act, pass);
-                let run = run(&ground, 3, &failpoints, Weather::default()).await;
+                let run = run(&ground, None, 3, &failpoints, Weather::default()).await;
                 if let Err(error) = compare(&format!("{act:?} at {place} after {pass}"), run, &as_it_is) {
                     wrong.push(format!("{error:#}"));
                 }
@@ -189,7 +190,7 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
         ("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
         ("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
     ] {
-        let run = run(&ground, 3, &Failpoints::default(), weather).await;
+        let run = run(&ground, None, 3, &Failpoints::default(), weather).await;
         if let Err(error) = compare(what, run, &as_it_is) {
             wrong.push(format!("{error:#}"));
         }

@@ -1,0 +1,36 @@
+//! The steps again with real processes, which end at a failpoint without another word.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use causeway_harness::cluster::{Act, Failpoints, Ground, Store, Weather};
+
+use crate::steps;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_causeway");
+
+async fn every_death(store: Store) -> anyhow::Result<()> {
+    let ground = Arc::new(Ground::new(store).await?);
+    let nothing = Failpoints::default();
+    let as_it_is = steps::undisturbed(&ground).await?;
+    let processes = steps::run(&ground, Some(PROGRAM), 3, &nothing, Weather::default()).await;
+    steps::compare("processes that live", processes, &as_it_is)?;
+    let mut wrong = Vec::new();
+    for place in steps::failpoints() {
+        let failpoints = Failpoints::default();
+        failpoints.arm(place, Act::Kill, 0);
+        let run = steps::run(&ground, Some(PROGRAM), 3, &failpoints, Weather::default()).await;
+        // Whoever started what had died took the failpoint away.
+        ensure!(!failpoints.is_armed(), "no process died at {place}");
+        if let Err(error) = steps::compare(&format!("a process that died at {place}"), run, &as_it_is) {
+            wrong.push(format!("{error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_at_a_step_does_it_once_in_the_end() {
+    every_death(Store::Sqlite).await.unwrap_or_else(|error| panic!("{error:#}"));
+}

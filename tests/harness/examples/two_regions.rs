@@ -1,0 +1,49 @@
+//! Two regions import the same organization while one of them dies half way and its calls to control get lost. In the
+//! end each has the organization once, under a slug of its own.
+//!
+//! `cargo run -p causeway-harness --example two_regions`
+
+use std::time::Duration;
+
+use causeway_harness::{
+    cluster::{Cluster, ImportOptions, Road, Service, Store, Weather},
+    export::Export,
+};
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+async fn main() -> anyhow::Result<()> {
+    let mut export = Export::new();
+    export.organization(1, "acme").user(1, "ann").member(1, 1, 1).project(1, 1, "website");
+    let export = export.to_bytes();
+
+    // Another store, more regions, several controls, real processes: all said here.
+    let cluster = Cluster::builder(Store::Sqlite).region("us").region("de").seed(42).start().await?;
+
+    // Every second answer of control is lost on the way to a region, and one region cannot reach it at all.
+    cluster.set_weather(Weather { lose_answers: 500, ..Weather::default() });
+    cluster.set_road(1, Road::Cut);
+    for region in 0..cluster.region_count() {
+        cluster.region(region).begin(&export, &ImportOptions::default()).await?;
+    }
+    cluster.kill(Service::Region(0)).await;
+
+    // All is well again: services run, roads are open. Nothing else has to be done.
+    cluster.heal().await?;
+    cluster.quiet(Duration::from_secs(30)).await?;
+    cluster.assert_invariants().await?;
+
+    for region in 0..cluster.region_count() {
+        for organization in cluster.region(region).visible_organizations().await? {
+            println!(
+                "{}: organization {} is {}",
+                cluster.region_name(region),
+                organization.id,
+                organization.slug
+            );
+        }
+    }
+    println!("\nwhat happened:\n{}", cluster.trace());
+    cluster.stop().await;
+    Ok(())
+}
