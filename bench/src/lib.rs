@@ -1,3 +1,13 @@
 //! Measures Causeway, and makes exports of any size to measure it with. Not part of what is shipped.
 
+mod empty;
+mod fill;
 pub mod generate;
+pub mod import;
+pub mod machine;
+mod plain;
+pub mod report;
+pub mod reserve;
+pub mod resolve;
+pub mod stage;
+pub mod start;

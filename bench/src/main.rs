@@ -1,14 +1,22 @@
 //! The `causeway-bench` command.
 
 use std::{
+    env,
     fs::File,
     io::{self, BufWriter, Write as _},
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use causeway_bench::generate::{Export, Extent};
+use causeway_bench::{
+    generate::{Export, Extent},
+    import, reserve, resolve,
+    stage::Store,
+    start,
+};
 use clap::{Parser, Subcommand};
 
 /// Measures Causeway, and makes exports to measure it with.
@@ -23,6 +31,111 @@ struct Cli {
 enum Command {
     /// Write an export of any size. The same options give the same bytes.
     Generate(Generate),
+    /// Import exports, and write the same rows the plainest way.
+    Import(Import),
+    /// Reserve slugs, many at once and many callers at once.
+    Reserve(Reserve),
+    /// Ask whose slugs are.
+    Resolve(Resolve),
+    /// Start services.
+    Start(Start),
+    /// Serve a control and an empty handler beside it, for `resolve`.
+    #[command(hide = true)]
+    ServeControl(ServeControl),
+}
+
+#[derive(Debug, clap::Args)]
+struct Reserve {
+    /// Slugs of the large operation.
+    #[arg(long, default_value_t = 100_000)]
+    slugs: u64,
+    /// How often the large operation is measured; the medians count.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Organizations that are there before, and as many slugs that are reserved before.
+    #[arg(long, default_value_t = 0)]
+    before: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Resolve {
+    /// Slugs that there are.
+    #[arg(long, default_value_t = 100_000)]
+    slugs: u64,
+    /// How often each kind of call is measured; the medians count.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How many seconds each measurement takes.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Start {
+    /// How often each start is measured; the medians count.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct ServeControl {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long, env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Import {
+    /// What the services keep their data in.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "postgres,sqlite")]
+    store: Vec<Store>,
+    /// Exports of at least so many records.
+    #[arg(long, value_delimiter = ',', conflicts_with = "size")]
+    records: Vec<u64>,
+    /// Exports of about so many bytes, such as 1GB.
+    #[arg(long, value_delimiter = ',', value_parser = bytes, required_unless_present = "records")]
+    size: Vec<u64>,
+    /// How often each side is measured; the medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// What the exports follow from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only import.
+    #[arg(long)]
+    no_compare: bool,
+    /// Organizations that are there before, and as many slugs that are reserved before.
+    #[arg(long, default_value_t = 0)]
+    before: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What all measurements need.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The program to measure [default: `causeway` beside this one].
+    #[arg(long)]
+    causeway: Option<PathBuf>,
+    /// Where to write the results as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+impl Common {
+    fn causeway(&self) -> anyhow::Result<PathBuf> {
+        match &self.causeway {
+            Some(path) => Ok(path.clone()),
+            None => Ok(env::current_exe()?.with_file_name("causeway")),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +189,42 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Generate(options) => generate(&options),
+        Command::Import(options) => {
+            let extents = options.records.iter().copied().map(Extent::Records);
+            let measured = import::Options {
+                stores: options.store,
+                extents: extents.chain(options.size.iter().copied().map(Extent::Bytes)).collect(),
+                rounds: options.rounds.max(1),
+                seed: options.seed,
+                compare: !options.no_compare,
+                before: options.before,
+                causeway: options.common.causeway()?,
+            };
+            wait(import::run(&measured))?.show(options.common.json.as_deref())
+        }
+        Command::Reserve(Reserve { slugs, rounds, before, common }) => {
+            let rounds = rounds.max(1);
+            let measured = reserve::Options { slugs, rounds, before, causeway: common.causeway()? };
+            wait(reserve::run(&measured))?.show(common.json.as_deref())
+        }
+        Command::Resolve(Resolve { slugs, rounds, seconds, common }) => {
+            let (rounds, length) = (rounds.max(1), Duration::from_secs(seconds.max(1)));
+            let measured =
+                resolve::Options { slugs: slugs.max(1), rounds, length, causeway: common.causeway()? };
+            wait(resolve::run(&measured))?.show(common.json.as_deref())
+        }
+        Command::Start(Start { rounds, common }) => {
+            let measured = start::Options { rounds: rounds.max(1), causeway: common.causeway()? };
+            wait(start::run(&measured))?.show(common.json.as_deref())
+        }
+        Command::ServeControl(ServeControl { listen, database_url }) => {
+            wait(resolve::serve(listen, database_url))
+        }
     }
+}
+
+fn wait<T>(measured: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measured)
 }
 
 fn generate(options: &Generate) -> anyhow::Result<()> {

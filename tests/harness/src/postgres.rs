@@ -40,6 +40,16 @@ const SETTINGS: &[&str] = &[
     "timezone=UTC",
 ];
 
+/// As a server is set up that has to keep what it is given, and to be measured: everything is forced to disk.
+const DURABLE: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=200",
+    "shared_buffers=256MB",
+    "max_wal_size=4GB",
+    "timezone=UTC",
+];
+
 /// A running server. Dropped, it is stopped at once and its directory removed.
 #[derive(Debug)]
 pub struct Postgres {
@@ -59,15 +69,44 @@ impl Postgres {
     /// of its log).
     pub async fn start() -> anyhow::Result<Self> {
         // Blocking, apart from the runtime: a test whose runtime has its clock paused can start servers too.
-        tokio::task::spawn_blocking(Self::start_blocking).await?
+        tokio::task::spawn_blocking(|| Self::start_blocking(directory("causeway-postgres-")?, SETTINGS))
+            .await?
     }
 
-    fn start_blocking() -> anyhow::Result<Self> {
+    /// Starts a server for measurements: on disk, with `fsync` and whole log segments, as one that has to keep its data.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_durable() -> anyhow::Result<Self> {
+        tokio::task::spawn_blocking(|| {
+            let mut postgres = Self::start_blocking(
+                tempfile::Builder::new().prefix("causeway-postgres-").tempdir()?,
+                DURABLE,
+            )?;
+            if let Some(mut server) = postgres.server.take() {
+                end(&mut server, "INT")?;
+            }
+            // The template has small segments, of which a large import would fill a thousand.
+            let place = &postgres.place;
+            let reset = &mut place.installation.program("pg_resetwal", &place.root);
+            let done = reset.args(["--wal-segsize=16", "-D", "data"]).stdout(Stdio::null()).status()?;
+            ensure!(done.success(), "pg_resetwal failed");
+            postgres.server = place.launch(postgres.port)?;
+            ensure!(
+                postgres.server.is_some(),
+                "PostgreSQL did not start again: {}",
+                postgres.place.log_tail()
+            );
+            Ok(postgres)
+        })
+        .await?
+    }
+
+    fn start_blocking(directory: TempDir, settings: &'static [&'static str]) -> anyhow::Result<Self> {
         let installation = Installation::find(env::var_os("CAUSEWAY_POSTGRES_BIN"))?;
-        let directory = directory("causeway-postgres-")?;
         installation.give(directory.path())?;
         let guard = guard(directory.path())?;
-        let place = Place { installation, root: directory.path().to_owned() };
+        let place = Place { installation, root: directory.path().to_owned(), settings };
         let mut postgres = Self { server: None, guard, place, port: 0, _directory: directory };
         Template::new(&postgres.place.installation, &env::temp_dir())?.unpack(&postgres.place.root)?;
         // A free port may be somebody else's by the time the server binds it.
@@ -250,6 +289,7 @@ fn guard(root: &Path) -> anyhow::Result<Child> {
 struct Place {
     installation: Installation,
     root: PathBuf,
+    settings: &'static [&'static str],
 }
 
 impl Place {
@@ -271,7 +311,7 @@ impl Place {
             .arg(self.data())
             .arg("-p")
             .arg(port.to_string())
-            .args(SETTINGS.iter().flat_map(|setting| ["-c", *setting]))
+            .args(self.settings.iter().flat_map(|setting| ["-c", *setting]))
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C is for the test, which then ends the server.

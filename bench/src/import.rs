@@ -1,0 +1,263 @@
+//! `import`: how fast exports are imported, beside the plainest way to write the same rows, and how much memory that
+//! takes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use causeway::client::{ExportFile, Kind, Peer, Watch, WatchEvent, has_ended, upload};
+use causeway_proto::{
+    region::v1::{Import, ImportHeader, ImportState},
+    relocation::v1::Scope,
+};
+use causeway_relocation::ambient::Ambient;
+use serde_json::json;
+
+use crate::{
+    generate::{Export, Extent},
+    plain::Rows,
+    report::{Report, median},
+    stage::{Databases, Services, Stage, Store},
+};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The stores.
+    pub stores: Vec<Store>,
+    /// How large the exports are.
+    pub extents: Vec<Extent>,
+    /// How often each side is measured; the median counts.
+    pub rounds: usize,
+    /// What the exports follow from.
+    pub seed: u64,
+    /// Whether the other side is measured too.
+    pub compare: bool,
+    /// Organizations that are in the region before, and slugs that are reserved at control before.
+    pub before: u64,
+    /// The program.
+    pub causeway: PathBuf,
+}
+
+/// One import.
+#[derive(Debug)]
+struct Imported {
+    import: Import,
+    upload: Duration,
+    plan: Duration,
+    write: Duration,
+    rest: Duration,
+    region_peak: u64,
+    region_idle: u64,
+    control_peak: u64,
+}
+
+impl Imported {
+    fn total(&self) -> Duration {
+        self.upload + self.plan + self.write + self.rest
+    }
+
+    fn rows(&self) -> u64 {
+        let inserted: i64 = self.import.models.iter().map(|model| model.inserted).sum();
+        u64::try_from(inserted).unwrap_or(0)
+    }
+
+    fn records(&self) -> u64 {
+        let seen: i64 = self.import.models.iter().map(|model| model.seen).sum();
+        u64::try_from(seen).unwrap_or(0)
+    }
+}
+
+const COLUMNS: &[&str] = &[
+    "store",
+    "records",
+    "size",
+    "upload",
+    "plan",
+    "write",
+    "rest",
+    "rows/s",
+    "plain rows/s",
+    "ratio",
+    "µs/record",
+    "region",
+    "control",
+];
+
+/// Measures, and says what was found.
+///
+/// # Errors
+/// If an import fails, or the other side does not write the same rows.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    ensure!(
+        options.before == 0 || !options.compare,
+        "what was there before is not written the plain way: --before goes with --no-compare"
+    );
+    let mut report = Report::new("Imports, beside the plainest way to write the same rows", COLUMNS);
+    for store in &options.stores {
+        let stage = Stage::start(*store, &options.causeway).await?;
+        if options.before > 0 {
+            crate::fill::organizations(&stage.named("empty"), options.before).await?;
+        }
+        for extent in &options.extents {
+            measure(&stage, options, *extent, &mut report).await?;
+        }
+    }
+    report.note(
+        "Medians; both sides in turns. Memory is the most that was resident, in MiB, and for the region also the \
+         difference to what it had before the import. The other side is binary COPY of the same rows on PostgreSQL and \
+         prepared inserts of many rows in large transactions on SQLite, into the same tables with all indexes and \
+         constraints."
+            .to_owned(),
+    );
+    Ok(report)
+}
+
+async fn measure(
+    stage: &Stage,
+    options: &Options,
+    extent: Extent,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let path = stage.directory().join("export.json");
+    let size = write(Export::new(options.seed, extent), &path)?;
+    let file = ExportFile::read(&path).await?;
+    let (mut imports, mut plain) = (Vec::new(), Vec::new());
+    let mut rows: Option<Rows> = None;
+    for round in 0..options.rounds {
+        let name = format!("import_{round}");
+        let databases = stage.copy("empty", &name).await?;
+        stage.settle().await?;
+        let imported = import(stage, &databases, &file).await?;
+        if options.compare {
+            if rows.is_none() {
+                rows = Some(Rows::dump(stage, &databases).await?);
+            }
+            let rows = rows.as_ref().context("rows")?;
+            let copies = stage.copy("empty", "plain").await?;
+            stage.settle().await?;
+            let written = rows.write(stage, &copies).await?;
+            stage.remove("plain").await?;
+            ensure!(
+                written.rows == imported.rows(),
+                "{} rows were imported, and {} written the plain way",
+                imported.rows(),
+                written.rows
+            );
+            plain.push(written.time.as_secs_f64());
+        }
+        // SQLite's rows are read out of the first import again and again.
+        if round > 0 || stage.store() == Store::Postgres {
+            stage.remove(&name).await?;
+        }
+        imports.push(imported);
+    }
+    if stage.store() == Store::Sqlite {
+        stage.remove("import_0").await?;
+    }
+    if let Some(rows) = rows {
+        crate::plain::forget(rows)?;
+    }
+    std::fs::remove_file(&path)?;
+    add(report, stage.store(), size, &imports, plain);
+    Ok(())
+}
+
+fn add(report: &mut Report, store: Store, size: u64, imports: &[Imported], plain: Vec<f64>) {
+    let Some(first) = imports.first() else { return };
+    let of = |figure: fn(&Imported) -> f64| median(imports.iter().map(figure).collect());
+    let total = of(|it| it.total().as_secs_f64());
+    let (rows, records) = (first.rows() as f64, first.records() as f64);
+    let plain = (!plain.is_empty()).then(|| median(plain));
+    let ratio = plain.map(|plain| plain / total);
+    let phases = [
+        of(|it| it.upload.as_secs_f64()),
+        of(|it| it.plan.as_secs_f64()),
+        of(|it| it.write.as_secs_f64()),
+        of(|it| it.rest.as_secs_f64()),
+    ];
+    let mib = |kib: f64| kib / 1024.0;
+    let region = mib(of(|it| it.region_peak as f64));
+    let beyond = mib(of(|it| (it.region_peak - it.region_idle) as f64));
+    let control = mib(of(|it| it.control_peak as f64));
+    let or_none = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
+    let mut row = vec![store.name().to_owned(), format!("{records}"), format!("{:.1} MB", size as f64 / 1e6)];
+    row.extend(phases.iter().map(|seconds| format!("{seconds:.2} s")));
+    row.extend([
+        format!("{:.0}", rows / total),
+        or_none(plain.map(|plain| format!("{:.0}", rows / plain))),
+        or_none(ratio.map(|ratio| format!("{ratio:.2}"))),
+        format!("{:.1}", total * 1e6 / records),
+        format!("{region:.0} (+{beyond:.0})"),
+        format!("{control:.0}"),
+    ]);
+    let value = json!({
+        "store": store.name(), "records": records, "rows": rows, "bytes": size, "rounds": imports.len(),
+        "upload_seconds": phases[0], "plan_seconds": phases[1], "write_seconds": phases[2], "rest_seconds": phases[3],
+        "total_seconds": total, "plain_seconds": plain, "ratio": ratio,
+        "region_peak_mib": region, "region_beyond_idle_mib": beyond, "control_peak_mib": control,
+    });
+    report.add(row, value);
+}
+
+fn write(export: Export, path: &Path) -> anyhow::Result<u64> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
+    let written = export.write(&mut out)?;
+    std::io::Write::flush(&mut out)?;
+    Ok(written.bytes)
+}
+
+/// Imports the file into these databases, by processes that are started for it.
+async fn import(stage: &Stage, databases: &Databases, file: &ExportFile) -> anyhow::Result<Imported> {
+    let services = stage.serve(databases).await?;
+    let imported = watch(&services, file).await?;
+    services.stop()?;
+    Ok(imported)
+}
+
+async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Imported> {
+    let region = Peer::connect(Kind::Region, &services.region.url()).await?;
+    let region_idle = services.region.memory()?.resident;
+    let id = Ambient::system().uuid().to_string();
+    let header =
+        ImportHeader { import_id: id.clone(), scope: Scope::Organization.into(), ..ImportHeader::default() };
+    let mut last = Instant::now();
+    let mut lap = || {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut last, now))
+    };
+    upload(&region, file, &header, &Arc::new(AtomicU64::new(0))).await?;
+    let upload = lap();
+    let (mut plan, mut write) = (Duration::ZERO, Duration::ZERO);
+    let mut state = ImportState::Planning;
+    let mut watch = Watch::new(region, id);
+    let import = loop {
+        let WatchEvent::Changed(import) = watch.next().await? else { continue };
+        if import.state() != state {
+            // The states between may have been too short to be seen.
+            match state {
+                ImportState::Planning => plan = lap(),
+                ImportState::Writing => write = lap(),
+                _ => {}
+            }
+            state = import.state();
+        }
+        if has_ended(&import) {
+            break *import;
+        }
+    };
+    ensure!(import.state() == ImportState::Succeeded, "the import has failed: {:?}", import.failure);
+    Ok(Imported {
+        import,
+        upload,
+        plan,
+        write,
+        rest: lap(),
+        region_peak: services.region.memory()?.peak,
+        region_idle,
+        control_peak: services.control.memory()?.peak,
+    })
+}

@@ -1,0 +1,214 @@
+//! `resolve`: how fast control says whose a slug is, beside an empty handler in the same server.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use causeway_control::Control;
+use causeway_proto::control::v1::{
+    BatchResolveSlugsRequest, ResolveSlugRequest, directory_service_client::DirectoryServiceClient,
+};
+use causeway_relocation::{
+    ambient::Ambient,
+    db::{self, Db, Statement},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tonic::{
+    service::RoutesBuilder,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+
+use crate::{
+    empty,
+    report::{Report, median, percentile},
+    stage::{Service, Stage, Store},
+};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Slugs that there are.
+    pub slugs: u64,
+    /// How often each kind of call is measured; the median counts.
+    pub rounds: usize,
+    /// How long each measurement takes.
+    pub length: Duration,
+    /// The program.
+    pub causeway: PathBuf,
+}
+
+const CONNECTIONS: usize = 4;
+/// Calls in flight on each connection.
+const IN_FLIGHT: u64 = 16;
+const BATCH: u64 = 1_000;
+
+const COLUMNS: &[&str] = &["call", "calls/s", "p50", "p99", "p99.9", "ratio"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Empty,
+    Resolve,
+    Batch,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Empty, Self::Resolve, Self::Batch];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty handler",
+            Self::Resolve => "ResolveSlug",
+            Self::Batch => "BatchResolveSlugs of 1,000",
+        }
+    }
+}
+
+/// Measures, with the server in a process of its own, and says what was found.
+///
+/// # Errors
+/// If a call fails.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let stage = Stage::start(Store::Postgres, &options.causeway).await?;
+    let databases = stage.named("empty");
+    let control = Db::connect(&databases.control, &db::Options::default()).await?;
+    let mut tx = control.begin().await?;
+    let region = Statement::new(
+        "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $4)",
+    )
+    .with("elsewhere")
+    .with("http://127.0.0.1:50052")
+    .with(Ambient::system().uuid())
+    .with(Ambient::system().now());
+    tx.execute(region).await?;
+    tx.commit().await?;
+    crate::fill::reservations(&control, "elsewhere", i64::try_from(options.slugs)?).await?;
+    control.close().await;
+
+    let service = Service::of_this_program(stage.directory(), "serve-control", &databases.control).await?;
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        channels.push(Endpoint::from_shared(service.url())?.tcp_nodelay(true).connect().await?);
+    }
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for round in 0..=options.rounds {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            let (calls, took, mut measured) = load(&channels, kind, options).await?;
+            // The first round warms up.
+            if round > 0 {
+                rates[index].push(calls / took);
+                times[index].append(&mut measured);
+            }
+        }
+    }
+    service.stop()?;
+
+    let mut report = Report::new("Resolving of slugs", COLUMNS);
+    let empty = median(rates[0].clone());
+    for ((kind, rates), mut times) in Kind::ALL.into_iter().zip(rates).zip(times) {
+        times.sort_by(f64::total_cmp);
+        let rate = median(rates);
+        let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| percentile(&times, percent));
+        let milliseconds = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+        let ratio = if kind == Kind::Resolve { format!("{:.2}", rate / empty) } else { "-".to_owned() };
+        report.add(
+            vec![
+                kind.name().to_owned(),
+                format!("{rate:.0}"),
+                milliseconds(p50),
+                milliseconds(p99),
+                milliseconds(p999),
+                ratio,
+            ],
+            json!({
+                "call": kind.name(), "calls_per_second": rate, "p50_seconds": p50, "p99_seconds": p99,
+                "p999_seconds": p999, "ratio": (kind == Kind::Resolve).then_some(rate / empty),
+            }),
+        );
+    }
+    report.note(format!(
+        "{} slugs on PostgreSQL; {CONNECTIONS} connections with {IN_FLIGHT} calls in flight on each, from another \
+         process; medians of {} rounds, in turns.",
+        options.slugs, options.rounds
+    ));
+    Ok(report)
+}
+
+/// Keeps calls of a kind in flight for some time. Gives back how many ended, in how many seconds, and what each took.
+async fn load(channels: &[Channel], kind: Kind, options: &Options) -> anyhow::Result<(f64, f64, Vec<f64>)> {
+    let began = Instant::now();
+    let until = began + options.length;
+    let mut tasks = Vec::new();
+    for (number, channel) in channels.iter().enumerate() {
+        for flight in 0..IN_FLIGHT {
+            let (channel, slugs) = (channel.clone(), options.slugs);
+            let first = number as u64 * IN_FLIGHT + flight;
+            tasks.push(tokio::spawn(async move {
+                let mut times = Vec::new();
+                let mut next = first * 7_919;
+                while Instant::now() < until {
+                    next += 1;
+                    let began = Instant::now();
+                    call(&channel, kind, next, slugs).await?;
+                    times.push(began.elapsed().as_secs_f64());
+                }
+                anyhow::Ok(times)
+            }));
+        }
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.append(&mut task.await??);
+    }
+    Ok((times.len() as f64, began.elapsed().as_secs_f64(), times))
+}
+
+async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow::Result<()> {
+    let slug = |number: u64| format!("elsewhere-{}", number % slugs + 1);
+    match kind {
+        Kind::Empty => {
+            empty::call(channel, slug(number)).await?;
+        }
+        Kind::Resolve => {
+            let asked = slug(number);
+            let mut client = DirectoryServiceClient::new(channel.clone());
+            let answer = client.resolve_slug(ResolveSlugRequest { slug: asked.clone() }).await?.into_inner();
+            let organization = answer.organization.context("there is no organization in the answer")?;
+            ensure!(organization.slug == asked, "{} was answered for {asked}", organization.slug);
+        }
+        Kind::Batch => {
+            let asked = (0..BATCH).map(|index| slug(number * BATCH + index)).collect();
+            let mut client = DirectoryServiceClient::new(channel.clone());
+            let answer =
+                client.batch_resolve_slugs(BatchResolveSlugsRequest { slugs: asked }).await?.into_inner();
+            ensure!(answer.organizations.len() as u64 == BATCH, "{} were found", answer.organizations.len());
+        }
+    }
+    Ok(())
+}
+
+/// Serves a control's services and the empty handler until the process is ended.
+///
+/// # Errors
+/// If the control does not start or the port is taken.
+pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let options = causeway_control::Options { database_url, database: db::Options::default(), address };
+    let control = Control::start(options, Ambient::system()).await?;
+    let mut routes = RoutesBuilder::default();
+    control.add_services(&mut routes);
+    routes.add_service(empty::Empty);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    routes.add_service(health);
+    Server::builder()
+        .add_routes(routes.routes())
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await?;
+    Ok(())
+}

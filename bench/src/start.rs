@@ -1,0 +1,67 @@
+//! `start`: from the start of a process to its first answer, what it has in memory then, and how large it is.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::{
+    report::{Report, median},
+    stage::{Service, Stage, Store},
+};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often each start is measured; the median counts.
+    pub rounds: usize,
+    /// The program.
+    pub causeway: PathBuf,
+}
+
+const COLUMNS: &[&str] = &["service", "store", "start", "resident when idle"];
+
+/// Measures, and says what was found.
+///
+/// # Errors
+/// If a service does not start.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let mut report = Report::new("Start and size", COLUMNS);
+    for store in [Store::Postgres, Store::Sqlite] {
+        let stage = Stage::start(store, &options.causeway).await?;
+        let databases = stage.named("empty");
+        let (mut controls, mut regions) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            let control = stage.control(&databases.control).await?;
+            let region = stage.region("us", &databases.region, &control.url()).await?;
+            controls.push(look(&control)?);
+            regions.push(look(&region)?);
+            region.stop()?;
+            control.stop()?;
+        }
+        for (service, figures) in [("control", controls), ("region", regions)] {
+            let seconds = median(figures.iter().map(|(seconds, _)| *seconds).collect());
+            let mib = median(figures.iter().map(|(_, mib)| *mib).collect());
+            report.add(
+                vec![
+                    service.to_owned(),
+                    store.name().to_owned(),
+                    format!("{:.0} ms", seconds * 1e3),
+                    format!("{mib:.1} MiB"),
+                ],
+                json!({"service": service, "store": store.name(), "start_seconds": seconds, "resident_mib": mib}),
+            );
+        }
+    }
+    let size = std::fs::metadata(&options.causeway)?.len();
+    report.note(format!(
+        "From the start of the process to its answer that it serves, on a database with a schema that is up to date; \
+         medians of {} rounds. One program for both services, of {:.1} MB.",
+        options.rounds,
+        size as f64 / 1e6
+    ));
+    Ok(report)
+}
+
+fn look(service: &Service) -> anyhow::Result<(f64, f64)> {
+    Ok((service.started_in.as_secs_f64(), service.memory()?.resident as f64 / 1024.0))
+}
