@@ -46,6 +46,7 @@ const DURABLE: &[&str] = &[
     "unix_socket_directories=",
     "max_connections=200",
     "shared_buffers=256MB",
+    "min_wal_size=256MB",
     "max_wal_size=4GB",
     "timezone=UTC",
 ];
