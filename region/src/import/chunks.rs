@@ -85,6 +85,8 @@ impl ChunkSilo for Here<'_> {
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
+        // Before the import is held, which other chunks wait for.
+        tx.check_constraints().await?;
         if !self.draft.organizations.is_empty() {
             let organizations: Vec<ImportedOrganization> = rows
                 .iter()

@@ -13,6 +13,7 @@ mod resume;
 mod runner;
 mod slugs;
 mod view;
+mod writes;
 
 use std::collections::BTreeSet;
 

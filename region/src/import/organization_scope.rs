@@ -1,23 +1,17 @@
-//! WRITING: the models of the organization scope, each after all that it refers to, chunk by chunk.
+//! WRITING: the models of the organization scope, each after all that it refers to; and what that takes from before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use causeway_relocation::{
-    catalog::{Kind, Model, Rule, Silo},
+    catalog::{Kind, Model, Rule},
     chunk::Chunk,
     keys::KeyMap,
-    mapping::{Fate, Mapping},
-    plan::{Plan, Record},
+    plan::Record,
     transact,
     value::Value,
 };
 
-use super::{
-    Import, ImportState, Runner,
-    batches::{self, Batch},
-    chunks::ChunkDraft,
-    runner::Run,
-};
+use super::{Import, ImportState, Runner, runner::Run};
 use crate::{error::Error, store};
 
 /// Chunks that are read at once when an import goes on.
@@ -48,51 +42,8 @@ impl Runner {
         Ok(self.ambient().failpoint("region.models.noted").await?)
     }
 
-    /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
-    pub(super) async fn do_writes(
-        &self,
-        import: &Import,
-        run: &mut Run,
-        deferred: bool,
-    ) -> Result<(), Error> {
-        let plan = self.plan(import, run).await?;
-        self.load_keys(import, run).await?;
-        let catalog = Arc::clone(self.catalog());
-        let models: Vec<&Model> = catalog
-            .written()
-            .filter(|model| model.is_deferred() == deferred && plan.seen(model) > 0)
-            .collect();
-        run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
-        for model in models {
-            let done = run.done.get(&model.position).copied().unwrap_or(0);
-            run.live.model(&model.name);
-            run.live.add(done);
-            if done >= plan.seen(model) {
-                continue;
-            }
-            let mut batches = batches::read(
-                Arc::clone(&catalog),
-                Arc::clone(&plan),
-                self.ambient().clone(),
-                model.position,
-                done + 1,
-            );
-            while let Some(batch) = batches.recv().await {
-                if self.is_stopping() {
-                    return Err(Error::Stopping);
-                }
-                self.write_batch(import, run, &plan, model, batch?).await?;
-                self.goes_on(import.id, run).await;
-            }
-            if run.done.get(&model.position) != Some(&plan.seen(model)) {
-                return Err(Error::Internal(format!("reading the records of {} ended early", model.name)));
-            }
-        }
-        Ok(())
-    }
-
     /// Makes the primary key map of what has been committed.
-    async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+    pub(super) async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         if run.keys.is_some() {
             return Ok(());
         }
@@ -119,46 +70,13 @@ impl Runner {
         Ok(())
     }
 
-    async fn write_batch(
+    /// Copies values of rows in the control silo into the records that follow them.
+    pub(super) async fn follow(
         &self,
         import: &Import,
-        run: &mut Run,
-        plan: &Plan,
         model: &Model,
-        batch: Batch,
+        records: &mut [Record],
     ) -> Result<(), Error> {
-        let Some(keys) = &mut run.keys else {
-            return Err(Error::Internal("there is no primary key map".to_owned()));
-        };
-        let count = batch.max_ordinal - batch.min_ordinal + 1;
-        let mut draft = ChunkDraft::new(import, model, &batch);
-        let mut records = Vec::with_capacity(batch.records.len());
-        let mapping = Mapping { catalog: self.catalog(), plan, keys };
-        for record in batch.records {
-            let source_pk = record.source_pk;
-            match mapping.map(model, record, &mut draft.findings) {
-                Fate::Write(record) => records.push(*record),
-                Fate::Filtered => draft.keys.filtered.push(source_pk),
-                Fate::OutOfScope => draft.keys.out_of_scope.push(source_pk),
-                Fate::Dropped(finding) => {
-                    draft.dropped += 1;
-                    draft.findings.push(finding);
-                }
-            }
-        }
-        self.follow(import, model, &mut records).await?;
-        let written = match model.silo {
-            Silo::Region => self.write_here(import, model, records, draft).await?,
-            Silo::Control => self.write_at_control(import, model, records, draft).await?,
-        };
-        keys.absorb(model.position, &written);
-        run.done.insert(model.position, batch.max_ordinal);
-        run.live.add(count);
-        Ok(())
-    }
-
-    /// Copies values of rows in the control silo into the records that follow them.
-    async fn follow(&self, import: &Import, model: &Model, records: &mut [Record]) -> Result<(), Error> {
         for rule in &model.rules {
             let Rule::Follow { reference, copies } = rule else { continue };
             let Some(target) = model.columns.get(*reference).and_then(|column| column.references.as_deref())

@@ -89,7 +89,7 @@ pub(super) struct Run {
     /// The last ordinal of each model, by position, that a chunk covers.
     pub(super) done: HashMap<usize, i64>,
     /// What the last attempt failed for, if it did.
-    waiting: Option<Waiting>,
+    pub(super) waiting: Option<Waiting>,
 }
 
 /// What a step came to.
@@ -295,13 +295,6 @@ impl Runner {
         run.live.changed();
     }
 
-    /// Notes that an import no longer waits: something of its step has succeeded.
-    pub(super) async fn goes_on(&self, id: Uuid, run: &mut Run) {
-        if run.waiting.take().is_some() {
-            self.note_waiting(id, None).await;
-        }
-    }
-
     /// A call to control, given up when the service stops: every call is idempotent and is made again.
     pub(super) async fn ask<T>(
         &self,
@@ -347,7 +340,7 @@ impl Runner {
 
     /// Notes what an import waits for, or that it no longer does. If the store is what it waits for, that is in the log
     /// alone.
-    async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
+    pub(super) async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.db(), |tx| {
             store::import::set_waiting(tx, id, self.holder().id, waiting, self.ambient().now()).await?;
         });

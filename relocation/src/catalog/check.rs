@@ -145,6 +145,7 @@ fn build_model(
         unique,
         ids: model.ids,
         rules,
+        after: model.after,
         removed_fields: removed_fields.into_iter().collect(),
         by_field,
     })

@@ -109,6 +109,8 @@ pub struct Model {
     pub carry: Vec<usize>,
     /// What differs from the default, in the order in which it applies.
     pub rules: Vec<Rule>,
+    /// Models that must be written first though nothing refers to them.
+    after: Vec<String>,
     /// Fields of older releases.
     removed_fields: HashSet<String>,
     by_field: HashMap<String, usize>,
@@ -125,6 +127,12 @@ impl Model {
     #[must_use]
     pub fn is_removed_field(&self, field: &str) -> bool {
         self.removed_fields.contains(field)
+    }
+
+    /// The models that must be written before this one: those that it refers to, and some besides.
+    pub fn needs(&self) -> impl Iterator<Item = &str> {
+        let references = self.columns.iter().filter_map(|column| column.references.as_deref());
+        references.chain(self.after.iter().map(String::as_str))
     }
 
     /// Whether an import of organizations takes at least some of its records.

@@ -9,7 +9,7 @@ mod copy;
 mod ids;
 mod taken;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
@@ -188,7 +188,7 @@ impl Writer<'_> {
         rows: &[Row],
         mode: Mode,
     ) -> Result<Written, WriteError> {
-        let mut rows = rows.to_vec();
+        let mut rows = Cow::Borrowed(rows);
         let mut findings = self.fill_missing(model, &mut rows);
         let mut written = match mode {
             Mode::Optimistic => {
@@ -197,7 +197,7 @@ impl Writer<'_> {
                 written.keys.inserted = rows.iter().map(|row| (row.source_pk, row.id)).collect();
                 written
             }
-            Mode::Careful => self.write_carefully(tx, model, rows).await?,
+            Mode::Careful => self.write_carefully(tx, model, rows.into_owned()).await?,
         };
         findings.append(&mut written.findings);
         written.findings = findings;
@@ -205,19 +205,21 @@ impl Writer<'_> {
     }
 
     /// Makes the values that a rule wants and that are missing.
-    fn fill_missing(&self, model: &Model, rows: &mut [Row]) -> Vec<Finding> {
+    fn fill_missing(&self, model: &Model, rows: &mut Cow<'_, [Row]>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for rule in &model.rules {
             let Rule::RegenerateIfTaken { column, .. } = rule else { continue };
-            for row in rows.iter_mut() {
-                let missing = match row.values.get(*column) {
-                    Some(Value::Text(text)) => text.is_empty(),
-                    Some(value) => value.is_null(),
-                    None => false,
-                };
-                if missing {
-                    findings.extend(self.replace(model, row, rule, "was missing"));
-                }
+            let missing = |row: &Row| match row.values.get(*column) {
+                Some(Value::Text(text)) => text.is_empty(),
+                Some(value) => value.is_null(),
+                None => false,
+            };
+            // Mostly there is none, and then the rows need not be copied.
+            if !rows.iter().any(missing) {
+                continue;
+            }
+            for row in rows.to_mut().iter_mut().filter(|row| missing(row)) {
+                findings.extend(self.replace(model, row, rule, "was missing"));
             }
         }
         findings
