@@ -33,7 +33,7 @@ fn answer() -> ResolveSlugResponse {
 
 /// The service.
 #[derive(Debug, Clone, Copy)]
-pub struct Empty;
+pub(crate) struct Empty;
 
 impl NamedService for Empty {
     const NAME: &'static str = "causeway.bench.v1.Empty";
@@ -68,7 +68,7 @@ impl Service<http::Request<Body>> for Empty {
 ///
 /// # Errors
 /// If the call fails.
-pub async fn call(channel: &Channel, slug: String) -> Result<ResolveSlugResponse, Status> {
+pub(crate) async fn call(channel: &Channel, slug: String) -> Result<ResolveSlugResponse, Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let codec: ProstCodec<ResolveSlugRequest, ResolveSlugResponse> = ProstCodec::default();

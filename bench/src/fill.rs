@@ -8,7 +8,7 @@ use crate::stage::Databases;
 ///
 /// # Errors
 /// If a database refuses.
-pub async fn organizations(databases: &Databases, count: u64) -> anyhow::Result<()> {
+pub(crate) async fn organizations(databases: &Databases, count: u64) -> anyhow::Result<()> {
     let region = Db::connect(&databases.region, &Options::default()).await?;
     let count = i64::try_from(count)?;
     execute(
@@ -35,7 +35,7 @@ pub async fn organizations(databases: &Databases, count: u64) -> anyhow::Result<
 ///
 /// # Errors
 /// If the database refuses.
-pub async fn reservations(control: &Db, region: &str, count: i64) -> anyhow::Result<()> {
+pub(crate) async fn reservations(control: &Db, region: &str, count: i64) -> anyhow::Result<()> {
     let operation = uuid::Uuid::from_u128(1);
     execute(
         control,

@@ -27,7 +27,7 @@ const SQLITE_TRANSACTION: usize = 100_000;
 
 /// Rows that an import has written, table by table.
 #[derive(Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     tables: Vec<Table>,
     /// The databases that they came from, which are still there on SQLite.
     from: Databases,
@@ -43,11 +43,11 @@ struct Table {
 
 /// What writing them took.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Written {
+pub(crate) struct Written {
     /// Rows.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// Time.
-    pub time: Duration,
+    pub(crate) time: Duration,
 }
 
 impl Rows {
@@ -55,7 +55,7 @@ impl Rows {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub async fn dump(stage: &Stage, databases: &Databases) -> anyhow::Result<Self> {
+    pub(crate) async fn dump(stage: &Stage, databases: &Databases) -> anyhow::Result<Self> {
         let catalog = Catalog::load()?;
         let mut tables = Vec::new();
         for model in catalog.written() {
@@ -78,7 +78,7 @@ impl Rows {
     ///
     /// # Errors
     /// If the database refuses.
-    pub async fn write(&self, stage: &Stage, into: &Databases) -> anyhow::Result<Written> {
+    pub(crate) async fn write(&self, stage: &Stage, into: &Databases) -> anyhow::Result<Written> {
         match stage.store() {
             Store::Postgres => self.copy(into).await,
             Store::Sqlite => self.insert(into).await,
@@ -200,7 +200,7 @@ fn statements(table: &Table, rows: &[SqliteRow]) -> anyhow::Result<Vec<(String, 
 ///
 /// # Errors
 /// If a file cannot be removed.
-pub fn forget(rows: Rows) -> std::io::Result<()> {
+pub(crate) fn forget(rows: Rows) -> std::io::Result<()> {
     rows.tables
         .iter()
         .map(|table| table.file.as_path())
