@@ -7,10 +7,11 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::DirBuilderExt as _,
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{ambient::Ambient, db, sealed::PrivateKey};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -41,6 +42,20 @@ impl Embedded {
     /// # Errors
     /// If the directory cannot be used, another process uses it, or, without `create`, there is no data in it.
     pub async fn start(directory: &Path, create: bool, ambient: Ambient) -> anyhow::Result<Self> {
+        Self::start_with_key(directory, create, None, ambient).await
+    }
+
+    /// The same, with what the region opens encrypted exports with. The key is not kept: an encrypted import that has not
+    /// come to its end waits until the region is started with it again.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn start_with_key(
+        directory: &Path,
+        create: bool,
+        key: Option<Arc<PrivateKey>>,
+        ambient: Ambient,
+    ) -> anyhow::Result<Self> {
         let shown = directory.display();
         if create {
             // The databases hold what an export holds: nobody else reads them.
@@ -83,6 +98,7 @@ impl Embedded {
                 spool_dir: directory.join(SPOOL_DIR),
                 pauses: causeway_region::Pauses::default(),
                 limits: causeway_region::Limits::default(),
+                decryption_key: key,
             },
             ambient,
         )

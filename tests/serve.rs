@@ -21,11 +21,11 @@ use causeway::{
 use causeway_proto::{
     failure::Failure,
     region::v1::{
-        GetImportRequest, GetImportResponse, Import, ImportFailure, ImportHeader, ImportOrganizationsRequest,
-        ImportOrganizationsResponse, ImportState, ImportedOrganization, ListFindingsRequest,
-        ListFindingsResponse, ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
-        ListMappedKeysResponse, OrganizationFilter, ResumeImportRequest, ResumeImportResponse,
-        WatchImportRequest, WatchImportResponse,
+        GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, Import,
+        ImportFailure, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, ImportState,
+        ImportedOrganization, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
+        ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, OrganizationFilter,
+        ResumeImportRequest, ResumeImportResponse, WatchImportRequest, WatchImportResponse,
         import_organizations_request::Part,
         import_service_server::{ImportService, ImportServiceServer},
     },
@@ -226,6 +226,13 @@ impl ImportService for FakeRegion {
         self.script(|script| (script.header, script.received) = (header, received));
         let import = Some(state(ImportState::Planning));
         Ok(Response::new(ImportOrganizationsResponse { import, joined: false }))
+    }
+
+    async fn get_public_key(
+        &self,
+        _: Request<GetPublicKeyRequest>,
+    ) -> Result<Response<GetPublicKeyResponse>, Status> {
+        Err(Failure::new(ErrorReason::DecryptionKeyMissing, "there is no key").into())
     }
 
     async fn get_import(&self, _: Request<GetImportRequest>) -> Result<Response<GetImportResponse>, Status> {

@@ -19,6 +19,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::InvalidPageToken
         | R::UploadInvalid
         | R::ExportInvalid
+        | R::EncryptedExportInvalid
         | R::FilterMatchesNothing
         | R::ModelNotWritable => Code::InvalidArgument,
         R::ImportNotFound
@@ -34,8 +35,10 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::OperationReleased
         | R::OrganizationAlreadyReserved
         | R::ImportNotFailed
-        | R::ImportFileGone => Code::FailedPrecondition,
-        R::SpoolFailed | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,
+        | R::ImportFileGone
+        | R::DecryptionKeyMissing
+        | R::DecryptionKeyMismatch => Code::FailedPrecondition,
+        R::SpoolFailed | R::UploadTooLarge | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,
         R::UniqueConflict | R::DatabaseContention => Code::Aborted,
         R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,

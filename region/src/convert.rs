@@ -163,6 +163,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         // What has ended is only tidied up after.
         lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
         resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),
+        encrypted: import.encrypted,
     }
 }
 

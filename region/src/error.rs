@@ -4,6 +4,7 @@ use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
     export::ExportError,
+    sealed::OpenError,
     writer::{HasWriteError, WriteError},
 };
 use uuid::Uuid;
@@ -35,9 +36,35 @@ pub enum Error {
     /// The upload is not what its header says.
     #[error("{0}; nothing was kept, send the file again")]
     UploadInvalid(String),
+    /// The upload is larger than this region takes.
+    #[error(
+        "the upload has {} bytes, and this region takes {limit}; nothing was kept. Start the region with a larger \
+         --max-upload-bytes, or split the export", announced.map_or_else(|| "more".to_owned(), |size| size.to_string())
+    )]
+    UploadTooLarge {
+        /// How many bytes its header says, if that is how it is known.
+        announced: Option<u64>,
+        /// The most bytes.
+        limit: u64,
+    },
     /// The upload cannot be kept.
-    #[error("the upload cannot be spooled; nothing was kept")]
+    #[error("the upload cannot be spooled: {}; nothing was kept", spool_advice(.0))]
     SpoolFailed(#[source] std::io::Error),
+    /// The export is encrypted, and the region has no private key.
+    #[error(
+        "this region has no private key, so it cannot open an encrypted export; start it with --decryption-key, or have \
+         the command open the export (--decrypt-with)"
+    )]
+    DecryptionKeyMissing,
+    /// The export is encrypted for another key.
+    #[error(
+        "the export was encrypted for another key than this region's; encrypt it for that, or have the command open \
+         it with the right private key (--decrypt-with)"
+    )]
+    DecryptionKeyMismatch,
+    /// The encrypted export cannot be opened.
+    #[error("the encrypted export cannot be opened: {0}")]
+    EncryptedExport(#[source] OpenError),
     /// The export breaks a rule, or cannot be read.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -81,6 +108,20 @@ pub enum Error {
     /// A defect.
     #[error("{0}")]
     Internal(String),
+}
+
+/// What may be told of a disk's error, and what to do about it.
+fn spool_advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk of the region's spool directory is full; make room there, then send the file again"
+        }
+        ErrorKind::FileTooLarge => {
+            "the region may not write a file of this size; raise its limit (ulimit -f), then send the file again"
+        }
+        _ => "the region's log says why",
+    }
 }
 
 impl HasDbError for Error {
@@ -127,7 +168,11 @@ impl Error {
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
             Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
+            Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
             Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) => ErrorReason::SpoolFailed,
+            Self::DecryptionKeyMissing => ErrorReason::DecryptionKeyMissing,
+            Self::DecryptionKeyMismatch => ErrorReason::DecryptionKeyMismatch,
+            Self::EncryptedExport(_) => ErrorReason::EncryptedExportInvalid,
             Self::Export(ExportError::Invalid(_)) | Self::Write(WriteError::Value(_)) => {
                 ErrorReason::ExportInvalid
             }
@@ -155,7 +200,10 @@ impl Error {
             Self::Control(error) => error.passes(),
             Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
             | Self::ChunkExists { .. }
-            | Self::Superseded(_) => true,
+            | Self::Superseded(_)
+            // The region has opened the export before, with a key that it may be given again.
+            | Self::DecryptionKeyMissing
+            | Self::DecryptionKeyMismatch => true,
             // A full disk, too many open files. A file that is gone does not come back.
             Self::Export(ExportError::Io(error)) => error.kind() != std::io::ErrorKind::NotFound,
             _ => false,

@@ -5,6 +5,7 @@
 
 mod control_client;
 mod convert;
+mod decryption_key;
 mod error;
 mod grpc;
 pub mod import;
@@ -16,6 +17,7 @@ use std::{
     fs::{DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +26,7 @@ use causeway_relocation::{
     catalog::{Catalog, CatalogError, Silo},
     db::{self, Db},
     region_name, schema,
+    sealed::{KeyError, PrivateKey},
 };
 pub use control_client::ControlError;
 pub use error::Error;
@@ -32,6 +35,7 @@ pub use pauses::Pauses;
 
 use crate::{
     control_client::ControlClient,
+    decryption_key::DecryptionKey,
     import::{Holder, Runner, Setup},
 };
 
@@ -81,6 +85,8 @@ pub struct Options {
     pub pauses: Pauses,
     /// What is bounded.
     pub limits: Limits,
+    /// What it opens encrypted exports with; without it, it refuses them.
+    pub decryption_key: Option<Arc<PrivateKey>>,
 }
 
 /// A region that runs. Cheap to clone.
@@ -102,6 +108,8 @@ impl Region {
         if !region_name::is_valid(&options.name) {
             return Err(StartError::Name(options.name));
         }
+        let key =
+            options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
         db.migrate(store::MIGRATIONS).await?;
@@ -128,6 +136,7 @@ impl Region {
             spool_dir: options.spool_dir,
             holder,
             limits: options.limits,
+            key,
             lock,
             pauses: options.pauses,
         });
@@ -191,6 +200,9 @@ pub enum StartError {
     /// Tables that are not what the catalog says.
     #[error("the database does not fit the catalog: {0}")]
     Schema(String),
+    /// The private key.
+    #[error("the private key cannot be a region's: {0}")]
+    DecryptionKey(#[source] KeyError),
     /// The spool directory.
     #[error("the spool directory cannot be used")]
     Spool(#[source] std::io::Error),

@@ -6,10 +6,12 @@ pub struct Limits {
     /// How many findings are stored of one import. Those behind are counted by kind and not stored, which is a finding
     /// of its own; errors are stored always.
     pub findings: u32,
+    /// How many bytes an upload may have, as it is sent.
+    pub upload_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { findings: 100_000 }
+        Self { findings: 100_000, upload_bytes: 64 << 30 }
     }
 }

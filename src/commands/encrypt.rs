@@ -3,22 +3,16 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, BufWriter, Read as _, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{
-    ambient::Ambient,
-    sealed::{PublicKey, seal},
-};
+use causeway_relocation::{ambient::Ambient, sealed::seal};
 use tempfile::NamedTempFile;
 
-use super::{Outcome, signals::Signals};
+use super::{Outcome, keys, signals::Signals};
 use crate::output;
-
-/// No key file is as long as this.
-const KEY_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -45,8 +39,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
-    let pem = read_key(&args.key)?;
-    let key = PublicKey::from_pem(&pem).with_context(|| args.key.display().to_string())?;
+    let key = keys::public(&args.key)?;
     let (file, size) = open(&args.file)?;
     let to = args.to.unwrap_or_else(|| default_name(&args.file));
     let context = format!("{} was not encrypted", args.file.display());
@@ -70,15 +63,6 @@ pub(super) fn open(path: &Path) -> anyhow::Result<(File, u64)> {
         bail!("{} is no regular file; write it to one first", path.display());
     }
     Ok((file, metadata.len()))
-}
-
-/// The text of a file with a key. One that is no text is no PEM either, which whoever reads it says.
-pub(super) fn read_key(path: &Path) -> anyhow::Result<String> {
-    let mut pem = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))
-        .with_context(|| format!("the key {} cannot be read", path.display()))?;
-    Ok(String::from_utf8(pem).unwrap_or_default())
 }
 
 /// What is written to: stdout, or a file that has no name of its own yet.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::client::{Kind, Peer, UploadError, Watch, WatchEvent, has_ended};
+use causeway::client::{Peer, UploadError, Watch, WatchEvent, has_ended};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{ImportFlags, Scope},
@@ -21,9 +21,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use super::{
-    Outcome,
-    decrypt::Source,
-    findings_file, resume,
+    Outcome, findings_file, keys,
+    outgoing::Outgoing,
+    resume,
     signals::Signals,
     target::{RegionArgs, Target},
 };
@@ -43,11 +43,11 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The export: a JSON file or, with --decrypt-with, an encrypted one
+    /// The export: a JSON file, or an encrypted one, for which the region needs its key or the command --decrypt-with
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The private RSA key that the export was encrypted for, PEM, without a passphrase. The export is authenticated,
-    /// then decrypted on its way to the region, which spools it as it spools any other; no other copy is written
+    /// then sent encrypted for the region's own key. Only to a region that has none it is sent decrypted
     #[arg(long, value_name = "PEM")]
     pub(super) decrypt_with: Option<PathBuf>,
     #[command(flatten)]
@@ -89,10 +89,16 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
     }
 
     let prepare = async {
-        let file = Source::read(&args.file, args.decrypt_with.as_deref(), &ambient).await?;
-        let url = args.region.region.as_deref();
-        let target = Target::open(Kind::Region, url, &args.region.data, true, ambient).await?;
-        anyhow::Ok((file, target))
+        let key = args.decrypt_with.as_deref().map(keys::private).transpose()?;
+        let file = Outgoing::read(&args.file, key.as_ref(), &ambient).await?;
+        let target = Target::open_region(&args.region, true, key, ambient.clone()).await?;
+        match file.for_region(&target.peer, &ambient).await {
+            Ok(file) => Ok((file, target)),
+            Err(error) => {
+                target.close().await;
+                Err(error.context(unsent(&args.file)))
+            }
+        }
     };
     let (file, target) = tokio::select! {
         prepared = prepare => prepared?,
@@ -136,9 +142,13 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
         );
     }
     let look = look_again(&args.region, import_id);
-    match args.region.region {
-        Some(_) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
-        None => format!(
+    match (&args.region.region, &args.decrypt_with) {
+        (Some(_), _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
+        (None, Some(_)) => format!(
+            "interrupted; the import is kept, encrypted. See it to its end with the same command again, with the same \
+             key and --import-id {import_id}"
+        ),
+        (None, None) => format!(
             "interrupted; the import is kept and goes on with the next command on this data. Look at it with\n  \
              {look}\nor see it to its end with the same command again and --import-id {import_id}"
         ),
@@ -148,7 +158,7 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
 async fn import(
     region: &Peer,
     args: &Args,
-    file: &Source,
+    file: &Outgoing,
     import_id: Uuid,
     begun: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
@@ -189,7 +199,7 @@ fn unsent(file: &Path) -> String {
 /// Sends the file, again if the connection breaks: the same id with the same content is always the same import.
 async fn send(
     region: &Peer,
-    file: &Source,
+    file: &Outgoing,
     header: &ImportHeader,
     progress: &mut Progress,
 ) -> Result<ImportOrganizationsResponse, UploadError> {

@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use causeway::serve::serve_region;
+use causeway_region::Limits;
 use causeway_relocation::{ambient::Ambient, db, region_name};
 use tracing::info;
 
-use super::{Outcome, server::ServerArgs, target};
+use super::{Outcome, keys, server::ServerArgs, target};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -22,6 +23,13 @@ pub(super) struct Args {
     /// Where uploads are kept until their import has ended. Must outlive a restart [default: ./causeway-spool/NAME]
     #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
     pub(super) spool_dir: Option<PathBuf>,
+    /// The private RSA key with which the region opens encrypted exports: PEM, 2048 to 4096 bits, without a passphrase.
+    /// Without it, they are refused
+    #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY")]
+    pub(super) decryption_key: Option<PathBuf>,
+    /// The most bytes of an upload
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
+    pub(super) max_upload_bytes: u64,
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
@@ -35,6 +43,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let decryption_key = args.decryption_key.as_deref().map(keys::private).transpose()?;
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
@@ -45,6 +54,8 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         control = args.control,
         database = db::redact(&database_url),
         spool = %spool_dir.display(),
+        opens_encrypted_exports = decryption_key.is_some(),
+        max_upload_bytes = args.max_upload_bytes,
         "the region starts"
     );
     let options = causeway_region::Options {
@@ -55,7 +66,8 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         control_url: args.control,
         spool_dir,
         pauses: causeway_region::Pauses::default(),
-        limits: causeway_region::Limits::default(),
+        limits: Limits { upload_bytes: args.max_upload_bytes, ..Limits::default() },
+        decryption_key,
     };
     args.server.serve(serve_region(port.listener, options, ambient)).await
 }

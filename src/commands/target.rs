@@ -1,12 +1,12 @@
 //! Which service a command asks: one at an address, or the embedded default's.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use causeway::{
     client::{Kind, Peer},
     embedded::Embedded,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::{ambient::Ambient, sealed::PrivateKey};
 
 /// Where the embedded default keeps its data.
 const DATA_DIR: &str = "./causeway-data";
@@ -66,7 +66,27 @@ impl Target {
         if let Some(url) = url {
             return Ok(Self { peer: Peer::connect(kind, url).await?, embedded: None });
         }
-        let embedded = Embedded::start(&data.data_dir, create, ambient).await?;
+        Self::embedded(kind, Embedded::start(&data.data_dir, create, ambient).await?).await
+    }
+
+    /// A region to import into. An embedded one opens encrypted exports with `key`.
+    pub(super) async fn open_region(
+        args: &RegionArgs,
+        create: bool,
+        key: Option<Arc<PrivateKey>>,
+        ambient: Ambient,
+    ) -> anyhow::Result<Self> {
+        if args.region.is_some() {
+            let url = args.region.as_deref();
+            return Self::open(Kind::Region, url, &args.data, create, ambient).await;
+        }
+        // A key that is too short for new exports still opens old ones, here; a region would not take it.
+        let key = key.filter(|key| key.public_key().is_ok());
+        let embedded = Embedded::start_with_key(&args.data.data_dir, create, key, ambient).await?;
+        Self::embedded(Kind::Region, embedded).await
+    }
+
+    async fn embedded(kind: Kind, embedded: Embedded) -> anyhow::Result<Self> {
         let connected = match kind {
             Kind::Control => embedded.control().await,
             Kind::Region => embedded.region().await,

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use causeway_proto::{
     page::List,
     region::v1::{
-        GetImportRequest, GetImportResponse, ImportHeader, ImportOrganizationsRequest,
-        ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
-        ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, ResumeImportRequest,
-        ResumeImportResponse, WatchImportRequest, WatchImportResponse, import_organizations_request::Part,
-        import_service_server::ImportService,
+        GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
+        ImportOrganizationsRequest, ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse,
+        ListImportsRequest, ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse,
+        ResumeImportRequest, ResumeImportResponse, WatchImportRequest, WatchImportResponse,
+        import_organizations_request::Part, import_service_server::ImportService,
     },
     relocation::v1::{FindingKind, Scope, Severity},
 };
@@ -27,7 +27,7 @@ use crate::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
     },
     error::Error,
-    import::{Parameters, Runner},
+    import::{Announced, Parameters, Runner},
 };
 
 /// The most slugs of a filter.
@@ -55,20 +55,23 @@ fn import_id(text: &str) -> Result<Uuid, Error> {
 struct Asked {
     import_id: Uuid,
     parameters: Parameters,
-    size_bytes: Option<i64>,
-    sha256: Option<String>,
+    announced: Announced,
+}
+
+/// A SHA-256 of a header; none if it is empty.
+fn sha256(field: &'static str, text: String) -> Result<Option<String>, Error> {
+    let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match text.as_str() {
+        "" => Ok(None),
+        _ if text.len() == 64 && text.bytes().all(hex) => Ok(Some(text)),
+        _ => Err(Error::invalid(field, "must be 64 lowercase hex digits")),
+    }
 }
 
 fn asked(header: ImportHeader) -> Result<Asked, Error> {
     let scope = header.scope();
     if !matches!(scope, Scope::Unspecified | Scope::Organization) || Scope::try_from(header.scope).is_err() {
         return Err(Error::invalid("header.scope", "must be SCOPE_ORGANIZATION"));
-    }
-    let sha256 = Some(header.sha256).filter(|sha256| !sha256.is_empty());
-    if sha256.as_ref().is_some_and(|sha256| {
-        sha256.len() != 64 || !sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    }) {
-        return Err(Error::invalid("header.sha256", "must be 64 lowercase hex digits"));
     }
     if header.size_bytes.is_some_and(|size| size < 0) {
         return Err(Error::invalid("header.size_bytes", "must not be negative"));
@@ -92,8 +95,11 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
             merge_users: flags.merge_users,
             hide_organizations: flags.hide_organizations,
         },
-        size_bytes: header.size_bytes,
-        sha256,
+        announced: Announced {
+            size_bytes: header.size_bytes,
+            sha256: sha256("header.sha256", header.sha256)?,
+            export_sha256: sha256("header.export_sha256", header.export_sha256)?,
+        },
     })
 }
 
@@ -153,17 +159,14 @@ impl ImportService for Handler {
         };
         let asked = asked(header)?;
         let runner = &self.runner;
-        if let Some(sha256) = &asked.sha256
-            && let Some(import) = runner.join(asked.import_id, &asked.parameters, sha256).await?
-        {
+        if let Some(import) = runner.join(asked.import_id, &asked.parameters, &asked.announced).await? {
             let view = runner.view(import.id).await?;
             return Ok(Response::new(ImportOrganizationsResponse {
                 import: Some(view_to_proto(view, runner.region())),
                 joined: true,
             }));
         }
-        let mut upload =
-            runner.receive(asked.import_id, asked.parameters, asked.size_bytes, asked.sha256).await?;
+        let mut upload = runner.receive(asked.import_id, asked.parameters, asked.announced).await?;
         loop {
             // A client that stalls must not hold up a region that stops.
             let part = tokio::select! {
@@ -188,6 +191,14 @@ impl ImportService for Handler {
             import: Some(view_to_proto(view, runner.region())),
             joined,
         }))
+    }
+
+    async fn get_public_key(
+        &self,
+        _: Request<GetPublicKeyRequest>,
+    ) -> Result<Response<GetPublicKeyResponse>, Status> {
+        let key = self.runner.key().ok_or(Error::DecryptionKeyMissing)?;
+        Ok(Response::new(GetPublicKeyResponse { pem: key.public_pem.clone() }))
     }
 
     async fn get_import(

@@ -30,6 +30,10 @@ fn failure(error: &Error) -> Failure {
         Error::ImportContentDiffers { import_id, differs } => {
             new().with("import_id", import_id).with("differs", differs)
         }
+        Error::UploadTooLarge { limit, .. } => new().with("limit", limit),
+        Error::DecryptionKeyMissing | Error::DecryptionKeyMismatch => {
+            new().precondition("DECRYPTION_KEY", "region")
+        }
         Error::OrganizationNotFound(which) => new().with("organization", which),
         // What the database or the disk says is for the log. A caller learns what it can do about it.
         Error::SpoolFailed(source) => {

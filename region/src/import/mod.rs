@@ -12,6 +12,7 @@ mod receive;
 mod resume;
 mod runner;
 mod slugs;
+mod spool;
 mod view;
 mod writes;
 
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 use causeway_proto::relocation::v1::ErrorReason;
 use chrono::{DateTime, Utc};
 pub use lease::{Holder, Lease};
-pub use receive::Upload;
+pub use receive::{Announced, Upload};
 pub(crate) use runner::{Runner, Setup};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
@@ -128,10 +129,14 @@ pub struct Import {
     pub state: ImportState,
     /// What it is to do.
     pub parameters: Parameters,
-    /// The size of the file.
+    /// The size of the export in bytes, decrypted.
     pub size_bytes: i64,
-    /// The SHA-256 of the file, lowercase hex.
+    /// The SHA-256 of the export, decrypted; lowercase hex.
     pub sha256: String,
+    /// The SHA-256 of the file as it was sent, lowercase hex.
+    pub upload_sha256: String,
+    /// Whether the spooled file is encrypted.
+    pub encrypted: bool,
     /// When it was begun: the "now" of all its defaults and rules.
     pub created_at: DateTime<Utc>,
     /// When it last changed.

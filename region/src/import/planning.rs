@@ -1,15 +1,15 @@
 //! PLANNING: one pass over the file. Nothing is written to a model table.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use causeway_relocation::{
     catalog::Model,
-    export::{ExportError, Limits, Source},
-    plan::{Plan, Request},
+    export::Limits,
+    plan::{Plan, Request, Watch},
     transact,
 };
 
-use super::{Import, ImportState, ModelCounts, Runner, receive::spool_path, runner::Run};
+use super::{Import, ImportState, ModelCounts, Runner, runner::Run, spool::spool_path};
 use crate::{error::Error, store};
 
 impl Runner {
@@ -42,32 +42,20 @@ impl Runner {
             return Ok(Arc::clone(plan));
         }
         let (catalog, ambient) = (Arc::clone(self.catalog()), self.ambient().clone());
-        let (path, scratch_dir) = (spool_path(self.spool_dir(), import.id), self.spool_dir().to_owned());
-        let (filter, now, watch) =
-            (import.parameters.filter.clone(), import.created_at, Arc::clone(&run.live.planning));
-        let mut pass = tokio::task::spawn_blocking(move || {
-            let source = Source::plain(&path)?;
+        let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
+        let scratch_dir = self.spool_dir().to_owned();
+        let (filter, now) = (import.parameters.filter.clone(), import.created_at);
+        let pass = move |watch: &Watch| {
             let request = Request {
-                source: &source,
+                source: &spooled.open(&watch.stop)?,
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
                 limits: Limits::default(),
                 now,
             };
-            Plan::make(&catalog, &ambient, &request, &watch)
-        });
-        let planned = tokio::select! {
-            planned = &mut pass => planned,
-            () = self.stopping() => {
-                run.live.planning.stop.store(true, Ordering::Relaxed);
-                pass.await
-            }
+            Ok(Plan::make(&catalog, &ambient, &request, watch)?)
         };
-        let plan = planned.map_err(|error| Error::Internal(format!("planning ended by itself: {error}")))?;
-        let plan = Arc::new(plan.map_err(|error| match error {
-            ExportError::Stopped => Error::Stopping,
-            error => error.into(),
-        })?);
+        let plan = Arc::new(self.unless_stopped(&run.live.planning, pass).await?);
         run.plan = Some(Arc::clone(&plan));
         Ok(plan)
     }

@@ -1,14 +1,33 @@
 //! Receives an export: spools it to disk, then takes its import, once.
 
-use std::path::{Path, PathBuf};
+use std::{path::PathBuf, sync::Arc};
 
-use causeway_relocation::{generate::hex, transact};
+use causeway_relocation::{
+    generate::hex,
+    plan::Watch,
+    sealed::{BEGINNING, is_tar},
+    transact,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _};
 use uuid::Uuid;
 
-use super::{Import, ImportState, Parameters, Runner};
-use crate::{error::Error, store};
+use super::{Import, ImportState, Parameters, Runner, spool::spool_path};
+use crate::{
+    error::Error,
+    store::{self, import::Received},
+};
+
+/// What a caller says of a file before it is sent. Each of it may be unknown, and is checked if it is not.
+#[derive(Debug, Clone, Default)]
+pub struct Announced {
+    /// Its size in bytes.
+    pub size_bytes: Option<i64>,
+    /// Its SHA-256, lowercase hex.
+    pub sha256: Option<String>,
+    /// The SHA-256 of the export that it holds, decrypted if it is encrypted; lowercase hex.
+    pub export_sha256: Option<String>,
+}
 
 /// An upload that is under way. Dropped without [`finish`](Self::finish), its file goes and nothing has happened.
 #[derive(Debug)]
@@ -16,18 +35,14 @@ pub struct Upload {
     runner: Runner,
     import_id: Uuid,
     parameters: Parameters,
-    size_bytes: Option<i64>,
-    sha256: Option<String>,
+    announced: Announced,
     file: Option<fs::File>,
     part: PathBuf,
-    received: i64,
+    received: u64,
     digest: Sha256,
+    /// The first bytes, by which an encrypted export is known.
+    beginning: Vec<u8>,
     taken: bool,
-}
-
-/// Where the file of an import is kept until it has ended.
-pub(crate) fn spool_path(dir: &Path, import_id: Uuid) -> PathBuf {
-    dir.join(format!("{import_id}.json"))
 }
 
 /// Whether an import that exists is what is asked for.
@@ -45,7 +60,7 @@ fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Er
 }
 
 impl Runner {
-    /// The import of that id, if it exists and the caller could say what its file is.
+    /// The import of that id, if it exists and what the caller says of its file is enough to know that it is the same.
     ///
     /// # Errors
     /// If it exists with another content or other parameters.
@@ -53,16 +68,21 @@ impl Runner {
         &self,
         import_id: Uuid,
         parameters: &Parameters,
-        sha256: &str,
+        announced: &Announced,
     ) -> Result<Option<Import>, Error> {
-        match store::import::get(self.db(), import_id).await? {
-            Some(import) if import.state != ImportState::Receiving => {
-                same(&import, parameters, sha256)?;
-                self.take_up(&import);
-                Ok(Some(import))
-            }
-            _ => Ok(None),
-        }
+        let import = store::import::get(self.db(), import_id).await?;
+        let Some(import) = import.filter(|import| import.state != ImportState::Receiving) else {
+            return Ok(None);
+        };
+        let sha256 = match (&announced.export_sha256, &announced.sha256) {
+            (Some(export), _) => export,
+            (None, Some(file)) if [&import.sha256, &import.upload_sha256].contains(&file) => &import.sha256,
+            // Encrypted anew, the same export has another hash. Its bytes will tell.
+            _ => return Ok(None),
+        };
+        same(&import, parameters, sha256)?;
+        self.take_up(&import);
+        Ok(Some(import))
     }
 
     /// Runs an import that is not at its end: whoever began it may not have heard that it was taken.
@@ -72,19 +92,24 @@ impl Runner {
         }
     }
 
-    /// Begins to receive a file. Size and SHA-256 (lowercase hex) are checked at the end, if given.
+    /// Begins to receive a file.
     ///
     /// # Errors
-    /// If it cannot be spooled, or the service is stopping.
+    /// If it is too large or cannot be spooled, or the service is stopping.
     pub(crate) async fn receive(
         &self,
         import_id: Uuid,
         parameters: Parameters,
-        size_bytes: Option<i64>,
-        sha256: Option<String>,
+        announced: Announced,
     ) -> Result<Upload, Error> {
         if self.is_stopping() {
             return Err(Error::Stopping);
+        }
+        let limit = self.limits().upload_bytes;
+        if let Some(size) = announced.size_bytes.and_then(|size| u64::try_from(size).ok())
+            && size > limit
+        {
+            return Err(Error::UploadTooLarge { announced: Some(size), limit });
         }
         transact!(Error, self.db(), |tx| {
             store::import::begin(tx, import_id, &parameters, self.holder().spool, self.ambient().now())
@@ -96,12 +121,12 @@ impl Runner {
             runner: self.clone(),
             import_id,
             parameters,
-            size_bytes,
-            sha256,
+            announced,
             file: None,
             part,
             received: 0,
             digest: Sha256::new(),
+            beginning: Vec::new(),
             taken: false,
         };
         // An export holds secrets of everybody in it: nobody else reads it.
@@ -115,23 +140,54 @@ impl Upload {
     /// Adds bytes of the file.
     ///
     /// # Errors
-    /// If they cannot be written, or are more than were announced.
+    /// If they cannot be written, are more than were announced or than this region takes, or are those of an encrypted
+    /// export and it has no key.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.received = self.received.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        if self.size_bytes.is_some_and(|size| self.received > size) {
+        self.received = self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if let Some(size) = self.announced.size_bytes
+            && i64::try_from(self.received).map_or(true, |received| received > size)
+        {
             return Err(Error::UploadInvalid(format!(
-                "the upload has more than the {} bytes of its header",
-                self.size_bytes.unwrap_or(0)
+                "the upload has more than the {size} bytes of its header"
             )));
+        }
+        let limit = self.runner.limits().upload_bytes;
+        if self.received > limit {
+            return Err(Error::UploadTooLarge { announced: None, limit });
         }
         if self.runner.is_stopping() {
             return Err(Error::Stopping);
+        }
+        if self.beginning.len() < BEGINNING {
+            let missing = BEGINNING - self.beginning.len();
+            self.beginning.extend(bytes.iter().take(missing));
+            if self.beginning.len() == BEGINNING {
+                self.recognized().await?;
+            }
         }
         self.digest.update(bytes);
         match &mut self.file {
             Some(file) => file.write_all(bytes).await.map_err(Error::SpoolFailed),
             None => Err(Error::Internal("an upload goes on after its end".to_owned())),
         }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        is_tar(&self.beginning)
+    }
+
+    /// Refuses, while little has been sent, what would be refused at its end.
+    async fn recognized(&self) -> Result<(), Error> {
+        if self.is_encrypted() {
+            return self.runner.key().map(drop).ok_or(Error::DecryptionKeyMissing);
+        }
+        if let Some(sha256) = &self.announced.sha256
+            && let Some(import) = store::import::get(self.runner.db(), self.import_id).await?
+            && import.state != ImportState::Receiving
+        {
+            return same(&import, &self.parameters, sha256);
+        }
+        Ok(())
     }
 
     /// Checks the file, makes it safe and takes its import. Says whether the import existed before.
@@ -144,17 +200,20 @@ impl Upload {
         runner.to_its_end(self.take()).await
     }
 
-    async fn take(mut self) -> Result<(Uuid, bool), Error> {
-        if let Some(size) = self.size_bytes
-            && size != self.received
+    /// Checks the file against what was announced, forces it to disk, and opens it if it is encrypted.
+    async fn received(&mut self) -> Result<Received, Error> {
+        let size_bytes = i64::try_from(self.received).unwrap_or(i64::MAX);
+        if let Some(size) = self.announced.size_bytes
+            && size != size_bytes
         {
             return Err(Error::UploadInvalid(format!(
-                "the upload has {} bytes and its header says {size}",
-                self.received
+                "the upload has {size_bytes} bytes and its header says {size}"
             )));
         }
-        let sha256 = hex(&self.digest.clone().finalize());
-        if self.sha256.as_ref().is_some_and(|announced| *announced != sha256) {
+        let differs =
+            |announced: &Option<String>, sha256: &str| announced.as_ref().is_some_and(|it| it != sha256);
+        let upload_sha256 = hex(&self.digest.clone().finalize());
+        if differs(&self.announced.sha256, &upload_sha256) {
             return Err(Error::UploadInvalid(
                 "the SHA-256 of the upload is not that of its header".to_owned(),
             ));
@@ -163,19 +222,35 @@ impl Upload {
             file.flush().await.map_err(Error::SpoolFailed)?;
             file.sync_all().await.map_err(Error::SpoolFailed)?;
         }
+        let mut received = Received {
+            size_bytes,
+            sha256: upload_sha256.clone(),
+            upload_sha256,
+            encrypted: self.is_encrypted(),
+        };
+        if received.encrypted {
+            let spooled = self.runner.spooled(self.part.clone(), true);
+            let open = move |watch: &Watch| spooled.open(&watch.stop);
+            let source = self.runner.unless_stopped(&Arc::default(), open).await?;
+            received.size_bytes = i64::try_from(source.size()).unwrap_or(i64::MAX);
+            received.sha256 = source.sha256().unwrap_or_default();
+        }
+        if differs(&self.announced.export_sha256, &received.sha256) {
+            return Err(Error::UploadInvalid(
+                "the SHA-256 of the export in the upload is not that of its header".to_owned(),
+            ));
+        }
+        Ok(received)
+    }
+
+    async fn take(mut self) -> Result<(Uuid, bool), Error> {
+        let received = self.received().await?;
         let path = spool_path(self.runner.spool_dir(), self.import_id);
         let won = transact!(Error, self.runner.db(), |tx| {
             let now = self.runner.ambient().now();
-            let won = store::import::receive(
-                tx,
-                self.import_id,
-                &self.parameters,
-                self.received,
-                &sha256,
-                self.runner.holder().spool,
-                now,
-            )
-            .await?;
+            let spool = self.runner.holder().spool;
+            let won =
+                store::import::receive(tx, self.import_id, &self.parameters, &received, spool, now).await?;
             // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
             // goes when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
@@ -189,14 +264,14 @@ impl Upload {
         self.taken = true;
         self.runner.ambient().failpoint("region.receive.taken").await?;
         if won {
-            tracing::info!(import_id = %self.import_id, bytes = self.received, "an export has been received");
+            tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
             self.runner.spawn(self.import_id);
             return Ok((self.import_id, false));
         }
         let import = store::import::get(self.runner.db(), self.import_id)
             .await?
             .ok_or(Error::ImportNotFound(self.import_id))?;
-        same(&import, &self.parameters, &sha256)?;
+        same(&import, &self.parameters, &received.sha256)?;
         self.runner.take_up(&import);
         Ok((self.import_id, true))
     }

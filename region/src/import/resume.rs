@@ -5,7 +5,7 @@ use causeway_relocation::transact;
 use tokio::fs;
 use uuid::Uuid;
 
-use super::{Import, ImportState, Runner, receive::spool_path};
+use super::{Import, ImportState, Runner, spool::spool_path};
 use crate::{error::Error, store};
 
 impl Import {

@@ -26,11 +26,12 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Failure, Holder, Import, ImportState, Waiting, live::Live, receive::spool_path};
+use super::{Failure, Holder, Import, ImportState, Waiting, live::Live, spool::spool_path};
 use crate::{
-    Limits,
     control_client::{ControlClient, ControlError},
+    decryption_key::DecryptionKey,
     error::Error,
+    limits::Limits,
     pauses::Pauses,
     store,
 };
@@ -53,6 +54,7 @@ struct Inner {
     instance_id: Uuid,
     spool_dir: PathBuf,
     limits: Limits,
+    key: Option<DecryptionKey>,
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -76,6 +78,7 @@ pub(crate) struct Setup {
     pub(crate) spool_dir: PathBuf,
     pub(crate) holder: Holder,
     pub(crate) limits: Limits,
+    pub(crate) key: Option<DecryptionKey>,
     pub(crate) lock: std::fs::File,
     pub(crate) pauses: Pauses,
 }
@@ -112,6 +115,7 @@ impl Runner {
             instance_id: setup.instance_id,
             spool_dir: setup.spool_dir,
             limits: setup.limits,
+            key: setup.key,
             live: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -154,6 +158,11 @@ impl Runner {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// What this region opens encrypted exports with, if it does.
+    pub(crate) fn key(&self) -> Option<&DecryptionKey> {
+        self.0.key.as_ref()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -67,6 +67,8 @@ fn read(row: &Row) -> Result<Import, DbError> {
         },
         size_bytes: row.int("size_bytes")?,
         sha256: row.text("sha256")?,
+        upload_sha256: row.text("upload_sha256")?,
+        encrypted: row.bool("encrypted")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         records: row.int("records")?,
@@ -145,29 +147,40 @@ pub(crate) async fn begin(
     Ok(())
 }
 
+/// A file that has been received: size and SHA-256 of the export, and what it came as.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) size_bytes: i64,
+    pub(crate) sha256: String,
+    pub(crate) upload_sha256: String,
+    pub(crate) encrypted: bool,
+}
+
 /// Takes the import of a file that has been received, if nobody else has. `false` if somebody has.
 pub(crate) async fn receive(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
-    size_bytes: i64,
-    sha256: &str,
+    received: &Received,
     spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
     begin(tx, id, parameters, spool_id, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
-         sha256 = $6, updated_at = $7, spool_id = $8 WHERE import_id = $1 AND state = 'receiving'",
+         sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10 \
+         WHERE import_id = $1 AND state = 'receiving'",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
     .with(parameters.merge_users)
     .with(parameters.hide_organizations)
-    .with(size_bytes)
-    .with(sha256)
+    .with(received.size_bytes)
+    .with(&received.sha256)
     .with(now)
-    .with(spool_id);
+    .with(spool_id)
+    .with(&received.upload_sha256)
+    .with(received.encrypted);
     Ok(tx.execute(statement).await? == 1)
 }
 

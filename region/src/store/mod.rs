@@ -20,6 +20,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (1, "model tables", include_str!("../../../migrations/region/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/postgres/0002_causeway.sql")),
         (
+            3,
+            "encrypted exports",
+            include_str!("../../../migrations/region/postgres/0003_encrypted_exports.sql"),
+        ),
+        (
             4,
             "dry runs and findings",
             include_str!("../../../migrations/region/postgres/0004_dry_runs_and_findings.sql"),
@@ -29,6 +34,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/sqlite/0002_causeway.sql")),
+        (
+            3,
+            "encrypted exports",
+            include_str!("../../../migrations/region/sqlite/0003_encrypted_exports.sql"),
+        ),
         (
             4,
             "dry runs and findings",

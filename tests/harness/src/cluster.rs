@@ -51,6 +51,7 @@ pub use ground::Ground;
 use link::Link;
 pub use link::{Road, Weather};
 use node::Node;
+use options::Configure;
 pub use trace::Trace;
 
 /// What the silos of a cluster keep their data in.
@@ -105,6 +106,7 @@ pub struct Cluster {
     killed: Arc<Notify>,
     program: Option<PathBuf>,
     limits: causeway_region::Limits,
+    configure: Configure,
     directory: TempDir,
     ground: Arc<Ground>,
 }
@@ -288,14 +290,15 @@ impl Cluster {
             }
             (None, Service::Region(index)) => {
                 let url = node.database_url().to_owned();
-                let options = options::region(
+                let mut options = options::region(
                     node.name(),
                     url,
                     node.url(),
                     self.control_urls(index),
                     self.spool_dir(index),
                 );
-                let options = causeway_region::Options { limits: self.limits, ..options };
+                options.limits = self.limits;
+                (self.configure.0)(&mut options);
                 node.start(move |listener| serve_region(listener, options, ambient)).await
             }
         }
@@ -305,7 +308,21 @@ impl Cluster {
         self.links[region].iter().map(|link| link.url().to_owned()).collect()
     }
 
-    fn spool_dir(&self, region: usize) -> PathBuf {
+    /// Changes the options that regions in this process are started with from now on. One that runs stays as it is until
+    /// it is stopped and started again.
+    pub fn configure_regions(
+        &mut self,
+        configure: impl Fn(&mut causeway_region::Options) + Send + Sync + 'static,
+    ) {
+        self.configure = Configure(Box::new(configure));
+    }
+
+    /// Where a region keeps uploads, unless something else was configured.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn spool_dir(&self, region: usize) -> PathBuf {
         self.directory.path().join(format!("spool-{}", self.regions[region].name()))
     }
 

@@ -177,7 +177,7 @@ impl RegionApi {
                 hide_organizations: options.hide_organizations,
             }),
             size_bytes: i64::try_from(export.len()).ok(),
-            sha256: String::new(),
+            ..ImportHeader::default()
         };
         let mut parts = vec![Part::Header(header)];
         parts.extend(export.chunks(PART).map(|part| Part::Data(part.to_vec())));

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use causeway_relocation::ambient::Ambient;
 use tokio::sync::Notify;
 
-use super::{Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node};
+use super::{Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node, options::Configure};
 
 /// A cluster in the making.
 #[derive(Debug)]
@@ -124,6 +124,7 @@ impl ClusterBuilder {
             killed,
             program: self.program,
             limits: causeway_region::Limits::default(),
+            configure: Configure(Box::new(|_| {})),
             directory,
             ground,
         };

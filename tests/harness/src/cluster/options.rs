@@ -1,6 +1,6 @@
 //! The options of the services of a cluster.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use causeway_region::{Limits, Pauses};
 
@@ -8,6 +8,15 @@ use super::ground::pool;
 
 /// Short, for a test that waits for all of them.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(5), longest: Duration::from_millis(100) };
+
+/// What is changed in the options of regions before they start.
+pub(super) struct Configure(pub(super) Box<dyn Fn(&mut causeway_region::Options) + Send + Sync>);
+
+impl fmt::Debug for Configure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configure")
+    }
+}
 
 pub(super) fn control(database_url: String, address: String) -> causeway_control::Options {
     causeway_control::Options { database_url, database: pool(), address }
@@ -29,5 +38,6 @@ pub(super) fn region(
         spool_dir,
         pauses: PAUSES,
         limits: Limits::default(),
+        decryption_key: None,
     }
 }

@@ -1,0 +1,72 @@
+//! Spooled exports: where they are, and how they are opened. One that came encrypted stays encrypted.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use causeway_relocation::{
+    ambient::Ambient,
+    export::{ExportError, Source},
+    plan::Watch,
+    sealed::OpenError,
+};
+use uuid::Uuid;
+
+use super::Runner;
+use crate::{decryption_key::DecryptionKey, error::Error};
+
+/// Where the file of an import is kept until it has ended, whatever its form.
+pub(crate) fn spool_path(dir: &Path, import_id: Uuid) -> PathBuf {
+    dir.join(format!("{import_id}.json"))
+}
+
+/// A spooled file, and what it takes to open it.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    pub(super) path: PathBuf,
+    pub(super) encrypted: bool,
+    pub(super) key: Option<DecryptionKey>,
+    pub(super) ambient: Ambient,
+}
+
+impl Spooled {
+    /// Opens it; an encrypted one is authenticated in full, unless `stop` is set before. Blocks.
+    pub(super) fn open(&self, stop: &AtomicBool) -> Result<Source, Error> {
+        if !self.encrypted {
+            return Ok(Source::plain(&self.path).map_err(ExportError::from)?);
+        }
+        let key = self.key.as_ref().ok_or(Error::DecryptionKeyMissing)?;
+        Source::sealed(&self.path, &key.private, &self.ambient, stop).map_err(|error| match error {
+            OpenError::Read(error) => ExportError::from(error).into(),
+            OpenError::Stopped => Error::Stopping,
+            OpenError::WrongKey => Error::DecryptionKeyMismatch,
+            error => Error::EncryptedExport(error),
+        })
+    }
+}
+
+impl Runner {
+    /// The file at `path`.
+    pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
+        Spooled { path, encrypted, key: self.key().cloned(), ambient: self.ambient().clone() }
+    }
+
+    /// Does what blocks on a thread of its own, and says in `watch` that it should stop when the service does.
+    pub(super) async fn unless_stopped<T: Send + 'static>(
+        &self,
+        watch: &Arc<Watch>,
+        work: impl FnOnce(&Watch) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let watched = Arc::clone(watch);
+        let mut working = tokio::task::spawn_blocking(move || work(&watched));
+        let done = tokio::select! {
+            done = &mut working => done,
+            () = self.stopping() => {
+                watch.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                working.await
+            }
+        };
+        done.map_err(|error| Error::Internal(format!("reading an export ended by itself: {error}")))?
+    }
+}

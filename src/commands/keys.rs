@@ -1,0 +1,31 @@
+//! Files with keys.
+
+use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use causeway_relocation::sealed::{PrivateKey, PublicKey};
+use zeroize::Zeroizing;
+
+/// No key file is as long as this.
+const KEY_BYTES: u64 = 64 * 1024;
+
+/// The text of a file with a key. One that is no text is no PEM either, which whoever reads it says.
+fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    // Large enough from the beginning: what a growing one leaves behind would not be erased.
+    let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_BYTES)?));
+    File::open(path)
+        .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))
+        .with_context(|| format!("the key {} cannot be read", path.display()))?;
+    Ok(Zeroizing::new(str::from_utf8(&pem).unwrap_or_default().to_owned()))
+}
+
+/// A private key.
+pub(super) fn private(path: &Path) -> anyhow::Result<Arc<PrivateKey>> {
+    let key = PrivateKey::from_pem(&read(path)?).with_context(|| path.display().to_string())?;
+    Ok(Arc::new(key))
+}
+
+/// A public key.
+pub(super) fn public(path: &Path) -> anyhow::Result<PublicKey> {
+    PublicKey::from_pem(&read(path)?).with_context(|| path.display().to_string())
+}

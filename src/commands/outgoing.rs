@@ -1,0 +1,193 @@
+//! An export on its way to a region: as it is, encrypted anew for the region's own key, or decrypted.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use causeway::client::{ExportFile, Peer, UploadError, unary, upload};
+use causeway_proto::{
+    region::v1::{
+        GetPublicKeyRequest, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse,
+        import_organizations_request::Part,
+    },
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{
+    ambient::Ambient,
+    sealed::{PrivateKey, PublicKey, Resealed, Sealed},
+};
+use futures::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use super::encrypt::open;
+use crate::output;
+
+/// How much of an export goes into one message.
+const PART_BYTES: usize = 256 * 1024;
+/// How many parts may wait for the region.
+const PARTS_AHEAD: usize = 2;
+
+/// An export to send.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A file as it is, which the region opens if it is encrypted.
+    File(ExportFile),
+    /// An encrypted file that has been opened, and authenticated, here.
+    Opened(Opened),
+}
+
+/// An encrypted export that was opened here. Only a few parts of it are in memory at a time, and none of it is written to
+/// disk here.
+#[derive(Debug)]
+pub(super) struct Opened {
+    sealed: Sealed<File>,
+    /// As the region can open it; if it can open nothing, it gets the export decrypted.
+    resealed: Option<Arc<Resealed<File>>>,
+}
+
+/// Opens an encrypted export, and authenticates all of it. Blocks.
+pub(super) fn open_sealed(file: &Path, key: &PrivateKey, ambient: &Ambient) -> anyhow::Result<Sealed<File>> {
+    let (opened, _) = open(file)?;
+    Ok(Sealed::open(opened, key, ambient)?)
+}
+
+impl Outgoing {
+    /// Reads a file once. With a private key, it is one that was encrypted for it.
+    pub(super) async fn read(
+        file: &Path,
+        key: Option<&Arc<PrivateKey>>,
+        ambient: &Ambient,
+    ) -> anyhow::Result<Self> {
+        let Some(key) = key.cloned() else {
+            let read = ExportFile::read(file).await;
+            return Ok(Self::File(
+                read.with_context(|| format!("the file {} cannot be read", file.display()))?,
+            ));
+        };
+        let (file, ambient) = (file.to_owned(), ambient.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let context = || format!("{} cannot be decrypted", file.display());
+            open_sealed(&file, &key, &ambient).with_context(context)
+        });
+        Ok(Self::Opened(Opened { sealed: reading.await??, resealed: None }))
+    }
+
+    /// Makes it ready for this region: one that was opened here is encrypted for the region's key, if it has one.
+    pub(super) async fn for_region(self, region: &Peer, ambient: &Ambient) -> anyhow::Result<Self> {
+        let Self::Opened(Opened { sealed, .. }) = self else { return Ok(self) };
+        let asked = region.answer(region.imports().get_public_key(unary(GetPublicKeyRequest {}))).await;
+        let pem = match asked {
+            Ok(answer) => answer.pem,
+            Err(error) if error.reason() == Some(ErrorReason::DecryptionKeyMissing) => {
+                output::note(
+                    "the region has no private key (--decryption-key): the export travels to it DECRYPTED, and the \
+                     region keeps it so on its disk until the import has ended",
+                );
+                return Ok(Self::Opened(Opened { sealed, resealed: None }));
+            }
+            Err(error) => return Err(error).context("the region's public key cannot be had"),
+        };
+        let key = PublicKey::from_pem(&pem).context("the region's public key cannot be used")?;
+        let resealed = Some(Arc::new(sealed.reseal(&key, ambient)?));
+        Ok(Self::Opened(Opened { sealed, resealed }))
+    }
+
+    /// How many bytes the region gets.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::File(file) => file.size(),
+            Self::Opened(opened) => opened.size(),
+        }
+    }
+
+    /// Sends it under `header`, whose size and hashes are filled in here. `sent` counts the bytes on their way.
+    pub(super) async fn upload(
+        &self,
+        region: &Peer,
+        header: &ImportHeader,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<ImportOrganizationsResponse, UploadError> {
+        match self {
+            Self::File(file) => upload(region, file, header, sent).await,
+            Self::Opened(opened) => opened.upload(region, header, sent).await,
+        }
+    }
+}
+
+impl Opened {
+    fn size(&self) -> u64 {
+        self.resealed.as_ref().map_or(self.sealed.size(), |resealed| resealed.size())
+    }
+
+    fn reader(&self) -> Box<dyn Read + Send> {
+        match &self.resealed {
+            Some(resealed) => Box::new(resealed.reader()),
+            None => Box::new(self.sealed.plaintext()),
+        }
+    }
+
+    async fn upload(
+        &self,
+        region: &Peer,
+        header: &ImportHeader,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<ImportOrganizationsResponse, UploadError> {
+        let header = ImportHeader {
+            size_bytes: Some(i64::try_from(self.size()).map_err(io::Error::other)?),
+            export_sha256: self.sealed.sha256(),
+            ..header.clone()
+        };
+        sent.store(0, Ordering::Relaxed);
+        let failed = Arc::new(Mutex::new(None));
+        let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
+        let (reader, failure) = (self.reader(), Arc::clone(&failed));
+        // One that is still at work for an upload that broke off ends with its next part, which nobody receives.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = parts(reader, |part| sender.blocking_send(part).is_ok()) {
+                *lock(&failure) = Some(error);
+            }
+        });
+        let sent = Arc::clone(sent);
+        let data = stream::unfold(receiver, move |mut receiver| {
+            let sent = Arc::clone(&sent);
+            async move {
+                let part: Vec<u8> = receiver.recv().await?;
+                sent.fetch_add(u64::try_from(part.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                Some((Part::Data(part), receiver))
+            }
+        });
+        let messages = stream::iter([Part::Header(header)])
+            .chain(data)
+            .map(|part| ImportOrganizationsRequest { part: Some(part) });
+
+        let answer = region.answer(region.imports().import_organizations(messages)).await;
+        match lock(&failed).take() {
+            // The region has only seen an export that ended early; this is why it did.
+            Some(error) => Err(UploadError::File(error)),
+            None => Ok(answer?),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads in parts, until nobody takes them any more.
+fn parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
+    let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
+    loop {
+        let mut part = Vec::with_capacity(PART_BYTES);
+        reader.by_ref().take(limit).read_to_end(&mut part)?;
+        if part.is_empty() || !take(part) {
+            return Ok(());
+        }
+    }
+}
