@@ -5,8 +5,9 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -17,13 +18,17 @@ fn vector(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sealed").join(name).display().to_string()
 }
 
-fn run(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
         command.env_remove(name);
     }
-    command.output().expect("it runs")
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("it runs")
 }
 
 #[track_caller]
@@ -162,7 +167,111 @@ fn an_encrypted_export_is_imported() {
     let json = import(&tar, &["--decrypt-with", &private]);
     assert_eq!(json["state"], "IMPORT_STATE_SUCCEEDED");
     assert_eq!(json["organizations"][0]["slug"], "acme");
-    // To the region it is the same import as that of the export itself: it got exactly these bytes.
+    assert_eq!(json["encrypted"], true);
+    // To the region it is the same import as that of the export itself.
     let again = import(&vector("export.json"), &[]);
     assert_eq!(again, json);
+}
+
+#[test]
+fn who_has_no_key_for_an_encrypted_export_is_told() {
+    let place = Place::new();
+    let tar = vector("python.tar");
+    fails(
+        &["import", "organizations", &tar, "--data-dir", &place.name("data")],
+        "this region has no private key",
+    );
+}
+
+/// A control and a region as processes, which end when the test does.
+struct Services(Vec<Child>, String);
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            process.kill().and_then(|()| process.wait()).expect("it is our child");
+        }
+    }
+}
+
+/// Starts a service and waits until it says where it serves.
+fn serve(place: &Place, name: &str, arguments: &[&str]) -> (Child, String) {
+    let database = format!("sqlite:{}", place.name(&format!("{name}.db")));
+    let mut command = command(arguments);
+    command.args(["--listen", "127.0.0.1:0", "--database-url", &database]);
+    let mut process = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut log = BufReader::new(process.stderr.take().expect("it is a pipe"));
+    let mut line = String::new();
+    while !line.contains("serving") {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("it is text") > 0, "{name} has ended");
+    }
+    // Whoever logs must not wait for a reader.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (process, format!("http://{}", line.rsplit_once("address=").expect("it says where").1.trim()))
+}
+
+/// Starts a control and a region with this private key, or none.
+fn services(place: &Place, key: Option<&str>) -> Services {
+    let (control, url) = serve(place, "control", &["control"]);
+    let spool = place.name("spool");
+    let mut arguments = vec!["region", "--name", "us", "--control", &url, "--spool-dir", &spool];
+    arguments.extend(key.map(|key| ["--decryption-key", key]).into_iter().flatten());
+    let (region, url) = serve(place, "region", &arguments);
+    Services(vec![control, region], url)
+}
+
+#[test]
+fn an_export_for_another_key_is_encrypted_anew_for_the_region() {
+    let place = Place::new();
+    let (own, other) = (vector("test-key-private.pem"), vector("other-test-key-private.pem"));
+    let services = services(&place, Some(&other));
+    let line = ["--region", &services.1, "--import-id", ID, "--output", "json"];
+    let tar = vector("python.tar");
+    fails(
+        &[&["import", "organizations", &tar], &line[..]].concat(),
+        "encrypted for another key than this region's",
+    );
+    let arguments = [&["import", "organizations", &tar, "--decrypt-with", &own], &line[..]].concat();
+    let output = run(&arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("DECRYPTED"), "{stderr}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!((&json["state"], &json["encrypted"]), (&"IMPORT_STATE_SUCCEEDED".into(), &true.into()));
+    // Encrypted anew each time, and the same import.
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&done(&arguments)).expect("it is JSON"), json);
+}
+
+#[test]
+fn an_export_is_decrypted_for_a_region_without_a_key_and_that_is_said() {
+    let place = Place::new();
+    let services = services(&place, None);
+    let private = vector("test-key-private.pem");
+    let output = run(&[
+        &["import", "organizations", &vector("python.tar"), "--decrypt-with", &private],
+        &["--region", &services.1, "--output", "json"][..],
+    ]
+    .concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("the export travels to it DECRYPTED"), "{stderr}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["state"], "IMPORT_STATE_SUCCEEDED");
+    assert_ne!(json["encrypted"], true);
+}
+
+#[test]
+fn a_region_takes_no_key_that_is_not_safe() {
+    let place = Place::new();
+    for (key, says) in
+        [("test-key-public.pem", "not an RSA private key"), ("export.json", "not an RSA private key")]
+    {
+        let (key, spool) = (vector(key), place.name("spool"));
+        let database = format!("sqlite:{}", place.name("region.db"));
+        let arguments = ["region", "--name", "us", "--control", "http://127.0.0.1:1", "--spool-dir", &spool];
+        let more = ["--database-url", &database, "--listen", "127.0.0.1:0", "--decryption-key", &key];
+        fails(&[&arguments[..], &more].concat(), says);
+    }
+    assert!(place.names().is_empty());
 }

@@ -15,6 +15,7 @@ mod refused;
 mod regions;
 mod resume;
 mod rules;
+mod sealed;
 mod stage;
 mod survive;
 
@@ -102,6 +103,14 @@ on_each_store! {
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,
         an_import_that_is_not_there_is_not_found;
+    sealed:
+        an_encrypted_export_arrives_as_its_file_has_it,
+        an_encrypted_export_stays_encrypted_and_waits_for_its_key,
+        a_region_without_the_right_key_takes_no_encrypted_export,
+        a_tar_that_is_not_in_order_leaves_nothing,
+        places_in_an_encrypted_export_are_those_of_the_export,
+        an_encrypted_export_in_no_order_arrives,
+        an_upload_that_is_too_large_is_refused;
     paging:
         pages_cover_everything_once;
     real:

@@ -2,10 +2,16 @@
 
 use std::{env, fs, io::Write as _, path::PathBuf};
 
-use causeway_harness::cluster::{Cluster, ImportOptions, Store};
+use causeway_harness::{
+    account::Audit,
+    cluster::{Cluster, ImportOptions, Store},
+};
 use causeway_proto::region::v1::ImportState;
 
-use crate::stage::{cluster, import_bytes};
+use crate::{
+    sealed::{PUBLIC, encrypted, opening},
+    stage::{accounted, cluster, import_bytes, look},
+};
 
 /// Says something on the terminal at once: the test harness keeps what `println!` says to itself.
 macro_rules! say {
@@ -16,8 +22,8 @@ macro_rules! say {
 
 const DIRECTORY: &str = "CAUSEWAY_EXTRA_EXPORTS";
 
-/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names: once, once more on top, merged, and
-/// each of its organizations alone. A file that is refused is printed and is no failure.
+/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names: once, once more on top, merged,
+/// each of its organizations alone, and encrypted. A file that is refused is printed and is no failure.
 pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store: Store) {
     let Some(directory) = env::var_os(DIRECTORY) else {
         say!("NOT RUN: {DIRECTORY} names no directory with exports");
@@ -33,7 +39,23 @@ pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store
         let cluster = cluster(store, &["us"]).await;
         all_ways(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
+        let cluster = opening(store).await;
+        sealed(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
+        cluster.stop().await;
     }
+}
+
+/// Imports the file encrypted, into empty databases.
+async fn sealed(cluster: &Cluster, name: &str, bytes: &[u8]) {
+    let (options, before) = (ImportOptions::default(), look(cluster, 0).await);
+    let import =
+        cluster.region(0).import(&encrypted(bytes, PUBLIC), &options).await.expect("the import ends");
+    if import.state() == ImportState::Failed {
+        say!("{name} is refused encrypted: {}", import.failure.unwrap_or_default().message);
+        return;
+    }
+    let account = accounted(Audit::new(cluster, 0, &before, bytes, &options, &import).run().await);
+    say!("{name} encrypted: {} of {} records landed", account.inserted(), seen(&import.models));
 }
 
 async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) {

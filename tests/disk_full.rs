@@ -1,0 +1,224 @@
+//! A region whose disk is full while it spools an upload. The region is a process of its own, because its disk is made
+//! small for it alone: by a limit on the size of files, which everybody may set, and by a file system of 4 MiB, where
+//! that may be mounted.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use causeway::client::{CallError, Kind, Peer};
+use causeway_harness::{
+    cluster::{Cluster, Store},
+    postgres::Postgres,
+};
+use causeway_proto::{
+    region::v1::{
+        GetImportRequest, ImportHeader, ImportOrganizationsRequest, ImportState, WatchImportRequest,
+        import_organizations_request::Part,
+    },
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::ambient::Ambient;
+use futures::{StreamExt as _, stream};
+use tempfile::TempDir;
+
+/// Larger than any file of the region's own, in a database that has hardly anything in it.
+const LIMIT: usize = 16 << 20;
+/// More than the small file system holds.
+const MOUNTED: usize = 4 << 20;
+
+/// How the disk is made small. `$1` is the spool directory; what comes after it is the region's command.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Files may only have so many blocks of 512 bytes; a write beyond is an error, because the signal is ignored.
+    FileSize,
+    /// The spool directory is a file system in memory.
+    Mount,
+}
+
+impl Way {
+    fn command(self) -> Command {
+        let (shell, script) = match self {
+            Self::FileSize => {
+                (vec!["sh", "-c"], r#"trap '' XFSZ; ulimit -f 32768 || exit 7; shift; exec "$@""#)
+            }
+            // In a namespace of its own, so that nothing of it is left.
+            Self::Mount => (
+                vec!["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"],
+                r#"mkdir -p "$1" && mount -t tmpfs -o size=4m causeway-test "$1" || exit 7; shift; exec "$@""#,
+            ),
+        };
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args([script, "sh"]);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// More bytes than fit.
+    fn too_many(self) -> usize {
+        match self {
+            Self::FileSize => LIMIT + (1 << 20),
+            Self::Mount => MOUNTED + (1 << 20),
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::FileSize => "may not write a file of this size",
+            Self::Mount => "spool directory is full",
+        }
+    }
+
+    /// Whether it works here at all.
+    fn works(self, directory: &Path) -> bool {
+        let status = self.command().arg(directory.join("try")).arg("true").status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+/// A region that ends when the test does.
+struct Region {
+    process: Child,
+    spool: PathBuf,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("it is our child");
+    }
+}
+
+impl Region {
+    /// Starts it, and waits until it serves.
+    async fn start(way: Way, directory: &Path, database_url: &str, control: &str) -> (Self, Peer) {
+        let spool = directory.join("spool");
+        let log = directory.join("region.log");
+        let process = way
+            .command()
+            .arg(&spool)
+            .arg(env!("CARGO_BIN_EXE_causeway"))
+            .args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control])
+            .args(["--database-url", database_url, "--spool-dir"])
+            .arg(&spool)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(&log).expect("a file"))
+            .spawn()
+            .expect("it runs");
+        let mut region = Self { process, spool };
+        let address = loop {
+            let text = fs::read_to_string(&log).expect("it is text");
+            if let Some(line) = text.lines().find(|line| line.contains("serving")) {
+                break line.rsplit_once("address=").expect("it says where").1.trim().to_owned();
+            }
+            assert!(region.process.try_wait().expect("it is our child").is_none(), "it ended: {text}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        let peer = Peer::connect(Kind::Region, &format!("http://{address}")).await.expect("it listens");
+        (region, peer)
+    }
+
+    /// The names of the uploads in its spool directory, as the process sees it.
+    fn spooled(&self) -> Vec<String> {
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.id()));
+        let spool = if root.exists() {
+            root.join(self.spool.strip_prefix("/").expect("it is absolute"))
+        } else {
+            self.spool.clone()
+        };
+        let names = fs::read_dir(spool).expect("it is there");
+        let names = names.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.ends_with(".part") || name.ends_with(".json")).collect()
+    }
+}
+
+/// Sends an export of one organization that is filled up with spaces to this size, part after part.
+async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
+    let record = br#"[{"model": "sentry.organization", "pk": 1, "fields": {"name": "one", "slug": "one"}}"#;
+    let header = ImportHeader { import_id: id.to_owned(), ..ImportHeader::default() };
+    let spaces = size.saturating_sub(record.len() + 1);
+    let part = 256 * 1024;
+    let filling = (0..spaces.div_ceil(part)).map(move |at| vec![b' '; part.min(spaces - at * part)]);
+    let data = [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()]).map(Part::Data);
+    let parts = stream::iter([Part::Header(header)].into_iter().chain(data))
+        .map(|part| ImportOrganizationsRequest { part: Some(part) });
+    Ok(region.answer(region.imports().import_organizations(parts)).await?.joined)
+}
+
+async fn ends(region: &Peer, id: &str) -> ImportState {
+    let request = WatchImportRequest { import_id: id.to_owned() };
+    let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
+    let mut last = ImportState::Unspecified;
+    while let Some(message) = watch.message().await.expect("the watch does not break") {
+        last = message.import.unwrap_or_default().state();
+    }
+    last
+}
+
+async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
+    let mut tried = 0;
+    for way in [Way::FileSize, Way::Mount] {
+        let directory = TempDir::new().expect("a directory");
+        if !way.works(directory.path()) {
+            writeln!(std::io::stderr(), "NOT RUN: {way:?} cannot be set up here").expect("somebody listens");
+            continue;
+        }
+        tried += 1;
+        let cluster = Cluster::start(store, &[]).await.expect("a control");
+        let postgres = match store {
+            Store::Sqlite => None,
+            Store::Postgres => Some(Postgres::start().await.expect("PostgreSQL")),
+        };
+        let url = match &postgres {
+            Some(postgres) => postgres.create_database("us").await.expect("a database"),
+            None => format!("sqlite:{}", directory.path().join("us.db").display()),
+        };
+        let (process, region) = Region::start(way, directory.path(), &url, &cluster.control_url()).await;
+        let ambient = Ambient::system();
+        let [big, before, beside, after] = [(); 4].map(|()| ambient.uuid().to_string());
+
+        send(&region, &before, 1_000).await.expect("there is room");
+        assert_eq!(ends(&region, &before).await, ImportState::Succeeded, "{way:?}");
+        let (refused, other) =
+            tokio::join!(send(&region, &big, way.too_many()), send(&region, &beside, 1_000));
+        let error = refused.expect_err("there is no room");
+        assert_eq!(error.reason(), Some(ErrorReason::SpoolFailed), "{way:?}: {error}");
+        assert!(error.to_string().contains(way.advice()), "{way:?}: {error}");
+        other.unwrap_or_else(|error| panic!("{way:?}: it was sent beside the other: {error}"));
+        assert_eq!(ends(&region, &beside).await, ImportState::Succeeded, "{way:?}");
+
+        // Nothing is left of it: neither a file nor an import, and its id may be used.
+        assert_eq!(process.spooled(), [] as [String; 0], "{way:?}");
+        let request = GetImportRequest { import_id: big.clone() };
+        let asked = region.answer(region.imports().get_import(request)).await;
+        assert_eq!(asked.expect_err("there is none").reason(), Some(ErrorReason::ImportNotFound), "{way:?}");
+        send(&region, &big, 1_000).await.expect("there is room");
+        send(&region, &after, 1_000).await.expect("there is room");
+        for id in [&big, &after] {
+            assert_eq!(ends(&region, id).await, ImportState::Succeeded, "{way:?}");
+        }
+        drop(process);
+        let mut log = String::new();
+        let opened = fs::File::open(directory.path().join("region.log"));
+        opened.expect("it is there").read_to_string(&mut log).expect("it is text");
+        assert!(log.contains("an upload cannot be spooled"), "{way:?}: {log}");
+        cluster.stop().await;
+    }
+    assert!(tried > 0, "no way to make a disk small works here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_an_error_of_that_upload_alone_on_sqlite() {
+    a_full_disk_is_an_error_of_that_upload_alone(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_an_error_of_that_upload_alone_on_postgres() {
+    a_full_disk_is_an_error_of_that_upload_alone(Store::Postgres).await;
+}
