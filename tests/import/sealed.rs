@@ -321,7 +321,7 @@ pub(crate) async fn an_encrypted_export_in_no_order_arrives(store: Store) {
 
 pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
-    cluster.configure_regions(|options| options.limits.max_upload_bytes = 1_000);
+    cluster.configure_regions(|options| options.limits.upload_bytes = 1_000);
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
     let region = cluster.region(0);
