@@ -302,6 +302,7 @@ fn succeeded() -> Import {
             id: 4501,
             wanted_slug: "api".to_owned(),
             slug: "api-x7".to_owned(),
+            slug_plan: None,
         }],
         finding_counts: vec![FindingCount {
             kind: FindingKind::SlugChanged.into(),

@@ -19,13 +19,16 @@ use causeway_relocation::{
     keys::ChunkKeys,
     page::{Page, PageRequest},
     plan::Record,
-    writer::{ChunkSilo, Row, Writer, Written, take_own_ids, write_chunk},
+    writer::{ChunkSilo, Row, Writer, Written, find_rows, take_own_ids, write_chunk},
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{Error, regions, regions::Regions, slug_reservations::SlugReservations, store};
+
+/// The most values that are looked up at once: more than a chunk has records.
+const MAX_VALUES: usize = 10_000;
 
 /// A chunk to write.
 #[derive(Debug, Clone)]
@@ -140,11 +143,7 @@ impl ControlImports {
     /// has the same place.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         regions::registered(&self.db, "region", &request.region).await?;
-        let model = self
-            .catalog
-            .model(&request.model)
-            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
-            .ok_or_else(|| Error::ModelNotWritable { model: request.model.clone() })?;
+        let model = self.writable(&request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);
         if let Some(answer) = self.answered(&request, model, &digest).await? {
@@ -169,6 +168,39 @@ impl ControlImports {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Which rows of a model have one of these values, by the value.
+    ///
+    /// # Errors
+    /// If the model is none that control writes, no rule looks up the field, there are too many values, or the database
+    /// fails.
+    pub async fn find_rows(
+        &self,
+        model: &str,
+        field: &str,
+        values: Vec<String>,
+    ) -> Result<Vec<(String, i64)>, Error> {
+        let model = self.writable(model)?;
+        let column = model
+            .asked_columns()
+            .filter_map(|column| model.columns.get(column))
+            .find(|column| column.field == field)
+            .ok_or_else(|| Error::invalid("field", "is none that a rule of the model looks up"))?;
+        if values.len() > MAX_VALUES {
+            return Err(Error::invalid("values", "at most 10,000 in one call"));
+        }
+        let mut found: Vec<(String, i64)> =
+            find_rows(&self.db, model, column, values).await?.into_iter().collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn writable(&self, model: &str) -> Result<&Model, Error> {
+        self.catalog
+            .model(model)
+            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
+            .ok_or_else(|| Error::ModelNotWritable { model: model.to_owned() })
     }
 
     /// The chunks of an import in the order of writing; the key is position and first ordinal.

@@ -10,7 +10,7 @@ use crate::{
     regions::{self, MAX_ID},
     slug::{self, Outcome, Unfit},
     slug_operation::MAX_TEXT,
-    slug_reservations::ReservationType,
+    slug_reservations::{ReservationType, WantedSlug},
     store,
 };
 
@@ -146,11 +146,37 @@ impl Directory {
     /// # Errors
     /// If there are too many slugs, or one is far too long.
     pub async fn check(&self, slugs: Vec<String>) -> Result<Vec<SlugCheck>, Error> {
+        self.check_all(slugs, Vec::new()).await
+    }
+
+    /// The same for slugs, and behind them for organizations as they would ask for theirs.
+    ///
+    /// # Errors
+    /// If there are too many, or a text is far too long.
+    pub async fn check_all(
+        &self,
+        slugs: Vec<String>,
+        organizations: Vec<WantedSlug>,
+    ) -> Result<Vec<SlugCheck>, Error> {
         at_most_a_batch("slugs", &slugs)?;
+        if slugs.len() + organizations.len() > MAX_BATCH {
+            return Err(Error::invalid(
+                "organizations",
+                "at most 1,000 in one call, together with the slugs",
+            ));
+        }
         for (index, slug) in slugs.iter().enumerate() {
             error::text(|| format!("slugs[{index}]"), slug, MAX_TEXT)?;
         }
-        let plans: Vec<_> = slugs.iter().map(|slug| slug::plan(slug, "")).collect();
+        for (index, organization) in organizations.iter().enumerate() {
+            let field = |name: &str| format!("organizations[{index}].{name}");
+            error::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
+            error::text(|| field("name"), &organization.name, MAX_TEXT)?;
+        }
+        let alone =
+            |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
+        let wanted: Vec<WantedSlug> = slugs.into_iter().map(alone).chain(organizations).collect();
+        let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
         let mut candidates: Vec<String> = plans.iter().filter_map(candidate).map(str::to_owned).collect();
         candidates.sort_unstable();
         candidates.dedup();
@@ -158,8 +184,8 @@ impl Directory {
         let owners: HashMap<&str, &ResolvedOrganization> =
             owners.iter().map(|(_, owner)| (owner.slug.as_str(), owner)).collect();
         let mut given = HashSet::new();
-        let mut checks = Vec::with_capacity(slugs.len());
-        for (slug, plan) in slugs.iter().zip(&plans) {
+        let mut checks = Vec::with_capacity(wanted.len());
+        for (WantedSlug { slug, taken_in_region, .. }, plan) in wanted.iter().zip(&plans) {
             let (verdict, would_become, taken_by) = match plan {
                 Outcome::NeedsSuffix { base, why: Unfit::Reserved } => {
                     (Verdict::ReservedWord, slug::preview(base), None)
@@ -168,7 +194,7 @@ impl Directory {
                 Outcome::Exact(_) | Outcome::Normalized(_) => {
                     let wanted = candidate(plan).unwrap_or_default();
                     let owner = owners.get(wanted).copied();
-                    if owner.is_some() || !given.insert(wanted) {
+                    if owner.is_some() || *taken_in_region || !given.insert(wanted) {
                         (Verdict::Taken, slug::preview(wanted), owner.cloned())
                     } else if matches!(plan, Outcome::Exact(_)) {
                         (Verdict::Free, wanted.to_owned(), None)

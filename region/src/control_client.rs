@@ -1,14 +1,15 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use causeway_proto::{
     control::v1::{
-        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
-        ConfirmOrganizationSlugReservationsRequest, ImportModelsRequest, ImportModelsResponse,
-        LeaseIdsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest,
-        ReleaseOrganizationSlugReservationsRequest, ReportOrganizationsRequest, ReportedOrganization,
-        ResolvedSlug, bulk_create_organization_slug_reservations_request::Part,
+        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
+        ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, ImportModelsRequest,
+        ImportModelsResponse, LeaseIdsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
+        RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest, ReportOrganizationsRequest,
+        ReportedOrganization, ResolvedSlug, SlugCheck,
+        bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -143,6 +144,38 @@ impl ControlClient {
             .import_models(timed(request, CALL))
             .await?
             .into_inner())
+    }
+
+    /// Which rows of a model have one of these values.
+    pub(crate) async fn find_rows(
+        &self,
+        model: &str,
+        field: &str,
+        values: Vec<String>,
+    ) -> Result<HashMap<String, i64>, ControlError> {
+        let mut found = HashMap::new();
+        for values in values.chunks(BATCH) {
+            let request =
+                FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values: values.to_vec() };
+            let rows = ControlImportServiceClient::new(self.channel.clone())
+                .find_rows(timed(request, CALL))
+                .await?
+                .into_inner()
+                .rows;
+            found.extend(rows.into_iter().map(|row| (row.value, row.id)));
+        }
+        Ok(found)
+    }
+
+    /// What would become of the slugs of at most 1,000 organizations, in their order.
+    pub(crate) async fn check_slugs(
+        &self,
+        organizations: Vec<OrganizationSlugRequest>,
+    ) -> Result<Vec<SlugCheck>, ControlError> {
+        let request = CheckSlugsRequest { organizations, ..CheckSlugsRequest::default() };
+        let answer =
+            DirectoryServiceClient::new(self.channel.clone()).check_slugs(timed(request, CALL)).await?;
+        Ok(answer.into_inner().checks)
     }
 
     /// Asks for a slug for each organization, all in one operation.

@@ -7,6 +7,7 @@ use causeway_proto::{
     time::to_proto,
 };
 use causeway_relocation::{
+    export::MAX_PK,
     finding::{Finding, FindingKind, Severity},
     keys::KeyKind,
 };
@@ -82,6 +83,8 @@ fn state_to_proto(state: ImportState) -> api::ImportState {
         ImportState::Finishing => api::ImportState::Finishing,
         ImportState::Succeeded => api::ImportState::Succeeded,
         ImportState::Failed => api::ImportState::Failed,
+        ImportState::Checking => api::ImportState::Checking,
+        ImportState::Planned => api::ImportState::Planned,
     }
 }
 
@@ -115,9 +118,18 @@ fn lease_to_proto(lease: Lease) -> api::ImportLease {
 fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOrganization {
     api::ImportedOrganization {
         source_id: organization.source_id,
-        id: organization.id,
+        // Ids of a dry run are made up.
+        id: if organization.id > MAX_PK { 0 } else { organization.id },
         wanted_slug: organization.wanted_slug,
         slug: organization.slug.unwrap_or_default(),
+        slug_plan: organization.slug_plan.map(|plan| {
+            let (region, organization_id) = plan.taken_by.unwrap_or_default();
+            api::SlugPlan {
+                verdict: plan.verdict.into(),
+                taken_by_region: region,
+                taken_by_organization_id: organization_id,
+            }
+        }),
     }
 }
 
@@ -160,6 +172,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         finding_counts: Vec::new(),
         waiting: import.waiting.map(waiting_to_proto),
         failure: import.failure.map(failure_to_proto),
+        dry_run: import.parameters.dry_run,
         // What has ended is only tidied up after.
         lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
         resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),

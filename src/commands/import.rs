@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use causeway::client::{Peer, UploadError, Watch, WatchEvent, has_ended};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
-    relocation::v1::{ImportFlags, Scope},
+    relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
 };
 use causeway_relocation::ambient::Ambient;
 use clap::Subcommand;
@@ -62,6 +62,10 @@ pub(super) struct Args {
     /// Leave the organizations hidden at the end, for somebody to approve
     #[arg(long)]
     hide_organizations: bool,
+    /// Write nothing, and show what would happen: every slug, every record that would be dropped, every name that would
+    /// be changed. Exit code 0 if all would arrive, 11 if there are warnings, 10 if the import would fail
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// The id of this import. The same id with the same file is the same import: begun if it is not there, joined if
     /// it is [default: a new one]
     #[arg(long, value_name = "UUID")]
@@ -170,10 +174,12 @@ async fn import(
             merge_users: args.merge_users,
             hide_organizations: args.hide_organizations,
         }),
+        dry_run: args.dry_run,
         ..Default::default()
     };
     let mut progress = Progress::new();
-    progress.note(&format!("import {import_id} of {}", args.file.display()));
+    let what = if args.dry_run { "dry run" } else { "import" };
+    progress.note(&format!("{what} {import_id} of {}", args.file.display()));
     let response = send(region, file, &header, &mut progress).await.with_context(|| unsent(&args.file))?;
     begun.store(true, Ordering::Relaxed);
     if response.joined {
@@ -181,15 +187,28 @@ async fn import(
     }
     let import =
         resume::to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
-    let succeeded = import.state() == ImportState::Succeeded;
-    if !succeeded {
+    let outcome = outcome(&import);
+    if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
         output::note(&report::failure(&import));
     }
-    let saved = match &args.findings_file {
-        Some(file) => findings_file::save(region, &import.import_id, file).await?,
-        None => Outcome::Done,
-    };
-    Ok(if succeeded { saved } else { Outcome::Failed })
+    if let Some(file) = &args.findings_file
+        && findings_file::save(region, &import.import_id, file).await? != Outcome::Done
+    {
+        return Ok(Outcome::Failed);
+    }
+    Ok(outcome)
+}
+
+/// How the command ends for an import that has ended.
+fn outcome(import: &Import) -> Outcome {
+    let warned = |count: &FindingCount| count.severity() != Severity::Info && count.count > 0;
+    match import.state() {
+        ImportState::Succeeded => Outcome::Done,
+        ImportState::Planned if import.finding_counts.iter().any(warned) => Outcome::Warnings,
+        ImportState::Planned => Outcome::Done,
+        _ if import.dry_run => Outcome::WouldFail,
+        _ => Outcome::Failed,
+    }
 }
 
 fn unsent(file: &Path) -> String {

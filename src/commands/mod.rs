@@ -72,6 +72,10 @@ pub(crate) enum Outcome {
     Done,
     /// It was tried and is not done; why has been said: exit code 1.
     Failed,
+    /// A dry run shows that the import would fail: exit code 10.
+    WouldFail,
+    /// A dry run shows that the import would succeed, and has warnings: exit code 11.
+    Warnings,
 }
 
 impl From<Outcome> for ExitCode {
@@ -79,6 +83,8 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
+            Outcome::WouldFail => Self::from(10),
+            Outcome::Warnings => Self::from(11),
         }
     }
 }

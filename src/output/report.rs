@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use causeway_proto::{
+    control::v1::SlugVerdict,
     failure::reason_name,
     region::v1::{Import, ImportState},
     relocation::v1::{ErrorReason, Finding, ModelCounts, Severity},
@@ -46,8 +47,13 @@ pub(super) fn reason(reason: i32) -> String {
 
 /// Everything about an import that fits on a few screens.
 pub(crate) fn render(import: &Import, findings: &Findings) -> String {
-    let mut sections =
-        vec![format!("Import {} in region {}: {}\n", import.import_id, clean(&import.region), state(import))];
+    let (what, written) = if import.dry_run { ("Dry run", "; nothing was written") } else { ("Import", "") };
+    let mut sections = vec![format!(
+        "{what} {} in region {}: {}{written}\n",
+        import.import_id,
+        clean(&import.region),
+        state(import)
+    )];
     if let Some(waiting) = &import.waiting {
         sections.push(format!(
             "Waiting after {} failed attempts: {} ({})\n",
@@ -72,7 +78,7 @@ pub(crate) fn render(import: &Import, findings: &Findings) -> String {
             reason(failure.reason)
         ));
     }
-    sections.push(organizations(import));
+    sections.push(if import.dry_run { slug_plans(import) } else { organizations(import) });
     sections.push(records(&import.models));
     sections.push(match findings {
         Findings::First(first) => findings_by_kind(import, first),
@@ -109,6 +115,43 @@ fn organizations(import: &Import) -> String {
         let more = import.organization_count - shown;
         // Writing to a string does not fail.
         let _ = writeln!(text, "  and {more} more; the region's ListMappedKeys has all");
+    }
+    text
+}
+
+/// What a dry run found out about each organization.
+fn slug_plans(import: &Import) -> String {
+    let mut text = format!("Organizations that would be imported ({})\n", import.organization_count);
+    if import.organizations.is_empty() {
+        return text;
+    }
+    let mut table = Table::new(&[
+        ("old id", Right),
+        ("wanted slug", Left),
+        ("verdict", Left),
+        ("would become", Left),
+        ("taken by", Left),
+    ]);
+    for organization in &import.organizations {
+        let plan = organization.slug_plan.clone().unwrap_or_default();
+        let holder = match (plan.verdict(), plan.taken_by_organization_id) {
+            (SlugVerdict::Taken, 0) => "an earlier one of the file".to_owned(),
+            (SlugVerdict::Taken, id) => format!("organization {id} of {}", plan.taken_by_region),
+            _ => String::new(),
+        };
+        table.row([
+            organization.source_id.to_string(),
+            organization.wanted_slug.clone(),
+            short(plan.verdict().as_str_name(), "SLUG_VERDICT_").to_lowercase().replace('_', " "),
+            organization.slug.clone(),
+            holder,
+        ]);
+    }
+    text.push_str(&table.render());
+    let shown = i64::try_from(import.organizations.len()).unwrap_or(i64::MAX);
+    if import.organization_count > shown {
+        let more = import.organization_count - shown;
+        let _ = writeln!(text, "  and {more} more; each that would get another slug is a finding");
     }
     text
 }
@@ -228,6 +271,15 @@ pub(crate) fn failure(import: &Import) -> String {
     let Some(failure) = &import.failure else {
         return format!("import {id} is {}", state(import));
     };
+    if import.dry_run {
+        return format!(
+            "the import would fail, as dry run {id} did while {}: {} ({})\n\
+             correct what is wrong, and try again under a new import id",
+            state_name(failure.state),
+            clean(&failure.message),
+            reason(failure.reason)
+        );
+    }
     let what_to_do = match ErrorReason::try_from(failure.reason) {
         Ok(ErrorReason::ExportInvalid) => {
             "mend the file and import it again, under a new import id".to_owned()
@@ -254,7 +306,7 @@ pub(crate) fn failure(import: &Import) -> String {
 #[cfg(test)]
 mod tests {
     use causeway_proto::{
-        region::v1::{ImportFailure, ImportedOrganization, Waiting},
+        region::v1::{ImportFailure, ImportedOrganization, SlugPlan, Waiting},
         relocation::v1::{FindingCount, FindingKind},
     };
 
@@ -272,12 +324,14 @@ mod tests {
                     id: 4501,
                     wanted_slug: "acme".to_owned(),
                     slug: "acme".to_owned(),
+                    slug_plan: None,
                 },
                 ImportedOrganization {
                     source_id: 22,
                     id: 4502,
                     wanted_slug: "api".to_owned(),
                     slug: "api-x7".to_owned(),
+                    slug_plan: None,
                 },
             ],
             models: vec![
@@ -379,6 +433,49 @@ Findings (2)
             "import 3b1f failed while PLANNING: record 7 is no object (EXPORT_INVALID)\n\
              nothing of it is visible; mend the file and import it again, under a new import id"
         );
+    }
+
+    #[test]
+    fn the_report_on_a_dry_run() {
+        let plan = |verdict: SlugVerdict, region: &str, id| {
+            Some(SlugPlan {
+                verdict: verdict.into(),
+                taken_by_region: region.to_owned(),
+                taken_by_organization_id: id,
+            })
+        };
+        let organization = |source_id, wanted: &str, would: &str, slug_plan| ImportedOrganization {
+            source_id,
+            id: 0,
+            wanted_slug: wanted.to_owned(),
+            slug: would.to_owned(),
+            slug_plan,
+        };
+        let import = Import {
+            dry_run: true,
+            state: ImportState::Planned.into(),
+            organization_count: 4,
+            organizations: vec![
+                organization(1, "acme", "acme-?", plan(SlugVerdict::Taken, "us", 7)),
+                organization(2, "acme", "acme-?", plan(SlugVerdict::Taken, "", 0)),
+                organization(3, "api", "api-?", plan(SlugVerdict::ReservedWord, "", 0)),
+                organization(4, "free", "free", plan(SlugVerdict::Free, "", 0)),
+            ],
+            models: Vec::new(),
+            ..import()
+        };
+        let text = render(&import, &Findings::First(Vec::new()));
+        let expected = "\
+Dry run 3b1f in region eu: PLANNED; nothing was written
+
+Organizations that would be imported (4)
+  old id  wanted slug  verdict        would become  taken by
+       1  acme         taken          acme-?        organization 7 of us
+       2  acme         taken          acme-?        an earlier one of the file
+       3  api          reserved word  api-?
+       4  free         free           free
+";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod again;
 mod calls;
+mod dry_run;
 mod filter;
 mod findings;
 mod once;
@@ -61,6 +62,15 @@ on_each_store! {
         an_empty_filter_imports_nothing,
         a_slug_that_the_export_lacks_is_told,
         a_query_goes_with_the_rules_that_refer_to_it;
+    dry_run:
+        a_dry_run_says_what_an_import_does,
+        a_dry_run_knows_what_is_there_already,
+        a_dry_run_knows_what_repeats_in_the_file,
+        a_dry_run_of_any_part_of_an_export_agrees,
+        a_dry_run_says_who_has_a_slug,
+        a_dry_run_fails_as_the_import_would,
+        a_dry_run_is_another_import_than_the_real_one,
+        a_dry_run_waits_for_control_and_begins_again;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;

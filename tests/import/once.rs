@@ -201,7 +201,7 @@ pub(crate) async fn any_part_of_an_export_adds_up(store: Store) {
             filter: filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect()),
             merge_users: seed > 2,
             hide_organizations: seed == 4,
-            import_id: None,
+            ..ImportOptions::default()
         };
         import(&cluster, &export, &options).await;
     }

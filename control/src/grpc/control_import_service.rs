@@ -2,8 +2,9 @@
 
 use causeway_proto::{
     control::v1::{
-        CarriedRecord, ImportChunk, ImportModelsRequest, ImportModelsResponse, ListImportChunksRequest,
-        ListImportChunksResponse, control_import_service_server::ControlImportService,
+        CarriedRecord, FindRowsRequest, FindRowsResponse, FoundRow, ImportChunk, ImportModelsRequest,
+        ImportModelsResponse, ListImportChunksRequest, ListImportChunksResponse,
+        control_import_service_server::ControlImportService,
     },
     finding as names,
     page::List,
@@ -133,6 +134,16 @@ impl ControlImportService for Handler {
                 .map(|(new_pk, fields_json)| CarriedRecord { new_pk, fields_json })
                 .collect(),
         }))
+    }
+
+    async fn find_rows(
+        &self,
+        request: Request<FindRowsRequest>,
+    ) -> Result<Response<FindRowsResponse>, Status> {
+        let FindRowsRequest { model, field, values } = request.into_inner();
+        let rows = self.imports.find_rows(&model, &field, values).await?;
+        let rows = rows.into_iter().map(|(value, id)| FoundRow { value, id }).collect();
+        Ok(Response::new(FindRowsResponse { rows }))
     }
 
     async fn list_import_chunks(

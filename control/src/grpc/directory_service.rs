@@ -14,7 +14,7 @@ use causeway_proto::{
 use causeway_relocation::page::PageRequest;
 use tonic::{Request, Response, Status};
 
-use super::filter;
+use super::{filter, slug_reservation_service::wanted};
 use crate::directory::{self, Directory, Verdict};
 
 /// Answers the calls.
@@ -89,7 +89,9 @@ impl DirectoryService for Handler {
         &self,
         request: Request<CheckSlugsRequest>,
     ) -> Result<Response<CheckSlugsResponse>, Status> {
-        let checks = self.directory.check(request.into_inner().slugs).await?;
+        let CheckSlugsRequest { slugs, organizations } = request.into_inner();
+        let organizations = organizations.into_iter().map(wanted).collect();
+        let checks = self.directory.check_all(slugs, organizations).await?;
         Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(check).collect() }))
     }
 

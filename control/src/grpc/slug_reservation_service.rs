@@ -40,7 +40,7 @@ impl Handler {
     }
 }
 
-fn wanted(request: OrganizationSlugRequest) -> WantedSlug {
+pub(super) fn wanted(request: OrganizationSlugRequest) -> WantedSlug {
     let OrganizationSlugRequest { organization_id, slug, name, taken_in_region } = request;
     WantedSlug { organization_id, slug, name, taken_in_region }
 }

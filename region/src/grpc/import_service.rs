@@ -94,6 +94,7 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
             filter: header.filter.map(|filter| filter.slugs.into_iter().collect()),
             merge_users: flags.merge_users,
             hide_organizations: flags.hide_organizations,
+            dry_run: header.dry_run,
         },
         announced: Announced {
             size_bytes: header.size_bytes,

@@ -31,7 +31,7 @@ const LEAST_LEASE: i64 = 1_000;
 /// What is to be recorded of a chunk besides its rows.
 #[derive(Debug)]
 pub(super) struct ChunkDraft {
-    state: ImportState,
+    pub(super) state: ImportState,
     min_ordinal: i64,
     max_ordinal: i64,
     /// Records that were filtered or are of another scope.
@@ -64,6 +64,37 @@ impl ChunkDraft {
             organizations,
         }
     }
+
+    /// Notes the organizations among the rows, if the model has some.
+    pub(super) async fn insert_organizations(
+        &self,
+        tx: &mut Tx,
+        import: &Import,
+        rows: &[Row],
+    ) -> Result<(), Error> {
+        if self.organizations.is_empty() {
+            return Ok(());
+        }
+        let organizations: Vec<ImportedOrganization> = rows
+            .iter()
+            .filter_map(|row| {
+                let (wanted_slug, name, status) = self.organizations.get(&row.source_pk)?.clone();
+                Some(ImportedOrganization {
+                    id: row.id,
+                    source_id: row.source_pk,
+                    ordinal: Some(row.ordinal),
+                    byte_offset: i64::try_from(row.offset).ok(),
+                    wanted_slug,
+                    name,
+                    status,
+                    taken_in_region: false,
+                    slug: None,
+                    slug_plan: None,
+                })
+            })
+            .collect();
+        Ok(store::imported::insert_organizations(tx, import.id, &organizations).await?)
+    }
 }
 
 /// A chunk that is written in this region's own database.
@@ -87,26 +118,7 @@ impl ChunkSilo for Here<'_> {
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
         // Before the import is held, which other chunks wait for.
         tx.check_constraints().await?;
-        if !self.draft.organizations.is_empty() {
-            let organizations: Vec<ImportedOrganization> = rows
-                .iter()
-                .filter_map(|row| {
-                    let (wanted_slug, name, status) = self.draft.organizations.get(&row.source_pk)?.clone();
-                    Some(ImportedOrganization {
-                        id: row.id,
-                        source_id: row.source_pk,
-                        ordinal: Some(row.ordinal),
-                        byte_offset: i64::try_from(row.offset).ok(),
-                        wanted_slug,
-                        name,
-                        status,
-                        taken_in_region: false,
-                        slug: None,
-                    })
-                })
-                .collect();
-            store::imported::insert_organizations(tx, self.import.id, &organizations).await?;
-        }
+        self.draft.insert_organizations(tx, self.import, rows).await?;
         self.runner.record(tx, self.import, model, &self.draft, written).await?;
         Ok(self.runner.ambient().failpoint("region.chunk.recorded").await?)
     }
@@ -207,17 +219,7 @@ impl Runner {
         // Last of all, for the rows take longer: the import stays where it is from here to the commit.
         self.hold(tx, import).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
-        let length = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let counts = ModelCounts {
-            model: model.name.clone(),
-            inserted: length(keys.inserted.len()),
-            existing: length(keys.existing.len()),
-            overwritten: length(keys.overwritten.len()),
-            out_of_scope: length(keys.out_of_scope.len()),
-            filtered: length(keys.filtered.len()),
-            dropped: draft.dropped + written.dropped,
-            ..ModelCounts::default()
-        };
+        let counts = counts_of(model, &keys, draft.dropped + written.dropped);
         let chunk = Chunk {
             region: self.region().to_owned(),
             import_id: import.id,
@@ -261,7 +263,25 @@ impl Runner {
     }
 }
 
+fn length(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What became of the records of a chunk.
+pub(super) fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
+    ModelCounts {
+        model: model.name.clone(),
+        inserted: length(keys.inserted.len()),
+        existing: length(keys.existing.len()),
+        overwritten: length(keys.overwritten.len()),
+        out_of_scope: length(keys.out_of_scope.len()),
+        filtered: length(keys.filtered.len()),
+        dropped,
+        ..ModelCounts::default()
+    }
+}
+
 /// The keys of a chunk: of the records that were not to be written, and of those that were.
-fn merged(draft: ChunkKeys, written: ChunkKeys) -> ChunkKeys {
+pub(super) fn merged(draft: ChunkKeys, written: ChunkKeys) -> ChunkKeys {
     ChunkKeys { filtered: draft.filtered, out_of_scope: draft.out_of_scope, ..written }
 }

@@ -3,6 +3,7 @@
 
 use causeway_proto::control::v1::ReportedOrganization;
 use causeway_relocation::transact;
+use uuid::Uuid;
 
 use super::{Import, ImportState, Runner, runner::Run};
 use crate::{error::Error, store};
@@ -12,13 +13,7 @@ impl Runner {
     pub(super) async fn finish(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.register().await?;
         self.do_writes(import, run, true).await?;
-        let counts = store::model_counts::list(self.db(), import.id).await?;
-        if let Some(wrong) = counts.iter().find(|counts| !counts.add_up()) {
-            return Err(Error::CountsDoNotAddUp(format!(
-                "the records of {} do not add up: {wrong:?}",
-                wrong.model
-            )));
-        }
+        self.check_counts(import.id).await?;
         self.ambient().failpoint("region.finish.counted").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
@@ -37,6 +32,18 @@ impl Runner {
         })?;
         tracing::info!(import_id = %import.id, "an import has succeeded");
         Ok(self.ambient().failpoint("region.finish.visible").await?)
+    }
+
+    /// Refuses to end an import of which a record is not accounted for.
+    pub(super) async fn check_counts(&self, import_id: Uuid) -> Result<(), Error> {
+        let counts = store::model_counts::list(self.db(), import_id).await?;
+        match counts.iter().find(|counts| !counts.add_up()) {
+            Some(wrong) => Err(Error::CountsDoNotAddUp(format!(
+                "the records of {} do not add up: {wrong:?}",
+                wrong.model
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Tells control's directory what the organizations are like. Told again, it changes nothing.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod chunks;
+mod dry_run;
 mod findings;
 mod finish;
 mod lease;
@@ -18,7 +19,7 @@ mod writes;
 
 use std::collections::BTreeSet;
 
-use causeway_proto::relocation::v1::ErrorReason;
+use causeway_proto::{control::v1::SlugVerdict, relocation::v1::ErrorReason};
 use chrono::{DateTime, Utc};
 pub use lease::{Holder, Lease};
 pub use receive::{Announced, Upload};
@@ -37,6 +38,8 @@ pub use view::{ImportView, ModelKey, Progress};
 /// | `Finishing` | confirmed slugs; perhaps chunks of deferred models | goes on behind the last chunk |
 /// | `Succeeded` | everything, visible | tells control's directory, if that is still to do |
 /// | `Failed` | what was written stays hidden | stays |
+/// | `Checking` | plan findings, counts; of a dry run | gone through from the start |
+/// | `Planned` | all findings and counts of a dry run | stays |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportState {
     /// The file is being sent.
@@ -53,10 +56,14 @@ pub enum ImportState {
     Succeeded,
     /// Ended by an error.
     Failed,
+    /// A dry run goes through all records and looks up what they would meet.
+    Checking,
+    /// A dry run is done.
+    Planned,
 }
 
 impl ImportState {
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 9] = [
         (Self::Receiving, "receiving"),
         (Self::Planning, "planning"),
         (Self::Writing, "writing"),
@@ -64,6 +71,8 @@ impl ImportState {
         (Self::Finishing, "finishing"),
         (Self::Succeeded, "succeeded"),
         (Self::Failed, "failed"),
+        (Self::Checking, "checking"),
+        (Self::Planned, "planned"),
     ];
 
     /// Its name in the store.
@@ -81,7 +90,7 @@ impl ImportState {
     /// Whether nothing more happens to the import.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Planned)
     }
 }
 
@@ -94,6 +103,8 @@ pub struct Parameters {
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
+    /// Write nothing, and say what would happen.
+    pub dry_run: bool,
 }
 
 /// What an import waits for.
@@ -168,7 +179,7 @@ impl Import {
     #[must_use]
     pub fn needs_nobody(&self) -> bool {
         match self.state {
-            ImportState::Receiving | ImportState::Failed => true,
+            ImportState::Receiving | ImportState::Failed | ImportState::Planned => true,
             ImportState::Succeeded => self.reported,
             _ => false,
         }
@@ -231,6 +242,17 @@ pub struct ImportedOrganization {
     pub status: i64,
     /// Another organization of this region has its slug.
     pub taken_in_region: bool,
-    /// The slug that control gave it.
+    /// The slug that control gave it, or would give it in a dry run.
     pub slug: Option<String>,
+    /// What a dry run found out about its wanted slug.
+    pub slug_plan: Option<SlugPlan>,
+}
+
+/// What a dry run found out about a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlugPlan {
+    /// Whether it would be given as it is.
+    pub verdict: SlugVerdict,
+    /// Region and id of the organization that has it, if it is taken by one that is there.
+    pub taken_by: Option<(String, i64)>,
 }

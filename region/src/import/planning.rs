@@ -17,6 +17,7 @@ impl Runner {
     pub(super) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
+        let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.ambient().failpoint("region.plan.made").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
@@ -24,14 +25,7 @@ impl Runner {
             self.add_findings(tx, import.id, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(tx, import.id, &counts).await?;
             store::import::set_records(tx, import.id, plan.records).await?;
-            store::import::advance(
-                tx,
-                import.id,
-                ImportState::Planning,
-                ImportState::Writing,
-                self.ambient().now(),
-            )
-            .await?;
+            store::import::advance(tx, import.id, ImportState::Planning, next, self.ambient().now()).await?;
         })?;
         Ok(self.ambient().failpoint("region.plan.stored").await?)
     }
@@ -61,7 +55,7 @@ impl Runner {
     }
 
     /// The counts that the file alone decides.
-    fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
+    pub(super) fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
         let count = |model: &Model| {
             let seen = plan.seen(model);
             let out_of_scope = if model.in_organization_scope() { 0 } else { seen };

@@ -51,6 +51,8 @@ fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Er
         "content"
     } else if import.parameters.filter != parameters.filter {
         "filter"
+    } else if import.parameters.dry_run != parameters.dry_run {
+        "purpose (a dry run, or not)"
     } else if &import.parameters != parameters {
         "set of flags"
     } else {

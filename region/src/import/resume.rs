@@ -15,12 +15,15 @@ impl Import {
             ImportState::Planning
             | ImportState::Writing
             | ImportState::ResolvingSlugs
-            | ImportState::Finishing => true,
+            | ImportState::Finishing
+            | ImportState::Checking => true,
+            // A dry run is made again from the start.
+            ImportState::Failed if self.parameters.dry_run => false,
             // A file that breaks a rule breaks it the next time too.
             ImportState::Failed => self.failure.as_ref().is_none_or(|failure| {
                 !matches!(failure.reason, ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing)
             }),
-            ImportState::Receiving | ImportState::Succeeded => false,
+            ImportState::Receiving | ImportState::Succeeded | ImportState::Planned => false,
         }
     }
 }

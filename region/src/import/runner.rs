@@ -20,7 +20,7 @@ use causeway_relocation::{
     keys::KeyMap,
     plan::Plan,
     transact,
-    writer::WriteError,
+    writer::{Rehearsal, WriteError},
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -91,6 +91,8 @@ pub(super) struct Run {
     pub(super) keys: Option<KeyMap>,
     /// The last ordinal of each model, by position, that a chunk covers.
     pub(super) done: HashMap<usize, i64>,
+    /// What a dry run has gone through; it is made anew when that begins.
+    pub(super) rehearsal: Option<Rehearsal>,
     /// What the last attempt failed for, if it did.
     pub(super) waiting: Option<Waiting>,
 }
@@ -241,7 +243,8 @@ impl Runner {
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Ends when the import has, or when the service stops.
     async fn import_organizations(&self, id: Uuid, live: Arc<Live>) {
-        let mut run = Run { live, plan: None, keys: None, done: HashMap::new(), waiting: None };
+        let mut run =
+            Run { live, plan: None, keys: None, done: HashMap::new(), rehearsal: None, waiting: None };
         loop {
             // A turn for each step, so that imports that wait do not keep others from theirs.
             let turn = tokio::select! {
@@ -319,7 +322,8 @@ impl Runner {
         let import = store::import::get(self.db(), id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
             _ if import.needs_nobody() => return Ok(Step::Done),
-            ImportState::Receiving | ImportState::Failed => return Ok(Step::Done),
+            ImportState::Receiving | ImportState::Failed | ImportState::Planned => return Ok(Step::Done),
+            ImportState::Checking => self.check_import(&import, run).await?,
             ImportState::Planning => self.plan_import(&import, run).await?,
             ImportState::Writing => self.import_in_organization_scope(&import, run).await?,
             ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
@@ -384,7 +388,7 @@ impl Runner {
 
     fn message(&self, import: &Import, error: &Error) -> String {
         let consequence = match import.state {
-            ImportState::Planning => "nothing was written",
+            ImportState::Planning | ImportState::Checking => "nothing was written",
             _ => "what was written up to here stays hidden",
         };
         format!("{} ({consequence})", shown_message(&error.to_string()))

@@ -126,7 +126,7 @@ impl Runner {
             .map(|organization| OrganizationSlugRequest {
                 organization_id: organization.id,
                 slug: organization.wanted_slug.clone(),
-                name: organization.name[..organization.name.floor_char_boundary(MAX_NAME)].to_owned(),
+                name: name_for_control(&organization.name),
                 taken_in_region: organization.taken_in_region,
             })
             .collect();
@@ -168,6 +168,21 @@ impl Runner {
     }
 }
 
+/// A name as control takes it.
+pub(super) fn name_for_control(name: &str) -> String {
+    name[..name.floor_char_boundary(MAX_NAME)].to_owned()
+}
+
+impl ImportedOrganization {
+    /// A finding about the record that it was.
+    pub(super) fn place(&self, mut finding: Finding) -> Finding {
+        finding.source_pk = Some(self.source_id);
+        finding.ordinal = self.ordinal;
+        finding.byte_offset = self.byte_offset;
+        finding
+    }
+}
+
 /// That an organization got another slug than it wanted.
 fn changed(organization: &ImportedOrganization, given: &str) -> Option<Finding> {
     if organization.wanted_slug == given {
@@ -181,9 +196,5 @@ fn changed(organization: &ImportedOrganization, given: &str) -> Option<Finding> 
             organization.wanted_slug
         )
     };
-    let mut finding = Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug");
-    finding.source_pk = Some(organization.source_id);
-    finding.ordinal = organization.ordinal;
-    finding.byte_offset = organization.byte_offset;
-    Some(finding)
+    Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
 }

@@ -16,8 +16,10 @@ use causeway_relocation::{
     keys::KeyMap,
     mapping::{Fate, Mapping},
     plan::Plan,
+    writer::Rehearsal,
 };
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     Import, Runner, Waiting,
@@ -40,6 +42,8 @@ struct Writes<'a> {
     keys: RwLock<KeyMap>,
     /// The last ordinal of each model, by position, that a chunk covers.
     done: Mutex<HashMap<usize, i64>>,
+    /// What a dry run has gone through; `None` for any other import.
+    rehearsal: AsyncMutex<Option<Rehearsal>>,
     waiting: Mutex<Option<Waiting>>,
     /// One of them has failed. The others end behind the chunk in hand: one that is cut off in the middle of a COPY
     /// would leave its connection out of step.
@@ -72,6 +76,7 @@ impl Runner {
             live: Arc::clone(&run.live),
             keys: RwLock::new(keys),
             done: Mutex::new(std::mem::take(&mut run.done)),
+            rehearsal: AsyncMutex::new(run.rehearsal.take()),
             waiting: Mutex::new(run.waiting.take()),
             ending: AtomicBool::new(false),
         };
@@ -79,6 +84,7 @@ impl Runner {
         run.waiting = writes.waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
         written?;
         run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        run.rehearsal = writes.rehearsal.into_inner();
         run.keys = Some(writes.keys.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
@@ -195,10 +201,15 @@ impl Writes<'_> {
                 }
             }
         }
-        runner.follow(import, model, &mut records).await?;
-        let written = match model.silo {
-            Silo::Region => runner.write_here(import, model, records, draft).await?,
-            Silo::Control => runner.write_at_control(import, model, records, draft).await?,
+        let written = if import.parameters.dry_run {
+            // What follows a row of control is in no unique set, and is not needed here.
+            runner.rehearse(import, model, records, draft, &self.rehearsal).await?
+        } else {
+            runner.follow(import, model, &mut records).await?;
+            match model.silo {
+                Silo::Region => runner.write_here(import, model, records, draft).await?,
+                Silo::Control => runner.write_at_control(import, model, records, draft).await?,
+            }
         };
         self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, &written);
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, max_ordinal);

@@ -64,6 +64,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
             filter: filter.map(|json| serde_json::from_str(&json)).transpose().map_err(unreadable)?,
             merge_users: row.bool("merge_users")?,
             hide_organizations: row.bool("hide_organizations")?,
+            dry_run: row.bool("dry_run")?,
         },
         size_bytes: row.int("size_bytes")?,
         sha256: row.text("sha256")?,
@@ -117,7 +118,7 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> 
 /// The imports that somebody must go on with.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     let statement = Statement::new(SELECT).push(
-        " WHERE state IN ('planning', 'writing', 'resolving_slugs', 'finishing') OR (state = 'succeeded' AND NOT reported) \
+        " WHERE state IN ('planning', 'checking', 'writing', 'resolving_slugs', 'finishing') OR (state = 'succeeded' AND NOT reported) \
          ORDER BY created_at, import_id",
     );
     db.fetch_all(statement).await?.iter().map(read).collect()
@@ -133,8 +134,8 @@ pub(crate) async fn begin(
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
-         records, slug_attempt, slugs_written, reported, spool_id) \
-         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7) ON CONFLICT (import_id) DO NOTHING",
+         records, slug_attempt, slugs_written, reported, spool_id, dry_run) \
+         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -142,7 +143,8 @@ pub(crate) async fn begin(
     .with(parameters.hide_organizations)
     .with(now)
     .with(false)
-    .with(spool_id);
+    .with(spool_id)
+    .with(parameters.dry_run);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -168,7 +170,7 @@ pub(crate) async fn receive(
     begin(tx, id, parameters, spool_id, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
-         sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10 \
+         sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11 \
          WHERE import_id = $1 AND state = 'receiving'",
     )
     .with(id)
@@ -180,7 +182,8 @@ pub(crate) async fn receive(
     .with(now)
     .with(spool_id)
     .with(&received.upload_sha256)
-    .with(received.encrypted);
+    .with(received.encrypted)
+    .with(parameters.dry_run);
     Ok(tx.execute(statement).await? == 1)
 }
 

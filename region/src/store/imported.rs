@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use causeway_proto::control::v1::SlugVerdict;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use uuid::Uuid;
 
-use crate::import::ImportedOrganization;
+use crate::import::{ImportedOrganization, SlugPlan};
 
 /// Adds organizations that were written, hidden and without slug.
 pub(crate) async fn insert_organizations(
@@ -53,7 +54,59 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
         status: row.int("status")?,
         taken_in_region: row.bool("taken_in_region")?,
         slug: row.opt_text("slug")?,
+        slug_plan: match row.opt_text("slug_verdict")? {
+            None => None,
+            Some(name) => Some(SlugPlan {
+                verdict: SlugVerdict::from_str_name(&name).ok_or_else(|| {
+                    DbError::inconsistent(format!(
+                        "a row of causeway_import_organization: unknown verdict {name}"
+                    ))
+                })?,
+                taken_by: row.opt_text("taken_by_region")?.zip(row.opt_int("taken_by_organization")?),
+            }),
+        },
     })
+}
+
+/// Forgets the organizations of a dry run that begins again.
+pub(crate) async fn forget_organizations(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    tx.execute(
+        Statement::new("DELETE FROM causeway_import_organization WHERE import_id = $1").with(import_id),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes what a dry run found out about the slug of each organization: what it would become, and why.
+pub(crate) async fn set_slug_plans(
+    tx: &mut Tx,
+    import_id: Uuid,
+    organizations: &[ImportedOrganization],
+    plans: &[(String, SlugPlan)],
+) -> Result<(), DbError> {
+    let owner = |plan: &SlugPlan| plan.taken_by.clone().unzip();
+    let statement = Statement::new(
+        "UPDATE causeway_import_organization SET slug = r.slug, slug_verdict = r.verdict, taken_by_region = r.region, \
+         taken_by_organization = r.owner FROM ",
+    )
+    .rows(
+        tx.dialect(),
+        "r",
+        [
+            ("id", Column::Ints(organizations.iter().map(|organization| organization.id).collect())),
+            ("slug", Column::Texts(plans.iter().map(|(slug, _)| slug.clone()).collect())),
+            (
+                "verdict",
+                Column::Texts(plans.iter().map(|(_, plan)| plan.verdict.as_str_name().to_owned()).collect()),
+            ),
+            ("region", Column::OptTexts(plans.iter().map(|(_, plan)| owner(plan).0).collect())),
+            ("owner", Column::OptInts(plans.iter().map(|(_, plan)| owner(plan).1).collect())),
+        ],
+    )
+    .push(" WHERE organization_id = r.id AND import_id = ")
+    .arg(import_id);
+    tx.execute(statement).await?;
+    Ok(())
 }
 
 /// Organizations of an import by id, at most `limit`.

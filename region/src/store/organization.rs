@@ -1,5 +1,7 @@
 //! `sentry_organization`: the organizations themselves.
 
+use std::collections::HashMap;
+
 use causeway_relocation::{
     db::{Column, Db, DbError, Row, Statement, Tx},
     page::PageRequest,
@@ -61,6 +63,14 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<i64>) -> Result<Vec<Organiz
         .push(" ORDER BY id LIMIT ")
         .arg(page.rows());
     db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// Which organizations have these slugs, visible or not.
+pub(crate) async fn by_slugs(db: &Db, slugs: Vec<String>) -> Result<HashMap<String, i64>, DbError> {
+    let statement = Statement::new("SELECT o.slug AS slug, o.id AS id FROM ")
+        .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .push(" JOIN sentry_organization o ON o.slug = r.slug");
+    db.fetch_all(statement).await?.iter().map(|row| Ok((row.text("slug")?, row.int("id")?))).collect()
 }
 
 /// Which of these slugs organizations have that are not of this import.

@@ -14,6 +14,8 @@ pub use column::{ArrayOf, Column, Default, Kind};
 pub use rule::{Generator, KnownOption, Rule};
 use serde::Deserialize;
 
+use crate::value::Value;
+
 /// The model whose records the slug filter chooses.
 pub const ORGANIZATION: &str = "sentry.organization";
 /// The model that says which users belong to an organization, for the filter.
@@ -77,6 +79,20 @@ pub struct UniqueSet {
     pub condition: Option<Condition>,
 }
 
+impl UniqueSet {
+    /// The values that no other row may have, or `None` if the set does not hold for a row with these values: null is
+    /// never the same as anything.
+    #[must_use]
+    pub fn key<'v>(&self, values: &'v [Value]) -> Option<Vec<&'v Value>> {
+        let key: Vec<&Value> = self.columns.iter().filter_map(|column| values.get(*column)).collect();
+        let holds = match &self.condition {
+            Some(condition) => condition.holds(values),
+            None => true,
+        };
+        (holds && !key.iter().any(|value| value.is_null())).then_some(key)
+    }
+}
+
 /// A condition on one field.
 #[derive(Debug, Clone)]
 pub struct Condition {
@@ -84,6 +100,18 @@ pub struct Condition {
     pub column: usize,
     /// The value that it must have; `None` if it must be null.
     pub equals: Option<serde_json::Value>,
+}
+
+impl Condition {
+    fn holds(&self, values: &[Value]) -> bool {
+        let Some(value) = values.get(self.column) else { return false };
+        match &self.equals {
+            None => value.is_null(),
+            Some(serde_json::Value::Bool(expected)) => value == &Value::Bool(*expected),
+            Some(serde_json::Value::String(expected)) => value.as_text() == Some(expected),
+            Some(expected) => expected.as_i64().is_some() && value.as_int() == expected.as_i64(),
+        }
+    }
 }
 
 /// One kind of record.
@@ -151,6 +179,42 @@ impl Model {
     #[must_use]
     pub fn leases_ids(&self) -> bool {
         self.ids == Ids::Leased
+    }
+
+    /// Whether a rule sees to it that no two rows share the set, whatever the records are like.
+    #[must_use]
+    pub fn keeps_apart(&self, set: &UniqueSet) -> bool {
+        self.rules.iter().any(|rule| match rule {
+            Rule::Regenerate { column, .. }
+            | Rule::RegenerateIfTaken { column, .. }
+            | Rule::ClearIfTaken { column, .. }
+            | Rule::MergeOrSuffix { column, .. }
+            | Rule::ReuseExisting { column }
+            | Rule::GlobalSlug { column, .. }
+            | Rule::Set { column, .. } => set.columns.contains(column),
+            Rule::SkipWhen { column, .. } => {
+                set.condition.as_ref().is_some_and(|condition| condition.column == *column)
+            }
+            Rule::KeepFirst { columns } => set.columns.iter().all(|column| columns.contains(column)),
+            _ => false,
+        })
+    }
+
+    /// The columns of which a rule has to know whether a value is taken.
+    pub fn asked_columns(&self) -> impl Iterator<Item = usize> {
+        self.rules.iter().filter_map(|rule| match rule {
+            Rule::RegenerateIfTaken { column, .. }
+            | Rule::ClearIfTaken { column, .. }
+            | Rule::MergeOrSuffix { column, .. }
+            | Rule::ReuseExisting { column } => Some(*column),
+            _ => None,
+        })
+    }
+
+    /// Whether its records may become rows that are there already.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }))
     }
 
     /// Whether it is written after the slugs are final.

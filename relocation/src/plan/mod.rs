@@ -336,24 +336,10 @@ struct KeySet {
 impl KeySet {
     /// The values that must differ, or `None` if the set does not hold for this record.
     fn key<'r>(&self, record: &'r Record) -> Option<Vec<&'r Value>> {
-        let values: Vec<&Value> =
-            self.columns.iter().filter_map(|column| record.values.get(*column)).collect();
-        if !self.keep_first && values.iter().any(|value| value.is_null()) {
-            return None;
+        match &self.condition {
+            Some(set) => set.key(&record.values),
+            None => Some(self.columns.iter().filter_map(|column| record.values.get(*column)).collect()),
         }
-        if let Some(condition) = self.condition.as_ref().and_then(|set| set.condition.as_ref()) {
-            let value = record.values.get(condition.column)?;
-            let holds = match &condition.equals {
-                None => value.is_null(),
-                Some(serde_json::Value::Bool(expected)) => value == &Value::Bool(*expected),
-                Some(serde_json::Value::String(expected)) => value.as_text() == Some(expected),
-                Some(expected) => expected.as_i64().is_some() && value.as_int() == expected.as_i64(),
-            };
-            if !holds {
-                return None;
-            }
-        }
-        Some(values)
     }
 }
 
@@ -373,21 +359,7 @@ fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
             }
         }
         for set in &model.unique {
-            let resolved = model.rules.iter().any(|rule| match rule {
-                Rule::Regenerate { column, .. }
-                | Rule::RegenerateIfTaken { column, .. }
-                | Rule::ClearIfTaken { column, .. }
-                | Rule::MergeOrSuffix { column, .. }
-                | Rule::ReuseExisting { column }
-                | Rule::GlobalSlug { column, .. }
-                | Rule::Set { column, .. } => set.columns.contains(column),
-                Rule::SkipWhen { column, .. } => {
-                    set.condition.as_ref().is_some_and(|condition| condition.column == *column)
-                }
-                Rule::KeepFirst { columns } => set.columns.iter().all(|column| columns.contains(column)),
-                _ => false,
-            });
-            if !resolved {
+            if !model.keeps_apart(set) {
                 sets.push(KeySet {
                     model: model.position,
                     columns: set.columns.clone(),
@@ -538,7 +510,7 @@ impl Pass<'_> {
     }
 }
 
-fn hash_value(value: &Value, hasher: &mut DefaultHasher) {
+pub(crate) fn hash_value(value: &Value, hasher: &mut DefaultHasher) {
     match value {
         Value::Null => 0_u8.hash(hasher),
         Value::Bool(value) => (1_u8, value).hash(hasher),

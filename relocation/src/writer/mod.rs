@@ -7,6 +7,8 @@ mod bulk;
 mod chunk;
 mod copy;
 mod ids;
+mod rehearsal;
+mod table;
 mod taken;
 
 use std::{borrow::Cow, collections::HashMap};
@@ -14,6 +16,8 @@ use std::{borrow::Cow, collections::HashMap};
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use ids::take_own_ids;
+pub use rehearsal::{LookUp, Rehearsal};
+pub use table::find_rows;
 
 use crate::{
     ambient::Ambient,

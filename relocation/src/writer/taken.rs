@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Row, WriteError, Writer, Written, bulk};
+use super::{Row, WriteError, Writer, Written, table::Table};
 use crate::{
     ambient::BASE36,
     catalog::{Column, Model, Rule},
-    db::{self, Dialect, Statement, Tx},
+    export::MAX_PK,
     finding::{Finding, FindingKind},
     value::Value,
 };
@@ -17,24 +17,24 @@ const ROUNDS: usize = 8;
 const SUFFIX: usize = 6;
 
 impl Writer<'_> {
-    pub(super) async fn write_carefully(
+    pub(super) async fn write_carefully<T: Table>(
         &self,
-        tx: &mut Tx,
+        table: &mut T,
         model: &Model,
         rows: Vec<Row>,
-    ) -> Result<Written, WriteError> {
-        self.check_ids(tx, model, &rows).await?;
+    ) -> Result<Written, T::Error> {
+        table.check_ids(model, &rows).await?;
         let mut written = Written::default();
-        let mut rows = self.resolve_names(tx, model, rows, &mut written).await?;
+        let mut rows = self.resolve_names(table, model, rows, &mut written).await?;
         for round in 0..ROUNDS {
-            let replaced = self.replace_taken(tx, model, &mut rows, &mut written.findings).await?;
-            let free: HashSet<i64> = bulk::insert_free(tx, model, &rows).await?.into_iter().collect();
+            let replaced = self.replace_taken(table, model, &mut rows, &mut written.findings).await?;
+            let free: HashSet<i64> = table.insert_free(model, &rows).await?.into_iter().collect();
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.keys.inserted.extend(inserted.iter().map(|row| (row.source_pk, row.id)));
             // The database may hold two names for the same that we do not: what was just inserted has one of them now.
             let count = refused.len();
-            rows = self.resolve_names(tx, model, refused, &mut written).await?;
+            rows = self.resolve_names(table, model, refused, &mut written).await?;
             if rows.is_empty() || (round > 0 && !replaced && rows.len() == count) {
                 break;
             }
@@ -46,7 +46,7 @@ impl Writer<'_> {
                 .any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }))
         {
             // Somebody else took a name between looking and writing: the whole chunk is to be looked at again.
-            return Err(WriteError::UniqueConflict { table: model.table.clone() });
+            return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
         for row in &rows {
             let reason = "another row is the same to a unique set of the table (as after a merge of users); the record was not written";
@@ -58,26 +58,14 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    /// Refuses ids that rows have already: no rule may take such a row for one of ours.
-    async fn check_ids(&self, tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(), WriteError> {
-        let ids = db::Column::Ints(rows.iter().map(|row| row.id).collect());
-        let statement = Statement::new("SELECT t.id AS id FROM ")
-            .rows(tx.dialect(), "r", [("id", ids)])
-            .push(&format!(" JOIN \"{}\" t ON t.id = r.id LIMIT 1", model.table));
-        match tx.fetch_optional(statement).await? {
-            Some(_) => Err(WriteError::IdsTaken { table: model.table.clone() }),
-            None => Ok(()),
-        }
-    }
-
     /// Applies the rules by which a record becomes a row that is there. Gives back the rows that are to be inserted.
-    async fn resolve_names(
+    async fn resolve_names<T: Table>(
         &self,
-        tx: &mut Tx,
+        table: &mut T,
         model: &Model,
         rows: Vec<Row>,
         written: &mut Written,
-    ) -> Result<Vec<Row>, WriteError> {
+    ) -> Result<Vec<Row>, T::Error> {
         let Some((column, suffix)) = model.rules.iter().find_map(|rule| match rule {
             Rule::MergeOrSuffix { column, max_length } => Some((*column, Some(*max_length))),
             Rule::ReuseExisting { column } => Some((*column, None)),
@@ -88,18 +76,12 @@ impl Writer<'_> {
         let Some(definition) = model.columns.get(column).filter(|_| !rows.is_empty()) else {
             return Ok(rows);
         };
-        // One writer of such a table at a time: two that look and then write could both take a name in different case.
-        tx.execute(
-            Statement::new("INSERT INTO causeway_lock (name, taken_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at")
-                .with(&model.table)
-                .with(self.ambient.now()),
-        )
-        .await?;
+        table.lock(model, self.ambient.now()).await?;
 
         let mut taken: HashMap<String, i64> = HashMap::new();
         let mut keep = Vec::with_capacity(rows.len());
         let mut to_suffix = Vec::new();
-        let here = rows_with(tx, model, definition, texts(&rows, column)).await?;
+        let here = table.rows_with(model, definition, texts(&rows, column)).await?;
         // In the order of the file: the first one keeps the name.
         let mut rows = rows;
         rows.sort_by_key(|row| row.ordinal);
@@ -115,7 +97,12 @@ impl Writer<'_> {
                 Some(id) if suffix.is_none() || self.merge_users => {
                     written.keys.existing.push((row.source_pk, id));
                     if suffix.is_some() {
-                        let reason = format!("is taken by {id}, into which the record was merged");
+                        let holder = if id > MAX_PK {
+                            "an earlier record of the file".to_owned()
+                        } else {
+                            id.to_string()
+                        };
+                        let reason = format!("is taken by {holder}, into which the record was merged");
                         written.findings.push(row.place(
                             model,
                             Finding::new(FindingKind::UserMerged, reason).field(&definition.field),
@@ -127,7 +114,7 @@ impl Writer<'_> {
         }
         if let Some(max_length) = suffix {
             self.suffix(
-                tx,
+                table,
                 model,
                 definition,
                 column,
@@ -145,9 +132,9 @@ impl Writer<'_> {
 
     /// Gives names that nobody has to rows whose own is taken.
     #[expect(clippy::too_many_arguments, reason = "one step of resolve_names, split off for its length")]
-    async fn suffix(
+    async fn suffix<T: Table>(
         &self,
-        tx: &mut Tx,
+        table: &mut T,
         model: &Model,
         definition: &Column,
         column: usize,
@@ -156,7 +143,7 @@ impl Writer<'_> {
         taken: &mut HashMap<String, i64>,
         keep: &mut Vec<Row>,
         findings: &mut Vec<Finding>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), T::Error> {
         for _ in 0..ROUNDS {
             if rows.is_empty() {
                 return Ok(());
@@ -171,7 +158,7 @@ impl Writer<'_> {
                 .iter()
                 .filter_map(|(row, _)| row.values.get(column)?.as_text().map(str::to_owned))
                 .collect();
-            let here = rows_with(tx, model, definition, candidates).await?;
+            let here = table.rows_with(model, definition, candidates).await?;
             let mut again = Vec::new();
             for (row, name) in rows {
                 let given = row.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned();
@@ -189,24 +176,28 @@ impl Writer<'_> {
             }
             rows = again;
         }
-        if rows.is_empty() { Ok(()) } else { Err(WriteError::UniqueConflict { table: model.table.clone() }) }
+        if rows.is_empty() {
+            Ok(())
+        } else {
+            Err(WriteError::UniqueConflict { table: model.table.clone() }.into())
+        }
     }
 
     /// Applies the rules by which a value that is taken is cleared or made anew. Says whether there was any.
-    async fn replace_taken(
+    async fn replace_taken<T: Table>(
         &self,
-        tx: &mut Tx,
+        table: &mut T,
         model: &Model,
         rows: &mut [Row],
         findings: &mut Vec<Finding>,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<bool, T::Error> {
         let mut replaced = false;
         for rule in &model.rules {
             let (Rule::RegenerateIfTaken { column, .. } | Rule::ClearIfTaken { column, .. }) = rule else {
                 continue;
             };
             let Some(definition) = model.columns.get(*column) else { continue };
-            let here = rows_with(tx, model, definition, texts(rows, *column)).await?;
+            let here = table.rows_with(model, definition, texts(rows, *column)).await?;
             let mut seen = HashSet::new();
             // In the order of the file: the first one keeps the value.
             let mut in_file_order: Vec<&mut Row> = rows.iter_mut().collect();
@@ -242,32 +233,4 @@ impl Writer<'_> {
 
 fn texts(rows: &[Row], column: usize) -> Vec<String> {
     rows.iter().filter_map(|row| row.values.get(column)?.as_text().map(str::to_owned)).collect()
-}
-
-/// Which of these values rows of the table have, and the ids of those rows. Without regard to case where the column
-/// or the rule has none: on SQLite that means ASCII letters.
-async fn rows_with(
-    tx: &mut Tx,
-    model: &Model,
-    column: &Column,
-    values: Vec<String>,
-) -> Result<HashMap<String, i64>, WriteError> {
-    if values.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let name = &column.column;
-    let folds = model.rules.iter().any(|rule| matches!(rule, Rule::MergeOrSuffix { column, .. } if model.columns.get(*column).is_some_and(|column| &column.column == name)));
-    let same = match (column.sql.as_str(), tx.dialect()) {
-        _ if folds => format!("lower(t.\"{name}\") = lower(r.value)"),
-        ("citext", Dialect::Postgres) => format!("t.\"{name}\" = r.value::citext"),
-        _ => format!("t.\"{name}\" = r.value"),
-    };
-    let statement = Statement::new("SELECT r.value AS value, MIN(t.id) AS id FROM ")
-        .rows(tx.dialect(), "r", [("value", db::Column::Texts(values))])
-        .push(&format!(" JOIN \"{}\" t ON {same} GROUP BY r.value", model.table));
-    let mut found = HashMap::new();
-    for row in tx.fetch_all(statement).await? {
-        found.insert(row.text("value")?, row.int("id")?);
-    }
-    Ok(found)
 }

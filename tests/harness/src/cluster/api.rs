@@ -34,6 +34,8 @@ pub struct ImportOptions {
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
+    /// Write nothing and say what would happen.
+    pub dry_run: bool,
     /// The import's id; a fresh one if `None`.
     pub import_id: Option<String>,
 }
@@ -57,6 +59,13 @@ impl ImportOptions {
     #[must_use]
     pub fn hide_organizations(mut self) -> Self {
         self.hide_organizations = true;
+        self
+    }
+
+    /// Makes it a dry run.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
         self
     }
 
@@ -177,6 +186,7 @@ impl RegionApi {
                 hide_organizations: options.hide_organizations,
             }),
             size_bytes: i64::try_from(export.len()).ok(),
+            dry_run: options.dry_run,
             ..ImportHeader::default()
         };
         let mut parts = vec![Part::Header(header)];
@@ -200,7 +210,7 @@ impl RegionApi {
     /// If there is none, or it cannot be watched to the end.
     pub async fn wait(&self, import_id: &str) -> Result<Import, Status> {
         self.wait_until(import_id, |import| {
-            matches!(import.state(), ImportState::Succeeded | ImportState::Failed)
+            matches!(import.state(), ImportState::Succeeded | ImportState::Failed | ImportState::Planned)
         })
         .await
     }

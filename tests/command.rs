@@ -1,4 +1,4 @@
-//! `--findings-file`: what an import has to say, as lines of JSON.
+//! The command: `--findings-file`, what an import has to say as lines of JSON; and `--dry-run`.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
@@ -102,4 +102,34 @@ fn a_place_that_cannot_be_written_is_told_before_anything_is_begun() {
         assert!(stderr.contains("the findings cannot be written to"), "{stderr}");
     }
     assert!(!place.path("causeway-data").exists(), "something was begun");
+}
+
+#[test]
+fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
+    let place = Place::new();
+    let write = |name: &str, text: &str| fs::write(place.path(name), text).expect("it is written");
+    write("bad.json", r#"[{"model": "sentry.user", "pk": 7, "fields": {"username": 1}}]"#);
+    write("odd.json", r#"[{"model": "sentry.nonsense", "pk": 7, "fields": {}}]"#);
+    let dry = |file: &str, code: i32| {
+        let output =
+            place.run(&["import", "organizations", file, "--dry-run", "--findings-file", "findings.jsonl"]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
+    };
+    let (stdout, _) = dry(&example(), 0);
+    for line in ["PLANNED; nothing was written", "reserved word  support-?", "free           acme"] {
+        assert!(stdout.contains(line), "{line} is not in {stdout}");
+    }
+    assert_eq!(place.lines("findings.jsonl").len(), 2);
+    let (_, stderr) = dry("bad.json", 10);
+    assert!(stderr.contains("the import would fail"), "{stderr}");
+    assert_eq!(place.lines("findings.jsonl")[0]["kind"], "FINDING_KIND_VALIDATION_ERROR");
+    let (stdout, _) = dry("odd.json", 11);
+    assert!(stdout.contains("UNKNOWN_MODEL (warning): 1"), "{stdout}");
+
+    // Nothing was taken, so the import itself gets what it wants.
+    let output = place.run(&["import", "organizations", &example(), "--import-id", ID]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("       1  acme "), "something was taken");
 }

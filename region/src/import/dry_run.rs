@@ -1,0 +1,229 @@
+//! CHECKING: a dry run goes through all records as an import would, through the same mapping and the same rules, and
+//! looks up what they would meet. It writes nothing but the import's own counts, organizations and findings.
+//!
+//! Whatever ends it half way, it begins again from the start: what it has gone through is in memory alone.
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_proto::control::v1::{OrganizationSlugRequest, SlugCheck, SlugVerdict};
+use causeway_relocation::{
+    catalog::{Column, Model, ORGANIZATION, Silo},
+    finding::{Finding, FindingKind},
+    keys::{ChunkKeys, KeyMap},
+    plan::Record,
+    transact,
+    writer::{LookUp, Rehearsal, Writer, find_rows},
+};
+
+use tokio::sync::Mutex;
+
+use super::{
+    Import, ImportState, ImportedOrganization, Runner, SlugPlan,
+    chunks::{ChunkDraft, counts_of, merged},
+    runner::Run,
+    slugs::name_for_control,
+};
+use crate::{error::Error, store};
+
+/// Organizations that control is asked about at once, which the contract bounds.
+const BATCH: usize = 1_000;
+
+impl LookUp for Runner {
+    type Error = Error;
+
+    async fn rows_with(
+        &self,
+        model: &Model,
+        column: &Column,
+        values: Vec<String>,
+    ) -> Result<HashMap<String, i64>, Error> {
+        match model.silo {
+            Silo::Region => Ok(find_rows(self.db(), model, column, values).await?),
+            Silo::Control => self.ask(self.control().find_rows(&model.name, &column.field, values)).await,
+        }
+    }
+}
+
+impl Runner {
+    /// Goes through all models and slugs, and notes what would become of them.
+    pub(super) async fn check_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.register().await?;
+        let plan = self.plan(import, run).await?;
+        let counts = self.planned_counts(&plan);
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::finding::forget(tx, import.id, ImportState::Checking).await?;
+            store::imported::forget_organizations(tx, import.id).await?;
+            store::model_counts::replace(tx, import.id, &counts).await?;
+        })?;
+        run.keys = Some(KeyMap::new(self.catalog()));
+        run.done.clear();
+        run.rehearsal = Some(Rehearsal::new(self.catalog()));
+        self.do_writes(import, run, false).await?;
+        self.check_slugs(import).await?;
+        self.do_writes(import, run, true).await?;
+        self.check_counts(import.id).await?;
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::Checking,
+                ImportState::Planned,
+                self.ambient().now(),
+            )
+            .await?;
+        })?;
+        tracing::info!(import_id = %import.id, "a dry run has ended; nothing was written");
+        self.remove_spool(import.id).await;
+        Ok(())
+    }
+
+    /// Goes through the records of a chunk and notes what would become of them. One chunk at a time.
+    pub(super) async fn rehearse(
+        &self,
+        import: &Import,
+        model: &Model,
+        records: Vec<Record>,
+        draft: ChunkDraft,
+        rehearsal: &Mutex<Option<Rehearsal>>,
+    ) -> Result<ChunkKeys, Error> {
+        let writer = Writer {
+            ambient: self.ambient(),
+            now: import.created_at,
+            merge_users: import.parameters.merge_users,
+            token_owners: HashMap::new(),
+        };
+        let mut rehearsal = rehearsal.lock().await;
+        let Some(rehearsal) = rehearsal.as_mut() else {
+            return Err(Error::Internal("a dry run goes on without its beginning".to_owned()));
+        };
+        let (rows, written) = writer.rehearse(model, records, rehearsal, self).await?;
+        let keys = merged(draft.keys.clone(), written.keys);
+        let counts = counts_of(model, &keys, draft.dropped + written.dropped);
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            draft.insert_organizations(tx, import, &rows).await?;
+            store::model_counts::add(tx, import.id, &counts).await?;
+            self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
+            self.add_findings(tx, import.id, draft.state, &written.findings).await?;
+        })?;
+        Ok(keys)
+    }
+
+    /// Asks what would become of the slugs. Of several organizations that come to the same one, the first one gets it.
+    async fn check_slugs(&self, import: &Import) -> Result<(), Error> {
+        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
+        let mut given: HashSet<String> = HashSet::new();
+        for batch in organizations.chunks(BATCH) {
+            let checked = self.check_batch(batch, &mut given).await?;
+            let findings: Vec<Finding> = batch
+                .iter()
+                .zip(&checked)
+                .filter_map(|(organization, (would, plan))| finding(organization, would, plan))
+                .collect();
+            transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                store::imported::set_slug_plans(tx, import.id, batch, &checked).await?;
+                self.add_findings(tx, import.id, ImportState::Checking, &findings).await?;
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the slug of each organization would become. `given` has the slugs that organizations before these would
+    /// get, and gets those of these.
+    async fn check_batch(
+        &self,
+        organizations: &[ImportedOrganization],
+        given: &mut HashSet<String>,
+    ) -> Result<Vec<(String, SlugPlan)>, Error> {
+        let wanted = organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
+        let mut here = store::organization::by_slugs(self.db(), wanted).await?;
+        let mut requests: Vec<OrganizationSlugRequest> = organizations
+            .iter()
+            .map(|organization| OrganizationSlugRequest {
+                organization_id: 0,
+                slug: organization.wanted_slug.clone(),
+                name: name_for_control(&organization.name),
+                taken_in_region: here.contains_key(&organization.wanted_slug),
+            })
+            .collect();
+        let mut checks = self.ask_for_checks(requests.clone()).await?;
+        // Only now it is known what the others come to: this region may have that, or an organization before them.
+        let fresh = |check: &SlugCheck| {
+            matches!(check.verdict(), SlugVerdict::Free | SlugVerdict::Normalized)
+                .then(|| check.would_become.clone())
+        };
+        here.extend(
+            store::organization::by_slugs(self.db(), checks.iter().filter_map(fresh).collect()).await?,
+        );
+        let mut would: Vec<Option<String>> = checks.iter().map(fresh).collect();
+        let mut again = Vec::new();
+        for (index, slug) in would.iter().enumerate() {
+            if slug.as_ref().is_some_and(|slug| here.contains_key(slug) || !given.insert(slug.clone())) {
+                again.push(index);
+            }
+        }
+        let asked_again: Vec<OrganizationSlugRequest> = again
+            .iter()
+            .filter_map(|index| {
+                let request = requests.get_mut(*index)?;
+                request.taken_in_region = true;
+                Some(request.clone())
+            })
+            .collect();
+        let answers = if again.is_empty() { Vec::new() } else { self.ask_for_checks(asked_again).await? };
+        for (index, answer) in again.into_iter().zip(answers) {
+            if let Some(check) = checks.get_mut(index) {
+                *check = answer;
+            }
+        }
+        Ok(checks
+            .into_iter()
+            .zip(organizations)
+            .zip(&mut would)
+            .map(|((check, organization), would)| {
+                let here = [would.take().as_ref(), Some(&organization.wanted_slug)]
+                    .into_iter()
+                    .flatten()
+                    .find_map(|slug| here.get(slug).copied());
+                plan_of(check, here.map(|id| (self.region().to_owned(), id)))
+            })
+            .collect())
+    }
+
+    async fn ask_for_checks(&self, requests: Vec<OrganizationSlugRequest>) -> Result<Vec<SlugCheck>, Error> {
+        let asked = requests.len();
+        let checks = self.ask(self.control().check_slugs(requests)).await?;
+        if checks.len() != asked {
+            return Err(Error::Internal("control did not answer for every slug".to_owned()));
+        }
+        Ok(checks)
+    }
+}
+
+fn plan_of(check: SlugCheck, here: Option<(String, i64)>) -> (String, SlugPlan) {
+    let verdict = check.verdict();
+    let known = check.taken_by.map(|owner| (owner.region, owner.organization_id));
+    let taken_by = if verdict == SlugVerdict::Taken { known.or(here) } else { None };
+    (check.would_become, SlugPlan { verdict, taken_by })
+}
+
+/// That an organization would get another slug than it wants.
+fn finding(organization: &ImportedOrganization, would: &str, plan: &SlugPlan) -> Option<Finding> {
+    let wanted = &organization.wanted_slug;
+    let why = match (plan.verdict, &plan.taken_by) {
+        (SlugVerdict::Free, _) => return None,
+        (SlugVerdict::Taken, Some((region, id))) => {
+            format!("`{wanted}` is taken by organization {id} of region {region}")
+        }
+        (SlugVerdict::Taken, None) => format!("`{wanted}` is taken by an earlier organization of the file"),
+        (SlugVerdict::ReservedWord, _) => format!("`{wanted}` is a reserved word"),
+        _ if wanted.is_empty() => "the organization has no slug".to_owned(),
+        _ => format!("`{wanted}` is no valid slug"),
+    };
+    let suffix = if would.ends_with("-?") { ", with a random suffix" } else { "" };
+    let reason = format!("{why}; the organization would be `{would}`{suffix}");
+    Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
+}

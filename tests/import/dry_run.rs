@@ -1,0 +1,352 @@
+//! What a dry run says is what the import after it does, and nothing is written for it.
+
+use std::collections::BTreeMap;
+
+use causeway_harness::{
+    cluster::{Cluster, ImportOptions, Silo, Store},
+    export::{self, Export, OTHER_SLUG, SLUG},
+};
+use causeway_proto::{
+    control::v1::SlugVerdict,
+    region::v1::{Import, ImportState},
+    relocation::v1::{ErrorReason, Finding},
+};
+use causeway_relocation::{
+    db::{Db, DbError, Dialect, Statement},
+    transact,
+};
+use serde_json::json;
+
+use crate::stage::{MEMBER, ORGANIZATION, cluster, exhaustive, refused};
+
+/// The tables in which a dry run keeps its own record.
+const OF_IMPORTS: [&str; 5] = [
+    "causeway_import",
+    "causeway_import_model",
+    "causeway_import_organization",
+    "causeway_import_finding",
+    "causeway_import_finding_count",
+];
+
+/// Every row of every table of a database, and where every sequence stands.
+async fn dump(db: &Db) -> BTreeMap<String, Vec<String>> {
+    let all = async |sql: Statement| db.fetch_all(sql).await.expect("the database answers");
+    let (tables, sequences) = match db.dialect() {
+        Dialect::Postgres => (
+            Statement::new("SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'"),
+            Some(Statement::new(
+                "SELECT sequencename || ' ' || COALESCE(last_value, 0) AS row FROM pg_sequences \
+                 WHERE sequencename NOT LIKE 'causeway_import_finding%' ORDER BY 1",
+            )),
+        ),
+        Dialect::Sqlite => (
+            Statement::new(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+            ),
+            None,
+        ),
+    };
+    let mut dump = BTreeMap::new();
+    for table in all(tables).await {
+        let table = table.text("name").expect("a name");
+        if OF_IMPORTS.contains(&table.as_str()) {
+            continue;
+        }
+        let select = match db.dialect() {
+            Dialect::Postgres => Statement::new("SELECT CAST(t AS text) AS row FROM ")
+                .push(&format!("\"{table}\" t ORDER BY 1")),
+            Dialect::Sqlite => {
+                let columns = Statement::new("SELECT name FROM pragma_table_info(").arg(&table).push(")");
+                let quoted: Vec<String> = all(columns)
+                    .await
+                    .iter()
+                    .map(|row| format!("quote(\"{}\")", row.text("name").expect("a name")))
+                    .collect();
+                Statement::new("SELECT ")
+                    .push(&quoted.join(" || ',' || "))
+                    .push(&format!(" AS row FROM \"{table}\" ORDER BY 1"))
+            }
+        };
+        let rows = all(select).await;
+        dump.insert(table, rows.iter().map(|row| row.text("row").expect("a text")).collect());
+    }
+    if let Some(sequences) = sequences {
+        let rows = all(sequences).await;
+        dump.insert(
+            "(sequences)".to_owned(),
+            rows.iter().map(|row| row.text("row").expect("a text")).collect(),
+        );
+    }
+    dump
+}
+
+async fn dump_all(cluster: &Cluster) -> Vec<BTreeMap<String, Vec<String>>> {
+    let mut dumps = Vec::new();
+    let regions = (0..cluster.region_count()).map(Silo::Region);
+    for silo in regions.chain([Silo::Control]) {
+        let db = cluster.db(silo).await.expect("a database");
+        dumps.push(dump(&db).await);
+        db.close().await;
+    }
+    dumps
+}
+
+type Place = (i32, String, i64, i64, String, i64);
+
+fn places(findings: &[Finding]) -> Vec<Place> {
+    let mut places: Vec<Place> = findings
+        .iter()
+        .map(|it| (it.kind, it.model.clone(), it.ordinal, it.source_pk, it.field.clone(), it.byte_offset))
+        .collect();
+    places.sort();
+    places
+}
+
+/// Makes a dry run, which changes nothing.
+async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (Import, Vec<Finding>) {
+    let before = dump_all(cluster).await;
+    let region = cluster.region(0);
+    let dry = region.import(bytes, &options.clone().dry_run()).await.expect("the dry run ends");
+    assert!(dry.dry_run);
+    let after = dump_all(cluster).await;
+    for (before, after) in before.iter().zip(&after) {
+        for (table, rows) in before {
+            assert_eq!(after.get(table), Some(rows), "{table} has changed");
+        }
+    }
+    let file = cluster.spool_dir(0).join(format!("{}.json", dry.import_id));
+    assert!(!file.exists(), "the file is still there");
+    assert_eq!(region.mapped_keys(&dry.import_id).await.expect("a list"), []);
+    let findings = region.findings(&dry.import_id).await.expect("a list");
+    (dry, findings)
+}
+
+/// Makes a dry run and then the import, and holds them against each other.
+async fn agree(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Import) {
+    let bytes = export.to_bytes();
+    let (dry, told) = dry_run(cluster, &bytes, options).await;
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+    let region = cluster.region(0);
+    let real = region.import(&bytes, options).await.expect("the import ends");
+    assert_eq!(real.state(), ImportState::Succeeded, "{:?}", real.failure);
+    let met = region.findings(&real.import_id).await.expect("a list");
+    assert_eq!(dry.models, real.models);
+    assert_eq!(places(&told), places(&met));
+    assert_eq!(dry.finding_counts, real.finding_counts);
+    assert_eq!(dry.organization_count, real.organization_count);
+    let mut slugs: BTreeMap<i64, &str> = BTreeMap::new();
+    slugs.extend(real.organizations.iter().map(|it| (it.source_id, it.slug.as_str())));
+    for planned in &dry.organizations {
+        let given = slugs.get(&planned.source_id).expect("it was imported");
+        let plan = planned.slug_plan.clone().expect("a plan");
+        assert_eq!(planned.id, 0);
+        match planned.slug.strip_suffix('?') {
+            Some(front) => {
+                assert!(given.starts_with(front) && given.len() > front.len(), "{given} is not {planned:?}")
+            }
+            None => assert_eq!(*given, planned.slug),
+        }
+        assert_eq!(plan.verdict() == SlugVerdict::Free, planned.wanted_slug == *given, "{planned:?}");
+    }
+    (dry, real)
+}
+
+pub(crate) async fn a_dry_run_says_what_an_import_does(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let export = exhaustive();
+    let plain = ImportOptions::default();
+    // Into nothing, on top, on top with users merged, and parts of it.
+    agree(&cluster, &export, &plain).await;
+    agree(&cluster, &export, &plain).await;
+    agree(&cluster, &export, &plain.clone().merge_users()).await;
+    agree(&cluster, &export, &plain.clone().filter(&[OTHER_SLUG])).await;
+    agree(&cluster, &export, &plain.clone().filter(&[SLUG, "nobody"]).merge_users()).await;
+    agree(&cluster, &export, &plain.filter(&[])).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_knows_what_is_there_already(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let export = export::large(12);
+    agree(&cluster, &export, &ImportOptions::default()).await;
+    let (dry, _) = agree(&cluster, &export, &ImportOptions::default()).await;
+    assert!(dry.finding_counts.iter().map(|count| count.count).sum::<i64>() > 100);
+    agree(&cluster, &export.shuffled(7), &ImportOptions::default().merge_users()).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_knows_what_repeats_in_the_file(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").project(31, 1, "p");
+    // Two users who merge, each a member and with bookmarks of one project; and names that differ in case.
+    export.user(13, "ANN").user(11, "ann").user(12, "Ann").user(14, "bob");
+    export.member(21, 1, 11).member(22, 1, 12).member(23, 2, 12).member(24, 1, 14).member(25, 1, 13);
+    for (pk, user) in [(41, 11), (42, 12), (43, 14), (44, 13)] {
+        export.push("sentry.projectbookmark", pk, &json!({"project": 31, "user_id": user}));
+    }
+    export.user_option(1, 11, "theme", &json!("dark")).user_option(2, 12, "theme", &json!("light"));
+    export.email(1, "Ann@Example.com").email(2, "ann@example.com").email(3, "bob@example.com");
+    // Keys and tokens twice, and missing.
+    export.project_key(1, 31, "key").project_key(2, 31, "key");
+    export.push("sentry.projectkey", 6, &json!({"project": 31, "public_key": "", "secret_key": ""}));
+    export.auth_token(1, 1, "kept").auth_token(2, 1, "kept").auth_token(3, 1, "missing");
+    export.find("sentry.orgauthtoken", 3).expect("it").fields.remove("token_hashed");
+    for (pk, token) in [(52, "t"), (51, "t"), (53, "u")] {
+        let fields = json!({
+            "organization": 2, "email": format!("{pk}@example.com"), "token": token,
+            "token_expires_at": "2030-01-01T00:00:00Z", "user_is_active": false,
+        });
+        export.push(MEMBER, pk, &fields);
+    }
+    let plain = ImportOptions::default();
+    agree(&cluster, &export, &plain.clone().merge_users()).await;
+    agree(&cluster, &export, &plain).await;
+    agree(&cluster, &export, &plain.clone().merge_users()).await;
+
+    // The same over several chunks, of which each has a mebibyte at most.
+    let mut export = Export::new();
+    export.organization(1, "chunks").project(1, 1, "p");
+    for pk in 1..=120 {
+        let first = if pk > 100 { pk - 100 } else { pk };
+        let name = if pk > 100 { format!("USER-{first}") } else { format!("user-{first}") };
+        export.user(pk, &name).email(pk, &format!("{name}@example.com")).member(pk, 1, pk);
+        export.project_key(pk, 1, &format!("another key {first}"));
+    }
+    for record in &mut export.records {
+        record.fields.insert("padding".to_owned(), json!("x".repeat(15_000)));
+    }
+    agree(&cluster, &export, &plain.clone().merge_users()).await;
+    agree(&cluster, &export, &plain).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_of_any_part_of_an_export_agrees(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    for (seed, tenths_lost) in [(1, 1), (2, 3), (3, 2), (4, 5), (5, 4), (6, 0)] {
+        let mut export = exhaustive().shuffled(seed);
+        export.records.truncate(export.records.len() * (10 - tenths_lost) / 10);
+        let options = ImportOptions { merge_users: seed % 2 == 0, ..ImportOptions::default() };
+        agree(&cluster, &export, &options).await;
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
+    let cluster = cluster(store, &["us", "de"]).await;
+    let mut theirs = Export::new();
+    theirs.organization(1, "theirs");
+    let theirs = theirs.to_bytes();
+    let there = cluster.region(1).import(&theirs, &ImportOptions::default()).await.expect("it ends");
+    // One that control has never heard of.
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let here = "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                VALUES (7000000, 'Here', 'here', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)";
+    transact!(DbError, db, |tx| { tx.execute(Statement::new(here)).await? }).expect("it is written");
+    db.close().await;
+
+    let long = "a-slug-of-fifty-characters-is-kept-as-it-is-000000";
+    let mut export = Export::new();
+    let wanted = [
+        "theirs",
+        "here",
+        "Here",
+        "free",
+        "free",
+        "Free!",
+        "api",
+        "12345",
+        "Über_Räume",
+        "UPPER",
+        long,
+        long,
+        "漢字",
+        "🦀",
+        "",
+    ];
+    for (pk, slug) in (1..).zip(wanted) {
+        export.organization(pk, slug);
+    }
+    export.push(ORGANIZATION, 90, &json!({"name": "From Its Name"}));
+    let (dry, _) = agree(&cluster, &export, &ImportOptions::default()).await;
+    let plan = |pk: i64| {
+        let found = dry.organizations.iter().find(|it| it.source_id == pk).expect("it is told");
+        let plan = found.slug_plan.clone().expect("a plan");
+        (plan.verdict(), plan.taken_by_region.clone(), plan.taken_by_organization_id)
+    };
+    let nobody = |verdict| (verdict, String::new(), 0);
+    let of_file = nobody(SlugVerdict::Taken);
+    assert_eq!(plan(1), (SlugVerdict::Taken, "de".to_owned(), there.organizations[0].id));
+    assert_eq!(plan(2), (SlugVerdict::Taken, "us".to_owned(), 7_000_000));
+    assert_eq!(plan(3), (SlugVerdict::Taken, "us".to_owned(), 7_000_000));
+    assert_eq!(plan(4), nobody(SlugVerdict::Free));
+    assert_eq!((plan(5), plan(6)), (of_file.clone(), of_file));
+    assert_eq!(plan(7), nobody(SlugVerdict::ReservedWord));
+    assert_eq!(plan(8), nobody(SlugVerdict::Invalid));
+    assert_eq!(plan(9), nobody(SlugVerdict::Normalized));
+    assert_eq!(plan(90), nobody(SlugVerdict::Normalized));
+
+    // More than control is asked about at once.
+    let mut export = Export::new();
+    for pk in 1..=1_100 {
+        export.organization(pk, if pk == 1_050 { "Same" } else { "same" });
+    }
+    let (dry, _) = agree(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!((dry.organizations.len(), dry.organization_count), (1_000, 1_100));
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_fails_as_the_import_would(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut invalid = exhaustive();
+    invalid.push("sentry.user", 900, &json!({"username": 1}));
+    let nobody = ImportOptions::default().filter(&["nobody"]);
+    for (export, options, reason) in [
+        (invalid, ImportOptions::default(), ErrorReason::ExportInvalid),
+        (exhaustive(), nobody, ErrorReason::FilterMatchesNothing),
+    ] {
+        let bytes = export.to_bytes();
+        let (dry, told) = dry_run(&cluster, &bytes, &options).await;
+        let real = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+        let met = cluster.region(0).findings(&real.import_id).await.expect("a list");
+        assert_eq!((dry.state(), real.state()), (ImportState::Failed, ImportState::Failed));
+        assert_eq!(dry.failure.clone().unwrap_or_default().reason(), reason);
+        assert_eq!(dry.failure, real.failure);
+        assert_eq!(told, met);
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_is_another_import_than_the_real_one(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let options = ImportOptions::default().import_id("0d8a52a3-36f1-4d5e-8d63-6d1f7d2f7b31");
+    let bytes = exhaustive().to_bytes();
+    let dry = region.import(&bytes, &options.clone().dry_run()).await.expect("it ends");
+    assert_eq!(dry.state(), ImportState::Planned);
+    assert!(region.begin(&bytes, &options.clone().dry_run()).await.expect("it is joined").joined);
+    assert_eq!(refused(region.begin(&bytes, &options).await), ErrorReason::ImportContentDiffers);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_waits_for_control_and_begins_again(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let bytes = exhaustive().to_bytes();
+    let region = cluster.region(0);
+    let expected = region.import(&bytes, &ImportOptions::default().dry_run()).await.expect("it ends");
+    cluster.stop_control().await;
+    let begun = region.begin(&bytes, &ImportOptions::default().dry_run()).await.expect("it begins");
+    let id = begun.import.unwrap_or_default().import_id;
+    let checking = |import: &Import| import.state() == ImportState::Checking && import.waiting.is_some();
+    let waits = region.wait_until(&id, checking).await.expect("it waits");
+    assert_eq!(waits.waiting.unwrap_or_default().reason(), ErrorReason::ControlUnavailable);
+    // A region that comes back takes it up.
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts without control");
+    cluster.start_control().await.expect("it starts");
+    let import = cluster.region(0).wait(&id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Planned);
+    assert_eq!((import.models, import.finding_counts), (expected.models, expected.finding_counts));
+    assert_eq!(import.organizations, expected.organizations);
+    cluster.stop().await;
+}
