@@ -6,6 +6,7 @@
 
 mod directory;
 mod grpc;
+mod imports;
 mod races;
 mod regions;
 mod slugs;
@@ -84,6 +85,9 @@ on_each_store! {
         a_report_of_what_another_region_owns_changes_nothing,
         a_malformed_report_is_refused,
         organizations_are_listed_page_by_page;
+    imports:
+        rows_are_found_as_the_rules_compare_them,
+        a_check_takes_what_a_reservation_would_be_asked_with;
     grpc:
         a_bulk_creation_goes_both_ways_in_batches,
         a_stream_out_of_order_is_refused,

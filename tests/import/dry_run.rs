@@ -17,7 +17,10 @@ use causeway_relocation::{
 };
 use serde_json::json;
 
-use crate::stage::{MEMBER, ORGANIZATION, cluster, exhaustive, refused};
+use crate::{
+    sealed,
+    stage::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
+};
 
 /// The tables in which a dry run keeps its own record.
 const OF_IMPORTS: [&str; 5] = [
@@ -326,6 +329,22 @@ pub(crate) async fn a_dry_run_is_another_import_than_the_real_one(store: Store) 
     assert_eq!(dry.state(), ImportState::Planned);
     assert!(region.begin(&bytes, &options.clone().dry_run()).await.expect("it is joined").joined);
     assert_eq!(refused(region.begin(&bytes, &options).await), ErrorReason::ImportContentDiffers);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it(store: Store) {
+    let cluster = sealed::opening(store).await;
+    let plain = exhaustive().to_bytes();
+    let (of_plain, told) = dry_run(&cluster, &plain, &ImportOptions::default()).await;
+    let sealed = sealed::encrypted(&plain, sealed::PUBLIC);
+    let (of_sealed, also) = dry_run(&cluster, &sealed, &ImportOptions::default()).await;
+    assert_eq!(of_sealed.state(), ImportState::Planned);
+    assert_eq!((of_sealed.models, of_sealed.organizations), (of_plain.models, of_plain.organizations));
+    assert_eq!(places(&also), places(&told));
+    let entries = std::fs::read_dir(cluster.spool_dir(0)).expect("it is there");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let left: Vec<String> = names.filter(|name| name.contains(&of_sealed.import_id)).collect();
+    assert!(left.is_empty(), "an upload is still there: {left:?}");
     cluster.stop().await;
 }
 

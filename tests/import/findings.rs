@@ -14,7 +14,7 @@ use crate::stage::{ORGANIZATION, cluster, exhaustive, import, refused};
 
 pub(crate) async fn findings_are_kept_up_to_a_limit_and_counted_past_it(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
-    cluster.set_limits(causeway_region::Limits { findings: 10, ..Default::default() });
+    cluster.configure_regions(|options| options.limits.findings = 10);
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
     let mut export = Export::new();

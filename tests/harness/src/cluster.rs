@@ -105,7 +105,6 @@ pub struct Cluster {
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
-    limits: causeway_region::Limits,
     configure: Configure,
     directory: TempDir,
     ground: Arc<Ground>,
@@ -123,11 +122,6 @@ impl Cluster {
     /// If a service or PostgreSQL does not start.
     pub async fn start(store: Store, regions: &[&str]) -> anyhow::Result<Self> {
         regions.iter().fold(Self::builder(store), |builder, name| builder.region(name)).start().await
-    }
-
-    /// Bounds what regions in this process take when they are started the next time.
-    pub fn set_limits(&mut self, limits: causeway_region::Limits) {
-        self.limits = limits;
     }
 
     /// How many regions there are.
@@ -297,7 +291,6 @@ impl Cluster {
                     self.control_urls(index),
                     self.spool_dir(index),
                 );
-                options.limits = self.limits;
                 (self.configure.0)(&mut options);
                 node.start(move |listener| serve_region(listener, options, ambient)).await
             }

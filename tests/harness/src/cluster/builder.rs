@@ -123,7 +123,6 @@ impl ClusterBuilder {
             trace,
             killed,
             program: self.program,
-            limits: causeway_region::Limits::default(),
             configure: Configure(Box::new(|_| {})),
             directory,
             ground,
