@@ -25,7 +25,8 @@ use causeway_proto::{
         ImportFailure, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, ImportState,
         ImportedOrganization, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
         ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse, OrganizationFilter,
-        ResumeImportRequest, ResumeImportResponse, WatchImportRequest, WatchImportResponse,
+        ResumeImportRequest, ResumeImportResponse, RevertImportRequest, RevertImportResponse,
+        WatchImportRequest, WatchImportResponse,
         import_organizations_request::Part,
         import_service_server::{ImportService, ImportServiceServer},
     },
@@ -269,6 +270,13 @@ impl ImportService for FakeRegion {
         _: Request<ResumeImportRequest>,
     ) -> Result<Response<ResumeImportResponse>, Status> {
         Ok(Response::new(ResumeImportResponse { import: Some(state(ImportState::Planning)) }))
+    }
+
+    async fn revert_import(
+        &self,
+        _: Request<RevertImportRequest>,
+    ) -> Result<Response<RevertImportResponse>, Status> {
+        Ok(Response::new(RevertImportResponse { import: Some(state(ImportState::Reverting)) }))
     }
 
     async fn list_findings(

@@ -118,9 +118,16 @@ impl ChunkSilo for Writing<'_> {
             digest: self.digest.clone(),
             findings: written.findings.clone(),
             created_at: self.ambient.now(),
+            reverted: None,
         };
+        if !store::control_import::hold_open(tx, &chunk.region, chunk.import_id).await? {
+            return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
+        }
         // The same chunk is being written twice at once: this one gives way.
-        if chunk.insert(tx).await? { Ok(()) } else { Err(Error::ChunkExists) }
+        if !chunk.insert(tx).await? {
+            return Err(Error::ChunkExists);
+        }
+        Ok(self.ambient.failpoint("control.import_models.recorded").await?)
     }
 }
 
@@ -134,6 +141,26 @@ impl ControlImports {
         address: String,
     ) -> Self {
         Self { db, ambient, catalog, regions, slug_reservations, address }
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(crate) fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// A model that control writes.
+    pub(crate) fn writable(&self, name: &str) -> Result<&Model, Error> {
+        self.catalog
+            .model(name)
+            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
+            .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
     }
 
     /// Writes a chunk in one transaction, or gives the answer of the one that was written before.
@@ -162,7 +189,10 @@ impl ControlImports {
         let writing =
             Writing { db: &self.db, ambient: &self.ambient, request: &request, digest: digest.clone() };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
-            Ok(written) => self.answer(model, written.keys, written.findings).await,
+            Ok(written) => {
+                self.ambient.failpoint("control.import_models.committed").await?;
+                self.answer(model, written.keys, written.findings).await
+            }
             Err(Error::ChunkExists) => {
                 self.answered(&request, model, &digest).await?.ok_or(Error::ChunkExists)
             }
@@ -194,13 +224,6 @@ impl ControlImports {
             find_rows(&self.db, model, column, values).await?.into_iter().collect();
         found.sort_unstable();
         Ok(found)
-    }
-
-    fn writable(&self, model: &str) -> Result<&Model, Error> {
-        self.catalog
-            .model(model)
-            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
-            .ok_or_else(|| Error::ModelNotWritable { model: model.to_owned() })
     }
 
     /// The chunks of an import in the order of writing; the key is position and first ordinal.

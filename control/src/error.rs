@@ -103,6 +103,12 @@ pub enum Error {
         /// The first ordinal.
         min_ordinal: i64,
     },
+    /// The import is being reverted, or was: nothing more of it is written.
+    #[error("import {import_id} is being reverted, or was; nothing more of it is written")]
+    ImportBeingReverted {
+        /// The import.
+        import_id: Uuid,
+    },
     /// The chunk is being written by another call. Never leaves the use case unless that one fails.
     #[error("the chunk is being written by another call; try again")]
     ChunkExists,

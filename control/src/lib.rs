@@ -4,6 +4,7 @@
 //! [`directory`]) decides, `store` holds the SQL.
 
 pub mod control_import;
+pub mod control_revert;
 pub mod directory;
 mod error;
 mod grpc;
@@ -29,6 +30,15 @@ use crate::{
     control_import::ControlImports, directory::Directory, regions::Regions,
     slug_reservations::SlugReservations,
 };
+
+/// The places between two writes of an import, or of taking one back, where a test may let a control fail or die.
+pub const IMPORT_FAILPOINTS: &[&str] = &[
+    "control.import_models.recorded",
+    "control.import_models.committed",
+    "control.revert.closed",
+    "control.revert_chunk.recorded",
+    "control.revert_chunk.committed",
+];
 
 /// How a control is set up.
 #[derive(Debug, Clone)]

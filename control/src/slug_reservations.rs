@@ -13,8 +13,11 @@ use uuid::Uuid;
 pub use crate::slug_operation::Incoming;
 use crate::{
     Error, Page, PageRequest, regions,
-    slug_operation::{Rounds, SlugOperation},
-    store::slug_reservation::{self as store, OperationKey, OperationState},
+    slug_operation::{MAX_BATCH, Rounds, SlugOperation},
+    store::{
+        directory,
+        slug_reservation::{self as store, OperationKey, OperationState},
+    },
 };
 
 /// How often a bulk creation is begun anew because another operation took a slug for one of its organizations meanwhile.
@@ -197,6 +200,25 @@ impl SlugReservations {
                 }
                 OperationState::Released => 0,
             }
+        })
+    }
+
+    /// Frees all that is held for organizations that the region has no more, and says how many reservations that were.
+    ///
+    /// # Errors
+    /// If the region has not registered, or too many organizations are named.
+    pub async fn release_organizations(
+        &self,
+        region: &str,
+        organization_ids: Vec<i64>,
+    ) -> Result<u64, Error> {
+        if organization_ids.len() > MAX_BATCH {
+            return Err(Error::invalid("organization_ids", "at most 10,000 in one call"));
+        }
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        transact!(Error, self.db, |tx| {
+            directory::delete(tx, &region, &organization_ids).await?;
+            store::delete_of_organizations(tx, &region, &organization_ids).await?
         })
     }
 

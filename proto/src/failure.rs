@@ -36,6 +36,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::OrganizationAlreadyReserved
         | R::ImportNotFailed
         | R::ImportFileGone
+        | R::ImportBeingReverted
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch => Code::FailedPrecondition,
         R::SpoolFailed | R::UploadTooLarge | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,

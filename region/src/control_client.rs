@@ -6,9 +6,10 @@ use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
         ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, ImportModelsRequest,
-        ImportModelsResponse, LeaseIdsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
-        RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest, ReportOrganizationsRequest,
-        ReportedOrganization, ResolvedSlug, SlugCheck,
+        ImportModelsResponse, LeaseIdsRequest, ListImportChunksRequest, ListImportChunksResponse, NeededRow,
+        OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest,
+        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
+        ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
         bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
@@ -17,11 +18,14 @@ use causeway_proto::{
     failure,
     relocation::v1::ErrorReason,
 };
+use causeway_relocation::chunk::Reverted;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 use uuid::Uuid;
+
+use crate::convert;
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -226,6 +230,65 @@ impl ControlClient {
             .release_organization_slug_reservations(timed(request, BULK))
             .await?;
         Ok(())
+    }
+
+    /// Frees the slugs of organizations that this region has no more.
+    pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), ControlError> {
+        let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
+        let mut client = SlugReservationServiceClient::new(self.channel.clone());
+        client.release_organizations(timed(request, CALL)).await?;
+        Ok(())
+    }
+
+    /// Closes an import at control, and says which rows of it must stay.
+    pub(crate) async fn revert_import(
+        &self,
+        import_id: Uuid,
+        needed: Vec<NeededRow>,
+    ) -> Result<(), ControlError> {
+        let request =
+            RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
+        ControlImportServiceClient::new(self.channel.clone()).revert_import(timed(request, CALL)).await?;
+        Ok(())
+    }
+
+    /// A page of the chunks that control has of an import, with their keys.
+    pub(crate) async fn list_import_chunks(
+        &self,
+        import_id: Uuid,
+        page_token: String,
+    ) -> Result<ListImportChunksResponse, ControlError> {
+        let request = ListImportChunksRequest {
+            region: self.region.clone(),
+            import_id: import_id.to_string(),
+            page_size: 0,
+            page_token,
+            with_keys: true,
+        };
+        let mut client = ControlImportServiceClient::new(self.channel.clone());
+        Ok(client.list_import_chunks(timed(request, CALL)).await?.into_inner())
+    }
+
+    /// Has control take back one of its chunks.
+    pub(crate) async fn revert_import_chunk(
+        &self,
+        import_id: Uuid,
+        model: &str,
+        min_ordinal: i64,
+    ) -> Result<Reverted, ControlError> {
+        let request = RevertImportChunkRequest {
+            region: self.region.clone(),
+            import_id: import_id.to_string(),
+            model: model.to_owned(),
+            min_ordinal,
+        };
+        let mut client = ControlImportServiceClient::new(self.channel.clone());
+        let answer = client.revert_import_chunk(timed(request, CALL)).await?.into_inner();
+        Ok(Reverted {
+            deleted: answer.deleted,
+            kept: answer.kept,
+            findings: answer.findings.iter().map(convert::finding_from_proto).collect(),
+        })
     }
 
     pub(crate) async fn report_organizations(

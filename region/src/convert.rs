@@ -85,6 +85,8 @@ fn state_to_proto(state: ImportState) -> api::ImportState {
         ImportState::Failed => api::ImportState::Failed,
         ImportState::Checking => api::ImportState::Checking,
         ImportState::Planned => api::ImportState::Planned,
+        ImportState::Reverting => api::ImportState::Reverting,
+        ImportState::Reverted => api::ImportState::Reverted,
     }
 }
 
@@ -143,6 +145,8 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
         out_of_scope: counts.out_of_scope,
         filtered: counts.filtered,
         dropped: counts.dropped,
+        deleted: counts.deleted,
+        kept: counts.kept,
     }
 }
 

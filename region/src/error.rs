@@ -91,6 +91,9 @@ pub enum Error {
     /// The import cannot be resumed: it did not fail.
     #[error("import {0} has not failed, it is {name}; there is nothing to resume", name = .1.name().replace('_', " "))]
     ImportNotFailed(Uuid, ImportState),
+    /// The import cannot be resumed: it is being reverted, or was.
+    #[error("import {0} is being reverted, or was; import the file again under a new id")]
+    ImportBeingReverted(Uuid),
     /// The import cannot be resumed: its file is not here.
     #[error(
         "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
@@ -166,6 +169,7 @@ impl Error {
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
             Self::Superseded(_) => ErrorReason::DatabaseContention,
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
+            Self::ImportBeingReverted(_) => ErrorReason::ImportBeingReverted,
             Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,

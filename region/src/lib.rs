@@ -64,6 +64,16 @@ pub const FAILPOINTS: &[&str] = &[
     "region.report.told",
     "region.report.noted",
     "region.resume.taken_up",
+    "region.revert.begun",
+    "region.revert.closed",
+    "region.revert.adopted",
+    "region.revert_chunk.recorded",
+    "region.revert_chunk.committed",
+    "region.revert_control_chunk.answered",
+    "region.revert_control_chunk.noted",
+    "region.revert.told",
+    "region.revert.released",
+    "region.revert.ended",
 ];
 
 /// How a region is set up.

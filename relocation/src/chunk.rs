@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    db::{Db, DbError, Row, Statement, Tx},
+    db::{Column, Db, DbError, Row, Statement, Tx},
     finding::Finding,
     keys::{BadKeys, ChunkKeys},
 };
@@ -35,6 +35,19 @@ pub struct Chunk {
     pub findings: Vec<Finding>,
     /// When it was written.
     pub created_at: DateTime<Utc>,
+    /// What came of taking it back, if that was done.
+    pub reverted: Option<Reverted>,
+}
+
+/// What came of taking a chunk back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reverted {
+    /// Rows that were deleted.
+    pub deleted: i64,
+    /// Rows that the chunk had inserted and that stay, each with a finding.
+    pub kept: i64,
+    /// The findings, where they must be answered again.
+    pub findings: Vec<Finding>,
 }
 
 fn unreadable(error: impl std::fmt::Display) -> DbError {
@@ -95,6 +108,14 @@ impl Chunk {
             digest: row.bytes("digest")?,
             findings: serde_json::from_str(&row.text("findings")?).map_err(unreadable)?,
             created_at: row.time("created_at")?,
+            reverted: match row.opt_time("reverted_at")? {
+                None => None,
+                Some(_) => Some(Reverted {
+                    deleted: row.int("deleted")?,
+                    kept: row.int("kept")?,
+                    findings: serde_json::from_str(&row.text("revert_findings")?).map_err(unreadable)?,
+                }),
+            },
         })
     }
 
@@ -138,5 +159,71 @@ impl Chunk {
         .with(after.1)
         .with(limit);
         db.fetch_all(statement).await?.iter().map(Self::read).collect()
+    }
+
+    /// The last chunk of an import, in the order of writing, that is of one of these models and has not been taken back.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn last_to_revert(
+        db: &Db,
+        region: &str,
+        import_id: Uuid,
+        models: Vec<String>,
+    ) -> Result<Option<Self>, DbError> {
+        let statement = Statement::new("SELECT c.* FROM causeway_import_chunk c JOIN ")
+            .rows(db.dialect(), "r", [("model", Column::Texts(models))])
+            .push(" ON r.model = c.model WHERE c.region = ")
+            .arg(region)
+            .push(" AND c.import_id = ")
+            .arg(import_id)
+            .push(" AND c.reverted_at IS NULL ORDER BY c.position DESC, c.min_ordinal DESC LIMIT 1");
+        db.fetch_optional(statement).await?.as_ref().map(Self::read).transpose()
+    }
+
+    /// The chunks of other imports that mapped records of a model to rows that were there, and have not been taken back.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn of_others_on_existing(
+        tx: &mut Tx,
+        region: &str,
+        import_id: Uuid,
+        model: &str,
+    ) -> Result<Vec<Self>, DbError> {
+        let statement = Statement::new(
+            "SELECT * FROM causeway_import_chunk WHERE model = $1 AND (existing > 0 OR overwritten > 0) AND reverted_at IS NULL \
+             AND NOT (region = $2 AND import_id = $3)",
+        )
+        .with(model)
+        .with(region)
+        .with(import_id);
+        tx.fetch_all(statement).await?.iter().map(Self::read).collect()
+    }
+
+    /// Notes that the chunk was taken back, in the transaction that does it. `false` if it was before.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn set_reverted(
+        &self,
+        tx: &mut Tx,
+        reverted: &Reverted,
+        now: DateTime<Utc>,
+    ) -> Result<bool, DbError> {
+        let findings = serde_json::to_string(&reverted.findings).map_err(unreadable)?;
+        let statement = Statement::new(
+            "UPDATE causeway_import_chunk SET reverted_at = $5, deleted = $6, kept = $7, revert_findings = $8 \
+             WHERE region = $1 AND import_id = $2 AND model = $3 AND min_ordinal = $4 AND reverted_at IS NULL",
+        )
+        .with(&self.region)
+        .with(self.import_id)
+        .with(&self.model)
+        .with(self.min_ordinal)
+        .with(now)
+        .with(reverted.deleted)
+        .with(reverted.kept)
+        .with(findings);
+        Ok(tx.execute(statement).await? == 1)
     }
 }

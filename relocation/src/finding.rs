@@ -111,6 +111,8 @@ kinds! {
     TextCleaned = "text_cleaned", Info, "";
     /// Findings that were counted and not kept, because there were too many.
     FindingsNotStored = "findings_not_stored", Info, "The counts are exact. If each finding is needed, raise the region's limit on findings, or import in parts by a filter.";
+    /// A row that stays when its import is reverted.
+    RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }
 
 impl std::str::FromStr for FindingKind {

@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod page;
 pub mod plan;
 pub mod region_name;
+pub mod revert;
 pub mod schema;
 pub mod sealed;
 pub mod value;

@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Whether an import has ended, well or not.
 #[must_use]
 pub fn has_ended(import: &Import) -> bool {
-    matches!(import.state(), ImportState::Succeeded | ImportState::Failed | ImportState::Planned)
+    matches!(
+        import.state(),
+        ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
+    )
 }
 
 /// What is seen when an import is watched.

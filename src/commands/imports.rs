@@ -16,7 +16,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome, findings_file, resume,
+    Outcome, findings_file, resume, revert,
     target::{RegionArgs, Target},
 };
 use crate::output::{
@@ -37,6 +37,8 @@ pub(super) enum Command {
     Show(Show),
     /// Take an import that has failed up again, once the cause is gone, and wait until it has ended
     Resume(resume::Args),
+    /// Take an import back: delete what it inserted, in the region and in control, and free its slugs. Asks first
+    Revert(revert::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +80,7 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
             open(&args.region, ambient).await?.ask(async |region| show(region, args).await).await
         }
         Command::Resume(args) => resume::run(args, ambient).await,
+        Command::Revert(args) => revert::run(args, ambient).await,
     }
 }
 

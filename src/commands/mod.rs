@@ -12,6 +12,7 @@ mod organizations;
 mod outgoing;
 mod region;
 mod resume;
+mod revert;
 mod server;
 mod signals;
 mod slugs;

@@ -31,7 +31,7 @@ pub(super) fn short<'a>(name: &'a str, prefix: &str) -> &'a str {
 }
 
 /// The import's state; its number if it is of a newer contract.
-pub(super) fn state(import: &Import) -> String {
+pub(crate) fn state(import: &Import) -> String {
     state_name(import.state)
 }
 
@@ -160,7 +160,8 @@ fn records(models: &[ModelCounts]) -> String {
     if models.is_empty() {
         return "Records (0)\n".to_owned();
     }
-    let mut table = Table::new(&[
+    let reverted = models.iter().any(|counts| counts.deleted + counts.kept > 0);
+    let mut columns = vec![
         ("model", Left),
         ("seen", Right),
         ("inserted", Right),
@@ -169,10 +170,14 @@ fn records(models: &[ModelCounts]) -> String {
         ("out of scope", Right),
         ("filtered", Right),
         ("dropped", Right),
-    ]);
+    ];
+    if reverted {
+        columns.extend([("deleted", Right), ("kept", Right)]);
+    }
+    let mut table = Table::new(&columns);
     let mut total = ModelCounts { model: "total".to_owned(), ..Default::default() };
     for counts in models {
-        table.row(counts_row(counts));
+        table.row(counts_row(counts, reverted));
         total.seen += counts.seen;
         total.inserted += counts.inserted;
         total.existing += counts.existing;
@@ -180,22 +185,27 @@ fn records(models: &[ModelCounts]) -> String {
         total.out_of_scope += counts.out_of_scope;
         total.filtered += counts.filtered;
         total.dropped += counts.dropped;
+        total.deleted += counts.deleted;
+        total.kept += counts.kept;
     }
-    table.row(counts_row(&total));
+    table.row(counts_row(&total, reverted));
     format!("Records ({})\n{}", total.seen, table.render())
 }
 
-fn counts_row(counts: &ModelCounts) -> [String; 8] {
-    [
-        counts.model.clone(),
-        counts.seen.to_string(),
-        counts.inserted.to_string(),
-        counts.existing.to_string(),
-        counts.overwritten.to_string(),
-        counts.out_of_scope.to_string(),
-        counts.filtered.to_string(),
-        counts.dropped.to_string(),
-    ]
+fn counts_row(counts: &ModelCounts, reverted: bool) -> Vec<String> {
+    let numbers = [
+        counts.seen,
+        counts.inserted,
+        counts.existing,
+        counts.overwritten,
+        counts.out_of_scope,
+        counts.filtered,
+        counts.dropped,
+        counts.deleted,
+        counts.kept,
+    ];
+    let shown = if reverted { 9 } else { 7 };
+    std::iter::once(counts.model.clone()).chain(numbers.iter().take(shown).map(i64::to_string)).collect()
 }
 
 fn kind_name(finding: &Finding) -> String {

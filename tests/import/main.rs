@@ -7,6 +7,7 @@
 mod again;
 mod calls;
 mod dry_run;
+mod faults;
 mod filter;
 mod findings;
 mod once;
@@ -15,6 +16,7 @@ mod real;
 mod refused;
 mod regions;
 mod resume;
+mod revert;
 mod rules;
 mod sealed;
 mod stage;
@@ -110,6 +112,15 @@ on_each_store! {
         an_import_that_failed_goes_on_when_its_cause_is_gone,
         what_cannot_be_resumed_is_refused,
         a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over;
+    revert:
+        an_import_that_is_reverted_leaves_nothing,
+        what_was_reverted_can_be_imported_again_with_the_same_slugs,
+        what_others_need_stays_and_is_told,
+        an_import_that_has_not_ended_can_be_reverted,
+        an_import_that_failed_can_be_reverted;
+    faults:
+        a_revert_that_fails_or_dies_anywhere_once_leaves_nothing,
+        a_resumption_that_fails_or_dies_once_is_one;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::stage::{accounted, cluster, exhaustive, import, look, refused};
 
 /// Changes something in a region's database beside its service.
-async fn change(cluster: &Cluster, statements: Vec<Statement>) {
+pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let mut tx = db.begin().await.expect("a transaction");
     for statement in statements {
@@ -27,7 +27,7 @@ async fn change(cluster: &Cluster, statements: Vec<Statement>) {
 }
 
 /// From now on the database takes no project.
-async fn refuse_projects(cluster: &Cluster, store: Store) {
+pub(crate) async fn refuse_projects(cluster: &Cluster, store: Store) {
     let statement = match store {
         Store::Sqlite => {
             "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project BEGIN SELECT RAISE(ABORT, 'no projects'); END"
@@ -37,7 +37,7 @@ async fn refuse_projects(cluster: &Cluster, store: Store) {
     change(cluster, vec![Statement::new(statement)]).await;
 }
 
-async fn take_projects_again(cluster: &Cluster, store: Store) {
+pub(crate) async fn take_projects_again(cluster: &Cluster, store: Store) {
     let statement = match store {
         Store::Sqlite => "DROP TRIGGER no_projects",
         Store::Postgres => "ALTER TABLE sentry_project DROP CONSTRAINT no_projects",

@@ -3,7 +3,8 @@
 use causeway_proto::{
     control::v1::{
         CarriedRecord, FindRowsRequest, FindRowsResponse, FoundRow, ImportChunk, ImportModelsRequest,
-        ImportModelsResponse, ListImportChunksRequest, ListImportChunksResponse,
+        ImportModelsResponse, ListImportChunksRequest, ListImportChunksResponse, RevertImportChunkRequest,
+        RevertImportChunkResponse, RevertImportRequest, RevertImportResponse,
         control_import_service_server::ControlImportService,
     },
     finding as names,
@@ -23,7 +24,14 @@ use super::uuid;
 use crate::{
     Error,
     control_import::{ControlImports, ImportModels, ImportRecord},
+    control_revert::NeededRow,
+    error,
 };
+
+/// Chunks of a page that has their keys too: some 35 bytes for each of 5,000 records of each.
+const WITH_KEYS: u16 = 10;
+/// The most bytes of what needs a row.
+const MAX_TEXT: usize = 255;
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -65,7 +73,8 @@ fn encode_key(model: &str, (kind, source_pk, new_pk): (keys::KeyKind, i64, i64))
     MappedKey { model: model.to_owned(), source_pk, new_pk, kind: kind.into(), ..MappedKey::default() }
 }
 
-fn encode_chunk(chunk: Chunk) -> ImportChunk {
+fn encode_chunk(chunk: Chunk, with_keys: bool) -> ImportChunk {
+    let keys = chunk.keys.mapped().filter(|_| with_keys).map(|line| encode_key(&chunk.model, line)).collect();
     let count = |list: &[(i64, i64)]| i64::try_from(list.len()).unwrap_or(i64::MAX);
     ImportChunk {
         inserted: count(&chunk.keys.inserted),
@@ -76,6 +85,7 @@ fn encode_chunk(chunk: Chunk) -> ImportChunk {
         max_ordinal: chunk.max_ordinal,
         dropped: chunk.dropped,
         create_time: Some(time::to_proto(chunk.created_at)),
+        keys,
     }
 }
 
@@ -152,14 +162,51 @@ impl ControlImportService for Handler {
     ) -> Result<Response<ListImportChunksResponse>, Status> {
         let request = request.into_inner();
         let import_id = uuid("import_id", &request.import_id)?;
-        let filters = [request.region.as_str(), request.import_id.as_str()];
-        let list = List::new("ListImportChunks", &filters);
+        let kind = if request.with_keys { "keys" } else { "" };
+        let filters = [request.region.as_str(), request.import_id.as_str(), kind];
+        let mut list = List::new("ListImportChunks", &filters);
+        if request.with_keys {
+            (list.default_size, list.max_size) = (WITH_KEYS, WITH_KEYS);
+        }
         let after = list.after::<ChunkKey>(&request.page_token)?.map(|key| (key.0, key.1));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let page = self.imports.list_chunks(&request.region, import_id, &page).await?;
         Ok(Response::new(ListImportChunksResponse {
-            chunks: page.items.into_iter().map(encode_chunk).collect(),
+            chunks: page.items.into_iter().map(|chunk| encode_chunk(chunk, request.with_keys)).collect(),
             next_page_token: list.token(page.next.map(|(position, ordinal)| ChunkKey(position, ordinal))),
+        }))
+    }
+
+    async fn revert_import(
+        &self,
+        request: Request<RevertImportRequest>,
+    ) -> Result<Response<RevertImportResponse>, Status> {
+        let request = request.into_inner();
+        let import_id = uuid("import_id", &request.import_id)?;
+        let needed: Vec<NeededRow> = request
+            .needed
+            .into_iter()
+            .enumerate()
+            .map(|(index, row)| {
+                error::text(|| format!("needed[{index}].needed_by"), &row.needed_by, MAX_TEXT)?;
+                Ok(NeededRow { model: row.model, id: row.pk, needed_by: row.needed_by })
+            })
+            .collect::<Result<_, Error>>()?;
+        self.imports.revert(&request.region, import_id, &needed).await?;
+        Ok(Response::new(RevertImportResponse {}))
+    }
+
+    async fn revert_import_chunk(
+        &self,
+        request: Request<RevertImportChunkRequest>,
+    ) -> Result<Response<RevertImportChunkResponse>, Status> {
+        let RevertImportChunkRequest { region, import_id, model, min_ordinal } = request.into_inner();
+        let import_id = uuid("import_id", &import_id)?;
+        let reverted = self.imports.revert_chunk(&region, import_id, &model, min_ordinal).await?;
+        Ok(Response::new(RevertImportChunkResponse {
+            deleted: reverted.deleted,
+            kept: reverted.kept,
+            findings: reverted.findings.into_iter().map(encode_finding).collect(),
         }))
     }
 }

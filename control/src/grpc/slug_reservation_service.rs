@@ -8,8 +8,8 @@ use causeway_proto::{
         ConfirmOrganizationSlugReservationsRequest, ConfirmOrganizationSlugReservationsResponse,
         ListSlugReservationsRequest, ListSlugReservationsResponse, OrganizationSlugRequest,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsResponse,
-        ReservationType, ResolvedSlug, SlugReservation,
-        bulk_create_organization_slug_reservations_request::Part,
+        ReleaseOrganizationsRequest, ReleaseOrganizationsResponse, ReservationType, ResolvedSlug,
+        SlugReservation, bulk_create_organization_slug_reservations_request::Part,
         slug_reservation_service_server::SlugReservationService,
     },
     page::List,
@@ -130,6 +130,16 @@ impl SlugReservationService for Handler {
         let operation_id = uuid("operation_id", &operation_id)?;
         let released_count = self.reservations.release(&region, operation_id).await?.cast_signed();
         Ok(Response::new(ReleaseOrganizationSlugReservationsResponse { released_count }))
+    }
+
+    async fn release_organizations(
+        &self,
+        request: Request<ReleaseOrganizationsRequest>,
+    ) -> Result<Response<ReleaseOrganizationsResponse>, Status> {
+        let ReleaseOrganizationsRequest { region, organization_ids } = request.into_inner();
+        let released_count =
+            self.reservations.release_organizations(&region, organization_ids).await?.cast_signed();
+        Ok(Response::new(ReleaseOrganizationsResponse { released_count }))
     }
 
     async fn list_slug_reservations(

@@ -1,9 +1,12 @@
-//! Rows of model tables, as far as regions need to know them.
+//! Rows of model tables, as far as regions need to know them, `causeway_import` and `causeway_import_needed`.
 
 use causeway_relocation::{
-    catalog::{Kind, Model},
-    db::{Column, Db, DbError, Statement},
+    catalog::{self, Kind, Model},
+    db::{Column, Db, DbError, Statement, Tx},
 };
+use uuid::Uuid;
+
+use crate::control_revert::NeededRow;
 
 /// The carried values of rows, as JSON objects by field, with their ids.
 pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {
@@ -28,4 +31,113 @@ pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec
         carried.push((row.int("id")?, serde_json::Value::Object(fields).to_string()));
     }
     Ok(carried)
+}
+
+/// Holds an import open until the transaction ends. `false` if it is closed: it is being reverted.
+pub(crate) async fn hold_open(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
+         ON CONFLICT (region, import_id) DO UPDATE SET reverting = causeway_import.reverting RETURNING reverting",
+    )
+    .with(region)
+    .with(import_id)
+    .with(false);
+    Ok(!tx.fetch_one(statement).await?.bool("reverting")?)
+}
+
+/// Closes an import for good.
+pub(crate) async fn close(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
+         ON CONFLICT (region, import_id) DO UPDATE SET reverting = excluded.reverting",
+    )
+    .with(region)
+    .with(import_id)
+    .with(true);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Adds rows of an import that its region needs.
+pub(crate) async fn add_needed(
+    tx: &mut Tx,
+    region: &str,
+    import_id: Uuid,
+    rows: &[NeededRow],
+) -> Result<(), DbError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = Statement::new(
+        "INSERT INTO causeway_import_needed (region, import_id, model, row_id, needed_by) SELECT $1, ",
+    )
+    .with(region)
+    .arg(import_id)
+    .push(", r.model, r.row_id, r.needed_by FROM ")
+    .rows(
+        tx.dialect(),
+        "r",
+        [
+            ("model", Column::Texts(rows.iter().map(|row| row.model.clone()).collect())),
+            ("row_id", Column::Ints(rows.iter().map(|row| row.id).collect())),
+            ("needed_by", Column::Texts(rows.iter().map(|row| row.needed_by.clone()).collect())),
+        ],
+    )
+    .push(" WHERE true ON CONFLICT (region, import_id, model, row_id) DO NOTHING");
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Which of these rows the region of an import needs, and what for.
+pub(crate) async fn needed(
+    tx: &mut Tx,
+    region: &str,
+    import_id: Uuid,
+    model: &str,
+    ids: Vec<i64>,
+) -> Result<Vec<(i64, String)>, DbError> {
+    let statement = Statement::new("SELECT n.row_id, n.needed_by FROM causeway_import_needed n JOIN ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(" ON r.id = n.row_id WHERE n.region = ")
+        .arg(region)
+        .push(" AND n.import_id = ")
+        .arg(import_id)
+        .push(" AND n.model = ")
+        .arg(model);
+    let found = tx.fetch_all(statement).await?;
+    found.iter().map(|row| Ok((row.int("row_id")?, row.text("needed_by")?))).collect()
+}
+
+/// What rows hold in a column of references, by id; rows that hold nothing there are left out.
+pub(crate) async fn column(
+    tx: &mut Tx,
+    model: &Model,
+    column: &catalog::Column,
+    ids: Vec<i64>,
+) -> Result<Vec<(i64, i64)>, DbError> {
+    let statement = Statement::new("SELECT t.id AS id, CAST(t.\"")
+        .push(&column.column)
+        .push("\" AS bigint) AS value FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(&format!(
+            " JOIN \"{}\" t ON t.id = r.id WHERE t.\"{}\" IS NOT NULL",
+            model.table, column.column
+        ));
+    tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.int("value")?))).collect()
+}
+
+/// Which of these e-mail addresses some user has, in any case.
+pub(crate) async fn addresses_in_use(
+    tx: &mut Tx,
+    emails: &Model,
+    of_users: &Model,
+    ids: Vec<i64>,
+) -> Result<Vec<i64>, DbError> {
+    let statement = Statement::new("SELECT DISTINCT e.id AS id FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(&format!(
+            " JOIN \"{}\" e ON e.id = r.id JOIN \"{}\" u ON lower(u.email) = lower(CAST(e.email AS text))",
+            emails.table, of_users.table
+        ));
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }

@@ -95,3 +95,15 @@ pub(crate) async fn list(
     };
     db.fetch_all(statement).await?.into_iter().map(organization).collect()
 }
+
+/// Forgets organizations of a region.
+pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) -> Result<(), DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
+    )
+    .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
+    .push(") AND region = ")
+    .arg(region);
+    tx.execute(statement).await.map(|_| ())
+}

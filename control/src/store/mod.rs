@@ -14,10 +14,12 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (1, "model tables", include_str!("../../../migrations/control/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/control/postgres/0002_causeway.sql")),
         (3, "imports", include_str!("../../../migrations/control/postgres/0003_imports.sql")),
+        (7, "revert", include_str!("../../../migrations/control/postgres/0007_revert.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/control/sqlite/0002_causeway.sql")),
         (3, "imports", include_str!("../../../migrations/control/sqlite/0003_imports.sql")),
+        (7, "revert", include_str!("../../../migrations/control/sqlite/0007_revert.sql")),
     ],
 };

@@ -246,6 +246,21 @@ pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<u64, Db
     tx.execute(statement).await
 }
 
+/// Frees all slugs of these organizations.
+pub(crate) async fn delete_of_organizations(
+    tx: &mut Tx,
+    region: &str,
+    organization_ids: &[i64],
+) -> Result<u64, DbError> {
+    let dialect = tx.dialect();
+    let statement =
+        Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
+            .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
+            .push(") AND region = ")
+            .arg(region);
+    tx.execute(statement).await
+}
+
 /// Reservations by slug, those after `after`.
 pub(crate) async fn list(
     db: &Db,

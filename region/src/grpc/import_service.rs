@@ -8,8 +8,9 @@ use causeway_proto::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
         ImportOrganizationsRequest, ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse,
         ListImportsRequest, ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse,
-        ResumeImportRequest, ResumeImportResponse, WatchImportRequest, WatchImportResponse,
-        import_organizations_request::Part, import_service_server::ImportService,
+        ResumeImportRequest, ResumeImportResponse, RevertImportRequest, RevertImportResponse,
+        WatchImportRequest, WatchImportResponse, import_organizations_request::Part,
+        import_service_server::ImportService,
     },
     relocation::v1::{FindingKind, Scope, Severity},
 };
@@ -247,6 +248,16 @@ impl ImportService for Handler {
         self.runner.resume_import(id).await?;
         let view = self.runner.view(id).await?;
         Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
+    }
+
+    async fn revert_import(
+        &self,
+        request: Request<RevertImportRequest>,
+    ) -> Result<Response<RevertImportResponse>, Status> {
+        let id = import_id(&request.into_inner().import_id)?;
+        self.runner.revert_import(id).await?;
+        let view = self.runner.view(id).await?;
+        Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
     }
 
     async fn list_findings(

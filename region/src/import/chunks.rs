@@ -174,14 +174,7 @@ impl Runner {
             self.ambient().failpoint("region.control_chunk.ready").await?;
             let answer = self.ask(self.control().import_models(request)).await?;
             self.ambient().failpoint("region.control_chunk.answered").await?;
-            for key in &answer.keys {
-                let pair = (key.source_pk, key.new_pk);
-                match key.kind() {
-                    contract::KeyKind::Existing => written.keys.existing.push(pair),
-                    contract::KeyKind::Overwritten => written.keys.overwritten.push(pair),
-                    _ => written.keys.inserted.push(pair),
-                }
-            }
+            written.keys = keys_from_proto(&answer.keys);
             written.dropped = sent - i64::try_from(answer.keys.len()).unwrap_or(i64::MAX);
             written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
             carried =
@@ -232,6 +225,7 @@ impl Runner {
             digest: Vec::new(),
             findings: Vec::new(),
             created_at: self.ambient().now(),
+            reverted: None,
         };
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
@@ -279,6 +273,20 @@ pub(super) fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelC
         dropped,
         ..ModelCounts::default()
     }
+}
+
+/// The keys that control gave.
+pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> ChunkKeys {
+    let mut keys = ChunkKeys::default();
+    for line in lines {
+        let pair = (line.source_pk, line.new_pk);
+        match line.kind() {
+            contract::KeyKind::Existing => keys.existing.push(pair),
+            contract::KeyKind::Overwritten => keys.overwritten.push(pair),
+            _ => keys.inserted.push(pair),
+        }
+    }
+    keys
 }
 
 /// The keys of a chunk: of the records that were not to be written, and of those that were.

@@ -149,7 +149,7 @@ impl Runner {
 
     /// Whether this process can run an import: the file, where it still needs one, is in its spool directory.
     pub(super) fn can_run(&self, import: &Import) -> bool {
-        let needs_file = !matches!(import.state, ImportState::Succeeded);
+        let needs_file = !matches!(import.state, ImportState::Succeeded | ImportState::Reverting);
         !needs_file || import.spool_id.is_none_or(|spool| spool == self.holder().spool)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use causeway_relocation::plan::Watch;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Progress;
 
@@ -22,6 +22,8 @@ pub(crate) struct Live {
     changed: watch::Sender<u64>,
     /// Somebody wants it to be looked at once more before it ends.
     again: AtomicBool,
+    /// Somebody has moved it elsewhere: what it does is to end soon, and what it waits for is of no interest.
+    interrupted: Notify,
 }
 
 impl Default for Live {
@@ -33,6 +35,7 @@ impl Default for Live {
             total: AtomicI64::new(0),
             changed: watch::Sender::new(0),
             again: AtomicBool::new(false),
+            interrupted: Notify::new(),
         }
     }
 }
@@ -65,6 +68,17 @@ impl Live {
     /// Whether somebody asked for that since this was called last.
     pub(crate) fn asked_again(&self) -> bool {
         self.again.swap(false, Ordering::Acquire)
+    }
+
+    /// Ends a plan or a pause, because the import has been moved elsewhere.
+    pub(crate) fn interrupt(&self) {
+        self.planning.stop.store(true, Ordering::Relaxed);
+        self.interrupted.notify_one();
+    }
+
+    /// Ends when the import has been moved elsewhere.
+    pub(crate) async fn interrupted(&self) {
+        self.interrupted.notified().await;
     }
 
     /// Tells everybody who watches to look again.

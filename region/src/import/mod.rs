@@ -11,6 +11,7 @@ mod organization_scope;
 mod planning;
 mod receive;
 mod resume;
+mod revert;
 mod runner;
 mod slugs;
 mod spool;
@@ -27,7 +28,7 @@ pub(crate) use runner::{Runner, Setup};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
 
-/// Where an import is. It only goes forward, or to `Failed`.
+/// Where an import is. It only goes forward, or to `Failed`, from where it may be resumed, or to `Reverting`.
 ///
 /// | state | what has been committed | after a restart |
 /// | --- | --- | --- |
@@ -40,6 +41,8 @@ pub use view::{ImportView, ModelKey, Progress};
 /// | `Failed` | what was written stays hidden | stays |
 /// | `Checking` | plan findings, counts; of a dry run | gone through from the start |
 /// | `Planned` | all findings and counts of a dry run | stays |
+/// | `Reverting` | nothing is visible; the marks of chunks that were taken back | goes on before the last mark |
+/// | `Reverted` | nothing is left but what others need | stays |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportState {
     /// The file is being sent.
@@ -60,10 +63,14 @@ pub enum ImportState {
     Checking,
     /// A dry run is done.
     Planned,
+    /// All that was written is being taken back.
+    Reverting,
+    /// All that was written has been taken back, but what others need.
+    Reverted,
 }
 
 impl ImportState {
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: &'static [(Self, &'static str)] = &[
         (Self::Receiving, "receiving"),
         (Self::Planning, "planning"),
         (Self::Writing, "writing"),
@@ -73,6 +80,8 @@ impl ImportState {
         (Self::Failed, "failed"),
         (Self::Checking, "checking"),
         (Self::Planned, "planned"),
+        (Self::Reverting, "reverting"),
+        (Self::Reverted, "reverted"),
     ];
 
     /// Its name in the store.
@@ -90,7 +99,7 @@ impl ImportState {
     /// Whether nothing more happens to the import.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Planned)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Planned | Self::Reverted)
     }
 }
 
@@ -179,7 +188,9 @@ impl Import {
     #[must_use]
     pub fn needs_nobody(&self) -> bool {
         match self.state {
-            ImportState::Receiving | ImportState::Failed | ImportState::Planned => true,
+            ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
+                true
+            }
             ImportState::Succeeded => self.reported,
             _ => false,
         }
@@ -207,6 +218,10 @@ pub struct ModelCounts {
     pub filtered: i64,
     /// Not written, each with a finding.
     pub dropped: i64,
+    /// New rows that were deleted when the import was reverted.
+    pub deleted: i64,
+    /// New rows that stayed then, each with a finding.
+    pub kept: i64,
 }
 
 impl ModelCounts {

@@ -23,7 +23,11 @@ impl Import {
             ImportState::Failed => self.failure.as_ref().is_none_or(|failure| {
                 !matches!(failure.reason, ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing)
             }),
-            ImportState::Receiving | ImportState::Succeeded | ImportState::Planned => false,
+            ImportState::Receiving
+            | ImportState::Succeeded
+            | ImportState::Planned
+            | ImportState::Reverting
+            | ImportState::Reverted => false,
         }
     }
 }
@@ -84,9 +88,12 @@ impl Runner {
     /// there. One that has been resumed already is left as it is.
     ///
     /// # Errors
-    /// If there is no such import, it has not failed, or its file is not here.
+    /// If there is no such import, it has not failed, it is being reverted, or its file is not here.
     pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
         let import = self.import(id).await?;
+        if matches!(import.state, ImportState::Reverting | ImportState::Reverted) {
+            return Err(Error::ImportBeingReverted(id));
+        }
         if import.state != ImportState::Failed {
             if import.resumes == 0 {
                 return Err(Error::ImportNotFailed(id, import.state));

@@ -260,7 +260,9 @@ impl Runner {
                     continue;
                 }
                 Ok(Step::Done) => return,
-                Err(error) if error.is_stop() => return,
+                Err(error) if error.is_stop() && self.is_stopping() => return,
+                // Its plan was ended, because it is to be reverted.
+                Err(error) if error.is_stop() => continue,
                 Err(error) => error,
             };
             // What a chunk left half absorbed is read from the store again.
@@ -285,8 +287,9 @@ impl Runner {
             }
             self.wait(id, &mut run, &error).await;
             let attempts = run.waiting.as_ref().map_or(1, |waiting| waiting.attempts);
-            if self.pause(attempts).await.is_err() {
-                return;
+            tokio::select! {
+                paused = self.pause(attempts) => if paused.is_err() { return },
+                () = run.live.interrupted() => {}
             }
         }
     }
@@ -322,13 +325,16 @@ impl Runner {
         let import = store::import::get(self.db(), id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
             _ if import.needs_nobody() => return Ok(Step::Done),
-            ImportState::Receiving | ImportState::Failed | ImportState::Planned => return Ok(Step::Done),
+            ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
+                return Ok(Step::Done);
+            }
             ImportState::Checking => self.check_import(&import, run).await?,
             ImportState::Planning => self.plan_import(&import, run).await?,
             ImportState::Writing => self.import_in_organization_scope(&import, run).await?,
             ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
             ImportState::Finishing => self.finish(&import, run).await?,
             ImportState::Succeeded => self.report(&import).await?,
+            ImportState::Reverting => self.revert(&import, run).await?,
         }
         Ok(Step::Next)
     }
@@ -363,10 +369,10 @@ impl Runner {
     }
 
     /// Ends an import by an error. What it wrote stays hidden. `false` if it cannot end so: what is visible stays, and
-    /// is reported until control takes it.
+    /// is reported until control takes it; what is being reverted is, however often it takes.
     async fn end(&self, id: Uuid, error: &Error) -> Result<bool, Error> {
         let Some(import) = store::import::get(self.db(), id).await? else { return Ok(true) };
-        if import.state.is_final() {
+        if import.state.is_final() || import.state == ImportState::Reverting {
             return Ok(false);
         }
         tracing::error!(import_id = %id, %error, reason = error.reason().as_str_name(), "an import has failed");

@@ -27,7 +27,7 @@ use crate::{error::Error, store};
 const MAX_NAME: usize = 255;
 
 /// The operation under which slugs are asked for the n-th time.
-fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
+pub(super) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
     derived_uuid(import_id, &format!("organization slugs {attempt}"))
 }
 

@@ -118,7 +118,7 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> 
 /// The imports that somebody must go on with.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     let statement = Statement::new(SELECT).push(
-        " WHERE state IN ('planning', 'checking', 'writing', 'resolving_slugs', 'finishing') OR (state = 'succeeded' AND NOT reported) \
+        " WHERE state IN ('planning', 'checking', 'writing', 'resolving_slugs', 'finishing', 'reverting') OR (state = 'succeeded' AND NOT reported) \
          ORDER BY created_at, import_id",
     );
     db.fetch_all(statement).await?.iter().map(read).collect()
@@ -316,6 +316,17 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
          resumes = resumes + 1, updated_at = $2 WHERE import_id = $1 AND state = 'failed'",
     )
     .with(import.id)
+    .with(now);
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// Begins to revert an import, wherever it is. `false` if that was begun before, or it is still being sent.
+pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET state = 'reverting', updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \
+         waiting_since = NULL, waiting_attempts = NULL WHERE import_id = $1 AND state NOT IN ('receiving', 'reverting', 'reverted')",
+    )
+    .with(id)
     .with(now);
     Ok(tx.execute(statement).await? == 1)
 }

@@ -7,6 +7,7 @@ use causeway_proto::control::v1::SlugVerdict;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use uuid::Uuid;
 
+use super::organization::{self, Organization};
 use crate::import::{ImportedOrganization, SlugPlan};
 
 /// Adds organizations that were written, hidden and without slug.
@@ -216,4 +217,24 @@ pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid) -> Result<(), D
     tx.execute(Statement::new("DELETE FROM causeway_import_carried WHERE import_id = $1").with(import_id))
         .await?;
     Ok(())
+}
+
+/// The organizations of an import that are in the table no more, by id.
+pub(crate) async fn gone(db: &Db, import_id: Uuid) -> Result<Vec<i64>, DbError> {
+    let statement = Statement::new(
+        "SELECT i.organization_id FROM causeway_import_organization i WHERE i.import_id = $1 \
+         AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.id = i.organization_id) ORDER BY i.organization_id",
+    )
+    .with(import_id);
+    db.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
+}
+
+/// The organizations of an import as they are in the table, by id.
+pub(crate) async fn still_there(db: &Db, import_id: Uuid) -> Result<Vec<Organization>, DbError> {
+    let statement = Statement::new(
+        "SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status, o.date_added FROM causeway_import_organization i \
+         JOIN sentry_organization o ON o.id = i.organization_id WHERE i.import_id = $1 ORDER BY o.id",
+    )
+    .with(import_id);
+    db.fetch_all(statement).await?.iter().map(organization::read).collect()
 }

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/postgres/0004_dry_runs_and_findings.sql"),
         ),
         (5, "lease", include_str!("../../../migrations/region/postgres/0005_lease.sql")),
+        (10, "revert", include_str!("../../../migrations/region/postgres/0010_revert.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -45,6 +46,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/sqlite/0004_dry_runs_and_findings.sql"),
         ),
         (5, "lease", include_str!("../../../migrations/region/sqlite/0005_lease.sql")),
+        (10, "revert", include_str!("../../../migrations/region/sqlite/0010_revert.sql")),
     ],
 };
 

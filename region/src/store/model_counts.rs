@@ -38,7 +38,7 @@ pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]
 pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, overwritten = overwritten + $5, \
-         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8 WHERE import_id = $1 AND model = $2",
+         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8, deleted = deleted + $9, kept = kept + $10 WHERE import_id = $1 AND model = $2",
     )
     .with(import_id)
     .with(&chunk.model)
@@ -47,7 +47,9 @@ pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Re
     .with(chunk.overwritten)
     .with(chunk.out_of_scope)
     .with(chunk.filtered)
-    .with(chunk.dropped);
+    .with(chunk.dropped)
+    .with(chunk.deleted)
+    .with(chunk.kept);
     match tx.execute(statement).await? {
         1 => Ok(()),
         _ => Err(DbError::inconsistent(format!("import {import_id} has no counts of {}", chunk.model))),
@@ -72,6 +74,8 @@ pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, D
                 out_of_scope: row.int("out_of_scope")?,
                 filtered: row.int("filtered")?,
                 dropped: row.int("dropped")?,
+                deleted: row.int("deleted")?,
+                kept: row.int("kept")?,
             })
         })
         .collect()

@@ -30,7 +30,7 @@ pub(crate) struct Organization {
 const SELECT: &str =
     "SELECT id, slug, name, CAST(status AS bigint) AS status, date_added FROM sentry_organization";
 
-fn read(row: &Row) -> Result<Organization, DbError> {
+pub(super) fn read(row: &Row) -> Result<Organization, DbError> {
     Ok(Organization {
         id: row.int("id")?,
         slug: row.text("slug")?,
@@ -95,6 +95,18 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
     let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
         .push(" WHERE sentry_organization.id = r.id");
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Hides all organizations of an import.
+pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE sentry_organization SET status = $2 WHERE id IN (SELECT organization_id FROM causeway_import_organization \
+         WHERE import_id = $1)",
+    )
+    .with(import_id)
+    .with(HIDDEN);
     tx.execute(statement).await?;
     Ok(())
 }

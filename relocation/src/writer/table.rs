@@ -60,13 +60,7 @@ impl Table for Tx {
     }
 
     async fn lock(&mut self, model: &Model, now: DateTime<Utc>) -> Result<(), WriteError> {
-        self.execute(
-            Statement::new("INSERT INTO causeway_lock (name, taken_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at")
-                .with(&model.table)
-                .with(now),
-        )
-        .await?;
-        Ok(())
+        Ok(crate::revert::lock_table(self, &model.table, now).await?)
     }
 
     async fn rows_with(

@@ -45,6 +45,7 @@ fn severity(kind: FindingKind) -> Severity {
         | K::SkippedByRule
         | K::TextCleaned
         | K::FindingsNotStored => Severity::Info,
+        K::RowKept => Severity::Warning,
         _ => Severity::Error,
     }
 }

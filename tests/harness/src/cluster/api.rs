@@ -210,7 +210,10 @@ impl RegionApi {
     /// If there is none, or it cannot be watched to the end.
     pub async fn wait(&self, import_id: &str) -> Result<Import, Status> {
         self.wait_until(import_id, |import| {
-            matches!(import.state(), ImportState::Succeeded | ImportState::Failed | ImportState::Planned)
+            matches!(
+                import.state(),
+                ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
+            )
         })
         .await
     }

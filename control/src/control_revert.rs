@@ -1,0 +1,208 @@
+//! Takes back what control has written for an import, chunk by chunk. What others have come to need stays: users whom
+//! another import found and took for its own, all that hangs from them, and rows that other rows refer to.
+
+use std::collections::{BTreeSet, HashMap};
+
+use causeway_relocation::{
+    catalog::{EMAIL, Model, Silo, USER, USER_EMAIL},
+    chunk::{Chunk, Reverted},
+    db::Tx,
+    finding::{Finding, FindingKind},
+    keys::KeyKind,
+    revert::{self, Going, Needed, References},
+    transact,
+};
+use uuid::Uuid;
+
+use crate::{Error, control_import::ControlImports, regions, store};
+
+/// The most rows of one call that a region says it needs.
+pub(crate) const MAX_NEEDED: usize = 5_000;
+/// Chunks that are read at once.
+const CHUNKS: i64 = 100;
+
+/// A row of an import that something in its region needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededRow {
+    /// Its model.
+    pub model: String,
+    /// Its id.
+    pub id: i64,
+    /// What needs it, for people.
+    pub needed_by: String,
+}
+
+/// A chunk on its way back, with what decides which of its rows stay.
+struct Undoing<'a> {
+    imports: &'a ControlImports,
+    region: &'a str,
+    import_id: Uuid,
+    references: References,
+    /// Rows of this import that have not been taken back yet.
+    going: Going,
+}
+
+impl ControlImports {
+    /// Closes an import for good: no chunk of it is written from now on. Adds rows that its region still needs. Again, it
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// If the region is not registered, or too many rows or a model that is none of control's are named.
+    pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
+        regions::registered(self.db(), "region", region).await?;
+        if needed.len() > MAX_NEEDED {
+            return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED}")));
+        }
+        for row in needed {
+            self.writable(&row.model)?;
+        }
+        transact!(Error, self.db(), |tx| {
+            store::control_import::close(tx, region, import_id).await?;
+            store::control_import::add_needed(tx, region, import_id, needed).await?;
+        })?;
+        Ok(self.ambient().failpoint("control.revert.closed").await?)
+    }
+
+    /// Takes a chunk back in one transaction, or gives the answer of the time before. A chunk that control does not have
+    /// had no rows.
+    ///
+    /// # Errors
+    /// If the region is not registered or the model is none that control writes.
+    pub async fn revert_chunk(
+        &self,
+        region: &str,
+        import_id: Uuid,
+        model: &str,
+        min_ordinal: i64,
+    ) -> Result<Reverted, Error> {
+        regions::registered(self.db(), "region", region).await?;
+        let model = self.writable(model)?;
+        let find = async || Chunk::find(self.db(), region, import_id, &model.name, min_ordinal).await;
+        let Some(chunk) = find().await? else { return Ok(Reverted::default()) };
+        if let Some(reverted) = chunk.reverted {
+            return Ok(reverted);
+        }
+        let undoing = Undoing {
+            imports: self,
+            region,
+            import_id,
+            references: References::load(self.db(), self.catalog(), Silo::Control).await?,
+            going: self.going(region, import_id).await?,
+        };
+        let reverted = transact!(Error, self.db(), |tx| {
+            let reverted = undoing.undo(tx, model, &chunk).await?;
+            self.ambient().failpoint("control.revert_chunk.recorded").await?;
+            reverted
+        })?;
+        self.ambient().failpoint("control.revert_chunk.committed").await?;
+        match reverted {
+            Some(reverted) => Ok(reverted),
+            // Another call was faster.
+            None => Ok(find().await?.and_then(|chunk| chunk.reverted).unwrap_or_default()),
+        }
+    }
+
+    /// The rows of an import that have not been taken back, by table.
+    async fn going(&self, region: &str, import_id: Uuid) -> Result<Going, Error> {
+        let mut going = Going::new();
+        let mut after = (-1, 0);
+        loop {
+            let chunks = Chunk::list(self.db(), region, import_id, after, CHUNKS).await?;
+            let Some(last) = chunks.last() else { return Ok(going) };
+            after = (last.position, last.min_ordinal);
+            for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
+                let Some(model) = self.catalog().model(&chunk.model) else { continue };
+                let ids = chunk.keys.inserted.iter().filter_map(|(_, new)| u64::try_from(*new).ok());
+                going.entry(model.table.clone()).or_default().extend(ids);
+            }
+        }
+    }
+}
+
+impl Undoing<'_> {
+    /// Deletes the rows of a chunk that nobody needs, and marks it. `None` if it is marked already.
+    async fn undo(&self, tx: &mut Tx, model: &Model, chunk: &Chunk) -> Result<Option<Reverted>, Error> {
+        let (now, users) = (self.imports.ambient().now(), self.imports.catalog().model(USER));
+        // Whoever merges users or reuses addresses holds these while it looks and writes.
+        for model in users.into_iter().chain(Some(model).filter(|model| model.name != USER)) {
+            revert::lock_table(tx, &model.table, now).await?;
+        }
+        store::control_import::close(tx, self.region, self.import_id).await?;
+        let sources: HashMap<i64, i64> =
+            chunk.keys.inserted.iter().map(|(source, new)| (*new, *source)).collect();
+        let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
+        let mut needed = self.needed(tx, model, &ids).await?;
+        if let Some(users) = users {
+            needed.extend(self.of_users_who_stay(tx, model, users, &ids).await?);
+        }
+        let deleting = ids.into_iter().filter(|id| !needed.contains_key(id)).collect();
+        let deleted = revert::delete(tx, model, deleting).await?;
+        let findings: Vec<Finding> = needed
+            .iter()
+            .map(|(id, why)| Finding {
+                source_pk: sources.get(id).copied(),
+                ..Finding::new(FindingKind::RowKept, format!("row {id} of {} stays: {why}", model.table))
+                    .model(&model.name)
+            })
+            .collect();
+        let reverted = Reverted {
+            deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
+            kept: i64::try_from(needed.len()).unwrap_or(i64::MAX),
+            findings,
+        };
+        Ok(chunk.set_reverted(tx, &reverted, now).await?.then_some(reverted))
+    }
+
+    /// Which of these rows are needed, whatever they hang from.
+    async fn needed(&self, tx: &mut Tx, model: &Model, ids: &[i64]) -> Result<Needed, Error> {
+        let mut needed = self.references.needed(tx, &model.table, ids, &self.going).await?;
+        let asked =
+            store::control_import::needed(tx, self.region, self.import_id, &model.name, ids.to_vec()).await?;
+        for (id, by) in asked {
+            needed.entry(id).or_insert(by);
+        }
+        let wanted: BTreeSet<i64> = ids.iter().copied().collect();
+        for chunk in Chunk::of_others_on_existing(tx, self.region, self.import_id, &model.name).await? {
+            let found = chunk.keys.mapped().filter(|(kind, ..)| *kind != KeyKind::Inserted);
+            for (_, _, id) in found.filter(|(_, _, id)| wanted.contains(id)) {
+                needed.entry(id).or_insert_with(|| {
+                    format!(
+                        "import {} into region {} found it there and uses it",
+                        chunk.import_id, chunk.region
+                    )
+                });
+            }
+        }
+        if model.name == EMAIL
+            && let Some(addresses) = self.imports.catalog().model(USER_EMAIL)
+        {
+            for id in store::control_import::addresses_in_use(tx, model, addresses, ids.to_vec()).await? {
+                needed.entry(id).or_insert_with(|| "a user has the address".to_owned());
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Which of these rows hang from users who stay.
+    async fn of_users_who_stay(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        users: &Model,
+        ids: &[i64],
+    ) -> Result<Needed, Error> {
+        let mut hanging = Needed::new();
+        let to_users = model.columns.iter().filter(|column| column.references.as_deref() == Some(USER));
+        for column in to_users.filter(|_| model.is_user_scoped()) {
+            let owners = store::control_import::column(tx, model, column, ids.to_vec()).await?;
+            let distinct: BTreeSet<i64> = owners.iter().map(|(_, user)| *user).collect();
+            let staying = self.needed(tx, users, &Vec::from_iter(distinct)).await?;
+            for (id, user) in owners {
+                if staying.contains_key(&user) {
+                    hanging.insert(id, format!("it belongs to user {user}, who stays"));
+                }
+            }
+        }
+        Ok(hanging)
+    }
+}

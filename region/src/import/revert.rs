@@ -1,0 +1,313 @@
+//! REVERTING: takes an import back, in both silos, and leaves what others have come to need.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | the request's commit | all rows, hidden | closes the import at control |
+//! | closing it | the same; control writes nothing more of it | closes it again, which changes nothing |
+//! | adopting chunks that only control knew of | notes of those too | has none to adopt |
+//! | some chunks | the others, and their notes | goes on with the last one that is not marked |
+//! | a chunk at control, unmarked here | its mark at control | asks again, same answer |
+//! | saying what the region needs | users, and a list of those who stay | says it again |
+//! | releasing the slugs | nothing but what stays | releases again, which changes nothing |
+
+use causeway_proto::{
+    control::v1::{NeededRow, ReportedOrganization},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{
+    catalog::{Model, Silo},
+    chunk::{Chunk, Reverted},
+    finding::{Finding, FindingKind},
+    revert::{self, Going, References},
+    transact,
+};
+use uuid::Uuid;
+
+use super::{
+    Import, ImportState, ModelCounts, Runner, chunks::keys_from_proto, runner::Run, slugs::operation_id,
+};
+use crate::{error::Error, store};
+
+/// Organizations that control forgets in one call.
+const RELEASED: usize = 5_000;
+/// Chunks that are looked at together.
+const CHUNKS: i64 = 100;
+
+impl Runner {
+    /// Takes an import back: from now on nothing of it is visible, and the rest is done in the background. One that is
+    /// being reverted, or was, is left as it is.
+    ///
+    /// # Errors
+    /// If there is no such import.
+    pub(crate) async fn revert_import(&self, id: Uuid) -> Result<(), Error> {
+        let import = self.import(id).await?;
+        if import.state == ImportState::Reverted {
+            return Ok(());
+        }
+        let begun = transact!(Error, self.db(), |tx| {
+            let begun = store::import::begin_revert(tx, id, self.ambient().now()).await?;
+            if begun {
+                store::organization::hide(tx, id).await?;
+            }
+            begun
+        })?;
+        self.ambient().failpoint("region.revert.begun").await?;
+        if begun {
+            tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
+        }
+        if let Some(live) = self.live(id) {
+            live.interrupt();
+        }
+        self.spawn(id);
+        Ok(())
+    }
+
+    /// Takes back all that an import has written, in reverse order.
+    pub(super) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        run.live.begin(0);
+        self.register().await?;
+        self.ask(self.control().revert_import(import.id, Vec::new())).await?;
+        self.ambient().failpoint("region.revert.closed").await?;
+        self.adopt_chunks(import).await?;
+        self.ambient().failpoint("region.revert.adopted").await?;
+        let models = |silo, deferred| -> Vec<String> {
+            let of = |model: &&Model| model.silo == silo && model.is_deferred() == deferred;
+            self.catalog().written().filter(of).map(|model| model.name.clone()).collect()
+        };
+        self.revert_chunks(import, run, models(Silo::Control, true)).await?;
+        let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
+        self.revert_chunks(import, run, here).await?;
+        self.say_what_is_needed(import).await?;
+        self.ambient().failpoint("region.revert.told").await?;
+        self.revert_chunks(import, run, models(Silo::Control, false)).await?;
+        self.release_organizations(import).await?;
+        self.ambient().failpoint("region.revert.released").await?;
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::imported::forget_carried(tx, import.id).await?;
+            store::import::advance(
+                tx,
+                import.id,
+                ImportState::Reverting,
+                ImportState::Reverted,
+                self.ambient().now(),
+            )
+            .await?;
+        })?;
+        tracing::info!(import_id = %import.id, "an import has been reverted");
+        self.remove_spool(import.id).await;
+        Ok(self.ambient().failpoint("region.revert.ended").await?)
+    }
+
+    /// Notes chunks that control has written and this region never heard of.
+    async fn adopt_chunks(&self, import: &Import) -> Result<(), Error> {
+        let mut page_token = String::new();
+        loop {
+            let page = self.ask(self.control().list_import_chunks(import.id, page_token)).await?;
+            for theirs in page.chunks {
+                let known =
+                    Chunk::find(self.db(), self.region(), import.id, &theirs.model, theirs.min_ordinal);
+                if known.await?.is_some() {
+                    continue;
+                }
+                let position = self.catalog().position(&theirs.model).ok_or_else(|| {
+                    Error::Internal(format!("control has a chunk of {}, which is no model", theirs.model))
+                })?;
+                let chunk = Chunk {
+                    region: self.region().to_owned(),
+                    import_id: import.id,
+                    model: theirs.model,
+                    position: i64::try_from(position).unwrap_or(i64::MAX),
+                    min_ordinal: theirs.min_ordinal,
+                    max_ordinal: theirs.max_ordinal,
+                    keys: keys_from_proto(&theirs.keys),
+                    dropped: theirs.dropped,
+                    digest: Vec::new(),
+                    findings: Vec::new(),
+                    created_at: self.ambient().now(),
+                    reverted: None,
+                };
+                let counts = ModelCounts {
+                    model: chunk.model.clone(),
+                    inserted: theirs.inserted,
+                    existing: theirs.existing,
+                    overwritten: theirs.overwritten,
+                    dropped: theirs.dropped,
+                    ..ModelCounts::default()
+                };
+                transact!(Error, self.db(), |tx| {
+                    self.hold(tx, import).await?;
+                    if chunk.insert(tx).await? {
+                        store::model_counts::add(tx, import.id, &counts).await?;
+                    }
+                })?;
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back the chunks of these models that are left, the last one first.
+    async fn revert_chunks(&self, import: &Import, run: &mut Run, models: Vec<String>) -> Result<(), Error> {
+        let references = References::load(self.db(), self.catalog(), Silo::Region).await?;
+        loop {
+            let chunk = Chunk::last_to_revert(self.db(), self.region(), import.id, models.clone()).await?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            if self.is_stopping() {
+                return Err(Error::Stopping);
+            }
+            let model = self.catalog().model(&chunk.model).ok_or_else(|| {
+                Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
+            })?;
+            run.live.model(&model.name);
+            match model.silo {
+                Silo::Region => self.revert_here(import, model, &chunk, &references).await?,
+                Silo::Control => self.revert_at_control(import, &chunk).await?,
+            }
+            run.live.add(i64::try_from(chunk.keys.inserted.len()).unwrap_or(i64::MAX));
+            if run.waiting.take().is_some() {
+                self.note_waiting(import.id, None).await;
+            }
+        }
+    }
+
+    /// Deletes the rows of a chunk that nobody needs.
+    async fn revert_here(
+        &self,
+        import: &Import,
+        model: &Model,
+        chunk: &Chunk,
+        references: &References,
+    ) -> Result<(), Error> {
+        let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            // What of the import refers to these rows has been taken back before them, or stays.
+            let needed = references.needed(tx, &model.table, &ids, &Going::new()).await?;
+            let deleting = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
+            let deleted = revert::delete(tx, model, deleting).await?;
+            let findings: Vec<Finding> = chunk
+                .keys
+                .inserted
+                .iter()
+                .filter_map(|(source, new)| {
+                    let reason = format!("row {new} of {} stays: {}", model.table, needed.get(new)?);
+                    Some(Finding {
+                        source_pk: Some(*source),
+                        ..Finding::new(FindingKind::RowKept, reason).model(&model.name)
+                    })
+                })
+                .collect();
+            let reverted = Reverted {
+                deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
+                kept: i64::try_from(needed.len()).unwrap_or(i64::MAX),
+                findings,
+            };
+            self.note_reverted(tx, import, chunk, reverted).await?;
+            self.ambient().failpoint("region.revert_chunk.recorded").await?;
+        })?;
+        Ok(self.ambient().failpoint("region.revert_chunk.committed").await?)
+    }
+
+    async fn revert_at_control(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {
+        let reverted = if chunk.keys.inserted.is_empty() {
+            Reverted::default()
+        } else {
+            self.ask(self.control().revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal)).await?
+        };
+        self.ambient().failpoint("region.revert_control_chunk.answered").await?;
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            self.note_reverted(tx, import, chunk, reverted.clone()).await?;
+        })?;
+        Ok(self.ambient().failpoint("region.revert_control_chunk.noted").await?)
+    }
+
+    /// Marks a chunk, and adds what came of it.
+    async fn note_reverted(
+        &self,
+        tx: &mut causeway_relocation::db::Tx,
+        import: &Import,
+        chunk: &Chunk,
+        reverted: Reverted,
+    ) -> Result<(), Error> {
+        let findings = reverted.findings;
+        let reverted = Reverted { findings: Vec::new(), ..reverted };
+        if !chunk.set_reverted(tx, &reverted, self.ambient().now()).await? {
+            return Err(Error::Superseded(import.id));
+        }
+        let counts = ModelCounts {
+            model: chunk.model.clone(),
+            deleted: reverted.deleted,
+            kept: reverted.kept,
+            ..ModelCounts::default()
+        };
+        store::model_counts::add(tx, import.id, &counts).await?;
+        self.add_findings(tx, import.id, ImportState::Reverting, &findings).await?;
+        Ok(())
+    }
+
+    /// Tells control which rows of its silo rows of this region still refer to, now that those of the import are gone.
+    async fn say_what_is_needed(&self, import: &Import) -> Result<(), Error> {
+        let references = References::across(self.catalog(), Silo::Region);
+        let mut after = (-1, 0);
+        loop {
+            let chunks = Chunk::list(self.db(), self.region(), import.id, after, CHUNKS).await?;
+            let Some(last) = chunks.last() else { return Ok(()) };
+            after = (last.position, last.min_ordinal);
+            for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
+                let Some(model) = self.catalog().model(&chunk.model) else { continue };
+                let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
+                let needed = transact!(Error, self.db(), |tx| {
+                    references.needed(tx, &model.table, &ids, &Going::new()).await?
+                })?;
+                let needed: Vec<NeededRow> = needed
+                    .into_iter()
+                    .map(|(pk, why)| NeededRow {
+                        model: model.name.clone(),
+                        pk,
+                        needed_by: format!("{why} of region {}", self.region()),
+                    })
+                    .collect();
+                if !needed.is_empty() {
+                    self.ask(self.control().revert_import(import.id, needed)).await?;
+                }
+            }
+        }
+    }
+
+    /// Frees the slugs of the organizations that are gone, and takes them out of control's directory. Those that stay are
+    /// hidden there too.
+    async fn release_organizations(&self, import: &Import) -> Result<(), Error> {
+        let gone = store::imported::gone(self.db(), import.id).await?;
+        for ids in gone.chunks(RELEASED) {
+            self.ask(self.control().release_organizations(ids.to_vec())).await?;
+        }
+        let kept = store::imported::still_there(self.db(), import.id).await?;
+        if kept.is_empty() {
+            // So that nothing is reserved any more by a call that is still on its way.
+            for attempt in 1..=import.slug_attempt {
+                match self.ask(self.control().release_slugs(operation_id(import.id, attempt))).await {
+                    Err(Error::Control(error)) if error.reason() == ErrorReason::OperationNotFound => {}
+                    released => released?,
+                }
+            }
+            return Ok(());
+        }
+        let hidden = i32::try_from(store::organization::HIDDEN).unwrap_or(3);
+        let report = kept
+            .into_iter()
+            .map(|organization| ReportedOrganization {
+                organization_id: organization.id,
+                slug: organization.slug,
+                name: organization.name,
+                status: hidden,
+            })
+            // One that never got its slug is in no directory.
+            .filter(|organization| !organization.slug.starts_with('~'))
+            .collect();
+        self.ask(self.control().report_organizations(report)).await
+    }
+}

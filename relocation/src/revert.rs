@@ -1,0 +1,257 @@
+//! Takes back what an import inserted, a chunk at a time, and leaves what others have come to need. What is needed is
+//! asked of the database: its own foreign keys, also those of tables that the catalog does not know, and the references
+//! of the catalog that are none.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use roaring::RoaringTreemap;
+
+use crate::{
+    catalog::{Catalog, Model, Silo},
+    db::{Column, Db, DbError, Dialect, Statement, Tx},
+};
+
+/// A column that holds ids of another table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Referrer {
+    /// The table, as SQL.
+    table: String,
+    /// The column, as SQL.
+    column: String,
+    /// Both, for people.
+    shown: String,
+}
+
+/// Which columns hold ids of which table, in one silo.
+#[derive(Debug, Default)]
+pub struct References {
+    by_table: HashMap<String, BTreeSet<Referrer>>,
+}
+
+/// Rows of an import that are not in the way because they go too: ids by table.
+pub type Going = HashMap<String, RoaringTreemap>;
+
+/// Ids that rows elsewhere need, each with who does.
+pub type Needed = BTreeMap<i64, String>;
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl References {
+    /// Reads the foreign keys of the database, and adds those references of the catalog between tables of this silo.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
+        let models = || catalog.written().filter(|model| model.silo == silo);
+        let names = [("name", Column::Texts(models().map(|model| model.table.clone()).collect()))];
+        let statement = match db.dialect() {
+            Dialect::Postgres => Statement::new(
+                "SELECT t.name AS target, format('%I.%I', n.nspname, c.relname) AS table_sql, c.relname::text AS table_name, \
+                 a.attname::text AS column_name FROM ",
+            )
+            .rows(db.dialect(), "t", names)
+            .push(
+                " JOIN pg_constraint f ON f.contype = 'f' AND f.confrelid = to_regclass(quote_ident(t.name)) \
+                 JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 CROSS JOIN LATERAL unnest(f.conkey, f.confkey) AS k(source, target) \
+                 JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.source \
+                 JOIN pg_attribute i ON i.attrelid = f.confrelid AND i.attnum = k.target AND i.attname = 'id'",
+            ),
+            Dialect::Sqlite => Statement::new(
+                "SELECT t.name AS target, '\"' || replace(m.name, '\"', '\"\"') || '\"' AS table_sql, m.name AS table_name, \
+                 f.\"from\" AS column_name FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f JOIN ",
+            )
+            .rows(db.dialect(), "t", names)
+            .push(
+                " ON lower(f.\"table\") = lower(t.name) WHERE m.type = 'table' AND (f.\"to\" IS NULL OR lower(f.\"to\") = 'id')",
+            ),
+        };
+        let mut references = Self::default();
+        for row in db.fetch_all(statement).await? {
+            let (table, column) = (row.text("table_name")?, row.text("column_name")?);
+            references.add(&row.text("target")?, &row.text("table_sql")?, &table, &column);
+        }
+        for model in models() {
+            for column in &model.columns {
+                let Some(target) = column.references.as_deref().and_then(|name| catalog.model(name)) else {
+                    continue;
+                };
+                if target.silo == silo {
+                    references.add(&target.table, &quoted(&model.table), &model.table, &column.column);
+                }
+            }
+        }
+        Ok(references)
+    }
+
+    /// The references of the catalog out of the tables of one silo into those of the other.
+    #[must_use]
+    pub fn across(catalog: &Catalog, from: Silo) -> Self {
+        let mut references = Self::default();
+        for model in catalog.written().filter(|model| model.silo == from) {
+            for column in &model.columns {
+                let target = column.references.as_deref().and_then(|name| catalog.model(name));
+                if let Some(target) = target.filter(|target| target.silo != from) {
+                    references.add(&target.table, &quoted(&model.table), &model.table, &column.column);
+                }
+            }
+        }
+        references
+    }
+
+    fn add(&mut self, target: &str, table_sql: &str, table: &str, column: &str) {
+        let shown = format!("{table}.{column}");
+        let known = self.by_table.entry(target.to_owned()).or_default();
+        // The catalog and a foreign key say the same of most columns.
+        if !known.iter().any(|known| known.shown == shown) {
+            known.insert(Referrer { table: table_sql.to_owned(), column: quoted(column), shown });
+        }
+    }
+
+    /// Which of these rows of a table other rows need. Rows that go too do not count, nor do these ones among
+    /// themselves.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn needed(
+        &self,
+        tx: &mut Tx,
+        table: &str,
+        ids: &[i64],
+        going: &Going,
+    ) -> Result<Needed, DbError> {
+        let mut needed = Needed::new();
+        let mut going_too: RoaringTreemap = ids.iter().filter_map(|id| u64::try_from(*id).ok()).collect();
+        loop {
+            let before = needed.len();
+            for referrer in self.by_table.get(table).into_iter().flatten() {
+                let own = referrer.shown.rsplit_once('.').map_or("", |(table, _)| table);
+                let excluded = if own == table { Some(&going_too) } else { going.get(own) };
+                let found = pairs(tx, referrer, ids, excluded.is_some()).await?;
+                for (id, by) in found {
+                    let goes = excluded.zip(by).is_some_and(|(excluded, by)| {
+                        u64::try_from(by).is_ok_and(|by| excluded.contains(by))
+                    });
+                    if !goes {
+                        needed
+                            .entry(id)
+                            .or_insert_with(|| format!("a row refers to it in {}", referrer.shown));
+                    }
+                }
+            }
+            // What stays may refer to others of its own table.
+            if needed.len() == before {
+                return Ok(needed);
+            }
+            for id in needed.keys().filter_map(|id| u64::try_from(*id).ok()) {
+                going_too.remove(id);
+            }
+        }
+    }
+}
+
+/// Which of these ids a column holds and, if asked for, in which rows.
+async fn pairs(
+    tx: &mut Tx,
+    referrer: &Referrer,
+    ids: &[i64],
+    with_rows: bool,
+) -> Result<Vec<(i64, Option<i64>)>, DbError> {
+    let by = if with_rows { "t.id" } else { "NULL" };
+    let statement = Statement::new("SELECT DISTINCT r.id AS id, CAST(")
+        .push(by)
+        .push(" AS bigint) AS by_id FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids.to_vec()))])
+        .push(&format!(" JOIN {} t ON t.{} = r.id", referrer.table, referrer.column));
+    tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.opt_int("by_id")?))).collect()
+}
+
+/// Deletes rows of a model by their ids and says how many there were.
+///
+/// # Errors
+/// If the database refuses, e.g. because somebody has come to need a row since it was asked.
+pub async fn delete(tx: &mut Tx, model: &Model, ids: Vec<i64>) -> Result<u64, DbError> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let statement = Statement::new("DELETE FROM ")
+        .push(&quoted(&model.table))
+        .push(" WHERE id IN (SELECT r.id FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(")");
+    tx.execute(statement).await
+}
+
+/// Takes the lock under which rows of a table are looked up and written, so that nobody comes to need one meanwhile.
+///
+/// # Errors
+/// If the database refuses.
+pub async fn lock_table(tx: &mut Tx, table: &str, now: chrono::DateTime<chrono::Utc>) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_lock (name, taken_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at",
+    )
+    .with(table)
+    .with(now);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{db, transact};
+
+    async fn database(statements: &[&'static str]) -> Db {
+        let db =
+            Db::connect("sqlite::memory:", &db::Options { max_connections: 1, ..db::Options::default() })
+                .await
+                .unwrap();
+        for statement in statements {
+            transact!(DbError, db, |tx| {
+                tx.execute(Statement::new(statement)).await?;
+            })
+            .unwrap();
+        }
+        db
+    }
+
+    #[tokio::test]
+    async fn what_others_refer_to_is_needed() {
+        let db = database(&[
+            "CREATE TABLE sentry_team (id integer PRIMARY KEY, organization_id bigint, parent bigint REFERENCES sentry_team (id))",
+            "CREATE TABLE sentry_projectteam (id integer PRIMARY KEY, project_id bigint, team_id bigint)",
+            "CREATE TABLE \"a \"\"notes\"\" table\" (team bigint REFERENCES sentry_team, note text)",
+            "INSERT INTO sentry_team VALUES (1, 1, NULL), (2, 1, 1), (3, 1, 2), (4, 1, NULL), (5, 1, NULL), (6, 1, 5)",
+            "INSERT INTO \"a \"\"notes\"\" table\" VALUES (3, 'x')",
+            "INSERT INTO sentry_projectteam VALUES (10, 1, 4), (11, 1, 5)",
+        ])
+        .await;
+        let catalog = Catalog::load().unwrap();
+        for model in catalog.written().filter(|model| model.silo == Silo::Region) {
+            let columns: String =
+                model.columns.iter().map(|column| format!(", {} bigint", quoted(&column.column))).collect();
+            let table = Statement::new("CREATE TABLE IF NOT EXISTS ")
+                .push(&quoted(&model.table))
+                .push(" (id integer PRIMARY KEY")
+                .push(&columns)
+                .push(")");
+            transact!(DbError, db, |tx| {
+                tx.execute(table.clone()).await?;
+            })
+            .unwrap();
+        }
+        let references = References::load(&db, &catalog, Silo::Region).await.unwrap();
+        let going = Going::from([("sentry_projectteam".to_owned(), RoaringTreemap::from_iter([11]))]);
+        let needed = transact!(DbError, db, |tx| {
+            references.needed(tx, "sentry_team", &[1, 2, 3, 4, 5, 6], &going).await?
+        })
+        .unwrap();
+        // 3 by a table that the catalog does not know, and so 2 and 1 by what stays; 4 by a row of somebody else. The row
+        // that refers to 5 goes too, and so do 5 and 6.
+        assert_eq!(needed.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(needed[&3], "a row refers to it in a \"notes\" table.team");
+        assert_eq!(needed[&4], "a row refers to it in sentry_projectteam.team_id");
+    }
+}

@@ -1,0 +1,126 @@
+//! `causeway imports revert`.
+
+use std::io::{IsTerminal as _, stdin};
+
+use anyhow::{Context as _, bail};
+use causeway::client::{Kind, Peer, unary};
+use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
+use causeway_relocation::ambient::Ambient;
+use uuid::Uuid;
+
+use super::{
+    Outcome, import,
+    resume::to_its_end,
+    signals::Signals,
+    target::{RegionArgs, Target},
+};
+use crate::output::{self, Format, progress::Progress, report};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The import's id
+    #[arg(value_name = "ID")]
+    pub(super) import_id: Uuid,
+    /// Do not ask first
+    #[arg(long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the import as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+pub(super) async fn run(args: &Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let url = args.region.region.as_deref();
+    let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
+    let outcome = tokio::select! {
+        outcome = revert(&target.peer, args) => outcome,
+        () = signals.next() => {
+            let look = import::look_again(&args.region, args.import_id);
+            output::note(&format!("interrupted; what was begun goes on in the region. Look at it with\n  {look}"));
+            Ok(Outcome::Failed)
+        }
+    };
+    target.close().await;
+    outcome
+}
+
+async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
+    if !args.yes {
+        let request = unary(GetImportRequest { import_id: args.import_id.to_string() });
+        let import = region.answer(region.imports().get_import(request)).await?.import.unwrap_or_default();
+        output::note(&what_will_happen(&import));
+        if !confirmed().await? {
+            output::note("nothing was done");
+            return Ok(Outcome::Failed);
+        }
+    }
+    let request = unary(RevertImportRequest { import_id: args.import_id.to_string() });
+    let answer = region.answer(region.imports().revert_import(request)).await?;
+    let progress = Progress::new();
+    let import =
+        to_its_end(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
+    if import.state() != ImportState::Reverted {
+        bail!("import {} is {}", import.import_id, report::state(&import));
+    }
+    let kept: i64 = import.models.iter().map(|counts| counts.kept).sum();
+    if kept > 0 {
+        output::note(&format!("{kept} rows stay, because something else needs them; the findings say what"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// What reverting an import means, for somebody who is to say yes to it.
+fn what_will_happen(import: &Import) -> String {
+    let inserted: i64 = import.models.iter().map(|counts| counts.inserted).sum();
+    format!(
+        "import {} is {}. Its {} organizations disappear at once. The {inserted} rows that it has inserted here and in \
+         control are deleted, unless something else needs them, and its slugs are free again. Nothing brings them back \
+         but the file, under a new import id.",
+        import.import_id,
+        report::state(import),
+        import.organization_count
+    )
+}
+
+async fn confirmed() -> anyhow::Result<bool> {
+    if !stdin().is_terminal() {
+        bail!("nobody is there to be asked; say --yes if that is what you want");
+    }
+    output::note("Revert it? Type yes:");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        stdin().read_line(&mut line).map(|_| line)
+    });
+    Ok(line.await.context("the answer cannot be read")?.context("the answer cannot be read")?.trim() == "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::relocation::v1::ModelCounts;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_asked_hears_what_will_happen() {
+        let import = Import {
+            import_id: "3b1f".to_owned(),
+            state: ImportState::Succeeded.into(),
+            organization_count: 3,
+            models: vec![
+                ModelCounts { inserted: 40, ..Default::default() },
+                ModelCounts { inserted: 2, ..Default::default() },
+            ],
+            ..Default::default()
+        };
+        let text = what_will_happen(&import);
+        assert!(
+            text.contains("3b1f is SUCCEEDED")
+                && text.contains("3 organizations")
+                && text.contains("42 rows"),
+            "{text}"
+        );
+    }
+}

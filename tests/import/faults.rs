@@ -1,0 +1,118 @@
+//! Each place between two writes of a revert and of a resumption: a service fails there once, and once it dies there. The
+//! end is always the same.
+
+use std::time::Duration;
+
+use causeway_harness::{
+    account::Audit,
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Store},
+    export::Export,
+};
+use causeway_proto::region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest};
+
+use crate::{
+    stage::{accounted, look},
+    survive::{refuse_projects, take_projects_again},
+};
+
+/// How often something is asked before it is given up. None is asked more than a few times.
+const PATIENCE: usize = 200;
+
+/// How long to wait between two looks whether somebody has died.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Something of all that an import does: both silos, models that are deferred, slugs, leased ids.
+fn export() -> Vec<u8> {
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "one").user(1, "ann").email(1, "ann@example.com");
+    export.user_email(1, 1, "ann@example.com").member(1, 1, 1).member(2, 2, 1).team(1, 2, "t");
+    export.project(1, 1, "p").project_key(1, 1, "key").auth_token(1, 1, "token");
+    export.to_bytes()
+}
+
+async fn cluster(store: Store, failpoints: &Failpoints) -> Cluster {
+    let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
+    built.expect("a cluster; on PostgreSQL this test needs one installed")
+}
+
+/// Asks again and again, with services that are started whenever they have died, until there is an answer.
+async fn insist<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() -> Result<T, E>) -> T {
+    let mut last = None;
+    for _ in 0..PATIENCE {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => last = Some(error),
+        }
+        // One that is killed while it starts is started by the next round.
+        let _killed = cluster.revive().await;
+    }
+    panic!("it never succeeded, at last because of {last:?}; {:?}", cluster.trace());
+}
+
+/// Waits until an import has ended, with services that are started whenever they have died.
+async fn to_its_end(cluster: &Cluster, id: &str) -> Import {
+    let region = cluster.region(0);
+    insist(cluster, async || {
+        tokio::select! {
+            import = region.wait(id) => import.map_err(|status| status.to_string()),
+            () = cluster.killed() => Err("a service was killed".to_owned()),
+        }
+    })
+    .await
+}
+
+/// The places whose names begin so.
+fn places(of: &[&str]) -> Vec<&'static str> {
+    let all = causeway_region::FAILPOINTS.iter().chain(causeway_control::IMPORT_FAILPOINTS).copied();
+    all.filter(|place| of.iter().any(|front| place.starts_with(front))).collect()
+}
+
+pub(crate) async fn a_revert_that_fails_or_dies_anywhere_once_leaves_nothing(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = cluster(store, &failpoints).await;
+    let (bytes, options) = (export(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    for place in places(&["region.revert", "control.revert"]) {
+        for act in [Act::Fail, Act::Kill] {
+            let region = cluster.region(0);
+            let import = region.import(&bytes, &options).await.expect("it ends");
+            assert_eq!(import.state(), ImportState::Succeeded);
+            failpoints.arm(place, act, 0);
+            let request = RevertImportRequest { import_id: import.import_id.clone() };
+            insist(&cluster, async || region.imports().revert_import(request.clone()).await).await;
+            let import = to_its_end(&cluster, &import.import_id).await;
+            insist(&cluster, async || cluster.quiet(SOON).await).await;
+            assert!(!failpoints.is_armed(), "{place} was never reached");
+            assert_eq!(import.state(), ImportState::Reverted);
+            assert_eq!(look(&cluster, 0).await, before, "{place}: something is left");
+            for counts in &import.models {
+                assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{place}: {counts:?}");
+            }
+        }
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = cluster(store, &failpoints).await;
+    let (bytes, options) = (export(), ImportOptions::default());
+    for place in places(&["region.resume"]) {
+        for act in [Act::Fail, Act::Kill] {
+            let before = look(&cluster, 0).await;
+            refuse_projects(&cluster, store).await;
+            let region = cluster.region(0);
+            let failed = region.import(&bytes, &options).await.expect("it ends");
+            assert_eq!(failed.state(), ImportState::Failed);
+            take_projects_again(&cluster, store).await;
+            failpoints.arm(place, act, 0);
+            let request = ResumeImportRequest { import_id: failed.import_id.clone() };
+            insist(&cluster, async || region.imports().resume_import(request.clone()).await).await;
+            assert!(!failpoints.is_armed(), "{place} was never reached");
+            let import = to_its_end(&cluster, &failed.import_id).await;
+            assert_eq!(import.resume_count, 1);
+            accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
+        }
+    }
+    cluster.stop().await;
+}

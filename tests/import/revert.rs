@@ -1,0 +1,239 @@
+//! Imports that are taken back.
+
+use std::collections::BTreeSet;
+
+use causeway_harness::{
+    account::Look,
+    cluster::{Cluster, ImportOptions, Silo, Store},
+    export,
+};
+use causeway_proto::{
+    control::v1::ListOrganizationsRequest,
+    region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest},
+    relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey},
+};
+use causeway_relocation::db::Statement;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::{
+    stage::{ORGANIZATION, USER, cluster, exhaustive, import, look, refused},
+    survive::{change, refuse_projects},
+};
+
+const TEAM: &str = "sentry.team";
+
+async fn revert(cluster: &Cluster, id: &str) -> Result<Import, Status> {
+    let request = RevertImportRequest { import_id: id.to_owned() };
+    let answer = cluster.region(0).imports().revert_import(request).await?.into_inner();
+    Ok(answer.import.unwrap_or_default())
+}
+
+/// Reverts an import and waits until that is done.
+async fn reverted(cluster: &Cluster, id: &str) -> Import {
+    let begun = revert(cluster, id).await.expect("it is taken back");
+    assert!(matches!(begun.state(), ImportState::Reverting | ImportState::Reverted), "{begun:?}");
+    let import = cluster.region(0).wait(id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Reverted);
+    import
+}
+
+/// Organizations in control's directory.
+async fn in_directory(cluster: &Cluster) -> Vec<i64> {
+    let request = ListOrganizationsRequest::default();
+    let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
+    answer.into_inner().organizations.iter().map(|organization| organization.organization_id).collect()
+}
+
+/// What was there before is there again, and nothing else.
+async fn assert_gone(cluster: &Cluster, before: &Look, import: &Import) {
+    assert_eq!(&look(cluster, 0).await, before, "something is left, or has changed");
+    for counts in &import.models {
+        assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{counts:?}");
+    }
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let left = Statement::new("SELECT count(*) AS count FROM causeway_import_carried");
+    let left = db.fetch_optional(left).await.expect("it answers").expect("a row");
+    assert_eq!(left.int("count").expect("a count"), 0);
+    db.close().await;
+}
+
+fn inserted(keys: &[MappedKey]) -> BTreeSet<(&str, i64)> {
+    let inserted = keys.iter().filter(|key| key.kind() == KeyKind::Inserted);
+    inserted.map(|key| (key.model.as_str(), key.new_pk)).collect()
+}
+
+pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let (export, options) = (exhaustive(), ImportOptions::default());
+    // Something is there before, whose users and addresses have the same names.
+    import(&cluster, &export, &options).await;
+    let (before, directory) = (look(&cluster, 0).await, in_directory(&cluster).await);
+
+    let (first, _) = import(&cluster, &export, &options).await;
+    assert_ne!(in_directory(&cluster).await, directory);
+    let import_id = first.import_id.clone();
+    let taken_back = reverted(&cluster, &import_id).await;
+    assert_gone(&cluster, &before, &taken_back).await;
+    assert_eq!(in_directory(&cluster).await, directory);
+    assert!(taken_back.models.iter().map(|counts| counts.deleted).sum::<i64>() > 100);
+
+    // Again, it changes nothing. The id stays taken, and the import cannot be resumed.
+    let again = revert(&cluster, &import_id).await.expect("it was taken back");
+    assert_eq!(again.state(), ImportState::Reverted);
+    let request = ResumeImportRequest { import_id: import_id.clone() };
+    let resumed = cluster.region(0).imports().resume_import(request).await;
+    assert_eq!(refused(resumed), ErrorReason::ImportBeingReverted);
+    let joined = cluster.region(0).begin(&export.to_bytes(), &options.clone().import_id(&import_id)).await;
+    assert_eq!(joined.expect("it is joined").import.unwrap_or_default().state(), ImportState::Reverted);
+    assert_eq!(look(&cluster, 0).await, before);
+
+    let missing = revert(&cluster, &Uuid::nil().to_string()).await;
+    assert_eq!(refused(missing), ErrorReason::ImportNotFound);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_was_reverted_can_be_imported_again_with_the_same_slugs(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let before = look(&cluster, 0).await;
+    let export = export::large(9);
+    let (first, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    let taken_back = reverted(&cluster, &first.import_id).await;
+    assert_gone(&cluster, &before, &taken_back).await;
+    assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
+
+    let (second, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    let slugs = |import: &Import| -> Vec<String> {
+        import.organizations.iter().map(|organization| organization.slug.clone()).collect()
+    };
+    assert_eq!(slugs(&second), slugs(&first));
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let export = exhaustive();
+    let (first, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    // Another import takes the users of the first for its own.
+    let (second, _) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    // And the application has made rows of its own since, one in a table that Causeway does not know.
+    let team = account.keys.iter().find(|key| key.model == TEAM).expect("a team").clone();
+    change(
+        &cluster,
+        vec![
+            Statement::new("CREATE TABLE app_note (id bigint PRIMARY KEY, team bigint REFERENCES sentry_team (id) ON DELETE CASCADE)"),
+            Statement::new("INSERT INTO app_note (id, team) VALUES (1, $1)").with(team.new_pk),
+        ],
+    )
+    .await;
+    let before = look(&cluster, 0).await;
+
+    let taken_back = reverted(&cluster, &first.import_id).await;
+    let after = look(&cluster, 0).await;
+    let (firsts, seconds) = (
+        cluster.region(0).mapped_keys(&first.import_id).await.expect("a list"),
+        cluster.region(0).mapped_keys(&second.import_id).await.expect("a list"),
+    );
+    // All that the second import has is as it was.
+    for key in &seconds {
+        assert_eq!(after.row(&key.model, key.new_pk), before.row(&key.model, key.new_pk), "{key:?}");
+        assert!(after.row(&key.model, key.new_pk).is_some(), "{key:?} is gone");
+    }
+    // Of the first, each row is gone or told.
+    let findings = cluster.region(0).findings(&first.import_id).await.expect("a list");
+    let told: BTreeSet<(&str, i64)> = findings
+        .iter()
+        .filter(|finding| finding.kind() == FindingKind::RowKept)
+        .map(|finding| (finding.model.as_str(), finding.source_pk))
+        .collect();
+    let left: BTreeSet<(&str, i64)> = firsts
+        .iter()
+        .filter(|key| key.kind() == KeyKind::Inserted && after.row(&key.model, key.new_pk).is_some())
+        .map(|key| (key.model.as_str(), key.source_pk))
+        .collect();
+    assert_eq!(left, told);
+    let models: BTreeSet<&str> = left.iter().map(|(model, _)| *model).collect();
+    assert_eq!(
+        models,
+        BTreeSet::from(["sentry.email", ORGANIZATION, TEAM, USER, "sentry.useremail", "sentry.useroption",])
+    );
+    let kept: i64 = taken_back.models.iter().map(|counts| counts.kept).sum();
+    assert_eq!(usize::try_from(kept).ok(), Some(told.len()));
+    for counts in &taken_back.models {
+        assert_eq!(counts.deleted + counts.kept, counts.inserted, "{counts:?}");
+    }
+    // Nothing else is gone.
+    let gone = inserted(&firsts).len() - left.len();
+    assert_eq!(before.row_count() - after.row_count(), gone);
+    // The organization that stays is hidden, and keeps its slug.
+    let organizations: Vec<i64> = firsts
+        .iter()
+        .filter(|key| key.model == ORGANIZATION && left.contains(&(ORGANIZATION, key.source_pk)))
+        .map(|key| key.new_pk)
+        .collect();
+    let reservations = after.reservations();
+    for id in &organizations {
+        assert_eq!(reservations.iter().filter(|reservation| reservation.organization_id == *id).count(), 1);
+    }
+    let visible = cluster.region(0).visible_organizations().await.expect("a list");
+    assert!(visible.iter().all(|organization| !organizations.contains(&organization.id)));
+    assert_eq!(reservations.len(), visible.len() + organizations.len());
+
+    // The second can be taken back too. It has inserted no users, so they stay.
+    let second = reverted(&cluster, &second.import_id).await;
+    assert_eq!(second.models.iter().map(|counts| counts.kept).sum::<i64>(), 0);
+    assert_eq!(look(&cluster, 0).await.rows(USER), after.rows(USER));
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (export::large(150).to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    let region = cluster.region(0);
+    // One that writes.
+    let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
+    region
+        .wait_until(&begun.import_id, |import| {
+            import.progress.as_ref().is_some_and(|progress| progress.records_done > 0)
+                && import.state() == ImportState::Writing
+        })
+        .await
+        .expect("it writes");
+    let taken_back = reverted(&cluster, &begun.import_id).await;
+    assert_gone(&cluster, &before, &taken_back).await;
+
+    // One that waits for control, and goes on waiting for it.
+    cluster.stop_control().await;
+    let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
+    region.wait_until(&begun.import_id, |import| import.waiting.is_some()).await.expect("it waits");
+    let asked = revert(&cluster, &begun.import_id).await.expect("it is taken back");
+    assert_eq!(asked.state(), ImportState::Reverting);
+    region.wait_until(&begun.import_id, |import| import.waiting.is_some()).await.expect("it waits again");
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+    cluster.start_control().await.expect("it starts");
+    let taken_back = cluster.region(0).wait(&begun.import_id).await.expect("it ends");
+    assert_eq!(taken_back.state(), ImportState::Reverted);
+    assert_gone(&cluster, &before, &taken_back).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_that_failed_can_be_reverted(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    refuse_projects(&cluster, store).await;
+    let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+    assert_eq!(failed.state(), ImportState::Failed);
+    assert_ne!(look(&cluster, 0).await, before);
+    // As if it had died between the answer of control and its note: control alone knows of the users.
+    let forget = Statement::new("DELETE FROM causeway_import_chunk WHERE model = 'sentry.user'");
+    let discount =
+        Statement::new("UPDATE causeway_import_model SET inserted = 0 WHERE model = 'sentry.user'");
+    change(&cluster, vec![forget, discount]).await;
+    let taken_back = reverted(&cluster, &failed.import_id).await;
+    assert_gone(&cluster, &before, &taken_back).await;
+    assert!(taken_back.models.iter().any(|counts| counts.model == USER && counts.deleted > 0));
+    cluster.stop().await;
+}
