@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How many findings are stored of one import. Those behind are counted by kind and not stored, which is a finding
-    /// of its own; errors are stored always.
+    /// of its own; errors and the first few of each kind are stored always.
     pub findings: u32,
     /// How many bytes an upload may have, as it is sent.
     pub upload_bytes: u64,

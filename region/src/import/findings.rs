@@ -9,9 +9,12 @@ use uuid::Uuid;
 use super::{ImportState, Runner};
 use crate::store;
 
+/// How many findings of a kind are stored past the limit, so that there is something to see of each.
+const FEW: i64 = 5;
+
 impl Runner {
-    /// Adds findings to an import, in their order, as far as there is room; errors in any case. The first time that
-    /// some are left out, that is a finding too.
+    /// Adds findings to an import, in their order, as far as there is room; errors and the first few of a kind in any
+    /// case. The first time that some are left out, that is a finding too.
     pub(super) async fn add_findings(
         &self,
         tx: &mut Tx,
@@ -22,14 +25,16 @@ impl Runner {
         if findings.is_empty() {
             return Ok(());
         }
-        let before = store::finding::totals(tx, import_id).await?;
+        let mut before = store::finding::totals(tx, import_id).await?;
         let limit = self.limits().findings;
         let mut room = i64::from(limit) - before.stored;
         let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
         for finding in findings {
-            if room > 0 || finding.kind.severity() == Severity::Error {
+            let of_kind = before.stored_of.entry(finding.kind).or_default();
+            if room > 0 || *of_kind < FEW || finding.kind.severity() == Severity::Error {
                 kept.push(finding.clone());
                 room -= 1;
+                *of_kind += 1;
             }
         }
         let mut made = findings.to_vec();

@@ -1,6 +1,6 @@
 //! `causeway_import_finding` and `causeway_import_finding_count`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use causeway_relocation::{
     db::{Column, Db, DbError, Row, Statement, Tx},
@@ -12,23 +12,31 @@ use uuid::Uuid;
 use crate::import::ImportState;
 
 /// How many findings an import has.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Totals {
     /// All that were made.
     pub(crate) made: i64,
     /// Those that are stored.
     pub(crate) stored: i64,
+    /// Those that are stored, by kind.
+    pub(crate) stored_of: HashMap<FindingKind, i64>,
 }
 
 /// How many findings an import has.
 pub(crate) async fn totals(tx: &mut Tx, import_id: Uuid) -> Result<Totals, DbError> {
     let statement = Statement::new(
-        "SELECT CAST(COALESCE(SUM(made), 0) AS bigint) AS made, CAST(COALESCE(SUM(stored), 0) AS bigint) AS stored \
-         FROM causeway_import_finding_count WHERE import_id = $1",
+        "SELECT kind, CAST(SUM(made) AS bigint) AS made, CAST(SUM(stored) AS bigint) AS stored \
+         FROM causeway_import_finding_count WHERE import_id = $1 GROUP BY kind",
     )
     .with(import_id);
-    let row = tx.fetch_one(statement).await?;
-    Ok(Totals { made: row.int("made")?, stored: row.int("stored")? })
+    let mut totals = Totals::default();
+    for row in tx.fetch_all(statement).await? {
+        let stored = row.int("stored")?;
+        totals.made += row.int("made")?;
+        totals.stored += stored;
+        totals.stored_of.insert(kind(&row.text("kind")?)?, stored);
+    }
+    Ok(totals)
 }
 
 /// Counts findings that were made, and those among them that are stored.
