@@ -152,6 +152,16 @@ impl Error {
         Self::InvalidArgument { field, description: description.into() }
     }
 
+    /// Why a task did not come to its end. One that was cancelled was so because the process ends: the import goes on
+    /// when it is back, and has not failed.
+    pub(crate) fn of_task(what: &str, error: &tokio::task::JoinError) -> Self {
+        if error.is_cancelled() {
+            Self::Stopping
+        } else {
+            Self::Internal(format!("{what} ended by itself: {error}"))
+        }
+    }
+
     /// The reason of the contract.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {
@@ -218,5 +228,21 @@ impl Error {
     #[must_use]
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Stopping | Self::Export(ExportError::Stopped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ends_with_the_process_has_not_failed() {
+        let cut_off = tokio::spawn(std::future::pending::<()>());
+        cut_off.abort();
+        let error = Error::of_task("a task", &cut_off.await.expect_err("it was cancelled"));
+        assert!(error.is_stop(), "{error}");
+        let broken = tokio::spawn(async { panic!("a defect") });
+        let error = Error::of_task("a task", &broken.await.expect_err("it panicked"));
+        assert!(!error.is_stop() && !error.passes(), "{error}");
     }
 }

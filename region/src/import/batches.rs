@@ -8,7 +8,7 @@ use causeway_relocation::{
     export::ExportError,
     plan::{Plan, Record},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Records of a batch, the unit of resuming. Fixed: a restarted region must cut the same chunks.
 const RECORDS: usize = 5_000;
@@ -30,15 +30,15 @@ pub(super) fn read(
     ambient: Ambient,
     position: usize,
     from: i64,
-) -> mpsc::Receiver<Result<Batch, ExportError>> {
+) -> (mpsc::Receiver<Result<Batch, ExportError>>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         if let Err(error) = send(&catalog, &plan, &ambient, position, from, &sender) {
             // Nobody listens any more if this fails, and then nobody needs to know.
             let _unheard = sender.blocking_send(Err(error));
         }
     });
-    receiver
+    (receiver, reading)
 }
 
 fn send(

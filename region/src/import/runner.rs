@@ -233,11 +233,7 @@ impl Runner {
         &self,
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.0
-            .tasks
-            .spawn(task)
-            .await
-            .map_err(|error| Error::Internal(format!("a task ended by itself: {error}")))?
+        self.0.tasks.spawn(task).await.map_err(|error| Error::of_task("a task", &error))?
     }
 
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,

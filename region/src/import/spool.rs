@@ -67,6 +67,6 @@ impl Runner {
                 working.await
             }
         };
-        done.map_err(|error| Error::Internal(format!("reading an export ended by itself: {error}")))?
+        done.map_err(|error| Error::of_task("reading an export", &error))?
     }
 }

@@ -141,7 +141,7 @@ impl Writes<'_> {
         if done >= self.plan.seen(model) {
             return Ok(());
         }
-        let mut batches = batches::read(
+        let (mut batches, reading) = batches::read(
             Arc::clone(self.runner.catalog()),
             Arc::clone(&self.plan),
             self.runner.ambient().clone(),
@@ -161,7 +161,9 @@ impl Writes<'_> {
             self.goes_on().await;
         }
         if self.done(model) != self.plan.seen(model) {
-            return Err(Error::Internal(format!("reading the records of {} ended early", model.name)));
+            let what = format!("reading the records of {}", model.name);
+            reading.await.map_err(|error| Error::of_task(&what, &error))?;
+            return Err(Error::Internal(format!("{what} ended early")));
         }
         Ok(())
     }
