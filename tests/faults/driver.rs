@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use causeway_harness::cluster::{Cluster, ImportOptions};
 use causeway_proto::{
     failure::reason_of,
-    region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest},
+    region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
 use tokio::{
@@ -85,7 +85,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
     loop {
         let import = get(cluster, region, id).await?;
         match import.state() {
-            ImportState::Succeeded | ImportState::Failed => return Ok(import),
+            ImportState::Succeeded | ImportState::Failed | ImportState::Reverted => return Ok(import),
             _ => ensure!(Instant::now() < until, "import {id} has not ended after {PATIENCE:?}: {import:?}"),
         }
         sleep(PAUSE).await;
@@ -98,6 +98,17 @@ pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow
     insist("resuming", || async {
         let request = ResumeImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().resume_import(request).await
+    })
+    .await?;
+    Ok(())
+}
+
+/// Takes an import back. That goes on when this returns.
+pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
+    cluster.trace().note(format!("revert {id}"));
+    insist("reverting", || async {
+        let request = RevertImportRequest { import_id: id.to_owned() };
+        cluster.region_by_link(region).imports().revert_import(request).await
     })
     .await?;
     Ok(())

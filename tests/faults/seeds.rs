@@ -120,8 +120,8 @@ async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
     let played = played.unwrap_or_else(|_| Err(anyhow!("it is not over after {WHOLE:?}")));
     let outcome = played.map_err(|error| {
         let mut told = format!("seed {seed} on {:?}: {error:#}\n", ground.store());
-        for Planned { region, id, options, after, .. } in &story.imports {
-            let _never = writeln!(told, "import {id} into region {region} after {after:?}: {options:?}");
+        for Planned { region, id, options, after, reverted_after, .. } in &story.imports {
+            let _never = writeln!(told, "import {id} into region {region} after {after:?}, reverted after {reverted_after:?}: {options:?}");
         }
         anyhow!("{told}{}", cluster.trace())
     });
@@ -138,7 +138,12 @@ async fn act(cluster: &Arc<Cluster>, failpoints: &Failpoints, story: &Story) -> 
         let cluster = Arc::clone(cluster);
         imports.spawn(async move {
             sleep(import.after).await;
-            driver::begin(&cluster, import.region, &import.export, &import.options).await
+            driver::begin(&cluster, import.region, &import.export, &import.options).await?;
+            if let Some(after) = import.reverted_after {
+                sleep(after).await;
+                driver::revert(&cluster, import.region, &import.id).await?;
+            }
+            anyhow::Ok(())
         });
     }
     for (pause, fault) in &story.faults {
@@ -154,7 +159,9 @@ async fn act(cluster: &Arc<Cluster>, failpoints: &Failpoints, story: &Story) -> 
     let mut inspection = Inspection::of(cluster);
     for import in &story.imports {
         let end = driver::ended(cluster, import.region, &import.id).await?;
-        ensure!(end.state() == ImportState::Succeeded, "nothing is wrong with this import: {end:?}");
+        let wanted =
+            if import.reverted_after.is_some() { ImportState::Reverted } else { ImportState::Succeeded };
+        ensure!(end.state() == wanted, "this import is to be {wanted:?}: {end:?}");
         inspection = inspection.export(&import.id, &import.export)?;
     }
     inspection.run().await

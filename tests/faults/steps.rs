@@ -19,7 +19,7 @@ use crate::driver::{self, PATIENCE, Reviver};
 
 /// All failpoints of both services.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
-    causeway_region::FAILPOINTS.iter().copied()
+    causeway_region::FAILPOINTS.iter().chain(causeway_control::IMPORT_FAILPOINTS).copied()
 }
 
 fn id(number: u8) -> String {
@@ -92,16 +92,33 @@ async fn fail_and_resume(cluster: &Cluster, store: Store, number: u8, export: &[
     Ok(())
 }
 
+/// Takes an import back, to its end.
+async fn revert(cluster: &Cluster, region: usize, number: u8) -> anyhow::Result<()> {
+    driver::revert(cluster, region, &id(number)).await?;
+    let end = driver::ended(cluster, region, &id(number)).await?;
+    ensure!(end.state() == ImportState::Reverted, "import {number} ended as {end:?}");
+    Ok(())
+}
+
 /// Everything that goes in steps, one after the other.
 async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
     let (one, two) = (export(&["ann", "bob"]), export(&["bob", "carol"]));
     import(cluster, 0, 1, &one, false).await.context("the first import")?;
     fail_and_resume(cluster, store, 2, &two).await.context("the import that is resumed")?;
     import(cluster, 1, 3, &two, true).await.context("the import into the other region")?;
+    let (three, four) = (export(&["dave"]), export(&["erin"]));
+    import(cluster, 0, 4, &three, false).await.context("the import that is taken back")?;
+    revert(cluster, 0, 4).await.context("taking an import back")?;
+    import(cluster, 0, 5, &four, false).await.context("the import that is taken back in part")?;
+    import(cluster, 1, 6, &four, true).await.context("the import that needs a user of the one before")?;
+    revert(cluster, 0, 5).await.context("taking an import back in part")?;
     cluster.set_weather(Weather::default());
     cluster.quiet(PATIENCE).await?;
-    let inspection =
-        Inspection::of(cluster).export(&id(1), &one)?.export(&id(2), &two)?.export(&id(3), &two)?;
+    let inspection = Inspection::of(cluster)
+        .export(&id(1), &one)?
+        .export(&id(2), &two)?
+        .export(&id(3), &two)?
+        .export(&id(6), &four)?;
     inspection.run().await
 }
 

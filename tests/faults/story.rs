@@ -55,6 +55,8 @@ pub(crate) struct Planned {
     pub(crate) export: Vec<u8>,
     /// When it begins.
     pub(crate) after: Duration,
+    /// When it is taken back, from when it has been taken; never if `None`.
+    pub(crate) reverted_after: Option<Duration>,
 }
 
 /// A fault, or the end of one.
@@ -103,7 +105,9 @@ fn planned(dice: &Dice, number: usize, regions: usize) -> Planned {
     let id = dice.uuid();
     options.import_id = Some(id.clone());
     let after = if number == 0 { Duration::ZERO } else { dice.up_to(30) };
-    Planned { region: dice.below(regions), id, options, export: export(dice).to_bytes(), after }
+    let reverted_after = dice.chance(25).then(|| dice.up_to(60));
+    let export = export(dice).to_bytes();
+    Planned { region: dice.below(regions), id, options, export, after, reverted_after }
 }
 
 /// A few organizations and users, whose names are those of others too.

@@ -18,6 +18,9 @@ pub(super) fn check(world: &World, found: &mut Found) {
                 counts_are_those_of_the_chunks(region, import, found);
                 control_has_the_same_chunks(world, region, import, found);
             }
+            if import.was_reverted() {
+                reverted_rows_are_counted(region, import, found);
+            }
             what_it_says_is_there(world, index, import, found);
             what_is_visible_may_be(region, import, found);
         }
@@ -119,6 +122,24 @@ fn counts_are_those_of_the_chunks(region: &Region, import: &Import, found: &mut 
     }
 }
 
+/// I6, for an import that was reverted: what it inserted was deleted, or stays with a finding.
+fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found) {
+    for counts in &import.counts {
+        let kept = import.kept.iter().filter(|(model, _)| *model == counts.model).count();
+        let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+        if counts.parts[0] != counts.reverted.iter().sum::<i64>() || counts.reverted[1] != kept {
+            found.add(
+                6,
+                format!(
+                    "import {} of {} was reverted; of {} rows of {} it counts {:?} as deleted and kept, and has {kept} \
+                     findings of rows that stay",
+                    import.id, region.name, counts.parts[0], counts.model, counts.reverted
+                ),
+            );
+        }
+    }
+}
+
 /// I4: what the region noted of a chunk of control is what control did.
 fn control_has_the_same_chunks(world: &World, region: &Region, import: &Import, found: &mut Found) {
     let theirs: BTreeMap<(&str, i64), &Chunk> = world
@@ -165,7 +186,7 @@ fn control_has_the_same_chunks(world: &World, region: &Region, import: &Import, 
 
 /// I4: every line of the primary key map leads to a row.
 fn what_it_says_is_there(world: &World, region: usize, import: &Import, found: &mut Found) {
-    if import.state == "reverted" {
+    if import.was_reverted() {
         return;
     }
     for chunk in &import.chunks {
@@ -228,7 +249,7 @@ fn rows_are_of_imports(world: &World, found: &mut Found) {
 fn was_reverted(world: &World, model: &str, id: i64) -> bool {
     let of = |chunk: &Chunk| chunk.model == model && chunk.keys.inserted.iter().any(|(_, new)| *new == id);
     let reverted = world.regions.iter().flat_map(|region| &region.imports);
-    let mut reverted = reverted.filter(|import| import.state == "reverted");
+    let mut reverted = reverted.filter(|import| import.was_reverted());
     reverted.any(|import| {
         import.chunks.iter().any(of)
             || world.control.chunks.iter().any(|chunk| chunk.import_id == import.id && of(chunk))

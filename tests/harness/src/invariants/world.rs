@@ -92,9 +92,15 @@ pub(crate) struct Import {
     pub(crate) counts: Vec<Counts>,
     pub(crate) organizations: Vec<Organization>,
     pub(crate) chunks: Vec<Chunk>,
+    /// Records whose rows stay although the import was reverted, as its findings say: model and primary key in the file.
+    pub(crate) kept: BTreeSet<(String, i64)>,
 }
 
 impl Import {
+    pub(crate) fn was_reverted(&self) -> bool {
+        self.state == "reverted"
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         self.state == "succeeded"
     }
@@ -105,6 +111,8 @@ pub(crate) struct Counts {
     pub(crate) seen: i64,
     /// Inserted, existing, overwritten, out of scope, filtered, dropped.
     pub(crate) parts: [i64; 6],
+    /// Of the inserted rows, how many were deleted and how many stay since it was reverted.
+    pub(crate) reverted: [i64; 2],
 }
 
 pub(crate) struct Organization {
@@ -127,27 +135,26 @@ impl World {
     }
 
     fn note_inserted(&mut self) {
-        let here = self.regions.iter().enumerate().flat_map(|(index, region)| {
-            let imports = region.imports.iter().filter(|import| import.state != "reverted");
-            imports.flat_map(move |import| import.chunks.iter().map(move |chunk| (Some(index), chunk)))
+        let imports = self.regions.iter().enumerate().flat_map(|(index, region)| {
+            region.imports.iter().map(move |import| ((region.name.clone(), import.id), (index, import)))
         });
-        let reverted: BTreeSet<(&str, Uuid)> = self
-            .regions
-            .iter()
-            .flat_map(|region| region.imports.iter().map(move |import| (region, import)))
-            .filter(|(_, import)| import.state == "reverted")
-            .map(|(region, import)| (region.name.as_str(), import.id))
-            .collect();
+        let imports: HashMap<(String, Uuid), (usize, &Import)> = imports.collect();
+        let here = imports
+            .values()
+            .flat_map(|(index, import)| import.chunks.iter().map(move |chunk| (Some(*index), chunk)));
         let at_control = self.control.chunks.iter().map(|chunk| (None, chunk));
-        let at_control =
-            at_control.filter(|(_, chunk)| !reverted.contains(&(chunk.region.as_str(), chunk.import_id)));
         let mut inserted: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (place, chunk) in here.chain(at_control) {
             // Of models of control, the region has a copy of the note.
             if self.place_of(&chunk.model, place) != place {
                 continue;
             }
+            let import = imports.get(&(chunk.region.clone(), chunk.import_id)).map(|(_, import)| *import);
+            let reverted = import.filter(|import| import.was_reverted());
             for (old, new) in &chunk.keys.inserted {
+                if reverted.is_some_and(|import| !import.kept.contains(&(chunk.model.clone(), *old))) {
+                    continue;
+                }
                 let rows: &mut Vec<_> = inserted.entry((place, chunk.model.clone(), *new)).or_default();
                 rows.push((chunk.import_id, *old));
             }
@@ -316,6 +323,7 @@ impl Region {
                 counts: counts(db, id).await?,
                 organizations: organizations(db, id).await?,
                 chunks: chunks(db, name, id).await?,
+                kept: kept(db, id).await?,
             });
         }
         let blocks = db.fetch_all(Statement::new("SELECT model, next, until FROM causeway_id_block")).await?;
@@ -343,7 +351,12 @@ async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {
     rows.iter()
         .map(|row| {
             let parts = ["inserted", "existing", "overwritten", "out_of_scope", "filtered", "dropped"];
-            let mut counts = Counts { model: row.text("model")?, seen: row.int("seen")?, parts: [0; 6] };
+            let mut counts = Counts {
+                model: row.text("model")?,
+                seen: row.int("seen")?,
+                parts: [0; 6],
+                reverted: [row.int("deleted")?, row.int("kept")?],
+            };
             for (slot, part) in counts.parts.iter_mut().zip(parts) {
                 *slot = row.int(part)?;
             }
@@ -360,4 +373,12 @@ async fn organizations(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Organizat
     rows.iter()
         .map(|row| Ok(Organization { id: row.int("organization_id")?, status: row.int("status")? }))
         .collect()
+}
+
+async fn kept(db: &Db, import_id: Uuid) -> anyhow::Result<BTreeSet<(String, i64)>> {
+    let statement = Statement::new(
+        "SELECT model, source_pk FROM causeway_import_finding WHERE import_id = $1 AND kind = 'row_kept'",
+    );
+    let rows = db.fetch_all(statement.with(import_id)).await?;
+    rows.iter().map(|row| Ok((row.text("model")?, row.int("source_pk")?))).collect()
 }
