@@ -128,6 +128,33 @@ pub(crate) async fn times_in_all_forms_are_the_same_time(store: Store) {
     cluster.stop().await;
 }
 
+pub(crate) async fn json_in_strings_is_the_json(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let model = "sentry.organizationoption";
+    for (number, (form, value)) in [
+        (json!("\"abc\""), json!("abc")),
+        (json!("{\"a\": [1, \"\\u00e9\"]}"), json!({"a": [1, "é"]})),
+        (json!({"a": [1, "é"]}), json!({"a": [1, "é"]})),
+        (json!("plain"), json!("plain")),
+        (json!(""), json!("")),
+        (json!("12"), json!(12)),
+        (json!(12), json!(12)),
+        (json!("\"12\""), json!("12")),
+        (json!("true"), json!(true)),
+        (json!("null"), Value::Null),
+        (json!("nul\0"), json!("nul\0")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = form.to_string();
+        let file =
+            with(&format!("json-{number}"), model, &json!({"organization": 1, "key": "k", "value": form}));
+        assert_eq!(cell(&cluster, &name, &file, model, "value").await, Cell::Json(value), "{name}");
+    }
+    cluster.stop().await;
+}
+
 pub(crate) async fn lists_in_all_forms_are_the_same_list(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let model = "sentry.orgauthtoken";

@@ -6,12 +6,14 @@
 
 mod calls;
 mod changed;
+mod documented;
 mod fields;
 mod form;
 mod habits;
 mod passed_over;
 mod records;
 mod stage;
+mod waited_out;
 
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
@@ -58,9 +60,13 @@ on_each_store! {
         slugs_that_cannot_be_kept_are_changed_and_told,
         slugs_that_are_taken_are_changed_and_told,
         usernames_keys_and_tokens_that_are_taken_are_changed_and_told;
+    waited_out:
+        control_that_goes_away_at_any_step_is_waited_for,
+        databases_that_go_away_at_any_step_are_waited_for;
     habits:
         files_of_other_habits_import_alike,
         times_in_all_forms_are_the_same_time,
+        json_in_strings_is_the_json,
         lists_in_all_forms_are_the_same_list,
         flags_are_numbers_or_texts;
 }

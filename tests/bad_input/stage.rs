@@ -142,15 +142,7 @@ impl Everything {
 
 /// Until control's directory has heard of all imports that have succeeded: that is behind what an import waits for.
 pub(crate) async fn all_reported(cluster: &Cluster) {
-    let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
-    let open = "SELECT count(*) AS n FROM causeway_import WHERE state = 'succeeded' AND NOT reported";
-    let reported = async {
-        while number(&db, open).await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), reported).await.expect("control is there");
-    db.close().await;
+    cluster.quiet(Duration::from_secs(30)).await.expect("everything comes to an end");
 }
 
 async fn number(db: &Db, statement: &'static str) -> i64 {

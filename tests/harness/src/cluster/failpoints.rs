@@ -7,6 +7,7 @@ use std::{
 };
 
 use causeway_relocation::{ambient, db::DbError};
+use tokio::sync::Notify;
 
 use super::{Service, node::Life, trace::Trace};
 
@@ -17,11 +18,20 @@ pub enum Act {
     Fail,
     /// The service is killed; nothing behind the failpoint happens.
     Kill,
+    /// The service stands still there until it is [released](Failpoints::release). In this process only.
+    Hold,
 }
 
 /// The failpoints of a cluster. Cheap to clone; clones share them.
 #[derive(Clone, Default)]
-pub struct Failpoints(Arc<Mutex<State>>);
+pub struct Failpoints(Arc<Mutex<State>>, Arc<Held>);
+
+/// A service that stands still, and the word that it may go on.
+#[derive(Default)]
+struct Held {
+    there: Notify,
+    go_on: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -53,6 +63,16 @@ impl Failpoints {
     /// Lets a place act once, when it is reached and has been passed `pass` times from now on.
     pub fn arm(&self, place: &str, act: Act, pass: u64) {
         self.state().armed.push(Armed { place: place.to_owned(), pass, act });
+    }
+
+    /// Waits until a service stands still.
+    pub async fn held(&self) {
+        self.1.there.notified().await;
+    }
+
+    /// Lets the service that stands still go on.
+    pub fn release(&self) {
+        self.1.go_on.notify_one();
     }
 
     /// Of 1,000 times that any place is reached, so many fail and so many kill.
@@ -93,7 +113,11 @@ impl Failpoints {
             .armed
             .iter()
             .map(|armed| {
-                let act = if armed.act == Act::Kill { "kill" } else { "fail" };
+                let act = match armed.act {
+                    Act::Fail => "fail",
+                    Act::Kill => "kill",
+                    Act::Hold => "hold",
+                };
                 format!("{}={act}@{}", armed.place, armed.pass)
             })
             .collect();
@@ -141,11 +165,17 @@ impl Failpoints {
             if act == Some(Act::Kill) {
                 life.kill_soon();
             }
+            let held = Arc::clone(&failpoints.1);
             Box::pin(async move {
                 match act {
                     None => Ok(()),
                     Some(Act::Fail) => Err(DbError::injected(place)),
                     Some(Act::Kill) => std::future::pending().await,
+                    Some(Act::Hold) => {
+                        held.there.notify_one();
+                        held.go_on.notified().await;
+                        Ok(())
+                    }
                 }
             })
         })

@@ -1,0 +1,136 @@
+//! What is waited out: control or a database that goes away before, during and after any step. Each step of an import
+//! ends in a place that a test can name, before and behind each commit and each call; at each of them something is taken
+//! away, and given back when the import has noticed or is past it.
+
+use std::time::Duration;
+
+use causeway_harness::{
+    account::Audit,
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
+    export::Export,
+};
+use causeway_proto::{
+    failure::reason_of,
+    region::v1::{Import, ImportState},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::db::Statement;
+use tonic::Code;
+
+use crate::stage::{all_reported, look};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a database is away: longer than a region pauses between two attempts.
+const DOWN: Duration = Duration::from_millis(300);
+
+/// The places that an import reaches, those where ids are leased first: a later import has ids left.
+fn places() -> Vec<&'static str> {
+    let mut places: Vec<&str> =
+        causeway_region::FAILPOINTS.iter().copied().filter(|place| is_of_an_import(place)).collect();
+    places.sort_by_key(|place| !place.starts_with("region.ids."));
+    places
+}
+
+/// Whether an import reaches a place by itself, without somebody who resumes or reverts one.
+fn is_of_an_import(place: &str) -> bool {
+    ["receive", "plan", "ids", "chunk", "control_chunk", "models", "slugs", "finish", "report"]
+        .iter()
+        .any(|step| place.strip_prefix("region.").is_some_and(|rest| rest.starts_with(&format!("{step}."))))
+}
+
+/// An export of its own for each place, with records of both silos. The first has an organization and nothing else, so
+/// that the second is the first one that needs ids for a project.
+fn export(number: usize) -> Export {
+    let name = format!("at-{number}");
+    let mut export = Export::new();
+    export.organization(1, &name).user(2, &name).member(3, 1, 2).auth_token(4, 1, &name);
+    if number > 0 {
+        export.project(5, 1, "p").project_key(6, 5, &name);
+    }
+    export
+}
+
+/// Sends a file until the region takes it: whoever gets no answer sends again.
+async fn begin(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) {
+    let sent = async {
+        while let Err(status) = cluster.region(0).begin(bytes, options).await {
+            // A connection that breaks has many codes, and no reason of ours.
+            assert!(status.code() == Code::Unavailable || reason_of(&status).is_none(), "{status:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("the region takes it");
+}
+
+/// Imports one export for each place, and takes something away while the import stands still there.
+async fn at_each_place(store: Store, take: impl AsyncFn(&Cluster, &Failpoints, &str, &ImportOptions)) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    for (number, place) in places().into_iter().enumerate() {
+        let id = format!("7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c2f{number:02}");
+        let (bytes, options) = (export(number).to_bytes(), ImportOptions::default().import_id(&id));
+        let before = look(&cluster).await;
+        failpoints.arm(place, Act::Hold, 0);
+        let (_, ()) = tokio::join!(begin(&cluster, &bytes, &options), async {
+            let held = tokio::time::timeout(PATIENCE, failpoints.held()).await;
+            assert!(held.is_ok(), "{place} is not reached");
+            take(&cluster, &failpoints, place, &options).await;
+        });
+        let import = cluster.region(0).wait(&id).await.expect("it ends");
+        assert_eq!(import.state(), ImportState::Succeeded, "{place}: {:?}", import.failure);
+        let account = Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await;
+        account.unwrap_or_else(|error| panic!("{place}: {error:#}"));
+        all_reported(&cluster).await;
+    }
+    cluster.stop().await;
+}
+
+/// Waits until an import waits, or has succeeded.
+async fn until_it_waits(cluster: &Cluster, id: &str) -> Import {
+    let seen = |import: &Import| import.waiting.is_some() || import.state() == ImportState::Succeeded;
+    cluster.region(0).wait_until(id, seen).await.expect("it goes on")
+}
+
+pub(crate) async fn control_that_goes_away_at_any_step_is_waited_for(store: Store) {
+    at_each_place(store, async |cluster, failpoints, place, options| {
+        cluster.stop_service(Service::Control(0)).await;
+        failpoints.release();
+        // A file that is not taken yet is no import.
+        if !place.starts_with("region.receive.") {
+            let id = options.import_id.as_deref().unwrap_or_default();
+            let import = until_it_waits(cluster, id).await;
+            if import.state() != ImportState::Succeeded {
+                let waiting = import.waiting.unwrap_or_default();
+                assert_eq!(waiting.reason(), ErrorReason::ControlUnavailable, "{place}: {waiting:?}");
+            }
+        }
+        cluster.start_service(Service::Control(0)).await.expect("it starts");
+    })
+    .await;
+}
+
+/// Both databases are on one server. On SQLite there is none: the database is away when its service is.
+pub(crate) async fn databases_that_go_away_at_any_step_are_waited_for(store: Store) {
+    at_each_place(store, async |cluster, failpoints, _, _| match store {
+        Store::Postgres => {
+            let db = cluster.db(Silo::Region(0)).await.expect("a database");
+            let mut open = db.begin().await.expect("a connection");
+            let (crashed, ()) = tokio::join!(cluster.crash_database(DOWN), async {
+                while open.fetch_optional(Statement::new("SELECT 1 AS n")).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                failpoints.release();
+            });
+            crashed.expect("it starts again");
+            drop(open);
+            db.close().await;
+        }
+        Store::Sqlite => {
+            cluster.kill(Service::Region(0)).await;
+            cluster.kill(Service::Control(0)).await;
+            cluster.revive().await.expect("they start");
+        }
+    })
+    .await;
+}
