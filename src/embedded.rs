@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     client::{CallError, Kind, Peer},
-    serve::{Running, serve_control, serve_region},
+    serve::{Running, Settings, serve_control, serve_region},
 };
 
 /// The name of the embedded region.
@@ -83,6 +83,7 @@ impl Embedded {
                 database: db::Options::default(),
                 address: listener.1,
             },
+            Settings::default(),
             ambient.clone(),
         )
         .await?;
@@ -90,16 +91,16 @@ impl Embedded {
         let started = serve_region(
             listener.0,
             causeway_region::Options {
-                name: REGION.to_owned(),
-                address: listener.1,
-                database_url: sqlite_url(&directory.join(REGION_FILE))?,
-                database: db::Options::default(),
-                control_url: control.url(),
-                spool_dir: directory.join(SPOOL_DIR),
-                pauses: causeway_region::Pauses::default(),
-                limits: causeway_region::Limits::default(),
                 decryption_key: key,
+                ..causeway_region::Options::new(
+                    REGION.to_owned(),
+                    listener.1,
+                    sqlite_url(&directory.join(REGION_FILE))?,
+                    control.url(),
+                    directory.join(SPOOL_DIR),
+                )
             },
+            Settings::default(),
             ambient,
         )
         .await;

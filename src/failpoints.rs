@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use causeway_relocation::{ambient::Ambient, db::DbError};
 
-const VARIABLE: &str = "CAUSEWAY_FAILPOINTS";
+pub(crate) const VARIABLE: &str = "CAUSEWAY_FAILPOINTS";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {

@@ -4,21 +4,25 @@ mod commands;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod output;
+mod settings;
 
-use std::process::ExitCode;
-
-use clap::Parser as _;
+use std::{ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cli = commands::Cli::parse();
-    if let Err(error) = commands::log::start(&cli) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let line = match settings::parse(&arguments) {
+        Ok(line) => line,
+        Err(settings::Refusal::Usage(error)) => error.exit(),
+        Err(settings::Refusal::Settings(error)) => return output::failed(&error),
+    };
+    if let Err(error) = commands::log::start(&line.cli) {
         return output::failed(&error);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&error.into()),
     };
-    let outcome = runtime.block_on(commands::run(cli));
+    let outcome = runtime.block_on(commands::run(line));
     // What was to be waited for has been waited for; a thread that still hangs must not hold the process.
     runtime.shutdown_background();
     match outcome {

@@ -16,7 +16,7 @@ use std::{
 use causeway::{
     client::{ExportFile, Kind, Peer, Watch, WatchEvent, upload},
     embedded::Embedded,
-    serve::{Running, serve_control},
+    serve::{Running, Settings, serve_control},
 };
 use causeway_proto::{
     failure::Failure,
@@ -64,7 +64,7 @@ async fn control(directory: &Path) -> Running {
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
     };
-    serve_control(listener, options, Ambient::system()).await.expect("control starts")
+    serve_control(listener, options, Settings::default(), Ambient::system()).await.expect("control starts")
 }
 
 async fn channel(running: &Running) -> Channel {

@@ -21,6 +21,8 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ExportInvalid
         | R::EncryptedExportInvalid
         | R::FilterMatchesNothing
+        | R::RecordTooLarge
+        | R::RecordTooDeep
         | R::ModelNotWritable => Code::InvalidArgument,
         R::ImportNotFound
         | R::RegionNotFound

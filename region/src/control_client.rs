@@ -27,12 +27,27 @@ use uuid::Uuid;
 
 use crate::convert;
 
-/// How long to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a call may take that touches a bounded number of rows.
-const CALL: Duration = Duration::from_secs(60);
-/// How long one operation over all organizations of an import may take.
-const BULK: Duration = Duration::from_secs(600);
+/// How long calls to control may take. One that takes longer has failed, and is made again like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlTimeouts {
+    /// To get a connection.
+    pub connect: Duration,
+    /// For a call that touches a bounded number of rows.
+    pub call: Duration,
+    /// For one operation over all organizations of an import.
+    pub bulk: Duration,
+}
+
+impl Default for ControlTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(60),
+            bulk: Duration::from_secs(600),
+        }
+    }
+}
+
 /// Organizations in a message: with a slug and name of 255 bytes each, well below 4 MiB.
 const BATCH: usize = 5_000;
 /// Organizations in a report, which the contract bounds.
@@ -89,22 +104,36 @@ impl ControlError {
 pub(crate) struct ControlClient {
     channel: Channel,
     region: String,
+    timeouts: ControlTimeouts,
 }
 
-fn timed<T>(message: T, timeout: Duration) -> Request<T> {
+/// A call with its limit, which control is told too. gRPC's own ends with the headers of the answer; this one is for the
+/// whole of it.
+async fn within<M, T, F: Future<Output = Result<T, Status>>>(
+    limit: Duration,
+    message: M,
+    call: impl FnOnce(Request<M>) -> F,
+) -> Result<T, ControlError> {
     let mut request = Request::new(message);
-    request.set_timeout(timeout);
-    request
+    request.set_timeout(limit);
+    match tokio::time::timeout(limit, call(request)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}")).into()),
+    }
 }
 
 impl ControlClient {
-    pub(crate) fn new(url: &str, region: &str) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(
+        url: &str,
+        region: &str,
+        timeouts: ControlTimeouts,
+    ) -> Result<Self, tonic::transport::Error> {
         let channel = Endpoint::from_shared(url.to_owned())?
-            .connect_timeout(CONNECT)
+            .connect_timeout(timeouts.connect)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .connect_lazy();
-        Ok(Self { channel, region: region.to_owned() })
+        Ok(Self { channel, region: region.to_owned(), timeouts })
     }
 
     pub(crate) async fn register(&self, address: &str, instance_id: Uuid) -> Result<(), ControlError> {
@@ -113,7 +142,8 @@ impl ControlClient {
             address: address.to_owned(),
             instance_id: instance_id.to_string(),
         };
-        RegionServiceClient::new(self.channel.clone()).register_region(timed(request, CALL)).await?;
+        let mut client = RegionServiceClient::new(self.channel.clone());
+        within(self.timeouts.call, request, |request| client.register_region(request)).await?;
         Ok(())
     }
 
@@ -132,10 +162,9 @@ impl ControlClient {
             count,
             above,
         };
-        let block = RegionServiceClient::new(self.channel.clone())
-            .lease_ids(timed(request, CALL))
-            .await?
-            .into_inner();
+        let mut client = RegionServiceClient::new(self.channel.clone());
+        let answer = within(self.timeouts.call, request, |request| client.lease_ids(request)).await?;
+        let block = answer.into_inner();
         Ok((block.first_id, i64::from(block.count)))
     }
 
@@ -144,10 +173,8 @@ impl ControlClient {
         mut request: ImportModelsRequest,
     ) -> Result<ImportModelsResponse, ControlError> {
         request.region.clone_from(&self.region);
-        Ok(ControlImportServiceClient::new(self.channel.clone())
-            .import_models(timed(request, CALL))
-            .await?
-            .into_inner())
+        let mut client = ControlImportServiceClient::new(self.channel.clone());
+        Ok(within(self.timeouts.call, request, |request| client.import_models(request)).await?.into_inner())
     }
 
     /// Which rows of a model have one of these values.
@@ -161,11 +188,9 @@ impl ControlClient {
         for values in values.chunks(BATCH) {
             let request =
                 FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values: values.to_vec() };
-            let rows = ControlImportServiceClient::new(self.channel.clone())
-                .find_rows(timed(request, CALL))
-                .await?
-                .into_inner()
-                .rows;
+            let mut client = ControlImportServiceClient::new(self.channel.clone());
+            let answer = within(self.timeouts.call, request, |request| client.find_rows(request)).await?;
+            let rows = answer.into_inner().rows;
             found.extend(rows.into_iter().map(|row| (row.value, row.id)));
         }
         Ok(found)
@@ -177,8 +202,8 @@ impl ControlClient {
         organizations: Vec<OrganizationSlugRequest>,
     ) -> Result<Vec<SlugCheck>, ControlError> {
         let request = CheckSlugsRequest { organizations, ..CheckSlugsRequest::default() };
-        let answer =
-            DirectoryServiceClient::new(self.channel.clone()).check_slugs(timed(request, CALL)).await?;
+        let mut client = DirectoryServiceClient::new(self.channel.clone());
+        let answer = within(self.timeouts.call, request, |request| client.check_slugs(request)).await?;
         Ok(answer.into_inner().checks)
     }
 
@@ -200,14 +225,16 @@ impl ControlClient {
         }
         let parts =
             parts.into_iter().map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
-        let request = timed(tokio_stream::iter(parts), BULK);
         let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        let mut answers = client.bulk_create_organization_slug_reservations(request).await?.into_inner();
-        let mut slugs = Vec::new();
-        while let Some(answer) = answers.message().await? {
-            slugs.extend(answer.slugs);
-        }
-        Ok(slugs)
+        within(self.timeouts.bulk, tokio_stream::iter(parts), |request| async move {
+            let mut answers = client.bulk_create_organization_slug_reservations(request).await?.into_inner();
+            let mut slugs = Vec::new();
+            while let Some(answer) = answers.message().await? {
+                slugs.extend(answer.slugs);
+            }
+            Ok(slugs)
+        })
+        .await
     }
 
     pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {
@@ -215,8 +242,8 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         };
-        SlugReservationServiceClient::new(self.channel.clone())
-            .confirm_organization_slug_reservations(timed(request, BULK))
+        let mut client = SlugReservationServiceClient::new(self.channel.clone());
+        within(self.timeouts.bulk, request, |request| client.confirm_organization_slug_reservations(request))
             .await?;
         Ok(())
     }
@@ -226,8 +253,8 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         };
-        SlugReservationServiceClient::new(self.channel.clone())
-            .release_organization_slug_reservations(timed(request, BULK))
+        let mut client = SlugReservationServiceClient::new(self.channel.clone());
+        within(self.timeouts.bulk, request, |request| client.release_organization_slug_reservations(request))
             .await?;
         Ok(())
     }
@@ -236,7 +263,7 @@ impl ControlClient {
     pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), ControlError> {
         let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
         let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        client.release_organizations(timed(request, CALL)).await?;
+        within(self.timeouts.call, request, |request| client.release_organizations(request)).await?;
         Ok(())
     }
 
@@ -248,7 +275,8 @@ impl ControlClient {
     ) -> Result<(), ControlError> {
         let request =
             RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
-        ControlImportServiceClient::new(self.channel.clone()).revert_import(timed(request, CALL)).await?;
+        let mut client = ControlImportServiceClient::new(self.channel.clone());
+        within(self.timeouts.call, request, |request| client.revert_import(request)).await?;
         Ok(())
     }
 
@@ -266,7 +294,8 @@ impl ControlClient {
             with_keys: true,
         };
         let mut client = ControlImportServiceClient::new(self.channel.clone());
-        Ok(client.list_import_chunks(timed(request, CALL)).await?.into_inner())
+        let answer = within(self.timeouts.call, request, |request| client.list_import_chunks(request));
+        Ok(answer.await?.into_inner())
     }
 
     /// Has control take back one of its chunks.
@@ -283,7 +312,8 @@ impl ControlClient {
             min_ordinal,
         };
         let mut client = ControlImportServiceClient::new(self.channel.clone());
-        let answer = client.revert_import_chunk(timed(request, CALL)).await?.into_inner();
+        let answer = within(self.timeouts.call, request, |request| client.revert_import_chunk(request));
+        let answer = answer.await?.into_inner();
         Ok(Reverted {
             deleted: answer.deleted,
             kept: answer.kept,
@@ -299,8 +329,22 @@ impl ControlClient {
         for batch in organizations.chunks(REPORT) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
-            client.report_organizations(timed(request, CALL)).await?;
+            within(self.timeouts.call, request, |request| client.report_organizations(request)).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_not_waited_for() {
+        let limit = Duration::from_millis(1);
+        let error = within(limit, (), |_| std::future::pending::<Result<(), Status>>()).await;
+        let error = error.expect_err("there is no answer");
+        assert_eq!(error.reason(), ErrorReason::ControlUnavailable);
+        assert!(error.passes(), "it is asked again");
     }
 }

@@ -3,7 +3,7 @@
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
-    export::ExportError,
+    export::{ExportError, Limit},
     sealed::OpenError,
     writer::{HasWriteError, WriteError},
 };
@@ -190,6 +190,10 @@ impl Error {
             Self::Export(ExportError::Invalid(_)) | Self::Write(WriteError::Value(_)) => {
                 ErrorReason::ExportInvalid
             }
+            Self::Export(ExportError::OverLimit { limit: Limit::RecordBytes, .. }) => {
+                ErrorReason::RecordTooLarge
+            }
+            Self::Export(ExportError::OverLimit { limit: Limit::Depth, .. }) => ErrorReason::RecordTooDeep,
             Self::Export(ExportError::FilterMatchesNothing(_)) => ErrorReason::FilterMatchesNothing,
             Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
             Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,

@@ -28,7 +28,7 @@ use causeway_relocation::{
     region_name, schema,
     sealed::{KeyError, PrivateKey},
 };
-pub use control_client::ControlError;
+pub use control_client::{ControlError, ControlTimeouts};
 pub use error::Error;
 pub use limits::Limits;
 pub use pauses::Pauses;
@@ -89,6 +89,8 @@ pub struct Options {
     pub database: db::Options,
     /// Where control is, as a URL.
     pub control_url: String,
+    /// How long calls to control may take.
+    pub control_timeouts: ControlTimeouts,
     /// Where uploads are kept until their import has ended. Made if absent.
     pub spool_dir: PathBuf,
     /// How long it waits before it tries something again.
@@ -97,6 +99,31 @@ pub struct Options {
     pub limits: Limits,
     /// What it opens encrypted exports with; without it, it refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,
+}
+
+impl Options {
+    /// A region with what it cannot do without; all else has its default.
+    #[must_use]
+    pub fn new(
+        name: String,
+        address: String,
+        database_url: String,
+        control_url: String,
+        spool_dir: PathBuf,
+    ) -> Self {
+        Self {
+            name,
+            address,
+            database_url,
+            database: db::Options::default(),
+            control_url,
+            control_timeouts: ControlTimeouts::default(),
+            spool_dir,
+            pauses: Pauses::default(),
+            limits: Limits::default(),
+            decryption_key: None,
+        }
+    }
 }
 
 /// A region that runs. Cheap to clone.
@@ -133,7 +160,7 @@ impl Region {
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
         }
-        let control = ControlClient::new(&options.control_url, &options.name)
+        let control = ControlClient::new(&options.control_url, &options.name, options.control_timeouts)
             .map_err(|_| StartError::ControlUrl(options.control_url))?;
         let runner = Runner::new(Setup {
             db,
@@ -144,9 +171,9 @@ impl Region {
             address: options.address,
             instance_id: instance.id,
             spool_dir: options.spool_dir,
-            holder,
             limits: options.limits,
             key,
+            holder,
             lock,
             pauses: options.pauses,
         });
@@ -165,6 +192,11 @@ impl Region {
     /// If it does not.
     pub async fn ping(&self) -> Result<(), db::DbError> {
         self.runner.db().ping().await
+    }
+
+    /// Begins to stop: new uploads are refused and imports end behind the chunk in hand, while calls are still answered.
+    pub fn begin_stop(&self) {
+        self.runner.begin_stop();
     }
 
     /// Stops: refuses new uploads, lets the chunk in hand be finished, ends streams, closes the database.

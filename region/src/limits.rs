@@ -1,4 +1,6 @@
-//! What a region bounds so that no import can fill its database or disk.
+//! What a region bounds so that no import can fill its database, disk or memory.
+
+use causeway_relocation::export;
 
 /// Bounds of a region. Each has a default that serves most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,10 +10,19 @@ pub struct Limits {
     pub findings: u32,
     /// How many bytes an upload may have, as it is sent.
     pub upload_bytes: u64,
+    /// How large and how deeply nested a record of an export may be.
+    pub record: export::Limits,
+    /// How many imports run a step at once; further ones wait for their turn.
+    pub imports_at_once: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { findings: 100_000, upload_bytes: 64 << 30 }
+        Self {
+            findings: 100_000,
+            upload_bytes: 64 << 30,
+            record: export::Limits::default(),
+            imports_at_once: 2,
+        }
     }
 }

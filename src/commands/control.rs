@@ -28,8 +28,8 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
     );
     let options = causeway_control::Options {
         database_url,
-        database: db::Options::default(),
+        database: args.server.database(),
         address: port.advertised,
     };
-    args.server.serve(serve_control(port.listener, options, ambient)).await
+    args.server.serve(serve_control(port.listener, options, args.server.settings(), ambient)).await
 }

@@ -8,9 +8,6 @@ use tracing_subscriber::EnvFilter;
 
 use super::Cli;
 
-/// Which lines the log has, where the default is not right, e.g. `debug` or `warn,causeway=debug`.
-const FILTER: &str = "CAUSEWAY_LOG";
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
     Text,
@@ -19,21 +16,24 @@ enum Format {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {
-    /// The log on stderr as text, or as one JSON object a line; the variable CAUSEWAY_LOG says what is in it, e.g.
-    /// `debug`
+    /// The log on stderr as text, or as one JSON object a line
     #[arg(long, global = true, value_enum, default_value = "text", env = "CAUSEWAY_LOG_FORMAT")]
     log_format: Format,
+    /// Which lines the log has: a level, or some with the parts that they are for, e.g. debug or warn,causeway=debug
+    /// [default: info for a server, warn for anything else]
+    #[arg(long, global = true, value_name = "FILTER", value_parser = filter, env = "CAUSEWAY_LOG")]
+    log_filter: Option<String>,
+}
+
+fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
 /// Starts the log: of a server its doings, of any other command only warnings, for its output is the message.
 pub(crate) fn start(cli: &Cli) -> anyhow::Result<()> {
-    let filter = match std::env::var(FILTER) {
-        Ok(filter) if !filter.is_empty() => {
-            EnvFilter::try_new(filter).with_context(|| format!("{FILTER} is not a filter for the log"))?
-        }
-        _ if cli.command.is_server() => EnvFilter::new("info"),
-        _ => EnvFilter::new("warn"),
-    };
+    let default = if cli.command.is_server() { "info" } else { "warn" };
+    let filter = cli.log.log_filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
+    let filter = EnvFilter::try_new(filter).context("that is no filter for the log")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match cli.log.log_format {
         Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),

@@ -1,5 +1,6 @@
 //! The tree of subcommands, one file each.
 
+mod config;
 mod control;
 mod decrypt;
 mod encrypt;
@@ -23,7 +24,9 @@ mod tests;
 use std::process::ExitCode;
 
 use causeway_relocation::ambient::Ambient;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::settings::{Line, effective};
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]
@@ -53,6 +56,9 @@ enum Command {
     /// Look at the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
+    /// Look at the configuration of a server.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Encrypt an export for whoever has a private key.
     Encrypt(encrypt::Args),
     /// Decrypt an encrypted export.
@@ -90,11 +96,37 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// Looks for what is wrong with a server's settings together, each being right by itself.
+///
+/// # Errors
+/// If a server could not be started with them.
+pub(crate) fn check(cli: &Cli) -> anyhow::Result<()> {
+    use config::{Command::Check, Server};
+    match &cli.command {
+        Command::Control(args) => args.server.check(),
+        Command::Region(args) => args.server.check(),
+        Command::Config(Check(args)) => match &args.server {
+            Some(Server::Control(args)) => args.server.check(),
+            Some(Server::Region(args)) => args.server.check(),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Carries out the command.
-pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
+    let Line { cli, settings } = line;
     let ambient = Ambient::system();
     #[cfg(feature = "failpoints")]
     let ambient = crate::failpoints::armed(ambient)?;
+    if cli.command.is_server() || matches!(cli.command, Command::Config(_)) {
+        effective::warn_of_unknown_variables(&Cli::command());
+        check(&cli)?;
+    }
+    if cli.command.is_server() {
+        effective::log(&settings);
+    }
     match cli.command {
         Command::Control(args) => control::run(args, ambient).await,
         Command::Region(args) => region::run(args, ambient).await,
@@ -102,6 +134,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Slugs(command) => slugs::run(command, ambient).await,
         Command::Organizations(command) => organizations::run(command, ambient).await,
         Command::Imports(command) => imports::run(command, ambient).await,
+        Command::Config(config::Command::Check(_)) => config::run(&settings),
         Command::Encrypt(args) => encrypt::run(args, ambient).await,
         Command::Decrypt(args) => decrypt::run(args, ambient).await,
     }

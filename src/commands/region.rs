@@ -1,13 +1,15 @@
 //! `causeway region`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use causeway::serve::serve_region;
-use causeway_region::Limits;
-use causeway_relocation::{ambient::Ambient, db, region_name};
+use causeway_region::{ControlTimeouts, Limits, Options};
+use causeway_relocation::{ambient::Ambient, db, export, region_name};
 use tracing::info;
 
 use super::{Outcome, keys, server::ServerArgs, target};
+use crate::settings::units::{self, Size};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,6 +32,70 @@ pub(super) struct Args {
     /// The most bytes of an upload
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
     pub(super) max_upload_bytes: u64,
+    /// How long a connection to control may take
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "5s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_CONTROL_CONNECT_TIMEOUT"
+    )]
+    control_connect_timeout: Duration,
+    /// How long control may take to answer a call, other than those of --control-bulk-timeout. It is made again then
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_CONTROL_CALL_TIMEOUT"
+    )]
+    control_call_timeout: Duration,
+    /// How long control may take to reserve, confirm or release the slugs of a whole import
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10m",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_CONTROL_BULK_TIMEOUT"
+    )]
+    control_bulk_timeout: Duration,
+    /// The most bytes of a record of an export. One that is larger ends the import before anything is written
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = units::size(1024, export::Limits::LARGEST.record_bytes as u64),
+        env = "CAUSEWAY_MAX_RECORD_SIZE"
+    )]
+    max_record_size: Size,
+    /// How deep a record of an export may be nested, its own braces included. As for --max-record-size
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "120",
+        value_parser = clap::value_parser!(u16).range(3..=export::Limits::LARGEST.depth as i64),
+        env = "CAUSEWAY_MAX_RECORD_DEPTH"
+    )]
+    max_record_depth: u16,
+    /// How many findings are stored of one import. Those behind are counted by kind, which is a finding of its own;
+    /// errors are stored always
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "100000",
+        value_parser = clap::value_parser!(u32).range(0..=100_000_000),
+        env = "CAUSEWAY_MAX_FINDINGS"
+    )]
+    max_findings: u32,
+    /// How many imports run a step at once; others wait for their turn
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2",
+        value_parser = clap::value_parser!(u16).range(1..=100),
+        env = "CAUSEWAY_IMPORTS_AT_ONCE"
+    )]
+    imports_at_once: u16,
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
@@ -58,16 +124,24 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         max_upload_bytes = args.max_upload_bytes,
         "the region starts"
     );
-    let options = causeway_region::Options {
-        name: args.name,
-        address: port.advertised,
-        database_url,
-        database: db::Options::default(),
-        control_url: args.control,
-        spool_dir,
-        pauses: causeway_region::Pauses::default(),
-        limits: Limits { upload_bytes: args.max_upload_bytes, ..Limits::default() },
+    let options = Options {
+        database: args.server.database(),
+        control_timeouts: ControlTimeouts {
+            connect: args.control_connect_timeout,
+            call: args.control_call_timeout,
+            bulk: args.control_bulk_timeout,
+        },
+        limits: Limits {
+            record: export::Limits {
+                record_bytes: usize::try_from(args.max_record_size.0).context("--max-record-size")?,
+                depth: args.max_record_depth.into(),
+            },
+            imports_at_once: args.imports_at_once.into(),
+            findings: args.max_findings,
+            upload_bytes: args.max_upload_bytes,
+        },
         decryption_key,
+        ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
-    args.server.serve(serve_region(port.listener, options, ambient)).await
+    args.server.serve(serve_region(port.listener, options, args.server.settings(), ambient)).await
 }

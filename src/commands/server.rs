@@ -2,24 +2,79 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
-use causeway::serve::Running;
+use anyhow::{Context as _, bail};
+use causeway::serve::{Running, Settings};
+use causeway_relocation::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use super::{Outcome, signals::Signals};
+use crate::settings::{FileArgs, units};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerArgs {
+    #[command(flatten)]
+    file: FileArgs,
     /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: String,
+    /// The most connections to the database at once
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10",
+        value_parser = clap::value_parser!(u32).range(2..=1000),
+        env = "CAUSEWAY_DATABASE_MAX_CONNECTIONS"
+    )]
+    database_max_connections: u32,
+    /// How long to wait for one of them before the database counts as unavailable
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "5s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
+    )]
+    database_acquire_timeout: Duration,
     /// Where others reach this service, if not at http://ADDR of --listen
     #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::http_url)]
     pub(super) advertise: Option<String>,
-    /// How long calls in flight get at shutdown before they are cut
-    #[arg(long, value_name = "SECONDS", default_value = "10", env = "CAUSEWAY_SHUTDOWN_TIMEOUT")]
-    shutdown_timeout: u64,
+    /// How often the database is asked whether it is well
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "3s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_HEALTH_INTERVAL"
+    )]
+    health_interval: Duration,
+    /// How long it may take to answer before the service says NOT_SERVING
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "3s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_HEALTH_TIMEOUT"
+    )]
+    health_timeout: Duration,
+    /// How long calls are still taken at shutdown after health has said NOT_SERVING, for balancers to hear it first
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = units::duration,
+        env = "CAUSEWAY_SHUTDOWN_DRAIN"
+    )]
+    shutdown_drain: Duration,
+    /// How long calls and the chunk in hand get at shutdown before they are cut. --shutdown-drain is part of it
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::duration,
+        env = "CAUSEWAY_SHUTDOWN_TIMEOUT"
+    )]
+    shutdown_timeout: Duration,
 }
 
 /// A port that is bound, and where others reach it.
@@ -30,6 +85,37 @@ pub(super) struct Port {
 }
 
 impl ServerArgs {
+    /// Looks for what is wrong with settings that are right by themselves.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        db::check_url(&self.database_url).context("--database-url")?;
+        if self.shutdown_drain > self.shutdown_timeout {
+            bail!(
+                "--shutdown-drain ({:?}) is part of --shutdown-timeout ({:?}) and cannot be longer",
+                self.shutdown_drain,
+                self.shutdown_timeout
+            );
+        }
+        Ok(())
+    }
+
+    /// How to connect to the database.
+    pub(super) fn database(&self) -> db::Options {
+        db::Options {
+            max_connections: self.database_max_connections,
+            acquire_timeout: self.database_acquire_timeout,
+        }
+    }
+
+    /// How to serve.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            health_interval: self.health_interval,
+            health_timeout: self.health_timeout,
+            drain: self.shutdown_drain,
+            ..Settings::default()
+        }
+    }
+
     /// Binds the port.
     pub(super) async fn bind(&self, listen: SocketAddr) -> anyhow::Result<Port> {
         let cannot = || format!("cannot listen on {listen}");
@@ -62,12 +148,12 @@ impl ServerArgs {
                 Outcome::Failed
             }
             () = signals.next() => {
-                info!(seconds = self.shutdown_timeout, "stopping; a second signal stops at once");
+                info!(within = ?self.shutdown_timeout, "stopping; a second signal stops at once");
                 Outcome::Done
             }
         };
         tokio::select! {
-            () = running.stop_within(Duration::from_secs(self.shutdown_timeout)) => Ok(outcome),
+            () = running.stop_within(self.shutdown_timeout) => Ok(outcome),
             () = signals.next() => {
                 warn!("stopped at once");
                 Ok(Outcome::Failed)

@@ -9,7 +9,7 @@ use tonic_health::{
 };
 use tracing::{info, warn};
 
-use super::{Silo, Waits};
+use super::{Settings, Silo};
 
 /// What stands for the server as a whole.
 const OVERALL: &str = "";
@@ -19,17 +19,17 @@ const OVERALL: &str = "";
 pub(super) struct Health {
     reporter: HealthReporter,
     services: &'static [&'static str],
-    waits: Waits,
+    settings: Settings,
 }
 
 impl Health {
     /// The health of `services`, and the gRPC service that tells it.
     pub(super) fn new(
         services: &'static [&'static str],
-        waits: Waits,
+        settings: Settings,
     ) -> (Self, HealthServer<impl HealthService>) {
         let (reporter, service) = tonic_health::server::health_reporter();
-        (Self { reporter, services, waits }, service)
+        (Self { reporter, services, settings }, service)
     }
 
     fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
@@ -44,7 +44,7 @@ impl Health {
 
     /// Whether the database answers now.
     async fn ask(&self, silo: &impl Silo) -> ServingStatus {
-        match timeout(self.waits.health_timeout, silo.ping()).await {
+        match timeout(self.settings.health_timeout, silo.ping()).await {
             Ok(Ok(())) => ServingStatus::Serving,
             Ok(Err(_)) | Err(_) => ServingStatus::NotServing,
         }
@@ -67,7 +67,7 @@ impl Health {
     ) {
         let follow = async {
             loop {
-                sleep(self.waits.health_interval).await;
+                sleep(self.settings.health_interval).await;
                 let now = self.ask(silo).await;
                 if now == status {
                     continue;

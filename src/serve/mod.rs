@@ -2,7 +2,8 @@
 //!
 //! The order at start: the caller binds the port, so that a taken port shows before a database is touched; then the
 //! database is opened and migrated; then calls are answered. The order at shutdown: health says `NOT_SERVING`, the
-//! port is closed, calls in flight get their time, the service stops, and what is still connected then is cut.
+//! port is closed, calls in flight and the chunk in hand get their time, the service stops, and what is still connected
+//! then is cut.
 
 mod calls;
 mod connections;
@@ -20,7 +21,7 @@ use futures::future::BoxFuture;
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinHandle},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{service::RoutesBuilder, transport::Server};
@@ -48,6 +49,9 @@ trait Silo: Send + Sync + 'static {
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
+    /// Has what runs in its background come to an end, while calls are still answered.
+    fn begin_stop(&self) {}
+
     /// Ends what runs in its background and closes its database.
     fn stop(&self) -> impl Future<Output = ()> + Send;
 }
@@ -71,6 +75,10 @@ impl Silo for Control {
 impl Silo for Region {
     const SERVICES: &'static [&'static str] = &Self::SERVICES;
 
+    fn begin_stop(&self) {
+        Self::begin_stop(self);
+    }
+
     fn add_services(&self, routes: &mut RoutesBuilder) {
         Self::add_services(self, routes);
     }
@@ -84,22 +92,29 @@ impl Silo for Region {
     }
 }
 
-/// The waits of a server. Tests shorten them.
-#[derive(Debug, Clone, Copy)]
-struct Waits {
-    /// Between two questions to the database.
-    health_interval: Duration,
+/// How a service is served, whichever of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Between two questions to the database whether it is well.
+    pub health_interval: Duration,
     /// How long the database may take to answer one.
-    health_timeout: Duration,
+    pub health_timeout: Duration,
+    /// How long calls are still taken at shutdown after health has said `NOT_SERVING`, for balancers to hear it.
+    pub drain: Duration,
     /// What connections get to send their last words after the service has stopped.
-    last_words: Duration,
+    pub last_words: Duration,
 }
 
-const WAITS: Waits = Waits {
-    health_interval: Duration::from_secs(3),
-    health_timeout: Duration::from_secs(3),
-    last_words: Duration::from_secs(1),
-};
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            health_interval: Duration::from_secs(3),
+            health_timeout: Duration::from_secs(3),
+            drain: Duration::ZERO,
+            last_words: Duration::from_secs(1),
+        }
+    }
+}
 
 /// Starts a control service and answers calls on `listener`.
 ///
@@ -108,10 +123,11 @@ const WAITS: Waits = Waits {
 pub async fn serve_control(
     listener: TcpListener,
     options: causeway_control::Options,
+    settings: Settings,
     ambient: Ambient,
 ) -> anyhow::Result<Running> {
     let control = Control::start(options, ambient).await.context("control cannot start")?;
-    serve(listener, Arc::new(control), None, WAITS).await
+    serve(listener, Arc::new(control), None, settings).await
 }
 
 /// Starts a region service and answers calls on `listener`.
@@ -121,22 +137,23 @@ pub async fn serve_control(
 pub async fn serve_region(
     listener: TcpListener,
     options: causeway_region::Options,
+    settings: Settings,
     ambient: Ambient,
 ) -> anyhow::Result<Running> {
     let name = options.name.clone();
     let region = Region::start(options, ambient).await.context("the region cannot start")?;
-    serve(listener, Arc::new(region), Some(name), WAITS).await
+    serve(listener, Arc::new(region), Some(name), settings).await
 }
 
 async fn serve<S: Silo>(
     listener: TcpListener,
     silo: Arc<S>,
     region: Option<String>,
-    waits: Waits,
+    settings: Settings,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the port is not bound")?;
     let calls = Calls::new(region);
-    let (health, health_service) = Health::new(S::SERVICES, waits);
+    let (health, health_service) = Health::new(S::SERVICES, settings);
     let status = health.begin(silo.as_ref()).await;
 
     let mut routes = RoutesBuilder::default();
@@ -178,8 +195,12 @@ async fn serve<S: Silo>(
         following,
         health,
         calls,
+        begin_stop: Box::new({
+            let silo = Arc::clone(&silo);
+            move || silo.begin_stop()
+        }),
         stop_silo: Box::new(move || Box::pin(async move { silo.stop().await })),
-        last_words: waits.last_words,
+        settings,
         stopping: stopping.drop_guard(),
         closing: closing.drop_guard(),
         cut: cut.drop_guard(),
@@ -197,8 +218,9 @@ pub struct Running {
     following: JoinHandle<()>,
     health: Health,
     calls: Calls,
+    begin_stop: Box<dyn FnOnce() + Send + Sync>,
     stop_silo: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>,
-    last_words: Duration,
+    settings: Settings,
     stopping: DropGuard,
     closing: DropGuard,
     cut: DropGuard,
@@ -231,20 +253,27 @@ impl Running {
         self.stop_within(SOFT_STOP).await;
     }
 
-    /// Stops softly: says `NOT_SERVING`, closes the port, lets the calls in flight end, stops the service. What is
-    /// not done after `soft` is cut.
+    /// Stops softly: says `NOT_SERVING`, waits for balancers, closes the port, lets the calls in flight and the chunk in
+    /// hand end, stops the service. What is not done after `soft` is cut.
     pub async fn stop_within(self, soft: Duration) {
-        let deadline = Instant::now() + soft;
+        let begun = Instant::now();
+        let deadline = begun + soft;
 
         // Whoever balances calls over several services is to know before the first call is refused.
         self.stopping.disarm().cancel();
         if let Err(error) = self.following.await {
             warn!(%error, "the health check has failed");
         }
+        if !self.settings.drain.is_zero() {
+            sleep_until(begun + self.settings.drain.min(soft)).await;
+        }
         self.closing.disarm().cancel();
+        (self.begin_stop)();
 
-        if timeout_at(deadline, self.calls.none_open()).await.is_err() {
-            warn!(address = %self.address, open = self.calls.open(), "calls are cut, their time is over");
+        // A call that does not end must not use up the time in which the service could.
+        let for_calls = deadline - deadline.duration_since(Instant::now()) / 4;
+        if timeout_at(for_calls, self.calls.none_open()).await.is_err() {
+            warn!(address = %self.address, open = self.calls.open(), "calls are ended, their time is over");
         }
         if timeout_at(deadline, (self.stop_silo)()).await.is_err() {
             warn!(address = %self.address, "the service did not stop in time and is cut");
@@ -253,13 +282,13 @@ impl Running {
         // Now nothing can be answered any more. What is left are streams without an end of their own.
         self.health.end().await;
         if let Some(mut server) = self.server {
-            let soft_end = timeout(self.last_words, &mut server).await;
+            let soft_end = timeout(self.settings.last_words, &mut server).await;
             let ended = match soft_end {
                 Ok(ended) => Some(ended),
                 Err(_) => {
                     debug!(address = %self.address, "connections are cut");
                     self.cut.disarm().cancel();
-                    timeout(self.last_words, &mut server).await.ok()
+                    timeout(self.settings.last_words, &mut server).await.ok()
                 }
             };
             match ended {

@@ -22,9 +22,10 @@ use super::*;
 
 const SERVICE: &str = "causeway.region.v1.OrganizationService";
 
-const SHORT: Waits = Waits {
+const SHORT: Settings = Settings {
     health_interval: Duration::from_millis(5),
     health_timeout: Duration::from_secs(3),
+    drain: Duration::ZERO,
     last_words: Duration::from_millis(50),
 };
 
@@ -93,7 +94,13 @@ impl Silo for Arc<Fake> {
         }
     }
 
+    fn begin_stop(&self) {
+        self.log("begins to stop");
+    }
+
     async fn stop(&self) {
+        // As one that has a little to do.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         self.log("stopped");
     }
 }
@@ -171,19 +178,22 @@ async fn a_call_in_flight_is_answered_before_the_service_stops() {
     assert_eq!(next(&mut watch).await, None, "who watches is told the end");
     stopping.await.expect("it does not panic");
 
-    assert_eq!(*server.fake.log.lock().expect("nobody panics with it"), ["answered", "stopped"]);
+    let mut log = server.fake.log.lock().expect("nobody panics with it").clone();
+    // The call is answered whether the service has begun to stop or not.
+    log.retain(|what| *what != "begins to stop");
+    assert_eq!(log, ["answered", "stopped"]);
     let refused = tokio::net::TcpStream::connect(address).await.expect_err("the port is closed");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_end_is_cut() {
+async fn a_call_that_does_not_end_is_cut_and_leaves_the_service_time_to_stop() {
     let server = server().await;
     let call = call(&server).await;
-    stop(server.running, Duration::from_millis(20)).await;
+    stop(server.running, Duration::from_millis(400)).await;
     let status = timeout(LIMIT, call).await.expect("it is over").expect("no panic").expect_err("it was cut");
     assert!(status.message().contains("error") || status.code() == Code::Unavailable, "{status}");
-    assert_eq!(*server.fake.log.lock().expect("nobody panics with it"), ["stopped"]);
+    assert_eq!(*server.fake.log.lock().expect("nobody panics with it"), ["begins to stop", "stopped"]);
 }
 
 #[tokio::test]
@@ -217,4 +227,20 @@ async fn a_service_that_ends_by_itself_is_noticed() {
     let why = timeout(LIMIT, server.running.wait()).await.expect("it is noticed");
     assert!(why.to_string().contains("failed"), "{why}");
     stop(server.running, LIMIT).await;
+}
+
+#[tokio::test]
+async fn calls_are_taken_until_balancers_have_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let fake = Fake::new();
+    let settings = Settings { drain: LIMIT / 2, ..SHORT };
+    let running = serve(listener, Arc::new(Arc::clone(&fake)), None, settings).await.expect("it starts");
+    let (channel, address) = (connect(&running).await, running.address);
+    let mut watch = watch(&channel, "").await;
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+    let stopping = tokio::spawn(running.stop_within(LIMIT));
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing));
+    tokio::net::TcpStream::connect(address).await.expect("the port is still open");
+    assert!(fake.log.lock().expect("nobody panics with it").is_empty(), "nothing has begun to stop");
+    stopping.abort();
 }

@@ -18,6 +18,11 @@ fn refused(name: &str, file: impl Into<Vec<u8>>, offset: usize, says: &str) -> R
     }
 }
 
+/// Over a limit: what stands in front of the place where that shows has been read, and names the record.
+fn over(name: &str, file: impl Into<Vec<u8>>, place: Place, says: &str) -> Refused {
+    Refused { place, ..refused(name, file, 0, says) }
+}
+
 /// The last record of a good export is cut, changed or followed by something.
 fn spoilt() -> Vec<Refused> {
     let whole = good().to_bytes();
@@ -45,6 +50,11 @@ fn spoilt() -> Vec<Refused> {
     ]
 }
 
+/// The rule with pk 6 that is put behind a good export.
+fn rule(offset: usize) -> Place {
+    Place { offset, model: "sentry.rule".to_owned(), ordinal: 1, pk: Some(6), ..Place::default() }
+}
+
 /// Records nested `DEEP` levels, in each way that a file may have it.
 fn deep() -> Vec<Refused> {
     let nested = |open: &str, close: &str| open.repeat(DEEP) + "1" + &close.repeat(DEEP);
@@ -55,10 +65,11 @@ fn deep() -> Vec<Refused> {
             nested(open, close)
         );
         let (file, offset) = with_record(&good(), &record);
-        cases.push(refused(&format!("{DEEP} {name} in a field"), file, offset, "nested deeper than"));
+        cases.push(over(&format!("{DEEP} {name} in a field"), file, rule(offset), "nested deeper than"));
         let record = format!(r#"{{"model": "sentry.nonsense", "pk": 6, "fields": {}}}"#, nested(open, close));
         let (file, offset) = with_record(&good(), &record);
-        cases.push(refused(&format!("{DEEP} {name} of no model"), file, offset, "nested deeper than"));
+        let place = Place { model: "sentry.nonsense".to_owned(), ordinal: 0, ..rule(offset) };
+        cases.push(over(&format!("{DEEP} {name} of no model"), file, place, "nested deeper than"));
     }
     cases.push(refused("nothing but brackets", "[".repeat(DEEP), 1, "expected a record"));
     cases.push(refused("nothing but braces", "[".to_owned() + &"{\"a\":".repeat(DEEP), 1, "nested deeper"));
@@ -108,6 +119,7 @@ pub(crate) async fn a_string_of_a_hundred_megabytes_is_refused(store: Store) {
         "x".repeat(100_000_000)
     );
     let (file, offset) = with_record(&good(), &record);
-    refuse(&cluster, vec![refused("a string of 100 MB", file, offset, "larger than 67108864 bytes")]).await;
+    let says = "larger than 67108864 bytes";
+    refuse(&cluster, vec![over("a string of 100 MB", file, rule(offset), says)]).await;
     cluster.stop().await;
 }

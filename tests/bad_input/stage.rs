@@ -96,6 +96,17 @@ pub(crate) struct Refused {
     pub(crate) says: String,
 }
 
+impl Refused {
+    /// The reason that the refusal has: a limit of its own, or that a rule is broken.
+    fn reason(&self) -> ErrorReason {
+        match self.says.as_str() {
+            says if says.starts_with("nested deeper") => ErrorReason::RecordTooDeep,
+            says if says.starts_with("larger than") => ErrorReason::RecordTooLarge,
+            _ => ErrorReason::ExportInvalid,
+        }
+    }
+}
+
 /// All that an import may not change if it is refused: rows, reservations, ids that were given out.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Everything {
@@ -171,7 +182,7 @@ pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
         let failure = import.failure.clone().unwrap_or_default();
         let message = &failure.message;
         if import.state() != ImportState::Failed
-            || failure.reason() != ErrorReason::ExportInvalid
+            || failure.reason() != case.reason()
             || failure.state() != ImportState::Planning
         {
             complain(format!("is {:?} and fails with {failure:?}", import.state()));

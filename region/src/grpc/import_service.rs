@@ -154,7 +154,7 @@ impl ImportService for Handler {
         let mut parts = request.into_inner();
         let first = tokio::select! {
             first = parts.message() => first?,
-            () = self.runner.stopping() => return Err(Error::Stopping.into()),
+            () = self.runner.uploads_over() => return Err(Error::Stopping.into()),
         };
         let Some(Part::Header(header)) = first.and_then(|first| first.part) else {
             return Err(Error::UploadInvalid("the first message is not a header".to_owned()).into());
@@ -173,7 +173,7 @@ impl ImportService for Handler {
             // A client that stalls must not hold up a region that stops.
             let part = tokio::select! {
                 part = parts.message() => part?,
-                () = runner.stopping() => return Err(Error::Stopping.into()),
+                () = runner.uploads_over() => return Err(Error::Stopping.into()),
             };
             match part {
                 None => break,

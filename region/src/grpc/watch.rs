@@ -77,15 +77,17 @@ impl Watcher {
         let spaced = Instant::now() + SPACING;
         loop {
             let (sender, runner) = (self.sender.clone(), self.runner.clone());
-            tokio::select! {
+            // Not before the chunk in hand is done, which is shown too.
+            let over = tokio::select! {
                 () = sender.closed() => return None,
-                () = runner.stopping() => return Some(Err(Error::Stopping)),
-                () = self.told(spaced) => {}
-                () = sleep(LOOK) => {}
-            }
+                () = runner.ended() => true,
+                () = self.told(spaced) => false,
+                () = sleep(LOOK) => false,
+            };
             self.listen();
             match self.runner.view(self.id).await {
                 Ok(view) if &view != seen => return Some(Ok(view)),
+                _ if over => return Some(Err(Error::Stopping)),
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }

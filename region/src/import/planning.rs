@@ -39,12 +39,17 @@ impl Runner {
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
+        // What has been planned once is imported to its end, also by a service that was given narrower limits since.
+        let limits = match import.state {
+            ImportState::Planning => self.limits().record,
+            _ => Limits::LARGEST,
+        };
         let pass = move |watch: &Watch| {
             let request = Request {
                 source: &spooled.open(&watch.stop)?,
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
-                limits: Limits::default(),
+                limits,
                 now,
             };
             Ok(Plan::make(&catalog, &ambient, &request, watch)?)

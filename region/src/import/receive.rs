@@ -157,7 +157,7 @@ impl Upload {
         if self.received > limit {
             return Err(Error::UploadTooLarge { announced: None, limit });
         }
-        if self.runner.is_stopping() {
+        if self.runner.are_uploads_over() {
             return Err(Error::Stopping);
         }
         if self.beginning.len() < BEGINNING {

@@ -36,9 +36,6 @@ use crate::{
     store,
 };
 
-/// Imports that run at once; others wait for their turn.
-const AT_ONCE: usize = 2;
-
 /// Runs the imports of one region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Runner(Arc<Inner>);
@@ -56,7 +53,10 @@ struct Inner {
     limits: Limits,
     key: Option<DecryptionKey>,
     live: Mutex<HashMap<Uuid, Arc<Live>>>,
+    /// No import goes on behind the chunk in hand, and no upload begins.
     stop: CancellationToken,
+    /// Uploads that are under way have had their time.
+    uploads_over: CancellationToken,
     tasks: TaskTracker,
     pauses: Pauses,
     turns: Semaphore,
@@ -76,9 +76,9 @@ pub(crate) struct Setup {
     pub(crate) address: String,
     pub(crate) instance_id: Uuid,
     pub(crate) spool_dir: PathBuf,
-    pub(crate) holder: Holder,
     pub(crate) limits: Limits,
     pub(crate) key: Option<DecryptionKey>,
+    pub(crate) holder: Holder,
     pub(crate) lock: std::fs::File,
     pub(crate) pauses: Pauses,
 }
@@ -120,9 +120,10 @@ impl Runner {
             key: setup.key,
             live: Mutex::default(),
             stop: CancellationToken::new(),
+            uploads_over: CancellationToken::new(),
             tasks: TaskTracker::new(),
             pauses: setup.pauses,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Semaphore::new(setup.limits.imports_at_once),
             registered: AtomicBool::new(false),
             holder: setup.holder,
             lock: setup.lock,
@@ -176,9 +177,31 @@ impl Runner {
         self.0.stop.cancelled().await;
     }
 
-    /// Stops: running steps end at the next chunk, and go on when the service is back.
-    pub(crate) async fn stop(&self) {
+    /// Whether uploads that are under way have had their time.
+    pub(super) fn are_uploads_over(&self) -> bool {
+        self.0.uploads_over.is_cancelled()
+    }
+
+    /// Ends when uploads that are under way have had their time.
+    pub(crate) async fn uploads_over(&self) {
+        self.0.uploads_over.cancelled().await;
+    }
+
+    /// Ends when the service stops and nothing runs in its background any more.
+    pub(crate) async fn ended(&self) {
+        self.stopping().await;
+        self.0.tasks.wait().await;
+    }
+
+    /// Begins to stop: running steps end at the next chunk, and go on when the service is back.
+    pub(crate) fn begin_stop(&self) {
         self.0.stop.cancel();
+    }
+
+    /// Stops, and ends the uploads that are still under way.
+    pub(crate) async fn stop(&self) {
+        self.begin_stop();
+        self.0.uploads_over.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
         if let Err(error) = self.0.lock.unlock() {
@@ -409,7 +432,8 @@ impl Runner {
 /// The finding of an import that an error has ended: where, and of which kind.
 fn finding_of(error: &Error) -> Finding {
     match error {
-        Error::Export(ExportError::Invalid(finding)) | Error::Write(WriteError::Value(finding)) => {
+        Error::Export(ExportError::Invalid(finding) | ExportError::OverLimit { finding, .. })
+        | Error::Write(WriteError::Value(finding)) => {
             Finding { reason: shown_message(&finding.reason), ..(**finding).clone() }
         }
         Error::Export(ExportError::FilterMatchesNothing(reason)) => {

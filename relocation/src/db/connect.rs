@@ -60,17 +60,48 @@ impl Migrations {
     }
 }
 
-/// A database URL without its password, fit for a log.
+/// A URL without its password, fit for a log. What is no URL may be all secret.
 #[must_use]
 pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    if url.starts_with("sqlite:") {
+        return url.to_owned();
+    }
+    let Some((scheme, rest)) = url.split_once("://") else { return "(hidden)".to_owned() };
+    // A password may have anything in it, also what ends it in a URL that is right.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, rest),
+    };
+    let user = user
+        .map_or(String::new(), |user| format!("{}@", user.split([':', '/', '?']).next().unwrap_or_default()));
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
-    match rest.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user, |(user, _)| user);
-            format!("{scheme}://{user}@{host}{query}")
+    format!("{scheme}://{user}{rest}{query}")
+}
+
+/// Whether a URL is one of a database, without connecting to it.
+///
+/// # Errors
+/// If it is not; the words do not repeat it.
+pub fn check_url(url: &str) -> Result<(), DbError> {
+    Target::of(url).map(|_| ())
+}
+
+/// What a URL leads to.
+enum Target {
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+impl Target {
+    fn of(url: &str) -> Result<Self, DbError> {
+        let malformed = |_| DbError::inconsistent("the database URL is malformed");
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Box::new(PgConnectOptions::from_str(url).map_err(malformed)?)));
         }
-        None => format!("{scheme}://{rest}{query}"),
+        if url.starts_with("sqlite:") {
+            return Ok(Self::Sqlite(Box::new(SqliteConnectOptions::from_str(url).map_err(malformed)?)));
+        }
+        Err(DbError::inconsistent("the database URL must begin with postgres:// or sqlite:"))
     }
 }
 
@@ -81,34 +112,31 @@ impl Db {
     /// # Errors
     /// If the URL is neither, or the database cannot be reached.
     pub async fn connect(url: &str, options: &Options) -> Result<Self, DbError> {
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let connect = PgConnectOptions::from_str(url)
-                .map_err(|_| DbError::inconsistent("the database URL is malformed"))?
-                .application_name("causeway");
-            let pool = PgPoolOptions::new()
-                .max_connections(options.max_connections)
-                .acquire_timeout(options.acquire_timeout)
-                .connect_with(connect)
-                .await?;
-            return Ok(Self(Pool::Postgres(pool)));
+        match Target::of(url)? {
+            Target::Postgres(connect) => {
+                let pool = PgPoolOptions::new()
+                    .max_connections(options.max_connections)
+                    .acquire_timeout(options.acquire_timeout)
+                    .connect_with(connect.application_name("causeway"))
+                    .await?;
+                Ok(Self(Pool::Postgres(pool)))
+            }
+            Target::Sqlite(connect) => {
+                let connect = connect
+                    .create_if_missing(true)
+                    .foreign_keys(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // Both silos must be able to trust what the other one says it has committed.
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(options.acquire_timeout);
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(options.max_connections)
+                    .acquire_timeout(options.acquire_timeout)
+                    .connect_with(connect)
+                    .await?;
+                Ok(Self(Pool::Sqlite(pool)))
+            }
         }
-        if url.starts_with("sqlite:") {
-            let connect = SqliteConnectOptions::from_str(url)
-                .map_err(|_| DbError::inconsistent("the database URL is malformed"))?
-                .create_if_missing(true)
-                .foreign_keys(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                // Both silos must be able to trust what the other one says it has committed.
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(options.acquire_timeout);
-            let pool = SqlitePoolOptions::new()
-                .max_connections(options.max_connections)
-                .acquire_timeout(options.acquire_timeout)
-                .connect_with(connect)
-                .await?;
-            return Ok(Self(Pool::Sqlite(pool)));
-        }
-        Err(DbError::inconsistent("the database URL must begin with postgres:// or sqlite:"))
     }
 
     /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
@@ -138,5 +166,15 @@ mod tests {
             assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
         }
         assert_eq!(super::redact("postgres://me:secret@host:5432/db"), "postgres://me@host:5432/db");
+        for broken in [
+            "postgres:me:secret@host/db",
+            "me:secret",
+            "postgres://me:secret?x@host/db",
+            "postgres://me:x?secret@host/db",
+            "postgres://me:x/secret@host/db",
+            "postgres://host/db?password=secret&x=1",
+        ] {
+            assert!(!super::redact(broken).contains("secret"), "{}", super::redact(broken));
+        }
     }
 }

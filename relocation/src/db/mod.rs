@@ -18,7 +18,7 @@ use sqlx::{
     sqlite::SqliteArguments,
 };
 
-pub use connect::{Migrations, Options, redact};
+pub use connect::{Migrations, Options, check_url, redact};
 pub use error::{DbError, DbErrorKind};
 pub use retry::{Attempts, HasDbError};
 pub use row::Row;

@@ -11,7 +11,7 @@ mod source;
 
 pub use decode::{Decoded, Decoder, decode_literal};
 pub use raw::RawRecord;
-pub use scan::{Limits, Scanned, Scanner};
+pub use scan::{Limit, Limits, Scanned, Scanner};
 pub use source::{Part, Source};
 
 use crate::finding::{Finding, FindingKind};
@@ -25,6 +25,14 @@ pub enum ExportError {
     /// It breaks a rule; the finding says which record, field and rule.
     #[error("{0}")]
     Invalid(Box<Finding>),
+    /// A record is more than the service takes; the finding says which, as far as that can be read.
+    #[error("{finding}")]
+    OverLimit {
+        /// The limit that it passes.
+        limit: Limit,
+        /// Where it begins, and what may help.
+        finding: Box<Finding>,
+    },
     /// None of the slugs of the filter is in it.
     #[error("{0}")]
     FilterMatchesNothing(String),

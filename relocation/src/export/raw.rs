@@ -64,6 +64,24 @@ impl<'a> RawRecord<'a> {
     }
 }
 
+impl RawRecord<'_> {
+    /// Model and primary key of a record that is not there to its end, if they stand in front of what is missing.
+    pub(super) fn name_of_cut(text: &[u8]) -> (Option<String>, Option<i64>) {
+        let valid = match std::str::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => {
+                std::str::from_utf8(text.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or("")
+            }
+        };
+        let mut parts = Parts::default();
+        // It ends with an error, for want of the rest; what was found before stays.
+        let _cut = parts.read(&mut serde_json::Deserializer::from_str(valid));
+        let model = parts.model.and_then(|model| cow_str(model).ok());
+        let pk = parts.pk.and_then(|pk| pk.get().parse().ok()).filter(|pk| (1..=MAX_PK).contains(pk));
+        (model.map(|model| shown(&model.to_ascii_lowercase())), pk)
+    }
+}
+
 /// An error of the JSON parser without its line and column, which count from the record.
 fn clean(error: &serde_json::Error) -> String {
     let text = error.to_string();
@@ -93,37 +111,47 @@ pub(super) fn cow_str(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error>
 }
 
 fn parse_json(text: &str) -> Result<Parts<'_>, serde_json::Error> {
-    struct Record;
-    impl<'de> de::Visitor<'de> for Record {
-        type Value = Parts<'de>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object with model, pk and fields")
-        }
-
-        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut parts = Parts::default();
-            while let Some(key) = map.next_key::<Key>()? {
-                let (name, part) = match key {
-                    Key::Model => ("model", &mut parts.model),
-                    Key::Pk => ("pk", &mut parts.pk),
-                    Key::Fields => ("fields", &mut parts.fields),
-                    Key::Other => {
-                        map.next_value::<de::IgnoredAny>()?;
-                        continue;
-                    }
-                };
-                if part.replace(map.next_value()?).is_some() {
-                    return Err(de::Error::custom(format!("`{name}` stands twice")));
-                }
-            }
-            Ok(parts)
-        }
-    }
+    let mut parts = Parts::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parts = deserializer.deserialize_map(Record)?;
+    parts.read(&mut deserializer)?;
     deserializer.end()?;
     Ok(parts)
+}
+
+impl<'de> Parts<'de> {
+    /// Takes the parts from an object. Those in front of an error are there too.
+    fn read<R: serde_json::de::Read<'de>>(
+        &mut self,
+        deserializer: &mut serde_json::Deserializer<R>,
+    ) -> Result<(), serde_json::Error> {
+        struct Record<'p, 'de>(&'p mut Parts<'de>);
+        impl<'de> de::Visitor<'de> for Record<'_, 'de> {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with model, pk and fields")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+                while let Some(key) = map.next_key::<Key>()? {
+                    let (name, part) = match key {
+                        Key::Model => ("model", &mut self.0.model),
+                        Key::Pk => ("pk", &mut self.0.pk),
+                        Key::Fields => ("fields", &mut self.0.fields),
+                        Key::Other => {
+                            map.next_value::<de::IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if part.replace(map.next_value()?).is_some() {
+                        return Err(de::Error::custom(format!("`{name}` stands twice")));
+                    }
+                }
+                Ok(())
+            }
+        }
+        deserializer.deserialize_map(Record(self))
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -3,22 +3,37 @@
 
 use std::io::Read;
 
-use super::ExportError;
+use super::{ExportError, RawRecord};
+use crate::finding::{Finding, FindingKind};
 
-/// Limits on what an element may be.
-#[derive(Debug, Clone, Copy)]
+/// Limits on what a record may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of one record.
+    /// The most bytes of one record. So much memory may be needed for it, several times over.
     pub record_bytes: usize,
-    /// The deepest nesting of brackets within one record.
+    /// The deepest nesting of brackets within one record, whose own are the first.
     pub depth: usize,
+}
+
+impl Limits {
+    /// The largest that work. The JSON parser goes 127 levels deep, and a value travels between the silos and into
+    /// the databases within others. A record is also one value of a database, which ends at 1 GiB.
+    pub const LARGEST: Self = Self { record_bytes: 512 * 1024 * 1024, depth: 120 };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // The JSON parser's own bound on depth is 128, for the record and its fields together.
-        Self { record_bytes: 64 * 1024 * 1024, depth: 120 }
+        Self { record_bytes: 64 * 1024 * 1024, ..Self::LARGEST }
     }
+}
+
+/// Which limit a record passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Its size.
+    RecordBytes,
+    /// Its nesting.
+    Depth,
 }
 
 const BUFFER: usize = 256 * 1024;
@@ -114,6 +129,24 @@ impl<R: Read> Scanner<R> {
         ExportError::form(self.offset, reason)
     }
 
+    /// The record that begins at the next byte passes a limit. What is there of it may say which one it is.
+    fn over(&self, limit: Limit) -> ExportError {
+        let Limits { record_bytes, depth } = self.limits;
+        let reason = match limit {
+            Limit::RecordBytes => format!(
+                "the record is larger than {record_bytes} bytes, the most that this service takes (its setting \
+                 max_record_size)"
+            ),
+            Limit::Depth => format!(
+                "the record is nested deeper than {depth}, the most that this service takes (its setting \
+                 max_record_depth)"
+            ),
+        };
+        let mut finding = Finding::new(FindingKind::DeserializationFailed, reason).at(self.offset);
+        (finding.model, finding.source_pk) = RawRecord::name_of_cut(self.bytes());
+        ExportError::OverLimit { limit, finding: Box::new(finding) }
+    }
+
     fn begin(&mut self) -> Result<(), ExportError> {
         while self.end - self.start < 3 && self.fill()? {}
         if self.bytes().starts_with(b"\xef\xbb\xbf") {
@@ -177,9 +210,7 @@ impl<R: Read> Scanner<R> {
         if self.end == self.buffer.len() {
             let larger = (self.buffer.len() * 2).min(self.limits.record_bytes.saturating_add(BUFFER));
             if larger == self.buffer.len() {
-                return Err(
-                    self.error(&format!("the record is larger than {} bytes", self.limits.record_bytes))
-                );
+                return Err(self.over(Limit::RecordBytes));
             }
             self.buffer.resize(larger, 0);
         }
@@ -218,8 +249,7 @@ impl<R: Read> Scanner<R> {
                     b'{' | b'[' => {
                         depth += 1;
                         if depth > self.limits.depth {
-                            return Err(self
-                                .error(&format!("the record is nested deeper than {}", self.limits.depth)));
+                            return Err(self.over(Limit::Depth));
                         }
                     }
                     b'}' | b']' => {
@@ -227,10 +257,7 @@ impl<R: Read> Scanner<R> {
                         if depth == 0 {
                             let length = seen + index + 1;
                             if length > self.limits.record_bytes {
-                                return Err(self.error(&format!(
-                                    "the record is larger than {} bytes",
-                                    self.limits.record_bytes
-                                )));
+                                return Err(self.over(Limit::RecordBytes));
                             }
                             return Ok(length);
                         }
@@ -293,6 +320,54 @@ mod tests {
         let record = |length: usize| format!(r#"[{{"a":"{}"}}, {{}}]"#, "x".repeat(length));
         assert_eq!(all(record(600_000).as_bytes()).unwrap().len(), 2);
         assert!(all(record(2 << 20).as_bytes()).unwrap_err().contains("larger than 1048576 bytes"));
+    }
+
+    /// What the first record over a limit is called, the limit, and where it begins.
+    fn over(text: &str, limits: Limits) -> Option<(Limit, Finding)> {
+        let mut scanner = Scanner::new(text.as_bytes(), limits);
+        loop {
+            match scanner.next_record() {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(ExportError::OverLimit { limit, finding }) => return Some((limit, *finding)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_at_a_limit_passes_and_one_over_it_is_named() {
+        let record = r#"{"model": "Sentry.Rule", "pk": 7, "fields": {"data": [[1]]}}"#;
+        let file = format!("[{{}}, {record}]");
+        let at = Limits { record_bytes: record.len(), depth: 4 };
+        assert_eq!(over(&file, at), None);
+        for (limits, limit) in [
+            (Limits { record_bytes: record.len() - 1, ..at }, Limit::RecordBytes),
+            (Limits { depth: 3, ..at }, Limit::Depth),
+        ] {
+            let (which, finding) = over(&file, limits).expect("it is over the limit");
+            assert_eq!(which, limit);
+            assert_eq!(finding.model.as_deref(), Some("sentry.rule"));
+            assert_eq!((finding.source_pk, finding.byte_offset), (Some(7), Some(5)));
+        }
+    }
+
+    #[test]
+    fn a_record_is_named_by_what_stands_before_its_end() {
+        let long = "x".repeat(4 * BUFFER);
+        for (record, model, pk) in [
+            (r#"{"fields": {"x": "LONG"}, "model": "a.b", "pk": 1}"#, None, None),
+            (r#"{"model": "a.b", "fields": {"x": "LONG"}, "pk": 1}"#, Some("a.b"), None),
+            (r#"{"model": "a.b", "pk": "seven", "fields": {"x": "LONG"}}"#, Some("a.b"), None),
+            (r#"{"model": 1, "pk": 7, "fields": {"x": "LONG"}}"#, None, Some(7)),
+        ] {
+            let file = format!("[{}]", record.replace("LONG", &long));
+            let (limit, finding) =
+                over(&file, Limits { record_bytes: 100, depth: 10 }).expect("it is over the limit");
+            assert_eq!(limit, Limit::RecordBytes);
+            assert_eq!((finding.model.as_deref(), finding.source_pk), (model, pk), "{record}");
+            assert_eq!(finding.byte_offset, Some(1));
+        }
     }
 
     #[test]

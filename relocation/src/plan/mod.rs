@@ -26,7 +26,7 @@ use crate::{
     catalog::{
         Catalog, Known, Model, ORGANIZATION, ORGANIZATION_MEMBER, Rule, Silo, USER, USER_EMAIL, UniqueSet,
     },
-    export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
+    export::{Decoder, ExportError, Limit, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind, shown},
     value::Value,
 };
@@ -393,7 +393,9 @@ impl Pass<'_> {
                 sets.push(index);
             }
         }
-        while let Some((scanned, bytes)) = scanner.next_record()? {
+        loop {
+            let next = scanner.next_record().map_err(|error| self.with_ordinal(error))?;
+            let Some((scanned, bytes)) = next else { break };
             let raw = RawRecord::parse(bytes, scanned.offset)?;
             self.plan.records += 1;
             match self.catalog.known(&raw.model) {
@@ -412,6 +414,18 @@ impl Pass<'_> {
         watch.records.store(self.plan.records, Ordering::Relaxed);
         watch.bytes.store(i64::try_from(scanner.position()).unwrap_or(i64::MAX), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Adds to the name of a record that is over a limit which one of its model it is.
+    fn with_ordinal(&self, mut error: ExportError) -> ExportError {
+        if let ExportError::OverLimit { finding, .. } = &mut error
+            && let Some(name) = &finding.model
+            && let Known::Model(model) = self.catalog.known(name)
+        {
+            finding.ordinal = Some(self.plan.seen(model) + 1);
+            finding.model = Some(model.name.clone());
+        }
+        error
     }
 
     fn record(
@@ -440,7 +454,10 @@ impl Pass<'_> {
                 FindingKind::ValidationError,
                 format!("the record has {length} bytes; records of this model may have {MAX_CONTROL_RECORD}"),
             );
-            return Err(place(finding).into());
+            return Err(ExportError::OverLimit {
+                limit: Limit::RecordBytes,
+                finding: Box::new(place(finding)),
+            });
         }
         let decoded = self.decoder.decode(model, raw.fields).map_err(place)?;
         for note in decoded.notes {

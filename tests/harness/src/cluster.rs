@@ -39,7 +39,7 @@ mod trace;
 
 use std::{fmt, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use causeway::serve::{serve_control, serve_region};
+use causeway::serve::{Settings, serve_control, serve_region};
 use causeway_relocation::{ambient::Ambient, db::Db};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -280,7 +280,8 @@ impl Cluster {
             }
             (None, Service::Control(_)) => {
                 let options = options::control(node.database_url().to_owned(), node.url());
-                node.start(move |listener| serve_control(listener, options, ambient)).await
+                node.start(move |listener| serve_control(listener, options, Settings::default(), ambient))
+                    .await
             }
             (None, Service::Region(index)) => {
                 let url = node.database_url().to_owned();
@@ -292,7 +293,8 @@ impl Cluster {
                     self.spool_dir(index),
                 );
                 (self.configure.0)(&mut options);
-                node.start(move |listener| serve_region(listener, options, ambient)).await
+                node.start(move |listener| serve_region(listener, options, Settings::default(), ambient))
+                    .await
             }
         }
     }

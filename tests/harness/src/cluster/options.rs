@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use causeway_region::{Limits, Pauses};
+use causeway_region::Pauses;
 
 use super::ground::pool;
 
@@ -29,15 +29,10 @@ pub(super) fn region(
     control_urls: Vec<String>,
     spool_dir: PathBuf,
 ) -> causeway_region::Options {
+    let control_url = control_urls.into_iter().next().unwrap_or_default();
     causeway_region::Options {
-        name: name.to_owned(),
-        address,
-        database_url,
         database: pool(),
-        control_url: control_urls.into_iter().next().unwrap_or_default(),
-        spool_dir,
         pauses: PAUSES,
-        limits: Limits::default(),
-        decryption_key: None,
+        ..causeway_region::Options::new(name.to_owned(), address, database_url, control_url, spool_dir)
     }
 }

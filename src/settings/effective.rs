@@ -1,0 +1,147 @@
+//! What the settings of a server come to, and where each comes from.
+
+use std::fmt;
+
+use causeway_relocation::db;
+use clap::{Arg, ArgMatches, Command, parser::ValueSource};
+use tracing::{info, warn};
+
+use super::{File, command_of, is_setting, shown};
+
+/// Where a value comes from, the strongest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// An option of the command line.
+    Option(String),
+    /// A variable of the environment.
+    Variable(String),
+    /// A line of the file.
+    File(String, usize),
+    /// Nobody has said anything else.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(option) => write!(f, "--{option}"),
+            Self::Variable(variable) => f.write_str(variable),
+            Self::File(path, line) => write!(f, "{path}:{line}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A setting that has a value. Secrets are not in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The server that it is one of; none for those of the log.
+    pub(crate) server: Option<&'static str>,
+    /// Its key in the file.
+    pub(crate) key: String,
+    /// Its value, fit for a log.
+    pub(crate) value: String,
+    /// Where that comes from.
+    pub(crate) source: Source,
+}
+
+/// Those of the log and of a server, in the order of the help.
+pub(super) fn settings_of(
+    root: &Command,
+    server: Option<&'static str>,
+    matches: &ArgMatches,
+    file: Option<&File>,
+) -> Vec<Setting> {
+    let (_, inner) = super::innermost(matches);
+    let sections = [None].into_iter().chain(server.map(Some));
+    let of_section = |section: Option<&'static str>| {
+        let args = command_of(root, section).get_arguments().filter(|arg| is_setting(arg));
+        args.filter_map(move |arg| setting(arg, section, inner, file))
+    };
+    sections.flat_map(of_section).collect()
+}
+
+fn setting(
+    arg: &Arg,
+    server: Option<&'static str>,
+    matches: &ArgMatches,
+    file: Option<&File>,
+) -> Option<Setting> {
+    let key = arg.get_id().as_str();
+    let raw = matches.try_get_raw(key).ok()??;
+    let value = raw.map(|value| redact(arg, &value.to_string_lossy())).collect::<Vec<_>>().join(",");
+    let source = match matches.value_source(key)? {
+        ValueSource::CommandLine => Source::Option(arg.get_long()?.to_owned()),
+        ValueSource::EnvVariable => Source::Variable(arg.get_env()?.to_string_lossy().into_owned()),
+        _ => match file.and_then(|file| Some((file, file.get(server, key)?))) {
+            Some((file, entry)) => Source::File(shown(&file.path), entry.line),
+            None => Source::Default,
+        },
+    };
+    Some(Setting { server, key: key.to_owned(), value, source })
+}
+
+/// A value without its secrets. Those that may have any hide the value of their variable from the help.
+fn redact(arg: &Arg, value: &str) -> String {
+    if arg.is_hide_env_values_set() || value.contains("://") { db::redact(value) } else { value.to_owned() }
+}
+
+/// Tells the log.
+pub(crate) fn log(settings: &[Setting]) {
+    for Setting { key, value, source, .. } in settings {
+        info!(setting = key, value, from = %source, "configuration");
+    }
+}
+
+/// The settings as a file that says the same, apart from secrets.
+pub(crate) fn render(settings: &[Setting]) -> String {
+    let mut text = String::new();
+    let mut section = None;
+    for Setting { server, key, value, source } in settings {
+        if *server != section {
+            section = *server;
+            text.push_str(&format!("\n[{}]\n", server.unwrap_or_default()));
+        }
+        text.push_str(&format!("{key} = {}  # {source}\n", quoted(value)));
+    }
+    text
+}
+
+/// A value in TOML.
+fn quoted(value: &str) -> String {
+    let is_plain = value.parse::<i64>().is_ok_and(|number| number.to_string() == value)
+        || matches!(value, "true" | "false");
+    if is_plain {
+        return value.to_owned();
+    }
+    let mut text = String::from("\"");
+    for character in value.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            character if character.is_control() => text.push_str(&format!("\\u{:04X}", u32::from(character))),
+            character => text.push(character),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// Variables that look like settings and are none: mostly one that is misspelt, and so without effect.
+pub(crate) fn warn_of_unknown_variables(root: &Command) {
+    let known = variables(root);
+    #[cfg(feature = "failpoints")]
+    let known = [known, vec![crate::failpoints::VARIABLE.to_owned()]].concat();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| name.starts_with("CAUSEWAY_") && !known.contains(name)) {
+        let alike = |known: &&String| (strsim::normalized_damerau_levenshtein(known, &name) * 1000.0) as i64;
+        let nearest = known.iter().max_by_key(alike).map(String::as_str).unwrap_or_default();
+        warn!(name, nearest, "a variable of the environment is no setting and has no effect");
+    }
+}
+
+/// The variables that any command looks at.
+fn variables(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
+}

@@ -1,0 +1,205 @@
+//! The TOML file. All that is wrong with it is told at once, each with its line.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Arg, ArgAction, Command, builder::Resettable};
+use toml::de::{DeTable, DeValue};
+
+use super::{SERVERS, command_of, is_setting, shown, words};
+
+/// The least likeness of a name to a known one for which it may be meant.
+const ALIKE: f64 = 0.3;
+
+/// What a file says about one setting.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its value; several if it is a list.
+    pub(super) values: Vec<String>,
+    /// Where it stands.
+    pub(super) line: usize,
+}
+
+/// A file whose every key is a setting, with a value that it may have.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// By server, or none, and key.
+    entries: BTreeMap<(Option<&'static str>, String), Entry>,
+    servers: Vec<&'static str>,
+}
+
+impl File {
+    /// Reads a file and holds it against the settings that there are.
+    ///
+    /// # Errors
+    /// If it cannot be read, or anything in it is wrong.
+    pub(super) fn read(path: &Path, root: &Command) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the configuration file {} cannot be read", shown(path)))?;
+        let mut reader = Reader { path, text: &text, root, problems: Vec::new() };
+        let mut file = Self { path: path.to_owned(), entries: BTreeMap::new(), servers: Vec::new() };
+        match DeTable::parse(&text) {
+            Ok(table) => reader.top(table.get_ref(), &mut file),
+            Err(error) => reader.problem(error.span().map_or(0, |span| span.start), error.message()),
+        }
+        if !reader.problems.is_empty() {
+            reader.problems.sort();
+            let problems: Vec<String> = reader.problems.into_iter().map(|(_, problem)| problem).collect();
+            bail!("the configuration file is wrong\n{}", problems.join("\n"));
+        }
+        Ok(file)
+    }
+
+    /// What it says about a setting.
+    pub(super) fn get(&self, server: Option<&str>, key: &str) -> Option<&Entry> {
+        let server = match server {
+            Some(name) => Some(SERVERS.into_iter().find(|server| *server == name)?),
+            None => None,
+        };
+        self.entries.get(&(server, key.to_owned()))
+    }
+
+    /// The servers that it has a table for.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &'static str> {
+        self.servers.iter().copied()
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    root: &'a Command,
+    /// With the line of each.
+    problems: Vec<(usize, String)>,
+}
+
+impl Reader<'_> {
+    fn line(&self, offset: usize) -> usize {
+        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    }
+
+    fn problem(&mut self, offset: usize, what: &str) {
+        let line = self.line(offset);
+        self.problems.push((line, format!("{}:{line}: {what}", shown(self.path))));
+    }
+
+    fn top(&mut self, table: &DeTable<'_>, file: &mut File) {
+        for (key, value) in table {
+            let server = SERVERS.into_iter().find(|server| *server == key.get_ref().as_ref());
+            match (server, value.get_ref()) {
+                (Some(server), DeValue::Table(inner)) => {
+                    file.servers.push(server);
+                    for (key, value) in inner {
+                        let (at, name) = (key.span().start, key.get_ref());
+                        self.entry(Some(server), name, at, value.get_ref(), file);
+                    }
+                }
+                (Some(server), _) => {
+                    self.problem(key.span().start, &format!("`{server}` must be a table: [{server}]"));
+                }
+                (None, value) => self.entry(None, key.get_ref(), key.span().start, value, file),
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        server: Option<&'static str>,
+        key: &str,
+        at: usize,
+        value: &DeValue<'_>,
+        file: &mut File,
+    ) {
+        let command = command_of(self.root, server);
+        let Some(arg) = command.get_arguments().find(|arg| is_setting(arg) && arg.get_id() == key) else {
+            return self.problem(at, &self.unknown(server, key));
+        };
+        let Some(values) = values(value) else {
+            let what = format!("`{key}` must be a string, a number, true, false, or a list of those");
+            return self.problem(at, &what);
+        };
+        match refused(command, arg, &values) {
+            Some(what) => self.problem(at, &what),
+            None => {
+                let entry = Entry { values, line: self.line(at) };
+                file.entries.insert((server, key.to_owned()), entry);
+            }
+        }
+    }
+
+    /// That there is no such key, and which may be meant.
+    fn unknown(&self, server: Option<&str>, key: &str) -> String {
+        let place = |server: Option<&str>| match server {
+            Some(server) => format!("in [{server}]"),
+            None => "at the top of the file".to_owned(),
+        };
+        let keys = |server: Option<&str>| {
+            let mut keys: Vec<String> = command_of(self.root, server)
+                .get_arguments()
+                .filter(|arg| is_setting(arg))
+                .map(|arg| arg.get_id().to_string())
+                .collect();
+            if server.is_none() {
+                keys.extend(SERVERS.map(str::to_owned));
+            }
+            keys
+        };
+        let what = format!("`{key}` is no setting {}", place(server));
+        let places = [None].into_iter().chain(SERVERS.map(Some));
+        let elsewhere: Vec<String> = places
+            .filter(|other| *other != server && keys(*other).iter().any(|known| known == key))
+            .map(place)
+            .collect();
+        if !elsewhere.is_empty() {
+            return format!("{what}; its place is {}", elsewhere.join(" or "));
+        }
+        let known = keys(server);
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::normalized_damerau_levenshtein(known, &key.replace('-', "_")), known))
+            .max_by(|one, other| one.0.total_cmp(&other.0));
+        match nearest {
+            Some((alike, nearest)) if alike >= ALIKE => format!("{what}; is `{nearest}` meant?"),
+            _ => format!("{what}; there are {}", known.join(", ")),
+        }
+    }
+}
+
+/// A value as the command line would have it.
+fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
+    let one = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        _ => None,
+    };
+    match value {
+        DeValue::Array(items) if items.is_empty() => None,
+        DeValue::Array(items) => items.iter().map(|item| one(item.get_ref())).collect(),
+        value => one(value).map(|value| vec![value]),
+    }
+}
+
+/// What the argument has against the values, tried on a command line that has nothing else.
+fn refused(command: &Command, arg: &Arg, values: &[String]) -> Option<String> {
+    if matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse) {
+        let one = matches!(values, [value] if matches!(value.as_str(), "true" | "false"));
+        return (!one).then(|| format!("`{}` must be true or false", arg.get_id()));
+    }
+    let long = arg.get_long()?;
+    let values: Vec<String> = match arg.get_value_delimiter() {
+        Some(delimiter) => vec![values.join(&delimiter.to_string())],
+        None => values.to_vec(),
+    };
+    let alone = command
+        .get_arguments()
+        .map(|arg| arg.clone().required(false).env(Resettable::<clap::builder::OsStr>::Reset));
+    let alone = Command::new("causeway").no_binary_name(true).args(alone);
+    let line = values.iter().map(|value| format!("--{long}={value}"));
+    alone.try_get_matches_from(line).err().map(|error| words(&error))
+}

@@ -1,0 +1,146 @@
+//! docs/configuration.md and docs/commands.md are made of the definitions of the command line. These tests fail when
+//! they are out of date, and bring them up to date with `CAUSEWAY_BLESS=1 cargo test --bin causeway reference`.
+
+use std::path::Path;
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use super::{Cli, SERVERS, command_of, is_setting};
+
+/// What stands in front of the tables of settings.
+const HEAD: &str = "\
+# Configuration
+
+Every setting of `causeway control` and `causeway region`. A test makes this page of the definitions of the command
+line, so it says what the program does.
+
+A setting has its value from the first of these that says anything:
+
+1. its option on the command line,
+2. its variable of the environment,
+3. its key in the TOML file that `--config FILE` or `CAUSEWAY_CONFIG` names,
+4. its default.
+
+One file may have a table for each server:
+
+```toml
+log_format = \"json\"
+
+[control]
+database_url = \"postgres:///causeway_control\"
+
+[region]
+name = \"us\"
+control = \"http://127.0.0.1:50051\"
+database_url = \"postgres:///causeway_us\"
+```
+
+A key that is no setting is an error, with its line and the key that may be meant; so is a value that the setting
+cannot have. `causeway config check --config FILE` looks at the whole file, and
+`causeway config check region --config FILE` at what `causeway region` would be started with, options and variables
+included. Either prints all settings as a file, with where each comes from, and starts nothing. A server logs the same
+when it starts. Passwords in URLs are shown by neither.
+
+- TIME is a number with `ms`, `s`, `m` or `h` behind it, or of seconds.
+- SIZE is a number of bytes, or one with `KiB`, `MiB` or `GiB` behind it.
+- In the file, values are strings, numbers or booleans as is convenient: `\"10s\"`, `10` and `\"10\"` are the same time.
+";
+
+/// Compares a page with what it should be, or writes it.
+fn hold(name: &str, wanted: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    if std::env::var_os("CAUSEWAY_BLESS").is_some() {
+        std::fs::write(&path, wanted).expect("it can be written");
+        return;
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "docs/{name} is out of date; CAUSEWAY_BLESS=1 cargo test --bin causeway reference brings it up to date"
+    );
+}
+
+/// The command line as it is in an environment without variables.
+fn without_environment(command: Command) -> Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_environment)
+}
+
+/// The help of an argument in one line, and its default if that is only said there.
+fn help(arg: &Arg) -> (String, Option<String>) {
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    match help.split_once(" [default: ").and_then(|(text, default)| Some((text, default.strip_suffix(']')?)))
+    {
+        Some((text, default)) => (text.to_owned(), Some(default.to_owned())),
+        None => (help, None),
+    }
+}
+
+fn row(arg: &Arg) -> String {
+    let key = arg.get_id();
+    let long = arg.get_long().unwrap_or_default();
+    let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let unit = match arg.get_possible_values().as_slice() {
+        [] => arg.get_value_names().map(|names| names.join(" ")).unwrap_or_default(),
+        values => values.iter().map(|value| value.get_name()).collect::<Vec<_>>().join(" or "),
+    };
+    let (meaning, told) = help(arg);
+    let defaults: Vec<String> =
+        arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
+    let default = match (defaults.as_slice(), told) {
+        ([], Some(told)) => told,
+        ([], None) if arg.is_required_set() => "(must be set)".to_owned(),
+        ([], None) => String::new(),
+        (defaults, _) => defaults.join(", "),
+    };
+    format!("| `{key}` | `--{long}` | `{variable}` | {unit} | {default} | {meaning} |\n")
+}
+
+fn configuration() -> String {
+    let root = Cli::command();
+    let mut page = HEAD.to_owned();
+    for server in [None].into_iter().chain(SERVERS.map(Some)) {
+        let title = match server {
+            None => "The log: top of the file".to_owned(),
+            Some(server) => format!("`causeway {server}`: table `[{server}]`"),
+        };
+        page.push_str(&format!("\n## {title}\n\n"));
+        page.push_str("| key | option | variable | value | default | meaning |\n");
+        page.push_str("| --- | --- | --- | --- | --- | --- |\n");
+        for arg in command_of(&root, server).get_arguments().filter(|arg| is_setting(arg)) {
+            page.push_str(&row(arg));
+        }
+    }
+    page
+}
+
+fn add_help(command: &Command, page: &mut String) {
+    let mut shown = command.clone();
+    let name = shown.get_bin_name().unwrap_or("causeway").to_owned();
+    let help = shown.render_long_help().to_string();
+    let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+    page.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        add_help(inner, page);
+    }
+}
+
+fn commands() -> String {
+    let mut root = without_environment(Cli::command());
+    root.build();
+    let mut page = String::from(
+        "# Commands\n\nWhat `--help` says, of every command. This page is made by a test; see [the README](../README.md).\n",
+    );
+    add_help(&root, &mut page);
+    page
+}
+
+#[test]
+fn every_setting_is_documented() {
+    hold("configuration.md", &configuration());
+}
+
+#[test]
+fn every_command_is_documented() {
+    hold("commands.md", &commands());
+}
