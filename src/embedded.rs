@@ -82,6 +82,7 @@ impl Embedded {
                 database_url: sqlite_url(&directory.join(CONTROL_FILE))?,
                 database: db::Options::default(),
                 address: listener.1,
+                feed: causeway_control::feed::Options::default(),
             },
             Settings::default(),
             ambient.clone(),
@@ -96,7 +97,7 @@ impl Embedded {
                     REGION.to_owned(),
                     listener.1,
                     sqlite_url(&directory.join(REGION_FILE))?,
-                    control.url(),
+                    vec![control.url()],
                     directory.join(SPOOL_DIR),
                 )
             },

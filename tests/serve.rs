@@ -63,6 +63,7 @@ async fn control(directory: &Path) -> Running {
         database_url: format!("sqlite:{}", directory.join("control.db").display()),
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
+        feed: causeway_control::feed::Options::default(),
     };
     serve_control(listener, options, Settings::default(), Ambient::system()).await.expect("control starts")
 }

@@ -23,6 +23,7 @@ const PATH: &str = "/causeway.bench.v1.Empty/ResolveSlug";
 fn answer() -> ResolveSlugResponse {
     ResolveSlugResponse {
         organization: Some(ResolvedOrganization {
+            canonical_slug: String::new(),
             slug: "elsewhere-1234".to_owned(),
             organization_id: 1_234,
             region: "elsewhere".to_owned(),

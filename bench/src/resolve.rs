@@ -198,7 +198,12 @@ async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow:
 pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let address = format!("http://{}", listener.local_addr()?);
-    let options = causeway_control::Options { database_url, database: db::Options::default(), address };
+    let options = causeway_control::Options {
+        database_url,
+        database: db::Options::default(),
+        address,
+        feed: causeway_control::feed::Options::default(),
+    };
     let control = Control::start(options, Ambient::system()).await?;
     let mut routes = RoutesBuilder::default();
     control.add_services(&mut routes);

@@ -24,6 +24,8 @@ const MAX_NAME: usize = 1024;
 pub struct ResolvedOrganization {
     /// The slug.
     pub slug: String,
+    /// The slug by which the organization is known: another one if this is an alias.
+    pub canonical_slug: String,
     /// The organization.
     pub organization_id: i64,
     /// The region that owns it.
@@ -137,7 +139,7 @@ impl Directory {
         slugs.sort_unstable();
         slugs.dedup();
         let found = store::directory::find(&self.db, slugs).await?.into_iter();
-        let known = found.filter(|(kind, _)| *kind == ReservationType::Primary);
+        let known = found.filter(|(kind, _)| *kind != ReservationType::TemporaryRenameAlias);
         Ok(known.map(|(_, organization)| organization).collect())
     }
 

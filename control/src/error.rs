@@ -7,6 +7,8 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
+use crate::renames::Refusal;
+
 /// Why a call failed. Each variant is one reason of the contract; the gRPC layer says which.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,6 +86,60 @@ pub enum Error {
         /// The operation that reserved it.
         operation_id: Uuid,
     },
+    /// Somebody has the slug.
+    #[error("the slug {slug} is taken")]
+    SlugTaken {
+        /// The slug.
+        slug: String,
+    },
+    /// The slug has not the form of one.
+    #[error(
+        "{slug:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter"
+    )]
+    SlugInvalid {
+        /// The slug.
+        slug: String,
+    },
+    /// The slug is a word that is kept for something else.
+    #[error("{slug} is a reserved word, which no organization may be called by")]
+    SlugReserved {
+        /// The slug.
+        slug: String,
+    },
+    /// Control knows no organization of this id.
+    #[error("no region has confirmed a slug of an organization {organization_id}")]
+    OrganizationNotFound {
+        /// Its id.
+        organization_id: i64,
+    },
+    /// The organization is being renamed.
+    #[error(
+        "operation {operation_id} is renaming organization {organization_id}; wait for it, or release it"
+    )]
+    RenameInFlight {
+        /// The organization.
+        organization_id: i64,
+        /// The operation.
+        operation_id: Uuid,
+    },
+    /// The region does not give the organization the slug.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The slug is more than an alias.
+    #[error("{slug} is no alias: its organization is known by it, or will be")]
+    SlugNotAlias {
+        /// The slug.
+        slug: String,
+    },
+    /// The rename is done.
+    #[error("rename {operation_id} is confirmed; rename the organization again instead")]
+    OperationConfirmed {
+        /// The operation.
+        operation_id: Uuid,
+    },
+    /// The service is stopping.
+    #[error("control is going down; try again")]
+    Stopping,
     /// The model is none that control writes.
     #[error("{model} is no model that control writes")]
     ModelNotWritable {

@@ -7,8 +7,10 @@ pub mod control_import;
 pub mod control_revert;
 pub mod directory;
 mod error;
+pub mod feed;
 mod grpc;
 pub mod regions;
+pub mod renames;
 pub mod slug;
 mod slug_operation;
 pub mod slug_reservations;
@@ -27,7 +29,7 @@ pub use causeway_relocation::page::{Page, PageRequest};
 pub use error::Error;
 
 use crate::{
-    control_import::ControlImports, directory::Directory, regions::Regions,
+    control_import::ControlImports, directory::Directory, feed::Feeds, regions::Regions,
     slug_reservations::SlugReservations,
 };
 
@@ -49,7 +51,24 @@ pub struct Options {
     pub database: db::Options,
     /// Where its users reach it, as a URL; stands in auth tokens that are made anew.
     pub address: String,
+    /// The feeds of the regions.
+    pub feed: feed::Options,
 }
+
+/// Places where a test may let a control fail or die: before and after each commit that a region waits for. See
+/// [`Ambient::failpoint`].
+pub const FAILPOINTS: &[&str] = &[
+    "control.bulk_create.prepared",
+    "control.bulk_create.committed",
+    "control.confirm.prepared",
+    "control.confirm.committed",
+    "control.release.prepared",
+    "control.release.committed",
+    "control.release_organizations.prepared",
+    "control.release_organizations.committed",
+    "control.rename.prepared",
+    "control.rename.committed",
+];
 
 /// A control service. Cheap to clone; clones share its connections. It holds no state beside its database, so that
 /// several of them may serve the same one.
@@ -58,6 +77,7 @@ pub struct Control {
     db: Db,
     regions: Regions,
     slug_reservations: SlugReservations,
+    feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
 }
@@ -85,7 +105,8 @@ impl Control {
         }
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), ambient.clone(), Arc::clone(&catalog));
-        let slug_reservations = SlugReservations::new(db.clone(), ambient.clone());
+        let feeds = Feeds::start(db.clone(), options.feed);
+        let slug_reservations = SlugReservations::new(db.clone(), ambient.clone(), feeds.clone());
         Ok(Self {
             imports: ControlImports::new(
                 db.clone(),
@@ -97,6 +118,7 @@ impl Control {
             ),
             regions,
             slug_reservations,
+            feeds,
             directory: Directory::new(db.clone(), ambient),
             db,
         })
@@ -112,6 +134,12 @@ impl Control {
     #[must_use]
     pub fn slug_reservations(&self) -> &SlugReservations {
         &self.slug_reservations
+    }
+
+    /// The feeds of the regions.
+    #[must_use]
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
     }
 
     /// The directory of organizations.
@@ -139,8 +167,9 @@ impl Control {
         self.db.ping().await
     }
 
-    /// Closes the database.
+    /// Ends the feeds and closes the database.
     pub async fn stop(&self) {
+        self.feeds.stop().await;
         self.db.close().await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     ambient::Ambient,
     db::{Db, DbErrorKind, HasDbError as _},
@@ -12,10 +13,15 @@ use uuid::Uuid;
 
 pub use crate::slug_operation::Incoming;
 use crate::{
-    Error, Page, PageRequest, regions,
+    Error, Page, PageRequest,
+    feed::Feeds,
+    regions::{self, MAX_ID},
+    renames::{self, Refusal},
     slug_operation::{MAX_BATCH, Rounds, SlugOperation},
     store::{
         directory,
+        feed::{self, Change, Of},
+        rename,
         slug_reservation::{self as store, OperationKey, OperationState},
     },
 };
@@ -30,6 +36,8 @@ pub enum ReservationType {
     Primary,
     /// Taken for an organization whose region has not yet confirmed that it uses it.
     TemporaryRenameAlias,
+    /// A slug that the organization had before, and that still leads to it.
+    VanityAlias,
 }
 
 /// A slug that belongs to an organization.
@@ -85,8 +93,9 @@ pub struct ListFilter {
 /// The use cases of slug reservations. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SlugReservations {
-    db: Db,
-    ambient: Ambient,
+    pub(crate) db: Db,
+    pub(crate) ambient: Ambient,
+    pub(crate) feeds: Feeds,
 }
 
 /// What a bulk creation came to.
@@ -98,8 +107,8 @@ enum Created {
 }
 
 impl SlugReservations {
-    pub(crate) fn new(db: Db, ambient: Ambient) -> Self {
-        Self { db, ambient }
+    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds) -> Self {
+        Self { db, ambient, feeds }
     }
 
     /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]
@@ -131,6 +140,7 @@ impl SlugReservations {
                 outcome => break outcome?,
             }
         };
+        self.ambient.failpoint("control.bulk_create.committed").await?;
         Ok(match created {
             Created::Now(slugs) => operation.answers(slugs),
             Created::Before(answers) => answers,
@@ -148,6 +158,7 @@ impl SlugReservations {
                 }
                 // Another operation that was confirmed after the first look breaks no unique set, but is seen now.
                 refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
+                self.ambient.failpoint("control.bulk_create.prepared").await?;
                 Created::Now(rounds.finish())
             } else {
                 let before = locked(store::lock_operation(tx, key).await?, key)?;
@@ -170,56 +181,123 @@ impl SlugReservations {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let now = self.ambient.now();
-        transact!(Error, self.db, |tx| {
+        let count = transact!(Error, self.db, |tx| {
+            let version = feed::lock(tx, &region).await?;
             let operation = locked(store::lock_operation(tx, key).await?, key)?;
             match operation.state {
                 OperationState::Reserved => {
-                    store::make_primary(tx, key, now).await?;
+                    let version = match rename::of_operation(tx, key).await? {
+                        Some(rename) => renames::confirm(tx, &rename, version, now).await?,
+                        None => {
+                            store::make_primary(tx, key, now).await?;
+                            feed::append(tx, &region, version, Of::Operation(operation_id), Change::Upsert)
+                                .await?
+                        }
+                    };
+                    feed::advance(tx, &region, version).await?;
                     store::set_state(tx, key, OperationState::Confirmed, now).await?;
                 }
                 OperationState::Confirmed => {}
                 OperationState::Released => return Err(Error::OperationReleased { operation_id }),
             }
+            self.ambient.failpoint("control.confirm.prepared").await?;
             operation.organization_count
-        })
+        })?;
+        self.feeds.nudge();
+        self.ambient.failpoint("control.confirm.committed").await?;
+        Ok(count)
     }
 
-    /// Frees an operation's slugs, confirmed or not, and says how many this call freed. Releasing again changes nothing.
+    /// Frees an operation's slugs, and says how many this call freed. Releasing again changes nothing.
     ///
     /// # Errors
-    /// If the region has not registered, or never began the operation.
+    /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
     pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<u64, Error> {
+        self.release_or_refuse(region, operation_id, None).await
+    }
+
+    /// The same of a region that says why it does not do what a rename asks of it.
+    ///
+    /// # Errors
+    /// As [`SlugReservations::release`].
+    pub async fn release_or_refuse(
+        &self,
+        region: &str,
+        operation_id: Uuid,
+        refusal: Option<Refusal>,
+    ) -> Result<u64, Error> {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
+        let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
         let now = self.ambient.now();
-        transact!(Error, self.db, |tx| {
-            match locked(store::lock_operation(tx, key).await?, key)?.state {
-                OperationState::Reserved | OperationState::Confirmed => {
-                    store::set_state(tx, key, OperationState::Released, now).await?;
+        let released = transact!(Error, self.db, |tx| {
+            let version = feed::lock(tx, &region).await?;
+            let state = locked(store::lock_operation(tx, key).await?, key)?.state;
+            let released = match (state, rename::of_operation(tx, key).await?) {
+                (OperationState::Released, _) => 0,
+                (OperationState::Confirmed, Some(_)) => {
+                    return Err(Error::OperationConfirmed { operation_id });
+                }
+                (OperationState::Reserved, Some(rename)) => {
+                    let (version, released) = renames::refuse(tx, &rename, &refusal, version, now).await?;
+                    feed::advance(tx, &region, version).await?;
+                    released
+                }
+                (OperationState::Reserved | OperationState::Confirmed, None) => {
+                    let of = Of::Operation(operation_id);
+                    let version = feed::append(tx, &region, version, of, Change::Remove).await?;
+                    feed::advance(tx, &region, version).await?;
                     store::delete(tx, key).await?
                 }
-                OperationState::Released => 0,
-            }
-        })
+            };
+            store::set_state(tx, key, OperationState::Released, now).await?;
+            self.ambient.failpoint("control.release.prepared").await?;
+            released
+        })?;
+        self.feeds.nudge();
+        self.ambient.failpoint("control.release.committed").await?;
+        Ok(released)
     }
 
-    /// Frees all that is held for organizations that the region has no more, and says how many reservations that were.
+    /// Frees all that is held for organizations that their region has no more, renames in flight and the directory
+    /// included, and says how many reservations that were. Releasing again changes nothing.
     ///
     /// # Errors
-    /// If the region has not registered, or too many organizations are named.
+    /// If the region has not registered, or there are too many organizations, or one is malformed.
     pub async fn release_organizations(
         &self,
         region: &str,
-        organization_ids: Vec<i64>,
+        mut organization_ids: Vec<i64>,
     ) -> Result<u64, Error> {
         if organization_ids.len() > MAX_BATCH {
             return Err(Error::invalid("organization_ids", "at most 10,000 in one call"));
         }
+        if let Some(index) = organization_ids.iter().position(|id| !(1..=MAX_ID).contains(id)) {
+            let field = format!("organization_ids[{index}]");
+            return Err(Error::invalid(field, "must be above 0 and below 2^53"));
+        }
+        organization_ids.sort_unstable();
+        organization_ids.dedup();
         let region = regions::registered(&self.db, "region", region).await?.name;
-        transact!(Error, self.db, |tx| {
+        let refusal = Refusal {
+            reason: ErrorReason::OrganizationNotFound,
+            message: format!("region {region} has released all that was held for the organization"),
+        };
+        let now = self.ambient.now();
+        let released = transact!(Error, self.db, |tx| {
+            let version = feed::lock(tx, &region).await?;
+            rename::refuse_all(tx, &region, &organization_ids, &refusal, now).await?;
+            let of = Of::Organizations(&organization_ids);
+            let version = feed::append(tx, &region, version, of, Change::Remove).await?;
+            feed::advance(tx, &region, version).await?;
             directory::delete(tx, &region, &organization_ids).await?;
-            store::delete_of_organizations(tx, &region, &organization_ids).await?
-        })
+            let released = store::delete_of_organizations(tx, &region, &organization_ids).await?;
+            self.ambient.failpoint("control.release_organizations.prepared").await?;
+            released
+        })?;
+        self.feeds.nudge();
+        self.ambient.failpoint("control.release_organizations.committed").await?;
+        Ok(released)
     }
 
     /// Reservations by slug.
@@ -256,6 +334,7 @@ impl SlugReservations {
                 ReservationType::TemporaryRenameAlias => {
                     slugs.entry(organization_id).or_insert(slug);
                 }
+                ReservationType::VanityAlias => {}
             }
         }
         Ok(slugs)

@@ -23,7 +23,9 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::FilterMatchesNothing
         | R::RecordTooLarge
         | R::RecordTooDeep
-        | R::ModelNotWritable => Code::InvalidArgument,
+        | R::ModelNotWritable
+        | R::SlugInvalid
+        | R::SlugReserved => Code::InvalidArgument,
         R::ImportNotFound
         | R::RegionNotFound
         | R::SlugNotFound
@@ -32,12 +34,18 @@ pub const fn code(reason: ErrorReason) -> Code {
         R::ImportContentDiffers
         | R::ChunkContentDiffers
         | R::RegionNameTaken
-        | R::OperationContentDiffers => Code::AlreadyExists,
+        | R::OperationContentDiffers
+        | R::SlugTaken
+        | R::SlugTakenInRegion => Code::AlreadyExists,
         R::RegionNotRegistered
         | R::OperationReleased
+        | R::OperationConfirmed
         | R::OrganizationAlreadyReserved
         | R::ImportNotFailed
         | R::ImportFileGone
+        | R::OrganizationNotReady
+        | R::RenameInFlight
+        | R::SlugNotAlias
         | R::ImportBeingReverted
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch => Code::FailedPrecondition,

@@ -1,9 +1,11 @@
 //! The contract of Causeway: what passes between a caller, a region and control, and nothing else.
 //!
 //! The messages and services are generated from the `.proto` files beside this crate; their comments are
-//! the API reference. Three things are written by hand, because both services need them alike: the table
-//! from [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]) and times ([`time`]).
+//! the API reference. Some things are written by hand, because both services need them alike: the table from
+//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), and calls to
+//! several services that answer alike ([`endpoints`]).
 
+pub mod endpoints;
 pub mod failure;
 pub mod finding;
 pub mod json;

@@ -1,7 +1,7 @@
-//! Between the contract's timestamps and chrono's.
+//! Between the contract's times and chrono's.
 
-use chrono::{DateTime, Utc};
-use prost_types::Timestamp;
+use chrono::{DateTime, TimeDelta, Utc};
+use prost_types::{Duration, Timestamp};
 
 /// `time` as a protobuf timestamp.
 #[must_use]
@@ -13,4 +13,10 @@ pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
 #[must_use]
 pub fn from_proto(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
+}
+
+/// `length` as a protobuf duration.
+#[must_use]
+pub fn duration_to_proto(length: TimeDelta) -> Duration {
+    Duration { seconds: length.num_seconds(), nanos: length.subsec_nanos() }
 }

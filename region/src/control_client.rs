@@ -10,19 +10,18 @@ use causeway_proto::{
         OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
         ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
+        SlugRefusal, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
         bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
+    endpoints::Endpoints,
     failure,
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::chunk::Reverted;
-use tonic::{
-    Code, Request, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 use uuid::Uuid;
 
 use crate::convert;
@@ -99,10 +98,11 @@ impl ControlError {
     }
 }
 
-/// A connection to control that is made when it is needed, and made again when it is lost.
+/// Connections to the controls that are made when they are needed, and made again when they are lost. A call that one
+/// cannot take goes to the next.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlClient {
-    channel: Channel,
+    endpoints: Endpoints,
     region: String,
     timeouts: ControlTimeouts,
 }
@@ -113,27 +113,45 @@ async fn within<M, T, F: Future<Output = Result<T, Status>>>(
     limit: Duration,
     message: M,
     call: impl FnOnce(Request<M>) -> F,
-) -> Result<T, ControlError> {
+) -> Result<T, Status> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     match tokio::time::timeout(limit, call(request)).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}")).into()),
+        Ok(answer) => answer,
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
     }
 }
 
 impl ControlClient {
-    pub(crate) fn new(
-        url: &str,
-        region: &str,
-        timeouts: ControlTimeouts,
-    ) -> Result<Self, tonic::transport::Error> {
-        let channel = Endpoint::from_shared(url.to_owned())?
-            .connect_timeout(timeouts.connect)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .connect_lazy();
-        Ok(Self { channel, region: region.to_owned(), timeouts })
+    /// A client of the controls at these URLs.
+    ///
+    /// # Errors
+    /// If one is no URL, with its text.
+    pub(crate) fn new(urls: &[String], region: &str, timeouts: ControlTimeouts) -> Result<Self, String> {
+        let endpoints = Endpoints::new(urls, |endpoint| {
+            endpoint
+                .connect_timeout(timeouts.connect)
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .keep_alive_timeout(Duration::from_secs(10))
+        })?;
+        Ok(Self { endpoints, region: region.to_owned(), timeouts })
+    }
+
+    /// One call with one answer.
+    async fn ask<R: Clone, T, F>(
+        &self,
+        request: R,
+        limit: Duration,
+        call: impl Fn(Channel, Request<R>) -> F,
+    ) -> Result<T, ControlError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = self
+            .endpoints
+            .call(|channel| within(limit, request.clone(), |request| call(channel, request)))
+            .await?;
+        Ok(answer.into_inner())
     }
 
     pub(crate) async fn register(&self, address: &str, instance_id: Uuid) -> Result<(), ControlError> {
@@ -142,8 +160,10 @@ impl ControlClient {
             address: address.to_owned(),
             instance_id: instance_id.to_string(),
         };
-        let mut client = RegionServiceClient::new(self.channel.clone());
-        within(self.timeouts.call, request, |request| client.register_region(request)).await?;
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            RegionServiceClient::new(channel).register_region(request).await
+        })
+        .await?;
         Ok(())
     }
 
@@ -162,9 +182,11 @@ impl ControlClient {
             count,
             above,
         };
-        let mut client = RegionServiceClient::new(self.channel.clone());
-        let answer = within(self.timeouts.call, request, |request| client.lease_ids(request)).await?;
-        let block = answer.into_inner();
+        let block = self
+            .ask(request, self.timeouts.call, async |channel, request| {
+                RegionServiceClient::new(channel).lease_ids(request).await
+            })
+            .await?;
         Ok((block.first_id, i64::from(block.count)))
     }
 
@@ -173,8 +195,10 @@ impl ControlClient {
         mut request: ImportModelsRequest,
     ) -> Result<ImportModelsResponse, ControlError> {
         request.region.clone_from(&self.region);
-        let mut client = ControlImportServiceClient::new(self.channel.clone());
-        Ok(within(self.timeouts.call, request, |request| client.import_models(request)).await?.into_inner())
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            ControlImportServiceClient::new(channel).import_models(request).await
+        })
+        .await
     }
 
     /// Which rows of a model have one of these values.
@@ -188,9 +212,12 @@ impl ControlClient {
         for values in values.chunks(BATCH) {
             let request =
                 FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values: values.to_vec() };
-            let mut client = ControlImportServiceClient::new(self.channel.clone());
-            let answer = within(self.timeouts.call, request, |request| client.find_rows(request)).await?;
-            let rows = answer.into_inner().rows;
+            let rows = self
+                .ask(request, self.timeouts.call, async |channel, request| {
+                    ControlImportServiceClient::new(channel).find_rows(request).await
+                })
+                .await?
+                .rows;
             found.extend(rows.into_iter().map(|row| (row.value, row.id)));
         }
         Ok(found)
@@ -202,9 +229,12 @@ impl ControlClient {
         organizations: Vec<OrganizationSlugRequest>,
     ) -> Result<Vec<SlugCheck>, ControlError> {
         let request = CheckSlugsRequest { organizations, ..CheckSlugsRequest::default() };
-        let mut client = DirectoryServiceClient::new(self.channel.clone());
-        let answer = within(self.timeouts.call, request, |request| client.check_slugs(request)).await?;
-        Ok(answer.into_inner().checks)
+        let answer = self
+            .ask(request, self.timeouts.call, async |channel, request| {
+                DirectoryServiceClient::new(channel).check_slugs(request).await
+            })
+            .await?;
+        Ok(answer.checks)
     }
 
     /// Asks for a slug for each organization, all in one operation.
@@ -223,18 +253,24 @@ impl ControlClient {
             let requests = organizations.by_ref().take(BATCH).collect();
             parts.push(Part::Batch(OrganizationSlugRequestBatch { requests }));
         }
-        let parts =
-            parts.into_iter().map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
-        let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        within(self.timeouts.bulk, tokio_stream::iter(parts), |request| async move {
-            let mut answers = client.bulk_create_organization_slug_reservations(request).await?.into_inner();
-            let mut slugs = Vec::new();
-            while let Some(answer) = answers.message().await? {
-                slugs.extend(answer.slugs);
-            }
-            Ok(slugs)
-        })
-        .await
+        let call = async |channel| {
+            let parts = parts
+                .clone()
+                .into_iter()
+                .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
+            within(self.timeouts.bulk, tokio_stream::iter(parts), async |request| {
+                let mut client = SlugReservationServiceClient::new(channel);
+                let mut answers =
+                    client.bulk_create_organization_slug_reservations(request).await?.into_inner();
+                let mut slugs = Vec::new();
+                while let Some(answer) = answers.message().await? {
+                    slugs.extend(answer.slugs);
+                }
+                Ok(slugs)
+            })
+            .await
+        };
+        Ok(self.endpoints.call(call).await?)
     }
 
     pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {
@@ -242,28 +278,46 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         };
-        let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        within(self.timeouts.bulk, request, |request| client.confirm_organization_slug_reservations(request))
-            .await?;
+        self.ask(request, self.timeouts.bulk, async |channel, request| {
+            SlugReservationServiceClient::new(channel).confirm_organization_slug_reservations(request).await
+        })
+        .await?;
         Ok(())
     }
 
     pub(crate) async fn release_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {
+        self.release(operation_id, None).await
+    }
+
+    /// Says that the region does not do what a rename asks of it.
+    pub(crate) async fn refuse_slug(
+        &self,
+        operation_id: Uuid,
+        refusal: SlugRefusal,
+    ) -> Result<(), ControlError> {
+        self.release(operation_id, Some(refusal)).await
+    }
+
+    async fn release(&self, operation_id: Uuid, refusal: Option<SlugRefusal>) -> Result<(), ControlError> {
         let request = ReleaseOrganizationSlugReservationsRequest {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
+            refusal,
         };
-        let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        within(self.timeouts.bulk, request, |request| client.release_organization_slug_reservations(request))
-            .await?;
+        self.ask(request, self.timeouts.bulk, async |channel, request| {
+            SlugReservationServiceClient::new(channel).release_organization_slug_reservations(request).await
+        })
+        .await?;
         Ok(())
     }
 
     /// Frees the slugs of organizations that this region has no more.
     pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), ControlError> {
         let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
-        let mut client = SlugReservationServiceClient::new(self.channel.clone());
-        within(self.timeouts.call, request, |request| client.release_organizations(request)).await?;
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            SlugReservationServiceClient::new(channel).release_organizations(request).await
+        })
+        .await?;
         Ok(())
     }
 
@@ -275,8 +329,10 @@ impl ControlClient {
     ) -> Result<(), ControlError> {
         let request =
             RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
-        let mut client = ControlImportServiceClient::new(self.channel.clone());
-        within(self.timeouts.call, request, |request| client.revert_import(request)).await?;
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            ControlImportServiceClient::new(channel).revert_import(request).await
+        })
+        .await?;
         Ok(())
     }
 
@@ -293,9 +349,10 @@ impl ControlClient {
             page_token,
             with_keys: true,
         };
-        let mut client = ControlImportServiceClient::new(self.channel.clone());
-        let answer = within(self.timeouts.call, request, |request| client.list_import_chunks(request));
-        Ok(answer.await?.into_inner())
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            ControlImportServiceClient::new(channel).list_import_chunks(request).await
+        })
+        .await
     }
 
     /// Has control take back one of its chunks.
@@ -311,9 +368,11 @@ impl ControlClient {
             model: model.to_owned(),
             min_ordinal,
         };
-        let mut client = ControlImportServiceClient::new(self.channel.clone());
-        let answer = within(self.timeouts.call, request, |request| client.revert_import_chunk(request));
-        let answer = answer.await?.into_inner();
+        let answer = self
+            .ask(request, self.timeouts.call, async |channel, request| {
+                ControlImportServiceClient::new(channel).revert_import_chunk(request).await
+            })
+            .await?;
         Ok(Reverted {
             deleted: answer.deleted,
             kept: answer.kept,
@@ -321,15 +380,38 @@ impl ControlClient {
         })
     }
 
+    /// Begins to read the feed of this region. Answers which control is asked, too.
+    pub(crate) fn watch_slug_reservations(
+        &self,
+        after_version: i64,
+    ) -> (usize, impl Future<Output = Result<Streaming<WatchSlugReservationsResponse>, ControlError>> + use<>)
+    {
+        let (number, channel) = self.endpoints.current();
+        let request = WatchSlugReservationsRequest { region: self.region.clone(), after_version };
+        let opening = async move {
+            // No deadline: it never ends by itself.
+            let mut client = SlugReservationServiceClient::new(channel);
+            Ok(client.watch_slug_reservations(request).await?.into_inner())
+        };
+        (number, opening)
+    }
+
+    /// Asks another control first from now on.
+    pub(crate) fn leave(&self, number: usize) {
+        self.endpoints.leave(number);
+    }
+
     pub(crate) async fn report_organizations(
         &self,
         organizations: Vec<ReportedOrganization>,
     ) -> Result<(), ControlError> {
-        let mut client = DirectoryServiceClient::new(self.channel.clone());
         for batch in organizations.chunks(REPORT) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
-            within(self.timeouts.call, request, |request| client.report_organizations(request)).await?;
+            self.ask(request, self.timeouts.call, async |channel, request| {
+                DirectoryServiceClient::new(channel).report_organizations(request).await
+            })
+            .await?;
         }
         Ok(())
     }

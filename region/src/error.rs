@@ -74,6 +74,12 @@ pub enum Error {
     /// There is no such visible organization.
     #[error("this region has no visible organization {0}")]
     OrganizationNotFound(String),
+    /// No organization of this region has the slug.
+    #[error("no organization of this region has the slug {0:?}")]
+    SlugNotFound(String),
+    /// The region has no replica of its reservations yet.
+    #[error("this region has not heard from control yet, so it cannot say; try again")]
+    NeverHeard,
     /// Control.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -197,6 +203,8 @@ impl Error {
             Self::Export(ExportError::FilterMatchesNothing(_)) => ErrorReason::FilterMatchesNothing,
             Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
             Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,
+            Self::SlugNotFound(_) => ErrorReason::SlugNotFound,
+            Self::NeverHeard => ErrorReason::ControlUnavailable,
             Self::Control(error) => error.reason(),
             Self::Write(_) | Self::ChunkExists { .. } => ErrorReason::UniqueConflict,
             Self::Stopping | Self::Export(ExportError::Stopped) => ErrorReason::ShuttingDown,

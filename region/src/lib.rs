@@ -7,6 +7,7 @@ mod control_client;
 mod convert;
 mod decryption_key;
 mod error;
+mod follower;
 mod grpc;
 pub mod import;
 mod limits;
@@ -36,6 +37,7 @@ pub use pauses::Pauses;
 use crate::{
     control_client::ControlClient,
     decryption_key::DecryptionKey,
+    follower::Follower,
     import::{Holder, Runner, Setup},
 };
 
@@ -74,6 +76,11 @@ pub const FAILPOINTS: &[&str] = &[
     "region.revert.told",
     "region.revert.released",
     "region.revert.ended",
+    "region.feed.prepared",
+    "region.feed.applied",
+    "region.rename.answered",
+    "region.rename.prepared",
+    "region.rename.noted",
 ];
 
 /// How a region is set up.
@@ -87,8 +94,8 @@ pub struct Options {
     pub database_url: String,
     /// The pool of connections to it.
     pub database: db::Options,
-    /// Where control is, as a URL.
-    pub control_url: String,
+    /// Where control is, as URLs; several if several serve its database.
+    pub control_urls: Vec<String>,
     /// How long calls to control may take.
     pub control_timeouts: ControlTimeouts,
     /// Where uploads are kept until their import has ended. Made if absent.
@@ -108,7 +115,7 @@ impl Options {
         name: String,
         address: String,
         database_url: String,
-        control_url: String,
+        control_urls: Vec<String>,
         spool_dir: PathBuf,
     ) -> Self {
         Self {
@@ -116,7 +123,7 @@ impl Options {
             address,
             database_url,
             database: db::Options::default(),
-            control_url,
+            control_urls,
             control_timeouts: ControlTimeouts::default(),
             spool_dir,
             pauses: Pauses::default(),
@@ -130,6 +137,7 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Region {
     runner: Runner,
+    follower: Follower,
 }
 
 impl Region {
@@ -137,7 +145,7 @@ impl Region {
     pub const SERVICES: [&str; 2] =
         ["causeway.region.v1.ImportService", "causeway.region.v1.OrganizationService"];
 
-    /// Opens and migrates the database and goes on with unfinished imports. Control need not be there yet.
+    /// Opens and migrates the database and goes on with unfinished imports and control's feed. Control need not be there yet.
     ///
     /// # Errors
     /// If the database or the spool directory cannot be used, or a model table is not what the catalog says.
@@ -160,8 +168,8 @@ impl Region {
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
         }
-        let control = ControlClient::new(&options.control_url, &options.name, options.control_timeouts)
-            .map_err(|_| StartError::ControlUrl(options.control_url))?;
+        let control = ControlClient::new(&options.control_urls, &options.name, options.control_timeouts)
+            .map_err(StartError::ControlUrl)?;
         let runner = Runner::new(Setup {
             db,
             catalog,
@@ -178,12 +186,13 @@ impl Region {
             pauses: options.pauses,
         });
         runner.resume().await.map_err(StartError::Resume)?;
-        Ok(Self { runner })
+        let follower = Follower::start(&runner);
+        Ok(Self { runner, follower })
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.runner, routes);
+        grpc::add_services(&self.runner, &self.follower, routes);
     }
 
     /// Whether the database answers.

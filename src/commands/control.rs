@@ -30,6 +30,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         database_url,
         database: args.server.database(),
         address: port.advertised,
+        feed: causeway_control::feed::Options::default(),
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(), ambient)).await
 }

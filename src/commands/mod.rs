@@ -47,7 +47,7 @@ enum Command {
     /// Import an export.
     #[command(subcommand)]
     Import(import::Command),
-    /// Look at the slugs of all regions.
+    /// Look at the slugs of all regions, and rename organizations.
     #[command(subcommand)]
     Slugs(slugs::Command),
     /// Look at organizations.

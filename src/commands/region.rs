@@ -19,9 +19,10 @@ pub(super) struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052", env = "CAUSEWAY_LISTEN")]
     pub(super) listen: SocketAddr,
-    /// Where control is. It need not be there yet when the region starts
-    #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url)]
-    pub(super) control: String,
+    /// Where control is; several, with commas, if several serve its database. None need be there yet
+    #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url,
+        required = true, value_delimiter = ',')]
+    pub(super) control: Vec<String>,
     /// Where uploads are kept until their import has ended. Must outlive a restart [default: ./causeway-spool/NAME]
     #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
     pub(super) spool_dir: Option<PathBuf>,
@@ -117,7 +118,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         region = args.name,
         listen = %port.listening,
         advertise = port.advertised,
-        control = args.control,
+        control = args.control.join(","),
         database = db::redact(&database_url),
         spool = %spool_dir.display(),
         opens_encrypted_exports = decryption_key.is_some(),

@@ -1,17 +1,20 @@
 //! `causeway slugs`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use causeway::client::{Kind, Peer, collect_pages, unary};
+use causeway::client::{CALL_TIMEOUT, Kind, Peer, collect_pages, unary};
 use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, ListSlugReservationsRequest,
-        ListSlugReservationsResponse,
+        ListSlugReservationsResponse, ReleaseSlugAliasRequest, RenameState, ResolveSlugRequest,
+        UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
 };
 use causeway_relocation::ambient::Ambient;
 use clap::Subcommand;
+use tonic::Request;
+use uuid::Uuid;
 
 use super::{
     Outcome,
@@ -30,6 +33,49 @@ pub(super) enum Command {
     Resolve(Resolve),
     /// List the slugs that are reserved
     List(List),
+    /// Give an organization another slug. Exit code 1 if its region has not done it within the wait
+    Rename(Rename),
+    /// Free a slug that an organization had before and that still leads to it
+    ReleaseAlias(ReleaseAlias),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Rename {
+    /// The organization: its id, or a slug of it
+    #[arg(value_name = "ORGANIZATION")]
+    pub(super) organization: String,
+    /// The slug that it is to have
+    #[arg(value_name = "SLUG")]
+    pub(super) slug: String,
+    /// Refuse if it cannot have exactly that slug, rather than give it a similar one
+    #[arg(long)]
+    pub(super) exact: bool,
+    /// Keep the old slug, so that it still leads to the organization
+    #[arg(long)]
+    pub(super) keep_alias: bool,
+    /// The region of the organization; only needed if two have one of this id
+    #[arg(long, value_name = "NAME")]
+    for_region: Option<String>,
+    /// An id for this rename, to ask again for the same one [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    operation_id: Option<Uuid>,
+    /// How long to wait for the region
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(i32).range(0..=60))]
+    wait: i32,
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReleaseAlias {
+    /// The slug
+    #[arg(value_name = "SLUG")]
+    slug: String,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,12 +106,17 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
     let args = match &command {
         Command::Resolve(resolve) => &resolve.control,
         Command::List(list) => &list.control,
+        Command::Rename(rename) => &rename.control,
+        Command::ReleaseAlias(release) => &release.control,
     };
+    let fresh = ambient.uuid();
     let target = Target::open(Kind::Control, args.control.as_deref(), &args.data, false, ambient).await?;
     target
         .ask(async |control| match &command {
             Command::Resolve(args) => resolve(control, args).await,
             Command::List(args) => list(control, args).await,
+            Command::Rename(args) => rename(control, args, fresh).await,
+            Command::ReleaseAlias(args) => release_alias(control, args).await,
         })
         .await
 }
@@ -110,6 +161,59 @@ async fn list(control: &Peer, args: &List) -> anyhow::Result<Outcome> {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListSlugReservationsResponse")?])?,
         Format::Text => output::text(&lists::reservations(&all))?,
     }
+    Ok(Outcome::Done)
+}
+
+/// The id of an organization that is given by its id or a slug. A slug has a letter, so that it is no number.
+async fn organization_id(control: &Peer, organization: &str) -> anyhow::Result<i64> {
+    if let Ok(id) = organization.parse() {
+        return Ok(id);
+    }
+    let request = unary(ResolveSlugRequest { slug: organization.to_owned() });
+    let answer = control.answer(control.directory().resolve_slug(request)).await?;
+    Ok(answer.organization.unwrap_or_default().organization_id)
+}
+
+async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
+    let operation_id = args.operation_id.unwrap_or(fresh);
+    let mut request = Request::new(UpdateOrganizationSlugRequest {
+        organization_id: organization_id(control, &args.organization).await?,
+        desired_slug: args.slug.clone(),
+        require_exact: args.exact,
+        operation_id: operation_id.to_string(),
+        keep_alias: args.keep_alias,
+        region: args.for_region.clone().unwrap_or_default(),
+        wait_seconds: Some(args.wait),
+    });
+    request.set_timeout(CALL_TIMEOUT + Duration::from_secs(args.wait.unsigned_abs().into()));
+    let answer = control.answer(control.reservations().update_organization_slug(request)).await?;
+    let pending = answer.state() == RenameState::Pending;
+    match args.output {
+        Format::Json => {
+            output::json(&[to_json(&answer, "causeway.control.v1.UpdateOrganizationSlugResponse")?])?;
+        }
+        Format::Text => {
+            let UpdateOrganizationSlugResponse { organization_id, region, slug, previous_slug, .. } = &answer;
+            let becomes = if pending { "will be" } else { "is now" };
+            output::text(&format!(
+                "organization {organization_id} of {region}, {previous_slug}, {becomes} {slug}\n"
+            ))?;
+        }
+    }
+    if pending {
+        output::note(&format!(
+            "region {} has not done it yet and does it when it is back; ask again with --operation-id {operation_id}",
+            answer.region
+        ));
+    }
+    Ok(if pending { Outcome::Failed } else { Outcome::Done })
+}
+
+async fn release_alias(control: &Peer, args: &ReleaseAlias) -> anyhow::Result<Outcome> {
+    let organization_id = organization_id(control, &args.slug).await?;
+    let request = unary(ReleaseSlugAliasRequest { organization_id, slug: args.slug.clone() });
+    control.answer(control.reservations().release_slug_alias(request)).await?;
+    output::note(&format!("{} leads to organization {organization_id} no more", args.slug));
     Ok(Outcome::Done)
 }
 

@@ -51,7 +51,7 @@ fn a_region_needs_a_name_that_the_contract_allows() {
     let Command::Region(args) = parse(&line("eu-1")).expect("it is right") else { panic!("another command") };
     assert_eq!(args.name, "eu-1");
     assert_eq!(args.listen.to_string(), "127.0.0.1:50052");
-    assert_eq!(args.control, "http://127.0.0.1:50051");
+    assert_eq!(args.control, ["http://127.0.0.1:50051"]);
     assert_eq!(args.spool_dir, None);
     let long = "x".repeat(33);
     for name in ["EU", "a_b", "a b", long.as_str()] {

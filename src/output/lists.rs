@@ -35,11 +35,17 @@ fn status(status: i32) -> String {
 
 /// Slugs and whose they are.
 pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
-    let mut table =
-        Table::new(&[("slug", Left), ("organization", Right), ("region", Left), ("address", Left)]);
+    let mut table = Table::new(&[
+        ("slug", Left),
+        ("known as", Left),
+        ("organization", Right),
+        ("region", Left),
+        ("address", Left),
+    ]);
     for organization in &answer.organizations {
         table.row([
             organization.slug.clone(),
+            organization.canonical_slug.clone(),
             organization.organization_id.to_string(),
             organization.region.clone(),
             organization.region_address.clone(),

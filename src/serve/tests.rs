@@ -7,6 +7,7 @@ use std::sync::{
 
 use causeway_proto::region::v1::{
     GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
+    ResolveSlugRequest, ResolveSlugResponse,
     organization_service_client::OrganizationServiceClient,
     organization_service_server::{OrganizationService, OrganizationServiceServer},
 };
@@ -77,6 +78,13 @@ impl OrganizationService for Calls {
         _: Request<ListOrganizationsRequest>,
     ) -> Result<Response<ListOrganizationsResponse>, Status> {
         Ok(Response::new(ListOrganizationsResponse::default()))
+    }
+
+    async fn resolve_slug(
+        &self,
+        _: Request<ResolveSlugRequest>,
+    ) -> Result<Response<ResolveSlugResponse>, Status> {
+        Ok(Response::new(ResolveSlugResponse::default()))
     }
 }
 

@@ -115,6 +115,7 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
     let release = ReleaseOrganizationSlugReservationsRequest {
         region: NO_REGION.to_owned(),
         operation_id: ID.to_owned(),
+        ..Default::default()
     };
     let lease = LeaseIdsRequest {
         region: NO_REGION.to_owned(),

@@ -21,6 +21,7 @@ pub(crate) async fn a_confirmed_slug_leads_to_its_region(stage: Stage) {
     stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
     let expected = ResolvedOrganization {
         slug: "acme".to_owned(),
+        canonical_slug: "acme".to_owned(),
         organization_id: 7,
         region: "us".to_owned(),
         region_address: "https://us.example.com".to_owned(),

@@ -5,10 +5,12 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod directory;
+mod feeds;
 mod grpc;
 mod imports;
 mod races;
 mod regions;
+mod renames;
 mod slugs;
 mod stage;
 
@@ -88,6 +90,26 @@ on_each_store! {
     imports:
         rows_are_found_as_the_rules_compare_them,
         a_check_takes_what_a_reservation_would_be_asked_with;
+    feeds:
+        a_reader_begins_with_all_there_is,
+        a_reader_goes_on_where_it_was,
+        a_reader_that_is_too_far_behind_begins_anew,
+        a_reader_hears_what_another_control_does,
+        changes_at_once_are_told_in_one_order,
+        a_slow_reader_misses_nothing,
+        a_feed_ends_when_its_control_does;
+    renames:
+        a_rename_frees_the_old_slug,
+        a_rename_may_keep_the_old_slug,
+        an_organization_may_have_its_old_slug_back,
+        a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_exact,
+        a_rename_to_the_same_slug_changes_nothing,
+        a_refusal_leaves_everything_as_it_was,
+        a_rename_that_its_region_refuses_is_gone,
+        a_rename_is_waited_for,
+        renames_at_once_are_one,
+        an_alias_can_be_released,
+        nothing_is_left_of_a_released_organization;
     grpc:
         a_bulk_creation_goes_both_ways_in_batches,
         a_stream_out_of_order_is_refused,

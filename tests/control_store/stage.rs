@@ -1,7 +1,7 @@
 //! A control on a store of its own, and what the behaviours have in common.
 
 use causeway_control::{
-    Control, Error, Options, Page, PageRequest,
+    Control, Error, Options, Page, PageRequest, feed,
     slug_reservations::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
 };
 use causeway_harness::postgres::Postgres;
@@ -23,11 +23,15 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc.timestamp_micros(1_700_000_000_123_456).single().expect("a time")
 }
 
+/// How many events of a feed a control keeps here.
+pub(crate) const KEPT: i64 = 1_000;
+
 async fn control(url: &str, seed: u64) -> Control {
     let options = Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
+        feed: feed::Options { keep_events: KEPT, ..feed::Options::default() },
     };
     Control::start(options, Ambient::fixed(now(), seed)).await.expect("control starts")
 }

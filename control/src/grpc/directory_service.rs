@@ -30,8 +30,9 @@ impl Handler {
 }
 
 fn resolved(organization: directory::ResolvedOrganization) -> ResolvedOrganization {
-    let directory::ResolvedOrganization { slug, organization_id, region, region_address } = organization;
-    ResolvedOrganization { slug, organization_id, region, region_address }
+    let directory::ResolvedOrganization { slug, canonical_slug, organization_id, region, region_address } =
+        organization;
+    ResolvedOrganization { slug, organization_id, region, region_address, canonical_slug }
 }
 
 fn check(check: directory::SlugCheck) -> SlugCheck {

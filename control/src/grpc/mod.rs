@@ -23,7 +23,8 @@ use crate::{Control, Error};
 /// Adds all services of a control.
 pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let regions = region_service::Handler::new(control.regions().clone());
-    let reservations = slug_reservation_service::Handler::new(control.slug_reservations().clone());
+    let reservations =
+        slug_reservation_service::Handler::new(control.slug_reservations().clone(), control.feeds().clone());
     let directory = directory_service::Handler::new(control.directory().clone());
     let imports = control_import_service::Handler::new(control.imports().clone());
     routes

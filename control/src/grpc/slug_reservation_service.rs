@@ -1,30 +1,40 @@
 //! `causeway.control.v1.SlugReservationService`.
 
-use std::{iter, pin::Pin};
+use std::{iter, pin::Pin, time::Duration};
 
 use causeway_proto::{
     control::v1::{
-        BulkCreateOrganizationSlugReservationsRequest, BulkCreateOrganizationSlugReservationsResponse,
-        ConfirmOrganizationSlugReservationsRequest, ConfirmOrganizationSlugReservationsResponse,
-        ListSlugReservationsRequest, ListSlugReservationsResponse, OrganizationSlugRequest,
-        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsResponse,
-        ReleaseOrganizationsRequest, ReleaseOrganizationsResponse, ReservationType, ResolvedSlug,
-        SlugReservation, bulk_create_organization_slug_reservations_request::Part,
+        self as proto, BulkCreateOrganizationSlugReservationsRequest,
+        BulkCreateOrganizationSlugReservationsResponse, ConfirmOrganizationSlugReservationsRequest,
+        ConfirmOrganizationSlugReservationsResponse, ListSlugReservationsRequest,
+        ListSlugReservationsResponse, OrganizationSlugRequest, ReleaseOrganizationSlugReservationsRequest,
+        ReleaseOrganizationSlugReservationsResponse, ReleaseOrganizationsRequest,
+        ReleaseOrganizationsResponse, ReleaseSlugAliasRequest, ReleaseSlugAliasResponse, RenameState,
+        ReservationType, ResolvedSlug, SlugReservation, UpdateOrganizationSlugRequest,
+        UpdateOrganizationSlugResponse, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
+        bulk_create_organization_slug_reservations_request::Part,
         slug_reservation_service_server::SlugReservationService,
     },
     page::List,
     time,
 };
 use causeway_relocation::page::PageRequest;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{filter, uuid};
 use crate::{
     Error,
+    feed::{self, FeedReservation, Feeds, Message},
+    renames::{self, Refusal, WantedRename},
     slug_reservations::{self, ListFilter, Reservation, SlugReservations, WantedSlug},
 };
 
+/// How long a rename is waited for if the caller does not say.
+const RENAME_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait that a caller may ask for, in seconds.
+const MAX_RENAME_WAIT: u64 = 60;
 /// The most answers of one message. With the longest slugs they take less than half of what a message may.
 const ANSWERS: usize = 5000;
 
@@ -32,11 +42,12 @@ const ANSWERS: usize = 5000;
 #[derive(Debug)]
 pub(super) struct Handler {
     reservations: SlugReservations,
+    feeds: Feeds,
 }
 
 impl Handler {
-    pub(super) fn new(reservations: SlugReservations) -> Self {
-        Self { reservations }
+    pub(super) fn new(reservations: SlugReservations, feeds: Feeds) -> Self {
+        Self { reservations, feeds }
     }
 }
 
@@ -50,16 +61,20 @@ fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
     ResolvedSlug { organization_id, wanted_slug, slug }
 }
 
-fn encode(reservation: Reservation) -> SlugReservation {
-    let kind = match reservation.kind {
+fn kind(kind: slug_reservations::ReservationType) -> ReservationType {
+    match kind {
         slug_reservations::ReservationType::Primary => ReservationType::Primary,
         slug_reservations::ReservationType::TemporaryRenameAlias => ReservationType::TemporaryRenameAlias,
-    };
+        slug_reservations::ReservationType::VanityAlias => ReservationType::VanityAlias,
+    }
+}
+
+fn encode(reservation: Reservation) -> SlugReservation {
     SlugReservation {
         slug: reservation.slug,
         region: reservation.region,
         organization_id: reservation.organization_id,
-        r#type: kind.into(),
+        r#type: kind(reservation.kind).into(),
         operation_id: reservation.operation_id.to_string(),
         create_time: Some(time::to_proto(reservation.created_at)),
     }
@@ -72,8 +87,43 @@ fn decode_type(number: i32) -> Result<Option<slug_reservations::ReservationType>
         Ok(ReservationType::TemporaryRenameAlias) => {
             Ok(Some(slug_reservations::ReservationType::TemporaryRenameAlias))
         }
+        Ok(ReservationType::VanityAlias) => Ok(Some(slug_reservations::ReservationType::VanityAlias)),
         Err(_) => Err(Error::invalid("type", "is unknown")),
     }
+}
+
+fn feed_reservation(reservation: FeedReservation) -> proto::FeedReservation {
+    proto::FeedReservation {
+        slug: reservation.slug,
+        organization_id: reservation.organization_id,
+        r#type: reservation.kind.map_or(ReservationType::Unspecified, kind).into(),
+        canonical_slug: reservation.canonical_slug.unwrap_or_default(),
+        operation_id: reservation.operation_id.to_string(),
+        wanted: reservation.wanted,
+    }
+}
+
+fn feed_message(message: Message) -> WatchSlugReservationsResponse {
+    use proto::watch_slug_reservations_response::Part as Proto;
+    let part = match message.part {
+        feed::Part::Snapshot { version, reservations, first, last } => Proto::Snapshot(proto::FeedSnapshot {
+            version,
+            reservations: reservations.into_iter().map(feed_reservation).collect(),
+            first,
+            last,
+        }),
+        feed::Part::Events(events) => Proto::Events(proto::FeedEvents {
+            events: events
+                .into_iter()
+                .map(|event| proto::FeedEvent {
+                    version: event.version,
+                    reservation: Some(feed_reservation(event.reservation)),
+                })
+                .collect(),
+        }),
+        feed::Part::Heartbeat => Proto::Heartbeat(proto::FeedHeartbeat {}),
+    };
+    WatchSlugReservationsResponse { part: Some(part), current_version: message.current_version }
 }
 
 /// The answers in messages, made one after the other as the caller takes them.
@@ -126,9 +176,12 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<ReleaseOrganizationSlugReservationsRequest>,
     ) -> Result<Response<ReleaseOrganizationSlugReservationsResponse>, Status> {
-        let ReleaseOrganizationSlugReservationsRequest { region, operation_id } = request.into_inner();
+        let ReleaseOrganizationSlugReservationsRequest { region, operation_id, refusal } =
+            request.into_inner();
         let operation_id = uuid("operation_id", &operation_id)?;
-        let released_count = self.reservations.release(&region, operation_id).await?.cast_signed();
+        let refusal = refusal.map(|refusal| Refusal::new(refusal.reason(), &refusal.message)).transpose()?;
+        let released_count =
+            self.reservations.release_or_refuse(&region, operation_id, refusal).await?.cast_signed();
         Ok(Response::new(ReleaseOrganizationSlugReservationsResponse { released_count }))
     }
 
@@ -140,6 +193,63 @@ impl SlugReservationService for Handler {
         let released_count =
             self.reservations.release_organizations(&region, organization_ids).await?.cast_signed();
         Ok(Response::new(ReleaseOrganizationsResponse { released_count }))
+    }
+
+    async fn update_organization_slug(
+        &self,
+        request: Request<UpdateOrganizationSlugRequest>,
+    ) -> Result<Response<UpdateOrganizationSlugResponse>, Status> {
+        let request = request.into_inner();
+        let wait = match request.wait_seconds {
+            None => RENAME_WAIT,
+            Some(seconds) => u64::try_from(seconds)
+                .ok()
+                .filter(|seconds| *seconds <= MAX_RENAME_WAIT)
+                .map(Duration::from_secs)
+                .ok_or_else(|| Error::invalid("wait_seconds", "must be 0 to 60"))?,
+        };
+        let wanted = WantedRename {
+            operation_id: uuid("operation_id", &request.operation_id)?,
+            region: filter(request.region),
+            organization_id: request.organization_id,
+            desired_slug: request.desired_slug,
+            require_exact: request.require_exact,
+            keep_alias: request.keep_alias,
+        };
+        let rename = self.reservations.update_organization_slug(&wanted, wait).await?;
+        let state = match rename.state {
+            renames::RenameState::Pending => RenameState::Pending,
+            _ => RenameState::Confirmed,
+        };
+        Ok(Response::new(UpdateOrganizationSlugResponse {
+            state: state.into(),
+            organization_id: rename.organization_id,
+            region: rename.region,
+            slug: rename.slug,
+            previous_slug: rename.previous_slug,
+        }))
+    }
+
+    async fn release_slug_alias(
+        &self,
+        request: Request<ReleaseSlugAliasRequest>,
+    ) -> Result<Response<ReleaseSlugAliasResponse>, Status> {
+        let ReleaseSlugAliasRequest { organization_id, slug } = request.into_inner();
+        let released = self.reservations.release_alias(organization_id, &slug).await?;
+        Ok(Response::new(ReleaseSlugAliasResponse { released }))
+    }
+
+    type WatchSlugReservationsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchSlugReservationsResponse, Status>> + Send>>;
+
+    async fn watch_slug_reservations(
+        &self,
+        request: Request<WatchSlugReservationsRequest>,
+    ) -> Result<Response<Self::WatchSlugReservationsStream>, Status> {
+        let WatchSlugReservationsRequest { region, after_version } = request.into_inner();
+        let messages = self.feeds.watch(&region, after_version).await?;
+        let messages = ReceiverStream::new(messages).map(|message| Ok(feed_message(message?)));
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn list_slug_reservations(

@@ -43,6 +43,28 @@ fn failure(error: &Error) -> Failure {
                 .with("operation_id", operation_id)
                 .precondition("ORGANIZATION", organization_id.to_string())
         }
+        Error::SlugTaken { slug } => new(ErrorReason::SlugTaken).with("slug", slug),
+        Error::SlugInvalid { slug } => {
+            new(ErrorReason::SlugInvalid).with("slug", slug).field("desired_slug", error.to_string())
+        }
+        Error::SlugReserved { slug } => {
+            new(ErrorReason::SlugReserved).with("slug", slug).field("desired_slug", error.to_string())
+        }
+        Error::OrganizationNotFound { organization_id } => {
+            new(ErrorReason::OrganizationNotFound).with("organization_id", organization_id)
+        }
+        Error::RenameInFlight { organization_id, operation_id } => new(ErrorReason::RenameInFlight)
+            .with("organization_id", organization_id)
+            .with("operation_id", operation_id)
+            .precondition("ORGANIZATION", organization_id.to_string()),
+        Error::Refused(refusal) => new(refusal.reason),
+        Error::SlugNotAlias { slug } => {
+            new(ErrorReason::SlugNotAlias).with("slug", slug).precondition("SLUG", slug)
+        }
+        Error::OperationConfirmed { operation_id } => new(ErrorReason::OperationConfirmed)
+            .with("operation_id", operation_id)
+            .precondition("OPERATION", operation_id.to_string()),
+        Error::Stopping => new(ErrorReason::ShuttingDown),
         Error::ModelNotWritable { model } => new(ErrorReason::ModelNotWritable).with("model", model),
         Error::ExportInvalid(_) | Error::Write(WriteError::Value(_)) => new(ErrorReason::ExportInvalid),
         Error::ChunkContentDiffers { model, min_ordinal } => {

@@ -14,13 +14,19 @@ pub(crate) async fn find(
     db: &Db,
     slugs: Vec<String>,
 ) -> Result<Vec<(ReservationType, ResolvedOrganization)>, DbError> {
-    let statement = Statement::new("SELECT s.slug, s.organization_id, s.region, s.type, g.address FROM ")
-        .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
-        .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug")
-        .push(" JOIN causeway_region g ON g.name = s.region ORDER BY s.slug");
+    let statement = Statement::new(
+        "SELECT s.slug, s.organization_id, s.region, s.type, g.address, COALESCE(p.slug, s.slug) AS canonical_slug FROM ",
+    )
+    .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
+    .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug")
+    .push(" JOIN causeway_region g ON g.name = s.region")
+    .push(" LEFT JOIN causeway_organization_slug_reservation p")
+    .push(" ON p.region = s.region AND p.organization_id = s.organization_id AND p.type = 'primary'")
+    .push(" ORDER BY s.slug");
     let found = |row: Row| {
         let organization = ResolvedOrganization {
             slug: row.text("slug")?,
+            canonical_slug: row.text("canonical_slug")?,
             organization_id: row.int("organization_id")?,
             region: row.text("region")?,
             region_address: row.text("address")?,
@@ -40,7 +46,7 @@ pub(crate) async fn upsert(
     let dialect = tx.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_organization (organization_id, region, slug, name, status, reported_at) \
-         SELECT r.organization_id, $1, r.slug, r.name, r.status, $2 FROM ",
+         SELECT r.organization_id, $1, COALESCE(p.slug, r.slug), r.name, r.status, $2 FROM ",
     )
     .with(region)
     .with(now)
@@ -54,6 +60,11 @@ pub(crate) async fn upsert(
             ("status", Column::Ints(organizations.iter().map(|o| i64::from(o.status)).collect())),
         ],
     )
+    // What control holds is newer than what the region has seen of it.
+    .push(
+        " LEFT JOIN causeway_organization_slug_reservation p \
+         ON p.region = $1 AND p.organization_id = r.organization_id AND p.type = 'primary'",
+    )
     // In one order, so that two transactions wait for each other in one direction only. SQLite needs the WHERE:
     // without it, ON could begin a join.
     .push(
@@ -63,6 +74,34 @@ pub(crate) async fn upsert(
          WHERE causeway_organization.region = excluded.region RETURNING organization_id",
     );
     tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
+}
+
+/// Says by which slug an organization is known now, if the directory has it.
+pub(crate) async fn set_slug(
+    tx: &mut Tx,
+    region: &str,
+    organization_id: i64,
+    slug: &str,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_organization SET slug = $3 WHERE organization_id = $2 AND region = $1",
+    )
+    .with(region)
+    .with(organization_id)
+    .with(slug);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Forgets organizations of a region.
+pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) -> Result<(), DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
+    )
+    .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
+    .push(") AND region = ")
+    .arg(region);
+    tx.execute(statement).await.map(|_| ())
 }
 
 /// Organizations by id, those after `after`.
@@ -94,16 +133,4 @@ pub(crate) async fn list(
         })
     };
     db.fetch_all(statement).await?.into_iter().map(organization).collect()
-}
-
-/// Forgets organizations of a region.
-pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) -> Result<(), DbError> {
-    let dialect = tx.dialect();
-    let statement = Statement::new(
-        "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
-    )
-    .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
-    .push(") AND region = ")
-    .arg(region);
-    tx.execute(statement).await.map(|_| ())
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod control_import;
 pub(crate) mod directory;
+pub(crate) mod feed;
 pub(crate) mod id_lease;
 pub(crate) mod region;
+pub(crate) mod rename;
 pub(crate) mod slug_reservation;
 
 use causeway_relocation::db::Migrations;
@@ -14,12 +16,14 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (1, "model tables", include_str!("../../../migrations/control/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/control/postgres/0002_causeway.sql")),
         (3, "imports", include_str!("../../../migrations/control/postgres/0003_imports.sql")),
+        (6, "feed", include_str!("../../../migrations/control/postgres/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/postgres/0007_revert.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/control/sqlite/0002_causeway.sql")),
         (3, "imports", include_str!("../../../migrations/control/sqlite/0003_imports.sql")),
+        (6, "feed", include_str!("../../../migrations/control/sqlite/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/sqlite/0007_revert.sql")),
     ],
 };

@@ -74,13 +74,19 @@ fn type_name(kind: ReservationType) -> &'static str {
     match kind {
         ReservationType::Primary => "primary",
         ReservationType::TemporaryRenameAlias => "temporary_rename_alias",
+        ReservationType::VanityAlias => "vanity_alias",
     }
 }
 
 pub(super) fn reservation_type(row: &Row) -> Result<ReservationType, DbError> {
-    match row.text("type")?.as_str() {
+    reservation_type_of(&row.text("type")?)
+}
+
+pub(super) fn reservation_type_of(name: &str) -> Result<ReservationType, DbError> {
+    match name {
         "primary" => Ok(ReservationType::Primary),
         "temporary_rename_alias" => Ok(ReservationType::TemporaryRenameAlias),
+        "vanity_alias" => Ok(ReservationType::VanityAlias),
         _ => Err(DbError::inconsistent("a slug reservation is of an unknown type")),
     }
 }
@@ -261,6 +267,72 @@ pub(crate) async fn delete_of_organizations(
     tx.execute(statement).await
 }
 
+/// Frees one slug of a region.
+pub(crate) async fn delete_slug(tx: &mut Tx, region: &str, slug: &str) -> Result<(), DbError> {
+    let statement =
+        Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND slug = $2")
+            .with(region)
+            .with(slug);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Says what a slug of a region is for from now on.
+pub(crate) async fn set_type(
+    tx: &mut Tx,
+    region: &str,
+    slug: &str,
+    kind: ReservationType,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_organization_slug_reservation SET type = $3, confirmed_at = $4 \
+         WHERE region = $1 AND slug = $2",
+    )
+    .with(region)
+    .with(slug)
+    .with(type_name(kind))
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+const SELECT: &str = "SELECT slug, region, organization_id, type, operation_id, created_at \
+                      FROM causeway_organization_slug_reservation";
+
+fn read(row: &Row) -> Result<Reservation, DbError> {
+    Ok(Reservation {
+        slug: row.text("slug")?,
+        region: row.text("region")?,
+        organization_id: row.int("organization_id")?,
+        kind: reservation_type(row)?,
+        operation_id: row.uuid("operation_id")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+/// The slugs by which organizations of this id are known, of all regions.
+pub(crate) async fn primaries(db: &Db, organization_id: i64) -> Result<Vec<Reservation>, DbError> {
+    let statement = Statement::new(SELECT)
+        .push(" WHERE organization_id = ")
+        .arg(organization_id)
+        .push(" AND type = 'primary' ORDER BY region");
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// All reservations of an organization.
+pub(crate) async fn of_organization(
+    tx: &mut Tx,
+    region: &str,
+    organization_id: i64,
+) -> Result<Vec<Reservation>, DbError> {
+    let statement = Statement::new(SELECT)
+        .push(" WHERE organization_id = ")
+        .arg(organization_id)
+        .push(" AND region = ")
+        .arg(region)
+        .push(" ORDER BY slug");
+    tx.fetch_all(statement).await?.iter().map(read).collect()
+}
+
 /// Reservations by slug, those after `after`.
 pub(crate) async fn list(
     db: &Db,
@@ -268,11 +340,7 @@ pub(crate) async fn list(
     after: Option<&str>,
     rows: i64,
 ) -> Result<Vec<Reservation>, DbError> {
-    let mut statement = Statement::new(
-        "SELECT slug, region, organization_id, type, operation_id, created_at \
-         FROM causeway_organization_slug_reservation WHERE slug > ",
-    )
-    .arg(after.unwrap_or_default());
+    let mut statement = Statement::new(SELECT).push(" WHERE slug > ").arg(after.unwrap_or_default());
     if let Some(region) = &filter.region {
         statement = statement.push(" AND region = ").arg(region);
     }
@@ -280,17 +348,7 @@ pub(crate) async fn list(
         statement = statement.push(" AND type = ").arg(type_name(kind));
     }
     let statement = statement.push(" ORDER BY slug LIMIT ").arg(rows);
-    let reservation = |row: Row| {
-        Ok(Reservation {
-            slug: row.text("slug")?,
-            region: row.text("region")?,
-            organization_id: row.int("organization_id")?,
-            kind: reservation_type(&row)?,
-            operation_id: row.uuid("operation_id")?,
-            created_at: row.time("created_at")?,
-        })
-    };
-    db.fetch_all(statement).await?.into_iter().map(reservation).collect()
+    db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
 /// The slugs of a region's organizations, each with what it is for.

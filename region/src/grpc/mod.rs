@@ -9,11 +9,14 @@ use causeway_proto::region::v1::{
     import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
 };
 
-use crate::import::Runner;
+use crate::{follower::Follower, import::Runner};
 
 /// Adds the region's services.
-pub(crate) fn add_services(runner: &Runner, routes: &mut tonic::service::RoutesBuilder) {
-    routes
-        .add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone())))
-        .add_service(OrganizationServiceServer::new(organization_service::Handler::new(runner.db().clone())));
+pub(crate) fn add_services(runner: &Runner, follower: &Follower, routes: &mut tonic::service::RoutesBuilder) {
+    routes.add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone()))).add_service(
+        OrganizationServiceServer::new(organization_service::Handler::new(
+            runner.db().clone(),
+            follower.clone(),
+        )),
+    );
 }

@@ -4,8 +4,10 @@ use causeway_proto::{
     page::List,
     region::v1::{
         GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
-        get_organization_request::By, organization_service_server::OrganizationService,
+        ResolveSlugRequest, ResolveSlugResponse, get_organization_request::By,
+        organization_service_server::OrganizationService,
     },
+    time,
 };
 use causeway_relocation::{
     db::Db,
@@ -14,17 +16,18 @@ use causeway_relocation::{
 use tonic::{Request, Response, Status};
 
 use super::status::database;
-use crate::{convert::organization_to_proto, error::Error, store::organization};
+use crate::{convert::organization_to_proto, error::Error, follower::Follower, store::organization};
 
 /// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     db: Db,
+    follower: Follower,
 }
 
 impl Handler {
-    pub(super) fn new(db: Db) -> Self {
-        Self { db }
+    pub(super) fn new(db: Db, follower: Follower) -> Self {
+        Self { db, follower }
     }
 }
 
@@ -46,6 +49,26 @@ impl OrganizationService for Handler {
         };
         let organization = found.map_err(database)?.ok_or(Error::OrganizationNotFound(which))?;
         Ok(Response::new(GetOrganizationResponse { organization: Some(organization_to_proto(organization)) }))
+    }
+
+    async fn resolve_slug(
+        &self,
+        request: Request<ResolveSlugRequest>,
+    ) -> Result<Response<ResolveSlugResponse>, Status> {
+        let slug = request.into_inner().slug;
+        if slug.is_empty() {
+            return Err(Error::invalid("slug", "is missing").into());
+        }
+        if slug.contains('\0') {
+            return Err(Error::SlugNotFound(slug).into());
+        }
+        let (found, staleness) = self.follower.resolve(&slug.to_ascii_lowercase()).await?;
+        Ok(Response::new(ResolveSlugResponse {
+            organization_id: found.organization_id,
+            slug: found.slug,
+            canonical_slug: found.canonical_slug,
+            staleness: Some(time::duration_to_proto(staleness)),
+        }))
     }
 
     async fn list_organizations(

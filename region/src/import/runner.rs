@@ -142,7 +142,7 @@ impl Runner {
         &self.0.ambient
     }
 
-    pub(super) fn control(&self) -> &ControlClient {
+    pub(crate) fn control(&self) -> &ControlClient {
         &self.0.control
     }
 
@@ -210,7 +210,7 @@ impl Runner {
     }
 
     /// Runs something that ends by itself when the service stops, before it has stopped.
-    pub(super) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.0.tasks.spawn(task);
         }
@@ -316,7 +316,7 @@ impl Runner {
     /// Notes that an import waits, and for what.
     async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
         if error.reason() == ErrorReason::RegionNotRegistered {
-            self.0.registered.store(false, Ordering::Relaxed);
+            self.forget_registration();
         }
         let before = run.waiting.take();
         let since = before.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
@@ -330,7 +330,7 @@ impl Runner {
     }
 
     /// A call to control, given up when the service stops: every call is idempotent and is made again.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         call: impl Future<Output = Result<T, ControlError>>,
     ) -> Result<T, Error> {
@@ -358,8 +358,13 @@ impl Runner {
         Ok(Step::Next)
     }
 
+    /// Control does not know this region: it is to be made known again.
+    pub(crate) fn forget_registration(&self) {
+        self.0.registered.store(false, Ordering::Relaxed);
+    }
+
     /// Makes this region known to control, unless it is.
-    pub(super) async fn register(&self) -> Result<(), Error> {
+    pub(crate) async fn register(&self) -> Result<(), Error> {
         if !self.0.registered.load(Ordering::Relaxed) {
             self.ask(self.control().register(&self.0.address, self.0.instance_id)).await?;
             self.0.registered.store(true, Ordering::Relaxed);
@@ -369,7 +374,7 @@ impl Runner {
     }
 
     /// Waits before the next attempt, longer each time.
-    pub(super) async fn pause(&self, attempts: i64) -> Result<(), Error> {
+    pub(crate) async fn pause(&self, attempts: i64) -> Result<(), Error> {
         tokio::select! {
             () = tokio::time::sleep(self.0.pauses.behind(attempts, self.ambient())) => Ok(()),
             () = self.stopping() => Err(Error::Stopping),

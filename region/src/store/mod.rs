@@ -7,6 +7,7 @@ pub(crate) mod imported;
 pub(crate) mod lease;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
+pub(crate) mod replica;
 
 use causeway_relocation::{
     db::{Db, DbError, Migrations, Statement},
@@ -30,6 +31,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/postgres/0004_dry_runs_and_findings.sql"),
         ),
         (5, "lease", include_str!("../../../migrations/region/postgres/0005_lease.sql")),
+        (6, "replica", include_str!("../../../migrations/region/postgres/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/postgres/0010_revert.sql")),
     ],
     sqlite: &[
@@ -46,6 +48,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/sqlite/0004_dry_runs_and_findings.sql"),
         ),
         (5, "lease", include_str!("../../../migrations/region/sqlite/0005_lease.sql")),
+        (6, "replica", include_str!("../../../migrations/region/sqlite/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/sqlite/0010_revert.sql")),
     ],
 };

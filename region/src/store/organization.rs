@@ -90,6 +90,29 @@ pub(crate) async fn taken_by_others(
     tx.fetch_all(statement).await?.iter().map(|row| row.text("slug")).collect()
 }
 
+/// Which of these organizations are there, and whether each may have another slug: one whose import has not succeeded
+/// may not.
+pub(crate) async fn ready(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, bool>, DbError> {
+    let statement = Statement::new(
+        "SELECT o.id AS id, (SELECT count(*) FROM causeway_import_organization i \
+         JOIN causeway_import m ON m.import_id = i.import_id \
+         WHERE i.organization_id = o.id AND m.state <> 'succeeded') AS unfinished FROM ",
+    )
+    .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+    .push(" JOIN sentry_organization o ON o.id = r.id");
+    let rows = tx.fetch_all(statement).await?;
+    rows.iter().map(|row| Ok((row.int("id")?, row.int("unfinished")? == 0))).collect()
+}
+
+/// The organizations that have these slugs, hidden ones too.
+pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, i64>, DbError> {
+    let statement = Statement::new("SELECT o.slug AS slug, o.id AS id FROM ")
+        .rows(tx.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .push(" JOIN sentry_organization o ON o.slug = r.slug");
+    let rows = tx.fetch_all(statement).await?;
+    rows.iter().map(|row| Ok((row.text("slug")?, row.int("id")?))).collect()
+}
+
 /// Gives organizations their slugs.
 pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")

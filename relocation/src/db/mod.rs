@@ -20,7 +20,7 @@ use sqlx::{
 
 pub use connect::{Migrations, Options, check_url, redact};
 pub use error::{DbError, DbErrorKind};
-pub use retry::{Attempts, HasDbError};
+pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
 pub(crate) use statement::time_text;
 pub use statement::{Arg, Column, Statement};

@@ -2,10 +2,20 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use super::{DbError, DbErrorKind};
+
+/// How many transactions have been run again in this process.
+static RETRIED: AtomicU64 = AtomicU64::new(0);
+
+/// How many transactions this process has run again because they had lost against others, since it began.
+#[must_use]
+pub fn retried() -> u64 {
+    RETRIED.load(Ordering::Relaxed)
+}
 
 /// An error that may hold a database error.
 pub trait HasDbError {
@@ -32,11 +42,24 @@ impl Attempts {
     /// Waits and says `true` if the transaction should be run again after this error.
     pub async fn again(&mut self, error: &impl HasDbError) -> bool {
         let contended = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Contention);
-        if !contended || self.lost + 1 >= Self::MOST {
+        if !contended {
+            return false;
+        }
+        if self.lost + 1 >= Self::MOST {
+            tracing::warn!(
+                attempts = Self::MOST,
+                retried = retried(),
+                "a transaction lost too often and is given up"
+            );
             return false;
         }
         self.lost += 1;
-        tracing::debug!(attempt = self.lost, "a transaction lost against another one and is run again");
+        let retried = RETRIED.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(
+            attempt = self.lost,
+            retried,
+            "a transaction lost against another one and is run again"
+        );
         // 2 ms, 4 ms, ... up to half a second, and up to as much again, so that those who met once do not meet again.
         // Nothing but the pause depends on this number, so it need not be passed in.
         let pause = 1_000_u64 << self.lost.min(9);

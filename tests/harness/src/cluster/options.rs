@@ -19,7 +19,12 @@ impl fmt::Debug for Configure {
 }
 
 pub(super) fn control(database_url: String, address: String) -> causeway_control::Options {
-    causeway_control::Options { database_url, database: pool(), address }
+    causeway_control::Options {
+        database_url,
+        database: pool(),
+        address,
+        feed: causeway_control::feed::Options::default(),
+    }
 }
 
 pub(super) fn region(
@@ -29,10 +34,9 @@ pub(super) fn region(
     control_urls: Vec<String>,
     spool_dir: PathBuf,
 ) -> causeway_region::Options {
-    let control_url = control_urls.into_iter().next().unwrap_or_default();
     causeway_region::Options {
         database: pool(),
         pauses: PAUSES,
-        ..causeway_region::Options::new(name.to_owned(), address, database_url, control_url, spool_dir)
+        ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)
     }
 }

@@ -1,0 +1,334 @@
+//! The feed of each region: what happens to its reservations, in order and without a gap.
+//!
+//! Every change of a region's reservations takes the region's row in `causeway_feed`, gives its events the versions
+//! that follow, and commits all of it together. So a reader that has seen version 7 has seen everything up to it, and
+//! what follows is 8, through whichever control it reads. Reservations of an import become part of the feed when they
+//! are confirmed: its region made them itself, and nobody else may see them before.
+//!
+//! A reader holds no transaction open. Events are read in batches as they are sent, and no more are read while the
+//! reader does not take them. One task for each control looks how far all feeds are, whoever made the changes.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use causeway_relocation::{db::Db, transact};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::{Error, regions, slug_reservations::ReservationType, store::feed as store};
+
+/// The most reservations of one message: with the longest slugs, far below what a message may have.
+const BATCH: i64 = 2_000;
+/// Messages that wait for a reader before no more are read for it.
+const WAITING: usize = 2;
+/// How long it takes until the database is asked again after it did not answer, and how often old events are removed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How a control keeps its feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How often it looks for changes that another control has made. Its own are seen at once.
+    pub poll_interval: Duration,
+    /// How often a reader hears that nothing has happened.
+    pub heartbeat: Duration,
+    /// How many events of each region are kept; at least one. A reader that is further behind begins with a snapshot.
+    pub keep_events: i64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_millis(200),
+            heartbeat: Duration::from_secs(5),
+            keep_events: 200_000,
+        }
+    }
+}
+
+/// A slug and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedReservation {
+    /// The slug.
+    pub slug: String,
+    /// The organization.
+    pub organization_id: i64,
+    /// What it is for; `None` if nobody has it any more.
+    pub kind: Option<ReservationType>,
+    /// The slug by which the organization is known, if it is known by one.
+    pub canonical_slug: Option<String>,
+    /// The operation that made it, or that wants it.
+    pub operation_id: Uuid,
+    /// The region is to give the organization this slug, and to confirm the operation.
+    pub wanted: bool,
+}
+
+/// A change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// One more than that of the event before.
+    pub version: i64,
+    /// What is the case from now on.
+    pub reservation: FeedReservation,
+}
+
+/// What a reader hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A part of all there is.
+    Snapshot {
+        /// What the reader has when it has taken all parts. It may have heard some of what follows already.
+        version: i64,
+        /// Reservations, by slug.
+        reservations: Vec<FeedReservation>,
+        /// The first part: what the reader had is void.
+        first: bool,
+        /// The last part.
+        last: bool,
+    },
+    /// Changes.
+    Events(Vec<Event>),
+    /// Nothing has happened.
+    Heartbeat,
+}
+
+/// A part of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The part.
+    pub part: Part,
+    /// How far the feed was, at least, when the part was read.
+    pub current_version: i64,
+}
+
+/// How far the feed of each region is, as far as this control has seen.
+type Versions = HashMap<String, i64>;
+
+/// The feeds of a control. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Feeds(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    options: Options,
+    versions: watch::Sender<Versions>,
+    /// Somebody has begun to watch, or this control has changed something.
+    nudge: Notify,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Feeds {
+    pub(crate) fn start(db: Db, options: Options) -> Self {
+        let feeds = Self(Arc::new(Inner {
+            db,
+            options: Options { keep_events: options.keep_events.max(1), ..options },
+            versions: watch::Sender::new(Versions::new()),
+            nudge: Notify::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }));
+        let (polling, pruning, stop) = (feeds.clone(), feeds.clone(), feeds.0.stop.clone());
+        feeds.0.tasks.spawn(stop.clone().run_until_cancelled_owned(async move { polling.poll().await }));
+        feeds.0.tasks.spawn(stop.run_until_cancelled_owned(async move { pruning.prune_forever().await }));
+        feeds
+    }
+
+    /// Ends all streams.
+    pub(crate) async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Ends when the control begins to stop.
+    pub(crate) async fn stopping(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    /// This control has changed something.
+    pub(crate) fn nudge(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    /// Hears of changes from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Versions> {
+        let versions = self.0.versions.subscribe();
+        self.nudge();
+        versions
+    }
+
+    /// Looks how far all feeds are, as long as somebody wants to know.
+    async fn poll(&self) {
+        loop {
+            if self.0.versions.is_closed() {
+                self.0.nudge.notified().await;
+            }
+            match store::versions(&self.0.db).await {
+                Ok(versions) => {
+                    self.0.versions.send_if_modified(|seen| {
+                        let new = *seen != versions;
+                        *seen = versions;
+                        new
+                    });
+                    let _either = timeout(self.0.options.poll_interval, self.0.nudge.notified()).await;
+                }
+                Err(error) => {
+                    warn!(%error, "control cannot look for changes of reservations");
+                    sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    async fn prune_forever(&self) {
+        loop {
+            sleep(PRUNE_INTERVAL).await;
+            match self.prune().await {
+                Ok(0) => {}
+                Ok(pruned) => debug!(pruned, "old events are removed from the feeds"),
+                Err(error) => warn!(%error, "old events cannot be removed from the feeds"),
+            }
+        }
+    }
+
+    /// Removes old events of all feeds, and says how many there were. Done now and again by itself.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn prune(&self) -> Result<u64, Error> {
+        let keep = self.0.options.keep_events;
+        let mut pruned = 0;
+        for region in store::to_prune(&self.0.db, keep).await? {
+            pruned += transact!(Error, self.0.db, |tx| {
+                let version = store::lock(tx, &region).await?;
+                store::prune(tx, &region, version, keep).await?
+            })?;
+        }
+        Ok(pruned)
+    }
+
+    /// The feed of a region after a version; 0 if the reader has nothing. It ends when the receiver is dropped, or by
+    /// an error, also when this control stops.
+    ///
+    /// # Errors
+    /// If the region has not registered, or the version is negative.
+    pub async fn watch(
+        &self,
+        region: &str,
+        after: i64,
+    ) -> Result<mpsc::Receiver<Result<Message, Error>>, Error> {
+        if after < 0 {
+            return Err(Error::invalid("after_version", "must not be negative"));
+        }
+        let region = regions::registered(&self.0.db, "region", region).await?.name;
+        let (messages, receiver) = mpsc::channel(WAITING);
+        let feeds = self.clone();
+        self.0.tasks.spawn(async move {
+            let mut reader = Reader { feeds: &feeds, region, at: after, known: 0, messages: &messages };
+            let ended = tokio::select! {
+                ended = reader.follow() => ended,
+                () = messages.closed() => return,
+                () = feeds.stopping() => Err(Error::Stopping),
+            };
+            if let Err(error) = ended {
+                // If the reader does not take what it has, it sees the end alone.
+                let _gone = messages.try_send(Err(error));
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+/// One reader of one feed.
+struct Reader<'a> {
+    feeds: &'a Feeds,
+    region: String,
+    /// What the reader has.
+    at: i64,
+    /// How far the feed is, at least.
+    known: i64,
+    messages: &'a mpsc::Sender<Result<Message, Error>>,
+}
+
+impl Reader<'_> {
+    fn db(&self) -> &Db {
+        &self.feeds.0.db
+    }
+
+    async fn send(&mut self, part: Part) {
+        self.known = self.known.max(self.at);
+        let message = Message { part, current_version: self.known };
+        // A reader that has gone ends the task by itself.
+        let _gone = self.messages.send(Ok(message)).await;
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
+        let mut versions = self.feeds.subscribe();
+        let heartbeat = self.feeds.0.options.heartbeat;
+        self.look().await?;
+        loop {
+            let events = store::events(self.db(), &self.region, self.at, BATCH).await?;
+            if let (Some(first), Some(last)) = (events.first(), events.last()) {
+                if first.version != self.at + 1 {
+                    // What is between has been removed meanwhile.
+                    self.snapshot().await?;
+                    continue;
+                }
+                self.at = last.version;
+                self.send(Part::Events(events)).await;
+                continue;
+            }
+            let next = Instant::now() + heartbeat;
+            let (region, at) = (self.region.as_str(), self.at);
+            let changed = versions.wait_for(|seen| seen.get(region).is_some_and(|version| *version > at));
+            let known = tokio::time::timeout_at(next, changed).await.ok().and_then(|seen| {
+                let seen = seen.ok()?;
+                seen.get(region).copied()
+            });
+            match known {
+                Some(known) => self.known = known,
+                None => self.look().await?,
+            }
+        }
+    }
+
+    /// Looks where the feed is, and tells the reader: all of it, if what it has does not lead there.
+    async fn look(&mut self) -> Result<(), Error> {
+        let position = store::position(self.db(), &self.region).await?;
+        if self.at < position.oldest || self.at > position.version {
+            return self.snapshot().await;
+        }
+        self.known = position.version;
+        self.send(Part::Heartbeat).await;
+        Ok(())
+    }
+
+    /// Sends everything. The version is read first: what changes while the pages are read comes as an event again.
+    async fn snapshot(&mut self) -> Result<(), Error> {
+        let version = store::position(self.db(), &self.region).await?.version;
+        let mut after = String::new();
+        let mut first = true;
+        loop {
+            let reservations = store::snapshot(self.db(), &self.region, &after, BATCH).await?;
+            let full = i64::try_from(reservations.len()).is_ok_and(|rows| rows == BATCH);
+            if let Some(reservation) = reservations.last() {
+                after.clone_from(&reservation.slug);
+            }
+            self.known = self.known.max(version);
+            if !full {
+                self.at = version;
+            }
+            self.send(Part::Snapshot { version, reservations, first, last: !full }).await;
+            if !full {
+                return Ok(());
+            }
+            first = false;
+        }
+    }
+}

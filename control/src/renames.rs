@@ -1,0 +1,388 @@
+//! Renames: the new slug is reserved here, the region writes it, and its confirmation makes the two change places.
+//!
+//! | died after | what is left | what happens then |
+//! | --- | --- | --- |
+//! | the reservation | a rename in flight, an event in the feed | the region writes the slug when it reads the event |
+//! | the region's commit | the new slug in the region, the old one primary here | the region confirms until it is answered |
+//! | the confirmation | the new slug primary | confirmed again, which changes nothing |
+//! | the region's refusal | a rename in flight | the region refuses again until it is answered |
+//!
+//! Whoever asked hears `Pending` if that takes longer than they wait, and asks again under the same operation.
+
+use std::time::Duration;
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::{
+    db::{DbError, Tx},
+    transact,
+};
+use chrono::{DateTime, Utc};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::{
+    Error,
+    regions::MAX_ID,
+    slug::{self, Outcome, Unfit},
+    slug_operation::{Incoming, MAX_TEXT, Rounds},
+    slug_reservations::{Reservation, ReservationType, SlugReservations, WantedSlug},
+    store::{
+        self,
+        feed::{self, Change, Of},
+        rename,
+        slug_reservation::{Candidates, OperationKey},
+    },
+};
+
+/// The longest message of a refusal, in bytes.
+const MAX_REFUSAL: usize = 1_000;
+/// How often a rename that another control ends is looked at, if no news of its region come.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why an organization does not get the slug that was reserved for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: ErrorReason,
+    /// What is in the way.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal as a region says it.
+    ///
+    /// # Errors
+    /// If it is not one of those with which a region may refuse, or the message is too long.
+    pub fn new(reason: ErrorReason, message: &str) -> Result<Self, Error> {
+        if !matches!(
+            reason,
+            ErrorReason::OrganizationNotFound
+                | ErrorReason::OrganizationNotReady
+                | ErrorReason::SlugTakenInRegion
+        ) {
+            return Err(Error::invalid("refusal.reason", "is not one with which a region refuses a slug"));
+        }
+        crate::error::text(|| "refusal.message".to_owned(), message, MAX_REFUSAL)?;
+        Ok(Self { reason, message: message.to_owned() })
+    }
+
+    /// That nobody wants it any more.
+    pub(crate) fn released(operation_id: Uuid) -> Self {
+        Self {
+            reason: ErrorReason::OperationReleased,
+            message: format!("rename {operation_id} was released before its region had confirmed it"),
+        }
+    }
+}
+
+/// How far a rename is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenameState {
+    /// The region has not confirmed it yet.
+    Pending,
+    /// Done.
+    Confirmed,
+    /// It will not be done.
+    Refused(Refusal),
+}
+
+/// A rename.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    /// Its operation.
+    pub operation_id: Uuid,
+    /// The region of the organization.
+    pub region: String,
+    /// The organization.
+    pub organization_id: i64,
+    /// The slug that was asked for.
+    pub desired_slug: String,
+    /// Whether it must be exactly that.
+    pub require_exact: bool,
+    /// Whether the old slug stays as an alias.
+    pub keep_alias: bool,
+    /// The slug that the organization gets.
+    pub slug: String,
+    /// The slug that it had.
+    pub previous_slug: String,
+    /// How far it is.
+    pub state: RenameState,
+}
+
+/// What somebody wants an organization to be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedRename {
+    /// An id that the caller chooses.
+    pub operation_id: Uuid,
+    /// The region; only needed if two have an organization of this id.
+    pub region: Option<String>,
+    /// The organization.
+    pub organization_id: i64,
+    /// The slug, of any form.
+    pub desired_slug: String,
+    /// Refuse rather than give another one.
+    pub require_exact: bool,
+    /// Keep the old slug as an alias.
+    pub keep_alias: bool,
+}
+
+impl WantedRename {
+    fn is(&self, rename: &Rename) -> bool {
+        self.organization_id == rename.organization_id
+            && self.desired_slug == rename.desired_slug
+            && self.require_exact == rename.require_exact
+            && self.keep_alias == rename.keep_alias
+            && self.region.as_ref().is_none_or(|region| *region == rename.region)
+    }
+}
+
+impl SlugReservations {
+    /// Gives an organization another slug, and waits at most `wait` for its region to confirm it. The same operation
+    /// again has the same outcome, or a later one.
+    ///
+    /// # Errors
+    /// If the slug cannot be had, nobody knows the organization, another operation is renaming it, the operation was
+    /// used for something else, or the region refuses.
+    pub async fn update_organization_slug(
+        &self,
+        wanted: &WantedRename,
+        wait: Duration,
+    ) -> Result<Rename, Error> {
+        if !(1..=MAX_ID).contains(&wanted.organization_id) {
+            return Err(Error::invalid("organization_id", "must be above 0 and below 2^53"));
+        }
+        if wanted.desired_slug.is_empty() {
+            return Err(Error::invalid("desired_slug", "is missing"));
+        }
+        crate::error::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT)?;
+        let deadline = Instant::now() + wait;
+        let mut versions = self.feeds.subscribe();
+        let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
+            Some(rename) => rename,
+            None => self.begin_rename(wanted).await?,
+        };
+        if !wanted.is(&rename) {
+            return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
+        }
+        while rename.state == RenameState::Pending && Instant::now() < deadline {
+            tokio::select! {
+                _either = timeout_at(deadline.min(Instant::now() + LOOK), versions.changed()) => {}
+                () = self.feeds.stopping() => return Err(Error::Stopping),
+            }
+            match rename::get(&self.db, wanted.operation_id).await? {
+                Some(now) => rename = now,
+                None => return Err(DbError::inconsistent("a rename has gone").into()),
+            }
+        }
+        match rename.state {
+            RenameState::Refused(refusal) => Err(Error::Refused(refusal)),
+            _ => Ok(rename),
+        }
+    }
+
+    async fn begin_rename(&self, wanted: &WantedRename) -> Result<Rename, Error> {
+        let not_found = || Error::OrganizationNotFound { organization_id: wanted.organization_id };
+        let mut primaries = store::slug_reservation::primaries(&self.db, wanted.organization_id).await?;
+        primaries.retain(|primary| wanted.region.as_ref().is_none_or(|region| *region == primary.region));
+        let region = match primaries.as_slice() {
+            [] => return Err(not_found()),
+            [primary] => primary.region.clone(),
+            [one, other, ..] => {
+                return Err(Error::invalid(
+                    "region",
+                    format!("is needed: {} and {} have an organization of this id", one.region, other.region),
+                ));
+            }
+        };
+        let now = self.ambient.now();
+        let begun = transact!(Error, self.db, |tx| {
+            let version = feed::lock(tx, &region).await?;
+            if let Some(before) = rename::find(tx, wanted.operation_id).await? {
+                // The same call at once.
+                return Ok(before);
+            }
+            let held = store::slug_reservation::of_organization(tx, &region, wanted.organization_id).await?;
+            let primary = held.iter().find(|it| it.kind == ReservationType::Primary).ok_or_else(not_found)?;
+            if let Some(other) = rename::in_flight(tx, &region, wanted.organization_id).await? {
+                return Err(Error::RenameInFlight {
+                    organization_id: wanted.organization_id,
+                    operation_id: other.operation_id,
+                });
+            }
+            let slug = self.pick(tx, &region, wanted, &held, now).await?;
+            let changes = slug != primary.slug;
+            let rename = Rename {
+                operation_id: wanted.operation_id,
+                region: region.clone(),
+                organization_id: wanted.organization_id,
+                desired_slug: wanted.desired_slug.clone(),
+                require_exact: wanted.require_exact,
+                keep_alias: wanted.keep_alias,
+                previous_slug: primary.slug.clone(),
+                state: if changes { RenameState::Pending } else { RenameState::Confirmed },
+                slug,
+            };
+            let key = OperationKey { region: &region, operation_id: wanted.operation_id };
+            if !rename::insert(tx, &rename, now).await?
+                || (changes && !store::slug_reservation::insert_operation(tx, key, [0; 32], 1, now).await?)
+            {
+                return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
+            }
+            if changes {
+                let version =
+                    feed::append(tx, &region, version, Of::Slug(&rename.slug), Change::Upsert).await?;
+                feed::advance(tx, &region, version).await?;
+            }
+            self.ambient.failpoint("control.rename.prepared").await?;
+            rename
+        })?;
+        self.feeds.nudge();
+        self.ambient.failpoint("control.rename.committed").await?;
+        Ok(begun)
+    }
+
+    /// The slug that the organization gets: its own, one of its aliases, or one that is reserved here.
+    async fn pick(
+        &self,
+        tx: &mut Tx,
+        region: &str,
+        wanted: &WantedRename,
+        held: &[Reservation],
+        now: DateTime<Utc>,
+    ) -> Result<String, Error> {
+        let desired = &wanted.desired_slug;
+        let plan = slug::plan(desired, "");
+        if wanted.require_exact {
+            match plan {
+                Outcome::Exact(_) => {}
+                Outcome::NeedsSuffix { why: Unfit::Reserved, .. } if slug::is_reserved(desired) => {
+                    return Err(Error::SlugReserved { slug: desired.clone() });
+                }
+                _ => return Err(Error::SlugInvalid { slug: desired.clone() }),
+            }
+        }
+        let fit = match &plan {
+            Outcome::Exact(slug) => Some(*slug),
+            Outcome::Normalized(slug) => Some(slug.as_str()),
+            Outcome::NeedsSuffix { .. } => None,
+        };
+        if let Some(own) = fit.and_then(|slug| held.iter().find(|reservation| reservation.slug == slug)) {
+            return Ok(own.slug.clone());
+        }
+        let key = OperationKey { region, operation_id: wanted.operation_id };
+        let taken = |winners: Vec<(i64, String)>| winners.into_iter().next().map(|(_, slug)| slug);
+        if wanted.require_exact {
+            let candidates = Candidates {
+                organization_ids: vec![wanted.organization_id],
+                slugs: vec![desired.clone()],
+                wanted_slugs: vec![desired.clone()],
+            };
+            return taken(store::slug_reservation::take_free(tx, key, candidates, now).await?)
+                .ok_or_else(|| Error::SlugTaken { slug: desired.clone() });
+        }
+        let mut incoming = Incoming::new(region.to_owned(), wanted.operation_id);
+        incoming.add(vec![WantedSlug {
+            organization_id: wanted.organization_id,
+            slug: desired.clone(),
+            name: String::new(),
+            taken_in_region: false,
+        }])?;
+        let operation = incoming.complete()?;
+        let mut rounds = Rounds::new(&operation);
+        while let Some(candidates) = rounds.next(&self.ambient)? {
+            let winners = store::slug_reservation::take_free(tx, key, candidates, now).await?;
+            if let Some(slug) = taken(winners) {
+                return Ok(slug);
+            }
+        }
+        Err(DbError::inconsistent("a rename ended without a slug").into())
+    }
+
+    /// Frees an alias of an organization, and says whether there was one.
+    ///
+    /// # Errors
+    /// If the organization is known by the slug, or is being renamed to it.
+    pub async fn release_alias(&self, organization_id: i64, slug: &str) -> Result<bool, Error> {
+        crate::error::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        let slug = slug.to_ascii_lowercase();
+        let found = store::directory::find(&self.db, vec![slug.clone()]).await?;
+        let Some((_, owner)) = found.into_iter().find(|(_, it)| it.organization_id == organization_id) else {
+            return Ok(false);
+        };
+        let region = owner.region;
+        let released = transact!(Error, self.db, |tx| {
+            let version = feed::lock(tx, &region).await?;
+            let held = store::slug_reservation::of_organization(tx, &region, organization_id).await?;
+            let Some(alias) = held.iter().find(|reservation| reservation.slug == slug) else {
+                return Ok(false);
+            };
+            if alias.kind != ReservationType::VanityAlias {
+                return Err(Error::SlugNotAlias { slug: slug.clone() });
+            }
+            if let Some(rename) = rename::in_flight(tx, &region, organization_id).await?
+                && rename.slug == slug
+            {
+                return Err(Error::RenameInFlight { organization_id, operation_id: rename.operation_id });
+            }
+            let version = feed::append(tx, &region, version, Of::Slug(&slug), Change::Remove).await?;
+            store::slug_reservation::delete_slug(tx, &region, &slug).await?;
+            feed::advance(tx, &region, version).await?;
+            true
+        })?;
+        self.feeds.nudge();
+        Ok(released)
+    }
+}
+
+/// Makes the new slug of a rename the primary one. Answers the version of the feed.
+pub(crate) async fn confirm(
+    tx: &mut Tx,
+    rename: &Rename,
+    version: i64,
+    now: DateTime<Utc>,
+) -> Result<i64, Error> {
+    let Rename { region, organization_id, slug, .. } = rename;
+    rename::confirm(tx, rename.operation_id, now).await?;
+    let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
+    let old = held.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
+    // The old slug leaves last, so that no reader sees an organization without a slug.
+    let mut last = None;
+    if let Some(old) = old {
+        if rename.keep_alias {
+            store::slug_reservation::set_type(tx, region, &old.slug, ReservationType::VanityAlias, now)
+                .await?;
+        } else {
+            let others = i64::try_from(held.len() - 1).unwrap_or(i64::MAX);
+            last =
+                Some(feed::append(tx, region, version + others, Of::Slug(&old.slug), Change::Remove).await?);
+            store::slug_reservation::delete_slug(tx, region, &old.slug).await?;
+        }
+    }
+    store::slug_reservation::set_type(tx, region, slug, ReservationType::Primary, now).await?;
+    // All of them: what aliases lead to has another name now.
+    let version =
+        feed::append(tx, region, version, Of::Organizations(&[*organization_id]), Change::Upsert).await?;
+    store::directory::set_slug(tx, region, *organization_id, slug).await?;
+    Ok(last.unwrap_or(version))
+}
+
+/// Ends a rename that is in flight without doing it. Answers the version of the feed, and how many slugs are free.
+pub(crate) async fn refuse(
+    tx: &mut Tx,
+    rename: &Rename,
+    refusal: &Refusal,
+    version: i64,
+    now: DateTime<Utc>,
+) -> Result<(i64, u64), Error> {
+    let Rename { region, organization_id, slug, .. } = rename;
+    rename::refuse(tx, rename.operation_id, refusal, now).await?;
+    let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
+    let own = held.iter().find(|reservation| reservation.slug == *slug);
+    if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
+        // An alias stays one.
+        return Ok((feed::append(tx, region, version, Of::Slug(slug), Change::Upsert).await?, 0));
+    }
+    let version = feed::append(tx, region, version, Of::Slug(slug), Change::Remove).await?;
+    store::slug_reservation::delete_slug(tx, region, slug).await?;
+    Ok((version, u64::from(own.is_some())))
+}

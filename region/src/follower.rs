@@ -1,0 +1,442 @@
+//! Follows control's feed of this region's reservations: keeps a replica of them, and does the renames that it asks for.
+//!
+//! | died after | what is left | what happens then |
+//! | --- | --- | --- |
+//! | control's message | nothing | the feed goes on at the cursor, and says it again |
+//! | the commit of a batch | replica, cursor, renamed organizations, what is to be answered: all of it | control is answered |
+//! | control's answer | the same | answered again, which changes nothing |
+//! | the note that control has heard | nothing to do | |
+//! | a part of a snapshot | a cursor at 0 | the snapshot begins anew |
+//!
+//! A region that was away for long goes on where it was, or takes a snapshot if control has forgotten what is between.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use causeway_proto::{
+    control::v1::{
+        FeedReservation, ReservationType, SlugRefusal, WatchSlugReservationsResponse,
+        watch_slug_reservations_response::Part,
+    },
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{
+    db::{DbError, Tx},
+    transact,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{sync::Notify, time::timeout};
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    import::Runner,
+    store::{
+        organization,
+        replica::{self, Cursor, Resolved},
+    },
+};
+
+/// How long control may say nothing, not even that it lives, until another one is asked. It says so every 5 s.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How often it is stored that control has been heard, if nothing else is.
+const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
+
+/// What a reservation of the replica is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplicaType {
+    /// The slug by which the organization is known.
+    Primary,
+    /// Reserved for the organization, which is to have it.
+    Temporary,
+    /// A slug that also leads to the organization.
+    Alias,
+}
+
+impl ReplicaType {
+    /// Its name in the store, which is control's.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Temporary => "temporary_rename_alias",
+            Self::Alias => "vanity_alias",
+        }
+    }
+}
+
+/// What a reservation is from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) slug: String,
+    pub(crate) organization_id: i64,
+    /// `None` if nobody has the slug any more.
+    pub(crate) kind: Option<ReplicaType>,
+    /// The slug by which the organization is known.
+    pub(crate) canonical_slug: Option<String>,
+    pub(crate) operation_id: Uuid,
+    /// The organization is to have this slug.
+    pub(crate) wanted: bool,
+}
+
+/// What is to be answered to control about a rename.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) operation_id: Uuid,
+    pub(crate) organization_id: i64,
+    pub(crate) slug: String,
+    /// What the organization goes back to if control has given the rename up.
+    pub(crate) previous_slug: Option<String>,
+    /// Why it was not done; `None` if it was.
+    pub(crate) refusal: Option<(ErrorReason, String)>,
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::Internal(format!("control's feed cannot be read: {what}"))
+}
+
+fn change(reservation: FeedReservation) -> Result<Change, Error> {
+    let kind = match reservation.r#type() {
+        ReservationType::Unspecified => None,
+        ReservationType::Primary => Some(ReplicaType::Primary),
+        ReservationType::TemporaryRenameAlias => Some(ReplicaType::Temporary),
+        ReservationType::VanityAlias => Some(ReplicaType::Alias),
+    };
+    Ok(Change {
+        organization_id: reservation.organization_id,
+        kind,
+        canonical_slug: Some(reservation.canonical_slug).filter(|slug| !slug.is_empty()),
+        operation_id: Uuid::try_parse(&reservation.operation_id)
+            .map_err(|_| unreadable("an operation id"))?,
+        wanted: reservation.wanted,
+        slug: reservation.slug,
+    })
+}
+
+/// The last word on each slug.
+fn last_words(changes: Vec<Change>) -> BTreeMap<String, Change> {
+    changes.into_iter().map(|change| (change.slug.clone(), change)).collect()
+}
+
+/// Follows the feed of one region. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Follower(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runner: Runner,
+    /// There is something to answer.
+    to_answer: Notify,
+    /// When control last said that there is nothing more, as far as this process has heard.
+    heard: Mutex<Option<DateTime<Utc>>>,
+}
+
+impl Follower {
+    /// Begins to follow, until the service stops.
+    pub(crate) fn start(runner: &Runner) -> Self {
+        let follower = Self(Arc::new(Inner {
+            runner: runner.clone(),
+            to_answer: Notify::new(),
+            heard: Mutex::new(None),
+        }));
+        let (following, answering) = (follower.clone(), follower.clone());
+        runner.background(async move { following.follow().await });
+        runner.background(async move { answering.answer().await });
+        follower
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.0.runner
+    }
+
+    /// The organization of a slug of this region, and how old the answer may be.
+    ///
+    /// # Errors
+    /// If no organization of this region has it, or control has never been heard.
+    pub(crate) async fn resolve(&self, slug: &str) -> Result<(Resolved, TimeDelta), Error> {
+        let db = self.runner().db();
+        let found = replica::resolve(db, slug).await?;
+        let stored = replica::cursor(db).await?.heard_at;
+        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(heard) = heard.max(stored) else { return Err(Error::NeverHeard) };
+        let staleness = (self.runner().ambient().now() - heard).max(TimeDelta::zero());
+        found.map(|found| (found, staleness)).ok_or_else(|| Error::SlugNotFound(slug.to_owned()))
+    }
+
+    async fn follow(&self) {
+        let mut attempts = 0;
+        loop {
+            let error = match self.follow_stream(&mut attempts).await {
+                Ok(()) => unreadable("it has ended"),
+                Err(error) if error.is_stop() => return,
+                Err(error) => error,
+            };
+            attempts += 1;
+            if attempts == 1 {
+                tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
+            } else {
+                tracing::debug!(%error, attempts, "the region cannot follow control's feed");
+            }
+            if self.runner().pause(attempts).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Follows until the stream breaks.
+    async fn follow_stream(&self, attempts: &mut i64) -> Result<(), Error> {
+        let runner = self.runner();
+        runner.register().await?;
+        let cursor = replica::cursor(runner.db()).await?;
+        let (number, opening) = runner.control().watch_slug_reservations(cursor.version);
+        let watched = async {
+            let mut stream = match timeout(SILENCE, opening).await {
+                Ok(stream) => stream?,
+                Err(_) => return Err(unreadable("control does not answer")),
+            };
+            loop {
+                let message = match timeout(SILENCE, stream.message()).await {
+                    Ok(message) => message.map_err(|status| Error::Control(status.into()))?,
+                    Err(_) => return Err(unreadable("control is silent")),
+                };
+                let Some(message) = message else { return Ok(()) };
+                self.take(message).await?;
+                if *attempts > 0 {
+                    tracing::info!("the region follows control's feed");
+                }
+                *attempts = 0;
+            }
+        };
+        let ended = tokio::select! {
+            ended = watched => ended,
+            () = runner.stopping() => Err(Error::Stopping),
+        };
+        if let Err(Error::Control(error)) = &ended
+            && error.reason() == ErrorReason::RegionNotRegistered
+        {
+            runner.forget_registration();
+        }
+        runner.control().leave(number);
+        ended
+    }
+
+    /// Takes in one message, in one transaction.
+    async fn take(&self, message: WatchSlugReservationsResponse) -> Result<(), Error> {
+        let now = self.runner().ambient().now();
+        let current = message.current_version;
+        let cursor = match message.part {
+            Some(Part::Heartbeat(_)) | None => replica::cursor(self.runner().db()).await?,
+            Some(Part::Snapshot(snapshot)) => {
+                let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
+                let version = if snapshot.last { snapshot.version } else { 0 };
+                self.apply(last_words(changes), snapshot.last, now, |cursor| {
+                    Ok(Cursor {
+                        version,
+                        generation: cursor.generation + i64::from(snapshot.first),
+                        heard_at: if version >= current { Some(now) } else { cursor.heard_at },
+                    })
+                })
+                .await?
+            }
+            Some(Part::Events(events)) => {
+                let (Some(first), Some(last)) =
+                    (events.events.first().map(|it| it.version), events.events.last().map(|it| it.version))
+                else {
+                    return Ok(());
+                };
+                let reservations = events.events.into_iter().filter_map(|event| event.reservation);
+                let changes = reservations.map(change).collect::<Result<Vec<_>, _>>()?;
+                self.apply(last_words(changes), false, now, |cursor| {
+                    if cursor.version + 1 != first {
+                        // Another process of this region follows too.
+                        return Err(unreadable("an event has been passed over"));
+                    }
+                    let heard_at = if last >= current { Some(now) } else { cursor.heard_at };
+                    Ok(Cursor { version: last, heard_at, ..cursor.clone() })
+                })
+                .await?
+            }
+        };
+        if cursor.version > 0 && cursor.version >= current {
+            *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            if cursor.heard_at.is_none_or(|heard| now - heard > NOTE_HEARD) {
+                transact!(DbError, self.runner().db(), |tx| {
+                    let cursor = replica::lock_cursor(tx).await?;
+                    replica::set_cursor(tx, &Cursor { heard_at: Some(now), ..cursor }).await?;
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replica, cursor, renames and what is to be answered, all of it or nothing. At the end of a snapshot, what it did
+    /// not have is gone.
+    async fn apply(
+        &self,
+        changes: BTreeMap<String, Change>,
+        ends_snapshot: bool,
+        now: DateTime<Utc>,
+        next: impl Fn(&Cursor) -> Result<Cursor, Error>,
+    ) -> Result<Cursor, Error> {
+        let runner = self.runner();
+        let (held, free): (Vec<&Change>, Vec<&Change>) = changes.values().partition(|it| it.kind.is_some());
+        let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
+        let (cursor, answers) = transact!(Error, runner.db(), |tx| {
+            let cursor = next(&replica::lock_cursor(tx).await?)?;
+            replica::upsert(tx, cursor.generation, &held).await?;
+            replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
+            if ends_snapshot {
+                replica::sweep(tx, cursor.generation).await?;
+            }
+            let answers = rename(tx, &wanted, now).await?;
+            replica::set_cursor(tx, &cursor).await?;
+            runner.ambient().failpoint("region.feed.prepared").await?;
+            (cursor, answers)
+        })?;
+        for answer in &answers {
+            let Answer { operation_id, organization_id, slug, refusal, .. } = answer;
+            match refusal {
+                None => tracing::info!(%operation_id, organization_id, slug, "an organization is renamed"),
+                Some((_, message)) => {
+                    tracing::warn!(%operation_id, organization_id, slug, message, "a rename is refused");
+                }
+            }
+        }
+        if !answers.is_empty() {
+            self.0.to_answer.notify_one();
+        }
+        runner.ambient().failpoint("region.feed.applied").await?;
+        Ok(cursor)
+    }
+
+    /// Tells control what has become of renames, until it has heard.
+    async fn answer(&self) {
+        let runner = self.runner();
+        let mut attempts = 0;
+        loop {
+            match self.answer_all().await {
+                Ok(()) => {
+                    attempts = 0;
+                    tokio::select! {
+                        () = self.0.to_answer.notified() => {}
+                        () = runner.stopping() => return,
+                    }
+                }
+                Err(error) if error.is_stop() => return,
+                Err(error) => {
+                    attempts += 1;
+                    tracing::warn!(%error, attempts, "control has not heard what became of a rename; tried again");
+                    if runner.pause(attempts).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer_all(&self) -> Result<(), Error> {
+        let runner = self.runner();
+        for answer in replica::answers(runner.db()).await? {
+            let told = match &answer.refusal {
+                None => runner.ask(runner.control().confirm_slugs(answer.operation_id)).await,
+                Some((reason, message)) => {
+                    let refusal = SlugRefusal { reason: (*reason).into(), message: message.clone() };
+                    runner.ask(runner.control().refuse_slug(answer.operation_id, refusal)).await
+                }
+            };
+            let given_up = match told {
+                Ok(()) => false,
+                Err(Error::Control(error))
+                    if matches!(
+                        error.reason(),
+                        ErrorReason::OperationReleased
+                            | ErrorReason::OperationNotFound
+                            | ErrorReason::OperationConfirmed
+                    ) =>
+                {
+                    error.reason() != ErrorReason::OperationConfirmed && answer.refusal.is_none()
+                }
+                Err(error) => return Err(error),
+            };
+            runner.ambient().failpoint("region.rename.answered").await?;
+            transact!(Error, runner.db(), |tx| {
+                if given_up {
+                    put_back(tx, &answer).await?;
+                }
+                replica::forget_answer(tx, answer.operation_id).await?;
+                runner.ambient().failpoint("region.rename.prepared").await?;
+            })?;
+            runner.ambient().failpoint("region.rename.noted").await?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives organizations the slugs that control wants them to have, as far as they can have them.
+async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<Vec<Answer>, Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A snapshot may tell again what has been decided.
+    let decided = replica::decided(tx).await?;
+    let wanted: Vec<&Change> =
+        wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
+    let ids: Vec<i64> = wanted.iter().map(|change| change.organization_id).collect();
+    let slugs: Vec<String> = wanted.iter().map(|change| change.slug.clone()).collect();
+    let ready: HashMap<i64, bool> = organization::ready(tx, ids.clone()).await?;
+    let owners = organization::owners(tx, slugs).await?;
+    let refusal = |change: &Change| match (ready.get(&change.organization_id), owners.get(&change.slug)) {
+        (None, _) => Some((
+            ErrorReason::OrganizationNotFound,
+            format!("the region has no organization {}", change.organization_id),
+        )),
+        (Some(false), _) => Some((
+            ErrorReason::OrganizationNotReady,
+            format!("the import of organization {} has not succeeded", change.organization_id),
+        )),
+        (_, Some(owner)) if *owner != change.organization_id => Some((
+            ErrorReason::SlugTakenInRegion,
+            format!(
+                "organization {owner} of the region has the slug {}, which control does not know",
+                change.slug
+            ),
+        )),
+        _ => None,
+    };
+    let answers: Vec<Answer> = wanted
+        .iter()
+        .map(|change| Answer {
+            operation_id: change.operation_id,
+            organization_id: change.organization_id,
+            slug: change.slug.clone(),
+            previous_slug: change.canonical_slug.clone(),
+            refusal: refusal(change),
+        })
+        .collect();
+    let done = || answers.iter().filter(|answer| answer.refusal.is_none());
+    let (ids, slugs) = done().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
+    organization::set_slugs(tx, ids, slugs).await?;
+    // Each was asked for by a person: there are as many as people ask for at a time.
+    for answer in &answers {
+        replica::insert_answer(tx, answer, now).await?;
+    }
+    Ok(answers)
+}
+
+/// Takes back a rename that control has given up, unless the organization has yet another slug by now.
+async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
+    let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
+    let Some(previous) = previous_slug else { return Ok(()) };
+    let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
+    if owners.get(slug) != Some(organization_id) {
+        return Ok(());
+    }
+    if let Some(owner) = owners.get(previous) {
+        tracing::error!(%operation_id, organization_id, slug, previous, owner, "a rename was given up, and the old slug is taken in this region; the organization keeps the new one, which control does not know");
+        return Ok(());
+    }
+    tracing::warn!(%operation_id, organization_id, slug, previous, "a rename was given up; the organization has its old slug back");
+    organization::set_slugs(tx, vec![*organization_id], vec![previous.clone()]).await
+}

@@ -1,0 +1,208 @@
+//! `causeway_slug_replica`, `causeway_feed_cursor` and `causeway_rename`: what control's feed has told, and what is to
+//! be answered.
+
+use std::collections::HashSet;
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::follower::{Answer, Change, ReplicaType};
+
+/// How far the feed has been followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// The version; 0 if nothing is known.
+    pub(crate) version: i64,
+    /// The number of the last snapshot.
+    pub(crate) generation: i64,
+    /// When control last said that there is nothing more.
+    pub(crate) heard_at: Option<DateTime<Utc>>,
+}
+
+/// A slug of this region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The organization.
+    pub(crate) organization_id: i64,
+    /// The slug.
+    pub(crate) slug: String,
+    /// The slug by which the organization is known.
+    pub(crate) canonical_slug: String,
+}
+
+fn cursor_of(row: Option<Row>) -> Result<Cursor, DbError> {
+    Ok(match row {
+        Some(row) => Cursor {
+            version: row.int("version")?,
+            generation: row.int("generation")?,
+            heard_at: row.opt_time("heard_at")?,
+        },
+        None => Cursor { version: 0, generation: 0, heard_at: None },
+    })
+}
+
+/// How far the feed has been followed.
+pub(crate) async fn cursor(db: &Db) -> Result<Cursor, DbError> {
+    let statement = Statement::new("SELECT version, generation, heard_at FROM causeway_feed_cursor");
+    cursor_of(db.fetch_optional(statement).await?)
+}
+
+/// The same; nobody else moves it until the transaction ends.
+pub(crate) async fn lock_cursor(tx: &mut Tx) -> Result<Cursor, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_feed_cursor (version, generation) VALUES (0, 0) \
+         ON CONFLICT (singleton) DO UPDATE SET version = causeway_feed_cursor.version \
+         RETURNING version, generation, heard_at",
+    );
+    cursor_of(tx.fetch_optional(statement).await?)
+}
+
+/// Moves the cursor.
+pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbError> {
+    let statement =
+        Statement::new("UPDATE causeway_feed_cursor SET version = $1, generation = $2, heard_at = $3")
+            .with(cursor.version)
+            .with(cursor.generation)
+            .with(cursor.heard_at);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Writes what reservations are now. Each slug stands once among them.
+pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) -> Result<(), DbError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let texts = |text: fn(&Change) -> String| Column::Texts(changes.iter().map(|it| text(it)).collect());
+    let statement = Statement::new(
+        "INSERT INTO causeway_slug_replica \
+         (slug, organization_id, type, canonical_slug, operation_id, wanted, generation) \
+         SELECT r.slug, r.organization_id, r.type, r.canonical_slug, ",
+    )
+    // The UUID comes as text, which SQLite keeps.
+    .push(match dialect {
+        causeway_relocation::db::Dialect::Postgres => "CAST(r.operation_id AS uuid), r.wanted = 1, ",
+        causeway_relocation::db::Dialect::Sqlite => "r.operation_id, r.wanted = 1, ",
+    })
+    .arg(generation)
+    .push(" FROM ")
+    .rows(
+        dialect,
+        "r",
+        [
+            ("slug", texts(|it| it.slug.clone())),
+            ("organization_id", Column::Ints(changes.iter().map(|it| it.organization_id).collect())),
+            ("type", texts(|it| it.kind.map_or("", ReplicaType::name).to_owned())),
+            (
+                "canonical_slug",
+                Column::OptTexts(changes.iter().map(|it| it.canonical_slug.clone()).collect()),
+            ),
+            ("operation_id", texts(|it| it.operation_id.to_string())),
+            ("wanted", Column::Ints(changes.iter().map(|it| i64::from(it.wanted)).collect())),
+        ],
+    )
+    // SQLite needs the WHERE: without it, ON could begin a join.
+    .push(
+        " WHERE true ON CONFLICT (slug) DO UPDATE SET organization_id = excluded.organization_id, \
+         type = excluded.type, canonical_slug = excluded.canonical_slug, operation_id = excluded.operation_id, \
+         wanted = excluded.wanted, generation = excluded.generation",
+    );
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Forgets slugs that nobody has any more.
+pub(crate) async fn remove(tx: &mut Tx, slugs: Vec<String>) -> Result<(), DbError> {
+    if slugs.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let statement = Statement::new("DELETE FROM causeway_slug_replica WHERE slug IN (SELECT slug FROM ")
+        .rows(dialect, "r", [("slug", Column::Texts(slugs))])
+        .push(")");
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Forgets what only older snapshots had.
+pub(crate) async fn sweep(tx: &mut Tx, generation: i64) -> Result<(), DbError> {
+    let statement =
+        Statement::new("DELETE FROM causeway_slug_replica WHERE generation <> $1").with(generation);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// The organization of a slug: one that control has confirmed, or that the organization has here already.
+pub(crate) async fn resolve(db: &Db, slug: &str) -> Result<Option<Resolved>, DbError> {
+    let statement = Statement::new(
+        "SELECT c.organization_id AS organization_id, c.slug AS slug, COALESCE(c.canonical_slug, c.slug) AS canonical_slug \
+         FROM causeway_slug_replica c WHERE c.slug = $1 AND (c.type <> 'temporary_rename_alias' OR EXISTS \
+         (SELECT 1 FROM sentry_organization o WHERE o.id = c.organization_id AND o.slug = c.slug))",
+    )
+    .with(slug);
+    let Some(row) = db.fetch_optional(statement).await? else { return Ok(None) };
+    Ok(Some(Resolved {
+        organization_id: row.int("organization_id")?,
+        slug: row.text("slug")?,
+        canonical_slug: row.text("canonical_slug")?,
+    }))
+}
+
+/// Notes what is to be answered to control. One that is there already stays.
+pub(crate) async fn insert_answer(tx: &mut Tx, answer: &Answer, now: DateTime<Utc>) -> Result<(), DbError> {
+    let (reason, message) = match &answer.refusal {
+        Some((reason, message)) => (Some(reason.as_str_name().to_owned()), Some(message.clone())),
+        None => (None, None),
+    };
+    let statement = Statement::new(
+        "INSERT INTO causeway_rename \
+         (operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (operation_id) DO NOTHING",
+    )
+    .with(answer.operation_id)
+    .with(answer.organization_id)
+    .with(answer.slug.as_str())
+    .with(answer.previous_slug.clone())
+    .with(reason)
+    .with(message)
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// The operations of which it is decided what becomes of them, and that control has not heard of yet.
+pub(crate) async fn decided(tx: &mut Tx) -> Result<HashSet<Uuid>, DbError> {
+    let rows = tx.fetch_all(Statement::new("SELECT operation_id FROM causeway_rename")).await?;
+    rows.iter().map(|row| row.uuid("operation_id")).collect()
+}
+
+/// What is to be answered, the oldest first.
+pub(crate) async fn answers(db: &Db) -> Result<Vec<Answer>, DbError> {
+    let statement = Statement::new(
+        "SELECT operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message \
+         FROM causeway_rename ORDER BY created_at, operation_id",
+    );
+    let answer = |row: &Row| {
+        let refusal = match row.opt_text("refusal_reason")? {
+            None => None,
+            Some(name) => {
+                let reason = ErrorReason::from_str_name(&name)
+                    .ok_or_else(|| DbError::inconsistent("causeway_rename: unknown reason"))?;
+                Some((reason, row.text("refusal_message")?))
+            }
+        };
+        Ok(Answer {
+            operation_id: row.uuid("operation_id")?,
+            organization_id: row.int("organization_id")?,
+            slug: row.text("slug")?,
+            previous_slug: row.opt_text("previous_slug")?,
+            refusal,
+        })
+    };
+    db.fetch_all(statement).await?.iter().map(answer).collect()
+}
+
+/// Forgets what control has heard.
+pub(crate) async fn forget_answer(tx: &mut Tx, operation_id: Uuid) -> Result<(), DbError> {
+    tx.execute(Statement::new("DELETE FROM causeway_rename WHERE operation_id = $1").with(operation_id))
+        .await
+        .map(|_| ())
+}

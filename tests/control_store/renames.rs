@@ -1,0 +1,379 @@
+//! Renames as control sees them. The region is played by whoever confirms or refuses.
+
+use std::time::Duration;
+
+use causeway_control::{
+    Control, Error, PageRequest,
+    directory::ReportedOrganization,
+    renames::{Refusal, Rename, RenameState, WantedRename},
+    slug_reservations::ReservationType::{Primary, TemporaryRenameAlias, VanityAlias},
+};
+use causeway_proto::relocation::v1::ErrorReason;
+use tokio::task::JoinSet;
+
+use crate::{
+    feeds::Reader,
+    stage::{Stage, bulk_create, is_suffixed, operation, refused_field, wanted},
+};
+
+fn wish(number: u128, organization_id: i64, slug: &str) -> WantedRename {
+    WantedRename {
+        operation_id: operation(number),
+        region: None,
+        organization_id,
+        desired_slug: slug.to_owned(),
+        require_exact: false,
+        keep_alias: false,
+    }
+}
+
+async fn rename(control: &Control, wish: &WantedRename) -> Result<Rename, Error> {
+    control.slug_reservations().update_organization_slug(wish, Duration::ZERO).await
+}
+
+async fn confirm(control: &Control, number: u128) {
+    assert_eq!(control.slug_reservations().confirm("us", operation(number)).await.expect("confirmed"), 1);
+}
+
+/// Organizations 1 and 2 of `us` have `acme` and `bolt`, organization 3 of `de` has `cord`.
+async fn begin(stage: Stage) -> Stage {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&stage.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
+    for region in ["us", "de"] {
+        stage.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
+    }
+    stage
+}
+
+/// Where a slug leads, and by which one its organization is known.
+async fn leads(control: &Control, slug: &str) -> Option<(i64, String)> {
+    match control.directory().resolve(slug).await {
+        Ok(found) => Some((found.organization_id, found.canonical_slug)),
+        Err(Error::SlugNotFound { .. }) => None,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn led(id: i64, slug: &str) -> Option<(i64, String)> {
+    Some((id, slug.to_owned()))
+}
+
+pub(crate) async fn a_rename_frees_the_old_slug(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let report = ReportedOrganization {
+        organization_id: 1,
+        slug: "acme".to_owned(),
+        name: "Acme".to_owned(),
+        status: 0,
+    };
+    control.directory().report("us", vec![report.clone()]).await.expect("reported");
+    let mut reader = Reader::new(control, "us", 3).await;
+
+    let begun = rename(control, &wish(2, 1, "dune")).await.expect("begun");
+    assert_eq!((begun.state.clone(), begun.slug.as_str()), (RenameState::Pending, "dune"));
+    assert_eq!((begun.previous_slug.as_str(), begun.region.as_str()), ("acme", "us"));
+    // Until the region has written it, the old one leads there and the new one nowhere.
+    assert_eq!((leads(control, "acme").await, leads(control, "dune").await), (led(1, "acme"), None));
+    reader.reach(4).await;
+    let told = &reader.slugs["dune"];
+    assert!(told.wanted && told.kind == Some(TemporaryRenameAlias) && told.operation_id == operation(2));
+    assert_eq!(rename(control, &wish(2, 1, "dune")).await.expect("the same"), begun);
+
+    for _ in 0..2 {
+        confirm(control, 2).await;
+        assert_eq!((leads(control, "acme").await, leads(control, "dune").await), (None, led(1, "dune")));
+    }
+    let done = rename(control, &wish(2, 1, "dune")).await.expect("done");
+    assert_eq!(done, Rename { state: RenameState::Confirmed, ..begun });
+    // The new one is told before the old one is gone.
+    reader.reach(6).await;
+    let told: Vec<_> =
+        reader.events[1..].iter().map(|it| (it.reservation.slug.as_str(), it.reservation.kind)).collect();
+    assert_eq!(told, [("dune", Some(Primary)), ("acme", None)]);
+    assert!(!reader.slugs["dune"].wanted);
+    // A report that was on its way says the old slug; the directory knows better.
+    control.directory().report("us", vec![report]).await.expect("reported");
+    let page = PageRequest { limit: 10, after: None };
+    let listed = control.directory().list(None, &page).await.expect("listed").items;
+    assert_eq!(listed[0].slug, "dune");
+    // Anybody may have the old one.
+    let de = bulk_create(control, "de", operation(5), vec![wanted(4, "acme")]).await.expect("free");
+    assert_eq!(de[0].slug, "acme");
+    let released = control.slug_reservations().release("us", operation(2)).await;
+    assert!(matches!(released, Err(Error::OperationConfirmed { .. })), "{released:?}");
+}
+
+pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let mut reader = Reader::new(control, "us", 0).await;
+    for (number, slug) in [(2, "dune"), (3, "elm")] {
+        let wish = WantedRename { keep_alias: true, ..wish(number, 1, slug) };
+        rename(control, &wish).await.expect("begun");
+        confirm(control, number).await;
+    }
+    for slug in ["acme", "dune", "elm"] {
+        assert_eq!(leads(control, slug).await, led(1, "elm"));
+    }
+    let kinds: Vec<_> = stage.reservations().await.into_iter().map(|it| (it.slug, it.kind)).collect();
+    let kinds: Vec<_> = kinds.iter().map(|(slug, kind)| (slug.as_str(), *kind)).collect();
+    let expected = [
+        ("acme", VanityAlias),
+        ("bolt", Primary),
+        ("cord", Primary),
+        ("dune", VanityAlias),
+        ("elm", Primary),
+    ];
+    assert_eq!(kinds, expected);
+    // Each alias says by which slug its organization is known, whenever that changes.
+    reader.reach(3 + 1 + 2 + 1 + 3).await;
+    let mut fresh = Reader::new(control, "us", 0).await;
+    fresh.reach(10).await;
+    assert_eq!(reader.slugs, fresh.slugs);
+    for slug in ["acme", "dune", "elm"] {
+        assert_eq!(reader.slugs[slug].canonical_slug.as_deref(), Some("elm"));
+    }
+    // An alias belongs to its organization.
+    let taken = WantedRename { require_exact: true, ..wish(4, 2, "acme") };
+    let taken = rename(control, &taken).await;
+    assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
+}
+
+pub(crate) async fn an_organization_may_have_its_old_slug_back(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    confirm(control, 2).await;
+    let mut reader = Reader::new(control, "us", 0).await;
+    let back = WantedRename { require_exact: true, keep_alias: true, ..wish(3, 1, "acme") };
+    assert_eq!(rename(control, &back).await.expect("begun").slug, "acme");
+    // As long as it is not confirmed, it is the alias that it was.
+    assert_eq!(leads(control, "acme").await, led(1, "dune"));
+    reader.reach(7).await;
+    let told = &reader.slugs["acme"];
+    assert!(told.wanted && told.kind == Some(VanityAlias) && told.operation_id == operation(3), "{told:?}");
+    control.slug_reservations().release("us", operation(3)).await.expect("released");
+    assert_eq!(leads(control, "acme").await, led(1, "dune"));
+    reader.reach(8).await;
+    assert!(!reader.slugs["acme"].wanted);
+
+    rename(control, &WantedRename { operation_id: operation(4), ..back }).await.expect("begun");
+    confirm(control, 4).await;
+    assert_eq!(
+        (leads(control, "acme").await, leads(control, "dune").await),
+        (led(1, "acme"), led(1, "acme"))
+    );
+}
+
+pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_exact(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    for (number, slug) in [(2, "cord"), (3, "settings"), (4, "123")] {
+        let given = rename(control, &wish(number, 1, slug)).await.expect("begun").slug;
+        assert!(is_suffixed(&given, slug), "{given}");
+        confirm(control, number).await;
+    }
+    assert_eq!(rename(control, &wish(5, 1, "Düne Nord")).await.expect("begun").slug, "dune-nord");
+    confirm(control, 5).await;
+    let exact = |slug| WantedRename { require_exact: true, ..wish(6, 1, slug) };
+    let taken = rename(control, &exact("cord")).await;
+    assert!(matches!(&taken, Err(Error::SlugTaken { slug }) if slug == "cord"), "{taken:?}");
+    let reserved = rename(control, &exact("settings")).await;
+    assert!(matches!(&reserved, Err(Error::SlugReserved { .. })), "{reserved:?}");
+    for slug in ["123", "Dune", "-dune", "dü"] {
+        let invalid = rename(control, &exact(slug)).await;
+        assert!(matches!(&invalid, Err(Error::SlugInvalid { .. })), "{slug}: {invalid:?}");
+    }
+    assert_eq!(rename(control, &exact("dune")).await.expect("begun").slug, "dune");
+}
+
+pub(crate) async fn a_rename_to_the_same_slug_changes_nothing(stage: Stage) {
+    let stage = begin(stage).await;
+    let before = stage.reservations().await;
+    for slug in ["acme", "ACME"] {
+        let same = rename(&stage.control, &wish(2, 1, "acme")).await.expect("nothing to do");
+        assert_eq!((same.state, same.slug.as_str()), (RenameState::Confirmed, "acme"), "{slug}");
+    }
+    assert_eq!(stage.reservations().await, before);
+    assert_eq!(Reader::new(&stage.control, "us", 3).await.events, []);
+}
+
+pub(crate) async fn a_refusal_leaves_everything_as_it_was(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    bulk_create(control, "us", operation(2), vec![wanted(9, "nine")]).await.expect("reserved");
+    rename(control, &wish(3, 2, "flight")).await.expect("begun");
+    let before = stage.reservations().await;
+
+    for id in [4, 9] {
+        // One that is not confirmed is known to nobody yet.
+        let unknown = rename(control, &wish(4, id, "dune")).await;
+        assert!(matches!(unknown, Err(Error::OrganizationNotFound { .. })), "{unknown:?}");
+    }
+    let elsewhere = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
+    let elsewhere = rename(control, &elsewhere).await;
+    assert!(matches!(elsewhere, Err(Error::OrganizationNotFound { .. })), "{elsewhere:?}");
+    let flying = rename(control, &wish(4, 2, "dune")).await;
+    assert!(
+        matches!(flying, Err(Error::RenameInFlight { operation_id, .. }) if operation_id == operation(3)),
+        "{flying:?}"
+    );
+    // An operation id is for one content, of renames and of bulk creations.
+    for other in
+        [wish(3, 2, "dune"), wish(3, 1, "flight"), WantedRename { keep_alias: true, ..wish(3, 2, "flight") }]
+    {
+        let differs = rename(control, &other).await;
+        assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
+    }
+    let differs = rename(control, &wish(1, 1, "dune")).await;
+    assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
+    let differs = bulk_create(control, "us", operation(3), vec![wanted(2, "flight")]).await;
+    assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
+    assert_eq!(refused_field(rename(control, &wish(4, 1, "")).await), "desired_slug");
+    assert_eq!(refused_field(rename(control, &wish(4, 0, "dune")).await), "organization_id");
+    assert_eq!(refused_field(rename(control, &wish(4, 1, "a\0")).await), "desired_slug");
+    assert_eq!(stage.reservations().await, before);
+
+    // Two regions may have organizations of one id from before Causeway.
+    bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await.expect("reserved");
+    control.slug_reservations().confirm("de", operation(7)).await.expect("confirmed");
+    assert_eq!(refused_field(rename(control, &wish(4, 1, "dune")).await), "region");
+    let one = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
+    assert_eq!(rename(control, &one).await.expect("begun").region, "de");
+}
+
+pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let before = stage.reservations().await;
+    let mut reader = Reader::new(control, "us", 3).await;
+    rename(control, &wish(2, 1, "dune")).await.expect("begun");
+    let refusal = Refusal::new(ErrorReason::SlugTakenInRegion, "organization 7 has it").expect("one of them");
+    for released in [1, 0] {
+        let answer =
+            control.slug_reservations().release_or_refuse("us", operation(2), Some(refusal.clone())).await;
+        assert_eq!(answer.expect("refused"), released);
+    }
+    assert_eq!(stage.reservations().await, before);
+    reader.reach(5).await;
+    assert!(!reader.slugs.contains_key("dune"));
+    let refused = rename(control, &wish(2, 1, "dune")).await;
+    assert!(matches!(&refused, Err(Error::Refused(why)) if *why == refusal), "{refused:?}");
+    let late = control.slug_reservations().confirm("us", operation(2)).await;
+    assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
+
+    // An operator who releases it says nothing of why.
+    rename(control, &wish(3, 1, "dune")).await.expect("begun anew");
+    control.slug_reservations().release("us", operation(3)).await.expect("released");
+    let refused = rename(control, &wish(3, 1, "dune")).await;
+    assert!(
+        matches!(&refused, Err(Error::Refused(why)) if why.reason == ErrorReason::OperationReleased),
+        "{refused:?}"
+    );
+    assert!(Refusal::new(ErrorReason::Internal, "no").is_err());
+}
+
+pub(crate) async fn a_rename_is_waited_for(stage: Stage) {
+    let stage = begin(stage).await;
+    let (asked, other) = (stage.control.clone(), stage.another(2).await);
+    let mut reader = Reader::new(&other, "us", 3).await;
+    let waiting = tokio::spawn(async move {
+        asked.slug_reservations().update_organization_slug(&wish(2, 1, "dune"), Duration::from_secs(30)).await
+    });
+    reader.reach(4).await;
+    confirm(&other, 2).await;
+    let done = waiting.await.expect("it ends").expect("renamed");
+    assert_eq!((done.state, done.slug.as_str()), (RenameState::Confirmed, "dune"));
+}
+
+/// Through several controls: one operation twice at once, and another one for the same organization.
+pub(crate) async fn renames_at_once_are_one(stage: Stage) {
+    let stage = begin(stage).await;
+    let mut calls = JoinSet::new();
+    for number in 0..8_u128 {
+        let control = stage.another(100 + u64::try_from(number).expect("small")).await;
+        calls.spawn(async move { rename(&control, &wish(2 + number % 2, 1, "dune")).await });
+    }
+    let outcomes = calls.join_all().await;
+    let (begun, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    let begun: Vec<Rename> = begun.into_iter().map(|it| it.expect("begun")).collect();
+    assert!(begun.len() == 4 && begun.iter().all(|it| *it == begun[0]), "{begun:?}");
+    assert!(refused.iter().all(|it| matches!(it, Err(Error::RenameInFlight { .. }))), "{refused:?}");
+    let temporary =
+        stage.reservations().await.into_iter().filter(|it| it.kind == TemporaryRenameAlias).count();
+    assert_eq!(temporary, 1);
+}
+
+pub(crate) async fn an_alias_can_be_released(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let reservations = control.slug_reservations();
+    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    let refused = reservations.release_alias(1, "dune").await;
+    assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
+    confirm(control, 2).await;
+    let refused = reservations.release_alias(1, "dune").await;
+    assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
+
+    rename(control, &wish(3, 1, "acme")).await.expect("begun");
+    let refused = reservations.release_alias(1, "acme").await;
+    assert!(matches!(refused, Err(Error::RenameInFlight { .. })), "{refused:?}");
+    reservations.release("us", operation(3)).await.expect("released");
+
+    // Of somebody else, or of nobody: nothing to release.
+    for (id, slug) in [(2, "acme"), (1, "nobody"), (1, "cord")] {
+        assert!(!reservations.release_alias(id, slug).await.expect("nothing"));
+    }
+    let mut reader = Reader::new(control, "us", 0).await;
+    assert!(reservations.release_alias(1, "ACME").await.expect("released"));
+    assert!(!reservations.release_alias(1, "acme").await.expect("again"));
+    assert_eq!(leads(control, "acme").await, None);
+    reader.reach(9).await;
+    assert_eq!(reader.slugs(), ["bolt", "dune"]);
+}
+
+pub(crate) async fn nothing_is_left_of_a_released_organization(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let reservations = control.slug_reservations();
+    bulk_create(control, "us", operation(9), vec![wanted(9, "nine")]).await.expect("reserved");
+    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    confirm(control, 2).await;
+    rename(control, &wish(3, 1, "elm")).await.expect("begun");
+    let reported = [(1, "dune"), (2, "bolt")].map(|(organization_id, slug)| ReportedOrganization {
+        organization_id,
+        slug: slug.to_owned(),
+        name: slug.to_owned(),
+        status: 0,
+    });
+    control.directory().report("us", reported.into()).await.expect("reported");
+    let mut reader = Reader::new(control, "us", 0).await;
+
+    // Another region reaches none of it.
+    assert_eq!(reservations.release_organizations("de", vec![1, 9]).await.expect("nothing"), 0);
+    for released in [4, 0] {
+        let answer = reservations.release_organizations("us", vec![9, 1, 1, 77]).await;
+        assert_eq!(answer.expect("released"), released);
+    }
+    let left: Vec<String> = stage.reservations().await.into_iter().map(|it| it.slug).collect();
+    assert_eq!(left, ["bolt", "cord"]);
+    let page = PageRequest { limit: 10, after: None };
+    let listed = control.directory().list(None, &page).await.expect("listed").items;
+    assert_eq!(listed.iter().map(|it| it.organization_id).collect::<Vec<_>>(), [2]);
+    reader.reach(11).await;
+    assert_eq!(reader.slugs(), ["bolt"]);
+    let refused = rename(control, &wish(3, 1, "elm")).await;
+    assert!(
+        matches!(&refused, Err(Error::Refused(why)) if why.reason == ErrorReason::OrganizationNotFound),
+        "{refused:?}"
+    );
+    let late = reservations.confirm("us", operation(3)).await;
+    assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
+    assert_eq!(
+        refused_field(reservations.release_organizations("us", vec![1, 0]).await),
+        "organization_ids[1]"
+    );
+}

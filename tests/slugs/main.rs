@@ -1,0 +1,55 @@
+//! Slugs between control and its regions, through real services: renames, the regions' replicas, several controls.
+//! Each behaviour is one function that knows nothing of the store; the table below makes a test of it for each that can have it.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod controls;
+mod renames;
+mod stage;
+
+macro_rules! on_each_store {
+    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
+                }
+            )+)+
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(causeway_harness::cluster::Store::Postgres).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_each_store! {
+    renames:
+        a_rename_is_done_by_its_region,
+        a_rename_waits_for_a_region_that_is_away,
+        a_region_refuses_a_slug_that_it_has,
+        a_region_resolves_its_slugs_without_control,
+        a_rename_that_was_given_up_is_taken_back,
+        a_rename_survives_a_failure_at_each_place,
+        a_rename_survives_a_kill_at_each_place;
+}
+
+// SQLite is for one process.
+mod on_postgres {
+    use causeway_harness::cluster::Store;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_region_goes_on_with_another_control() {
+        super::controls::a_region_goes_on_with_another_control(Store::Postgres).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn renames_through_two_controls_end_alike() {
+        super::controls::renames_through_two_controls_end_alike(Store::Postgres).await;
+    }
+}

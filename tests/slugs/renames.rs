@@ -1,0 +1,206 @@
+//! Renames from the call to the region's confirmation.
+
+use causeway_harness::cluster::{Act, Cluster, Failpoints, Road, Service, Silo, Store};
+use causeway_proto::{
+    control::v1::{ReleaseOrganizationSlugReservationsRequest, RenameState, UpdateOrganizationSlugRequest},
+    failure::reason_of,
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::db::Statement;
+
+use crate::stage::{agrees, imported, leads, leads_in, rename, slug_in, slug_of, until, wish};
+
+async fn cluster(store: Store) -> Cluster {
+    Cluster::start(store, &["us"]).await.expect("a cluster")
+}
+
+fn led(id: i64, slug: &str) -> Option<(i64, String)> {
+    Some((id, slug.to_owned()))
+}
+
+pub(crate) async fn a_rename_is_done_by_its_region(store: Store) {
+    let cluster = cluster(store).await;
+    let [(id, old), _] = imported(&cluster, 0).await;
+    let control = cluster.control();
+
+    let done = rename(&control, &wish(1, id, "dune")).await.expect("renamed");
+    assert_eq!((done.state(), done.slug.as_str()), (RenameState::Confirmed, "dune"));
+    assert_eq!((done.previous_slug.as_str(), done.region.as_str()), (old.as_str(), "us"));
+    assert_eq!(slug_of(&cluster, 0, id).await, "dune");
+    assert_eq!((leads(&control, &old).await, leads(&control, "dune").await), (None, led(id, "dune")));
+    assert_eq!(rename(&control, &wish(1, id, "dune")).await.expect("the same"), done);
+    until("the region has heard of it", async || leads_in(&cluster, 0, &old).await.is_none()).await;
+
+    // Back, and this one stays as an alias.
+    let back = UpdateOrganizationSlugRequest { keep_alias: true, require_exact: true, ..wish(2, id, &old) };
+    assert_eq!(rename(&control, &back).await.expect("renamed").state(), RenameState::Confirmed);
+    for slug in [old.as_str(), "dune", "DUNE"] {
+        assert_eq!(leads(&control, slug).await, led(id, &old));
+    }
+    until("the region has heard of it", async || leads_in(&cluster, 0, "dune").await == led(id, &old)).await;
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_rename_waits_for_a_region_that_is_away(store: Store) {
+    let mut cluster = cluster(store).await;
+    let [(id, old), _] = imported(&cluster, 0).await;
+    cluster.stop_region(0).await;
+    let control = cluster.control();
+    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(1, id, "dune") };
+    assert_eq!(rename(&control, &impatient).await.expect("begun").state(), RenameState::Pending);
+    assert_eq!((leads(&control, &old).await, leads(&control, "dune").await), (led(id, &old), None));
+    cluster.start_region(0).await.expect("it starts");
+    assert_eq!(
+        rename(&control, &wish(1, id, "dune")).await.expect("renamed").state(),
+        RenameState::Confirmed
+    );
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
+    let cluster = cluster(store).await;
+    let [(id, old), (other, other_slug)] = imported(&cluster, 0).await;
+    let control = cluster.control();
+    // The application has renamed an organization without asking control.
+    let db = cluster.db(Silo::Region(0)).await.expect("its database");
+    let set = |slug: &str| {
+        Statement::new("UPDATE sentry_organization SET slug = $1 WHERE id = $2 RETURNING id")
+            .with(slug)
+            .with(other)
+    };
+    db.fetch_all(set("local")).await.expect("renamed");
+    let before = control.all_reservations().await.expect("reservations");
+
+    let refused = rename(&control, &wish(1, id, "local")).await.expect_err("the region has it");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::SlugTakenInRegion), "{refused:?}");
+    assert!(refused.message().contains(&other.to_string()), "{}", refused.message());
+    assert_eq!(slug_of(&cluster, 0, id).await, old);
+    assert_eq!(control.all_reservations().await.expect("reservations"), before);
+    let again = rename(&control, &wish(1, id, "local")).await.expect_err("it stays refused");
+    assert_eq!(reason_of(&again), Some(ErrorReason::SlugTakenInRegion));
+
+    // An organization that the region has no more.
+    db.fetch_all(set(&other_slug)).await.expect("renamed back");
+    let gone = "UPDATE causeway_import SET state = 'failed' RETURNING state";
+    db.fetch_all(Statement::new(gone)).await.expect("as if it had failed");
+    let refused = rename(&control, &wish(2, id, "dune")).await.expect_err("not ready");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::OrganizationNotReady), "{refused:?}");
+    db.close().await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
+    let mut cluster = cluster(store).await;
+    let [(id, old), _] = imported(&cluster, 0).await;
+    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, id, "dune") };
+    rename(&cluster.control(), &keep).await.expect("renamed");
+    until("the region has heard of it", async || leads_in(&cluster, 0, &old).await == led(id, "dune")).await;
+    cluster.stop_control().await;
+    assert_eq!(leads_in(&cluster, 0, "dune").await, led(id, "dune"));
+    // Also one that has only just been started.
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+    assert_eq!(leads_in(&cluster, 0, &old).await, led(id, "dune"));
+    assert_eq!(leads_in(&cluster, 0, "nobody").await, None);
+    cluster.start_control().await.expect("it starts");
+    let done = rename(&cluster.control(), &wish(2, id, "elm")).await.expect("renamed");
+    assert_eq!(done.state(), RenameState::Confirmed);
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// The region has done it and cannot say so; meanwhile an operator gives the rename up.
+pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let [(id, old), _] = imported(&cluster, 0).await;
+    let control = cluster.control();
+    // What the feed has told of the import is not what the failpoint is for.
+    until("the region has heard of it", async || leads_in(&cluster, 0, &old).await == led(id, &old)).await;
+    failpoints.arm("region.feed.applied", Act::Kill, 0);
+    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(1, id, "dune") };
+    rename(&control, &impatient).await.expect("begun");
+    cluster.killed().await;
+    cluster.kill(Service::Region(0)).await;
+    cluster.set_road(0, Road::Cut);
+    cluster.revive().await.expect("it starts");
+    let seen = slug_of(&cluster, 0, id).await;
+    let release = ReleaseOrganizationSlugReservationsRequest {
+        region: "us".to_owned(),
+        operation_id: impatient.operation_id.clone(),
+        refusal: None,
+    };
+    control.reservations().release_organization_slug_reservations(release).await.expect("released");
+    cluster.heal().await.expect("all is well");
+    let refused = rename(&control, &impatient).await.expect_err("given up");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::OperationReleased));
+    assert_eq!(seen, "dune");
+    until("the old slug is back", async || slug_of(&cluster, 0, id).await == old).await;
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// The places of a rename and how often each is passed before it is done.
+const PLACES: [&str; 9] = [
+    "control.rename.prepared",
+    "control.rename.committed",
+    "region.feed.prepared",
+    "region.feed.applied",
+    "control.confirm.prepared",
+    "control.confirm.committed",
+    "region.rename.answered",
+    "region.rename.prepared",
+    "region.rename.noted",
+];
+
+async fn survives(store: Store, act: Act) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let [(id, _), _] = imported(&cluster, 0).await;
+    agrees(&cluster, 0).await;
+    for (number, place) in PLACES.into_iter().enumerate() {
+        let slug = format!("slug-{number}");
+        failpoints.arm(place, act, 0);
+        let asked = UpdateOrganizationSlugRequest {
+            keep_alias: number % 2 == 0,
+            ..wish(number as u128 + 1, id, &slug)
+        };
+        let control = cluster.control();
+        let renaming = rename(&control, &asked);
+        let reviving = async {
+            cluster.killed().await;
+            cluster.revive().await.expect("it starts again");
+            std::future::pending::<()>().await;
+        };
+        let done = tokio::select! {
+            done = renaming => done,
+            () = reviving => panic!("it goes on for ever"),
+        };
+        let done = done.unwrap_or_else(|status| panic!("{place}: {status:?}"));
+        assert_eq!((done.state(), done.slug.as_str()), (RenameState::Confirmed, slug.as_str()), "{place}");
+        // What comes behind the confirmation may be what is killed.
+        until(&format!("{place} is reached"), async || !failpoints.is_armed()).await;
+        // The kill may still be under way, and one that was begun may have been cut off with the call.
+        until(&format!("all run again after {place}"), async || {
+            cluster.revive().await.expect("it starts again");
+            slug_in(&cluster, 0, id).await.is_ok_and(|seen| seen == slug)
+        })
+        .await;
+        agrees(&cluster, 0).await;
+        assert_eq!(slug_of(&cluster, 0, id).await, slug, "{place}");
+        assert_eq!(leads(&cluster.control(), &slug).await, led(id, &slug), "{place}");
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_rename_survives_a_failure_at_each_place(store: Store) {
+    survives(store, Act::Fail).await;
+}
+
+pub(crate) async fn a_rename_survives_a_kill_at_each_place(store: Store) {
+    survives(store, Act::Kill).await;
+}
