@@ -33,15 +33,6 @@ use crate::{
     slug_reservations::SlugReservations,
 };
 
-/// The places between two writes of an import, or of taking one back, where a test may let a control fail or die.
-pub const IMPORT_FAILPOINTS: &[&str] = &[
-    "control.import_models.recorded",
-    "control.import_models.committed",
-    "control.revert.closed",
-    "control.revert_chunk.recorded",
-    "control.revert_chunk.committed",
-];
-
 /// How a control is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -58,6 +49,11 @@ pub struct Options {
 /// Places where a test may let a control fail or die: before and after each commit that a region waits for. See
 /// [`Ambient::failpoint`].
 pub const FAILPOINTS: &[&str] = &[
+    "control.import_models.recorded",
+    "control.import_models.committed",
+    "control.revert.closed",
+    "control.revert_chunk.recorded",
+    "control.revert_chunk.committed",
     "control.bulk_create.prepared",
     "control.bulk_create.committed",
     "control.confirm.prepared",

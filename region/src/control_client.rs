@@ -425,7 +425,7 @@ mod tests {
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let limit = Duration::from_millis(1);
         let error = within(limit, (), |_| std::future::pending::<Result<(), Status>>()).await;
-        let error = error.expect_err("there is no answer");
+        let error = ControlError::from(error.expect_err("there is no answer"));
         assert_eq!(error.reason(), ErrorReason::ControlUnavailable);
         assert!(error.passes(), "it is asked again");
     }

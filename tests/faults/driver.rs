@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use causeway_harness::cluster::{Cluster, ImportOptions};
 use causeway_proto::{
+    control::v1::{RenameState, UpdateOrganizationSlugRequest},
     failure::reason_of,
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
@@ -112,6 +113,36 @@ pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow
     })
     .await?;
     Ok(())
+}
+
+/// Gives an organization another slug, and waits until its region has confirmed that.
+pub(crate) async fn rename(
+    cluster: &Cluster,
+    operation_id: &str,
+    organization_id: i64,
+    slug: &str,
+) -> anyhow::Result<()> {
+    cluster.trace().note(format!("rename {organization_id} to {slug}"));
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let renamed = insist("a rename", || async {
+            let request = UpdateOrganizationSlugRequest {
+                organization_id,
+                desired_slug: slug.to_owned(),
+                operation_id: operation_id.to_owned(),
+                wait_seconds: Some(1),
+                ..UpdateOrganizationSlugRequest::default()
+            };
+            cluster.control().reservations().update_organization_slug(request).await
+        });
+        let renamed = renamed.await?.into_inner();
+        match renamed.state() {
+            RenameState::Confirmed => return Ok(()),
+            _ => {
+                ensure!(Instant::now() < until, "a rename is not done after {PATIENCE:?}: {renamed:?}")
+            }
+        }
+    }
 }
 
 /// Starts whatever has died, again and again, until it is dropped. No failpoint acts any more when one has killed.

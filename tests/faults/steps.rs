@@ -19,7 +19,7 @@ use crate::driver::{self, PATIENCE, Reviver};
 
 /// All failpoints of both services.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
-    causeway_region::FAILPOINTS.iter().chain(causeway_control::IMPORT_FAILPOINTS).copied()
+    causeway_region::FAILPOINTS.iter().chain(causeway_control::FAILPOINTS).copied()
 }
 
 fn id(number: u8) -> String {
@@ -112,6 +112,9 @@ async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
     import(cluster, 0, 5, &four, false).await.context("the import that is taken back in part")?;
     import(cluster, 1, 6, &four, true).await.context("the import that needs a user of the one before")?;
     revert(cluster, 0, 5).await.context("taking an import back in part")?;
+    let renamed = driver::ended(cluster, 0, &id(1)).await?;
+    let organization = renamed.organizations.first().context("an organization")?.id;
+    driver::rename(cluster, &id(7), organization, "renamed").await.context("the rename")?;
     cluster.set_weather(Weather::default());
     cluster.quiet(PATIENCE).await?;
     let inspection = Inspection::of(cluster)

@@ -63,7 +63,7 @@ async fn to_its_end(cluster: &Cluster, id: &str) -> Import {
 
 /// The places whose names begin so.
 fn places(of: &[&str]) -> Vec<&'static str> {
-    let all = causeway_region::FAILPOINTS.iter().chain(causeway_control::IMPORT_FAILPOINTS).copied();
+    let all = causeway_region::FAILPOINTS.iter().chain(causeway_control::FAILPOINTS).copied();
     all.filter(|place| of.iter().any(|front| place.starts_with(front))).collect()
 }
 

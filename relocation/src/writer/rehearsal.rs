@@ -195,7 +195,9 @@ mod tests {
                     let target = model.columns[*column].references.as_deref();
                     // What hangs from a row that was there is not written.
                     model.rules.contains(&Rule::SkipWhenExisting { reference: *column })
-                        || target.and_then(|target| catalog.model(target)).is_some_and(|target| !target.merges())
+                        || target
+                            .and_then(|target| catalog.model(target))
+                            .is_some_and(|target| !target.merges())
                 });
                 // A record of which a rule keeps the first hangs from something new as well.
                 assert!(new, "{} {:?}", model.name, set.columns);

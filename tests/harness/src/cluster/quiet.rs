@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 impl Cluster {
     /// Waits until nothing is under way in any silo: every import has ended, and control's directory has heard of it;
-    /// no reservation is temporary but those of imports that have failed.
+    /// no reservation is temporary but those of imports that have failed, and every region has heard all of its feed.
     ///
     /// # Errors
     /// If that takes longer than `within`: with what it still waits for.
@@ -36,6 +36,8 @@ impl Cluster {
     async fn under_way(&self) -> anyhow::Result<Vec<String>> {
         let mut waits = Vec::new();
         let mut failed = Vec::new();
+        let control = self.shared_db(Silo::Control).await?;
+        let feeds = control.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
         for index in 0..self.region_count() {
             let db = self.shared_db(Silo::Region(index)).await?;
             let name = self.region_name(index);
@@ -53,8 +55,18 @@ impl Cluster {
                 ));
             }
             failed.extend(organizations_of_failed(&db).await?);
+            let cursor =
+                db.fetch_optional(Statement::new("SELECT version FROM causeway_feed_cursor")).await?;
+            let cursor = cursor.map_or(Ok(0), |row| row.int("version"))?;
+            for feed in &feeds {
+                let version = feed.int("version")?;
+                if feed.text("region")? == name && version != cursor {
+                    waits.push(format!(
+                        "the feed of {name}, which is at {version}; the region has heard it up to {cursor}"
+                    ));
+                }
+            }
         }
-        let control = self.shared_db(Silo::Control).await?;
         let temporary = Statement::new(
             "SELECT slug, region, organization_id FROM causeway_organization_slug_reservation \
              WHERE type = 'temporary_rename_alias'",
