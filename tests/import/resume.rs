@@ -126,7 +126,7 @@ pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Sto
 
 pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
-    let (export, options) = (export::large(ORGANIZATIONS / 2), ImportOptions::default());
+    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
     let (before, bytes, import) = half_written(&cluster, &export, &options).await;
     // Without control it cannot come to its end.
     cluster.stop_control().await;
