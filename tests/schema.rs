@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use causeway_harness::cluster::{self, Cluster, Store};
 use causeway_relocation::{
     catalog::{Catalog, Silo},
-    db::{Db, Dialect, Statement},
+    db::{Column, Db, Dialect, Statement},
     schema,
 };
 
@@ -184,4 +184,21 @@ on_each_store! {
     tables_and_columns_are_those_of_the_catalog,
     unique_sets_are_those_of_the_catalog,
     foreign_keys_are_the_references_within_the_silo,
+}
+
+/// PostgreSQL keeps the plans of a connection. One that reads whole tables, made while they were empty, would be in use
+/// when they are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_on_empty_tables_ask_by_an_index() {
+    on_both_silos(Store::Postgres, async |migrated| {
+        for (table, model) in migrated.tables() {
+            let statement = Statement::new("EXPLAIN SELECT t.id FROM ")
+                .rows(migrated.db.dialect(), "r", [("id", Column::Ints((1..=5_000).collect()))])
+                .push(&format!(" JOIN \"{table}\" t ON t.id = r.id"));
+            let plan = migrated.db.fetch_all(statement).await.expect("a plan");
+            let plan: Vec<String> = plan.iter().map(|row| row.text("QUERY PLAN").expect("a line")).collect();
+            assert!(plan.iter().any(|line| line.contains("Index")), "{model}: {plan:#?}");
+        }
+    })
+    .await;
 }

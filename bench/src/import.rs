@@ -53,6 +53,8 @@ struct Imported {
     region_peak: u64,
     region_idle: u64,
     control_peak: u64,
+    /// Bytes of the primary key map at the end.
+    key_map: f64,
 }
 
 impl Imported {
@@ -84,6 +86,7 @@ const COLUMNS: &[&str] = &[
     "ratio",
     "µs/record",
     "region",
+    "map",
     "control",
 ];
 
@@ -108,7 +111,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     }
     report.note(
         "Medians; both sides in turns. Memory is the most that was resident, in MiB, and for the region also the \
-         difference to what it had before the import. The other side is binary COPY of the same rows on PostgreSQL and \
+         difference to what it had before the import; the map of primary keys is part of it, with its bytes a record. The \
+         other side is binary COPY of the same rows on PostgreSQL and \
          prepared inserts of many rows in large transactions on SQLite, into the same tables with all indexes and \
          constraints."
             .to_owned(),
@@ -183,6 +187,7 @@ fn add(report: &mut Report, store: Store, size: u64, imports: &[Imported], plain
     let region = mib(of(|it| it.region_peak as f64));
     let beyond = mib(of(|it| (it.region_peak - it.region_idle) as f64));
     let control = mib(of(|it| it.control_peak as f64));
+    let key_map = of(|it| it.key_map);
     let or_none = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
     let mut row = vec![store.name().to_owned(), format!("{records}"), format!("{:.1} MB", size as f64 / 1e6)];
     row.extend(phases.iter().map(|seconds| format!("{seconds:.2} s")));
@@ -192,6 +197,7 @@ fn add(report: &mut Report, store: Store, size: u64, imports: &[Imported], plain
         or_none(ratio.map(|ratio| format!("{ratio:.2}"))),
         format!("{:.1}", total * 1e6 / records),
         format!("{region:.0} (+{beyond:.0})"),
+        format!("{:.1} ({:.1} B)", key_map / 1048576.0, key_map / records),
         format!("{control:.0}"),
     ]);
     let value = json!({
@@ -199,6 +205,7 @@ fn add(report: &mut Report, store: Store, size: u64, imports: &[Imported], plain
         "upload_seconds": phases[0], "plan_seconds": phases[1], "write_seconds": phases[2], "rest_seconds": phases[3],
         "total_seconds": total, "plain_seconds": plain, "ratio": ratio,
         "region_peak_mib": region, "region_beyond_idle_mib": beyond, "control_peak_mib": control,
+        "key_map_bytes": key_map, "key_map_bytes_per_record": key_map / records,
     });
     report.add(row, value);
 }
@@ -208,6 +215,13 @@ fn write(export: Export, path: &Path) -> anyhow::Result<u64> {
     let written = export.write(&mut out)?;
     std::io::Write::flush(&mut out)?;
     Ok(written.bytes)
+}
+
+/// The size of the primary key map, which a region logs at the end of an import.
+fn key_map(log: &str) -> anyhow::Result<f64> {
+    let plain: String = log.replace("\u{1b}[3m", "").replace("\u{1b}[0m", "").replace("\u{1b}[2m", "");
+    let bytes = plain.rsplit_once("key_map_bytes=").context("the region did not log the size of its map")?.1;
+    Ok(bytes.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
 }
 
 /// Imports the file into these databases, by processes that are started for it.
@@ -250,14 +264,16 @@ async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Importe
         }
     };
     ensure!(import.state() == ImportState::Succeeded, "the import has failed: {:?}", import.failure);
+    let rest = lap();
     Ok(Imported {
         import,
         upload,
         plan,
         write,
-        rest: lap(),
+        rest,
         region_peak: services.region.memory()?.peak,
         region_idle,
         control_peak: services.control.memory()?.peak,
+        key_map: key_map(&services.region.said())?,
     })
 }

@@ -235,6 +235,7 @@ impl Services {
 pub struct Service {
     process: Child,
     address: SocketAddr,
+    log: PathBuf,
     /// From the start of the process to the first connection that it took.
     pub started_in: Duration,
 }
@@ -254,24 +255,28 @@ impl Service {
             .args(arguments)
             .args(["--listen", &address.to_string()])
             .env("CAUSEWAY_DATABASE_URL", database)
-            .env("CAUSEWAY_LOG", "warn")
+            .env("CAUSEWAY_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .with_context(|| format!("{} cannot be run", program.display()))?;
-        let mut service = Self { process, address, started_in: Duration::ZERO };
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let mut service = Self { process, address, log, started_in: Duration::ZERO };
         loop {
             if let Some(status) = service.process.try_wait()? {
-                bail!("{} ended ({status}): {}", arguments.join(" "), said());
+                bail!("{} ended ({status}): {}", arguments.join(" "), service.said());
             }
             // The port is bound before the database is opened, but answers only when calls are served.
             if service.answers().await {
                 service.started_in = began.elapsed();
                 return Ok(service);
             }
-            ensure!(began.elapsed() < START_WITHIN, "{} does not serve: {}", arguments.join(" "), said());
+            ensure!(
+                began.elapsed() < START_WITHIN,
+                "{} does not serve: {}",
+                arguments.join(" "),
+                service.said()
+            );
             tokio::time::sleep(POLL_EVERY).await;
         }
     }
@@ -297,6 +302,12 @@ impl Service {
         asked.is_ok_and(|answer| {
             answer.into_inner().status() == tonic_health::pb::health_check_response::ServingStatus::Serving
         })
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Where it listens.

@@ -152,6 +152,18 @@ struct ModelKeys {
 }
 
 impl ModelKeys {
+    fn bytes(&self) -> usize {
+        const MATCHED: usize = 30;
+        let distances = |segment: &Segment| segment.distances.as_deref().map_or(0, size_of_val);
+        let segments: usize = self.segments.iter().map(distances).sum();
+        segments
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.reach.capacity() * size_of::<i64>()
+            + self.others.len() * MATCHED
+            + self.filtered.serialized_size()
+            + self.out_of_scope.serialized_size()
+    }
+
     /// Brings segments that were added at the end into order. Chunks mostly come in the order of their pks; where they
     /// do not, the sort finds what is in order already.
     fn settle(&mut self, added_from: usize) {
@@ -213,6 +225,12 @@ impl KeyMap {
     #[must_use]
     pub fn get(&self, position: usize, old: i64) -> Lookup {
         self.models.get(position).map_or(Lookup::Absent, |keys| keys.get(old))
+    }
+
+    /// About how many bytes of memory it takes. A matched record counts with what a tree of such entries takes for each.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.models.iter().map(ModelKeys::bytes).sum()
     }
 
     /// Adds the keys of a chunk that has been committed.
@@ -288,6 +306,23 @@ mod tests {
         }
         assert_eq!(map.get(0, 9), Lookup::Mapped(102, KeyKind::Inserted));
         assert_eq!(map.get(1, 1), Lookup::Absent);
+    }
+
+    #[test]
+    fn a_record_costs_few_bytes() {
+        let catalog = Catalog::load().unwrap();
+        let bytes = |old: fn(i64) -> i64| {
+            let mut map = KeyMap::new(&catalog);
+            let all: Vec<(i64, i64)> = (0..100_000).map(|row| (old(row), 1 + row)).collect();
+            for chunk in all.chunks(5_000) {
+                map.absorb(0, &ChunkKeys { inserted: chunk.to_vec(), ..ChunkKeys::default() });
+            }
+            map.bytes() as f64 / 100_000.0
+        };
+        // Keys that run on, with a gap now and then, and the long ones that regions share, which have many.
+        assert!(bytes(|row| 1 + row) < 0.1);
+        assert!(bytes(|row| 1 + row + row / 40 * 3) < 4.0);
+        assert!(bytes(|row| 4_507_110_000_000_001 + row * 16) < 4.5);
     }
 
     proptest! {

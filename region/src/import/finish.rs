@@ -2,7 +2,7 @@
 //! directory is told.
 
 use causeway_proto::control::v1::ReportedOrganization;
-use causeway_relocation::transact;
+use causeway_relocation::{keys::KeyMap, transact};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Runner, runner::Run};
@@ -30,7 +30,8 @@ impl Runner {
             )
             .await?;
         })?;
-        tracing::info!(import_id = %import.id, "an import has succeeded");
+        let key_map_bytes = run.keys.as_ref().map_or(0, KeyMap::bytes);
+        tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
         Ok(self.ambient().failpoint("region.finish.visible").await?)
     }
 

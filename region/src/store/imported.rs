@@ -202,14 +202,23 @@ pub(crate) async fn carried(
     model: &str,
     new_pks: Vec<i64>,
 ) -> Result<HashMap<i64, String>, DbError> {
-    let statement =
-        Statement::new("SELECT c.new_pk AS new_pk, c.fields AS fields FROM causeway_import_carried c JOIN ")
-            .rows(db.dialect(), "r", [("id", Column::Ints(new_pks))])
-            .push(" ON r.id = c.new_pk WHERE c.import_id = ")
-            .arg(import_id)
-            .push(" AND c.model = ")
-            .arg(model);
-    db.fetch_all(statement).await?.iter().map(|row| Ok((row.int("new_pk")?, row.text("fields")?))).collect()
+    // A look-up for each, whatever the database thinks of the table's size: a join may read all values of the import for
+    // every chunk.
+    let statement = Statement::new(
+        "SELECT r.id AS new_pk, (SELECT c.fields FROM causeway_import_carried c WHERE c.import_id = ",
+    )
+    .arg(import_id)
+    .push(" AND c.model = ")
+    .arg(model)
+    .push(" AND c.new_pk = r.id) AS fields FROM ")
+    .rows(db.dialect(), "r", [("id", Column::Ints(new_pks))]);
+    let mut carried = HashMap::new();
+    for row in db.fetch_all(statement).await? {
+        if let Some(fields) = row.opt_text("fields")? {
+            carried.insert(row.int("new_pk")?, fields);
+        }
+    }
+    Ok(carried)
 }
 
 /// Forgets the values of rows in the control silo, which nobody needs any more.

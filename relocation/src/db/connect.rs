@@ -11,6 +11,13 @@ use sqlx::{
 
 use super::{Db, DbError, Dialect, Pool};
 
+/// What every connection to PostgreSQL begins with. Statements here ask for rows by an index; while a table is small,
+/// PostgreSQL may rather read all of it, and it keeps such plans as long as the connection lives, those of foreign keys
+/// too: an import of a thousand records would leave plans behind that make one of a million read whole tables for each
+/// row. A statement that cannot do without reading a table seems so expensive then that it would be compiled first.
+const PLANS: &str =
+    "SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_seqscan', 'jit']) AS name";
+
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -117,6 +124,12 @@ impl Db {
                 let pool = PgPoolOptions::new()
                     .max_connections(options.max_connections)
                     .acquire_timeout(options.acquire_timeout)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            sqlx::query(PLANS).execute(connection).await?;
+                            Ok(())
+                        })
+                    })
                     .connect_with(connect.application_name("causeway"))
                     .await?;
                 Ok(Self(Pool::Postgres(pool)))
