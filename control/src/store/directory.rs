@@ -3,7 +3,7 @@
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::slug_reservation::reservation_type;
+use super::{IS_BY_ORGANIZATION, slug_reservation::reservation_type};
 use crate::{
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
     slug_reservations::ReservationType,
@@ -63,8 +63,10 @@ pub(crate) async fn upsert(
     // What control holds is newer than what the region has seen of it.
     .push(
         " LEFT JOIN causeway_organization_slug_reservation p \
-         ON p.region = $1 AND p.organization_id = r.organization_id AND p.type = 'primary'",
+         ON p.organization_id = r.organization_id AND p.type = 'primary' AND p.region",
     )
+    .push(IS_BY_ORGANIZATION)
+    .push("$1")
     // In one order, so that two transactions wait for each other in one direction only. SQLite needs the WHERE:
     // without it, ON could begin a join.
     .push(
@@ -99,7 +101,8 @@ pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) 
         "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
     )
     .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
-    .push(") AND region = ")
+    .push(") AND region")
+    .push(IS_BY_ORGANIZATION)
     .arg(region);
     tx.execute(statement).await.map(|_| ())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use uuid::Uuid;
 
-use super::slug_reservation::reservation_type_of;
+use super::{IS_BY_ORGANIZATION, slug_reservation::reservation_type_of};
 use crate::feed::{Event, FeedReservation};
 
 /// The version of a feed to which nothing has happened yet. Readers that have nothing say 0.
@@ -102,7 +102,8 @@ pub(crate) async fn append(
         Of::Organizations(ids) => statement
             .push(" JOIN ")
             .rows(dialect, "r", [("organization_id", Column::Ints(ids.to_vec()))])
-            .push(" ON r.organization_id = s.organization_id WHERE s.region = ")
+            .push(" ON r.organization_id = s.organization_id WHERE s.region")
+            .push(IS_BY_ORGANIZATION)
             .arg(region),
         Of::Operation(operation_id) => {
             statement.push(" WHERE s.region = ").arg(region).push(" AND s.operation_id = ").arg(operation_id)

@@ -10,6 +10,11 @@ pub(crate) mod slug_reservation;
 
 use causeway_relocation::db::Migrations;
 
+/// Behind a column that holds a region, in a statement over the reservations of given organizations: is this region. As a
+/// plain comparison it would invite PostgreSQL to read all reservations of a region when it does not know yet how many
+/// that has, rather than to look for each organization.
+const IS_BY_ORGANIZATION: &str = " || '' = ";
+
 /// The schema of a control's database.
 pub(crate) const MIGRATIONS: Migrations = Migrations {
     postgres: &[

@@ -5,6 +5,7 @@ use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::IS_BY_ORGANIZATION;
 use crate::slug_reservations::{ListFilter, Reservation, ReservationType, ResolvedSlug};
 
 /// Which operation: the id is the region's own, so that no region can meet another one's.
@@ -181,7 +182,8 @@ pub(crate) async fn conflict(
     let statement = Statement::new("SELECT s.organization_id, s.slug, s.operation_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
-        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region = ")
+        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
+        .push(IS_BY_ORGANIZATION)
         .arg(key.region)
         .push(" AND s.operation_id <> ")
         .arg(key.operation_id)
@@ -262,7 +264,8 @@ pub(crate) async fn delete_of_organizations(
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
             .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
-            .push(") AND region = ")
+            .push(") AND region")
+            .push(IS_BY_ORGANIZATION)
             .arg(region);
     tx.execute(statement).await
 }
@@ -360,7 +363,8 @@ pub(crate) async fn slugs_of(
     let statement = Statement::new("SELECT s.organization_id, s.type, s.slug FROM ")
         .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
-        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region = ")
+        .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
+        .push(IS_BY_ORGANIZATION)
         .arg(region);
     let slug = |row: Row| Ok((row.int("organization_id")?, reservation_type(&row)?, row.text("slug")?));
     db.fetch_all(statement).await?.into_iter().map(slug).collect()

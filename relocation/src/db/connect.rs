@@ -15,8 +15,9 @@ use super::{Db, DbError, Dialect, Pool};
 /// PostgreSQL may rather read all of it, and it keeps such plans as long as the connection lives, those of foreign keys
 /// too: an import of a thousand records would leave plans behind that make one of a million read whole tables for each
 /// row. A statement that cannot do without reading a table seems so expensive then that it would be compiled first.
-const PLANS: &str =
-    "SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_seqscan', 'jit']) AS name";
+/// Costs are those of a disk that reads any page as fast as the next one.
+const PLANS: &str = "SELECT set_config(name, value, false) \
+    FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1')) AS plans (name, value)";
 
 /// How to connect.
 #[derive(Debug, Clone)]
