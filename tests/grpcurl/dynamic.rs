@@ -1,0 +1,236 @@
+//! A client that learns services and messages by reflection, and speaks JSON.
+
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use serde_json::Value;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use tonic_types::StatusExt as _;
+
+const REASONS: &str = "causeway.relocation.v1.ErrorReason";
+
+/// Encodes and decodes messages whose types are known only while it runs.
+struct Dynamic(MessageDescriptor);
+
+impl Codec for Dynamic {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = Writer;
+    type Decoder = Reader;
+
+    fn encoder(&mut self) -> Writer {
+        Writer
+    }
+
+    fn decoder(&mut self) -> Reader {
+        Reader(self.0.clone())
+    }
+}
+
+struct Writer;
+
+impl Encoder for Writer {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+struct Reader(MessageDescriptor);
+
+impl Decoder for Reader {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// Asks a server about itself.
+async fn ask(channel: &Channel, question: MessageRequest) -> MessageResponse {
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+    let mut answers = ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .expect("reflection is served")
+        .into_inner();
+    let answer = answers.message().await.expect("it answers").expect("there is an answer");
+    answer.message_response.expect("it is set")
+}
+
+/// Adds the files that answer a question, and those that they import.
+async fn learn(
+    channel: &Channel,
+    question: MessageRequest,
+    files: &mut Vec<prost_types::FileDescriptorProto>,
+) {
+    let mut open = vec![question];
+    while let Some(question) = open.pop() {
+        let MessageResponse::FileDescriptorResponse(answer) = ask(channel, question.clone()).await else {
+            panic!("{question:?} is answered by something else")
+        };
+        for bytes in answer.file_descriptor_proto {
+            let file = prost_types::FileDescriptorProto::decode(bytes.as_slice()).expect("a descriptor");
+            if files.iter().all(|known| known.name != file.name) {
+                open.extend(file.dependency.iter().cloned().map(MessageRequest::FileByFilename));
+                files.push(file);
+            }
+        }
+    }
+}
+
+/// What a failed call says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Mistake {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+/// A client of one address.
+pub(crate) struct Client {
+    channel: Channel,
+    pub(crate) services: BTreeSet<String>,
+    pub(crate) pool: DescriptorPool,
+}
+
+impl Client {
+    /// Learns all that there is to know of a server.
+    pub(crate) async fn meet(address: &str) -> Self {
+        let channel =
+            Channel::from_shared(address.to_owned()).expect("an address").connect().await.expect("a server");
+        let MessageResponse::ListServicesResponse(list) =
+            ask(&channel, MessageRequest::ListServices(String::new())).await
+        else {
+            panic!("services are not listed")
+        };
+        let services: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();
+        let mut files = Vec::new();
+        for symbol in services.iter().map(String::as_str).chain([REASONS]) {
+            learn(&channel, MessageRequest::FileContainingSymbol(symbol.to_owned()), &mut files).await;
+        }
+        let mut pool = DescriptorPool::new();
+        pool.add_file_descriptor_protos(files).expect("the files fit together");
+        Self { channel, services, pool }
+    }
+
+    /// Calls a method, of whatever kind of streaming, and gives all answers as JSON.
+    pub(crate) async fn call(&self, method: &str, requests: &[Value]) -> Result<Vec<Value>, Mistake> {
+        self.call_for(method, requests, usize::MAX).await
+    }
+
+    /// The same, and goes away when it has so many answers.
+    pub(crate) async fn call_for(
+        &self,
+        method: &str,
+        requests: &[Value],
+        most: usize,
+    ) -> Result<Vec<Value>, Mistake> {
+        let descriptor = method_of(&self.pool, method);
+        let requests: Vec<DynamicMessage> =
+            requests.iter().map(|request| message(descriptor.input(), request)).collect();
+        let outcome = self.stream(method, descriptor.output(), requests, most).await;
+        outcome.map_err(|status| {
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap_or_else(|| panic!("{method}: no reason in {status:?}"));
+            assert_eq!(info.domain, "causeway", "{method}: {status:?}");
+            assert_eq!(self.documented(&info.reason), status.code(), "{}", info.reason);
+            Mistake { code: status.code(), reason: info.reason.clone(), message: status.message().to_owned() }
+        })
+    }
+
+    async fn stream(
+        &self,
+        method: &str,
+        output: MessageDescriptor,
+        requests: Vec<DynamicMessage>,
+        most: usize,
+    ) -> Result<Vec<Value>, Status> {
+        let path = PathAndQuery::try_from(format!("/{method}")).expect("a path");
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.expect("the server is there");
+        let request = Request::new(tokio_stream::iter(requests));
+        let mut answers = grpc.streaming(request, path, Dynamic(output)).await?.into_inner();
+        let mut all = Vec::new();
+        while all.len() < most
+            && let Some(answer) = answers.message().await?
+        {
+            let options = SerializeOptions::new().skip_default_fields(true);
+            all.push(answer.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON"));
+        }
+        Ok(all)
+    }
+
+    /// Calls a method with one request and one answer.
+    pub(crate) async fn one(&self, method: &str, request: Value) -> Result<Value, Mistake> {
+        let mut answers = self.call(method, &[request]).await?;
+        assert_eq!(answers.len(), 1, "{method}: {answers:?}");
+        Ok(answers.remove(0))
+    }
+
+    /// Whether the server can say what this is: a service, method, message or enum.
+    pub(crate) async fn describes(&self, symbol: &str) -> bool {
+        let question = MessageRequest::FileContainingSymbol(symbol.to_owned());
+        matches!(ask(&self.channel, question).await, MessageResponse::FileDescriptorResponse(_))
+    }
+
+    /// All reasons that there are, without their prefix.
+    pub(crate) fn reasons(&self) -> BTreeSet<String> {
+        let reasons = self.pool.get_enum_by_name(REASONS).expect("reasons are documented");
+        let name = |value: prost_reflect::EnumValueDescriptor| {
+            value.name().strip_prefix("ERROR_REASON_").expect("the prefix of all").to_owned()
+        };
+        reasons.values().skip(1).map(name).collect()
+    }
+
+    /// The code that a reason comes with, as the contract says it, which the server itself tells. It must also say what
+    /// the reason means.
+    pub(crate) fn documented(&self, reason: &str) -> Code {
+        let reasons = self.pool.get_enum_by_name(REASONS).expect("reasons are documented");
+        let name = format!("ERROR_REASON_{reason}");
+        let value = reasons.get_value_by_name(&name).unwrap_or_else(|| panic!("{name} is in no contract"));
+        let file = reasons.parent_file();
+        let source = file.file_descriptor_proto().source_code_info.as_ref().expect("comments are served");
+        let comment = source
+            .location
+            .iter()
+            .find(|location| location.path == value.path())
+            .map(|location| location.leading_comments().trim().to_owned())
+            .unwrap_or_default();
+        let (named, text) = comment.split_once('.').unwrap_or_else(|| panic!("{name} has no comment"));
+        assert!(text.len() > 10, "{name} is not explained");
+        let plain = |code: &str| code.replace('_', "").to_lowercase();
+        (1..=16)
+            .map(Code::from)
+            .find(|code| plain(&format!("{code:?}")) == plain(named))
+            .unwrap_or_else(|| panic!("{name}: {named} is no code"))
+    }
+}
+
+pub(crate) fn method_of(pool: &DescriptorPool, method: &str) -> MethodDescriptor {
+    let (service, name) = method.split_once('/').unwrap_or_else(|| panic!("{method} is no method"));
+    let service = pool.get_service_by_name(service).unwrap_or_else(|| panic!("no service {service}"));
+    let method = service.methods().find(|method| method.name() == name);
+    method.unwrap_or_else(|| panic!("{} has no {name}", service.full_name()))
+}
+
+/// Makes a message of proto3 JSON. Fields that it does not have are refused.
+pub(crate) fn message(descriptor: MessageDescriptor, json: &Value) -> DynamicMessage {
+    let name = descriptor.full_name().to_owned();
+    DynamicMessage::deserialize(descriptor, json).unwrap_or_else(|error| panic!("{json} as {name}: {error}"))
+}

@@ -1,0 +1,364 @@
+//! Every mistake that a caller can make, and what is said to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_harness::cluster::{Cluster, Silo};
+use causeway_relocation::{
+    ambient::Ambient,
+    db::Statement,
+    sealed::{PublicKey, seal},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    dynamic::Client,
+    page::{self, Shell},
+};
+
+/// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster,
+/// or a million organizations be sent. Other tests hold them.
+const OF_NO_CALLER: [&str; 9] = [
+    "CONTROL_UNAVAILABLE",
+    "COUNTS_DO_NOT_ADD_UP",
+    "DATABASE_CONTENTION",
+    "DATABASE_UNAVAILABLE",
+    "INTERNAL",
+    "SHUTTING_DOWN",
+    "SPOOL_FAILED",
+    "TOO_MANY_SLUGS",
+    "UNIQUE_CONFLICT",
+];
+
+const KEY: &str = include_str!("../sealed/test-key-public.pem");
+const OTHER_KEY: &str = include_str!("../sealed/other-test-key-public.pem");
+const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
+
+const RESOLVE: &str = "causeway.control.v1.DirectoryService/ResolveSlug";
+const LEASE: &str = "causeway.control.v1.RegionService/LeaseIds";
+const GET_REGION: &str = "causeway.control.v1.RegionService/GetRegion";
+const REGISTER: &str = "causeway.control.v1.RegionService/RegisterRegion";
+const RESERVATIONS: &str = "causeway.control.v1.SlugReservationService/ListSlugReservations";
+const RESERVE: &str = "causeway.control.v1.SlugReservationService/BulkCreateOrganizationSlugReservations";
+const CONFIRM: &str = "causeway.control.v1.SlugReservationService/ConfirmOrganizationSlugReservations";
+const RELEASE: &str = "causeway.control.v1.SlugReservationService/ReleaseOrganizationSlugReservations";
+const RENAME: &str = "causeway.control.v1.SlugReservationService/UpdateOrganizationSlug";
+const RELEASE_ALIAS: &str = "causeway.control.v1.SlugReservationService/ReleaseSlugAlias";
+const FEED: &str = "causeway.control.v1.SlugReservationService/WatchSlugReservations";
+const FIND_ROWS: &str = "causeway.control.v1.ControlImportService/FindRows";
+const WRITE: &str = "causeway.control.v1.ControlImportService/ImportModels";
+const IMPORT: &str = "causeway.region.v1.ImportService/ImportOrganizations";
+const GET: &str = "causeway.region.v1.ImportService/GetImport";
+const LIST: &str = "causeway.region.v1.ImportService/ListImports";
+const WATCH: &str = "causeway.region.v1.ImportService/WatchImport";
+const FINDINGS: &str = "causeway.region.v1.ImportService/ListFindings";
+const KEYS: &str = "causeway.region.v1.ImportService/ListMappedKeys";
+const RESUME: &str = "causeway.region.v1.ImportService/ResumeImport";
+const REVERT: &str = "causeway.region.v1.ImportService/RevertImport";
+const PUBLIC_KEY: &str = "causeway.region.v1.ImportService/GetPublicKey";
+const ORGANIZATION: &str = "causeway.region.v1.OrganizationService/GetOrganization";
+const REPLICA: &str = "causeway.region.v1.OrganizationService/ResolveSlug";
+
+/// An id like no other.
+fn id(number: u32) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
+}
+
+fn import_id(number: u32) -> Value {
+    json!({"importId": id(number)})
+}
+
+/// What a caller has met.
+struct Caller {
+    control: Client,
+    us: Client,
+    de: Client,
+    shell: Shell,
+    /// The code of each reason.
+    met: BTreeMap<String, String>,
+}
+
+/// Makes all of them, in regions of which the first has a key and the second has none.
+pub(crate) async fn make_all(cluster: &mut Cluster) {
+    let mut caller = Caller {
+        control: Client::meet(&cluster.control_url()).await,
+        us: Client::meet(cluster.region(0).url()).await,
+        de: Client::meet(cluster.region(1).url()).await,
+        shell: Shell::new(),
+        met: BTreeMap::new(),
+    };
+    let import = caller.import("examples/acme.json", json!({"importId": id(1)})).await;
+    assert_eq!(import["state"], "IMPORT_STATE_SUCCEEDED", "{import}");
+    caller.asks_for_what_is_not_there().await;
+    caller.registers_and_leases().await;
+    caller.reserves().await;
+    caller.writes_to_control().await;
+    caller.uploads().await;
+    caller.imports_what_fails().await;
+    caller.renames(cluster).await;
+
+    let met: BTreeSet<String> = caller.met.keys().cloned().collect();
+    let spared = OF_NO_CALLER.map(str::to_owned).into();
+    let expected: BTreeSet<String> = caller.control.reasons().difference(&spared).cloned().collect();
+    assert_eq!(
+        met, expected,
+        "a reason that a caller can meet is not met here, or is listed as one that he cannot"
+    );
+    assert!(met.is_disjoint(&spared), "one of {spared:?} was met");
+    let shown = page::mistakes();
+    assert_eq!(shown.len(), met.len(), "a reason stands twice on the page, or not at all");
+    assert_eq!(shown.into_iter().collect::<BTreeMap<_, _>>(), caller.met);
+}
+
+impl Caller {
+    fn meets(&mut self, reason: &str) {
+        // Every reason is told by both services alike.
+        self.met.insert(reason.to_owned(), format!("{:?}", self.control.documented(reason)));
+    }
+
+    /// Makes calls that fail for these reasons.
+    async fn fails(&mut self, region: Option<usize>, calls: &[(&str, Vec<Value>, &str)]) {
+        for (method, requests, reason) in calls {
+            let client = match region {
+                None => &self.control,
+                Some(0) => &self.us,
+                Some(_) => &self.de,
+            };
+            let mistake = client.call(method, requests).await.expect_err("it is a mistake");
+            assert_eq!(mistake.reason, *reason, "{method} {requests:?}: {mistake:?}");
+            assert!(mistake.message.len() > 10, "{method} {requests:?}: {mistake:?}");
+            self.meets(reason);
+        }
+    }
+
+    /// Makes a call that succeeds.
+    async fn succeeds(&self, method: &str, request: Value) -> Value {
+        self.control.one(method, request).await.unwrap_or_else(|mistake| panic!("{method}: {mistake:?}"))
+    }
+
+    /// Imports a file into the first region, and gives the import as it ended.
+    async fn import(&self, file: &str, mut header: Value) -> Value {
+        header["scope"] = json!("SCOPE_ORGANIZATION");
+        let messages = self.shell.messages(file, &header).await;
+        self.us.call(IMPORT, &messages).await.expect("the file is taken");
+        let seen = self.us.call(WATCH, &[json!({"importId": header["importId"]})]).await;
+        seen.expect("it can be watched").last().expect("it was seen")["import"].clone()
+    }
+
+    async fn asks_for_what_is_not_there(&mut self) {
+        let token = || vec![json!({"pageSize": 2, "pageToken": "x"})];
+        let unknown = || vec![json!({"importId": UNKNOWN})];
+        self.fails(
+            None,
+            &[
+                (RESOLVE, vec![json!({"slug": "nobody"})], "SLUG_NOT_FOUND"),
+                (RESERVATIONS, token(), "INVALID_PAGE_TOKEN"),
+                (GET_REGION, vec![json!({"name": "atlantis"})], "REGION_NOT_FOUND"),
+                (FEED, vec![json!({"region": "atlantis"})], "REGION_NOT_REGISTERED"),
+                (FEED, vec![json!({"region": "us", "afterVersion": "-1"})], "INVALID_ARGUMENT"),
+            ],
+        )
+        .await;
+        self.fails(
+            Some(0),
+            &[
+                (GET, vec![json!({"importId": "7"})], "INVALID_ARGUMENT"),
+                (GET, unknown(), "IMPORT_NOT_FOUND"),
+                (WATCH, unknown(), "IMPORT_NOT_FOUND"),
+                (FINDINGS, unknown(), "IMPORT_NOT_FOUND"),
+                (KEYS, unknown(), "IMPORT_NOT_FOUND"),
+                (RESUME, unknown(), "IMPORT_NOT_FOUND"),
+                (REVERT, unknown(), "IMPORT_NOT_FOUND"),
+                (LIST, token(), "INVALID_PAGE_TOKEN"),
+                (ORGANIZATION, vec![json!({"id": "1234567"})], "ORGANIZATION_NOT_FOUND"),
+                (ORGANIZATION, vec![json!({})], "INVALID_ARGUMENT"),
+                (REPLICA, vec![json!({"slug": ""})], "INVALID_ARGUMENT"),
+            ],
+        )
+        .await;
+    }
+
+    async fn registers_and_leases(&mut self) {
+        let lease = |region: &str, operation: &str, count: u32, above: &str| {
+            vec![json!({
+                "region": region, "operationId": operation, "model": "sentry.project", "count": count, "above": above,
+            })]
+        };
+        let other = json!({"name": "us", "address": "http://other.example.com", "instanceId": UNKNOWN});
+        self.succeeds(LEASE, lease("us", &id(10), 5, "0").remove(0)).await;
+        self.fails(
+            None,
+            &[
+                (REGISTER, vec![other], "REGION_NAME_TAKEN"),
+                (LEASE, lease("us", "7", 1, "0"), "INVALID_ARGUMENT"),
+                (LEASE, lease("atlantis", &id(11), 1, "0"), "REGION_NOT_REGISTERED"),
+                (LEASE, lease("us", &id(10), 6, "0"), "OPERATION_CONTENT_DIFFERS"),
+                (LEASE, lease("us", &id(12), 10, "9007199254740990"), "ID_SPACE_EXHAUSTED"),
+            ],
+        )
+        .await;
+    }
+
+    async fn reserves(&mut self) {
+        let operation = |number| json!({"region": "de", "operationId": id(number)});
+        let reserve = |number| {
+            let wanted = json!({"requests": [{"organizationId": "900", "slug": "elsewhere"}]});
+            vec![json!({"header": operation(number)}), json!({"batch": wanted})]
+        };
+        self.control.call(RESERVE, &reserve(20)).await.expect("reserved");
+        self.fails(None, &[(RESERVE, reserve(21), "ORGANIZATION_ALREADY_RESERVED")]).await;
+        self.succeeds(RELEASE, operation(20)).await;
+        self.fails(
+            None,
+            &[
+                (CONFIRM, vec![operation(20)], "OPERATION_RELEASED"),
+                (CONFIRM, vec![operation(22)], "OPERATION_NOT_FOUND"),
+            ],
+        )
+        .await;
+    }
+
+    async fn writes_to_control(&mut self) {
+        let chunk = |address: &str| {
+            let fields = json!({"email": address, "date_added": "2026-01-01T00:00:00Z"}).to_string();
+            json!({
+                "region": "de", "importId": id(30), "model": "sentry.email", "minOrdinal": "1", "maxOrdinal": "1",
+                "records": [{"ordinal": "1", "sourcePk": "1", "fieldsJson": fields}],
+            })
+        };
+        self.succeeds(WRITE, chunk("one@example.com")).await;
+        let rows = json!({"model": "sentry.team", "field": "slug", "values": ["web"]});
+        self.fails(
+            None,
+            &[
+                (WRITE, vec![chunk("other@example.com")], "CHUNK_CONTENT_DIFFERS"),
+                (FIND_ROWS, vec![rows], "MODEL_NOT_WRITABLE"),
+            ],
+        )
+        .await;
+    }
+
+    async fn uploads(&mut self) {
+        let header = |extra: Value| {
+            let mut header = json!({"importId": id(40), "scope": "SCOPE_ORGANIZATION"});
+            header.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+            json!({"header": header})
+        };
+        let empty = || json!({"data": "W10="});
+        let same = header(json!({"importId": id(1)}));
+        let sealed = self.sealed("other.tar", OTHER_KEY).await;
+        let damaged = self.sealed("damaged.tar", KEY).await;
+        let without_key = self.sealed("any.tar", KEY).await;
+        self.fails(
+            Some(0),
+            &[
+                (IMPORT, vec![same, empty()], "IMPORT_CONTENT_DIFFERS"),
+                (IMPORT, vec![header(json!({"importId": "7"})), empty()], "INVALID_ARGUMENT"),
+                (IMPORT, vec![empty()], "UPLOAD_INVALID"),
+                (IMPORT, vec![header(json!({"sizeBytes": "5"})), empty()], "UPLOAD_INVALID"),
+                (IMPORT, vec![header(json!({"sizeBytes": "1099511627776"})), empty()], "UPLOAD_TOO_LARGE"),
+                (IMPORT, sealed, "DECRYPTION_KEY_MISMATCH"),
+                (IMPORT, damaged, "ENCRYPTED_EXPORT_INVALID"),
+                (RESUME, vec![import_id(1)], "IMPORT_NOT_FAILED"),
+            ],
+        )
+        .await;
+        self.fails(
+            Some(1),
+            &[
+                (IMPORT, without_key, "DECRYPTION_KEY_MISSING"),
+                (PUBLIC_KEY, vec![json!({})], "DECRYPTION_KEY_MISSING"),
+            ],
+        )
+        .await;
+    }
+
+    /// An upload of an export that is encrypted for this key. A damaged one has another last byte in its token.
+    async fn sealed(&self, name: &str, key: &str) -> Vec<Value> {
+        let (plain, key) = (b"[]\n".as_slice(), PublicKey::from_pem(key).expect("a key"));
+        let mut bytes = Vec::new();
+        seal(plain, plain.len() as u64, &key, &Ambient::system(), &mut bytes).expect("it is encrypted");
+        if name == "damaged.tar" {
+            // The token begins behind the header of its member; its first bytes are a version and a time.
+            bytes[512 + 40] ^= 1;
+        }
+        std::fs::write(self.shell.path().join(name), bytes).expect("it is written");
+        self.shell.messages(name, &json!({"importId": id(41), "scope": "SCOPE_ORGANIZATION"})).await
+    }
+
+    async fn imports_what_fails(&mut self) {
+        let write = |name: &str, text: String| {
+            std::fs::write(self.shell.path().join(name), text).expect("it is written");
+        };
+        let record =
+            |model: &str, fields: &str| format!(r#"[{{"model": "{model}", "pk": 9, "fields": {fields}}}]"#);
+        write("bad.json", record("sentry.team", r#"{"name": null}"#));
+        write(
+            "deep.json",
+            record("sentry.team", &format!("{{\"name\": {}{}}}", "[".repeat(200), "]".repeat(200))),
+        );
+        write("large.json", record("sentry.user", &format!("{{\"username\": \"{}\"}}", "x".repeat(4 << 20))));
+        let filter = json!({"importId": id(52), "filter": {"slugs": ["nobody"]}});
+        for (file, header, reason) in [
+            ("bad.json", import_id(50), "EXPORT_INVALID"),
+            ("deep.json", import_id(51), "RECORD_TOO_DEEP"),
+            ("examples/acme.json", filter, "FILTER_MATCHES_NOTHING"),
+            ("large.json", import_id(53), "RECORD_TOO_LARGE"),
+        ] {
+            let import = self.import(file, header).await;
+            assert_eq!(import["state"], "IMPORT_STATE_FAILED", "{import}");
+            assert_eq!(import["failure"]["reason"], format!("ERROR_REASON_{reason}"), "{import}");
+            self.meets(reason);
+        }
+        self.fails(Some(0), &[(RESUME, vec![import_id(50)], "IMPORT_FILE_GONE")]).await;
+        // A limit of the region may have been raised since. It was not.
+        self.us.one(RESUME, import_id(51)).await.expect("it is taken up");
+        let seen = self.us.call(WATCH, &[import_id(51)]).await.expect("it can be watched");
+        let import = &seen.last().expect("it was seen")["import"];
+        assert_eq!((&import["resumeCount"], &import["state"]), (&json!(1), &json!("IMPORT_STATE_FAILED")));
+        self.us.one(REVERT, import_id(51)).await.expect("it is taken back");
+        self.fails(Some(0), &[(RESUME, vec![import_id(51)], "IMPORT_BEING_REVERTED")]).await;
+    }
+
+    /// Leaves the first region stopped.
+    async fn renames(&mut self, cluster: &mut Cluster) {
+        let rename = |operation: u32, organization: &str, slug: &str| {
+            json!({
+                "organizationId": organization, "desiredSlug": slug, "requireExact": true,
+                "operationId": id(operation), "waitSeconds": 30,
+            })
+        };
+        let done = self.succeeds(RENAME, rename(60, "1", "dune")).await;
+        assert_eq!(done["state"], "RENAME_STATE_CONFIRMED", "{done}");
+        let operation = json!({"region": "us", "operationId": id(60)});
+        let primary = json!({"organizationId": "1", "slug": "dune"});
+        self.fails(
+            None,
+            &[
+                (RELEASE, vec![operation], "OPERATION_CONFIRMED"),
+                (RELEASE_ALIAS, vec![primary], "SLUG_NOT_ALIAS"),
+                (RENAME, vec![rename(60, "1", "elm")], "OPERATION_CONTENT_DIFFERS"),
+                (RENAME, vec![rename(61, "1", "zurich-grosse")], "SLUG_TAKEN"),
+                (RENAME, vec![rename(61, "1", "settings")], "SLUG_RESERVED"),
+                (RENAME, vec![rename(61, "1", "A B")], "SLUG_INVALID"),
+                (RENAME, vec![rename(61, "1234567", "elm")], "ORGANIZATION_NOT_FOUND"),
+            ],
+        )
+        .await;
+        // The application has renamed an organization without asking control; then an import is as if it had failed.
+        let db = cluster.db(Silo::Region(0)).await.expect("its database");
+        let local = "UPDATE sentry_organization SET slug = 'local' WHERE id = 2 RETURNING id";
+        db.fetch_all(Statement::new(local)).await.expect("renamed");
+        self.fails(None, &[(RENAME, vec![rename(62, "1", "local")], "SLUG_TAKEN_IN_REGION")]).await;
+        let failed = "UPDATE causeway_import SET state = 'failed' WHERE state = 'succeeded' RETURNING state";
+        db.fetch_all(Statement::new(failed)).await.expect("as if it had failed");
+        self.fails(None, &[(RENAME, vec![rename(63, "1", "elm")], "ORGANIZATION_NOT_READY")]).await;
+        db.close().await;
+
+        cluster.stop_region(0).await;
+        let mut impatient = rename(64, "3", "elm");
+        impatient["waitSeconds"] = json!(0);
+        let begun = self.succeeds(RENAME, impatient).await;
+        assert_eq!(begun["state"], "RENAME_STATE_PENDING", "{begun}");
+        self.fails(None, &[(RENAME, vec![rename(65, "3", "fir")], "RENAME_IN_FLIGHT")]).await;
+    }
+}
