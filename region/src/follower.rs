@@ -425,12 +425,15 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
     Ok(answers)
 }
 
-/// Takes back a rename that control has given up, unless the organization has yet another slug by now.
+/// Takes back a rename that control has given up, unless the organization has yet another slug by now, or the same one by
+/// another operation.
 async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
     let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
     let Some(previous) = previous_slug else { return Ok(()) };
     let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
-    if owners.get(slug) != Some(organization_id) {
+    if owners.get(slug) != Some(organization_id)
+        || replica::is_held_otherwise(tx, slug, *organization_id, *operation_id).await?
+    {
         return Ok(());
     }
     if let Some(owner) = owners.get(previous) {

@@ -35,6 +35,7 @@ on_each_store! {
         a_region_refuses_a_slug_that_it_has,
         a_region_resolves_its_slugs_without_control,
         a_rename_that_was_given_up_is_taken_back,
+        a_rename_that_was_given_up_leaves_the_next_one_alone,
         a_rename_survives_a_failure_at_each_place;
 }
 

@@ -111,15 +111,16 @@ pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     cluster.stop().await;
 }
 
-/// The region has done it and cannot say so; meanwhile an operator gives the rename up.
-pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
-    let failpoints = Failpoints::default();
-    let cluster =
-        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
-    let [(id, old), _] = imported(&cluster, 0).await;
+/// A rename to `dune` that the region has done and cannot tell; meanwhile an operator has given it up. With the
+/// organization, and the slug that it had.
+async fn given_up(
+    cluster: &Cluster,
+    failpoints: &Failpoints,
+) -> (i64, String, UpdateOrganizationSlugRequest) {
+    let [(id, old), _] = imported(cluster, 0).await;
     let control = cluster.control();
     // What the feed has told of the import is not what the failpoint is for.
-    until("the region has heard of it", async || leads_in(&cluster, 0, &old).await == led(id, &old)).await;
+    until("the region has heard of it", async || leads_in(cluster, 0, &old).await == led(id, &old)).await;
     failpoints.arm("region.feed.applied", Act::Kill, 0);
     let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(1, id, "dune") };
     rename(&control, &impatient).await.expect("begun");
@@ -127,19 +128,54 @@ pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
     cluster.kill(Service::Region(0)).await;
     cluster.set_road(0, Road::Cut);
     cluster.revive().await.expect("it starts");
-    let seen = slug_of(&cluster, 0, id).await;
+    assert_eq!(slug_of(cluster, 0, id).await, "dune");
     let release = ReleaseOrganizationSlugReservationsRequest {
         region: "us".to_owned(),
         operation_id: impatient.operation_id.clone(),
         refusal: None,
     };
     control.reservations().release_organization_slug_reservations(release).await.expect("released");
+    (id, old, impatient)
+}
+
+pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let (id, old, rename_given_up) = given_up(&cluster, &failpoints).await;
     cluster.heal().await.expect("all is well");
-    let refused = rename(&control, &impatient).await.expect_err("given up");
+    let refused = rename(&cluster.control(), &rename_given_up).await.expect_err("given up");
     assert_eq!(reason_of(&refused), Some(ErrorReason::OperationReleased));
-    assert_eq!(seen, "dune");
     until("the old slug is back", async || slug_of(&cluster, 0, id).await == old).await;
     agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// Somebody asks for the same slug again, and the region does that before it has heard that the first rename was given
+/// up: the slug stays.
+pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let (id, _, _) = given_up(&cluster, &failpoints).await;
+    failpoints.arm("region.rename.answered", Act::Hold, 0);
+    cluster.set_road(0, Road::Open);
+    failpoints.held().await;
+    let control = cluster.control();
+    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(2, id, "dune") };
+    rename(&control, &impatient).await.expect("begun");
+    let db = cluster.db(Silo::Region(0)).await.expect("its database");
+    until("the region has done both", async || {
+        let answers = db.fetch_all(Statement::new("SELECT operation_id FROM causeway_rename")).await;
+        answers.expect("answers").len() == 2
+    })
+    .await;
+    db.close().await;
+    failpoints.release();
+    let done = rename(&control, &wish(2, id, "dune")).await.expect("renamed");
+    assert_eq!(done.state(), RenameState::Confirmed);
+    agrees(&cluster, 0).await;
+    assert_eq!(slug_of(&cluster, 0, id).await, "dune");
     cluster.stop().await;
 }
 

@@ -147,6 +147,23 @@ pub(crate) async fn resolve(db: &Db, slug: &str) -> Result<Option<Resolved>, DbE
     }))
 }
 
+/// Whether an organization is known by a slug, or is to have it, by another operation than this one.
+pub(crate) async fn is_held_otherwise(
+    tx: &mut Tx,
+    slug: &str,
+    organization_id: i64,
+    operation_id: Uuid,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "SELECT slug FROM causeway_slug_replica WHERE slug = $1 AND organization_id = $2 AND operation_id <> $3 \
+         AND (wanted OR type = 'primary')",
+    )
+    .with(slug)
+    .with(organization_id)
+    .with(operation_id);
+    Ok(tx.fetch_optional(statement).await?.is_some())
+}
+
 /// Notes what is to be answered to control. One that is there already stays.
 pub(crate) async fn insert_answer(tx: &mut Tx, answer: &Answer, now: DateTime<Utc>) -> Result<(), DbError> {
     let (reason, message) = match &answer.refusal {
