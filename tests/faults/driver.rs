@@ -1,14 +1,24 @@
 //! A client who does not give up: it asks again until it is answered, as real ones do.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_harness::cluster::{Cluster, ImportOptions};
+use causeway_harness::cluster::{Cluster, ControlApi, ImportOptions, Silo, Store};
 use causeway_proto::{
-    control::v1::{RenameState, UpdateOrganizationSlugRequest},
     failure::reason_of,
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
+};
+use causeway_relocation::{
+    db::{DbError, Statement},
+    transact,
 };
 use tokio::{
     task::JoinHandle,
@@ -19,14 +29,14 @@ use tonic::{Code, Status};
 /// How long anything may take when faults happen meanwhile.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks whether all services run.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Whether a call may succeed when it is made again.
-fn passes(status: &Status) -> bool {
+pub(crate) fn passes(status: &Status) -> bool {
     match reason_of(status) {
         Some(reason) => matches!(
             reason,
@@ -59,6 +69,69 @@ where
     }
 }
 
+/// The same of a call that may be refused for these reasons, which ends it too.
+pub(crate) async fn insist_or_be_refused<T, F>(
+    what: &str,
+    refusals: &[ErrorReason],
+    call: impl Fn() -> F,
+) -> anyhow::Result<Result<T, ErrorReason>>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    insist(what, || async {
+        match call().await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(status) => match reason_of(&status) {
+                Some(reason) if refusals.contains(&reason) => Ok(Err(reason)),
+                _ => Err(status),
+            },
+        }
+    })
+    .await
+}
+
+/// The controls one after the other, over their links: whoever is not answered asks the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Controls(AtomicUsize);
+
+impl Controls {
+    pub(crate) fn next(&self, cluster: &Cluster) -> ControlApi {
+        cluster.control_by_link(self.0.fetch_add(1, Ordering::Relaxed) % cluster.control_count())
+    }
+}
+
+/// Whether the database of a region takes keys of projects. An import fails as long as it does not, for a reason that
+/// does not pass by itself.
+pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> anyhow::Result<()> {
+    let sql = match (cluster.store(), take) {
+        (Store::Sqlite, false) => {
+            "CREATE TRIGGER IF NOT EXISTS no_keys BEFORE INSERT ON sentry_projectkey \
+             BEGIN SELECT RAISE(ABORT, 'no keys'); END"
+        }
+        (Store::Sqlite, true) => "DROP TRIGGER IF EXISTS no_keys",
+        (Store::Postgres, false) => {
+            "ALTER TABLE sentry_projectkey DROP CONSTRAINT IF EXISTS no_keys, \
+             ADD CONSTRAINT no_keys CHECK (id < 0) NOT VALID"
+        }
+        (Store::Postgres, true) => "ALTER TABLE sentry_projectkey DROP CONSTRAINT IF EXISTS no_keys",
+    };
+    cluster.trace().note(format!("the database of region {region} takes keys: {take}"));
+    let db = cluster.db(Silo::Region(region)).await?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let done = transact!(DbError, db, |tx| {
+            tx.execute(Statement::new(sql)).await?;
+        });
+        match done {
+            Ok(()) => break,
+            Err(error) => ensure!(Instant::now() < until, "keys cannot be refused or taken: {error}"),
+        }
+        sleep(PAUSE).await;
+    }
+    db.close().await;
+    Ok(())
+}
+
 /// Sends an export until its import is taken.
 pub(crate) async fn begin(
     cluster: &Cluster,
@@ -72,12 +145,41 @@ pub(crate) async fn begin(
 }
 
 /// Asks for an import.
-async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
+pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
     let answer = insist("a look at an import", || async {
         let request = GetImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().get_import(request).await
     });
     answer.await?.into_inner().import.context("an import")
+}
+
+/// Whether an import stays as it is unless somebody asks for something else.
+fn has_ended(state: ImportState) -> bool {
+    matches!(
+        state,
+        ImportState::Succeeded | ImportState::Failed | ImportState::Reverted | ImportState::Planned
+    )
+}
+
+/// One of the organizations of an import, as soon as it has some, or when it has `ended`. `None` if it ends without.
+pub(crate) async fn organization(
+    cluster: &Cluster,
+    region: usize,
+    id: &str,
+    which: usize,
+    at_its_end: bool,
+) -> anyhow::Result<Option<i64>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let import = get(cluster, region, id).await?;
+        let ended = has_ended(import.state());
+        if ended || !(at_its_end || import.organizations.is_empty()) {
+            let count = import.organizations.len().max(1);
+            return Ok(import.organizations.get(which % count).map(|organization| organization.id));
+        }
+        ensure!(Instant::now() < until, "import {id} has no organizations after {PATIENCE:?}: {import:?}");
+        sleep(PAUSE).await;
+    }
 }
 
 /// Waits until an import has ended.
@@ -86,22 +188,22 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
     loop {
         let import = get(cluster, region, id).await?;
         match import.state() {
-            ImportState::Succeeded | ImportState::Failed | ImportState::Reverted => return Ok(import),
+            state if has_ended(state) => return Ok(import),
             _ => ensure!(Instant::now() < until, "import {id} has not ended after {PATIENCE:?}: {import:?}"),
         }
         sleep(PAUSE).await;
     }
 }
 
-/// Resumes an import that has failed.
-pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
+/// Resumes an import, and says whether it has failed, or was resumed before.
+pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<bool> {
     cluster.trace().note(format!("resume {id}"));
-    insist("resuming", || async {
+    let refusals = [ErrorReason::ImportNotFailed, ErrorReason::ImportBeingReverted];
+    let resumed = insist_or_be_refused("resuming", &refusals, || async {
         let request = ResumeImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().resume_import(request).await
-    })
-    .await?;
-    Ok(())
+    });
+    Ok(resumed.await?.is_ok())
 }
 
 /// Takes an import back. That goes on when this returns.
@@ -113,36 +215,6 @@ pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow
     })
     .await?;
     Ok(())
-}
-
-/// Gives an organization another slug, and waits until its region has confirmed that.
-pub(crate) async fn rename(
-    cluster: &Cluster,
-    operation_id: &str,
-    organization_id: i64,
-    slug: &str,
-) -> anyhow::Result<()> {
-    cluster.trace().note(format!("rename {organization_id} to {slug}"));
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let renamed = insist("a rename", || async {
-            let request = UpdateOrganizationSlugRequest {
-                organization_id,
-                desired_slug: slug.to_owned(),
-                operation_id: operation_id.to_owned(),
-                wait_seconds: Some(1),
-                ..UpdateOrganizationSlugRequest::default()
-            };
-            cluster.control().reservations().update_organization_slug(request).await
-        });
-        let renamed = renamed.await?.into_inner();
-        match renamed.state() {
-            RenameState::Confirmed => return Ok(()),
-            _ => {
-                ensure!(Instant::now() < until, "a rename is not done after {PATIENCE:?}: {renamed:?}")
-            }
-        }
-    }
 }
 
 /// Starts whatever has died, again and again, until it is dropped. No failpoint acts any more when one has killed.

@@ -3,9 +3,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
+mod acting;
 mod driver;
 #[cfg(feature = "failpoints")]
 mod processes;
+mod renames;
 mod seeds;
 mod steps;
 mod story;
+mod watcher;

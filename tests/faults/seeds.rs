@@ -1,5 +1,5 @@
-//! Runs from a seed: several regions import overlapping organizations at once while faults happen. At the end all is
-//! healed, and every promise must hold.
+//! Runs from a seed: several regions import overlapping organizations at once, rename them and take them back, while
+//! faults happen. At the end all is healed, and every promise must hold.
 //!
 //! `CAUSEWAY_SEED=123 cargo test --test faults seeds` runs one seed again. `.ci/seeds 10000` runs many.
 
@@ -14,24 +14,20 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
-use causeway_harness::{
-    cluster::{Cluster, Failpoints, Ground, Service, Store},
-    invariants::Inspection,
-};
-use causeway_proto::region::v1::ImportState;
+use anyhow::{Context as _, anyhow};
+use causeway_harness::cluster::{Cluster, Failpoints, Ground, Store};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use crate::{
-    driver::{self, PATIENCE},
-    story::{Fault, Planned, Story},
+    acting::act,
+    story::{Planned, Story},
 };
 
 const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
-/// How long a whole run may take; one takes less than a second.
+/// How long a whole run may take; one takes about a second.
 const WHOLE: Duration = Duration::from_secs(180);
 /// Failures after which no further seed is begun.
 const ENOUGH: usize = 5;
@@ -111,17 +107,18 @@ async fn many(store: Store, settings: Settings) {
 
 /// Plays one seed. The error says what happened in it.
 async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
-    let story = Story::of(seed, ground.store() == Store::Postgres);
+    let story = Story::of(seed, ground.store());
     let failpoints = Failpoints::default();
     let builder = Cluster::builder(ground.store()).on(ground).seed(seed).failpoints(&failpoints);
+    let builder = builder.controls(story.controls);
     let builder = REGIONS[..story.regions].iter().fold(builder, |builder, name| builder.region(name));
     let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
     let played = timeout(WHOLE, act(&cluster, &failpoints, &story)).await;
     let played = played.unwrap_or_else(|_| Err(anyhow!("it is not over after {WHOLE:?}")));
     let outcome = played.map_err(|error| {
         let mut told = format!("seed {seed} on {:?}: {error:#}\n", ground.store());
-        for Planned { region, id, options, after, reverted_after, .. } in &story.imports {
-            let _never = writeln!(told, "import {id} into region {region} after {after:?}, reverted after {reverted_after:?}: {options:?}");
+        for import in &story.imports {
+            let _never = writeln!(told, "{:?}", Planned { export: Vec::new(), ..import.clone() });
         }
         anyhow!("{told}{}", cluster.trace())
     });
@@ -130,58 +127,4 @@ async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
         cluster.stop().await;
     }
     outcome
-}
-
-async fn act(cluster: &Arc<Cluster>, failpoints: &Failpoints, story: &Story) -> anyhow::Result<()> {
-    let mut imports = JoinSet::new();
-    for import in story.imports.clone() {
-        let cluster = Arc::clone(cluster);
-        imports.spawn(async move {
-            sleep(import.after).await;
-            driver::begin(&cluster, import.region, &import.export, &import.options).await?;
-            if let Some(after) = import.reverted_after {
-                sleep(after).await;
-                driver::revert(&cluster, import.region, &import.id).await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    for (pause, fault) in &story.faults {
-        // The pauses are a part of the story, and wait for nothing.
-        sleep(*pause).await;
-        inflict(cluster, failpoints, *fault).await?;
-    }
-    cluster.heal().await?;
-    while let Some(begun) = imports.join_next().await {
-        begun??;
-    }
-    cluster.quiet(PATIENCE).await?;
-    let mut inspection = Inspection::of(cluster);
-    for import in &story.imports {
-        let end = driver::ended(cluster, import.region, &import.id).await?;
-        let wanted =
-            if import.reverted_after.is_some() { ImportState::Reverted } else { ImportState::Succeeded };
-        ensure!(end.state() == wanted, "this import is to be {wanted:?}: {end:?}");
-        inspection = inspection.export(&import.id, &import.export)?;
-    }
-    inspection.run().await
-}
-
-async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> anyhow::Result<()> {
-    match fault {
-        Fault::KillRegion(region) => cluster.kill(Service::Region(region)).await,
-        Fault::KillControl => cluster.kill(Service::Control(0)).await,
-        Fault::StopRegion(region) => cluster.stop_service(Service::Region(region)).await,
-        Fault::StopControl => cluster.stop_service(Service::Control(0)).await,
-        // A failpoint may kill what starts.
-        Fault::Revive => drop(cluster.revive().await),
-        Fault::Road(region, road) => cluster.set_road(region, road),
-        Fault::Weather(weather) => cluster.set_weather(weather),
-        Fault::Failpoints(fail, kill) => {
-            cluster.trace().note(format!("failpoints: {fail} of 1,000 fail and {kill} kill"));
-            failpoints.set_chances(fail, kill);
-        }
-        Fault::CrashDatabase(down) => cluster.crash_database(down).await?,
-    }
-    Ok(())
 }

@@ -7,15 +7,17 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_harness::{
-    cluster::{Act, Cluster, Failpoints, Ground, ImportOptions, Silo, Store, Weather},
+    cluster::{Act, Cluster, Failpoints, Ground, ImportOptions, Store, Weather},
     export::Export,
     invariants::Inspection,
     picture::Picture,
 };
-use causeway_proto::region::v1::ImportState;
-use causeway_relocation::db::Statement;
+use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::ImportState};
 
-use crate::driver::{self, PATIENCE, Reviver};
+use crate::{
+    driver::{self, PATIENCE, Reviver},
+    renames::{self, Renamed},
+};
 
 /// All failpoints of both services.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
@@ -58,35 +60,15 @@ async fn import(
     Ok(())
 }
 
-/// Changes something in the database of a region.
-async fn change(cluster: &Cluster, sql: &'static str) -> anyhow::Result<()> {
-    let db = cluster.db(Silo::Region(0)).await?;
-    let mut tx = db.begin().await?;
-    tx.execute(Statement::new(sql)).await?;
-    tx.commit().await?;
-    db.close().await;
-    Ok(())
-}
-
 /// An import that fails for a reason that does not pass by itself, and is resumed when it is gone.
-async fn fail_and_resume(cluster: &Cluster, store: Store, number: u8, export: &[u8]) -> anyhow::Result<()> {
-    let (refuse, take) = match store {
-        Store::Sqlite => (
-            "CREATE TRIGGER no_keys BEFORE INSERT ON sentry_projectkey BEGIN SELECT RAISE(ABORT, 'no keys'); END",
-            "DROP TRIGGER no_keys",
-        ),
-        Store::Postgres => (
-            "ALTER TABLE sentry_projectkey ADD CONSTRAINT no_keys CHECK (id < 0) NOT VALID",
-            "ALTER TABLE sentry_projectkey DROP CONSTRAINT no_keys",
-        ),
-    };
-    change(cluster, refuse).await?;
+async fn fail_and_resume(cluster: &Cluster, number: u8, export: &[u8]) -> anyhow::Result<()> {
+    driver::take_keys(cluster, 0, false).await?;
     let options = ImportOptions::default().merge_users().import_id(&id(number));
     driver::begin(cluster, 0, export, &options).await?;
     let end = driver::ended(cluster, 0, &id(number)).await?;
     ensure!(end.state() == ImportState::Failed, "import {number} ended as {end:?}");
-    change(cluster, take).await?;
-    driver::resume(cluster, 0, &id(number)).await?;
+    driver::take_keys(cluster, 0, true).await?;
+    ensure!(driver::resume(cluster, 0, &id(number)).await?, "import {number} had not failed");
     let end = driver::ended(cluster, 0, &id(number)).await?;
     ensure!(end.state() == ImportState::Succeeded, "import {number} ended as {end:?}");
     Ok(())
@@ -101,10 +83,10 @@ async fn revert(cluster: &Cluster, region: usize, number: u8) -> anyhow::Result<
 }
 
 /// Everything that goes in steps, one after the other.
-async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
+async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     let (one, two) = (export(&["ann", "bob"]), export(&["bob", "carol"]));
     import(cluster, 0, 1, &one, false).await.context("the first import")?;
-    fail_and_resume(cluster, store, 2, &two).await.context("the import that is resumed")?;
+    fail_and_resume(cluster, 2, &two).await.context("the import that is resumed")?;
     import(cluster, 1, 3, &two, true).await.context("the import into the other region")?;
     let (three, four) = (export(&["dave"]), export(&["erin"]));
     import(cluster, 0, 4, &three, false).await.context("the import that is taken back")?;
@@ -114,7 +96,14 @@ async fn all_steps(cluster: &Cluster, store: Store) -> anyhow::Result<()> {
     revert(cluster, 0, 5).await.context("taking an import back in part")?;
     let renamed = driver::ended(cluster, 0, &id(1)).await?;
     let organization = renamed.organizations.first().context("an organization")?.id;
-    driver::rename(cluster, &id(7), organization, "renamed").await.context("the rename")?;
+    let request = UpdateOrganizationSlugRequest {
+        organization_id: organization,
+        desired_slug: "renamed".to_owned(),
+        operation_id: id(7),
+        ..UpdateOrganizationSlugRequest::default()
+    };
+    let renamed = renames::rename(cluster, request).await.context("the rename")?;
+    ensure!(matches!(renamed, Renamed::Confirmed { .. }), "the rename ended as {renamed:?}");
     cluster.set_weather(Weather::default());
     cluster.quiet(PATIENCE).await?;
     let inspection = Inspection::of(cluster)
@@ -138,7 +127,7 @@ pub(crate) async fn run(
     let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
     cluster.set_weather(weather);
     let reviver = Reviver::of(&cluster);
-    let outcome = all_steps(&cluster, ground.store()).await;
+    let outcome = all_steps(&cluster).await;
     drop(reviver);
     let picture = match outcome {
         Ok(()) => Picture::of(&cluster).await,

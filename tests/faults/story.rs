@@ -1,9 +1,10 @@
-//! What happens in a run, as it follows from a seed: imports that want the same slugs and users, and faults.
+//! What happens in a run, as it follows from a seed: imports that want the same slugs and users, renames of their
+//! organizations, and faults.
 
 use std::time::Duration;
 
 use causeway_harness::{
-    cluster::{ImportOptions, Road, Weather},
+    cluster::{ImportOptions, Road, Store, Weather},
     export::Export,
 };
 use causeway_relocation::ambient::Ambient;
@@ -53,21 +54,58 @@ pub(crate) struct Planned {
     pub(crate) id: String,
     pub(crate) options: ImportOptions,
     pub(crate) export: Vec<u8>,
-    /// When it begins.
+    /// It has ended before the faults begin, and what follows is counted from then on.
+    pub(crate) before: bool,
+    /// When it begins, if not before.
     pub(crate) after: Duration,
-    /// When it is taken back, from when it has been taken; never if `None`.
+    /// When it is sent once more, from when it has been taken; never if `None`.
+    pub(crate) again_after: Option<Duration>,
+    /// When somebody resumes it, whether it has failed or not.
+    pub(crate) resumed_after: Option<Duration>,
+    /// When it is taken back.
     pub(crate) reverted_after: Option<Duration>,
+    /// Nobody resumes it in the end if it has failed.
+    pub(crate) left_alone: bool,
+    /// What its organizations are to be called.
+    pub(crate) wishes: Vec<Wish>,
+}
+
+/// What one organization is to be called.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    /// When somebody wishes that, from when the import has been taken.
+    pub(crate) after: Duration,
+    /// Not before its import has ended.
+    pub(crate) at_its_end: bool,
+    /// Which one of the import.
+    pub(crate) organization: usize,
+    /// The region that is said to have it; none if `None`.
+    pub(crate) region: Option<usize>,
+    pub(crate) operation_id: String,
+    pub(crate) slug: &'static str,
+    pub(crate) require_exact: bool,
+    pub(crate) keep_alias: bool,
+    /// It is asked for twice at once.
+    pub(crate) twice: bool,
+    /// When an operator gives it up, from when it is asked for.
+    pub(crate) given_up_after: Option<Duration>,
+    /// When the slug that it had before is released, from when the rename is done.
+    pub(crate) alias_released_after: Option<Duration>,
 }
 
 /// A fault, or the end of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
     KillRegion(usize),
-    KillControl,
+    KillControl(usize),
     StopRegion(usize),
-    StopControl,
+    StopControl(usize),
     Revive,
     Road(usize, Road),
+    /// From a region to one of the controls.
+    RoadTo(usize, usize, Road),
+    /// Whether the database of a region takes keys of projects: imports fail as long as it does not.
+    Keys(usize, bool),
     Weather(Weather),
     /// Of 1,000 times that a failpoint is reached, how many fail and how many kill.
     Failpoints(u32, u32),
@@ -78,36 +116,79 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) regions: usize,
+    pub(crate) controls: usize,
     pub(crate) imports: Vec<Planned>,
+    /// The region whose database takes no keys until the faults begin.
+    pub(crate) without_keys: Option<usize>,
     /// Each with the pause before it.
     pub(crate) faults: Vec<(Duration, Fault)>,
 }
 
 const SLUGS: &[&str] = &["acme", "Acme", "initech", "größe", "settings", "", "7", "acme-corp", "hooli"];
+/// What somebody may want an organization to be called.
+const WISHES: &[&str] = &["acme", "initech", "hooli", "umbrella", "Größe", "settings", "7", "acme-corp"];
 const USERS: &[&str] = &["ann", "Ann", "bob", "carol", "dave"];
 
 impl Story {
-    pub(crate) fn of(seed: u64, with_database: bool) -> Self {
+    pub(crate) fn of(seed: u64, store: Store) -> Self {
         let dice = Dice::new(seed);
         let regions = dice.between(1, 3);
+        let controls = if store == Store::Postgres { dice.between(1, 2) } else { 1 };
+        let before = dice.below(3);
         let imports: Vec<Planned> =
-            (0..dice.between(2, 4)).map(|number| planned(&dice, number, regions)).collect();
+            (0..dice.between(2, 4)).map(|number| planned(&dice, number < before, regions)).collect();
+        let without_keys = dice.chance(15).then(|| dice.below(regions));
         let faults = (0..dice.between(2, 12))
-            .map(|_| (dice.up_to(15), fault(&dice, regions, with_database)))
+            .map(|_| (dice.up_to(15), fault(&dice, regions, controls, store)))
             .collect();
-        Self { regions, imports, faults }
+        Self { regions, controls, imports, without_keys, faults }
+    }
+
+    /// Whether an import into a region may fail.
+    pub(crate) fn may_fail(&self, region: usize) -> bool {
+        let refused = |fault: &Fault| matches!(fault, Fault::Keys(it, false) if *it == region);
+        self.without_keys == Some(region) || self.faults.iter().any(|(_, fault)| refused(fault))
     }
 }
 
-fn planned(dice: &Dice, number: usize, regions: usize) -> Planned {
+fn planned(dice: &Dice, before: bool, regions: usize) -> Planned {
     let mut options = ImportOptions { merge_users: dice.chance(50), ..ImportOptions::default() };
     options.hide_organizations = dice.chance(10);
+    options.dry_run = dice.chance(12);
     let id = dice.uuid();
     options.import_id = Some(id.clone());
-    let after = if number == 0 { Duration::ZERO } else { dice.up_to(30) };
-    let reverted_after = dice.chance(25).then(|| dice.up_to(60));
-    let export = export(dice).to_bytes();
-    Planned { region: dice.below(regions), id, options, export, after, reverted_after }
+    // Of a dry run there is nothing to take back, and nothing to rename.
+    let dry = options.dry_run;
+    let wishes = if dry { 0 } else { dice.below(4) };
+    Planned {
+        region: dice.below(regions),
+        id,
+        options,
+        export: export(dice).to_bytes(),
+        before,
+        after: dice.up_to(30),
+        again_after: dice.chance(25).then(|| dice.up_to(60)),
+        resumed_after: dice.chance(40).then(|| dice.up_to(60)),
+        reverted_after: (dice.chance(25) && !dry).then(|| dice.up_to(60)),
+        left_alone: dice.chance(20),
+        wishes: (0..wishes).map(|_| wish(dice, regions)).collect(),
+    }
+}
+
+fn wish(dice: &Dice, regions: usize) -> Wish {
+    Wish {
+        after: dice.up_to(60),
+        at_its_end: dice.chance(60),
+        organization: dice.below(3),
+        region: dice.chance(10).then(|| dice.below(regions)),
+        operation_id: dice.uuid(),
+        slug: dice.of(WISHES),
+        require_exact: dice.chance(30),
+        keep_alias: dice.chance(50),
+        twice: dice.chance(20),
+        given_up_after: dice.chance(20).then(|| dice.up_to(30)),
+        alias_released_after: dice.chance(40).then(|| dice.up_to(20)),
+    }
 }
 
 /// A few organizations and users, whose names are those of others too.
@@ -158,21 +239,24 @@ fn keys_once(mut export: Export) -> Export {
     export
 }
 
-fn fault(dice: &Dice, regions: usize, with_database: bool) -> Fault {
-    let region = dice.below(regions);
-    match dice.below(if with_database { 23 } else { 22 }) {
+fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
+    let (region, control) = (dice.below(regions), dice.below(controls));
+    match dice.below(if store == Store::Postgres { 26 } else { 25 }) {
         0..=3 => Fault::KillRegion(region),
-        4..=5 => Fault::KillControl,
+        4..=5 => Fault::KillControl(control),
         6 => Fault::StopRegion(region),
-        7 => Fault::StopControl,
+        7 => Fault::StopControl(control),
         8..=11 => Fault::Revive,
-        12..=14 => Fault::Road(region, dice.of(&[Road::Cut, Road::Silent])),
+        12..=13 => Fault::Road(region, dice.of(&[Road::Cut, Road::Silent])),
+        14 => Fault::RoadTo(region, control, dice.of(&[Road::Cut, Road::Silent])),
         15..=16 => Fault::Road(region, Road::Open),
         17..=18 => Fault::Weather(Weather::STORM),
         19 => Fault::Weather(Weather::default()),
         20..=21 => {
             dice.of(&[Fault::Failpoints(30, 30), Fault::Failpoints(100, 20), Fault::Failpoints(0, 60)])
         }
+        22 => Fault::Keys(region, false),
+        23..=24 => Fault::Keys(region, true),
         _ => Fault::CrashDatabase(dice.up_to(50)),
     }
 }

@@ -124,10 +124,22 @@ impl Cluster {
         regions.iter().fold(Self::builder(store), |builder, name| builder.region(name)).start().await
     }
 
+    /// What its silos keep their data in.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.ground.store()
+    }
+
     /// How many regions there are.
     #[must_use]
     pub fn region_count(&self) -> usize {
         self.regions.len()
+    }
+
+    /// How many controls there are.
+    #[must_use]
+    pub fn control_count(&self) -> usize {
+        self.controls.len()
     }
 
     /// All services: the controls, then the regions.
@@ -384,10 +396,14 @@ impl Cluster {
         self.links[region][control].set_road(road);
     }
 
+    fn all_links(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().flatten().chain(&self.doors)
+    }
+
     /// Sets the weather on all links.
     pub fn set_weather(&self, weather: Weather) {
         self.trace.note(format!("{weather:?}"));
-        for link in self.links.iter().flatten().chain(&self.doors) {
+        for link in self.all_links() {
             link.set_weather(weather);
         }
     }
@@ -407,7 +423,7 @@ impl Cluster {
     /// If a service does not start.
     pub async fn heal(&self) -> anyhow::Result<()> {
         self.failpoints.disarm();
-        for link in self.links.iter().flatten().chain(&self.doors) {
+        for link in self.all_links() {
             link.set_weather(Weather::default());
             link.set_road(Road::Open);
         }

@@ -6,7 +6,10 @@
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -100,6 +103,8 @@ struct Shared {
     ambient: Ambient,
     trace: Trace,
     connections: Mutex<Vec<AbortHandle>>,
+    /// Calls that are to be made a second time, although they have been answered.
+    late: AtomicUsize,
 }
 
 impl Link {
@@ -121,6 +126,7 @@ impl Link {
             ambient,
             trace,
             connections: Mutex::default(),
+            late: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         let channel = Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect_lazy();
@@ -143,6 +149,11 @@ impl Link {
         if road == Road::Cut {
             self.shared.break_connections();
         }
+    }
+
+    /// How many calls are still to come a second time, although they have been answered.
+    pub(super) fn late_calls(&self) -> usize {
+        self.shared.late.load(Ordering::Acquire)
     }
 
     pub(super) fn set_weather(&self, weather: Weather) {
@@ -266,12 +277,14 @@ impl Shared {
         let first = self.call(Request::from_parts(parts, whole(body))).await;
         if let Fate::RepeatLater(pause) = fate {
             let shared = Arc::clone(self);
+            shared.late.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 shared.arrive().await;
                 if let Ok(answer) = shared.call(again()).await {
                     let _unheard = answer.into_body().collect().await;
                 }
+                shared.late.fetch_sub(1, Ordering::AcqRel);
             });
             return first;
         }

@@ -6,14 +6,15 @@ use anyhow::bail;
 use causeway_relocation::db::{Db, Statement};
 use tokio::time::{Instant, sleep};
 
-use super::{Cluster, Silo};
+use super::{Cluster, Silo, link::Link};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Cluster {
-    /// Waits until nothing is under way in any silo: every import has ended, and control's directory has heard of it;
-    /// no reservation is temporary but those of imports that have failed, and every region has heard all of its feed.
+    /// Waits until nothing is under way in any silo or on any link: every import has ended, and control's directory has
+    /// heard of it; every rename is confirmed or refused; no reservation is temporary but those of imports that have
+    /// failed; and every region has heard all of its feed. Whoever makes calls must have ended before.
     ///
     /// # Errors
     /// If that takes longer than `within`: with what it still waits for.
@@ -32,18 +33,21 @@ impl Cluster {
         }
     }
 
-    /// What is under way, a line each.
+    /// What is under way, a line each. Asked for in the order in which one thing leads to the next, so that nothing
+    /// passes unseen from what is asked later to what was asked before: calls, imports, control, feeds.
     async fn under_way(&self) -> anyhow::Result<Vec<String>> {
+        let late: usize = self.all_links().map(Link::late_calls).sum();
         let mut waits = Vec::new();
+        if late > 0 {
+            waits.push(format!("{late} calls that are to come a second time"));
+        }
         let mut failed = Vec::new();
-        let control = self.shared_db(Silo::Control).await?;
-        let feeds = control.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
         for index in 0..self.region_count() {
             let db = self.shared_db(Silo::Region(index)).await?;
             let name = self.region_name(index);
             let imports = Statement::new(
                 "SELECT import_id, state, waiting_reason, waiting_message FROM causeway_import \
-                 WHERE state NOT IN ('succeeded', 'failed', 'reverted') OR (state = 'succeeded' AND NOT reported)",
+                 WHERE state NOT IN ('succeeded', 'failed', 'reverted', 'planned') OR (state = 'succeeded' AND NOT reported)",
             );
             for row in db.fetch_all(imports).await? {
                 let reason = row.opt_text("waiting_reason")?.unwrap_or_default();
@@ -55,6 +59,19 @@ impl Cluster {
                 ));
             }
             failed.extend(organizations_of_failed(&db).await?);
+        }
+        let control = self.shared_db(Silo::Control).await?;
+        let renames = "SELECT slug, region FROM causeway_slug_rename WHERE state = 'pending'";
+        for row in control.fetch_all(Statement::new(renames)).await? {
+            waits.push(format!("the rename to {} in {}", row.text("slug")?, row.text("region")?));
+        }
+        let feeds = control.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
+        for index in 0..self.region_count() {
+            let db = self.shared_db(Silo::Region(index)).await?;
+            let name = self.region_name(index);
+            for row in db.fetch_all(Statement::new("SELECT slug FROM causeway_rename")).await? {
+                waits.push(format!("the answer of {name} about the rename to {}", row.text("slug")?));
+            }
             let cursor =
                 db.fetch_optional(Statement::new("SELECT version FROM causeway_feed_cursor")).await?;
             let cursor = cursor.map_or(Ok(0), |row| row.int("version"))?;

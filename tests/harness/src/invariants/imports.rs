@@ -29,7 +29,7 @@ pub(super) fn check(world: &World, found: &mut Found) {
 }
 
 fn it_has_ended(region: &Region, import: &Import, found: &mut Found) {
-    let ended = matches!(import.state.as_str(), "succeeded" | "failed" | "reverted");
+    let ended = matches!(import.state.as_str(), "succeeded" | "failed" | "reverted" | "planned");
     if !ended {
         found.add(4, format!("import {} of {} is still {}", import.id, region.name, import.state));
     } else if import.succeeded() && !import.reported {

@@ -14,6 +14,7 @@ pub(super) fn check(world: &World, found: &mut Found) {
     one_slug_one_organization(world, found);
     visible_organizations_have_their_slug(world, found);
     reservations_have_their_organization(world, found);
+    replicas_are_what_control_has(world, found);
     operations_and_reservations_agree(world, found);
     everything_has_its_region(world, found);
 }
@@ -171,6 +172,31 @@ fn reservations_have_their_organization(world: &World, found: &mut Found) {
                         ),
                     );
                 }
+            }
+        }
+    }
+}
+
+/// I3: a region knows what control has reserved for it, but what an import has not confirmed.
+fn replicas_are_what_control_has(world: &World, found: &mut Found) {
+    let by = by_organization(world);
+    let canonical = |reservation: &Reservation| {
+        let own = by.get(&(reservation.region.as_str(), reservation.organization_id))?;
+        own.iter().find(|it| it.is_primary()).map(|it| it.slug.clone())
+    };
+    for region in &world.regions {
+        let told: BTreeMap<String, (i64, String, Option<String>)> = world
+            .control
+            .reservations
+            .iter()
+            .filter(|it| it.region == region.name && !it.is_temporary())
+            .map(|it| (it.slug.clone(), (it.organization_id, it.kind.clone(), canonical(it))))
+            .collect();
+        let slugs: BTreeSet<&String> = told.keys().chain(region.replica.keys()).collect();
+        for slug in slugs {
+            let (theirs, known) = (told.get(slug), region.replica.get(slug));
+            if theirs != known {
+                found.add(3, format!("{} knows `{slug}` as {known:?}; control has {theirs:?}", region.name));
             }
         }
     }

@@ -99,6 +99,7 @@ const TAMPERING: &[(Silo, &str, u8, &str)] = &[
         "whose organization is",
     ),
     (US, "UPDATE sentry_organizationmember SET user_id = 4711", 7, "user_id leads to sentry.user 4711"),
+    (US, "DELETE FROM causeway_slug_replica WHERE slug = 'one'", 3, "us knows `one` as None"),
     (CONTROL, "UPDATE causeway_slug_operation SET state = 'released'", 8, "is released and has"),
     (
         CONTROL,

@@ -81,6 +81,8 @@ pub(crate) struct Region {
     pub(crate) imports: Vec<Import>,
     /// What is left of the last block of ids, by model.
     pub(crate) blocks: Vec<Lease>,
+    /// What it knows of its reservations, by slug: organization, type, canonical slug.
+    pub(crate) replica: BTreeMap<String, (i64, String, Option<String>)>,
     pub(crate) tables: HashMap<String, Rows>,
 }
 
@@ -339,9 +341,22 @@ impl Region {
             name: name.to_owned(),
             imports,
             blocks: blocks.collect::<anyhow::Result<_>>()?,
+            replica: replica(db).await?,
             tables: tables(db, catalog, catalog::Silo::Region).await?,
         })
     }
+}
+
+async fn replica(db: &Db) -> anyhow::Result<BTreeMap<String, (i64, String, Option<String>)>> {
+    let statement =
+        Statement::new("SELECT slug, organization_id, type, canonical_slug FROM causeway_slug_replica");
+    let rows = db.fetch_all(statement).await?;
+    rows.iter()
+        .map(|row| {
+            let known = (row.int("organization_id")?, row.text("type")?, row.opt_text("canonical_slug")?);
+            Ok((row.text("slug")?, known))
+        })
+        .collect()
 }
 
 async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {

@@ -1,0 +1,231 @@
+//! Acts out a story: everybody does what it says they do, while its faults happen.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use causeway_harness::{
+    cluster::{Cluster, Failpoints, Service},
+    invariants::Inspection,
+};
+use causeway_proto::{
+    control::v1::UpdateOrganizationSlugRequest,
+    region::v1::{ImportFailure, ImportState},
+    relocation::v1::ErrorReason,
+};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    driver::{self, PATIENCE},
+    renames::{self, Renamed},
+    story::{Fault, Planned, Story, Wish},
+    watcher::Watcher,
+};
+
+/// Everybody who does something, each at their own times.
+type Actors = JoinSet<anyhow::Result<()>>;
+
+/// Acts a story out to its end, and holds what there is then against all promises.
+pub(crate) async fn act(
+    cluster: &Arc<Cluster>,
+    failpoints: &Failpoints,
+    story: &Story,
+) -> anyhow::Result<()> {
+    let mut watchers: Vec<Watcher> = (0..story.regions).map(|region| Watcher::of(cluster, region)).collect();
+    peace(cluster, story).await?;
+    let mut actors = Actors::new();
+    for import in story.imports.clone() {
+        actors.spawn(follow(Arc::clone(cluster), import));
+    }
+    for (pause, fault) in &story.faults {
+        // The pauses are a part of the story, and wait for nothing.
+        sleep(*pause).await;
+        inflict(cluster, failpoints, *fault).await?;
+    }
+    cluster.heal().await?;
+    while let Some(acted) = actors.join_next().await {
+        acted??;
+    }
+    settle(cluster, story).await?;
+    for watcher in &mut watchers {
+        watcher.has_heard_all(cluster).await?;
+    }
+    let mut inspection = Inspection::of(cluster);
+    for import in &story.imports {
+        inspection = inspection.export(&import.id, &import.export)?;
+    }
+    inspection.run().await?;
+    for watcher in watchers {
+        watcher.end().await;
+    }
+    Ok(())
+}
+
+/// What is there before the faults begin.
+async fn peace(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
+    if let Some(region) = story.without_keys {
+        driver::take_keys(cluster, region, false).await?;
+    }
+    for import in story.imports.iter().filter(|import| import.before) {
+        driver::begin(cluster, import.region, &import.export, &import.options).await?;
+        driver::ended(cluster, import.region, &import.id).await?;
+    }
+    if let Some(region) = story.without_keys {
+        driver::take_keys(cluster, region, true).await?;
+    }
+    Ok(())
+}
+
+/// One import, and all that is done with it.
+async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
+    if !import.before {
+        sleep(import.after).await;
+        driver::begin(&cluster, import.region, &import.export, &import.options).await?;
+    }
+    let mut actors = Actors::new();
+    for wish in import.wishes.clone() {
+        actors.spawn(grant(Arc::clone(&cluster), import.region, import.id.clone(), wish));
+    }
+    if let Some(after) = import.again_after {
+        let (cluster, import) = (Arc::clone(&cluster), import.clone());
+        actors.spawn(async move {
+            sleep(after).await;
+            driver::begin(&cluster, import.region, &import.export, &import.options).await
+        });
+    }
+    if let Some(after) = import.resumed_after {
+        let (cluster, import) = (Arc::clone(&cluster), import.clone());
+        actors.spawn(async move {
+            sleep(after).await;
+            driver::resume(&cluster, import.region, &import.id).await.map(drop)
+        });
+    }
+    if let Some(after) = import.reverted_after {
+        sleep(after).await;
+        driver::revert(&cluster, import.region, &import.id).await?;
+    }
+    while let Some(acted) = actors.join_next().await {
+        acted??;
+    }
+    Ok(())
+}
+
+/// One wish, to its end, good or bad.
+async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wish) -> anyhow::Result<()> {
+    sleep(wish.after).await;
+    let found = driver::organization(&cluster, region, &import_id, wish.organization, wish.at_its_end);
+    let Some(organization_id) = found.await? else { return Ok(()) };
+    let request = UpdateOrganizationSlugRequest {
+        organization_id,
+        desired_slug: wish.slug.to_owned(),
+        require_exact: wish.require_exact,
+        operation_id: wish.operation_id.clone(),
+        keep_alias: wish.keep_alias,
+        region: wish.region.map(|region| cluster.region_name(region).to_owned()).unwrap_or_default(),
+        wait_seconds: None,
+    };
+    let given_up = async {
+        if let Some(after) = wish.given_up_after {
+            sleep(after).await;
+            renames::give_up(&cluster, region, &wish.operation_id).await?;
+        }
+        anyhow::Ok(())
+    };
+    let again = async {
+        if wish.twice { renames::rename(&cluster, request.clone()).await.map(Some) } else { Ok(None) }
+    };
+    let (renamed, again, given_up) =
+        tokio::join!(renames::rename(&cluster, request.clone()), again, given_up);
+    given_up?;
+    let (renamed, again) = (renamed?, again?);
+    for outcome in [Some(&renamed), again.as_ref()].into_iter().flatten() {
+        may_be(&wish, outcome)?;
+    }
+    let done: Vec<&Renamed> = [Some(&renamed), again.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(|outcome| matches!(outcome, Renamed::Confirmed { .. }))
+        .collect();
+    let Some(done) = done.first() else { return Ok(()) };
+    // Whatever has happened to the organization since, this operation was done.
+    let later = renames::rename(&cluster, request).await?;
+    ensure!(&later == *done, "a rename that was {done:?} is {later:?} now");
+    if let (Renamed::Confirmed { previous_slug, .. }, Some(after)) = (done, wish.alias_released_after) {
+        sleep(after).await;
+        renames::release_alias(&cluster, organization_id, previous_slug).await?;
+    }
+    Ok(())
+}
+
+/// Whether a wish may come to this.
+fn may_be(wish: &Wish, renamed: &Renamed) -> anyhow::Result<()> {
+    let may = match renamed {
+        Renamed::Confirmed { slug, .. } => !wish.require_exact || slug == wish.slug,
+        Renamed::Refused(ErrorReason::SlugInvalid | ErrorReason::SlugReserved | ErrorReason::SlugTaken) => {
+            wish.require_exact
+        }
+        Renamed::Refused(ErrorReason::OperationReleased) => wish.given_up_after.is_some(),
+        Renamed::Refused(_) => true,
+    };
+    ensure!(may, "a rename came to {renamed:?}: {wish:?}");
+    Ok(())
+}
+
+/// Waits for everything to end as it should, after all has been healed, and until nothing is under way.
+async fn settle(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
+    for region in (0..story.regions).filter(|region| story.may_fail(*region)) {
+        driver::take_keys(cluster, region, true).await?;
+    }
+    for import in &story.imports {
+        end(cluster, story, import).await?;
+    }
+    cluster.quiet(PATIENCE).await
+}
+
+/// Waits for the end of an import, and resumes it if it has failed as the story has it.
+async fn end(cluster: &Cluster, story: &Story, import: &Planned) -> anyhow::Result<()> {
+    let wanted = match import {
+        Planned { reverted_after: Some(_), .. } => ImportState::Reverted,
+        Planned { options, .. } if options.dry_run => ImportState::Planned,
+        _ => ImportState::Succeeded,
+    };
+    loop {
+        let end = driver::ended(cluster, import.region, &import.id).await?;
+        if end.state() == wanted {
+            return Ok(());
+        }
+        let reason = end.failure.as_ref().map(ImportFailure::reason);
+        let may = end.state() == ImportState::Failed
+            && wanted == ImportState::Succeeded
+            && reason == Some(ErrorReason::Internal)
+            && story.may_fail(import.region);
+        ensure!(may, "this import is to be {wanted:?}: {end:?}");
+        if import.left_alone {
+            return Ok(());
+        }
+        ensure!(
+            driver::resume(cluster, import.region, &import.id).await?,
+            "an import that failed is resumed"
+        );
+    }
+}
+
+async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> anyhow::Result<()> {
+    match fault {
+        Fault::KillRegion(region) => cluster.kill(Service::Region(region)).await,
+        Fault::KillControl(control) => cluster.kill(Service::Control(control)).await,
+        Fault::StopRegion(region) => cluster.stop_service(Service::Region(region)).await,
+        Fault::StopControl(control) => cluster.stop_service(Service::Control(control)).await,
+        // A failpoint may kill what starts.
+        Fault::Revive => drop(cluster.revive().await),
+        Fault::Road(region, road) => cluster.set_road(region, road),
+        Fault::RoadTo(region, control, road) => cluster.set_road_to(region, control, road),
+        Fault::Keys(region, take) => driver::take_keys(cluster, region, take).await?,
+        Fault::Weather(weather) => cluster.set_weather(weather),
+        Fault::Failpoints(fail, kill) => {
+            cluster.trace().note(format!("failpoints: {fail} of 1,000 fail and {kill} kill"));
+            failpoints.set_chances(fail, kill);
+        }
+        Fault::CrashDatabase(down) => cluster.crash_database(down).await?,
+    }
+    Ok(())
+}

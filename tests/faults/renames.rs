@@ -1,0 +1,92 @@
+//! Asking for other slugs, and for what follows from that, until there is an answer.
+
+use anyhow::ensure;
+use causeway_harness::cluster::Cluster;
+use causeway_proto::{
+    control::v1::{
+        ReleaseOrganizationSlugReservationsRequest, ReleaseSlugAliasRequest, RenameState,
+        UpdateOrganizationSlugRequest,
+    },
+    relocation::v1::ErrorReason,
+};
+use tokio::time::Instant;
+
+use crate::driver::{Controls, PATIENCE, insist_or_be_refused};
+
+/// What became of a rename.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Renamed {
+    /// It is done.
+    Confirmed { slug: String, previous_slug: String },
+    /// It is not done.
+    Refused(ErrorReason),
+}
+
+/// Why an organization may not get the slug that somebody wants it to have.
+const REFUSALS: [ErrorReason; 8] = [
+    ErrorReason::OrganizationNotFound,
+    ErrorReason::OrganizationNotReady,
+    ErrorReason::RenameInFlight,
+    ErrorReason::SlugInvalid,
+    ErrorReason::SlugReserved,
+    ErrorReason::SlugTaken,
+    ErrorReason::SlugTakenInRegion,
+    ErrorReason::OperationReleased,
+];
+
+/// Gives an organization another slug, and waits until its region has confirmed that, or it is refused.
+pub(crate) async fn rename(
+    cluster: &Cluster,
+    mut request: UpdateOrganizationSlugRequest,
+) -> anyhow::Result<Renamed> {
+    request.wait_seconds = Some(1);
+    cluster.trace().note(format!("{request:?}"));
+    let until = Instant::now() + PATIENCE;
+    let controls = Controls::default();
+    let renamed = loop {
+        let answer = insist_or_be_refused("a rename", &REFUSALS, || async {
+            controls.next(cluster).reservations().update_organization_slug(request.clone()).await
+        });
+        match answer.await?.map(tonic::Response::into_inner) {
+            Ok(renamed) if renamed.state() == RenameState::Confirmed => {
+                break Renamed::Confirmed { slug: renamed.slug, previous_slug: renamed.previous_slug };
+            }
+            Ok(renamed) => {
+                ensure!(Instant::now() < until, "a rename is not done after {PATIENCE:?}: {renamed:?}");
+            }
+            Err(reason) => break Renamed::Refused(reason),
+        }
+    };
+    cluster.trace().note(format!("rename {}: {renamed:?}", request.operation_id));
+    Ok(renamed)
+}
+
+/// Gives a rename up, as an operator does, unless it is done, or was never begun.
+pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str) -> anyhow::Result<()> {
+    cluster.trace().note(format!("give up rename {operation_id}"));
+    let request = ReleaseOrganizationSlugReservationsRequest {
+        region: cluster.region_name(region).to_owned(),
+        operation_id: operation_id.to_owned(),
+        refusal: None,
+    };
+    let controls = Controls::default();
+    let refusals = [ErrorReason::OperationNotFound, ErrorReason::OperationConfirmed];
+    let _either = insist_or_be_refused("giving up a rename", &refusals, || async {
+        controls.next(cluster).reservations().release_organization_slug_reservations(request.clone()).await
+    })
+    .await?;
+    Ok(())
+}
+
+/// Frees an alias, if it is one.
+pub(crate) async fn release_alias(cluster: &Cluster, organization_id: i64, slug: &str) -> anyhow::Result<()> {
+    cluster.trace().note(format!("release the alias {slug} of {organization_id}"));
+    let request = ReleaseSlugAliasRequest { organization_id, slug: slug.to_owned() };
+    let controls = Controls::default();
+    let refusals = [ErrorReason::SlugNotAlias, ErrorReason::RenameInFlight];
+    let _either = insist_or_be_refused("releasing an alias", &refusals, || async {
+        controls.next(cluster).reservations().release_slug_alias(request.clone()).await
+    })
+    .await?;
+    Ok(())
+}
