@@ -79,7 +79,7 @@ impl Mapping<'_> {
                 }
             }
         }
-        if self.plan.is_repeated(model, record.ordinal) {
+        if self.plan.is_repeated(model, record.offset) {
             let finding = Finding::new(
                 FindingKind::DuplicateDropped,
                 "an earlier record of the file is the same to the application; that one was kept",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use causeway_relocation::{
     catalog::Model,
     export::Limits,
-    plan::{Plan, Request, Watch},
+    plan::{Keep, Plan, Request, Watch},
     transact,
 };
 
@@ -13,7 +13,7 @@ use super::{Import, ImportState, ModelCounts, Runner, runner::Run, spool::spool_
 use crate::{error::Error, store};
 
 impl Runner {
-    /// Plans the file and stores what there is to know. Dies in between: planned again.
+    /// Plans the file and stores what there is to know. Dies in between: the plan is taken up where its log ends.
     pub(super) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
@@ -30,7 +30,7 @@ impl Runner {
         Ok(self.ambient().failpoint("region.plan.stored").await?)
     }
 
-    /// The plan of an import; made anew if this process has not made it yet.
+    /// The plan of an import; loaded, or its making taken up, if this process does not have it yet.
     pub(super) async fn plan(&self, import: &Import, run: &mut Run) -> Result<Arc<Plan>, Error> {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
@@ -44,6 +44,8 @@ impl Runner {
             ImportState::Planning => self.limits().record,
             _ => Limits::LARGEST,
         };
+        let keep =
+            Keep { stem: self.spool_dir().join(import.id.to_string()), identity: import.sha256.clone() };
         let pass = move |watch: &Watch| {
             let request = Request {
                 source: &spooled.open(&watch.stop)?,
@@ -51,6 +53,7 @@ impl Runner {
                 filter: filter.as_ref(),
                 limits,
                 now,
+                keep: Some(&keep),
             };
             Ok(Plan::make(&catalog, &ambient, &request, watch)?)
         };

@@ -1,7 +1,7 @@
 //! Going on: with what a former process left, and with an import that failed when its cause is gone.
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::transact;
+use causeway_relocation::{plan::Keep, transact};
 use tokio::fs;
 use uuid::Uuid;
 
@@ -66,7 +66,11 @@ impl Runner {
         while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let leftover = match name.strip_suffix(".json").and_then(|id| Uuid::try_parse(id).ok()) {
+            let endings = [".json"].into_iter().chain(Keep::ENDINGS);
+            let id = endings
+                .filter_map(|ending| name.strip_suffix(ending))
+                .find_map(|id| Uuid::try_parse(id).ok());
+            let leftover = match id {
                 Some(id) => {
                     !store::import::get(self.db(), id).await?.is_some_and(|import| import.keeps_file())
                 }

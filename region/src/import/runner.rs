@@ -18,7 +18,7 @@ use causeway_relocation::{
     export::ExportError,
     finding::{Finding, FindingKind},
     keys::KeyMap,
-    plan::Plan,
+    plan::{Keep, Plan},
     transact,
     writer::{Rehearsal, WriteError},
 };
@@ -424,12 +424,21 @@ impl Runner {
         format!("{} ({consequence})", shown_message(&error.to_string()))
     }
 
-    /// Removes the file of an import that nobody needs any more.
+    /// Removes the file of an import that nobody needs any more, and its plan.
     pub(super) async fn remove_spool(&self, id: Uuid) {
-        if let Err(error) = tokio::fs::remove_file(spool_path(self.spool_dir(), id)).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(import_id = %id, %error, "the spool file of an import that has ended cannot be removed");
+        let kept = Keep::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
+        let paths: Vec<PathBuf> = [spool_path(self.spool_dir(), id)].into_iter().chain(kept).collect();
+        let removed = tokio::task::spawn_blocking(move || {
+            for path in paths {
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(import_id = %id, path = %path.display(), %error, "a file of an import that has ended cannot be removed");
+                }
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(import_id = %id, %error, "the files of an import that has ended cannot be removed");
         }
     }
 }

@@ -78,6 +78,11 @@ impl<R: Read> Scanner<R> {
         }
     }
 
+    /// The rest of the elements of a whole file, behind one that ends at `offset`.
+    pub fn behind(reader: R, offset: u64, limits: Limits) -> Self {
+        Self { begun: true, offset, ..Self::new(reader, limits) }
+    }
+
     /// The elements of a stretch of a file that has been read whole before, beginning at `offset`.
     pub fn stretch(reader: R, offset: u64, limits: Limits) -> Self {
         let buffer = vec![0; STRETCH_BUFFER];

@@ -9,18 +9,46 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Plan, Record, Watch,
+    kept::{Frame, Log},
+    read_at,
+    sets::KeySet,
+    stopped,
+};
+use crate::{
+    ambient::Ambient,
+    catalog::{Catalog, Model},
+    export::{Decoder, ExportError},
+    finding::{Finding, FindingKind},
+};
+
 /// A key of a record: which set it is in, the hash of its values, where the record begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    hash: u64,
-    set: u32,
-    offset: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) hash: u64,
+    pub(super) set: u32,
+    pub(super) offset: u64,
 }
 
 const BYTES: usize = 20;
 
+/// Records that agree in a hash and are compared between two frames of the log: some milliseconds.
+const COMPARED: u64 = 1_000;
+
 impl Entry {
-    fn write(self, file: &mut impl io::Write) -> io::Result<()> {
+    /// Reads as many as there are.
+    pub(super) fn all(mut bytes: &[u8]) -> io::Result<Vec<Self>> {
+        let mut entries = Vec::with_capacity(bytes.len() / BYTES);
+        while let Some(entry) = Self::read(&mut bytes)? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn write(self, file: &mut impl io::Write) -> io::Result<()> {
         file.write_all(&self.hash.to_le_bytes())?;
         file.write_all(&self.set.to_le_bytes())?;
         file.write_all(&self.offset.to_le_bytes())
@@ -57,8 +85,8 @@ impl Duplicates {
         Self { budget: budget.max(1), dir: dir.to_owned(), entries: Vec::new(), sorted: Vec::new() }
     }
 
-    /// Adds a key of the record that begins at `offset`.
-    pub(super) fn add(&mut self, set: u32, hash: u64, offset: u64) -> io::Result<()> {
+    /// Adds a key of a record.
+    pub(super) fn add(&mut self, entry: Entry) -> io::Result<()> {
         if self.entries.len() >= self.budget {
             self.entries.sort_unstable();
             let mut file = BufWriter::new(tempfile::tempfile_in(&self.dir)?);
@@ -69,15 +97,15 @@ impl Duplicates {
             file.flush()?;
             self.sorted.push(file);
         }
-        self.entries.push(Entry { hash, set, offset });
+        self.entries.push(entry);
         Ok(())
     }
 
-    /// Calls `found` with the set and the offsets of two records whose keys have the same hash, the earlier one first:
-    /// each such record with the first one of its hash. They may still differ.
+    /// Calls `found` with two records of a set whose keys have the same hash, the earlier one first: each such record with
+    /// the first one of its hash, in the order of entries. They may still differ.
     pub(super) fn find<E: From<io::Error>>(
         mut self,
-        mut found: impl FnMut(u32, u64, u64) -> Result<(), E>,
+        mut found: impl FnMut(Entry, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         self.entries.sort_unstable();
         let mut files = Vec::with_capacity(self.sorted.len());
@@ -103,14 +131,79 @@ impl Duplicates {
                 heads.push(Reverse((following, source)));
             }
             match first {
-                Some(first) if first.hash == entry.hash && first.set == entry.set => {
-                    found(entry.set, first.offset, entry.offset)?
-                }
+                Some(first) if first.hash == entry.hash && first.set == entry.set => found(first, entry)?,
                 _ => first = Some(entry),
             }
         }
         Ok(())
     }
+}
+
+impl Plan {
+    /// Looks at records whose keys have the same hash: refuses those that must not be the same, notes those of which a
+    /// rule keeps the first. Those up to `behind` have been looked at.
+    pub(super) fn find_duplicates(
+        &mut self,
+        catalog: &Catalog,
+        ambient: &Ambient,
+        (sets, duplicates): (&[KeySet], Duplicates),
+        behind: Option<Entry>,
+        watch: &Watch,
+        log: &mut Log,
+    ) -> Result<(), ExportError> {
+        let decoder = Decoder::new(ambient, self.now);
+        let (source, limits) = (&self.source, self.limits);
+        let (mut compared, mut repeated) = (0_u64, Vec::new());
+        duplicates.find(|first, entry| -> Result<(), ExportError> {
+            if behind.is_some_and(|behind| entry <= behind) {
+                return Ok(());
+            }
+            stopped(watch)?;
+            let set = usize::try_from(entry.set).ok().and_then(|index| sets.get(index));
+            let model = set.and_then(|set| catalog.models().get(set.model));
+            let (Some(set), Some(model)) = (set, model) else { return Ok(()) };
+            let one = read_at(source, first.offset, limits, &decoder, model)?;
+            let other = read_at(source, entry.offset, limits, &decoder, model)?;
+            if set.agree(&one, &other) {
+                if !set.keep_first {
+                    return Err(contradiction(model, set, &one, &other).into());
+                }
+                if let Some(plan) = self.models.get_mut(set.model) {
+                    plan.repeated.insert(entry.offset);
+                }
+                repeated.push((set.model, entry.offset));
+            }
+            compared += 1;
+            if compared.is_multiple_of(COMPARED) {
+                log.append(&Frame::Compared { last: entry, repeated: std::mem::take(&mut repeated) });
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What is wrong with two records of a file that agree where they must not.
+fn contradiction(model: &Model, set: &KeySet, one: &Record, other: &Record) -> Finding {
+    let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
+    let fields: Vec<&str> = columns.map(|column| column.field.as_str()).collect();
+    let first = one.offset;
+    let mut finding = Finding::new(
+        FindingKind::IntegrityError,
+        if fields.is_empty() {
+            format!("the primary key stands twice: also at byte {first}")
+        } else {
+            format!(
+                "the record agrees in {} with the record with pk {} at byte {first}; only one of them can be",
+                fields.join(" and "),
+                one.source_pk
+            )
+        },
+    )
+    .model(&model.name)
+    .at(other.offset);
+    finding.source_pk = Some(other.source_pk);
+    finding.field = fields.last().map(|field| (*field).to_owned());
+    finding
 }
 
 #[cfg(test)]
@@ -121,12 +214,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut duplicates = Duplicates::new(budget, dir.path());
         for (offset, (set, hash)) in keys.iter().enumerate() {
-            duplicates.add(*set, *hash, offset as u64).unwrap();
+            duplicates.add(Entry { set: *set, hash: *hash, offset: offset as u64 }).unwrap();
         }
         let mut all = Vec::new();
         duplicates
-            .find(|set, first, second| {
-                all.push((set, first, second));
+            .find(|first, second| {
+                all.push((second.set, first.offset, second.offset));
                 Ok::<_, io::Error>(())
             })
             .unwrap();

@@ -8,8 +8,10 @@ use std::{
     path::Path,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A stretch of the file that holds records of one model only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// Where its first record begins, in bytes.
     pub(crate) offset: u64,
@@ -30,13 +32,8 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Adds a record that lies behind all others.
-    pub(crate) fn add(&mut self, offset: u64, length: u64, adjacent: bool, dir: &Path) -> io::Result<()> {
-        if adjacent && let Some(run) = self.last.last_mut() {
-            run.length = offset + length - run.offset;
-            run.records += 1;
-            return Ok(());
-        }
+    /// Adds a stretch that lies behind all others.
+    pub(crate) fn push(&mut self, run: Run, dir: &Path) -> io::Result<()> {
         if self.last.len() >= BUDGET {
             let file = match &mut self.spilled {
                 Some(file) => file,
@@ -48,7 +45,7 @@ impl Runs {
                 }
             }
         }
-        self.last.push(Run { offset, length, records: 1 });
+        self.last.push(run);
         Ok(())
     }
 
@@ -101,15 +98,13 @@ mod tests {
         let mut runs = Runs::default();
         let count = BUDGET as u64 * 2 + 10;
         for index in 0..count {
-            runs.add(index * 10, 5, false, dir.path()).unwrap();
+            runs.push(Run { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
         }
-        runs.add(count * 10, 5, true, dir.path()).unwrap();
         runs.seal().unwrap();
         for _ in 0..2 {
             let all: Vec<Run> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
             assert_eq!(all.len() as u64, count);
             assert!(all.iter().enumerate().all(|(index, run)| run.offset == index as u64 * 10));
-            assert_eq!(all.last().unwrap(), &Run { offset: (count - 1) * 10, length: 15, records: 2 });
         }
         assert!(runs.last.len() <= BUDGET);
     }

@@ -5,11 +5,28 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    io,
 };
 
 use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
 
-use crate::catalog::{EMAIL, Model, ORGANIZATION, USER};
+use super::{
+    Plan, Watch,
+    kept::{Frame, Log, Selected},
+    saved::{bitmap_from_bytes, bitmap_to_bytes},
+    stopped,
+};
+use crate::{
+    ambient::Ambient,
+    catalog::{Catalog, EMAIL, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
+    export::ExportError,
+    finding::{Finding, FindingKind},
+    value::Value,
+};
+
+/// Records of a model that a filter looks at between two frames of the log: some milliseconds.
+const SELECTED: i64 = 5_000;
 
 /// What a filter leaves.
 #[derive(Debug, Default)]
@@ -24,6 +41,17 @@ pub struct Selection {
     emails: HashSet<u64>,
     /// Records that hang from nothing and that nothing refers to which is taken, by the position of their model.
     adrift: HashMap<usize, RoaringTreemap>,
+    /// Users and addresses that were added since they were asked for last.
+    fresh: (Vec<u64>, Vec<u64>),
+}
+
+/// A selection as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedSelection {
+    missing: BTreeSet<String>,
+    organizations: Vec<u8>,
+    users: Vec<u8>,
+    adrift: Vec<(usize, Vec<u8>)>,
 }
 
 fn unsigned(pk: i64) -> u64 {
@@ -39,27 +67,70 @@ impl Selection {
         Self { missing: slugs.clone(), nothing: slugs.is_empty(), ..Self::default() }
     }
 
-    pub(super) fn see_organization(&mut self, pk: i64, slug: &str, wanted: &BTreeSet<String>) {
-        if wanted.contains(slug) {
-            self.organizations.insert(unsigned(pk));
-            self.missing.remove(slug);
-        }
+    /// Takes an organization, whose slug is wanted.
+    pub(super) fn see_organization(&mut self, pk: i64, slug: &str) {
+        self.organizations.insert(unsigned(pk));
+        self.missing.remove(slug);
     }
 
     pub(super) fn see_member(&mut self, organization: i64, user: i64) {
-        if self.organizations.contains(unsigned(organization)) {
-            self.users.insert(unsigned(user));
+        if self.organizations.contains(unsigned(organization)) && self.users.insert(unsigned(user)) {
+            self.fresh.0.push(unsigned(user));
         }
     }
 
     pub(super) fn see_email(&mut self, user: i64, email: &str) {
         if self.users.contains(unsigned(user)) {
-            self.emails.insert(email_hash(email));
+            let hash = email_hash(email);
+            if self.emails.insert(hash) {
+                self.fresh.1.push(hash);
+            }
         }
     }
 
     pub(super) fn leave(&mut self, adrift: HashMap<usize, RoaringTreemap>) {
         self.adrift = adrift;
+    }
+
+    /// The users and hashes of addresses that were added since this was called last.
+    pub(super) fn take_fresh(&mut self) -> (Vec<u64>, Vec<u64>) {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Adds users and hashes of addresses.
+    pub(super) fn add(&mut self, users: &[u64], emails: &[u64]) {
+        self.users.extend(users);
+        self.emails.extend(emails);
+    }
+
+    /// What is kept of it, without the hashes of addresses.
+    pub(super) fn save(&self) -> io::Result<SavedSelection> {
+        Ok(SavedSelection {
+            missing: self.missing.clone(),
+            organizations: bitmap_to_bytes(&self.organizations)?,
+            users: bitmap_to_bytes(&self.users)?,
+            adrift: self
+                .adrift
+                .iter()
+                .map(|(model, pks)| Ok((*model, bitmap_to_bytes(pks)?)))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// The hashes of addresses that it takes.
+    pub(super) fn emails(&self) -> impl Iterator<Item = u64> {
+        self.emails.iter().copied()
+    }
+
+    /// Takes what was kept of it.
+    pub(super) fn restore(&mut self, saved: SavedSelection) -> io::Result<()> {
+        self.missing = saved.missing;
+        self.organizations = bitmap_from_bytes(&saved.organizations)?;
+        self.users = bitmap_from_bytes(&saved.users)?;
+        for (model, pks) in saved.adrift {
+            self.adrift.insert(model, bitmap_from_bytes(&pks)?);
+        }
+        Ok(())
     }
 
     pub(super) fn organization_count(&self) -> u64 {
@@ -78,5 +149,62 @@ impl Selection {
             EMAIL => email.is_some_and(|email| self.emails.contains(&email_hash(email))),
             _ => self.adrift.get(&model.position).is_none_or(|adrift| !adrift.contains(unsigned(source_pk))),
         }
+    }
+}
+
+impl Plan {
+    /// Completes the selection: which users are members, which addresses are theirs, and which records belong to
+    /// nothing that is taken.
+    pub(super) fn select(
+        &mut self,
+        catalog: &Catalog,
+        ambient: &Ambient,
+        filter: Option<&BTreeSet<String>>,
+        selected: Option<Selected>,
+        watch: &Watch,
+        log: &mut Log,
+    ) -> Result<(), ExportError> {
+        let (Some(mut selection), Some(filter)) = (self.selection.take(), filter) else { return Ok(()) };
+        if !filter.is_empty() && selection.organization_count() == 0 {
+            let asked: Vec<String> = filter.iter().map(|slug| format!("`{slug}`")).collect();
+            return Err(ExportError::FilterMatchesNothing(format!(
+                "none of the slugs of the filter ({}) is in the export; slugs are compared exactly, also in case",
+                asked.join(", ")
+            )));
+        }
+        for slug in &selection.missing {
+            let reason = format!(
+                "the export has no organization with the slug `{slug}`; slugs are compared exactly, also in case"
+            );
+            self.findings.push(Finding::new(FindingKind::FilterSlugNotFound, reason).model(ORGANIZATION));
+        }
+        let looks = [
+            (ORGANIZATION_MEMBER, "organization", "user_id"),
+            (USER, "", "email"),
+            (USER_EMAIL, "user", "email"),
+        ];
+        let (begun, mut seen) = selected.map_or((0, 0), |selected| (selected.stage, selected.ordinal));
+        for (stage, (name, reference, other)) in looks.into_iter().enumerate().skip(begun) {
+            let Some(model) = catalog.model(name) else { continue };
+            let column = |field: &str| model.column(field);
+            let mut reader = self.reader(model, ambient, std::mem::take(&mut seen) + 1)?;
+            while let Some(record) = reader.next_record()? {
+                stopped(watch)?;
+                let value = |field: &str| column(field).and_then(|column| record.values.get(column));
+                let owner = value(reference).map_or(Some(record.source_pk), Value::as_int);
+                match (owner, value(other)) {
+                    (Some(owner), Some(Value::Int(user))) => selection.see_member(owner, *user),
+                    (Some(owner), Some(Value::Text(email))) => selection.see_email(owner, email),
+                    _ => {}
+                }
+                if record.ordinal % SELECTED == 0 {
+                    let (users, emails) = selection.take_fresh();
+                    log.append(&Frame::Selected(Selected { stage, ordinal: record.ordinal, users, emails }));
+                }
+            }
+        }
+        self.find_adrift(catalog, ambient, &mut selection, watch)?;
+        self.selection = Some(selection);
+        Ok(())
     }
 }

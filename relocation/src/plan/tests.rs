@@ -1,6 +1,12 @@
+mod kept;
+
 use std::{fs::File, io::Write as _};
 
 use super::*;
+use crate::{
+    catalog::{ORGANIZATION, USER},
+    finding::FindingKind,
+};
 
 struct File_ {
     dir: tempfile::TempDir,
@@ -39,6 +45,7 @@ impl File_ {
             filter: filter.as_ref(),
             limits: Limits::default(),
             now: self.ambient.now(),
+            keep: None,
         };
         Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
     }
@@ -101,7 +108,12 @@ fn of_options_that_are_the_same_the_first_is_kept() {
     let file = File_::new(&[option(1, 1), option(2, 2), option(3, 1)]);
     let plan = file.plan(None).unwrap();
     let model = file.catalog.model("sentry.useroption").unwrap();
-    assert_eq!([1, 2, 3].map(|ordinal| plan.is_repeated(model, ordinal)), [false, false, true]);
+    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut repeated = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        repeated.push(plan.is_repeated(model, record.offset));
+    }
+    assert_eq!(repeated, [false, false, true]);
 }
 
 #[test]

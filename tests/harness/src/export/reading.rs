@@ -44,6 +44,7 @@ impl File {
             filter,
             limits: Limits::default(),
             now: self.ambient.now(),
+            keep: None,
         };
         Plan::make(&CATALOG, &self.ambient, &request, &Watch::default())
     }

@@ -1,0 +1,175 @@
+//! A complete plan in a file, in frames of bounded size. It is there in full or not at all.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufReader, BufWriter, Write as _},
+    path::Path,
+};
+
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Plan,
+    kept::{Kept, open, packed, read_frame, unpacked, write_frame},
+    runs::Run,
+    selection::SavedSelection,
+};
+use crate::finding::Finding;
+
+/// Stretches, or hashes of addresses, in one frame.
+const AT_ONCE: usize = 16 * 1024;
+
+/// A part of a plan.
+#[derive(Debug, Serialize, Deserialize)]
+enum Piece {
+    /// What there is once.
+    Whole {
+        records: i64,
+        passed_over: BTreeMap<String, i64>,
+        findings: Vec<Finding>,
+        selection: Option<SavedSelection>,
+    },
+    /// One model, by its position.
+    Model { position: usize, seen: i64, repeated: Vec<u8> },
+    /// Further stretches of a model.
+    Runs { position: usize, runs: Vec<Run> },
+    /// Further hashes of addresses that a filter takes.
+    Emails(Vec<u64>),
+    /// That is all.
+    End,
+}
+
+pub(super) fn bitmap_to_bytes(bitmap: &RoaringTreemap) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+    bitmap.serialize_into(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn bitmap_from_bytes(bytes: &[u8]) -> io::Result<RoaringTreemap> {
+    RoaringTreemap::deserialize_from(bytes)
+}
+
+/// Adds the plan that is kept there, if it is one of what is wanted and whole. If not, what `plan` is then does not count.
+///
+/// # Errors
+/// If a large plan does not fit into `scratch_dir`.
+pub(super) fn load(path: &Path, wanted: &Kept, plan: &mut Plan, scratch_dir: &Path) -> io::Result<bool> {
+    let mut file = match File::open(path) {
+        Ok(file) => BufReader::with_capacity(256 * 1024, file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Ok(unusable(path, &error.to_string())),
+    };
+    let mut next = || read_frame(&mut file).ok().flatten();
+    match next().and_then(|frame| unpacked::<Kept>(&frame)) {
+        Some(kept) if kept.serves(wanted) => {}
+        Some(_) => return Ok(unusable(path, "it is of another release, file, filter or limit")),
+        None => return Ok(unusable(path, "it is damaged")),
+    }
+    loop {
+        match next().and_then(|frame| unpacked(&frame)) {
+            Some(Piece::End) => break,
+            Some(piece) => {
+                if !take(plan, piece, scratch_dir)? {
+                    return Ok(unusable(path, "it is damaged"));
+                }
+            }
+            None => return Ok(unusable(path, "it is damaged")),
+        }
+    }
+    for model in &mut plan.models {
+        model.runs.seal()?;
+    }
+    Ok(true)
+}
+
+fn unusable(path: &Path, reason: &str) -> bool {
+    tracing::warn!(path = %path.display(), reason, "a kept plan cannot be used and is made anew");
+    false
+}
+
+/// Adds a part to a plan; `false` if it is none.
+fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
+    match piece {
+        Piece::Whole { records, passed_over, findings, selection } => {
+            (plan.records, plan.passed_over, plan.findings) = (records, passed_over, findings);
+            match (&mut plan.selection, selection) {
+                (None, None) => {}
+                (Some(here), Some(saved)) => return Ok(here.restore(saved).is_ok()),
+                _ => return Ok(false),
+            }
+        }
+        Piece::Model { position, seen, repeated } => {
+            let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
+            let Ok(repeated) = bitmap_from_bytes(&repeated) else { return Ok(false) };
+            (model.seen, model.repeated) = (seen, repeated);
+        }
+        Piece::Runs { position, runs } => {
+            let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
+            for run in runs {
+                model.runs.push(run, scratch_dir)?;
+            }
+        }
+        Piece::Emails(emails) => {
+            let Some(selection) = &mut plan.selection else { return Ok(false) };
+            selection.add(&[], &emails);
+        }
+        Piece::End => {}
+    }
+    Ok(true)
+}
+
+/// Keeps a plan, and forgets the log of its making. One that cannot be kept is in memory alone; if its log is whole, that
+/// stays.
+pub(super) fn store(path: &Path, kept: &Kept, plan: &Plan) {
+    let part = path.with_extension("plan.part");
+    let stored = write(&part, kept, plan).and_then(|()| std::fs::rename(&part, path));
+    let log = match stored {
+        Ok(()) => path.with_extension("planning"),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a plan cannot be kept; if the process ends, it is made again");
+            part
+        }
+    };
+    // It may not have come so far that there is one. What is left goes with the import.
+    let _left = std::fs::remove_file(log);
+}
+
+/// Not forced to disk: if the machine loses power, the checksums tell.
+fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
+    let file = open(path)?;
+    file.set_len(0)?;
+    let mut file = BufWriter::with_capacity(256 * 1024, file);
+    write_frame(&mut file, &packed(kept)?)?;
+    let mut put = |piece: &Piece| write_frame(&mut file, &packed(piece)?);
+    put(&Piece::Whole {
+        records: plan.records,
+        passed_over: plan.passed_over.clone(),
+        findings: plan.findings.clone(),
+        selection: plan.selection.as_ref().map(|selection| selection.save()).transpose()?,
+    })?;
+    for (position, model) in plan.models.iter().enumerate() {
+        if model.seen > 0 {
+            put(&Piece::Model { position, seen: model.seen, repeated: bitmap_to_bytes(&model.repeated)? })?;
+            let mut runs = model.runs.iter()?;
+            loop {
+                let some: Vec<Run> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
+                if some.is_empty() {
+                    break;
+                }
+                put(&Piece::Runs { position, runs: some })?;
+            }
+        }
+    }
+    let mut emails = plan.selection.iter().flat_map(|selection| selection.emails());
+    loop {
+        let some: Vec<u64> = emails.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            break;
+        }
+        put(&Piece::Emails(some))?;
+    }
+    put(&Piece::End)?;
+    file.flush()
+}

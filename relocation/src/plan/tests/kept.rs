@@ -1,0 +1,187 @@
+//! Plans that are kept, and taken up where their making was cut off.
+
+use std::path::PathBuf;
+
+use super::*;
+
+/// Some 12,000 records, of several segments: options of which some are the same, members and users for a filter.
+fn many() -> File_ {
+    let mut records = vec![organization(1, "one"), organization(2, "two")];
+    for pk in 1..=3_000 {
+        records.push(format!(
+            r#"{{"model": "sentry.user", "pk": {pk}, "fields": {{"username": "u{pk}", "password": "", "email": "u{pk}@x"}}}}"#
+        ));
+        records.push(format!(
+            r#"{{"model": "sentry.useroption", "pk": {pk}, "fields": {{"user": {}, "key": "k", "value": 1}}}}"#,
+            1 + pk / 2
+        ));
+        records.push(format!(
+            r#"{{"model": "sentry.organizationmember", "pk": {pk}, "fields": {{"organization": {}, "user_id": {pk}}}}}"#,
+            1 + pk % 2
+        ));
+        records.push(format!(r#"{{"model": "sentry.nonsense{}", "pk": {pk}, "fields": {{}}}}"#, pk % 7));
+    }
+    File_::new(&records)
+}
+
+impl File_ {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn kept(&self, stem: &str, identity: &str, limits: Limits) -> Result<Plan, ExportError> {
+        let filter = BTreeSet::from(["one".to_owned(), "none".to_owned()]);
+        let request = Request {
+            source: &Source::plain(&self.path("export.json"))?,
+            scratch_dir: self.dir.path(),
+            filter: Some(&filter),
+            limits,
+            now: self.ambient.now(),
+            keep: Some(&Keep { stem: self.path(stem), identity: identity.to_owned() }),
+        };
+        Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
+    }
+
+    /// The whole log of planning. A directory stands where the plan should go, so that the log stays.
+    fn log(&self, stem: &str) -> Vec<u8> {
+        let part = self.path(&format!("{stem}.plan.part"));
+        std::fs::create_dir(&part).unwrap();
+        self.kept(stem, "a", Limits::default()).unwrap();
+        std::fs::remove_dir(&part).unwrap();
+        assert!(!self.path(&format!("{stem}.plan")).exists());
+        std::fs::read(self.path(&format!("{stem}.planning"))).unwrap()
+    }
+
+    /// Makes something else of the file, in its beginning or as a whole: who reads that notices.
+    fn spoil(&self, bytes: usize) {
+        let mut text = std::fs::read(self.path("export.json")).unwrap();
+        let end = bytes.min(text.len());
+        text[..end].fill(b'!');
+        std::fs::write(self.path("export.json"), text).unwrap();
+    }
+
+    /// All that a plan says.
+    fn said(&self, plan: &Plan) -> String {
+        let models: Vec<_> = self
+            .catalog
+            .written()
+            .map(|model| {
+                let of_model = &plan.models[model.position];
+                let runs: Vec<_> = of_model.runs.iter().unwrap().map(Result::unwrap).collect();
+                let takes = |pk: &u32| {
+                    let selection = plan.selection.as_ref().unwrap();
+                    selection.takes(model, i64::from(*pk), Some(&format!("u{pk}@x")))
+                };
+                let taken: Vec<u32> = (1..=3_000).filter(takes).collect();
+                (of_model.seen, runs, of_model.repeated.iter().collect::<Vec<_>>(), taken)
+            })
+            .collect();
+        format!("{} {:?} {:?} {models:?}", plan.records, plan.passed_over, plan.findings)
+    }
+}
+
+#[test]
+fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
+    let file = many();
+    let undisturbed = file.said(&file.plan(Some(&["one", "none"])).unwrap());
+    let log = file.log("whole");
+    assert!(log.len() > 100_000, "{}", log.len());
+    let few = [0, 1, 11, 12, 43, 44, 45, 60, log.len()];
+    for cut in few.into_iter().chain((0..8).map(|part| log.len() * part / 8 + 7)) {
+        let stem = format!("cut-{cut}");
+        let path = file.path(&format!("{stem}.planning"));
+        std::fs::write(&path, &log[..cut]).unwrap();
+        let plan = file.kept(&stem, "a", Limits::default()).unwrap();
+        assert_eq!(file.said(&plan), undisturbed, "cut off behind {cut} bytes");
+        // It is kept from then on, in full.
+        assert!(!path.exists());
+        assert_eq!(file.said(&file.kept(&stem, "a", Limits::default()).unwrap()), undisturbed);
+    }
+}
+
+#[test]
+fn what_was_read_is_not_read_again() {
+    let file = many();
+    let log = file.log("log");
+    file.kept("plan", "a", Limits::default()).unwrap();
+    // Two segments of 5,000 records are in this half, and what they hold is 1,000 bytes at least.
+    std::fs::write(file.path("half.planning"), &log[..log.len() * 4 / 5]).unwrap();
+    file.spoil(1_000);
+    // To compare, and to select, records are read again: of those at the beginning of the file none is concerned.
+    let told = |stem: &str| match file.kept(stem, "a", Limits::default()) {
+        Ok(_) => "taken up".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert!(told("nothing").contains("not a JSON array"), "{}", told("nothing"));
+    assert!(!told("half").contains("not a JSON array"), "{}", told("half"));
+    file.spoil(usize::MAX);
+    assert_eq!(told("plan"), "taken up");
+}
+
+#[test]
+fn what_is_kept_of_something_else_or_is_damaged_is_not_believed() {
+    let file = many();
+    let limits = Limits::default();
+    let undisturbed = file.said(&file.kept("it", "a", limits).unwrap());
+    let path = file.path("it.plan");
+    let plan = std::fs::read(&path).unwrap();
+    let mut cases = vec![(plan.clone(), "b"), (Vec::new(), "a"), (vec![0; plan.len()], "a")];
+    for part in 0..6 {
+        let mut damaged = plan.clone();
+        damaged[plan.len() * part / 6] ^= 1;
+        cases.push((damaged, "a"));
+        cases.push((plan[..plan.len() * part / 6].to_vec(), "a"));
+    }
+    for (bytes, identity) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(file.said(&file.kept("it", identity, limits).unwrap()), undisturbed);
+        assert!(std::fs::read(&path).unwrap().len() == plan.len(), "it is kept anew");
+    }
+    let log = file.log("other");
+    assert_eq!(file.said(&file.kept("other", "b", limits).unwrap()), undisturbed);
+    for part in 0..6 {
+        let mut damaged = log.clone();
+        damaged[log.len() * part / 6] ^= 1;
+        std::fs::write(file.path("damaged.planning"), damaged).unwrap();
+        assert_eq!(file.said(&file.kept("damaged", "a", limits).unwrap()), undisturbed);
+        std::fs::remove_file(file.path("damaged.plan")).unwrap();
+    }
+}
+
+#[test]
+fn a_plan_serves_wider_limits_and_no_narrower_ones() {
+    let file = many();
+    file.kept("it", "a", Limits::default()).unwrap();
+    let narrow = Limits { record_bytes: 64, ..Limits::default() };
+    file.kept("it", "a", narrow).unwrap_err();
+    file.spoil(usize::MAX);
+    file.kept("it", "a", Limits::LARGEST).unwrap();
+    // What was read with others is read again, for it may not pass.
+    let file = many();
+    std::fs::write(file.path("log.planning"), file.log("whole")).unwrap();
+    file.kept("log", "a", narrow).unwrap_err();
+}
+
+#[test]
+fn a_plan_that_cannot_be_kept_is_made_all_the_same() {
+    let file = many();
+    let undisturbed = file.said(&file.plan(Some(&["one", "none"])).unwrap());
+    for (stem, ending) in [("log", "planning"), ("part", "plan.part"), ("whole", "plan")] {
+        std::fs::create_dir(file.path(&format!("{stem}.{ending}"))).unwrap();
+        assert_eq!(file.said(&file.kept(stem, "a", Limits::default()).unwrap()), undisturbed, "{stem}");
+    }
+}
+
+#[test]
+fn what_is_kept_holds_no_value_of_a_field() {
+    let file = many();
+    file.kept("it", "a", Limits::default()).unwrap();
+    let (plan, log) = (std::fs::read(file.path("it.plan")).unwrap(), file.log("log"));
+    for kept in [plan, log] {
+        assert!(kept.len() > 10_000);
+        // Shorter ones are found in any numbers.
+        for value in ["u1234@x", "\"u1234\"", "u1234"] {
+            assert!(!kept.windows(value.len()).any(|bytes| bytes == value.as_bytes()), "{value}");
+        }
+    }
+}
