@@ -43,6 +43,27 @@ pub enum Column {
 }
 
 impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Self::Ints(values) => values.len(),
+            Self::OptInts(values) => values.len(),
+            Self::Texts(values) => values.len(),
+            Self::OptTexts(values) => values.len(),
+            Self::Bools(values) => values.len(),
+        }
+    }
+
+    /// The value in a row; null if there is none.
+    fn json(&self, row: usize) -> serde_json::Value {
+        match self {
+            Self::Ints(values) => values.get(row).copied().into(),
+            Self::OptInts(values) => values.get(row).copied().flatten().into(),
+            Self::Texts(values) => values.get(row).map(String::as_str).into(),
+            Self::OptTexts(values) => values.get(row).and_then(Option::as_deref).into(),
+            Self::Bools(values) => values.get(row).copied().into(),
+        }
+    }
+
     fn postgres_type(&self) -> &'static str {
         match self {
             Self::Ints(_) | Self::OptInts(_) => "bigint[]",
@@ -203,21 +224,20 @@ impl Statement {
 
 /// The rows of these columns as a JSON list of lists.
 fn transpose(columns: &[(&str, Column)]) -> String {
-    let lists: Vec<Vec<serde_json::Value>> = columns
-        .iter()
-        .map(|(_, column)| match column {
-            Column::Ints(values) => values.iter().map(|value| (*value).into()).collect(),
-            Column::OptInts(values) => values.iter().map(|value| (*value).into()).collect(),
-            Column::Texts(values) => values.iter().map(|value| value.as_str().into()).collect(),
-            Column::OptTexts(values) => values.iter().map(|value| value.as_deref().into()).collect(),
-            Column::Bools(values) => values.iter().map(|value| (*value).into()).collect(),
-        })
-        .collect();
-    let length = lists.iter().map(Vec::len).max().unwrap_or(0);
-    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
-    let rows: Vec<Vec<serde_json::Value>> =
-        (0..length).map(|_| lists.iter_mut().map(|list| list.next().unwrap_or_default()).collect()).collect();
-    serde_json::Value::from_iter(rows.into_iter().map(serde_json::Value::from)).to_string()
+    let length = columns.iter().map(|(_, column)| column.len()).max().unwrap_or(0);
+    let mut json = String::from("[");
+    for row in 0..length {
+        json.push_str(if row == 0 { "[" } else { ",[" });
+        for (index, (_, column)) in columns.iter().enumerate() {
+            if index > 0 {
+                json.push(',');
+            }
+            let _infallible = write!(json, "{}", column.json(row));
+        }
+        json.push(']');
+    }
+    json.push(']');
+    json
 }
 
 #[cfg(test)]

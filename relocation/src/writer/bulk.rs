@@ -9,10 +9,9 @@ use crate::{
     value::Value,
 };
 
-/// SQLite's bound on parameters of one statement.
-const SQLITE_PARAMETERS: usize = 32_766;
-/// The most rows of one SQLite statement; more gain nothing.
-const SQLITE_ROWS: usize = 500;
+/// The most parameters of one SQLite statement. More gain nothing, and each connection keeps the statements that it has
+/// prepared, with some 50 bytes for each parameter.
+const SQLITE_PARAMETERS: usize = 1_024;
 
 /// The table's columns, `id` first, quoted.
 fn columns(model: &Model) -> String {
@@ -71,7 +70,7 @@ async fn insert_sqlite(
     ending: &str,
 ) -> Result<Vec<i64>, WriteError> {
     let width = model.columns.len() + 1;
-    let per_statement = (SQLITE_PARAMETERS / width).clamp(1, SQLITE_ROWS);
+    let per_statement = (SQLITE_PARAMETERS / width).max(1);
     let names = columns(model);
     let mut ids = Vec::new();
     for chunk in rows.chunks(per_statement) {
@@ -88,7 +87,9 @@ async fn insert_sqlite(
                 bind(&mut args, value)?;
             }
         }
-        let query = sqlx::query_scalar_with::<_, i64, _>(AssertSqlSafe(sql), args);
+        // The last one of a chunk has a length of its own, which hardly any other chunk has.
+        let query = sqlx::query_scalar_with::<_, i64, _>(AssertSqlSafe(sql), args)
+            .persistent(chunk.len() == per_statement);
         if ending.is_empty() {
             query.fetch_optional(&mut **tx).await.map_err(DbError::from)?;
         } else {
