@@ -1,6 +1,6 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use causeway_proto::{
     control::v1::{
@@ -47,7 +47,7 @@ impl Default for ControlTimeouts {
     }
 }
 
-/// Organizations in a message: with a slug and name of 255 bytes each, well below 4 MiB.
+/// Values in a message: with 255 bytes each, well below 4 MiB.
 const BATCH: usize = 5_000;
 /// Organizations in a report, which the contract bounds.
 const REPORT: usize = 1_000;
@@ -237,27 +237,23 @@ impl ControlClient {
         Ok(answer.checks)
     }
 
-    /// Asks for a slug for each organization, all in one operation.
+    /// Asks for a slug for each organization, all in one operation: a message for each batch.
     pub(crate) async fn bulk_create_organization_slug_reservations(
         &self,
         operation_id: Uuid,
-        organizations: Vec<OrganizationSlugRequest>,
+        batches: Vec<OrganizationSlugRequestBatch>,
     ) -> Result<Vec<ResolvedSlug>, ControlError> {
         let header = Part::Header(BulkCreateHeader {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         });
-        let mut parts = vec![header];
-        let mut organizations = organizations.into_iter().peekable();
-        while organizations.peek().is_some() {
-            let requests = organizations.by_ref().take(BATCH).collect();
-            parts.push(Part::Batch(OrganizationSlugRequestBatch { requests }));
-        }
+        let parts: Arc<[Part]> = [header].into_iter().chain(batches.into_iter().map(Part::Batch)).collect();
         let call = async |channel| {
-            let parts = parts
-                .clone()
-                .into_iter()
-                .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
+            // Copied one by one as they are sent: there may be as many as organizations in a large export.
+            let parts = Arc::clone(&parts);
+            let parts = (0..parts.len()).map(move |at| BulkCreateOrganizationSlugReservationsRequest {
+                part: parts.get(at).cloned(),
+            });
             within(self.timeouts.bulk, tokio_stream::iter(parts), async |request| {
                 let mut client = SlugReservationServiceClient::new(channel);
                 let mut answers =

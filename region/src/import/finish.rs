@@ -51,11 +51,13 @@ impl Runner {
     pub(super) async fn report(&self, import: &Import) -> Result<(), Error> {
         self.remove_spool(import.id).await;
         self.register().await?;
-        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
         let hidden = import.parameters.hide_organizations.then_some(store::organization::HIDDEN);
-        let reported = organizations
-            .into_iter()
-            .map(|organization| ReportedOrganization {
+        let mut after = 0;
+        loop {
+            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let reported = page.into_iter().map(|organization| ReportedOrganization {
                 organization_id: organization.id,
                 slug: organization.slug.unwrap_or_default(),
                 name: organization.name,
@@ -64,9 +66,9 @@ impl Runner {
                     .ok()
                     .filter(|status| (0..=3).contains(status))
                     .unwrap_or(0),
-            })
-            .collect();
-        self.ask(self.control().report_organizations(reported)).await?;
+            });
+            self.ask(self.control().report_organizations(reported.collect())).await?;
+        }
         self.ambient().failpoint("region.report.told").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;

@@ -11,9 +11,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::{control::v1::OrganizationSlugRequest, relocation::v1::ErrorReason};
+use causeway_proto::{
+    control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch},
+    relocation::v1::ErrorReason,
+};
 use causeway_relocation::{
     catalog::ORGANIZATION,
+    db::Tx,
     finding::{Finding, FindingKind},
     generate::derived_uuid,
     transact,
@@ -25,6 +29,8 @@ use crate::{error::Error, store};
 
 /// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
 const MAX_NAME: usize = 255;
+/// Slugs that are looked up by one statement.
+const SLUGS: usize = 1_000;
 
 /// The operation under which slugs are asked for the n-th time.
 pub(super) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
@@ -36,15 +42,14 @@ impl Runner {
     pub(super) async fn resolve_org_slugs(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.register().await?;
         run.live.begin(0);
-        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
-        if organizations.is_empty() {
+        if import.organization_count == 0 {
             return self.slugs_are_final(import).await;
         }
         if import.slug_attempt == 0 {
-            return self.choose_operation(import, &organizations).await;
+            return self.choose_operation(import).await;
         }
         let operation = operation_id(import.id, import.slug_attempt);
-        match self.ask_or_confirm(import, operation, &organizations).await {
+        match self.ask_or_confirm(import, operation).await {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
             Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
                 transact!(Error, self.db(), |tx| {
@@ -56,18 +61,13 @@ impl Runner {
         }
     }
 
-    async fn ask_or_confirm(
-        &self,
-        import: &Import,
-        operation: Uuid,
-        organizations: &[ImportedOrganization],
-    ) -> Result<(), Error> {
+    async fn ask_or_confirm(&self, import: &Import, operation: Uuid) -> Result<(), Error> {
         if !import.slugs_written {
             if import.slug_attempt > 1 {
                 self.ask(self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)))
                     .await?;
             }
-            return self.ask_and_write(import, operation, organizations).await;
+            return self.ask_and_write(import, operation).await;
         }
         self.ask(self.control().confirm_slugs(operation)).await?;
         self.ambient().failpoint("region.slugs.confirmed").await?;
@@ -90,71 +90,34 @@ impl Runner {
     }
 
     /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
-    async fn choose_operation(
-        &self,
-        import: &Import,
-        organizations: &[ImportedOrganization],
-    ) -> Result<(), Error> {
-        let wanted: Vec<String> =
-            organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
+    async fn choose_operation(&self, import: &Import) -> Result<(), Error> {
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, wanted.clone())
-                .await?
-                .into_iter()
-                .collect();
-            let ids = organizations
-                .iter()
-                .filter(|organization| taken.contains(&organization.wanted_slug))
-                .map(|organization| organization.id)
-                .collect();
-            store::imported::set_taken_in_region(tx, import.id, ids).await?;
+            store::imported::find_taken_in_region(tx, import.id).await?;
             store::import::next_slug_attempt(tx, import.id, 1).await?;
         })?;
         Ok(self.ambient().failpoint("region.slugs.chosen").await?)
     }
 
-    /// Asks control, and writes what it answers.
-    async fn ask_and_write(
-        &self,
-        import: &Import,
-        operation: Uuid,
-        organizations: &[ImportedOrganization],
-    ) -> Result<(), Error> {
-        let requests = organizations
-            .iter()
-            .map(|organization| OrganizationSlugRequest {
-                organization_id: organization.id,
-                slug: organization.wanted_slug.clone(),
-                name: name_for_control(&organization.name),
-                taken_in_region: organization.taken_in_region,
-            })
-            .collect();
+    /// Asks control, and writes what it answers. Rows are read and written by pages: of all organizations at once, only
+    /// what is asked and what is given is in memory.
+    async fn ask_and_write(&self, import: &Import, operation: Uuid) -> Result<(), Error> {
+        let batches = self.what_is_asked(import).await?;
         let answer =
-            self.ask(self.control().bulk_create_organization_slug_reservations(operation, requests)).await?;
+            self.ask(self.control().bulk_create_organization_slug_reservations(operation, batches)).await?;
         self.ambient().failpoint("region.slugs.answered").await?;
         let given: HashMap<i64, String> =
             answer.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect();
-        let missing = organizations.iter().find(|organization| !given.contains_key(&organization.id));
-        if let Some(organization) = missing {
-            return Err(Error::Internal(format!("control gave organization {} no slug", organization.id)));
-        }
-        let ids: Vec<i64> = organizations.iter().map(|organization| organization.id).collect();
-        let slugs: Vec<String> = ids.iter().filter_map(|id| given.get(id).cloned()).collect();
-        let findings: Vec<Finding> = organizations
-            .iter()
-            .filter_map(|organization| changed(organization, given.get(&organization.id)?))
-            .collect();
+        let slugs: Vec<&String> = given.values().collect();
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            let taken: HashSet<String> = store::organization::taken_by_others(tx, import.id, slugs.clone())
-                .await?
-                .into_iter()
-                .collect();
+            let mut taken: HashSet<String> = HashSet::new();
+            for slugs in slugs.chunks(SLUGS) {
+                let slugs = slugs.iter().map(|slug| (*slug).clone()).collect();
+                taken.extend(store::organization::taken_by_others(tx, import.id, slugs).await?);
+            }
             if taken.is_empty() {
-                store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
-                store::imported::set_slugs(tx, import.id, ids.clone(), slugs.clone()).await?;
-                self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+                self.write_slugs(tx, import, &given).await?;
                 store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
             } else {
                 // Asked again, under another operation, for something else in place of these.
@@ -165,6 +128,51 @@ impl Runner {
             }
         })?;
         Ok(self.ambient().failpoint("region.slugs.written").await?)
+    }
+
+    /// What control is asked for each organization.
+    async fn what_is_asked(&self, import: &Import) -> Result<Vec<OrganizationSlugRequestBatch>, Error> {
+        let mut batches = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let Some(last) = page.last() else { return Ok(batches) };
+            after = last.id;
+            let requests = page.into_iter().map(|organization| OrganizationSlugRequest {
+                organization_id: organization.id,
+                slug: organization.wanted_slug,
+                name: name_for_control(&organization.name),
+                taken_in_region: organization.taken_in_region,
+            });
+            batches.push(OrganizationSlugRequestBatch { requests: requests.collect() });
+        }
+    }
+
+    /// Writes the slugs that control gave.
+    async fn write_slugs(
+        &self,
+        tx: &mut Tx,
+        import: &Import,
+        given: &HashMap<i64, String>,
+    ) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let page = store::imported::organizations_within(tx, import.id, after).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            let (mut ids, mut slugs, mut findings) = (Vec::new(), Vec::new(), Vec::new());
+            for organization in &page {
+                let slug = given.get(&organization.id).ok_or_else(|| {
+                    Error::Internal(format!("control gave organization {} no slug", organization.id))
+                })?;
+                ids.push(organization.id);
+                slugs.push(slug.clone());
+                findings.extend(changed(organization, slug));
+            }
+            store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
+            store::imported::set_slugs(tx, import.id, ids, slugs).await?;
+            self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+        }
     }
 }
 

@@ -13,9 +13,6 @@ use uuid::Uuid;
 use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner};
 use crate::{error::Error, store};
 
-/// Organizations that an import shows at once.
-const ORGANIZATIONS: i64 = 1_000;
-
 /// How far an import is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -77,7 +74,8 @@ impl Runner {
         Ok(ImportView {
             progress,
             models: store::model_counts::list(self.db(), id).await?,
-            organizations: store::imported::organizations(self.db(), id, ORGANIZATIONS).await?,
+            // The first page of them; ListMappedKeys has all.
+            organizations: store::imported::organizations(self.db(), id, 0).await?,
             finding_counts: store::finding::counts(self.db(), id).await?,
             import,
         })

@@ -44,6 +44,10 @@ pub(crate) async fn insert_organizations(
     Ok(())
 }
 
+/// Organizations that are read at once, and that control is told of or asked about in one message, which the contract
+/// bounds. A row out of the database takes some 2 KB until it has been read.
+pub(crate) const PAGE: i64 = 1_000;
+
 fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     Ok(ImportedOrganization {
         id: row.int("organization_id")?,
@@ -110,18 +114,32 @@ pub(crate) async fn set_slug_plans(
     Ok(())
 }
 
-/// Organizations of an import by id, at most `limit`.
+fn page(import_id: Uuid, after: i64) -> Statement {
+    Statement::new(
+        "SELECT * FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
+         ORDER BY organization_id LIMIT $3",
+    )
+    .with(import_id)
+    .with(after)
+    .with(PAGE)
+}
+
+/// The next [`PAGE`] organizations of an import behind an id, by id.
 pub(crate) async fn organizations(
     db: &Db,
     import_id: Uuid,
-    limit: i64,
+    after: i64,
 ) -> Result<Vec<ImportedOrganization>, DbError> {
-    let statement = Statement::new(
-        "SELECT * FROM causeway_import_organization WHERE import_id = $1 ORDER BY organization_id LIMIT $2",
-    )
-    .with(import_id)
-    .with(limit);
-    db.fetch_all(statement).await?.iter().map(read).collect()
+    db.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
+}
+
+/// As [`organizations`], in a transaction.
+pub(crate) async fn organizations_within(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+) -> Result<Vec<ImportedOrganization>, DbError> {
+    tx.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
 }
 
 /// Organizations of an import that have one of these ids, by id.
@@ -149,6 +167,20 @@ pub(crate) async fn set_slugs(
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
         .push(" WHERE organization_id = r.id AND import_id = ")
         .arg(import_id);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Notes which organizations of an import want a slug that another organization of this region has.
+pub(crate) async fn find_taken_in_region(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import_organization SET taken_in_region = $2 WHERE import_id = $1 AND EXISTS (\
+         SELECT 1 FROM sentry_organization o WHERE o.slug = causeway_import_organization.wanted_slug \
+         AND NOT EXISTS (SELECT 1 FROM causeway_import_organization i \
+         WHERE i.organization_id = o.id AND i.import_id = $1))",
+    )
+    .with(import_id)
+    .with(true);
     tx.execute(statement).await?;
     Ok(())
 }
