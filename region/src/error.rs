@@ -5,7 +5,7 @@ use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
     export::{ExportError, Limit},
     sealed::OpenError,
-    writer::{HasWriteError, WriteError},
+    writer::{HasWriteError, ScratchError, WriteError},
 };
 use uuid::Uuid;
 
@@ -108,6 +108,9 @@ pub enum Error {
     /// Writing.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A dry run needs the disk of the spool directory for what it must remember.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// The database.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -189,7 +192,9 @@ impl Error {
             Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
-            Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) => ErrorReason::SpoolFailed,
+            Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) | Self::Scratch(_) => {
+                ErrorReason::SpoolFailed
+            }
             Self::DecryptionKeyMissing => ErrorReason::DecryptionKeyMissing,
             Self::DecryptionKeyMismatch => ErrorReason::DecryptionKeyMismatch,
             Self::EncryptedExport(_) => ErrorReason::EncryptedExportInvalid,
@@ -225,6 +230,7 @@ impl Error {
         match self {
             Self::Control(error) => error.passes(),
             Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
+            | Self::Scratch(_)
             | Self::ChunkExists { .. }
             | Self::Superseded(_)
             // The region has opened the export before, with a key that it may be given again.

@@ -1,7 +1,7 @@
 //! CHECKING: a dry run goes through all records as an import would, through the same mapping and the same rules, and
 //! looks up what they would meet. It writes nothing but the import's own counts, organizations and findings.
 //!
-//! Whatever ends it half way, it begins again from the start: what it has gone through is in memory alone.
+//! Whatever ends it half way, it begins again from the start: what it has gone through goes with the process.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,9 +24,6 @@ use super::{
     slugs::name_for_control,
 };
 use crate::{error::Error, store};
-
-/// Organizations that control is asked about at once, which the contract bounds.
-const BATCH: usize = 1_000;
 
 impl LookUp for Runner {
     type Error = Error;
@@ -58,7 +55,7 @@ impl Runner {
         })?;
         run.keys = Some(KeyMap::new(self.catalog()));
         run.done.clear();
-        run.rehearsal = Some(Rehearsal::new(self.catalog()));
+        run.rehearsal = Some(Rehearsal::new(self.catalog(), self.spool_dir()));
         self.do_writes(import, run, false).await?;
         self.check_slugs(import).await?;
         self.do_writes(import, run, true).await?;
@@ -113,27 +110,29 @@ impl Runner {
 
     /// Asks what would become of the slugs. Of several organizations that come to the same one, the first one gets it.
     async fn check_slugs(&self, import: &Import) -> Result<(), Error> {
-        let organizations = store::imported::organizations(self.db(), import.id, i64::MAX).await?;
         let mut given: HashSet<String> = HashSet::new();
-        for batch in organizations.chunks(BATCH) {
-            let checked = self.check_batch(batch, &mut given).await?;
-            let findings: Vec<Finding> = batch
+        let mut after = 0;
+        loop {
+            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            let checked = self.check_page(&page, &mut given).await?;
+            let findings: Vec<Finding> = page
                 .iter()
                 .zip(&checked)
                 .filter_map(|(organization, (would, plan))| finding(organization, would, plan))
                 .collect();
             transact!(Error, self.db(), |tx| {
                 self.hold(tx, import).await?;
-                store::imported::set_slug_plans(tx, import.id, batch, &checked).await?;
+                store::imported::set_slug_plans(tx, import.id, &page, &checked).await?;
                 self.add_findings(tx, import.id, ImportState::Checking, &findings).await?;
             })?;
         }
-        Ok(())
     }
 
     /// What the slug of each organization would become. `given` has the slugs that organizations before these would
     /// get, and gets those of these.
-    async fn check_batch(
+    async fn check_page(
         &self,
         organizations: &[ImportedOrganization],
         given: &mut HashSet<String>,

@@ -8,6 +8,7 @@ mod chunk;
 mod copy;
 mod ids;
 mod rehearsal;
+mod remembered;
 mod table;
 mod taken;
 
@@ -16,7 +17,7 @@ use std::{borrow::Cow, collections::HashMap};
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use ids::take_own_ids;
-pub use rehearsal::{LookUp, Rehearsal};
+pub use rehearsal::{LookUp, Rehearsal, ScratchError};
 pub use table::find_rows;
 
 use crate::{

@@ -3,14 +3,17 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::{Path, PathBuf},
 };
 
 use chrono::{DateTime, Utc};
 
 use super::{
     Row, WriteError, Writer, Written,
+    remembered::{Keys, Remembered},
     table::{Table, folds},
 };
 use crate::{
@@ -20,10 +23,15 @@ use crate::{
     value::Value,
 };
 
+/// What a dry run must remember cannot be put on disk, or not be read from there.
+#[derive(Debug, thiserror::Error)]
+#[error("what a dry run remembers cannot be kept on disk: {0}")]
+pub struct ScratchError(#[from] io::Error);
+
 /// Looks up rows of the silo that holds a model.
 pub trait LookUp: Sync {
     /// What it fails with.
-    type Error: From<WriteError> + Send;
+    type Error: From<WriteError> + From<ScratchError> + Send;
 
     /// Which of these values rows of the model have, and the ids of those rows, as [`super::find_rows`] says.
     fn rows_with(
@@ -34,59 +42,75 @@ pub trait LookUp: Sync {
     ) -> impl Future<Output = Result<HashMap<String, i64>, Self::Error>> + Send;
 }
 
-/// What a dry run has gone through. It holds hashes: some 30 bytes for each user, address, key and token of the file,
-/// and for each record that hangs from a user who may have been merged.
+/// What a dry run has gone through. It holds hashes for each user, address, key and token of the file, and for each
+/// record that hangs from a user who may have been merged: in memory up to a budget, in files past it.
 #[derive(Debug)]
 pub struct Rehearsal {
-    /// Values that rules ask for, by model and column: their hashes, and the ids of the rows that would have them.
-    values: HashMap<(usize, usize), HashMap<u64, i64>>,
-    /// Keys of unique sets, by model and set.
-    keys: HashMap<(usize, usize), HashSet<u64>>,
+    remembered: Remembered,
+    scratch_dir: PathBuf,
     /// The unique sets of each model in which records may meet that did not meet in the file.
     sets: Vec<Vec<usize>>,
     next_id: i64,
 }
 
 impl Rehearsal {
-    /// A dry run that begins. The ids that it makes up lie above all that there can be.
+    /// A dry run that begins. The ids that it makes up lie above all that there can be. What is too much for memory goes
+    /// to nameless files in `scratch_dir`.
     #[must_use]
-    pub fn new(catalog: &Catalog) -> Self {
+    pub fn new(catalog: &Catalog, scratch_dir: &Path) -> Self {
         let sets = catalog.models().iter().map(|model| sets_that_merge(catalog, model)).collect();
-        Self { values: HashMap::new(), keys: HashMap::new(), sets, next_id: MAX_PK + 1 }
+        Self {
+            remembered: Remembered::new(scratch_dir),
+            scratch_dir: scratch_dir.to_owned(),
+            sets,
+            next_id: MAX_PK + 1,
+        }
     }
 
-    /// Remembers a row, unless a unique set is against it.
-    fn take(&mut self, model: &Model, row: &Row) -> bool {
+    /// What is to be remembered of a row.
+    fn keys(&self, model: &Model, row: &Row) -> Keys {
         let sets = self.sets.get(model.position).map(Vec::as_slice).unwrap_or_default();
-        let mut keys = Vec::with_capacity(sets.len());
-        for index in sets {
-            let Some(key) = model.unique.get(*index).and_then(|set| set.key(&row.values)) else { continue };
-            let mut hasher = DefaultHasher::new();
+        let unique = sets.iter().filter_map(|index| {
+            let key = model.unique.get(*index)?.key(&row.values)?;
+            let mut hasher = hasher_of(Kind::Unique, model, *index);
             key.into_iter().for_each(|value| hash_value(value, &mut hasher));
-            keys.push(((model.position, *index), hasher.finish()));
-        }
-        if keys.iter().any(|(set, key)| self.keys.get(set).is_some_and(|taken| taken.contains(key))) {
-            return false;
-        }
-        for (set, key) in keys {
-            self.keys.entry(set).or_default().insert(key);
-        }
-        for index in model.asked_columns() {
-            let (Some(column), Some(text)) =
-                (model.columns.get(index), row.values.get(index).and_then(Value::as_text))
-            else {
-                continue;
-            };
-            let values = self.values.entry((model.position, index)).or_default();
-            values.entry(hash_text(model, column, text)).or_insert(row.id);
-        }
-        true
+            Some(hasher.finish())
+        });
+        let asked = model.asked_columns().filter_map(|index| {
+            let text = row.values.get(index).and_then(Value::as_text)?;
+            Some(hash_text(model, model.columns.get(index)?, index, text))
+        });
+        Keys { id: row.id, unique: unique.collect(), asked: asked.collect() }
     }
 
-    fn holder(&self, model: &Model, column: &Column, text: &str) -> Option<i64> {
-        let index = model.column(&column.field)?;
-        self.values.get(&(model.position, index))?.get(&hash_text(model, column, text)).copied()
+    /// Does something with what is remembered where a disk may be waited for. If it fails, all is forgotten: the dry run
+    /// begins again.
+    async fn remembered<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Remembered) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ScratchError> {
+        let mut remembered = std::mem::replace(&mut self.remembered, Remembered::new(&self.scratch_dir));
+        let worked =
+            tokio::task::spawn_blocking(move || work(&mut remembered).map(|done| (remembered, done)));
+        let (remembered, done) = worked.await.map_err(io::Error::other)??;
+        self.remembered = remembered;
+        Ok(done)
     }
+}
+
+/// What a hash is of, so that hashes of different things differ.
+#[derive(Hash)]
+enum Kind {
+    /// A key of a unique set.
+    Unique,
+    /// A value of a column.
+    Asked,
+}
+
+fn hasher_of(kind: Kind, model: &Model, index: usize) -> DefaultHasher {
+    let mut hasher = DefaultHasher::new();
+    (kind, model.position, index).hash(&mut hasher);
+    hasher
 }
 
 /// The plan has refused records that share a unique set as they are in the file, and rewriting references keeps them
@@ -103,8 +127,8 @@ fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
     model.unique.iter().enumerate().filter_map(set).collect()
 }
 
-fn hash_text(model: &Model, column: &Column, text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
+fn hash_text(model: &Model, column: &Column, index: usize, text: &str) -> u64 {
+    let mut hasher = hasher_of(Kind::Asked, model, index);
     if folds(model, column) || column.sql == "citext" {
         text.to_lowercase().hash(&mut hasher);
     } else {
@@ -140,18 +164,35 @@ impl<L: LookUp> Table for Stage<'_, L> {
             return Ok(HashMap::new());
         }
         let mut found = self.look.rows_with(model, column, values.clone()).await?;
-        for value in values {
-            if !found.contains_key(&value)
-                && let Some(id) = self.rehearsal.holder(model, column, &value)
-            {
-                found.insert(value, id);
+        let Some(index) = model.column(&column.field) else { return Ok(found) };
+        let others: Vec<(u64, String)> = values
+            .into_iter()
+            .filter(|value| !found.contains_key(value))
+            .map(|value| (hash_text(model, column, index, &value), value))
+            .collect();
+        let held = move |remembered: &mut Remembered| {
+            let mut held = Vec::new();
+            for (hash, value) in others {
+                held.extend(remembered.get(hash)?.map(|id| (value, id)));
             }
-        }
+            Ok(held)
+        };
+        found.extend(self.rehearsal.remembered(held).await?);
         Ok(found)
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, L::Error> {
-        Ok(rows.iter().filter(|row| self.rehearsal.take(model, row)).map(|row| row.id).collect())
+        let keys: Vec<Keys> = rows.iter().map(|row| self.rehearsal.keys(model, row)).collect();
+        let take = move |remembered: &mut Remembered| {
+            let mut free = Vec::with_capacity(keys.len());
+            for row in &keys {
+                if remembered.take(row)? {
+                    free.push(row.id);
+                }
+            }
+            Ok(free)
+        };
+        Ok(self.rehearsal.remembered(take).await?)
     }
 }
 
