@@ -417,6 +417,7 @@ async fn an_import_is_reported_as_text_and_json() {
     let busy = Failure::new(ErrorReason::DatabaseUnavailable, "not now");
     fake.script(|script| {
         script.refusals.push_back(busy);
+        script.refusals.push_back(Failure::new(ErrorReason::TooManyUploads, "no place"));
         script.told =
             VecDeque::from([vec![Ok(state(ImportState::Writing)), Ok(succeeded())], vec![Ok(succeeded())]]);
     });
@@ -430,7 +431,7 @@ async fn an_import_is_reported_as_text_and_json() {
     assert!(stdout.starts_with(&format!("Import {ID} in region fake: SUCCEEDED\n")), "{stdout}");
     assert!(stdout.contains("1    4501  api          api-x7      changed\n"), "{stdout}");
     assert!(stdout.contains("    sentry.organization: api is a reserved word\n"), "{stdout}");
-    for line in ["begun again: not now", "PLANNING\n", "WRITING\n", "SUCCEEDED\n"] {
+    for line in ["begun again: not now", "begun again: no place", "PLANNING\n", "WRITING\n", "SUCCEEDED\n"] {
         assert!(stderr.contains(line), "{line} is not in {stderr}");
     }
     let header = fake.script(|script| script.header.take()).expect("a header");

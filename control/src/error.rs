@@ -137,6 +137,15 @@ pub enum Error {
         /// The operation.
         operation_id: Uuid,
     },
+    /// There are as many readers of feeds as there may be.
+    #[error(
+        "{limit} watches are open, and this control has no more at once; watch again a little later, close watches that \
+         nobody reads, or start control with a larger --max-watches"
+    )]
+    TooManyWatches {
+        /// How many that are.
+        limit: usize,
+    },
     /// The service is stopping.
     #[error("control is going down; try again")]
     Stopping,

@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use causeway_relocation::{db::Db, transact};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +38,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How many events of each region are kept; at least one. A reader that is further behind begins with a snapshot.
     pub keep_events: i64,
+    /// How many readers there may be at once; a further one is refused.
+    pub watches: usize,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             poll_interval: Duration::from_millis(200),
             heartbeat: Duration::from_secs(5),
             keep_events: 200_000,
+            watches: 1_000,
         }
     }
 }
@@ -119,6 +122,8 @@ struct Inner {
     versions: watch::Sender<Versions>,
     /// Somebody has begun to watch, or this control has changed something.
     nudge: Notify,
+    /// The places for readers.
+    places: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -130,6 +135,7 @@ impl Feeds {
             options: Options { keep_events: options.keep_events.max(1), ..options },
             versions: watch::Sender::new(Versions::new()),
             nudge: Notify::new(),
+            places: Arc::new(Semaphore::new(options.watches)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
@@ -217,7 +223,7 @@ impl Feeds {
     /// an error, also when this control stops.
     ///
     /// # Errors
-    /// If the region has not registered, or the version is negative.
+    /// If the region has not registered, the version is negative, or there are as many readers as there may be.
     pub async fn watch(
         &self,
         region: &str,
@@ -226,10 +232,13 @@ impl Feeds {
         if after < 0 {
             return Err(Error::invalid("after_version", "must not be negative"));
         }
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        let place = place.map_err(|_| Error::TooManyWatches { limit: self.0.options.watches })?;
         let region = regions::registered(&self.0.db, "region", region).await?.name;
         let (messages, receiver) = mpsc::channel(WAITING);
         let feeds = self.clone();
         self.0.tasks.spawn(async move {
+            let _place = place;
             let mut reader = Reader { feeds: &feeds, region, at: after, known: 0, messages: &messages };
             let ended = tokio::select! {
                 ended = reader.follow() => ended,

@@ -49,8 +49,13 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ImportBeingReverted
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch => Code::FailedPrecondition,
-        R::SpoolFailed | R::UploadTooLarge | R::IdSpaceExhausted | R::TooManySlugs => Code::ResourceExhausted,
-        R::UniqueConflict | R::DatabaseContention => Code::Aborted,
+        R::SpoolFailed
+        | R::UploadTooLarge
+        | R::TooManyUploads
+        | R::TooManyWatches
+        | R::IdSpaceExhausted
+        | R::TooManySlugs => Code::ResourceExhausted,
+        R::UniqueConflict | R::DatabaseContention | R::UploadStalled => Code::Aborted,
         R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }

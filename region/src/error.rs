@@ -1,5 +1,7 @@
 //! What a caller of a region may do wrong or meet, and why an import stops.
 
+use std::time::Duration;
+
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
@@ -47,6 +49,29 @@ pub enum Error {
         /// The most bytes.
         limit: u64,
     },
+    /// As many uploads are under way as this region takes at once.
+    #[error(
+        "{limit} uploads are under way, and this region takes no more at once; nothing was kept. Send the file again a \
+         little later, or start the region with a larger --max-uploads"
+    )]
+    TooManyUploads {
+        /// How many that are.
+        limit: usize,
+    },
+    /// As many watches are open as this region has at once.
+    #[error(
+        "{limit} watches are open, and this region has no more at once; the import goes on all the same. Watch it again a \
+         little later, or start the region with a larger --max-watches"
+    )]
+    TooManyWatches {
+        /// How many that are.
+        limit: usize,
+    },
+    /// A caller has stopped to send.
+    #[error(
+        "nothing came of the upload for {0:?}, so its place was given to others; nothing was kept, send the file again"
+    )]
+    UploadStalled(Duration),
     /// The upload cannot be kept.
     #[error("the upload cannot be spooled: {}; nothing was kept", spool_advice(.0))]
     SpoolFailed(#[source] std::io::Error),
@@ -192,6 +217,9 @@ impl Error {
             Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
+            Self::TooManyUploads { .. } => ErrorReason::TooManyUploads,
+            Self::TooManyWatches { .. } => ErrorReason::TooManyWatches,
+            Self::UploadStalled(_) => ErrorReason::UploadStalled,
             Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) | Self::Scratch(_) => {
                 ErrorReason::SpoolFailed
             }

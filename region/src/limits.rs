@@ -1,5 +1,7 @@
 //! What a region bounds so that no import can fill its database, disk or memory.
 
+use std::time::Duration;
+
 use causeway_relocation::export;
 
 /// Bounds of a region. Each has a default that serves most.
@@ -10,6 +12,12 @@ pub struct Limits {
     pub findings: u32,
     /// How many bytes an upload may have, as it is sent.
     pub upload_bytes: u64,
+    /// How many uploads may be under way at once; a further one is refused.
+    pub uploads: usize,
+    /// How long nothing may come of an upload before its place is given to others.
+    pub upload_idle: Duration,
+    /// How many streams of `WatchImport` may be open at once; a further one is refused.
+    pub watches: usize,
     /// How large and how deeply nested a record of an export may be.
     pub record: export::Limits,
     /// How many imports run a step at once; further ones wait for their turn.
@@ -21,6 +29,9 @@ impl Default for Limits {
         Self {
             findings: 100_000,
             upload_bytes: 64 << 30,
+            uploads: 8,
+            upload_idle: Duration::from_secs(60),
+            watches: 1_000,
             record: export::Limits::default(),
             imports_at_once: 2,
         }

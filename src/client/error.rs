@@ -56,6 +56,8 @@ impl CallError {
     pub fn is_transient(&self) -> bool {
         match (self.code(), self.reason()) {
             (None, _) => true,
+            // Others come to their end, and then there is a place.
+            (Some(_), Some(ErrorReason::TooManyUploads | ErrorReason::TooManyWatches)) => true,
             (Some(code), Some(_)) => matches!(code, Code::Unavailable | Code::Aborted),
             // A status that Causeway did not make: the transport's, for which a broken connection has many codes.
             (Some(code), None) => matches!(
@@ -140,9 +142,14 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        for reason in
-            [ErrorReason::ShuttingDown, ErrorReason::DatabaseUnavailable, ErrorReason::DatabaseContention]
-        {
+        for reason in [
+            ErrorReason::ShuttingDown,
+            ErrorReason::DatabaseUnavailable,
+            ErrorReason::DatabaseContention,
+            ErrorReason::TooManyUploads,
+            ErrorReason::TooManyWatches,
+            ErrorReason::UploadStalled,
+        ] {
             assert!(failed(Failure::new(reason, "later").into()).is_transient(), "{reason:?}");
         }
         for reason in [ErrorReason::UploadInvalid, ErrorReason::Internal, ErrorReason::SpoolFailed] {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use causeway::serve::serve_control;
+use causeway_control::feed;
 use causeway_relocation::{ambient::Ambient, db};
 use tracing::info;
 
@@ -30,7 +31,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         database_url,
         database: args.server.database(),
         address: port.advertised,
-        feed: causeway_control::feed::Options::default(),
+        feed: feed::Options { watches: args.server.max_watches()?, ..feed::Options::default() },
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(), ambient)).await
 }

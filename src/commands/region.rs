@@ -33,6 +33,24 @@ pub(super) struct Args {
     /// The most bytes of an upload
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
     pub(super) max_upload_bytes: u64,
+    /// How many uploads may be under way at once; a further one is refused
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "8",
+        value_parser = clap::value_parser!(u16).range(1..=10_000),
+        env = "CAUSEWAY_MAX_UPLOADS"
+    )]
+    max_uploads: u16,
+    /// How long nothing may come of an upload before it is ended and its place given to others
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_UPLOAD_IDLE_TIMEOUT"
+    )]
+    upload_idle_timeout: Duration,
     /// How long a connection to control may take
     #[arg(
         long,
@@ -140,6 +158,9 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             imports_at_once: args.imports_at_once.into(),
             findings: args.max_findings,
             upload_bytes: args.max_upload_bytes,
+            uploads: args.max_uploads.into(),
+            upload_idle: args.upload_idle_timeout,
+            watches: args.server.max_watches()?,
         },
         decryption_key,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)

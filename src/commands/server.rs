@@ -36,6 +36,16 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
     )]
     database_acquire_timeout: Duration,
+    /// How many streams of WatchImport or WatchSlugReservations may be open at once; a further one is refused. Each region
+    /// keeps one open at control
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        env = "CAUSEWAY_MAX_WATCHES"
+    )]
+    max_watches: u32,
     /// Where others reach this service, if not at http://ADDR of --listen
     #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::http_url)]
     pub(super) advertise: Option<String>,
@@ -96,6 +106,11 @@ impl ServerArgs {
             );
         }
         Ok(())
+    }
+
+    /// How many watches may be open at once.
+    pub(super) fn max_watches(&self) -> anyhow::Result<usize> {
+        usize::try_from(self.max_watches).context("--max-watches")
     }
 
     /// How to connect to the database.

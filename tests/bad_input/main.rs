@@ -15,28 +15,7 @@ mod records;
 mod stage;
 mod waited_out;
 
-macro_rules! on_each_store {
-    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
-        mod sqlite {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
-                }
-            )+)+
-        }
-        mod postgres {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Postgres).await;
-                }
-            )+)+
-        }
-    };
-}
-
-on_each_store! {
+causeway_harness::on_each_store! {
     form:
         a_file_that_is_no_array_of_records_is_refused,
         a_string_of_a_hundred_megabytes_is_refused;

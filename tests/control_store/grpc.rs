@@ -1,19 +1,22 @@
 //! The same over gRPC: streams, reasons, page tokens.
 
+use std::time::Duration;
+
 use causeway_control::Control;
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest as Message,
         ConfirmOrganizationSlugReservationsRequest, LeaseIdsRequest, ListSlugReservationsRequest,
         OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest, ReservationType,
-        ResolveSlugRequest, ResolvedSlug, bulk_create_organization_slug_reservations_request::Part,
+        ResolveSlugRequest, ResolvedSlug, WatchSlugReservationsRequest,
+        bulk_create_organization_slug_reservations_request::Part,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
     failure::reason_of,
     relocation::v1::ErrorReason,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Status,
@@ -22,7 +25,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
-use crate::stage::{Stage, operation};
+use crate::stage::{Stage, WATCHES, operation};
 
 /// A server on the loopback interface, which ends with this.
 struct Served {
@@ -211,4 +214,34 @@ pub(crate) async fn pages_are_asked_for_by_token(stage: Stage) {
     refused(list(&negative).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
     let unknown = ListSlugReservationsRequest { r#type: 77, page_token: String::new(), ..request };
     refused(list(&unknown).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+}
+
+pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    let watch = async || {
+        let request = WatchSlugReservationsRequest { region: "us".to_owned(), after_version: 0 };
+        served.reservations().watch_slug_reservations(request).await.map(tonic::Response::into_inner)
+    };
+    let mut open = Vec::new();
+    for _ in 0..WATCHES {
+        open.push(watch().await.expect("there is a place"));
+    }
+    let refused = watch().await.expect_err("there is no place");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason_of(&refused), Some(ErrorReason::TooManyWatches), "{refused:?}");
+    let details = tonic_types::StatusExt::get_error_details(&refused);
+    let limit = details.error_info().and_then(|info| info.metadata.get("limit").cloned());
+    assert_eq!(limit, Some(WATCHES.to_string()));
+    // The others hear what happens, and whoever goes leaves a place.
+    for stream in &mut open {
+        stream.message().await.expect("it is not broken").expect("it is not over");
+    }
+    open.pop();
+    let again = async {
+        while watch().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), again).await.expect("there is a place again");
 }

@@ -114,5 +114,6 @@ on_each_store! {
         a_bulk_creation_goes_both_ways_in_batches,
         a_stream_out_of_order_is_refused,
         failures_carry_their_reason,
-        pages_are_asked_for_by_token;
+        pages_are_asked_for_by_token,
+        as_many_watches_are_open_at_once_as_the_limit;
 }

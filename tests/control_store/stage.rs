@@ -26,12 +26,15 @@ pub(crate) fn now() -> DateTime<Utc> {
 /// How many events of a feed a control keeps here.
 pub(crate) const KEPT: i64 = 1_000;
 
+/// How many readers of feeds a control has at once here.
+pub(crate) const WATCHES: usize = 8;
+
 async fn control(url: &str, seed: u64) -> Control {
     let options = Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
-        feed: feed::Options { keep_events: KEPT, ..feed::Options::default() },
+        feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed::Options::default() },
     };
     Control::start(options, Ambient::fixed(now(), seed)).await.expect("control starts")
 }

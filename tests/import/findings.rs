@@ -10,13 +10,10 @@ use causeway_proto::{
 };
 use serde_json::json;
 
-use crate::stage::{ORGANIZATION, cluster, exhaustive, import, refused};
+use crate::stage::{ORGANIZATION, cluster, exhaustive, import, limited, refused};
 
 pub(crate) async fn findings_are_kept_up_to_a_limit_and_counted_past_it(store: Store) {
-    let mut cluster = cluster(store, &["us"]).await;
-    cluster.configure_regions(|options| options.limits.findings = 10);
-    cluster.stop_region(0).await;
-    cluster.start_region(0).await.expect("it starts");
+    let cluster = limited(store, |limits| limits.findings = 10).await;
     let mut export = Export::new();
     for pk in 1..=30 {
         export.organization(pk, "same").email(pk, "same@example.com");

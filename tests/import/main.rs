@@ -10,6 +10,7 @@ mod dry_run;
 mod faults;
 mod filter;
 mod findings;
+mod limits;
 mod once;
 mod paging;
 mod real;
@@ -22,28 +23,7 @@ mod sealed;
 mod stage;
 mod survive;
 
-macro_rules! on_each_store {
-    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
-        mod sqlite {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
-                }
-            )+)+
-        }
-        mod postgres {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Postgres).await;
-                }
-            )+)+
-        }
-    };
-}
-
-on_each_store! {
+causeway_harness::on_each_store! {
     once:
         every_model_arrives_as_the_file_has_it,
         a_row_that_is_not_as_the_file_has_it_is_noticed,
@@ -121,6 +101,14 @@ on_each_store! {
     faults:
         a_revert_that_fails_or_dies_anywhere_once_leaves_nothing,
         a_resumption_that_fails_or_dies_once_is_one;
+    limits:
+        a_record_may_have_as_many_bytes_as_the_limit,
+        a_record_for_control_may_have_as_many_bytes_as_a_message_takes,
+        a_record_may_be_nested_as_deep_as_the_limit,
+        as_many_findings_are_stored_as_the_limit,
+        as_many_uploads_are_taken_at_once_as_the_limit,
+        an_upload_that_stalls_gives_its_place_to_others,
+        as_many_watches_are_open_at_once_as_the_limit;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,

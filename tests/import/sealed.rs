@@ -24,7 +24,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
-use crate::stage::{accounted, cluster, exhaustive, look, refused};
+use crate::stage::{accounted, cluster, exhaustive, limited, look, refused};
 
 const PRIVATE: &str = include_str!("../sealed/test-key-private.pem");
 pub(crate) const PUBLIC: &str = include_str!("../sealed/test-key-public.pem");
@@ -338,10 +338,7 @@ pub(crate) async fn an_encrypted_export_in_no_order_arrives(store: Store) {
 }
 
 pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
-    let mut cluster = cluster(store, &["us"]).await;
-    cluster.configure_regions(|options| options.limits.upload_bytes = 1_000);
-    cluster.stop_region(0).await;
-    cluster.start_region(0).await.expect("it starts");
+    let cluster = limited(store, |limits| limits.upload_bytes = 1_000).await;
     let region = cluster.region(0);
     let before = look(&cluster, 0).await;
     let large = [b"[".as_slice(), &[b' '; 998], b"]"].concat();

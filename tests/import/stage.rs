@@ -1,6 +1,6 @@
 //! What the behaviours have in common.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_harness::{
     account::{Account, Audit, Look},
@@ -12,6 +12,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState},
     relocation::v1::{ErrorReason, FindingKind},
 };
+use causeway_region::Limits;
 use tonic::Status;
 
 pub(crate) const ORGANIZATION: &str = "sentry.organization";
@@ -20,6 +21,26 @@ pub(crate) const USER: &str = "sentry.user";
 
 pub(crate) async fn cluster(store: Store, regions: &[&str]) -> Cluster {
     Cluster::start(store, regions).await.expect("a cluster; on PostgreSQL this test needs one installed")
+}
+
+/// A cluster of one region that has these limits.
+pub(crate) async fn limited(store: Store, limit: impl Fn(&mut Limits) + Send + Sync + 'static) -> Cluster {
+    let mut cluster = cluster(store, &["us"]).await;
+    cluster.configure_regions(move |options| limit(&mut options.limits));
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+    cluster
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let so = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    so.unwrap_or_else(|_| panic!("this did not come to be: {what}"));
 }
 
 pub(crate) fn exhaustive() -> Export {

@@ -7,28 +7,7 @@ mod controls;
 mod renames;
 mod stage;
 
-macro_rules! on_each_store {
-    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
-        mod sqlite {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Sqlite).await;
-                }
-            )+)+
-        }
-        mod postgres {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $behaviour() {
-                    super::$module::$behaviour(causeway_harness::cluster::Store::Postgres).await;
-                }
-            )+)+
-        }
-    };
-}
-
-on_each_store! {
+causeway_harness::on_each_store! {
     renames:
         a_rename_is_done_by_its_region,
         a_rename_waits_for_a_region_that_is_away,

@@ -64,6 +64,7 @@ fn failure(error: &Error) -> Failure {
         Error::OperationConfirmed { operation_id } => new(ErrorReason::OperationConfirmed)
             .with("operation_id", operation_id)
             .precondition("OPERATION", operation_id.to_string()),
+        Error::TooManyWatches { limit } => new(ErrorReason::TooManyWatches).with("limit", limit),
         Error::Stopping => new(ErrorReason::ShuttingDown),
         Error::ModelNotWritable { model } => new(ErrorReason::ModelNotWritable).with("model", model),
         Error::ExportInvalid(_) | Error::Write(WriteError::Value(_)) => new(ErrorReason::ExportInvalid),

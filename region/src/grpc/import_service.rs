@@ -17,7 +17,7 @@ use causeway_proto::{
 use causeway_relocation::page::PageRequest;
 use chrono::{DateTime, Utc};
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -45,6 +45,19 @@ pub(super) struct Handler {
 impl Handler {
     pub(super) fn new(runner: Runner) -> Self {
         Self { runner }
+    }
+
+    /// The next message of an upload. A client that stalls must neither hold up a region that stops, nor keep its place
+    /// from others.
+    async fn next_part(
+        &self,
+        parts: &mut Streaming<ImportOrganizationsRequest>,
+    ) -> Result<Option<ImportOrganizationsRequest>, Status> {
+        let idle = self.runner.limits().upload_idle;
+        tokio::select! {
+            part = timeout(idle, parts.message()) => part.map_err(|_| Error::UploadStalled(idle))?,
+            () = self.runner.uploads_over() => Err(Error::Stopping.into()),
+        }
     }
 }
 
@@ -151,11 +164,10 @@ impl ImportService for Handler {
         &self,
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
+        // Before the header, so that a caller who sends none is counted too.
+        let place = self.runner.place_for_upload()?;
         let mut parts = request.into_inner();
-        let first = tokio::select! {
-            first = parts.message() => first?,
-            () = self.runner.uploads_over() => return Err(Error::Stopping.into()),
-        };
+        let first = self.next_part(&mut parts).await?;
         let Some(Part::Header(header)) = first.and_then(|first| first.part) else {
             return Err(Error::UploadInvalid("the first message is not a header".to_owned()).into());
         };
@@ -168,14 +180,9 @@ impl ImportService for Handler {
                 joined: true,
             }));
         }
-        let mut upload = runner.receive(asked.import_id, asked.parameters, asked.announced).await?;
+        let mut upload = runner.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
         loop {
-            // A client that stalls must not hold up a region that stops.
-            let part = tokio::select! {
-                part = parts.message() => part?,
-                () = runner.uploads_over() => return Err(Error::Stopping.into()),
-            };
-            match part {
+            match self.next_part(&mut parts).await? {
                 None => break,
                 Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }) => {
                     upload.write(&bytes).await?
@@ -234,9 +241,10 @@ impl ImportService for Handler {
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
         let (sender, receiver) = mpsc::channel(1);
-        let watcher = Watcher::new(self.runner.clone(), id, sender);
+        let place = self.runner.place_for_watch()?;
+        let watcher = Watcher::new(self.runner.clone(), id, sender, place);
         let first = self.runner.view(id).await?;
-        tokio::spawn(watcher.run(first));
+        self.runner.watched(watcher.run(first));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

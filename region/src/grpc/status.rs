@@ -32,6 +32,7 @@ fn failure(error: &Error) -> Failure {
             new().with("import_id", import_id).with("differs", differs)
         }
         Error::UploadTooLarge { limit, .. } => new().with("limit", limit),
+        Error::TooManyUploads { limit } | Error::TooManyWatches { limit } => new().with("limit", limit),
         Error::DecryptionKeyMissing | Error::DecryptionKeyMismatch => {
             new().precondition("DECRYPTION_KEY", "region")
         }

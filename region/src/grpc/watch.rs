@@ -4,7 +4,7 @@ use std::{future::pending, time::Duration};
 
 use causeway_proto::region::v1::WatchImportResponse;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tonic::Status;
@@ -21,6 +21,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// The least pause between two messages of a watch, unless a step has ended.
 const SPACING: Duration = Duration::from_millis(200);
+/// How long somebody who watches may take to hear the last of it when the service stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 type Message = Result<WatchImportResponse, Status>;
 
@@ -32,12 +34,18 @@ pub(super) struct Watcher {
     /// News of the import while it runs here, and how many steps had ended at the last look.
     news: Option<watch::Receiver<u64>>,
     steps: u64,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Watcher {
     /// Begins to listen. Look at the import only then, so that nothing happens in between.
-    pub(super) fn new(runner: Runner, id: Uuid, sender: mpsc::Sender<Message>) -> Self {
-        let mut watcher = Self { runner, id, sender, news: None, steps: 0 };
+    pub(super) fn new(
+        runner: Runner,
+        id: Uuid,
+        sender: mpsc::Sender<Message>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let mut watcher = Self { runner, id, sender, news: None, steps: 0, _place: place };
         watcher.listen();
         watcher
     }
@@ -57,18 +65,30 @@ impl Watcher {
         loop {
             let last = view.import.state.is_final();
             let import = Some(view_to_proto(view.clone(), self.runner.region()));
-            // Whoever does not read is not waited for longer than the stream lives.
-            if self.sender.send(Ok(WatchImportResponse { import })).await.is_err() || last {
+            if !self.send(Ok(WatchImportResponse { import })).await || last {
                 return;
             }
             view = match self.changed(&view).await {
                 Some(Ok(view)) => view,
                 Some(Err(error)) => {
-                    let _gone = self.sender.send(Err(error.into())).await;
+                    let _gone = self.send(Err(error.into())).await;
                     return;
                 }
                 None => return,
             };
+        }
+    }
+
+    /// Sends a message. Whoever does not read is not waited for longer than the service lives; `false` then, or if
+    /// nobody watches any more.
+    async fn send(&self, message: Message) -> bool {
+        let over = async {
+            self.runner.ended().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            sent = self.sender.send(message) => sent.is_ok(),
+            () = over => false,
         }
     }
 

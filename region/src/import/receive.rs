@@ -9,7 +9,7 @@ use causeway_relocation::{
     transact,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::{fs, io::AsyncWriteExt as _};
+use tokio::{fs, io::AsyncWriteExt as _, sync::OwnedSemaphorePermit};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Parameters, Runner, spool::spool_path};
@@ -43,6 +43,8 @@ pub struct Upload {
     /// The first bytes, by which an encrypted export is known.
     beginning: Vec<u8>,
     taken: bool,
+    /// Kept to the end, also of an upload whose caller has gone.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Whether an import that exists is what is asked for.
@@ -94,12 +96,13 @@ impl Runner {
         }
     }
 
-    /// Begins to receive a file.
+    /// Begins to receive a file, in a [place](Self::place_for_upload) for it.
     ///
     /// # Errors
     /// If it is too large or cannot be spooled, or the service is stopping.
     pub(crate) async fn receive(
         &self,
+        place: OwnedSemaphorePermit,
         import_id: Uuid,
         parameters: Parameters,
         announced: Announced,
@@ -130,6 +133,7 @@ impl Runner {
             digest: Sha256::new(),
             beginning: Vec::new(),
             taken: false,
+            _place: place,
         };
         // An export holds secrets of everybody in it: nobody else reads it.
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;

@@ -22,7 +22,7 @@ use causeway_relocation::{
     transact,
     writer::{Rehearsal, WriteError},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -58,8 +58,12 @@ struct Inner {
     /// Uploads that are under way have had their time.
     uploads_over: CancellationToken,
     tasks: TaskTracker,
+    /// Those who watch imports, until they have heard the last of it.
+    watchers: TaskTracker,
     pauses: Pauses,
     turns: Semaphore,
+    uploads: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
     registered: AtomicBool,
     holder: Holder,
     /// Held as long as this process may write into the spool directory.
@@ -122,8 +126,11 @@ impl Runner {
             stop: CancellationToken::new(),
             uploads_over: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            watchers: TaskTracker::new(),
             pauses: setup.pauses,
             turns: Semaphore::new(setup.limits.imports_at_once),
+            uploads: Arc::new(Semaphore::new(setup.limits.uploads)),
+            watches: Arc::new(Semaphore::new(setup.limits.watches)),
             registered: AtomicBool::new(false),
             holder: setup.holder,
             lock: setup.lock,
@@ -159,8 +166,26 @@ impl Runner {
         &self.0.spool_dir
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// A place for an upload, given back when it is dropped.
+    ///
+    /// # Errors
+    /// If there is none left. Whoever was kept waiting would have opened its file for nothing.
+    pub(crate) fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.0.uploads).try_acquire_owned();
+        place.map_err(|_| Error::TooManyUploads { limit: self.limits().uploads })
+    }
+
+    /// A place for somebody who watches an import, given back when it is dropped.
+    ///
+    /// # Errors
+    /// If there is none left.
+    pub(crate) fn place_for_watch(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.0.watches).try_acquire_owned();
+        place.map_err(|_| Error::TooManyWatches { limit: self.limits().watches })
     }
 
     /// What this region opens encrypted exports with, if it does.
@@ -204,6 +229,9 @@ impl Runner {
         self.0.uploads_over.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        // They look once more, for the last chunk.
+        self.0.watchers.close();
+        self.0.watchers.wait().await;
         if let Err(error) = self.0.lock.unlock() {
             tracing::warn!(%error, "the spool directory stays locked until the process ends");
         }
@@ -214,6 +242,11 @@ impl Runner {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.0.tasks.spawn(task);
         }
+    }
+
+    /// Runs something that tells somebody of imports, as long as the database is there.
+    pub(crate) fn watched(&self, watcher: impl Future<Output = ()> + Send + 'static) {
+        self.0.watchers.spawn(watcher);
     }
 
     /// The running import of that id.
@@ -321,7 +354,8 @@ impl Runner {
         let before = run.waiting.take();
         let since = before.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
         let attempts = before.map_or(0, |waiting| waiting.attempts) + 1;
-        tracing::warn!(import_id = %id, attempts, %error, "an import waits and tries again");
+        let reason = error.reason().as_str_name();
+        tracing::warn!(import_id = %id, attempts, reason, %error, "an import waits and tries again");
         let waiting =
             Waiting { reason: error.reason(), message: shown_message(&error.to_string()), since, attempts };
         self.note_waiting(id, Some(&waiting)).await;
