@@ -37,7 +37,13 @@ mod quiet;
 mod tests;
 mod trace;
 
-use std::{fmt, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
 
 use causeway::serve::{Settings, serve_control, serve_region};
 use causeway_relocation::{ambient::Ambient, db::Db};
@@ -105,6 +111,7 @@ pub struct Cluster {
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
+    arguments: Vec<String>,
     configure: Configure,
     directory: TempDir,
     ground: Arc<Ground>,
@@ -287,8 +294,7 @@ impl Cluster {
         let ambient = ambient.with_failpoints(hook);
         match (&self.program, service) {
             (Some(program), _) => {
-                let log = self.directory.path().join(format!("{}.log", node.name()));
-                node.start_process(self.command(program, service), log).await
+                node.start_process(self.command(program, service), self.log_file(service)).await
             }
             (None, Service::Control(_)) => {
                 let options = options::control(node.database_url().to_owned(), node.url());
@@ -333,6 +339,44 @@ impl Cluster {
         self.directory.path().join(format!("spool-{}", self.regions[region].name()))
     }
 
+    fn log_file(&self, service: Service) -> PathBuf {
+        self.directory.path().join(format!("{}.log", self.node(service).name()))
+    }
+
+    /// What the processes of a service have logged so far, in all their lives.
+    ///
+    /// # Errors
+    /// If the service has not been a process.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub fn log(&self, service: Service) -> std::io::Result<String> {
+        std::fs::read_to_string(self.log_file(service))
+    }
+
+    /// Sends a signal to the process of a service, e.g. `TERM`.
+    ///
+    /// # Errors
+    /// If the service is no process, or does not run.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub fn signal(&self, service: Service, signal: &str) -> anyhow::Result<()> {
+        self.trace.note(format!("{service}: SIG{signal}"));
+        self.node(service).signal(signal)
+    }
+
+    /// Waits until the process of a service has ended by itself, and says how.
+    ///
+    /// # Errors
+    /// If the service is no process, or has not ended after half a minute.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub async fn ended(&self, service: Service) -> anyhow::Result<ExitStatus> {
+        self.node(service).ended().await
+    }
+
     /// The command that is a service.
     fn command(&self, program: &PathBuf, service: Service) -> Command {
         let node = self.node(service);
@@ -352,6 +396,7 @@ impl Cluster {
                 .args(["--control", &self.control_urls(index).join(",")]),
         };
         command.args(["--database-url", node.database_url(), "--listen", &node.address().to_string()]);
+        command.args(&self.arguments);
         command
     }
 
@@ -415,6 +460,25 @@ impl Cluster {
     pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
         self.trace.note(format!("the database crashes, and is down for {down:?}"));
         self.ground.crash_database(down).await
+    }
+
+    /// Stops the database server in good order, so that it is away until it is [started](Self::start_database). Does
+    /// nothing on SQLite.
+    ///
+    /// # Errors
+    /// If it cannot be stopped.
+    pub async fn stop_database(&self) -> anyhow::Result<()> {
+        self.trace.note("the database stops");
+        self.ground.stop_database().await
+    }
+
+    /// Starts the database server again. Does nothing on SQLite.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start_database(&self) -> anyhow::Result<()> {
+        self.trace.note("the database starts");
+        self.ground.start_database().await
     }
 
     /// Ends all faults: no failpoint acts, all ways are open, the weather is fine, all services run.

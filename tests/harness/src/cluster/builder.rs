@@ -18,6 +18,7 @@ pub struct ClusterBuilder {
     regions: Vec<String>,
     seed: Option<u64>,
     program: Option<PathBuf>,
+    arguments: Vec<String>,
     failpoints: Failpoints,
 }
 
@@ -30,6 +31,7 @@ impl ClusterBuilder {
             regions: Vec::new(),
             seed: None,
             program: None,
+            arguments: Vec::new(),
             failpoints: Failpoints::default(),
         }
     }
@@ -62,6 +64,12 @@ impl ClusterBuilder {
     /// Services are processes of this program, the `causeway` command.
     pub fn processes(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = Some(program.into());
+        self
+    }
+
+    /// Processes get these arguments too, e.g. `--shutdown-drain=2s`: such as a control has as well as a region.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
     }
 
@@ -123,6 +131,7 @@ impl ClusterBuilder {
             trace,
             killed,
             program: self.program,
+            arguments: self.arguments,
             configure: Configure(Box::new(|_| {})),
             directory,
             ground,

@@ -134,6 +134,24 @@ impl Ground {
         }
     }
 
+    /// Stops the database server in good order. Does nothing on SQLite.
+    ///
+    /// # Errors
+    /// If it cannot be stopped.
+    pub async fn stop_database(&self) -> anyhow::Result<()> {
+        let Some(postgres) = &self.postgres else { return Ok(()) };
+        postgres.lock().await.stop().await
+    }
+
+    /// Starts the database server that was stopped. Does nothing on SQLite.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start_database(&self) -> anyhow::Result<()> {
+        let Some(postgres) = &self.postgres else { return Ok(()) };
+        postgres.lock().await.restart().await
+    }
+
     /// Ends the database server as a crash does, and starts it again after a while. Does nothing on SQLite, which is no
     /// server: its database is down when the service is.
     ///

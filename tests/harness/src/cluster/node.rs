@@ -3,13 +3,13 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    process::Stdio,
+    process::{Child, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use causeway::serve::Running;
 use causeway_relocation::db::{self, Db};
 use tokio::{
@@ -43,7 +43,7 @@ enum Alive {
     /// In this process, on a runtime of its own; without `running` as long as it starts.
     Here { runtime: Runtime, running: Option<Box<Running>> },
     /// A process.
-    Process(std::process::Child),
+    Process(Child),
 }
 
 impl Alive {
@@ -138,6 +138,10 @@ pub(super) struct Node {
     /// Bound and never listening: keeps the port from being given to anybody else while the service is stopped, and
     /// whoever connects then is refused, as by a service that is not there.
     _port: TcpSocket,
+}
+
+fn send(child: &Child, signal: &str) -> std::io::Result<ExitStatus> {
+    std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()
 }
 
 fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
@@ -280,6 +284,36 @@ impl Node {
         Ok(())
     }
 
+    /// Sends a signal to the process that it is.
+    pub(super) fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        match &*self.life.alive() {
+            Some(Alive::Process(child)) => ensure!(send(child, signal)?.success(), "{} is gone", self.name),
+            _ => bail!("{} is no process that runs", self.name),
+        }
+        Ok(())
+    }
+
+    /// Waits until the process that it is has ended by itself, and says how.
+    pub(super) async fn ended(&self) -> anyhow::Result<ExitStatus> {
+        let ended = async {
+            loop {
+                match &mut *self.life.alive() {
+                    Some(Alive::Process(child)) => {
+                        if let Some(status) = child.try_wait()? {
+                            return anyhow::Ok(status);
+                        }
+                    }
+                    _ => bail!("{} is no process that runs", self.name),
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let ended = timeout(PATIENCE, ended).await;
+        let status = ended.with_context(|| format!("{} has not ended in {PATIENCE:?}", self.name))??;
+        self.life.alive().take();
+        Ok(status)
+    }
+
     /// Stops it softly.
     pub(super) async fn stop(&self) {
         let _changing = self.changing.lock().await;
@@ -294,9 +328,7 @@ impl Node {
                 runtime.shutdown_background();
             }
             Some(Alive::Process(mut child)) => {
-                let process = child.id().to_string();
-                let _gone_already =
-                    std::process::Command::new("kill").args(["-s", "TERM", &process]).status();
+                let _gone_already = send(&child, "TERM");
                 let ended = async {
                     while let Ok(None) = child.try_wait() {
                         tokio::time::sleep(LOOK).await;

@@ -1,0 +1,23 @@
+//! The end of real processes, by one signal and by two, and the end of the database under them. Whatever was begun goes
+//! on when all is back, and is done once.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+
+mod ends;
+mod stage;
+
+causeway_harness::on_each_store! {
+    ends:
+        a_region_that_is_terminated_ends_behind_the_chunk_in_hand,
+        a_second_signal_ends_a_region_at_once_and_loses_nothing,
+        a_control_that_is_terminated_ends_its_feeds;
+}
+
+// SQLite is no server: it is away when its service is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_without_its_database_says_so_and_goes_on_when_it_is_back_on_postgres() {
+    ends::a_region_without_its_database_says_so_and_goes_on_when_it_is_back(
+        causeway_harness::cluster::Store::Postgres,
+    )
+    .await;
+}

@@ -1,0 +1,154 @@
+//! Processes, an import that is under way, and those who watch.
+
+use std::time::{Duration, Instant};
+
+use causeway_harness::{
+    account::{Audit, Look},
+    cluster::{Cluster, ImportOptions, Service, Silo, Store},
+    export::large,
+};
+use causeway_proto::region::v1::{Import, ImportState};
+use causeway_relocation::db::{Db, Statement, Tx};
+use tokio::{task::JoinHandle, time::timeout};
+use tonic::{Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+/// Nothing here takes this long, unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// About 40,000 records.
+const ORGANIZATIONS: i64 = 400;
+pub(crate) const REGION: Service = Service::Region(0);
+
+/// A control and a region as processes, with these arguments.
+pub(crate) async fn processes(store: Store, arguments: &[&str]) -> Cluster {
+    let cluster = Cluster::builder(store).region("us").processes(env!("CARGO_BIN_EXE_causeway"));
+    cluster
+        .arguments(arguments)
+        .start()
+        .await
+        .expect("a cluster; on PostgreSQL this test needs one installed")
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("this did not come to be: {what}"));
+}
+
+/// An import that is under way.
+pub(crate) struct Begun {
+    before: Look,
+    file: Vec<u8>,
+    pub(crate) id: String,
+}
+
+impl Begun {
+    /// Begins one, and waits until some of its records are written and most are not.
+    pub(crate) async fn half_written(cluster: &Cluster) -> Self {
+        let before = Look::at(cluster, 0).await.expect("the databases can be read");
+        let (file, region) = (large(ORGANIZATIONS).to_bytes(), cluster.region(0));
+        let begun = region.begin(&file, &ImportOptions::default()).await.expect("it begins").import;
+        let id = begun.unwrap_or_default().import_id;
+        let writes = |import: &Import| {
+            let done = import.progress.as_ref().map_or(0, |progress| progress.records_done);
+            import.state() == ImportState::Writing && done > 0
+        };
+        region.wait_until(&id, writes).await.expect("it writes");
+        Self { before, file, id }
+    }
+
+    /// It comes to its end, and every record is there once.
+    pub(crate) async fn arrives(self, cluster: &Cluster) {
+        let import = cluster.region(0).wait(&self.id).await.expect("it ends");
+        assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+        let options = ImportOptions::default();
+        let audit = Audit::new(cluster, 0, &self.before, &self.file, &options, &import).run().await;
+        audit.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+/// The state of the one import of the region, and the records that its chunks cover, of a model or of all.
+pub(crate) async fn covered(cluster: &Cluster, model: &str) -> (String, i64) {
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let chunks = Statement::new(
+        "SELECT state, (SELECT CAST(coalesce(sum(max_ordinal - min_ordinal + 1), 0) AS bigint) \
+         FROM causeway_import_chunk WHERE model LIKE $1) AS covered FROM causeway_import",
+    );
+    let row = db.fetch_optional(chunks.with(model)).await.expect("it answers").expect("an import");
+    db.close().await;
+    (row.text("state").expect("a state"), row.int("covered").expect("a sum"))
+}
+
+/// The health of a service as it is told, until that ends.
+pub(crate) async fn health(
+    url: &str,
+) -> (HealthClient<Channel>, tonic::Streaming<tonic_health::pb::HealthCheckResponse>) {
+    let channel = Channel::from_shared(url.to_owned()).expect("a URL").connect().await.expect("it listens");
+    let mut client = HealthClient::new(channel);
+    let stream = client.watch(HealthCheckRequest::default()).await.expect("it answers").into_inner();
+    (client, stream)
+}
+
+pub(crate) async fn told(
+    stream: &mut tonic::Streaming<tonic_health::pb::HealthCheckResponse>,
+) -> Option<ServingStatus> {
+    let message = timeout(PATIENCE, stream.message()).await.expect("something is told");
+    message.expect("it is not broken").map(|message| message.status())
+}
+
+/// Watches an import until that ends: the last that was seen, why it ended, and when.
+pub(crate) async fn watch(cluster: &Cluster, id: &str) -> JoinHandle<(Import, Status, Instant)> {
+    let mut stream = cluster.region(0).watch(id).await.expect("it is there");
+    tokio::spawn(async move {
+        let mut last = Import::default();
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => last = message.import.expect("an import"),
+                Ok(None) => panic!("it ends with a reason: {last:?}"),
+                Err(status) => return (last, status, Instant::now()),
+            }
+        }
+    })
+}
+
+/// Keeps a region on PostgreSQL in the middle of a chunk of projects. On SQLite, which has one writer, there is nothing
+/// that could do so and let the chunks before it through.
+pub(crate) struct Hold(Option<(Db, Tx)>);
+
+impl Hold {
+    pub(crate) async fn projects(cluster: &Cluster, store: Store) -> Self {
+        if store == Store::Sqlite {
+            return Self(None);
+        }
+        let db = cluster.db(Silo::Region(0)).await.expect("a database");
+        let mut tx = db.begin().await.expect("a transaction");
+        tx.execute(Statement::new("LOCK TABLE sentry_project IN SHARE MODE"))
+            .await
+            .expect("nobody writes it");
+        Self(Some((db, tx)))
+    }
+
+    /// Waits until the region is there.
+    pub(crate) async fn reached(&self) {
+        let Some((db, _)) = &self.0 else { return };
+        eventually("a chunk is in hand", async || {
+            let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
+            let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+            row.int("n").expect("a number") > 0
+        })
+        .await;
+    }
+
+    pub(crate) async fn let_go(self) {
+        if let Some((db, tx)) = self.0 {
+            tx.commit().await.expect("it is let go");
+            db.close().await;
+        }
+    }
+}
