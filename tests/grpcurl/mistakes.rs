@@ -15,9 +15,9 @@ use crate::{
     page::{self, Shell},
 };
 
-/// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster,
-/// or a million organizations be sent. Other tests hold them.
-const OF_NO_CALLER: [&str; 9] = [
+/// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster
+/// or in its place, or a million organizations be sent. Other tests hold them.
+const OF_NO_CALLER: [&str; 12] = [
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
@@ -26,7 +26,10 @@ const OF_NO_CALLER: [&str; 9] = [
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
     "TOO_MANY_SLUGS",
+    "TOO_MANY_UPLOADS",
+    "TOO_MANY_WATCHES",
     "UNIQUE_CONFLICT",
+    "UPLOAD_STALLED",
 ];
 
 const KEY: &str = include_str!("../sealed/test-key-public.pem");
