@@ -45,6 +45,7 @@ use crate::{
 pub const FAILPOINTS: &[&str] = &[
     "region.receive.spooled",
     "region.receive.taken",
+    "region.plan.kept",
     "region.plan.made",
     "region.plan.stored",
     "region.ids.leased",
@@ -229,7 +230,7 @@ async fn lock_spool(dir: &Path) -> Result<File, StartError> {
             match file.try_lock() {
                 Ok(()) => return Ok(()),
                 Err(TryLockError::Error(error)) => return Err(StartError::Spool(error)),
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
     };

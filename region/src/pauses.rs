@@ -7,7 +7,8 @@ use causeway_relocation::ambient::Ambient;
 /// The pauses of a region between two attempts at the same thing. Only tests have reason to change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pauses {
-    /// Behind the first attempt that failed. Each further one is twice as long. 250 ms by default.
+    /// Behind the first attempt that failed. Each further one is twice as long. 20 ms by default: most of what passes has
+    /// passed by then, and a service that is killed again and again has no time to lose.
     pub first: Duration,
     /// The longest. 15 s by default.
     pub longest: Duration,
@@ -15,7 +16,7 @@ pub struct Pauses {
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { first: Duration::from_millis(250), longest: Duration::from_secs(15) }
+        Self { first: Duration::from_millis(20), longest: Duration::from_secs(15) }
     }
 }
 
@@ -37,7 +38,7 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_the_longest() {
         let (pauses, ambient) = (Pauses::default(), Ambient::system().seeded(1));
-        let bounds = [(-1, 250), (1, 250), (2, 500), (6, 8_000), (7, 15_000), (1_000_000, 15_000)];
+        let bounds = [(-1, 20), (1, 20), (2, 40), (10, 10_240), (11, 15_000), (1_000_000, 15_000)];
         for (attempts, least) in bounds {
             let (pause, least) = (pauses.behind(attempts, &ambient), Duration::from_millis(least));
             assert!((least..least + least / 4).contains(&pause), "{attempts}: {pause:?}");

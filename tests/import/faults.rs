@@ -6,7 +6,7 @@ use std::time::Duration;
 use causeway_harness::{
     account::Audit,
     cluster::{Act, Cluster, Failpoints, ImportOptions, Store},
-    export::Export,
+    export::{self, Export},
 };
 use causeway_proto::region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest};
 
@@ -114,5 +114,52 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
             accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
         }
     }
+    cluster.stop().await;
+}
+
+/// Where a life of a region ends that has done one thing that need not be done again.
+const STEPS: [&str; 3] = ["region.plan.kept", "region.chunk.committed", "region.control_chunk.noted"];
+
+/// However short the lives of a region are, each gets an import further: no step is made twice.
+pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = cluster(store, &failpoints).await;
+    let (bytes, options) = (export::large(120).to_bytes(), ImportOptions::default());
+    let undisturbed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+    assert_eq!(undisturbed.state(), ImportState::Succeeded);
+    cluster.quiet(SOON * 100).await.expect("it has been reported");
+    let steps = STEPS.map(|place| failpoints.reached(place));
+    assert!(steps.iter().all(|steps| *steps >= 3), "it is too small: {steps:?}");
+
+    let before = look(&cluster, 0).await;
+    let arm = || {
+        failpoints.disarm();
+        STEPS.iter().for_each(|place| failpoints.arm(place, Act::Kill, 0));
+    };
+    arm();
+    let (region, id) = (cluster.region(0), "0f2c1b7e-6b0a-4a39-8a83-3f5b8a1f9d10");
+    let options = options.import_id(id);
+    insist(&cluster, async || region.begin(&bytes, &options).await).await;
+    let mut ended = None;
+    for _ in 0..PATIENCE {
+        ended = tokio::select! {
+            import = region.wait(id) => import.ok(),
+            () = cluster.killed() => None,
+        };
+        if ended.is_some() {
+            break;
+        }
+        arm();
+        cluster.revive().await.expect("it starts");
+    }
+    failpoints.disarm();
+    let import = ended.unwrap_or_else(|| panic!("it never ended: {:?}", cluster.trace()));
+    let now = STEPS.map(|place| failpoints.reached(place));
+    let made: Vec<u64> = now.iter().zip(steps).map(|(now, before)| now - before).collect();
+    assert_eq!(made[0], steps[0], "steps of planning");
+    // Chunks of other models may be committed while a region dies behind one.
+    assert!(made[1] <= steps[1] && made[2] <= steps[2], "{made:?} of {steps:?}");
+    assert!(made[1] > 0 && made[2] > 0, "{made:?} of {steps:?}");
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
     cluster.stop().await;
 }

@@ -100,7 +100,8 @@ causeway_harness::on_each_store! {
         an_import_that_failed_can_be_reverted;
     faults:
         a_revert_that_fails_or_dies_anywhere_once_leaves_nothing,
-        a_resumption_that_fails_or_dies_once_is_one;
+        a_resumption_that_fails_or_dies_once_is_one,
+        an_import_gets_further_in_every_life;
     limits:
         a_record_may_have_as_many_bytes_as_the_limit,
         a_record_for_control_may_have_as_many_bytes_as_a_message_takes,

@@ -1,6 +1,6 @@
 //! PLANNING: one pass over the file. Nothing is written to a model table.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use causeway_relocation::{
     catalog::Model,
@@ -8,6 +8,7 @@ use causeway_relocation::{
     plan::{Keep, Plan, Request, Watch},
     transact,
 };
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Import, ImportState, ModelCounts, Runner, runner::Run, spool::spool_path};
 use crate::{error::Error, store};
@@ -44,8 +45,25 @@ impl Runner {
             ImportState::Planning => self.limits().record,
             _ => Limits::LARGEST,
         };
-        let keep =
-            Keep { stem: self.spool_dir().join(import.id.to_string()), identity: import.sha256.clone() };
+        // The failpoint is reached here, and the thread that plans waits for that: it cannot wait for itself.
+        let (steps, mut reached) = mpsc::channel::<oneshot::Sender<io::Result<()>>>(1);
+        let stepped = move || {
+            let (tell, told) = oneshot::channel();
+            steps.blocking_send(tell).map_err(io::Error::other)?;
+            told.blocking_recv().map_err(io::Error::other)?
+        };
+        let failing = async {
+            while let Some(tell) = reached.recv().await {
+                let passed = self.ambient().failpoint("region.plan.kept").await;
+                // The plan may have been stopped meanwhile.
+                let _told = tell.send(passed.map_err(io::Error::other));
+            }
+        };
+        let keep = Keep {
+            stem: self.spool_dir().join(import.id.to_string()),
+            identity: import.sha256.clone(),
+            stepped: Some(Box::new(stepped)),
+        };
         let pass = move |watch: &Watch| {
             let request = Request {
                 source: &spooled.open(&watch.stop)?,
@@ -57,7 +75,8 @@ impl Runner {
             };
             Ok(Plan::make(&catalog, &ambient, &request, watch)?)
         };
-        let plan = Arc::new(self.unless_stopped(&run.live.planning, pass).await?);
+        let (plan, ()) = tokio::join!(self.unless_stopped(&run.live.planning, pass), failing);
+        let plan = Arc::new(plan?);
         run.plan = Some(Arc::clone(&plan));
         Ok(plan)
     }

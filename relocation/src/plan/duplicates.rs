@@ -149,7 +149,7 @@ impl Plan {
         (sets, duplicates): (&[KeySet], Duplicates),
         behind: Option<Entry>,
         watch: &Watch,
-        log: &mut Log,
+        log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
         let decoder = Decoder::new(ambient, self.now);
         let (source, limits) = (&self.source, self.limits);
@@ -175,7 +175,7 @@ impl Plan {
             }
             compared += 1;
             if compared.is_multiple_of(COMPARED) {
-                log.append(&Frame::Compared { last: entry, repeated: std::mem::take(&mut repeated) });
+                log.append(&Frame::Compared { last: entry, repeated: std::mem::take(&mut repeated) })?;
             }
             Ok(())
         })

@@ -6,6 +6,7 @@
 //! itself. A plan that cannot be kept is made all the same.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, BufReader, Read as _, Seek as _, SeekFrom},
@@ -28,13 +29,23 @@ const FORM: u32 = 1;
 /// The longest frame. One that says more is none.
 const MAX_FRAME: u32 = 1 << 30;
 
+/// Called behind a step that was kept; if it fails, so does planning.
+pub type Stepped = dyn Fn() -> io::Result<()> + Send + Sync;
+
 /// Where the plan of one import is kept.
-#[derive(Debug, Clone)]
 pub struct Keep {
     /// The path of the plan, without its ending.
     pub stem: PathBuf,
     /// What tells the file from all others: its SHA-256.
     pub identity: String,
+    /// What is told of each step that was kept. Only failpoints need that.
+    pub stepped: Option<Box<Stepped>>,
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep").field("stem", &self.stem).finish_non_exhaustive()
+    }
 }
 
 impl Keep {
@@ -174,27 +185,26 @@ const STEP: u8 = 1;
 
 /// How far the making of a plan is. If it cannot be written any more, that is said in the log of the service, and the rest
 /// of the plan is in memory alone.
-#[derive(Debug)]
-pub(super) struct Log(Option<Open>);
+pub(super) struct Log<'k>(Option<Open<'k>>);
 
-#[derive(Debug)]
-struct Open {
+struct Open<'k> {
     file: File,
     path: PathBuf,
-    kept: Kept,
+    kept: &'k Kept,
+    stepped: Option<&'k Stepped>,
 }
 
-impl Log {
+impl<'k> Log<'k> {
     /// One that keeps nothing.
     pub(super) fn none() -> Self {
         Self(None)
     }
 
     /// Opens a log, which begins if it is absent.
-    pub(super) fn open(path: PathBuf, kept: Kept) -> Self {
-        let mut log = Self(None);
+    pub(super) fn open(keep: &'k Keep, kept: &'k Kept) -> Self {
+        let (mut log, path) = (Self(None), keep.log_path());
         match open(&path) {
-            Ok(file) => log.0 = Some(Open { file, path, kept }),
+            Ok(file) => log.0 = Some(Open { file, path, kept, stepped: keep.stepped.as_deref() }),
             Err(error) => log.give_up(&path, &error),
         }
         log
@@ -206,7 +216,7 @@ impl Log {
     }
 
     /// Does something with the log, which is given up if that fails.
-    fn with(&mut self, act: impl FnOnce(&mut Open) -> io::Result<()>) {
+    fn with(&mut self, act: impl FnOnce(&mut Open<'k>) -> io::Result<()>) {
         if let Some(open) = &mut self.0
             && let Err(error) = act(open)
         {
@@ -233,7 +243,7 @@ impl Log {
             open.file.set_len(end)?;
             open.file.seek(SeekFrom::Start(end))?;
             if end == 0 {
-                write_frame(&mut open.file, &packed(&open.kept)?)?;
+                write_frame(&mut open.file, &packed(open.kept)?)?;
             }
             Ok(())
         });
@@ -241,7 +251,10 @@ impl Log {
     }
 
     /// Adds a step.
-    pub(super) fn append(&mut self, frame: &Frame) {
+    ///
+    /// # Errors
+    /// What whoever is told of it says.
+    pub(super) fn append(&mut self, frame: &Frame) -> io::Result<()> {
         self.with(|open| {
             if let Frame::Segment(segment) = frame {
                 let mut keys = vec![KEYS];
@@ -254,6 +267,10 @@ impl Log {
             payload.extend(packed(frame)?);
             write_frame(&mut open.file, &payload)
         });
+        match self.0.as_ref().and_then(|open| open.stepped) {
+            Some(stepped) => stepped(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -266,11 +283,11 @@ struct Steps {
 
 impl Steps {
     /// Begins to read; there is no step if the log is one of something else.
-    fn begin(open: &mut Open) -> io::Result<Self> {
+    fn begin(open: &mut Open<'_>) -> io::Result<Self> {
         open.file.seek(SeekFrom::Start(0))?;
         let mut steps = Self { file: BufReader::with_capacity(256 * 1024, open.file.try_clone()?), end: 0 };
         match read_frame(&mut steps.file)? {
-            Some(first) if unpacked::<Kept>(&first).as_ref() == Some(&open.kept) => {
+            Some(first) if unpacked::<Kept>(&first).as_ref() == Some(open.kept) => {
                 steps.end = (HEAD + first.len()) as u64;
             }
             _ => {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-pub use kept::Keep;
+pub use kept::{Keep, Stepped};
 use kept::{Kept, Log};
 use pass::Pass;
 pub use reader::{ModelReader, Record};
@@ -107,7 +107,7 @@ impl Plan {
         if saved::load(&keep.plan_path(), &kept, &mut plan, request.scratch_dir)? {
             return Ok(plan);
         }
-        let mut log = Log::open(keep.log_path(), kept.clone());
+        let mut log = Log::open(keep, &kept);
         let plan = Self::empty(catalog, request).pass(catalog, ambient, request, watch, &mut log)?;
         saved::store(&keep.plan_path(), &kept, &plan);
         Ok(plan)
@@ -134,7 +134,7 @@ impl Plan {
         ambient: &Ambient,
         request: &Request<'_>,
         watch: &Watch,
-        log: &mut Log,
+        log: &mut Log<'_>,
     ) -> Result<Self, ExportError> {
         let mut pass = Pass::new(catalog, ambient, request, self);
         log.replay(&mut pass)?;

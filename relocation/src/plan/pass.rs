@@ -119,7 +119,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads what is left of the file.
-    pub(super) fn read(&mut self, watch: &Watch, log: &mut Log) -> Result<(), ExportError> {
+    pub(super) fn read(&mut self, watch: &Watch, log: &mut Log<'_>) -> Result<(), ExportError> {
         if self.read {
             return Ok(());
         }
@@ -167,13 +167,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Logs the segment in hand and adds it to the plan.
-    fn end_segment(&mut self, end: u64, last: bool, log: &mut Log) -> Result<(), ExportError> {
+    fn end_segment(&mut self, end: u64, last: bool, log: &mut Log<'_>) -> Result<(), ExportError> {
         let mut segment = std::mem::take(&mut self.segment);
         segment.notes = std::mem::take(&mut self.segment_notes).into_iter().collect();
         (segment.end, segment.last) = (end, last);
         self.last_model = None;
         let frame = Frame::Segment(segment);
-        log.append(&frame);
+        log.append(&frame)?;
         self.take(frame)
     }
 

@@ -162,7 +162,7 @@ impl Plan {
         filter: Option<&BTreeSet<String>>,
         selected: Option<Selected>,
         watch: &Watch,
-        log: &mut Log,
+        log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
         let (Some(mut selection), Some(filter)) = (self.selection.take(), filter) else { return Ok(()) };
         if !filter.is_empty() && selection.organization_count() == 0 {
@@ -199,7 +199,7 @@ impl Plan {
                 }
                 if record.ordinal % SELECTED == 0 {
                     let (users, emails) = selection.take_fresh();
-                    log.append(&Frame::Selected(Selected { stage, ordinal: record.ordinal, users, emails }));
+                    log.append(&Frame::Selected(Selected { stage, ordinal: record.ordinal, users, emails }))?;
                 }
             }
         }

@@ -37,7 +37,7 @@ impl File_ {
             filter: Some(&filter),
             limits,
             now: self.ambient.now(),
-            keep: Some(&Keep { stem: self.path(stem), identity: identity.to_owned() }),
+            keep: Some(&Keep { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };
         Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
     }

@@ -1,0 +1,165 @@
+//! `kill -9` of the region every 200 ms and of control every 300 ms while 2,000 organizations are imported. Takes minutes
+//! and says how it went, so it runs only when asked for:
+//!
+//! ```sh
+//! cargo test --release --test kills -- --ignored --nocapture --test-threads 1
+//! ```
+//!
+//! `KILLS_ORGANIZATIONS` sets the number of organizations, `KILLS_PROGRAM` another `causeway` than the one that is built.
+
+#![expect(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test that reports figures")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    env,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use causeway_harness::{
+    account::{Audit, Look},
+    cluster::{Cluster, ImportOptions, Service, Silo, Store},
+    export,
+};
+use causeway_proto::region::v1::ImportState;
+use causeway_relocation::db::{Db, Statement};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+const EVERY_REGION: Duration = Duration::from_millis(200);
+const EVERY_CONTROL: Duration = Duration::from_millis(300);
+/// Between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// A run that takes longer has come to a halt.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// How far an import is: whatever a life of the region adds to it makes this another one.
+type Place = (String, i64, i64, bool, u64);
+
+async fn place(cluster: &Cluster, db: &Db, id: &str) -> anyhow::Result<Place> {
+    let look = Statement::new(
+        "SELECT state, reported, slug_attempt, slugs_written, (SELECT count(*) FROM causeway_import_chunk) AS chunks
+         FROM causeway_import",
+    );
+    let row = db.fetch_optional(look).await?.context("there is an import")?;
+    // While it is planned, that is how far its log is.
+    let log = cluster.spool_dir(0).join(format!("{id}.planning"));
+    let planned = std::fs::metadata(log).map_or(0, |log| log.len());
+    let state = format!("{} {}", row.text("state")?, row.bool("reported")?);
+    Ok((state, row.int("chunks")?, row.int("slug_attempt")?, row.bool("slugs_written")?, planned))
+}
+
+/// What has happened so far.
+#[derive(Default)]
+struct Tally {
+    kills: Cell<u32>,
+    /// Lives of the region in which the import did not get further.
+    idle: Cell<u32>,
+    /// In which of them that was so, by the state.
+    where_idle: RefCell<BTreeMap<String, u32>>,
+}
+
+/// Kills a service again and again, as long as this is polled, whether it serves by then or not; it is started at once.
+async fn kill_every(
+    cluster: &Cluster,
+    service: Service,
+    every: Duration,
+    tally: &Tally,
+    look: impl AsyncFn() -> Option<Place>,
+) {
+    let mut before = look().await;
+    loop {
+        let until = Instant::now() + every;
+        if let Ok(started) = timeout_at(until, cluster.start_service(service)).await {
+            started.expect("it starts");
+        }
+        sleep_until(until).await;
+        cluster.kill(service).await;
+        tally.kills.set(tally.kills.get() + 1);
+        // Nobody changes it now.
+        let here = look().await;
+        if let Some((state, ..)) = &here
+            && here == before
+        {
+            tally.idle.set(tally.idle.get() + 1);
+            *tally.where_idle.borrow_mut().entry(state.clone()).or_default() += 1;
+        }
+        before = here;
+    }
+}
+
+async fn killed_all_the_time(store: Store) {
+    let organizations =
+        env::var("KILLS_ORGANIZATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let program = env::var("KILLS_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_causeway").to_owned());
+    let bytes = export::large(organizations).to_bytes();
+    let built = Cluster::builder(store).region("us").processes(program).start().await;
+    let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    let before = Look::at(&cluster, 0).await.expect("the databases can be read");
+    let options = ImportOptions::default();
+    let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins");
+    let id = begun.import.unwrap_or_default().import_id;
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+
+    let (of_region, of_control) = (Tally::default(), Tally::default());
+    let (started, mut planned) = (Instant::now(), None);
+    cluster.kill(Service::Region(0)).await;
+    cluster.kill(Service::Control(0)).await;
+    let here = async || Some(place(&cluster, &db, &id).await.expect("the region's database can be read"));
+    let ended = async {
+        loop {
+            let (state, ..) = place(&cluster, &db, &id).await.expect("the region's database can be read");
+            if !state.starts_with("planning") {
+                planned.get_or_insert_with(|| (started.elapsed(), of_region.kills.get()));
+            }
+            if state == "succeeded true" || state.starts_with("failed") {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    let all = async {
+        tokio::select! {
+            () = ended => {}
+            () = kill_every(&cluster, Service::Region(0), EVERY_REGION, &of_region, here) => {}
+            () = kill_every(&cluster, Service::Control(0), EVERY_CONTROL, &of_control, async || None) => {}
+        }
+    };
+    let ended = timeout(PATIENCE, all).await;
+    let took = started.elapsed();
+    let kills = of_region.kills.get();
+    let figures = format!(
+        "{store:?}: {organizations} organizations in {} bytes; planned after {planned:?}; {kills} kills of the region, in {} \
+         of its lives the import got no further {:?}; {} kills of control; {:.1} s",
+        bytes.len(),
+        of_region.idle.get(),
+        of_region.where_idle.borrow(),
+        of_control.kills.get(),
+        took.as_secs_f64(),
+    );
+    println!("{figures}");
+    ended.unwrap_or_else(|_| panic!("it comes to no end: {figures}; {:?}", cluster.trace()));
+    assert!(kills > 0 && of_control.kills.get() > 0, "nobody was killed: {figures}");
+    cluster.revive().await.expect("they start");
+    let import = cluster.region(0).wait(&id).await.expect("it has ended");
+    assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+    // Every row against the file: the same as after a run that nobody disturbed.
+    let audit = Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await;
+    if let Err(error) = audit {
+        panic!("{error:#}");
+    }
+    db.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; see above"]
+async fn sqlite() {
+    killed_all_the_time(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; see above"]
+async fn postgres() {
+    killed_all_the_time(Store::Postgres).await;
+}
