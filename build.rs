@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "causeway/control/v1/slug_reservation_service.proto",
     "causeway/region/v1/import_service.proto",
     "causeway/region/v1/organization_service.proto",
+    "causeway/region/v1/reconciliation_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -95,7 +95,7 @@ pub struct DirectoryOrganization {
 /// The use cases of the directory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    db: Db,
+    pub(crate) db: Db,
     ambient: Ambient,
 }
 

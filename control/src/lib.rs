@@ -9,6 +9,7 @@ pub mod directory;
 mod error;
 pub mod feed;
 mod grpc;
+pub mod held;
 pub mod regions;
 pub mod renames;
 pub mod slug;

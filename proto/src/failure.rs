@@ -46,6 +46,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::OrganizationNotReady
         | R::RenameInFlight
         | R::SlugNotAlias
+        | R::ReconciliationUnderWay
         | R::ImportBeingReverted
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch => Code::FailedPrecondition,

@@ -3,10 +3,10 @@
 use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, CheckSlugsRequest, CheckSlugsResponse,
-        DirectoryOrganization, ListOrganizationsRequest, ListOrganizationsResponse,
-        ReportOrganizationsRequest, ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest,
-        ResolveSlugResponse, ResolvedOrganization, SlugCheck, SlugVerdict,
-        directory_service_server::DirectoryService,
+        DirectoryOrganization, HeldOrganization, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
+        ListOrganizationsRequest, ListOrganizationsResponse, ReportOrganizationsRequest,
+        ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
+        ResolvedOrganization, SlugCheck, SlugVerdict, directory_service_server::DirectoryService,
     },
     page::List,
     time,
@@ -14,8 +14,14 @@ use causeway_proto::{
 use causeway_relocation::page::PageRequest;
 use tonic::{Request, Response, Status};
 
-use super::{filter, slug_reservation_service::wanted};
-use crate::directory::{self, Directory, Verdict};
+use super::{
+    filter,
+    slug_reservation_service::{encode, wanted},
+};
+use crate::{
+    directory::{self, Directory, Verdict},
+    held,
+};
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -64,6 +70,15 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
         status: organization.status,
         region: organization.region,
         report_time: Some(time::to_proto(organization.reported_at)),
+    }
+}
+
+fn held(organization: held::HeldOrganization) -> HeldOrganization {
+    HeldOrganization {
+        organization_id: organization.organization_id,
+        reservations: organization.reservations.into_iter().map(encode).collect(),
+        listed: organization.listed.map(listed),
+        rename_operation_id: organization.rename.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -117,6 +132,23 @@ impl DirectoryService for Handler {
         Ok(Response::new(ListOrganizationsResponse {
             organizations: page.items.into_iter().map(listed).collect(),
             next_page_token: list.token(page.next),
+        }))
+    }
+
+    async fn list_held_organizations(
+        &self,
+        request: Request<ListHeldOrganizationsRequest>,
+    ) -> Result<Response<ListHeldOrganizationsResponse>, Status> {
+        let ListHeldOrganizationsRequest { region, page_size, page_token, organization_ids } =
+            request.into_inner();
+        let filters = [region.as_str()];
+        let list = List::new("ListHeldOrganizations", &filters);
+        let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
+        let found = self.directory.held(&region, organization_ids, &page_request).await?;
+        Ok(Response::new(ListHeldOrganizationsResponse {
+            organizations: found.page.items.into_iter().map(held).collect(),
+            next_page_token: list.token(found.page.next),
+            feed_version: found.feed_version,
         }))
     }
 }

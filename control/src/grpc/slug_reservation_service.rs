@@ -69,7 +69,7 @@ fn kind(kind: slug_reservations::ReservationType) -> ReservationType {
     }
 }
 
-fn encode(reservation: Reservation) -> SlugReservation {
+pub(super) fn encode(reservation: Reservation) -> SlugReservation {
     SlugReservation {
         slug: reservation.slug,
         region: reservation.region,

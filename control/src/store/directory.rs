@@ -123,17 +123,33 @@ pub(crate) async fn list(
         statement = statement.push(" AND region = ").arg(region);
     }
     let statement = statement.push(" ORDER BY organization_id LIMIT ").arg(rows);
-    let organization = |row: Row| {
-        let status = i32::try_from(row.int("status")?)
-            .map_err(|_| DbError::inconsistent("an organization has an unknown status"))?;
-        Ok(DirectoryOrganization {
-            organization_id: row.int("organization_id")?,
-            slug: row.text("slug")?,
-            name: row.text("name")?,
-            status,
-            region: row.text("region")?,
-            reported_at: row.time("reported_at")?,
-        })
-    };
-    db.fetch_all(statement).await?.into_iter().map(organization).collect()
+    db.fetch_all(statement).await?.iter().map(organization).collect()
+}
+
+/// Those of these organizations that a region has reported.
+pub(crate) async fn of(
+    db: &Db,
+    region: &str,
+    organization_ids: Vec<i64>,
+) -> Result<Vec<DirectoryOrganization>, DbError> {
+    let statement =
+        Statement::new("SELECT o.organization_id, o.region, o.slug, o.name, o.status, o.reported_at FROM ")
+            .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
+            .push(" JOIN causeway_organization o ON o.organization_id = r.organization_id WHERE o.region")
+            .push(IS_BY_ORGANIZATION)
+            .arg(region);
+    db.fetch_all(statement).await?.iter().map(organization).collect()
+}
+
+fn organization(row: &Row) -> Result<DirectoryOrganization, DbError> {
+    let status = i32::try_from(row.int("status")?)
+        .map_err(|_| DbError::inconsistent("an organization has an unknown status"))?;
+    Ok(DirectoryOrganization {
+        organization_id: row.int("organization_id")?,
+        slug: row.text("slug")?,
+        name: row.text("name")?,
+        status,
+        region: row.text("region")?,
+        reported_at: row.time("reported_at")?,
+    })
 }

@@ -3,6 +3,7 @@
 pub(crate) mod control_import;
 pub(crate) mod directory;
 pub(crate) mod feed;
+pub(crate) mod held;
 pub(crate) mod id_lease;
 pub(crate) mod region;
 pub(crate) mod rename;

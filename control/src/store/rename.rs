@@ -72,6 +72,21 @@ pub(crate) async fn in_flight(
     tx.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
+/// Which of these organizations are being renamed, each with its operation.
+pub(crate) async fn pending(
+    db: &Db,
+    region: &str,
+    organization_ids: Vec<i64>,
+) -> Result<Vec<(i64, Uuid)>, DbError> {
+    let statement = Statement::new("SELECT n.organization_id, n.operation_id FROM ")
+        .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
+        .push(" JOIN causeway_slug_rename n ON n.organization_id = r.organization_id")
+        .push(" WHERE n.state = 'pending' AND n.region = ")
+        .arg(region);
+    let pending = |row: &Row| Ok((row.int("organization_id")?, row.uuid("operation_id")?));
+    db.fetch_all(statement).await?.iter().map(pending).collect()
+}
+
 /// Records a rename. `false` if its operation has one already.
 pub(crate) async fn insert(tx: &mut Tx, rename: &Rename, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(

@@ -336,6 +336,24 @@ pub(crate) async fn of_organization(
     tx.fetch_all(statement).await?.iter().map(read).collect()
 }
 
+/// All reservations of these organizations, by slug.
+pub(crate) async fn of_organizations(
+    db: &Db,
+    region: &str,
+    organization_ids: Vec<i64>,
+) -> Result<Vec<Reservation>, DbError> {
+    let statement = Statement::new(
+        "SELECT s.slug, s.region, s.organization_id, s.type, s.operation_id, s.created_at FROM ",
+    )
+    .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
+    .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
+    .push(" WHERE s.region")
+    .push(IS_BY_ORGANIZATION)
+    .arg(region)
+    .push(" ORDER BY s.slug");
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
 /// Reservations by slug, those after `after`.
 pub(crate) async fn list(
     db: &Db,

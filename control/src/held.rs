@@ -1,0 +1,81 @@
+//! All that control holds for the organizations of a region, for the region to compare it with what it has.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::{
+    Error, Page, PageRequest,
+    directory::{Directory, DirectoryOrganization, MAX_BATCH},
+    regions,
+    slug_reservations::Reservation,
+    store::{self, feed},
+};
+
+/// An organization for which control holds something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldOrganization {
+    /// Its id.
+    pub organization_id: i64,
+    /// Its reservations, by slug.
+    pub reservations: Vec<Reservation>,
+    /// Its place in the directory.
+    pub listed: Option<DirectoryOrganization>,
+    /// The operation that is renaming it.
+    pub rename: Option<Uuid>,
+}
+
+/// What is held for some organizations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The organizations, by id.
+    pub page: Page<HeldOrganization, i64>,
+    /// How far the region's feed was before they were read.
+    pub feed_version: i64,
+}
+
+impl Directory {
+    /// What is held for organizations of a region, by id: for all, page by page, or for those of `ids`.
+    ///
+    /// # Errors
+    /// If the region has not registered, or there are too many ids.
+    pub async fn held(&self, region: &str, ids: Vec<i64>, request: &PageRequest<i64>) -> Result<Held, Error> {
+        if ids.len() > MAX_BATCH {
+            return Err(Error::invalid("organization_ids", "at most 1,000 in one call"));
+        }
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        // First, so that what is read is at least as new.
+        let feed_version = feed::position(&self.db, &region).await?.version;
+        let page = if ids.is_empty() {
+            let ids = store::held::ids(&self.db, &region, request.after, request.rows()).await?;
+            Page::cut(ids, request, |id| *id)
+        } else {
+            Page { items: ids, next: None }
+        };
+        // A look at each table: what moves in between is seen by a second look.
+        let renames = store::rename::pending(&self.db, &region, page.items.clone()).await?;
+        let reservations =
+            store::slug_reservation::of_organizations(&self.db, &region, page.items.clone()).await?;
+        let listed = store::directory::of(&self.db, &region, page.items).await?;
+        let mut held: BTreeMap<i64, HeldOrganization> = BTreeMap::new();
+        let nothing = |organization_id| HeldOrganization {
+            organization_id,
+            reservations: Vec::new(),
+            listed: None,
+            rename: None,
+        };
+        for reservation in reservations {
+            let id = reservation.organization_id;
+            held.entry(id).or_insert_with(|| nothing(id)).reservations.push(reservation);
+        }
+        for organization in listed {
+            let id = organization.organization_id;
+            held.entry(id).or_insert_with(|| nothing(id)).listed = Some(organization);
+        }
+        // One that is being renamed has a reservation.
+        for (id, rename) in renames {
+            held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
+        }
+        Ok(Held { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
+    }
+}
