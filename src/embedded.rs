@@ -93,6 +93,8 @@ impl Embedded {
             listener.0,
             causeway_region::Options {
                 decryption_key: key,
+                // It lives for one command. `causeway reconcile` compares when that is wanted.
+                reconcile_every: std::time::Duration::ZERO,
                 ..causeway_region::Options::new(
                     REGION.to_owned(),
                     listener.1,

@@ -6,12 +6,12 @@ use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
         ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, ImportModelsRequest,
-        ImportModelsResponse, LeaseIdsRequest, ListImportChunksRequest, ListImportChunksResponse, NeededRow,
-        OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest,
-        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
-        ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
-        SlugRefusal, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
-        bulk_create_organization_slug_reservations_request::Part,
+        ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
+        ListImportChunksRequest, ListImportChunksResponse, NeededRow, OrganizationSlugRequest,
+        OrganizationSlugRequestBatch, RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest,
+        ReleaseOrganizationsRequest, ReportOrganizationsRequest, ReportedOrganization, ResolvedSlug,
+        RevertImportChunkRequest, RevertImportRequest, SlugCheck, SlugRefusal, WatchSlugReservationsRequest,
+        WatchSlugReservationsResponse, bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -374,6 +374,24 @@ impl ControlClient {
             kept: answer.kept,
             findings: answer.findings.iter().map(convert::finding_from_proto).collect(),
         })
+    }
+
+    /// What control holds for organizations of this region: a page of all, or for those of `ids`.
+    pub(crate) async fn list_held_organizations(
+        &self,
+        page_token: String,
+        organization_ids: Vec<i64>,
+    ) -> Result<ListHeldOrganizationsResponse, ControlError> {
+        let request = ListHeldOrganizationsRequest {
+            region: self.region.clone(),
+            page_size: i32::from(u16::MAX),
+            page_token,
+            organization_ids,
+        };
+        self.ask(request, self.timeouts.call, async |channel, request| {
+            DirectoryServiceClient::new(channel).list_held_organizations(request).await
+        })
+        .await
     }
 
     /// Begins to read the feed of this region. Answers which control is asked, too.

@@ -228,6 +228,12 @@ pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
     }
 }
 
+/// The status of an organization as control's directory has it. One that the application does not know is kept in its
+/// row; the directory knows none such.
+pub(crate) fn directory_status(status: i64) -> i32 {
+    i32::try_from(status).ok().filter(|status| (0..=3).contains(status)).unwrap_or(0)
+}
+
 /// An organization for a caller.
 pub(crate) fn organization_to_proto(organization: Organization) -> api::Organization {
     api::Organization {

@@ -130,6 +130,9 @@ pub enum Error {
         "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
     )]
     ImportFileGone(Uuid),
+    /// Another process or call compares the region with control.
+    #[error("the region is being compared with control already, at {0}; try again when that has ended")]
+    ReconciliationUnderWay(String),
     /// Writing.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -140,7 +143,7 @@ pub enum Error {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The service is stopping.
-    #[error("the region is stopping; the import goes on when it is back")]
+    #[error("the region is stopping; imports go on when it is back")]
     Stopping,
     /// A defect.
     #[error("{0}")]
@@ -237,6 +240,7 @@ impl Error {
             Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
             Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,
             Self::SlugNotFound(_) => ErrorReason::SlugNotFound,
+            Self::ReconciliationUnderWay(_) => ErrorReason::ReconciliationUnderWay,
             Self::NeverHeard => ErrorReason::ControlUnavailable,
             Self::Control(error) => error.reason(),
             Self::Write(_) | Self::ChunkExists { .. } => ErrorReason::UniqueConflict,

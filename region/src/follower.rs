@@ -129,6 +129,8 @@ struct Inner {
     runner: Runner,
     /// There is something to answer.
     to_answer: Notify,
+    /// The replica has been given up: a snapshot is wanted.
+    anew: Notify,
     /// When control last said that there is nothing more, as far as this process has heard.
     heard: Mutex<Option<DateTime<Utc>>>,
 }
@@ -139,6 +141,7 @@ impl Follower {
         let follower = Self(Arc::new(Inner {
             runner: runner.clone(),
             to_answer: Notify::new(),
+            anew: Notify::new(),
             heard: Mutex::new(None),
         }));
         let (following, answering) = (follower.clone(), follower.clone());
@@ -169,7 +172,7 @@ impl Follower {
         let mut attempts = 0;
         loop {
             let error = match self.follow_stream(&mut attempts).await {
-                Ok(()) => unreadable("it has ended"),
+                Ok(()) => continue,
                 Err(error) if error.is_stop() => return,
                 Err(error) => error,
             };
@@ -185,7 +188,17 @@ impl Follower {
         }
     }
 
-    /// Follows until the stream breaks.
+    /// Gives up what is known, for a snapshot. What was known answers until that has ended.
+    pub(crate) async fn begin_anew(&self) -> Result<(), Error> {
+        transact!(DbError, self.runner().db(), |tx| {
+            let cursor = replica::lock_cursor(tx).await?;
+            replica::set_cursor(tx, &Cursor { version: 0, ..cursor }).await?;
+        })?;
+        self.0.anew.notify_one();
+        Ok(())
+    }
+
+    /// Follows until the stream breaks, or it is to begin anew.
     async fn follow_stream(&self, attempts: &mut i64) -> Result<(), Error> {
         let runner = self.runner();
         runner.register().await?;
@@ -201,7 +214,7 @@ impl Follower {
                     Ok(message) => message.map_err(|status| Error::Control(status.into()))?,
                     Err(_) => return Err(unreadable("control is silent")),
                 };
-                let Some(message) = message else { return Ok(()) };
+                let Some(message) = message else { return Err(unreadable("it has ended")) };
                 self.take(message).await?;
                 if *attempts > 0 {
                     tracing::info!("the region follows control's feed");
@@ -211,6 +224,7 @@ impl Follower {
         };
         let ended = tokio::select! {
             ended = watched => ended,
+            () = self.0.anew.notified() => return Ok(()),
             () = runner.stopping() => Err(Error::Stopping),
         };
         if let Err(Error::Control(error)) = &ended

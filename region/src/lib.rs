@@ -12,6 +12,7 @@ mod grpc;
 pub mod import;
 mod limits;
 mod pauses;
+mod reconcile;
 mod store;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
     decryption_key::DecryptionKey,
     follower::Follower,
     import::{Holder, Runner, Setup},
+    reconcile::Reconciler,
 };
 
 /// The places between two writes of a region where a test may let it fail or die.
@@ -82,6 +84,14 @@ pub const FAILPOINTS: &[&str] = &[
     "region.rename.answered",
     "region.rename.prepared",
     "region.rename.noted",
+    "region.reconcile.operation_ended",
+    "region.reconcile.reserved",
+    "region.reconcile.confirmed",
+    "region.reconcile.slugs_prepared",
+    "region.reconcile.slugs_taken",
+    "region.reconcile.freed",
+    "region.reconcile.reported",
+    "region.reconcile.replica_given_up",
 ];
 
 /// How a region is set up.
@@ -105,6 +115,8 @@ pub struct Options {
     pub pauses: Pauses,
     /// What is bounded.
     pub limits: Limits,
+    /// How often it compares its organizations with what control holds, for the first time when it starts; never if zero.
+    pub reconcile_every: Duration,
     /// What it opens encrypted exports with; without it, it refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,
 }
@@ -129,6 +141,7 @@ impl Options {
             spool_dir,
             pauses: Pauses::default(),
             limits: Limits::default(),
+            reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
         }
     }
@@ -139,12 +152,16 @@ impl Options {
 pub struct Region {
     runner: Runner,
     follower: Follower,
+    reconciler: Reconciler,
 }
 
 impl Region {
     /// The full names of the gRPC services, for health.
-    pub const SERVICES: [&str; 2] =
-        ["causeway.region.v1.ImportService", "causeway.region.v1.OrganizationService"];
+    pub const SERVICES: [&str; 3] = [
+        "causeway.region.v1.ImportService",
+        "causeway.region.v1.OrganizationService",
+        "causeway.region.v1.ReconciliationService",
+    ];
 
     /// Opens and migrates the database and goes on with unfinished imports and control's feed. Control need not be there yet.
     ///
@@ -188,12 +205,14 @@ impl Region {
         });
         runner.resume().await.map_err(StartError::Resume)?;
         let follower = Follower::start(&runner);
-        Ok(Self { runner, follower })
+        let reconciler = Reconciler::new(&runner, &follower);
+        reconciler.start(options.reconcile_every);
+        Ok(Self { runner, follower, reconciler })
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.runner, &self.follower, routes);
+        grpc::add_services(&self.runner, &self.follower, &self.reconciler, routes);
     }
 
     /// Whether the database answers.

@@ -2,21 +2,31 @@
 
 mod import_service;
 mod organization_service;
+mod reconciliation_service;
 mod status;
 mod watch;
 
 use causeway_proto::region::v1::{
     import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
+    reconciliation_service_server::ReconciliationServiceServer,
 };
 
-use crate::{follower::Follower, import::Runner};
+use crate::{follower::Follower, import::Runner, reconcile::Reconciler};
 
 /// Adds the region's services.
-pub(crate) fn add_services(runner: &Runner, follower: &Follower, routes: &mut tonic::service::RoutesBuilder) {
-    routes.add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone()))).add_service(
-        OrganizationServiceServer::new(organization_service::Handler::new(
+pub(crate) fn add_services(
+    runner: &Runner,
+    follower: &Follower,
+    reconciler: &Reconciler,
+    routes: &mut tonic::service::RoutesBuilder,
+) {
+    routes
+        .add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone())))
+        .add_service(OrganizationServiceServer::new(organization_service::Handler::new(
             runner.db().clone(),
             follower.clone(),
-        )),
-    );
+        )))
+        .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
+            reconciler.clone(),
+        )));
 }

@@ -36,6 +36,9 @@ fn failure(error: &Error) -> Failure {
         Error::DecryptionKeyMissing | Error::DecryptionKeyMismatch => {
             new().precondition("DECRYPTION_KEY", "region")
         }
+        Error::ReconciliationUnderWay(place) => {
+            new().with("place", place).precondition("RECONCILIATION", "region")
+        }
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
         // What the database or the disk says is for the log. A caller learns what it can do about it.

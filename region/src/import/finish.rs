@@ -6,7 +6,7 @@ use causeway_relocation::{keys::KeyMap, transact};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Runner, runner::Run};
-use crate::{error::Error, store};
+use crate::{convert::directory_status, error::Error, store};
 
 impl Runner {
     /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
@@ -61,11 +61,7 @@ impl Runner {
                 organization_id: organization.id,
                 slug: organization.slug.unwrap_or_default(),
                 name: organization.name,
-                // A status that the application does not know is kept in its row; the directory knows none such.
-                status: i32::try_from(hidden.unwrap_or(organization.status))
-                    .ok()
-                    .filter(|status| (0..=3).contains(status))
-                    .unwrap_or(0),
+                status: directory_status(hidden.unwrap_or(organization.status)),
             });
             self.ask(self.control().report_organizations(reported.collect())).await?;
         }

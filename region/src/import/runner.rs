@@ -158,7 +158,7 @@ impl Runner {
     }
 
     /// This process, as the holder of leases.
-    pub(super) fn holder(&self) -> &Holder {
+    pub(crate) fn holder(&self) -> &Holder {
         &self.0.holder
     }
 

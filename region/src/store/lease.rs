@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::import::{Holder, Import};
 
 /// How long a lease lasts that is not renewed.
-const LENGTH: TimeDelta = TimeDelta::seconds(30);
+pub(super) const LENGTH: TimeDelta = TimeDelta::seconds(30);
 
 /// Takes the lease if nobody else has it: it is free, over, this process's own, or of a process that had this process's
 /// spool directory before it and so is dead.

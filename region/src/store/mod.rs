@@ -7,6 +7,7 @@ pub(crate) mod imported;
 pub(crate) mod lease;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
+pub(crate) mod reconciliation;
 pub(crate) mod replica;
 
 use causeway_relocation::{
@@ -33,6 +34,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (5, "lease", include_str!("../../../migrations/region/postgres/0005_lease.sql")),
         (6, "replica", include_str!("../../../migrations/region/postgres/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/postgres/0010_revert.sql")),
+        (11, "reconciliation", include_str!("../../../migrations/region/postgres/0011_reconciliation.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -50,6 +52,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (5, "lease", include_str!("../../../migrations/region/sqlite/0005_lease.sql")),
         (6, "replica", include_str!("../../../migrations/region/sqlite/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/sqlite/0010_revert.sql")),
+        (11, "reconciliation", include_str!("../../../migrations/region/sqlite/0011_reconciliation.sql")),
     ],
 };
 

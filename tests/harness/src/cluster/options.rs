@@ -37,6 +37,8 @@ pub(super) fn region(
     causeway_region::Options {
         database: pool(),
         pauses: PAUSES,
+        // A test that wants comparisons asks for them.
+        reconcile_every: Duration::ZERO,
         ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)
     }
 }

@@ -1,0 +1,85 @@
+//! What a region does without being asked: it compares when it starts, and now and again.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::sleep};
+
+use super::{Difference, Mode, Reconciler};
+use crate::error::Error;
+
+/// Differences of one comparison that stand in the log one by one. The others are counted.
+const LOGGED: usize = 100;
+
+impl Reconciler {
+    /// Begins to compare, now and then each `every`, until the service stops. Never, if that is zero.
+    pub(crate) fn start(&self, every: Duration) {
+        if every.is_zero() {
+            return;
+        }
+        let reconciler = self.clone();
+        self.runner().background(async move {
+            while reconciler.once().await.is_ok() {
+                // Regions that were started together are not to compare together for ever.
+                let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
+                let jitter = Duration::from_millis(reconciler.runner().ambient().below(tenth));
+                tokio::select! {
+                    () = sleep(every + jitter) => {}
+                    () = reconciler.runner().stopping() => return,
+                }
+            }
+        });
+    }
+
+    /// Compares, as often as it takes until that comes to an end.
+    async fn once(&self) -> Result<(), Error> {
+        let mut attempts = 0;
+        loop {
+            let (told, found) = mpsc::channel(1);
+            let (outcome, ()) = tokio::join!(self.run(Mode::ByItself, told), log_all(found));
+            let error = match outcome {
+                Ok(summary) => {
+                    let left = summary.differences - summary.repaired;
+                    if left > 0 {
+                        tracing::warn!(
+                            ?summary,
+                            left,
+                            "region and control differ; see causeway reconcile --check"
+                        );
+                    } else {
+                        tracing::info!(?summary, "region and control agree");
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.is_stop() => return Err(error),
+                Err(error) => error,
+            };
+            attempts += 1;
+            if attempts == 1 {
+                tracing::warn!(%error, "the region cannot be compared with control yet; tried again");
+            } else {
+                tracing::debug!(%error, attempts, "the region cannot be compared with control yet");
+            }
+            self.runner().pause(attempts).await?;
+        }
+    }
+}
+
+async fn log_all(mut found: mpsc::Receiver<Vec<Difference>>) {
+    let mut left = LOGGED;
+    while let Some(differences) = found.recv().await {
+        for difference in differences.iter().take(left) {
+            log(difference);
+        }
+        left = left.saturating_sub(differences.len());
+    }
+}
+
+fn log(difference: &Difference) {
+    let Difference { kind, organization_id, message, remedy, repaired, .. } = difference;
+    let kind = kind.as_str_name().trim_start_matches("DIFFERENCE_KIND_");
+    if *repaired {
+        tracing::info!(kind, organization_id, message, "a difference to control was repaired");
+    } else {
+        tracing::warn!(kind, organization_id, message, remedy, "region and control differ");
+    }
+}

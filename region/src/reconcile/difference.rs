@@ -1,0 +1,290 @@
+//! In what a region and control differ about one organization, and what repairs it: a function of what both have.
+
+use std::collections::BTreeMap;
+
+use causeway_proto::control::v1::{HeldOrganization, ReportedOrganization, ReservationType, SlugReservation};
+pub(crate) use causeway_proto::region::v1::DifferenceKind;
+use uuid::Uuid;
+
+use crate::{
+    convert::directory_status,
+    follower::ReplicaType,
+    store::{
+        organization::HIDDEN,
+        reconciliation::{Here, Organization, Replicated},
+    },
+};
+
+/// What was seen of an organization: what control holds, and then what the region has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Seen {
+    pub(super) held: Option<HeldOrganization>,
+    pub(super) here: Here,
+}
+
+/// What repairs a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// Control confirms the operation of a temporary reservation.
+    Confirm(Uuid),
+    /// Control releases it.
+    Release(Uuid),
+    /// Control reserves the slug that the organization has.
+    Reserve,
+    /// The organization gets the slug that control holds.
+    TakeSlug,
+    /// Control frees all that it holds for the organization, which is in nothing but the directory.
+    Forget,
+    /// Control frees all that it holds for the organization, slugs too.
+    Free,
+    /// Control is told what the organization is like.
+    Report,
+    /// The replica is made anew.
+    Snapshot,
+}
+
+impl Repair {
+    /// Whether a region does it by itself: nothing is lost by it, whatever the reason for the difference is.
+    pub(super) fn is_safe(&self) -> bool {
+        !matches!(self, Self::TakeSlug | Self::Free)
+    }
+}
+
+/// One thing in which region and control differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// In what.
+    pub(crate) kind: DifferenceKind,
+    /// The organization.
+    pub(crate) organization_id: i64,
+    /// Its slug in the region, if the region has it.
+    pub(crate) slug: Option<String>,
+    /// The slug that control holds.
+    pub(crate) control_slug: Option<String>,
+    /// What differs.
+    pub(crate) message: String,
+    /// What is to be done about it.
+    pub(crate) remedy: String,
+    /// It has been repaired.
+    pub(crate) repaired: bool,
+    /// What repairs it; `None` if only people can.
+    pub(super) repair: Option<Repair>,
+}
+
+const DO_REPAIR: &str = "causeway reconcile --repair";
+
+impl Seen {
+    fn of_type(&self, kind: ReservationType) -> impl Iterator<Item = &SlugReservation> {
+        let held = self.held.iter().flat_map(|held| &held.reservations);
+        held.filter(move |reservation| reservation.r#type() == kind)
+    }
+
+    fn primary(&self) -> Option<&SlugReservation> {
+        self.of_type(ReservationType::Primary).next()
+    }
+
+    /// What control's directory should say of the organization, if it should say anything.
+    pub(super) fn report(&self, id: i64) -> Option<ReportedOrganization> {
+        let organization = self.here.organization.as_ref()?;
+        Some(ReportedOrganization {
+            organization_id: id,
+            // Control puts the slug that it holds in place of this one.
+            slug: self.primary().map_or_else(|| organization.slug.clone(), |primary| primary.slug.clone()),
+            name: organization.name.clone(),
+            status: directory_status(organization.status),
+        })
+    }
+
+    /// All differences about an organization. None if something is under way that will change it, or may.
+    pub(super) fn differences(&self, id: i64) -> Vec<Difference> {
+        let renamed = self.held.as_ref().is_some_and(|held| !held.rename_operation_id.is_empty());
+        if self.here.under_way || renamed {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let confirmable = self.temporary(id, &mut found);
+        match (&self.here.organization, self.primary()) {
+            (Some(organization), None) if organization.status != HIDDEN && !confirmable => {
+                found.push(self.difference(
+                    DifferenceKind::OrganizationWithoutReservation,
+                    id,
+                    None,
+                    format!("organization {id} is `{}`, and control holds no slug for it", organization.slug),
+                    format!("have it reserved: {DO_REPAIR}"),
+                    Repair::Reserve,
+                ));
+            }
+            (Some(organization), Some(primary)) => self.with_slug(id, organization, primary, &mut found),
+            (None, _) => self.without_row(id, &mut found),
+            (Some(_), None) => {}
+        }
+        self.replica(id, &mut found);
+        found
+    }
+
+    fn difference(
+        &self,
+        kind: DifferenceKind,
+        id: i64,
+        control_slug: Option<&str>,
+        message: String,
+        remedy: String,
+        repair: Repair,
+    ) -> Difference {
+        Difference {
+            kind,
+            organization_id: id,
+            slug: self.here.organization.as_ref().map(|organization| organization.slug.clone()),
+            control_slug: control_slug.map(str::to_owned),
+            message,
+            remedy,
+            repaired: false,
+            repair: Some(repair),
+        }
+    }
+
+    /// A temporary reservation that nobody works on. Whether its organization has that slug and no other.
+    fn temporary(&self, id: i64, found: &mut Vec<Difference>) -> bool {
+        let Some(left) = self.of_type(ReservationType::TemporaryRenameAlias).next() else { return false };
+        let has_it = self.here.organization.as_ref().is_some_and(|it| it.slug == left.slug);
+        let confirmable = has_it && self.primary().is_none();
+        let operation = Uuid::try_parse(&left.operation_id).unwrap_or_default();
+        let (does, repair) = if confirmable {
+            ("confirm", Repair::Confirm(operation))
+        } else {
+            ("release", Repair::Release(operation))
+        };
+        found.push(self.difference(
+            DifferenceKind::TemporaryReservationLeft,
+            id,
+            Some(&left.slug),
+            format!(
+                "`{}` is reserved temporarily for organization {id} by operation {}, and no import or rename will \
+                 confirm or release it",
+                left.slug, left.operation_id
+            ),
+            format!("{does} it: {DO_REPAIR}"),
+            repair,
+        ));
+        confirmable
+    }
+
+    fn with_slug(
+        &self,
+        id: i64,
+        organization: &Organization,
+        primary: &SlugReservation,
+        found: &mut Vec<Difference>,
+    ) {
+        let (own, theirs) = (&organization.slug, &primary.slug);
+        if own != theirs {
+            found.push(self.difference(
+                DifferenceKind::SlugDiffers,
+                id,
+                Some(theirs),
+                format!("organization {id} is `{own}`, and control holds `{theirs}` for it"),
+                format!(
+                    "give it control's slug: {DO_REPAIR}; or keep the region's: causeway slugs rename {id} {own} --exact"
+                ),
+                Repair::TakeSlug,
+            ));
+        }
+        let listed = self.held.as_ref().and_then(|held| held.listed.as_ref());
+        let should = self.report(id).unwrap_or_default();
+        let wrong = match listed {
+            None => "does not have it".to_owned(),
+            Some(listed) => {
+                let fields = [
+                    ("slug", listed.slug != should.slug),
+                    ("name", listed.name != should.name),
+                    ("status", listed.status != should.status),
+                ];
+                let wrong: Vec<&str> =
+                    fields.into_iter().filter_map(|(field, wrong)| wrong.then_some(field)).collect();
+                if wrong.is_empty() {
+                    return;
+                }
+                format!("has another {} of it", wrong.join(" and "))
+            }
+        };
+        found.push(self.difference(
+            DifferenceKind::DirectoryDiffers,
+            id,
+            Some(theirs),
+            format!("organization {id} is `{own}` here, and control's directory {wrong}"),
+            format!("report it again: {DO_REPAIR}"),
+            Repair::Report,
+        ));
+    }
+
+    /// What control holds for an organization that the region does not have.
+    fn without_row(&self, id: i64, found: &mut Vec<Difference>) {
+        let slugs: Vec<&str> = self
+            .of_type(ReservationType::Primary)
+            .chain(self.of_type(ReservationType::VanityAlias))
+            .map(|reservation| reservation.slug.as_str())
+            .collect();
+        let listed = self.held.as_ref().and_then(|held| held.listed.as_ref());
+        if let Some(first) = slugs.first() {
+            found.push(self.difference(
+                DifferenceKind::ReservationWithoutOrganization,
+                id,
+                Some(first),
+                format!(
+                    "control holds `{}` for organization {id}, which the region does not have",
+                    slugs.join("`, `")
+                ),
+                format!(
+                    "if the region's database is an old copy, restore a newer one; otherwise have all freed that is held \
+                     for it: {DO_REPAIR}"
+                ),
+                Repair::Free,
+            ));
+        } else if let Some(listed) = listed {
+            found.push(self.difference(
+                DifferenceKind::DirectoryWithoutOrganization,
+                id,
+                None,
+                format!(
+                    "control's directory has organization {id} as `{}`, and the region does not have it",
+                    listed.slug
+                ),
+                format!("take it out: {DO_REPAIR}"),
+                Repair::Forget,
+            ));
+        }
+    }
+
+    fn replica(&self, id: i64, found: &mut Vec<Difference>) {
+        let canonical_slug = self.primary().map(|primary| primary.slug.clone());
+        let told = |kind: ReservationType, name: ReplicaType| {
+            let canonical_slug = canonical_slug.clone();
+            self.of_type(kind).map(move |reservation| {
+                let kind = name.name().to_owned();
+                (reservation.slug.clone(), Replicated { kind, canonical_slug: canonical_slug.clone() })
+            })
+        };
+        let should: BTreeMap<String, Replicated> = told(ReservationType::Primary, ReplicaType::Primary)
+            .chain(told(ReservationType::VanityAlias, ReplicaType::Alias))
+            .collect();
+        let all = should.keys().chain(self.here.replica.keys().filter(|slug| !should.contains_key(*slug)));
+        let wrong: Vec<&str> = all
+            .filter(|slug| should.get(*slug) != self.here.replica.get(*slug))
+            .map(String::as_str)
+            .collect();
+        if wrong.is_empty() {
+            return;
+        }
+        found.push(self.difference(
+            DifferenceKind::ReplicaDiffers,
+            id,
+            canonical_slug.as_deref(),
+            format!(
+                "of organization {id}, the region's replica does not have `{}` as control has it",
+                wrong.join("`, `")
+            ),
+            format!("take a snapshot of the feed: {DO_REPAIR}"),
+            Repair::Snapshot,
+        ));
+    }
+}

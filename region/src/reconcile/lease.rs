@@ -1,0 +1,65 @@
+//! One comparison at a time for each region: a turn in this process, and a lease in the database among processes.
+//!
+//! Repairs do no harm if two of them meet. But two comparisons that repair would each see what the other has begun.
+
+use std::time::Duration;
+
+use causeway_relocation::{db::DbError, transact};
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, timeout},
+};
+
+use super::Reconciler;
+use crate::{error::Error, store::reconciliation};
+
+/// How long a comparison waits for the one before it. As long as the lease of a process that is gone may last.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Reconciler {
+    /// Waits until nobody else compares.
+    pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let until = Instant::now() + PATIENCE;
+        let here = || Error::ReconciliationUnderWay(self.runner().holder().place.clone());
+        let turn = tokio::select! {
+            turn = timeout(PATIENCE, self.0.turn.lock()) => turn.map_err(|_| here())?,
+            () = self.runner().stopping() => return Err(Error::Stopping),
+        };
+        let mut attempts = 0;
+        loop {
+            match self.lease().await? {
+                None => return Ok(turn),
+                Some(place) if Instant::now() >= until => return Err(Error::ReconciliationUnderWay(place)),
+                Some(_) => {}
+            }
+            attempts += 1;
+            self.runner().pause(attempts).await?;
+        }
+    }
+
+    /// Keeps the lease. A page that took longer than it lasts may have lost it: then this comparison ends.
+    pub(super) async fn renew(&self) -> Result<(), Error> {
+        match self.lease().await? {
+            None => Ok(()),
+            Some(place) => Err(Error::ReconciliationUnderWay(place)),
+        }
+    }
+
+    async fn lease(&self) -> Result<Option<String>, Error> {
+        let runner = self.runner();
+        let now = runner.ambient().now();
+        transact!(Error, runner.db(), |tx| { reconciliation::lease(tx, runner.holder(), now).await? })
+    }
+
+    /// Lets the next one begin.
+    pub(super) async fn give_turn_back(&self, turn: MutexGuard<'_, ()>) {
+        let runner = self.runner();
+        let given = transact!(DbError, runner.db(), |tx| {
+            reconciliation::give_back(tx, runner.holder()).await?;
+        });
+        if let Err(error) = given {
+            tracing::warn!(%error, "the lease of a comparison with control stays until it is over");
+        }
+        drop(turn);
+    }
+}

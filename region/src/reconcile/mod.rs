@@ -1,0 +1,147 @@
+//! Whether region and control agree about the region's organizations; if not, what differs, and its repair.
+//!
+//! Both sides are read by organization id, page by page. Whatever seems to differ is looked at again until it stands
+//! still ([`look`]); what it differs in is a function of what was seen ([`difference`]). A repair is one call to control
+//! or one transaction, each of which can be made again ([`repair`]), and counts when the difference is seen no more.
+//!
+//! | died after | what is left | what the next comparison does |
+//! | --- | --- | --- |
+//! | reserving slugs | temporary reservations of organizations that have those slugs | confirms them |
+//! | confirming them | primary reservations, an old directory | reports |
+//! | confirming or releasing what was left | the others | the same with those |
+//! | giving organizations control's slugs | nothing that differs | |
+//! | freeing what is held for organizations | nothing of them | |
+//! | reporting | an up-to-date directory | |
+//! | giving up the replica | a cursor at 0, the old replica | the feed begins with a snapshot by itself |
+
+mod background;
+mod difference;
+mod lease;
+mod look;
+mod repair;
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+
+pub(crate) use self::difference::{Difference, DifferenceKind};
+use self::look::Pages;
+use crate::{error::Error, follower::Follower, import::Runner, store::reconciliation};
+
+/// What is done about differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing.
+    Check,
+    /// What loses nothing, whatever the cause is, is repaired.
+    ByItself,
+    /// Everything that can be is repaired.
+    Repair,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// How many organizations were compared.
+    pub(crate) compared: i64,
+    /// How many differences were found.
+    pub(crate) differences: i64,
+    /// How many were repaired.
+    pub(crate) repaired: i64,
+    /// How many organizations changed each time that they were looked at.
+    pub(crate) moving: i64,
+}
+
+/// Compares one region with control. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Reconciler(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runner: Runner,
+    follower: Follower,
+    /// One comparison at a time in this process.
+    turn: Mutex<()>,
+}
+
+fn count(list: &[impl Sized]) -> i64 {
+    i64::try_from(list.len()).unwrap_or(i64::MAX)
+}
+
+impl Reconciler {
+    pub(crate) fn new(runner: &Runner, follower: &Follower) -> Self {
+        Self(Arc::new(Inner { runner: runner.clone(), follower: follower.clone(), turn: Mutex::default() }))
+    }
+
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.0.runner
+    }
+
+    fn follower(&self) -> &Follower {
+        &self.0.follower
+    }
+
+    /// Compares all organizations, and tells what differs, page by page. It ends behind a page if nobody listens any more.
+    ///
+    /// # Errors
+    /// If another comparison does not end in time, or control or the database cannot be asked. What was repaired is.
+    pub(crate) async fn run(
+        &self,
+        mode: Mode,
+        told: mpsc::Sender<Vec<Difference>>,
+    ) -> Result<Summary, Error> {
+        let turn = self.take_turn().await?;
+        let outcome = self.compare_all(mode, &told).await;
+        self.give_turn_back(turn).await;
+        outcome
+    }
+
+    async fn compare_all(&self, mode: Mode, told: &mpsc::Sender<Vec<Difference>>) -> Result<Summary, Error> {
+        self.runner().register().await?;
+        let mut summary = Summary::default();
+        let mut pages = Pages::default();
+        while let Some(mut page) = self.next_page(&mut pages).await? {
+            summary.compared += i64::try_from(page.len()).unwrap_or(i64::MAX);
+            page.retain(|id, seen| !seen.differences(*id).is_empty());
+            let settled = self.settle(page).await?;
+            summary.moving += settled.moving;
+            let found = self.deal_with(mode, settled.found).await?;
+            if !summary.add(found, told).await {
+                return Ok(summary);
+            }
+            self.renew().await?;
+        }
+        let mut after = 0;
+        loop {
+            let twice = reconciliation::twice(self.runner().db(), after, 1_000).await?;
+            let Some((_, last, _)) = twice.last() else { return Ok(summary) };
+            after = *last;
+            let found = twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();
+            if !summary.add(found, told).await {
+                return Ok(summary);
+            }
+        }
+    }
+}
+
+impl Summary {
+    /// Counts and tells what was found. `false` if nobody listens any more.
+    async fn add(&mut self, found: Vec<Difference>, told: &mpsc::Sender<Vec<Difference>>) -> bool {
+        self.differences += count(&found);
+        self.repaired += count(&found.iter().filter(|it| it.repaired).collect::<Vec<_>>());
+        !told.is_closed() && (found.is_empty() || told.send(found).await.is_ok())
+    }
+}
+
+fn slug_twice(slug: String, one: i64, other: i64) -> Difference {
+    Difference {
+        kind: DifferenceKind::SlugTwice,
+        organization_id: one,
+        message: format!("organizations {one} and {other} are both `{slug}`, if case does not matter"),
+        remedy: "give one of them another slug in the region".to_owned(),
+        slug: Some(slug),
+        control_slug: None,
+        repaired: false,
+        repair: None,
+    }
+}

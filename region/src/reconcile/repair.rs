@@ -1,0 +1,310 @@
+//! What is done about differences. What control refuses is told with the difference; what passes by itself ends the
+//! comparison, which is made again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use causeway_proto::control::v1::{
+    OrganizationSlugRequest, OrganizationSlugRequestBatch, ReportedOrganization, SlugCheck, SlugVerdict,
+};
+use causeway_relocation::transact;
+
+use super::{
+    Mode, Reconciler,
+    difference::{Difference, Repair, Seen},
+    look::is_left,
+};
+use crate::{
+    error::Error,
+    store::{organization, reconciliation},
+};
+
+/// The longest slug. What is longer need not be asked for.
+const MAX_SLUG: usize = 50;
+/// How often a repair brings to light another difference that is repaired too, e.g. an old directory.
+const ROUNDS: usize = 3;
+/// How often slugs are asked for without those that somebody else was given meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Whether control did it. If it refused, why.
+fn done(outcome: Result<(), Error>) -> Result<Option<String>, Error> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(Error::Control(error)) if !error.passes() => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says of differences why they are not repaired.
+fn refused<'a>(differences: impl IntoIterator<Item = &'a mut Difference>, why: &str) {
+    for difference in differences {
+        difference.remedy = format!("it cannot be repaired: {why}");
+        difference.repair = None;
+    }
+}
+
+impl Reconciler {
+    /// Repairs what is to be repaired of what was found, and says what differed.
+    pub(super) async fn deal_with(
+        &self,
+        mode: Mode,
+        mut found: Vec<(i64, Seen)>,
+    ) -> Result<Vec<Difference>, Error> {
+        let mut all: Vec<Difference> = Vec::new();
+        for _ in 0..ROUNDS {
+            let known: BTreeSet<_> = all.iter().map(|it| (it.organization_id, it.kind)).collect();
+            let mut new: Vec<Difference> = found
+                .iter()
+                .flat_map(|(id, seen)| seen.differences(*id))
+                .filter(|it| !known.contains(&(it.organization_id, it.kind)))
+                .collect();
+            self.advise(&mut new).await?;
+            let (mut repairing, rest): (Vec<_>, Vec<_>) = new.into_iter().partition(|it| match mode {
+                Mode::Check => false,
+                Mode::ByItself => it.repair.as_ref().is_some_and(Repair::is_safe),
+                Mode::Repair => it.repair.is_some(),
+            });
+            all.extend(rest);
+            if repairing.is_empty() {
+                break;
+            }
+            let seen: BTreeMap<i64, Seen> = found.into_iter().collect();
+            self.repair(&mut repairing, &seen).await?;
+            let (mut tried, rest): (Vec<_>, Vec<_>) =
+                repairing.into_iter().partition(|it| it.repair.is_some());
+            all.extend(rest);
+            let left = self.look_again(&tried).await?;
+            for difference in &mut tried {
+                difference.repaired = !is_left(difference, &left);
+                difference.remedy = if difference.repaired {
+                    String::new()
+                } else {
+                    "its repair has not shown yet; compare again later".to_owned()
+                };
+            }
+            all.extend(tried);
+            found = left.into_iter().collect();
+        }
+        all.sort_by_key(|it| (it.organization_id, it.kind));
+        Ok(all)
+    }
+
+    /// Finds out what cannot be repaired, and says why.
+    async fn advise(&self, differences: &mut [Difference]) -> Result<(), Error> {
+        let runner = self.runner();
+        let mut asking = Vec::new();
+        for difference in of(differences, &Repair::Reserve) {
+            let slug = difference.slug.as_deref().unwrap_or_default();
+            if slug.len() > MAX_SLUG {
+                refused([difference], "its slug is no valid one; give it another one in the region");
+            } else {
+                asking.push(difference);
+            }
+        }
+        if !asking.is_empty() {
+            let checks = runner.ask(runner.control().check_slugs(requests(&asking))).await?;
+            for (difference, check) in asking.into_iter().zip(checks) {
+                if check.verdict() != SlugVerdict::Free {
+                    refused([difference], &unfree(&check));
+                }
+            }
+        }
+        let wanted = of(differences, &Repair::TakeSlug).filter_map(|it| it.control_slug.clone()).collect();
+        let owners = organization::by_slugs(runner.db(), wanted).await?;
+        for difference in of(differences, &Repair::TakeSlug) {
+            let owner = difference.control_slug.as_ref().and_then(|slug| owners.get(slug));
+            if let Some(owner) = owner {
+                let why =
+                    format!("organization {owner} of the region has that slug; give it another one first");
+                refused([difference], &why);
+            }
+        }
+        Ok(())
+    }
+
+    async fn repair(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+        self.end_operations(all).await?;
+        self.reserve(all, seen).await?;
+        self.take_slugs(all).await?;
+        self.forget(all).await?;
+        self.report(all, seen).await?;
+        if of(all, &Repair::Snapshot).next().is_some() {
+            self.follower().begin_anew().await?;
+            self.runner().ambient().failpoint("region.reconcile.replica_given_up").await?;
+        }
+        Ok(())
+    }
+
+    /// Confirms or releases the operations of temporary reservations that are left. There is one for each import.
+    async fn end_operations(&self, all: &mut [Difference]) -> Result<(), Error> {
+        let runner = self.runner();
+        let operations: BTreeSet<_> = all
+            .iter()
+            .filter_map(|difference| match difference.repair {
+                // Confirmed before anything is released: an operation may have organizations of both kinds.
+                Some(Repair::Confirm(operation)) => Some((false, operation)),
+                Some(Repair::Release(operation)) => Some((true, operation)),
+                _ => None,
+            })
+            .collect();
+        let confirmed: BTreeSet<_> =
+            operations.iter().filter(|(release, _)| !release).map(|(_, operation)| *operation).collect();
+        for (release, operation) in operations {
+            let why = if !release {
+                done(runner.ask(runner.control().confirm_slugs(operation)).await)?
+            } else if confirmed.contains(&operation) {
+                // What is left of it is a primary reservation by now, and is another difference.
+                None
+            } else {
+                done(runner.ask(runner.control().release_slugs(operation)).await)?
+            };
+            runner.ambient().failpoint("region.reconcile.operation_ended").await?;
+            if let Some(why) = why {
+                let ends = if release { Repair::Release(operation) } else { Repair::Confirm(operation) };
+                refused(of(all, &ends), &why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves the slugs that organizations have, if they can be had as they are.
+    async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+        let runner = self.runner();
+        let mut asking: Vec<&mut Difference> = of(all, &Repair::Reserve).collect();
+        for _ in 0..ATTEMPTS {
+            if asking.is_empty() {
+                return Ok(());
+            }
+            let operation = runner.ambient().uuid();
+            let control = runner.control();
+            let batch = OrganizationSlugRequestBatch { requests: requests(&asking) };
+            let answer =
+                runner.ask(control.bulk_create_organization_slug_reservations(operation, vec![batch])).await;
+            runner.ambient().failpoint("region.reconcile.reserved").await?;
+            let given: HashMap<i64, String> = match answer {
+                Ok(slugs) => slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect(),
+                Err(error) => {
+                    let why = done(Err(error))?.unwrap_or_default();
+                    refused(asking, &why);
+                    return Ok(());
+                }
+            };
+            let (as_they_are, others): (Vec<_>, Vec<_>) =
+                asking.into_iter().partition(|it| given.get(&it.organization_id) == it.slug.as_ref());
+            if others.is_empty() {
+                let why = done(runner.ask(control.confirm_slugs(operation)).await)?;
+                runner.ambient().failpoint("region.reconcile.confirmed").await?;
+                if let Some(why) = why {
+                    refused(as_they_are, &why);
+                    return Ok(());
+                }
+                return self.report_these(as_they_are, seen).await;
+            }
+            // Somebody was faster. None of it is used.
+            done(runner.ask(control.release_slugs(operation)).await)?;
+            refused(others, "somebody else was given its slug just now; give it another one in the region");
+            asking = as_they_are;
+        }
+        refused(asking, "slugs of other organizations were taken again and again meanwhile");
+        Ok(())
+    }
+
+    /// Gives organizations the slugs that control holds for them.
+    async fn take_slugs(&self, all: &mut [Difference]) -> Result<(), Error> {
+        let runner = self.runner();
+        let slugs: Vec<(i64, String, String)> = of(all, &Repair::TakeSlug)
+            .filter_map(|it| Some((it.organization_id, it.slug.clone()?, it.control_slug.clone()?)))
+            .collect();
+        if slugs.is_empty() {
+            return Ok(());
+        }
+        let changed: BTreeSet<i64> = transact!(Error, runner.db(), |tx| {
+            let changed = reconciliation::replace_slugs(tx, &slugs).await?;
+            runner.ambient().failpoint("region.reconcile.slugs_prepared").await?;
+            changed.into_iter().collect()
+        })?;
+        runner.ambient().failpoint("region.reconcile.slugs_taken").await?;
+        for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
+            tracing::warn!(organization_id = id, old, new, "an organization has the slug that control holds");
+        }
+        let unchanged = of(all, &Repair::TakeSlug).filter(|it| !changed.contains(&it.organization_id));
+        refused(unchanged, "it has been changed, or the slug taken, just now; compare again");
+        Ok(())
+    }
+
+    /// Has all freed that control holds for organizations that are not here.
+    async fn forget(&self, all: &mut [Difference]) -> Result<(), Error> {
+        let runner = self.runner();
+        let gone = |it: &Difference| matches!(it.repair, Some(Repair::Free | Repair::Forget));
+        let ids: Vec<i64> = all.iter().filter(|it| gone(it)).map(|it| it.organization_id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let why = done(runner.ask(runner.control().release_organizations(ids)).await)?;
+        runner.ambient().failpoint("region.reconcile.freed").await?;
+        if let Some(why) = why {
+            refused(all.iter_mut().filter(|it| gone(it)), &why);
+        }
+        Ok(())
+    }
+
+    async fn report(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+        self.report_these(of(all, &Repair::Report).collect(), seen).await
+    }
+
+    /// Tells control's directory what organizations are like: all at once or, if it refuses one, one by one.
+    async fn report_these(
+        &self,
+        differences: Vec<&mut Difference>,
+        seen: &BTreeMap<i64, Seen>,
+    ) -> Result<(), Error> {
+        let runner = self.runner();
+        let report = |it: &Difference| -> Option<ReportedOrganization> {
+            seen.get(&it.organization_id)?.report(it.organization_id)
+        };
+        let reports: Vec<_> = differences.iter().filter_map(|it| report(it)).collect();
+        if reports.is_empty() {
+            return Ok(());
+        }
+        let told = done(runner.ask(runner.control().report_organizations(reports)).await)?;
+        runner.ambient().failpoint("region.reconcile.reported").await?;
+        if told.is_none() {
+            return Ok(());
+        }
+        for difference in differences {
+            let Some(report) = report(difference) else { continue };
+            let told = done(runner.ask(runner.control().report_organizations(vec![report])).await)?;
+            if let Some(why) = told {
+                refused([difference], &why);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Those that are repaired so.
+fn of<'a>(differences: &'a mut [Difference], repair: &Repair) -> impl Iterator<Item = &'a mut Difference> {
+    differences.iter_mut().filter(move |it| it.repair.as_ref() == Some(repair))
+}
+
+/// Their slugs as control is asked for them.
+fn requests(differences: &[&mut Difference]) -> Vec<OrganizationSlugRequest> {
+    let request = |it: &&mut Difference| OrganizationSlugRequest {
+        organization_id: it.organization_id,
+        slug: it.slug.clone().unwrap_or_default(),
+        ..OrganizationSlugRequest::default()
+    };
+    differences.iter().map(request).collect()
+}
+
+/// Why a slug cannot be had as it is.
+fn unfree(check: &SlugCheck) -> String {
+    let why = match (check.verdict(), &check.taken_by) {
+        (SlugVerdict::Taken, Some(owner)) => {
+            format!("control holds that slug for organization {} of {}", owner.organization_id, owner.region)
+        }
+        (SlugVerdict::Taken, None) => "somebody has that slug".to_owned(),
+        (SlugVerdict::ReservedWord, _) => "its slug is a reserved word".to_owned(),
+        _ => "its slug is no valid one".to_owned(),
+    };
+    format!("{why}; give it another one in the region")
+}

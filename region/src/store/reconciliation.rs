@@ -1,0 +1,165 @@
+//! What is compared with control, and the one row of `causeway_reconciliation`.
+
+use std::collections::BTreeMap;
+
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use chrono::{DateTime, Utc};
+
+use super::lease::LENGTH;
+use crate::import::Holder;
+
+/// A row of `sentry_organization`, as far as control hears of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Organization {
+    /// Its slug.
+    pub(crate) slug: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its status.
+    pub(crate) status: i64,
+}
+
+/// What the replica has of a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replicated {
+    /// The name of its type.
+    pub(crate) kind: String,
+    /// The slug by which its organization is known.
+    pub(crate) canonical_slug: Option<String>,
+}
+
+/// What the region has of an organization.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Here {
+    /// Its row.
+    pub(crate) organization: Option<Organization>,
+    /// An import that has it has not ended or has failed, control has not heard of its end, or of a rename.
+    pub(crate) under_way: bool,
+    /// The replica of its reservations, by slug.
+    pub(crate) replica: BTreeMap<String, Replicated>,
+}
+
+/// The ids of organizations that have a row or are in the replica, those after `after`.
+pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbError> {
+    // Each side ends by itself behind enough rows, along its index.
+    let statement = Statement::new(
+        "SELECT id FROM (SELECT id FROM sentry_organization WHERE id > $1 ORDER BY id LIMIT $2) AS o \
+             UNION SELECT id FROM (SELECT DISTINCT organization_id AS id FROM causeway_slug_replica \
+             WHERE organization_id > $1 ORDER BY organization_id LIMIT $2) AS c ORDER BY id LIMIT $2",
+    )
+    .with(after)
+    .with(rows);
+    db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
+}
+
+/// What the region has of these organizations: each of them is in the answer.
+pub(crate) async fn here(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64, Here>, DbError> {
+    let mut all: BTreeMap<i64, Here> = ids.iter().map(|id| (*id, Here::default())).collect();
+    let given = || ("id", Column::Ints(ids.clone()));
+    let statement = Statement::new("SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status FROM ")
+        .rows(db.dialect(), "r", [given()])
+        .push(" JOIN sentry_organization o ON o.id = r.id");
+    for row in db.fetch_all(statement).await? {
+        all.entry(row.int("id")?).or_default().organization = Some(Organization {
+            slug: row.text("slug")?,
+            name: row.text("name")?,
+            status: row.int("status")?,
+        });
+    }
+    // A failed import may be resumed, and then goes on with what it has reserved.
+    let statement = Statement::new("SELECT i.organization_id AS id FROM ")
+        .rows(db.dialect(), "r", [given()])
+        .push(
+            " JOIN causeway_import_organization i ON i.organization_id = r.id \
+             JOIN causeway_import m ON m.import_id = i.import_id WHERE NOT m.dry_run AND m.state <> 'reverted' \
+             AND (m.state <> 'succeeded' OR NOT m.reported)",
+        );
+    for row in db.fetch_all(statement).await? {
+        all.entry(row.int("id")?).or_default().under_way = true;
+    }
+    let statement = Statement::new("SELECT n.organization_id AS id FROM ")
+        .rows(db.dialect(), "r", [given()])
+        .push(" JOIN causeway_rename n ON n.organization_id = r.id");
+    for row in db.fetch_all(statement).await? {
+        all.entry(row.int("id")?).or_default().under_way = true;
+    }
+    let statement = Statement::new("SELECT c.organization_id AS id, c.slug, c.type, c.canonical_slug FROM ")
+        .rows(db.dialect(), "r", [given()])
+        .push(" JOIN causeway_slug_replica c ON c.organization_id = r.id");
+    for row in db.fetch_all(statement).await? {
+        let replicated =
+            Replicated { kind: row.text("type")?, canonical_slug: row.opt_text("canonical_slug")? };
+        all.entry(row.int("id")?).or_default().replica.insert(row.text("slug")?, replicated);
+    }
+    Ok(all)
+}
+
+/// Gives organizations other slugs, each from the one that it had when it was looked at, and tells which ones it was
+/// done for. Not for one that somebody has changed since, or that is being renamed, or whose new slug is taken.
+pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) -> Result<Vec<i64>, DbError> {
+    let dialect = tx.dialect();
+    let column = |of: fn(&(i64, String, String)) -> &String| {
+        Column::Texts(slugs.iter().map(|slug| of(slug).clone()).collect())
+    };
+    let statement = Statement::new("UPDATE sentry_organization SET slug = r.new FROM ")
+        .rows(
+            dialect,
+            "r",
+            [
+                ("organization_id", Column::Ints(slugs.iter().map(|(id, ..)| *id).collect())),
+                ("old", column(|(_, old, _)| old)),
+                ("new", column(|(.., new)| new)),
+            ],
+        )
+        .push(
+            " WHERE sentry_organization.id = r.organization_id AND sentry_organization.slug = r.old \
+             AND NOT EXISTS (SELECT 1 FROM causeway_rename n WHERE n.organization_id = r.organization_id) \
+             AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.slug = r.new) RETURNING id",
+        );
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
+}
+
+/// Slugs that several organizations have if case does not matter: the slug and two of their ids. Those whose lower id
+/// is above `after`, by that id.
+pub(crate) async fn twice(db: &Db, after: i64, rows: i64) -> Result<Vec<(String, i64, i64)>, DbError> {
+    let statement = Statement::new(
+        "SELECT lower(slug) AS slug, min(id) AS one, max(id) AS other FROM sentry_organization \
+         GROUP BY lower(slug) HAVING count(*) > 1 AND min(id) > $1 ORDER BY min(id) LIMIT $2",
+    )
+    .with(after)
+    .with(rows);
+    let twice = |row: &Row| Ok((row.text("slug")?, row.int("one")?, row.int("other")?));
+    db.fetch_all(statement).await?.iter().map(twice).collect()
+}
+
+/// Takes the lease, or renews it. If another process has it: where that is.
+pub(crate) async fn lease(
+    tx: &mut Tx,
+    holder: &Holder,
+    now: DateTime<Utc>,
+) -> Result<Option<String>, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_reconciliation SET lease_holder = $1, lease_place = $2, lease_spool = $3, lease_until = $4 \
+         WHERE lease_holder IS NULL OR lease_holder = $1 OR lease_spool = $3 OR lease_until <= $5",
+    )
+    .with(holder.id)
+    .with(&holder.place)
+    .with(holder.spool)
+    .with(now + LENGTH)
+    .with(now);
+    if tx.execute(statement).await? == 1 {
+        return Ok(None);
+    }
+    let row = tx.fetch_one(Statement::new("SELECT lease_place FROM causeway_reconciliation")).await?;
+    Ok(Some(row.opt_text("lease_place")?.unwrap_or_default()))
+}
+
+/// Gives the lease back, if this process has it.
+pub(crate) async fn give_back(tx: &mut Tx, holder: &Holder) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_reconciliation SET lease_holder = NULL, lease_place = NULL, lease_spool = NULL, lease_until = NULL \
+         WHERE lease_holder = $1",
+    )
+    .with(holder.id);
+    tx.execute(statement).await.map(|_| ())
+}
