@@ -14,6 +14,7 @@ use causeway_proto::{
     },
     region::v1::{
         import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
+        reconciliation_service_client::ReconciliationServiceClient,
     },
 };
 use tonic::{
@@ -123,6 +124,12 @@ impl Peer {
     #[must_use]
     pub fn organizations(&self) -> OrganizationServiceClient<Channel> {
         OrganizationServiceClient::new(self.channel.clone())
+    }
+
+    /// Whether a region and control agree.
+    #[must_use]
+    pub fn reconciliation(&self) -> ReconciliationServiceClient<Channel> {
+        ReconciliationServiceClient::new(self.channel.clone())
     }
 
     /// Control's directory.

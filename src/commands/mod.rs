@@ -11,6 +11,7 @@ mod keys;
 pub(crate) mod log;
 mod organizations;
 mod outgoing;
+mod reconcile;
 mod region;
 mod resume;
 mod revert;
@@ -43,7 +44,7 @@ enum Command {
     /// Serve the control: the one service that owns what must be unique across all regions.
     Control(control::Args),
     /// Serve a region: it owns organizations and runs imports.
-    Region(region::Args),
+    Region(Box<region::Args>),
     /// Import an export.
     #[command(subcommand)]
     Import(import::Command),
@@ -56,6 +57,8 @@ enum Command {
     /// Look at the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
+    /// Compare the organizations of a region with what control holds for them. Exit code 10 if differences are left.
+    Reconcile(reconcile::Args),
     /// Look at the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
@@ -83,6 +86,8 @@ pub(crate) enum Outcome {
     WouldFail,
     /// A dry run shows that the import would succeed, and has warnings: exit code 11.
     Warnings,
+    /// Region and control differ, and it was not repaired: exit code 10.
+    Differences,
 }
 
 impl From<Outcome> for ExitCode {
@@ -90,7 +95,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
-            Outcome::WouldFail => Self::from(10),
+            Outcome::WouldFail | Outcome::Differences => Self::from(10),
             Outcome::Warnings => Self::from(11),
         }
     }
@@ -129,11 +134,12 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
     }
     match cli.command {
         Command::Control(args) => control::run(args, ambient).await,
-        Command::Region(args) => region::run(args, ambient).await,
+        Command::Region(args) => region::run(*args, ambient).await,
         Command::Import(import::Command::Organizations(args)) => import::run(args, ambient).await,
         Command::Slugs(command) => slugs::run(command, ambient).await,
         Command::Organizations(command) => organizations::run(command, ambient).await,
         Command::Imports(command) => imports::run(command, ambient).await,
+        Command::Reconcile(args) => reconcile::run(args, ambient).await,
         Command::Config(config::Command::Check(_)) => config::run(&settings),
         Command::Encrypt(args) => encrypt::run(args, ambient).await,
         Command::Decrypt(args) => decrypt::run(args, ambient).await,

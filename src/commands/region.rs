@@ -115,6 +115,16 @@ pub(super) struct Args {
         env = "CAUSEWAY_IMPORTS_AT_ONCE"
     )]
     imports_at_once: u16,
+    /// How often to compare the organizations with what control holds for them, for the first time at the start: what
+    /// can be repaired without a doubt is, the rest is in the log; 0 for never
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1h",
+        value_parser = units::duration,
+        env = "CAUSEWAY_RECONCILE_EVERY"
+    )]
+    pub(super) reconcile_every: Duration,
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
@@ -163,6 +173,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             watches: args.server.max_watches()?,
         },
         decryption_key,
+        reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
     args.server.serve(serve_region(port.listener, options, args.server.settings(), ambient)).await

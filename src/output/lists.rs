@@ -5,7 +5,7 @@ use causeway_proto::{
         BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListSlugReservationsResponse,
         ReservationType,
     },
-    region::v1::{ListImportsResponse, ListOrganizationsResponse},
+    region::v1::{ListImportsResponse, ListOrganizationsResponse, ReconcileResponse},
     time::from_proto,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -139,6 +139,48 @@ pub(crate) fn imports(answer: &ListImportsResponse) -> String {
         ]);
     }
     table.render()
+}
+
+/// In what a region and control differ, and what it came to.
+pub(crate) fn differences(answer: &ReconcileResponse) -> String {
+    let mut text = String::new();
+    if !answer.differences.is_empty() {
+        let mut table = Table::new(&[
+            ("organization", Right),
+            ("difference", Left),
+            ("here", Left),
+            ("control", Left),
+            ("", Left),
+        ]);
+        for difference in &answer.differences {
+            let kind = short(difference.kind().as_str_name(), "DIFFERENCE_KIND_").to_owned();
+            table.row([
+                difference.organization_id.to_string(),
+                kind,
+                difference.slug.clone(),
+                difference.control_slug.clone(),
+                if difference.repaired {
+                    "repaired".to_owned()
+                } else {
+                    format!("{}; {}", difference.message, difference.remedy)
+                },
+            ]);
+        }
+        text = table.render();
+        text.push('\n');
+    }
+    let summary = answer.summary.unwrap_or_default();
+    text += &format!(
+        "{} organizations compared, {} differences, {} repaired\n",
+        summary.compared, summary.differences, summary.repaired
+    );
+    if summary.moving > 0 {
+        text += &format!(
+            "{} organizations changed each time that they were looked at; compare again\n",
+            summary.moving
+        );
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,0 +1,57 @@
+//! `causeway reconcile`.
+
+use causeway::client::{Kind, Peer};
+use causeway_proto::{
+    json::to_json,
+    region::v1::{ReconcileMode, ReconcileRequest, ReconcileResponse},
+};
+use causeway_relocation::ambient::Ambient;
+use tonic::Request;
+
+use super::{
+    Outcome,
+    target::{RegionArgs, Target},
+};
+use crate::output::{self, Format, lists};
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("mode").required(true))]
+pub(super) struct Args {
+    /// Show what differs, and change nothing
+    #[arg(long, group = "mode")]
+    pub(super) check: bool,
+    /// Repair what can be repaired, and show what differed
+    #[arg(long, group = "mode")]
+    pub(super) repair: bool,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+    let url = args.region.region.as_deref();
+    let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
+    target.ask(async |region| reconcile(region, &args).await).await
+}
+
+async fn reconcile(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
+    let mode = if args.repair { ReconcileMode::Repair } else { ReconcileMode::Check };
+    // As long as it takes: it ends with the summary.
+    let request = Request::new(ReconcileRequest { mode: mode.into() });
+    let mut parts = region.answer(region.reconciliation().reconcile(request)).await?;
+    let mut all = ReconcileResponse::default();
+    while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {
+        all.differences.extend(part.differences);
+        all.summary = part.summary.or(all.summary);
+    }
+    let Some(summary) = all.summary else {
+        anyhow::bail!("the comparison ended early, without a summary; compare again");
+    };
+    match args.output {
+        Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ReconcileResponse")?])?,
+        Format::Text => output::text(&lists::differences(&all))?,
+    }
+    Ok(if summary.repaired < summary.differences { Outcome::Differences } else { Outcome::Done })
+}
