@@ -46,6 +46,7 @@ pub(crate) fn passes(status: &Status) -> bool {
                 | ErrorReason::ControlUnavailable
                 | ErrorReason::Internal
                 | ErrorReason::SpoolFailed
+                | ErrorReason::ReconciliationUnderWay
         ),
         None => !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
     }

@@ -7,6 +7,7 @@ mod acting;
 mod driver;
 #[cfg(feature = "failpoints")]
 mod processes;
+mod reconcile;
 mod renames;
 mod seeds;
 mod steps;

@@ -16,6 +16,7 @@ use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::Imp
 
 use crate::{
     driver::{self, PATIENCE, Reviver},
+    reconcile,
     renames::{self, Renamed},
 };
 
@@ -95,15 +96,20 @@ async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     import(cluster, 1, 6, &four, true).await.context("the import that needs a user of the one before")?;
     revert(cluster, 0, 5).await.context("taking an import back in part")?;
     let renamed = driver::ended(cluster, 0, &id(1)).await?;
-    let organization = renamed.organizations.first().context("an organization")?.id;
+    let ids: Vec<i64> = renamed.organizations.iter().map(|organization| organization.id).collect();
+    let ids: [i64; 2] = ids.try_into().ok().context("two organizations")?;
     let request = UpdateOrganizationSlugRequest {
-        organization_id: organization,
+        organization_id: ids[0],
         desired_slug: "renamed".to_owned(),
         operation_id: id(7),
         ..UpdateOrganizationSlugRequest::default()
     };
     let renamed = renames::rename(cluster, request).await.context("the rename")?;
     ensure!(matches!(renamed, Renamed::Confirmed { .. }), "the rename ended as {renamed:?}");
+    let operations = [id(8), id(9)];
+    reconcile::differ_and_repair(cluster, ids, "renamed", operations.each_ref().map(String::as_str))
+        .await
+        .context("the comparison")?;
     cluster.set_weather(Weather::default());
     cluster.quiet(PATIENCE).await?;
     let inspection = Inspection::of(cluster)

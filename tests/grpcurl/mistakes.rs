@@ -17,12 +17,13 @@ use crate::{
 
 /// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster
 /// or in its place, or a million organizations be sent. Other tests hold them.
-const OF_NO_CALLER: [&str; 12] = [
+const OF_NO_CALLER: [&str; 13] = [
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
     "DATABASE_UNAVAILABLE",
     "INTERNAL",
+    "RECONCILIATION_UNDER_WAY",
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
     "TOO_MANY_SLUGS",

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod controls;
+mod reconcile;
 mod renames;
 mod stage;
 
@@ -16,6 +17,16 @@ causeway_harness::on_each_store! {
         a_rename_that_was_given_up_is_taken_back,
         a_rename_that_was_given_up_leaves_the_next_one_alone,
         a_rename_survives_a_failure_at_each_place;
+    reconcile:
+        an_organization_that_control_does_not_know_gets_its_slug_reserved,
+        an_organization_gets_the_slug_that_control_holds,
+        what_is_held_for_nobody_is_freed,
+        the_directory_is_told_again,
+        a_replica_that_is_wrong_is_made_anew,
+        what_comes_behind_a_revert_is_released,
+        what_a_failed_import_holds_is_left_alone,
+        nothing_is_wrong_while_things_move,
+        a_region_mends_what_it_may_by_itself;
 }
 
 // SQLite is for one process.

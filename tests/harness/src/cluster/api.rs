@@ -12,8 +12,10 @@ use causeway_proto::{
     region::v1::{
         Import, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, ImportState,
         ListFindingsRequest, ListMappedKeysRequest, ListOrganizationsRequest, Organization,
-        OrganizationFilter, WatchImportRequest, import_organizations_request::Part,
-        import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
+        OrganizationFilter, ReconcileMode, ReconcileRequest, ReconcileResponse, WatchImportRequest,
+        import_organizations_request::Part, import_service_client::ImportServiceClient,
+        organization_service_client::OrganizationServiceClient,
+        reconciliation_service_client::ReconciliationServiceClient,
     },
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
@@ -166,6 +168,30 @@ impl RegionApi {
     #[must_use]
     pub fn organizations(&self) -> OrganizationServiceClient<Channel> {
         OrganizationServiceClient::new(self.channel.clone())
+    }
+
+    /// Whether the region and control agree.
+    #[must_use]
+    pub fn reconciliation(&self) -> ReconciliationServiceClient<Channel> {
+        ReconciliationServiceClient::new(self.channel.clone())
+    }
+
+    /// Compares the region with control, to the end, as one answer.
+    ///
+    /// # Errors
+    /// If the comparison does not come to its end.
+    pub async fn reconcile(&self, mode: ReconcileMode) -> Result<ReconcileResponse, Status> {
+        let request = ReconcileRequest { mode: mode.into() };
+        let mut parts = self.reconciliation().reconcile(request).await?.into_inner();
+        let mut all = ReconcileResponse::default();
+        while let Some(part) = parts.message().await? {
+            all.differences.extend(part.differences);
+            all.summary = part.summary.or(all.summary);
+        }
+        match all.summary {
+            Some(_) => Ok(all),
+            None => Err(Status::unavailable("the comparison ended without a summary")),
+        }
     }
 
     /// Sends an export and begins, or joins, its import.

@@ -1,0 +1,385 @@
+//! A region compared with control: each difference is made by hand, found, and mended.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use causeway_harness::{
+    cluster::{Cluster, ControlApi, ImportOptions, Silo, Store},
+    export,
+    picture::Picture,
+};
+use causeway_proto::{
+    control::v1::{
+        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
+        ConfirmOrganizationSlugReservationsRequest, ListOrganizationsRequest, OrganizationSlugRequest,
+        OrganizationSlugRequestBatch, UpdateOrganizationSlugRequest,
+        bulk_create_organization_slug_reservations_request::Part,
+    },
+    region::v1::{
+        Difference, DifferenceKind, ImportState, ReconcileMode, ReconcileResponse, ResumeImportRequest,
+        RevertImportRequest,
+    },
+};
+use causeway_relocation::{db::Statement, generate::derived_uuid};
+use uuid::Uuid;
+
+use crate::stage::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};
+
+use DifferenceKind as K;
+
+async fn cluster(store: Store) -> Cluster {
+    Cluster::start(store, &["us"]).await.expect("a cluster")
+}
+
+/// Changes something by hand.
+async fn change(cluster: &Cluster, silo: Silo, statement: Statement) {
+    let db = cluster.db(silo).await.expect("a database");
+    let mut tx = db.begin().await.expect("a transaction");
+    tx.execute(statement).await.expect("changed");
+    tx.commit().await.expect("committed");
+    db.close().await;
+}
+
+const HERE: Silo = Silo::Region(0);
+
+async fn set_slug(cluster: &Cluster, id: i64, slug: &str) {
+    let set = Statement::new("UPDATE sentry_organization SET slug = $2 WHERE id = $1").with(id).with(slug);
+    change(cluster, HERE, set).await;
+}
+
+/// An organization that the application has made without asking control, as a copy of another one.
+async fn made_by_hand(cluster: &Cluster, like: i64, id: i64, slug: &str) {
+    let insert = Statement::new(
+        "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+         SELECT $2, name, $3, 0, date_added, default_role, is_test, flags FROM sentry_organization WHERE id = $1",
+    );
+    change(cluster, HERE, insert.with(like).with(id).with(slug)).await;
+}
+
+/// Reserves a slug at control as region us would, and says which one it got.
+async fn reserve(control: &ControlApi, operation: Uuid, organization_id: i64, slug: &str) -> String {
+    let header = BulkCreateHeader { region: "us".to_owned(), operation_id: operation.to_string() };
+    let request = OrganizationSlugRequest { organization_id, slug: slug.to_owned(), ..Default::default() };
+    let parts = [Part::Header(header), Part::Batch(OrganizationSlugRequestBatch { requests: vec![request] })]
+        .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
+    let answer =
+        control.reservations().bulk_create_organization_slug_reservations(tokio_stream::iter(parts)).await;
+    let mut answers = answer.expect("reserved").into_inner();
+    answers.message().await.expect("an answer").expect("an answer").slugs.remove(0).slug
+}
+
+async fn compare(cluster: &Cluster, mode: ReconcileMode) -> ReconcileResponse {
+    cluster.region(0).reconcile(mode).await.expect("compared")
+}
+
+fn kinds(answer: &ReconcileResponse) -> Vec<(i64, K)> {
+    answer.differences.iter().map(|it| (it.organization_id, it.kind())).collect()
+}
+
+/// Both sides agree.
+async fn is_clean(cluster: &Cluster) {
+    let answer = compare(cluster, ReconcileMode::Check).await;
+    assert_eq!(answer.differences, [], "{answer:?}");
+    assert_eq!(answer.summary.expect("a summary").moving, 0);
+}
+
+/// A check finds exactly this and changes nothing; a repair finds it again and mends all of it, with what comes to light
+/// by that; then both agree.
+async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Difference> {
+    let before = Picture::of(cluster).await.expect("a picture");
+    let checked = compare(cluster, ReconcileMode::Check).await;
+    assert_eq!(kinds(&checked), wanted, "{checked:?}");
+    assert!(checked.differences.iter().all(|it| !it.repaired && !it.remedy.is_empty()), "{checked:?}");
+    let summary = checked.summary.expect("a summary");
+    assert_eq!((summary.differences, summary.repaired), (i64::try_from(wanted.len()).expect("few"), 0));
+    assert_eq!(Picture::of(cluster).await.expect("a picture"), before);
+
+    let mended = compare(cluster, ReconcileMode::Repair).await;
+    for difference in wanted {
+        assert!(kinds(&mended).contains(difference), "{difference:?} in {mended:?}");
+    }
+    assert!(mended.differences.iter().all(|it| it.repaired && it.remedy.is_empty()), "{mended:?}");
+    let summary = mended.summary.expect("a summary");
+    assert_eq!(summary.differences, summary.repaired);
+    is_clean(cluster).await;
+    checked.differences
+}
+
+/// Differences that nobody but people can mend: told with the same reason by a check and by a repair.
+async fn found_and_left(cluster: &Cluster, wanted: &[(i64, K)], why: &str) {
+    for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
+        let answer = compare(cluster, mode).await;
+        assert_eq!(kinds(&answer), wanted, "{answer:?}");
+        assert!(answer.differences.iter().all(|it| !it.repaired), "{answer:?}");
+        assert!(answer.differences.iter().any(|it| it.remedy.contains(why)), "{why}: {answer:?}");
+    }
+}
+
+/// What control's directory has: slug, name and status, by id.
+async fn directory(cluster: &Cluster) -> BTreeMap<i64, (String, String, i32)> {
+    let request = ListOrganizationsRequest { page_size: 1000, ..Default::default() };
+    let all = cluster.control().directory().list_organizations(request).await.expect("the directory");
+    let all = all.into_inner().organizations.into_iter();
+    all.map(|it| (it.organization_id, (it.slug, it.name, it.status))).collect()
+}
+
+pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_reserved(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, _), (other, _)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    is_clean(&cluster).await;
+    made_by_hand(&cluster, one, 900_001, "before").await;
+    found_and_mended(&cluster, &[(900_001, K::OrganizationWithoutReservation)]).await;
+    assert_eq!(leads(&cluster.control(), "before").await, Some((900_001, "before".to_owned())));
+    assert_eq!(directory(&cluster).await[&900_001].0, "before");
+
+    // A slug that another organization has, as an alias; one that is none; one that differs by case.
+    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, other, "dune") };
+    let old = rename(&cluster.control(), &keep).await.expect("renamed").previous_slug;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    made_by_hand(&cluster, one, 900_002, &old).await;
+    let wanted = [(900_002, K::OrganizationWithoutReservation)];
+    found_and_left(&cluster, &wanted, &format!("organization {other} of us")).await;
+    set_slug(&cluster, 900_002, "settings").await;
+    found_and_left(&cluster, &wanted, "reserved word").await;
+    set_slug(&cluster, 900_002, "Before").await;
+    let wanted = [(900_002, K::OrganizationWithoutReservation), (900_001, K::SlugTwice)];
+    found_and_left(&cluster, &wanted, "give one of them another slug").await;
+    // Nothing of what was tried is left at control.
+    let reservations = cluster.control().all_reservations().await.expect("reservations");
+    assert!(reservations.iter().all(|it| it.organization_id != 900_002), "{reservations:?}");
+    set_slug(&cluster, 900_002, "after").await;
+    found_and_mended(&cluster, &[(900_002, K::OrganizationWithoutReservation)]).await;
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_organization_gets_the_slug_that_control_holds(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, first), (other, second)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    set_slug(&cluster, one, "by-hand").await;
+    let found = found_and_mended(&cluster, &[(one, K::SlugDiffers)]).await;
+    assert_eq!((found[0].slug.as_str(), found[0].control_slug.as_str()), ("by-hand", first.as_str()));
+    assert_eq!(slug_of(&cluster, 0, one).await, first);
+
+    // Each has the slug of the other one: who is to go first is for people to say.
+    set_slug(&cluster, one, "for-now").await;
+    set_slug(&cluster, other, &first).await;
+    set_slug(&cluster, one, &second).await;
+    let wanted = [(one, K::SlugDiffers), (other, K::SlugDiffers)];
+    found_and_left(&cluster, &wanted, "of the region has that slug").await;
+    set_slug(&cluster, one, "for-now").await;
+    // What was in the way of the other one is gone, and what it leaves is free for the first.
+    compare(&cluster, ReconcileMode::Repair).await;
+    compare(&cluster, ReconcileMode::Repair).await;
+    is_clean(&cluster).await;
+    assert_eq!((slug_of(&cluster, 0, one).await, slug_of(&cluster, 0, other).await), (first, second));
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, _), _] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let control = cluster.control();
+    let operation_id = Uuid::from_u128(1);
+    reserve(&control, operation_id, 900_003, "gone").await;
+    let confirm = ConfirmOrganizationSlugReservationsRequest {
+        region: "us".to_owned(),
+        operation_id: operation_id.to_string(),
+    };
+    control.reservations().confirm_organization_slug_reservations(confirm).await.expect("confirmed");
+    found_and_mended(&cluster, &[(900_003, K::ReservationWithoutOrganization)]).await;
+    assert_eq!(leads(&control, "gone").await, None);
+    until("the region has heard of it", async || leads_in(&cluster, 0, "gone").await.is_none()).await;
+
+    // A temporary one, of an organization that is not there.
+    let given = reserve(&control, Uuid::from_u128(2), 900_004, "left").await;
+    let found = found_and_mended(&cluster, &[(900_004, K::TemporaryReservationLeft)]).await;
+    assert_eq!(found[0].control_slug, given);
+    // One that has another slug by now, and one that has it.
+    made_by_hand(&cluster, one, 900_008, "other").await;
+    reserve(&control, Uuid::from_u128(3), 900_008, "left").await;
+    let wanted = [(900_008, K::OrganizationWithoutReservation), (900_008, K::TemporaryReservationLeft)];
+    found_and_mended(&cluster, &wanted).await;
+    assert_eq!(leads(&control, "other").await, Some((900_008, "other".to_owned())));
+    made_by_hand(&cluster, one, 900_005, "left").await;
+    reserve(&control, Uuid::from_u128(4), 900_005, "left").await;
+    found_and_mended(&cluster, &[(900_005, K::TemporaryReservationLeft)]).await;
+    assert_eq!(leads(&control, "left").await, Some((900_005, "left".to_owned())));
+    assert_eq!(directory(&cluster).await[&900_005].0, "left");
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn the_directory_is_told_again(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, _), (other, _)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let before = directory(&cluster).await;
+    let set =
+        Statement::new("UPDATE causeway_organization SET name = 'x', status = 3 WHERE organization_id = $1");
+    change(&cluster, Silo::Control, set.with(one)).await;
+    let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
+    change(&cluster, Silo::Control, forget.with(other)).await;
+    let add = Statement::new(
+        "INSERT INTO causeway_organization (organization_id, region, slug, name, status, reported_at) \
+         SELECT 900006, region, 'gone', name, status, reported_at FROM causeway_organization WHERE organization_id = $1",
+    );
+    change(&cluster, Silo::Control, add.with(one)).await;
+    let wanted = [
+        (one, K::DirectoryDiffers),
+        (other, K::DirectoryDiffers),
+        (900_006, K::DirectoryWithoutOrganization),
+    ];
+    let found = found_and_mended(&cluster, &wanted).await;
+    assert!(found[0].message.contains("another name and status"), "{}", found[0].message);
+    assert_eq!(directory(&cluster).await, before);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_replica_that_is_wrong_is_made_anew(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, slug), (other, _)] = imported(&cluster, 0).await;
+    agrees(&cluster, 0).await;
+    let forget = Statement::new("DELETE FROM causeway_slug_replica WHERE organization_id = $1");
+    change(&cluster, HERE, forget.with(one)).await;
+    let add = Statement::new(
+        "INSERT INTO causeway_slug_replica (slug, organization_id, type, canonical_slug, operation_id, wanted, generation) \
+         SELECT 'stale', 900007, type, canonical_slug, operation_id, wanted, generation FROM causeway_slug_replica \
+         WHERE organization_id = $1",
+    );
+    change(&cluster, HERE, add.with(other)).await;
+    assert_eq!(leads_in(&cluster, 0, &slug).await, None);
+    found_and_mended(&cluster, &[(one, K::ReplicaDiffers), (900_007, K::ReplicaDiffers)]).await;
+    assert_eq!(leads_in(&cluster, 0, &slug).await, Some((one, slug)));
+    assert_eq!(leads_in(&cluster, 0, "stale").await, None);
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// A call of the import's that was long on its way.
+pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
+    let cluster = cluster(store).await;
+    let bytes = export::exhaustive().expect("an export").to_bytes();
+    let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+    let organization = import.organizations.first().expect("an organization").id;
+    let import_id = import.import_id;
+    let request = RevertImportRequest { import_id: import_id.clone() };
+    cluster.region(0).imports().revert_import(request).await.expect("reverting");
+    let import = cluster.region(0).wait(&import_id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Reverted);
+    is_clean(&cluster).await;
+    let id = Uuid::try_parse(&import_id).expect("an id");
+    // What the region would have asked next if it had not been stopped.
+    let operation = derived_uuid(id, "organization slugs 2");
+    reserve(&cluster.control(), operation, organization, "late").await;
+    found_and_mended(&cluster, &[(organization, K::TemporaryReservationLeft)]).await;
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// It may be resumed, and needs what it has reserved then.
+pub(crate) async fn what_a_failed_import_holds_is_left_alone(store: Store) {
+    let cluster = cluster(store).await;
+    let (refuse, take) = match store {
+        Store::Sqlite => (
+            "CREATE TRIGGER no_tokens BEFORE INSERT ON sentry_orgauthtoken BEGIN SELECT RAISE(ABORT, 'none'); END",
+            "DROP TRIGGER no_tokens",
+        ),
+        Store::Postgres => (
+            "ALTER TABLE sentry_orgauthtoken ADD CONSTRAINT no_tokens CHECK (id < 0) NOT VALID",
+            "ALTER TABLE sentry_orgauthtoken DROP CONSTRAINT no_tokens",
+        ),
+    };
+    change(&cluster, Silo::Control, Statement::new(refuse)).await;
+    let bytes = export::exhaustive().expect("an export").to_bytes();
+    let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Failed, "{import:?}");
+    let before = cluster.control().all_reservations().await.expect("reservations");
+    assert_ne!(before, []);
+    for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
+        let answer = compare(&cluster, mode).await;
+        assert_eq!(answer.differences, [], "{answer:?}");
+        assert_eq!(answer.summary.expect("a summary").compared, 2);
+    }
+    assert_eq!(cluster.control().all_reservations().await.expect("reservations"), before);
+    change(&cluster, Silo::Control, Statement::new(take)).await;
+    let request = ResumeImportRequest { import_id: import.import_id.clone() };
+    cluster.region(0).imports().resume_import(request).await.expect("resumed");
+    let import = cluster.region(0).wait(&import.import_id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    is_clean(&cluster).await;
+    cluster.stop().await;
+}
+
+/// Imports, reverts and renames, while somebody compares and repairs all the time, twice at once.
+pub(crate) async fn nothing_is_wrong_while_things_move(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, _), _] = imported(&cluster, 0).await;
+    let moving = async {
+        for round in 0..4_u128 {
+            let renaming = async {
+                for number in 0..6 {
+                    let wish = UpdateOrganizationSlugRequest {
+                        keep_alias: number % 2 == 0,
+                        ..wish(round * 10 + number + 1, one, &format!("slug-{round}-{number}"))
+                    };
+                    rename(&cluster.control(), &wish).await.expect("renamed");
+                }
+            };
+            let importing = async {
+                let bytes = export::exhaustive().expect("an export").to_bytes();
+                let options = ImportOptions::default().merge_users();
+                let import = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+                let request = RevertImportRequest { import_id: import.import_id.clone() };
+                cluster.region(0).imports().revert_import(request).await.expect("reverting");
+                cluster.region(0).wait(&import.import_id).await.expect("it ends");
+            };
+            tokio::join!(renaming, importing);
+        }
+    };
+    let comparing = async {
+        let mut compared = 0;
+        loop {
+            for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
+                let answer = cluster.region(0).reconcile(mode).await.expect("compared");
+                assert_eq!(answer.differences, [], "after {compared}");
+                compared += 1;
+            }
+        }
+    };
+    tokio::select! {
+        () = moving => {}
+        () = comparing => {}
+        () = async { loop { compare(&cluster, ReconcileMode::Repair).await; } } => {}
+    }
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    is_clean(&cluster).await;
+    cluster.stop().await;
+}
+
+/// When it starts, and now and again, a region mends what loses nothing, and leaves the rest to people.
+pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
+    let mut cluster = cluster(store).await;
+    let [(one, first), (other, _)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    cluster.stop_region(0).await;
+    made_by_hand(&cluster, one, 900_001, "before").await;
+    set_slug(&cluster, one, "by-hand").await;
+    cluster.configure_regions(|options| options.reconcile_every = Duration::from_millis(100));
+    cluster.start_region(0).await.expect("it starts");
+    let control = cluster.control();
+    until("it is reserved", async || leads(&control, "before").await.is_some()).await;
+    // And again, while it runs.
+    let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
+    change(&cluster, Silo::Control, forget.with(other)).await;
+    until("it is reported", async || directory(&cluster).await.contains_key(&other)).await;
+    assert_eq!(slug_of(&cluster, 0, one).await, "by-hand");
+    let answer = compare(&cluster, ReconcileMode::Check).await;
+    assert_eq!(kinds(&answer), [(one, K::SlugDiffers)], "{answer:?}");
+    assert_eq!(answer.differences[0].control_slug, first);
+    cluster.stop().await;
+}
