@@ -1,17 +1,21 @@
-//! Several controls on one database.
+//! Several controls on one database, as it isolates transactions.
 
-use causeway_harness::cluster::{Cluster, Service, Store};
-use causeway_proto::control::v1::RenameState;
+use causeway_harness::{
+    cluster::{Cluster, ClusterBuilder, ImportOptions, Service},
+    export,
+};
+use causeway_proto::{control::v1::RenameState, region::v1::ImportState};
+use causeway_relocation::db::retried;
 use tokio::task::JoinSet;
 
-use crate::stage::{agrees, imported, leads, rename, slug_of, wish};
+use crate::stage::{PATIENCE, agrees, imported, leads, rename, slug_of, wish};
 
-async fn cluster(store: Store) -> Cluster {
-    Cluster::builder(store).controls(2).region("us").region("de").start().await.expect("a cluster")
+async fn cluster(builder: ClusterBuilder) -> Cluster {
+    builder.controls(2).region("us").region("de").start().await.expect("a cluster")
 }
 
-pub(crate) async fn a_region_goes_on_with_another_control(store: Store) {
-    let cluster = cluster(store).await;
+pub(crate) async fn a_region_goes_on_with_another_control(builder: ClusterBuilder) {
+    let cluster = cluster(builder).await;
     let [(id, _), _] = imported(&cluster, 0).await;
     cluster.kill(Service::Control(0)).await;
     // An import, and a rename, which needs the feed.
@@ -36,8 +40,8 @@ pub(crate) async fn a_region_goes_on_with_another_control(store: Store) {
 }
 
 /// Renames of four organizations, each asked of both controls at once, twenty in all.
-pub(crate) async fn renames_through_two_controls_end_alike(store: Store) {
-    let cluster = cluster(store).await;
+pub(crate) async fn renames_through_two_controls_end_alike(builder: ClusterBuilder) {
+    let cluster = cluster(builder).await;
     let (one, other) = tokio::join!(imported(&cluster, 0), imported(&cluster, 1));
     let organizations = [one, other].concat();
     for round in 0..5_u128 {
@@ -61,4 +65,66 @@ pub(crate) async fn renames_through_two_controls_end_alike(store: Store) {
     agrees(&cluster, 0).await;
     agrees(&cluster, 1).await;
     cluster.stop().await;
+}
+
+/// Both regions import what wants the same slugs and the same users, while one control after the other is killed. Then
+/// all organizations are renamed through both at once.
+pub(crate) async fn imports_and_renames_outlive_their_controls(builder: ClusterBuilder) {
+    const ROUNDS: usize = 3;
+    let cluster = cluster(builder).await;
+    let bytes = export::exhaustive().expect("an export").to_bytes();
+    let mut imports = JoinSet::new();
+    for region in [0, 1, 0, 1] {
+        let (region, bytes) = (cluster.region(region), bytes.clone());
+        imports.spawn(async move {
+            let options = ImportOptions::default().merge_users();
+            region.import(&bytes, &options).await.expect("it ends")
+        });
+    }
+    let faults = async {
+        for index in (0..2).cycle().take(2 * ROUNDS) {
+            cluster.kill(Service::Control(index)).await;
+            cluster.start_service(Service::Control(index)).await.expect("it starts");
+        }
+    };
+    let (imports, ()) = tokio::join!(imports.join_all(), faults);
+    cluster.quiet(PATIENCE).await.expect("it becomes quiet");
+    let mut organizations = Vec::new();
+    for import in imports {
+        assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+        organizations.extend(import.organizations.into_iter().map(|it| it.id));
+    }
+    assert_eq!(organizations.len(), 8);
+
+    let mut calls = JoinSet::new();
+    for (number, id) in organizations.iter().copied().enumerate() {
+        for control in 0..2 {
+            let control = cluster.control_number(control);
+            let wish = wish(number as u128 + 1, id, &format!("slug-{number}"));
+            calls.spawn(async move { rename(&control, &wish).await.expect("renamed") });
+        }
+    }
+    let faults = async {
+        for index in 0..2 {
+            cluster.kill(Service::Control(index)).await;
+            cluster.start_service(Service::Control(index)).await.expect("it starts");
+        }
+    };
+    let (renamed, ()) = tokio::join!(calls.join_all(), faults);
+    assert!(renamed.iter().all(|done| done.state() == RenameState::Confirmed), "{renamed:?}");
+    for (number, id) in organizations.into_iter().enumerate() {
+        let slug = format!("slug-{number}");
+        assert_eq!(leads(&cluster.control(), &slug).await, Some((id, slug)));
+    }
+    agrees(&cluster, 0).await;
+    agrees(&cluster, 1).await;
+    cluster.assert_invariants().await.expect("every promise is kept");
+    cluster.stop().await;
+}
+
+/// Transactions that lost against those of another control have been run again, and were counted.
+pub(crate) async fn what_is_serializable_is_run_again_and_counted(builder: ClusterBuilder) {
+    let before = retried();
+    renames_through_two_controls_end_alike(builder.serializable()).await;
+    assert!(retried() > before, "nobody lost against anybody");
 }

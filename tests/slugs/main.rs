@@ -3,12 +3,20 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
+mod commands;
 mod controls;
+mod directory;
 mod reconcile;
 mod renames;
 mod stage;
 
 causeway_harness::on_each_store! {
+    commands:
+        slugs_are_renamed_and_aliases_released_by_command;
+    directory:
+        a_directory_knows_the_slugs_of_all_regions,
+        a_directory_answers_while_control_is_away,
+        a_region_that_was_away_for_long_catches_up;
     renames:
         a_rename_is_done_by_its_region,
         a_rename_waits_for_a_region_that_is_away,
@@ -29,17 +37,41 @@ causeway_harness::on_each_store! {
         a_region_mends_what_it_may_by_itself;
 }
 
-// SQLite is for one process.
-mod on_postgres {
-    use causeway_harness::cluster::Store;
+// SQLite is for one process. Of each a test for PostgreSQL as it comes, and for one where every transaction is serializable.
+macro_rules! on_postgres {
+    ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
+        mod read_committed {
+            use causeway_harness::cluster::{Cluster, Store};
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(Cluster::builder(Store::Postgres)).await;
+                }
+            )+)+
+        }
+        mod serializable {
+            use causeway_harness::cluster::{Cluster, Store};
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$module::$behaviour(Cluster::builder(Store::Postgres).serializable()).await;
+                }
+            )+)+
+        }
+    };
+}
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_region_goes_on_with_another_control() {
-        super::controls::a_region_goes_on_with_another_control(Store::Postgres).await;
-    }
+on_postgres! {
+    controls:
+        a_region_goes_on_with_another_control,
+        renames_through_two_controls_end_alike,
+        imports_and_renames_outlive_their_controls;
+    directory:
+        a_directory_goes_on_with_another_control;
+}
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn renames_through_two_controls_end_alike() {
-        super::controls::renames_through_two_controls_end_alike(Store::Postgres).await;
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_serializable_is_run_again_and_counted() {
+    use causeway_harness::cluster::{Cluster, Store};
+    controls::what_is_serializable_is_run_again_and_counted(Cluster::builder(Store::Postgres)).await;
 }

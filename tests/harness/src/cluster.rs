@@ -178,6 +178,15 @@ impl Cluster {
         self.controls[0].url()
     }
 
+    /// Where a service is reached. It stays the same when the service is stopped and started.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    #[must_use]
+    pub fn url(&self, service: Service) -> String {
+        self.node(service).url()
+    }
+
     /// Calls to the first control.
     #[must_use]
     pub fn control(&self) -> ControlApi {

@@ -16,6 +16,7 @@ pub struct ClusterBuilder {
     store: Store,
     controls: usize,
     regions: Vec<String>,
+    serializable: bool,
     seed: Option<u64>,
     program: Option<PathBuf>,
     arguments: Vec<String>,
@@ -29,6 +30,7 @@ impl ClusterBuilder {
             store,
             controls: 1,
             regions: Vec::new(),
+            serializable: false,
             seed: None,
             program: None,
             arguments: Vec::new(),
@@ -52,6 +54,12 @@ impl ClusterBuilder {
     /// Has a region of this name.
     pub fn region(mut self, name: &str) -> Self {
         self.regions.push(name.to_owned());
+        self
+    }
+
+    /// Every transaction on PostgreSQL is serializable. Those on SQLite are in any case.
+    pub fn serializable(mut self) -> Self {
+        self.serializable = true;
         self
     }
 
@@ -99,7 +107,11 @@ impl ClusterBuilder {
             None => Ambient::system(),
         };
         let mut controls = Vec::new();
-        let database_url = ground.database(directory.path(), None).await?;
+        let isolation = match (ground.store(), self.serializable) {
+            (Store::Postgres, true) => "?options=-c%20default_transaction_isolation%3Dserializable",
+            _ => "",
+        };
+        let database_url = ground.database(directory.path(), None).await? + isolation;
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
             controls.push(Node::new(&name, database_url.clone(), Arc::clone(&killed))?);
@@ -107,7 +119,7 @@ impl ClusterBuilder {
         let mut regions = Vec::new();
         let mut links = Vec::new();
         for name in &self.regions {
-            let database_url = ground.database(directory.path(), Some(name)).await?;
+            let database_url = ground.database(directory.path(), Some(name)).await? + isolation;
             regions.push(Node::new(name, database_url, Arc::clone(&killed))?);
             let mut ways = Vec::new();
             for control in &controls {

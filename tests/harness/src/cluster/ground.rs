@@ -128,6 +128,7 @@ impl Ground {
         match &self.postgres {
             Some(postgres) => {
                 let name = url.rsplit('/').next().unwrap_or_default();
+                let name = name.split('?').next().unwrap_or_default();
                 postgres.lock().await.drop_database(name).await
             }
             None => Ok(()),

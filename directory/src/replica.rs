@@ -1,0 +1,387 @@
+//! What is known of the slugs of one region, and what a feed changes in it.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use causeway_proto::control::v1::{
+    FeedReservation, ReservationType, WatchSlugReservationsResponse, watch_slug_reservations_response::Part,
+};
+use tokio::time::Instant;
+
+/// Why what a feed says cannot be taken. It is followed anew, from what is known.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// An event is missing, or came again.
+    #[error("version {after} of the feed is followed by {version}")]
+    Gap { after: i64, version: i64 },
+    /// A snapshot without its beginning.
+    #[error("a snapshot begins in its middle")]
+    Middle,
+    /// Something else in the middle of a snapshot.
+    #[error("a snapshot has no end")]
+    NoEnd,
+}
+
+/// The organizations that slugs lead to. Aliases are few, so that most slugs need not say what their own is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Slugs {
+    primary: HashMap<Box<str>, i64>,
+    aliases: HashMap<Box<str>, (i64, Box<str>)>,
+}
+
+impl Slugs {
+    /// Takes in what a reservation is from now on. One whose organization is yet to get it leads nowhere.
+    fn take(&mut self, reservation: FeedReservation) {
+        let kind = reservation.r#type();
+        let FeedReservation { slug, organization_id, canonical_slug, .. } = reservation;
+        if kind != ReservationType::Primary {
+            self.primary.remove(slug.as_str());
+        }
+        if kind != ReservationType::VanityAlias {
+            self.aliases.remove(slug.as_str());
+        }
+        match kind {
+            ReservationType::Primary => {
+                self.primary.insert(slug.into(), organization_id);
+            }
+            ReservationType::VanityAlias => {
+                let canonical = if canonical_slug.is_empty() { slug.clone() } else { canonical_slug };
+                self.aliases.insert(slug.into(), (organization_id, canonical.into()));
+            }
+            ReservationType::TemporaryRenameAlias | ReservationType::Unspecified => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    slugs: Slugs,
+    /// The version that they are of; 0 if no snapshot is in.
+    version: i64,
+    /// When that was all there is.
+    heard: Option<Instant>,
+}
+
+/// Where a slug leads within its region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Led {
+    pub(crate) organization_id: i64,
+    /// The organization's own slug, if this is another one.
+    pub(crate) alias_of: Option<String>,
+}
+
+/// What is known of one region. Read by many, written by the one who reads its feed.
+#[derive(Debug)]
+pub(crate) struct Replica(RwLock<State>);
+
+impl Replica {
+    /// Nothing is known yet. `heard` is when the region was not there yet, if that is known: it had nothing then.
+    pub(crate) fn new(heard: Option<Instant>) -> Self {
+        Self(RwLock::new(State { slugs: Slugs::default(), version: 0, heard }))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a slug leads, and when that was known to be so.
+    pub(crate) fn resolve(&self, slug: &str) -> Option<(Instant, Led)> {
+        let state = self.read();
+        let led = match state.slugs.primary.get(slug) {
+            Some(organization_id) => Led { organization_id: *organization_id, alias_of: None },
+            None => {
+                let (organization_id, canonical) = state.slugs.aliases.get(slug)?;
+                Led { organization_id: *organization_id, alias_of: Some(canonical.as_ref().to_owned()) }
+            }
+        };
+        // There is a snapshot, so all was known at least once.
+        Some((state.heard?, led))
+    }
+
+    pub(crate) fn version(&self) -> i64 {
+        self.read().version
+    }
+
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.read().heard
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let state = self.read();
+        state.slugs.primary.len() + state.slugs.aliases.len()
+    }
+}
+
+/// Takes in one stream of a feed.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    replica: &'a Replica,
+    /// A snapshot whose end has not come, and when it began. Until then what was known before is what is known.
+    coming: Option<(Slugs, Instant)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(replica: &'a Replica) -> Self {
+        Self { replica, coming: None }
+    }
+
+    /// Takes in one message, heard `now`.
+    ///
+    /// # Errors
+    /// If it does not follow what came before. Nothing of it is taken then.
+    pub(crate) fn take(
+        &mut self,
+        message: WatchSlugReservationsResponse,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let current = message.current_version;
+        match message.part {
+            Some(Part::Snapshot(snapshot)) => {
+                let (mut slugs, begun) = match (snapshot.first, self.coming.take()) {
+                    (true, _) => (Slugs::default(), now),
+                    (false, Some(coming)) => coming,
+                    (false, None) => return Err(Broken::Middle),
+                };
+                for reservation in snapshot.reservations {
+                    slugs.take(reservation);
+                }
+                if !snapshot.last {
+                    self.coming = Some((slugs, begun));
+                    return Ok(());
+                }
+                let before = {
+                    let mut state = self.replica.write();
+                    state.version = snapshot.version;
+                    // It took a while; what it says is at least as new as its beginning.
+                    state.heard = Some(begun);
+                    std::mem::replace(&mut state.slugs, slugs)
+                };
+                // Not under the lock: it may be large.
+                drop(before);
+            }
+            Some(Part::Events(_)) if self.coming.is_some() => return Err(Broken::NoEnd),
+            Some(Part::Events(events)) => {
+                let mut state = self.replica.write();
+                let mut after = state.version;
+                for event in &events.events {
+                    if event.version != after + 1 || after == 0 {
+                        return Err(Broken::Gap { after, version: event.version });
+                    }
+                    after = event.version;
+                }
+                for reservation in events.events.into_iter().filter_map(|event| event.reservation) {
+                    state.slugs.take(reservation);
+                }
+                state.version = after;
+            }
+            Some(Part::Heartbeat(_)) | None => {}
+        }
+        let mut state = self.replica.write();
+        if state.version > 0 && state.version >= current {
+            state.heard = Some(now);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use causeway_proto::control::v1::{FeedEvent, FeedEvents, FeedHeartbeat, FeedSnapshot};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// What control holds: of each slug, organization, type and the organization's own slug.
+    type Model = BTreeMap<String, (i64, ReservationType, String)>;
+
+    fn reservation(slug: &str, told: Option<&(i64, ReservationType, String)>) -> FeedReservation {
+        let (organization_id, kind, canonical_slug) =
+            told.cloned().unwrap_or((0, ReservationType::Unspecified, String::new()));
+        FeedReservation {
+            slug: slug.to_owned(),
+            organization_id,
+            r#type: kind.into(),
+            canonical_slug,
+            ..FeedReservation::default()
+        }
+    }
+
+    fn message(part: Part, current_version: i64) -> WatchSlugReservationsResponse {
+        WatchSlugReservationsResponse { part: Some(part), current_version }
+    }
+
+    fn events(after: i64, changes: Vec<FeedReservation>, current: i64) -> WatchSlugReservationsResponse {
+        let events = (after + 1..).zip(changes);
+        let events =
+            events.map(|(version, change)| FeedEvent { version, reservation: Some(change) }).collect();
+        message(Part::Events(FeedEvents { events }), current)
+    }
+
+    /// A snapshot in parts of two.
+    fn snapshot(model: &Model, version: i64) -> Vec<WatchSlugReservationsResponse> {
+        let all: Vec<FeedReservation> = model.iter().map(|(slug, it)| reservation(slug, Some(it))).collect();
+        let mut parts: Vec<Vec<FeedReservation>> = all.chunks(2).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let count = parts.len();
+        let part = |(index, reservations)| {
+            let (first, last) = (index == 0, index + 1 == count);
+            message(Part::Snapshot(FeedSnapshot { version, reservations, first, last }), version)
+        };
+        parts.into_iter().enumerate().map(part).collect()
+    }
+
+    fn resolved(replica: &Replica, slug: &str) -> Option<(i64, String)> {
+        let (_, led) = replica.resolve(slug)?;
+        Some((led.organization_id, led.alias_of.unwrap_or_else(|| slug.to_owned())))
+    }
+
+    fn led(model: &Model, slug: &str) -> Option<(i64, String)> {
+        let (id, kind, canonical) = model.get(slug)?;
+        match kind {
+            ReservationType::Primary => Some((*id, slug.to_owned())),
+            ReservationType::VanityAlias => Some((*id, canonical.clone())),
+            _ => None,
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// One slug is from now on this, told at once.
+        Change(usize, i64, ReservationType),
+        /// The stream breaks; the next one goes on behind what is known.
+        Break,
+        /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks too.
+        Anew(usize),
+    }
+
+    const SLUGS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+    fn step() -> impl Strategy<Value = Step> {
+        let kind = prop_oneof![
+            Just(ReservationType::Primary),
+            Just(ReservationType::VanityAlias),
+            Just(ReservationType::TemporaryRenameAlias),
+            Just(ReservationType::Unspecified),
+        ];
+        prop_oneof![
+            8 => (0..SLUGS.len(), 1..4_i64, kind).prop_map(|(slug, id, kind)| Step::Change(slug, id, kind)),
+            1 => Just(Step::Break),
+            1 => (0..4_usize).prop_map(Step::Anew),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_heard_is_what_control_holds(steps in vec(step(), 1..60)) {
+            let now = Instant::now();
+            let replica = Replica::new(None);
+            let mut model = Model::new();
+            let mut version = 1;
+            let mut reader = Reader::new(&replica);
+            for part in snapshot(&model, version) {
+                reader.take(part, now).expect("it follows");
+            }
+            for step in steps {
+                match step {
+                    Step::Change(slug, id, kind) => {
+                        let slug = SLUGS[slug];
+                        match kind {
+                            ReservationType::Unspecified => model.remove(slug),
+                            _ => model.insert(slug.to_owned(), (id, kind, format!("own-of-{id}"))),
+                        };
+                        let change = reservation(slug, model.get(slug));
+                        version += 1;
+                        reader.take(events(version - 1, vec![change], version), now).expect("it follows");
+                    }
+                    Step::Break => {
+                        reader = Reader::new(&replica);
+                        prop_assert_eq!(replica.version(), version);
+                    }
+                    Step::Anew(parts) => {
+                        reader = Reader::new(&replica);
+                        for part in snapshot(&model, version).into_iter().take(parts) {
+                            reader.take(part, now).expect("it follows");
+                        }
+                        reader = Reader::new(&replica);
+                    }
+                }
+                for slug in SLUGS {
+                    prop_assert_eq!(resolved(&replica, slug), led(&model, slug), "{}", slug);
+                }
+            }
+            prop_assert_eq!(replica.len(), SLUGS.iter().filter(|slug| led(&model, slug).is_some()).count());
+        }
+    }
+
+    fn primary(slug: &str, id: i64) -> Model {
+        Model::from([(slug.to_owned(), (id, ReservationType::Primary, slug.to_owned()))])
+    }
+
+    #[test]
+    fn what_is_missing_or_comes_again_is_noticed_and_not_taken() {
+        let (replica, now) = (Replica::new(None), Instant::now());
+        let change = || vec![reservation("b", Some(&(2, ReservationType::Primary, "b".to_owned())))];
+        // Before there is a snapshot.
+        let refused = Reader::new(&replica).take(events(0, change(), 1), now);
+        assert_eq!(refused, Err(Broken::Gap { after: 0, version: 1 }));
+        let mut reader = Reader::new(&replica);
+        reader.take(snapshot(&primary("a", 1), 7).remove(0), now).expect("a snapshot");
+        for after in [6, 8] {
+            let refused = reader.take(events(after, change(), 9), now);
+            assert_eq!(refused, Err(Broken::Gap { after: 7, version: after + 1 }));
+            assert_eq!((replica.version(), resolved(&replica, "b")), (7, None));
+        }
+        reader.take(events(7, change(), 8), now).expect("it follows");
+        assert_eq!((replica.version(), resolved(&replica, "b")), (8, Some((2, "b".to_owned()))));
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_all_at_once() {
+        let (replica, now) = (Replica::new(None), Instant::now());
+        let mut reader = Reader::new(&replica);
+        reader.take(snapshot(&primary("gone", 1), 3).remove(0), now).expect("a snapshot");
+        let new: Model = ["p", "q", "r"].iter().flat_map(|slug| primary(slug, 2)).collect();
+        let mut parts = snapshot(&new, 9);
+        let last = parts.pop().expect("two parts");
+        for part in parts {
+            reader.take(part, now).expect("it follows");
+            assert_eq!((resolved(&replica, "gone").is_some(), resolved(&replica, "p")), (true, None));
+        }
+        let refused = reader.take(events(3, vec![reservation("gone", None)], 9), now);
+        assert_eq!(refused, Err(Broken::NoEnd));
+        reader.take(last.clone(), now).expect("it follows");
+        assert_eq!(
+            (resolved(&replica, "gone"), resolved(&replica, "p").is_some(), replica.len()),
+            (None, true, 3)
+        );
+        assert_eq!(Reader::new(&replica).take(last, now), Err(Broken::Middle));
+    }
+
+    #[test]
+    fn only_one_who_knows_all_is_up_to_date() {
+        let (replica, now) = (Replica::new(None), Instant::now());
+        let later = |seconds| now + std::time::Duration::from_secs(seconds);
+        let mut reader = Reader::new(&replica);
+        let mut behind = snapshot(&primary("a", 1), 3).remove(0);
+        behind.current_version = 5;
+        reader.take(behind, now).expect("a snapshot");
+        assert_eq!(replica.heard(), Some(now));
+        reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(1)).expect("it follows");
+        reader.take(events(3, vec![reservation("a", None)], 5), later(2)).expect("it follows");
+        assert_eq!(replica.heard(), Some(now));
+        reader.take(events(4, vec![reservation("b", None)], 5), later(3)).expect("it follows");
+        assert_eq!(replica.heard(), Some(later(3)));
+        reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(8)).expect("it follows");
+        assert_eq!(replica.heard(), Some(later(8)));
+    }
+}

@@ -1,0 +1,80 @@
+//! `causeway slugs rename` and `causeway slugs release-alias`: what they print, and how they end.
+
+use std::process::{Output, Stdio};
+
+use causeway_harness::cluster::{Cluster, Store};
+use tokio::process::Command;
+
+use crate::stage::{PATIENCE, imported, leads};
+
+async fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.arg("slugs").args(arguments).args(["--control", &cluster.control_url()]);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let Output { status, stdout, stderr } =
+        tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// It is refused, for a reason that says this.
+async fn refused(cluster: &Cluster, arguments: &[&str], why: &str) {
+    let (code, stdout, stderr) = run(cluster, arguments).await;
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}: {stderr}");
+    assert!(stderr.contains(why), "{arguments:?}: {stderr}");
+}
+
+pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Store) {
+    const FIRST: &str = "00000000-0000-4000-8000-000000000001";
+    const PENDING: &str = "00000000-0000-4000-8000-000000000002";
+    let mut cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
+    let [(id, old), (other, taken)] = imported(&cluster, 0).await;
+    let (id, other) = (id.to_string(), other.to_string());
+
+    // By its slug, and again with the id of the operation: the same answer.
+    let rename = ["rename", &id, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
+    let by_slug = ["rename", &old, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
+    for arguments in [by_slug, rename] {
+        let (code, stdout, stderr) = run(&cluster, &arguments).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert_eq!(stdout, format!("organization {id} of us, {old}, is now dune\n"));
+    }
+    let (code, stdout, _) = run(&cluster, &[&rename[..], &["--output", "json"]].concat()).await;
+    let answer: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((code, &answer["state"]), (Some(0), &"RENAME_STATE_CONFIRMED".into()));
+    assert_eq!((&answer["slug"], &answer["previousSlug"]), (&"dune".into(), &old.as_str().into()));
+
+    refused(&cluster, &["rename", "nobody", "elm"], "no organization has the slug \"nobody\"").await;
+    refused(&cluster, &["rename", "1234567", "elm"], "an organization 1234567").await;
+    refused(&cluster, &["rename", &id, &taken, "--exact"], &format!("the slug {taken} is taken")).await;
+    refused(&cluster, &["rename", &id, "settings", "--exact"], "reserved word").await;
+    refused(&cluster, &["rename", &id, "A B", "--exact"], "is no slug").await;
+    refused(&cluster, &["rename", &id, "elm", "--operation-id", FIRST], "use a new id").await;
+    refused(&cluster, &["rename", &id, "elm", "--operation-id", PENDING, "--for-region", "de"], "").await;
+    refused(&cluster, &["release-alias", "dune"], "dune is no alias").await;
+    let control = cluster.control();
+    assert_eq!(leads(&control, &old).await, Some((id.parse().expect("an id"), "dune".to_owned())));
+
+    let (code, stdout, stderr) = run(&cluster, &["release-alias", &old]).await;
+    assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+    assert!(stderr.contains(&format!("{old} leads to organization {id} no more")), "{stderr}");
+    assert_eq!(leads(&control, &old).await, None);
+    refused(&cluster, &["release-alias", &old], &format!("no organization has the slug {old:?}")).await;
+
+    // A region that is away does it when it is back.
+    cluster.stop_region(0).await;
+    let rename = ["rename", &other, "elm", "--operation-id", PENDING];
+    let (code, stdout, stderr) = run(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(stdout, format!("organization {other} of us, {taken}, will be elm\n"));
+    assert!(stderr.contains(&format!("ask again with --operation-id {PENDING}")), "{stderr}");
+    refused(&cluster, &["rename", &other, "fir"], &format!("operation {PENDING} is renaming")).await;
+    cluster.start_region(0).await.expect("it starts");
+    let (code, stdout, stderr) = run(&cluster, &[&rename[..], &["--wait", "60"]].concat()).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
+    cluster.stop().await;
+}
