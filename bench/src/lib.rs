@@ -1,6 +1,5 @@
 //! Measures Causeway, and makes exports of any size to measure it with. Not part of what is shipped.
 
-mod empty;
 mod fill;
 pub mod generate;
 pub mod import;
@@ -11,3 +10,4 @@ pub mod reserve;
 pub mod resolve;
 pub mod stage;
 pub mod start;
+mod unary;

@@ -18,6 +18,7 @@ use futures::future::try_join_all;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
 
 use crate::{
     report::{Report, median, percentile},
@@ -99,7 +100,8 @@ impl Control {
     }
 }
 
-fn requests(wanted: impl Iterator<Item = (i64, String)>) -> Vec<OrganizationSlugRequest> {
+/// What is asked for these organizations.
+pub(crate) fn requests(wanted: impl Iterator<Item = (i64, String)>) -> Vec<OrganizationSlugRequest> {
     wanted
         .map(|(organization_id, slug)| OrganizationSlugRequest {
             organization_id,
@@ -110,14 +112,17 @@ fn requests(wanted: impl Iterator<Item = (i64, String)>) -> Vec<OrganizationSlug
         .collect()
 }
 
-/// One operation, under an id of its own.
-async fn reserve(
+/// One operation.
+///
+/// # Errors
+/// If the call fails.
+pub(crate) async fn reserve(
     channel: &Channel,
     region: &str,
-    ambient: &Ambient,
+    operation_id: Uuid,
     wanted: Vec<OrganizationSlugRequest>,
 ) -> anyhow::Result<Vec<ResolvedSlug>> {
-    let header = BulkCreateHeader { region: region.to_owned(), operation_id: ambient.uuid().to_string() };
+    let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_string() };
     let batches: Vec<Vec<OrganizationSlugRequest>> = wanted.chunks(1_000).map(<[_]>::to_vec).collect();
     let parts = std::iter::once(Part::Header(header))
         .chain(batches.into_iter().map(|requests| Part::Batch(OrganizationSlugRequestBatch { requests })))
@@ -141,7 +146,7 @@ async fn large(stage: &Stage, options: &Options, report: &mut Report) -> anyhow:
         let wanted =
             requests((1..=i64::try_from(options.slugs)?).map(|id| (id, format!("organization-{id}"))));
         let began = Instant::now();
-        let slugs = reserve(&control.channel, "r0", &ambient, wanted).await?;
+        let slugs = reserve(&control.channel, "r0", ambient.uuid(), wanted).await?;
         ours.push(began.elapsed().as_secs_f64());
         ensure!(slugs.len() as u64 == options.slugs, "{} slugs were given", slugs.len());
         control.stop(stage, "reserve").await?;
@@ -202,7 +207,7 @@ async fn regions_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
                     (id, format!("{whose}-{batch}-{number}"))
                 }));
                 let began = Instant::now();
-                let slugs = reserve(&channel, &name, &ambient, wanted).await?;
+                let slugs = reserve(&channel, &name, ambient.uuid(), wanted).await?;
                 times.push(began.elapsed());
                 ensure!(slugs.len() as u64 == BATCH, "{} slugs were given", slugs.len());
             }
@@ -235,7 +240,7 @@ async fn callers_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
                 let slugs = reserve(
                     &channel,
                     "r0",
-                    &ambient,
+                    ambient.uuid(),
                     requests(std::iter::once((id, format!("single-{id}")))),
                 )
                 .await?;

@@ -1,4 +1,5 @@
-//! `resolve`: how fast control says whose a slug is, beside an empty handler in the same server.
+//! `resolve`: how fast it is said whose a slug is, from a directory in memory and straight from control's database,
+//! beside an empty handler in the same server; and how old a directory's answers are after a change.
 
 use std::{
     net::SocketAddr,
@@ -8,8 +9,11 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use causeway_control::Control;
+use causeway_directory::{Directory, Endpoints};
 use causeway_proto::control::v1::{
-    BatchResolveSlugsRequest, ResolveSlugRequest, directory_service_client::DirectoryServiceClient,
+    BatchResolveSlugsRequest, ConfirmOrganizationSlugReservationsRequest, ResolveSlugRequest,
+    directory_service_client::DirectoryServiceClient,
+    slug_reservation_service_client::SlugReservationServiceClient,
 };
 use causeway_relocation::{
     ambient::Ambient,
@@ -23,9 +27,10 @@ use tonic::{
 };
 
 use crate::{
-    empty,
     report::{Report, median, percentile},
+    reserve,
     stage::{Service, Stage, Store},
+    unary,
 };
 
 /// What to measure.
@@ -45,23 +50,33 @@ const CONNECTIONS: usize = 4;
 /// Calls in flight on each connection.
 const IN_FLIGHT: u64 = 16;
 const BATCH: u64 = 1_000;
+/// The region whose slugs they are.
+const REGION: &str = "elsewhere";
+/// Changes after which the directory is asked.
+const CHANGES: usize = 200;
+/// The first organization that is changed; there are fewer before.
+const FIRST_CHANGED: i64 = 1_000_000_000;
+/// A directory that knows nothing after this time is broken.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 const COLUMNS: &[&str] = &["call", "calls/s", "p50", "p99", "p99.9", "ratio"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Empty,
+    Directory,
     Resolve,
     Batch,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Empty, Self::Resolve, Self::Batch];
+    const ALL: [Self; 4] = [Self::Empty, Self::Directory, Self::Resolve, Self::Batch];
 
     fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty handler",
-            Self::Resolve => "ResolveSlug",
+            Self::Directory => "the same, from a directory in memory",
+            Self::Resolve => "ResolveSlug of control, from the database",
             Self::Batch => "BatchResolveSlugs of 1,000",
         }
     }
@@ -79,13 +94,13 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let region = Statement::new(
         "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $4)",
     )
-    .with("elsewhere")
+    .with(REGION)
     .with("http://127.0.0.1:50052")
     .with(Ambient::system().uuid())
     .with(Ambient::system().now());
     tx.execute(region).await?;
     tx.commit().await?;
-    crate::fill::reservations(&control, "elsewhere", i64::try_from(options.slugs)?).await?;
+    crate::fill::reservations(&control, REGION, i64::try_from(options.slugs)?).await?;
     control.close().await;
 
     let service = Service::of_this_program(stage.directory(), "serve-control", &databases.control).await?;
@@ -93,8 +108,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     for _ in 0..CONNECTIONS {
         channels.push(Endpoint::from_shared(service.url())?.tcp_nodelay(true).connect().await?);
     }
-    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    let mut rates = Kind::ALL.map(|_| Vec::new());
+    let mut times = Kind::ALL.map(|_| Vec::new());
     for round in 0..=options.rounds {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             let (calls, took, mut measured) = load(&channels, kind, options).await?;
@@ -105,6 +120,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             }
         }
     }
+    let (told, mut behind) = staleness(&channels[0]).await?;
     service.stop()?;
 
     let mut report = Report::new("Resolving of slugs", COLUMNS);
@@ -114,7 +130,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         let rate = median(rates);
         let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| percentile(&times, percent));
         let milliseconds = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
-        let ratio = if kind == Kind::Resolve { format!("{:.2}", rate / empty) } else { "-".to_owned() };
+        let ratio = matches!(kind, Kind::Directory | Kind::Resolve).then_some(rate / empty);
         report.add(
             vec![
                 kind.name().to_owned(),
@@ -122,11 +138,11 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
                 milliseconds(p50),
                 milliseconds(p99),
                 milliseconds(p999),
-                ratio,
+                ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
             ],
             json!({
                 "call": kind.name(), "calls_per_second": rate, "p50_seconds": p50, "p99_seconds": p99,
-                "p999_seconds": p999, "ratio": (kind == Kind::Resolve).then_some(rate / empty),
+                "p999_seconds": p999, "ratio": ratio,
             }),
         );
     }
@@ -134,6 +150,13 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         "{} slugs on PostgreSQL; {CONNECTIONS} connections with {IN_FLIGHT} calls in flight on each, from another \
          process; medians of {} rounds, in turns.",
         options.slugs, options.rounds
+    ));
+    behind.sort_by(f64::total_cmp);
+    report.note(format!(
+        "Staleness: {told} slugs were reserved and confirmed one after the other. From the answer to the confirmation until \
+         the directory, which hears of it by its feed, knew the slug: {:.1} ms (p50), {:.1} ms (p99).",
+        percentile(&behind, 50.0) * 1e3,
+        percentile(&behind, 99.0) * 1e3
     ));
     Ok(report)
 }
@@ -171,7 +194,13 @@ async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow:
     let slug = |number: u64| format!("elsewhere-{}", number % slugs + 1);
     match kind {
         Kind::Empty => {
-            empty::call(channel, slug(number)).await?;
+            unary::call(channel, unary::EMPTY, slug(number)).await?;
+        }
+        Kind::Directory => {
+            let asked = slug(number);
+            let answer = unary::call(channel, unary::DIRECTORY, asked.clone()).await?;
+            let organization = answer.organization.context("there is no organization in the answer")?;
+            ensure!(organization.slug == asked, "{} was answered for {asked}", organization.slug);
         }
         Kind::Resolve => {
             let asked = slug(number);
@@ -191,25 +220,61 @@ async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow:
     Ok(())
 }
 
-/// Serves a control's services and the empty handler until the process is ended.
+/// How long it takes until the directory knows what control has confirmed, change by change.
+async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
+    let ambient = Ambient::system();
+    let mut behind = Vec::new();
+    for change in 0..CHANGES {
+        let slug = format!("change-{change}");
+        let id = FIRST_CHANGED + i64::try_from(change)?;
+        let operation_id = ambient.uuid();
+        let wanted = reserve::requests(std::iter::once((id, slug.clone())));
+        reserve::reserve(channel, REGION, operation_id, wanted).await?;
+        let confirmation = ConfirmOrganizationSlugReservationsRequest {
+            region: REGION.to_owned(),
+            operation_id: operation_id.to_string(),
+        };
+        let mut client = SlugReservationServiceClient::new(channel.clone());
+        client.confirm_organization_slug_reservations(confirmation).await?;
+        let began = Instant::now();
+        loop {
+            match unary::call(channel, unary::DIRECTORY, slug.clone()).await {
+                Ok(_) => break,
+                Err(status) if status.code() == tonic::Code::NotFound => {}
+                Err(status) => return Err(status.into()),
+            }
+            ensure!(began.elapsed() < KNOWN_WITHIN, "the directory does not hear of {slug}");
+        }
+        behind.push(began.elapsed().as_secs_f64());
+    }
+    Ok((CHANGES, behind))
+}
+
+/// Serves a control's services, the empty handler and one with a directory that follows this control, until the process is ended.
 ///
 /// # Errors
 /// If the control does not start or the port is taken.
 pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
-    let address = format!("http://{}", listener.local_addr()?);
+    let url = format!("http://{}", listener.local_addr()?);
     let options = causeway_control::Options {
         database_url,
         database: db::Options::default(),
-        address,
+        address: url.clone(),
         feed: causeway_control::feed::Options::default(),
     };
     let control = Control::start(options, Ambient::system()).await?;
     let mut routes = RoutesBuilder::default();
     control.add_services(&mut routes);
-    routes.add_service(empty::Empty);
+    let endpoints = Endpoints::new(&[url], |endpoint| endpoint.tcp_nodelay(true));
+    let directory = Directory::follow(endpoints.map_err(anyhow::Error::msg)?, Default::default());
+    routes.add_service(unary::Unary(directory.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    tokio::spawn(async move {
+        // It follows this very server, so that begins before.
+        directory.ready().await;
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    });
     routes.add_service(health);
     Server::builder()
         .add_routes(routes.routes())
