@@ -48,6 +48,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::SlugNotAlias
         | R::ReconciliationUnderWay
         | R::ImportBeingReverted
+        | R::ImportIsDryRun
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch => Code::FailedPrecondition,
         R::SpoolFailed

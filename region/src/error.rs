@@ -125,6 +125,9 @@ pub enum Error {
     /// The import cannot be resumed: it is being reverted, or was.
     #[error("import {0} is being reverted, or was; import the file again under a new id")]
     ImportBeingReverted(Uuid),
+    /// The import cannot be reverted: it is a dry run.
+    #[error("import {0} is a dry run: it has written nothing, so there is nothing to take back")]
+    ImportIsDryRun(Uuid),
     /// The import cannot be resumed: its file is not here.
     #[error(
         "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
@@ -217,6 +220,7 @@ impl Error {
             Self::Superseded(_) => ErrorReason::DatabaseContention,
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
             Self::ImportBeingReverted(_) => ErrorReason::ImportBeingReverted,
+            Self::ImportIsDryRun(_) => ErrorReason::ImportIsDryRun,
             Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,

@@ -51,8 +51,8 @@ async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
     if !args.yes {
         let request = unary(GetImportRequest { import_id: args.import_id.to_string() });
         let import = region.answer(region.imports().get_import(request)).await?.import.unwrap_or_default();
-        output::note(&what_will_happen(&import));
-        if !confirmed().await? {
+        // Of a dry run there is nothing to ask: the region refuses it.
+        if !import.dry_run && !confirmed(&import).await? {
             output::note("nothing was done");
             return Ok(Outcome::Failed);
         }
@@ -85,7 +85,8 @@ fn what_will_happen(import: &Import) -> String {
     )
 }
 
-async fn confirmed() -> anyhow::Result<bool> {
+async fn confirmed(import: &Import) -> anyhow::Result<bool> {
+    output::note(&what_will_happen(import));
     if !stdin().is_terminal() {
         bail!("nobody is there to be asked; say --yes if that is what you want");
     }

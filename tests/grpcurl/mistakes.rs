@@ -321,6 +321,9 @@ impl Caller {
         assert_eq!((&import["resumeCount"], &import["state"]), (&json!(1), &json!("IMPORT_STATE_FAILED")));
         self.us.one(REVERT, import_id(51)).await.expect("it is taken back");
         self.fails(Some(0), &[(RESUME, vec![import_id(51)], "IMPORT_BEING_REVERTED")]).await;
+        let dry = self.import("examples/acme.json", json!({"importId": id(54), "dryRun": true})).await;
+        assert_eq!(dry["state"], "IMPORT_STATE_PLANNED", "{dry}");
+        self.fails(Some(0), &[(REVERT, vec![import_id(54)], "IMPORT_IS_DRY_RUN")]).await;
     }
 
     /// Leaves the first region stopped.

@@ -18,6 +18,7 @@ use causeway_relocation::{
 use serde_json::json;
 
 use crate::{
+    revert::revert,
     sealed,
     stage::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
 };
@@ -367,5 +368,36 @@ pub(crate) async fn a_dry_run_waits_for_control_and_begins_again(store: Store) {
     assert_eq!(import.state(), ImportState::Planned);
     assert_eq!((import.models, import.finding_counts), (expected.models, expected.finding_counts));
     assert_eq!(import.organizations, expected.organizations);
+    cluster.stop().await;
+}
+
+/// Whether it has ended well, has failed or still waits: nothing of it is there to take back, and it is left as it is.
+pub(crate) async fn a_dry_run_cannot_be_reverted(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default().dry_run());
+    let region = cluster.region(0);
+    let planned = region.import(&bytes, &options).await.expect("it ends");
+    let failed = region.import(b"hello", &options).await.expect("it ends");
+    cluster.stop_control().await;
+    let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
+    let checking = |import: &Import| import.state() == ImportState::Checking && import.waiting.is_some();
+    let waits = region.wait_until(&begun.import_id, checking).await.expect("it waits");
+    let before = dump_all(&cluster).await;
+    for (import, state) in
+        [(&planned, ImportState::Planned), (&failed, ImportState::Failed), (&waits, ImportState::Checking)]
+    {
+        assert_eq!(import.state(), state);
+        let reverted = revert(&cluster, &import.import_id).await;
+        assert_eq!(refused(reverted), ErrorReason::ImportIsDryRun, "{state:?}");
+    }
+    for ended in [planned, failed] {
+        let import = region.wait(&ended.import_id).await.expect("it has ended");
+        let seen = |import: Import| (import.state, import.update_time, import.failure, import.models);
+        assert_eq!(seen(import), seen(ended));
+    }
+    assert!(dump_all(&cluster).await == before, "something was written");
+    cluster.start_control().await.expect("it starts");
+    let import = cluster.region(0).wait(&waits.import_id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Planned);
     cluster.stop().await;
 }

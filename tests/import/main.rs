@@ -53,7 +53,8 @@ causeway_harness::on_each_store! {
         a_dry_run_fails_as_the_import_would,
         a_dry_run_is_another_import_than_the_real_one,
         a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it,
-        a_dry_run_waits_for_control_and_begins_again;
+        a_dry_run_waits_for_control_and_begins_again,
+        a_dry_run_cannot_be_reverted;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;

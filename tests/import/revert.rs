@@ -23,7 +23,7 @@ use crate::{
 
 const TEAM: &str = "sentry.team";
 
-async fn revert(cluster: &Cluster, id: &str) -> Result<Import, Status> {
+pub(crate) async fn revert(cluster: &Cluster, id: &str) -> Result<Import, Status> {
     let request = RevertImportRequest { import_id: id.to_owned() };
     let answer = cluster.region(0).imports().revert_import(request).await?.into_inner();
     Ok(answer.import.unwrap_or_default())

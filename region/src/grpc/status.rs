@@ -26,7 +26,9 @@ fn failure(error: &Error) -> Failure {
         Error::ImportNotFailed(id, state) => {
             new().with("import_id", id).with("state", state.name()).precondition("IMPORT", id.to_string())
         }
-        Error::ImportBeingReverted(id) => new().with("import_id", id).precondition("IMPORT", id.to_string()),
+        Error::ImportBeingReverted(id) | Error::ImportIsDryRun(id) => {
+            new().with("import_id", id).precondition("IMPORT", id.to_string())
+        }
         Error::ImportFileGone(id) => new().with("import_id", id).precondition("SPOOL_FILE", id.to_string()),
         Error::ImportContentDiffers { import_id, differs } => {
             new().with("import_id", import_id).with("differs", differs)

@@ -38,11 +38,14 @@ impl Runner {
     /// being reverted, or was, is left as it is.
     ///
     /// # Errors
-    /// If there is no such import.
+    /// If there is no such import, or it is a dry run.
     pub(crate) async fn revert_import(&self, id: Uuid) -> Result<(), Error> {
         let import = self.import(id).await?;
         if import.state == ImportState::Reverted {
             return Ok(());
+        }
+        if import.parameters.dry_run {
+            return Err(Error::ImportIsDryRun(id));
         }
         let begun = transact!(Error, self.db(), |tx| {
             let begun = store::import::begin_revert(tx, id, self.ambient().now()).await?;
