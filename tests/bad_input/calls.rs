@@ -5,16 +5,17 @@ use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
         ConfirmOrganizationSlugReservationsRequest, ImportModelsRequest, LeaseIdsRequest,
-        ReleaseOrganizationSlugReservationsRequest, ReportOrganizationsRequest, ReportedOrganization,
+        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
+        ReportedOrganization, RevertImportChunkRequest, RevertImportRequest,
         bulk_create_organization_slug_reservations_request::Part,
     },
     failure::{code, reason_of},
     region::v1::ImportState,
-    relocation::v1::{ErrorReason, ImportFlags},
+    relocation::v1::{ErrorReason, FindingKind, ImportFlags, Severity},
 };
 use tonic::Status;
 
-use crate::stage::{Everything, all_reported, check_import, cluster, good};
+use crate::stage::{Everything, ORGANIZATION, all_reported, check_import, cluster, expect_findings, good};
 
 const ID: &str = "7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c1f00";
 const NO_REGION: &str = "atlantis";
@@ -52,6 +53,9 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
         for slug in slugs {
             assert!(failure.message.contains(&format!("`{slug}`")), "{name}: {failure:?}");
         }
+        let findings = cluster.region(0).findings(&import.import_id).await.expect("a list of findings");
+        expect_findings(name, &findings, &[(FindingKind::ValidationError, ORGANIZATION, 0, "slug")]);
+        assert_eq!(findings[0].severity(), Severity::Error, "{name}");
         assert!(Everything::of(&cluster).await == before, "{name}: something was written");
     }
     // A filter without slugs is another thing: it asks for nothing and gets it.
@@ -139,6 +143,15 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
         name: "Good".to_owned(),
         status: 0,
     };
+    let gone = ReleaseOrganizationsRequest { region: NO_REGION.to_owned(), organization_ids: vec![1] };
+    let revert =
+        RevertImportRequest { region: NO_REGION.to_owned(), import_id: ID.to_owned(), needed: Vec::new() };
+    let revert_chunk = RevertImportChunkRequest {
+        region: NO_REGION.to_owned(),
+        import_id: ID.to_owned(),
+        model: "sentry.user".to_owned(),
+        min_ordinal: 1,
+    };
     let report =
         ReportOrganizationsRequest { region: NO_REGION.to_owned(), organizations: vec![organization] };
     for (name, outcome) in [
@@ -147,6 +160,9 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
         ("release", control.reservations().release_organization_slug_reservations(release).await.map(|_| ())),
         ("lease", control.regions().lease_ids(lease).await.map(|_| ())),
         ("import", control.imports().import_models(models).await.map(|_| ())),
+        ("release organizations", control.reservations().release_organizations(gone).await.map(|_| ())),
+        ("revert", control.imports().revert_import(revert).await.map(|_| ())),
+        ("revert a chunk", control.imports().revert_import_chunk(revert_chunk).await.map(|_| ())),
         ("report", control.directory().report_organizations(report).await.map(|_| ())),
     ] {
         assert_eq!(refused(name, outcome), ErrorReason::RegionNotRegistered, "{name}");

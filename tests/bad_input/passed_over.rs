@@ -1,7 +1,7 @@
 //! What is passed over, with a finding, while the rest is imported.
 
 use causeway_harness::{
-    account::Fate,
+    account::{Cell, Fate},
     cluster::{ImportOptions, Store},
     export::Export,
 };
@@ -226,11 +226,17 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     export.push(TEAM, 4, &json!({"organization": 1, "slug": "t", "name": "a\0b\0"}));
     export.push(TEAM, 5, &json!({"organization": 1, "slug": "\0u", "name": "c\0"}));
     export.push(USER, 6, &json!({"username": "nul 2", "name": "Nu\0l", "password": "x", "email": "\0"}));
+    export.push(
+        "sentry.orgauthtoken",
+        7,
+        &json!({"organization_id": 1, "token_hashed": "nul", "name": "n", "scope_list": ["org:\0ci", "x"]}),
+    );
     let expected = [
         (Kind::TextCleaned, TEAM, 4, "name"),
         (Kind::TextCleaned, TEAM, 5, "slug"),
         (Kind::TextCleaned, USER, 6, "name"),
         (Kind::TextCleaned, USER, 6, "email"),
+        (Kind::TextCleaned, "sentry.orgauthtoken", 7, "scope_list"),
     ];
     let (_, account) = tells(&cluster, name, &export.to_bytes(), &ImportOptions::default(), &expected).await;
     for (model, pk, field, text) in [
@@ -242,6 +248,18 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     ] {
         let row = account.row(model, pk).unwrap_or_else(|| panic!("{name}: no {model} {pk}"));
         assert_eq!(row[field].as_text(), Some(text), "{name}: {model} {pk} {field}");
+    }
+
+    let name = "NUL in JSON, where its escape is a text that can be held";
+    let mut export = of("nul-json");
+    let data = json!({"k\0": ["v\0"]});
+    export.project(5, 1, "p").push("sentry.rule", 6, &json!({"project": 5, "label": "l", "data": data}));
+    let in_text = json!({"project": 5, "label": "l", "data": data.to_string()});
+    export.push("sentry.rule", 7, &in_text);
+    let (_, account) = tells(&cluster, name, &export.to_bytes(), &ImportOptions::default(), &[]).await;
+    for pk in [6, 7] {
+        let row = account.row("sentry.rule", pk).unwrap_or_else(|| panic!("{name}: no rule {pk}"));
+        assert_eq!(row["data"], Cell::Json(data.clone()), "{name}: rule {pk}");
     }
 
     let name = "NUL in a username";

@@ -54,12 +54,12 @@ pub(crate) async fn a_record_without_its_three_parts_is_refused(store: Store) {
             cases.push(malformed(&record, model, None, "`pk` is not an integer"));
         }
     }
-    for wrong in [-1, 1 << 53, i64::MAX] {
-        let record = format!(r#"{{"model": "sentry.team", "pk": {wrong}, "fields": {{}}}}"#);
-        cases.push(malformed(&record, team, wrong, "`pk` is not between 1 and 2^53 - 1"));
+    for wrong in [i64::MIN, -1, 0, 1 << 53, i64::MAX] {
+        for model in [team, "sentry.user", "sentry.nonsense"] {
+            let record = format!(r#"{{"model": "{model}", "pk": {wrong}, "fields": {{}}}}"#);
+            cases.push(malformed(&record, model, wrong, "`pk` is not between 1 and 2^53 - 1"));
+        }
     }
-    let zero = r#"{"model": "sentry.team", "pk": 0, "fields": {}}"#;
-    cases.push(malformed(zero, team, 0, "`pk` is not between 1 and 2^53 - 1"));
     for wrong in ["null", "[]", "\"{}\"", "1", "false"] {
         let record = format!(r#"{{"model": "sentry.team", "pk": 9, "fields": {wrong}}}"#);
         cases.push(malformed(&record, team, 9, "`fields` are not an object"));
