@@ -3,6 +3,7 @@
 use causeway_harness::{
     account::Audit,
     cluster::{Cluster, ImportOptions, Silo, Store},
+    export::Export,
 };
 use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest},
@@ -13,7 +14,7 @@ use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::stage::{accounted, cluster, exhaustive, import, look, refused};
+use crate::stage::{accounted, cluster, eventually, exhaustive, import, look, refused};
 
 /// Changes something in a region's database beside its service.
 pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
@@ -80,6 +81,74 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     let heard = resume(&cluster, &id).await.expect("it was resumed before");
     assert_eq!((heard.state(), heard.resume_count), (ImportState::Succeeded, 2));
     assert_eq!(look(&cluster, 0).await, after);
+    cluster.stop().await;
+}
+
+/// Four chunks of teams, which are written at once with projects where a store can do that.
+const TEAMS: i64 = 20_000;
+
+/// The number that this statement gives in a silo's database.
+async fn number(cluster: &Cluster, silo: Silo, sql: &'static str) -> i64 {
+    let db = cluster.db(silo).await.expect("a database");
+    let row = db.fetch_optional(Statement::new(sql)).await.expect("it answers").expect("a row");
+    db.close().await;
+    row.int("n").expect("a number")
+}
+
+/// From now on the database takes no project, and says so when the first chunk of teams is there: teams are being
+/// written then.
+async fn refuse_projects_among_teams(cluster: &Cluster, store: Store) {
+    if store == Store::Sqlite {
+        return refuse_projects(cluster, store).await;
+    }
+    let function = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+                    WHILE NOT EXISTS (SELECT FROM sentry_team) LOOP PERFORM pg_sleep(0.001); END LOOP; \
+                    RAISE EXCEPTION ''no projects''; END'";
+    let trigger =
+        "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project FOR EACH ROW EXECUTE FUNCTION refuse()";
+    change(cluster, vec![Statement::new(function), Statement::new(trigger)]).await;
+}
+
+pub(crate) async fn a_model_that_fails_ends_the_others_behind_their_chunk(store: Store) {
+    const CHUNKS: &str = "SELECT count(*) AS n FROM causeway_import_chunk";
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(2, "ann").member(3, 1, 2).project(4, 1, "p").project_key(5, 4, "key");
+    (1..=TEAMS).for_each(|pk| {
+        export.team(pk, 1, &format!("t{pk}"));
+    });
+    let (bytes, options) = (export.to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    refuse_projects_among_teams(&cluster, store).await;
+    let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+    let (failure, chunks) =
+        (failed.failure.unwrap_or_default(), number(&cluster, Silo::Region(0), CHUNKS).await);
+    assert_eq!((failure.reason(), failure.state()), (ErrorReason::Internal, ImportState::Writing));
+    assert!(failure.message.contains("no projects"), "{}", failure.message);
+
+    // Nobody is left in the middle of anything, and nothing is written any more.
+    if store == Store::Postgres {
+        for silo in [Silo::Control, Silo::Region(0)] {
+            let open = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
+                        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+            eventually("no transaction is open", async || number(&cluster, silo, open).await == 0).await;
+        }
+        let teams = "SELECT max(max_ordinal) AS n FROM causeway_import_chunk WHERE model = 'sentry.team'";
+        let teams = number(&cluster, Silo::Region(0), teams).await;
+        assert!(0 < teams && teams < TEAMS, "teams were not being written, or went on: {teams}");
+        let rows = "SELECT count(*) AS n FROM sentry_team";
+        assert_eq!(number(&cluster, Silo::Region(0), rows).await, teams, "a chunk is there in part");
+    }
+    assert_eq!(number(&cluster, Silo::Region(0), CHUNKS).await, chunks, "something was written later");
+
+    let take = match store {
+        Store::Sqlite => "DROP TRIGGER no_projects",
+        Store::Postgres => "DROP FUNCTION refuse CASCADE",
+    };
+    change(&cluster, vec![Statement::new(take)]).await;
+    resume(&cluster, &failed.import_id).await.expect("it is resumed");
+    let import = cluster.region(0).wait(&failed.import_id).await.expect("it ends");
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
     cluster.stop().await;
 }
 
