@@ -23,9 +23,9 @@ use uuid::Uuid;
 use super::{
     Outcome, findings_file, keys,
     outgoing::Outgoing,
-    resume,
     signals::Signals,
     target::{RegionArgs, Target},
+    to_its_end::to_its_end,
 };
 use crate::output::{self, Format, progress::Progress, report};
 
@@ -185,8 +185,7 @@ async fn import(
     if response.joined {
         progress.note("the region has this import already; it is watched");
     }
-    let import =
-        resume::to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
+    let import = to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
     let outcome = outcome(&import);
     if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
         output::note(&report::failure(&import));

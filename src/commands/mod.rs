@@ -21,6 +21,7 @@ mod slugs;
 mod target;
 #[cfg(test)]
 mod tests;
+mod to_its_end;
 
 use std::process::ExitCode;
 

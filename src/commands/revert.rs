@@ -3,16 +3,15 @@
 use std::io::{IsTerminal as _, stdin};
 
 use anyhow::{Context as _, bail};
-use causeway::client::{Kind, Peer, unary};
+use causeway::client::{Peer, unary};
 use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
 use causeway_relocation::ambient::Ambient;
 use uuid::Uuid;
 
 use super::{
-    Outcome, import,
-    resume::to_its_end,
-    signals::Signals,
-    target::{RegionArgs, Target},
+    Outcome,
+    target::RegionArgs,
+    to_its_end::{attend, to_its_end},
 };
 use crate::output::{self, Format, progress::Progress, report};
 
@@ -32,19 +31,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, ambient: Ambient) -> anyhow::Result<Outcome> {
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let url = args.region.region.as_deref();
-    let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
-    let outcome = tokio::select! {
-        outcome = revert(&target.peer, args) => outcome,
-        () = signals.next() => {
-            let look = import::look_again(&args.region, args.import_id);
-            output::note(&format!("interrupted; what was begun goes on in the region. Look at it with\n  {look}"));
-            Ok(Outcome::Failed)
-        }
-    };
-    target.close().await;
-    outcome
+    let interrupted = "interrupted; what was begun goes on in the region. Look at it with";
+    attend(&args.region, args.import_id, ambient, interrupted, async |region| revert(region, args).await)
+        .await
 }
 
 async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {

@@ -1,0 +1,66 @@
+//! What commands that act on an import have in common: they wait for its end, and may be interrupted.
+
+use anyhow::Context as _;
+use causeway::client::{Kind, Peer};
+use causeway_proto::{json::to_json, region::v1::Import};
+use causeway_relocation::ambient::Ambient;
+use uuid::Uuid;
+
+use super::{
+    Outcome, import, imports,
+    signals::Signals,
+    target::{RegionArgs, Target},
+};
+use crate::output::{
+    self, Format,
+    progress::Progress,
+    report::{self, Findings},
+};
+
+/// Asks a region to do something with an import. Whoever interrupts that is told `interrupted`, and where to look.
+pub(super) async fn attend(
+    args: &RegionArgs,
+    import_id: Uuid,
+    ambient: Ambient,
+    interrupted: &str,
+    act: impl AsyncFnOnce(&Peer) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<Outcome> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await?;
+    let outcome = tokio::select! {
+        outcome = act(&target.peer) => outcome,
+        () = signals.next() => {
+            let look = import::look_again(args, import_id);
+            output::note(&format!("{interrupted}\n  {look}"));
+            Ok(Outcome::Failed)
+        }
+    };
+    target.close().await;
+    outcome
+}
+
+/// Watches an import until it has ended and reports on it.
+pub(super) async fn to_its_end(
+    region: &Peer,
+    args: &RegionArgs,
+    import_id: Uuid,
+    first: Option<Import>,
+    format: Format,
+    mut progress: Progress,
+) -> anyhow::Result<Import> {
+    let import = import::watch(region, args, import_id, first, &mut progress).await?;
+    // Nothing may be drawn between the lines of the report.
+    drop(progress);
+    match format {
+        Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
+        Format::Text => {
+            // The import has ended as it has, whether its findings can be shown or not.
+            let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
+                output::note(&format!("the findings cannot be shown: {error}"));
+                Vec::new()
+            });
+            output::text(&report::render(&import, &Findings::First(findings)))?;
+        }
+    }
+    Ok(import)
+}
