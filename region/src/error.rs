@@ -133,6 +133,11 @@ pub enum Error {
         "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
     )]
     ImportFileGone(Uuid),
+    /// The import cannot be resumed: it would fail again, so its file was not kept.
+    #[error(
+        "the file of import {0} was not kept: it was a dry run, or failed for what stands in the file or the filter and would fail again; mend that and import it under a new id"
+    )]
+    ImportFileNotKept(Uuid),
     /// Another process or call compares the region with control.
     #[error("the region is being compared with control already, at {0}; try again when that has ended")]
     ReconciliationUnderWay(String),
@@ -221,7 +226,7 @@ impl Error {
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
             Self::ImportBeingReverted(_) => ErrorReason::ImportBeingReverted,
             Self::ImportIsDryRun(_) => ErrorReason::ImportIsDryRun,
-            Self::ImportFileGone(_) => ErrorReason::ImportFileGone,
+            Self::ImportFileGone(_) | Self::ImportFileNotKept(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
             Self::TooManyUploads { .. } => ErrorReason::TooManyUploads,

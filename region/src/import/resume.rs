@@ -106,6 +106,9 @@ impl Runner {
             self.take_up(&import);
             return Ok(());
         }
+        if !import.keeps_file() {
+            return Err(Error::ImportFileNotKept(id));
+        }
         let path = spool_path(self.spool_dir(), id);
         if !self.can_run(&import) || !fs::try_exists(path).await.map_err(Error::SpoolFailed)? {
             return Err(Error::ImportFileGone(id));
