@@ -30,7 +30,8 @@ pub(crate) async fn act(
     failpoints: &Failpoints,
     story: &Story,
 ) -> anyhow::Result<()> {
-    let mut watchers: Vec<Watcher> = (0..story.regions).map(|region| Watcher::of(cluster, region)).collect();
+    let mut watchers: Vec<Watcher> =
+        (0..story.regions).map(|region| Watcher::of(cluster, region, story.may_forget(region))).collect();
     peace(cluster, story).await?;
     let mut actors = Actors::new();
     for import in story.imports.clone() {
@@ -219,6 +220,7 @@ async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> an
         Fault::Revive => drop(cluster.revive().await),
         Fault::Road(region, road) => cluster.set_road(region, road),
         Fault::RoadTo(region, control, road) => cluster.set_road_to(region, control, road),
+        Fault::ForgetEvents(region) => driver::forget_events(cluster, region).await?,
         Fault::Keys(region, take) => driver::take_keys(cluster, region, take).await?,
         Fault::Weather(weather) => cluster.set_weather(weather),
         Fault::Failpoints(fail, kill) => {

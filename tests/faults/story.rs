@@ -107,6 +107,8 @@ pub(crate) enum Fault {
     /// Whether the database of a region takes keys of projects: imports fail as long as it does not.
     Keys(usize, bool),
     Weather(Weather),
+    /// The feed of a region is forgotten but for its last event.
+    ForgetEvents(usize),
     /// Of 1,000 times that a failpoint is reached, how many fail and how many kill.
     Failpoints(u32, u32),
     CrashDatabase(Duration),
@@ -142,6 +144,11 @@ impl Story {
             .map(|_| (dice.up_to(15), fault(&dice, regions, controls, store)))
             .collect();
         Self { regions, controls, imports, without_keys, faults }
+    }
+
+    /// Whether a reader of the feed of a region may be told everything anew.
+    pub(crate) fn may_forget(&self, region: usize) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::ForgetEvents(it) if *it == region))
     }
 
     /// Whether an import into a region may fail.
@@ -241,7 +248,7 @@ fn keys_once(mut export: Export) -> Export {
 
 fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
     let (region, control) = (dice.below(regions), dice.below(controls));
-    match dice.below(if store == Store::Postgres { 26 } else { 25 }) {
+    match dice.below(if store == Store::Postgres { 28 } else { 27 }) {
         0..=3 => Fault::KillRegion(region),
         4..=5 => Fault::KillControl(control),
         6 => Fault::StopRegion(region),
@@ -257,6 +264,7 @@ fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
         }
         22 => Fault::Keys(region, false),
         23..=24 => Fault::Keys(region, true),
+        25..=26 => Fault::ForgetEvents(region),
         _ => Fault::CrashDatabase(dice.up_to(50)),
     }
 }

@@ -31,6 +31,8 @@ type Reservations = BTreeMap<String, (i64, ReservationType)>;
 #[derive(Debug, Default)]
 struct Heard {
     version: i64,
+    /// Control may have forgotten what comes behind that.
+    may_be_forgotten: bool,
     reservations: Reservations,
     /// What a snapshot that is under way has told so far.
     snapshot: Reservations,
@@ -42,7 +44,12 @@ impl Heard {
         match message.part.context("a message of nothing")? {
             Part::Heartbeat(_) => {}
             Part::Snapshot(part) => {
-                ensure!(self.version == 0, "a snapshot for a reader who has version {}", self.version);
+                ensure!(
+                    self.version == 0 || (self.may_be_forgotten && self.version <= part.version),
+                    "a snapshot of version {} for a reader who has {}",
+                    part.version,
+                    self.version
+                );
                 if part.first {
                     self.snapshot.clear();
                 }
@@ -91,8 +98,8 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Begins to follow the feed of a region, from its beginning.
-    pub(crate) fn of(cluster: &Arc<Cluster>, region: usize) -> Self {
-        let heard = Arc::default();
+    pub(crate) fn of(cluster: &Arc<Cluster>, region: usize, may_be_forgotten: bool) -> Self {
+        let heard = Arc::new(Mutex::new(Heard { may_be_forgotten, ..Heard::default() }));
         let following = tokio::spawn(follow(Arc::clone(cluster), region, Arc::clone(&heard)));
         Self { region, heard, following }
     }
