@@ -9,13 +9,17 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::UpdateOrganizationSlugRequest,
-    region::v1::{ImportFailure, ImportState},
+    region::v1::{
+        ImportFailure, ImportState,
+        ReconcileMode::{Check, Repair},
+    },
     relocation::v1::ErrorReason,
 };
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     driver::{self, PATIENCE},
+    reconcile,
     renames::{self, Renamed},
     story::{Fault, Planned, Story, Wish},
     watcher::Watcher,
@@ -36,6 +40,13 @@ pub(crate) async fn act(
     let mut actors = Actors::new();
     for import in story.imports.clone() {
         actors.spawn(follow(Arc::clone(cluster), import));
+    }
+    for (after, region, repairs) in story.comparisons.clone() {
+        let (cluster, mode) = (Arc::clone(cluster), if repairs { Repair } else { Check });
+        actors.spawn(async move {
+            sleep(after).await;
+            reconcile::nothing_differs(&cluster, region, mode).await
+        });
     }
     for (pause, fault) in &story.faults {
         // The pauses are a part of the story, and wait for nothing.
@@ -179,7 +190,11 @@ async fn settle(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
     for import in &story.imports {
         end(cluster, story, import).await?;
     }
-    cluster.quiet(PATIENCE).await
+    cluster.quiet(PATIENCE).await?;
+    for region in 0..story.regions {
+        reconcile::nothing_differs(cluster, region, Check).await?;
+    }
+    Ok(())
 }
 
 /// Waits for the end of an import, and resumes it if it has failed as the story has it.

@@ -103,3 +103,22 @@ pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<(
         }
     }
 }
+
+/// Compares a region with control, where nobody has changed anything by hand: they do not differ, whatever happens
+/// meanwhile.
+pub(crate) async fn nothing_differs(
+    cluster: &Cluster,
+    region: usize,
+    mode: ReconcileMode,
+) -> anyhow::Result<()> {
+    cluster.trace().note(format!("{mode:?} {}", cluster.region_name(region)));
+    let compared = insist("a comparison", || async { cluster.region_by_link(region).reconcile(mode).await });
+    let answer = compared.await?;
+    cluster.trace().note(format!("{mode:?} {}: {:?}", cluster.region_name(region), answer.summary));
+    ensure!(
+        answer.differences.is_empty(),
+        "{} differs from control: {answer:?}",
+        cluster.region_name(region)
+    );
+    Ok(())
+}

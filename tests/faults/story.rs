@@ -122,6 +122,8 @@ pub(crate) struct Story {
     pub(crate) imports: Vec<Planned>,
     /// The region whose database takes no keys until the faults begin.
     pub(crate) without_keys: Option<usize>,
+    /// When a region is compared with control, from the first fault on, and whether that repairs.
+    pub(crate) comparisons: Vec<(Duration, usize, bool)>,
     /// Each with the pause before it.
     pub(crate) faults: Vec<(Duration, Fault)>,
 }
@@ -143,7 +145,9 @@ impl Story {
         let faults = (0..dice.between(2, 12))
             .map(|_| (dice.up_to(15), fault(&dice, regions, controls, store)))
             .collect();
-        Self { regions, controls, imports, without_keys, faults }
+        let comparisons =
+            (0..dice.below(3)).map(|_| (dice.up_to(120), dice.below(regions), dice.chance(50))).collect();
+        Self { regions, controls, imports, without_keys, comparisons, faults }
     }
 
     /// Whether a reader of the feed of a region may be told everything anew.

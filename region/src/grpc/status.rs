@@ -29,7 +29,9 @@ fn failure(error: &Error) -> Failure {
         Error::ImportBeingReverted(id) | Error::ImportIsDryRun(id) => {
             new().with("import_id", id).precondition("IMPORT", id.to_string())
         }
-        Error::ImportFileGone(id) | Error::ImportFileNotKept(id) => new().with("import_id", id).precondition("SPOOL_FILE", id.to_string()),
+        Error::ImportFileGone(id) | Error::ImportFileNotKept(id) => {
+            new().with("import_id", id).precondition("SPOOL_FILE", id.to_string())
+        }
         Error::ImportContentDiffers { import_id, differs } => {
             new().with("import_id", import_id).with("differs", differs)
         }
