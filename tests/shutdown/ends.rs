@@ -15,7 +15,7 @@ use crate::stage::{Begun, Hold, PATIENCE, REGION, covered, eventually, health, p
 
 pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(store: Store) {
     let cluster = processes(store, &["--shutdown-drain=200ms", "--shutdown-timeout=20s"]).await;
-    let hold = Hold::projects(&cluster, store).await;
+    let mut hold = Hold::projects(&cluster, store).await;
     let begun = Begun::half_written(&cluster).await;
     hold.reached().await;
     let address = cluster.region(0).url().trim_start_matches("http://").to_owned();

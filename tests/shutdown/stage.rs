@@ -117,38 +117,43 @@ pub(crate) async fn watch(cluster: &Cluster, id: &str) -> JoinHandle<(Import, St
     })
 }
 
-/// Keeps a region on PostgreSQL in the middle of a chunk of projects. On SQLite, which has one writer, there is nothing
-/// that could do so and let the chunks before it through.
-pub(crate) struct Hold(Option<(Db, Tx)>);
+/// Keeps a region in the middle of a chunk: on PostgreSQL of projects; on SQLite, which has one writer, of whatever is next.
+pub(crate) struct Hold {
+    db: Db,
+    tx: Option<Tx>,
+}
 
 impl Hold {
     pub(crate) async fn projects(cluster: &Cluster, store: Store) -> Self {
-        if store == Store::Sqlite {
-            return Self(None);
-        }
         let db = cluster.db(Silo::Region(0)).await.expect("a database");
+        if store == Store::Sqlite {
+            return Self { db, tx: None };
+        }
         let mut tx = db.begin().await.expect("a transaction");
         tx.execute(Statement::new("LOCK TABLE sentry_project IN SHARE MODE"))
             .await
             .expect("nobody writes it");
-        Self(Some((db, tx)))
+        Self { db, tx: Some(tx) }
     }
 
-    /// Waits until the region is there.
-    pub(crate) async fn reached(&self) {
-        let Some((db, _)) = &self.0 else { return };
+    /// Waits until the region is there, or on SQLite, keeps it where it is.
+    pub(crate) async fn reached(&mut self) {
+        if self.tx.is_none() {
+            self.tx = Some(self.db.begin().await.expect("the region lets others write now and then"));
+            return;
+        }
         eventually("a chunk is in hand", async || {
             let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
-            let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+            let row = self.db.fetch_optional(waiting).await.expect("it answers").expect("a row");
             row.int("n").expect("a number") > 0
         })
         .await;
     }
 
     pub(crate) async fn let_go(self) {
-        if let Some((db, tx)) = self.0 {
+        if let Some(tx) = self.tx {
             tx.commit().await.expect("it is let go");
-            db.close().await;
         }
+        self.db.close().await;
     }
 }
