@@ -1,6 +1,7 @@
 //! One service: its port, its database, and its life, which is a runtime of its own in this process, or a process.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, ExitStatus, Stdio},
@@ -16,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::Runtime,
     sync::{Notify, OnceCell},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -151,6 +152,19 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Listens on a port that is ours. What listened on it before may have closed it without being gone yet.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let until = Instant::now() + LAST_BREATH;
+    loop {
+        match socket(address).and_then(|socket| socket.listen(1024)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(LOOK).await;
+            }
+            listening => return listening,
+        }
+    }
+}
+
 impl Node {
     /// A service that does not run yet, with a port of its own. `killed` is told when it was killed.
     pub(super) fn new(name: &str, database_url: String, killed: Arc<Notify>) -> anyhow::Result<Self> {
@@ -233,7 +247,7 @@ impl Node {
             .enable_all()
             .build()?;
         let address = self.address;
-        let starting = runtime.spawn(async move { serve(socket(address)?.listen(1024)?).await });
+        let starting = runtime.spawn(async move { serve(listen(address).await?).await });
         *self.life.alive() = Some(Alive::Here { runtime, running: None });
         let started = starting.await;
         let mut alive = self.life.alive();
@@ -325,7 +339,8 @@ impl Node {
                     // On its own runtime. If it ends by itself, it has stopped too.
                     let _stopped = runtime.spawn(running.stop()).await;
                 }
-                runtime.shutdown_background();
+                // All of it, so that nothing listens on its port any more when it is started again. That blocks.
+                let _gone = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LAST_BREATH)).await;
             }
             Some(Alive::Process(mut child)) => {
                 let _gone_already = send(&child, "TERM");
