@@ -115,7 +115,7 @@ pub struct Options {
     pub pauses: Pauses,
     /// What is bounded.
     pub limits: Limits,
-    /// How often it compares its organizations with what control holds, for the first time when it starts; never if zero.
+    /// How often it compares its organizations with what control holds, for the first time 10 s after it starts; never if zero.
     pub reconcile_every: Duration,
     /// What it opens encrypted exports with; without it, it refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,

@@ -115,7 +115,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_IMPORTS_AT_ONCE"
     )]
     imports_at_once: u16,
-    /// How often to compare the organizations with what control holds for them, for the first time at the start: what
+    /// How often to compare the organizations with what control holds for them, for the first time 10 s after the start: what
     /// can be repaired without a doubt is, the rest is in the log; 0 for never
     #[arg(
         long,

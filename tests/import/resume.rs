@@ -2,7 +2,7 @@
 
 use causeway_harness::{
     account::{Audit, Look},
-    cluster::{Cluster, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::{self, Export},
 };
 use causeway_proto::{
@@ -13,26 +13,23 @@ use causeway_relocation::db::Statement;
 
 use crate::stage::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
 
-/// About 20,000 records.
-const ORGANIZATIONS: i64 = 210;
+/// About 11,000 records.
+const ORGANIZATIONS: i64 = 120;
 
-/// An import that is in the middle of writing: some records are done, most are not.
+/// A cluster with an import that stands still in the middle of writing, behind a chunk of the region.
 async fn half_written(
-    cluster: &Cluster,
+    store: Store,
+    failpoints: &Failpoints,
     export: &Export,
     options: &ImportOptions,
-) -> (Look, Vec<u8>, Import) {
-    let (before, bytes) = (look(cluster, 0).await, export.to_bytes());
+) -> (Cluster, Look, Vec<u8>, String) {
+    let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
+    let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    let (before, bytes) = (look(&cluster, 0).await, export.to_bytes());
+    failpoints.arm("region.chunk.committed", Act::Hold, 2);
     let begun = cluster.region(0).begin(&bytes, options).await.expect("it begins").import;
-    let import = cluster
-        .region(0)
-        .wait_until(&begun.unwrap_or_default().import_id, |import| {
-            let done = import.progress.as_ref().map_or(0, |progress| progress.records_done);
-            import.state() == ImportState::Writing && done > 0
-        })
-        .await
-        .expect("it writes");
-    (before, bytes, import)
+    failpoints.held().await;
+    (cluster, before, bytes, begun.unwrap_or_default().import_id)
 }
 
 async fn account_for(
@@ -48,9 +45,10 @@ async fn account_for(
 }
 
 pub(crate) async fn a_region_that_is_stopped_goes_on_when_it_is_back(store: Store) {
-    let mut cluster = cluster(store, &["us"]).await;
-    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
-    let (before, bytes, import) = half_written(&cluster, &export, &options).await;
+    let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
+    let export = export::large(ORGANIZATIONS);
+    let (mut cluster, before, bytes, id) = half_written(store, &failpoints, &export, &options).await;
+    failpoints.release();
     cluster.stop_region(0).await;
 
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
@@ -62,7 +60,7 @@ pub(crate) async fn a_region_that_is_stopped_goes_on_when_it_is_back(store: Stor
     assert!(row.int("chunks").expect("a count") > 0);
 
     cluster.start_region(0).await.expect("it starts");
-    let import = account_for(&cluster, &before, &bytes, &options, &import.import_id).await;
+    let import = account_for(&cluster, &before, &bytes, &options, &id).await;
     assert_eq!(import.organization_count, ORGANIZATIONS);
     cluster.stop().await;
 }
@@ -125,16 +123,15 @@ pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Sto
 }
 
 pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
-    let mut cluster = cluster(store, &["us"]).await;
-    let (export, options) = (export::large(ORGANIZATIONS), ImportOptions::default());
-    let (before, bytes, import) = half_written(&cluster, &export, &options).await;
+    let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
+    let export = export::large(ORGANIZATIONS);
+    let (mut cluster, before, bytes, id) = half_written(store, &failpoints, &export, &options).await;
     // Without control it cannot come to its end.
     cluster.stop_control().await;
+    failpoints.release();
     let region = cluster.region(0);
-    let stuck = region
-        .wait_until(&import.import_id, |import| import.waiting.is_some())
-        .await
-        .expect("it waits for control");
+    let stuck =
+        region.wait_until(&id, |import| import.waiting.is_some()).await.expect("it waits for control");
     assert_ne!(stuck.state(), ImportState::Succeeded);
 
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
@@ -152,7 +149,7 @@ pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
     assert_eq!(region.visible_organizations().await.expect("a list"), []);
 
     cluster.start_control().await.expect("it starts");
-    let import = account_for(&cluster, &before, &bytes, &options, &import.import_id).await;
+    let import = account_for(&cluster, &before, &bytes, &options, &id).await;
     let visible = region.visible_organizations().await.expect("a list");
     assert_eq!(i64::try_from(visible.len()).ok(), Some(import.organization_count));
     assert_eq!(look(&cluster, 0).await.rows(ORGANIZATION).len(), visible.len());

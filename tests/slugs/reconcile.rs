@@ -361,7 +361,7 @@ pub(crate) async fn nothing_is_wrong_while_things_move(store: Store) {
     cluster.stop().await;
 }
 
-/// When it starts, and now and again, a region mends what loses nothing, and leaves the rest to people.
+/// Soon after it starts, and now and again, a region mends what loses nothing, and leaves the rest to people.
 pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     let mut cluster = cluster(store).await;
     let [(one, first), (other, _)] = imported(&cluster, 0).await;

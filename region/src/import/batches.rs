@@ -1,19 +1,54 @@
 //! Reads the records of a model in batches, on a thread of its own, while the batch before is being written.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use causeway_relocation::{
     ambient::Ambient,
-    catalog::Catalog,
+    catalog::{Catalog, Model, Silo},
     export::ExportError,
     plan::{Plan, Record},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// Records of a batch, the unit of resuming. Fixed: a restarted region must cut the same chunks.
-const RECORDS: usize = 5_000;
+/// The most records of a batch that this region writes itself.
+const MOST: usize = 5_000;
+/// Records of the first batch that it writes in its life, and again behind a failure.
+const FIRST: usize = 250;
+/// Records of a batch for control. Fixed: what control has committed and this region has not noted must be asked for
+/// once more as the same chunk.
+const FOR_CONTROL: usize = 1_000;
 /// Bytes of a batch in the file, so that a batch for control fits into one message.
 const BYTES: usize = 1024 * 1024;
+
+/// How many records the next batches have. A region that is killed before a whole batch is written would never get
+/// further: so its first batches are small, and twice as large whenever one is behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes(Arc<AtomicUsize>);
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(FIRST)))
+    }
+}
+
+impl Sizes {
+    /// A batch has been written: others may be larger.
+    pub(super) fn grow(&self) {
+        // Between the two, another model may have grown it as well: then it is smaller than it could be, for once.
+        let grown = self.0.load(Ordering::Relaxed).saturating_mul(2).min(MOST);
+        self.0.store(grown, Ordering::Relaxed);
+    }
+
+    fn of(&self, model: &Model) -> usize {
+        match model.silo {
+            Silo::Region => self.0.load(Ordering::Relaxed),
+            Silo::Control => FOR_CONTROL,
+        }
+    }
+}
 
 /// Neighbouring records of one model.
 #[derive(Debug)]
@@ -28,12 +63,13 @@ pub(super) fn read(
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
     ambient: Ambient,
+    sizes: Sizes,
     position: usize,
     from: i64,
 ) -> (mpsc::Receiver<Result<Batch, ExportError>>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&catalog, &plan, &ambient, position, from, &sender) {
+        if let Err(error) = send(&catalog, &plan, &ambient, &sizes, position, from, &sender) {
             // Nobody listens any more if this fails, and then nobody needs to know.
             let _unheard = sender.blocking_send(Err(error));
         }
@@ -45,6 +81,7 @@ fn send(
     catalog: &Catalog,
     plan: &Plan,
     ambient: &Ambient,
+    sizes: &Sizes,
     position: usize,
     from: i64,
     sender: &mpsc::Sender<Result<Batch, ExportError>>,
@@ -56,7 +93,7 @@ fn send(
     loop {
         let record = reader.next_record()?;
         let length = record.as_ref().map_or(0, |record| record.length);
-        let full = record.is_none() || records.len() >= RECORDS || bytes + length > BYTES;
+        let full = record.is_none() || records.len() >= sizes.of(model) || bytes + length > BYTES;
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
             let batch = Batch { records: std::mem::take(&mut records), ..batch };
@@ -68,5 +105,25 @@ fn send(
         let Some(record) = record else { return Ok(()) };
         bytes += length;
         records.push(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_a_region_begin_small_and_grow_and_those_for_control_stay_what_they_are() {
+        let catalog = Catalog::load().expect("the catalog is sound");
+        let team = catalog.models().iter().find(|model| model.name == "sentry.team").expect("it is known");
+        let user = catalog.models().iter().find(|model| model.name == "sentry.user").expect("it is known");
+        let sizes = Sizes::default();
+        let mut seen = vec![sizes.of(team)];
+        for _ in 0..6 {
+            sizes.grow();
+            seen.push(sizes.of(team));
+            assert_eq!(sizes.of(user), 1_000);
+        }
+        assert_eq!(seen, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
     }
 }

@@ -171,6 +171,7 @@ impl Runner {
                     .map(|record| self.record_for_control(record))
                     .collect::<Result<_, _>>()?,
             };
+            self.register().await?;
             self.ambient().failpoint("region.control_chunk.ready").await?;
             let answer = self.ask(self.control().import_models(request)).await?;
             self.ambient().failpoint("region.control_chunk.answered").await?;
@@ -248,6 +249,7 @@ impl Runner {
         }
         // No block in hand, or somebody else has written rows with ids of it.
         let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
+        self.register().await?;
         let (first, leased) =
             self.ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest)).await?;
         self.ambient().failpoint("region.ids.leased").await?;

@@ -25,7 +25,6 @@ impl Runner {
         import: &Import,
         run: &mut Run,
     ) -> Result<(), Error> {
-        self.register().await?;
         self.do_writes(import, run, false).await?;
         self.ambient().failpoint("region.models.written").await?;
         transact!(Error, self.db(), |tx| {

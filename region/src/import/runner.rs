@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Failure, Holder, Import, ImportState, Waiting, live::Live, spool::spool_path};
+use super::{Failure, Holder, Import, ImportState, Waiting, batches::Sizes, live::Live, spool::spool_path};
 use crate::{
     control_client::{ControlClient, ControlError},
     decryption_key::DecryptionKey,
@@ -95,6 +95,8 @@ pub(super) struct Run {
     pub(super) keys: Option<KeyMap>,
     /// The last ordinal of each model, by position, that a chunk covers.
     pub(super) done: HashMap<usize, i64>,
+    /// How large batches have become.
+    pub(super) sizes: Sizes,
     /// What a dry run has gone through; it is made anew when that begins.
     pub(super) rehearsal: Option<Rehearsal>,
     /// What the last attempt failed for, if it did.
@@ -295,8 +297,15 @@ impl Runner {
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Ends when the import has, or when the service stops.
     async fn import_organizations(&self, id: Uuid, live: Arc<Live>) {
-        let mut run =
-            Run { live, plan: None, keys: None, done: HashMap::new(), rehearsal: None, waiting: None };
+        let mut run = Run {
+            live,
+            plan: None,
+            keys: None,
+            done: HashMap::new(),
+            sizes: Sizes::default(),
+            rehearsal: None,
+            waiting: None,
+        };
         loop {
             // A turn for each step, so that imports that wait do not keep others from theirs.
             let turn = tokio::select! {
@@ -319,6 +328,7 @@ impl Runner {
             };
             // What a chunk left half absorbed is read from the store again.
             run.keys = None;
+            run.sizes = Sizes::default();
             let (ended, error) = match error {
                 error if error.passes() => (false, error),
                 error => match self.end(id, &error).await {

@@ -23,7 +23,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     Import, Runner, Waiting,
-    batches::{self, Batch},
+    batches::{self, Batch, Sizes},
     chunks::ChunkDraft,
     live::Live,
     runner::Run,
@@ -45,6 +45,7 @@ struct Writes<'a> {
     /// What a dry run has gone through; `None` for any other import.
     rehearsal: AsyncMutex<Option<Rehearsal>>,
     waiting: Mutex<Option<Waiting>>,
+    sizes: Sizes,
     /// One of them has failed. The others end behind the chunk in hand: one that is cut off in the middle of a COPY
     /// would leave its connection out of step.
     ending: AtomicBool,
@@ -78,6 +79,7 @@ impl Runner {
             done: Mutex::new(std::mem::take(&mut run.done)),
             rehearsal: AsyncMutex::new(run.rehearsal.take()),
             waiting: Mutex::new(run.waiting.take()),
+            sizes: run.sizes.clone(),
             ending: AtomicBool::new(false),
         };
         let written = writes.models(models).await;
@@ -145,6 +147,7 @@ impl Writes<'_> {
             Arc::clone(self.runner.catalog()),
             Arc::clone(&self.plan),
             self.runner.ambient().clone(),
+            self.sizes.clone(),
             model.position,
             done + 1,
         );
@@ -216,6 +219,7 @@ impl Writes<'_> {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, &written);
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, max_ordinal);
         self.live.add(count);
+        self.sizes.grow();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a region does without being asked: it compares when it starts, and now and again.
+//! What a region does without being asked: it compares soon after it starts, and now and again.
 
 use std::time::Duration;
 
@@ -10,22 +10,31 @@ use crate::error::Error;
 /// Differences of one comparison that stand in the log one by one. The others are counted.
 const LOGGED: usize = 100;
 
+/// The first comparison waits so long, for what a region that starts has to do first: imports that go on, the feed. It
+/// would also be wasted on one that is killed again and again.
+const AFTER_START: Duration = Duration::from_secs(10);
+
 impl Reconciler {
-    /// Begins to compare, now and then each `every`, until the service stops. Never, if that is zero.
+    /// Compares each `every`, for the first time [`AFTER_START`] at the latest, until the service stops. Never, if that is
+    /// zero.
     pub(crate) fn start(&self, every: Duration) {
         if every.is_zero() {
             return;
         }
         let reconciler = self.clone();
         self.runner().background(async move {
-            while reconciler.once().await.is_ok() {
-                // Regions that were started together are not to compare together for ever.
-                let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
-                let jitter = Duration::from_millis(reconciler.runner().ambient().below(tenth));
+            let mut pause = every.min(AFTER_START);
+            loop {
                 tokio::select! {
-                    () = sleep(every + jitter) => {}
+                    () = sleep(pause) => {}
                     () = reconciler.runner().stopping() => return,
                 }
+                if reconciler.once().await.is_err() {
+                    return;
+                }
+                // Regions that were started together are not to compare together for ever.
+                let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
+                pause = every + Duration::from_millis(reconciler.runner().ambient().below(tenth));
             }
         });
     }

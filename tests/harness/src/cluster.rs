@@ -507,7 +507,7 @@ impl Cluster {
     /// Starts all services that do not run.
     ///
     /// # Errors
-    /// If one does not start, although nobody killed it meanwhile.
+    /// If one does not start, or is killed while it does.
     pub async fn revive(&self) -> anyhow::Result<()> {
         for service in self.services() {
             self.start_service(service).await?;
