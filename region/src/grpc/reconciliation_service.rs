@@ -1,10 +1,12 @@
 //! `causeway.region.v1.ReconciliationService`.
 
+use std::{pin::pin, time::Duration};
+
 use causeway_proto::region::v1::{
     Difference, ReconcileMode, ReconcileRequest, ReconcileResponse, ReconcileSummary,
     reconciliation_service_server::ReconciliationService,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -12,6 +14,11 @@ use crate::{
     error::Error,
     reconcile::{self, Mode, Reconciler, Summary},
 };
+
+/// How long a caller may leave an answer untaken. A comparison waits for it, and others wait for the comparison.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+type Answer = Result<ReconcileResponse, Status>;
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -37,31 +44,72 @@ fn difference(difference: reconcile::Difference) -> Difference {
     }
 }
 
-fn summary(summary: Summary) -> ReconcileSummary {
+fn summary_of(summary: Summary) -> ReconcileSummary {
     let Summary { compared, differences, repaired, moving } = summary;
     ReconcileSummary { compared, differences, repaired, moving }
 }
 
-/// Tells a caller what is found, as long as the caller is there.
-async fn forward(
-    mut found: mpsc::Receiver<Vec<reconcile::Difference>>,
-    answers: &mpsc::Sender<Result<ReconcileResponse, Status>>,
-) {
+/// Tells a caller what is found, as long as the caller takes it and the service does not stop. Whether all was told.
+async fn tell(
+    found: &mut mpsc::Receiver<Vec<reconcile::Difference>>,
+    answers: &mpsc::Sender<Answer>,
+    stopping: impl Future<Output = ()>,
+) -> bool {
+    let mut stopping = pin!(stopping);
     loop {
         let differences = tokio::select! {
             differences = found.recv() => differences,
-            () = answers.closed() => None,
+            () = answers.closed() => {
+                // What is begun is done, and no more than that.
+                found.close();
+                return false;
+            }
         };
-        let Some(differences) = differences else { return };
+        let Some(differences) = differences else { return true };
         let differences = differences.into_iter().map(difference).collect();
-        // One who has gone is noticed when the next page is told.
-        let _gone = answers.send(Ok(ReconcileResponse { differences, summary: None })).await;
+        let answer = answers.send(Ok(ReconcileResponse { differences, summary: None }));
+        // One who has gone is noticed when the next page is found.
+        let waited = tokio::select! {
+            biased;
+            sent = timeout(PATIENCE, answer) => sent.is_ok(),
+            () = &mut stopping => false,
+        };
+        if !waited {
+            return false;
+        }
+    }
+}
+
+/// Tells a caller what a comparison finds and, in the end, what it came to. Whoever does not listen holds up nothing:
+/// the comparison goes on, and is heard of no more.
+async fn forward(
+    comparison: impl Future<Output = Result<Summary, Error>>,
+    mut found: mpsc::Receiver<Vec<reconcile::Difference>>,
+    answers: mpsc::Sender<Answer>,
+    stopping: impl Future<Output = ()>,
+) {
+    // A place for the last answer, so that nobody waits to give it. One who has gone before all began is owed nothing.
+    let Ok(last) = answers.reserve().await else { return };
+    let telling = async {
+        let all = tell(&mut found, &answers, stopping).await;
+        while found.recv().await.is_some() {}
+        all
+    };
+    let (outcome, all) = tokio::join!(comparison, telling);
+    match outcome {
+        Ok(summary) if all => {
+            let summary = Some(summary_of(summary));
+            last.send(Ok(ReconcileResponse { differences: Vec::new(), summary }));
+        }
+        // A summary would say that nothing else was found.
+        Ok(_) => {}
+        Err(error) => last.send(Err(error.into())),
     }
 }
 
 #[tonic::async_trait]
 impl ReconciliationService for Handler {
-    type ReconcileStream = ReceiverStream<Result<ReconcileResponse, Status>>;
+    type ReconcileStream = ReceiverStream<Answer>;
 
     async fn reconcile(
         &self,
@@ -74,18 +122,111 @@ impl ReconciliationService for Handler {
                 return Err(Error::invalid("mode", "must be to check or to repair").into());
             }
         };
-        let (answers, stream) = mpsc::channel(1);
+        // A place for what is found, and one for the last answer.
+        let (answers, stream) = mpsc::channel(2);
         let reconciler = self.reconciler.clone();
         // To the end of a page, also if the caller goes away: what is begun is done.
         self.reconciler.runner().background(async move {
             let (told, found) = mpsc::channel(1);
-            let (outcome, ()) = tokio::join!(reconciler.run(mode, told), forward(found, &answers));
-            let last = outcome
-                .map(|it| ReconcileResponse { differences: Vec::new(), summary: Some(summary(it)) })
-                .map_err(Status::from);
-            // A caller who has gone need not hear it.
-            let _gone = answers.send(last).await;
+            let comparison = reconciler.run(mode, told);
+            forward(comparison, found, answers, reconciler.runner().stopping()).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::{sync::oneshot, time::Instant};
+
+    use super::*;
+
+    /// How much a comparison of these tests finds: a difference a page, more than lie ready for a caller.
+    const PAGES: i64 = 20;
+
+    /// A comparison that finds something on each page, and how many pages it came to. Ends behind a page, as real ones
+    /// do, if nobody listens any more.
+    async fn comparison(
+        told: mpsc::Sender<Vec<reconcile::Difference>>,
+        pages: oneshot::Sender<i64>,
+    ) -> Result<Summary, Error> {
+        let mut differences = 0;
+        while differences < PAGES
+            && told.send(vec![reconcile::slug_twice(String::new(), differences, 0)]).await.is_ok()
+        {
+            differences += 1;
+        }
+        pages.send(differences).expect("somebody wants to know");
+        Ok(Summary { differences, ..Summary::default() })
+    }
+
+    struct Call {
+        stream: mpsc::Receiver<Answer>,
+        pages: oneshot::Receiver<i64>,
+    }
+
+    fn call(stopping: impl Future<Output = ()> + Send + 'static) -> Call {
+        let (answers, stream) = mpsc::channel(2);
+        let (counting, pages) = oneshot::channel();
+        let (told, found) = mpsc::channel(1);
+        tokio::spawn(forward(comparison(told, counting), found, answers, stopping));
+        Call { stream, pages }
+    }
+
+    /// The organizations that a caller hears of, if each answer is taken after `pause`, and the summary.
+    async fn read(
+        stream: &mut mpsc::Receiver<Answer>,
+        pause: Duration,
+    ) -> (Vec<i64>, Option<ReconcileSummary>) {
+        let (mut ids, mut summary) = (Vec::new(), None);
+        tokio::time::sleep(pause).await;
+        while let Some(answer) = stream.recv().await {
+            let answer = answer.expect("a part of it");
+            assert_eq!(summary, None, "the summary is in the last part");
+            ids.extend(answer.differences.iter().map(|it| it.organization_id));
+            summary = answer.summary;
+            tokio::time::sleep(pause).await;
+        }
+        (ids, summary)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_reads_hears_all_and_the_summary() {
+        for pause in [Duration::ZERO, PATIENCE - Duration::from_secs(1)] {
+            let mut call = call(pending());
+            let (ids, summary) = read(&mut call.stream, pause).await;
+            assert_eq!(ids, (0..PAGES).collect::<Vec<_>>());
+            assert_eq!(summary.expect("a summary").differences, PAGES);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_does_not_read_holds_up_nobody() {
+        let began = Instant::now();
+        let mut call = call(pending());
+        assert_eq!(call.pages.await.expect("it ends"), PAGES);
+        assert_eq!(began.elapsed(), PATIENCE);
+        // Who reads later is not told that this was all.
+        assert_eq!(read(&mut call.stream, Duration::ZERO).await, (vec![0], None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_does_not_read_holds_up_no_stop() {
+        let began = Instant::now();
+        let call = call(ready(()));
+        assert_eq!(call.pages.await.expect("it ends"), PAGES);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_comparison_ends_behind_a_page_for_one_who_has_gone() {
+        let began = Instant::now();
+        let Call { mut stream, pages } = call(pending());
+        stream.recv().await.expect("an answer").expect("a part of it");
+        drop(stream);
+        assert!(pages.await.expect("it ends") < PAGES);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

@@ -133,7 +133,8 @@ impl Summary {
     }
 }
 
-fn slug_twice(slug: String, one: i64, other: i64) -> Difference {
+/// Two organizations of the region have this slug, but for case.
+pub(crate) fn slug_twice(slug: String, one: i64, other: i64) -> Difference {
     Difference {
         kind: DifferenceKind::SlugTwice,
         organization_id: one,
