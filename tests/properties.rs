@@ -13,7 +13,7 @@ use causeway_harness::{
     export::{self, OTHER_SLUG, SLUG},
 };
 use causeway_proto::{region::v1::ImportState, relocation::v1::ErrorReason};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::{ambient::Ambient, export::Limits};
 use chrono::{DateTime, Utc};
 use proptest::{
     collection::vec,
@@ -171,6 +171,14 @@ fn whatever_a_file_is_reading_it_comes_to_an_end() {
         export::read(&damaged(choices).map_err(wrong)?);
         Ok(())
     });
+}
+
+#[test]
+fn a_file_that_is_nested_deep_is_read_to_an_end() {
+    let deepest = Limits::default().depth;
+    for depth in [deepest, deepest + 1, 1_000, 100_000] {
+        export::read(&export::nested(depth));
+    }
 }
 
 mod sqlite {

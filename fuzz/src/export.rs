@@ -23,13 +23,14 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     put(&bytes.unwrap_or_default(), data, size, max_size)
 }
 
-/// Small files that together have every model and field of a good export.
+/// Small files that together have every model and field of a good export, and one that is nested deeper than is taken.
 #[must_use]
 pub fn seeds(export: &[u8]) -> Vec<Vec<u8>> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(export).expect("a good export");
     let name = |record: &serde_json::Value| record["model"].as_str().unwrap_or_default().to_owned();
     let names: BTreeSet<String> = records.iter().map(name).collect();
     let mut seeds = vec![b"[]".to_vec(), b"\xef\xbb\xbf[\n]\n".to_vec(), export.to_vec()];
+    seeds.push(mutation::nested(1_000));
     for wanted in names {
         let few: Vec<_> = records.iter().filter(|record| name(record) == wanted).take(2).collect();
         seeds.push(serde_json::to_vec(&few).expect("JSON"));

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 pub use exhaustive::{OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID, exhaustive};
 pub use generated::generated;
-pub use mutation::mutate;
+pub use mutation::{mutate, nested};
 pub use reading::read;
 
 /// A record of an export.

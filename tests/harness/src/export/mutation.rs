@@ -45,6 +45,13 @@ fn field<'a>(
     Some((fields, name))
 }
 
+/// A file of one record that is nested so deep, its own brackets and those of its fields among them.
+#[must_use]
+pub fn nested(depth: usize) -> Vec<u8> {
+    let (open, close) = ("[".repeat(depth.saturating_sub(2)), "]".repeat(depth.saturating_sub(2)));
+    format!(r#"[{{"model": "sentry.rule", "pk": 1, "fields": {{"data": {open}{close}}}}}]"#).into_bytes()
+}
+
 /// Changes one thing: takes a record or a field away, doubles it, moves it, gives it another value or name. `pick`
 /// chooses a number below the one that it gets. What cannot be done to these records is not done.
 pub fn mutate(records: &mut Vec<Value>, pick: &mut impl FnMut(usize) -> usize) {

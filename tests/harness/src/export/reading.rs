@@ -59,7 +59,7 @@ pub fn read(bytes: &[u8]) {
     let file = File::new(bytes);
     let plan = match file.plan(None) {
         Ok(plan) => plan,
-        Err(ExportError::Invalid(finding)) => {
+        Err(ExportError::Invalid(finding) | ExportError::OverLimit { finding, .. }) => {
             let offset = finding.byte_offset.expect("a refusal names its place");
             assert!(usize::try_from(offset).is_ok_and(|offset| offset <= bytes.len()), "{finding}");
             assert!(!finding.reason.is_empty());
