@@ -5,9 +5,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::Output,
 };
 
+use causeway_harness::process;
 use tempfile::TempDir;
 
 const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f7";
@@ -25,12 +26,8 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-            command.env_remove(name);
-        }
-        command.output().expect("it runs")
+        let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+        command.args(arguments).current_dir(self.0.path()).output().expect("it runs")
     }
 
     fn lines(&self, name: &str) -> Vec<serde_json::Value> {

@@ -6,15 +6,16 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use causeway::client::{CallError, Kind, Peer};
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
+    process::{self, Process},
 };
 use causeway_proto::{
     region::v1::{
@@ -53,11 +54,8 @@ impl Way {
                 r#"mkdir -p "$1" && mount -t tmpfs -o size=4m causeway-test "$1" || exit 7; shift; exec "$@""#,
             ),
         };
-        let mut command = Command::new(shell[0]);
+        let mut command = process::command(shell[0]);
         command.args(&shell[1..]).args([script, "sh"]);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-            command.env_remove(name);
-        }
         command
     }
 
@@ -85,43 +83,24 @@ impl Way {
 
 /// A region that ends when the test does.
 struct Region {
-    process: Child,
+    process: Process,
     spool: PathBuf,
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("it is our child");
-    }
 }
 
 impl Region {
     /// Starts it, and waits until it serves.
     async fn start(way: Way, directory: &Path, database_url: &str, control: &str) -> (Self, Peer) {
         let spool = directory.join("spool");
-        let log = directory.join("region.log");
-        let process = way
-            .command()
+        let mut command = way.command();
+        command
             .arg(&spool)
             .arg(env!("CARGO_BIN_EXE_causeway"))
             .args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control])
             .args(["--database-url", database_url, "--spool-dir"])
-            .arg(&spool)
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(&log).expect("a file"))
-            .spawn()
-            .expect("it runs");
-        let mut region = Self { process, spool };
-        let address = loop {
-            let text = fs::read_to_string(&log).expect("it is text");
-            if let Some(line) = text.lines().find(|line| line.contains("serving")) {
-                break line.rsplit_once("address=").expect("it says where").1.trim().to_owned();
-            }
-            assert!(region.process.try_wait().expect("it is our child").is_none(), "it ended: {text}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        };
-        let peer = Peer::connect(Kind::Region, &format!("http://{address}")).await.expect("it listens");
-        (region, peer)
+            .arg(&spool);
+        let mut process = Process::start(command).expect("it runs");
+        let url = process.served_at().expect("it serves");
+        (Self { process, spool }, Peer::connect(Kind::Region, &url).await.expect("it listens"))
     }
 
     /// The names of the uploads in its spool directory, as the process sees it.
@@ -179,7 +158,7 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
             Some(postgres) => postgres.create_database("us").await.expect("a database"),
             None => format!("sqlite:{}", directory.path().join("us.db").display()),
         };
-        let (process, region) = Region::start(way, directory.path(), &url, &cluster.control_url()).await;
+        let (served, region) = Region::start(way, directory.path(), &url, &cluster.control_url()).await;
         let ambient = Ambient::system();
         let [big, before, beside, after] = [(); 4].map(|()| ambient.uuid().to_string());
 
@@ -194,7 +173,7 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
         assert_eq!(ends(&region, &beside).await, ImportState::Succeeded, "{way:?}");
 
         // Nothing is left of it: neither a file nor an import, and its id may be used.
-        assert_eq!(process.spooled(), [] as [String; 0], "{way:?}");
+        assert_eq!(served.spooled(), [] as [String; 0], "{way:?}");
         let request = GetImportRequest { import_id: big.clone() };
         let asked = region.answer(region.imports().get_import(request)).await;
         assert_eq!(asked.expect_err("there is none").reason(), Some(ErrorReason::ImportNotFound), "{way:?}");
@@ -203,10 +182,7 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
         for id in [&big, &after] {
             assert_eq!(ends(&region, id).await, ImportState::Succeeded, "{way:?}");
         }
-        drop(process);
-        let mut log = String::new();
-        let opened = fs::File::open(directory.path().join("region.log"));
-        opened.expect("it is there").read_to_string(&mut log).expect("it is text");
+        let log = served.process.kill().expect("it runs");
         assert!(log.contains("an upload cannot be spooled"), "{way:?}: {log}");
         cluster.stop().await;
     }

@@ -5,12 +5,10 @@
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufWriter, Write as _},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
 };
 
 use causeway::client::{ExportFile, Kind, Peer, Watch, WatchEvent, has_ended, upload};
@@ -21,6 +19,7 @@ use causeway_bench::{
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
+    process::{self, Process},
 };
 use causeway_proto::region::v1::{Import, ImportHeader, ImportState};
 use causeway_relocation::ambient::Ambient;
@@ -32,49 +31,22 @@ const SIZE: u64 = 16_000_000;
 /// MiB; with prepared statements of 500 rows, kept by each connection, it was 22.
 const BEYOND_IDLE: u64 = 17 << 10;
 
-/// A region that ends when the test does.
-struct Region(Child);
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        self.0.kill().and_then(|()| self.0.wait()).expect("it is our child");
-    }
+/// Starts a region, and waits until it serves.
+async fn start(directory: &Path, database_url: &str, control: &str) -> (Process, Peer) {
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command
+        // Else what threads have freed stays with each of them, more or less of it from run to run.
+        .env("MALLOC_ARENA_MAX", "1")
+        .args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control])
+        .args(["--database-url", database_url, "--spool-dir"])
+        .arg(directory.join("spool"));
+    let mut region = Process::start(command).expect("it runs");
+    let url = region.served_at().expect("it serves");
+    (region, Peer::connect(Kind::Region, &url).await.expect("it listens"))
 }
 
-impl Region {
-    /// Starts it, and waits until it serves.
-    async fn start(directory: &Path, database_url: &str, control: &str) -> (Self, Peer) {
-        let log = directory.join("region.log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-            command.env_remove(name);
-        }
-        let process = command
-            // Else what threads have freed stays with each of them, more or less of it from run to run.
-            .env("MALLOC_ARENA_MAX", "1")
-            .args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control])
-            .args(["--database-url", database_url, "--spool-dir"])
-            .arg(directory.join("spool"))
-            .stdin(Stdio::null())
-            .stderr(File::create(&log).expect("a file"))
-            .spawn()
-            .expect("it runs");
-        let mut region = Self(process);
-        let address = loop {
-            let text = fs::read_to_string(&log).expect("it is text");
-            if let Some(line) = text.lines().find(|line| line.contains("serving")) {
-                break line.rsplit_once("address=").expect("it says where").1.trim().to_owned();
-            }
-            assert!(region.0.try_wait().expect("it is our child").is_none(), "it ended: {text}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let peer = Peer::connect(Kind::Region, &format!("http://{address}")).await.expect("it listens");
-        (region, peer)
-    }
-
-    fn memory(&self) -> machine::Memory {
-        machine::memory(self.0.id()).expect("it runs")
-    }
+fn memory(region: &Process) -> machine::Memory {
+    machine::memory(region.id()).expect("it runs")
 }
 
 async fn import(region: &Peer, file: &ExportFile, dry_run: bool) -> Import {
@@ -107,12 +79,12 @@ async fn an_import_takes_little_memory(store: Store) {
         Some(postgres) => postgres.create_database("us").await.expect("a database"),
         None => format!("sqlite:{}", directory.path().join("us.db").display()),
     };
-    let (region, peer) = Region::start(directory.path(), &url, &cluster.control_url()).await;
-    let idle = region.memory().resident;
+    let (region, peer) = start(directory.path(), &url, &cluster.control_url()).await;
+    let idle = memory(&region).resident;
     for (dry_run, end) in [(true, ImportState::Planned), (false, ImportState::Succeeded)] {
         let imported = import(&peer, &file, dry_run).await;
         assert_eq!(imported.state(), end, "{:?}", imported.failure);
-        let beyond = region.memory().peak - idle;
+        let beyond = memory(&region).peak - idle;
         assert!(
             beyond <= BEYOND_IDLE,
             "{store:?}, dry run {dry_run}: {} bytes and {} records took {beyond} KiB beyond the {idle} before",

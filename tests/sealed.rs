@@ -5,11 +5,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
 };
 
+use causeway_harness::process::{self, Process};
 use tempfile::TempDir;
 
 const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f6";
@@ -19,11 +19,8 @@ fn vector(name: &str) -> String {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command.args(arguments);
     command
 }
 
@@ -183,32 +180,20 @@ fn who_has_no_key_for_an_encrypted_export_is_told() {
     );
 }
 
-/// A control and a region as processes, which end when the test does.
-struct Services(Vec<Child>, String);
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            process.kill().and_then(|()| process.wait()).expect("it is our child");
-        }
-    }
+/// A control and a region as processes, which end when the test does, and where the region is.
+struct Services {
+    _processes: [Process; 2],
+    region: String,
 }
 
-/// Starts a service and waits until it says where it serves.
-fn serve(place: &Place, name: &str, arguments: &[&str]) -> (Child, String) {
+/// Starts a service, and waits until it says where it serves.
+fn serve(place: &Place, name: &str, arguments: &[&str]) -> (Process, String) {
     let database = format!("sqlite:{}", place.name(&format!("{name}.db")));
     let mut command = command(arguments);
     command.args(["--listen", "127.0.0.1:0", "--database-url", &database]);
-    let mut process = command.stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut log = BufReader::new(process.stderr.take().expect("it is a pipe"));
-    let mut line = String::new();
-    while !line.contains("serving") {
-        line.clear();
-        assert!(log.read_line(&mut line).expect("it is text") > 0, "{name} has ended");
-    }
-    // Whoever logs must not wait for a reader.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    (process, format!("http://{}", line.rsplit_once("address=").expect("it says where").1.trim()))
+    let mut process = Process::start(command).expect("it runs");
+    let url = process.served_at().expect("it serves");
+    (process, url)
 }
 
 /// Starts a control and a region with this private key, or none.
@@ -218,7 +203,7 @@ fn services(place: &Place, key: Option<&str>) -> Services {
     let mut arguments = vec!["region", "--name", "us", "--control", &url, "--spool-dir", &spool];
     arguments.extend(key.map(|key| ["--decryption-key", key]).into_iter().flatten());
     let (region, url) = serve(place, "region", &arguments);
-    Services(vec![control, region], url)
+    Services { _processes: [control, region], region: url }
 }
 
 #[test]
@@ -226,7 +211,7 @@ fn an_export_for_another_key_is_encrypted_anew_for_the_region() {
     let place = Place::new();
     let (own, other) = (vector("test-key-private.pem"), vector("other-test-key-private.pem"));
     let services = services(&place, Some(&other));
-    let line = ["--region", &services.1, "--import-id", ID, "--output", "json"];
+    let line = ["--region", &services.region, "--import-id", ID, "--output", "json"];
     let tar = vector("python.tar");
     fails(
         &[&["import", "organizations", &tar], &line[..]].concat(),
@@ -250,7 +235,7 @@ fn an_export_is_decrypted_for_a_region_without_a_key_and_that_is_said() {
     let private = vector("test-key-private.pem");
     let output = run(&[
         &["import", "organizations", &vector("python.tar"), "--decrypt-with", &private],
-        &["--region", &services.1, "--output", "json"][..],
+        &["--region", &services.region, "--output", "json"][..],
     ]
     .concat());
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,13 @@
 //! Serving on real ports, and the command as a process: what it prints, and its exit codes.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+#![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
 mod fake;
 
 use std::{
     collections::VecDeque,
     path::Path,
-    process::{ExitStatus, Output, Stdio},
+    process::{Command, Output},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,7 @@ use causeway::{
     embedded::Embedded,
     serve::{Running, Settings, serve_control},
 };
+use causeway_harness::process::{self, Process};
 use causeway_proto::{
     failure::Failure,
     region::v1::{Import, ImportFailure, ImportHeader, ImportState, OrganizationFilter},
@@ -29,10 +30,8 @@ use causeway_relocation::{ambient::Ambient, db};
 use fake::{FakeRegion, state, succeeded};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
-    task::JoinHandle,
+    task::spawn_blocking,
     time::timeout,
 };
 use tonic::transport::Channel;
@@ -222,16 +221,14 @@ async fn watching_goes_on_after_a_break_and_ends_where_it_makes_no_sense() {
 // ---- the command ----
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command.args(arguments);
     command
 }
 
 async fn run(arguments: &[&str]) -> Output {
-    timeout(LIMIT, command(arguments).output()).await.expect("it ends").expect("it runs")
+    let mut command = tokio::process::Command::from(command(arguments));
+    timeout(LIMIT, command.kill_on_drop(true).output()).await.expect("it ends").expect("it runs")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -352,34 +349,29 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     assert!(stderr.starts_with(&format!("causeway: the region at {url} cannot be reached: ")), "{stderr}");
 }
 
-/// Starts this command and reads its stderr up to the line that has `mark` in it.
-async fn start(arguments: &[&str], mark: &str) -> (Child, String, JoinHandle<String>) {
-    let mut child = command(arguments).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
-    let mut log = String::new();
-    loop {
-        let line = timeout(LIMIT, lines.next_line()).await.expect("it says something");
-        let line = line.expect("it is text").unwrap_or_else(|| panic!("it has ended: {log}"));
-        log.push_str(&line);
-        log.push('\n');
-        if line.contains(mark) {
-            break;
-        }
-    }
-    let rest = tokio::spawn(async move {
-        let mut rest = String::new();
-        lines.into_inner().read_to_string(&mut rest).await.expect("it is text");
-        rest
+/// Starts this command, and waits until it has logged something. What it talks to goes on meanwhile.
+async fn start(arguments: &[&str], mark: &'static str) -> Process {
+    let mut process = Process::start(command(arguments)).expect("it runs");
+    let waiting = spawn_blocking(move || {
+        process.logged(mark).expect("it goes on");
+        process
     });
-    (child, log, rest)
+    waiting.await.expect("it is logged")
 }
 
+/// Sends a signal, and waits for the end: how it was, and the log.
 #[cfg(unix)]
-async fn signal(mut child: Child, signal: &str) -> ExitStatus {
-    let kill = format!("kill -{signal} {}", child.id().expect("it runs"));
-    let killed = Command::new("sh").args(["-c", &kill]).status().await.expect("there is a shell");
-    assert!(killed.success());
-    timeout(LIMIT, child.wait()).await.expect("it stops").expect("it is our child")
+async fn signal(process: Process, signal: &str) -> (Option<i32>, String) {
+    process.signal(signal).expect("it runs");
+    let (status, log) = spawn_blocking(|| process.ended().expect("it stops")).await.expect("it has ended");
+    (status.code(), log)
+}
+
+/// Starts a service, and waits until it says where it serves.
+fn serving(arguments: &[&str]) -> (Process, String) {
+    let mut process = Process::start(command(arguments)).expect("it runs");
+    let url = process.served_at().expect("it serves");
+    (process, url)
 }
 
 #[cfg(unix)]
@@ -389,9 +381,7 @@ async fn a_server_says_where_it_is_and_stops_when_told() {
     let path = |name: &str| directory.path().join(name).display().to_string();
     let database = format!("sqlite:{}", path("control.db"));
     let arguments = ["control", "--listen", "127.0.0.1:0", "--database-url", &database];
-    let (control, log, _) = start(&arguments, "serving").await;
-    let address = log.rsplit_once("address=").expect("it is in the log").1.trim().to_owned();
-    let url = format!("http://{address}");
+    let (control, url) = serving(&arguments);
     Peer::connect(Kind::Control, &url).await.expect("it listens");
 
     let (database, spool) = (format!("sqlite:{}", path("region.db")), path("spool"));
@@ -399,10 +389,10 @@ async fn a_server_says_where_it_is_and_stops_when_told() {
         &["region", "--name", "eu", "--control", &url, "--spool-dir", &spool],
         &["--listen", "127.0.0.1:0", "--database-url", &database][..],
     ];
-    let (region, log, _) = start(&arguments.concat(), "serving").await;
-    assert!(log.contains(&url), "{log}");
-    assert_eq!(signal(region, "TERM").await.code(), Some(0));
-    assert_eq!(signal(control, "INT").await.code(), Some(0));
+    let (region, _) = serving(&arguments.concat());
+    assert!(region.log().contains(&url), "{}", region.log());
+    assert_eq!(signal(region, "TERM").await.0, Some(0));
+    assert_eq!(signal(control, "INT").await.0, Some(0));
 }
 
 #[cfg(unix)]
@@ -417,10 +407,10 @@ async fn who_is_interrupted_is_told_that_the_import_goes_on() {
     });
     let url = fake.serve().await;
     let arguments = ["import", "organizations", &file, "--region", &url, "--import-id", ID];
-    let (import, _, rest) = start(&arguments, "WRITING").await;
-    assert_eq!(signal(import, "INT").await.code(), Some(1));
-    let rest = rest.await.expect("it is read");
-    assert!(rest.contains(&format!("causeway imports show {ID} --region {url}\n")), "{rest}");
+    let import = start(&arguments, "WRITING").await;
+    let (code, log) = signal(import, "INT").await;
+    assert_eq!(code, Some(1));
+    assert!(log.contains(&format!("causeway imports show {ID} --region {url}\n")), "{log}");
 }
 
 #[tokio::test]

@@ -1,19 +1,18 @@
 //! `causeway slugs rename` and `causeway slugs release-alias`: what they print, and how they end.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use causeway_harness::cluster::{Cluster, Store};
+use causeway_harness::{
+    cluster::{Cluster, Store},
+    process,
+};
 use tokio::process::Command;
 
 use crate::stage::{PATIENCE, imported, leads};
 
 async fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-    command.arg("slugs").args(arguments).args(["--control", &cluster.control_url()]);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAUSEWAY_")) {
-        command.env_remove(name);
-    }
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    let mut command = Command::from(process::command(env!("CARGO_BIN_EXE_causeway")));
+    command.arg("slugs").args(arguments).args(["--control", &cluster.control_url()]).kill_on_drop(true);
     let Output { status, stdout, stderr } =
         tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");

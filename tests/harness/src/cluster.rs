@@ -60,6 +60,8 @@ use node::Node;
 use options::Configure;
 pub use trace::Trace;
 
+use crate::process;
+
 /// What the silos of a cluster keep their data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
@@ -389,13 +391,7 @@ impl Cluster {
     /// The command that is a service.
     fn command(&self, program: &PathBuf, service: Service) -> Command {
         let node = self.node(service);
-        let mut command = Command::new(program);
-        // Nothing of the surroundings decides what the process does.
-        let settings = std::env::vars_os()
-            .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with("CAUSEWAY_")));
-        for (name, _) in settings {
-            command.env_remove(name);
-        }
+        let mut command = process::command(program);
         command.env("CAUSEWAY_FAILPOINTS", self.failpoints.to_environment());
         match service {
             Service::Control(_) => command.arg("control"),

@@ -4,7 +4,7 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, ExitStatus},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -21,6 +21,8 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::process::send;
 
 /// How long a process may take until it serves, and to end softly.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -139,10 +141,6 @@ pub(super) struct Node {
     /// Bound and never listening: keeps the port from being given to anybody else while the service is stopped, and
     /// whoever connects then is refused, as by a service that is not there.
     _port: TcpSocket,
-}
-
-fn send(child: &Child, signal: &str) -> std::io::Result<ExitStatus> {
-    std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()
 }
 
 fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
@@ -277,7 +275,7 @@ impl Node {
             return Ok(());
         }
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{command:?} cannot be run"))?;
         *self.life.alive() = Some(Alive::Process(child));
         let serves = async {
