@@ -16,10 +16,7 @@ use causeway_proto::{
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{
-    db::{DbError, Statement},
-    transact,
-};
+use causeway_relocation::db::Statement;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -101,28 +98,6 @@ impl Controls {
     }
 }
 
-/// Changes something beside the services.
-pub(crate) async fn change(cluster: &Cluster, silo: Silo, statements: &[Statement]) -> anyhow::Result<()> {
-    let db = cluster.db(silo).await?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let done = transact!(DbError, db, |tx| {
-            for statement in statements {
-                tx.execute(statement.clone()).await?;
-            }
-        });
-        match done {
-            Ok(()) => break,
-            Err(error) => {
-                ensure!(Instant::now() < until, "{silo:?} is not changed after {PATIENCE:?}: {error}")
-            }
-        }
-        sleep(PAUSE).await;
-    }
-    db.close().await;
-    Ok(())
-}
-
 /// Forgets all events of the feed of a region but the last one, as control does when there are many.
 pub(crate) async fn forget_events(cluster: &Cluster, region: usize) -> anyhow::Result<()> {
     let name = cluster.region_name(region);
@@ -131,7 +106,7 @@ pub(crate) async fn forget_events(cluster: &Cluster, region: usize) -> anyhow::R
     let events = "DELETE FROM causeway_feed_event WHERE region = $1 \
                   AND version <= (SELECT f.oldest FROM causeway_feed f WHERE f.region = $1)";
     let statements = [oldest, events].map(|sql| Statement::new(sql).with(name));
-    change(cluster, Silo::Control, &statements).await
+    cluster.change(Silo::Control, &statements).await
 }
 
 /// Whether the database of a region takes keys of projects. An import fails as long as it does not, for a reason that
@@ -150,7 +125,7 @@ pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> a
         (Store::Postgres, true) => "ALTER TABLE sentry_projectkey DROP CONSTRAINT IF EXISTS no_keys",
     };
     cluster.trace().note(format!("the database of region {region} takes keys: {take}"));
-    change(cluster, Silo::Region(region), &[Statement::new(sql)]).await
+    cluster.change(Silo::Region(region), &[Statement::new(sql)]).await
 }
 
 /// Sends an export until its import is taken.

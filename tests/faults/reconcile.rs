@@ -2,50 +2,11 @@
 
 use anyhow::{Context as _, ensure};
 use causeway_harness::cluster::{Cluster, Silo};
-use causeway_proto::{
-    control::v1::{
-        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
-        ConfirmOrganizationSlugReservationsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
-        bulk_create_organization_slug_reservations_request::Part,
-    },
-    region::v1::ReconcileMode,
-};
+use causeway_proto::region::v1::ReconcileMode;
 use causeway_relocation::db::Statement;
 use tokio::time::Instant;
 
 use crate::driver::{PATIENCE, insist};
-
-/// Changes something by hand.
-async fn change(cluster: &Cluster, silo: Silo, statement: Statement) -> anyhow::Result<()> {
-    let db = cluster.db(silo).await?;
-    let mut tx = db.begin().await?;
-    tx.execute(statement).await?;
-    tx.commit().await?;
-    db.close().await;
-    Ok(())
-}
-
-/// Reserves a slug for an organization that its region does not have.
-async fn reserve(
-    cluster: &Cluster,
-    operation_id: &str,
-    organization_id: i64,
-    slug: &str,
-) -> anyhow::Result<()> {
-    let region = cluster.region_name(0).to_owned();
-    let header = BulkCreateHeader { region, operation_id: operation_id.to_owned() };
-    let request = OrganizationSlugRequest { organization_id, slug: slug.to_owned(), ..Default::default() };
-    let parts = [Part::Header(header), Part::Batch(OrganizationSlugRequestBatch { requests: vec![request] })]
-        .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
-    insist("a reservation", || async {
-        let mut reservations = cluster.control().reservations();
-        let parts = tokio_stream::iter(parts.clone());
-        let mut answers = reservations.bulk_create_organization_slug_reservations(parts).await?.into_inner();
-        while answers.message().await?.is_some() {}
-        Ok(())
-    })
-    .await
-}
 
 /// Makes the first region and control differ about these organizations of it in all ways that are repaired by a write
 /// of their own, and repairs that. The first one is called `slug`.
@@ -59,24 +20,19 @@ pub(crate) async fn differ_and_repair(
     cluster.trace().note(format!("organizations {ids:?} are changed by hand"));
     let by_hand =
         Statement::new("UPDATE sentry_organization SET slug = 'by-hand' WHERE id = $1").with(ids[0]);
-    change(cluster, Silo::Region(0), by_hand).await?;
-    let gone =
+    cluster.change(Silo::Region(0), &[by_hand]).await?;
+    let slugs =
         "DELETE FROM causeway_organization_slug_reservation WHERE organization_id = $1 AND region = $2";
-    let gone = Statement::new(gone).with(ids[1]).with(cluster.region_name(0));
-    change(cluster, Silo::Control, gone).await?;
-    let gone = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1").with(ids[1]);
-    change(cluster, Silo::Control, gone).await?;
-    let [left, held] = operations;
-    reserve(cluster, left, 900_001, "left").await?;
-    reserve(cluster, held, 900_002, "held").await?;
-    insist("a confirmation", || async {
-        let request = ConfirmOrganizationSlugReservationsRequest {
-            region: cluster.region_name(0).to_owned(),
-            operation_id: held.to_owned(),
-        };
-        cluster.control().reservations().confirm_organization_slug_reservations(request).await
-    })
-    .await?;
+    let region = cluster.region_name(0);
+    let slugs = Statement::new(slugs).with(ids[1]).with(region);
+    let entry = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1").with(ids[1]);
+    cluster.change(Silo::Control, &[slugs, entry]).await?;
+    let control = cluster.control();
+    for (operation, id, slug) in [(operations[0], 900_001, "left"), (operations[1], 900_002, "held")] {
+        // An organization that the region does not have.
+        insist("a reservation", || control.reserve(region, operation, id, slug)).await?;
+    }
+    insist("a confirmation", || control.confirm(region, operations[1])).await?;
     repair(cluster, 0).await?;
     let db = cluster.db(Silo::Region(0)).await?;
     let row = Statement::new("SELECT slug FROM sentry_organization WHERE id = $1").with(ids[0]);

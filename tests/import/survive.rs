@@ -18,13 +18,7 @@ use crate::stage::{accounted, cluster, eventually, exhaustive, import, look, ref
 
 /// Changes something in a region's database beside its service.
 pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
-    let db = cluster.db(Silo::Region(0)).await.expect("a database");
-    let mut tx = db.begin().await.expect("a transaction");
-    for statement in statements {
-        tx.execute(statement).await.expect("it is changed");
-    }
-    tx.commit().await.expect("it is changed");
-    db.close().await;
+    cluster.change(Silo::Region(0), &statements).await.expect("it is changed");
 }
 
 /// From now on the database takes no project.

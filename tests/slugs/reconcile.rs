@@ -8,12 +8,7 @@ use causeway_harness::{
     picture::Picture,
 };
 use causeway_proto::{
-    control::v1::{
-        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
-        ConfirmOrganizationSlugReservationsRequest, ListOrganizationsRequest, OrganizationSlugRequest,
-        OrganizationSlugRequestBatch, UpdateOrganizationSlugRequest,
-        bulk_create_organization_slug_reservations_request::Part,
-    },
+    control::v1::{ListOrganizationsRequest, UpdateOrganizationSlugRequest},
     region::v1::{
         Difference, DifferenceKind, ImportState, ReconcileMode, ReconcileResponse, ResumeImportRequest,
         RevertImportRequest,
@@ -32,11 +27,7 @@ async fn cluster(store: Store) -> Cluster {
 
 /// Changes something by hand.
 async fn change(cluster: &Cluster, silo: Silo, statement: Statement) {
-    let db = cluster.db(silo).await.expect("a database");
-    let mut tx = db.begin().await.expect("a transaction");
-    tx.execute(statement).await.expect("changed");
-    tx.commit().await.expect("committed");
-    db.close().await;
+    cluster.change(silo, &[statement]).await.expect("changed");
 }
 
 const HERE: Silo = Silo::Region(0);
@@ -57,14 +48,8 @@ async fn made_by_hand(cluster: &Cluster, like: i64, id: i64, slug: &str) {
 
 /// Reserves a slug at control as region us would, and says which one it got.
 async fn reserve(control: &ControlApi, operation: Uuid, organization_id: i64, slug: &str) -> String {
-    let header = BulkCreateHeader { region: "us".to_owned(), operation_id: operation.to_string() };
-    let request = OrganizationSlugRequest { organization_id, slug: slug.to_owned(), ..Default::default() };
-    let parts = [Part::Header(header), Part::Batch(OrganizationSlugRequestBatch { requests: vec![request] })]
-        .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
-    let answer =
-        control.reservations().bulk_create_organization_slug_reservations(tokio_stream::iter(parts)).await;
-    let mut answers = answer.expect("reserved").into_inner();
-    answers.message().await.expect("an answer").expect("an answer").slugs.remove(0).slug
+    let operation = operation.to_string();
+    control.reserve("us", &operation, organization_id, slug).await.expect("reserved")
 }
 
 async fn compare(cluster: &Cluster, mode: ReconcileMode) -> ReconcileResponse {
@@ -185,11 +170,7 @@ pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     let control = cluster.control();
     let operation_id = Uuid::from_u128(1);
     reserve(&control, operation_id, 900_003, "gone").await;
-    let confirm = ConfirmOrganizationSlugReservationsRequest {
-        region: "us".to_owned(),
-        operation_id: operation_id.to_string(),
-    };
-    control.reservations().confirm_organization_slug_reservations(confirm).await.expect("confirmed");
+    control.confirm("us", &operation_id.to_string()).await.expect("confirmed");
     found_and_mended(&cluster, &[(900_003, K::ReservationWithoutOrganization)]).await;
     assert_eq!(leads(&control, "gone").await, None);
     until("the region has heard of it", async || leads_in(&cluster, 0, "gone").await.is_none()).await;

@@ -27,6 +27,7 @@
 
 mod api;
 mod builder;
+mod by_hand;
 mod failpoints;
 mod ground;
 mod link;
