@@ -15,19 +15,16 @@ async fn every_death(store: Store) -> anyhow::Result<()> {
     let as_it_is = steps::undisturbed(&ground).await?;
     let processes = steps::run(&ground, Some(PROGRAM), 3, &nothing, Weather::default()).await;
     steps::compare("processes that live", processes, &as_it_is)?;
-    let mut wrong = Vec::new();
-    for place in steps::failpoints() {
+    steps::all_pass(steps::failpoints().map(async |place| {
         let failpoints = Failpoints::default();
         failpoints.arm(place, Act::Kill, 0);
         let run = steps::run(&ground, Some(PROGRAM), 3, &failpoints, Weather::default()).await;
+        steps::compare(&format!("a process that died at {place}"), run, &as_it_is)?;
         // Whoever started what had died took the failpoint away.
         ensure!(!failpoints.is_armed(), "no process died at {place}");
-        if let Err(error) = steps::compare(&format!("a process that died at {place}"), run, &as_it_is) {
-            wrong.push(format!("{error:#}"));
-        }
-    }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    Ok(())
+        Ok(())
+    }))
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,11 +14,16 @@ use causeway_harness::{
 };
 use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::ImportState};
 
+use futures::{StreamExt as _, stream};
+
 use crate::{
     driver::{self, PATIENCE, Reviver},
     reconcile,
     renames::{self, Renamed},
 };
+
+/// How many trials run at once.
+const AT_ONCE: usize = 3;
 
 /// All failpoints of both services.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
@@ -176,42 +181,70 @@ pub(crate) fn compare(
     Ok(())
 }
 
+/// Runs trials, a few at once because each one waits more than it works, and tells of all that fail.
+pub(crate) async fn all_pass<F>(trials: impl IntoIterator<Item = F>) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let outcomes: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
+    let wrong: Vec<String> =
+        outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    ensure!(wrong.is_empty(), "{} trials failed:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    Ok(())
+}
+
+/// Something that happens while all steps are done.
+enum Trial {
+    /// A failpoint acts when it has been passed so often.
+    Place(&'static str, Act, u64),
+    /// Calls meet this, all the time.
+    Calls(&'static str, Weather),
+}
+
+async fn trial(
+    ground: &Arc<Ground>,
+    as_it_is: &(Picture, BTreeSet<String>),
+    trial: Trial,
+) -> anyhow::Result<()> {
+    let failpoints = Failpoints::default();
+    let (what, weather) = match trial {
+        Trial::Place(place, act, pass) => {
+            failpoints.arm(place, act, pass);
+            (format!("{act:?} at {place} after {pass}"), Weather::default())
+        }
+        Trial::Calls(what, weather) => (what.to_owned(), weather),
+    };
+    let run = run(ground, None, 3, &failpoints, weather).await;
+    compare(&what, run, as_it_is)?;
+    if let Trial::Place(place, _, pass) = trial {
+        ensure!(
+            failpoints.reached(place) > pass || pass > 0,
+            "{what}: it was not reached, so nothing was tried there"
+        );
+    }
+    Ok(())
+}
+
 async fn every_step(store: Store) -> anyhow::Result<()> {
     let ground = Arc::new(Ground::new(store).await?);
     let as_it_is = undisturbed(&ground).await?;
-    let mut wrong = Vec::new();
+    // The first and, where that costs little, the second time that a place is reached.
+    let passes = if store == Store::Sqlite { 2 } else { 1 };
+    let mut trials = Vec::new();
     for place in failpoints() {
         for act in [Act::Fail, Act::Kill] {
-            // The first and, where that costs little, the second time that it is reached.
-            for pass in 0..if store == Store::Sqlite { 2 } else { 1 } {
-                let failpoints = Failpoints::default();
-                failpoints.arm(place, act, pass);
-                let run = run(&ground, None, 3, &failpoints, Weather::default()).await;
-                if let Err(error) = compare(&format!("{act:?} at {place} after {pass}"), run, &as_it_is) {
-                    wrong.push(format!("{error:#}"));
-                }
-                ensure!(
-                    failpoints.reached(place) > pass || pass > 0,
-                    "{place} was not reached, so nothing was tried there"
-                );
-            }
+            trials.extend((0..passes).map(|pass| Trial::Place(place, act, pass)));
         }
     }
-    for (what, weather) in [
-        (
+    trials.extend([
+        Trial::Calls(
             "every call twice",
             Weather { repeat: 1000, longest_delay: Weather::STORM.longest_delay, ..Weather::default() },
         ),
-        ("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
-        ("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
-    ] {
-        let run = run(&ground, None, 3, &Failpoints::default(), weather).await;
-        if let Err(error) = compare(what, run, &as_it_is) {
-            wrong.push(format!("{error:#}"));
-        }
-    }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    Ok(())
+        Trial::Calls("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
+        Trial::Calls("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
+    ]);
+    all_pass(trials.into_iter().map(|it| trial(&ground, &as_it_is, it))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
