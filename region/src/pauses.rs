@@ -12,11 +12,18 @@ pub struct Pauses {
     pub first: Duration,
     /// The longest. 15 s by default.
     pub longest: Duration,
+    /// How long a comparison with control waits for the one before it. 30 s by default: as long as the lease of a process
+    /// that is gone may last.
+    pub turn: Duration,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { first: Duration::from_millis(20), longest: Duration::from_secs(15) }
+        Self {
+            first: Duration::from_millis(20),
+            longest: Duration::from_secs(15),
+            turn: Duration::from_secs(30),
+        }
     }
 }
 

@@ -10,18 +10,23 @@ use tokio::process::Command;
 
 use crate::stage::{PATIENCE, imported, leads};
 
-async fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
+/// Runs the command: its exit code, and what it prints.
+pub(crate) async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::from(process::command(env!("CARGO_BIN_EXE_causeway")));
-    command.arg("slugs").args(arguments).args(["--control", &cluster.control_url()]).kill_on_drop(true);
+    command.args(arguments).kill_on_drop(true);
     let Output { status, stdout, stderr } =
         tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout), text(stderr))
 }
 
+async fn slugs(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
+    run(&[&["slugs"], arguments, &["--control", &cluster.control_url()]].concat()).await
+}
+
 /// It is refused, for a reason that says this.
 async fn refused(cluster: &Cluster, arguments: &[&str], why: &str) {
-    let (code, stdout, stderr) = run(cluster, arguments).await;
+    let (code, stdout, stderr) = slugs(cluster, arguments).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}: {stderr}");
     assert!(stderr.contains(why), "{arguments:?}: {stderr}");
 }
@@ -37,11 +42,11 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let rename = ["rename", &id, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
     let by_slug = ["rename", &old, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
     for arguments in [by_slug, rename] {
-        let (code, stdout, stderr) = run(&cluster, &arguments).await;
+        let (code, stdout, stderr) = slugs(&cluster, &arguments).await;
         assert_eq!(code, Some(0), "{stderr}");
         assert_eq!(stdout, format!("organization {id} of us, {old}, is now dune\n"));
     }
-    let (code, stdout, _) = run(&cluster, &[&rename[..], &["--output", "json"]].concat()).await;
+    let (code, stdout, _) = slugs(&cluster, &[&rename[..], &["--output", "json"]].concat()).await;
     let answer: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((code, &answer["state"]), (Some(0), &"RENAME_STATE_CONFIRMED".into()));
     assert_eq!((&answer["slug"], &answer["previousSlug"]), (&"dune".into(), &old.as_str().into()));
@@ -57,7 +62,7 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let control = cluster.control();
     assert_eq!(leads(&control, &old).await, Some((id.parse().expect("an id"), "dune".to_owned())));
 
-    let (code, stdout, stderr) = run(&cluster, &["release-alias", &old]).await;
+    let (code, stdout, stderr) = slugs(&cluster, &["release-alias", &old]).await;
     assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
     assert!(stderr.contains(&format!("{old} leads to organization {id} no more")), "{stderr}");
     assert_eq!(leads(&control, &old).await, None);
@@ -66,13 +71,13 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     // A region that is away does it when it is back.
     cluster.stop_region(0).await;
     let rename = ["rename", &other, "elm", "--operation-id", PENDING];
-    let (code, stdout, stderr) = run(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
+    let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
     assert_eq!(code, Some(1), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, will be elm\n"));
     assert!(stderr.contains(&format!("ask again with --operation-id {PENDING}")), "{stderr}");
     refused(&cluster, &["rename", &other, "fir"], &format!("operation {PENDING} is renaming")).await;
     cluster.start_region(0).await.expect("it starts");
-    let (code, stdout, stderr) = run(&cluster, &[&rename[..], &["--wait", "60"]].concat()).await;
+    let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "60"]].concat()).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
     cluster.stop().await;

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod commands;
+mod comparisons;
 mod controls;
 mod directory;
 mod reconcile;
@@ -13,6 +14,10 @@ mod stage;
 causeway_harness::on_each_store! {
     commands:
         slugs_are_renamed_and_aliases_released_by_command;
+    comparisons:
+        many_pages_are_compared_to_their_ends,
+        a_process_compares_once_at_a_time,
+        a_comparison_is_printed_as_a_table;
     directory:
         a_directory_knows_the_slugs_of_all_regions,
         a_directory_answers_while_control_is_away,
@@ -62,6 +67,9 @@ macro_rules! on_postgres {
 }
 
 on_postgres! {
+    comparisons:
+        processes_of_a_region_compare_one_after_the_other,
+        a_lease_that_is_over_is_taken;
     controls:
         a_region_goes_on_with_another_control,
         renames_through_two_controls_end_alike,

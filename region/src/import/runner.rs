@@ -168,6 +168,10 @@ impl Runner {
         &self.0.spool_dir
     }
 
+    pub(crate) fn pauses(&self) -> &Pauses {
+        &self.0.pauses
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
     }

@@ -2,8 +2,6 @@
 //!
 //! Repairs do no harm if two of them meet. But two comparisons that repair would each see what the other has begun.
 
-use std::time::Duration;
-
 use causeway_relocation::{db::DbError, transact};
 use tokio::{
     sync::MutexGuard,
@@ -13,16 +11,14 @@ use tokio::{
 use super::Reconciler;
 use crate::{error::Error, store::reconciliation};
 
-/// How long a comparison waits for the one before it. As long as the lease of a process that is gone may last.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 impl Reconciler {
     /// Waits until nobody else compares.
     pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let until = Instant::now() + PATIENCE;
+        let patience = self.runner().pauses().turn;
+        let until = Instant::now() + patience;
         let here = || Error::ReconciliationUnderWay(self.runner().holder().place.clone());
         let turn = tokio::select! {
-            turn = timeout(PATIENCE, self.0.turn.lock()) => turn.map_err(|_| here())?,
+            turn = timeout(patience, self.0.turn.lock()) => turn.map_err(|_| here())?,
             () = self.runner().stopping() => return Err(Error::Stopping),
         };
         let mut attempts = 0;

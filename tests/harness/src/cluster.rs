@@ -26,6 +26,7 @@
 //! Tests may use one too ([`Cluster::region_by_link`]). Dropping the cluster stops everything.
 
 mod api;
+mod beside;
 mod builder;
 mod by_hand;
 mod failpoints;
@@ -52,6 +53,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 pub use api::{ControlApi, ImportOptions, RegionApi};
+pub use beside::Beside;
 pub use builder::ClusterBuilder;
 pub use failpoints::{Act, Failpoints};
 pub use ground::Ground;

@@ -19,6 +19,8 @@ use super::{Cluster, ControlApi, Silo};
 
 /// How long a change may be kept from being made, by locks or faults.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Slugs in a message.
+const BATCH: usize = 1_000;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -64,19 +66,41 @@ impl ControlApi {
         organization_id: i64,
         slug: &str,
     ) -> Result<String, Status> {
+        let given = self.reserve_all(region, operation_id, &[(organization_id, slug.to_owned())]).await?;
+        given.into_iter().next().ok_or_else(|| Status::internal("no slug in the answer"))
+    }
+
+    /// Reserves the slug of each of these organizations under one operation.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn reserve_all(
+        &self,
+        region: &str,
+        operation_id: &str,
+        wanted: &[(i64, String)],
+    ) -> Result<Vec<String>, Status> {
         let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_owned() };
-        let request =
-            OrganizationSlugRequest { organization_id, slug: slug.to_owned(), ..Default::default() };
-        let batch = OrganizationSlugRequestBatch { requests: vec![request] };
-        let parts = [Part::Header(header), Part::Batch(batch)]
-            .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
+        let batches = wanted.chunks(BATCH).map(|wanted| {
+            let requests = wanted.iter().map(|(organization_id, slug)| OrganizationSlugRequest {
+                organization_id: *organization_id,
+                slug: slug.clone(),
+                ..Default::default()
+            });
+            Part::Batch(OrganizationSlugRequestBatch { requests: requests.collect() })
+        });
+        let parts: Vec<_> = [Part::Header(header)]
+            .into_iter()
+            .chain(batches)
+            .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) })
+            .collect();
         let mut reservations = self.reservations();
         let answer = reservations.bulk_create_organization_slug_reservations(tokio_stream::iter(parts));
-        let (mut answers, mut given) = (answer.await?.into_inner(), None);
+        let (mut answers, mut given) = (answer.await?.into_inner(), Vec::new());
         while let Some(answer) = answers.message().await? {
-            given = answer.slugs.into_iter().next().map(|slug| slug.slug).or(given);
+            given.extend(answer.slugs.into_iter().map(|slug| slug.slug));
         }
-        given.ok_or_else(|| Status::internal("no slug in the answer"))
+        Ok(given)
     }
 
     /// Confirms all that an operation has reserved.

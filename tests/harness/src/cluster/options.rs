@@ -7,7 +7,9 @@ use causeway_region::Pauses;
 use super::ground::pool;
 
 /// Short, for a test that waits for all of them.
-const PAUSES: Pauses = Pauses { first: Duration::from_millis(5), longest: Duration::from_millis(100) };
+fn pauses() -> Pauses {
+    Pauses { first: Duration::from_millis(5), longest: Duration::from_millis(100), ..Pauses::default() }
+}
 
 /// What is changed in the options of regions before they start.
 pub(super) struct Configure(pub(super) Box<dyn Fn(&mut causeway_region::Options) + Send + Sync>);
@@ -36,7 +38,7 @@ pub(super) fn region(
 ) -> causeway_region::Options {
     causeway_region::Options {
         database: pool(),
-        pauses: PAUSES,
+        pauses: pauses(),
         // A test that wants comparisons asks for them.
         reconcile_every: Duration::ZERO,
         ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)

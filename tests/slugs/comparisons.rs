@@ -1,0 +1,207 @@
+//! Comparisons of a region with control as such: many pages, one at a time, and what the command prints of them.
+
+use std::time::Duration;
+
+use causeway_harness::{
+    cluster::{Act, Cluster, ClusterBuilder, Failpoints, ImportOptions, RegionApi, Silo, Store},
+    export::Export,
+    picture::Picture,
+};
+use causeway_proto::{
+    failure::reason_of,
+    region::v1::{DifferenceKind as K, ImportState, ReconcileMode},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{ambient::Ambient, db::Statement};
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use crate::{
+    commands,
+    stage::{PATIENCE, imported},
+};
+
+/// More organizations than two pages hold.
+const MANY: i64 = 2_100;
+/// From an organization that was imported to the one that was made like it.
+const BEYOND: i64 = 1_000_000;
+
+/// Imports many organizations, and gives their ids, in order.
+async fn import_many(cluster: &Cluster) -> Vec<i64> {
+    let mut export = Export::new();
+    (1..=MANY).for_each(|pk| {
+        export.organization(pk, &format!("org-{pk}"));
+    });
+    let import = cluster.region(0).import(&export.to_bytes(), &ImportOptions::default()).await;
+    assert_eq!(import.expect("it ends").state(), ImportState::Succeeded);
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let rows = db.fetch_all(Statement::new("SELECT id FROM sentry_organization ORDER BY id")).await;
+    let ids = rows.expect("rows").iter().map(|row| row.int("id").expect("an id")).collect();
+    db.close().await;
+    ids
+}
+
+/// Behind many organizations that both sides have come as many of which one side has every other one: neither side's pages end
+/// where those of the other one do.
+pub(crate) async fn many_pages_are_compared_to_their_ends(store: Store) {
+    let cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
+    let ids = import_many(&cluster).await;
+    assert_eq!(i64::try_from(ids.len()), Ok(MANY));
+    let copies = Statement::new(
+        "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+         SELECT id + $1, name, slug || '-copy', 0, date_added, default_role, is_test, flags FROM sentry_organization \
+         WHERE id % 2 = 0",
+    );
+    // The last one that both have, too.
+    let renamed = Statement::new("UPDATE sentry_organization SET slug = 'by-hand' WHERE id = $1");
+    let last = *ids.last().expect("many");
+    let statements = [copies.with(BEYOND), renamed.with(last)];
+    cluster.change(Silo::Region(0), &statements).await.expect("changed");
+    let odd = ids.iter().filter(|id| *id % 2 != 0).map(|id| (id + BEYOND, format!("held-{id}")));
+    let (control, operation) = (cluster.control(), Uuid::from_u128(1).to_string());
+    control.reserve_all("us", &operation, &odd.collect::<Vec<_>>()).await.expect("reserved");
+    control.confirm("us", &operation).await.expect("confirmed");
+
+    let mut wanted = vec![(last, K::SlugDiffers)];
+    wanted.extend(ids.iter().map(|id| match id % 2 {
+        0 => (id + BEYOND, K::OrganizationWithoutReservation),
+        _ => (id + BEYOND, K::ReservationWithoutOrganization),
+    }));
+    let differences = i64::try_from(wanted.len()).expect("some");
+    for (mode, repaired) in [(ReconcileMode::Check, 0), (ReconcileMode::Repair, differences)] {
+        let answer = cluster.region(0).reconcile(mode).await.expect("compared");
+        let found: Vec<_> = answer.differences.iter().map(|it| (it.organization_id, it.kind())).collect();
+        assert!(found == wanted, "{mode:?}: {} of {differences}: {found:?}", found.len());
+        let summary = answer.summary.expect("a summary");
+        assert_eq!(
+            (summary.compared, summary.differences, summary.repaired, summary.moving),
+            (2 * MANY, differences, repaired, 0),
+            "{mode:?}"
+        );
+    }
+    let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    assert_eq!(answer.differences, []);
+    assert_eq!(answer.summary.expect("a summary").compared, MANY + MANY / 2);
+    cluster.stop().await;
+}
+
+/// A cluster whose region compares itself with control and stands still in the middle of that, and the comparison.
+async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl Future<Output = ()>) {
+    let failpoints = Failpoints::default();
+    let mut cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    cluster.stop_region(0).await;
+    // None is worth waiting for.
+    cluster.configure_regions(|options| options.pauses.turn = Duration::from_millis(50));
+    cluster.start_region(0).await.expect("it starts");
+    let [(one, _), _] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let wrong = Statement::new("UPDATE causeway_organization SET name = 'x' WHERE organization_id = $1");
+    cluster.change(Silo::Control, &[wrong.with(one)]).await.expect("changed");
+    failpoints.arm("region.reconcile.reported", Act::Hold, 0);
+    let region = cluster.region(0);
+    let first = tokio::spawn(async move { region.reconcile(ReconcileMode::Repair).await });
+    tokio::time::timeout(PATIENCE, failpoints.held()).await.expect("it repairs");
+    let ends = async {
+        let answer = first.await.expect("it ends").expect("compared");
+        let summary = answer.summary.expect("a summary");
+        assert_eq!((summary.differences, summary.repaired), (1, 1), "{answer:?}");
+    };
+    (cluster, failpoints, ends)
+}
+
+/// Who asks for a comparison is refused, and told who compares.
+async fn is_refused(cluster: &Cluster, region: &RegionApi) {
+    let before = Picture::of(cluster).await.expect("a picture");
+    for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
+        let refused = region.reconcile(mode).await.expect_err("somebody compares already");
+        assert_eq!(reason_of(&refused), Some(ErrorReason::ReconciliationUnderWay), "{refused:?}");
+        let place = format!("process {}", std::process::id());
+        assert!(refused.message().contains(&place), "{refused:?}");
+    }
+    assert_eq!(Picture::of(cluster).await.expect("a picture"), before);
+}
+
+async fn agree(region: &RegionApi) {
+    let answer = region.reconcile(ReconcileMode::Check).await.expect("compared");
+    assert_eq!(answer.differences, [], "{answer:?}");
+}
+
+pub(crate) async fn a_process_compares_once_at_a_time(store: Store) {
+    let (cluster, failpoints, first) = standing_still(Cluster::builder(store)).await;
+    is_refused(&cluster, &cluster.region(0)).await;
+    failpoints.release();
+    first.await;
+    agree(&cluster.region(0)).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn processes_of_a_region_compare_one_after_the_other(builder: ClusterBuilder) {
+    let (cluster, failpoints, first) = standing_still(builder).await;
+    let beside = cluster.start_beside(0).await.expect("it starts");
+    is_refused(&cluster, beside.region()).await;
+    failpoints.release();
+    first.await;
+    agree(beside.region()).await;
+    agree(&cluster.region(0)).await;
+    beside.stop().await;
+    cluster.stop().await;
+}
+
+/// Of a process that is gone, or that takes too long for a page.
+pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
+    let (cluster, failpoints, first) = standing_still(builder).await;
+    let beside = cluster.start_beside(0).await.expect("it starts");
+    let over = Statement::new("UPDATE causeway_reconciliation SET lease_until = $1");
+    let over = over.with(Ambient::system().now() - TimeDelta::seconds(1));
+    cluster.change(Silo::Region(0), &[over]).await.expect("changed");
+    agree(beside.region()).await;
+    // The lease has been given back, so the first one has it again and comes to its end.
+    failpoints.release();
+    first.await;
+    beside.stop().await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
+    let cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
+    let [(one, slug), (other, _)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let url = cluster.region(0).url().to_owned();
+    let compared = async |mode: &str| commands::run(&["reconcile", mode, "--region", &url]).await;
+    let clean = "2 organizations compared, 0 differences, 0 repaired\n";
+    let (code, stdout, stderr) = compared("--check").await;
+    assert_eq!((code, stdout.as_str()), (Some(0), clean), "{stderr}");
+
+    let set = Statement::new("UPDATE sentry_organization SET slug = 'by-hand' WHERE id = $1").with(one);
+    // A slug that nobody may have: this is for people.
+    let add = Statement::new(
+        "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+         SELECT 900001, name, 'settings', 0, date_added, default_role, is_test, flags FROM sentry_organization \
+         WHERE id = $1",
+    );
+    cluster.change(Silo::Region(0), &[set, add.with(other)]).await.expect("changed");
+    let added = 900_001;
+    // What is repaired needs no words. Something is left both times, which is the exit code.
+    let differs = format!(
+        "organization {one} is `by-hand`, and control holds `{slug}` for it; give it control's slug: causeway reconcile \
+         --repair; or keep the region's: causeway slugs rename {one} by-hand --exact"
+    );
+    for (mode, shown, repaired) in [("--check", differs.as_str(), 0), ("--repair", "repaired", 1)] {
+        let (code, stdout, stderr) = compared(mode).await;
+        let table = format!(
+            "  organization  difference                        here      control\n  \
+               {one:>12}  SLUG_DIFFERS                      by-hand   {slug:<7}  {shown}\n  \
+               {added:>12}  ORGANIZATION_WITHOUT_RESERVATION  settings           organization {added} is `settings`, \
+             and control holds no slug for it; it cannot be repaired: its slug is a reserved word; give it another one \
+             in the region\n\n\
+             3 organizations compared, 2 differences, {repaired} repaired\n"
+        );
+        assert_eq!((code, stdout.as_str()), (Some(10), table.as_str()), "{mode}: {stderr}");
+    }
+    let gone = Statement::new("DELETE FROM sentry_organization WHERE id = 900001");
+    cluster.change(Silo::Region(0), &[gone]).await.expect("changed");
+    let (code, stdout, stderr) = compared("--check").await;
+    assert_eq!((code, stdout.as_str()), (Some(0), clean), "{stderr}");
+    cluster.stop().await;
+}
