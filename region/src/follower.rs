@@ -177,6 +177,8 @@ impl Follower {
                 Err(error) => error,
             };
             attempts += 1;
+            // What was decided before it broke is answered all the same.
+            self.0.to_answer.notify_one();
             if attempts == 1 {
                 tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
             } else {
@@ -318,10 +320,10 @@ impl Follower {
                 }
             }
         }
+        runner.ambient().failpoint("region.feed.applied").await?;
         if !answers.is_empty() {
             self.0.to_answer.notify_one();
         }
-        runner.ambient().failpoint("region.feed.applied").await?;
         Ok(cursor)
     }
 

@@ -1,6 +1,6 @@
 //! What a dry run says is what the import after it does, and nothing is written for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use causeway_harness::{
     cluster::{Cluster, ImportOptions, Silo, Store},
@@ -108,6 +108,8 @@ fn places(findings: &[Finding]) -> Vec<Place> {
 
 /// Makes a dry run, which changes nothing.
 async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (Import, Vec<Finding>) {
+    // The region hears of its last import a little later.
+    cluster.quiet(Duration::from_secs(60)).await.expect("quiet");
     let before = dump_all(cluster).await;
     let region = cluster.region(0);
     let dry = region.import(bytes, &options.clone().dry_run()).await.expect("the dry run ends");
