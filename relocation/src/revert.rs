@@ -200,14 +200,14 @@ pub async fn lock_table(tx: &mut Tx, table: &str, now: chrono::DateTime<chrono::
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::{db, transact};
 
-    async fn database(statements: &[&'static str]) -> Db {
-        let db =
-            Db::connect("sqlite::memory:", &db::Options { max_connections: 1, ..db::Options::default() })
-                .await
-                .unwrap();
+    async fn database(directory: &Path, statements: &[&'static str]) -> Db {
+        let url = format!("sqlite:{}", directory.join("region.db").display());
+        let db = Db::connect(&url, &db::Options::default()).await.unwrap();
         for statement in statements {
             transact!(DbError, db, |tx| {
                 tx.execute(Statement::new(statement)).await?;
@@ -219,15 +219,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_others_refer_to_is_needed() {
-        let db = database(&[
+        let directory = tempfile::tempdir().unwrap();
+        let statements = [
             "CREATE TABLE sentry_team (id integer PRIMARY KEY, organization_id bigint, parent bigint REFERENCES sentry_team (id))",
             "CREATE TABLE sentry_projectteam (id integer PRIMARY KEY, project_id bigint, team_id bigint)",
             "CREATE TABLE \"a \"\"notes\"\" table\" (team bigint REFERENCES sentry_team, note text)",
             "INSERT INTO sentry_team VALUES (1, 1, NULL), (2, 1, 1), (3, 1, 2), (4, 1, NULL), (5, 1, NULL), (6, 1, 5)",
             "INSERT INTO \"a \"\"notes\"\" table\" VALUES (3, 'x')",
             "INSERT INTO sentry_projectteam VALUES (10, 1, 4), (11, 1, 5)",
-        ])
-        .await;
+        ];
+        let db = database(directory.path(), &statements).await;
         let catalog = Catalog::load().unwrap();
         for model in catalog.written().filter(|model| model.silo == Silo::Region) {
             let columns: String =

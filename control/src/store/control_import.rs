@@ -2,8 +2,9 @@
 
 use causeway_relocation::{
     catalog::{self, Kind, Model},
-    db::{Column, Db, DbError, Statement, Tx},
+    db::{Column, Db, DbError, Dialect, Statement, Tx},
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::control_revert::NeededRow;
@@ -11,25 +12,39 @@ use crate::control_revert::NeededRow;
 /// The carried values of rows, as JSON objects by field, with their ids.
 pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {
     let columns: Vec<_> = model.carry.iter().filter_map(|column| model.columns.get(*column)).collect();
-    let names: String = columns.iter().map(|column| format!(", t.\"{}\"", column.column)).collect();
-    let statement = Statement::new("SELECT t.id AS id")
-        .push(&names)
-        .push(" FROM ")
-        .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
-        .push(&format!(" JOIN \"{}\" t ON t.id = r.id ORDER BY t.id", model.table));
-    let mut carried = Vec::new();
-    for row in db.fetch_all(statement).await? {
-        let mut fields = serde_json::Map::new();
-        for column in &columns {
-            let value: serde_json::Value = match column.kind {
-                Kind::Boolean => row.opt_bool(&column.column)?.into(),
-                Kind::Text => row.opt_text(&column.column)?.into(),
-                _ => return Err(DbError::inconsistent(format!("{} cannot be carried", column.field))),
-            };
-            fields.insert(column.field.clone(), value);
-        }
-        carried.push((row.int("id")?, serde_json::Value::Object(fields).to_string()));
+    let object = match db.dialect() {
+        Dialect::Postgres => "json_build_object",
+        Dialect::Sqlite => "json_object",
+    };
+    let mut fields = Vec::with_capacity(columns.len());
+    for column in columns {
+        let value = match (column.kind, db.dialect()) {
+            // A number there, which is to be a truth value.
+            (Kind::Boolean, Dialect::Sqlite) => {
+                format!(
+                    "json(CASE t.\"{0}\" WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
+                    column.column
+                )
+            }
+            (Kind::Boolean | Kind::Text, _) => format!("t.\"{}\"", column.column),
+            _ => return Err(DbError::inconsistent(format!("{} cannot be carried", column.field))),
+        };
+        // The names of fields are those of the catalog.
+        fields.push(format!("'{}', {value}", column.field));
     }
+    let statement = Statement::new("SELECT t.id AS id, CAST(")
+        .push(&format!("{object}({}) AS text) AS fields FROM ", fields.join(", ")))
+        .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(&format!(" JOIN \"{}\" t ON t.id = r.id", model.table));
+    let mut carried = Vec::new();
+    let unreadable = || DbError::inconsistent(format!("a row of {} cannot be carried", model.table));
+    for row in db.fetch_many(statement, ["id", "fields"]).await? {
+        let [Value::Number(id), Value::String(fields)] = row else { return Err(unreadable()) };
+        // Each database has white space of its own.
+        let fields: Value = serde_json::from_str(&fields).map_err(|_| unreadable())?;
+        carried.push((id.as_i64().ok_or_else(unreadable)?, fields.to_string()));
+    }
+    carried.sort_unstable();
     Ok(carried)
 }
 

@@ -245,9 +245,11 @@ pub(crate) async fn carried(
     .push(" AND c.new_pk = r.id) AS fields FROM ")
     .rows(db.dialect(), "r", [("id", Column::Ints(new_pks))]);
     let mut carried = HashMap::new();
-    for row in db.fetch_all(statement).await? {
-        if let Some(fields) = row.opt_text("fields")? {
-            carried.insert(row.int("new_pk")?, fields);
+    for row in db.fetch_many(statement, ["new_pk", "fields"]).await? {
+        if let [serde_json::Value::Number(new_pk), serde_json::Value::String(fields)] = row
+            && let Some(new_pk) = new_pk.as_i64()
+        {
+            carried.insert(new_pk, fields);
         }
     }
     Ok(carried)

@@ -19,10 +19,16 @@ use super::{Db, DbError, Dialect, Pool};
 const PLANS: &str = "SELECT set_config(name, value, false) \
     FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1')) AS plans (name, value)";
 
+/// Memory for pages of the connection that writes to SQLite, in KiB (hence negative).
+const WRITER_CACHE: &str = "-4000";
+/// Pages in the log of SQLite from which on a commit also brings the file up to date. Rows of a table go to pages of its
+/// indexes in no order, so the same pages change again and again; each is copied once for so many.
+const WAL_PAGES: &str = "4000";
+
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The most connections at once.
+    /// The most connections at once; on SQLite, two at the least, of which one writes.
     pub max_connections: u32,
     /// How long to wait for a connection before the database counts as unavailable.
     pub acquire_timeout: Duration,
@@ -143,12 +149,20 @@ impl Db {
                     // Both silos must be able to trust what the other one says it has committed.
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(options.acquire_timeout);
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(options.max_connections)
-                    .acquire_timeout(options.acquire_timeout)
-                    .connect_with(connect)
+                let pool = |most| {
+                    SqlitePoolOptions::new().max_connections(most).acquire_timeout(options.acquire_timeout)
+                };
+                let writer = pool(1)
+                    .connect_with(
+                        connect
+                            .clone()
+                            .pragma("cache_size", WRITER_CACHE)
+                            .pragma("wal_autocheckpoint", WAL_PAGES),
+                    )
                     .await?;
-                Ok(Self(Pool::Sqlite(pool)))
+                let readers =
+                    pool(options.max_connections.saturating_sub(1).max(1)).connect_lazy_with(connect);
+                Ok(Self(Pool::Sqlite { readers, writer }))
             }
         }
     }
@@ -161,7 +175,7 @@ impl Db {
         let migrator = migrations.migrator(self.dialect());
         let done = match &self.0 {
             Pool::Postgres(pool) => migrator.run(pool).await,
-            Pool::Sqlite(pool) => migrator.run(pool).await,
+            Pool::Sqlite { writer, .. } => migrator.run(writer).await,
         };
         done.map_err(|error| DbError::inconsistent(format!("the schema cannot be migrated: {error}")))
     }

@@ -46,6 +46,19 @@ impl DbError {
         }
     }
 
+    /// Why a transaction on SQLite could not begin. Others of this process kept it waiting too long, as those of another
+    /// process do when the database says that it is busy.
+    pub(super) fn of_begin_sqlite(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut => Self {
+                kind: DbErrorKind::Contention,
+                message: "others are writing to the database for too long".to_owned(),
+                constraint: None,
+            },
+            error => error.into(),
+        }
+    }
+
     /// What can be done about it.
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {

@@ -131,6 +131,13 @@ impl Statement {
         self
     }
 
+    /// Puts SQL before and behind.
+    #[must_use]
+    pub(super) fn within(mut self, before: &str, behind: &str) -> Self {
+        self.sql = Cow::Owned(format!("{before}{}{behind}", self.sql));
+        self
+    }
+
     /// Appends a placeholder and gives its parameter.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<Arg>) -> Self {
