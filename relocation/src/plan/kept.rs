@@ -17,11 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Request,
-    duplicates::Entry,
-    pass::{Pass, Segment},
-};
+use super::{Request, duplicates::Entry, pass::Pass, segment::Segment};
 use crate::export::{ExportError, Limits};
 
 /// The form of what is kept. To be raised with each change of it, or of what a plan decides.

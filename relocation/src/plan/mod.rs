@@ -8,6 +8,7 @@ mod pass;
 mod reader;
 mod runs;
 mod saved;
+mod segment;
 mod selection;
 mod sets;
 

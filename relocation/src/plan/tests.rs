@@ -1,4 +1,5 @@
 mod kept;
+mod segments;
 
 use std::{fs::File, io::Write as _};
 

@@ -1,0 +1,268 @@
+//! A segment of the file: cut by one thread, checked by any. What is learned of it depends on nothing before it but the
+//! numbers of its records, which count from its beginning until it is added to the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Record,
+    duplicates::Entry,
+    runs::Run,
+    sets::{KeySet, hash_key, key_sets},
+};
+use crate::{
+    catalog::{Catalog, Known, Model, Silo},
+    export::{Decoder, ExportError, Limit, RawRecord, Scanned},
+    finding::{Finding, FindingKind, shown},
+    value::Value,
+};
+
+/// The most bytes of a record of the control silo, which travels in one message.
+const MAX_CONTROL_RECORD: usize = 3 * 1024 * 1024;
+
+/// Different things that get a finding of their own before anything is written; the others of a kind share one.
+const MAX_NOTES: usize = 1_000;
+/// Unknown models that are counted by name; the others are counted together.
+const MAX_PASSED_OVER: usize = 200;
+
+/// The first note of each kind, model and field, and how many there are.
+pub(super) type Notes = BTreeMap<NoteKey, (Finding, u64)>;
+/// Kind, model and field of a note.
+pub(super) type NoteKey = (FindingKind, String, String);
+
+/// What was learned of one model in a segment.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) seen: i64,
+    /// Stretches. None goes on in the next segment, so that a reader can pass over what it does not need.
+    pub(super) runs: Vec<Run>,
+}
+
+/// What was learned of a segment of the file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Segment {
+    pub(super) records: i64,
+    /// Where it ends, in bytes.
+    pub(super) end: u64,
+    /// Whether the file ends there too.
+    pub(super) last: bool,
+    pub(super) models: BTreeMap<usize, Part>,
+    /// Whether it ends where the file cannot be read further. Such a one is never logged.
+    #[serde(skip)]
+    pub(super) is_torn: bool,
+    /// Logged beside the rest.
+    #[serde(skip)]
+    pub(super) keys: Vec<Entry>,
+    pub(super) notes: Vec<(NoteKey, (Finding, u64))>,
+    pub(super) passed_over: BTreeMap<String, i64>,
+    /// Primary keys and slugs of organizations that the filter takes.
+    pub(super) organizations: Vec<(i64, String)>,
+}
+
+/// The records of a segment, not yet looked at.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// Their texts, one behind the other.
+    bytes: Vec<u8>,
+    records: Vec<Scanned>,
+    /// Where the last one ends in the file.
+    pub(super) end: u64,
+    /// Whether the file ends there too.
+    pub(super) last: bool,
+    /// Whether the file cannot be read further.
+    pub(super) is_torn: bool,
+}
+
+impl Cut {
+    /// Nothing yet, of what begins at this place in the file, in memory that another one has had.
+    pub(super) fn from(begin: u64, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, end: begin, ..Self::default() }
+    }
+
+    /// The memory of its texts, once nobody needs them any more.
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Adds the next record.
+    pub(super) fn push(&mut self, scanned: Scanned, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.records.push(scanned);
+        self.end = scanned.offset + scanned.length as u64;
+    }
+
+    /// How many records it has.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+}
+
+/// Checks segments.
+pub(super) struct Checker<'a> {
+    catalog: &'a Catalog,
+    decoder: &'a Decoder<'a>,
+    /// The slugs to take.
+    filter: Option<&'a BTreeSet<String>>,
+    sets: Vec<KeySet>,
+    /// Which of the sets each model has.
+    sets_of: Vec<Vec<usize>>,
+}
+
+/// A segment that is being checked.
+#[derive(Default)]
+struct Checked {
+    segment: Segment,
+    notes: Notes,
+    /// The model of the record before.
+    last_model: Option<usize>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        decoder: &'a Decoder<'a>,
+        filter: Option<&'a BTreeSet<String>>,
+    ) -> Self {
+        let sets = key_sets(catalog);
+        let mut sets_of: Vec<Vec<usize>> = vec![Vec::new(); catalog.models().len()];
+        for (index, set) in sets.iter().enumerate() {
+            if let Some(sets) = sets_of.get_mut(set.model) {
+                sets.push(index);
+            }
+        }
+        Self { catalog, decoder, filter, sets, sets_of }
+    }
+
+    /// What there is to learn of a segment.
+    ///
+    /// # Errors
+    /// What the first record that breaks a rule breaks. Its number counts from the beginning of the segment.
+    pub(super) fn check(&self, cut: &Cut) -> Result<Segment, ExportError> {
+        let mut checked = Checked::default();
+        let mut rest = cut.bytes.as_slice();
+        for scanned in &cut.records {
+            let (bytes, behind) = rest.split_at_checked(scanned.length).unwrap_or_default();
+            rest = behind;
+            let raw = RawRecord::parse(bytes, scanned.offset)?;
+            checked.segment.records += 1;
+            match self.catalog.known(&raw.model) {
+                Known::Model(model) => self.record(&mut checked, model, &raw, *scanned)?,
+                known => checked.pass_over(&raw, scanned.offset, &known),
+            }
+        }
+        let Checked { mut segment, notes, .. } = checked;
+        segment.notes = notes.into_iter().collect();
+        (segment.end, segment.last, segment.is_torn) = (cut.end, cut.last, cut.is_torn);
+        Ok(segment)
+    }
+
+    fn record(
+        &self,
+        checked: &mut Checked,
+        model: &Model,
+        raw: &RawRecord<'_>,
+        Scanned { offset, length }: Scanned,
+    ) -> Result<(), ExportError> {
+        let adjacent = checked.last_model.replace(model.position) == Some(model.position);
+        let part = checked.segment.models.entry(model.position).or_default();
+        part.seen += 1;
+        let ordinal = part.seen;
+        let place = |finding: Finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset);
+        if !model.in_organization_scope() {
+            for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {
+                checked.note(place(note));
+            }
+            return Ok(());
+        }
+        match part.runs.last_mut().filter(|_| adjacent) {
+            Some(run) => {
+                run.length = offset + length as u64 - run.offset;
+                run.records += 1;
+            }
+            None => part.runs.push(Run { offset, length: length as u64, records: 1 }),
+        }
+        if model.silo == Silo::Control && length > MAX_CONTROL_RECORD {
+            let finding = Finding::new(
+                FindingKind::ValidationError,
+                format!("the record has {length} bytes; records of this model may have {MAX_CONTROL_RECORD}"),
+            );
+            return Err(ExportError::OverLimit {
+                limit: Limit::RecordBytes,
+                finding: Box::new(place(finding)),
+            });
+        }
+        let decoded = self.decoder.decode(model, raw.fields).map_err(place)?;
+        for note in decoded.notes {
+            checked.note(place(note));
+        }
+        let record =
+            Record { ordinal, source_pk: raw.pk, offset, length, values: decoded.values, fields: None };
+        for index in self.sets_of.get(model.position).map(Vec::as_slice).unwrap_or_default() {
+            let Some(set) = self.sets.get(*index) else { continue };
+            let Some(key) = set.key(&record) else { continue };
+            let hash = hash_key(set, raw.pk, key);
+            let entry = Entry { hash, set: u32::try_from(*index).unwrap_or(u32::MAX), offset };
+            checked.segment.keys.push(entry);
+        }
+        if let (Some(filter), Some((slug, _))) = (self.filter, model.global_slug()) {
+            let slug = record.values.get(slug).and_then(Value::as_text).unwrap_or_default();
+            if filter.contains(slug) {
+                checked.segment.organizations.push((raw.pk, slug.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checked {
+    fn pass_over(&mut self, raw: &RawRecord<'_>, offset: u64, known: &Known<'_>) {
+        self.last_model = None;
+        let name = shown(&raw.model.to_ascii_lowercase());
+        let finding = match known {
+            Known::Removed => {
+                Finding::new(FindingKind::RemovedModel, "a model of older releases, passed over")
+            }
+            Known::Excluded => {
+                Finding::new(FindingKind::UnexpectedModel, "a model that is never imported, passed over")
+            }
+            _ => Finding::new(
+                FindingKind::UnknownModel,
+                "the catalog does not know the model; it was passed over",
+            ),
+        };
+        let mut finding = finding.model(&name).at(offset);
+        finding.source_pk = Some(raw.pk);
+        self.note(finding);
+        // However many unknown names a file invents, they are counted in bounded memory.
+        add_passed_over(&mut self.segment.passed_over, name, 1);
+    }
+
+    fn note(&mut self, finding: Finding) {
+        let key = (
+            finding.kind,
+            finding.model.clone().unwrap_or_default(),
+            finding.field.clone().unwrap_or_default(),
+        );
+        add_note(&mut self.notes, key, finding, 1);
+    }
+}
+
+pub(super) fn add_note(
+    notes: &mut Notes,
+    mut key: (FindingKind, String, String),
+    finding: Finding,
+    count: u64,
+) {
+    if notes.len() >= MAX_NOTES && !notes.contains_key(&key) {
+        key = (key.0, "(others)".to_owned(), String::new());
+    }
+    notes.entry(key).and_modify(|(_, known)| *known += count).or_insert((finding, count));
+}
+
+pub(super) fn add_passed_over(passed_over: &mut BTreeMap<String, i64>, name: String, count: i64) {
+    let known = passed_over.len() < MAX_PASSED_OVER || passed_over.contains_key(&name);
+    let name = if known { name } else { "(others)".to_owned() };
+    *passed_over.entry(name).or_default() += count;
+}
