@@ -19,7 +19,7 @@ use causeway_relocation::{
     keys::ChunkKeys,
     page::{Page, PageRequest},
     plan::Record,
-    writer::{ChunkSilo, Row, Writer, Written, find_rows, take_own_ids, write_chunk},
+    writer::{ChunkSilo, Row, Writer, Written, find_rows, write_chunk},
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -86,7 +86,6 @@ pub struct ControlImports {
 
 /// A chunk that is being written.
 struct Writing<'a> {
-    db: &'a Db,
     ambient: &'a Ambient,
     request: &'a ImportModels,
     digest: Vec<u8>,
@@ -95,8 +94,8 @@ struct Writing<'a> {
 impl ChunkSilo for Writing<'_> {
     type Error = Error;
 
-    async fn take_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
-        Ok(take_own_ids(self.db, model, count).await?)
+    async fn leased_ids(&self, _model: &Model, _count: usize) -> Result<Option<Vec<i64>>, Error> {
+        Ok(None)
     }
 
     async fn record(
@@ -186,8 +185,7 @@ impl ControlImports {
             merge_users: request.merge_users,
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
-        let writing =
-            Writing { db: &self.db, ambient: &self.ambient, request: &request, digest: digest.clone() };
+        let writing = Writing { ambient: &self.ambient, request: &request, digest: digest.clone() };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
                 self.ambient.failpoint("control.import_models.committed").await?;

@@ -1,4 +1,4 @@
-//! Reads the records of a model in batches, on a thread of its own, while the batch before is being written.
+//! Reads the records of a model in batches, on a thread of its own, while batches before are being written.
 
 use std::sync::{
     Arc,
@@ -58,18 +58,20 @@ pub(super) struct Batch {
     pub(super) records: Vec<Record>,
 }
 
-/// The batches of a model from an ordinal on. One is read ahead.
-pub(super) fn read(
+/// The batches of a model from an ordinal on, each as `shape` makes it. One is read ahead.
+pub(super) fn read<T: Send + 'static>(
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
     ambient: Ambient,
     sizes: Sizes,
     position: usize,
     from: i64,
-) -> (mpsc::Receiver<Result<Batch, ExportError>>, JoinHandle<()>) {
+    shape: impl Fn(Batch) -> T + Send + 'static,
+) -> (mpsc::Receiver<Result<T, ExportError>>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&catalog, &plan, &ambient, &sizes, position, from, &sender) {
+        let take = |batch| sender.blocking_send(Ok(shape(batch))).is_ok();
+        if let Err(error) = send(&catalog, &plan, &ambient, &sizes, position, from, take) {
             // Nobody listens any more if this fails, and then nobody needs to know.
             let _unheard = sender.blocking_send(Err(error));
         }
@@ -84,7 +86,7 @@ fn send(
     sizes: &Sizes,
     position: usize,
     from: i64,
-    sender: &mpsc::Sender<Result<Batch, ExportError>>,
+    take: impl Fn(Batch) -> bool,
 ) -> Result<(), ExportError> {
     let Some(model) = catalog.models().get(position) else { return Ok(()) };
     let mut reader = plan.reader(model, ambient, from)?;
@@ -97,7 +99,7 @@ fn send(
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
             let batch = Batch { records: std::mem::take(&mut records), ..batch };
-            if sender.blocking_send(Ok(batch)).is_err() {
+            if !take(batch) {
                 return Ok(());
             }
             bytes = 0;

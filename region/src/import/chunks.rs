@@ -19,7 +19,7 @@ use causeway_relocation::{
     plan::Record,
     transact,
     value::Value,
-    writer::{ChunkSilo, Row, Writer, Written, take_own_ids, write_chunk},
+    writer::{ChunkSilo, Row, Writer, Written, write_chunk},
 };
 
 use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner, batches::Batch};
@@ -43,7 +43,7 @@ pub(super) struct ChunkDraft {
 }
 
 impl ChunkDraft {
-    pub(super) fn new(import: &Import, model: &Model, batch: &Batch) -> Self {
+    pub(super) fn new(state: ImportState, model: &Model, batch: &Batch) -> Self {
         let mut organizations = HashMap::new();
         if let (Some((slug, name)), Some((status, _))) = (model.global_slug(), model.hidden_by()) {
             let text = |record: &Record, column: usize| {
@@ -55,7 +55,7 @@ impl ChunkDraft {
             }
         }
         Self {
-            state: import.state,
+            state,
             min_ordinal: batch.min_ordinal,
             max_ordinal: batch.max_ordinal,
             keys: ChunkKeys::default(),
@@ -97,6 +97,14 @@ impl ChunkDraft {
     }
 }
 
+/// A chunk that control has written.
+#[derive(Debug)]
+pub(super) struct AtControl {
+    draft: ChunkDraft,
+    written: Written,
+    carried: Vec<(i64, String)>,
+}
+
 /// A chunk that is written in this region's own database.
 struct Here<'a> {
     runner: &'a Runner,
@@ -107,12 +115,8 @@ struct Here<'a> {
 impl ChunkSilo for Here<'_> {
     type Error = Error;
 
-    async fn take_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
-        if model.leases_ids() {
-            self.runner.take_leased_ids(model, count).await
-        } else {
-            Ok(take_own_ids(self.runner.db(), model, count).await?)
-        }
+    async fn leased_ids(&self, model: &Model, count: usize) -> Result<Option<Vec<i64>>, Error> {
+        if model.leases_ids() { self.runner.take_leased_ids(model, count).await.map(Some) } else { Ok(None) }
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
@@ -145,14 +149,14 @@ impl Runner {
         Ok(merged(here.draft.keys, written.keys))
     }
 
-    /// Has a chunk written by control.
+    /// Has a chunk written by control. It is to be noted then; until it is, control gives the same answer again.
     pub(super) async fn write_at_control(
         &self,
         import: &Import,
         model: &Model,
         records: Vec<Record>,
         draft: ChunkDraft,
-    ) -> Result<ChunkKeys, Error> {
+    ) -> Result<AtControl, Error> {
         let sent = i64::try_from(records.len()).unwrap_or(i64::MAX);
         let (mut written, mut carried) = (Written::default(), Vec::new());
         if !records.is_empty() {
@@ -181,6 +185,16 @@ impl Runner {
             carried =
                 answer.carried.into_iter().map(|carried| (carried.new_pk, carried.fields_json)).collect();
         }
+        Ok(AtControl { draft, written, carried })
+    }
+
+    /// Notes a chunk that control has written.
+    pub(super) async fn note_chunk_of_control(
+        &self,
+        import: &Import,
+        model: &Model,
+        AtControl { draft, written, carried }: AtControl,
+    ) -> Result<ChunkKeys, Error> {
         transact!(Error, self.db(), |tx| {
             store::imported::insert_carried(tx, import.id, &model.name, &carried).await?;
             self.record(tx, import, model, &draft, &written).await?;

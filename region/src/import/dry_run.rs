@@ -3,7 +3,10 @@
 //!
 //! Whatever ends it half way, it begins again from the start: what it has gone through goes with the process.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, RwLock},
+};
 
 use causeway_proto::control::v1::{OrganizationSlugRequest, SlugCheck, SlugVerdict};
 use causeway_relocation::{
@@ -53,7 +56,7 @@ impl Runner {
             store::imported::forget_organizations(tx, import.id).await?;
             store::model_counts::replace(tx, import.id, &counts).await?;
         })?;
-        run.keys = Some(KeyMap::new(self.catalog()));
+        run.keys = Some(Arc::new(RwLock::new(KeyMap::new(self.catalog()))));
         run.done.clear();
         run.rehearsal = Some(Rehearsal::new(self.catalog(), self.spool_dir()));
         self.do_writes(import, run, false).await?;

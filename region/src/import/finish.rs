@@ -1,11 +1,13 @@
 //! FINISHING: the deferred models, then all organizations become visible in one transaction. After that, control's
 //! directory is told.
 
+use std::sync::PoisonError;
+
 use causeway_proto::control::v1::ReportedOrganization;
-use causeway_relocation::{keys::KeyMap, transact};
+use causeway_relocation::transact;
 use uuid::Uuid;
 
-use super::{Import, ImportState, Runner, runner::Run};
+use super::{Import, ImportState, Runner, mapped::SharedKeys, runner::Run};
 use crate::{convert::directory_status, error::Error, store};
 
 impl Runner {
@@ -30,7 +32,8 @@ impl Runner {
             )
             .await?;
         })?;
-        let key_map_bytes = run.keys.as_ref().map_or(0, KeyMap::bytes);
+        let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
+        let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
         tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
         Ok(self.ambient().failpoint("region.finish.visible").await?)
     }

@@ -7,6 +7,7 @@ mod findings;
 mod finish;
 mod lease;
 mod live;
+mod mapped;
 mod organization_scope;
 mod planning;
 mod receive;

@@ -1,6 +1,9 @@
 //! WRITING: the models of the organization scope, each after all that it refers to; and what that takes from before.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
 
 use causeway_relocation::{
     catalog::{Kind, Model, Rule},
@@ -65,7 +68,7 @@ impl Runner {
                 *done = chunk.max_ordinal.max(*done);
             }
         }
-        run.keys = Some(keys);
+        run.keys = Some(Arc::new(RwLock::new(keys)));
         Ok(())
     }
 

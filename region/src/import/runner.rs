@@ -17,7 +17,6 @@ use causeway_relocation::{
     db::{Db, HasDbError as _},
     export::ExportError,
     finding::{Finding, FindingKind},
-    keys::KeyMap,
     plan::{Keep, Plan},
     transact,
     writer::{Rehearsal, WriteError},
@@ -26,7 +25,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Failure, Holder, Import, ImportState, Waiting, batches::Sizes, live::Live, spool::spool_path};
+use super::{
+    Failure, Holder, Import, ImportState, Waiting, batches::Sizes, live::Live, mapped::SharedKeys,
+    spool::spool_path,
+};
 use crate::{
     control_client::{ControlClient, ControlError},
     decryption_key::DecryptionKey,
@@ -92,7 +94,7 @@ pub(crate) struct Setup {
 pub(super) struct Run {
     pub(super) live: Arc<Live>,
     pub(super) plan: Option<Arc<Plan>>,
-    pub(super) keys: Option<KeyMap>,
+    pub(super) keys: Option<SharedKeys>,
     /// The last ordinal of each model, by position, that a chunk covers.
     pub(super) done: HashMap<usize, i64>,
     /// How large batches have become.

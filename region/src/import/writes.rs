@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,8 +13,7 @@ use std::{
 use causeway_relocation::{
     catalog::{Model, Silo},
     db::Dialect,
-    keys::KeyMap,
-    mapping::{Fate, Mapping},
+    keys::ChunkKeys,
     plan::Plan,
     writer::Rehearsal,
 };
@@ -23,15 +22,19 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     Import, Runner, Waiting,
-    batches::{self, Batch, Sizes},
-    chunks::ChunkDraft,
+    batches::{self, Sizes},
+    chunks::AtControl,
     live::Live,
+    mapped::{Covered, Mapped, Mapper, SharedKeys},
     runner::Run,
 };
 use crate::error::Error;
 
-/// Models of one silo that are written at once on PostgreSQL. SQLite has one writer at a time.
+/// Models of one silo that are written at once on PostgreSQL.
 const AT_ONCE: usize = 3;
+/// The same on SQLite, which has one writer at a time: while a chunk of one model is written, one of the other is made
+/// ready.
+const AT_ONCE_SQLITE: usize = 2;
 
 /// The models of an import that are being written.
 struct Writes<'a> {
@@ -39,7 +42,7 @@ struct Writes<'a> {
     import: &'a Import,
     plan: Arc<Plan>,
     live: Arc<Live>,
-    keys: RwLock<KeyMap>,
+    keys: SharedKeys,
     /// The last ordinal of each model, by position, that a chunk covers.
     done: Mutex<HashMap<usize, i64>>,
     /// What a dry run has gone through; `None` for any other import.
@@ -75,7 +78,7 @@ impl Runner {
             import,
             plan,
             live: Arc::clone(&run.live),
-            keys: RwLock::new(keys),
+            keys,
             done: Mutex::new(std::mem::take(&mut run.done)),
             rehearsal: AsyncMutex::new(run.rehearsal.take()),
             waiting: Mutex::new(run.waiting.take()),
@@ -87,7 +90,7 @@ impl Runner {
         written?;
         run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         run.rehearsal = writes.rehearsal.into_inner();
-        run.keys = Some(writes.keys.into_inner().unwrap_or_else(PoisonError::into_inner));
+        run.keys = Some(writes.keys);
         Ok(())
     }
 }
@@ -98,7 +101,7 @@ impl Writes<'_> {
         let catalog = self.runner.catalog();
         let most = match self.runner.db().dialect() {
             Dialect::Postgres => AT_ONCE,
-            Dialect::Sqlite => 1,
+            Dialect::Sqlite => AT_ONCE_SQLITE,
         };
         let mut unwritten: HashSet<usize> = waiting.iter().map(|model| model.position).collect();
         let (mut control, mut region) = (0, 0);
@@ -143,6 +146,13 @@ impl Writes<'_> {
         if done >= self.plan.seen(model) {
             return Ok(());
         }
+        let mapper = Mapper {
+            catalog: Arc::clone(self.runner.catalog()),
+            plan: Arc::clone(&self.plan),
+            keys: Arc::clone(&self.keys),
+            position: model.position,
+            state: self.import.state,
+        };
         let (mut batches, reading) = batches::read(
             Arc::clone(self.runner.catalog()),
             Arc::clone(&self.plan),
@@ -150,19 +160,27 @@ impl Writes<'_> {
             self.sizes.clone(),
             model.position,
             done + 1,
+            move |batch| mapper.map(batch),
         );
+        // While control writes a chunk, the one before is noted here.
+        let mut unnoted = None;
         while let Some(batch) = batches.recv().await {
-            if self.runner.is_stopping() {
-                return Err(Error::Stopping);
-            }
-            if self.ending.load(Ordering::Relaxed) {
-                // Whoever failed says why.
-                return Ok(());
+            if self.runner.is_stopping() || self.ending.load(Ordering::Relaxed) {
+                self.note(model, unnoted).await?;
+                // If it does not stop, whoever failed says why.
+                return if self.runner.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
             }
             self.live.model(&model.name);
-            self.batch(model, batch?).await?;
-            self.goes_on().await;
+            let Some(mapped) = batch? else { continue };
+            if model.silo == Silo::Control && !self.import.parameters.dry_run {
+                let (noted, sent) = tokio::join!(self.note(model, unnoted.take()), self.send(model, mapped));
+                noted?;
+                unnoted = Some(sent?);
+            } else {
+                self.write(model, mapped).await?;
+            }
         }
+        self.note(model, unnoted).await?;
         if self.done(model) != self.plan.seen(model) {
             let what = format!("reading the records of {}", model.name);
             reading.await.map_err(|error| Error::of_task(&what, &error))?;
@@ -184,42 +202,43 @@ impl Writes<'_> {
         }
     }
 
-    async fn batch(&self, model: &Model, batch: Batch) -> Result<(), Error> {
+    /// Writes a batch in this silo, or goes through it if nothing is to be written.
+    async fn write(&self, model: &Model, mapped: Mapped) -> Result<(), Error> {
         let (runner, import) = (self.runner, self.import);
-        let count = batch.max_ordinal - batch.min_ordinal + 1;
-        let max_ordinal = batch.max_ordinal;
-        let mut draft = ChunkDraft::new(import, model, &batch);
-        let mut records = Vec::with_capacity(batch.records.len());
-        {
-            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            let mapping = Mapping { catalog: runner.catalog(), plan: &self.plan, keys: &keys };
-            for record in batch.records {
-                let source_pk = record.source_pk;
-                match mapping.map(model, record, &mut draft.findings) {
-                    Fate::Write(record) => records.push(*record),
-                    Fate::Filtered => draft.keys.filtered.push(source_pk),
-                    Fate::OutOfScope => draft.keys.out_of_scope.push(source_pk),
-                    Fate::Dropped(finding) => {
-                        draft.dropped += 1;
-                        draft.findings.push(finding);
-                    }
-                }
-            }
-        }
-        let written = if import.parameters.dry_run {
+        let Mapped { covered, mut records, draft } = mapped;
+        let keys = if import.parameters.dry_run {
             // What follows a row of control is in no unique set, and is not needed here.
             runner.rehearse(import, model, records, draft, &self.rehearsal).await?
         } else {
             runner.follow(import, model, &mut records).await?;
-            match model.silo {
-                Silo::Region => runner.write_here(import, model, records, draft).await?,
-                Silo::Control => runner.write_at_control(import, model, records, draft).await?,
-            }
+            runner.write_here(import, model, records, draft).await?
         };
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, &written);
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, max_ordinal);
-        self.live.add(count);
-        self.sizes.grow();
+        self.written(model, &keys, covered).await;
         Ok(())
+    }
+
+    /// Has a batch written by control.
+    async fn send(&self, model: &Model, mapped: Mapped) -> Result<(AtControl, Covered), Error> {
+        let Mapped { covered, mut records, draft } = mapped;
+        self.runner.follow(self.import, model, &mut records).await?;
+        let sent = self.runner.write_at_control(self.import, model, records, draft).await?;
+        Ok((sent, covered))
+    }
+
+    /// Notes a batch that control has written, if there is one.
+    async fn note(&self, model: &Model, unnoted: Option<(AtControl, Covered)>) -> Result<(), Error> {
+        let Some((sent, covered)) = unnoted else { return Ok(()) };
+        let keys = self.runner.note_chunk_of_control(self.import, model, sent).await?;
+        self.written(model, &keys, covered).await;
+        Ok(())
+    }
+
+    /// What a batch came to has been committed, here too.
+    async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);
+        self.live.add(covered.count);
+        self.sizes.grow();
+        self.goes_on().await;
     }
 }

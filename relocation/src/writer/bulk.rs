@@ -1,16 +1,18 @@
 //! Sets of rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
 
+use std::sync::Arc;
+
 use sqlx::{AssertSqlSafe, Sqlite, Transaction, sqlite::SqliteArguments};
 
 use super::{Row, WriteError, copy};
 use crate::{
     catalog::Model,
-    db::{DbError, Tx, time_text},
+    db::{Column, DbError, Dialect, Statement, Tx, time_text},
     value::Value,
 };
 
-/// The most parameters of one SQLite statement. More gain nothing, and each connection keeps the statements that it has
-/// prepared, with some 50 bytes for each parameter.
+/// The most parameters of one SQLite statement. More gain nothing, and the connection that writes keeps the statements
+/// that it has prepared, with some 50 bytes for each parameter.
 const SQLITE_PARAMETERS: usize = 1_024;
 
 /// The table's columns, `id` first, quoted.
@@ -59,44 +61,63 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
             );
             Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut **tx).await.map_err(DbError::from)?)
         }
-        Tx::Sqlite(tx) => insert_sqlite(tx, model, rows, " ON CONFLICT DO NOTHING RETURNING id").await,
+        Tx::Sqlite(inner) => {
+            let inserted = insert_sqlite(inner, model, rows, " ON CONFLICT DO NOTHING").await?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+            // Mostly all are: then none need be asked for. Nobody else has rows with these ids.
+            if usize::try_from(inserted).is_ok_and(|inserted| inserted == rows.len()) {
+                return Ok(ids);
+            }
+            let statement = Statement::new("SELECT t.id AS id FROM ")
+                .rows(Dialect::Sqlite, "r", [("id", Column::Ints(ids))])
+                .push(&format!(" JOIN \"{}\" t ON t.id = r.id", model.table));
+            Ok(tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect::<Result<_, _>>()?)
+        }
     }
 }
 
+/// Inserts rows, and says how many of them.
 async fn insert_sqlite(
     tx: &mut Transaction<'static, Sqlite>,
     model: &Model,
     rows: &[Row],
     ending: &str,
-) -> Result<Vec<i64>, WriteError> {
-    let width = model.columns.len() + 1;
-    let per_statement = (SQLITE_PARAMETERS / width).max(1);
-    let names = columns(model);
-    let mut ids = Vec::new();
-    for chunk in rows.chunks(per_statement) {
-        let places = format!("({})", vec!["?"; width].join(", "));
-        let sql = format!(
-            "INSERT INTO \"{}\" ({names}) VALUES {}{ending}",
-            model.table,
-            vec![places.as_str(); chunk.len()].join(", ")
-        );
-        let mut args = SqliteArguments::default();
-        for row in chunk {
-            bind(&mut args, &Value::Int(row.id))?;
-            for value in &row.values {
-                bind(&mut args, value)?;
-            }
-        }
+) -> Result<u64, WriteError> {
+    let per_statement = (SQLITE_PARAMETERS / (model.columns.len() + 1)).max(1);
+    let mut statements = rows.chunks(per_statement).map(|rows| statement(model, rows, ending));
+    let mut inserted = 0;
+    let mut next = statements.next().transpose()?;
+    while let Some((sql, args)) = next {
         // The last one of a chunk has a length of its own, which hardly any other chunk has.
-        let query = sqlx::query_scalar_with::<_, i64, _>(AssertSqlSafe(sql), args)
-            .persistent(chunk.len() == per_statement);
-        if ending.is_empty() {
-            query.fetch_optional(&mut **tx).await.map_err(DbError::from)?;
-        } else {
-            ids.extend(query.fetch_all(&mut **tx).await.map_err(DbError::from)?);
+        let is_last = statements.len() == 0;
+        let execution = sqlx::query_with(AssertSqlSafe(sql), args).persistent(!is_last).execute(&mut **tx);
+        // While the database's thread has one statement, this one makes the next.
+        let (executed, made) = tokio::join!(execution, async { statements.next().transpose() });
+        inserted += executed.map_err(DbError::from)?.rows_affected();
+        next = made?;
+    }
+    Ok(inserted)
+}
+
+/// An insert of rows into SQLite, with its parameters.
+fn statement(model: &Model, rows: &[Row], ending: &str) -> Result<(String, SqliteArguments), WriteError> {
+    let width = model.columns.len() + 1;
+    let places = format!("({})", vec!["?"; width].join(", "));
+    let sql = format!(
+        "INSERT INTO \"{}\" ({}) VALUES {}{ending}",
+        model.table,
+        columns(model),
+        vec![places.as_str(); rows.len()].join(", ")
+    );
+    let mut args = SqliteArguments::default();
+    sqlx::Arguments::reserve(&mut args, width * rows.len(), 0);
+    for row in rows {
+        bind(&mut args, &Value::Int(row.id))?;
+        for value in &row.values {
+            bind(&mut args, value)?;
         }
     }
-    Ok(ids)
+    Ok((sql, args))
 }
 
 /// How a value is kept in SQLite: times, UUIDs and addresses as text that sorts, lists as JSON.
@@ -107,7 +128,7 @@ fn bind(args: &mut SqliteArguments, value: &Value) -> Result<(), WriteError> {
         Value::Bool(value) => args.add(*value),
         Value::Int(value) => args.add(*value),
         Value::Float(value) => args.add(*value),
-        Value::Text(value) => args.add(value.clone()),
+        Value::Text(value) => args.add(Arc::<str>::from(value.as_str())),
         Value::Time(value) => args.add(time_text(*value)),
         Value::Uuid(value) => args.add(value.to_string()),
         Value::Inet(address, bits) if *bits == if address.is_ipv4() { 32 } else { 128 } => {

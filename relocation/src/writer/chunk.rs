@@ -1,9 +1,9 @@
 //! Writes one chunk from its records to its commit, the same way in both silos.
 
-use super::{Mode, Row, WriteError, Writer, Written};
+use super::{Mode, Row, WriteError, Writer, Written, ids};
 use crate::{
     catalog::Model,
-    db::{Db, DbError, DbErrorKind, HasDbError, Tx},
+    db::{Db, DbError, DbErrorKind, Dialect, HasDbError, Tx},
     plan::Record,
     transact,
 };
@@ -16,12 +16,13 @@ pub trait ChunkSilo: Sync {
     /// What its steps fail with.
     type Error: From<WriteError> + From<DbError> + HasDbError + HasWriteError + Send;
 
-    /// New primary keys of a model, in ascending order, as many as asked for.
-    fn take_ids(
+    /// New primary keys of a model that come from elsewhere, in ascending order, as many as asked for; `None` if the
+    /// silo gives them out itself.
+    fn leased_ids(
         &self,
         model: &Model,
         count: usize,
-    ) -> impl Future<Output = Result<Vec<i64>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Vec<i64>>, Self::Error>> + Send;
 
     /// What is to be committed together with the rows: the chunk's record, and all that goes with it.
     fn record(
@@ -51,12 +52,15 @@ pub async fn write_chunk<S: ChunkSilo>(
     silo: &S,
 ) -> Result<Written, S::Error> {
     let mut rows = writer.prepare(model, records)?;
-    let ids = silo.take_ids(model, rows.len()).await?;
-    writer.give_ids(model, &mut rows, ids);
+    let mut ids_within = take_ids(db, writer, model, &mut rows, silo).await?;
     let mut mode = Writer::first_mode(model);
     let mut attempt = 0;
     loop {
         let outcome = transact!(S::Error, db, |tx| {
+            if ids_within {
+                let ids = ids::own_within(tx, model, rows.len()).await?;
+                writer.give_ids(model, &mut rows, ids);
+            }
             let written = writer.write(tx, model, &rows, mode).await?;
             silo.record(tx, model, &rows, &written).await?;
             written
@@ -70,8 +74,7 @@ pub async fn write_chunk<S: ChunkSilo>(
         match error.write_error() {
             _ if attempt >= ATTEMPTS => return Err(error),
             Some(WriteError::IdsTaken { .. }) => {
-                let ids = silo.take_ids(model, rows.len()).await?;
-                writer.give_ids(model, &mut rows, ids);
+                ids_within = take_ids(db, writer, model, &mut rows, silo).await?;
             }
             Some(WriteError::UniqueConflict { .. }) => {}
             _ if unique => mode = Mode::Careful,
@@ -84,4 +87,22 @@ pub async fn write_chunk<S: ChunkSilo>(
             "a chunk met rows that are there already and is written again"
         );
     }
+}
+
+/// Gives the rows new primary keys. `true` if that is left to the transaction that writes them: SQLite has one at a time,
+/// so nobody is kept waiting for the counter, and one commit is saved.
+async fn take_ids<S: ChunkSilo>(
+    db: &Db,
+    writer: &Writer<'_>,
+    model: &Model,
+    rows: &mut [Row],
+    silo: &S,
+) -> Result<bool, S::Error> {
+    let ids = match silo.leased_ids(model, rows.len()).await? {
+        Some(ids) => ids,
+        None if db.dialect() == Dialect::Sqlite => return Ok(true),
+        None => ids::own_postgres(db, model, rows.len()).await?,
+    };
+    writer.give_ids(model, rows, ids);
+    Ok(false)
 }

@@ -16,7 +16,6 @@ use std::{borrow::Cow, collections::HashMap};
 
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
-pub use ids::take_own_ids;
 pub use rehearsal::{LookUp, Rehearsal, ScratchError};
 pub use table::find_rows;
 
