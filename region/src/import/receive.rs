@@ -1,6 +1,6 @@
 //! Receives an export: spools it to disk, then takes its import, once.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use causeway_relocation::{
     generate::hex,
@@ -9,7 +9,7 @@ use causeway_relocation::{
     transact,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::{fs, io::AsyncWriteExt as _, sync::OwnedSemaphorePermit};
+use tokio::{fs, io::AsyncWriteExt as _, sync::OwnedSemaphorePermit, task::JoinHandle};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Parameters, Runner, spool::spool_path};
@@ -29,6 +29,9 @@ pub struct Announced {
     pub export_sha256: Option<String>,
 }
 
+/// Bytes behind which what was received is forced to disk while more comes, so that little is left to do at the end.
+const SYNC_EVERY: u64 = 8 * 1024 * 1024;
+
 /// An upload that is under way. Dropped without [`finish`](Self::finish), its file goes and nothing has happened.
 #[derive(Debug)]
 pub struct Upload {
@@ -39,6 +42,9 @@ pub struct Upload {
     file: Option<fs::File>,
     part: PathBuf,
     received: u64,
+    /// How much had been received when it was last forced to disk, and that being done.
+    synced: u64,
+    syncing: Option<JoinHandle<io::Result<()>>>,
     digest: Sha256,
     /// The first bytes, by which an encrypted export is known.
     beginning: Vec<u8>,
@@ -130,6 +136,8 @@ impl Runner {
             file: None,
             part,
             received: 0,
+            synced: 0,
+            syncing: None,
             digest: Sha256::new(),
             beginning: Vec::new(),
             taken: false,
@@ -173,8 +181,27 @@ impl Upload {
         }
         self.digest.update(bytes);
         match &mut self.file {
-            Some(file) => file.write_all(bytes).await.map_err(Error::SpoolFailed),
-            None => Err(Error::Internal("an upload goes on after its end".to_owned())),
+            Some(file) => file.write_all(bytes).await.map_err(Error::SpoolFailed)?,
+            None => return Err(Error::Internal("an upload goes on after its end".to_owned())),
+        }
+        if self.received - self.synced >= SYNC_EVERY
+            && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            self.synced().await.map_err(Error::SpoolFailed)?;
+            self.synced = self.received;
+            if let Some(file) = &self.file {
+                let file = file.try_clone().await.map_err(Error::SpoolFailed)?;
+                self.syncing = Some(tokio::spawn(async move { file.sync_data().await }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what is being forced to disk is there. The file has its errors only once: none may be lost.
+    async fn synced(&mut self) -> io::Result<()> {
+        match self.syncing.take() {
+            Some(syncing) => syncing.await.map_err(io::Error::other)?,
+            None => Ok(()),
         }
     }
 
@@ -224,6 +251,7 @@ impl Upload {
                 "the SHA-256 of the upload is not that of its header".to_owned(),
             ));
         }
+        self.synced().await.map_err(Error::SpoolFailed)?;
         if let Some(mut file) = self.file.take() {
             file.flush().await.map_err(Error::SpoolFailed)?;
             file.sync_all().await.map_err(Error::SpoolFailed)?;
