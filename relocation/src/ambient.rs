@@ -106,9 +106,11 @@ impl Ambient {
         let size = alphabet.len().clamp(1, 256);
         let limit = 256 - 256 % size;
         let mut text = String::with_capacity(length);
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         while text.len() < length {
-            let [byte] = self.bytes::<1>();
-            let byte = usize::from(byte);
+            let mut byte = [0];
+            rng.fill_bytes(&mut byte);
+            let byte = usize::from(u8::from_le_bytes(byte));
             if byte < limit
                 && let Some(character) = alphabet.get(byte % size)
             {

@@ -101,8 +101,7 @@ impl Mapping<'_> {
                 columns.iter().any(|column| record.values.get(*column).is_some_and(|value| !value.is_null()))
             }
             Rule::ScopeFollows { reference } => {
-                let target = model.columns.get(*reference).and_then(|column| column.references.as_deref());
-                let position = target.and_then(|target| self.catalog.position(target));
+                let position = model.columns.get(*reference).and_then(|column| column.target);
                 let pk = record.values.get(*reference).and_then(Value::as_int);
                 position
                     .zip(pk)
@@ -120,8 +119,7 @@ impl Mapping<'_> {
         let place = |finding: Finding| finding.model(&model.name).record(ordinal, source_pk).at(offset);
         for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
             let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
-            let lookup =
-                self.catalog.position(target).map_or(Lookup::Absent, |position| self.keys.get(position, pk));
+            let lookup = column.target.map_or(Lookup::Absent, |position| self.keys.get(position, pk));
             match lookup {
                 Lookup::Mapped(new, kind) => {
                     *value = Value::Int(new);

@@ -48,12 +48,12 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
         let removed_fields = file.removed_fields.get(&name).cloned().unwrap_or_default();
         models.push(build_model(name, model, position, removed_fields)?);
     }
-    let catalog = Catalog {
-        by_name: models.iter().map(|model| (model.name.clone(), model.position)).collect(),
-        models,
-        excluded,
-        removed,
-    };
+    let by_name: HashMap<String, usize> =
+        models.iter().map(|model| (model.name.clone(), model.position)).collect();
+    for column in models.iter_mut().flat_map(|model| &mut model.columns) {
+        column.target = column.references.as_ref().and_then(|name| by_name.get(name)).copied();
+    }
+    let catalog = Catalog { by_name, models, excluded, removed };
     check_references(&catalog)?;
     Ok(catalog)
 }
@@ -195,6 +195,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         default,
         choices: column.choices.iter().map(Value::to_string).collect(),
         references: column.references,
+        target: None,
     })
 }
 

@@ -74,4 +74,6 @@ pub struct Column {
     pub choices: Vec<String>,
     /// The model whose primary key it holds.
     pub references: Option<String>,
+    /// That model's place in the order of writing, if the catalog has it.
+    pub target: Option<usize>,
 }

@@ -60,14 +60,19 @@ impl<'a> Decoder<'a> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
         let slug_column = model.global_slug().map(|(column, _)| column);
+        // Exports have the fields of a model in one order, mostly that of the catalog.
+        let mut expected = 0;
         each_field(fields, |name, raw| {
-            let Some(index) = model.column(name) else {
+            let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
+            let index = if is_expected { Some(expected) } else { model.column(name) };
+            let Some(index) = index else {
                 notes.extend(note_of_field(model, name));
                 return Ok(());
             };
             let (Some(column), Some(slot)) = (model.columns.get(index), slots.get_mut(index)) else {
                 return Ok(());
             };
+            expected = index + 1;
             if slot.is_some() {
                 return Err(Finding::new(
                     FindingKind::DeserializationFailed,
@@ -244,7 +249,8 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
         Kind::Json => Value::Text(json_text(raw)?),
         Kind::Array(of) => list(column, of, raw, notes)?,
     };
-    if !column.choices.is_empty() && !chosen(column, &value) {
+    let is_written_so = || column.choices.iter().any(|choice| choice == json);
+    if !column.choices.is_empty() && !is_written_so() && !chosen(column, &value) {
         notes.push(
             Finding::new(FindingKind::UnknownChoice, "the application does not know this value; it was kept")
                 .field(&column.field),
