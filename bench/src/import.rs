@@ -20,7 +20,7 @@ use crate::{
     generate::{Export, Extent},
     plain::Rows,
     report::{Report, median},
-    stage::{Databases, Services, Stage, Store},
+    stage::{Databases, Service, Services, Stage, Store},
 };
 
 /// What to measure.
@@ -72,6 +72,8 @@ impl Imported {
         u64::try_from(seen).unwrap_or(0)
     }
 }
+
+const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 
 const COLUMNS: &[&str] = &[
     "store",
@@ -224,6 +226,17 @@ fn key_map(log: &str) -> anyhow::Result<f64> {
     Ok(bytes.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
 }
 
+/// As [`key_map`]; the region logs it when the import can already be seen to have succeeded.
+async fn logged_key_map(region: &Service) -> anyhow::Result<f64> {
+    let asked = Instant::now();
+    loop {
+        match key_map(&region.said()) {
+            Err(_) if asked.elapsed() < LOGGED_WITHIN => tokio::time::sleep(Duration::from_millis(1)).await,
+            found => return found,
+        }
+    }
+}
+
 /// Imports the file into these databases, by processes that are started for it.
 async fn import(stage: &Stage, databases: &Databases, file: &ExportFile) -> anyhow::Result<Imported> {
     let services = stage.serve(databases).await?;
@@ -274,6 +287,6 @@ async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Importe
         region_peak: services.region.memory()?.peak,
         region_idle,
         control_peak: services.control.memory()?.peak,
-        key_map: key_map(&services.region.said())?,
+        key_map: logged_key_map(&services.region).await?,
     })
 }
