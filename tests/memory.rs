@@ -27,8 +27,8 @@ use tempfile::TempDir;
 
 /// The size of the export: large enough that every model with many records has many chunks.
 const SIZE: u64 = 16_000_000;
-/// What a dry run and an import of that size may take beyond what the region has before, in KiB. On SQLite they take 11
-/// MiB; with prepared statements of 500 rows, kept by each connection, it was 22.
+/// What a dry run and an import of that size may take beyond what the region has before, in KiB. On SQLite they take some
+/// 15 MiB; with prepared statements of 500 rows, kept by each connection, it was 22.
 const BEYOND_IDLE: u64 = 17 << 10;
 
 /// Starts a region, and waits until it serves.
