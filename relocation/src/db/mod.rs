@@ -4,7 +4,7 @@
 //! differs is here: connecting, the types of parameters and rows, sets of rows as a parameter
 //! ([`Statement::rows`]), which errors mean "again" ([`DbError`]) and bulk writing ([`crate::writer`]).
 //!
-//! Reads go to [`Db`] directly. Writes go through [`transact!`](crate::transact), which retries a transaction
+//! Reads go to [`Db`] directly, and are retried there. Writes go through [`transact!`](crate::transact), which retries a transaction
 //! that lost against another one; so its body may run more than once and must not do anything outside.
 
 mod connect;
@@ -32,6 +32,25 @@ pub enum Dialect {
     Postgres,
     /// The embedded default.
     Sqlite,
+}
+
+/// Runs a query until it does not lose: a query by itself is a transaction too, and under SERIALIZABLE may lose against
+/// others.
+macro_rules! again {
+    ($query:expr) => {{
+        let mut attempts = Attempts::default();
+        loop {
+            match $query {
+                Ok(answer) => break Ok(answer),
+                Err(error) => {
+                    let error = DbError::from(error);
+                    if !attempts.again(&error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
 }
 
 /// A pool of connections to one silo's database. Cheap to clone.
@@ -99,10 +118,10 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, DbError> {
-        Ok(match &self.0 {
-            Pool::Postgres(pool) => Row::all_postgres(pg_query(statement)?.fetch_all(pool).await?),
+        again!(match &self.0 {
+            Pool::Postgres(pool) => pg_query(statement.clone())?.fetch_all(pool).await.map(Row::all_postgres),
             Pool::Sqlite { readers, .. } => {
-                Row::all_sqlite(sqlite_query(statement)?.fetch_all(readers).await?)
+                sqlite_query(statement.clone())?.fetch_all(readers).await.map(Row::all_sqlite)
             }
         })
     }
@@ -143,10 +162,12 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, DbError> {
-        Ok(match &self.0 {
-            Pool::Postgres(pool) => pg_query(statement)?.fetch_optional(pool).await?.map(Row::Postgres),
+        again!(match &self.0 {
+            Pool::Postgres(pool) => {
+                pg_query(statement.clone())?.fetch_optional(pool).await.map(|row| row.map(Row::Postgres))
+            }
             Pool::Sqlite { readers, .. } => {
-                sqlite_query(statement)?.fetch_optional(readers).await?.map(Row::Sqlite)
+                sqlite_query(statement.clone())?.fetch_optional(readers).await.map(|row| row.map(Row::Sqlite))
             }
         })
     }
