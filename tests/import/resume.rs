@@ -14,10 +14,10 @@ use causeway_relocation::db::Statement;
 use crate::stage::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
 
 /// About 11,000 records.
-const ORGANIZATIONS: i64 = 120;
+pub(crate) const ORGANIZATIONS: i64 = 120;
 
 /// A cluster with an import that stands still in the middle of writing, behind a chunk of the region.
-async fn half_written(
+pub(crate) async fn half_written(
     store: Store,
     failpoints: &Failpoints,
     export: &Export,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_harness::{
     account::Look,
-    cluster::{Cluster, ImportOptions, Silo, Store},
+    cluster::{Cluster, Failpoints, ImportOptions, Silo, Store},
     export,
 };
 use causeway_proto::{
@@ -17,6 +17,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
+    resume::{ORGANIZATIONS, half_written},
     stage::{ORGANIZATION, USER, cluster, exhaustive, import, look, refused},
     survive::{change, refuse_projects},
 };
@@ -187,20 +188,16 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
 }
 
 pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
-    let mut cluster = cluster(store, &["us"]).await;
-    let (bytes, options) = (export::large(150).to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
-    let region = cluster.region(0);
+    let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
     // One that writes.
-    let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
-    region
-        .wait_until(&begun.import_id, |import| {
-            import.progress.as_ref().is_some_and(|progress| progress.records_done > 0)
-                && import.state() == ImportState::Writing
-        })
-        .await
-        .expect("it writes");
-    let taken_back = reverted(&cluster, &begun.import_id).await;
+    let (mut cluster, before, bytes, id) =
+        half_written(store, &failpoints, &export::large(ORGANIZATIONS), &options).await;
+    let asked = revert(&cluster, &id).await.expect("it is taken back");
+    assert_eq!(asked.state(), ImportState::Reverting);
+    failpoints.release();
+    let region = cluster.region(0);
+    let taken_back = region.wait(&id).await.expect("it ends");
+    assert_eq!(taken_back.state(), ImportState::Reverted);
     assert_gone(&cluster, &before, &taken_back).await;
 
     // One that waits for control, and goes on waiting for it.
