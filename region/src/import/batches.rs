@@ -19,7 +19,7 @@ const MOST: usize = 5_000;
 const FIRST: usize = 250;
 /// Records of a batch for control. Fixed: what control has committed and this region has not noted must be asked for
 /// once more as the same chunk.
-const FOR_CONTROL: usize = 1_000;
+const FOR_CONTROL: usize = 2_500;
 /// Bytes of a batch in the file, so that a batch for control fits into one message.
 const BYTES: usize = 1024 * 1024;
 
@@ -124,7 +124,7 @@ mod tests {
         for _ in 0..6 {
             sizes.grow();
             seen.push(sizes.of(team));
-            assert_eq!(sizes.of(user), 1_000);
+            assert_eq!(sizes.of(user), 2_500);
         }
         assert_eq!(seen, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
     }

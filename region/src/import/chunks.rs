@@ -224,8 +224,6 @@ impl Runner {
         draft: &ChunkDraft,
         written: &Written,
     ) -> Result<(), Error> {
-        // Last of all, for the rows take longer: the import stays where it is from here to the commit.
-        self.hold(tx, import).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = counts_of(model, &keys, draft.dropped + written.dropped);
         let chunk = Chunk {
@@ -245,6 +243,8 @@ impl Runner {
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
         }
+        // Behind all that takes long: the import stays where it is from here to the commit, and chunks of other models wait.
+        self.hold(tx, import).await?;
         store::model_counts::add(tx, import.id, &counts).await?;
         self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
         self.add_findings(tx, import.id, draft.state, &written.findings).await?;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Sqlite, Transaction, sqlite::SqliteArguments};
+use sqlx::{Acquire as _, AssertSqlSafe, Postgres, Sqlite, Transaction, sqlite::SqliteArguments};
 
 use super::{Row, WriteError, copy};
 use crate::{
     catalog::Model,
-    db::{Column, DbError, Dialect, Statement, Tx, time_text},
+    db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text},
     value::Value,
 };
 
@@ -39,9 +39,16 @@ pub(super) async fn insert(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(
 
 /// Inserts the rows that break no unique set and says which, by id.
 pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<Vec<i64>, WriteError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     match tx {
         Tx::Postgres(tx) => {
             let names = columns(model);
+            // Mostly all are: then the stage below would be a second writing of every row.
+            if copied(tx, model, &names, rows).await? {
+                return Ok(rows.iter().map(|row| row.id).collect());
+            }
             // A stage with the columns that are written and no constraint, gone with the transaction: COPY itself knows
             // no ON CONFLICT.
             let make = format!(
@@ -73,6 +80,27 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
                 .push(&format!(" JOIN \"{}\" t ON t.id = r.id", model.table));
             Ok(tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect::<Result<_, _>>()?)
         }
+    }
+}
+
+/// Copies all rows into the table, or none of them if one breaks a unique set. Says which.
+async fn copied(
+    tx: &mut Transaction<'static, Postgres>,
+    model: &Model,
+    names: &str,
+    rows: &[Row],
+) -> Result<bool, WriteError> {
+    let mut savepoint = tx.begin().await.map_err(DbError::from)?;
+    match copy::copy(&mut savepoint, model, &model.table, names, rows).await {
+        Ok(()) => {
+            savepoint.commit().await.map_err(DbError::from)?;
+            Ok(true)
+        }
+        Err(WriteError::Database(error)) if error.kind() == DbErrorKind::Unique => {
+            savepoint.rollback().await.map_err(DbError::from)?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Mode, Row, WriteError, Writer, Written, ids};
 use crate::{
     catalog::Model,
-    db::{Db, DbError, DbErrorKind, Dialect, HasDbError, Tx},
+    db::{Db, DbError, DbErrorKind, HasDbError, Tx},
     plan::Record,
     transact,
 };
@@ -52,15 +52,16 @@ pub async fn write_chunk<S: ChunkSilo>(
     silo: &S,
 ) -> Result<Written, S::Error> {
     let mut rows = writer.prepare(model, records)?;
-    let mut ids_within = take_ids(db, writer, model, &mut rows, silo).await?;
+    let mut leased = silo.leased_ids(model, rows.len()).await?;
     let mut mode = Writer::first_mode(model);
     let mut attempt = 0;
     loop {
         let outcome = transact!(S::Error, db, |tx| {
-            if ids_within {
-                let ids = ids::own_within(tx, model, rows.len()).await?;
-                writer.give_ids(model, &mut rows, ids);
-            }
+            let ids = match &leased {
+                Some(ids) => ids.clone(),
+                None => ids::own(tx, model, rows.len()).await?,
+            };
+            writer.give_ids(model, &mut rows, ids);
             let written = writer.write(tx, model, &rows, mode).await?;
             silo.record(tx, model, &rows, &written).await?;
             written
@@ -74,7 +75,7 @@ pub async fn write_chunk<S: ChunkSilo>(
         match error.write_error() {
             _ if attempt >= ATTEMPTS => return Err(error),
             Some(WriteError::IdsTaken { .. }) => {
-                ids_within = take_ids(db, writer, model, &mut rows, silo).await?;
+                leased = silo.leased_ids(model, rows.len()).await?;
             }
             Some(WriteError::UniqueConflict { .. }) => {}
             _ if unique => mode = Mode::Careful,
@@ -87,22 +88,4 @@ pub async fn write_chunk<S: ChunkSilo>(
             "a chunk met rows that are there already and is written again"
         );
     }
-}
-
-/// Gives the rows new primary keys. `true` if that is left to the transaction that writes them: SQLite has one at a time,
-/// so nobody is kept waiting for the counter, and one commit is saved.
-async fn take_ids<S: ChunkSilo>(
-    db: &Db,
-    writer: &Writer<'_>,
-    model: &Model,
-    rows: &mut [Row],
-    silo: &S,
-) -> Result<bool, S::Error> {
-    let ids = match silo.leased_ids(model, rows.len()).await? {
-        Some(ids) => ids,
-        None if db.dialect() == Dialect::Sqlite => return Ok(true),
-        None => ids::own_postgres(db, model, rows.len()).await?,
-    };
-    writer.give_ids(model, rows, ids);
-    Ok(false)
 }

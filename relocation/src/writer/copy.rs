@@ -31,7 +31,7 @@ const VARCHAR: u32 = 1043;
 
 /// Copies rows into a table with the model's columns.
 pub(super) async fn copy(
-    tx: &mut Transaction<'static, Postgres>,
+    tx: &mut Transaction<'_, Postgres>,
     model: &Model,
     table: &str,
     columns: &str,
