@@ -77,7 +77,8 @@ on_each_store! {
         the_same_operation_at_once_has_one_answer,
         two_operations_for_one_organization_at_once_are_one,
         confirming_repeating_and_releasing_at_once_end_in_a_release,
-        an_abandoned_call_leaves_nothing_half_done;
+        an_abandoned_call_leaves_nothing_half_done,
+        a_report_that_waits_for_a_rename_does_not_undo_it;
     directory:
         a_confirmed_slug_leads_to_its_region,
         many_slugs_are_resolved_at_once,

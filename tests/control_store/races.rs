@@ -3,10 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use causeway_control::{
-    Control, Error,
+    Control, Error, PageRequest,
+    directory::ReportedOrganization,
     regions::IdBlock,
     slug_reservations::{ReservationType, ResolvedSlug},
 };
+use causeway_relocation::db::{Dialect, Statement};
 use tokio::task::JoinSet;
 
 use crate::stage::{Stage, bulk_create, is_suffixed, operation, wanted};
@@ -219,4 +221,44 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(stage: Stage) {
         assert_eq!(answers.len(), 100);
     }
     assert_eq!(stage.reservations().await.len(), 3000);
+}
+
+/// What a region says may be older than what control holds, also if a rename is confirmed just then.
+pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let control = stage.control.clone();
+    bulk_create(&control, "us", operation(1), vec![wanted(7, "old")]).await.expect("reserved");
+    control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
+    let report = move || {
+        let control = control.clone();
+        let (slug, name) = ("old".to_owned(), "Acme".to_owned());
+        let organization = ReportedOrganization { organization_id: 7, slug, name, status: 0 };
+        async move { control.directory().report("us", vec![organization]).await }
+    };
+    report().await.expect("reported");
+
+    let db = stage.db().await;
+    let mut renaming = db.begin().await.expect("a transaction");
+    for rename in [
+        "UPDATE causeway_organization_slug_reservation SET slug = 'new' WHERE slug = 'old'",
+        "UPDATE causeway_organization SET slug = 'new' WHERE organization_id = 7",
+    ] {
+        assert_eq!(renaming.execute(Statement::new(rename)).await.expect("renamed"), 1);
+    }
+    let reporting = tokio::spawn(report());
+    // SQLite has no such thing to look at: there, whoever writes waits before it has read anything.
+    while db.dialect() == Dialect::Postgres {
+        let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
+        let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+        if row.int("n").expect("a number") > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    renaming.commit().await.expect("renamed");
+    reporting.await.expect("it ends").expect("reported");
+    let page = stage.control.directory().list(None, &PageRequest { limit: 10, after: None }).await;
+    let slugs: Vec<String> = page.expect("a page").items.into_iter().map(|it| it.slug).collect();
+    assert_eq!(slugs, ["new"]);
+    db.close().await;
 }

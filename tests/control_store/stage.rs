@@ -5,7 +5,10 @@ use causeway_control::{
     slug_reservations::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
 };
 use causeway_harness::postgres::Postgres;
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{
+    ambient::Ambient,
+    db::{self, Db},
+};
 use chrono::{DateTime, TimeZone as _, Utc};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -65,6 +68,11 @@ impl Stage {
     /// Another control on the same database. Its randomness begins with `seed`; that of the first one, with 1.
     pub(crate) async fn another(&self, seed: u64) -> Control {
         control(&self.url, seed).await
+    }
+
+    /// Connections to the database, beside those of a control.
+    pub(crate) async fn db(&self) -> Db {
+        Db::connect(&self.url, &db::Options::default()).await.expect("a database")
     }
 
     /// Registers regions of these names.
