@@ -235,6 +235,8 @@ impl Directory {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let now = self.ambient.now();
         transact!(Error, self.db, |tx| {
+            // As whoever changes slugs of the region does: the slugs that are read are those that are written over.
+            store::feed::lock(tx, &region).await?;
             let written = store::directory::upsert(tx, &region, &organizations, now).await?;
             if written.len() < organizations.len() {
                 return Err(not_yours(&organizations, written));

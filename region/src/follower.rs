@@ -379,6 +379,8 @@ impl Follower {
             runner.ambient().failpoint("region.rename.answered").await?;
             transact!(Error, runner.db(), |tx| {
                 if given_up {
+                    // Nothing of the feed comes in between: another rename may give it yet another slug.
+                    replica::lock_cursor(tx).await?;
                     put_back(tx, &answer).await?;
                 }
                 replica::forget_answer(tx, answer.operation_id).await?;

@@ -75,25 +75,7 @@ pub(crate) async fn upsert(
          reported_at = excluded.reported_at \
          WHERE causeway_organization.region = excluded.region RETURNING organization_id",
     );
-    let written = tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect();
-    // A rename that was confirmed while this waited for the rows was not seen then. One that comes now waits for them.
-    let renamed = Statement::new("UPDATE causeway_organization SET slug = p.slug FROM ")
-        .rows(
-            dialect,
-            "r",
-            [("organization_id", Column::Ints(organizations.iter().map(|o| o.organization_id).collect()))],
-        )
-        .push(
-            " JOIN causeway_organization_slug_reservation p \
-             ON p.organization_id = r.organization_id AND p.type = 'primary' AND p.region",
-        )
-        .push(IS_BY_ORGANIZATION)
-        .arg(region)
-        .push(
-            " WHERE causeway_organization.organization_id = r.organization_id AND causeway_organization.slug <> p.slug",
-        );
-    tx.execute(renamed).await?;
-    written
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
 /// Says by which slug an organization is known now, if the directory has it.
