@@ -176,7 +176,7 @@ pub(crate) fn differences(answer: &ReconcileResponse) -> String {
     );
     if summary.moving > 0 {
         text += &format!(
-            "{} organizations changed each time that they were looked at; compare again\n",
+            "{} organizations changed each time that they were looked at, or the region has yet to hear of them; compare again\n",
             summary.moving
         );
     }

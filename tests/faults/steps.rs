@@ -13,7 +13,6 @@ use causeway_harness::{
     picture::Picture,
 };
 use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::ImportState};
-
 use futures::{StreamExt as _, stream};
 
 use crate::{

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     commands,
-    stage::{PATIENCE, imported},
+    stage::{PATIENCE, imported, rename, wish},
 };
 
 /// More organizations than two pages hold.
@@ -209,5 +209,25 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     cluster.change(Silo::Region(0), &[gone]).await.expect("changed");
     let (code, stdout, stderr) = compared("--check").await;
     assert_eq!((code, stdout.as_str()), (Some(0), clean), "{stderr}");
+    cluster.stop().await;
+}
+
+/// A region that hears late of a rename that it has done itself, for as long as it is compared.
+pub(crate) async fn what_the_region_has_yet_to_hear_is_no_difference(builder: ClusterBuilder) {
+    let failpoints = Failpoints::default();
+    let cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let [(id, _), _] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    // The first that it hears is what it is to do, and the second that it is done.
+    failpoints.arm("region.feed.prepared", Act::Hold, 1);
+    rename(&cluster.control(), &wish(1, id, "dune")).await.expect("renamed");
+    failpoints.held().await;
+    let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    assert_eq!(answer.differences, []);
+    assert_eq!(answer.summary.expect("a summary").moving, 1);
+    failpoints.release();
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    assert_eq!((answer.differences, answer.summary.expect("a summary").moving), (vec![], 0));
     cluster.stop().await;
 }

@@ -29,6 +29,7 @@ causeway_harness::on_each_store! {
         a_region_resolves_its_slugs_without_control,
         a_rename_that_was_given_up_is_taken_back,
         a_rename_that_was_given_up_leaves_the_next_one_alone,
+        a_rename_that_was_given_up_waits_for_what_the_feed_brings,
         a_rename_survives_a_failure_at_each_place;
     reconcile:
         an_organization_that_control_does_not_know_gets_its_slug_reserved,
@@ -69,6 +70,7 @@ macro_rules! on_postgres {
 on_postgres! {
     comparisons:
         processes_of_a_region_compare_one_after_the_other,
+        what_the_region_has_yet_to_hear_is_no_difference,
         a_lease_that_is_over_is_taken;
     controls:
         a_region_goes_on_with_another_control,

@@ -179,6 +179,47 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
     cluster.stop().await;
 }
 
+/// A rename that was given up is taken back just when the region hears of another one: that one stays.
+pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let (id, _, _) = given_up(&cluster, &failpoints).await;
+    let db = cluster.db(Silo::Region(0)).await.expect("its database");
+    // As the feed is taken in: the cursor first.
+    let mut feed = db.begin().await.expect("a transaction");
+    let renamed = Statement::new("UPDATE sentry_organization SET slug = 'elm' WHERE id = $1").with(id);
+    for change in [Statement::new("UPDATE causeway_feed_cursor SET version = version"), renamed] {
+        assert_eq!(feed.execute(change).await.expect("changed"), 1);
+    }
+    failpoints.arm("region.rename.answered", Act::Hold, 0);
+    cluster.set_road(0, Road::Open);
+    failpoints.held().await;
+    failpoints.release();
+    if store == Store::Postgres {
+        // SQLite lets nobody read for a change who would have to wait.
+        until("it waits", async || {
+            let waiting = Statement::new(
+                "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND (query LIKE '%causeway_feed_cursor%' OR query LIKE 'UPDATE sentry_organization%')",
+            );
+            let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+            // Who takes in the feed, and who takes back the rename.
+            row.int("n").expect("a number") >= 2
+        })
+        .await;
+    }
+    feed.commit().await.expect("renamed");
+    until("it is taken back", async || {
+        let answers = db.fetch_all(Statement::new("SELECT operation_id FROM causeway_rename")).await;
+        answers.expect("answers").is_empty()
+    })
+    .await;
+    assert_eq!(slug_of(&cluster, 0, id).await, "elm");
+    db.close().await;
+    cluster.stop().await;
+}
+
 /// The places of a rename and how often each is passed before it is done.
 const PLACES: [&str; 9] = [
     "control.rename.prepared",

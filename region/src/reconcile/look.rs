@@ -45,7 +45,7 @@ pub(super) struct Sight {
 pub(super) struct Settled {
     /// The organizations that differ.
     pub(super) found: Vec<(i64, Seen)>,
-    /// How many changed each time.
+    /// How many changed each time, or had not been heard of yet.
     pub(super) moving: i64,
 }
 
@@ -116,9 +116,10 @@ impl Reconciler {
             let mut again = BTreeMap::new();
             for (id, seen) in sight.seen {
                 let differences = seen.differences(id);
+                let mut of_replica = differences.iter().map(|it| it.kind == DifferenceKind::ReplicaDiffers);
+                // What the region has yet to hear is no difference. If that takes long, other differences are told.
                 let lags = sight.behind
-                    && look < LOOKS
-                    && differences.iter().any(|it| it.kind == DifferenceKind::ReplicaDiffers);
+                    && if look < LOOKS { of_replica.any(|it| it) } else { of_replica.all(|it| it) };
                 if differences.is_empty() {
                     continue;
                 }
