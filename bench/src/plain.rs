@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use causeway_relocation::catalog::{Catalog, Silo};
+use causeway_relocation::{
+    catalog::{Catalog, Silo},
+    writer::LEAST_COPY,
+};
 use futures::TryStreamExt as _;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Connection as _, PgConnection, Row as _, SqliteConnection,
@@ -21,9 +24,6 @@ use crate::stage::{Databases, Stage, Store};
 const PIECE: usize = 256 * 1024;
 /// The signature of binary COPY, its flags, and the length of what readers skip.
 const HEADER: usize = 19;
-/// The least that is sent. The driver sends the end of a COPY by itself, and behind short data that waits 40 ms for an
-/// acknowledgement, which no other client would see: so short data is filled up where readers skip it.
-const LEAST: usize = 136 * 1024;
 /// Rows of one statement on SQLite, as far as its bound on parameters allows.
 const SQLITE_ROWS: usize = 500;
 const SQLITE_PARAMETERS: usize = 32_766;
@@ -99,7 +99,8 @@ impl Rows {
         for table in &self.tables {
             let connection = if table.silo == Silo::Control { &mut control } else { &mut region };
             let mut file = File::open(&table.file)?;
-            let filling = LEAST.saturating_sub(usize::try_from(file.metadata()?.len())?);
+            // As the services fill it up: the wait for the end of short data is the driver's, and no other client has it.
+            let filling = LEAST_COPY.saturating_sub(usize::try_from(file.metadata()?.len())?);
             let mut header = [0; HEADER];
             file.read_exact(&mut header)?;
             let mut beginning = [&header[..HEADER - 4], &u32::try_from(filling)?.to_be_bytes()].concat();

@@ -20,7 +20,7 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// sqlx leaves Nagle's algorithm on and sends the end of a COPY by itself. After a short message that end waits until
 /// the server's delayed acknowledgement, 40 ms. After several full segments, which are acknowledged at once, it travels
 /// with the last piece. The format has a place for bytes that readers skip, so short data is filled up there.
-const LEAST: usize = 136 * 1024;
+pub const LEAST_COPY: usize = 136 * 1024;
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;
 
@@ -47,7 +47,7 @@ pub(super) async fn copy(
 
 fn encode(model: &Model, rows: &[Row]) -> Result<Vec<u8>, WriteError> {
     let guess = rows.len() * (model.columns.len() + 1) * 16;
-    let filling = LEAST.saturating_sub(guess);
+    let filling = LEAST_COPY.saturating_sub(guess);
     let mut out = Vec::with_capacity(64 + filling + guess);
     out.extend_from_slice(SIGNATURE);
     out.extend_from_slice(&[0; 4]);

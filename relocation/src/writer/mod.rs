@@ -16,6 +16,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
+pub use copy::LEAST_COPY;
 pub use rehearsal::{LookUp, Rehearsal, ScratchError};
 pub use table::find_rows;
 
