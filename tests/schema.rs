@@ -3,13 +3,17 @@
 
 #![expect(clippy::expect_used, reason = "a database that cannot be asked ends its test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use causeway_harness::cluster::{self, Cluster, Store};
 use causeway_relocation::{
-    catalog::{Catalog, Silo},
-    db::{Column, Db, Dialect, Statement},
-    schema,
+    catalog::{Catalog, Silo, USER},
+    db::{Column, Db, DbError, Dialect, Statement},
+    schema, transact,
+    writer::find_rows,
 };
 
 /// A table's unique set: its columns in alphabetical order, and the columns that its condition speaks of.
@@ -199,6 +203,53 @@ async fn plans_on_empty_tables_ask_by_an_index() {
             let plan: Vec<String> = plan.iter().map(|row| row.text("QUERY PLAN").expect("a line")).collect();
             assert!(plan.iter().any(|line| line.contains("Index")), "{model}: {plan:#?}");
         }
+    })
+    .await;
+}
+
+/// Of an expression in a table that was never analyzed, PostgreSQL takes one row in two hundred to have a given value. A
+/// join by it would read the whole index for every chunk of an import, and an import would take the square of its size.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
+    on_both_silos(Store::Postgres, async |migrated| {
+        let (Silo::Control, Some(user)) = (migrated.silo, migrated.catalog.model(USER)) else { return };
+        let filled: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
+            let users = Statement::new(
+                "INSERT INTO auth_user (username, password, first_name, email, is_staff, is_active, is_unclaimed, \
+                 is_superuser, is_managed, is_password_expired, date_joined, avatar_type) \
+                 SELECT 'name.' || number, '', '', '', false, true, false, false, false, false, now(), 0 \
+                 FROM generate_series(1, 20000) AS numbers (number)",
+            );
+            tx.execute(users).await?;
+        });
+        filled.expect("users");
+        let read = async || {
+            // A connection tells what it has counted when it is asked to, or after a while.
+            let told = Statement::new("SELECT 1 AS told FROM pg_stat_force_next_flush()");
+            migrated.db.fetch_all(told).await.expect("told");
+            let entries = Statement::new(
+                "SELECT sum(idx_tup_read)::bigint AS entries FROM pg_stat_user_indexes WHERE relname = 'auth_user'",
+            );
+            let counted = migrated.db.fetch_optional(entries).await.expect("counted").expect("a row");
+            counted.int("entries").expect("a number")
+        };
+        let before = read().await;
+        let column = &user.columns[user.column("username").expect("it has one")];
+        let names = (19_001..=20_500).map(|number| format!("NAME.{number}")).collect();
+        let found = find_rows(&migrated.db, user, column, names).await.expect("looked up");
+        assert_eq!(found.len(), 1_000);
+        // The connection that looked them up is asked sooner or later.
+        let told = async {
+            loop {
+                match read().await - before {
+                    0 => tokio::task::yield_now().await,
+                    entries => break entries,
+                }
+            }
+        };
+        let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is told");
+        // One that is found is looked up to say so, and again for its id.
+        assert!((1_000..=2_000).contains(&entries), "{entries} entries of indexes were read for 1,000 users");
     })
     .await;
 }
