@@ -3,7 +3,7 @@
 use std::{borrow::Cow, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr as _,
+    AssertSqlSafe, Connection as _, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -18,6 +18,10 @@ use super::{Db, DbError, Dialect, Pool};
 /// Costs are those of a disk that reads any page as fast as the next one.
 const PLANS: &str = "SELECT set_config(name, value, false) \
     FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1')) AS plans (name, value)";
+
+/// How long a connection to PostgreSQL may have been idle and be used without being tested. Each is tested when it is given
+/// back; testing it again at once is a round trip for every statement outside of a transaction.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// Memory for pages of the connection that writes to SQLite, in KiB (hence negative).
 const WRITER_CACHE: &str = "-4000";
@@ -137,6 +141,15 @@ impl Db {
                             Ok(())
                         })
                     })
+                    .test_before_acquire(false)
+                    .before_acquire(|connection, meta| {
+                        Box::pin(async move {
+                            if meta.idle_for > FRESH {
+                                connection.ping().await?;
+                            }
+                            Ok(true)
+                        })
+                    })
                     .connect_with(connect.application_name("causeway"))
                     .await?;
                 Ok(Self(Pool::Postgres(pool)))
@@ -150,7 +163,11 @@ impl Db {
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(options.acquire_timeout);
                 let pool = |most| {
-                    SqlitePoolOptions::new().max_connections(most).acquire_timeout(options.acquire_timeout)
+                    SqlitePoolOptions::new()
+                        .max_connections(most)
+                        .acquire_timeout(options.acquire_timeout)
+                        // There is no server that could have gone away.
+                        .test_before_acquire(false)
                 };
                 let writer = pool(1)
                     .connect_with(
