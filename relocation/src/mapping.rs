@@ -1,12 +1,10 @@
 //! Decides what becomes of a record, as far as the file and the primary key map can tell, and rewrites its references.
 
-use std::{borrow::Cow, fmt::Write as _};
-
-use serde_json::value::RawValue;
+use std::fmt::Write as _;
 
 use crate::{
     catalog::{Catalog, Known, Model, Rule, USER},
-    export::decode_literal,
+    export::{decode_literal, each_field},
     finding::{Finding, FindingKind},
     keys::{KeyKind, KeyMap, Lookup},
     plan::{Plan, Record},
@@ -179,22 +177,32 @@ impl Mapping<'_> {
 }
 
 /// The text of a record's fields with rewritten references and without the fields that the catalog does not know.
-fn rewrite_fields(model: &Model, fields: &RawValue, values: &[Value]) -> Option<Box<RawValue>> {
-    let mut text = String::with_capacity(fields.get().len() + 16);
+fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Option<String> {
+    let mut text = String::with_capacity(fields.len() + 64);
     text.push('{');
-    let parsed: std::collections::BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(fields.get()).ok()?;
-    for (name, raw) in parsed {
-        let Some(index) = model.column(&name) else { continue };
-        let is_reference = model.columns.get(index).is_some_and(|column| column.references.is_some());
-        let comma = if text.len() > 1 { "," } else { "" };
-        let value: Cow<'_, str> = match values.get(index) {
-            Some(Value::Int(new)) if is_reference => Cow::Owned(new.to_string()),
-            Some(Value::Null) if is_reference => Cow::Borrowed("null"),
-            _ => Cow::Borrowed(raw.get()),
+    each_field(fields, |name, raw| {
+        let Some((index, column)) =
+            model.column(name).and_then(|index| Some((index, model.columns.get(index)?)))
+        else {
+            return Ok(());
         };
-        let _infallible = write!(text, "{comma}{}:{value}", serde_json::Value::from(name.as_ref()));
-    }
+        if text.len() > 1 {
+            text.push(',');
+        }
+        // Names of fields are identifiers: nothing in them needs an escape.
+        text.push('"');
+        text.push_str(&column.field);
+        text.push_str("\":");
+        match values.get(index).filter(|_| column.references.is_some()) {
+            Some(Value::Int(new)) => {
+                let _infallible = write!(text, "{new}");
+            }
+            Some(Value::Null) => text.push_str("null"),
+            _ => text.push_str(raw.get()),
+        }
+        Ok(())
+    })
+    .ok()?;
     text.push('}');
-    RawValue::from_string(text).ok()
+    Some(text)
 }

@@ -211,7 +211,7 @@ impl Runner {
             ordinal: record.ordinal,
             source_pk: record.source_pk,
             byte_offset: i64::try_from(record.offset).unwrap_or(-1),
-            fields_json: fields.get().to_owned(),
+            fields_json: fields,
         })
     }
 

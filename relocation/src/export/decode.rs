@@ -62,7 +62,7 @@ impl<'a> Decoder<'a> {
         let slug_column = model.global_slug().map(|(column, _)| column);
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
-        each_field(fields, |name, raw| {
+        each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
             let index = if is_expected { Some(expected) } else { model.column(name) };
             let Some(index) = index else {
@@ -111,7 +111,7 @@ impl<'a> Decoder<'a> {
     /// If the fields are not JSON.
     pub fn note_fields(&self, model: &Model, fields: &RawValue) -> Result<Vec<Finding>, Finding> {
         let mut notes = Vec::new();
-        each_field(fields, |name, _| {
+        each_field(fields.get(), |name, _| {
             notes.extend(note_of_field(model, name));
             Ok(())
         })?;
@@ -162,9 +162,12 @@ fn is_made_if_missing(model: &Model, index: usize) -> bool {
     model.rules.iter().any(|rule| matches!(rule, Rule::RegenerateIfTaken { column, .. } if *column == index))
 }
 
-/// Calls `take` with the name and text of every field, without a tree in between.
-fn each_field(
-    fields: &RawValue,
+/// Calls `take` with the name and text of every field, in their order, without a tree in between.
+///
+/// # Errors
+/// If the fields are no JSON object, or what `take` says first.
+pub(crate) fn each_field(
+    fields: &str,
     take: impl FnMut(&str, &RawValue) -> Result<(), Finding>,
 ) -> Result<(), Finding> {
     struct Fields<F>(F);
@@ -186,7 +189,7 @@ fn each_field(
             Ok(outcome)
         }
     }
-    serde_json::Deserializer::from_str(fields.get()).deserialize_map(Fields(take)).unwrap_or_else(|error| {
+    serde_json::Deserializer::from_str(fields).deserialize_map(Fields(take)).unwrap_or_else(|error| {
         Err(Finding::new(FindingKind::DeserializationFailed, format!("the fields are not JSON: {error}")))
     })
 }

@@ -9,6 +9,7 @@ mod raw;
 mod scan;
 mod source;
 
+pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
 pub use raw::RawRecord;
 pub use scan::{Limit, Limits, Scanned, Scanner};

@@ -3,6 +3,8 @@
 
 use std::io::Read;
 
+use memchr::memchr2;
+
 use super::{ExportError, RawRecord};
 use crate::finding::{Finding, FindingKind};
 
@@ -237,40 +239,54 @@ impl<R: Read> Scanner<R> {
         let mut seen = 0;
         let mut depth = 0_usize;
         let mut in_string = false;
-        let mut escaped = false;
         loop {
-            for (index, byte) in self.bytes().get(seen..).unwrap_or_default().iter().enumerate() {
+            let bytes = self.bytes();
+            while let Some(rest) = bytes.get(seen..).filter(|rest| !rest.is_empty()) {
                 if in_string {
-                    match byte {
-                        _ if escaped => escaped = false,
-                        b'\\' => escaped = true,
-                        b'"' => in_string = false,
-                        _ => {}
+                    // Most of a file is text in strings: what ends one, or hides its end, is looked for by the word.
+                    let Some(index) = memchr2(b'"', b'\\', rest) else {
+                        seen = bytes.len();
+                        break;
+                    };
+                    if rest.get(index) == Some(&b'"') {
+                        in_string = false;
+                        seen += index + 1;
+                    } else if index + 1 < rest.len() {
+                        // With the character that is escaped.
+                        seen += index + 2;
+                    } else {
+                        // Which one that is has not been read yet.
+                        seen += index;
+                        break;
                     }
                     continue;
                 }
-                match byte {
-                    b'"' => in_string = true,
-                    b'{' | b'[' => {
+                let Some(index) =
+                    rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
+                else {
+                    seen = bytes.len();
+                    break;
+                };
+                seen += index + 1;
+                match rest.get(index) {
+                    Some(b'"') => in_string = true,
+                    Some(b'{' | b'[') => {
                         depth += 1;
                         if depth > self.limits.depth {
                             return Err(self.over(Limit::Depth));
                         }
                     }
-                    b'}' | b']' => {
+                    _ => {
                         depth -= 1;
                         if depth == 0 {
-                            let length = seen + index + 1;
-                            if length > self.limits.record_bytes {
+                            if seen > self.limits.record_bytes {
                                 return Err(self.over(Limit::RecordBytes));
                             }
-                            return Ok(length);
+                            return Ok(seen);
                         }
                     }
-                    _ => {}
                 }
             }
-            seen = self.end - self.start;
             if !self.fill()? {
                 return Err(self.error("the file is cut off in the middle of this record"));
             }
@@ -300,6 +316,29 @@ mod tests {
             all(br#" [ {"a": "}\"]"} , {"b":[{}]}]"#).unwrap(),
             [(3, r#"{"a": "}\"]"}"#.to_owned()), (19, r#"{"b":[{}]}"#.to_owned())]
         );
+    }
+
+    /// A file of which each reading gives one byte.
+    struct Drops<'a>(&'a [u8]);
+
+    impl Read for Drops<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.0.len().min(1);
+            self.0.read(&mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn what_has_been_read_may_end_anywhere_in_a_record() {
+        let text = br#"[{"a": "\\", "\"}": ["]", "\\\"", "\u005c"]}, {"b": "\\"}]"#;
+        let mut scanner = Scanner::new(Drops(text), Limits { record_bytes: 1 << 20, depth: 10 });
+        let mut found = Vec::new();
+        while let Some((scanned, bytes)) = scanner.next_record().unwrap() {
+            found.push((scanned.offset, String::from_utf8(bytes.to_vec()).unwrap()));
+        }
+        assert_eq!(found, all(text).unwrap());
+        let texts: Vec<&str> = found.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, [r#"{"a": "\\", "\"}": ["]", "\\\"", "\u005c"]}"#, r#"{"b": "\\"}"#]);
     }
 
     #[test]

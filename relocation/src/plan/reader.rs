@@ -2,8 +2,6 @@
 
 use std::io::{self, BufReader};
 
-use serde_json::value::RawValue;
-
 use super::runs::Run;
 use crate::{
     catalog::{Model, Silo},
@@ -25,7 +23,7 @@ pub struct Record {
     /// Its values, by column.
     pub values: Vec<Value>,
     /// The text of its fields, for models of the control silo, to which it goes as it is but for its references.
-    pub fields: Option<Box<RawValue>>,
+    pub fields: Option<String>,
 }
 
 /// Reads records of one model in the order of the file.
@@ -89,7 +87,7 @@ impl<'a> ModelReader<'a> {
                 offset: scanned.offset,
                 length: scanned.length,
                 values: decoded.values,
-                fields: (self.model.silo == Silo::Control).then(|| raw.fields.to_owned()),
+                fields: (self.model.silo == Silo::Control).then(|| raw.fields.get().to_owned()),
             }));
         }
     }
