@@ -4,7 +4,7 @@
 //! hears the same.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,6 +19,7 @@ use causeway_relocation::{
     keys::ChunkKeys,
     page::{Page, PageRequest},
     plan::Record,
+    value::Value,
     writer::{ChunkSilo, Row, Writer, Written, find_rows, write_chunk},
 };
 use serde_json::value::RawValue;
@@ -189,7 +190,7 @@ impl ControlImports {
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
                 self.ambient.failpoint("control.import_models.committed").await?;
-                self.answer(model, written.keys, written.findings).await
+                self.answer(model, written.keys, written.findings, written.carried).await
             }
             Err(Error::ChunkExists) => {
                 self.answered(&request, model, &digest).await?.ok_or(Error::ChunkExists)
@@ -256,21 +257,28 @@ impl ControlImports {
                 min_ordinal: request.min_ordinal,
             });
         }
-        self.answer(model, chunk.keys, chunk.findings).await.map(Some)
+        self.answer(model, chunk.keys, chunk.findings, Vec::new()).await.map(Some)
     }
 
+    /// What a region is told of a chunk. Carried values of rows that have just been inserted need not be read back.
     async fn answer(
         &self,
         model: &Model,
         keys: ChunkKeys,
         findings: Vec<Finding>,
+        inserted: Vec<(i64, Vec<Value>)>,
     ) -> Result<ImportedModels, Error> {
-        let carried = if model.carry.is_empty() {
-            Vec::new()
-        } else {
-            let ids: HashSet<i64> = keys.mapped().map(|(_, _, new)| new).collect();
-            store::control_import::carried(&self.db, model, ids.into_iter().collect()).await?
-        };
+        let mut carried: BTreeMap<i64, String> =
+            inserted.into_iter().map(|(id, values)| (id, carried_text(model, values))).collect();
+        if !model.carry.is_empty() {
+            let others: HashSet<i64> =
+                keys.mapped().map(|(_, _, new)| new).filter(|id| !carried.contains_key(id)).collect();
+            if !others.is_empty() {
+                let others = others.into_iter().collect();
+                carried.extend(store::control_import::carried(&self.db, model, others).await?);
+            }
+        }
+        let carried = carried.into_iter().collect();
         Ok(ImportedModels { keys, findings, carried })
     }
 
@@ -297,6 +305,24 @@ impl ControlImports {
         };
         Ok(slugs.into_iter().map(|(id, slug)| (id, owner(slug))).collect())
     }
+}
+
+/// Carried values as the store gives them: a JSON object by field.
+fn carried_text(model: &Model, values: Vec<Value>) -> String {
+    let columns = model.carry.iter().filter_map(|column| model.columns.get(*column));
+    let fields: serde_json::Map<String, serde_json::Value> = columns
+        .zip(values)
+        .map(|(column, value)| {
+            let value = match value {
+                Value::Bool(value) => value.into(),
+                Value::Text(value) => value.into(),
+                // The catalog has no others carried; the store refuses them.
+                _ => serde_json::Value::Null,
+            };
+            (column.field.clone(), value)
+        })
+        .collect();
+    serde_json::Value::Object(fields).to_string()
 }
 
 fn check_ordinals(request: &ImportModels) -> Result<(), Error> {

@@ -9,30 +9,79 @@ use serde_json::json;
 
 use crate::stage::{Stage, operation, refused_field};
 
-pub(crate) async fn rows_are_found_as_the_rules_compare_them(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let imports = stage.control.imports();
-    let record = |ordinal, fields: serde_json::Value| ImportRecord {
-        ordinal,
-        source_pk: ordinal,
-        byte_offset: 0,
-        fields_json: fields.to_string(),
-    };
-    let chunk = |model: &str, records: Vec<ImportRecord>| ImportModels {
+/// A record with a number of its own.
+fn record(ordinal: i64, fields: serde_json::Value) -> ImportRecord {
+    ImportRecord { ordinal, source_pk: ordinal, byte_offset: 0, fields_json: fields.to_string() }
+}
+
+/// A chunk of an import that has that number.
+fn chunk_of(import: u128, model: &str, records: Vec<ImportRecord>) -> ImportModels {
+    ImportModels {
         region: "us".to_owned(),
-        import_id: operation(1),
+        import_id: operation(import),
         model: model.to_owned(),
         merge_users: false,
         min_ordinal: 1,
-        max_ordinal: 2,
+        max_ordinal: i64::try_from(records.len()).expect("a number"),
         records,
+    }
+}
+
+pub(crate) async fn a_repeated_chunk_has_the_same_answer(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let imports = stage.control.imports();
+    let user = |name: &str, email: &str, is_active: bool| json!({"username": name, "password": "x", "email": email, "is_active": is_active});
+    let here = chunk_of(1, "sentry.user", vec![record(1, user("ann", "ann@old.example", false))]);
+    let here = imports.import_models(here).await.expect("written");
+    let records = vec![
+        record(1, user("Ann", "ann@new.example", true)),
+        record(2, user("bob", "b\u{f6}b \"the\" builder@new.example", false)),
+        record(3, user("carol", "", true)),
+    ];
+    let chunk = ImportModels { merge_users: true, ..chunk_of(2, "sentry.user", records) };
+    let first = imports.import_models(chunk.clone()).await.expect("written");
+
+    // What regions are told is what is in the table: of the user who was there, and of those who are new.
+    let ann = here.keys.inserted[0].1;
+    assert_eq!(first.keys.existing, [(1, ann)]);
+    let told = |id: i64| -> serde_json::Value {
+        let (_, text) = first.carried.iter().find(|carried| carried.0 == id).expect("it is told");
+        serde_json::from_str(text).expect("JSON")
     };
+    let (bob, carol) = (first.keys.inserted[0].1, first.keys.inserted[1].1);
+    assert_eq!(told(ann), json!({"email": "ann@old.example", "is_active": false}));
+    assert_eq!(told(bob), json!({"email": "b\u{f6}b \"the\" builder@new.example", "is_active": false}));
+    assert_eq!(told(carol), json!({"email": "", "is_active": true}));
+    // The second time, all of it is read from the table.
+    assert_eq!(imports.import_models(chunk).await.expect("answered"), first);
+}
+
+pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let imports = stage.control.imports();
+    let address = |text: &str| json!({"email": text, "date_added": "2024-01-01T00:00:00Z"});
+    let here = chunk_of(1, "sentry.email", vec![record(1, address("Ann@Example.com"))]);
+    let here = imports.import_models(here).await.expect("written");
+    let records = vec![
+        record(1, address("bob@example.com")),
+        record(2, address("ann@example.com")),
+        record(3, address("c@x")),
+    ];
+    let written = imports.import_models(chunk_of(2, "sentry.email", records)).await.expect("written");
+    assert_eq!(written.keys.existing, [(2, here.keys.inserted[0].1)]);
+    let inserted: Vec<i64> = written.keys.inserted.iter().map(|key| key.0).collect();
+    assert_eq!(inserted, [1, 3]);
+}
+
+pub(crate) async fn rows_are_found_as_the_rules_compare_them(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let imports = stage.control.imports();
     let user = |name: &str| json!({"username": name, "password": "x", "email": ""});
     let users = vec![record(1, user("Ann")), record(2, user("bob"))];
-    let written = imports.import_models(chunk("sentry.user", users)).await.expect("written");
+    let written = imports.import_models(chunk_of(1, "sentry.user", users)).await.expect("written");
     let id = |pk: i64| written.keys.inserted.iter().find(|key| key.0 == pk).expect("a key").1;
     let address = vec![record(1, json!({"email": "Ann@Example.com", "date_added": "2024-01-01T00:00:00Z"}))];
-    imports.import_models(chunk("sentry.email", address)).await.expect("written");
+    imports.import_models(chunk_of(1, "sentry.email", address)).await.expect("written");
 
     let asked = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
     let found = imports.find_rows("sentry.user", "username", asked(&["ANN", "ann", "bob", "carol"])).await;

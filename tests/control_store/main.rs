@@ -89,6 +89,8 @@ on_each_store! {
         a_malformed_report_is_refused,
         organizations_are_listed_page_by_page;
     imports:
+        a_repeated_chunk_has_the_same_answer,
+        an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new,
         rows_are_found_as_the_rules_compare_them,
         a_check_takes_what_a_reservation_would_be_asked_with;
     feeds:

@@ -36,6 +36,10 @@ const AT_ONCE: usize = 3;
 /// ready.
 const AT_ONCE_SQLITE: usize = 2;
 
+/// Models of the region that are written at once as long as control writes what others of them wait for. What can be
+/// written until then is written in time, and what control needs is not taken from it where both share a machine.
+const AT_ONCE_BESIDE_CONTROL: usize = 1;
+
 /// The models of an import that are being written.
 struct Writes<'a> {
     runner: &'a Runner,
@@ -114,9 +118,17 @@ impl Writes<'_> {
                     .filter_map(|name| catalog.position(name))
                     .all(|needed| !unwritten.contains(&needed))
             };
+            let is_awaited = waiting.iter().any(|model| {
+                let mut needed = model.needs().filter_map(|name| catalog.model(name));
+                model.silo == Silo::Region
+                    && needed
+                        .any(|needed| needed.silo == Silo::Control && unwritten.contains(&needed.position))
+            });
+            let most_here = if is_awaited { AT_ONCE_BESIDE_CONTROL } else { most };
             while outcome.is_ok()
                 && let Some(index) = waiting.iter().position(|model| {
-                    let busy = if model.silo == Silo::Control { control } else { region };
+                    let (busy, most) =
+                        if model.silo == Silo::Control { (control, most) } else { (region, most_here) };
                     busy < most && ready(model)
                 })
             {
@@ -173,7 +185,8 @@ impl Writes<'_> {
             self.live.model(&model.name);
             let Some(mapped) = batch? else { continue };
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
-                let (noted, sent) = tokio::join!(self.note(model, unnoted.take()), self.send(model, mapped));
+                // What is sent first, for all waits for control.
+                let (sent, noted) = tokio::join!(self.send(model, mapped), self.note(model, unnoted.take()));
                 noted?;
                 unnoted = Some(sent?);
             } else {

@@ -89,6 +89,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The values that the model carries, in the order of the catalog.
+    fn carried(&self, model: &Model) -> Vec<Value> {
+        model.carry.iter().filter_map(|column| self.values.get(*column).cloned()).collect()
+    }
+
     fn place(&self, model: &Model, finding: Finding) -> Finding {
         finding.model(&model.name).record(self.ordinal, self.source_pk).at(self.offset)
     }
@@ -103,6 +108,18 @@ pub struct Written {
     pub findings: Vec<Finding>,
     /// How many rows were not written because another row is the same to a unique set.
     pub dropped: i64,
+    /// Of each row that was inserted, its primary key and the values that the model carries; nothing if it carries none.
+    pub carried: Vec<(i64, Vec<Value>)>,
+}
+
+impl Written {
+    /// Notes rows as inserted.
+    fn insert(&mut self, model: &Model, rows: &[Row]) {
+        self.keys.inserted.extend(rows.iter().map(|row| (row.source_pk, row.id)));
+        if !model.carry.is_empty() {
+            self.carried.extend(rows.iter().map(|row| (row.id, row.carried(model))));
+        }
+    }
 }
 
 /// Applies the rules of one import and writes its rows.
@@ -175,10 +192,14 @@ impl Writer<'_> {
     /// the database would show.
     #[must_use]
     pub fn first_mode(model: &Model) -> Mode {
-        let careful = model
-            .rules
-            .iter()
-            .any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }));
+        let shows =
+            |column: usize| model.unique.iter().any(|set| set.condition.is_none() && set.columns == [column]);
+        let careful = model.rules.iter().any(|rule| match rule {
+            // Names are compared without regard to case, which the set of the column is not.
+            Rule::MergeOrSuffix { .. } => true,
+            Rule::ReuseExisting { column } => !shows(*column),
+            _ => false,
+        });
         if careful { Mode::Careful } else { Mode::Optimistic }
     }
 
@@ -199,7 +220,7 @@ impl Writer<'_> {
             Mode::Optimistic => {
                 bulk::insert(tx, model, &rows).await?;
                 let mut written = Written::default();
-                written.keys.inserted = rows.iter().map(|row| (row.source_pk, row.id)).collect();
+                written.insert(model, &rows);
                 written
             }
             Mode::Careful => self.write_carefully(tx, model, rows.into_owned()).await?,

@@ -31,7 +31,7 @@ impl Writer<'_> {
             let free: HashSet<i64> = table.insert_free(model, &rows).await?.into_iter().collect();
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
-            written.keys.inserted.extend(inserted.iter().map(|row| (row.source_pk, row.id)));
+            written.insert(model, &inserted);
             // The database may hold two names for the same that we do not: what was just inserted has one of them now.
             let count = refused.len();
             rows = self.resolve_names(table, model, refused, &mut written).await?;
