@@ -20,8 +20,10 @@ const FIRST: usize = 250;
 /// Records of a batch for control. Fixed: what control has committed and this region has not noted must be asked for
 /// once more as the same chunk.
 const FOR_CONTROL: usize = 2_500;
-/// Bytes of a batch in the file, so that a batch for control fits into one message.
+/// Bytes in the file of a batch that this region writes itself.
 const BYTES: usize = 1024 * 1024;
+/// The same for control: a batch must fit into one message.
+const BYTES_FOR_CONTROL: usize = 2 * 1024 * 1024;
 
 /// How many records the next batches have. A region that is killed before a whole batch is written would never get
 /// further: so its first batches are small, and twice as large whenever one is behind it.
@@ -90,12 +92,16 @@ fn send(
 ) -> Result<(), ExportError> {
     let Some(model) = catalog.models().get(position) else { return Ok(()) };
     let mut reader = plan.reader(model, ambient, from)?;
+    let most_bytes = match model.silo {
+        Silo::Region => BYTES,
+        Silo::Control => BYTES_FOR_CONTROL,
+    };
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     loop {
         let record = reader.next_record()?;
         let length = record.as_ref().map_or(0, |record| record.length);
-        let full = record.is_none() || records.len() >= sizes.of(model) || bytes + length > BYTES;
+        let full = record.is_none() || records.len() >= sizes.of(model) || bytes + length > most_bytes;
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
             let batch = Batch { records: std::mem::take(&mut records), ..batch };
