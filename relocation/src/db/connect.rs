@@ -25,6 +25,8 @@ const FRESH: Duration = Duration::from_millis(100);
 
 /// Memory for pages of the connection that writes to SQLite, in KiB (hence negative).
 const WRITER_CACHE: &str = "-4000";
+/// The same for each of those that read: few pages, of many calls.
+const READER_CACHE: &str = "-500";
 /// Pages in the log of SQLite from which on a commit also brings the file up to date. Rows of a table go to pages of its
 /// indexes in no order, so the same pages change again and again; each is copied once for so many.
 const WAL_PAGES: &str = "4000";
@@ -177,8 +179,8 @@ impl Db {
                             .pragma("wal_autocheckpoint", WAL_PAGES),
                     )
                     .await?;
-                let readers =
-                    pool(options.max_connections.saturating_sub(1).max(1)).connect_lazy_with(connect);
+                let readers = pool(options.max_connections.saturating_sub(1).max(1))
+                    .connect_lazy_with(connect.pragma("cache_size", READER_CACHE));
                 Ok(Self(Pool::Sqlite { readers, writer }))
             }
         }
