@@ -17,8 +17,8 @@ use tonic_health::pb::{
 
 /// Nothing here takes this long, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// About 40,000 records.
-const ORGANIZATIONS: i64 = 400;
+/// About 80,000 records.
+const ORGANIZATIONS: i64 = 800;
 pub(crate) const REGION: Service = Service::Region(0);
 
 /// A control and a region as processes, with these arguments.
