@@ -1,13 +1,19 @@
 //! What regions have control write, and what they only ask for.
 
+use std::time::Duration;
+
 use causeway_control::{
     control_import::{ImportModels, ImportRecord},
     directory::Verdict,
     slug_reservations::WantedSlug,
 };
+use causeway_relocation::{
+    db::{Dialect, Statement},
+    revert::lock_table,
+};
 use serde_json::json;
 
-use crate::stage::{Stage, operation, refused_field};
+use crate::stage::{Stage, now, operation, refused_field};
 
 /// A record with a number of its own.
 fn record(ordinal: i64, fields: serde_json::Value) -> ImportRecord {
@@ -71,6 +77,41 @@ pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk
     assert_eq!(written.keys.existing, [(2, here.keys.inserted[0].1)]);
     let inserted: Vec<i64> = written.keys.inserted.iter().map(|key| key.0).collect();
     assert_eq!(inserted, [1, 3]);
+}
+
+pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_other(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let db = stage.db().await;
+    // One that begins with the last of them.
+    let mut other = db.begin().await.expect("a transaction");
+    lock_table(&mut other, "sentry_email", now()).await.expect("nobody has it");
+    let insert = |address: &str| {
+        Statement::new("INSERT INTO sentry_email (email, date_added) VALUES ($1, CURRENT_TIMESTAMP)")
+            .with(address)
+    };
+    other.execute(insert("b@example.com")).await.expect("inserted");
+    let address = |text: &str| json!({"email": text, "date_added": "2024-01-01T00:00:00Z"});
+    let records = vec![record(1, address("a@example.com")), record(2, address("b@example.com"))];
+    let imports = stage.control.imports().clone();
+    let writing =
+        tokio::spawn(async move { imports.import_models(chunk_of(1, "sentry.email", records)).await });
+    if db.dialect() == Dialect::Postgres {
+        loop {
+            let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
+            let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+            if row.int("n").expect("a number") > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Who waits has nothing that this one would wait for.
+        other.execute(Statement::new("SET LOCAL lock_timeout = '100ms'")).await.expect("set");
+    }
+    other.execute(insert("a@example.com")).await.expect("inserted without waiting");
+    other.commit().await.expect("committed");
+    let written = writing.await.expect("it ends").expect("written");
+    assert_eq!((written.keys.inserted.len(), written.keys.existing.len()), (0, 2));
+    db.close().await;
 }
 
 pub(crate) async fn rows_are_found_as_the_rules_compare_them(stage: Stage) {

@@ -366,6 +366,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_fields_need_no_escape_in_json() {
+        let catalog = Catalog::load().unwrap();
+        let is_plain = |name: &str| {
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        for column in catalog.models().iter().flat_map(|model| &model.columns) {
+            assert!(is_plain(&column.field), "{}", column.field);
+        }
+    }
+
+    #[test]
     fn ids_of_organizations_projects_and_teams_are_leased() {
         let catalog = Catalog::load().unwrap();
         let mut leased: Vec<&str> = catalog

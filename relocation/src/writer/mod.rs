@@ -29,6 +29,7 @@ use crate::{
     generate::{self, TokenOwner},
     keys::ChunkKeys,
     plan::Record,
+    revert,
     value::Value,
 };
 
@@ -218,6 +219,10 @@ impl Writer<'_> {
         let mut findings = self.fill_missing(model, &mut rows);
         let mut written = match mode {
             Mode::Optimistic => {
+                if model.merges() {
+                    // Others may want the same values in another order: each would wait for the other.
+                    revert::lock_table(tx, &model.table, self.ambient.now()).await?;
+                }
                 bulk::insert(tx, model, &rows).await?;
                 let mut written = Written::default();
                 written.insert(model, &rows);
