@@ -23,6 +23,7 @@ use causeway_proto::{
         import_organizations_request::Part,
     },
     relocation::v1::ErrorReason,
+    whole::SentBytes,
 };
 use causeway_relocation::ambient::Ambient;
 use futures::{StreamExt as _, stream};
@@ -124,7 +125,14 @@ async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
     let spaces = size.saturating_sub(record.len() + 1);
     let part = 256 * 1024;
     let filling = (0..spaces.div_ceil(part)).map(move |at| vec![b' '; part.min(spaces - at * part)]);
-    let data = [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()]).map(Part::Data);
+    let data = [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()]);
+    let mut sent = Some(SentBytes::default());
+    // The end is made when all before it has been sent.
+    let data = data.map(Some).chain([None]).filter_map(move |data| {
+        let Some(data) = data else { return sent.take().map(|sent| Part::End(sent.end())) };
+        sent.as_mut()?.add(&data);
+        Some(Part::Data(data))
+    });
     let parts = stream::iter([Part::Header(header)].into_iter().chain(data))
         .map(|part| ImportOrganizationsRequest { part: Some(part) });
     Ok(region.answer(region.imports().import_organizations(parts)).await?.joined)

@@ -7,11 +7,14 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway_proto::control::v1::{
-    BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, OrganizationSlugRequest,
-    OrganizationSlugRequestBatch, RegisterRegionRequest, ResolvedSlug,
-    bulk_create_organization_slug_reservations_request::Part, region_service_client::RegionServiceClient,
-    slug_reservation_service_client::SlugReservationServiceClient,
+use causeway_proto::{
+    control::v1::{
+        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, OrganizationSlugRequest,
+        OrganizationSlugRequestBatch, RegisterRegionRequest, ResolvedSlug,
+        bulk_create_organization_slug_reservations_request::Part, region_service_client::RegionServiceClient,
+        slug_reservation_service_client::SlugReservationServiceClient,
+    },
+    whole::SentOrganizations,
 };
 use causeway_relocation::ambient::Ambient;
 use futures::future::try_join_all;
@@ -123,9 +126,12 @@ pub(crate) async fn reserve(
     wanted: Vec<OrganizationSlugRequest>,
 ) -> anyhow::Result<Vec<ResolvedSlug>> {
     let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_string() };
+    let mut sent = SentOrganizations::default();
+    sent.add(&wanted);
     let batches: Vec<Vec<OrganizationSlugRequest>> = wanted.chunks(1_000).map(<[_]>::to_vec).collect();
     let parts = std::iter::once(Part::Header(header))
         .chain(batches.into_iter().map(|requests| Part::Batch(OrganizationSlugRequestBatch { requests })))
+        .chain([Part::End(sent.end())])
         .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) });
     let parts: Vec<_> = parts.collect();
     let mut client = SlugReservationServiceClient::new(channel.clone());
@@ -134,8 +140,11 @@ pub(crate) async fn reserve(
     let mut slugs = Vec::new();
     while let Some(answer) = answers.message().await? {
         slugs.extend(answer.slugs);
+        if answer.summary.is_some() {
+            return Ok(slugs);
+        }
     }
-    Ok(slugs)
+    anyhow::bail!("the answer ended without its summary")
 }
 
 async fn large(stage: &Stage, options: &Options, report: &mut Report) -> anyhow::Result<()> {

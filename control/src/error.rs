@@ -20,6 +20,12 @@ pub enum Error {
         /// What is wrong with it.
         description: String,
     },
+    /// A request stream ended before its last message.
+    #[error(
+        "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \
+         it again"
+    )]
+    StreamIncomplete,
     /// The region that calls, or that is asked about, never registered.
     #[error("region {region} has not registered with this control")]
     RegionNotRegistered {

@@ -57,7 +57,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::TooManyWatches
         | R::IdSpaceExhausted
         | R::TooManySlugs => Code::ResourceExhausted,
-        R::UniqueConflict | R::DatabaseContention | R::UploadStalled => Code::Aborted,
+        R::UniqueConflict | R::DatabaseContention | R::UploadStalled | R::StreamIncomplete => Code::Aborted,
         R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }

@@ -2,8 +2,8 @@
 //!
 //! The messages and services are generated from the `.proto` files beside this crate; their comments are
 //! the API reference. Some things are written by hand, because both services need them alike: the table from
-//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), and calls to
-//! several services that answer alike ([`endpoints`]).
+//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), calls to
+//! several services that answer alike ([`endpoints`]), and how a request stream says that it is whole ([`whole`]).
 
 pub mod endpoints;
 pub mod failure;
@@ -11,6 +11,7 @@ pub mod finding;
 pub mod json;
 pub mod page;
 pub mod time;
+pub mod whole;
 
 /// `causeway.control.v1`: what a control service answers.
 pub mod control {

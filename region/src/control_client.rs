@@ -19,6 +19,7 @@ use causeway_proto::{
     endpoints::Endpoints,
     failure,
     relocation::v1::ErrorReason,
+    whole::SentOrganizations,
 };
 use causeway_relocation::chunk::Reverted;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
@@ -88,6 +89,7 @@ impl ControlError {
                     | ErrorReason::DatabaseContention
                     | ErrorReason::ShuttingDown
                     | ErrorReason::UniqueConflict
+                    | ErrorReason::StreamIncomplete
                     // Control has lost its memory of us, or somebody took our name: an operator can mend either.
                     | ErrorReason::RegionNotRegistered
                     | ErrorReason::RegionNameTaken
@@ -247,7 +249,15 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         });
-        let parts: Arc<[Part]> = [header].into_iter().chain(batches.into_iter().map(Part::Batch)).collect();
+        let mut sent = SentOrganizations::default();
+        for batch in &batches {
+            sent.add(&batch.requests);
+        }
+        let parts: Arc<[Part]> = [header]
+            .into_iter()
+            .chain(batches.into_iter().map(Part::Batch))
+            .chain([Part::End(sent.end())])
+            .collect();
         let call = async |channel| {
             // Copied one by one as they are sent: there may be as many as organizations in a large export.
             let parts = Arc::clone(&parts);
@@ -261,8 +271,13 @@ impl ControlClient {
                 let mut slugs = Vec::new();
                 while let Some(answer) = answers.message().await? {
                     slugs.extend(answer.slugs);
+                    if let Some(summary) = answer.summary
+                        && i64::try_from(slugs.len()) == Ok(summary.organization_count)
+                    {
+                        return Ok(slugs);
+                    }
                 }
-                Ok(slugs)
+                Err(Status::unavailable("the answer ended before its last message"))
             })
             .await
         };

@@ -38,6 +38,11 @@ pub enum Error {
     /// The upload is not what its header says.
     #[error("{0}; nothing was kept, send the file again")]
     UploadInvalid(String),
+    /// A request stream ended before its last message.
+    #[error(
+        "the upload ended before its last message, which says that it is whole; nothing was kept, send the file again"
+    )]
+    StreamIncomplete,
     /// The upload is larger than this region takes.
     #[error(
         "the upload has {} bytes, and this region takes {limit}; nothing was kept. Start the region with a larger \
@@ -228,6 +233,7 @@ impl Error {
             Self::ImportIsDryRun(_) => ErrorReason::ImportIsDryRun,
             Self::ImportFileGone(_) | Self::ImportFileNotKept(_) => ErrorReason::ImportFileGone,
             Self::UploadInvalid(_) => ErrorReason::UploadInvalid,
+            Self::StreamIncomplete => ErrorReason::StreamIncomplete,
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
             Self::TooManyUploads { .. } => ErrorReason::TooManyUploads,
             Self::TooManyWatches { .. } => ErrorReason::TooManyWatches,

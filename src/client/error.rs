@@ -149,6 +149,7 @@ mod tests {
             ErrorReason::TooManyUploads,
             ErrorReason::TooManyWatches,
             ErrorReason::UploadStalled,
+            ErrorReason::StreamIncomplete,
         ] {
             assert!(failed(Failure::new(reason, "later").into()).is_transient(), "{reason:?}");
         }

@@ -12,7 +12,8 @@ use std::{
 };
 
 use causeway_proto::region::v1::{
-    ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, import_organizations_request::Part,
+    ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, UploadEnd,
+    import_organizations_request::Part,
 };
 use futures::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -105,15 +106,17 @@ pub async fn upload(
     sent: &Arc<AtomicU64>,
 ) -> Result<ImportOrganizationsResponse, UploadError> {
     let opened = tokio::fs::File::open(&file.path).await?;
-    let header = ImportHeader {
-        size_bytes: Some(i64::try_from(file.size).map_err(io::Error::other)?),
+    let end = UploadEnd {
+        size_bytes: i64::try_from(file.size).map_err(io::Error::other)?,
         sha256: file.sha256.clone(),
-        ..header.clone()
     };
+    let header =
+        ImportHeader { size_bytes: Some(end.size_bytes), sha256: end.sha256.clone(), ..header.clone() };
     sent.store(0, Ordering::Relaxed);
     let failed = Arc::new(Mutex::new(None));
     let parts = stream::iter([Part::Header(header)])
         .chain(data_parts(opened, Arc::clone(sent), Arc::clone(&failed)))
+        .chain(end_part(end, Arc::clone(&failed)))
         .map(|part| ImportOrganizationsRequest { part: Some(part) });
 
     let answer = region.answer(region.imports().import_organizations(parts)).await;
@@ -148,6 +151,18 @@ fn data_parts(
     })
 }
 
+/// The end of an upload, unless the file could not be read to its own.
+fn end_part(
+    end: UploadEnd,
+    failed: Arc<Mutex<Option<io::Error>>>,
+) -> impl Stream<Item = Part> + Send + 'static {
+    stream::once(async move {
+        let is_whole = failed.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        is_whole.then_some(Part::End(end))
+    })
+    .filter_map(std::future::ready)
+}
+
 /// The next bytes, `PART_BYTES` of them except at the end, where there are none.
 async fn next_part(file: &mut tokio::fs::File) -> io::Result<Vec<u8>> {
     let mut part = Vec::with_capacity(PART_BYTES);
@@ -178,7 +193,7 @@ mod tests {
             .iter()
             .map(|part| match part {
                 Part::Data(data) => data.len(),
-                Part::Header(_) => 0,
+                Part::Header(_) | Part::End(_) => 0,
             })
             .collect();
         assert_eq!(sizes, [PART_BYTES, 3]);

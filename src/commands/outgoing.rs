@@ -15,9 +15,10 @@ use causeway::client::{ExportFile, Peer, UploadError, unary, upload};
 use causeway_proto::{
     region::v1::{
         GetPublicKeyRequest, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse,
-        import_organizations_request::Part,
+        UploadEnd, import_organizations_request::Part,
     },
     relocation::v1::ErrorReason,
+    whole::SentBytes,
 };
 use causeway_relocation::{
     ambient::Ambient,
@@ -150,17 +151,22 @@ impl Opened {
         let (reader, failure) = (self.reader(), Arc::clone(&failed));
         // One that is still at work for an upload that broke off ends with its next part, which nobody receives.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = parts(reader, |part| sender.blocking_send(part).is_ok()) {
-                *lock(&failure) = Some(error);
+            match parts(reader, |part| sender.blocking_send(Part::Data(part)).is_ok()) {
+                // Without the end the region keeps nothing.
+                Err(error) => *lock(&failure) = Some(error),
+                // Whoever does not take it any more has been answered.
+                Ok(end) => drop(sender.blocking_send(Part::End(end))),
             }
         });
         let sent = Arc::clone(sent);
         let data = stream::unfold(receiver, move |mut receiver| {
             let sent = Arc::clone(&sent);
             async move {
-                let part: Vec<u8> = receiver.recv().await?;
-                sent.fetch_add(u64::try_from(part.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                Some((Part::Data(part), receiver))
+                let part = receiver.recv().await?;
+                if let Part::Data(data) = &part {
+                    sent.fetch_add(u64::try_from(data.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                }
+                Some((part, receiver))
             }
         });
         let messages = stream::iter([Part::Header(header)])
@@ -180,14 +186,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads in parts, until nobody takes them any more.
-fn parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
+/// Reads in parts, until nobody takes them any more, and gives the end of what was read.
+fn parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<UploadEnd> {
     let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
+    let mut sent = SentBytes::default();
     loop {
         let mut part = Vec::with_capacity(PART_BYTES);
         reader.by_ref().take(limit).read_to_end(&mut part)?;
+        sent.add(&part);
         if part.is_empty() || !take(part) {
-            return Ok(());
+            return Ok(sent.end());
         }
     }
 }

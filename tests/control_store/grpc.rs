@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use causeway_control::Control;
+use causeway_harness::cluster::bulk_create_messages;
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest as Message,
@@ -28,8 +29,8 @@ use uuid::Uuid;
 use crate::stage::{Stage, WATCHES, operation};
 
 /// A server on the loopback interface, which ends with this.
-struct Served {
-    channel: Channel,
+pub(crate) struct Served {
+    pub(crate) channel: Channel,
     server: JoinHandle<()>,
 }
 
@@ -39,7 +40,7 @@ impl Drop for Served {
     }
 }
 
-async fn serve(control: &Control) -> Served {
+pub(crate) async fn serve(control: &Control) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let mut routes = Routes::builder();
@@ -53,41 +54,51 @@ async fn serve(control: &Control) -> Served {
 }
 
 impl Served {
-    fn reservations(&self) -> SlugReservationServiceClient<Channel> {
+    pub(crate) fn reservations(&self) -> SlugReservationServiceClient<Channel> {
         SlugReservationServiceClient::new(self.channel.clone())
     }
 
-    async fn bulk_create(&self, messages: Vec<Message>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
+    /// A whole bulk creation.
+    pub(crate) async fn bulk_create(&self, parts: Vec<Part>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
+        self.send(bulk_create_messages(parts)).await
+    }
+
+    /// A bulk creation of these messages, and the batches of its answer. A whole one has its summary.
+    async fn send(&self, messages: Vec<Message>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
         let call = self
             .reservations()
             .bulk_create_organization_slug_reservations(tokio_stream::iter(messages))
             .await?;
         let mut answers = call.into_inner();
         let mut batches = Vec::new();
+        let mut summary = None;
         while let Some(batch) = answers.message().await? {
+            assert_eq!(summary, None, "the summary is the last message");
+            summary = batch.summary;
             batches.push(batch.slugs);
         }
+        assert_eq!(batches.pop(), Some(Vec::new()), "the summary stands alone");
+        let count: usize = batches.iter().map(Vec::len).sum();
+        assert_eq!(summary.map(|it| it.organization_count), i64::try_from(count).ok());
         Ok(batches)
     }
 }
 
-fn header(region: &str, operation_id: &str) -> Message {
-    let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_owned() };
-    Message { part: Some(Part::Header(header)) }
+pub(crate) fn header(region: &str, operation_id: &str) -> Part {
+    Part::Header(BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_owned() })
 }
 
-fn batch(ids: std::ops::Range<i64>) -> Message {
+pub(crate) fn batch(ids: std::ops::Range<i64>) -> Part {
     let request = |organization_id| OrganizationSlugRequest {
         organization_id,
         slug: format!("slug-{organization_id}"),
         name: String::new(),
         taken_in_region: organization_id == 17,
     };
-    let batch = OrganizationSlugRequestBatch { requests: ids.map(request).collect() };
-    Message { part: Some(Part::Batch(batch)) }
+    Part::Batch(OrganizationSlugRequestBatch { requests: ids.map(request).collect() })
 }
 
-fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: ErrorReason) {
+pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: ErrorReason) {
     let status = outcome.expect_err("it is refused");
     assert_eq!((status.code(), reason_of(&status)), (code, Some(reason)), "{status:?}");
 }
@@ -121,18 +132,39 @@ pub(crate) async fn a_stream_out_of_order_is_refused(stage: Stage) {
     let stage = stage.with_regions(&["us"]).await;
     let served = serve(&stage.control).await;
     let id = operation(1).to_string();
-    for messages in [
+    for parts in [
         vec![],
-        vec![Message { part: None }],
         vec![batch(1..2), header("us", &id)],
         vec![header("us", &id), header("us", &id)],
-        vec![header("us", &id), batch(1..2), Message { part: None }],
         vec![header("us", "not a UUID"), batch(1..2)],
         vec![header("", &id), batch(1..2)],
         vec![header("us", &id), batch(1..10_002)],
         vec![header("us", &id), batch(1..3), batch(2..4)],
     ] {
-        refused(served.bulk_create(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+        refused(served.bulk_create(parts).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    }
+    let empty = || Message { part: None };
+    let whole = bulk_create_messages(vec![header("us", &id), batch(1..3)]);
+    for messages in [
+        vec![empty()],
+        vec![whole[0].clone(), whole[1].clone(), empty()],
+        [whole.clone(), vec![empty()]].concat(),
+        [whole.clone(), vec![whole[2].clone()]].concat(),
+        [whole.clone(), vec![whole[1].clone()]].concat(),
+    ] {
+        refused(served.send(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    }
+    // The end must be that of what was sent.
+    let other_end = bulk_create_messages(vec![batch(1..4)]).remove(1);
+    let other_digest = bulk_create_messages(vec![batch(2..4)]).remove(1);
+    for end in [other_end, other_digest] {
+        let messages = vec![whole[0].clone(), whole[1].clone(), end];
+        refused(served.send(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
+    }
+    // One that just ends may have been cut off anywhere.
+    for cut in 0..whole.len() {
+        let outcome = served.send(whole[..cut].to_vec()).await;
+        refused(outcome, Code::Aborted, ErrorReason::StreamIncomplete);
     }
     assert_eq!(stage.reservations().await, []);
     let outcome = served.bulk_create(vec![header("nowhere", &id), batch(1..2)]).await;

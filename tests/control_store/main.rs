@@ -13,6 +13,7 @@ mod regions;
 mod renames;
 mod slugs;
 mod stage;
+mod streams;
 
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+;)+) => {
@@ -120,4 +121,6 @@ on_each_store! {
         failures_carry_their_reason,
         pages_are_asked_for_by_token,
         as_many_watches_are_open_at_once_as_the_limit;
+    streams:
+        a_stream_that_is_cut_off_reserves_nothing;
 }

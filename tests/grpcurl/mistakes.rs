@@ -206,7 +206,10 @@ impl Caller {
         let operation = |number| json!({"region": "de", "operationId": id(number)});
         let reserve = |number| {
             let wanted = json!({"requests": [{"organizationId": "900", "slug": "elsewhere"}]});
-            vec![json!({"header": operation(number)}), json!({"batch": wanted})]
+            // Of `900\0elsewhere\0\x000\n`.
+            let sha256 = "1e70589c52f4635cee2a8279b4482fbf926810a253caa2d61acb64e2dd1e92b0";
+            let end = json!({"organizationCount": "1", "sha256": sha256});
+            vec![json!({"header": operation(number)}), json!({"batch": wanted}), json!({"end": end})]
         };
         self.control.call(RESERVE, &reserve(20)).await.expect("reserved");
         self.fails(None, &[(RESERVE, reserve(21), "ORGANIZATION_ALREADY_RESERVED")]).await;
@@ -248,6 +251,8 @@ impl Caller {
             json!({"header": header})
         };
         let empty = || json!({"data": "W10="});
+        let sha256 = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+        let end = || json!({"end": {"sizeBytes": "2", "sha256": sha256}});
         let same = header(json!({"importId": id(1)}));
         let sealed = self.sealed("other.tar", OTHER_KEY).await;
         let damaged = self.sealed("damaged.tar", KEY).await;
@@ -255,10 +260,11 @@ impl Caller {
         self.fails(
             Some(0),
             &[
-                (IMPORT, vec![same, empty()], "IMPORT_CONTENT_DIFFERS"),
+                (IMPORT, vec![same, empty(), end()], "IMPORT_CONTENT_DIFFERS"),
                 (IMPORT, vec![header(json!({"importId": "7"})), empty()], "INVALID_ARGUMENT"),
                 (IMPORT, vec![empty()], "UPLOAD_INVALID"),
-                (IMPORT, vec![header(json!({"sizeBytes": "5"})), empty()], "UPLOAD_INVALID"),
+                (IMPORT, vec![header(json!({})), empty()], "STREAM_INCOMPLETE"),
+                (IMPORT, vec![header(json!({"sizeBytes": "5"})), empty(), end()], "UPLOAD_INVALID"),
                 (IMPORT, vec![header(json!({"sizeBytes": "1099511627776"})), empty()], "UPLOAD_TOO_LARGE"),
                 (IMPORT, sealed, "DECRYPTION_KEY_MISMATCH"),
                 (IMPORT, damaged, "ENCRYPTED_EXPORT_INVALID"),

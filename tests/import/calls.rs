@@ -1,15 +1,17 @@
 //! Calls of a region's import service: watching, uploads that are not what they say, imports that are not there.
 
 use causeway_harness::{
-    cluster::{ImportOptions, RegionApi, Store},
+    cluster::{ImportOptions, RegionApi, Store, upload_messages},
     export::Export,
 };
 use causeway_proto::{
     region::v1::{
         GetImportRequest, ImportHeader, ImportOrganizationsRequest, ImportState, ListFindingsRequest,
-        ListImportsRequest, ListMappedKeysRequest, WatchImportRequest, import_organizations_request::Part,
+        ListImportsRequest, ListMappedKeysRequest, UploadEnd, WatchImportRequest,
+        import_organizations_request::Part,
     },
     relocation::v1::{ErrorReason, Scope},
+    whole::upload_end,
 };
 
 use crate::stage::{cluster, exhaustive, refused};
@@ -44,9 +46,8 @@ pub(crate) async fn a_watch_shows_an_import_from_its_beginning_to_its_end(store:
     cluster.stop().await;
 }
 
-async fn upload(region: &RegionApi, parts: Vec<Part>) -> ErrorReason {
-    let parts = parts.into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
-    refused(region.imports().import_organizations(tokio_stream::iter(parts)).await)
+async fn upload(region: &RegionApi, messages: Vec<ImportOrganizationsRequest>) -> ErrorReason {
+    refused(region.imports().import_organizations(tokio_stream::iter(messages)).await)
 }
 
 pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Store) {
@@ -57,6 +58,11 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
     let size = i64::try_from(bytes.len()).expect("a size");
     let header = ImportHeader { import_id: ID.to_owned(), ..ImportHeader::default() };
     let data = || Part::Data(bytes.clone());
+    // The end, with other bytes and another hash.
+    let end = |more: i64, hashed: usize| {
+        let end = upload_end(&bytes[hashed..]);
+        Part::End(UploadEnd { size_bytes: size + more, ..end })
+    };
     let with = |header: ImportHeader| vec![Part::Header(header), data()];
     for (parts, reason) in [
         (vec![], ErrorReason::UploadInvalid),
@@ -65,6 +71,8 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
             vec![Part::Header(header.clone()), data(), Part::Header(header.clone())],
             ErrorReason::UploadInvalid,
         ),
+        (vec![Part::Header(header.clone()), data(), end(0, 0)], ErrorReason::UploadInvalid),
+        (vec![Part::Header(header.clone()), end(1, 0), data()], ErrorReason::UploadInvalid),
         (with(ImportHeader { size_bytes: Some(size - 1), ..header.clone() }), ErrorReason::UploadInvalid),
         (with(ImportHeader { size_bytes: Some(size + 1), ..header.clone() }), ErrorReason::UploadInvalid),
         (with(ImportHeader { sha256: "0".repeat(64), ..header.clone() }), ErrorReason::UploadInvalid),
@@ -73,15 +81,33 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
         (with(ImportHeader { scope: 77, ..header.clone() }), ErrorReason::InvalidArgument),
     ] {
         let shown = format!("{parts:?}");
-        assert_eq!(upload(&region, parts).await, reason, "{shown}");
+        assert_eq!(upload(&region, upload_messages(parts)).await, reason, "{shown}");
+    }
+    let message = |part| ImportOrganizationsRequest { part: Some(part) };
+    // The end is that of what was sent, and nothing comes after it.
+    for parts in [
+        vec![Part::Header(header.clone()), data(), end(1, 0)],
+        vec![Part::Header(header.clone()), data(), end(-1, 0)],
+        vec![Part::Header(header.clone()), data(), end(0, 1)],
+        vec![Part::Header(header.clone()), data(), end(0, 0), end(0, 0)],
+        vec![Part::Header(header.clone()), data(), end(0, 0), Part::Data(Vec::new())],
+    ] {
+        let shown = format!("{parts:?}");
+        let messages = parts.into_iter().map(message).collect();
+        assert_eq!(upload(&region, messages).await, ErrorReason::UploadInvalid, "{shown}");
+    }
+    // Without it nobody knows whether there was more.
+    let whole = upload_messages(with(header.clone()));
+    for cut in 0..whole.len() {
+        assert_eq!(upload(&region, whole[..cut].to_vec()).await, ErrorReason::StreamIncomplete, "{cut}");
     }
     let imports = region.imports().list_imports(ListImportsRequest::default()).await;
     assert_eq!(imports.expect("a list").into_inner().imports, []);
 
     // The id is free: the right file can be sent under it.
     let right = ImportHeader { size_bytes: Some(size), scope: Scope::Organization.into(), ..header };
-    let parts = with(right).into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
-    let begun = region.imports().import_organizations(tokio_stream::iter(parts)).await;
+    let messages = tokio_stream::iter(upload_messages(with(right)));
+    let begun = region.imports().import_organizations(messages).await;
     assert!(!begun.expect("it is taken").into_inner().joined);
     assert_eq!(region.wait(ID).await.expect("it ends").organization_count, 1);
     cluster.stop().await;

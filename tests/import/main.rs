@@ -22,6 +22,7 @@ mod rules;
 mod sealed;
 mod stage;
 mod survive;
+mod uploads;
 
 causeway_harness::on_each_store! {
     once:
@@ -109,9 +110,11 @@ causeway_harness::on_each_store! {
         a_record_for_control_may_have_as_many_bytes_as_a_message_takes,
         a_record_may_be_nested_as_deep_as_the_limit,
         as_many_findings_are_stored_as_the_limit,
+        as_many_watches_are_open_at_once_as_the_limit;
+    uploads:
         as_many_uploads_are_taken_at_once_as_the_limit,
         an_upload_that_stalls_gives_its_place_to_others,
-        as_many_watches_are_open_at_once_as_the_limit;
+        an_upload_that_is_cut_off_leaves_nothing;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,

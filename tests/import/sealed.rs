@@ -4,14 +4,14 @@ use std::{fs, io::Cursor, sync::Arc, time::Duration};
 
 use causeway_harness::{
     account::Audit,
-    cluster::{Cluster, ImportOptions, RegionApi, Store},
+    cluster::{Cluster, ImportOptions, RegionApi, Store, upload_messages},
     export::{Export, SLUG},
 };
 use causeway_proto::{
     failure::reason_of,
     region::v1::{
-        GetPublicKeyRequest, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse,
-        ImportState, import_organizations_request::Part,
+        GetPublicKeyRequest, ImportHeader, ImportOrganizationsResponse, ImportState,
+        import_organizations_request::Part,
     },
     relocation::v1::{ErrorReason, Scope},
 };
@@ -91,8 +91,8 @@ async fn send(
 ) -> Result<ImportOrganizationsResponse, Status> {
     let mut parts = vec![Part::Header(header)];
     parts.extend(file.chunks(100_000).map(|part| Part::Data(part.to_vec())));
-    let parts = parts.into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
-    Ok(region.imports().import_organizations(tokio_stream::iter(parts)).await?.into_inner())
+    let messages = tokio_stream::iter(upload_messages(parts));
+    Ok(region.imports().import_organizations(messages).await?.into_inner())
 }
 
 fn header() -> ImportHeader {

@@ -88,7 +88,7 @@ impl ImportService for FakeRegion {
             match part.part {
                 Some(Part::Header(first)) => header = Some(first),
                 Some(Part::Data(data)) => received += data.len(),
-                None => {}
+                Some(Part::End(_)) | None => {}
             }
         }
         self.script(|script| (script.header, script.received) = (header, received));

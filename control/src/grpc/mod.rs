@@ -1,6 +1,7 @@
 //! The gRPC services: they decode, call one use case, and encode. What a request must be is checked there; only what
 //! plain types cannot even hold is refused here.
 
+mod bulk_create;
 mod control_import_service;
 mod directory_service;
 mod region_service;

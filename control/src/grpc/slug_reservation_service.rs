@@ -1,6 +1,6 @@
 //! `causeway.control.v1.SlugReservationService`.
 
-use std::{iter, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use causeway_proto::{
     control::v1::{
@@ -10,9 +10,8 @@ use causeway_proto::{
         ListSlugReservationsResponse, OrganizationSlugRequest, ReleaseOrganizationSlugReservationsRequest,
         ReleaseOrganizationSlugReservationsResponse, ReleaseOrganizationsRequest,
         ReleaseOrganizationsResponse, ReleaseSlugAliasRequest, ReleaseSlugAliasResponse, RenameState,
-        ReservationType, ResolvedSlug, SlugReservation, UpdateOrganizationSlugRequest,
-        UpdateOrganizationSlugResponse, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
-        bulk_create_organization_slug_reservations_request::Part,
+        ReservationType, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
+        WatchSlugReservationsRequest, WatchSlugReservationsResponse,
         slug_reservation_service_server::SlugReservationService,
     },
     page::List,
@@ -23,7 +22,7 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{filter, uuid};
+use super::{bulk_create, filter, uuid};
 use crate::{
     Error,
     feed::{self, FeedReservation, Feeds, Message},
@@ -35,8 +34,6 @@ use crate::{
 const RENAME_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait that a caller may ask for, in seconds.
 const MAX_RENAME_WAIT: u64 = 60;
-/// The most answers of one message. With the longest slugs they take less than half of what a message may.
-const ANSWERS: usize = 5000;
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -54,11 +51,6 @@ impl Handler {
 pub(super) fn wanted(request: OrganizationSlugRequest) -> WantedSlug {
     let OrganizationSlugRequest { organization_id, slug, name, taken_in_region } = request;
     WantedSlug { organization_id, slug, name, taken_in_region }
-}
-
-fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
-    let slug_reservations::ResolvedSlug { organization_id, wanted_slug, slug } = answer;
-    ResolvedSlug { organization_id, wanted_slug, slug }
 }
 
 fn kind(kind: slug_reservations::ReservationType) -> ReservationType {
@@ -126,17 +118,6 @@ fn feed_message(message: Message) -> WatchSlugReservationsResponse {
     WatchSlugReservationsResponse { part: Some(part), current_version: message.current_version }
 }
 
-/// The answers in messages, made one after the other as the caller takes them.
-fn batches(
-    answers: Vec<slug_reservations::ResolvedSlug>,
-) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
-    let mut answers = answers.into_iter();
-    iter::from_fn(move || {
-        let slugs: Vec<_> = answers.by_ref().take(ANSWERS).map(resolved).collect();
-        (!slugs.is_empty()).then_some(Ok(BulkCreateOrganizationSlugReservationsResponse { slugs }))
-    })
-}
-
 #[tonic::async_trait]
 impl SlugReservationService for Handler {
     type BulkCreateOrganizationSlugReservationsStream =
@@ -146,20 +127,9 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<Streaming<BulkCreateOrganizationSlugReservationsRequest>>,
     ) -> Result<Response<Self::BulkCreateOrganizationSlugReservationsStream>, Status> {
-        let mut parts = request.into_inner();
-        let Some(Part::Header(header)) = parts.message().await?.and_then(|first| first.part) else {
-            return Err(Error::invalid("header", "must be the first message").into());
-        };
-        let operation_id = uuid("header.operation_id", &header.operation_id)?;
-        let mut incoming = self.reservations.begin(&header.region, operation_id).await?;
-        while let Some(message) = parts.message().await? {
-            let Some(Part::Batch(batch)) = message.part else {
-                return Err(Error::invalid("batch", "must be every message but the first").into());
-            };
-            incoming.add(batch.requests.into_iter().map(wanted).collect())?;
-        }
+        let incoming = bulk_create::take_in(&self.reservations, request.into_inner()).await?;
         let answers = self.reservations.bulk_create(incoming).await?;
-        Ok(Response::new(Box::pin(stream::iter(batches(answers)))))
+        Ok(Response::new(Box::pin(stream::iter(bulk_create::answers(answers)))))
     }
 
     async fn confirm_organization_slug_reservations(
@@ -267,30 +237,5 @@ impl SlugReservationService for Handler {
             reservations: page.items.into_iter().map(encode).collect(),
             next_page_token: list.token(page.next),
         }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use causeway_proto::MAX_MESSAGE_BYTES;
-
-    use super::*;
-
-    #[test]
-    fn the_largest_message_of_answers_is_well_below_the_limit() {
-        let answer = |organization_id| slug_reservations::ResolvedSlug {
-            organization_id,
-            wanted_slug: "x".repeat(crate::slug_operation::MAX_TEXT),
-            slug: "x".repeat(crate::slug::MAX_LENGTH),
-        };
-        let first = crate::regions::MAX_ID - 12_000;
-        let sizes: Vec<(usize, usize)> = batches((first..first + 12_000).map(answer).collect())
-            .map(|batch| {
-                let batch = batch.expect("no batch fails");
-                (batch.slugs.len(), prost::Message::encoded_len(&batch))
-            })
-            .collect();
-        assert_eq!(sizes.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [5000, 5000, 2000]);
-        assert!(sizes.iter().all(|(_, bytes)| *bytes < MAX_MESSAGE_BYTES / 2), "{sizes:?}");
     }
 }

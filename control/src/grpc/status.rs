@@ -19,6 +19,7 @@ fn failure(error: &Error) -> Failure {
     let new = |reason| Failure::new(reason, error.to_string());
     match error {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description),
+        Error::StreamIncomplete => new(ErrorReason::StreamIncomplete),
         Error::RegionNotRegistered { region } => {
             new(ErrorReason::RegionNotRegistered).with("region", region).precondition("REGION", region)
         }

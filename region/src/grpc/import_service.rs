@@ -28,7 +28,7 @@ use crate::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
     },
     error::Error,
-    import::{Announced, Parameters, Runner},
+    import::{Announced, Parameters, Runner, Upload},
 };
 
 /// The most slugs of a filter.
@@ -59,6 +59,42 @@ impl Handler {
             () = self.runner.uploads_over() => Err(Error::Stopping.into()),
         }
     }
+
+    /// The next part of an upload, which is not over: one that has been cut off looks as if it were.
+    async fn part(&self, parts: &mut Streaming<ImportOrganizationsRequest>) -> Result<Option<Part>, Status> {
+        match self.next_part(parts).await? {
+            Some(message) => Ok(message.part),
+            None => Err(Error::StreamIncomplete.into()),
+        }
+    }
+
+    /// Receives the file of an upload up to its end.
+    async fn file(
+        &self,
+        upload: &mut Upload,
+        parts: &mut Streaming<ImportOrganizationsRequest>,
+    ) -> Result<(), Status> {
+        loop {
+            match self.part(parts).await? {
+                Some(Part::Data(bytes)) => upload.write(&bytes).await?,
+                Some(Part::End(end)) => {
+                    upload.ended(end.size_bytes, &end.sha256)?;
+                    break;
+                }
+                Some(Part::Header(_)) | None => {
+                    return Err(unordered("a message between the header and the end is not data"));
+                }
+            }
+        }
+        match self.next_part(parts).await? {
+            None => Ok(()),
+            Some(_) => Err(unordered("there is a message after the end")),
+        }
+    }
+}
+
+fn unordered(what: &str) -> Status {
+    Error::UploadInvalid(what.to_owned()).into()
 }
 
 fn import_id(text: &str) -> Result<Uuid, Error> {
@@ -167,9 +203,8 @@ impl ImportService for Handler {
         // Before the header, so that a caller who sends none is counted too.
         let place = self.runner.place_for_upload()?;
         let mut parts = request.into_inner();
-        let first = self.next_part(&mut parts).await?;
-        let Some(Part::Header(header)) = first.and_then(|first| first.part) else {
-            return Err(Error::UploadInvalid("the first message is not a header".to_owned()).into());
+        let Some(Part::Header(header)) = self.part(&mut parts).await? else {
+            return Err(unordered("the first message is not a header"));
         };
         let asked = asked(header)?;
         let runner = &self.runner;
@@ -181,19 +216,7 @@ impl ImportService for Handler {
             }));
         }
         let mut upload = runner.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
-        loop {
-            match self.next_part(&mut parts).await? {
-                None => break,
-                Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }) => {
-                    upload.write(&bytes).await?
-                }
-                Some(_) => {
-                    return Err(
-                        Error::UploadInvalid("a message behind the header is not data".to_owned()).into()
-                    );
-                }
-            }
-        }
+        self.file(&mut upload, &mut parts).await?;
         let (id, joined) = upload.finish().await?;
         let view = runner.view(id).await?;
         Ok(Response::new(ImportOrganizationsResponse {

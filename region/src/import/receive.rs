@@ -122,10 +122,19 @@ impl Runner {
         {
             return Err(Error::UploadTooLarge { announced: Some(size), limit });
         }
-        transact!(Error, self.db(), |tx| {
-            store::import::begin(tx, import_id, &parameters, self.holder().spool, self.ambient().now())
-                .await?;
-        })?;
+        // Not cut off by a caller who goes away: the row would be written behind the back of what removes it.
+        let runner = self.clone();
+        self.to_its_end(async move { runner.begin_upload(place, import_id, parameters, announced).await })
+            .await
+    }
+
+    async fn begin_upload(
+        &self,
+        place: OwnedSemaphorePermit,
+        import_id: Uuid,
+        parameters: Parameters,
+        announced: Announced,
+    ) -> Result<Upload, Error> {
         // A name of its own for each upload: the same import may be sent twice at once.
         let part = self.spool_dir().join(format!("{import_id}.{}.part", self.ambient().uuid().simple()));
         let mut upload = Upload {
@@ -143,6 +152,10 @@ impl Runner {
             taken: false,
             _place: place,
         };
+        transact!(Error, self.db(), |tx| {
+            let (spool, now) = (self.holder().spool, self.ambient().now());
+            store::import::begin(tx, import_id, &upload.parameters, spool, now).await?;
+        })?;
         // An export holds secrets of everybody in it: nobody else reads it.
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;
         upload.file = Some(file.map_err(Error::SpoolFailed)?);
@@ -219,6 +232,23 @@ impl Upload {
             && import.state != ImportState::Receiving
         {
             return same(&import, &self.parameters, sha256);
+        }
+        Ok(())
+    }
+
+    /// Compares what was received with what the caller says, at the end, that was sent.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn ended(&self, size_bytes: i64, sha256: &str) -> Result<(), Error> {
+        if u64::try_from(size_bytes) != Ok(self.received) {
+            return Err(Error::UploadInvalid(format!(
+                "the upload has {} bytes and its end says {size_bytes}",
+                self.received
+            )));
+        }
+        if hex(&self.digest.clone().finalize()) != sha256 {
+            return Err(Error::UploadInvalid("the SHA-256 of the upload is not that of its end".to_owned()));
         }
         Ok(())
     }

@@ -55,6 +55,7 @@ use tokio::sync::Notify;
 pub use api::{ControlApi, ImportOptions, RegionApi};
 pub use beside::Beside;
 pub use builder::ClusterBuilder;
+pub use by_hand::{bulk_create_messages, upload_messages};
 pub use failpoints::{Act, Failpoints};
 pub use ground::Ground;
 use link::Link;

@@ -10,17 +10,18 @@ use causeway_proto::{
         slug_reservation_service_client::SlugReservationServiceClient,
     },
     region::v1::{
-        Import, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, ImportState,
-        ListFindingsRequest, ListMappedKeysRequest, ListOrganizationsRequest, Organization,
-        OrganizationFilter, ReconcileMode, ReconcileRequest, ReconcileResponse, WatchImportRequest,
-        import_organizations_request::Part, import_service_client::ImportServiceClient,
-        organization_service_client::OrganizationServiceClient,
+        Import, ImportHeader, ImportOrganizationsResponse, ImportState, ListFindingsRequest,
+        ListMappedKeysRequest, ListOrganizationsRequest, Organization, OrganizationFilter, ReconcileMode,
+        ReconcileRequest, ReconcileResponse, WatchImportRequest, import_organizations_request::Part,
+        import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
         reconciliation_service_client::ReconciliationServiceClient,
     },
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
 use causeway_relocation::ambient::Ambient;
 use tonic::{Status, Streaming, transport::Channel};
+
+use super::by_hand::upload_messages;
 
 /// How long an import may take in a test. None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -217,8 +218,8 @@ impl RegionApi {
         };
         let mut parts = vec![Part::Header(header)];
         parts.extend(export.chunks(PART).map(|part| Part::Data(part.to_vec())));
-        let parts = parts.into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) });
-        Ok(self.imports().import_organizations(tokio_stream::iter(parts)).await?.into_inner())
+        let messages = tokio_stream::iter(upload_messages(parts));
+        Ok(self.imports().import_organizations(messages).await?.into_inner())
     }
 
     /// Imports an export and waits until the import has ended, well or not.

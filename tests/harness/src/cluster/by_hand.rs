@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use causeway_proto::control::v1::{
-    BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
-    ConfirmOrganizationSlugReservationsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
-    bulk_create_organization_slug_reservations_request::Part,
+use causeway_proto::{
+    control::v1::{
+        BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
+        ConfirmOrganizationSlugReservationsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
+        bulk_create_organization_slug_reservations_request::Part,
+    },
+    region::v1::{ImportOrganizationsRequest, import_organizations_request as import},
+    whole::{SentBytes, SentOrganizations},
 };
 use causeway_relocation::{
     db::{DbError, Statement},
@@ -23,6 +27,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BATCH: usize = 1_000;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The messages of a bulk creation that has these parts, with its end.
+#[must_use]
+pub fn bulk_create_messages(mut parts: Vec<Part>) -> Vec<BulkCreateOrganizationSlugReservationsRequest> {
+    let mut sent = SentOrganizations::default();
+    for part in &parts {
+        if let Part::Batch(batch) = part {
+            sent.add(&batch.requests);
+        }
+    }
+    parts.push(Part::End(sent.end()));
+    let message = |part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) };
+    parts.into_iter().map(message).collect()
+}
+
+/// The messages of an upload that has these parts, with its end.
+#[must_use]
+pub fn upload_messages(mut parts: Vec<import::Part>) -> Vec<ImportOrganizationsRequest> {
+    let mut sent = SentBytes::default();
+    for part in &parts {
+        if let import::Part::Data(data) = part {
+            sent.add(data);
+        }
+    }
+    parts.push(import::Part::End(sent.end()));
+    parts.into_iter().map(|part| ImportOrganizationsRequest { part: Some(part) }).collect()
+}
 
 impl Cluster {
     /// Changes something in the database of a silo, beside its service, in one transaction.
@@ -89,18 +120,18 @@ impl ControlApi {
             });
             Part::Batch(OrganizationSlugRequestBatch { requests: requests.collect() })
         });
-        let parts: Vec<_> = [Part::Header(header)]
-            .into_iter()
-            .chain(batches)
-            .map(|part| BulkCreateOrganizationSlugReservationsRequest { part: Some(part) })
-            .collect();
+        let parts: Vec<_> = [Part::Header(header)].into_iter().chain(batches).collect();
+        let messages = tokio_stream::iter(bulk_create_messages(parts));
         let mut reservations = self.reservations();
-        let answer = reservations.bulk_create_organization_slug_reservations(tokio_stream::iter(parts));
+        let answer = reservations.bulk_create_organization_slug_reservations(messages);
         let (mut answers, mut given) = (answer.await?.into_inner(), Vec::new());
         while let Some(answer) = answers.message().await? {
             given.extend(answer.slugs.into_iter().map(|slug| slug.slug));
+            if answer.summary.is_some() {
+                return Ok(given);
+            }
         }
-        Ok(given)
+        Err(Status::unavailable("the answer ended without its summary"))
     }
 
     /// Confirms all that an operation has reserved.

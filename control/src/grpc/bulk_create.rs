@@ -1,0 +1,142 @@
+//! Taking in a bulk creation, and giving its answer: the two streams of one call.
+
+use std::iter;
+
+use causeway_proto::{
+    control::v1::{
+        BulkCreateEnd, BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
+        BulkCreateOrganizationSlugReservationsResponse, BulkCreateSummary, ResolvedSlug,
+        bulk_create_organization_slug_reservations_request::Part,
+    },
+    whole::SentOrganizations,
+};
+use tonic::{Status, Streaming};
+
+use super::{slug_reservation_service::wanted, uuid};
+use crate::{
+    Error,
+    slug_reservations::{self, Incoming, SlugReservations},
+};
+
+/// The most answers of one message. With the longest slugs they take less than half of what a message may.
+const ANSWERS: usize = 5000;
+
+/// The parts of one call as they come in.
+struct Parts(Streaming<BulkCreateOrganizationSlugReservationsRequest>);
+
+impl Parts {
+    /// The next part.
+    ///
+    /// # Errors
+    /// If the stream is over, broken off or not: the transport does not say which.
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        match self.0.message().await? {
+            Some(message) => Ok(message.part),
+            None => Err(Error::StreamIncomplete.into()),
+        }
+    }
+
+    async fn header(&mut self) -> Result<BulkCreateHeader, Status> {
+        match self.next().await? {
+            Some(Part::Header(header)) => Ok(header),
+            _ => Err(Error::invalid("header", "must be the first message").into()),
+        }
+    }
+
+    /// Refuses what comes after the end.
+    async fn is_over(&mut self) -> Result<(), Status> {
+        match self.0.message().await? {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid("end", "must be the last message").into()),
+        }
+    }
+}
+
+/// Takes in a whole bulk creation. Whatever ends early leaves nothing, for nothing is written before the end has come.
+pub(super) async fn take_in(
+    reservations: &SlugReservations,
+    parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
+) -> Result<Incoming, Status> {
+    let mut parts = Parts(parts);
+    let header = parts.header().await?;
+    let operation_id = uuid("header.operation_id", &header.operation_id)?;
+    let mut incoming = reservations.begin(&header.region, operation_id).await?;
+    let mut sent = SentOrganizations::default();
+    loop {
+        match parts.next().await? {
+            Some(Part::Batch(batch)) => {
+                sent.add(&batch.requests);
+                incoming.add(batch.requests.into_iter().map(wanted).collect())?;
+            }
+            Some(Part::End(end)) => {
+                check(&end, &sent.end())?;
+                parts.is_over().await?;
+                return Ok(incoming);
+            }
+            Some(Part::Header(_)) | None => {
+                return Err(
+                    Error::invalid("batch", "must be every message but the first and the last").into()
+                );
+            }
+        }
+    }
+}
+
+/// Refuses an end that is not that of what came.
+fn check(end: &BulkCreateEnd, came: &BulkCreateEnd) -> Result<(), Error> {
+    if end.organization_count != came.organization_count {
+        let description = format!("is {}, and {} came", end.organization_count, came.organization_count);
+        return Err(Error::invalid("end.organization_count", description));
+    }
+    if end.sha256 != came.sha256 {
+        return Err(Error::invalid("end.sha256", "is not that of the organizations that came"));
+    }
+    Ok(())
+}
+
+fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
+    let slug_reservations::ResolvedSlug { organization_id, wanted_slug, slug } = answer;
+    ResolvedSlug { organization_id, wanted_slug, slug }
+}
+
+/// The answers in messages, made one after the other as the caller takes them, and the summary.
+pub(super) fn answers(
+    answers: Vec<slug_reservations::ResolvedSlug>,
+) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
+    let organization_count = i64::try_from(answers.len()).unwrap_or(i64::MAX);
+    let mut answers = answers.into_iter();
+    let batches = iter::from_fn(move || {
+        let slugs: Vec<_> = answers.by_ref().take(ANSWERS).map(resolved).collect();
+        (!slugs.is_empty()).then_some(BulkCreateOrganizationSlugReservationsResponse { slugs, summary: None })
+    });
+    let summary = BulkCreateOrganizationSlugReservationsResponse {
+        slugs: Vec::new(),
+        summary: Some(BulkCreateSummary { organization_count }),
+    };
+    batches.chain(iter::once(summary)).map(Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::MAX_MESSAGE_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_message_of_answers_is_well_below_the_limit() {
+        let answer = |organization_id| slug_reservations::ResolvedSlug {
+            organization_id,
+            wanted_slug: "x".repeat(crate::slug_operation::MAX_TEXT),
+            slug: "x".repeat(crate::slug::MAX_LENGTH),
+        };
+        let first = crate::regions::MAX_ID - 12_000;
+        let sizes: Vec<(usize, usize)> = answers((first..first + 12_000).map(answer).collect())
+            .map(|batch| {
+                let batch = batch.expect("no batch fails");
+                (batch.slugs.len(), prost::Message::encoded_len(&batch))
+            })
+            .collect();
+        assert_eq!(sizes.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [5000, 5000, 2000, 0]);
+        assert!(sizes.iter().all(|(_, bytes)| *bytes < MAX_MESSAGE_BYTES / 2), "{sizes:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Bulk creations whose streams do not come to their end.
+
+use std::time::Duration;
+
+use causeway_proto::control::v1::{
+    BulkCreateOrganizationSlugReservationsRequest as Message,
+    bulk_create_organization_slug_reservations_request::Part,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status};
+
+use crate::{
+    grpc::{Served, batch, header, serve},
+    stage::{Stage, operation},
+};
+
+/// How many calls are broken off.
+const CALLS: u16 = 150;
+
+/// A call that sends what it is given, and its outcome.
+struct Call {
+    parts: mpsc::Sender<Message>,
+    call: JoinHandle<Result<(), Status>>,
+}
+
+impl Call {
+    /// One that is given up after this time, if any.
+    fn begin(served: &Served, timeout: Option<Duration>) -> Self {
+        let (parts, waiting) = mpsc::channel(8);
+        let mut reservations = served.reservations();
+        let call = tokio::spawn(async move {
+            let mut request = Request::new(ReceiverStream::new(waiting));
+            if let Some(timeout) = timeout {
+                request.set_timeout(timeout);
+            }
+            let answers = reservations.bulk_create_organization_slug_reservations(request).await?;
+            let mut answers = answers.into_inner();
+            while answers.message().await?.is_some() {}
+            Ok(())
+        });
+        Self { parts, call }
+    }
+
+    /// Sends a part, unless the call is over.
+    async fn send(&self, part: Part) {
+        let _over = self.parts.send(Message { part: Some(part) }).await;
+    }
+}
+
+/// The transport makes a cancelled or timed-out stream look like one that has ended.
+pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let served = serve(&stage.control).await;
+    let id = |number: u16| operation(1_000 + u128::from(number)).to_string();
+    for number in 0..CALLS {
+        let timeout = (number % 2 == 0).then(|| Duration::from_micros(u64::from(number) * 100 + 500));
+        let call = Call::begin(&served, timeout);
+        call.send(header("us", &id(number))).await;
+        for first in 0..i64::from(number % 4) {
+            call.send(batch(first * 100 + 1..first * 100 + 101)).await;
+        }
+        match timeout {
+            // Nothing more comes, until the time is over.
+            Some(_) => {
+                call.call.await.expect("no panic").expect_err("its time is over");
+            }
+            None => {
+                tokio::task::yield_now().await;
+                call.call.abort();
+            }
+        }
+    }
+    assert_eq!(stage.reservations().await, []);
+    // No operation has begun either: each of the ids can be used for something else.
+    for number in 0..CALLS {
+        let first = 1_000 + i64::from(number);
+        let outcome = served.bulk_create(vec![header("us", &id(number)), batch(first..first + 1)]).await;
+        outcome.unwrap_or_else(|status| panic!("operation {number}: {status:?}"));
+    }
+    assert_eq!(stage.reservations().await.len(), usize::from(CALLS));
+}
