@@ -118,6 +118,17 @@ pub enum Error {
         /// Its id.
         organization_id: i64,
     },
+    /// The organization has as many aliases as one may have.
+    #[error(
+        "organization {organization_id} has {limit} aliases, and no organization may have more; release one that nobody \
+         uses, or rename without keeping the old slug"
+    )]
+    TooManyAliases {
+        /// The organization.
+        organization_id: i64,
+        /// How many that are.
+        limit: usize,
+    },
     /// The organization is being renamed.
     #[error(
         "operation {operation_id} is renaming organization {organization_id}; wait for it, or release it"

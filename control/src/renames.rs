@@ -36,6 +36,8 @@ use crate::{
 
 /// The longest message of a refusal, in bytes.
 const MAX_REFUSAL: usize = 1_000;
+/// How many aliases an organization may have: all of them are told with it wherever it is told whole.
+pub(crate) const MAX_ALIASES: usize = 100;
 /// How often a rename that another control ends is looked at, if no news of its region come.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -211,6 +213,13 @@ impl SlugReservations {
             }
             let slug = self.pick(tx, &region, wanted, &held, now).await?;
             let changes = slug != primary.slug;
+            let aliases = held.iter().filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);
+            if changes && wanted.keep_alias && aliases.count() >= MAX_ALIASES {
+                return Err(Error::TooManyAliases {
+                    organization_id: wanted.organization_id,
+                    limit: MAX_ALIASES,
+                });
+            }
             let rename = Rename {
                 operation_id: wanted.operation_id,
                 region: region.clone(),
@@ -334,7 +343,8 @@ impl SlugReservations {
     }
 }
 
-/// Makes the new slug of a rename the primary one. Answers the version of the feed.
+/// Makes the new slug of a rename the primary one. Answers the version of the feed. Two slugs change, and two events tell
+/// of them, however many aliases there are: those lead to the new slug because it is told to be the primary one.
 pub(crate) async fn confirm(
     tx: &mut Tx,
     rename: &Rename,
@@ -345,25 +355,26 @@ pub(crate) async fn confirm(
     rename::confirm(tx, rename.operation_id, now).await?;
     let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
     let old = held.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
-    // The old slug leaves last, so that no reader sees an organization without a slug.
-    let mut last = None;
+    // The old slug changes last, so that no reader sees an organization without a slug.
     if let Some(old) = old {
         if rename.keep_alias {
             store::slug_reservation::set_type(tx, region, &old.slug, ReservationType::VanityAlias, now)
                 .await?;
         } else {
-            let others = i64::try_from(held.len() - 1).unwrap_or(i64::MAX);
-            last =
-                Some(feed::append(tx, region, version + others, Of::Slug(&old.slug), Change::Remove).await?);
+            feed::append(tx, region, version + 1, Of::Slug(&old.slug), Change::Remove).await?;
             store::slug_reservation::delete_slug(tx, region, &old.slug).await?;
         }
     }
     store::slug_reservation::set_type(tx, region, slug, ReservationType::Primary, now).await?;
-    // All of them: what aliases lead to has another name now.
-    let version =
-        feed::append(tx, region, version, Of::Organizations(&[*organization_id]), Change::Upsert).await?;
+    let mut version = feed::append(tx, region, version, Of::Slug(slug), Change::Upsert).await?;
+    if let Some(old) = old {
+        version = match rename.keep_alias {
+            true => feed::append(tx, region, version, Of::Slug(&old.slug), Change::Upsert).await?,
+            false => version + 1,
+        };
+    }
     store::directory::set_slug(tx, region, *organization_id, slug).await?;
-    Ok(last.unwrap_or(version))
+    Ok(version)
 }
 
 /// Ends a rename that is in flight without doing it. Answers the version of the feed, and how many slugs are free.

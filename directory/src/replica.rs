@@ -1,7 +1,7 @@
 //! What is known of the slugs of one region, and what a feed changes in it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -24,11 +24,22 @@ pub(crate) enum Broken {
     NoEnd,
 }
 
-/// The organizations that slugs lead to. Aliases are few, so that most slugs need not say what their own is.
+/// The organizations that slugs lead to. Aliases are few, so that most organizations need no entry of their own.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Slugs {
     primary: HashMap<Box<str>, i64>,
-    aliases: HashMap<Box<str>, (i64, Box<str>)>,
+    aliases: HashMap<Box<str>, i64>,
+    /// The organizations that have aliases.
+    aliased: HashMap<i64, Aliased>,
+}
+
+/// An organization that has aliases.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Aliased {
+    /// The slug by which it is known, if it is known by one.
+    own: Option<Box<str>>,
+    /// How many aliases it has.
+    aliases: usize,
 }
 
 impl Slugs {
@@ -36,22 +47,45 @@ impl Slugs {
     fn take(&mut self, reservation: FeedReservation) {
         let kind = reservation.r#type();
         let FeedReservation { slug, organization_id, canonical_slug, .. } = reservation;
-        if kind != ReservationType::Primary {
-            self.primary.remove(slug.as_str());
+        if kind != ReservationType::Primary
+            && let Some(id) = self.primary.remove(slug.as_str())
+            && let Some(aliased) = self.aliased.get_mut(&id)
+        {
+            aliased.own.take_if(|own| **own == *slug);
         }
-        if kind != ReservationType::VanityAlias {
-            self.aliases.remove(slug.as_str());
+        if let Some(id) = self.aliases.remove(slug.as_str())
+            && let Entry::Occupied(mut aliased) = self.aliased.entry(id)
+        {
+            aliased.get_mut().aliases -= 1;
+            if aliased.get().aliases == 0 {
+                aliased.remove();
+            }
         }
         match kind {
             ReservationType::Primary => {
+                // All its aliases lead to it from now on.
+                if let Some(aliased) = self.aliased.get_mut(&organization_id) {
+                    aliased.own = Some(slug.as_str().into());
+                }
                 self.primary.insert(slug.into(), organization_id);
             }
             ReservationType::VanityAlias => {
-                let canonical = if canonical_slug.is_empty() { slug.clone() } else { canonical_slug };
-                self.aliases.insert(slug.into(), (organization_id, canonical.into()));
+                let aliased = self.aliased.entry(organization_id).or_default();
+                aliased.aliases += 1;
+                aliased.own = Some(canonical_slug).filter(|slug| !slug.is_empty()).map(Into::into);
+                self.aliases.insert(slug.into(), organization_id);
             }
             ReservationType::TemporaryRenameAlias | ReservationType::Unspecified => {}
         }
+    }
+
+    fn led(&self, slug: &str) -> Option<Led> {
+        if let Some(organization_id) = self.primary.get(slug) {
+            return Some(Led { organization_id: *organization_id, alias_of: None });
+        }
+        let organization_id = *self.aliases.get(slug)?;
+        let own = self.aliased.get(&organization_id).and_then(|aliased| aliased.own.as_deref());
+        Some(Led { organization_id, alias_of: Some(own.unwrap_or(slug).to_owned()) })
     }
 }
 
@@ -93,13 +127,7 @@ impl Replica {
     /// Where a slug leads, and when that was known to be so.
     pub(crate) fn resolve(&self, slug: &str) -> Option<(Instant, Led)> {
         let state = self.read();
-        let led = match state.slugs.primary.get(slug) {
-            Some(organization_id) => Led { organization_id: *organization_id, alias_of: None },
-            None => {
-                let (organization_id, canonical) = state.slugs.aliases.get(slug)?;
-                Led { organization_id: *organization_id, alias_of: Some(canonical.as_ref().to_owned()) }
-            }
-        };
+        let led = state.slugs.led(slug)?;
         // There is a snapshot, so all was known at least once.
         Some((state.heard?, led))
     }
@@ -199,17 +227,24 @@ mod tests {
 
     use super::*;
 
-    /// What control holds: of each slug, organization, type and the organization's own slug.
-    type Model = BTreeMap<String, (i64, ReservationType, String)>;
+    /// What control holds: of each slug, organization and type.
+    type Model = BTreeMap<String, (i64, ReservationType)>;
 
-    fn reservation(slug: &str, told: Option<&(i64, ReservationType, String)>) -> FeedReservation {
-        let (organization_id, kind, canonical_slug) =
-            told.cloned().unwrap_or((0, ReservationType::Unspecified, String::new()));
+    /// The slug by which an organization is known.
+    fn own(model: &Model, organization_id: i64) -> Option<&String> {
+        let mut own = model.iter().filter(|(_, held)| **held == (organization_id, ReservationType::Primary));
+        own.next().map(|(slug, _)| slug)
+    }
+
+    /// What is told of a slug of an organization.
+    fn told(model: &Model, slug: &str, organization_id: i64) -> FeedReservation {
+        let kind = model.get(slug).map_or(ReservationType::Unspecified, |(_, kind)| *kind);
+        let canonical = own(model, organization_id).filter(|_| model.contains_key(slug));
         FeedReservation {
             slug: slug.to_owned(),
             organization_id,
             r#type: kind.into(),
-            canonical_slug,
+            canonical_slug: canonical.cloned().unwrap_or_default(),
             ..FeedReservation::default()
         }
     }
@@ -227,7 +262,7 @@ mod tests {
 
     /// A snapshot in parts of two.
     fn snapshot(model: &Model, version: i64) -> Vec<WatchSlugReservationsResponse> {
-        let all: Vec<FeedReservation> = model.iter().map(|(slug, it)| reservation(slug, Some(it))).collect();
+        let all: Vec<FeedReservation> = model.iter().map(|(slug, (id, _))| told(model, slug, *id)).collect();
         let mut parts: Vec<Vec<FeedReservation>> = all.chunks(2).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
@@ -246,38 +281,78 @@ mod tests {
     }
 
     fn led(model: &Model, slug: &str) -> Option<(i64, String)> {
-        let (id, kind, canonical) = model.get(slug)?;
+        let (id, kind) = model.get(slug)?;
         match kind {
             ReservationType::Primary => Some((*id, slug.to_owned())),
-            ReservationType::VanityAlias => Some((*id, canonical.clone())),
+            ReservationType::VanityAlias => {
+                Some((*id, own(model, *id).map_or(slug, String::as_str).to_owned()))
+            }
             _ => None,
         }
     }
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// One slug is from now on this, told at once.
-        Change(usize, i64, ReservationType),
+        /// An organization is known by this slug from now on. Its old one stays as an alias, or is free.
+        Name(usize, i64, bool),
+        /// A slug is reserved for an organization that is to get it.
+        Want(usize, i64),
+        /// Nobody has the slug any more.
+        Free(usize),
         /// The stream breaks; the next one goes on behind what is known.
         Break,
-        /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks too.
-        Anew(usize),
+        /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks too, and
+        /// then another one, if it does not go on behind what is known.
+        Anew(usize, bool),
     }
 
-    const SLUGS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    const SLUGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
     fn step() -> impl Strategy<Value = Step> {
-        let kind = prop_oneof![
-            Just(ReservationType::Primary),
-            Just(ReservationType::VanityAlias),
-            Just(ReservationType::TemporaryRenameAlias),
-            Just(ReservationType::Unspecified),
-        ];
+        let (slug, id) = (|| 0..SLUGS.len(), || 1..4_i64);
         prop_oneof![
-            8 => (0..SLUGS.len(), 1..4_i64, kind).prop_map(|(slug, id, kind)| Step::Change(slug, id, kind)),
+            8 => (slug(), id(), any::<bool>()).prop_map(|(slug, id, keep)| Step::Name(slug, id, keep)),
+            2 => (slug(), id()).prop_map(|(slug, id)| Step::Want(slug, id)),
+            3 => slug().prop_map(Step::Free),
             1 => Just(Step::Break),
-            1 => (0..4_usize).prop_map(Step::Anew),
+            1 => (0..4_usize, any::<bool>()).prop_map(|(parts, again)| Step::Anew(parts, again)),
         ]
+    }
+
+    /// Does to the model what a step does, as control does it, and says what is told of that: one event for each slug
+    /// that changes.
+    fn change(model: &mut Model, step: &Step) -> Vec<FeedReservation> {
+        let mut changes = Vec::new();
+        let free = |model: &mut Model, slug: &str, changes: &mut Vec<FeedReservation>| {
+            if let Some((id, _)) = model.remove(slug) {
+                changes.push(told(model, slug, id));
+            }
+        };
+        match step {
+            Step::Name(slug, id, keep) => {
+                let slug = SLUGS[*slug];
+                if model.get(slug).is_some_and(|(other, _)| other != id) {
+                    free(model, slug, &mut changes);
+                }
+                let old = own(model, *id).filter(|old| *old != slug).cloned();
+                if let Some(old) = &old {
+                    model.remove(old);
+                }
+                model.insert(slug.to_owned(), (*id, ReservationType::Primary));
+                if let (Some(old), true) = (&old, *keep) {
+                    model.insert(old.clone(), (*id, ReservationType::VanityAlias));
+                }
+                changes.push(told(model, slug, *id));
+                changes.extend(old.map(|old| told(model, &old, *id)));
+            }
+            Step::Want(slug, id) if !model.contains_key(SLUGS[*slug]) => {
+                model.insert(SLUGS[*slug].to_owned(), (*id, ReservationType::TemporaryRenameAlias));
+                changes.push(told(model, SLUGS[*slug], *id));
+            }
+            Step::Free(slug) => free(model, SLUGS[*slug], &mut changes),
+            Step::Want(..) | Step::Break | Step::Anew(..) => {}
+        }
+        changes
     }
 
     proptest! {
@@ -292,28 +367,28 @@ mod tests {
                 reader.take(part, now).expect("it follows");
             }
             for step in steps {
+                let changes = change(&mut model, &step);
+                if !changes.is_empty() {
+                    let after = version;
+                    version += i64::try_from(changes.len()).expect("few");
+                    reader.take(events(after, changes, version), now).expect("it follows");
+                }
                 match step {
-                    Step::Change(slug, id, kind) => {
-                        let slug = SLUGS[slug];
-                        match kind {
-                            ReservationType::Unspecified => model.remove(slug),
-                            _ => model.insert(slug.to_owned(), (id, kind, format!("own-of-{id}"))),
-                        };
-                        let change = reservation(slug, model.get(slug));
-                        version += 1;
-                        reader.take(events(version - 1, vec![change], version), now).expect("it follows");
-                    }
                     Step::Break => {
                         reader = Reader::new(&replica);
                         prop_assert_eq!(replica.version(), version);
                     }
-                    Step::Anew(parts) => {
+                    Step::Anew(parts, again) => {
                         reader = Reader::new(&replica);
                         for part in snapshot(&model, version).into_iter().take(parts) {
                             reader.take(part, now).expect("it follows");
                         }
                         reader = Reader::new(&replica);
+                        for part in snapshot(&model, version).into_iter().filter(|_| again) {
+                            reader.take(part, now).expect("it follows");
+                        }
                     }
+                    Step::Name(..) | Step::Want(..) | Step::Free(_) => {}
                 }
                 for slug in SLUGS {
                     prop_assert_eq!(resolved(&replica, slug), led(&model, slug), "{}", slug);
@@ -324,13 +399,13 @@ mod tests {
     }
 
     fn primary(slug: &str, id: i64) -> Model {
-        Model::from([(slug.to_owned(), (id, ReservationType::Primary, slug.to_owned()))])
+        Model::from([(slug.to_owned(), (id, ReservationType::Primary))])
     }
 
     #[test]
     fn what_is_missing_or_comes_again_is_noticed_and_not_taken() {
         let (replica, now) = (Replica::new(None), Instant::now());
-        let change = || vec![reservation("b", Some(&(2, ReservationType::Primary, "b".to_owned())))];
+        let change = || vec![told(&primary("b", 2), "b", 2)];
         // Before there is a snapshot.
         let refused = Reader::new(&replica).take(events(0, change(), 1), now);
         assert_eq!(refused, Err(Broken::Gap { after: 0, version: 1 }));
@@ -350,14 +425,14 @@ mod tests {
         let (replica, now) = (Replica::new(None), Instant::now());
         let mut reader = Reader::new(&replica);
         reader.take(snapshot(&primary("gone", 1), 3).remove(0), now).expect("a snapshot");
-        let new: Model = ["p", "q", "r"].iter().flat_map(|slug| primary(slug, 2)).collect();
+        let new: Model = (2..).zip(["p", "q", "r"]).flat_map(|(id, slug)| primary(slug, id)).collect();
         let mut parts = snapshot(&new, 9);
         let last = parts.pop().expect("two parts");
         for part in parts {
             reader.take(part, now).expect("it follows");
             assert_eq!((resolved(&replica, "gone").is_some(), resolved(&replica, "p")), (true, None));
         }
-        let refused = reader.take(events(3, vec![reservation("gone", None)], 9), now);
+        let refused = reader.take(events(3, vec![told(&Model::new(), "gone", 1)], 9), now);
         assert_eq!(refused, Err(Broken::NoEnd));
         reader.take(last.clone(), now).expect("it follows");
         assert_eq!(
@@ -377,9 +452,9 @@ mod tests {
         reader.take(behind, now).expect("a snapshot");
         assert_eq!(replica.heard(), Some(now));
         reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(1)).expect("it follows");
-        reader.take(events(3, vec![reservation("a", None)], 5), later(2)).expect("it follows");
+        reader.take(events(3, vec![told(&Model::new(), "a", 1)], 5), later(2)).expect("it follows");
         assert_eq!(replica.heard(), Some(now));
-        reader.take(events(4, vec![reservation("b", None)], 5), later(3)).expect("it follows");
+        reader.take(events(4, vec![told(&Model::new(), "b", 1)], 5), later(3)).expect("it follows");
         assert_eq!(replica.heard(), Some(later(3)));
         reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(8)).expect("it follows");
         assert_eq!(replica.heard(), Some(later(8)));

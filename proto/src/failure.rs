@@ -45,6 +45,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ImportFileGone
         | R::OrganizationNotReady
         | R::RenameInFlight
+        | R::TooManyAliases
         | R::SlugNotAlias
         | R::ReconciliationUnderWay
         | R::ImportBeingReverted

@@ -115,9 +115,37 @@ fn change(reservation: FeedReservation) -> Result<Change, Error> {
     })
 }
 
-/// The last word on each slug.
-fn last_words(changes: Vec<Change>) -> BTreeMap<String, Change> {
-    changes.into_iter().map(|change| (change.slug.clone(), change)).collect()
+/// What a message says in the end.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct News {
+    /// The last word on each slug.
+    slugs: BTreeMap<String, Change>,
+    /// By which slug organizations are known from now on, where a primary slug was told: their other slugs lead to it.
+    known_by: BTreeMap<i64, Option<String>>,
+    /// Slugs that nobody has any more. Where one of them was the primary slug of its organization, that has none.
+    freed: Vec<(i64, String)>,
+}
+
+impl News {
+    fn of(changes: Vec<Change>) -> Self {
+        let mut news = Self::default();
+        for change in changes {
+            let Change { organization_id, slug, .. } = &change;
+            match change.kind {
+                Some(ReplicaType::Primary) => {
+                    news.known_by.insert(*organization_id, Some(slug.clone()));
+                }
+                Some(_) => {}
+                None => match news.known_by.get_mut(organization_id) {
+                    Some(known) if known.as_ref() == Some(slug) => *known = None,
+                    Some(_) => {}
+                    None => news.freed.push((*organization_id, slug.clone())),
+                },
+            }
+            news.slugs.insert(slug.clone(), change);
+        }
+        news
+    }
 }
 
 /// Follows the feed of one region. Cheap to clone.
@@ -247,7 +275,7 @@ impl Follower {
             Some(Part::Snapshot(snapshot)) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
                 let version = if snapshot.last { snapshot.version } else { 0 };
-                self.apply(last_words(changes), snapshot.last, now, |cursor| {
+                self.apply(News::of(changes), snapshot.last, now, |cursor| {
                     Ok(Cursor {
                         version,
                         generation: cursor.generation + i64::from(snapshot.first),
@@ -264,7 +292,7 @@ impl Follower {
                 };
                 let reservations = events.events.into_iter().filter_map(|event| event.reservation);
                 let changes = reservations.map(change).collect::<Result<Vec<_>, _>>()?;
-                self.apply(last_words(changes), false, now, |cursor| {
+                self.apply(News::of(changes), false, now, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.
                         return Err(unreadable("an event has been passed over"));
@@ -291,18 +319,21 @@ impl Follower {
     /// not have is gone.
     async fn apply(
         &self,
-        changes: BTreeMap<String, Change>,
+        news: News,
         ends_snapshot: bool,
         now: DateTime<Utc>,
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
         let runner = self.runner();
-        let (held, free): (Vec<&Change>, Vec<&Change>) = changes.values().partition(|it| it.kind.is_some());
+        let (held, free): (Vec<&Change>, Vec<&Change>) =
+            news.slugs.values().partition(|it| it.kind.is_some());
         let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, runner.db(), |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
             replica::upsert(tx, cursor.generation, &held).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
+            replica::without_canonical(tx, &news.freed).await?;
+            replica::set_canonical(tx, &news.known_by).await?;
             if ends_snapshot {
                 replica::sweep(tx, cursor.generation).await?;
             }

@@ -48,12 +48,7 @@ impl Reader {
                 for event in events {
                     assert_eq!(event.version, self.version + 1, "a gap");
                     self.version = event.version;
-                    let reservation = event.reservation.clone();
-                    if reservation.kind.is_some() {
-                        self.slugs.insert(reservation.slug.clone(), reservation);
-                    } else {
-                        self.slugs.remove(&reservation.slug);
-                    }
+                    self.take(event.reservation.clone());
                     self.events.push(event);
                 }
             }
@@ -62,6 +57,29 @@ impl Reader {
         }
         assert!(message.current_version >= self.version);
         message.current_version
+    }
+
+    /// What an organization's primary slug is concerns all that it has.
+    fn take(&mut self, told: FeedReservation) {
+        let others = self.slugs.values_mut().filter(|it| it.organization_id == told.organization_id);
+        match told.kind {
+            Some(ReservationType::Primary) => {
+                others.for_each(|it| {
+                    if it.kind != Some(ReservationType::Primary) {
+                        it.canonical_slug = Some(told.slug.clone());
+                    }
+                });
+            }
+            Some(_) => {}
+            None => others.filter(|it| it.canonical_slug.as_ref() == Some(&told.slug)).for_each(|it| {
+                it.canonical_slug = None;
+            }),
+        }
+        if told.kind.is_some() {
+            self.slugs.insert(told.slug.clone(), told);
+        } else {
+            self.slugs.remove(&told.slug);
+        }
     }
 
     /// Hears until this version is reached.

@@ -106,6 +106,7 @@ on_each_store! {
     renames:
         a_rename_frees_the_old_slug,
         a_rename_may_keep_the_old_slug,
+        an_organization_may_have_a_hundred_aliases,
         an_organization_may_have_its_old_slug_back,
         a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_exact,
         a_rename_to_the_same_slug_changes_nothing,

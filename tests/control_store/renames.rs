@@ -128,10 +128,10 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
         ("elm", Primary),
     ];
     assert_eq!(kinds, expected);
-    // Each alias says by which slug its organization is known, whenever that changes.
-    reader.reach(3 + 1 + 2 + 1 + 3).await;
+    // Each alias leads to the slug by which its organization is known, whenever that changes, without an event of its own.
+    reader.reach(3 + 1 + 2 + 1 + 2).await;
     let mut fresh = Reader::new(control, "us", 0).await;
-    fresh.reach(10).await;
+    fresh.reach(9).await;
     assert_eq!(reader.slugs, fresh.slugs);
     for slug in ["acme", "dune", "elm"] {
         assert_eq!(reader.slugs[slug].canonical_slug.as_deref(), Some("elm"));
@@ -140,6 +140,47 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
     let taken = WantedRename { require_exact: true, ..wish(4, 2, "acme") };
     let taken = rename(control, &taken).await;
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
+}
+
+pub(crate) async fn an_organization_may_have_a_hundred_aliases(stage: Stage) {
+    let stage = begin(stage).await;
+    let control = &stage.control;
+    let name = |number| format!("name-{number}");
+    let renamed = async |number: u128, slug: &str, keep_alias| {
+        let wish = WantedRename { require_exact: true, keep_alias, ..wish(number, 1, slug) };
+        rename(control, &wish).await
+    };
+    for number in 2..102 {
+        renamed(number, &name(number), true).await.expect("begun");
+        confirm(control, number).await;
+    }
+    // Each is told by what is wanted and by the two slugs that change places, and not by all that there are.
+    let mut reader = Reader::new(control, "us", 0).await;
+    reader.reach(3 + 100 * 3).await;
+    assert_eq!(reader.slugs.len(), 102);
+    let before = stage.reservations().await;
+    let refused = renamed(102, "one-more", true).await;
+    assert!(matches!(refused, Err(Error::TooManyAliases { organization_id: 1, limit: 100 })), "{refused:?}");
+    assert_eq!(stage.reservations().await, before);
+    // One that leaves nothing behind, or takes an alias for its slug, is none too many.
+    renamed(103, "other", false).await.expect("begun");
+    confirm(control, 103).await;
+    renamed(104, "acme", true).await.expect("begun");
+    confirm(control, 104).await;
+    assert!(matches!(renamed(105, "one-more", true).await, Err(Error::TooManyAliases { .. })));
+    assert!(control.slug_reservations().release_alias(1, &name(2)).await.expect("released"));
+    renamed(106, "one-more", true).await.expect("begun");
+    confirm(control, 106).await;
+    let mut fresh = Reader::new(control, "us", 0).await;
+    fresh.reach(3 + 100 * 3 + 3 + 3 + 1 + 3).await;
+    reader.reach(fresh.version).await;
+    assert_eq!(reader.slugs, fresh.slugs);
+    assert!(
+        fresh
+            .slugs
+            .values()
+            .all(|it| it.organization_id != 1 || it.canonical_slug.as_deref() == Some("one-more"))
+    );
 }
 
 pub(crate) async fn an_organization_may_have_its_old_slug_back(stage: Stage) {

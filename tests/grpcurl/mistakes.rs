@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster
-/// or in its place, or a million organizations be sent. Other tests hold them.
-const OF_NO_CALLER: [&str; 13] = [
+/// or in its place, or a million organizations be sent, or a hundred renames be made. Other tests hold them.
+const OF_NO_CALLER: [&str; 14] = [
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
@@ -26,6 +26,7 @@ const OF_NO_CALLER: [&str; 13] = [
     "RECONCILIATION_UNDER_WAY",
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
+    "TOO_MANY_ALIASES",
     "TOO_MANY_SLUGS",
     "TOO_MANY_UPLOADS",
     "TOO_MANY_WATCHES",

@@ -54,6 +54,10 @@ fn failure(error: &Error) -> Failure {
         Error::OrganizationNotFound { organization_id } => {
             new(ErrorReason::OrganizationNotFound).with("organization_id", organization_id)
         }
+        Error::TooManyAliases { organization_id, limit } => new(ErrorReason::TooManyAliases)
+            .with("organization_id", organization_id)
+            .with("limit", limit)
+            .precondition("ORGANIZATION", organization_id.to_string()),
         Error::RenameInFlight { organization_id, operation_id } => new(ErrorReason::RenameInFlight)
             .with("organization_id", organization_id)
             .with("operation_id", operation_id)

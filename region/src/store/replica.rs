@@ -1,7 +1,7 @@
 //! `causeway_slug_replica`, `causeway_feed_cursor` and `causeway_rename`: what control's feed has told, and what is to
 //! be answered.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
@@ -109,6 +109,47 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
          type = excluded.type, canonical_slug = excluded.canonical_slug, operation_id = excluded.operation_id, \
          wanted = excluded.wanted, generation = excluded.generation",
     );
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Notes by which slug organizations are known: what leads to them beside it has another name now.
+pub(crate) async fn set_canonical(
+    tx: &mut Tx,
+    known_by: &BTreeMap<i64, Option<String>>,
+) -> Result<(), DbError> {
+    if known_by.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let statement = Statement::new("UPDATE causeway_slug_replica SET canonical_slug = r.slug FROM ")
+        .rows(
+            dialect,
+            "r",
+            [
+                ("organization_id", Column::Ints(known_by.keys().copied().collect())),
+                ("slug", Column::OptTexts(known_by.values().cloned().collect())),
+            ],
+        )
+        .push(
+            " WHERE causeway_slug_replica.organization_id = r.organization_id AND causeway_slug_replica.type <> 'primary' \
+             AND COALESCE(causeway_slug_replica.canonical_slug, '') <> COALESCE(r.slug, '')",
+        );
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Notes that organizations are not known by these slugs any more.
+pub(crate) async fn without_canonical(tx: &mut Tx, freed: &[(i64, String)]) -> Result<(), DbError> {
+    if freed.is_empty() {
+        return Ok(());
+    }
+    let (ids, slugs) = freed.iter().cloned().unzip();
+    let dialect = tx.dialect();
+    let statement = Statement::new("UPDATE causeway_slug_replica SET canonical_slug = NULL FROM ")
+        .rows(dialect, "r", [("organization_id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
+        .push(
+            " WHERE causeway_slug_replica.organization_id = r.organization_id AND causeway_slug_replica.type <> 'primary' \
+             AND causeway_slug_replica.canonical_slug = r.slug",
+        );
     tx.execute(statement).await.map(|_| ())
 }
 
