@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use crate::{
     Error, Page, PageRequest, error,
     regions::{self, MAX_ID},
-    slug::{self, Outcome, Unfit},
+    slug::{self, Fit, Outcome},
     slug_operation::MAX_TEXT,
-    slug_reservations::{ReservationType, WantedSlug},
+    slug_reservations::{ReservationType, SlugReason, WantedSlug},
     store,
 };
 
@@ -34,30 +34,17 @@ pub struct ResolvedOrganization {
     pub region_address: String,
 }
 
-/// Whether a slug would be given as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Exactly as it is.
-    Free,
-    /// It would be normalized.
-    Normalized,
-    /// Somebody has it.
-    Taken,
-    /// It is a reserved word.
-    ReservedWord,
-    /// It has no letter, or nothing is left of it.
-    Invalid,
-}
-
 /// What would become of a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlugCheck {
     /// The slug as it was asked for.
     pub slug: String,
-    /// The verdict.
-    pub verdict: Verdict,
+    /// Why it would become what it would.
+    pub reason: SlugReason,
     /// What it would become; a random suffix stands as `-?`.
     pub would_become: String,
+    /// What it would become without a suffix.
+    pub candidate: String,
     /// Who has it, if it is taken by somebody outside the question.
     pub taken_by: Option<ResolvedOrganization>,
 }
@@ -143,7 +130,7 @@ impl Directory {
         Ok(known.map(|(_, organization)| organization).collect())
     }
 
-    /// What would happen to these slugs if they were reserved now, in this order and together.
+    /// What would happen to these slugs if they were reserved now by one operation, for organizations in this order.
     ///
     /// # Errors
     /// If there are too many slugs, or one is far too long.
@@ -179,35 +166,44 @@ impl Directory {
             |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
         let wanted: Vec<WantedSlug> = slugs.into_iter().map(alone).chain(organizations).collect();
         let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
-        let mut candidates: Vec<String> = plans.iter().filter_map(candidate).map(str::to_owned).collect();
+        let mut candidates: Vec<String> = plans
+            .iter()
+            .filter(|plan| matches!(plan.fit(), Fit::Exact | Fit::Normalized))
+            .map(|plan| plan.base().to_owned())
+            .collect();
         candidates.sort_unstable();
         candidates.dedup();
         let owners = store::directory::find(&self.db, candidates).await?;
         let owners: HashMap<&str, &ResolvedOrganization> =
             owners.iter().map(|(_, owner)| (owner.slug.as_str(), owner)).collect();
         let mut given = HashSet::new();
-        let mut checks = Vec::with_capacity(wanted.len());
-        for (WantedSlug { slug, taken_in_region, .. }, plan) in wanted.iter().zip(&plans) {
-            let (verdict, would_become, taken_by) = match plan {
-                Outcome::NeedsSuffix { base, why: Unfit::Reserved } => {
-                    (Verdict::ReservedWord, slug::preview(base), None)
+        let mut gets = vec![false; plans.len()];
+        // As a bulk creation does it: first those that are valid as they are.
+        for round in [Fit::Exact, Fit::Normalized] {
+            for ((plan, wanted), gets) in plans.iter().zip(&wanted).zip(&mut gets) {
+                if plan.fit() == round && !wanted.taken_in_region && !owners.contains_key(plan.base()) {
+                    *gets = given.insert(plan.base());
                 }
-                Outcome::NeedsSuffix { base, .. } => (Verdict::Invalid, slug::preview(base), None),
-                Outcome::Exact(_) | Outcome::Normalized(_) => {
-                    let wanted = candidate(plan).unwrap_or_default();
-                    let owner = owners.get(wanted).copied();
-                    if owner.is_some() || *taken_in_region || !given.insert(wanted) {
-                        (Verdict::Taken, slug::preview(wanted), owner.cloned())
-                    } else if matches!(plan, Outcome::Exact(_)) {
-                        (Verdict::Free, wanted.to_owned(), None)
-                    } else {
-                        (Verdict::Normalized, wanted.to_owned(), None)
-                    }
-                }
-            };
-            checks.push(SlugCheck { slug: slug.clone(), verdict, would_become, taken_by });
+            }
         }
-        Ok(checks)
+        let check = |((plan, wanted), gets): ((&Outcome<'_>, &WantedSlug), bool)| {
+            let reason = match plan.fit() {
+                Fit::Exact if gets => SlugReason::Free,
+                Fit::Normalized if gets => SlugReason::Normalized,
+                Fit::Exact | Fit::Normalized => SlugReason::Taken,
+                Fit::ReservedWord => SlugReason::ReservedWord,
+                Fit::Invalid => SlugReason::Invalid,
+            };
+            let candidate = plan.base().to_owned();
+            SlugCheck {
+                slug: wanted.slug.clone(),
+                reason,
+                would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
+                taken_by: owners.get(plan.base()).copied().filter(|_| reason == SlugReason::Taken).cloned(),
+                candidate,
+            }
+        };
+        Ok(plans.iter().zip(&wanted).zip(gets).map(check).collect())
     }
 
     /// Takes in what a region's organizations are like now. All of them, or none.
@@ -258,15 +254,6 @@ impl Directory {
         }
         let rows = store::directory::list(&self.db, region, request.after, request.rows()).await?;
         Ok(Page::cut(rows, request, |organization| organization.organization_id))
-    }
-}
-
-/// The slug that would be reserved, if it were free.
-fn candidate<'a>(plan: &'a Outcome<'_>) -> Option<&'a str> {
-    match plan {
-        Outcome::Exact(slug) => Some(slug),
-        Outcome::Normalized(slug) => Some(slug),
-        Outcome::NeedsSuffix { .. } => None,
     }
 }
 

@@ -384,7 +384,7 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     version: i64,
     now: DateTime<Utc>,
-) -> Result<(i64, u64), Error> {
+) -> Result<(i64, i64), Error> {
     let Rename { region, organization_id, slug, .. } = rename;
     rename::refuse(tx, rename.operation_id, refusal, now).await?;
     let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
@@ -395,5 +395,5 @@ pub(crate) async fn refuse(
     }
     let version = feed::append(tx, region, version, Of::Slug(slug), Change::Remove).await?;
     store::slug_reservation::delete_slug(tx, region, slug).await?;
-    Ok((version, u64::from(own.is_some())))
+    Ok((version, i64::from(own.is_some())))
 }

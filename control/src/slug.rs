@@ -46,6 +46,41 @@ pub enum Outcome<'a> {
     },
 }
 
+/// Whether a wanted slug can be had, if nobody has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// As it is.
+    Exact,
+    /// In another form.
+    Normalized,
+    /// Only with a suffix: it is a reserved word.
+    ReservedWord,
+    /// Only with a suffix: it has no letter, or nothing is left of it.
+    Invalid,
+}
+
+impl Outcome<'_> {
+    /// Whether it can be had.
+    #[must_use]
+    pub fn fit(&self) -> Fit {
+        match self {
+            Self::Exact(_) => Fit::Exact,
+            Self::Normalized(_) => Fit::Normalized,
+            Self::NeedsSuffix { why: Unfit::Reserved, .. } => Fit::ReservedWord,
+            Self::NeedsSuffix { why: Unfit::NoLetter | Unfit::Empty, .. } => Fit::Invalid,
+        }
+    }
+
+    /// What the slug is, or begins with if it needs a suffix.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        match self {
+            Self::Exact(slug) => slug,
+            Self::Normalized(slug) | Self::NeedsSuffix { base: slug, .. } => slug,
+        }
+    }
+}
+
 /// Whether a text is a slug: 1 to 50 lowercase letters, digits and hyphens, no hyphen at either end, and a letter.
 #[must_use]
 pub fn is_valid(slug: &str) -> bool {

@@ -1,5 +1,7 @@
 //! One bulk creation on its way: what was asked for, as it comes in, and who gets which slug, round by round.
 
+use std::collections::HashMap;
+
 use causeway_relocation::{
     ambient::{Ambient, BASE36},
     db::DbError,
@@ -10,8 +12,8 @@ use uuid::Uuid;
 use crate::{
     Error,
     regions::MAX_ID,
-    slug::{self, Outcome},
-    slug_reservations::{ResolvedSlug, WantedSlug},
+    slug::{self, Fit},
+    slug_reservations::{Owner, ResolvedSlug, SlugReason, WantedSlug},
     store::slug_reservation::{Candidates, OperationKey},
 };
 
@@ -21,8 +23,10 @@ pub(crate) const MAX_BATCH: usize = 10_000;
 pub(crate) const MAX_ORGANIZATIONS: usize = 1_000_000;
 /// The longest wanted slug or name, in bytes.
 pub(crate) const MAX_TEXT: usize = 255;
+/// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
+const ROUNDS_WITHOUT_SUFFIX: usize = 2;
 /// After so many rounds the suffixes are so long that not taste but a defect keeps them from being free.
-const MAX_ROUNDS: usize = 24;
+const MAX_ROUNDS: usize = ROUNDS_WITHOUT_SUFFIX + 23;
 
 /// An operation whose organizations are still coming in. Of each, only what picking its slug needs is kept.
 #[derive(Debug)]
@@ -39,8 +43,9 @@ struct Wish {
     wanted: Box<str>,
     /// What its slug is or begins with; `None` if that is `wanted` as it is.
     base: Option<Box<str>>,
-    /// Whether it cannot have its base, even if nobody else has it.
-    suffix_only: bool,
+    fit: Fit,
+    /// The region has its base already, for an organization that control does not know of.
+    taken_in_region: bool,
     /// Of everything that was sent of it.
     digest: [u8; 32],
 }
@@ -49,6 +54,36 @@ impl Wish {
     fn base(&self) -> &str {
         self.base.as_deref().unwrap_or(&self.wanted)
     }
+
+    /// Whether it tries its base, without a suffix, in this round.
+    fn tries_base(&self, round: usize) -> bool {
+        let own_round = match self.fit {
+            Fit::Exact => 0,
+            Fit::Normalized => 1,
+            Fit::ReservedWord | Fit::Invalid => return false,
+        };
+        own_round == round && !self.taken_in_region
+    }
+
+    /// Why it got `slug`.
+    fn reason(&self, slug: &str) -> SlugReason {
+        match self.fit {
+            Fit::ReservedWord => SlugReason::ReservedWord,
+            Fit::Invalid => SlugReason::Invalid,
+            Fit::Exact | Fit::Normalized if slug != self.base() => SlugReason::Taken,
+            Fit::Exact => SlugReason::Free,
+            Fit::Normalized => SlugReason::Normalized,
+        }
+    }
+}
+
+/// What one organization was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// Its slug.
+    pub(crate) slug: Box<str>,
+    /// Who had the slug that it could not get.
+    pub(crate) taken_by: Option<Box<Owner>>,
 }
 
 impl Incoming {
@@ -108,13 +143,11 @@ fn wish(index: usize, request: WantedSlug) -> Result<Wish, Error> {
         digest.update([0]);
     }
     digest.update([u8::from(taken_in_region)]);
-    let (base, suffix_only) = match slug::plan(&wanted, &name) {
-        Outcome::Exact(_) => (None, taken_in_region),
-        Outcome::Normalized(slug) => (Some(slug.into_boxed_str()), taken_in_region),
-        Outcome::NeedsSuffix { base, .. } => (Some(base.into_boxed_str()), true),
-    };
+    let plan = slug::plan(&wanted, &name);
+    let fit = plan.fit();
+    let base = (fit != Fit::Exact).then(|| plan.base().into());
     let wanted = wanted.into_boxed_str();
-    Ok(Wish { organization_id, wanted, base, suffix_only, digest: digest.finalize().into() })
+    Ok(Wish { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
 }
 
 /// A complete operation. Its organizations are in the order of their ids.
@@ -145,24 +178,95 @@ impl SlugOperation {
         self.wishes.iter().map(|wish| wish.organization_id).collect()
     }
 
-    /// The answer: the slugs that were given, one for each organization in the order of their ids.
-    pub(crate) fn answers(self, slugs: Vec<Box<str>>) -> Vec<ResolvedSlug> {
-        let answer = |(wish, slug): (Wish, Box<str>)| ResolvedSlug {
-            organization_id: wish.organization_id,
-            wanted_slug: wish.wanted.into_string(),
-            slug: slug.into_string(),
+    /// The slugs that organizations wanted and could have had, but somebody else had them: each once.
+    pub(crate) fn taken(&self, given: &[Given]) -> Vec<String> {
+        let mut taken: Vec<String> = self
+            .wishes
+            .iter()
+            .zip(given)
+            .filter(|(wish, given)| wish.reason(&given.slug) == SlugReason::Taken)
+            .map(|(wish, _)| wish.base().to_owned())
+            .collect();
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+
+    /// Notes who has the slugs that were [`taken`](Self::taken).
+    pub(crate) fn note_owners(&self, given: &mut [Given], owners: &HashMap<String, Owner>) {
+        for (wish, given) in self.wishes.iter().zip(given) {
+            if wish.reason(&given.slug) == SlugReason::Taken {
+                given.taken_by = owners.get(wish.base()).cloned().map(Box::new);
+            }
+        }
+    }
+
+    /// What is kept of the answer, in parts of [`KEPT_PART`] organizations. What was given as it was wanted, which is
+    /// nearly all, takes two characters.
+    pub(crate) fn kept(&self, given: &[Given]) -> Result<Vec<String>, DbError> {
+        let kept = |(wish, given): (&Wish, &Given)| {
+            let as_wanted = given.slug == wish.wanted;
+            let owner = given.taken_by.as_deref();
+            (!as_wanted)
+                .then(|| Kept(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id))))
         };
-        self.wishes.into_iter().zip(slugs).map(answer).collect()
+        let all: Vec<Option<Kept>> = self.wishes.iter().zip(given).map(kept).collect();
+        let text = |part: &[Option<Kept>]| {
+            serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be kept"))
+        };
+        all.chunks(KEPT_PART).map(text).collect()
+    }
+
+    /// What was given, out of what was [`kept`](Self::kept). `None` if that is not the answer to this operation.
+    pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<Given>>, DbError> {
+        let mut kept: Vec<Option<Kept>> = Vec::with_capacity(self.wishes.len());
+        for part in parts {
+            let part: Vec<Option<Kept>> = serde_json::from_str(part)
+                .map_err(|_| DbError::inconsistent("the answer of a slug operation cannot be read"))?;
+            kept.extend(part);
+        }
+        if kept.len() != self.wishes.len() {
+            return Ok(None);
+        }
+        let given = |(wish, kept): (&Wish, Option<Kept>)| {
+            let Some(Kept(slug, owner)) = kept else {
+                return Given { slug: wish.wanted.clone(), taken_by: None };
+            };
+            let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
+            Given { slug, taken_by: owner }
+        };
+        Ok(Some(self.wishes.iter().zip(kept).map(given).collect()))
+    }
+
+    /// The answer: the slugs that were given, one for each organization in the order of their ids.
+    pub(crate) fn answers(self, given: Vec<Given>) -> Vec<ResolvedSlug> {
+        let answer = |(wish, given): (Wish, Given)| ResolvedSlug {
+            organization_id: wish.organization_id,
+            reason: wish.reason(&given.slug),
+            candidate: wish.base().to_owned(),
+            wanted_slug: wish.wanted.into_string(),
+            slug: given.slug.into_string(),
+            taken_by: given.taken_by.map(|owner| *owner),
+        };
+        self.wishes.into_iter().zip(given).map(answer).collect()
     }
 }
 
-/// Who still has no slug. In the first round everybody tries what they want, as far as they can have it; in each later
-/// one those that are left try it with a random suffix, longer from round to round, so that it ends.
+/// How many organizations a kept part of an answer is of.
+const KEPT_PART: usize = 10_000;
+
+/// What is kept of one organization's answer: its slug, and region and id of who had the one that it could not get.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept(Box<str>, Option<(String, i64)>);
+
+/// Who still has no slug. First, everybody whose wanted slug is valid as it is tries that. Then those try theirs whose
+/// slug had to be normalized: so none of them takes away what another one wants as it is. In each later round those
+/// that are left try theirs with a random suffix, longer from round to round, so that it ends.
 #[derive(Debug)]
 pub(crate) struct Rounds<'a> {
     operation: &'a SlugOperation,
-    /// The slug of each organization, empty as long as it has none.
-    slugs: Vec<Box<str>>,
+    /// What each organization has; its slug is empty as long as it has none.
+    given: Vec<Given>,
     /// The organizations without one, by their place.
     open: Vec<usize>,
     number: usize,
@@ -171,7 +275,7 @@ pub(crate) struct Rounds<'a> {
 impl<'a> Rounds<'a> {
     pub(crate) fn new(operation: &'a SlugOperation) -> Self {
         let count = operation.wishes.len();
-        Self { operation, slugs: vec![Box::default(); count], open: (0..count).collect(), number: 0 }
+        Self { operation, given: vec![Given::default(); count], open: (0..count).collect(), number: 0 }
     }
 
     /// The slugs of the next round, in their order, each wanted by one organization only; `None` when everybody has
@@ -206,9 +310,9 @@ impl<'a> Rounds<'a> {
     /// What each organization that has no slug tries in this round.
     fn tries(&self, ambient: &Ambient) -> Vec<(String, usize)> {
         let wishes = self.open.iter().map(|index| (*index, &self.operation.wishes[*index]));
-        let Some(longer) = self.number.checked_sub(1) else {
-            let fit = wishes.filter(|(_, wish)| !wish.suffix_only);
-            return fit.map(|(index, wish)| (wish.base().to_owned(), index)).collect();
+        let Some(longer) = self.number.checked_sub(ROUNDS_WITHOUT_SUFFIX) else {
+            let trying = wishes.filter(|(_, wish)| wish.tries_base(self.number));
+            return trying.map(|(index, wish)| (wish.base().to_owned(), index)).collect();
         };
         let random = |length| ambient.characters(BASE36, length);
         wishes
@@ -221,16 +325,16 @@ impl<'a> Rounds<'a> {
         for (organization_id, slug) in winners {
             let wishes = &self.operation.wishes;
             if let Ok(index) = wishes.binary_search_by_key(&organization_id, |wish| wish.organization_id) {
-                self.slugs[index] = slug.into_boxed_str();
+                self.given[index].slug = slug.into_boxed_str();
             }
         }
-        let slugs = &self.slugs;
-        self.open.retain(|index| slugs[*index].is_empty());
+        let given = &self.given;
+        self.open.retain(|index| given[*index].slug.is_empty());
     }
 
-    /// The slugs, one for each organization.
-    pub(crate) fn finish(self) -> Vec<Box<str>> {
-        self.slugs
+    /// What was given to each organization.
+    pub(crate) fn finish(self) -> Vec<Given> {
+        self.given
     }
 }
 
@@ -292,27 +396,69 @@ mod tests {
     #[test]
     fn the_first_of_several_tries_the_slug_and_the_others_a_suffix() {
         let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
-        let operation = operation(vec![vec![wanted(3, "acme"), wanted(2, "Acme"), wanted(1, "settings")]])
-            .expect("well formed");
+        let wishes = [(4, "acme"), (3, "acme"), (2, "Acme"), (1, "settings")];
+        let batch = wishes.map(|(id, slug)| wanted(id, slug)).to_vec();
+        let operation = operation(vec![batch]).expect("well formed");
         let mut rounds = Rounds::new(&operation);
         let first = rounds.next(&ambient).expect("few rounds").expect("nobody has one");
-        assert_eq!(first.organization_ids, [2]);
+        assert_eq!(first.organization_ids, [3]);
         assert_eq!(first.slugs, ["acme"]);
-        assert_eq!(first.wanted_slugs, ["Acme"]);
-        rounds.won(vec![(2, "acme".to_owned())]);
-        let second = rounds.next(&ambient).expect("few rounds").expect("two have none");
-        assert_eq!(second.organization_ids, [3, 1]);
+        rounds.won(vec![(3, "acme".to_owned())]);
+        let normalized = rounds.next(&ambient).expect("few rounds").expect("three have none");
+        assert_eq!(
+            (normalized.organization_ids.as_slice(), normalized.slugs.as_slice()),
+            (&[2][..], &["acme".to_owned()][..])
+        );
+        assert_eq!(normalized.wanted_slugs, ["Acme"]);
+        rounds.won(vec![]);
+        let second = rounds.next(&ambient).expect("few rounds").expect("three have none");
+        let mut trying = second.organization_ids.clone();
+        trying.sort_unstable();
+        assert_eq!(trying, [1, 2, 4]);
         assert!(second.slugs.iter().all(|slug| slug.len() == slug.find('-').expect("a suffix") + 3));
-        rounds.won(vec![(3, second.slugs[0].clone())]);
+        rounds.won(vec![(2, "acme-x1".to_owned()), (4, "acme-x2".to_owned())]);
         let third = rounds.next(&ambient).expect("few rounds").expect("one has none");
         assert_eq!(third.organization_ids, [1]);
         assert_eq!(third.slugs[0].len(), "settings-xyz".len());
         rounds.won(vec![(1, third.slugs[0].clone())]);
         assert!(rounds.next(&ambient).expect("few rounds").is_none());
-        let slugs = rounds.finish();
-        assert!(
-            slugs[0].starts_with("settings-") && slugs[1].as_ref() == "acme" && slugs[2].starts_with("acme-")
+        let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|given| given.slug).collect();
+        assert!(slugs[0].starts_with("settings-"), "{slugs:?}");
+        assert_eq!(
+            slugs.iter().skip(1).map(AsRef::as_ref).collect::<Vec<_>>(),
+            ["acme-x1", "acme", "acme-x2"]
         );
+    }
+
+    #[test]
+    fn an_answer_that_was_kept_is_the_same_answer() {
+        let operation = || {
+            let twenty_thousand = (10..20_010).map(|id| wanted(id, &format!("free-{id}")));
+            let others = [wanted(1, "acme"), wanted(2, "Acme"), wanted(3, "settings"), wanted(4, "7")];
+            let batches: Vec<WantedSlug> = others.into_iter().chain(twenty_thousand).collect();
+            operation(batches.chunks(MAX_BATCH).map(<[_]>::to_vec).collect()).expect("well formed")
+        };
+        let owner = Owner { region: "de".to_owned(), organization_id: MAX_ID };
+        let mut given = vec![Given::default(); 20_004];
+        for (given, wish) in given.iter_mut().zip(&operation().wishes) {
+            given.slug.clone_from(&wish.wanted);
+        }
+        given[0] = Given { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
+        given[1].slug = "acme-y8".into();
+        given[2].slug = "settings-z9".into();
+        given[3].slug = "7-a0".into();
+        let parts = operation().kept(&given).expect("kept");
+        assert_eq!(parts.len(), 3);
+        assert!(parts[1].len() < 60_000, "two characters and a comma or so for each");
+        let again = operation().given(&parts).expect("readable").expect("complete");
+        assert_eq!(again, given);
+        assert_eq!(operation().given(&parts[..2]).expect("readable"), None);
+        let answers = operation().answers(again);
+        let reasons: Vec<_> = answers.iter().take(5).map(|answer| answer.reason).collect();
+        use SlugReason::{Free, Invalid, ReservedWord, Taken};
+        assert_eq!(reasons, [Taken, Taken, ReservedWord, Invalid, Free]);
+        assert_eq!(answers[0].taken_by, Some(owner));
+        assert_eq!((answers[1].candidate.as_str(), &answers[1].taken_by), ("acme", &None));
     }
 
     #[test]

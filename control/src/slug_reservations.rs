@@ -17,7 +17,7 @@ use crate::{
     feed::Feeds,
     regions::{self, MAX_ID},
     renames::{self, Refusal},
-    slug_operation::{MAX_BATCH, Rounds, SlugOperation},
+    slug_operation::{Given, MAX_BATCH, Rounds, SlugOperation},
     store::{
         directory,
         feed::{self, Change, Of},
@@ -70,6 +70,30 @@ pub struct WantedSlug {
     pub taken_in_region: bool,
 }
 
+/// Why an organization has, or would have, the slug that it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlugReason {
+    /// It is the one that was wanted.
+    Free,
+    /// The wanted one is not valid, and became this.
+    Normalized,
+    /// Somebody else has the wanted one, or what that was normalized to.
+    Taken,
+    /// The wanted one is a reserved word.
+    ReservedWord,
+    /// The wanted one has no letter, or nothing is left of it.
+    Invalid,
+}
+
+/// Who has a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The region.
+    pub region: String,
+    /// The organization.
+    pub organization_id: i64,
+}
+
 /// The slug that an organization got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedSlug {
@@ -79,6 +103,12 @@ pub struct ResolvedSlug {
     pub wanted_slug: String,
     /// The slug that it got.
     pub slug: String,
+    /// Why it is that one.
+    pub reason: SlugReason,
+    /// What it would have got without a suffix: the wanted slug, or what that was normalized to.
+    pub candidate: String,
+    /// Who had the candidate, if it was taken by one that control knew: of another operation, or of the same one.
+    pub taken_by: Option<Owner>,
 }
 
 /// Which reservations a list is of.
@@ -98,14 +128,6 @@ pub struct SlugReservations {
     pub(crate) feeds: Feeds,
 }
 
-/// What a bulk creation came to.
-enum Created {
-    /// These slugs, one for each organization.
-    Now(Vec<Box<str>>),
-    /// What the same operation was answered before.
-    Before(Vec<ResolvedSlug>),
-}
-
 impl SlugReservations {
     pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds) -> Self {
         Self { db, ambient, feeds }
@@ -123,7 +145,7 @@ impl SlugReservations {
 
     /// Picks a slug for each organization and reserves it until the operation is confirmed or released. Either each
     /// one has got a slug then, or none. The answers are in the order of the organizations' ids. The same operation
-    /// again has the same answer.
+    /// again has the same answer, whatever has become of its reservations, until it is released.
     ///
     /// # Errors
     /// If an organization stands twice in the operation or has a slug by another one, or the operation was used for
@@ -132,7 +154,7 @@ impl SlugReservations {
         let operation = incoming.complete()?;
         let now = self.ambient.now();
         let mut restarts = 0;
-        let created = loop {
+        let given = loop {
             match self.create(&operation, now).await {
                 // Another operation took a slug for one of the organizations after the check for that. The next check
                 // finds it, and says so properly.
@@ -141,13 +163,10 @@ impl SlugReservations {
             }
         };
         self.ambient.failpoint("control.bulk_create.committed").await?;
-        Ok(match created {
-            Created::Now(slugs) => operation.answers(slugs),
-            Created::Before(answers) => answers,
-        })
+        Ok(operation.answers(given))
     }
 
-    async fn create(&self, operation: &SlugOperation, now: DateTime<Utc>) -> Result<Created, Error> {
+    async fn create(&self, operation: &SlugOperation, now: DateTime<Utc>) -> Result<Vec<Given>, Error> {
         let key = operation.key();
         transact!(Error, self.db, |tx| {
             if store::insert_operation(tx, key, operation.digest(), operation.len(), now).await? {
@@ -158,8 +177,12 @@ impl SlugReservations {
                 }
                 // Another operation that was confirmed after the first look breaks no unique set, but is seen now.
                 refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
+                let mut given = rounds.finish();
+                let owners = store::owners(tx, operation.taken(&given)).await?;
+                operation.note_owners(&mut given, &owners);
+                store::keep_answer(tx, key, operation.kept(&given)?).await?;
                 self.ambient.failpoint("control.bulk_create.prepared").await?;
-                Created::Now(rounds.finish())
+                given
             } else {
                 let before = locked(store::lock_operation(tx, key).await?, key)?;
                 if before.digest != operation.digest() {
@@ -168,12 +191,15 @@ impl SlugReservations {
                 if before.state == OperationState::Released {
                     return Err(Error::OperationReleased { operation_id: key.operation_id });
                 }
-                Created::Before(store::answers(tx, key).await?)
+                // One of a release that kept no answers is asked anew, under another id.
+                let kept = operation.given(&store::kept_answer(tx, key).await?)?;
+                kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?
             }
         })
     }
 
-    /// Makes an operation's reservations primary, and says how many it has. Confirming again changes nothing.
+    /// Makes an operation's reservations primary, and says how many that were. Confirming again changes nothing, and
+    /// says the same.
     ///
     /// # Errors
     /// If the region has not registered, never began the operation, or released it.
@@ -184,35 +210,39 @@ impl SlugReservations {
         let count = transact!(Error, self.db, |tx| {
             let version = feed::lock(tx, &region).await?;
             let operation = locked(store::lock_operation(tx, key).await?, key)?;
+            let mut count = operation.confirmed_count;
             match operation.state {
                 OperationState::Reserved => {
                     let version = match rename::of_operation(tx, key).await? {
-                        Some(rename) => renames::confirm(tx, &rename, version, now).await?,
+                        Some(rename) => {
+                            count = 1;
+                            renames::confirm(tx, &rename, version, now).await?
+                        }
                         None => {
-                            store::make_primary(tx, key, now).await?;
+                            count = store::make_primary(tx, key, now).await?;
                             feed::append(tx, &region, version, Of::Operation(operation_id), Change::Upsert)
                                 .await?
                         }
                     };
                     feed::advance(tx, &region, version).await?;
-                    store::set_state(tx, key, OperationState::Confirmed, now).await?;
+                    store::set_confirmed(tx, key, count, now).await?;
                 }
                 OperationState::Confirmed => {}
                 OperationState::Released => return Err(Error::OperationReleased { operation_id }),
             }
             self.ambient.failpoint("control.confirm.prepared").await?;
-            operation.organization_count
+            count
         })?;
         self.feeds.nudge();
         self.ambient.failpoint("control.confirm.committed").await?;
         Ok(count)
     }
 
-    /// Frees an operation's slugs, and says how many this call freed. Releasing again changes nothing.
+    /// Frees an operation's slugs, and says how many that were. Releasing again changes nothing, and says the same.
     ///
     /// # Errors
     /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
-    pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<u64, Error> {
+    pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         self.release_or_refuse(region, operation_id, None).await
     }
 
@@ -225,16 +255,16 @@ impl SlugReservations {
         region: &str,
         operation_id: Uuid,
         refusal: Option<Refusal>,
-    ) -> Result<u64, Error> {
+    ) -> Result<i64, Error> {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
         let now = self.ambient.now();
         let released = transact!(Error, self.db, |tx| {
             let version = feed::lock(tx, &region).await?;
-            let state = locked(store::lock_operation(tx, key).await?, key)?.state;
-            let released = match (state, rename::of_operation(tx, key).await?) {
-                (OperationState::Released, _) => 0,
+            let operation = locked(store::lock_operation(tx, key).await?, key)?;
+            let released = match (operation.state, rename::of_operation(tx, key).await?) {
+                (OperationState::Released, _) => return Ok(operation.released_count),
                 (OperationState::Confirmed, Some(_)) => {
                     return Err(Error::OperationConfirmed { operation_id });
                 }
@@ -250,7 +280,7 @@ impl SlugReservations {
                     store::delete(tx, key).await?
                 }
             };
-            store::set_state(tx, key, OperationState::Released, now).await?;
+            store::set_released(tx, key, released, now).await?;
             self.ambient.failpoint("control.release.prepared").await?;
             released
         })?;

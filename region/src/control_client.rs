@@ -284,16 +284,20 @@ impl ControlClient {
         Ok(self.endpoints.call(call).await?)
     }
 
-    pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {
+    /// Confirms an operation, and says how many reservations that made primary.
+    pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<i64, ControlError> {
         let request = ConfirmOrganizationSlugReservationsRequest {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         };
-        self.ask(request, self.timeouts.bulk, async |channel, request| {
-            SlugReservationServiceClient::new(channel).confirm_organization_slug_reservations(request).await
-        })
-        .await?;
-        Ok(())
+        let answer = self
+            .ask(request, self.timeouts.bulk, async |channel, request| {
+                SlugReservationServiceClient::new(channel)
+                    .confirm_organization_slug_reservations(request)
+                    .await
+            })
+            .await?;
+        Ok(answer.reservation_count)
     }
 
     pub(crate) async fn release_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {

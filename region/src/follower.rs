@@ -387,7 +387,7 @@ impl Follower {
         let runner = self.runner();
         for answer in replica::answers(runner.db()).await? {
             let told = match &answer.refusal {
-                None => runner.ask(runner.control().confirm_slugs(answer.operation_id)).await,
+                None => runner.ask(runner.control().confirm_slugs(answer.operation_id)).await.map(drop),
                 Some((reason, message)) => {
                     let refusal = SlugRefusal { reason: (*reason).into(), message: message.clone() };
                     runner.ask(runner.control().refuse_slug(answer.operation_id, refusal)).await

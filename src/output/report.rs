@@ -135,7 +135,7 @@ fn slug_plans(import: &Import) -> String {
     for organization in &import.organizations {
         let plan = organization.slug_plan.clone().unwrap_or_default();
         let holder = match (plan.verdict(), plan.taken_by_organization_id) {
-            (SlugVerdict::Taken, 0) => "an earlier one of the file".to_owned(),
+            (SlugVerdict::Taken, 0) => "another one of the file".to_owned(),
             (SlugVerdict::Taken, id) => format!("organization {id} of {}", plan.taken_by_region),
             _ => String::new(),
         };
@@ -481,7 +481,7 @@ Dry run 3b1f in region eu: PLANNED; nothing was written
 Organizations that would be imported (4)
   old id  wanted slug  verdict        would become  taken by
        1  acme         taken          acme-?        organization 7 of us
-       2  acme         taken          acme-?        an earlier one of the file
+       2  acme         taken          acme-?        another one of the file
        3  api          reserved word  api-?
        4  free         free           free
 ";

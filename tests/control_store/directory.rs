@@ -2,7 +2,8 @@
 
 use causeway_control::{
     Error, PageRequest,
-    directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization, Verdict},
+    directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
+    slug_reservations::SlugReason,
 };
 
 use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, refused_field, wanted};
@@ -79,20 +80,20 @@ pub(crate) async fn a_check_says_what_would_become_of_slugs(stage: Stage) {
         .iter()
         .map(|check| {
             let owner = check.taken_by.as_ref().map(|owner| owner.organization_id);
-            (check.verdict, check.would_become.as_str(), owner)
+            (check.reason, check.would_become.as_str(), owner)
         })
         .collect();
     let expected = [
-        (Verdict::Free, "free", None),
-        (Verdict::Taken, "free-?", None),
-        (Verdict::Normalized, "backerei", None),
-        (Verdict::Taken, "acme-?", Some(1)),
-        (Verdict::Normalized, "a-c-m-e", None),
-        (Verdict::Taken, "acme-?", Some(1)),
-        (Verdict::ReservedWord, "login-?", None),
-        (Verdict::Invalid, "42-?", None),
-        (Verdict::Invalid, "organization-?", None),
-        (Verdict::Taken, "free-?", None),
+        (SlugReason::Free, "free", None),
+        (SlugReason::Taken, "free-?", None),
+        (SlugReason::Normalized, "backerei", None),
+        (SlugReason::Taken, "acme-?", Some(1)),
+        (SlugReason::Normalized, "a-c-m-e", None),
+        (SlugReason::Taken, "acme-?", Some(1)),
+        (SlugReason::ReservedWord, "login-?", None),
+        (SlugReason::Invalid, "42-?", None),
+        (SlugReason::Invalid, "organization-?", None),
+        (SlugReason::Taken, "free-?", None),
     ];
     assert_eq!(got, expected);
     let too_many = vec!["x".to_owned(); 1001];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_control::{
     control_import::{ImportModels, ImportRecord},
-    directory::Verdict,
+    slug_reservations::SlugReason,
     slug_reservations::WantedSlug,
 };
 use causeway_relocation::{
@@ -158,13 +158,13 @@ pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: 
     ];
     let checks = stage.control.directory().check_all(vec!["free".to_owned()], organizations).await;
     let checks = checks.expect("checked");
-    let got: Vec<_> = checks.iter().map(|check| (check.verdict, check.would_become.as_str())).collect();
+    let got: Vec<_> = checks.iter().map(|check| (check.reason, check.would_become.as_str())).collect();
     let expected = [
-        (Verdict::Free, "free"),
-        (Verdict::Normalized, "from-its-name"),
-        (Verdict::Taken, "here-?"),
-        (Verdict::Taken, "here-too-?"),
-        (Verdict::Taken, "free-?"),
+        (SlugReason::Free, "free"),
+        (SlugReason::Normalized, "from-its-name"),
+        (SlugReason::Taken, "here-?"),
+        (SlugReason::Taken, "here-too-?"),
+        (SlugReason::Taken, "free-?"),
     ];
     assert_eq!(got, expected);
     let many = vec![wanted("x", "", false); 1_000];

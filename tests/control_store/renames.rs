@@ -293,10 +293,10 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
     let mut reader = Reader::new(control, "us", 3).await;
     rename(control, &wish(2, 1, "dune")).await.expect("begun");
     let refusal = Refusal::new(ErrorReason::SlugTakenInRegion, "organization 7 has it").expect("one of them");
-    for released in [1, 0] {
+    for _ in 0..2 {
         let answer =
             control.slug_reservations().release_or_refuse("us", operation(2), Some(refusal.clone())).await;
-        assert_eq!(answer.expect("refused"), released);
+        assert_eq!(answer.expect("refused"), 1);
     }
     assert_eq!(stage.reservations().await, before);
     reader.reach(5).await;

@@ -1,10 +1,15 @@
 //! Slug reservations, one call after the other.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use causeway_control::{
-    Error, PageRequest, slug,
-    slug_reservations::{ListFilter, Reservation, ReservationType, WantedSlug},
+    Error, PageRequest,
+    renames::WantedRename,
+    slug,
+    slug_reservations::{ListFilter, Owner, Reservation, ReservationType, SlugReason, WantedSlug},
 };
 
 use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, slugs, wanted};
@@ -60,11 +65,137 @@ pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(stage: Stage) {
     let stage = stage.with_regions(&["us", "de"]).await;
     let us = bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
     assert_eq!(slugs(&us), ["acme"]);
-    // By another region, without regard to case, and by others of the same operation: the lowest id has it.
+    // By another region, without regard to case, and by others of the same operation: one that is valid as it is.
     let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
     let de = bulk_create(&stage.control, "de", operation(1), wishes).await.expect("suffixed");
     let got = slugs(&de);
-    assert!(is_suffixed(got[0], "acme") && got[1] == "other" && is_suffixed(got[2], "other"), "{got:?}");
+    assert!(is_suffixed(got[0], "acme") && is_suffixed(got[1], "other") && got[2] == "other", "{got:?}");
+}
+
+/// Whatever the order of the ids: what is wanted as it is comes before what had to be normalized to the same.
+pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let (longest, too_long) = ("x".repeat(50), "x".repeat(51));
+    let pairs = [("Larch", "larch"), ("straße", "strasse"), (too_long.as_str(), longest.as_str())];
+    let wishes: Vec<WantedSlug> = pairs
+        .iter()
+        .flat_map(|(odd, valid)| [*odd, *valid])
+        .zip(1..)
+        .map(|(slug, id)| wanted(id, slug))
+        // Nobody wants this one as it is, so the first one has it.
+        .chain([wanted(7, "Oak"), wanted(8, "OAK"), wanted(9, "elm"), wanted(10, "elm")])
+        .collect();
+    let names = wishes.iter().map(|wish| wish.slug.clone()).collect();
+    let checks = stage.control.directory().check(names).await.expect("checked");
+    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let got = slugs(&answers);
+    for (pair, (odd, valid)) in pairs.iter().enumerate() {
+        assert_eq!(got[2 * pair + 1], *valid);
+        assert!(got[2 * pair] != *valid && got[2 * pair].contains('-'), "{odd}: {got:?}");
+    }
+    assert!(got[6] == "oak" && is_suffixed(got[7], "oak") && got[8] == "elm" && is_suffixed(got[9], "elm"));
+    use SlugReason::{Free, Normalized, Taken};
+    let reasons = [Taken, Free, Taken, Free, Taken, Free, Normalized, Taken, Free, Taken];
+    assert_eq!(answers.iter().map(|answer| answer.reason).collect::<Vec<_>>(), reasons);
+    // A dry run says the same.
+    assert_eq!(checks.iter().map(|check| check.reason).collect::<Vec<_>>(), reasons);
+    for (check, answer) in checks.iter().zip(&answers) {
+        assert_eq!(check.candidate, answer.candidate);
+        let is_kept = check.would_become == answer.slug;
+        assert_eq!(is_kept, matches!(answer.reason, Free | Normalized), "{check:?} {answer:?}");
+    }
+}
+
+pub(crate) async fn an_answer_says_why_a_slug_changed(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    bulk_create(&stage.control, "de", operation(1), vec![wanted(70, "acme")]).await.expect("free");
+    let wishes = || {
+        vec![
+            wanted(1, "acme"),
+            wanted(2, "ACME"),
+            wanted(3, "login"),
+            wanted(4, "42"),
+            wanted(5, "Ünal"),
+            wanted(6, "unal"),
+            wanted(7, "unal"),
+            WantedSlug { taken_in_region: true, ..wanted(8, "here") },
+            wanted(9, "free"),
+        ]
+    };
+    let answers = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    let told: Vec<_> = answers
+        .iter()
+        .map(|it| {
+            let owner = it.taken_by.as_ref().map(|owner| (owner.region.as_str(), owner.organization_id));
+            (it.reason, it.candidate.as_str(), owner)
+        })
+        .collect();
+    use SlugReason::{Free, Invalid, ReservedWord, Taken};
+    let expected = [
+        (Taken, "acme", Some(("de", 70))),
+        (Taken, "acme", Some(("de", 70))),
+        (ReservedWord, "login", None),
+        (Invalid, "42", None),
+        (Taken, "unal", Some(("us", 6))),
+        (Free, "unal", None),
+        (Taken, "unal", Some(("us", 6))),
+        (Taken, "here", None),
+        (Free, "free", None),
+    ];
+    assert_eq!(told, expected);
+    // The same is said again when the slug has another owner by then, or none.
+    stage.control.slug_reservations().release("de", operation(1)).await.expect("released");
+    let again = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again");
+    assert_eq!(again, answers);
+    assert_eq!(again[0].taken_by, Some(Owner { region: "de".to_owned(), organization_id: 70 }));
+}
+
+pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "Cord"), wanted(4, "login")];
+    let first = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    let again = async || bulk_create(&stage.control, "us", operation(1), wishes()).await;
+    assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 4);
+    let rename = WantedRename {
+        operation_id: operation(2),
+        region: None,
+        organization_id: 1,
+        desired_slug: "apex".to_owned(),
+        require_exact: true,
+        keep_alias: false,
+    };
+    reservations.update_organization_slug(&rename, Duration::ZERO).await.expect("pending");
+    assert_eq!(reservations.confirm("us", operation(2)).await.expect("renamed"), 1);
+    assert_eq!(again().await.expect("4 slugs"), first);
+    reservations.release_organizations("us", vec![2]).await.expect("released");
+    assert_eq!(again().await.expect("4 slugs"), first);
+    assert_eq!(reservations.confirm("us", operation(1)).await.expect("as before"), 4);
+    reservations.release_organizations("us", vec![1, 3, 4]).await.expect("released");
+    assert_eq!(stage.reservations().await, []);
+    assert_eq!(again().await.expect("4 slugs"), first);
+    assert_eq!(reservations.confirm("us", operation(1)).await.expect("as before"), 4);
+    assert_eq!(reservations.confirm("us", operation(2)).await.expect("as before"), 1);
+    assert_eq!(stage.reservations().await, []);
+    // From its release on it is refused, and says each time what the release came to.
+    for _ in 0..2 {
+        assert_eq!(reservations.release("us", operation(1)).await.expect("nothing was left"), 0);
+        assert!(matches!(again().await, Err(Error::OperationReleased { .. })));
+    }
+}
+
+pub(crate) async fn a_confirmation_counts_what_it_confirmed(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let reservations = stage.control.slug_reservations();
+    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")];
+    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    reservations.release_organizations("us", vec![2]).await.expect("released");
+    for _ in 0..2 {
+        assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
+    }
+    for _ in 0..2 {
+        assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 2);
+    }
 }
 
 pub(crate) async fn a_repeated_operation_has_the_same_answer(stage: Stage) {
@@ -134,7 +265,7 @@ pub(crate) async fn releasing_twice_is_releasing_once(stage: Stage) {
             reservations.confirm("us", operation(number)).await.expect("confirmed");
         }
         assert_eq!(reservations.release("us", operation(number)).await.expect("released"), 2);
-        assert_eq!(reservations.release("us", operation(number)).await.expect("again"), 0);
+        assert_eq!(reservations.release("us", operation(number)).await.expect("again"), 2);
         assert_eq!(stage.reservations().await, []);
         let again = bulk_create(&stage.control, "us", operation(number), wishes()).await;
         assert!(matches!(again, Err(Error::OperationReleased { .. })), "{again:?}");

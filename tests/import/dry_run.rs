@@ -8,7 +8,7 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::SlugVerdict,
-    region::v1::{Import, ImportState},
+    region::v1::{Import, ImportState, ImportedOrganization},
     relocation::v1::{ErrorReason, Finding},
 };
 use causeway_relocation::{
@@ -140,11 +140,14 @@ async fn agree(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (
     assert_eq!(places(&told), places(&met));
     assert_eq!(dry.finding_counts, real.finding_counts);
     assert_eq!(dry.organization_count, real.organization_count);
-    let mut slugs: BTreeMap<i64, &str> = BTreeMap::new();
-    slugs.extend(real.organizations.iter().map(|it| (it.source_id, it.slug.as_str())));
+    let mut imported: BTreeMap<i64, &ImportedOrganization> = BTreeMap::new();
+    imported.extend(real.organizations.iter().map(|it| (it.source_id, it)));
     for planned in &dry.organizations {
-        let given = slugs.get(&planned.source_id).expect("it was imported");
+        let imported = imported.get(&planned.source_id).expect("it was imported");
+        let given = &imported.slug;
         let plan = planned.slug_plan.clone().expect("a plan");
+        let why = imported.slug_plan.clone().expect("a reason");
+        assert_eq!(plan.verdict(), why.verdict(), "{planned:?} {imported:?}");
         assert_eq!(planned.id, 0);
         match planned.slug.strip_suffix('?') {
             Some(front) => {
@@ -274,12 +277,13 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
         export.organization(pk, slug);
     }
     export.push(ORGANIZATION, 90, &json!({"name": "From Its Name"}));
-    let (dry, _) = agree(&cluster, &export, &ImportOptions::default()).await;
-    let plan = |pk: i64| {
-        let found = dry.organizations.iter().find(|it| it.source_id == pk).expect("it is told");
+    let (dry, real) = agree(&cluster, &export, &ImportOptions::default()).await;
+    let of = |import: &Import, pk: i64| {
+        let found = import.organizations.iter().find(|it| it.source_id == pk).expect("it is told");
         let plan = found.slug_plan.clone().expect("a plan");
         (plan.verdict(), plan.taken_by_region.clone(), plan.taken_by_organization_id)
     };
+    let plan = |pk: i64| of(&dry, pk);
     let nobody = |verdict| (verdict, String::new(), 0);
     let of_file = nobody(SlugVerdict::Taken);
     assert_eq!(plan(1), (SlugVerdict::Taken, "de".to_owned(), there.organizations[0].id));
@@ -291,14 +295,54 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     assert_eq!(plan(8), nobody(SlugVerdict::Invalid));
     assert_eq!(plan(9), nobody(SlugVerdict::Normalized));
     assert_eq!(plan(90), nobody(SlugVerdict::Normalized));
+    // The import says the same of those that were there, and knows the others.
+    let new = |pk: i64| real.organizations.iter().find(|it| it.source_id == pk).expect("imported");
+    for pk in [1, 2, 3, 4, 7, 8, 9, 90] {
+        assert_eq!(of(&real, pk), plan(pk), "{pk}");
+    }
+    for pk in [5, 6] {
+        assert_eq!(of(&real, pk), (SlugVerdict::Taken, "us".to_owned(), new(4).id), "{pk}");
+    }
+    let findings = cluster.region(0).findings(&real.import_id).await.expect("a list");
+    let free = new(4).id;
+    for (pk, why) in [
+        (1, format!("`theirs` is taken by organization {} of region de", there.organizations[0].id)),
+        (2, "`here` is taken by organization 7000000 of region us".to_owned()),
+        (3, "`Here` is no valid slug, and `here` is taken by organization 7000000 of region us".to_owned()),
+        (5, format!("`free` is taken by another organization of the file, which is {free} now")),
+        (7, "`api` is a reserved word".to_owned()),
+        (8, "`12345` is no valid slug".to_owned()),
+        (9, "`Über_Räume` is no valid slug".to_owned()),
+        (15, "the organization has no slug".to_owned()),
+    ] {
+        let found =
+            findings.iter().find(|it| it.model == ORGANIZATION && it.source_pk == pk).expect("it is told");
+        assert_eq!(found.reason, format!("{why}; the organization is `{}` now", new(pk).slug));
+    }
 
     // More than control is asked about at once.
     let mut export = Export::new();
     for pk in 1..=1_100 {
-        export.organization(pk, if pk == 1_050 { "Same" } else { "same" });
+        let slug = match pk {
+            // A valid one that comes long after one that must change to the same.
+            1 => "Larch",
+            1_050 => "Same",
+            1_100 => "larch",
+            _ => "same",
+        };
+        export.organization(pk, slug);
     }
-    let (dry, _) = agree(&cluster, &export, &ImportOptions::default()).await;
+    let (dry, real) = agree(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!((dry.organizations.len(), dry.organization_count), (1_000, 1_100));
+    assert_eq!(dry.organizations[0].slug, "larch-?");
+    let keys = cluster.region(0).mapped_keys(&real.import_id).await.expect("a list");
+    let last =
+        keys.iter().find(|key| key.model == ORGANIZATION && key.source_pk == 1_100).expect("a key").new_pk;
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let slug = Statement::new("SELECT slug FROM sentry_organization WHERE id = $1").with(last);
+    let row = db.fetch_optional(slug).await.expect("a look").expect("a row");
+    assert_eq!(row.text("slug").expect("a text"), "larch", "the valid one has lost its slug");
+    db.close().await;
     cluster.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::iter;
 use causeway_proto::{
     control::v1::{
         BulkCreateEnd, BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest,
-        BulkCreateOrganizationSlugReservationsResponse, BulkCreateSummary, ResolvedSlug,
+        BulkCreateOrganizationSlugReservationsResponse, BulkCreateSummary, ResolvedSlug, SlugVerdict,
         bulk_create_organization_slug_reservations_request::Part,
     },
     whole::SentOrganizations,
@@ -15,11 +15,11 @@ use tonic::{Status, Streaming};
 use super::{slug_reservation_service::wanted, uuid};
 use crate::{
     Error,
-    slug_reservations::{self, Incoming, SlugReservations},
+    slug_reservations::{self, Incoming, SlugReason, SlugReservations},
 };
 
 /// The most answers of one message. With the longest slugs they take less than half of what a message may.
-const ANSWERS: usize = 5000;
+const ANSWERS: usize = 4000;
 
 /// The parts of one call as they come in.
 struct Parts(Streaming<BulkCreateOrganizationSlugReservationsRequest>);
@@ -94,9 +94,29 @@ fn check(end: &BulkCreateEnd, came: &BulkCreateEnd) -> Result<(), Error> {
     Ok(())
 }
 
+pub(super) fn verdict(reason: SlugReason) -> SlugVerdict {
+    match reason {
+        SlugReason::Free => SlugVerdict::Free,
+        SlugReason::Normalized => SlugVerdict::Normalized,
+        SlugReason::Taken => SlugVerdict::Taken,
+        SlugReason::ReservedWord => SlugVerdict::ReservedWord,
+        SlugReason::Invalid => SlugVerdict::Invalid,
+    }
+}
+
 fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
-    let slug_reservations::ResolvedSlug { organization_id, wanted_slug, slug } = answer;
-    ResolvedSlug { organization_id, wanted_slug, slug }
+    let (taken_by_region, taken_by_organization_id) =
+        answer.taken_by.map(|owner| (owner.region, owner.organization_id)).unwrap_or_default();
+    ResolvedSlug {
+        organization_id: answer.organization_id,
+        verdict: verdict(answer.reason).into(),
+        // The same as the wanted one in nearly all answers.
+        candidate: if answer.candidate == answer.wanted_slug { String::new() } else { answer.candidate },
+        wanted_slug: answer.wanted_slug,
+        slug: answer.slug,
+        taken_by_region,
+        taken_by_organization_id,
+    }
 }
 
 /// The answers in messages, made one after the other as the caller takes them, and the summary.
@@ -128,6 +148,12 @@ mod tests {
             organization_id,
             wanted_slug: "x".repeat(crate::slug_operation::MAX_TEXT),
             slug: "x".repeat(crate::slug::MAX_LENGTH),
+            reason: SlugReason::Taken,
+            candidate: "x".repeat(crate::slug::MAX_LENGTH),
+            taken_by: Some(slug_reservations::Owner {
+                region: "x".repeat(32),
+                organization_id: crate::regions::MAX_ID,
+            }),
         };
         let first = crate::regions::MAX_ID - 12_000;
         let sizes: Vec<(usize, usize)> = answers((first..first + 12_000).map(answer).collect())
@@ -136,7 +162,7 @@ mod tests {
                 (batch.slugs.len(), prost::Message::encoded_len(&batch))
             })
             .collect();
-        assert_eq!(sizes.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [5000, 5000, 2000, 0]);
+        assert_eq!(sizes.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [4000, 4000, 4000, 0]);
         assert!(sizes.iter().all(|(_, bytes)| *bytes < MAX_MESSAGE_BYTES / 2), "{sizes:?}");
     }
 }

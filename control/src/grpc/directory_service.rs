@@ -6,7 +6,7 @@ use causeway_proto::{
         DirectoryOrganization, HeldOrganization, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
         ListOrganizationsRequest, ListOrganizationsResponse, ReportOrganizationsRequest,
         ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
-        ResolvedOrganization, SlugCheck, SlugVerdict, directory_service_server::DirectoryService,
+        ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
     page::List,
     time,
@@ -15,11 +15,12 @@ use causeway_relocation::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{
+    bulk_create::verdict,
     filter,
     slug_reservation_service::{encode, wanted},
 };
 use crate::{
-    directory::{self, Directory, Verdict},
+    directory::{self, Directory},
     held,
 };
 
@@ -42,18 +43,12 @@ fn resolved(organization: directory::ResolvedOrganization) -> ResolvedOrganizati
 }
 
 fn check(check: directory::SlugCheck) -> SlugCheck {
-    let verdict = match check.verdict {
-        Verdict::Free => SlugVerdict::Free,
-        Verdict::Normalized => SlugVerdict::Normalized,
-        Verdict::Taken => SlugVerdict::Taken,
-        Verdict::ReservedWord => SlugVerdict::ReservedWord,
-        Verdict::Invalid => SlugVerdict::Invalid,
-    };
     SlugCheck {
-        slug: check.slug,
-        verdict: verdict.into(),
+        verdict: verdict(check.reason).into(),
         would_become: check.would_become,
         taken_by: check.taken_by.map(resolved),
+        candidate: if check.candidate == check.slug { String::new() } else { check.candidate },
+        slug: check.slug,
     }
 }
 

@@ -150,8 +150,7 @@ impl SlugReservationService for Handler {
             request.into_inner();
         let operation_id = uuid("operation_id", &operation_id)?;
         let refusal = refusal.map(|refusal| Refusal::new(refusal.reason(), &refusal.message)).transpose()?;
-        let released_count =
-            self.reservations.release_or_refuse(&region, operation_id, refusal).await?.cast_signed();
+        let released_count = self.reservations.release_or_refuse(&region, operation_id, refusal).await?;
         Ok(Response::new(ReleaseOrganizationSlugReservationsResponse { released_count }))
     }
 

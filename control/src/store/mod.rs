@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (3, "imports", include_str!("../../../migrations/control/postgres/0003_imports.sql")),
         (6, "feed", include_str!("../../../migrations/control/postgres/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/postgres/0007_revert.sql")),
+        (14, "slug answers", include_str!("../../../migrations/control/postgres/0014_slug_answers.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -31,5 +32,6 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (3, "imports", include_str!("../../../migrations/control/sqlite/0003_imports.sql")),
         (6, "feed", include_str!("../../../migrations/control/sqlite/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/sqlite/0007_revert.sql")),
+        (14, "slug answers", include_str!("../../../migrations/control/sqlite/0014_slug_answers.sql")),
     ],
 };

@@ -1,12 +1,14 @@
 //! `causeway_slug_operation` and `causeway_organization_slug_reservation`. Whatever is done to many reservations is
 //! one statement, however many they are.
 
+use std::collections::HashMap;
+
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::IS_BY_ORGANIZATION;
-use crate::slug_reservations::{ListFilter, Reservation, ReservationType, ResolvedSlug};
+use crate::slug_reservations::{ListFilter, Owner, Reservation, ReservationType};
 
 /// Which operation: the id is the region's own, so that no region can meet another one's.
 #[derive(Debug, Clone, Copy)]
@@ -28,25 +30,17 @@ pub(crate) enum OperationState {
     Released,
 }
 
-impl OperationState {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Confirmed => "confirmed",
-            Self::Released => "released",
-        }
-    }
-}
-
 /// An operation as it was recorded.
 #[derive(Debug)]
 pub(crate) struct Operation {
     /// The digest of its content.
     pub(crate) digest: Vec<u8>,
-    /// How many organizations it has.
-    pub(crate) organization_count: i64,
     /// How far it is.
     pub(crate) state: OperationState,
+    /// How many reservations its confirmation made primary; 0 before.
+    pub(crate) confirmed_count: i64,
+    /// How many reservations its release freed; 0 before.
+    pub(crate) released_count: i64,
 }
 
 /// An organization that has a reservation by another operation.
@@ -118,7 +112,7 @@ pub(crate) async fn lock_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result
     // An update that changes nothing: the lock that both databases know.
     let statement = Statement::new(
         "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
-         RETURNING content_digest, organization_count, state",
+         RETURNING content_digest, state, confirmed_count, released_count",
     )
     .with(key.region)
     .with(key.operation_id);
@@ -131,45 +125,101 @@ pub(crate) async fn lock_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result
     };
     Ok(Some(Operation {
         digest: row.bytes("content_digest")?,
-        organization_count: row.int("organization_count")?,
         state,
+        confirmed_count: row.int("confirmed_count")?,
+        released_count: row.int("released_count")?,
     }))
 }
 
-/// Moves an operation on.
-pub(crate) async fn set_state(
+/// Notes that an operation is confirmed, and what that came to.
+pub(crate) async fn set_confirmed(
     tx: &mut Tx,
     key: OperationKey<'_>,
-    state: OperationState,
+    confirmed_count: i64,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_slug_operation SET state = $3, updated_at = $4 \
+        "UPDATE causeway_slug_operation SET state = 'confirmed', confirmed_count = $3, updated_at = $4 \
          WHERE region = $1 AND operation_id = $2",
     )
     .with(key.region)
     .with(key.operation_id)
-    .with(state.name())
+    .with(confirmed_count)
     .with(now);
     tx.execute(statement).await.map(|_| ())
 }
 
-/// What an operation gave, by organization.
-pub(crate) async fn answers(tx: &mut Tx, key: OperationKey<'_>) -> Result<Vec<ResolvedSlug>, DbError> {
+/// Notes that an operation is released, and what that came to. Its answer is of no use to anybody from then on.
+pub(crate) async fn set_released(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    released_count: i64,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
     let statement = Statement::new(
-        "SELECT organization_id, wanted_slug, slug FROM causeway_organization_slug_reservation \
-         WHERE region = $1 AND operation_id = $2 ORDER BY organization_id",
+        "UPDATE causeway_slug_operation SET state = 'released', released_count = $3, updated_at = $4 \
+         WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(released_count)
+    .with(now);
+    tx.execute(statement).await?;
+    let statement =
+        Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
+            .with(key.region)
+            .with(key.operation_id);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Keeps what an operation was answered, in parts.
+pub(crate) async fn keep_answer(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    parts: Vec<String>,
+) -> Result<(), DbError> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "INSERT INTO causeway_slug_operation_answer (region, operation_id, part, answers) \
+         SELECT $1, $2, r.part, r.answers FROM ",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .rows(
+        dialect,
+        "r",
+        [("part", Column::Ints((0..).take(parts.len()).collect())), ("answers", Column::Texts(parts))],
+    );
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// What was kept of the answer of an operation, in the order of its parts.
+pub(crate) async fn kept_answer(tx: &mut Tx, key: OperationKey<'_>) -> Result<Vec<String>, DbError> {
+    let statement = Statement::new(
+        "SELECT answers FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2 ORDER BY part",
     )
     .with(key.region)
     .with(key.operation_id);
-    let answer = |row: Row| {
-        Ok(ResolvedSlug {
-            organization_id: row.int("organization_id")?,
-            wanted_slug: row.text("wanted_slug")?,
-            slug: row.text("slug")?,
-        })
+    tx.fetch_all(statement).await?.iter().map(|row| row.text("answers")).collect()
+}
+
+/// Who has these slugs, those that anybody has.
+pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
+    if slugs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let dialect = tx.dialect();
+    let statement = Statement::new("SELECT s.slug, s.region, s.organization_id FROM ")
+        .rows(dialect, "r", [("slug", Column::Texts(slugs))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug");
+    let owner = |row: &Row| {
+        let owner = Owner { region: row.text("region")?, organization_id: row.int("organization_id")? };
+        Ok((row.text("slug")?, owner))
     };
-    tx.fetch_all(statement).await?.into_iter().map(answer).collect()
+    tx.fetch_all(statement).await?.iter().map(owner).collect()
 }
 
 /// One of these organizations of the region that has a slug by another operation, if any has.
@@ -228,12 +278,12 @@ pub(crate) async fn take_free(
     tx.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
-/// Makes an operation's reservations the ones by which the organizations are known.
+/// Makes an operation's reservations the ones by which the organizations are known, and says how many that were.
 pub(crate) async fn make_primary(
     tx: &mut Tx,
     key: OperationKey<'_>,
     now: DateTime<Utc>,
-) -> Result<u64, DbError> {
+) -> Result<i64, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_organization_slug_reservation SET type = 'primary', confirmed_at = $3 \
          WHERE region = $1 AND operation_id = $2 AND type = 'temporary_rename_alias'",
@@ -241,17 +291,17 @@ pub(crate) async fn make_primary(
     .with(key.region)
     .with(key.operation_id)
     .with(now);
-    tx.execute(statement).await
+    tx.execute(statement).await.map(u64::cast_signed)
 }
 
-/// Frees an operation's slugs.
-pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<u64, DbError> {
+/// Frees an operation's slugs, and says how many that were.
+pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<i64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2",
     )
     .with(key.region)
     .with(key.operation_id);
-    tx.execute(statement).await
+    tx.execute(statement).await.map(u64::cast_signed)
 }
 
 /// Frees all slugs of these organizations.

@@ -24,7 +24,7 @@ use super::{
     Import, ImportState, ImportedOrganization, Runner, SlugPlan,
     chunks::{ChunkDraft, counts_of, merged},
     runner::Run,
-    slugs::name_for_control,
+    slugs::{candidate, name_for_control, why},
 };
 use crate::{error::Error, store};
 
@@ -111,20 +111,23 @@ impl Runner {
         Ok(keys)
     }
 
-    /// Asks what would become of the slugs. Of several organizations that come to the same one, the first one gets it.
+    /// Asks what would become of the slugs. Of several organizations that come to the same one, those get it first that
+    /// want it as it is; of those, the first one.
     async fn check_slugs(&self, import: &Import) -> Result<(), Error> {
+        let wanted = store::imported::wanted_slugs(self.db(), import.id).await?;
         let mut given: HashSet<String> = HashSet::new();
         let mut after = 0;
         loop {
             let page = store::imported::organizations(self.db(), import.id, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
-            let checked = self.check_page(&page, &mut given).await?;
+            let checked = self.check_page(&page, &wanted, &mut given).await?;
             let findings: Vec<Finding> = page
                 .iter()
                 .zip(&checked)
-                .filter_map(|(organization, (would, plan))| finding(organization, would, plan))
+                .filter_map(|(organization, check)| finding(organization, check))
                 .collect();
+            let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();
             transact!(Error, self.db(), |tx| {
                 self.hold(tx, import).await?;
                 store::imported::set_slug_plans(tx, import.id, &page, &checked).await?;
@@ -133,13 +136,14 @@ impl Runner {
         }
     }
 
-    /// What the slug of each organization would become. `given` has the slugs that organizations before these would
-    /// get, and gets those of these.
+    /// What the slug of each organization would become. `wanted_slugs` has what all organizations of the file want;
+    /// `given` has the slugs that those before these would get, and gets those of these.
     async fn check_page(
         &self,
         organizations: &[ImportedOrganization],
+        wanted_slugs: &HashSet<String>,
         given: &mut HashSet<String>,
-    ) -> Result<Vec<(String, SlugPlan)>, Error> {
+    ) -> Result<Vec<Checked>, Error> {
         let wanted = organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
         let mut here = store::organization::by_slugs(self.db(), wanted).await?;
         let mut requests: Vec<OrganizationSlugRequest> = organizations
@@ -162,8 +166,11 @@ impl Runner {
         );
         let mut would: Vec<Option<String>> = checks.iter().map(fresh).collect();
         let mut again = Vec::new();
-        for (index, slug) in would.iter().enumerate() {
-            if slug.as_ref().is_some_and(|slug| here.contains_key(slug) || !given.insert(slug.clone())) {
+        for (index, (slug, check)) in would.iter().zip(&checks).enumerate() {
+            let Some(slug) = slug else { continue };
+            // Somebody wants it as it is, and comes first wherever they stand in the file.
+            let is_wanted = check.verdict() == SlugVerdict::Normalized && wanted_slugs.contains(slug);
+            if here.contains_key(slug) || is_wanted || !given.insert(slug.clone()) {
                 again.push(index);
             }
         }
@@ -190,7 +197,9 @@ impl Runner {
                     .into_iter()
                     .flatten()
                     .find_map(|slug| here.get(slug).copied());
-                plan_of(check, here.map(|id| (self.region().to_owned(), id)))
+                let candidate = candidate(&check.candidate, &check.slug).to_owned();
+                let (would_become, plan) = plan_of(check, here.map(|id| (self.region().to_owned(), id)));
+                Checked { would_become, candidate, plan }
             })
             .collect())
     }
@@ -205,6 +214,14 @@ impl Runner {
     }
 }
 
+/// What would become of one slug.
+struct Checked {
+    would_become: String,
+    /// The same without a suffix.
+    candidate: String,
+    plan: SlugPlan,
+}
+
 fn plan_of(check: SlugCheck, here: Option<(String, i64)>) -> (String, SlugPlan) {
     let verdict = check.verdict();
     let known = check.taken_by.map(|owner| (owner.region, owner.organization_id));
@@ -213,19 +230,14 @@ fn plan_of(check: SlugCheck, here: Option<(String, i64)>) -> (String, SlugPlan) 
 }
 
 /// That an organization would get another slug than it wants.
-fn finding(organization: &ImportedOrganization, would: &str, plan: &SlugPlan) -> Option<Finding> {
-    let wanted = &organization.wanted_slug;
-    let why = match (plan.verdict, &plan.taken_by) {
-        (SlugVerdict::Free, _) => return None,
-        (SlugVerdict::Taken, Some((region, id))) => {
-            format!("`{wanted}` is taken by organization {id} of region {region}")
-        }
-        (SlugVerdict::Taken, None) => format!("`{wanted}` is taken by an earlier organization of the file"),
-        (SlugVerdict::ReservedWord, _) => format!("`{wanted}` is a reserved word"),
-        _ if wanted.is_empty() => "the organization has no slug".to_owned(),
-        _ => format!("`{wanted}` is no valid slug"),
+fn finding(organization: &ImportedOrganization, check: &Checked) -> Option<Finding> {
+    let Checked { would_become, candidate, plan } = check;
+    let holder = match &plan.taken_by {
+        Some((region, id)) => format!("organization {id} of region {region}"),
+        None => "another organization of the file".to_owned(),
     };
-    let suffix = if would.ends_with("-?") { ", with a random suffix" } else { "" };
-    let reason = format!("{why}; the organization would be `{would}`{suffix}");
+    let why = why(&organization.wanted_slug, candidate, plan.verdict, &holder)?;
+    let suffix = if would_become.ends_with("-?") { ", with a random suffix" } else { "" };
+    let reason = format!("{why}; the organization would be `{would_become}`{suffix}");
     Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
 }

@@ -260,14 +260,14 @@ pub struct ImportedOrganization {
     pub taken_in_region: bool,
     /// The slug that control gave it, or would give it in a dry run.
     pub slug: Option<String>,
-    /// What a dry run found out about its wanted slug.
+    /// Why it is that one; unknown for imports of older releases.
     pub slug_plan: Option<SlugPlan>,
 }
 
-/// What a dry run found out about a slug.
+/// What control and the region say of a wanted slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlugPlan {
-    /// Whether it would be given as it is.
+    /// Whether it is given as it is.
     pub verdict: SlugVerdict,
     /// Region and id of the organization that has it, if it is taken by one that is there.
     pub taken_by: Option<(String, i64)>,

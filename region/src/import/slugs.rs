@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::{
-    control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch},
+    control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch, ResolvedSlug, SlugVerdict},
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
@@ -24,7 +24,7 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use super::{Import, ImportState, ImportedOrganization, Runner, runner::Run};
+use super::{Import, ImportState, ImportedOrganization, Runner, SlugPlan, runner::Run};
 use crate::{error::Error, store};
 
 /// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
@@ -52,13 +52,18 @@ impl Runner {
         match self.ask_or_confirm(import, operation).await {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
             Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
-                transact!(Error, self.db(), |tx| {
-                    self.hold(tx, import).await?;
-                    store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
-                })
+                self.ask_anew(import).await
             }
             outcome => outcome,
         }
+    }
+
+    /// Begins again under another operation. The one before it is released first.
+    async fn ask_anew(&self, import: &Import) -> Result<(), Error> {
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
+        })
     }
 
     async fn ask_or_confirm(&self, import: &Import, operation: Uuid) -> Result<(), Error> {
@@ -69,8 +74,12 @@ impl Runner {
             }
             return self.ask_and_write(import, operation).await;
         }
-        self.ask(self.control().confirm_slugs(operation)).await?;
+        let confirmed = self.ask(self.control().confirm_slugs(operation)).await?;
         self.ambient().failpoint("region.slugs.confirmed").await?;
+        if confirmed < import.organization_count {
+            // An operator has released some of its organizations while nobody had confirmed them.
+            return self.ask_anew(import).await;
+        }
         self.slugs_are_final(import).await
     }
 
@@ -106,9 +115,9 @@ impl Runner {
         let answer =
             self.ask(self.control().bulk_create_organization_slug_reservations(operation, batches)).await?;
         self.ambient().failpoint("region.slugs.answered").await?;
-        let given: HashMap<i64, String> =
-            answer.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect();
-        let slugs: Vec<&String> = given.values().collect();
+        let given: HashMap<i64, ResolvedSlug> =
+            answer.into_iter().map(|given| (given.organization_id, given)).collect();
+        let slugs: Vec<&String> = given.values().map(|given| &given.slug).collect();
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
             let mut taken: HashSet<String> = HashSet::new();
@@ -122,7 +131,7 @@ impl Runner {
             } else {
                 // Asked again, under another operation, for something else in place of these.
                 let again =
-                    given.iter().filter(|(_, slug)| taken.contains(*slug)).map(|(id, _)| *id).collect();
+                    given.iter().filter(|(_, it)| taken.contains(&it.slug)).map(|(id, _)| *id).collect();
                 store::imported::set_taken_in_region(tx, import.id, again).await?;
                 store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
             }
@@ -153,26 +162,81 @@ impl Runner {
         &self,
         tx: &mut Tx,
         import: &Import,
-        given: &HashMap<i64, String>,
+        given: &HashMap<i64, ResolvedSlug>,
     ) -> Result<(), Error> {
         let mut after = 0;
         loop {
             let page = store::imported::organizations_within(tx, import.id, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
-            let (mut ids, mut slugs, mut findings) = (Vec::new(), Vec::new(), Vec::new());
-            for organization in &page {
-                let slug = given.get(&organization.id).ok_or_else(|| {
+            let given_to = |organization: &ImportedOrganization| {
+                given.get(&organization.id).ok_or_else(|| {
                     Error::Internal(format!("control gave organization {} no slug", organization.id))
-                })?;
-                ids.push(organization.id);
-                slugs.push(slug.clone());
-                findings.extend(changed(organization, slug));
+                })
+            };
+            let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
+            // Who has what control does not know of.
+            let here: Vec<String> = answers
+                .iter()
+                .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
+                .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
+                .collect();
+            let here = store::organization::owners(tx, here).await?;
+            let (mut plans, mut findings) = (Vec::new(), Vec::new());
+            for (organization, given_to) in page.iter().zip(answers) {
+                let candidate = candidate(&given_to.candidate, &organization.wanted_slug);
+                let plan = self.plan_of_answer(given_to, here.get(candidate).copied());
+                let is_of_file = plan
+                    .taken_by
+                    .as_ref()
+                    .is_some_and(|(region, id)| region == self.region() && given.contains_key(id));
+                findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
+                plans.push((given_to.slug.clone(), plan));
             }
-            store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
-            store::imported::set_slugs(tx, import.id, ids, slugs).await?;
+            let ids = page.iter().map(|organization| organization.id).collect();
+            let slugs = plans.iter().map(|(slug, _)| slug.clone()).collect();
+            store::organization::set_slugs(tx, ids, slugs).await?;
+            store::imported::set_slug_plans(tx, import.id, &page, &plans).await?;
             self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
         }
+    }
+
+    /// Why an organization got its slug, where `here` is the organization of this region that has the one it could not get.
+    fn plan_of_answer(&self, given: &ResolvedSlug, here: Option<i64>) -> SlugPlan {
+        let verdict = given.verdict();
+        let known = (!given.taken_by_region.is_empty())
+            .then(|| (given.taken_by_region.clone(), given.taken_by_organization_id));
+        let here = here.map(|id| (self.region().to_owned(), id));
+        SlugPlan { verdict, taken_by: if verdict == SlugVerdict::Taken { known.or(here) } else { None } }
+    }
+}
+
+/// What an organization would get without a suffix, as control says it: nothing if that is what it wants.
+pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
+    if told.is_empty() { wanted } else { told }
+}
+
+/// Why an organization cannot have the slug that it wants. `holder` is who has the candidate, in words.
+pub(super) fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
+    let not_valid = || {
+        if wanted.is_empty() {
+            "the organization has no slug".to_owned()
+        } else {
+            format!("`{wanted}` is no valid slug")
+        }
+    };
+    let with_candidate = |what: &str| {
+        if candidate == wanted {
+            format!("`{wanted}` {what}")
+        } else {
+            format!("{}, and `{candidate}` {what}", not_valid())
+        }
+    };
+    match verdict {
+        SlugVerdict::Free => None,
+        SlugVerdict::Taken => Some(with_candidate(&format!("is taken by {holder}"))),
+        SlugVerdict::ReservedWord => Some(with_candidate("is a reserved word")),
+        SlugVerdict::Normalized | SlugVerdict::Invalid | SlugVerdict::Unspecified => Some(not_valid()),
     }
 }
 
@@ -191,18 +255,54 @@ impl ImportedOrganization {
     }
 }
 
-/// That an organization got another slug than it wanted.
-fn changed(organization: &ImportedOrganization, given: &str) -> Option<Finding> {
-    if organization.wanted_slug == given {
-        return None;
-    }
-    let reason = if organization.wanted_slug.is_empty() {
-        format!("the organization had no slug and is `{given}` now")
-    } else {
-        format!(
-            "`{}` is taken, reserved or no valid slug; the organization is `{given}` now",
-            organization.wanted_slug
-        )
+/// That an organization got another slug than it wanted, and why.
+fn changed(
+    organization: &ImportedOrganization,
+    given: &str,
+    candidate: &str,
+    plan: &SlugPlan,
+    is_of_file: bool,
+) -> Option<Finding> {
+    let holder = match &plan.taken_by {
+        Some((_, id)) if is_of_file => format!("another organization of the file, which is {id} now"),
+        Some((region, id)) => format!("organization {id} of region {region}"),
+        None => "somebody else".to_owned(),
     };
+    let why = why(&organization.wanted_slug, candidate, plan.verdict, &holder)?;
+    let reason = format!("{why}; the organization is `{given}` now");
     Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_a_changed_slug_is_told_apart() {
+        let told =
+            |wanted, candidate, verdict| why(wanted, candidate, verdict, "organization 7 of region us");
+        for (wanted, candidate, verdict, expected) in [
+            ("acme", "acme", SlugVerdict::Taken, "`acme` is taken by organization 7 of region us"),
+            (
+                "Acme",
+                "acme",
+                SlugVerdict::Taken,
+                "`Acme` is no valid slug, and `acme` is taken by organization 7 of region us",
+            ),
+            (
+                "",
+                "acme",
+                SlugVerdict::Taken,
+                "the organization has no slug, and `acme` is taken by organization 7 of region us",
+            ),
+            ("api", "api", SlugVerdict::ReservedWord, "`api` is a reserved word"),
+            ("API", "api", SlugVerdict::ReservedWord, "`API` is no valid slug, and `api` is a reserved word"),
+            ("Acme", "acme", SlugVerdict::Normalized, "`Acme` is no valid slug"),
+            ("42", "42", SlugVerdict::Invalid, "`42` is no valid slug"),
+            ("", "organization", SlugVerdict::Invalid, "the organization has no slug"),
+        ] {
+            assert_eq!(told(wanted, candidate, verdict).as_deref(), Some(expected));
+        }
+        assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
+    }
 }

@@ -26,9 +26,9 @@ const ROUNDS: usize = 3;
 const ATTEMPTS: usize = 3;
 
 /// Whether control did it. If it refused, why.
-fn done(outcome: Result<(), Error>) -> Result<Option<String>, Error> {
+fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
     match outcome {
-        Ok(()) => Ok(None),
+        Ok(_) => Ok(None),
         Err(Error::Control(error)) if !error.passes() => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }
@@ -183,7 +183,7 @@ impl Reconciler {
             let given: HashMap<i64, String> = match answer {
                 Ok(slugs) => slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect(),
                 Err(error) => {
-                    let why = done(Err(error))?.unwrap_or_default();
+                    let why = done::<()>(Err(error))?.unwrap_or_default();
                     refused(asking, &why);
                     return Ok(());
                 }

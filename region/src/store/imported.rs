@@ -1,7 +1,7 @@
 //! `causeway_import_organization` and `causeway_import_carried`: what an import must remember of its rows until it has
 //! finished.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use causeway_proto::control::v1::SlugVerdict;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
@@ -82,7 +82,7 @@ pub(crate) async fn forget_organizations(tx: &mut Tx, import_id: Uuid) -> Result
     Ok(())
 }
 
-/// Notes what a dry run found out about the slug of each organization: what it would become, and why.
+/// Notes the slug of each organization, which it got or would get, and why it is that one.
 pub(crate) async fn set_slug_plans(
     tx: &mut Tx,
     import_id: Uuid,
@@ -112,6 +112,18 @@ pub(crate) async fn set_slug_plans(
     .arg(import_id);
     tx.execute(statement).await?;
     Ok(())
+}
+
+/// All slugs that organizations of an import want.
+pub(crate) async fn wanted_slugs(db: &Db, import_id: Uuid) -> Result<HashSet<String>, DbError> {
+    let mut wanted = HashSet::new();
+    let mut after = 0;
+    loop {
+        let page = organizations(db, import_id, after).await?;
+        let Some(last) = page.last() else { return Ok(wanted) };
+        after = last.id;
+        wanted.extend(page.into_iter().map(|organization| organization.wanted_slug));
+    }
 }
 
 fn page(import_id: Uuid, after: i64) -> Statement {
@@ -154,21 +166,6 @@ pub(crate) async fn organizations_by_id(
         .arg(import_id);
     let rows = db.fetch_all(statement).await?;
     rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
-}
-
-/// Notes the slugs that control gave.
-pub(crate) async fn set_slugs(
-    tx: &mut Tx,
-    import_id: Uuid,
-    ids: Vec<i64>,
-    slugs: Vec<String>,
-) -> Result<(), DbError> {
-    let statement = Statement::new("UPDATE causeway_import_organization SET slug = r.slug FROM ")
-        .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
-        .push(" WHERE organization_id = r.id AND import_id = ")
-        .arg(import_id);
-    tx.execute(statement).await?;
-    Ok(())
 }
 
 /// Notes which organizations of an import want a slug that another organization of this region has.
