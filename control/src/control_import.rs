@@ -379,6 +379,7 @@ fn decode(decoder: &Decoder<'_>, model: &Model, record: &ImportRecord) -> Result
         offset,
         length: record.fields_json.len(),
         values: decoded.values,
+        actor: None,
         fields: None,
     })
 }

@@ -2,8 +2,7 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use causeway_relocation::catalog::reserved_organization_slugs;
-use deunicode::deunicode_with_tofu;
+use causeway_relocation::{catalog::reserved_organization_slugs, slug::normalize};
 
 /// The longest slug.
 pub const MAX_LENGTH: usize = 50;
@@ -106,7 +105,7 @@ pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
     let base = if is_valid(wanted) {
         wanted.to_owned()
     } else {
-        normalize(if wanted.is_empty() { name } else { wanted })
+        normalize(if wanted.is_empty() { name } else { wanted }, MAX_LENGTH)
     };
     if base.is_empty() {
         Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: Unfit::Empty }
@@ -147,26 +146,6 @@ fn has_letter(slug: &str) -> bool {
 /// As much of `base` as leaves room for a hyphen and a suffix of `length` characters.
 fn front(base: &str, length: usize) -> &str {
     base.get(..MAX_LENGTH - 1 - length).unwrap_or(base).trim_end_matches('-')
-}
-
-/// The lowercase letters, digits and hyphens of a text, as far as they fit; empty if there are none. Hyphens stand
-/// alone and never at an end.
-fn normalize(text: &str) -> String {
-    let mut slug = String::with_capacity(MAX_LENGTH);
-    for character in deunicode_with_tofu(text, "").chars() {
-        if slug.len() == MAX_LENGTH {
-            break;
-        }
-        let character = character.to_ascii_lowercase();
-        let separates = matches!(character, '-' | '_') || character.is_ascii_whitespace();
-        if character.is_ascii_alphanumeric() {
-            slug.push(character);
-        } else if separates && !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.truncate(slug.trim_end_matches('-').len());
-    slug
 }
 
 #[cfg(test)]

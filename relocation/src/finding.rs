@@ -82,13 +82,13 @@ kinds! {
     /// A record whose reference leads to something not imported.
     DroppedReference = "dropped_reference", Warning, "If the record is needed, import what it refers to as well, or make it by hand.";
     /// A reference that was cleared.
-    ClearedReference = "cleared_reference", Info, "";
+    ClearedReference = "cleared_reference", Warning, "If the record needs what it referred to, such as an owner, set it again in the application.";
     /// A field that the catalog does not know.
     UnknownField = "unknown_field", Warning, "If the field is needed, import with a release that knows it.";
     /// A model of older releases.
     RemovedModel = "removed_model", Info, "";
-    /// A field of older releases.
-    RemovedField = "removed_field", Info, "";
+    /// A field of older releases that had a value.
+    RemovedField = "removed_field", Warning, "Look what the value meant to the older release, and set it by hand where it still matters.";
     /// Another slug than in the export.
     SlugChanged = "slug_changed", Info, "Tell the members of the organization its new slug.";
     /// Another username than in the export.
@@ -111,6 +111,14 @@ kinds! {
     TextCleaned = "text_cleaned", Info, "";
     /// Findings that were counted and not kept, because there were too many.
     FindingsNotStored = "findings_not_stored", Info, "The counts are exact. If each finding is needed, raise the region's limit on findings, or import in parts by a filter.";
+    /// A record that became an earlier one after users were merged.
+    RecordMerged = "record_merged", Warning, "Look whether the person should have the role and the teams of both.";
+    /// A slug that was missing.
+    SlugMade = "slug_made", Info, "Use the slug where the old product was asked by id, or change it in the application.";
+    /// An organization in which nobody is an owner.
+    OrganizationWithoutOwner = "organization_without_owner", Warning, "Make a member an owner in the application, or nobody can change its settings and members.";
+    /// A username that is the e-mail address of somebody else.
+    UsernameIsAddress = "username_is_address", Warning, "Change one of the two: whoever signs in with the address may be taken for either.";
     /// A row that stays when its import is reverted.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }

@@ -15,5 +15,6 @@ pub mod region_name;
 pub mod revert;
 pub mod schema;
 pub mod sealed;
+pub mod slug;
 pub mod value;
 pub mod writer;

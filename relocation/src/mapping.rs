@@ -43,6 +43,15 @@ struct Lost<'a> {
     lookup: Lookup,
 }
 
+/// A reference that an actor stands for.
+#[derive(Debug, Clone, Copy)]
+struct ByActor {
+    /// The column.
+    column: usize,
+    /// The primary key of the actor.
+    actor: i64,
+}
+
 impl Mapping<'_> {
     /// Decides about a record. Findings that do not decide its fate (cleared references) go to `notes`.
     pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
@@ -57,7 +66,8 @@ impl Mapping<'_> {
             }
         }
         let mut cleared = Vec::new();
-        if let Err(lost) = self.rewrite(model, &mut record, &mut cleared) {
+        let by_actor = self.resolve_actor(model, &mut record, &mut cleared);
+        if let Err(lost) = self.rewrite(model, &mut record, by_actor, &mut cleared) {
             return lost;
         }
         let place = |finding: Finding| {
@@ -84,6 +94,13 @@ impl Mapping<'_> {
             );
             return Fate::Dropped(place(finding));
         }
+        if let Some((column, slug)) = self.plan.made_slug(model, &record)
+            && let (Some(slot), Some(definition)) = (record.values.get_mut(column), model.columns.get(column))
+        {
+            let reason = format!("there was none; `{slug}` was made of the name");
+            cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(&definition.field)));
+            *slot = Value::Text(slug);
+        }
         if record.fields.is_some() {
             record.fields =
                 record.fields.take().and_then(|fields| rewrite_fields(model, &fields, &record.values));
@@ -109,8 +126,48 @@ impl Mapping<'_> {
         })
     }
 
+    /// Sets the reference that a field of older releases means, where no reference is set: that field names an actor, and
+    /// the export says what the actor stands for. Says which reference it is.
+    fn resolve_actor(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Option<ByActor> {
+        let ((field, columns), actor) = (model.resolves_actor()?, record.actor?);
+        let is_set = |column: &usize| record.values.get(*column).is_some_and(|value| !value.is_null());
+        if columns.iter().any(is_set) {
+            return None;
+        }
+        let found = self.plan.actor(actor).and_then(|(position, pk)| {
+            let leads = |column: &&usize| {
+                model.columns.get(**column).and_then(|column| column.target) == Some(position)
+            };
+            columns.iter().find(leads).map(|column| (*column, pk))
+        });
+        match found {
+            Some((column, pk)) => {
+                if let Some(slot) = record.values.get_mut(column) {
+                    *slot = Value::Int(pk);
+                }
+                Some(ByActor { column, actor })
+            }
+            None => {
+                let reason = format!(
+                    "named actor {actor}, of which the export does not say what it stands for; the record has none now"
+                );
+                let finding = Finding::new(FindingKind::ClearedReference, reason).field(field);
+                notes.push(
+                    finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset),
+                );
+                None
+            }
+        }
+    }
+
     /// Gives every reference its new pk, or says what becomes of a record that has one without.
-    fn rewrite(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Result<(), Fate> {
+    fn rewrite(
+        &self,
+        model: &Model,
+        record: &mut Record,
+        by_actor: Option<ByActor>,
+        notes: &mut Vec<Finding>,
+    ) -> Result<(), Fate> {
         let mut lost = Vec::new();
         let mut existing = Vec::new();
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
@@ -131,6 +188,15 @@ impl Mapping<'_> {
                     notes.push(place(
                         Finding::new(FindingKind::ClearedReference, reason).field(&column.field),
                     ));
+                }
+                _ if by_actor.is_some_and(|by_actor| by_actor.column == index) => {
+                    *value = Value::Null;
+                    let actor = by_actor.map_or(0, |by_actor| by_actor.actor);
+                    let field = model.resolves_actor().map_or("", |(field, _)| field);
+                    let reason = format!(
+                        "named actor {actor}, which stands for {target} {pk}, which was not imported; the record has none now"
+                    );
+                    notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field)));
                 }
                 _ => lost.push(Lost { field: &column.field, target, pk, lookup }),
             }

@@ -32,10 +32,10 @@ async fn cell(cluster: &Cluster, name: &str, file: &[u8], model: &str, field: &s
     row[field].clone()
 }
 
-/// An organization with a slug of its own, and one record.
+/// An organization with a slug and an owner of its own, and one record.
 fn with(slug: &str, model: &str, fields: &Value) -> Vec<u8> {
     let mut export = Export::new();
-    export.organization(1, slug).push(model, MAX_PK, fields);
+    export.organization(1, slug).user(1, slug).member(1, 1, 1).push(model, MAX_PK, fields);
     export.to_bytes()
 }
 

@@ -315,8 +315,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
         (9, "`Über_Räume` is no valid slug".to_owned()),
         (15, "the organization has no slug".to_owned()),
     ] {
-        let found =
-            findings.iter().find(|it| it.model == ORGANIZATION && it.source_pk == pk).expect("it is told");
+        let found = findings.iter().find(|it| it.field == "slug" && it.source_pk == pk).expect("it is told");
         assert_eq!(found.reason, format!("{why}; the organization is `{}` now", new(pk).slug));
     }
 

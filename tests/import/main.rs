@@ -61,6 +61,12 @@ causeway_harness::on_each_store! {
         findings_of_a_severity_are_given;
     rules:
         users_who_merge_have_one_membership,
+        the_higher_role_of_two_memberships_stays_with_the_teams_of_both,
+        an_organization_without_an_owner_is_told,
+        a_project_or_team_without_a_slug_gets_one_from_its_name,
+        owners_of_older_exports_are_found,
+        the_team_that_owns_a_monitor_is_the_one_of_the_file,
+        subscriptions_to_queries_are_to_be_made,
         a_merged_member_follows_the_user_who_is_there,
         usernames_that_differ_only_in_case_are_taken,
         a_long_username_is_shortened_for_its_suffix,

@@ -26,11 +26,13 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     assert_eq!(slugs, [SLUG, OTHER_SLUG]);
     // Nothing was taken: what was made anew had been missing.
     let expected = [
+        ("CLEARED_REFERENCE", 4),
         ("DROPPED_REFERENCE", 4),
         ("KEY_REGENERATED", 4),
-        ("REMOVED_FIELD", 4),
+        ("REMOVED_FIELD", 1),
         ("REMOVED_MODEL", 1),
         ("SKIPPED_BY_RULE", 2),
+        ("SLUG_MADE", 8),
         ("UNEXPECTED_MODEL", 2),
         ("UNKNOWN_FIELD", 2),
         ("UNKNOWN_MODEL", 1),

@@ -5,7 +5,7 @@ use causeway_harness::{
     cluster::{ImportOptions, Silo, Store},
     export::Export,
 };
-use causeway_proto::relocation::v1::FindingKind;
+use causeway_proto::relocation::v1::{Finding, FindingKind};
 use causeway_relocation::{
     db::{DbError, Statement},
     transact,
@@ -34,14 +34,238 @@ pub(crate) async fn users_who_merge_have_one_membership(store: Store) {
     let rows = account.after.rows(MEMBER);
     let users: Vec<i64> = rows.values().filter_map(|row| row["user_id"].as_int()).collect();
     assert_eq!((rows.len(), users.iter().filter(|user| **user == ann).count()), (3, 2));
-    assert_eq!(account.fate(MEMBER, 22), Some(Fate::Dropped));
-    assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 2), ("USER_MERGED", 1)].into());
+    let Some(Fate::Inserted(membership)) = account.fate(MEMBER, 21) else { panic!("it is new") };
+    assert_eq!(account.fate(MEMBER, 22), Some(Fate::Existing(membership)));
+    assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("RECORD_MERGED", 1), ("USER_MERGED", 1)].into());
 
     // The same once more: both are somebody who is there.
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
     assert_eq!(account.fate(USER, 11), Some(Fate::Existing(ann)));
     assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
-    assert_eq!(told(&account, FindingKind::DuplicateDropped), 2);
+    assert_eq!(told(&account, FindingKind::DuplicateDropped), 1);
+    assert_eq!(told(&account, FindingKind::RecordMerged), 1);
+    cluster.stop().await;
+}
+
+fn member(organization: i64, user: i64, role: &str) -> serde_json::Value {
+    json!({"organization": organization, "user_id": user, "role": role})
+}
+
+/// Whatever their order in the file; teams of both are those of the one that stays, with the higher role there too.
+pub(crate) async fn the_higher_role_of_two_memberships_stays_with_the_teams_of_both(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let roles = [
+        ("member", "owner", "owner"),
+        ("owner", "member", "owner"),
+        ("manager", "admin", "manager"),
+        ("custom", "member", "member"),
+        ("custom", "other", "custom"),
+    ];
+    let mut export = Export::new();
+    export.user(11, "ann").user(12, "ANN");
+    for (organization, (first, second, _)) in (1..).zip(roles) {
+        export.organization(organization, &format!("o-{organization}"));
+        export.team(organization * 10, organization, "both").team(
+            organization * 10 + 1,
+            organization,
+            "second",
+        );
+        // The second one of the file has the lower primary key.
+        export.push(MEMBER, organization * 10 + 5, &member(organization, 11, first));
+        export.push(MEMBER, organization * 10, &member(organization, 12, second));
+        for (pk, member, team, role) in [(0, 5, 0, None), (1, 0, 0, Some("admin")), (2, 0, 1, None)] {
+            let at = |number: i64| organization * 10 + number;
+            let fields = json!({"organizationmember": at(member), "team": at(team), "role": role});
+            export.push("sentry.organizationmemberteam", at(pk), &fields);
+        }
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    for (organization, (first, second, stays)) in (1..).zip(roles) {
+        assert_eq!(text(&account, MEMBER, organization * 10 + 5, "role"), stays, "{first} and {second}");
+        let both = account.row("sentry.organizationmemberteam", organization * 10).expect("a membership");
+        assert_eq!(both["role"], Cell::Text("admin".to_owned()));
+        let second =
+            account.row("sentry.organizationmemberteam", organization * 10 + 2).expect("it came along");
+        let Some(Fate::Inserted(kept)) = account.fate(MEMBER, organization * 10 + 5) else {
+            panic!("it is new")
+        };
+        assert_eq!(second["organizationmember"], Cell::Int(kept));
+    }
+    assert_eq!(account.after.rows(MEMBER).len(), roles.len());
+    assert_eq!(kinds(&account), [("RECORD_MERGED", 10), ("USER_MERGED", 1)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.user(11, "ann").organization(1, "owned").organization(2, "managed").organization(3, "empty");
+    export.organization(4, "invited").organization(5, "lost");
+    export.push(MEMBER, 1, &member(1, 11, "owner")).push(MEMBER, 2, &member(2, 11, "manager"));
+    export.push(MEMBER, 4, &json!({"organization": 4, "email": "ann@example.com", "role": "owner"}));
+    export.push(MEMBER, 5, &member(5, 99, "owner"));
+    let options = ImportOptions::default();
+    let without = |findings: &[Finding]| {
+        let told = findings.iter().filter(|it| it.kind() == FindingKind::OrganizationWithoutOwner);
+        let mut pks: Vec<i64> = told.map(|finding| finding.source_pk).collect();
+        pks.sort_unstable();
+        pks
+    };
+    let dry =
+        cluster.region(0).import(&export.to_bytes(), &options.clone().dry_run()).await.expect("it ends");
+    let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
+    assert_eq!(without(&findings), [2, 3, 4, 5]);
+    let (_, account) = import(&cluster, &export, &options).await;
+    assert_eq!(without(&account.findings), [2, 3, 4, 5]);
+    cluster.stop().await;
+}
+
+/// A slug that the file has is never lost to one that is made, whichever comes first.
+pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two");
+    let project = |export: &mut Export, pk: i64, organization: i64, slug: serde_json::Value, name: &str| {
+        let fields = json!({"organization": organization, "slug": slug, "name": name});
+        export.push("sentry.project", pk, &fields);
+    };
+    project(&mut export, 1, 1, json!(null), "Ticket Booth");
+    project(&mut export, 2, 1, json!("ticket-booth"), "Ticket Booth 2");
+    project(&mut export, 3, 1, json!(""), "Ticket Booth");
+    // Another organization has its own.
+    project(&mut export, 4, 2, json!(null), "Ticket Booth");
+    project(&mut export, 5, 2, json!(null), "ticket_booth");
+    project(&mut export, 6, 2, json!(null), "404");
+    export.push("sentry.project", 7, &json!({"organization": 2, "name": "Größe"}));
+    export.push("sentry.team", 1, &json!({"organization": 1, "slug": "", "name": "Night"}));
+    export.push("sentry.team", 2, &json!({"organization": 1, "slug": null, "name": "***"}));
+    let monitor = json!({
+        "organization_id": 1, "project_id": 1, "slug": "", "name": "Back Up",
+        "guid": "6f0d3e1b-1111-4222-8333-444455556666",
+    });
+    export.push("sentry.monitor", 1, &monitor);
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let slug = |pk: i64| text(&account, "sentry.project", pk, "slug");
+    assert_eq!([slug(2), slug(4), slug(7)], ["ticket-booth", "ticket-booth", "grosse"]);
+    for (pk, front) in [(1, "ticket-booth-"), (3, "ticket-booth-"), (5, "ticket-booth-"), (6, "404-")] {
+        assert!(slug(pk).starts_with(front), "{pk}: {}", slug(pk));
+    }
+    assert_ne!(slug(1), slug(3));
+    assert_eq!(text(&account, "sentry.team", 1, "slug"), "night");
+    assert!(text(&account, "sentry.team", 2, "slug").starts_with("team-"));
+    assert_eq!(text(&account, "sentry.monitor", 1, "slug"), "back-up");
+    assert_eq!(kinds(&account), [("SLUG_MADE", 9)].into());
+
+    // The same file makes the same slugs.
+    let (_, again) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(text(&again, "sentry.project", 3, "slug"), slug(3));
+    cluster.stop().await;
+}
+
+/// Exports up to 24.4 name an owner by an actor, whose record may stand anywhere in the file.
+pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(2, "ann").member(3, 1, 2).project(4, 1, "p");
+    let owners = [
+        (31, json!(7)),
+        (32, json!(8)),
+        (33, json!(9)),
+        (34, json!(10)),
+        (35, json!(null)),
+        (36, json!("x")),
+    ];
+    for (pk, owner) in &owners {
+        export.push("sentry.rule", *pk, &json!({"project": 4, "label": "r", "data": {}, "owner": owner}));
+        let alert = json!({"organization": 1, "name": "a", "threshold_period": 1, "owner": owner});
+        export.push("sentry.alertrule", *pk, &alert);
+    }
+    // Who is named in the way of today is the owner.
+    let both = json!({"project": 4, "label": "r", "data": {}, "owner": 7, "owner_user_id": 2});
+    export.push("sentry.rule", 37, &both);
+    export.push("sentry.actor", 7, &json!({"type": 0, "team": 11, "user_id": null}));
+    export.push("sentry.actor", 8, &json!({"type": 1, "team": null, "user_id": 2}));
+    export.push("sentry.actor", 9, &json!({"type": 0}));
+    export.team(11, 1, "eleven");
+    export.push(
+        "sentry.team",
+        12,
+        &json!({"organization": 1, "slug": "t", "name": "t", "actor": 9, "org_role": null}),
+    );
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let id = |model: &str, pk: i64| match account.fate(model, pk) {
+        Some(Fate::Inserted(id)) => Cell::Int(id),
+        fate => panic!("{model} {pk} is {fate:?}"),
+    };
+    let (eleven, twelve, ann) = (id("sentry.team", 11), id("sentry.team", 12), id(USER, 2));
+    for (model, team, user) in
+        [("sentry.rule", "owner_team", "owner_user_id"), ("sentry.alertrule", "team", "user_id")]
+    {
+        let of = |pk: i64| {
+            let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
+            (row[team].clone(), row[user].clone())
+        };
+        assert_eq!(of(31), (eleven.clone(), Cell::Null), "{model}");
+        assert_eq!(of(32), (Cell::Null, ann.clone()), "{model}");
+        assert_eq!(of(33), (twelve.clone(), Cell::Null), "{model}");
+        for pk in 34..=36 {
+            assert_eq!(of(pk), (Cell::Null, Cell::Null), "{model} {pk}");
+        }
+    }
+    let row = account.row("sentry.rule", 37).expect("a row");
+    assert_eq!((&row["owner_team"], &row["owner_user_id"]), (&Cell::Null, &ann));
+    // Of actor 10 nothing is known, and no actor is called x. What was null is nothing to speak of.
+    assert_eq!(
+        kinds(&account),
+        [("CLEARED_REFERENCE", 2), ("REMOVED_FIELD", 2), ("REMOVED_MODEL", 1)].into()
+    );
+    cluster.stop().await;
+}
+
+/// The number is that of a team of the file. As it is, it would be the team of whoever has that id here.
+pub(crate) async fn the_team_that_owns_a_monitor_is_the_one_of_the_file(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "somebody-else").team(1, 1, "theirs").team(2, 1, "theirs-too");
+    import(&cluster, &export, &ImportOptions::default()).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").project(4, 1, "p");
+    export.team(1, 1, "ours").team(2, 2, "filtered");
+    for (pk, team) in [(1, json!(1)), (2, json!(2)), (3, json!(99)), (4, json!(null))] {
+        let fields = json!({
+            "organization_id": 1, "project_id": 4, "slug": format!("m-{pk}"), "name": "m", "owner_team_id": team,
+            "guid": format!("6f0d3e1b-1111-4222-8333-44445555000{pk}"),
+        });
+        export.push("sentry.monitor", pk, &fields);
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
+    let Some(Fate::Inserted(ours)) = account.fate("sentry.team", 1) else { panic!("it is new") };
+    let teams =
+        [1, 2, 3, 4].map(|pk| account.row("sentry.monitor", pk).expect("a row")["owner_team_id"].clone());
+    assert_eq!(teams, [Cell::Int(ours), Cell::Null, Cell::Null, Cell::Null]);
+    assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 2)].into());
+    cluster.stop().await;
+}
+
+/// Whatever they were, the product makes those that are creating; it never looks at an active one without an id.
+pub(crate) async fn subscriptions_to_queries_are_to_be_made(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(4, 1, "p");
+    for (pk, status) in [(1, json!(0)), (2, json!(3)), (3, json!(1))] {
+        let fields = json!({
+            "project": 4, "type": "incidents", "status": status, "subscription_id": format!("0/{pk}"),
+            "query_extra": "release:1", "date_added": "2024-03-05T06:07:08.123Z",
+        });
+        export.push("sentry.querysubscription", pk, &fields);
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    for pk in 1..=3 {
+        let row = account.row("sentry.querysubscription", pk).expect("a row");
+        assert_eq!(row["status"], Cell::Int(1));
+        assert_eq!([&row["subscription_id"], &row["query_extra"]], [&Cell::Null, &Cell::Null]);
+        assert_eq!(row["type"], Cell::Text("incidents".to_owned()));
+    }
     cluster.stop().await;
 }
 
@@ -276,7 +500,10 @@ pub(crate) async fn rules_hold_between_chunks(store: Store) {
     for pk in 1..=120 {
         let name = format!("user-{}", first(pk));
         let name = if pk > 100 { name.to_uppercase() } else { name };
-        export.user(pk, &name).email(pk, &format!("{name}@example.com")).member(pk, 1, pk);
+        // Who comes later has the higher role.
+        let role = if pk > 100 { "manager" } else { "admin" };
+        export.user(pk, &name).email(pk, &format!("{name}@example.com"));
+        export.push(MEMBER, pk, &member(1, pk, role));
         export.project_key(pk, 1, &format!("key {}", first(pk)));
     }
     for record in &mut export.records {
@@ -291,8 +518,10 @@ pub(crate) async fn rules_hold_between_chunks(store: Store) {
     assert_eq!((existing(USER), existing("sentry.email")), (20, 20));
     assert_eq!(account.after.rows(MEMBER).len(), 100);
     let expected =
-        [("DUPLICATE_DROPPED", 20), ("KEY_REGENERATED", 40), ("UNKNOWN_FIELD", 6), ("USER_MERGED", 20)];
+        [("KEY_REGENERATED", 40), ("RECORD_MERGED", 20), ("UNKNOWN_FIELD", 6), ("USER_MERGED", 20)];
     assert_eq!(kinds(&account), expected.into());
+    let raised = (1..=100).filter(|pk| text(&account, MEMBER, *pk, "role") == "manager").count();
+    assert_eq!(raised, 20);
     cluster.stop().await;
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use super::{
     Import, ImportState, ImportedOrganization, Runner, SlugPlan,
     chunks::{ChunkDraft, counts_of, merged},
+    owners::{owners, without_owner},
     runner::Run,
     slugs::{candidate, name_for_control, why},
 };
@@ -60,7 +61,7 @@ impl Runner {
         run.done.clear();
         run.rehearsal = Some(Rehearsal::new(self.catalog(), self.spool_dir()));
         self.do_writes(import, run, false).await?;
-        self.check_slugs(import).await?;
+        self.check_organizations(import, run).await?;
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
         transact!(Error, self.db(), |tx| {
@@ -111,9 +112,13 @@ impl Runner {
         Ok(keys)
     }
 
-    /// Asks what would become of the slugs. Of several organizations that come to the same one, those get it first that
-    /// want it as it is; of those, the first one.
-    async fn check_slugs(&self, import: &Import) -> Result<(), Error> {
+    /// Asks what would become of the slugs, and looks who would have an owner. Of several organizations that come to the
+    /// same slug, those get it first that want it as it is; of those, the first one.
+    async fn check_organizations(&self, import: &Import, run: &Run) -> Result<(), Error> {
+        let needs_owner = owners(self.catalog()).is_some();
+        let has_owner = |organization: &ImportedOrganization| {
+            run.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.has_one(organization.id))
+        };
         let wanted = store::imported::wanted_slugs(self.db(), import.id).await?;
         let mut given: HashSet<String> = HashSet::new();
         let mut after = 0;
@@ -122,11 +127,13 @@ impl Runner {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             let checked = self.check_page(&page, &wanted, &mut given).await?;
-            let findings: Vec<Finding> = page
+            let mut findings: Vec<Finding> = page
                 .iter()
                 .zip(&checked)
                 .filter_map(|(organization, check)| finding(organization, check))
                 .collect();
+            let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(organization));
+            findings.extend(ownerless.map(|organization| without_owner(organization, true)));
             let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();
             transact!(Error, self.db(), |tx| {
                 self.hold(tx, import).await?;

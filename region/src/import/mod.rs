@@ -9,6 +9,7 @@ mod lease;
 mod live;
 mod mapped;
 mod organization_scope;
+mod owners;
 mod planning;
 mod receive;
 mod resume;

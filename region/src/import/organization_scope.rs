@@ -29,6 +29,7 @@ impl Runner {
         run: &mut Run,
     ) -> Result<(), Error> {
         self.do_writes(import, run, false).await?;
+        self.check_owners(import).await?;
         self.ambient().failpoint("region.models.written").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;

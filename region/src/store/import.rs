@@ -256,6 +256,25 @@ pub(crate) async fn next_slug_attempt(tx: &mut Tx, id: Uuid, attempt: i64) -> Re
     Ok(())
 }
 
+/// Up to which organization it has been looked whether somebody is its owner.
+pub(crate) async fn owners_checked(db: &Db, id: Uuid) -> Result<i64, DbError> {
+    let statement =
+        Statement::new("SELECT owners_checked FROM causeway_import WHERE import_id = $1").with(id);
+    match db.fetch_optional(statement).await? {
+        Some(row) => row.int("owners_checked"),
+        None => Err(unreadable(format!("import {id} is gone"))),
+    }
+}
+
+/// Notes up to which organization it has been looked.
+pub(crate) async fn set_owners_checked(tx: &mut Tx, id: Uuid, organization: i64) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import SET owners_checked = $2 WHERE import_id = $1")
+        .with(id)
+        .with(organization);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
 /// Notes that control's directory has the organizations.
 pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid) -> Result<(), DbError> {
     let statement = Statement::new(

@@ -4,7 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::control::v1::SlugVerdict;
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_relocation::{
+    catalog::{Model, NeedsOne},
+    db::{Column, Db, DbError, Row, Statement, Tx},
+};
 use uuid::Uuid;
 
 use super::organization::{self, Organization};
@@ -152,6 +155,28 @@ pub(crate) async fn organizations_within(
     after: i64,
 ) -> Result<Vec<ImportedOrganization>, DbError> {
     tx.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
+}
+
+/// Which of these organizations no row of a model says that the model needs one for each.
+pub(crate) async fn without_one(
+    db: &Db,
+    model: &Model,
+    needs: &NeedsOne<'_>,
+    organizations: Vec<i64>,
+) -> Result<HashSet<i64>, DbError> {
+    let name = |column: usize| model.columns.get(column).map_or("", |column| column.column.as_str());
+    let statement = Statement::new("SELECT r.id AS id FROM ")
+        .rows(db.dialect(), "r", [("id", Column::Ints(organizations))])
+        .push(&format!(
+            " WHERE NOT EXISTS (SELECT 1 FROM \"{}\" t WHERE t.\"{}\" = r.id AND t.\"{}\" IS NOT NULL AND t.\"{}\" = ",
+            model.table,
+            name(needs.of),
+            name(needs.set),
+            name(needs.column),
+        ))
+        .arg(needs.equals)
+        .push(")");
+    db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
 /// Organizations of an import that have one of these ids, by id.

@@ -35,6 +35,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (6, "replica", include_str!("../../../migrations/region/postgres/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/postgres/0010_revert.sql")),
         (11, "reconciliation", include_str!("../../../migrations/region/postgres/0011_reconciliation.sql")),
+        (26, "owners", include_str!("../../../migrations/region/postgres/0026_owners.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -53,6 +54,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (6, "replica", include_str!("../../../migrations/region/sqlite/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/sqlite/0010_revert.sql")),
         (11, "reconciliation", include_str!("../../../migrations/region/sqlite/0011_reconciliation.sql")),
+        (26, "owners", include_str!("../../../migrations/region/sqlite/0026_owners.sql")),
     ],
 };
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    ArrayOf, Catalog, Column, Condition, Default, Generator, Ids, Kind, KnownOption, Model, Rule, Scope,
-    Silo, UniqueSet, file,
+    Actors, ArrayOf, Catalog, Column, Condition, Default, Generator, Ids, Kind, KnownOption, Model, Rule,
+    Scope, Silo, StandsFor, UniqueSet, file,
 };
 
 /// A catalog that contradicts itself.
@@ -31,6 +31,7 @@ fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
 
 pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     let names: HashSet<String> = file.models.iter().map(|(name, _)| name.clone()).collect();
+    let file_actors = file.actors;
     let excluded: HashSet<String> = file.excluded_models.into_iter().collect();
     let removed: HashSet<String> = file.removed_models.into_iter().collect();
     if names.len() != file.models.len() {
@@ -53,7 +54,9 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     for column in models.iter_mut().flat_map(|model| &mut model.columns) {
         column.target = column.references.as_ref().and_then(|name| by_name.get(name)).copied();
     }
-    let catalog = Catalog { by_name, models, excluded, removed };
+    let actors =
+        file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
+    let catalog = Catalog { by_name, models, excluded, removed, actors };
     check_references(&catalog)?;
     Ok(catalog)
 }
@@ -146,9 +149,55 @@ fn build_model(
         ids: model.ids,
         rules,
         after: model.after,
+        actor_field: None,
         removed_fields: removed_fields.into_iter().collect(),
         by_field,
     })
+}
+
+/// Resolves what actors stand for, and says of the models concerned which of their removed fields names one.
+fn build_actors(
+    actors: file::Actors,
+    removed: &HashSet<String>,
+    by_name: &HashMap<String, usize>,
+    models: &mut [Model],
+) -> Result<Actors, CatalogError> {
+    if !removed.contains(&actors.model) {
+        return Err(wrong(&actors.model, "stands for others and is no removed model"));
+    }
+    let mut stands_for = Vec::with_capacity(actors.stands_for.len());
+    for target in actors.stands_for {
+        let position = by_name.get(&target.model).copied();
+        let Some((position, model)) = position.and_then(|at| Some((at, models.get_mut(at)?))) else {
+            return Err(wrong(&actors.model, format!("stands for {}, which is no model", target.model)));
+        };
+        if target.named_by.as_ref().is_some_and(|field| !model.removed_fields.contains(field)) {
+            return Err(wrong(&target.model, "is to name an actor by a field that is not a removed one"));
+        }
+        model.actor_field = target.named_by;
+        stands_for.push(StandsFor { position, kind: target.kind, field: target.field });
+    }
+    for model in models {
+        let Some((field, columns)) = model.rules.iter().find_map(|rule| match rule {
+            Rule::FromActor { field, columns } => Some((field.clone(), columns.clone())),
+            _ => None,
+        }) else {
+            continue;
+        };
+        let leads = |column: &usize| {
+            let column = model.columns.get(*column);
+            let target = column.filter(|column| column.null).and_then(|column| column.target);
+            stands_for.iter().any(|actor| Some(actor.position) == target)
+        };
+        if !model.removed_fields.contains(&field) || !columns.iter().all(leads) {
+            return Err(wrong(
+                &model.name,
+                "a removed field names an actor, which is one of some references that can be null",
+            ));
+        }
+        model.actor_field = Some(field);
+    }
+    Ok(Actors { model: actors.model, stands_for })
 }
 
 fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogError> {
@@ -195,6 +244,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         default,
         choices: column.choices.iter().map(Value::to_string).collect(),
         references: column.references,
+        constrained: column.constrained,
         target: None,
     })
 }
@@ -252,6 +302,22 @@ fn build_rule(
         F::Defer { until: file::Until::SlugsAreFinal } => Rule::Defer,
         F::HideUntilFinished { field, hidden } => Rule::HideUntilFinished { column: find(&field)?, hidden },
         F::GlobalSlug { field, from } => Rule::GlobalSlug { column: find(&field)?, from: find(&from)? },
+        F::MergeAlike { fields: (one, other), highest } => Rule::MergeAlike {
+            columns: [find(&one)?, find(&other)?],
+            highest: find(&highest.field)?,
+            order: highest.order,
+        },
+        F::NeedsOne { of, condition, set } => match condition.equals {
+            Some(Value::String(equals)) => {
+                Rule::NeedsOne { of: find(&of)?, column: find(&condition.field)?, equals, set: find(&set)? }
+            }
+            _ => return Err(wrong(model, "what one is needed of is said by a text")),
+        },
+        F::SlugFrom { field, from } => Rule::SlugFrom { column: find(&field)?, from: find(&from)? },
+        F::FromActor { field, to } => Rule::FromActor { field, columns: find_all(&to)? },
+        F::WarnOfAddress { field, address } => {
+            Rule::WarnOfAddress { column: find(&field)?, address: find(&address)? }
+        }
         F::KnownOptions { key, value, options } => {
             let mut known = Vec::with_capacity(options.len());
             for (name, option) in options {
@@ -300,6 +366,7 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                 Rule::SkipWhenExisting { reference }
                 | Rule::ScopeFollows { reference }
                 | Rule::Follow { reference, .. } => Some(*reference),
+                Rule::NeedsOne { of, .. } => Some(*of),
                 Rule::ClearIfUnmapped { column } => Some(*column),
                 _ => None,
             };
@@ -325,6 +392,21 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                     if !model.columns.get(*column).is_some_and(|column| column.null) =>
                 {
                     return Err(wrong(name, "a rule clears a field that cannot be null"));
+                }
+                Rule::MergeAlike { columns, .. }
+                    if model.silo != Silo::Region
+                        || !columns.iter().all(|column| refers(*column).is_some())
+                        || !model.unique.iter().any(|set| set.columns == *columns) =>
+                {
+                    return Err(wrong(name, "what is merged is a unique set of references in a region"));
+                }
+                Rule::NeedsOne { of, .. } if refers(*of) != Some(super::ORGANIZATION) => {
+                    return Err(wrong(name, "only an organization needs one of something"));
+                }
+                Rule::SlugFrom { column, .. }
+                    if model.unique.iter().filter(|set| set.columns.contains(column)).count() != 1 =>
+                {
+                    return Err(wrong(name, "a slug that is made is in one unique set"));
                 }
                 Rule::GlobalSlug { .. } if model.silo != Silo::Region || model.ids != Ids::Leased => {
                     return Err(wrong(

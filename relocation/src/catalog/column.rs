@@ -74,6 +74,9 @@ pub struct Column {
     pub choices: Vec<String>,
     /// The model whose primary key it holds.
     pub references: Option<String>,
+    /// Whether the product's database has a foreign key for that, where both tables are in one silo. Of a reference without
+    /// one, the product says nowhere but in its code that the number is an id.
+    pub constrained: bool,
     /// That model's place in the order of writing, if the catalog has it.
     pub target: Option<usize>,
 }

@@ -16,6 +16,7 @@ pub(super) struct File {
     #[serde(deserialize_with = "in_order")]
     pub(super) models: Vec<(String, Model)>,
     pub(super) removed_models: Vec<String>,
+    pub(super) actors: Option<Actors>,
     pub(super) removed_fields: BTreeMap<String, Vec<String>>,
     pub(super) excluded_models: Vec<String>,
 }
@@ -36,6 +37,24 @@ pub(super) struct Model {
     pub(super) carry: Vec<String>,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
+}
+
+/// Records of older releases that stand for others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Actors {
+    pub(super) model: String,
+    pub(super) stands_for: Vec<StandsFor>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StandsFor {
+    pub(super) model: String,
+    #[serde(rename = "type")]
+    pub(super) kind: i64,
+    pub(super) field: String,
+    pub(super) named_by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +92,12 @@ pub(super) struct Column {
     #[serde(default)]
     pub(super) choices: Vec<Value>,
     pub(super) references: Option<String>,
+    #[serde(default = "yes")]
+    pub(super) constrained: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,11 +168,41 @@ pub(super) enum Rule {
         field: String,
         from: String,
     },
+    MergeAlike {
+        fields: (String, String),
+        highest: Highest,
+    },
+    NeedsOne {
+        of: String,
+        #[serde(rename = "where")]
+        condition: Where,
+        set: String,
+    },
+    SlugFrom {
+        field: String,
+        from: String,
+    },
+    FromActor {
+        field: String,
+        to: Vec<String>,
+    },
+    WarnOfAddress {
+        field: String,
+        address: String,
+    },
     KnownOptions {
         key: String,
         value: String,
         options: BTreeMap<String, Option_>,
     },
+}
+
+/// Of which field the highest value stays, and which that is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Highest {
+    pub(super) field: String,
+    pub(super) order: Vec<String>,
 }
 
 /// What a deferred model waits for.

@@ -141,6 +141,8 @@ pub struct Model {
     after: Vec<String>,
     /// Fields of older releases.
     removed_fields: HashSet<String>,
+    /// One of them that holds the primary key of an actor.
+    actor_field: Option<String>,
     by_field: HashMap<String, usize>,
 }
 
@@ -155,6 +157,31 @@ impl Model {
     #[must_use]
     pub fn is_removed_field(&self, field: &str) -> bool {
         self.removed_fields.contains(field)
+    }
+
+    /// Whether this field of older releases holds the primary key of an actor: one that the record names as its own
+    /// ([`Actors`]), or one that stands for what the record refers to ([`Rule::FromActor`]).
+    #[must_use]
+    pub fn names_actor(&self, field: &str) -> bool {
+        self.actor_field.as_deref() == Some(field)
+    }
+
+    /// The removed field by which its records name what they refer to, and the references that may be meant.
+    #[must_use]
+    pub fn resolves_actor(&self) -> Option<(&str, &[usize])> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::FromActor { field, columns } => Some((field.as_str(), columns.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// The column with a slug that is made where there is none, and the one that it is made from.
+    #[must_use]
+    pub fn made_slug(&self) -> Option<(usize, usize)> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::SlugFrom { column, from } => Some((*column, *from)),
+            _ => None,
+        })
     }
 
     /// The models that must be written before this one: those that it refers to, and some besides.
@@ -211,6 +238,27 @@ impl Model {
         })
     }
 
+    /// The unique set in which records may meet after users were merged, the column of which the highest value stays, and
+    /// the order of its values.
+    #[must_use]
+    pub fn merge_alike(&self) -> Option<([usize; 2], usize, &[String])> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::MergeAlike { columns, highest, order } => Some((*columns, *highest, order.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// What its rows must say of each organization that they refer to.
+    #[must_use]
+    pub fn needs_one(&self) -> Option<NeedsOne<'_>> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::NeedsOne { of, column, equals, set } => {
+                Some(NeedsOne { of: *of, column: *column, equals, set: *set })
+            }
+            _ => None,
+        })
+    }
+
     /// Whether its records may become rows that are there already.
     #[must_use]
     pub fn merges(&self) -> bool {
@@ -242,6 +290,49 @@ impl Model {
     }
 }
 
+/// Records of older releases that stand for records of other models: owners were named by them.
+#[derive(Debug)]
+pub struct Actors {
+    /// Their model, which is a removed one.
+    pub model: String,
+    /// What they may stand for.
+    pub stands_for: Vec<StandsFor>,
+}
+
+/// What an actor may stand for.
+#[derive(Debug)]
+pub struct StandsFor {
+    /// The position of the model.
+    pub position: usize,
+    /// What stands in the actor's field `type`.
+    pub kind: i64,
+    /// The actor's field that holds the primary key. Where it does not, the other record may name the actor.
+    pub field: String,
+}
+
+/// That each organization needs a row of a model in which something is so, e.g. a member who is an owner.
+#[derive(Debug, Clone, Copy)]
+pub struct NeedsOne<'a> {
+    /// The column that refers to the organization.
+    pub of: usize,
+    /// The column that has the value.
+    pub column: usize,
+    /// The value.
+    pub equals: &'a str,
+    /// A column that is set.
+    pub set: usize,
+}
+
+impl NeedsOne<'_> {
+    /// The organization of which a row with these values says what is needed.
+    #[must_use]
+    pub fn met(&self, values: &[Value]) -> Option<i64> {
+        let is_set = values.get(self.set).is_some_and(|value| !value.is_null());
+        let equals = values.get(self.column).and_then(Value::as_text) == Some(self.equals);
+        values.get(self.of).and_then(Value::as_int).filter(|_| is_set && equals)
+    }
+}
+
 /// What the catalog knows of a model name in an export.
 #[derive(Debug, Clone, Copy)]
 pub enum Known<'a> {
@@ -262,6 +353,7 @@ pub struct Catalog {
     by_name: HashMap<String, usize>,
     excluded: HashSet<String>,
     removed: HashSet<String>,
+    actors: Option<Actors>,
 }
 
 impl Catalog {
@@ -315,6 +407,12 @@ impl Catalog {
         }
     }
 
+    /// What records of older releases stand for others.
+    #[must_use]
+    pub fn actors(&self) -> Option<&Actors> {
+        self.actors.as_ref()
+    }
+
     /// The models that an import of organizations writes, in the order of writing.
     pub fn written(&self) -> impl Iterator<Item = &Model> {
         self.models.iter().filter(|model| model.in_organization_scope())
@@ -363,6 +461,26 @@ mod tests {
         assert!(matches!(catalog.known("sentry.auditlogentry"), Known::Excluded));
         assert!(matches!(catalog.known("sentry.actor"), Known::Removed));
         assert!(matches!(catalog.known("sentry.nonsense"), Known::Unknown));
+    }
+
+    /// A number that is the id of something leads to somebody else's row if it is written as it is.
+    #[test]
+    fn a_number_that_is_an_id_is_a_reference() {
+        let catalog = Catalog::load().unwrap();
+        let words = ["id", "owner", "team", "user", "actor", "project", "rule", "organization", "group"];
+        let looks_like_one = |column: &&Column| {
+            matches!(column.kind, Kind::BigInt | Kind::Integer | Kind::SmallInt)
+                && column.references.is_none()
+                && column.field.split('_').any(|word| words.contains(&word))
+        };
+        let mut plain: Vec<String> = catalog
+            .written()
+            .flat_map(|model| model.columns.iter().filter(looks_like_one).map(move |it| (model, it)))
+            .map(|(model, column)| format!("{}.{}", model.name, column.field))
+            .collect();
+        plain.sort_unstable();
+        // It counts the rules of one organization: no row of any table has it as its key.
+        assert_eq!(plain, ["sentry.customdynamicsamplingrule.rule_id"]);
     }
 
     #[test]

@@ -130,6 +130,48 @@ pub enum Rule {
         /// The columns.
         columns: Vec<usize>,
     },
+    /// Of the rows that agree in these columns once their references lead to rows (null agrees with nothing), the first
+    /// record of the file is written. The others become it, and it gets the highest value that one of them has.
+    MergeAlike {
+        /// The columns, which are references.
+        columns: [usize; 2],
+        /// The column of which the highest value stays.
+        highest: usize,
+        /// Its values, the highest one first. All others are lower, and none of them is higher than another.
+        order: Vec<String>,
+    },
+    /// Of the rows that a reference leads to, each has a row in which a column has this value; if not, somebody is told.
+    NeedsOne {
+        /// The reference.
+        of: usize,
+        /// The column.
+        column: usize,
+        /// The value.
+        equals: String,
+        /// A column that is set in such a row.
+        set: usize,
+    },
+    /// A record without slug gets one that is made from another column, and that no other record of its unique set has.
+    SlugFrom {
+        /// The column with the slug.
+        column: usize,
+        /// What it is made from.
+        from: usize,
+    },
+    /// A field of older releases names an actor, which stands for what one of these references leads to.
+    FromActor {
+        /// The field.
+        field: String,
+        /// The references. Of the one that leads to the model that an actor stands for, the value is set.
+        columns: Vec<usize>,
+    },
+    /// Somebody is told of a value that is an e-mail address of another record.
+    WarnOfAddress {
+        /// The column.
+        column: usize,
+        /// The column with the record's own address.
+        address: usize,
+    },
     /// Written after the slugs are final.
     Defer,
     /// Written with this value; its own value comes back when the import finishes.

@@ -26,6 +26,8 @@ const MAX_NESTING: usize = 120;
 pub struct Decoded {
     /// The values, by column.
     pub values: Vec<Value>,
+    /// The primary key in a field of older releases that names an actor; see [`Model::names_actor`].
+    pub actor: Option<i64>,
     /// What there is to know: unknown fields, unknown choices, cleaned texts. Place and record are not yet named.
     pub notes: Vec<Finding>,
 }
@@ -60,13 +62,18 @@ impl<'a> Decoder<'a> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
         let slug_column = model.global_slug().map(|(column, _)| column);
+        let made_slug = model.made_slug().map(|(column, _)| column);
+        let mut actor = None;
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
         each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
             let index = if is_expected { Some(expected) } else { model.column(name) };
             let Some(index) = index else {
-                notes.extend(note_of_field(model, name));
+                match raw.get().parse().ok().filter(|_| model.names_actor(name)) {
+                    Some(pk) => actor = Some(pk),
+                    None => notes.extend(note_of_field(model, name, raw)),
+                }
                 return Ok(());
             };
             let (Some(column), Some(slot)) = (model.columns.get(index), slots.get_mut(index)) else {
@@ -82,6 +89,8 @@ impl<'a> Decoder<'a> {
             }
             let value = if raw.get() == "null" && is_made_if_missing(model, index) {
                 Ok(Value::Null)
+            } else if raw.get() == "null" && made_slug == Some(index) {
+                Ok(Value::Text(String::new()))
             } else if slug_column == Some(index) {
                 // Control makes a slug of whatever this is.
                 slug_source(column, raw, &mut notes)
@@ -96,13 +105,13 @@ impl<'a> Decoder<'a> {
         for (index, (slot, column)) in slots.into_iter().zip(&model.columns).enumerate() {
             values.push(match slot {
                 Some(value) => value,
-                None if slug_column == Some(index) => Value::Text(String::new()),
+                None if slug_column == Some(index) || made_slug == Some(index) => Value::Text(String::new()),
                 None if is_made_if_missing(model, index) => Value::Null,
                 None => self.default(column)?,
             });
         }
         check_rules(model, &values)?;
-        Ok(Decoded { values, notes })
+        Ok(Decoded { values, actor, notes })
     }
 
     /// What there is to know of the fields of a record that is not imported. Their values are not looked at.
@@ -111,8 +120,8 @@ impl<'a> Decoder<'a> {
     /// If the fields are not JSON.
     pub fn note_fields(&self, model: &Model, fields: &RawValue) -> Result<Vec<Finding>, Finding> {
         let mut notes = Vec::new();
-        each_field(fields.get(), |name, _| {
-            notes.extend(note_of_field(model, name));
+        each_field(fields.get(), |name, raw| {
+            notes.extend(note_of_field(model, name, raw));
             Ok(())
         })?;
         Ok(notes)
@@ -145,10 +154,12 @@ pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
     value(column, raw, &mut Vec::new()).map_err(|(_, reason)| wrong(reason))
 }
 
-/// What there is to know of a field's name.
-fn note_of_field(model: &Model, name: &str) -> Option<Finding> {
+/// What there is to know of a field that has no column.
+fn note_of_field(model: &Model, name: &str, raw: &RawValue) -> Option<Finding> {
     if model.is_removed_field(name) {
-        Some(Finding::new(FindingKind::RemovedField, "a field of older releases, passed over").field(name))
+        // What held nothing is no loss.
+        let reason = "a field of older releases, for whose value there is no place; it was left out";
+        (raw.get() != "null").then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
     } else if model.column(name).is_none() {
         let reason = "the catalog does not know the field; it was ignored";
         Some(Finding::new(FindingKind::UnknownField, reason).field(&shown(name)))

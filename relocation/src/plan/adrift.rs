@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 use super::{Plan, Record, Selection, Watch, stopped};
 use crate::{
     ambient::Ambient,
-    catalog::{Catalog, Model, ORGANIZATION, USER},
+    catalog::{Catalog, Model, ORGANIZATION, Rule, USER},
     export::ExportError,
 };
 
@@ -34,13 +34,17 @@ fn unsigned(pk: i64) -> u64 {
     u64::try_from(pk).unwrap_or(0)
 }
 
-/// The set references of a record: the model that each leads to, and where.
+/// The set references of a record: the model that each leads to, and where. One that is cleared if it leads to nothing
+/// imported does not say whose a record is.
 fn references<'r>(
     catalog: &'r Catalog,
     model: &'r Model,
     record: &'r Record,
 ) -> impl Iterator<Item = (&'r Model, i64)> {
-    model.columns.iter().zip(&record.values).filter_map(|(column, value)| {
+    model.columns.iter().zip(&record.values).enumerate().filter_map(|(index, (column, value))| {
+        if model.rules.contains(&Rule::ClearIfUnmapped { column: index }) {
+            return None;
+        }
         let target = catalog.model(column.references.as_deref()?)?;
         Some((target, value.as_int()?))
     })

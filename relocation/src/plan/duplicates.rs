@@ -3,17 +3,19 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BTreeMap, BinaryHeap},
     fs::File,
     io::{self, BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Plan, Record, Watch,
     kept::{Frame, Log},
+    made_slugs::{MadeSlugs, split},
     read_at,
     sets::KeySet,
     stopped,
@@ -101,11 +103,10 @@ impl Duplicates {
         Ok(())
     }
 
-    /// Calls `found` with two records of a set whose keys have the same hash, the earlier one first: each such record with
-    /// the first one of its hash, in the order of entries. They may still differ.
-    pub(super) fn find<E: From<io::Error>>(
+    /// Calls `take` with each entry, in their order.
+    pub(super) fn each<E: From<io::Error>>(
         mut self,
-        mut found: impl FnMut(Entry, Entry) -> Result<(), E>,
+        mut take: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         self.entries.sort_unstable();
         let mut files = Vec::with_capacity(self.sorted.len());
@@ -125,17 +126,31 @@ impl Duplicates {
                 heads.push(Reverse((entry, source)));
             }
         }
-        let mut first: Option<Entry> = None;
         while let Some(Reverse((entry, source))) = heads.pop() {
             if let Some(following) = next(source)? {
                 heads.push(Reverse((following, source)));
             }
+            take(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `see` with each entry, in their order, and `found` with two records of a set whose keys have the same hash, the
+    /// earlier one first: each such record with the first one of its hash. They may still differ.
+    pub(super) fn find<E: From<io::Error>>(
+        self,
+        mut see: impl FnMut(Entry),
+        mut found: impl FnMut(Entry, Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut first: Option<Entry> = None;
+        self.each(|entry| {
+            see(entry);
             match first {
                 Some(first) if first.hash == entry.hash && first.set == entry.set => found(first, entry)?,
                 _ => first = Some(entry),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -154,8 +169,18 @@ impl Plan {
         let decoder = Decoder::new(ambient, self.now);
         let (source, limits) = (&self.source, self.limits);
         let (mut compared, mut repeated) = (0_u64, Vec::new());
-        duplicates.find(|first, entry| -> Result<(), ExportError> {
-            if behind.is_some_and(|behind| entry <= behind) {
+        let mut made = MadeSlugs::default();
+        let mut lost: BTreeMap<(usize, usize), RoaringTreemap> = BTreeMap::new();
+        let see = |entry: Entry| {
+            if let Some((index, attempt)) = made.see(entry)
+                && let Some(set) = sets.get(index)
+            {
+                lost.entry((set.model, attempt)).or_default().insert(entry.offset);
+            }
+        };
+        let found = |first: Entry, entry: Entry| -> Result<(), ExportError> {
+            let is_candidate = split(entry.set).1.is_some();
+            if is_candidate || behind.is_some_and(|behind| entry <= behind) {
                 return Ok(());
             }
             stopped(watch)?;
@@ -178,7 +203,13 @@ impl Plan {
                 log.append(&Frame::Compared { last: entry, repeated: std::mem::take(&mut repeated) })?;
             }
             Ok(())
-        })
+        };
+        duplicates.find(see, found)?;
+        // Found out in each process: nothing is read for it.
+        for ((position, attempt), pks) in lost {
+            self.lose_slugs(position, attempt, pks);
+        }
+        self.check_made_slugs(catalog, ambient)
     }
 }
 
@@ -218,10 +249,13 @@ mod tests {
         }
         let mut all = Vec::new();
         duplicates
-            .find(|first, second| {
-                all.push((second.set, first.offset, second.offset));
-                Ok::<_, io::Error>(())
-            })
+            .find(
+                |_| {},
+                |first, second| {
+                    all.push((second.set, first.offset, second.offset));
+                    Ok::<_, io::Error>(())
+                },
+            )
             .unwrap();
         all
     }

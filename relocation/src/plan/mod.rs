@@ -1,9 +1,11 @@
 //! One streaming pass over the spooled file: checks every record against the catalog, notes where each model's
 //! records lie, finds records that contradict each other, applies the slug filter, counts. Writes nothing.
 
+mod actors;
 mod adrift;
 mod duplicates;
 mod kept;
+mod made_slugs;
 mod pass;
 mod reader;
 mod runs;
@@ -18,6 +20,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
+use actors::Actors;
 use chrono::{DateTime, Utc};
 pub use kept::{Keep, Stepped};
 use kept::{Kept, Log};
@@ -70,6 +73,8 @@ struct ModelPlan {
     runs: Runs,
     /// Where records begin that a rule keeps out because an earlier one is the same.
     repeated: RoaringTreemap,
+    /// The primary keys of records without slug that do not get the candidate of each attempt.
+    lost_slugs: Vec<RoaringTreemap>,
 }
 
 /// What an import of a file will have to do.
@@ -83,6 +88,8 @@ pub struct Plan {
     pub passed_over: BTreeMap<String, i64>,
     /// What there is to know before anything is written.
     pub findings: Vec<Finding>,
+    /// The actors that rules name as their owners.
+    actors: Actors,
     /// What the filter leaves; `None` without a filter.
     pub selection: Option<Selection>,
     /// Records in the file.
@@ -123,6 +130,7 @@ impl Plan {
             models: catalog.models().iter().map(|_| ModelPlan::default()).collect(),
             passed_over: BTreeMap::new(),
             findings: Vec::new(),
+            actors: Actors::default(),
             selection: request.filter.map(Selection::new),
             records: 0,
         }
@@ -156,6 +164,12 @@ impl Plan {
     #[must_use]
     pub fn is_repeated(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.repeated.contains(offset))
+    }
+
+    /// The model, by its position, and the record that an actor of an older release stands for, if the export says so.
+    #[must_use]
+    pub fn actor(&self, pk: i64) -> Option<(usize, i64)> {
+        self.actors.get(pk)
     }
 
     /// Reads the records of a model again, from the given ordinal on.
@@ -202,6 +216,7 @@ fn read_at(
         offset,
         length: scanned.length,
         values: decoded.values,
+        actor: decoded.actor,
         fields: None,
     })
 }

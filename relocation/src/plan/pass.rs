@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Plan, Request, Watch,
+    Plan, Request, Watch, actors,
     duplicates::{Duplicates, Entry},
     kept::{Frame, Log, Selected},
     segment::{Checker, Cut, Notes, Segment, add_note, add_passed_over},
@@ -62,6 +62,7 @@ pub(super) struct Pass<'a> {
     notes: Notes,
     sets: Vec<KeySet>,
     duplicates: Duplicates,
+    actors: actors::Seen,
     /// Where the last segment that was added ends.
     end: u64,
     read: bool,
@@ -83,6 +84,7 @@ impl<'a> Pass<'a> {
             notes: Notes::new(),
             sets: key_sets(catalog),
             duplicates: Duplicates::new(KEY_BUDGET, request.scratch_dir),
+            actors: actors::Seen::new(request.scratch_dir),
             end: 0,
             read: false,
             after: After::default(),
@@ -194,6 +196,7 @@ impl<'a> Pass<'a> {
         for entry in segment.keys {
             self.duplicates.add(entry)?;
         }
+        self.actors.add(segment.actors, &segment.named_actors)?;
         for (key, (finding, count)) in segment.notes {
             add_note(&mut self.notes, key, finding, count);
         }
@@ -210,7 +213,8 @@ impl<'a> Pass<'a> {
 
     /// What there is to know once the file has been read.
     pub(super) fn end(self) -> Result<(Plan, Vec<KeySet>, Duplicates, After), ExportError> {
-        let Self { mut plan, notes, sets, duplicates, after, .. } = self;
+        let Self { mut plan, catalog, notes, sets, duplicates, actors, after, .. } = self;
+        plan.actors = actors.end(catalog)?;
         for model in &mut plan.models {
             model.runs.seal()?;
         }

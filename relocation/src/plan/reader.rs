@@ -22,6 +22,8 @@ pub struct Record {
     pub length: usize,
     /// Its values, by column.
     pub values: Vec<Value>,
+    /// The actor that a field of older releases names; see [`Model::names_actor`].
+    pub actor: Option<i64>,
     /// The text of its fields, for models of the control silo, to which it goes as it is but for its references.
     pub fields: Option<String>,
 }
@@ -87,6 +89,7 @@ impl<'a> ModelReader<'a> {
                 offset: scanned.offset,
                 length: scanned.length,
                 values: decoded.values,
+                actor: decoded.actor,
                 fields: (self.model.silo == Silo::Control).then(|| raw.fields.get().to_owned()),
             }));
         }

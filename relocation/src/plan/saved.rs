@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Plan,
+    actors::Actor,
     kept::{Kept, open, packed, read_frame, unpacked, write_frame},
     runs::Run,
     selection::SavedSelection,
@@ -32,11 +33,13 @@ enum Piece {
         selection: Option<SavedSelection>,
     },
     /// One model, by its position.
-    Model { position: usize, seen: i64, repeated: Vec<u8> },
+    Model { position: usize, seen: i64, repeated: Vec<u8>, lost_slugs: Vec<Vec<u8>> },
     /// Further stretches of a model.
     Runs { position: usize, runs: Vec<Run> },
     /// Further hashes of addresses that a filter takes.
     Emails(Vec<u64>),
+    /// Further actors that rules name.
+    Actors(Vec<Actor>),
     /// That is all.
     End,
 }
@@ -100,10 +103,13 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
                 _ => return Ok(false),
             }
         }
-        Piece::Model { position, seen, repeated } => {
+        Piece::Model { position, seen, repeated, lost_slugs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             let Ok(repeated) = bitmap_from_bytes(&repeated) else { return Ok(false) };
             (model.seen, model.repeated) = (seen, repeated);
+            let lost: io::Result<_> = lost_slugs.iter().map(|lost| bitmap_from_bytes(lost)).collect();
+            let Ok(lost) = lost else { return Ok(false) };
+            model.lost_slugs = lost;
         }
         Piece::Runs { position, runs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
@@ -115,6 +121,7 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
             let Some(selection) = &mut plan.selection else { return Ok(false) };
             selection.add(&[], &emails);
         }
+        Piece::Actors(actors) => plan.actors.restore(actors),
         Piece::End => {}
     }
     Ok(true)
@@ -151,7 +158,12 @@ fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
     })?;
     for (position, model) in plan.models.iter().enumerate() {
         if model.seen > 0 {
-            put(&Piece::Model { position, seen: model.seen, repeated: bitmap_to_bytes(&model.repeated)? })?;
+            put(&Piece::Model {
+                position,
+                seen: model.seen,
+                repeated: bitmap_to_bytes(&model.repeated)?,
+                lost_slugs: model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?,
+            })?;
             let mut runs = model.runs.iter()?;
             loop {
                 let some: Vec<Run> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
@@ -161,6 +173,9 @@ fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
                 put(&Piece::Runs { position, runs: some })?;
             }
         }
+    }
+    for actors in plan.actors.all().chunks(AT_ONCE) {
+        put(&Piece::Actors(actors.to_vec()))?;
     }
     let mut emails = plan.selection.iter().flat_map(|selection| selection.emails());
     loop {

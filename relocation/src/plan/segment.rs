@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Record,
+    Record, actors,
     duplicates::Entry,
+    made_slugs,
     runs::Run,
     sets::{KeySet, hash_key, key_sets},
 };
@@ -54,6 +55,10 @@ pub(super) struct Segment {
     /// Logged beside the rest.
     #[serde(skip)]
     pub(super) keys: Vec<Entry>,
+    /// What actors stand for.
+    pub(super) actors: Vec<Entry>,
+    /// Actors that stand for what a record refers to.
+    pub(super) named_actors: Vec<u64>,
     pub(super) notes: Vec<(NoteKey, (Finding, u64))>,
     pub(super) passed_over: BTreeMap<String, i64>,
     /// Primary keys and slugs of organizations that the filter takes.
@@ -149,7 +154,16 @@ impl<'a> Checker<'a> {
             checked.segment.records += 1;
             match self.catalog.known(&raw.model) {
                 Known::Model(model) => self.record(&mut checked, model, &raw, *scanned)?,
-                known => checked.pass_over(&raw, scanned.offset, &known),
+                known => {
+                    if self
+                        .catalog
+                        .actors()
+                        .is_some_and(|actors| raw.model.eq_ignore_ascii_case(&actors.model))
+                    {
+                        checked.segment.actors.extend(actors::of_actor(self.catalog, raw.pk, raw.fields));
+                    }
+                    checked.pass_over(&raw, scanned.offset, &known);
+                }
             }
         }
         let Checked { mut segment, notes, .. } = checked;
@@ -197,14 +211,34 @@ impl<'a> Checker<'a> {
         for note in decoded.notes {
             checked.note(place(note));
         }
-        let record =
-            Record { ordinal, source_pk: raw.pk, offset, length, values: decoded.values, fields: None };
+        let record = Record {
+            ordinal,
+            source_pk: raw.pk,
+            offset,
+            length,
+            values: decoded.values,
+            actor: decoded.actor,
+            fields: None,
+        };
         for index in self.sets_of.get(model.position).map(Vec::as_slice).unwrap_or_default() {
             let Some(set) = self.sets.get(*index) else { continue };
-            let Some(key) = set.key(&record) else { continue };
-            let hash = hash_key(set, raw.pk, key);
+            let hash = |record: &Record| Some(hash_key(set, raw.pk, set.key(record)?));
+            if let Some(candidates) = made_slugs::candidates(model, (*index, set), &record, hash) {
+                checked.segment.keys.extend(candidates);
+                continue;
+            }
+            let Some(hash) = hash(&record) else { continue };
             let entry = Entry { hash, set: u32::try_from(*index).unwrap_or(u32::MAX), offset };
             checked.segment.keys.push(entry);
+        }
+        if let Some(actor) = record.actor {
+            match model.resolves_actor() {
+                Some(_) => checked.segment.named_actors.extend(u64::try_from(actor)),
+                None => {
+                    let named = actors::of_named(self.catalog, model.position, raw.pk, actor);
+                    checked.segment.actors.extend(named);
+                }
+            }
         }
         if let (Some(filter), Some((slug, _))) = (self.filter, model.global_slug()) {
             let slug = record.values.get(slug).and_then(Value::as_text).unwrap_or_default();

@@ -79,6 +79,44 @@ fn records_of_a_model_are_found_wherever_they_lie() {
     assert_eq!(file.pks(&plan, "sentry.project", 1), [] as [i64; 0]);
 }
 
+/// All teams of an organization, by primary key, with the slug that each gets.
+fn slugs(file: &File_, plan: &Plan) -> BTreeMap<i64, String> {
+    let model = file.catalog.model("sentry.team").unwrap();
+    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut slugs = BTreeMap::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        let own = || record.values[1].as_text().unwrap().to_owned();
+        slugs.insert(record.source_pk, plan.made_slug(model, &record).map_or_else(own, |(_, slug)| slug));
+    }
+    slugs
+}
+
+#[test]
+fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
+    let named = |pk: i64| team(pk, 1, "");
+    // The first further candidates of both are in the file, too, behind them.
+    let further = |pk: i64, attempt: usize| crate::slug::candidate("sentry.team", pk, "t", 50, attempt);
+    let mut records = vec![named(9), named(8), team(3, 1, &further(9, 1)), team(4, 2, "t")];
+    let plan = |records: &[String]| {
+        let file = File_::new(records);
+        file.plan(None).map(|plan| slugs(&file, &plan))
+    };
+    let made = plan(&records).unwrap();
+    // The lower primary key gets the plain one, wherever it stands.
+    assert_eq!((&*made[&8], &made[&9]), ("t", &further(9, 2)));
+    records.reverse();
+    assert_eq!(plan(&records).unwrap(), made);
+    records.push(team(5, 1, "t"));
+    assert_eq!(plan(&records).unwrap()[&8], further(8, 1));
+
+    // Only a file that was made for it has all of them.
+    for attempt in 2..crate::slug::CANDIDATES {
+        records.push(team(i64::try_from(10 + attempt).unwrap(), 1, &further(9, attempt)));
+    }
+    let error = plan(&records).unwrap_err().to_string();
+    assert!(error.contains("sentry.team record") && error.contains("pk 9, field slug"), "{error}");
+}
+
 #[test]
 fn records_that_contradict_each_other_are_refused_and_both_named() {
     let error = File_::new(&[organization(7, "x"), organization(8, "y"), organization(7, "z")])

@@ -3,6 +3,7 @@
 //!
 //! The caller owns the transaction, so that it can record the chunk in the same one.
 
+mod alike;
 mod bulk;
 mod chunk;
 mod copy;

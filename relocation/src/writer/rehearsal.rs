@@ -10,6 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use roaring::RoaringTreemap;
 
 use super::{
     Row, WriteError, Writer, Written,
@@ -51,6 +52,8 @@ pub struct Rehearsal {
     /// The unique sets of each model in which records may meet that did not meet in the file.
     sets: Vec<Vec<usize>>,
     next_id: i64,
+    /// The organizations that have what [`Model::needs_one`] says.
+    with_one: RoaringTreemap,
 }
 
 impl Rehearsal {
@@ -64,17 +67,21 @@ impl Rehearsal {
             scratch_dir: scratch_dir.to_owned(),
             sets,
             next_id: MAX_PK + 1,
+            with_one: RoaringTreemap::new(),
         }
+    }
+
+    /// Whether an organization of the dry run has what a model that it has gone through says that each needs.
+    #[must_use]
+    pub fn has_one(&self, organization: i64) -> bool {
+        u64::try_from(organization).is_ok_and(|id| self.with_one.contains(id))
     }
 
     /// What is to be remembered of a row.
     fn keys(&self, model: &Model, row: &Row) -> Keys {
         let sets = self.sets.get(model.position).map(Vec::as_slice).unwrap_or_default();
         let unique = sets.iter().filter_map(|index| {
-            let key = model.unique.get(*index)?.key(&row.values)?;
-            let mut hasher = hasher_of(Kind::Unique, model, *index);
-            key.into_iter().for_each(|value| hash_value(value, &mut hasher));
-            Some(hasher.finish())
+            Some(hash_unique(model, *index, &model.unique.get(*index)?.key(&row.values)?))
         });
         let asked = model.asked_columns().filter_map(|index| {
             let text = row.values.get(index).and_then(Value::as_text)?;
@@ -114,17 +121,25 @@ fn hasher_of(kind: Kind, model: &Model, index: usize) -> DefaultHasher {
 }
 
 /// The plan has refused records that share a unique set as they are in the file, and rewriting references keeps them
-/// apart, unless two old keys lead to one row: those of a model whose records may become rows that are there.
+/// apart, unless two old keys lead to one row: those of a model whose records may become rows that are there, or earlier
+/// ones of the file.
 fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
     let merges = |column: &usize| {
         let target = model.columns.get(*column).and_then(|column| column.references.as_deref());
         let skipped = model.rules.contains(&Rule::SkipWhenExisting { reference: *column });
-        !skipped && target.and_then(|target| catalog.model(target)).is_some_and(Model::merges)
+        let merges = |target: &Model| target.merges() || target.merge_alike().is_some();
+        !skipped && target.and_then(|target| catalog.model(target)).is_some_and(merges)
     };
     let set = |(index, set): (usize, &crate::catalog::UniqueSet)| {
         (!model.keeps_apart(set) && set.columns.iter().any(merges)).then_some(index)
     };
     model.unique.iter().enumerate().filter_map(set).collect()
+}
+
+fn hash_unique(model: &Model, index: usize, key: &[&Value]) -> u64 {
+    let mut hasher = hasher_of(Kind::Unique, model, index);
+    key.iter().for_each(|value| hash_value(value, &mut hasher));
+    hasher.finish()
 }
 
 fn hash_text(model: &Model, column: &Column, index: usize, text: &str) -> u64 {
@@ -181,6 +196,40 @@ impl<L: LookUp> Table for Stage<'_, L> {
         Ok(found)
     }
 
+    async fn alike(
+        &mut self,
+        model: &Model,
+        columns: [usize; 2],
+        rows: &[Row],
+    ) -> Result<HashMap<i64, i64>, L::Error> {
+        let Some((index, set)) = model.unique.iter().enumerate().find(|(_, set)| set.columns == columns)
+        else {
+            return Ok(HashMap::new());
+        };
+        let hashes: Vec<(i64, u64)> = rows
+            .iter()
+            .filter_map(|row| Some((row.id, hash_unique(model, index, &set.key(&row.values)?))))
+            .collect();
+        let held = move |remembered: &mut Remembered| {
+            let mut held = HashMap::new();
+            for (id, hash) in hashes {
+                held.extend(remembered.get(hash)?.map(|holder| (id, holder)));
+            }
+            Ok(held)
+        };
+        Ok(self.rehearsal.remembered(held).await?)
+    }
+
+    async fn raise(
+        &mut self,
+        _: &Model,
+        _: usize,
+        _: &[String],
+        _: Vec<(i64, usize)>,
+    ) -> Result<(), L::Error> {
+        Ok(())
+    }
+
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, L::Error> {
         let keys: Vec<Keys> = rows.iter().map(|row| self.rehearsal.keys(model, row)).collect();
         let take = move |remembered: &mut Remembered| {
@@ -215,6 +264,11 @@ impl Writer<'_> {
         let mut findings = self.fill_missing(model, &mut filled);
         let stage = &mut Stage { rehearsal, look };
         let mut written = self.write_carefully(stage, model, filled.into_owned()).await?;
+        if let Some(needs) = model.needs_one() {
+            // Also of rows that became others: those have the highest role of both.
+            let met = rows.iter().filter_map(|row| u64::try_from(needs.met(&row.values)?).ok());
+            stage.rehearsal.with_one.extend(met);
+        }
         findings.append(&mut written.findings);
         written.findings = findings;
         Ok((rows, written))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{Row, WriteError, bulk};
+use super::{Row, WriteError, alike, bulk};
 use crate::{
     catalog::{Column, Model, Rule},
     db::{self, Db, DbError, Dialect, Statement, Tx},
@@ -36,6 +36,24 @@ pub(super) trait Table: Send {
         column: &Column,
         values: Vec<String>,
     ) -> impl Future<Output = Result<HashMap<String, i64>, Self::Error>> + Send;
+
+    /// Which of these rows agree with a row that is there in a unique set of references: the id of each, and that of the
+    /// row that is there.
+    fn alike(
+        &mut self,
+        model: &Model,
+        columns: [usize; 2],
+        rows: &[Row],
+    ) -> impl Future<Output = Result<HashMap<i64, i64>, Self::Error>> + Send;
+
+    /// Gives rows that are there a value of an order, by its place, unless they have one that comes before it.
+    fn raise(
+        &mut self,
+        model: &Model,
+        column: usize,
+        order: &[String],
+        rows: Vec<(i64, usize)>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Inserts the rows that break no unique set, in their order, and says which, by id.
     fn insert_free(
@@ -74,6 +92,75 @@ impl Table for Tx {
         }
         let statement = asks_for(self.dialect(), model, column, values);
         Ok(found(self.fetch_all(statement).await?)?)
+    }
+
+    async fn alike(
+        &mut self,
+        model: &Model,
+        columns: [usize; 2],
+        rows: &[Row],
+    ) -> Result<HashMap<i64, i64>, WriteError> {
+        let (mut ids, mut ones, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let Some((one, other)) = alike::key(columns, row) else { continue };
+            ids.push(row.id);
+            ones.push(one);
+            others.push(other);
+        }
+        let [one, other] =
+            columns.map(|column| model.columns.get(column).map_or("", |column| column.column.as_str()));
+        let statement = Statement::new("SELECT id, holder FROM (SELECT r.id AS id, ")
+            .push(&format!(
+                "(SELECT MIN(t.id + 0) FROM \"{}\" t WHERE t.\"{one}\" = r.one AND t.\"{other}\" = r.other) AS holder FROM ",
+                model.table
+            ))
+            .rows(
+                self.dialect(),
+                "r",
+                [
+                    ("id", db::Column::Ints(ids)),
+                    ("one", db::Column::Ints(ones)),
+                    ("other", db::Column::Ints(others)),
+                ],
+            )
+            .push(") f WHERE holder IS NOT NULL");
+        let found = self.fetch_all(statement).await?;
+        Ok(found
+            .iter()
+            .map(|row| Ok((row.int("id")?, row.int("holder")?)))
+            .collect::<Result<_, DbError>>()?)
+    }
+
+    async fn raise(
+        &mut self,
+        model: &Model,
+        column: usize,
+        order: &[String],
+        rows: Vec<(i64, usize)>,
+    ) -> Result<(), WriteError> {
+        let known: Vec<(i64, i64, String)> = rows
+            .into_iter()
+            .filter_map(|(id, place)| Some((id, i64::try_from(place).ok()?, order.get(place)?.clone())))
+            .collect();
+        let Some(column) = model.columns.get(column).filter(|_| !known.is_empty()) else { return Ok(()) };
+        let (table, name) = (&model.table, &column.column);
+        let mut statement = Statement::new("UPDATE ")
+            .push(&format!("\"{table}\" SET \"{name}\" = r.value FROM "))
+            .rows(
+                self.dialect(),
+                "r",
+                [
+                    ("id", db::Column::Ints(known.iter().map(|row| row.0).collect())),
+                    ("place", db::Column::Ints(known.iter().map(|row| row.1).collect())),
+                    ("value", db::Column::Texts(known.iter().map(|row| row.2.clone()).collect())),
+                ],
+            )
+            .push(&format!(" WHERE \"{table}\".id = r.id AND r.place < CASE \"{table}\".\"{name}\""));
+        for (place, value) in order.iter().enumerate() {
+            statement = statement.push(" WHEN ").arg(value).push(&format!(" THEN {place}"));
+        }
+        self.execute(statement.push(&format!(" ELSE {} END", order.len()))).await?;
+        Ok(())
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, WriteError> {

@@ -25,7 +25,8 @@ impl Writer<'_> {
     ) -> Result<Written, T::Error> {
         table.check_ids(model, &rows).await?;
         let mut written = Written::default();
-        let mut rows = self.resolve_names(table, model, rows, &mut written).await?;
+        let rows = self.resolve_names(table, model, rows, &mut written).await?;
+        let mut rows = self.merge_alike(table, model, rows, &mut written).await?;
         for round in 0..ROUNDS {
             let replaced = self.replace_taken(table, model, &mut rows, &mut written.findings).await?;
             let free: HashSet<i64> = table.insert_free(model, &rows).await?.into_iter().collect();

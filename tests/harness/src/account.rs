@@ -23,7 +23,9 @@ mod file;
 mod findings;
 mod look;
 mod organizations;
+mod owners;
 mod rows;
+mod slugs;
 mod taken;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,6 +44,7 @@ pub use cell::Cell;
 pub(crate) use file::{FileRecord, parse};
 pub(crate) use look::rows;
 pub use look::{Look, Row, Rows};
+pub(crate) use owners::{Owner, owner};
 
 use crate::cluster::{Cluster, ImportOptions, Silo};
 
@@ -145,6 +148,7 @@ impl<'a> Audit<'a> {
         case.check_rows();
         case.check_no_other_rows();
         case.check_organizations();
+        case.check_owners();
         case.check_findings();
         self.check_what_is_visible(&mut case).await?;
         self.check_directory(&mut case).await?;

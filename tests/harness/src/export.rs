@@ -150,12 +150,12 @@ impl Export {
         self.push("sentry.useroption", pk, &json!({"user": user, "key": key, "value": value.to_string()}))
     }
 
-    /// Makes a user a member of an organization.
+    /// Makes a user an owner of an organization.
     pub fn member(&mut self, pk: i64, organization: i64, user: i64) -> &mut Self {
         self.push(
             "sentry.organizationmember",
             pk,
-            &json!({"organization": organization, "user_id": user, "role": "member"}),
+            &json!({"organization": organization, "user_id": user, "role": "owner"}),
         )
     }
 

@@ -20,6 +20,17 @@ fn many() -> File_ {
             1 + pk % 2
         ));
         records.push(format!(r#"{{"model": "sentry.nonsense{}", "pk": {pk}, "fields": {{}}}}"#, pk % 7));
+        // Teams without slug, of which many are called the same, and rules whose owners are actors.
+        if pk % 10 == 0 {
+            records.push(format!(
+                r#"{{"model": "sentry.team", "pk": {pk}, "fields": {{"organization": 1, "slug": "", "name": "t{}", "actor": {pk}}}}}"#,
+                pk % 7
+            ));
+            records.push(format!(
+                r#"{{"model": "sentry.rule", "pk": {pk}, "fields": {{"project": 1, "label": "", "data": {{}}, "owner": {}}}}}"#,
+                pk / 2
+            ));
+        }
     }
     File_::new(&records)
 }
@@ -73,17 +84,24 @@ impl File_ {
                     selection.takes(model, i64::from(*pk), Some(&format!("u{pk}@x")))
                 };
                 let taken: Vec<u32> = (1..=3_000).filter(takes).collect();
-                (of_model.seen, runs, of_model.repeated.iter().collect::<Vec<_>>(), taken)
+                let lost: Vec<Vec<u64>> =
+                    of_model.lost_slugs.iter().map(|lost| lost.iter().collect()).collect();
+                (of_model.seen, runs, of_model.repeated.iter().collect::<Vec<_>>(), taken, lost)
             })
             .collect();
-        format!("{} {:?} {:?} {models:?}", plan.records, plan.passed_over, plan.findings)
+        let actors: Vec<_> = (1..=3_000).filter_map(|pk| plan.actor(pk)).collect();
+        format!("{} {:?} {:?} {actors:?} {models:?}", plan.records, plan.passed_over, plan.findings)
     }
 }
 
 #[test]
 fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
     let file = many();
-    let undisturbed = file.said(&file.plan(Some(&["one", "none"])).unwrap());
+    let plan = file.plan(Some(&["one", "none"])).unwrap();
+    let teams = &plan.models[file.catalog.position("sentry.team").unwrap()];
+    assert_eq!(teams.lost_slugs[0].len(), 300 - 7, "one of each name gets it");
+    assert_eq!((plan.actor(10).is_some(), plan.actor(1_510)), (true, None), "those that a rule names");
+    let undisturbed = file.said(&plan);
     let log = file.log("whole");
     assert!(log.len() > 100_000, "{}", log.len());
     let few = [0, 1, 11, 12, 43, 44, 45, 60, log.len()];

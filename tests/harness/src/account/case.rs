@@ -46,6 +46,8 @@ pub(super) struct Case<'a> {
     pub(super) fates: HashMap<(String, i64), Fate>,
     /// Users who had to get another name, by pk in the file.
     pub(super) renamed: BTreeSet<i64>,
+    /// The roles that memberships got from others that are one with them, by model and pk in the file.
+    pub(super) roles: HashMap<(String, i64), Option<String>>,
     pub(super) notes: Vec<Note>,
     complaints: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl<'a> Case<'a> {
             mapped: HashMap::new(),
             fates: HashMap::new(),
             renamed: BTreeSet::new(),
+            roles: HashMap::new(),
             notes: Vec::new(),
             complaints: Vec::new(),
         };

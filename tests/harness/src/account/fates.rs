@@ -10,6 +10,7 @@ use super::{
     case::Case,
     cell::{self, Cell},
     file::FileRecord,
+    owners::{Memberships, Owner},
     taken::{Holders, Taken},
 };
 
@@ -37,6 +38,11 @@ fn one_for_each(model: &str) -> Option<&'static [&'static str]> {
     }
 }
 
+/// References that are cleared if they lead to nothing imported, and take no record with them.
+pub(super) fn is_cleared(model: &str, field: &str) -> bool {
+    matches!((model, field), (MEMBER, "inviter_id") | ("sentry.monitor", "owner_team_id"))
+}
+
 impl Case<'_> {
     /// Decides about every record of the file, models in an order in which none comes before what it refers to.
     pub(super) fn decide_fates(&mut self) {
@@ -47,6 +53,7 @@ impl Case<'_> {
             }
             let mut named: HashMap<String, i64> = HashMap::new();
             let mut seen = HashSet::new();
+            let mut memberships = Memberships::default();
             let holders = match model.name.as_str() {
                 USER => self.holders(USER, "username", true),
                 EMAIL => self.holders(EMAIL, "email", true),
@@ -58,7 +65,10 @@ impl Case<'_> {
                     (Some(fate), _) => fate,
                     (None, USER) => self.user(&record, &holders, &mut named),
                     (None, EMAIL) => self.email(&record, &holders, &mut named),
-                    (None, _) => self.inserted(model, &record),
+                    (None, _) => match self.merged(&record, &mut memberships) {
+                        Some(fate) => fate,
+                        None => self.inserted(model, &record),
+                    },
                 };
                 self.fates.insert((model.name.clone(), record.pk), fate);
             }
@@ -135,7 +145,7 @@ impl Case<'_> {
 
         let mut reasons: Vec<FindingKind> = Vec::new();
         let mut fields: Vec<&str> = Vec::new();
-        let (mut elsewhere, mut cleared) = (false, false);
+        let (mut elsewhere, mut cleared) = (false, Vec::new());
         for column in &model.columns {
             let (Some(target), Some(pk)) = (&column.references, record.pk_in(&column.field)) else {
                 continue;
@@ -143,7 +153,7 @@ impl Case<'_> {
             let fate = self.fate(target, pk);
             match fate {
                 Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
-                _ if model.name == MEMBER && column.field == "inviter_id" => cleared = true,
+                _ if is_cleared(&model.name, &column.field) => cleared.push(column.field.as_str()),
                 _ => {
                     // What hangs from another organization, or from a user who is not wanted, is not wanted either. A
                     // record of a wanted organization that speaks of such a user is lost.
@@ -176,9 +186,15 @@ impl Case<'_> {
             }
         }
         if reasons.is_empty() {
-            if cleared {
-                self.expect(record, &[FindingKind::ClearedReference], &["inviter_id"]);
+            match self.owner(record) {
+                Owner::NotByActor => {}
+                Owner::Known(_, target, pk) if self.new_pk(target, pk).is_some() => {}
+                Owner::Known(..) | Owner::Unknown => cleared.push("owner"),
             }
+            for field in cleared {
+                self.expect(record, &[FindingKind::ClearedReference], &[field]);
+            }
+            self.expect_made_slug(record);
             return None;
         }
         self.expect(record, &reasons, &fields);
@@ -248,7 +264,7 @@ impl Case<'_> {
         }
     }
 
-    fn existing(&mut self, record: &FileRecord, holders: &[i64]) -> Fate {
+    pub(super) fn existing(&mut self, record: &FileRecord, holders: &[i64]) -> Fate {
         match self.mapped.get(&(record.model.clone(), record.pk)).copied() {
             Some((id, KeyKind::Existing)) if holders.contains(&id) => Fate::Existing(id),
             mapped => {

@@ -32,11 +32,15 @@ fn severity(kind: FindingKind) -> Severity {
         | K::UnknownField
         | K::DuplicateDropped
         | K::FilterSlugNotFound
-        | K::UnknownChoice => Severity::Warning,
-        K::UnexpectedModel
+        | K::UnknownChoice
         | K::ClearedReference
-        | K::RemovedModel
         | K::RemovedField
+        | K::RecordMerged
+        | K::OrganizationWithoutOwner
+        | K::UsernameIsAddress => Severity::Warning,
+        K::UnexpectedModel
+        | K::RemovedModel
+        | K::SlugMade
         | K::SlugChanged
         | K::UsernameChanged
         | K::UserMerged
@@ -106,6 +110,12 @@ impl Case<'_> {
             };
             for (field, value) in &record.fields {
                 let kind = match model.column(field) {
+                    // What held nothing is no loss, nor is what names an actor: that is followed.
+                    None if model.is_removed_field(field)
+                        && (value.is_null() || names_actor(name, field, value)) =>
+                    {
+                        continue;
+                    }
                     None if model.is_removed_field(field) => FindingKind::RemovedField,
                     None => FindingKind::UnknownField,
                     Some(_) if !model.in_organization_scope() => continue,
@@ -199,6 +209,13 @@ fn is_of_model(kind: FindingKind) -> bool {
             | FindingKind::TextCleaned
             | FindingKind::FilterSlugNotFound
     )
+}
+
+/// Whether a field of older releases names an actor.
+fn names_actor(model: &str, field: &str, value: &Value) -> bool {
+    let field =
+        matches!((model, field), ("sentry.team", "actor") | ("sentry.rule" | "sentry.alertrule", "owner"));
+    field && value.is_i64()
 }
 
 fn fits(note: &Note, finding: &Finding) -> bool {

@@ -8,7 +8,9 @@ use std::{
 use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{Column, Default, Model};
 
-use super::{Cell, Fate, Row, case::Case, cell, file::FileRecord, taken::Taken};
+use super::{
+    Cell, Fate, Row, case::Case, cell, fates::is_cleared, file::FileRecord, owners::Owner, taken::Taken,
+};
 
 /// What a rule makes of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,8 @@ enum Change {
     False,
     True,
     Null,
+    /// The status of a subscription that the product has yet to make.
+    Creating,
     /// The time of the import.
     Now,
     /// A password that nobody can have.
@@ -65,13 +69,16 @@ fn change(model: &str, field: &str) -> Option<Change> {
         ("monitor", "guid") | ("incident", "detection_uuid") | ("incidentactivity", "notification_uuid") => {
             Change::NewUuid
         }
-        ("querysubscription", "subscription_id") => Change::Null,
+        ("querysubscription", "subscription_id" | "query_extra") => Change::Null,
+        ("querysubscription", "status") => Change::Creating,
         ("projectkey", "public_key" | "secret_key") => Change::Unique(New::Key),
         ("orgauthtoken", "token_hashed") => Change::Unique(New::Hash),
         ("organizationmember", "token") => Change::Unique(New::Nothing),
         ("organizationmember", "user_email") => Change::OfUser("email"),
         ("organizationmember", "user_is_active") => Change::OfUser("is_active"),
         ("user", "username")
+        | ("project" | "team" | "monitor", "slug")
+        | ("organizationmember" | "organizationmemberteam", "role")
         | ("organization", "slug" | "status")
         | ("orgauthtoken", "token_last_characters")
         | ("organizationmember", "token_expires_at") => Change::Elsewhere,
@@ -123,6 +130,7 @@ impl Case<'_> {
                 Some(Change::False) => *found == Cell::Bool(false),
                 Some(Change::True) => *found == Cell::Bool(true),
                 Some(Change::Null) => *found == Cell::Null,
+                Some(Change::Creating) => *found == Cell::Int(1),
                 Some(Change::Now) => found.as_time().is_some_and(|time| self.is_now(model, time)),
                 Some(Change::Unusable) => found.as_text().is_some_and(|text| {
                     text.starts_with('!') && text.len() > 20 && made.insert(text.to_owned())
@@ -165,6 +173,11 @@ impl Case<'_> {
 
     /// What a column is to hold by the file alone; `None` for the time of the import.
     fn wanted(&self, column: &Column, record: &FileRecord) -> anyhow::Result<Option<Cell>> {
+        if let Owner::Known(field, target, pk) = self.owner(record)
+            && field == column.field
+        {
+            return Ok(Some(self.new_pk(target, pk).map_or(Cell::Null, Cell::Int)));
+        }
         let default;
         let value = match (record.fields.get(&column.field), &column.default) {
             (Some(value), _) => value,
@@ -176,17 +189,14 @@ impl Case<'_> {
             (None, Default::Now) => return Ok(None),
             // Replaced in any case: by a rule, or by what control resolves.
             (None, Default::Generated(_)) => return Ok(Some(Cell::Null)),
-            (None, Default::Required) if record.model == "sentry.organization" && column.field == "slug" => {
-                return Ok(Some(Cell::Null));
-            }
+            (None, Default::Required) if column.field == "slug" => return Ok(Some(Cell::Null)),
             (None, Default::Required) => anyhow::bail!("the field is missing, and nothing is the default"),
         };
         let Some(target) = &column.references else { return cell::of_file(column, value).map(Some) };
         let Some(pk) = value.as_i64() else { return Ok(Some(Cell::Null)) };
         match self.new_pk(target, pk) {
             Some(new) => Ok(Some(Cell::Int(new))),
-            // Only an inviter may be missing.
-            None if column.field == "inviter_id" => Ok(Some(Cell::Null)),
+            None if is_cleared(&record.model, &column.field) => Ok(Some(Cell::Null)),
             None => anyhow::bail!("leads to {target} {pk}, which was not imported"),
         }
     }
@@ -201,6 +211,17 @@ impl Case<'_> {
         found: &Cell,
     ) -> bool {
         match field {
+            "role" => {
+                let role = self.roles.get(&(model.name.clone(), record.pk)).cloned();
+                match role {
+                    Some(role) => role.map_or(Cell::Null, Cell::Text) == *found,
+                    None => wanted == Some(found),
+                }
+            }
+            "slug" if model.name != "sentry.organization" => found
+                .as_text()
+                .and_then(|slug| self.is_made_slug(record, slug))
+                .unwrap_or_else(|| wanted == Some(found)),
             "username" if self.renamed.contains(&record.pk) => {
                 let (Some(name), Some(given)) = (wanted.and_then(Cell::as_text), found.as_text()) else {
                     return false;

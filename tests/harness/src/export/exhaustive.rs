@@ -185,6 +185,11 @@ fn cases(export: &mut Export, world: &World<'_>) {
         51,
         json!({"tags": [], "aggregates": null, "span_attribute": "", "created_by_id": null}),
     );
+    // No slug: one is made of the name.
+    add(export, "sentry.project", 54, json!({"slug": null, "name": "No Slug"}));
+    add(export, "sentry.project", 55, json!({"slug": "", "name": "No Slug"}));
+    add(export, "sentry.team", 54, json!({"slug": "", "name": "404"}));
+    add(export, "sentry.monitor", 54, json!({"slug": "", "name": "No Slug"}));
     // Of another scope, decided by the record; what goes with it.
     let app = world.pk("sentry.sentryapp");
     let integration = world.pk("sentry.integration");
@@ -216,13 +221,25 @@ fn strangers(export: &mut Export, world: &World<'_>) {
         export,
         "sentry.team",
         71,
-        &json!({"slug": "older-release", "actor": 1, "org_role": "owner", "mood": "fine", "weather": {"sunny": true}}),
+        &json!({"slug": "older-release", "actor": 5, "org_role": "owner", "mood": "fine", "weather": {"sunny": true}}),
     );
     if let Some(team) = export.find("sentry.team", 71) {
         team.model = "Sentry.Team".to_owned();
     }
     world.add(export, "sentry.rule", 72, &json!({"owner": 1}));
     world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
+    // Owners by actors: a team, a user, a team that names its actor, nobody who is known, a team that the file lacks.
+    export.push("sentry.actor", 3, &json!({"type": 0, "team": world.pk("sentry.team"), "user_id": null}));
+    export.push("sentry.actor", 4, &json!({"type": 1, "team": null, "user_id": INACTIVE_IN_BOTH}));
+    export.push("sentry.actor", 5, &json!({"type": 0}));
+    for (pk, actor) in [(74, 3), (75, 4), (76, 5), (77, 6), (78, 1)] {
+        let by_actor = json!({"owner": actor, "owner_team": null, "owner_user_id": null});
+        world.add(export, "sentry.rule", pk, &by_actor);
+        let by_actor = json!({"owner": actor, "team": null, "user_id": null, "snuba_query": null});
+        world.add(export, "sentry.alertrule", pk, &by_actor);
+    }
+    // Nothing is lost of what held nothing.
+    world.add(export, "sentry.rule", 79, &json!({"owner": null, "owner_team": null, "owner_user_id": null}));
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
     Found,
     world::{Import, World, int},
 };
-use crate::account::FileRecord;
+use crate::account::{FileRecord, Owner, owner};
 
 pub(super) fn check(world: &World, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
     references_lead_somewhere(world, found);
@@ -62,7 +62,11 @@ fn references_are_those_of_the_file(
         let Some(row) = world.tables(place).get(&model.name).and_then(|rows| rows.get(id)) else { continue };
         for column in &model.columns {
             let Some(target) = &column.references else { continue };
-            let old = record.pk_in(&column.field);
+            let by_actor = match owner(records.iter(), record) {
+                Owner::Known(field, _, pk) if field == column.field => Some(pk),
+                _ => None,
+            };
+            let old = by_actor.or(record.pk_in(&column.field));
             let wanted = old.and_then(|old| keys.get(&(target.as_str(), old))).map(|(_, new)| *new);
             let has = int(row, &column.field);
             if has != wanted {

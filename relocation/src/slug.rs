@@ -1,0 +1,91 @@
+//! How a slug is made of a name, and how one is told apart from others that are made of the same name.
+
+use deunicode::deunicode_with_tofu;
+use sha2::{Digest as _, Sha256};
+
+use crate::generate::hex;
+
+/// How long the suffix of each further candidate is. They follow from the record, so a longer one helps only where a file
+/// was made to have the shorter ones.
+const SUFFIXES: [usize; 3] = [4, 8, 24];
+
+/// How many candidates there are for the slug of one record.
+pub const CANDIDATES: usize = SUFFIXES.len() + 1;
+
+/// The lowercase ASCII letters, digits and hyphens of a text, `most` of them; empty if there are none. Hyphens stand
+/// alone and never at an end.
+#[must_use]
+pub fn normalize(text: &str, most: usize) -> String {
+    let mut slug = String::with_capacity(most);
+    for character in deunicode_with_tofu(text, "").chars() {
+        if slug.len() == most {
+            break;
+        }
+        let character = character.to_ascii_lowercase();
+        let separates = matches!(character, '-' | '_') || character.is_ascii_whitespace();
+        if character.is_ascii_alphanumeric() {
+            slug.push(character);
+        } else if separates && !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(slug.trim_end_matches('-').len());
+    slug
+}
+
+/// The slug that a record gets in the given attempt, 0 first: the one of its name, then ones with a suffix. The same for
+/// the same record, whoever asks. `model` is the name of its model, `name` what the slug is made of, `most` its length.
+#[must_use]
+pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) -> String {
+    let mut base = normalize(name, most);
+    let is_number = base.bytes().all(|byte| byte.is_ascii_digit());
+    if base.is_empty() {
+        let kind = model.rsplit_once('.').map_or(model, |(_, kind)| kind);
+        base = normalize(kind, most);
+    }
+    // Digits alone could be taken for an id; and what was made of no name says nothing.
+    let suffix = match attempt.checked_sub(1) {
+        None if !is_number => return base,
+        None => SUFFIXES.first(),
+        Some(further) => SUFFIXES.get(further),
+    };
+    let length = suffix.copied().unwrap_or(0).min(most.saturating_sub(2));
+    let digest = hex(&Sha256::digest(format!("{model} {pk} {attempt}")));
+    let front = base.get(..most - 1 - length).unwrap_or(&base).trim_end_matches('-');
+    format!("{front}-{}", digest.get(..length).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, attempt: usize) -> String {
+        candidate("sentry.project", 7, name, 50, attempt)
+    }
+
+    #[test]
+    fn the_first_candidate_is_the_name() {
+        assert_eq!(of("Ticket Booth", 0), "ticket-booth");
+        assert_eq!(of("Größe_2", 0), "grosse-2");
+        assert_eq!(of(&"ab ".repeat(30), 0).len(), 50);
+    }
+
+    #[test]
+    fn further_candidates_have_a_suffix_that_follows_from_the_record() {
+        let all: Vec<String> = (0..CANDIDATES).map(|attempt| of("Ticket Booth", attempt)).collect();
+        assert_eq!(all, (0..CANDIDATES).map(|attempt| of("Ticket Booth", attempt)).collect::<Vec<_>>());
+        let lengths: Vec<usize> = all.iter().map(String::len).collect();
+        assert_eq!(lengths, [12, 17, 21, 37]);
+        assert!(all.iter().all(|slug| slug.starts_with("ticket-booth")));
+        assert_ne!(all[1], candidate("sentry.project", 8, "Ticket Booth", 50, 1));
+        assert!((1..CANDIDATES).all(|attempt| of(&"long".repeat(20), attempt).len() == 50));
+    }
+
+    #[test]
+    fn a_name_without_letters_is_never_the_slug_alone() {
+        for (name, front) in [("404", "404-"), ("", "project-"), ("***", "project-")] {
+            let slug = of(name, 0);
+            assert!(slug.starts_with(front) && slug.len() == front.len() + 4, "{name:?}: {slug}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Owners: whom older exports mean by one, which memberships are one after a merge, and which organizations have none.
+
+use std::collections::HashMap;
+
+use causeway_proto::relocation::v1::FindingKind;
+
+use super::{Fate, case::Case, cell::Cell, file::FileRecord};
+
+const ACTOR: &str = "sentry.actor";
+const MEMBER: &str = "sentry.organizationmember";
+const MEMBER_TEAM: &str = "sentry.organizationmemberteam";
+const ORGANIZATION: &str = "sentry.organization";
+const TEAM: &str = "sentry.team";
+const USER: &str = "sentry.user";
+
+/// Whom an export up to 24.4 means by the owner of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody, or the record says it in the way of today.
+    NotByActor,
+    /// The export does not say what the actor stands for.
+    Unknown,
+    /// The field of today, the model, and the record.
+    Known(&'static str, &'static str, i64),
+}
+
+/// Whom a record means by its owner. `records` are all those of the file.
+pub(crate) fn owner<'r>(records: impl Iterator<Item = &'r FileRecord> + Clone, record: &FileRecord) -> Owner {
+    let (team_field, user_field) = match record.model.as_str() {
+        "sentry.rule" => ("owner_team", "owner_user_id"),
+        "sentry.alertrule" => ("team", "user_id"),
+        _ => return Owner::NotByActor,
+    };
+    let Some(actor) = record.pk_in("owner") else { return Owner::NotByActor };
+    if record.set(team_field).is_some() || record.set(user_field).is_some() {
+        return Owner::NotByActor;
+    }
+    let own = records.clone().find(|it| it.model == ACTOR && it.pk == actor).and_then(|it| {
+        match it.pk_in("type")? {
+            0 => Some(Owner::Known(team_field, TEAM, it.pk_in("team")?)),
+            1 => Some(Owner::Known(user_field, USER, it.pk_in("user_id")?)),
+            _ => None,
+        }
+    });
+    own.unwrap_or_else(|| {
+        let mut teams = records.filter(|it| it.model == TEAM && it.pk_in("actor") == Some(actor));
+        teams.next().map_or(Owner::Unknown, |team| Owner::Known(team_field, TEAM, team.pk))
+    })
+}
+
+/// What a membership connects: fields, and the models that they lead to.
+type Connected = [(&'static str, &'static str); 2];
+
+/// The fields in which two memberships are one, and the roles from the highest to the lowest that has a name.
+fn alike(model: &str) -> Option<(Connected, &'static [&'static str])> {
+    match model {
+        MEMBER => Some((
+            [("organization", ORGANIZATION), ("user_id", USER)],
+            &["owner", "manager", "admin", "member"],
+        )),
+        MEMBER_TEAM => Some(([("team", TEAM), ("organizationmember", MEMBER)], &["admin", "contributor"])),
+        _ => None,
+    }
+}
+
+/// A membership that is a row.
+#[derive(Debug)]
+struct Membership {
+    pk: i64,
+    id: i64,
+    role: Option<String>,
+}
+
+/// The memberships of a model that have been gone through, by what they connect.
+#[derive(Debug, Default)]
+pub(super) struct Memberships(HashMap<(i64, i64), Membership>);
+
+impl Case<'_> {
+    /// Whom a record means by its owner.
+    pub(super) fn owner(&self, record: &FileRecord) -> Owner {
+        owner(self.records.iter().map(AsRef::as_ref), record)
+    }
+
+    /// A membership that is one with an earlier one of the file is that row; the other one gets the higher role.
+    pub(super) fn merged(&mut self, record: &FileRecord, seen: &mut Memberships) -> Option<Fate> {
+        let (fields, order) = alike(&record.model)?;
+        let [one, other] =
+            fields.map(|(field, model)| record.pk_in(field).and_then(|pk| self.new_pk(model, pk)));
+        let key = one.zip(other)?;
+        let default = (record.model == MEMBER).then_some("member");
+        let role = record.text("role").or(default).map(str::to_owned);
+        let rank = |role: &Option<String>| {
+            order.iter().position(|known| Some(*known) == role.as_deref()).unwrap_or(order.len())
+        };
+        match seen.0.get_mut(&key) {
+            Some(first) => {
+                if rank(&role) < rank(&first.role) {
+                    first.role.clone_from(&role);
+                    self.roles.insert((record.model.clone(), first.pk), role);
+                }
+                let id = first.id;
+                self.expect(record, &[FindingKind::RecordMerged], &[]);
+                Some(self.existing(record, &[id]))
+            }
+            None => {
+                let (id, _) = self.mapped.get(&(record.model.clone(), record.pk)).copied()?;
+                seen.0.insert(key, Membership { pk: record.pk, id, role });
+                None
+            }
+        }
+    }
+
+    /// Every organization in which nobody is an owner is told of.
+    pub(super) fn check_owners(&mut self) {
+        let owned: Vec<i64> = self
+            .after
+            .rows(MEMBER)
+            .values()
+            .filter(|row| {
+                row.get("role").and_then(Cell::as_text) == Some("owner")
+                    && row.get("user_id").is_some_and(|user| *user != Cell::Null)
+            })
+            .filter_map(|row| row.get("organization").and_then(Cell::as_int))
+            .collect();
+        for record in self.records_of(ORGANIZATION) {
+            if let Some(Fate::Inserted(id)) = self.fate(ORGANIZATION, record.pk)
+                && !owned.contains(&id)
+            {
+                self.expect(&record, &[FindingKind::OrganizationWithoutOwner], &[]);
+            }
+        }
+    }
+}
