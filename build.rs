@@ -27,6 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("causeway.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let mut config = tonic_prost_build::Config::new();
+    // The codec of the contract looks requests up by their name.
+    config.enable_type_names();
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::ContractCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

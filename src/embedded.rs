@@ -33,7 +33,7 @@ pub struct Embedded {
     control: Running,
     region: Running,
     /// Released by the operating system when it is closed, also after a crash.
-    _lock: File,
+    lock: File,
 }
 
 impl Embedded {
@@ -83,6 +83,7 @@ impl Embedded {
                 database: db::Options::default(),
                 address: listener.1,
                 feed: causeway_control::feed::Options::default(),
+                bulk: causeway_control::bulk_intake::Options::default(),
             },
             Settings::default(),
             ambient.clone(),
@@ -108,7 +109,7 @@ impl Embedded {
         )
         .await;
         match started {
-            Ok(region) => Ok(Self { control, region, _lock: lock }),
+            Ok(region) => Ok(Self { control, region, lock }),
             Err(error) => {
                 control.stop().await;
                 Err(error)
@@ -136,6 +137,10 @@ impl Embedded {
     pub async fn stop(self) {
         self.region.stop().await;
         self.control.stop().await;
+        // Here and not when the file is closed: a process that is just being started has it open too, until it runs.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the data directory stays locked until this process ends");
+        }
     }
 }
 

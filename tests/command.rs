@@ -114,16 +114,58 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         (String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
     };
-    let (stdout, _) = dry(&example(), 0);
-    for line in ["PLANNED; nothing was written", "reserved word  support-?", "free           acme"] {
+    let (stdout, _) = dry(&example(), 11);
+    for line in [
+        "PLANNED; nothing was written",
+        "Of 111 records: 108 would arrive as in the file; 2 would arrive changed; 0 would not arrive",
+        "reserved word  support-?",
+        "free           acme",
+        "SLUG_CHANGED (warning): 2",
+        "would become `zurich-grosse`",
+    ] {
         assert!(stdout.contains(line), "{line} is not in {stdout}");
     }
+    let clean = r#"[{"model": "sentry.organization", "pk": 1, "fields": {"slug": "clean", "name": "Clean"}},
+        {"model": "sentry.user", "pk": 2, "fields": {"username": "ann", "password": "x", "email": "ann@example.com"}},
+        {"model": "sentry.organizationmember", "pk": 3, "fields": {"organization": 1, "user_id": 2, "role": "owner"}}]"#;
+    write("clean.json", clean);
+    let (stdout, stderr) = dry("clean.json", 0);
+    assert!(
+        stdout.contains("Of 3 records: 3 would arrive as in the file; 0 would arrive changed"),
+        "{stdout}"
+    );
+    assert_eq!(place.lines("findings.jsonl").len(), 0);
+    // It says where it looked, first and last.
+    let data = place.path("causeway-data").canonicalize().expect("it is there").display().to_string();
+    let lines: Vec<&str> = stderr.lines().collect();
+    let told = format!("checked against the local data directory {data}");
+    assert!(lines.first().is_some_and(|line| line.contains(&told)), "{stderr}");
+    assert!(lines.last().is_some_and(|line| line.contains(&told) && line.contains("--region")), "{stderr}");
+    dry(&example(), 11);
     assert_eq!(place.lines("findings.jsonl").len(), 2);
     let (_, stderr) = dry("bad.json", 10);
     assert!(stderr.contains("the import would fail"), "{stderr}");
     assert_eq!(place.lines("findings.jsonl")[0]["kind"], "FINDING_KIND_VALIDATION_ERROR");
     let (stdout, _) = dry("odd.json", 11);
     assert!(stdout.contains("UNKNOWN_MODEL (warning): 1"), "{stdout}");
+    assert!(stdout.contains("NOTHING_TO_IMPORT (warning): 1"), "{stdout}");
+    let row = stdout.lines().find(|line| line.starts_with("  sentry.nonsense")).expect("a row of its own");
+    assert_eq!(
+        row.split_whitespace().collect::<Vec<_>>(),
+        ["sentry.nonsense", "1", "0", "0", "0", "0", "0", "0", "1"]
+    );
+    let (_, stderr) = dry("odd.json", 11);
+    assert!(stderr.contains("warning: nothing would be imported"), "{stderr}");
+    let output = place.run(&["import", "organizations", "odd.json"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("warning: nothing was imported"), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    for (line, told) in
+        [(lines.first(), "into the local data directory"), (lines.last(), "went into the local")]
+    {
+        assert!(line.is_some_and(|line| line.contains(told) && line.contains(&data)), "{stderr}");
+    }
 
     // Nothing was taken, so the import itself gets what it wants.
     let output = place.run(&["import", "organizations", &example(), "--import-id", ID]);

@@ -10,11 +10,11 @@ use std::{
 
 use causeway_relocation::{
     ambient::Ambient,
-    catalog::{Catalog, Model, ORGANIZATION, Silo},
+    catalog::{Catalog, EMAIL, Model, ORGANIZATION, Silo},
     chunk::Chunk,
     db::{Db, Tx},
     export::{Decoder, MAX_PK},
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, Tense},
     generate::TokenOwner,
     keys::ChunkKeys,
     page::{Page, PageRequest},
@@ -184,6 +184,8 @@ impl ControlImports {
             ambient: &self.ambient,
             now,
             merge_users: request.merge_users,
+            tense: Tense::Happened,
+            emails: self.catalog.model(EMAIL),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
         let writing = Writing { ambient: &self.ambient, request: &request, digest: digest.clone() };
@@ -378,8 +380,10 @@ fn decode(decoder: &Decoder<'_>, model: &Model, record: &ImportRecord) -> Result
         source_pk: record.source_pk,
         offset,
         length: record.fields_json.len(),
+        changed: decoded.is_changed(),
         values: decoded.values,
         actor: None,
         fields: None,
+        defect: None,
     })
 }

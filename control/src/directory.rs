@@ -6,7 +6,7 @@ use causeway_relocation::{ambient::Ambient, db::Db, transact};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    Error, Page, PageRequest, error,
+    Error, Page, PageRequest, error, region_ids,
     regions::{self, MAX_ID},
     slug::{self, Fit, Outcome},
     slug_operation::MAX_TEXT,
@@ -47,6 +47,8 @@ pub struct SlugCheck {
     pub candidate: String,
     /// Who has it, if it is taken by somebody outside the question.
     pub taken_by: Option<ResolvedOrganization>,
+    /// The region that the id of the organization belongs to, if that is another one than that which asks.
+    pub id_taken_by: Option<String>,
 }
 
 /// An organization as its region has it.
@@ -60,6 +62,15 @@ pub struct ReportedOrganization {
     pub name: String,
     /// Its status, 0 to 3.
     pub status: i32,
+}
+
+/// An organization that the directory does not take.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its id.
+    pub organization_id: i64,
+    /// Why.
+    pub error: Error,
 }
 
 /// An organization in the directory.
@@ -135,17 +146,19 @@ impl Directory {
     /// # Errors
     /// If there are too many slugs, or one is far too long.
     pub async fn check(&self, slugs: Vec<String>) -> Result<Vec<SlugCheck>, Error> {
-        self.check_all(slugs, Vec::new()).await
+        self.check_all(slugs, Vec::new(), None).await
     }
 
-    /// The same for slugs, and behind them for organizations as they would ask for theirs.
+    /// The same for slugs, and behind them for organizations as they would ask for theirs. If a region is given that asks,
+    /// it is also looked at whether the ids of the organizations belong to another one.
     ///
     /// # Errors
-    /// If there are too many, or a text is far too long.
+    /// If there are too many, a text is far too long, or the region has not registered.
     pub async fn check_all(
         &self,
         slugs: Vec<String>,
         organizations: Vec<WantedSlug>,
+        region: Option<&str>,
     ) -> Result<Vec<SlugCheck>, Error> {
         at_most_a_batch("slugs", &slugs)?;
         if slugs.len() + organizations.len() > MAX_BATCH {
@@ -165,6 +178,13 @@ impl Directory {
         let alone =
             |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
         let wanted: Vec<WantedSlug> = slugs.into_iter().map(alone).chain(organizations).collect();
+        let mut ids_of_others = HashMap::new();
+        if let Some(region) = region {
+            let region = regions::registered(&self.db, "region", region).await?.name;
+            let ids: Vec<i64> = wanted.iter().map(|it| it.organization_id).filter(|id| *id > 0).collect();
+            ids_of_others =
+                transact!(Error, self.db, |tx| { region_ids::of_others(tx, &region, &ids).await? })?;
+        }
         let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
         let mut candidates: Vec<String> = plans
             .iter()
@@ -200,18 +220,23 @@ impl Directory {
                 reason,
                 would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
                 taken_by: owners.get(plan.base()).copied().filter(|_| reason == SlugReason::Taken).cloned(),
+                id_taken_by: ids_of_others.get(&wanted.organization_id).cloned(),
                 candidate,
             }
         };
         Ok(plans.iter().zip(&wanted).zip(gets).map(check).collect())
     }
 
-    /// Takes in what a region's organizations are like now. All of them, or none.
+    /// Takes in what a region's organizations are like now, and says which of them are refused: those for which it holds no
+    /// confirmed slug, and those whose ids belong to another region. The others are taken.
     ///
     /// # Errors
-    /// If the region has not registered, there are too many organizations, or one of them is malformed, stands twice
-    /// or belongs to another region.
-    pub async fn report(&self, region: &str, organizations: Vec<ReportedOrganization>) -> Result<(), Error> {
+    /// If the region has not registered, there are too many organizations, or one of them is malformed or stands twice.
+    pub async fn report(
+        &self,
+        region: &str,
+        organizations: Vec<ReportedOrganization>,
+    ) -> Result<Vec<Refused>, Error> {
         at_most_a_batch("organizations", &organizations)?;
         let mut ids = HashSet::new();
         for (index, organization) in organizations.iter().enumerate() {
@@ -231,12 +256,20 @@ impl Directory {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let now = self.ambient.now();
         transact!(Error, self.db, |tx| {
-            // As whoever changes slugs of the region does: the slugs that are read are those that are written over.
+            // As whoever changes slugs of the region does: none that is looked for is released meanwhile.
             store::feed::lock(tx, &region).await?;
             let written = store::directory::upsert(tx, &region, &organizations, now).await?;
-            if written.len() < organizations.len() {
-                return Err(not_yours(&organizations, written));
-            }
+            let ids = organizations.iter().map(|it| it.organization_id);
+            let unwritten: Vec<i64> = ids.filter(|id| !written.contains(id)).collect();
+            let others = region_ids::of_others(tx, &region, &unwritten).await?;
+            let refused = |organization_id| Refused {
+                organization_id,
+                error: match others.get(&organization_id) {
+                    Some(other) => Error::OrganizationIdTaken { organization_id, region: other.clone() },
+                    None => Error::OrganizationNotReserved { organization_id },
+                },
+            };
+            unwritten.into_iter().map(refused).collect()
         })
     }
 
@@ -255,15 +288,4 @@ impl Directory {
         let rows = store::directory::list(&self.db, region, request.after, request.rows()).await?;
         Ok(Page::cut(rows, request, |organization| organization.organization_id))
     }
-}
-
-/// Names the first organization that was not written.
-fn not_yours(organizations: &[ReportedOrganization], written: Vec<i64>) -> Error {
-    let written: HashSet<i64> = written.into_iter().collect();
-    let index = organizations.iter().position(|o| !written.contains(&o.organization_id)).unwrap_or_default();
-    let id = organizations.get(index).map(|o| o.organization_id).unwrap_or_default();
-    Error::invalid(
-        format!("organizations[{index}].organization_id"),
-        format!("organization {id} belongs to another region"),
-    )
 }

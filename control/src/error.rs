@@ -1,5 +1,6 @@
 //! What a caller of control may do wrong or meet.
 
+use causeway_proto::failure::shown;
 use causeway_relocation::{
     db::{DbError, HasDbError},
     finding::Finding,
@@ -26,6 +27,32 @@ pub enum Error {
          it again"
     )]
     StreamIncomplete,
+    /// Nothing has come of a request stream.
+    #[error("nothing came of the request stream for {0:?}; nothing of it was kept, send it again")]
+    StreamStalled(std::time::Duration),
+    /// As many bulk creations are under way as there may be.
+    #[error(
+        "{limit} bulk creations of {} are under way, and there are no more at once; nothing of this one was kept, send it \
+         again a little later", if *.of == "region" { "this region" } else { "all regions" }
+    )]
+    TooManyBulkCreations {
+        /// How many that are.
+        limit: usize,
+        /// Of whom: `region` or `control`.
+        of: &'static str,
+    },
+    /// The bulk creations that are under way take as much memory as they may.
+    #[error(
+        "the bulk creations of {} that are under way would take more than {limit} bytes; nothing of this one was kept, \
+         send it again a little later, or start control with a larger --max-bulk-bytes",
+        if *.of == "region" { "this region" } else { "all regions" }
+    )]
+    TooMuchInHand {
+        /// How many bytes they may take.
+        limit: usize,
+        /// Of whom: `region` or `control`.
+        of: &'static str,
+    },
     /// The region that calls, or that is asked about, never registered.
     #[error("region {region} has not registered with this control")]
     RegionNotRegistered {
@@ -33,13 +60,16 @@ pub enum Error {
         region: String,
     },
     /// Another region database has the name.
-    #[error("another region database has registered as {region}; give this region another name")]
+    #[error(
+        "another region database has registered as {region}; give this region another name, or, if that database is gone \
+         for good, let this one have the name: causeway regions take-over {region} --control URL"
+    )]
     RegionNameTaken {
         /// The name.
         region: String,
     },
     /// No region has the name.
-    #[error("no region is called {region}")]
+    #[error("no region is called {}", shown(.region))]
     RegionNotFound {
         /// The name.
         region: String,
@@ -51,7 +81,7 @@ pub enum Error {
         model: String,
     },
     /// No organization has the slug.
-    #[error("no organization has the slug {slug:?}")]
+    #[error("no organization has the slug {:?}", shown(.slug))]
     SlugNotFound {
         /// The slug.
         slug: String,
@@ -92,6 +122,26 @@ pub enum Error {
         /// The operation that reserved it.
         operation_id: Uuid,
     },
+    /// The id of an organization belongs to another region.
+    #[error(
+        "the id of organization {organization_id} belongs to region {region}: it has an organization of that id, or the id \
+         is in a block that was leased to it. Give the organization another id: export it, import it again, delete the old one"
+    )]
+    OrganizationIdTaken {
+        /// The organization.
+        organization_id: i64,
+        /// The other region.
+        region: String,
+    },
+    /// Control holds no confirmed slug for an organization.
+    #[error(
+        "control holds no confirmed slug for organization {organization_id}, so its directory does not take it; \
+         `causeway reconcile --repair` has its slug reserved"
+    )]
+    OrganizationNotReserved {
+        /// The organization.
+        organization_id: i64,
+    },
     /// Somebody has the slug.
     #[error("the slug {slug} is taken")]
     SlugTaken {
@@ -100,7 +150,7 @@ pub enum Error {
     },
     /// The slug has not the form of one.
     #[error(
-        "{slug:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter"
+        "{:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter", shown(.slug)
     )]
     SlugInvalid {
         /// The slug.
@@ -167,7 +217,7 @@ pub enum Error {
     #[error("control is going down; try again")]
     Stopping,
     /// The model is none that control writes.
-    #[error("{model} is no model that control writes")]
+    #[error("{} is no model that control writes", shown(.model))]
     ModelNotWritable {
         /// The model.
         model: String,

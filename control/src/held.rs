@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use causeway_relocation::db::DbError;
 use uuid::Uuid;
 
 use crate::{
@@ -11,6 +12,9 @@ use crate::{
     slug_reservations::Reservation,
     store::{self, feed},
 };
+
+/// The most reservations of a page. No organization has as many.
+const MAX_RESERVATIONS: usize = 10_000;
 
 /// An organization for which control holds something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,27 +39,33 @@ pub struct Held {
 }
 
 impl Directory {
-    /// What is held for organizations of a region, by id: for all, page by page, or for those of `ids`.
+    /// What is held for organizations of a region, by id, page by page: for all, or for those of `ids`.
     ///
     /// # Errors
     /// If the region has not registered, or there are too many ids.
-    pub async fn held(&self, region: &str, ids: Vec<i64>, request: &PageRequest<i64>) -> Result<Held, Error> {
+    pub async fn held(
+        &self,
+        region: &str,
+        mut ids: Vec<i64>,
+        request: &PageRequest<i64>,
+    ) -> Result<Held, Error> {
         if ids.len() > MAX_BATCH {
             return Err(Error::invalid("organization_ids", "at most 1,000 in one call"));
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
         // First, so that what is read is at least as new.
         let feed_version = feed::position(&self.db, &region).await?.version;
-        let page = if ids.is_empty() {
-            let ids = store::held::ids(&self.db, &region, request.after, request.rows()).await?;
-            Page::cut(ids, request, |id| *id)
+        if ids.is_empty() {
+            ids = store::held::ids(&self.db, &region, request.after, request.rows()).await?;
         } else {
-            Page { items: ids, next: None }
-        };
+            ids.retain(|id| request.after.is_none_or(|after| *id > after));
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let mut page = Page::cut(ids, request, |id| *id);
         // A look at each table: what moves in between is seen by a second look.
         let renames = store::rename::pending(&self.db, &region, page.items.clone()).await?;
-        let reservations =
-            store::slug_reservation::of_organizations(&self.db, &region, page.items.clone()).await?;
+        let reservations = self.some_reservations(&region, &mut page).await?;
         let listed = store::directory::of(&self.db, &region, page.items).await?;
         let mut held: BTreeMap<i64, HeldOrganization> = BTreeMap::new();
         let nothing = |organization_id| HeldOrganization {
@@ -77,5 +87,35 @@ impl Directory {
             held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
         }
         Ok(Held { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
+    }
+
+    /// All reservations of the organizations of a page, which ends early if these are too many to hold.
+    async fn some_reservations(
+        &self,
+        region: &str,
+        page: &mut Page<i64, i64>,
+    ) -> Result<Vec<Reservation>, Error> {
+        let ids = page.items.clone();
+        let mut reservations =
+            store::slug_reservation::of_organizations(&self.db, region, ids, MAX_RESERVATIONS + 1).await?;
+        if reservations.len() > MAX_RESERVATIONS
+            && let Some(cut) = reservations.last().map(|last| last.organization_id)
+        {
+            // Of the last one, some are missing.
+            page.items.retain(|id| *id < cut);
+            match page.items.last() {
+                Some(last) => {
+                    page.next = Some(*last);
+                    reservations.retain(|reservation| reservation.organization_id < cut);
+                }
+                None => {
+                    return Err(DbError::inconsistent(format!(
+                        "organization {cut} has more than {MAX_RESERVATIONS} reservations"
+                    ))
+                    .into());
+                }
+            }
+        }
+        Ok(reservations)
     }
 }

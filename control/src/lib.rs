@@ -3,6 +3,7 @@
 //! A request goes one way: `grpc` decodes it, a use case in plain types ([`regions`], [`slug_reservations`],
 //! [`directory`]) decides, `store` holds the SQL.
 
+pub mod bulk_intake;
 pub mod control_import;
 pub mod control_revert;
 pub mod directory;
@@ -10,6 +11,7 @@ mod error;
 pub mod feed;
 mod grpc;
 pub mod held;
+mod region_ids;
 pub mod regions;
 pub mod renames;
 pub mod slug;
@@ -19,6 +21,7 @@ mod store;
 
 use std::sync::Arc;
 
+use causeway_proto::page::PageKey;
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, CatalogError, Silo},
@@ -45,6 +48,8 @@ pub struct Options {
     pub address: String,
     /// The feeds of the regions.
     pub feed: feed::Options,
+    /// What is in hand of bulk creations.
+    pub bulk: bulk_intake::Options,
 }
 
 /// Places where a test may let a control fail or die: before and after each commit that a region waits for. See
@@ -77,6 +82,7 @@ pub struct Control {
     feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
+    page_key: PageKey,
 }
 
 impl Control {
@@ -95,6 +101,7 @@ impl Control {
     pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
         db.migrate(store::MIGRATIONS).await?;
+        let page_key = store::page_key(&db).await?;
         let catalog = Catalog::load()?;
         let wrong = schema::check(&db, &catalog, Silo::Control).await?;
         if !wrong.is_empty() {
@@ -103,7 +110,8 @@ impl Control {
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), ambient.clone(), Arc::clone(&catalog));
         let feeds = Feeds::start(db.clone(), options.feed);
-        let slug_reservations = SlugReservations::new(db.clone(), ambient.clone(), feeds.clone());
+        let slug_reservations =
+            SlugReservations::new(db.clone(), ambient.clone(), feeds.clone(), options.bulk);
         Ok(Self {
             imports: ControlImports::new(
                 db.clone(),
@@ -117,6 +125,7 @@ impl Control {
             slug_reservations,
             feeds,
             directory: Directory::new(db.clone(), ambient),
+            page_key,
             db,
         })
     }
@@ -151,9 +160,22 @@ impl Control {
         &self.imports
     }
 
+    /// What its page tokens are made with.
+    pub(crate) fn page_key(&self) -> &PageKey {
+        &self.page_key
+    }
+
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(self, routes);
+    }
+
+    /// Whether the database takes what is written, waiting no longer than `patience` for a turn.
+    ///
+    /// # Errors
+    /// If it does not, or, as contention, if others were writing all the time.
+    pub async fn check_writable(&self, patience: std::time::Duration) -> Result<(), db::DbError> {
+        self.db.check_writable(patience).await
     }
 
     /// Whether the database answers.
@@ -174,6 +196,12 @@ impl Control {
 /// Why a control does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The database cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] db::ConnectError),
+    /// The database is that of another service or of a newer release, or cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] db::MigrateError),
     /// The database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),

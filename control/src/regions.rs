@@ -11,8 +11,11 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+pub use crate::region_ids::{
+    ConflictKind, FOLLOWED, HeldIds, IdConflict, IdRange, MAX_CONFLICTS, MAX_RANGES,
+};
 use crate::{
-    Error, Page, PageRequest,
+    Error, Page, PageRequest, region_ids,
     store::{self, id_lease::Lease},
 };
 
@@ -90,18 +93,17 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
     }
-    let last_id = store::id_lease::lock_counter(tx, model).await?.max(above);
+    let counter = store::id_lease::lock_counter(tx, model).await?;
     // One that is repeated at once waited for the first one at the counter, and finds the lease behind it.
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
     }
-    let first_id = last_id.saturating_add(1);
-    let last_id = last_id.saturating_add(count);
-    if last_id > MAX_ID {
+    let counter = if above <= FOLLOWED { counter.max(above) } else { counter };
+    let Some(first_id) = region_ids::free_block(tx, model, counter, count).await? else {
         return Err(Error::IdSpaceExhausted { model: model.to_owned() });
-    }
+    };
     let lease = Lease { model: model.to_owned(), first_id, count };
-    store::id_lease::move_counter(tx, model, last_id).await?;
+    store::id_lease::move_counter(tx, model, first_id + count - 1).await?;
     if !store::id_lease::insert(tx, region, operation_id, &lease, now).await? {
         // It is there now and was not before: it is for another model, which has another counter.
         return Err(Error::OperationContentDiffers { operation_id });
@@ -114,11 +116,27 @@ impl Regions {
         Self { db, ambient, catalog }
     }
 
-    /// Makes a region known, or renews its address.
+    /// Makes a region known that holds no ids of leased models, or says nothing of them. See
+    /// [`Regions::register_with_ids`].
     ///
     /// # Errors
-    /// If the name or the address is malformed, or another region database has the name.
+    /// As there.
     pub async fn register(&self, name: &str, address: &str, instance_id: Uuid) -> Result<Region, Error> {
+        Ok(self.register_with_ids(name, address, instance_id, Vec::new()).await?.0)
+    }
+
+    /// Makes a region known, or renews its address, and takes in which ids its tables hold. Answers those that are not its
+    /// own: another region holds them too, or may give them out.
+    ///
+    /// # Errors
+    /// If the name, the address or a range is malformed, or another region database has the name.
+    pub async fn register_with_ids(
+        &self,
+        name: &str,
+        address: &str,
+        instance_id: Uuid,
+        mut held: Vec<HeldIds>,
+    ) -> Result<(Region, Vec<IdConflict>), Error> {
         let name = valid_name("name", name)?;
         if !is_valid_address(address) {
             return Err(Error::invalid(
@@ -126,11 +144,50 @@ impl Regions {
                 "must be a URL that begins with http:// or https://, of at most 2048 characters",
             ));
         }
+        for (index, held) in held.iter_mut().enumerate() {
+            let Some(model) = self.catalog.model(&held.model).filter(|model| model.leases_ids()) else {
+                let field = format!("held_ids[{index}].model");
+                return Err(Error::invalid(field, "is not one whose ids are leased"));
+            };
+            held.model.clone_from(&model.name);
+            region_ids::check(index, held)?;
+        }
+        // Counters are locked in one order.
+        held.sort_by(|one, other| one.model.cmp(&other.model));
+        if held.windows(2).any(|pair| pair[0].model == pair[1].model) {
+            return Err(Error::invalid("held_ids", "a model stands twice in it"));
+        }
         let now = self.ambient.now();
-        let region = transact!(Error, self.db, |tx| {
-            store::region::upsert(tx, name, address, instance_id, now).await?
-        })?;
-        region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })
+        transact!(Error, self.db, |tx| {
+            let region = store::region::upsert(tx, name, address, instance_id, now).await?;
+            let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
+            let mut conflicts = Vec::new();
+            for held in &held {
+                conflicts.extend(region_ids::take_in(tx, name, held).await?);
+            }
+            (region, conflicts)
+        })
+    }
+
+    /// The ids that a region holds and others too, or may give out, as it was when it registered last.
+    ///
+    /// # Errors
+    /// If there is no region of that name.
+    pub async fn id_conflicts(&self, name: &str) -> Result<Vec<IdConflict>, Error> {
+        let name = self.get(name).await?.name;
+        Ok(store::region_ids::conflicts(&self.db, &name).await?)
+    }
+
+    /// Lets another database have the name of a region at its next registration: that of this instance id, or whichever
+    /// registers first. All that is held for the region stays: reservations, places in the directory, leases.
+    ///
+    /// # Errors
+    /// If there is no region of that name.
+    pub async fn take_over(&self, name: &str, instance_id: Option<Uuid>) -> Result<Region, Error> {
+        let name = valid_name("name", name)?;
+        let region =
+            transact!(Error, self.db, |tx| { store::region::allow_take_over(tx, name, instance_id).await? })?;
+        region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
     }
 
     /// One region.
@@ -161,8 +218,8 @@ impl Regions {
         Ok(registered(&self.db, "region", region).await?.address)
     }
 
-    /// Gives a region ids that nobody else has or will get, all of them above `above`. The same operation again gives
-    /// the same ids.
+    /// Gives a region ids that nobody else has or will get, all of them above `above` unless that is above [`FOLLOWED`]:
+    /// one absurd id is not to use up those of all. The same operation again gives the same ids.
     ///
     /// # Errors
     /// If the region has not registered, the model has no leased ids, `count` or `above` is out of bounds, the operation

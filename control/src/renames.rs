@@ -116,7 +116,7 @@ pub struct Rename {
 pub struct WantedRename {
     /// An id that the caller chooses.
     pub operation_id: Uuid,
-    /// The region; only needed if two have an organization of this id.
+    /// The region that the organization must be of, if that matters.
     pub region: Option<String>,
     /// The organization.
     pub organization_id: i64,
@@ -184,18 +184,11 @@ impl SlugReservations {
 
     async fn begin_rename(&self, wanted: &WantedRename) -> Result<Rename, Error> {
         let not_found = || Error::OrganizationNotFound { organization_id: wanted.organization_id };
-        let mut primaries = store::slug_reservation::primaries(&self.db, wanted.organization_id).await?;
-        primaries.retain(|primary| wanted.region.as_ref().is_none_or(|region| *region == primary.region));
-        let region = match primaries.as_slice() {
-            [] => return Err(not_found()),
-            [primary] => primary.region.clone(),
-            [one, other, ..] => {
-                return Err(Error::invalid(
-                    "region",
-                    format!("is needed: {} and {} have an organization of this id", one.region, other.region),
-                ));
-            }
-        };
+        let primary = store::slug_reservation::primary(&self.db, wanted.organization_id).await?;
+        let region = primary
+            .map(|primary| primary.region)
+            .filter(|region| wanted.region.as_ref().is_none_or(|wanted| wanted == region))
+            .ok_or_else(not_found)?;
         let now = self.ambient.now();
         let begun = transact!(Error, self.db, |tx| {
             let version = feed::lock(tx, &region).await?;
@@ -373,7 +366,6 @@ pub(crate) async fn confirm(
             false => version + 1,
         };
     }
-    store::directory::set_slug(tx, region, *organization_id, slug).await?;
     Ok(version)
 }
 

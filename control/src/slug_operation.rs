@@ -20,7 +20,7 @@ use crate::{
 /// The most organizations of one batch.
 pub(crate) const MAX_BATCH: usize = 10_000;
 /// The most organizations of one operation.
-pub(crate) const MAX_ORGANIZATIONS: usize = 1_000_000;
+pub(crate) const MAX_ORGANIZATIONS: usize = causeway_relocation::plan::MAX_ORGANIZATIONS;
 /// The longest wanted slug or name, in bytes.
 pub(crate) const MAX_TEXT: usize = 255;
 /// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
@@ -102,6 +102,8 @@ impl Incoming {
         if self.wishes.len() + batch.len() > MAX_ORGANIZATIONS {
             return Err(Error::TooManySlugs { most: MAX_ORGANIZATIONS });
         }
+        // No more than they need: of a million, what doubling leaves unused is as much again.
+        self.wishes.reserve_exact(batch.len());
         for (index, request) in batch.into_iter().enumerate() {
             self.wishes.push(wish(index, request)?);
         }

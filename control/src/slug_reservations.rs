@@ -14,7 +14,9 @@ use uuid::Uuid;
 pub use crate::slug_operation::Incoming;
 use crate::{
     Error, Page, PageRequest,
+    bulk_intake::{self, BulkIntake},
     feed::Feeds,
+    region_ids,
     regions::{self, MAX_ID},
     renames::{self, Refusal},
     slug_operation::{Given, MAX_BATCH, Rounds, SlugOperation},
@@ -126,11 +128,12 @@ pub struct SlugReservations {
     pub(crate) db: Db,
     pub(crate) ambient: Ambient,
     pub(crate) feeds: Feeds,
+    pub(crate) intake: BulkIntake,
 }
 
 impl SlugReservations {
-    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds) -> Self {
-        Self { db, ambient, feeds }
+    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
+        Self { db, ambient, feeds, intake: BulkIntake::new(bulk) }
     }
 
     /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]
@@ -170,6 +173,7 @@ impl SlugReservations {
         let key = operation.key();
         transact!(Error, self.db, |tx| {
             if store::insert_operation(tx, key, operation.digest(), operation.len(), now).await? {
+                region_ids::refuse_of_others(tx, key.region, &operation.organization_ids()).await?;
                 refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
                 let mut rounds = Rounds::new(operation);
                 while let Some(candidates) = rounds.next(&self.ambient)? {
@@ -277,6 +281,7 @@ impl SlugReservations {
                     let of = Of::Operation(operation_id);
                     let version = feed::append(tx, &region, version, of, Change::Remove).await?;
                     feed::advance(tx, &region, version).await?;
+                    directory::delete_of_operation(tx, key).await?;
                     store::delete(tx, key).await?
                 }
             };

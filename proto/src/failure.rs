@@ -34,6 +34,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         R::ImportContentDiffers
         | R::ChunkContentDiffers
         | R::RegionNameTaken
+        | R::OrganizationIdTaken
         | R::OperationContentDiffers
         | R::SlugTaken
         | R::SlugTakenInRegion => Code::AlreadyExists,
@@ -41,6 +42,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::OperationReleased
         | R::OperationConfirmed
         | R::OrganizationAlreadyReserved
+        | R::OrganizationNotReserved
         | R::ImportNotFailed
         | R::ImportFileGone
         | R::OrganizationNotReady
@@ -55,13 +57,52 @@ pub const fn code(reason: ErrorReason) -> Code {
         R::SpoolFailed
         | R::UploadTooLarge
         | R::TooManyUploads
+        | R::TooManyBulkCreations
+        | R::TooMuchInHand
         | R::TooManyWatches
         | R::IdSpaceExhausted
         | R::TooManySlugs => Code::ResourceExhausted,
-        R::UniqueConflict | R::DatabaseContention | R::UploadStalled | R::StreamIncomplete => Code::Aborted,
-        R::DatabaseUnavailable | R::ControlUnavailable | R::ShuttingDown => Code::Unavailable,
+        R::UniqueConflict
+        | R::DatabaseContention
+        | R::UploadStalled
+        | R::StreamStalled
+        | R::StreamIncomplete => Code::Aborted,
+        R::DatabaseUnavailable | R::DatabaseFull | R::ControlUnavailable | R::ShuttingDown => {
+            Code::Unavailable
+        }
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
+}
+
+/// The most bytes of a value of a request that an error shows.
+pub const SHOWN: usize = 100;
+/// The most bytes of a message as it travels, where what is not ASCII takes three times its own. It travels twice, and all
+/// that a status has must be below the 8 KiB that clients and proxies take of headers.
+const MESSAGE: usize = 1_100;
+/// The most bytes of a description of a field, and of a precondition.
+const DESCRIPTION: usize = 200;
+/// The most entries of each kind that a status has beside its message.
+const DETAILS: usize = 8;
+
+/// A value of a request as an error shows it: its beginning, without control characters.
+#[must_use]
+pub fn shown(value: &str) -> String {
+    cut(value, SHOWN, |character| character.len_utf8())
+}
+
+/// The beginning of a text that has at most so many bytes as `length` counts them, and whether there was more.
+fn cut(text: &str, most: usize, length: impl Fn(char) -> usize) -> String {
+    let mut bytes = 0;
+    let mut beginning = String::new();
+    for character in text.chars().map(|it| if it.is_control() { ' ' } else { it }) {
+        bytes += length(character);
+        if bytes > most {
+            beginning.push('…');
+            break;
+        }
+        beginning.push(character);
+    }
+    beginning
 }
 
 /// The reason as `ErrorInfo` carries it: the enum value's name without its prefix.
@@ -82,12 +123,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure for `reason`; the message says what happened and what to do.
+    /// A failure for `reason`; the message says what happened and what to do. What is too long for a status is cut.
     #[must_use]
     pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        let travels = |character: char| if character.is_ascii() { 1 } else { 3 * character.len_utf8() };
         Self {
             reason,
-            message: message.into(),
+            message: cut(&message.into(), MESSAGE, travels),
             metadata: HashMap::new(),
             fields: Vec::new(),
             precondition: None,
@@ -98,27 +140,30 @@ impl Failure {
     #[must_use]
     pub fn invalid_field(field: &str, description: impl Into<String>) -> Self {
         let description = description.into();
-        Self::new(ErrorReason::InvalidArgument, format!("{field}: {description}")).field(field, description)
+        let message = format!("{}: {description}", shown(field));
+        Self::new(ErrorReason::InvalidArgument, message).field(field, description)
     }
 
     /// Adds a name and value to the `ErrorInfo`, for programs.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        self.metadata.insert(key.to_owned(), value.to_string());
+        self.metadata.insert(key.to_owned(), shown(&value.to_string()));
         self
     }
 
     /// Adds a `BadRequest` violation.
     #[must_use]
     pub fn field(mut self, field: &str, description: impl Into<String>) -> Self {
-        self.fields.push((field.to_owned(), description.into()));
+        if self.fields.len() < DETAILS {
+            self.fields.push((shown(field), description_of(&description.into())));
+        }
         self
     }
 
     /// Adds a `PreconditionFailure`: which thing is not in the state that the call needs.
     #[must_use]
     pub fn precondition(mut self, kind: &str, subject: impl Into<String>) -> Self {
-        self.precondition = Some((kind.to_owned(), subject.into()));
+        self.precondition = Some((kind.to_owned(), shown(&subject.into())));
         self
     }
 
@@ -129,6 +174,10 @@ impl Failure {
     }
 }
 
+fn description_of(text: &str) -> String {
+    cut(text, DESCRIPTION, char::len_utf8)
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let mut details =
@@ -137,7 +186,7 @@ impl From<Failure> for Status {
             details.add_bad_request_violation(field, description);
         }
         if let Some((kind, subject)) = failure.precondition {
-            details.add_precondition_failure_violation(kind, subject, failure.message.clone());
+            details.add_precondition_failure_violation(kind, subject, description_of(&failure.message));
         }
         Status::with_error_details(code(failure.reason), failure.message, details)
     }
@@ -151,6 +200,13 @@ pub fn reason_of(status: &Status) -> Option<ErrorReason> {
         return None;
     }
     ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
+}
+
+/// A value of the `ErrorInfo` that a status carries, if it came from Causeway and has it.
+#[must_use]
+pub fn metadata_of(status: &Status, name: &str) -> Option<String> {
+    let mut info = status.get_error_details().error_info().cloned()?;
+    if info.domain == DOMAIN { info.metadata.remove(name) } else { None }
 }
 
 #[cfg(test)]
@@ -184,12 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn a_status_fits_into_the_headers_whatever_a_request_held() {
+        for value in ["x".repeat(100_000), "ß".repeat(100_000), "\u{1}\u{10ffff}".repeat(100_000)] {
+            let mut failure = Failure::new(ErrorReason::SlugNotFound, format!("no {value} is there"))
+                .precondition("SLUG", value.as_str());
+            for index in 0..20 {
+                failure = failure.field(&format!("{index}{value}"), value.as_str());
+            }
+            for key in ["slug", "region", "limit"] {
+                failure = failure.with(key, &value);
+            }
+            let status = Status::from(failure);
+            let headers = status.clone().into_http::<String>();
+            let size: usize =
+                headers.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(size < 8 << 10, "{size} bytes of headers");
+            assert_eq!(reason_of(&status), Some(ErrorReason::SlugNotFound));
+            assert!(status.message().starts_with("no ") && status.message().ends_with('…'), "{status:?}");
+        }
+        assert_eq!(shown("acme"), "acme");
+        assert_eq!(shown("a\nb"), "a b");
+        assert_eq!(shown(&"x".repeat(100)), "x".repeat(100));
+        assert_eq!(shown(&"x".repeat(101)), "x".repeat(100) + "…");
+    }
+
+    #[test]
     fn a_status_gives_back_its_reason() {
         let status = Status::from(
             Failure::new(ErrorReason::SlugNotFound, "no organization is called x").with("slug", "x"),
         );
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(reason_of(&status), Some(ErrorReason::SlugNotFound));
+        assert_eq!(metadata_of(&status, "slug").as_deref(), Some("x"));
+        assert_eq!(metadata_of(&status, "region"), None);
         assert_eq!(reason_of(&Status::not_found("somebody else's")), None);
     }
 }

@@ -5,6 +5,7 @@
 //! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), calls to
 //! several services that answer alike ([`endpoints`]), and how a request stream says that it is whole ([`whole`]).
 
+pub mod codec;
 pub mod endpoints;
 pub mod failure;
 pub mod finding;

@@ -1,18 +1,43 @@
 //! Page sizes and page tokens. A token is the last key of its page, with a checksum over the call, its filter and the
-//! key: one that was made for something else, or by hand, is refused.
+//! key, which only who knows the secret of the database can make: one that was made for something else, or by hand, is
+//! refused.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt, fmt::Display, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest as _, Sha256};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use prost::Message;
+use sha2::Sha256;
 
 use crate::{failure::Failure, relocation::v1::ErrorReason};
 
-const CHECKSUM: usize = 8;
+const CHECKSUM: usize = 16;
+/// The most bytes of the entries of a page, well below what a message may have. A page has at least one entry.
+pub const PAGE_BYTES: usize = 2 << 20;
+
+/// What makes the page tokens of a database: a secret that is kept in it, the same for all services on it.
+#[derive(Clone)]
+pub struct PageKey([u8; 32]);
+
+impl PageKey {
+    /// The key of this secret.
+    #[must_use]
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for PageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PageKey")
+    }
+}
 
 /// A list as it was asked for: the call, the filters that its pages must agree in, and how large pages are.
 #[derive(Debug, Clone, Copy)]
 pub struct List<'a> {
+    /// What its tokens are made with.
+    pub key: &'a PageKey,
     /// The call.
     pub call: &'static str,
     /// Its filters.
@@ -26,19 +51,21 @@ pub struct List<'a> {
 impl<'a> List<'a> {
     /// A list with pages of 100, at most 1,000.
     #[must_use]
-    pub fn new(call: &'static str, filters: &'a [&'a str]) -> Self {
-        Self { call, filters, default_size: 100, max_size: 1000 }
+    pub fn new(key: &'a PageKey, call: &'static str, filters: &'a [&'a str]) -> Self {
+        Self { key, call, filters, default_size: 100, max_size: 1000 }
     }
 
-    fn checksum(&self, key: &[u8]) -> [u8; CHECKSUM] {
-        let mut digest = Sha256::new();
+    fn checksum(&self, key: &[u8]) -> Hmac<Sha256> {
+        // A key shorter than a block of the hash is filled up with zeros.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&self.key.0);
+        let mut digest = Hmac::<Sha256>::new(&block.into());
         let filters = self.filters.iter().map(|filter| filter.as_bytes());
         for part in [self.call.as_bytes()].into_iter().chain(filters).chain([key]) {
-            digest.update(part.len().to_be_bytes());
+            digest.update(&part.len().to_be_bytes());
             digest.update(part);
         }
-        let digest: [u8; 32] = digest.finalize().into();
-        std::array::from_fn(|index| digest[index])
+        digest
     }
 
     /// How many entries the page may have.
@@ -72,9 +99,7 @@ impl<'a> List<'a> {
     fn key<K: FromStr>(&self, token: &str) -> Option<K> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (checksum, key) = bytes.split_at_checked(CHECKSUM)?;
-        if checksum != self.checksum(key) {
-            return None;
-        }
+        self.checksum(key).verify_truncated_left(checksum).ok()?;
         str::from_utf8(key).ok()?.parse().ok()
     }
 
@@ -82,17 +107,70 @@ impl<'a> List<'a> {
     pub fn token(&self, next: Option<impl Display>) -> String {
         next.map_or_else(String::new, |key| {
             let key = key.to_string();
-            URL_SAFE_NO_PAD.encode([&self.checksum(key.as_bytes()), key.as_bytes()].concat())
+            let checksum = self.checksum(key.as_bytes()).finalize().into_bytes();
+            URL_SAFE_NO_PAD.encode([&checksum[..CHECKSUM], key.as_bytes()].concat())
         })
     }
 }
 
+/// The entries of a page in messages, as many as [`PAGE_BYTES`] hold and one at least; and the key to go on after: that of
+/// the last one if there are more, or else `next`.
+pub fn fitting<T, M: Message, K>(
+    items: Vec<T>,
+    next: Option<K>,
+    key: impl Fn(&T) -> K,
+    encode: impl Fn(T) -> M,
+) -> (Vec<M>, Option<K>) {
+    let mut bytes = 0_usize;
+    let mut messages = Vec::with_capacity(items.len());
+    let mut last = None;
+    for item in items {
+        let item_key = key(&item);
+        let message = encode(item);
+        // And what stands in front of it.
+        bytes = bytes.saturating_add(message.encoded_len() + 6);
+        if bytes > PAGE_BYTES && last.is_some() {
+            return (messages, last);
+        }
+        messages.push(message);
+        last = Some(item_key);
+    }
+    (messages, next)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
+    fn key(secret: u8) -> PageKey {
+        PageKey::new([secret; 32])
+    }
+
+    static KEY: LazyLock<PageKey> = LazyLock::new(|| key(1));
+
     fn list() -> List<'static> {
-        List::new("ListThings", &["us", ""])
+        List::new(&KEY, "ListThings", &["us", ""])
+    }
+
+    #[test]
+    fn a_page_has_as_many_entries_as_fit_and_one_at_least() {
+        let page = |sizes: &[usize]| {
+            let items = sizes.iter().map(|size| "x".repeat(*size)).enumerate().collect();
+            let (messages, next) =
+                fitting(items, Some(99), |(index, _)| *index, |(_, text): (_, String)| text);
+            (messages.len(), next)
+        };
+        assert_eq!(page(&[]), (0, Some(99)));
+        assert_eq!(page(&[10, 10]), (2, Some(99)));
+        assert_eq!(page(&[PAGE_BYTES * 2]), (1, Some(99)));
+        assert_eq!(page(&[PAGE_BYTES * 2, 1]), (1, Some(0)));
+        assert_eq!(page(&[1 << 20, 1 << 19, 1 << 19, 1]), (2, Some(1)));
+        let many = vec![1_000; 5_000];
+        let (count, next) = page(&many);
+        assert!((2_050..2_097).contains(&count), "{count}");
+        assert_eq!(next, Some(count - 1));
     }
 
     #[test]
@@ -106,12 +184,15 @@ mod tests {
     #[test]
     fn a_token_of_something_else_is_refused() {
         let token = list().token(Some("acme"));
-        let forged = URL_SAFE_NO_PAD.encode([list().checksum(b"acme").as_slice(), b"acmf"].concat());
+        let checksum = URL_SAFE_NO_PAD.decode(&token).expect("base64")[..CHECKSUM].to_vec();
+        let forged = URL_SAFE_NO_PAD.encode([checksum.as_slice(), b"acmf"].concat());
+        let of_another_database = List { key: &key(2), ..list() }.token(Some("acme"));
         for (list, token) in [
             (List { filters: &["de", ""], ..list() }, token.as_str()),
             (List { filters: &["", "us"], ..list() }, token.as_str()),
             (List { call: "ListOthers", ..list() }, token.as_str()),
             (list(), forged.as_str()),
+            (list(), of_another_database.as_str()),
             (list(), "acme"),
             (list(), "%%%"),
             (list(), "AAAA"),

@@ -1,17 +1,18 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
 
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
-        ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, ImportModelsRequest,
-        ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
-        ListImportChunksRequest, ListImportChunksResponse, NeededRow, OrganizationSlugRequest,
-        OrganizationSlugRequestBatch, RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest,
-        ReleaseOrganizationsRequest, ReportOrganizationsRequest, ReportedOrganization, ResolvedSlug,
-        RevertImportChunkRequest, RevertImportRequest, SlugCheck, SlugRefusal, WatchSlugReservationsRequest,
-        WatchSlugReservationsResponse, bulk_create_organization_slug_reservations_request::Part,
+        ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, HeldIds, IdConflict,
+        ImportModelsRequest, ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest,
+        ListHeldOrganizationsResponse, ListImportChunksRequest, ListImportChunksResponse, NeededRow,
+        OrganizationSlugRequest, OrganizationSlugRequestBatch, RefusedOrganization, RegisterRegionRequest,
+        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
+        ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
+        SlugRefusal, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
+        bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -62,12 +63,25 @@ pub struct ControlError {
     message: String,
 }
 
+/// What is at the bottom of an error.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
 impl From<Status> for ControlError {
     fn from(status: Status) -> Self {
         Self {
             reason: failure::reason_of(&status),
             code: status.code(),
-            message: status.message().to_owned(),
+            // A connection that cannot be made has its cause below: refused, no such host, no way there.
+            message: match status.source() {
+                Some(source) => format!("it cannot be reached: {}", root(source)),
+                None => status.message().to_owned(),
+            },
         }
     }
 }
@@ -86,10 +100,14 @@ impl ControlError {
             Some(reason) => matches!(
                 reason,
                 ErrorReason::DatabaseUnavailable
+                    | ErrorReason::DatabaseFull
                     | ErrorReason::DatabaseContention
                     | ErrorReason::ShuttingDown
                     | ErrorReason::UniqueConflict
                     | ErrorReason::StreamIncomplete
+                    | ErrorReason::StreamStalled
+                    | ErrorReason::TooManyBulkCreations
+                    | ErrorReason::TooMuchInHand
                     // Control has lost its memory of us, or somebody took our name: an operator can mend either.
                     | ErrorReason::RegionNotRegistered
                     | ErrorReason::RegionNameTaken
@@ -105,6 +123,8 @@ impl ControlError {
 #[derive(Debug, Clone)]
 pub(crate) struct ControlClient {
     endpoints: Endpoints,
+    /// Where control is, as it was told.
+    urls: Arc<[String]>,
     region: String,
     timeouts: ControlTimeouts,
 }
@@ -136,7 +156,12 @@ impl ControlClient {
                 .http2_keep_alive_interval(Duration::from_secs(20))
                 .keep_alive_timeout(Duration::from_secs(10))
         })?;
-        Ok(Self { endpoints, region: region.to_owned(), timeouts })
+        Ok(Self { endpoints, urls: urls.into(), region: region.to_owned(), timeouts })
+    }
+
+    /// Where control is, for people who have to go there.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// One call with one answer.
@@ -156,17 +181,25 @@ impl ControlClient {
         Ok(answer.into_inner())
     }
 
-    pub(crate) async fn register(&self, address: &str, instance_id: Uuid) -> Result<(), ControlError> {
+    /// Registers this region with the ids that its tables hold, and says which of them are not its own.
+    pub(crate) async fn register(
+        &self,
+        address: &str,
+        instance_id: Uuid,
+        held_ids: Vec<HeldIds>,
+    ) -> Result<Vec<IdConflict>, ControlError> {
         let request = RegisterRegionRequest {
             name: self.region.clone(),
             address: address.to_owned(),
             instance_id: instance_id.to_string(),
+            held_ids,
         };
-        self.ask(request, self.timeouts.call, async |channel, request| {
-            RegionServiceClient::new(channel).register_region(request).await
-        })
-        .await?;
-        Ok(())
+        let answer = self
+            .ask(request, self.timeouts.call, async |channel, request| {
+                RegionServiceClient::new(channel).register_region(request).await
+            })
+            .await?;
+        Ok(answer.conflicts)
     }
 
     /// A block of ids, as its first id and length.
@@ -225,12 +258,14 @@ impl ControlClient {
         Ok(found)
     }
 
-    /// What would become of the slugs of at most 1,000 organizations, in their order.
+    /// What would become of the slugs of at most 1,000 organizations, in their order, and whether their ids are this
+    /// region's, of those that have one.
     pub(crate) async fn check_slugs(
         &self,
         organizations: Vec<OrganizationSlugRequest>,
     ) -> Result<Vec<SlugCheck>, ControlError> {
-        let request = CheckSlugsRequest { organizations, ..CheckSlugsRequest::default() };
+        let request =
+            CheckSlugsRequest { organizations, region: self.region.clone(), ..CheckSlugsRequest::default() };
         let answer = self
             .ask(request, self.timeouts.call, async |channel, request| {
                 DirectoryServiceClient::new(channel).check_slugs(request).await
@@ -434,19 +469,23 @@ impl ControlClient {
         self.endpoints.leave(number);
     }
 
+    /// Tells control's directory what organizations are like, and says which ones it does not take.
     pub(crate) async fn report_organizations(
         &self,
         organizations: Vec<ReportedOrganization>,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<RefusedOrganization>, ControlError> {
+        let mut refused = Vec::new();
         for batch in organizations.chunks(REPORT) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
-            self.ask(request, self.timeouts.call, async |channel, request| {
-                DirectoryServiceClient::new(channel).report_organizations(request).await
-            })
-            .await?;
+            let answer = self
+                .ask(request, self.timeouts.call, async |channel, request| {
+                    DirectoryServiceClient::new(channel).report_organizations(request).await
+                })
+                .await?;
+            refused.extend(answer.refused);
         }
-        Ok(())
+        Ok(refused)
     }
 }
 

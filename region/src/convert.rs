@@ -8,7 +8,7 @@ use causeway_proto::{
 };
 use causeway_relocation::{
     export::MAX_PK,
-    finding::{Finding, FindingKind, Severity},
+    finding::{Finding, FindingKind, Severity, Tense},
     keys::KeyKind,
 };
 
@@ -47,17 +47,17 @@ fn severity_to_proto(severity: Severity) -> contract::Severity {
 }
 
 /// A finding for a caller.
-pub(crate) fn finding_to_proto(finding: Finding) -> contract::Finding {
+pub(crate) fn finding_to_proto(finding: Finding, tense: Tense) -> contract::Finding {
     contract::Finding {
         kind: kind_to_proto(finding.kind).into(),
-        severity: severity_to_proto(finding.kind.severity()).into(),
+        severity: severity_to_proto(finding.kind.severity_in(tense)).into(),
         model: finding.model.unwrap_or_default(),
         ordinal: finding.ordinal.unwrap_or(0),
         source_pk: finding.source_pk.unwrap_or(0),
         field: finding.field.unwrap_or_default(),
         byte_offset: finding.byte_offset.unwrap_or(-1),
         reason: finding.reason,
-        remedy: finding.kind.remedy().to_owned(),
+        remedy: finding.kind.remedy_in(tense).to_owned(),
     }
 }
 
@@ -147,20 +147,20 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
         dropped: counts.dropped,
         deleted: counts.deleted,
         kept: counts.kept,
+        passed_over: counts.passed_over,
+        changed: counts.changed,
     }
 }
 
-/// An import for a caller, without what belongs to it.
+/// An import for a caller, without its filter and what belongs to it.
 pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
     api::Import {
         import_id: import.id.to_string(),
         region: region.to_owned(),
         state: state_to_proto(import.state).into(),
         scope: contract::Scope::Organization.into(),
-        filter: import
-            .parameters
-            .filter
-            .map(|slugs| api::OrganizationFilter { slugs: slugs.into_iter().collect() }),
+        filter: None,
+        filter_slug_count: import.filter_slugs,
         flags: Some(contract::ImportFlags {
             merge_users: import.parameters.merge_users,
             hide_organizations: import.parameters.hide_organizations,
@@ -170,6 +170,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         create_time: Some(to_proto(import.created_at)),
         update_time: Some(to_proto(import.updated_at)),
         progress: None,
+        hidden_organization_count: 0,
         models: Vec::new(),
         organizations: Vec::new(),
         organization_count: import.organization_count,
@@ -185,14 +186,18 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
 }
 
 /// An import for a caller.
-pub(crate) fn view_to_proto(view: ImportView, region: &str) -> api::Import {
+pub(crate) fn view_to_proto(mut view: ImportView, region: &str) -> api::Import {
+    let filter = view.import.parameters.filter.take();
+    let tense = view.import.tense();
     api::Import {
+        filter: filter.map(|slugs| api::OrganizationFilter { slugs: slugs.into_iter().collect() }),
         progress: Some(api::Progress {
             model: view.progress.model,
             records_done: view.progress.records_done,
             records_total: view.progress.records_total,
             bytes_done: view.progress.bytes_done,
         }),
+        hidden_organization_count: view.hidden_organizations,
         models: view.models.into_iter().map(counts_to_proto).collect(),
         organizations: view.organizations.into_iter().map(organization_of_import).collect(),
         finding_counts: view
@@ -200,7 +205,7 @@ pub(crate) fn view_to_proto(view: ImportView, region: &str) -> api::Import {
             .into_iter()
             .map(|(kind, count)| contract::FindingCount {
                 kind: kind_to_proto(kind).into(),
-                severity: severity_to_proto(kind.severity()).into(),
+                severity: severity_to_proto(kind.severity_in(tense)).into(),
                 count,
             })
             .collect(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_proto::relocation::v1::ErrorReason;
+use causeway_proto::{failure::shown, relocation::v1::ErrorReason};
 use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
     export::{ExportError, Limit},
@@ -56,12 +56,16 @@ pub enum Error {
     },
     /// As many uploads are under way as this region takes at once.
     #[error(
-        "{limit} uploads are under way, and this region takes no more at once; nothing was kept. Send the file again a \
-         little later, or start the region with a larger --max-uploads"
+        "{limit} uploads are under way{}, and this region takes no more at once; nothing was kept. Send the file again a \
+         little later, or start the region with a larger {}",
+        if *.of_address { " from this address" } else { "" },
+        if *.of_address { "--max-uploads-per-address" } else { "--max-uploads" }
     )]
     TooManyUploads {
         /// How many that are.
         limit: usize,
+        /// Whether they are those of one address.
+        of_address: bool,
     },
     /// As many watches are open as this region has at once.
     #[error(
@@ -77,6 +81,15 @@ pub enum Error {
         "nothing came of the upload for {0:?}, so its place was given to others; nothing was kept, send the file again"
     )]
     UploadStalled(Duration),
+    /// A caller sends too little.
+    #[error(
+        "the upload came with less than {rate} bytes a second, so its place was given to others; nothing was kept, send \
+         the file again, or start the region with a smaller --upload-min-rate"
+    )]
+    UploadTooSlow {
+        /// The least bytes a second.
+        rate: u64,
+    },
     /// The upload cannot be kept.
     #[error("the upload cannot be spooled: {}; nothing was kept", spool_advice(.0))]
     SpoolFailed(#[source] std::io::Error),
@@ -102,10 +115,13 @@ pub enum Error {
     #[error("{0}")]
     CountsDoNotAddUp(String),
     /// There is no such visible organization.
-    #[error("this region has no visible organization {0}")]
+    #[error("this region has no visible organization {}", shown(.0))]
     OrganizationNotFound(String),
+    /// Hidden organizations cannot be shown: their import has not succeeded.
+    #[error("{0} has not succeeded, or is being taken back: its organizations cannot be shown")]
+    OrganizationsNotReady(String),
     /// No organization of this region has the slug.
-    #[error("no organization of this region has the slug {0:?}")]
+    #[error("no organization of this region has the slug {:?}", shown(.0))]
     SlugNotFound(String),
     /// The region has no replica of its reservations yet.
     #[error("this region has not heard from control yet, so it cannot say; try again")]
@@ -217,7 +233,8 @@ impl Error {
     pub fn reason(&self) -> ErrorReason {
         if let Some(error) = self.db_error() {
             return match error.kind() {
-                DbErrorKind::Unavailable | DbErrorKind::Full => ErrorReason::DatabaseUnavailable,
+                DbErrorKind::Full => ErrorReason::DatabaseFull,
+                DbErrorKind::Unavailable | DbErrorKind::ReadOnly => ErrorReason::DatabaseUnavailable,
                 DbErrorKind::Contention => ErrorReason::DatabaseContention,
                 DbErrorKind::Unique => ErrorReason::UniqueConflict,
                 DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
@@ -237,7 +254,7 @@ impl Error {
             Self::UploadTooLarge { .. } => ErrorReason::UploadTooLarge,
             Self::TooManyUploads { .. } => ErrorReason::TooManyUploads,
             Self::TooManyWatches { .. } => ErrorReason::TooManyWatches,
-            Self::UploadStalled(_) => ErrorReason::UploadStalled,
+            Self::UploadStalled(_) | Self::UploadTooSlow { .. } => ErrorReason::UploadStalled,
             Self::SpoolFailed(_) | Self::Export(ExportError::Io(_)) | Self::Scratch(_) => {
                 ErrorReason::SpoolFailed
             }
@@ -254,6 +271,7 @@ impl Error {
             Self::Export(ExportError::FilterMatchesNothing(_)) => ErrorReason::FilterMatchesNothing,
             Self::CountsDoNotAddUp(_) => ErrorReason::CountsDoNotAddUp,
             Self::OrganizationNotFound(_) => ErrorReason::OrganizationNotFound,
+            Self::OrganizationsNotReady(_) => ErrorReason::OrganizationNotReady,
             Self::SlugNotFound(_) => ErrorReason::SlugNotFound,
             Self::ReconciliationUnderWay(_) => ErrorReason::ReconciliationUnderWay,
             Self::NeverHeard => ErrorReason::ControlUnavailable,
@@ -271,7 +289,11 @@ impl Error {
             return matches!(
                 error.kind(),
                 // What is unique may have been taken between looking and writing: the step looks again.
-                DbErrorKind::Unavailable | DbErrorKind::Contention | DbErrorKind::Full | DbErrorKind::Unique
+                DbErrorKind::Unavailable
+                    | DbErrorKind::Contention
+                    | DbErrorKind::Full
+                    | DbErrorKind::ReadOnly
+                    | DbErrorKind::Unique
             );
         }
         match self {

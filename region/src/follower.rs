@@ -207,7 +207,8 @@ impl Follower {
             attempts += 1;
             // What was decided before it broke is answered all the same.
             self.0.to_answer.notify_one();
-            if attempts == 1 {
+            // That it cannot register has been told already.
+            if attempts == 1 && self.runner().is_registered() {
                 tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot follow control's feed");

@@ -13,6 +13,7 @@ pub mod import;
 mod limits;
 mod pauses;
 mod reconcile;
+mod registration;
 mod store;
 
 use std::{
@@ -23,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use causeway_proto::page::PageKey;
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, CatalogError, Silo},
@@ -153,6 +155,7 @@ pub struct Region {
     runner: Runner,
     follower: Follower,
     reconciler: Reconciler,
+    page_key: PageKey,
 }
 
 impl Region {
@@ -180,8 +183,10 @@ impl Region {
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
         }
+        let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
-        let holder = Holder::new(&ambient, &options.spool_dir).map_err(StartError::Spool)?;
+        let holder = Holder::new(&ambient, &options.spool_dir)
+            .map_err(|error| StartError::Spool { path: options.spool_dir.clone(), error })?;
         let instance = store::instance(&db, ambient.uuid(), &options.name).await?;
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
@@ -207,12 +212,20 @@ impl Region {
         let follower = Follower::start(&runner);
         let reconciler = Reconciler::new(&runner, &follower);
         reconciler.start(options.reconcile_every);
-        Ok(Self { runner, follower, reconciler })
+        Ok(Self { runner, follower, reconciler, page_key })
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.runner, &self.follower, &self.reconciler, routes);
+        grpc::add_services(&self.runner, &self.follower, &self.reconciler, &self.page_key, routes);
+    }
+
+    /// Whether the database takes what is written, waiting no longer than `patience` for a turn.
+    ///
+    /// # Errors
+    /// If it does not, or, as contention, if others were writing all the time.
+    pub async fn check_writable(&self, patience: Duration) -> Result<(), db::DbError> {
+        self.runner.db().check_writable(patience).await
     }
 
     /// Whether the database answers.
@@ -241,14 +254,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 /// Makes the spool directory, readable by nobody else, and takes it for this process: two processes that run the same
 /// imports would be in each other's way.
 async fn lock_spool(dir: &Path) -> Result<File, StartError> {
+    let unusable = |error| StartError::Spool { path: dir.to_owned(), error };
     let mut make = DirBuilder::new();
-    make.recursive(true).mode(0o700).create(dir).map_err(StartError::Spool)?;
-    let file = File::create(dir.join("lock")).map_err(StartError::Spool)?;
+    make.recursive(true).mode(0o700).create(dir).map_err(unusable)?;
+    let file = File::create(dir.join("lock")).map_err(unusable)?;
     let taken = async {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(()),
-                Err(TryLockError::Error(error)) => return Err(StartError::Spool(error)),
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
@@ -265,6 +279,12 @@ pub enum StartError {
     /// The catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The database cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] db::ConnectError),
+    /// The database is that of another service or of a newer release, or cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] db::MigrateError),
     /// The database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
@@ -275,8 +295,16 @@ pub enum StartError {
     #[error("the private key cannot be a region's: {0}")]
     DecryptionKey(#[source] KeyError),
     /// The spool directory.
-    #[error("the spool directory cannot be used")]
-    Spool(#[source] std::io::Error),
+    #[error(
+        "the spool directory {} cannot be used: {error}; it must be a directory that this user can write in, or can make \
+         (--spool-dir)", path.display()
+    )]
+    Spool {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// Another process has the spool directory.
     #[error("another region process uses the spool directory {}; stop it first", .0.display())]
     SpoolInUse(PathBuf),

@@ -14,8 +14,12 @@ pub struct Limits {
     pub upload_bytes: u64,
     /// How many uploads may be under way at once; a further one is refused.
     pub uploads: usize,
+    /// How many of them may come from one address; a further one is refused.
+    pub uploads_per_address: usize,
     /// How long nothing may come of an upload before its place is given to others.
     pub upload_idle: Duration,
+    /// How many bytes a second an upload must have over each such time that is spent on waiting for it; 0 if any.
+    pub upload_rate: u64,
     /// How many streams of `WatchImport` may be open at once; a further one is refused.
     pub watches: usize,
     /// How large and how deeply nested a record of an export may be.
@@ -30,7 +34,9 @@ impl Default for Limits {
             findings: 100_000,
             upload_bytes: 64 << 30,
             uploads: 8,
+            uploads_per_address: 6,
             upload_idle: Duration::from_secs(60),
+            upload_rate: 16 << 10,
             watches: 1_000,
             record: export::Limits::default(),
             imports_at_once: 2,

@@ -16,6 +16,32 @@ pub enum Severity {
     Error,
 }
 
+/// Whether what a finding tells of has happened, or would happen: a dry run's finding is about the import after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tense {
+    /// It has happened.
+    Happened,
+    /// It would happen.
+    Would,
+}
+
+impl Tense {
+    /// The tense of an import's findings.
+    #[must_use]
+    pub fn of(dry_run: bool) -> Self {
+        if dry_run { Self::Would } else { Self::Happened }
+    }
+
+    /// The words that fit.
+    #[must_use]
+    pub fn words<'a>(self, happened: &'a str, would: &'a str) -> &'a str {
+        match self {
+            Self::Happened => happened,
+            Self::Would => would,
+        }
+    }
+}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident, $remedy:literal;)*) => {
         /// What a finding is about. The contract's `FindingKind` documents each.
@@ -37,7 +63,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// How much it matters.
+            /// How much it matters in an import.
             #[must_use]
             pub fn severity(self) -> Severity {
                 match self {
@@ -45,7 +71,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What a person can do about it; empty if there is nothing to do.
+            /// What a person can do about it after an import; empty if there is nothing to do.
             #[must_use]
             pub fn remedy(self) -> &'static str {
                 match self {
@@ -104,7 +130,11 @@ kinds! {
     /// A record that would be the second of its kind.
     DuplicateDropped = "duplicate_dropped", Warning, "Look whether the row that was kept will do; otherwise change it by hand.";
     /// A slug of the filter that the export lacks.
-    FilterSlugNotFound = "filter_slug_not_found", Warning, "Correct the slug, and import the file again under a new id.";
+    FilterSlugNotFound = "filter_slug_not_found", Warning, "If the organization is wanted, correct its slug in the filter, and import it under a new id.";
+    /// A filter of which the export has no slug.
+    FilterMatchesNothing = "filter_matches_nothing", Error, "Correct the filter, and import the file again under a new id; the file may be as it is.";
+    /// A file without one record that an import takes.
+    NothingToImport = "nothing_to_import", Warning, "Look whether it is the right file, and whether its models are known under other names in this release.";
     /// A value outside the choices of its column.
     UnknownChoice = "unknown_choice", Warning, "Look whether the application takes the value.";
     /// A text that lost its NUL characters.
@@ -119,8 +149,92 @@ kinds! {
     OrganizationWithoutOwner = "organization_without_owner", Warning, "Make a member an owner in the application, or nobody can change its settings and members.";
     /// A username that is the e-mail address of somebody else.
     UsernameIsAddress = "username_is_address", Warning, "Change one of the two: whoever signs in with the address may be taken for either.";
+    /// An organization that control's directory does not take.
+    NotInDirectory = "not_in_directory", Warning, "Do what the reason says, then compare the region with control: causeway reconcile --repair.";
+    /// A record that breaks a rule, of what the filter leaves out.
+    DefectFiltered = "defect_filtered", Info, "Mend the file at this place before what the filter leaves out is imported.";
+    /// An option that the application does not take any more.
+    OptionLeftOut = "option_left_out", Warning, "Nothing, or have the owner of the option choose again: until then the application's default holds.";
+    /// A record between two organizations.
+    TwoOrganizations = "two_organizations", Warning, "Look at the record where the export comes from: one of its references is wrong.";
+    /// A record of another scope that belongs to what is imported.
+    OutOfScope = "out_of_scope", Warning, "Make anew in the application what is needed of it.";
+    /// The status of an organization that stays hidden.
+    HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A row that stays when its import is reverted.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
+}
+
+impl FindingKind {
+    /// Whether a record that is written is not quite as it was in the file because of this. A new kind counts as one
+    /// that changes a record, so that a dry run does not pass over it in silence.
+    #[must_use]
+    pub fn changes_record(self) -> bool {
+        // What a value outside the choices of its column is to the application, nobody knows; it is written as it is.
+        // The others are about no record that is written.
+        !matches!(
+            self,
+            Self::UnknownChoice
+                | Self::OrganizationWithoutOwner
+                | Self::UsernameIsAddress
+                | Self::FindingsNotStored
+                | Self::FilterSlugNotFound
+                | Self::NothingToImport
+                | Self::UnknownModel
+                | Self::UnexpectedModel
+                | Self::RemovedModel
+                | Self::DroppedReference
+                | Self::SkippedByRule
+                | Self::DuplicateDropped
+                | Self::DefectFiltered
+                | Self::OptionLeftOut
+                | Self::TwoOrganizations
+                | Self::OutOfScope
+                | Self::NotInDirectory
+                | Self::RowKept
+        )
+    }
+
+    /// How much it matters in an import or a dry run. Whoever makes a dry run wants to know whether everything would
+    /// arrive as it is: what an import only mentions is a warning there, unless it says nothing about that.
+    #[must_use]
+    pub fn severity_in(self, tense: Tense) -> Severity {
+        match (tense, self.severity()) {
+            (Tense::Would, Severity::Info) if self != Self::FindingsNotStored => Severity::Warning,
+            (_, severity) => severity,
+        }
+    }
+
+    /// What a person can do about it after an import, or before it if it is told by a dry run.
+    #[must_use]
+    pub fn remedy_in(self, tense: Tense) -> &'static str {
+        match (tense, self) {
+            (Tense::Would, Self::SlugChanged) => {
+                "If another organization has the slug, rename that one first; otherwise import, and tell the members of \
+                 the organization its new slug."
+            }
+            (Tense::Would, Self::UsernameChanged) => {
+                "If it is the user who has the name, import with users merged; otherwise import, and tell the user the \
+                 new name."
+            }
+            (Tense::Would, Self::UserMerged) => {
+                "Make sure that both are one person, before whoever has the username gets the memberships of the file; \
+                 if they are not, import without merging users."
+            }
+            (Tense::Would, Self::KeyRegenerated) => {
+                "After the import, put the new key wherever the old one is in use."
+            }
+            (Tense::Would, Self::TokenCleared) => {
+                "If the invitation is still open, send it again after the import."
+            }
+            (Tense::Would, Self::DuplicateDropped) => {
+                "Look whether the row that would be kept will do; otherwise change the file, or that row after the import."
+            }
+            (Tense::Would, Self::FilterSlugNotFound) => "Correct the filter.",
+            (Tense::Would, Self::FilterMatchesNothing) => "Correct the filter; the file may be as it is.",
+            (_, kind) => kind.remedy(),
+        }
+    }
 }
 
 impl std::str::FromStr for FindingKind {
@@ -267,6 +381,19 @@ mod tests {
         assert_ne!(shown("sentry.user\0"), "sentry.user");
         let long = shown(&"é".repeat(5_000_000));
         assert!(long.len() <= MAX_SHOWN + 3 && long.ends_with("..."));
+    }
+
+    #[test]
+    fn whatever_changes_a_record_is_a_warning_in_a_dry_run() {
+        for kind in FindingKind::ALL {
+            let (done, would) = (kind.severity_in(Tense::Happened), kind.severity_in(Tense::Would));
+            assert_eq!(done, kind.severity());
+            assert!(would >= done, "{kind:?}");
+            assert!(!kind.changes_record() || would >= Severity::Warning, "{kind:?}");
+        }
+        assert_eq!(FindingKind::SlugChanged.severity_in(Tense::Happened), Severity::Info);
+        assert_eq!(FindingKind::SlugChanged.severity_in(Tense::Would), Severity::Warning);
+        assert_eq!(FindingKind::FindingsNotStored.severity_in(Tense::Would), Severity::Info);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::{
     catalog::{Catalog, Known, Model, Rule, USER},
-    export::{decode_literal, each_field},
-    finding::{Finding, FindingKind},
+    export::{decode_literal, each_field, unknown_option},
+    finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
     plan::{Plan, Record},
     value::Value,
@@ -33,6 +33,8 @@ pub struct Mapping<'a> {
     pub plan: &'a Plan,
     /// What has been imported up to here.
     pub keys: &'a KeyMap,
+    /// Whether the records are written, or would be. Findings are worded so.
+    pub tense: Tense,
 }
 
 /// A reference that leads to something that was not imported.
@@ -55,6 +57,23 @@ struct ByActor {
 impl Mapping<'_> {
     /// Decides about a record. Findings that do not decide its fate (cleared references) go to `notes`.
     pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
+        if let Some(defect) = record.defect.take() {
+            let reason = format!("{}; the filter leaves the record out", defect.reason);
+            notes.push(Finding { kind: FindingKind::DefectFiltered, reason, ..*defect });
+            return Fate::Filtered;
+        }
+        let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
+        let fate = self.decide(model, record, notes);
+        if matches!(fate, Fate::Filtered) && self.plan.is_contradicting(model, offset) {
+            let reason = "has the primary key of an earlier record of the file, or agrees with one where it must not; the filter leaves both out";
+            let finding = Finding::new(FindingKind::DefectFiltered, reason);
+            notes.push(finding.model(&model.name).record(ordinal, source_pk).at(offset));
+        }
+        fate
+    }
+
+    /// Decides about a record that breaks no rule by itself.
+    fn decide(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
         if self.is_out_of_scope(model, &record) {
             return Fate::OutOfScope;
         }
@@ -65,6 +84,12 @@ impl Mapping<'_> {
                 return Fate::Filtered;
             }
         }
+        if self.plan.is_unreferred(model, record.source_pk) {
+            let reason = "nothing refers to the record that is imported, and by itself it is of no use";
+            let finding = Finding::new(FindingKind::SkippedByRule, reason).model(&model.name);
+            return Fate::Dropped(finding.record(record.ordinal, record.source_pk).at(record.offset));
+        }
+        let of_two = self.of_two(model, &record);
         let mut cleared = Vec::new();
         let by_actor = self.resolve_actor(model, &mut record, &mut cleared);
         if let Err(lost) = self.rewrite(model, &mut record, by_actor, &mut cleared) {
@@ -87,17 +112,27 @@ impl Mapping<'_> {
                 }
             }
         }
+        if let Some((column, reason)) = unknown_option(model, &record.values) {
+            let field = model.columns.get(column).map_or("", |column| column.field.as_str());
+            return Fate::Dropped(place(Finding::new(FindingKind::OptionLeftOut, reason).field(field)));
+        }
         if self.plan.is_repeated(model, record.offset) {
             let finding = Finding::new(
                 FindingKind::DuplicateDropped,
-                "an earlier record of the file is the same to the application; that one was kept",
+                format!(
+                    "an earlier record of the file is the same to the application; that one {}",
+                    self.tense.words("was kept", "would be kept")
+                ),
             );
             return Fate::Dropped(place(finding));
         }
         if let Some((column, slug)) = self.plan.made_slug(model, &record)
             && let (Some(slot), Some(definition)) = (record.values.get_mut(column), model.columns.get(column))
         {
-            let reason = format!("there was none; `{slug}` was made of the name");
+            let reason = match self.tense {
+                Tense::Happened => format!("there was none; `{slug}` was made of the name"),
+                Tense::Would => format!("there is none; `{slug}` would be made of the name"),
+            };
             cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(&definition.field)));
             *slot = Value::Text(slug);
         }
@@ -107,6 +142,13 @@ impl Mapping<'_> {
         }
         // Of a record that is not written, nobody needs to know what was cleared.
         notes.append(&mut cleared);
+        if let Some((field, reason)) = of_two {
+            let finding = Finding::new(
+                FindingKind::TwoOrganizations,
+                format!("{reason}; it {} so", self.tense.words("was written", "would be written")),
+            );
+            notes.push(place(finding.field(field)));
+        }
         Fate::Write(Box::new(record))
     }
 
@@ -148,9 +190,14 @@ impl Mapping<'_> {
                 Some(ByActor { column, actor })
             }
             None => {
-                let reason = format!(
-                    "named actor {actor}, of which the export does not say what it stands for; the record has none now"
-                );
+                let reason = match self.tense {
+                    Tense::Happened => format!(
+                        "named actor {actor}, of which the export does not say what it stands for; the record has none now"
+                    ),
+                    Tense::Would => format!(
+                        "names actor {actor}, of which the export does not say what it stands for; the record would have none"
+                    ),
+                };
                 let finding = Finding::new(FindingKind::ClearedReference, reason).field(field);
                 notes.push(
                     finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset),
@@ -172,19 +219,31 @@ impl Mapping<'_> {
         let mut existing = Vec::new();
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
         let place = |finding: Finding| finding.model(&model.name).record(ordinal, source_pk).at(offset);
+        let of_two = self.of_two(model, record);
+        let mut hangs_here = false;
         for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
             let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
             let lookup = column.target.map_or(Lookup::Absent, |position| self.keys.get(position, pk));
             match lookup {
                 Lookup::Mapped(new, kind) => {
                     *value = Value::Int(new);
+                    hangs_here |= target != USER;
                     if kind == KeyKind::Existing {
                         existing.push((index, target, pk));
                     }
                 }
                 _ if model.rules.contains(&Rule::ClearIfUnmapped { column: index }) => {
                     *value = Value::Null;
-                    let reason = format!("led to {target} {pk}, which was not imported, and was cleared");
+                    let reason = match self.tense {
+                        Tense::Happened => {
+                            format!("led to {target} {pk}, which was not imported, and was cleared")
+                        }
+                        Tense::Would => {
+                            format!(
+                                "leads to {target} {pk}, which would not be imported, and would be cleared"
+                            )
+                        }
+                    };
                     notes.push(place(
                         Finding::new(FindingKind::ClearedReference, reason).field(&column.field),
                     ));
@@ -193,9 +252,14 @@ impl Mapping<'_> {
                     *value = Value::Null;
                     let actor = by_actor.map_or(0, |by_actor| by_actor.actor);
                     let field = model.resolves_actor().map_or("", |(field, _)| field);
-                    let reason = format!(
-                        "named actor {actor}, which stands for {target} {pk}, which was not imported; the record has none now"
-                    );
+                    let reason = match self.tense {
+                        Tense::Happened => format!(
+                            "named actor {actor}, which stands for {target} {pk}, which was not imported; the record has none now"
+                        ),
+                        Tense::Would => format!(
+                            "names actor {actor}, which stands for {target} {pk}, which would not be imported; the record would have none"
+                        ),
+                    };
                     notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field)));
                 }
                 _ => lost.push(Lost { field: &column.field, target, pk, lookup }),
@@ -207,12 +271,20 @@ impl Mapping<'_> {
             let elsewhere = lost.iter().any(|lost| {
                 lost.lookup == Lookup::Filtered && (lost.target != USER || model.is_user_scoped())
             });
-            if elsewhere {
-                return Err(Fate::Filtered);
+            match of_two.filter(|_| elsewhere && hangs_here) {
+                Some((field, reason)) => {
+                    let written = self.tense.words("was not written", "would not be written");
+                    let reason =
+                        format!("{reason}, of which the filter takes only one; so the record {written}");
+                    let finding = Finding::new(FindingKind::TwoOrganizations, reason);
+                    return Err(Fate::Dropped(place(finding.field(field))));
+                }
+                None if elsewhere => return Err(Fate::Filtered),
+                None => {}
             }
             let why = self.why_not(first);
-            let reason =
-                format!("leads to {} {}, {why}; so the record was not written", first.target, first.pk);
+            let written = self.tense.words("was not written", "would not be written");
+            let reason = format!("leads to {} {}, {why}; so the record {written}", first.target, first.pk);
             return Err(Fate::Dropped(place(
                 Finding::new(FindingKind::DroppedReference, reason).field(first.field),
             )));
@@ -221,8 +293,14 @@ impl Mapping<'_> {
             let Rule::SkipWhenExisting { reference } = rule else { continue };
             if let Some((_, target, pk)) = existing.iter().find(|(index, ..)| index == reference) {
                 let field = model.columns.get(*reference).map_or("", |column| column.field.as_str());
-                let reason =
-                    format!("belongs to {target} {pk}, which was here already and keeps what it has");
+                let reason = match self.tense {
+                    Tense::Happened => {
+                        format!("belongs to {target} {pk}, which was here already and keeps what it has")
+                    }
+                    Tense::Would => {
+                        format!("belongs to {target} {pk}, which is here already and would keep what it has")
+                    }
+                };
                 return Err(Fate::Dropped(place(
                     Finding::new(FindingKind::SkippedByRule, reason).field(field),
                 )));
@@ -231,12 +309,33 @@ impl Mapping<'_> {
         Ok(())
     }
 
+    /// What there is to say of a record that belongs to two organizations.
+    fn of_two<'m>(&self, model: &'m Model, record: &Record) -> Option<(&'m str, String)> {
+        if !self.plan.is_of_two(model, record.offset) {
+            return None;
+        }
+        let fields: Vec<&str> = model
+            .columns
+            .iter()
+            .zip(&record.values)
+            .filter(|(column, value)| {
+                let target = column.references.as_deref();
+                target.is_some_and(|target| target != USER) && !value.is_null()
+            })
+            .map(|(column, _)| column.field.as_str())
+            .collect();
+        Some((fields.last()?, format!("{} lead to two organizations", fields.join(" and "))))
+    }
+
     fn why_not(&self, lost: &Lost<'_>) -> &'static str {
         match (lost.lookup, self.catalog.known(lost.target)) {
             (Lookup::Filtered, _) => "which the filter leaves out",
             (Lookup::OutOfScope, _) => "which is of another scope",
             (_, Known::Model(target)) if !target.in_organization_scope() => "a model of another scope",
-            (_, Known::Model(_)) => "which was dropped or is not in the export",
+            (_, Known::Model(_)) => self.tense.words(
+                "which was dropped or is not in the export",
+                "which would be dropped or is not in the export",
+            ),
             _ => "a model that is never imported",
         }
     }

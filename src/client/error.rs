@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use causeway_proto::{
-    failure::{reason_name, reason_of},
+    failure::{metadata_of, reason_name, reason_of},
     relocation::v1::ErrorReason,
 };
 use tonic::{Code, Status};
@@ -39,6 +39,15 @@ impl CallError {
         match self.cause.as_ref() {
             Cause::Connect(_) => None,
             Cause::Call(status) => reason_of(status),
+        }
+    }
+
+    /// What the service says besides the reason, by name, if it does.
+    #[must_use]
+    pub fn detail(&self, name: &str) -> Option<String> {
+        match self.cause.as_ref() {
+            Cause::Connect(_) => None,
+            Cause::Call(status) => metadata_of(status, name),
         }
     }
 
@@ -145,6 +154,7 @@ mod tests {
         for reason in [
             ErrorReason::ShuttingDown,
             ErrorReason::DatabaseUnavailable,
+            ErrorReason::DatabaseFull,
             ErrorReason::DatabaseContention,
             ErrorReason::TooManyUploads,
             ErrorReason::TooManyWatches,

@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use causeway_proto::{
     control::v1::{
-        directory_service_client::DirectoryServiceClient,
+        directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
     region::v1::{
@@ -130,6 +130,12 @@ impl Peer {
     #[must_use]
     pub fn reconciliation(&self) -> ReconciliationServiceClient<Channel> {
         ReconciliationServiceClient::new(self.channel.clone())
+    }
+
+    /// The regions that control knows.
+    #[must_use]
+    pub fn regions(&self) -> RegionServiceClient<Channel> {
+        RegionServiceClient::new(self.channel.clone())
     }
 
     /// Control's directory.

@@ -1,13 +1,14 @@
 //! `causeway control`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use anyhow::Context as _;
 use causeway::serve::serve_control;
-use causeway_control::feed;
-use causeway_relocation::{ambient::Ambient, db};
-use tracing::info;
+use causeway_control::{bulk_intake, feed};
+use causeway_relocation::ambient::Ambient;
 
 use super::{Outcome, server::ServerArgs};
+use crate::settings::units;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,6 +25,35 @@ pub(super) struct Args {
         env = "CAUSEWAY_FEED_KEEP_EVENTS"
     )]
     feed_keep_events: u32,
+    /// How many bulk creations of slugs may be under way at once; a further one is refused. One region has at most half
+    /// of them
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "64",
+        value_parser = clap::value_parser!(u16).range(2..=10_000),
+        env = "CAUSEWAY_MAX_BULK_CREATIONS"
+    )]
+    max_bulk_creations: u16,
+    /// How much memory the organizations of bulk creations may take that are under way; what goes beyond is refused. One
+    /// region has at most half of it. A million organizations take some 300 MiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1GiB",
+        value_parser = units::size(2 << 20, 1 << 40),
+        env = "CAUSEWAY_MAX_BULK_BYTES"
+    )]
+    max_bulk_bytes: units::Size,
+    /// How long nothing may come of a bulk creation, or be taken of its answer, before it is ended
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_BULK_IDLE_TIMEOUT"
+    )]
+    bulk_idle_timeout: Duration,
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
@@ -31,12 +61,6 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
-    info!(
-        listen = %port.listening,
-        advertise = port.advertised,
-        database = db::redact(&database_url),
-        "control starts"
-    );
     let options = causeway_control::Options {
         database_url,
         database: args.server.database(),
@@ -45,6 +69,11 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             watches: args.server.max_watches()?,
             keep_events: args.feed_keep_events.into(),
             ..feed::Options::default()
+        },
+        bulk: bulk_intake::Options {
+            calls: args.max_bulk_creations.into(),
+            bytes: usize::try_from(args.max_bulk_bytes.0).context("--max-bulk-bytes")?,
+            idle: args.bulk_idle_timeout,
         },
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(), ambient)).await

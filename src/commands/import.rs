@@ -27,7 +27,7 @@ use super::{
     target::{RegionArgs, Target},
     to_its_end::to_its_end,
 };
-use crate::output::{self, Format, progress::Progress, report};
+use crate::output::{self, Format, place::Place, progress::Progress, report};
 
 /// How often an upload is begun before it is given up.
 const UPLOAD_ATTEMPTS: u32 = 5;
@@ -52,8 +52,7 @@ pub(super) struct Args {
     pub(super) decrypt_with: Option<PathBuf>,
     #[command(flatten)]
     pub(super) region: RegionArgs,
-    /// Only these organizations, by their slugs in the export, with commas between them. An empty list imports
-    /// nothing
+    /// Only these organizations, by their slugs in the export, with commas between them
     #[arg(long, value_name = "SLUGS", value_parser = slug_filter)]
     pub(super) filter_org_slugs: Option<OrganizationFilter>,
     /// A user whose username exists already is that user; otherwise the imported one gets a suffix
@@ -69,7 +68,7 @@ pub(super) struct Args {
     /// The id of this import. The same id with the same file is the same import: begun if it is not there, joined if
     /// it is [default: a new one]
     #[arg(long, value_name = "UUID")]
-    import_id: Option<Uuid>,
+    pub(super) import_id: Option<Uuid>,
     /// Write all findings to this file when the import has ended, one as proto3 JSON in each line. A file that is there
     /// is replaced
     #[arg(long, value_name = "FILE")]
@@ -79,10 +78,49 @@ pub(super) struct Args {
     output: Format,
 }
 
-/// The type is never wrong; clap wants a result.
-fn slug_filter(text: &str) -> Result<OrganizationFilter, std::convert::Infallible> {
-    let slugs = text.split(',').map(str::trim).filter(|slug| !slug.is_empty()).map(str::to_owned).collect();
+/// A filter without slugs would take nothing, which nobody means who writes it: a variable was empty.
+fn slug_filter(text: &str) -> Result<OrganizationFilter, &'static str> {
+    let slugs: Vec<String> =
+        text.split(',').map(str::trim).filter(|slug| !slug.is_empty()).map(str::to_owned).collect();
+    if slugs.is_empty() {
+        return Err("it names no slug; without the option, all organizations are imported");
+    }
     Ok(OrganizationFilter { slugs })
+}
+
+impl Args {
+    /// The command that imports the file as this one does, or only looks at it first.
+    pub(super) fn command(&self, dry_run: bool, import_id: Option<Uuid>) -> String {
+        let mut words =
+            vec!["import".to_owned(), "organizations".to_owned(), self.file.display().to_string()];
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([name.to_owned(), value]);
+            }
+        };
+        add("--decrypt-with", self.decrypt_with.as_ref().map(|key| key.display().to_string()));
+        add("--filter-org-slugs", self.filter_org_slugs.as_ref().map(|filter| filter.slugs.join(",")));
+        add("--import-id", import_id.map(|id| id.to_string()));
+        for (name, is_set) in [
+            ("--merge-users", self.merge_users),
+            ("--hide-organizations", self.hide_organizations),
+            ("--dry-run", dry_run),
+        ] {
+            if is_set {
+                words.push(name.to_owned());
+            }
+        }
+        self.region.place().command(words.iter().map(String::as_str))
+    }
+
+    /// The data directory that the import goes into, if it goes into none that is served.
+    fn local(&self) -> Option<String> {
+        if self.region.region.is_some() {
+            return None;
+        }
+        let dir = &self.region.data.data_dir;
+        Some(std::path::absolute(dir).as_ref().unwrap_or(dir).display().to_string())
+    }
 }
 
 pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
@@ -125,36 +163,40 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         () = target.close() => {}
         () = signals.next() => output::note("stopped at once"),
     }
+    if outcome.is_ok()
+        && let Some(dir) = args.local()
+    {
+        let went = if args.dry_run { "this was checked against" } else { "this went into" };
+        output::note(&format!(
+            "{went} the local data directory {dir}, for no --region was given; --region URL imports into a region that runs"
+        ));
+    }
     outcome
 }
 
 /// The command that shows this import as it is.
-pub(super) fn look_again(region: &RegionArgs, import_id: Uuid) -> String {
-    let place = match &region.region {
-        Some(url) => format!("--region {url}"),
-        None => format!("--data-dir {}", region.data.data_dir.display()),
-    };
-    format!("causeway imports show {import_id} {place}")
+pub(super) fn look_again(place: &Place, import_id: Uuid) -> String {
+    place.command(["imports", "show", &import_id.to_string()])
 }
 
 /// What to say to somebody who interrupts the command.
 fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
+    let again = args.command(args.dry_run, Some(import_id));
     if !begun {
         return format!(
             "interrupted before the region had taken the file; unless it got all of it, nothing was begun. Sending \
-             it again with --import-id {import_id} is safe"
+             it again is safe:\n  {again}"
         );
     }
-    let look = look_again(&args.region, import_id);
+    let look = look_again(&args.region.place(), import_id);
     match (&args.region.region, &args.decrypt_with) {
         (Some(_), _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
-        (None, Some(_)) => format!(
-            "interrupted; the import is kept, encrypted. See it to its end with the same command again, with the same \
-             key and --import-id {import_id}"
-        ),
+        (None, Some(_)) => {
+            format!("interrupted; the import is kept, encrypted. See it to its end with\n  {again}")
+        }
         (None, None) => format!(
             "interrupted; the import is kept and goes on with the next command on this data. Look at it with\n  \
-             {look}\nor see it to its end with the same command again and --import-id {import_id}"
+             {look}\nor see it to its end with\n  {again}"
         ),
     }
 }
@@ -179,7 +221,12 @@ async fn import(
     };
     let mut progress = Progress::new();
     let what = if args.dry_run { "dry run" } else { "import" };
-    progress.note(&format!("{what} {import_id} of {}", args.file.display()));
+    let into = match args.local() {
+        Some(dir) if args.dry_run => format!(", checked against the local data directory {dir}"),
+        Some(dir) => format!(", into the local data directory {dir}"),
+        None => String::new(),
+    };
+    progress.note(&format!("{what} {import_id} of {}{into}", args.file.display()));
     let response = send(region, file, &header, &mut progress).await.with_context(|| unsent(&args.file))?;
     begun.store(true, Ordering::Relaxed);
     if response.joined {
@@ -187,8 +234,18 @@ async fn import(
     }
     let import = to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
     let outcome = outcome(&import);
-    if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
-        output::note(&report::failure(&import));
+    match outcome {
+        Outcome::Failed | Outcome::WouldFail => {
+            let again = args.command(args.dry_run, None);
+            output::note(&report::failure(&import, &args.region.place(), Some(&again)));
+        }
+        _ if args.dry_run => {
+            output::note(&format!("nothing was written. To import it:\n  {}", args.command(false, None)));
+        }
+        _ => {}
+    }
+    if let Some(warning) = report::nothing_imported(&import) {
+        output::note(&warning);
     }
     if let Some(file) = &args.findings_file
         && findings_file::save(region, &import.import_id, file).await? != Outcome::Done
@@ -263,7 +320,7 @@ pub(super) async fn watch(
         let event = watch.next().await.with_context(|| {
             format!(
                 "the import cannot be seen any more, but may go on; look again with\n  {}\n",
-                look_again(args, import_id)
+                look_again(&args.place(), import_id)
             )
         })?;
         match event {

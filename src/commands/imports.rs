@@ -7,7 +7,7 @@ use causeway_proto::{
     json::to_json,
     region::v1::{
         GetImportRequest, GetImportResponse, Import, ListFindingsRequest, ListFindingsResponse,
-        ListImportsRequest, ListImportsResponse,
+        ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
     },
     relocation::v1::Finding,
 };
@@ -26,6 +26,8 @@ use crate::output::{
 
 /// The largest page.
 const PAGE_SIZE: i32 = 1_000;
+/// The largest page of keys.
+const KEYS: i32 = 10_000;
 /// How many findings of a kind the report shows.
 const SAMPLES: i32 = 5;
 
@@ -35,6 +37,8 @@ pub(super) enum Command {
     List(List),
     /// Show one import as it is now: organizations, records by model, findings
     Show(Show),
+    /// List which new primary key stands for which old one, model by model in the order of writing
+    Keys(Keys),
     /// Take an import that has failed up again, once the cause is gone, and wait until it has ended
     Resume(resume::Args),
     /// Take an import back: delete what it inserted, in the region and in control, and free its slugs. Asks first
@@ -68,6 +72,21 @@ pub(super) struct Show {
     output: Format,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Keys {
+    /// The import's id
+    #[arg(value_name = "ID")]
+    import_id: Uuid,
+    /// Only this model, e.g. sentry.organization
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or each page of the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
 pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
     let open = async |args: &RegionArgs, ambient| {
         Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await
@@ -78,6 +97,9 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
         }
         Command::Show(args) => {
             open(&args.region, ambient).await?.ask(async |region| show(region, args).await).await
+        }
+        Command::Keys(args) => {
+            open(&args.region, ambient).await?.ask(async |region| keys(region, args).await).await
         }
         Command::Resume(args) => resume::run(args, ambient).await,
         Command::Revert(args) => revert::run(args, ambient).await,
@@ -120,12 +142,34 @@ async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
                 Some(all) => Findings::All(all.findings),
                 None => Findings::First(first_findings(region, &import).await?),
             };
-            output::text(&report::render(&import, &findings))?;
+            output::text(&report::render(&import, &findings, &args.region.place()))?;
         }
     }
     match &args.findings_file {
         Some(file) => findings_file::save(region, &import_id, file).await,
         None => Ok(Outcome::Done),
+    }
+}
+
+/// Page by page: an import may have millions.
+async fn keys(region: &Peer, args: &Keys) -> anyhow::Result<Outcome> {
+    let mut page_token = String::new();
+    loop {
+        let request = unary(ListMappedKeysRequest {
+            import_id: args.import_id.to_string(),
+            model: args.model.clone().unwrap_or_default(),
+            page_size: KEYS,
+            page_token,
+        });
+        let page = region.answer(region.imports().list_mapped_keys(request)).await?;
+        match args.output {
+            Format::Json => output::json(&[to_json(&page, "causeway.region.v1.ListMappedKeysResponse")?])?,
+            Format::Text => output::text(&lists::keys(&page))?,
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(Outcome::Done);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod organizations;
 mod outgoing;
 mod reconcile;
 mod region;
+mod regions;
 mod resume;
 mod revert;
 mod server;
@@ -49,10 +50,13 @@ enum Command {
     /// Import an export.
     #[command(subcommand)]
     Import(import::Command),
-    /// Look at the slugs of all regions, and rename organizations.
+    /// Look at the slugs of all regions, rename organizations, and free what is left of a rename or an import.
     #[command(subcommand)]
     Slugs(slugs::Command),
-    /// Look at organizations.
+    /// See to the regions that a control knows.
+    #[command(subcommand)]
+    Regions(regions::Command),
+    /// Look at organizations, and show those that an import has left hidden.
     #[command(subcommand)]
     Organizations(organizations::Command),
     /// Look at the imports of a region.
@@ -87,6 +91,8 @@ pub(crate) enum Outcome {
     WouldFail,
     /// A dry run shows that the import would succeed, and has warnings: exit code 11.
     Warnings,
+    /// An organization got another slug than was asked for: exit code 11.
+    OtherSlug,
     /// Region and control differ, and it was not repaired: exit code 10.
     Differences,
 }
@@ -97,7 +103,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
             Outcome::WouldFail | Outcome::Differences => Self::from(10),
-            Outcome::Warnings => Self::from(11),
+            Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
         }
     }
 }
@@ -138,6 +144,7 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         Command::Region(args) => region::run(*args, ambient).await,
         Command::Import(import::Command::Organizations(args)) => import::run(args, ambient).await,
         Command::Slugs(command) => slugs::run(command, ambient).await,
+        Command::Regions(command) => regions::run(command, ambient).await,
         Command::Organizations(command) => organizations::run(command, ambient).await,
         Command::Imports(command) => imports::run(command, ambient).await,
         Command::Reconcile(args) => reconcile::run(args, ambient).await,

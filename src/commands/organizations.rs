@@ -4,10 +4,11 @@ use causeway::client::{Kind, Peer, collect_pages, unary};
 use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
 use causeway_relocation::ambient::Ambient;
 use clap::Subcommand;
+use uuid::Uuid;
 
 use super::{
     Outcome,
-    target::{DataArgs, Target, http_url},
+    target::{DataArgs, RegionArgs, Target, http_url},
 };
 use crate::output::{self, Format, lists};
 
@@ -18,6 +19,24 @@ const PAGE_SIZE: i32 = 1_000;
 pub(super) enum Command {
     /// List the visible organizations of a region, or with --control those of all regions as they reported them
     List(List),
+    /// Show organizations that an import has left hidden (--hide-organizations): all of them, or none
+    Approve(Approve),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(super) struct Approve {
+    /// The organizations, by their ids in the region
+    #[arg(value_name = "ORGANIZATION_ID", group = "which", num_args = 1..=1_000)]
+    pub(super) organizations: Vec<i64>,
+    /// All hidden organizations of this import
+    #[arg(long, value_name = "UUID", group = "which")]
+    pub(super) import: Option<Uuid>,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +55,14 @@ pub(super) struct List {
 }
 
 pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
-    let Command::List(args) = command;
+    let args = match command {
+        Command::List(args) => args,
+        Command::Approve(args) => {
+            let url = args.region.region.as_deref();
+            let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
+            return target.ask(async |region| approve(region, &args).await).await;
+        }
+    };
     let (kind, url) = match &args.control {
         Some(url) => (Kind::Control, Some(url.as_str())),
         None => (Kind::Region, args.region.as_deref()),
@@ -48,6 +74,25 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
             Kind::Region => list_of_region(peer, args.output).await,
         })
         .await
+}
+
+async fn approve(region: &Peer, args: &Approve) -> anyhow::Result<Outcome> {
+    let request = unary(region::ApproveOrganizationsRequest {
+        organization_ids: args.organizations.clone(),
+        import_id: args.import.map(|id| id.to_string()).unwrap_or_default(),
+    });
+    let answer = region.answer(region.organizations().approve_organizations(request)).await?;
+    match args.output {
+        Format::Json => {
+            output::json(&[to_json(&answer, "causeway.region.v1.ApproveOrganizationsResponse")?])?
+        }
+        Format::Text => output::text(&match answer.approved {
+            0 => "nothing changed: all of them were visible already\n".to_owned(),
+            1 => "1 organization is visible now\n".to_owned(),
+            approved => format!("{approved} organizations are visible now\n"),
+        })?,
+    }
+    Ok(Outcome::Done)
 }
 
 async fn list_of_control(peer: &Peer, format: Format) -> anyhow::Result<Outcome> {

@@ -45,13 +45,14 @@ async fn reconcile(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
     while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {
         all.differences.extend(part.differences);
         all.summary = part.summary.or(all.summary);
+        all.control_addresses.extend(part.control_addresses);
     }
     let Some(summary) = all.summary else {
         anyhow::bail!("the comparison ended early, without a summary; compare again");
     };
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ReconcileResponse")?])?,
-        Format::Text => output::text(&lists::differences(&all))?,
+        Format::Text => output::text(&lists::differences(&all, &args.region.place()))?,
     }
     Ok(if summary.repaired < summary.differences { Outcome::Differences } else { Outcome::Done })
 }

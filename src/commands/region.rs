@@ -5,8 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use causeway::serve::serve_region;
 use causeway_region::{ControlTimeouts, Limits, Options};
-use causeway_relocation::{ambient::Ambient, db, export, region_name};
-use tracing::info;
+use causeway_relocation::{ambient::Ambient, export, region_name};
 
 use super::{Outcome, keys, server::ServerArgs, target};
 use crate::settings::units::{self, Size};
@@ -42,7 +41,17 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_UPLOADS"
     )]
     max_uploads: u16,
-    /// How long nothing may come of an upload before it is ended and its place given to others
+    /// How many of them may come from one address; a further one is refused. Behind a proxy all have one address
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "6",
+        value_parser = clap::value_parser!(u16).range(1..=10_000),
+        env = "CAUSEWAY_MAX_UPLOADS_PER_ADDRESS"
+    )]
+    max_uploads_per_address: u16,
+    /// How long nothing may come of an upload before it is ended and its place given to others. Messages without bytes are
+    /// nothing
     #[arg(
         long,
         value_name = "TIME",
@@ -51,6 +60,16 @@ pub(super) struct Args {
         env = "CAUSEWAY_UPLOAD_IDLE_TIMEOUT"
     )]
     upload_idle_timeout: Duration,
+    /// How much of an upload must come in a second, over each --upload-idle-timeout that is spent on waiting for it; one
+    /// that is slower is ended. 0 takes any
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "16KiB",
+        value_parser = units::size(0, 1 << 30),
+        env = "CAUSEWAY_UPLOAD_MIN_RATE"
+    )]
+    upload_min_rate: Size,
     /// How long a connection to control may take
     #[arg(
         long,
@@ -142,17 +161,6 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
-    info!(
-        region = args.name,
-        listen = %port.listening,
-        advertise = port.advertised,
-        control = args.control.join(","),
-        database = db::redact(&database_url),
-        spool = %spool_dir.display(),
-        opens_encrypted_exports = decryption_key.is_some(),
-        max_upload_bytes = args.max_upload_bytes,
-        "the region starts"
-    );
     let options = Options {
         database: args.server.database(),
         control_timeouts: ControlTimeouts {
@@ -169,7 +177,9 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             findings: args.max_findings,
             upload_bytes: args.max_upload_bytes,
             uploads: args.max_uploads.into(),
+            uploads_per_address: args.max_uploads_per_address.into(),
             upload_idle: args.upload_idle_timeout,
+            upload_rate: args.upload_min_rate.0,
             watches: args.server.max_watches()?,
         },
         decryption_key,

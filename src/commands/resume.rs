@@ -39,6 +39,6 @@ async fn resume(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
     if import.state() == ImportState::Succeeded {
         return Ok(Outcome::Done);
     }
-    output::note(&report::failure(&import));
+    output::note(&report::failure(&import, &args.region.place(), None));
     Ok(Outcome::Failed)
 }

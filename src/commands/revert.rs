@@ -41,7 +41,7 @@ async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
         let request = unary(GetImportRequest { import_id: args.import_id.to_string() });
         let import = region.answer(region.imports().get_import(request)).await?.import.unwrap_or_default();
         // Of a dry run there is nothing to ask: the region refuses it.
-        if !import.dry_run && !confirmed(&import).await? {
+        if !import.dry_run && !confirmed(&import, args).await? {
             output::note("nothing was done");
             return Ok(Outcome::Failed);
         }
@@ -56,7 +56,10 @@ async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
     }
     let kept: i64 = import.models.iter().map(|counts| counts.kept).sum();
     if kept > 0 {
-        output::note(&format!("{kept} rows stay, because something else needs them; the findings say what"));
+        let findings = args.region.place().command(["imports", "show", &import.import_id, "--findings"]);
+        output::note(&format!(
+            "{kept} rows stay, because something else needs them; the findings say what:\n  {findings}"
+        ));
     }
     Ok(Outcome::Done)
 }
@@ -74,10 +77,11 @@ fn what_will_happen(import: &Import) -> String {
     )
 }
 
-async fn confirmed(import: &Import) -> anyhow::Result<bool> {
+async fn confirmed(import: &Import, args: &Args) -> anyhow::Result<bool> {
     output::note(&what_will_happen(import));
     if !stdin().is_terminal() {
-        bail!("nobody is there to be asked; say --yes if that is what you want");
+        let unasked = args.region.place().command(["imports", "revert", &import.import_id, "--yes"]);
+        bail!("nobody is there to be asked; if that is what you want:\n  {unasked}");
     }
     output::note("Revert it? Type yes:");
     let line = tokio::task::spawn_blocking(|| {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
-use causeway::serve::{Running, Settings};
+use causeway::serve::{ConnectionLimits, Running, Settings, open_files};
 use causeway_relocation::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
@@ -46,6 +46,25 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_WATCHES"
     )]
     max_watches: u32,
+    /// How many connections of callers may be open at once; a further one is closed at once. No more than the process may
+    /// have open files (ulimit -Hn), less some for its own
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        env = "CAUSEWAY_MAX_CONNECTIONS"
+    )]
+    max_connections: u32,
+    /// How long a connection may be without a call before it is closed; up to twice as long
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "15m",
+        value_parser = units::some_time,
+        env = "CAUSEWAY_CONNECTION_IDLE_TIMEOUT"
+    )]
+    connection_idle_timeout: Duration,
     /// Where others reach this service, if not at http://ADDR of --listen
     #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::http_url)]
     pub(super) advertise: Option<String>,
@@ -58,7 +77,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_HEALTH_INTERVAL"
     )]
     health_interval: Duration,
-    /// How long it may take to answer before the service says NOT_SERVING
+    /// How long it may take to answer, and to take a small row that is written, before the service says NOT_SERVING
     #[arg(
         long,
         value_name = "TIME",
@@ -90,7 +109,6 @@ pub(super) struct ServerArgs {
 /// A port that is bound, and where others reach it.
 pub(super) struct Port {
     pub(super) listener: TcpListener,
-    pub(super) listening: SocketAddr,
     pub(super) advertised: String,
 }
 
@@ -121,12 +139,21 @@ impl ServerArgs {
         }
     }
 
-    /// How to serve.
+    /// How to serve. Raises the limit on open files.
     pub(super) fn settings(&self) -> Settings {
         Settings {
             health_interval: self.health_interval,
             health_timeout: self.health_timeout,
             drain: self.shutdown_drain,
+            connections: ConnectionLimits {
+                open: open_files::connections(
+                    usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+                    open_files::raise(),
+                    self.database_max_connections,
+                ),
+                idle: self.connection_idle_timeout,
+                ..ConnectionLimits::default()
+            },
             ..Settings::default()
         }
     }
@@ -140,7 +167,7 @@ impl ServerArgs {
         if self.advertise.is_none() && listening.ip().is_unspecified() {
             warn!(advertised, "nobody can reach this service at that address; say where with --advertise");
         }
-        Ok(Port { listener, listening, advertised })
+        Ok(Port { listener, advertised })
     }
 
     /// Serves until a signal comes or the service ends by itself. A second signal ends the process at once.

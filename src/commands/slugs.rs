@@ -2,14 +2,16 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use causeway::client::{CALL_TIMEOUT, Kind, Peer, collect_pages, unary};
+use causeway::client::{CALL_TIMEOUT, CallError, Kind, Peer, collect_pages, unary};
 use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, ListSlugReservationsRequest,
-        ListSlugReservationsResponse, ReleaseSlugAliasRequest, RenameState, ResolveSlugRequest,
-        UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
+        ListSlugReservationsResponse, ReleaseOrganizationSlugReservationsRequest, ReleaseSlugAliasRequest,
+        RenameState, ReservationType, ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest,
+        UpdateOrganizationSlugResponse,
     },
     json::to_json,
+    relocation::v1::ErrorReason,
 };
 use causeway_relocation::ambient::Ambient;
 use clap::Subcommand;
@@ -33,10 +35,26 @@ pub(super) enum Command {
     Resolve(Resolve),
     /// List the slugs that are reserved
     List(List),
-    /// Give an organization another slug. Exit code 1 if its region has not done it within the wait
+    /// Give an organization another slug. Exit code 1 if its region has not done it within the wait, 11 if it has another
+    /// slug now than the one asked for
     Rename(Rename),
     /// Free a slug that an organization had before and that still leads to it
     ReleaseAlias(ReleaseAlias),
+    /// Give up a rename that its region has not done, or free the slugs that an import has reserved and will not confirm.
+    /// Slugs that organizations have already are left alone
+    ReleaseOperation(ReleaseOperation),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReleaseOperation {
+    /// The operation, as `slugs list` shows it
+    #[arg(value_name = "UUID")]
+    operation: Uuid,
+    /// Its region, if that is known; otherwise it is looked for in all
+    #[arg(long, value_name = "NAME")]
+    for_region: Option<String>,
+    #[command(flatten)]
+    control: ControlArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +126,7 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
         Command::List(list) => &list.control,
         Command::Rename(rename) => &rename.control,
         Command::ReleaseAlias(release) => &release.control,
+        Command::ReleaseOperation(release) => &release.control,
     };
     let fresh = ambient.uuid();
     let target = Target::open(Kind::Control, args.control.as_deref(), &args.data, false, ambient).await?;
@@ -117,6 +136,7 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
             Command::List(args) => list(control, args).await,
             Command::Rename(args) => rename(control, args, fresh).await,
             Command::ReleaseAlias(args) => release_alias(control, args).await,
+            Command::ReleaseOperation(args) => release_operation(control, args).await,
         })
         .await
 }
@@ -186,8 +206,19 @@ async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Ou
         wait_seconds: Some(args.wait),
     });
     request.set_timeout(CALL_TIMEOUT + Duration::from_secs(args.wait.unsigned_abs().into()));
-    let answer = control.answer(control.reservations().update_organization_slug(request)).await?;
+    let answer = control.answer(control.reservations().update_organization_slug(request)).await;
+    if let Err(error) = &answer
+        && error.reason() == Some(ErrorReason::RenameInFlight)
+        && let Some(operation) = error.detail("operation_id")
+    {
+        let release = args.control.place().command(["slugs", "release-operation", &operation]);
+        output::note(&format!(
+            "its region does the other rename when it is back; this gives it up:\n  {release}"
+        ));
+    }
+    let answer = answer?;
     let pending = answer.state() == RenameState::Pending;
+    let is_other = answer.slug != args.slug;
     match args.output {
         Format::Json => {
             output::json(&[to_json(&answer, "causeway.control.v1.UpdateOrganizationSlugResponse")?])?;
@@ -200,13 +231,92 @@ async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Ou
             ))?;
         }
     }
-    if pending {
+    if is_other {
+        let becomes = if pending { "will have" } else { "has" };
         output::note(&format!(
-            "region {} has not done it yet and does it when it is back; ask again with --operation-id {operation_id}",
-            answer.region
+            "the organization {becomes} another slug than {:?}, which is taken, reserved or no valid slug; --exact refuses \
+             such a rename",
+            args.slug
         ));
     }
-    Ok(if pending { Outcome::Failed } else { Outcome::Done })
+    if pending {
+        let (again, release) = (again(args, &answer, operation_id), release(args, &answer, operation_id));
+        output::note(&format!(
+            "region {} has not done it yet and does it when it is back. How far it is:\n  {again}\nor give it up:\n  \
+             {release}",
+            answer.region
+        ));
+        return Ok(Outcome::Failed);
+    }
+    Ok(if is_other { Outcome::OtherSlug } else { Outcome::Done })
+}
+
+/// The command that asks again for a rename. The organization is told by its id: by the old slug, nobody would find it
+/// once it is done.
+fn again(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id: Uuid) -> String {
+    let (organization, operation) = (answer.organization_id.to_string(), operation_id.to_string());
+    let mut words = vec!["slugs", "rename", organization.as_str(), args.slug.as_str()];
+    if args.exact {
+        words.push("--exact");
+    }
+    if args.keep_alias {
+        words.push("--keep-alias");
+    }
+    if let Some(region) = &args.for_region {
+        words.extend(["--for-region", region]);
+    }
+    words.extend(["--operation-id", &operation]);
+    args.control.place().command(words)
+}
+
+/// The command that gives a rename up.
+fn release(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id: Uuid) -> String {
+    let operation = operation_id.to_string();
+    let words = ["slugs", "release-operation", &operation, "--for-region", &answer.region];
+    args.control.place().command(words)
+}
+
+/// The first temporary reservation of an operation, if it has one.
+async fn temporary(control: &Peer, args: &ReleaseOperation) -> Result<Option<SlugReservation>, CallError> {
+    let operation = args.operation.to_string();
+    let mut page_token = String::new();
+    loop {
+        let request = unary(ListSlugReservationsRequest {
+            region: args.for_region.clone().unwrap_or_default(),
+            r#type: ReservationType::TemporaryRenameAlias.into(),
+            page_size: PAGE_SIZE,
+            page_token,
+        });
+        let page = control.answer(control.reservations().list_slug_reservations(request)).await?;
+        let found = page.reservations.into_iter().find(|reservation| reservation.operation_id == operation);
+        if found.is_some() || page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+async fn release_operation(control: &Peer, args: &ReleaseOperation) -> anyhow::Result<Outcome> {
+    let operation = args.operation;
+    // Releasing would also free slugs that were confirmed long ago: organizations have those.
+    let Some(found) = temporary(control, args).await? else {
+        output::note(&format!(
+            "operation {operation} has no temporary reservation: it is unknown, done, or was released before; nothing was \
+             changed"
+        ));
+        return Ok(Outcome::Failed);
+    };
+    let request = unary(ReleaseOrganizationSlugReservationsRequest {
+        region: found.region.clone(),
+        operation_id: operation.to_string(),
+        refusal: None,
+    });
+    control.answer(control.reservations().release_organization_slug_reservations(request)).await?;
+    output::note(&format!(
+        "operation {operation} of region {} is released; {} and all else that it had reserved is free",
+        found.region, found.slug
+    ));
+    Ok(Outcome::Done)
 }
 
 async fn release_alias(control: &Peer, args: &ReleaseAlias) -> anyhow::Result<Outcome> {

@@ -8,6 +8,8 @@ use causeway::{
 };
 use causeway_relocation::{ambient::Ambient, sealed::PrivateKey};
 
+use crate::output::place::Place;
+
 /// Where the embedded default keeps its data.
 const DATA_DIR: &str = "./causeway-data";
 
@@ -45,6 +47,33 @@ pub(super) struct DataArgs {
     /// Where the embedded control and region keep their data
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(super) data_dir: PathBuf,
+}
+
+impl RegionArgs {
+    /// Where commands go that say the same.
+    pub(super) fn place(&self) -> Place {
+        match &self.region {
+            Some(url) => Place::Region(url.clone()),
+            None => self.data.place(),
+        }
+    }
+}
+
+impl ControlArgs {
+    /// Where commands go that say the same.
+    pub(super) fn place(&self) -> Place {
+        match &self.control {
+            Some(url) => Place::Control(url.clone()),
+            None => self.data.place(),
+        }
+    }
+}
+
+impl DataArgs {
+    /// Where commands go that say the same.
+    pub(super) fn place(&self) -> Place {
+        Place::Data(self.data_dir.clone())
+    }
 }
 
 /// A service to ask, and the embedded default if it is part of that.

@@ -64,12 +64,14 @@ fn a_region_needs_a_name_that_the_contract_allows() {
 }
 
 #[test]
-fn a_filter_is_a_list_and_may_be_empty() {
+fn a_filter_is_a_list_that_names_something() {
     assert_eq!(import_args(&["x.json"]).filter_org_slugs, None);
     let slugs = |line: &[&str]| import_args(line).filter_org_slugs.expect("there is one").slugs;
     assert_eq!(slugs(&["x.json", "--filter-org-slugs", "acme, api,"]), ["acme", "api"]);
-    assert!(slugs(&["x.json", "--filter-org-slugs", ""]).is_empty());
-    assert!(slugs(&["x.json", "--filter-org-slugs="]).is_empty());
+    for empty in [&["--filter-org-slugs", ""][..], &["--filter-org-slugs="], &["--filter-org-slugs", " , "]] {
+        let line = [&["import", "organizations", "x.json"], empty].concat();
+        assert_eq!(wrong(&line), ErrorKind::ValueValidation, "{empty:?}");
+    }
 }
 
 #[test]
@@ -131,4 +133,138 @@ fn outcomes_are_exit_codes() {
     use std::process::ExitCode;
     assert_eq!(ExitCode::from(Outcome::Done), ExitCode::SUCCESS);
     assert_eq!(ExitCode::from(Outcome::Failed), ExitCode::from(1));
+}
+
+/// The command that a line names, and that each of its options is one of it.
+fn is_known(line: &str) -> Result<(), String> {
+    let words = shlex::split(line).ok_or("it is no line of a shell")?;
+    let mut root = Cli::command();
+    root.build();
+    let mut command = &root;
+    let mut words = words.iter().skip(1).peekable();
+    while let Some(inner) = words.peek().and_then(|word| command.find_subcommand(word.as_str())) {
+        command = inner;
+        words.next();
+    }
+    // `causeway slugs` alone is a way to speak of several.
+    if let Some(word) = words.peek()
+        && command.has_subcommands()
+        && !word.starts_with('-')
+    {
+        return Err(format!("{} has no command {word}", command.get_name()));
+    }
+    for word in words.filter_map(|word| word.strip_prefix("--")) {
+        let name = word.split('=').next().unwrap_or_default();
+        if !command.get_arguments().any(|argument| argument.get_long() == Some(name)) {
+            return Err(format!("{} has no option --{name}", command.get_name()));
+        }
+    }
+    Ok(())
+}
+
+/// The commands in a text: lines of a block of code, and what stands in backticks.
+fn commands_in(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let mut commands = Vec::new();
+    for line in text.lines() {
+        let alone = line.trim_start_matches("//").trim();
+        if alone.starts_with("causeway ") && !line.contains('`') {
+            commands.push(alone.to_owned());
+        }
+    }
+    // A span may go over the end of a line.
+    let flat = text.replace("\n//", " ").replace("```", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let spans = flat.split('`').skip(1).step_by(2);
+    commands.extend(spans.filter(|span| span.starts_with("causeway ")).map(str::to_owned));
+    commands
+}
+
+/// What people read besides the help, by name.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+    for dir in
+        ["docs", "proto/causeway/relocation/v1", "proto/causeway/control/v1", "proto/causeway/region/v1"]
+    {
+        let entries = std::fs::read_dir(root.join(dir)).expect("it is there");
+        files.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    files.retain(|file| !file.ends_with("docs/commands.md"));
+    files
+        .into_iter()
+        .map(|file| (file.display().to_string(), std::fs::read_to_string(&file).expect("text")))
+        .collect()
+}
+
+#[test]
+fn every_command_that_people_are_told_of_is_one() {
+    let remedies = causeway_relocation::finding::FindingKind::ALL.iter().flat_map(|kind| {
+        use causeway_relocation::finding::Tense;
+        [Tense::Happened, Tense::Would].map(|tense| ("a remedy".to_owned(), kind.remedy_in(tense).to_owned()))
+    });
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (name, text) in pages().into_iter().chain(remedies) {
+        for command in commands_in(&text) {
+            seen += 1;
+            if let Err(why) = is_known(&command) {
+                wrong.push(format!("{name}: {command}: {why}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 40, "only {seen} commands were found");
+    is_known("causeway imports nothing 7").expect_err("there is no such command");
+    is_known("causeway imports show 7 --everything").expect_err("there is no such option");
+}
+
+#[test]
+fn every_call_that_the_contract_speaks_of_is_in_it() {
+    let pool = causeway_proto::json::pool();
+    let mut known: std::collections::BTreeSet<String> =
+        pool.all_messages().map(|message| message.name().to_owned()).collect();
+    for service in pool.services() {
+        known.insert(service.name().to_owned());
+        for method in service.methods() {
+            known.extend([method.name().to_owned(), format!("{}.{}", service.name(), method.name())]);
+        }
+    }
+    let is_name = |span: &&str| {
+        span.starts_with(|first: char| first.is_ascii_uppercase())
+            && span.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '.')
+            && span.chars().any(|letter| letter.is_ascii_lowercase())
+    };
+    let mut seen = 0;
+    for (name, text) in pages().into_iter().filter(|(name, _)| name.ends_with(".proto")) {
+        let flat = text.replace("//", " ");
+        for span in flat.split('`').skip(1).step_by(2).filter(is_name) {
+            seen += 1;
+            assert!(known.contains(span), "{name}: there is no {span}");
+        }
+    }
+    assert!(seen > 5, "only {seen} were found");
+}
+
+#[test]
+fn the_command_that_imports_again_says_the_same() {
+    let line = [
+        "an export.json",
+        "--filter-org-slugs",
+        "acme,it's",
+        "--merge-users",
+        "--hide-organizations",
+        "--decrypt-with",
+        "my key.pem",
+        "--data-dir",
+        "$HOME",
+    ];
+    let words = import_args(&line);
+    let id = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11".parse().expect("an id");
+    let again = shlex::split(&words.command(true, Some(id))).expect("a line of a shell");
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let again = import_args(&again[3..]);
+    assert_eq!((again.dry_run, again.import_id), (true, Some(id)));
+    let mut again = again;
+    (again.dry_run, again.import_id) = (false, None);
+    assert_eq!(format!("{again:?}"), format!("{words:?}"));
 }

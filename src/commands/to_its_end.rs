@@ -30,7 +30,7 @@ pub(super) async fn attend(
     let outcome = tokio::select! {
         outcome = act(&target.peer) => outcome,
         () = signals.next() => {
-            let look = import::look_again(args, import_id);
+            let look = import::look_again(&args.place(), import_id);
             output::note(&format!("{interrupted}\n  {look}"));
             Ok(Outcome::Failed)
         }
@@ -59,7 +59,7 @@ pub(super) async fn to_its_end(
                 output::note(&format!("the findings cannot be shown: {error}"));
                 Vec::new()
             });
-            output::text(&report::render(&import, &Findings::First(findings)))?;
+            output::text(&report::render(&import, &Findings::First(findings), &args.place()))?;
         }
     }
     Ok(import)

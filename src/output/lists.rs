@@ -5,12 +5,14 @@ use causeway_proto::{
         BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListSlugReservationsResponse,
         ReservationType,
     },
-    region::v1::{ListImportsResponse, ListOrganizationsResponse, ReconcileResponse},
+    region::v1::{ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse},
+    relocation::v1::KeyKind,
     time::from_proto,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
+    place::Place,
     report::{self, short},
     table::{
         Align::{Left, Right},
@@ -62,8 +64,14 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
         ("region", Left),
         ("type", Left),
         ("since", Left),
+        ("operation", Left),
     ]);
     for reservation in &answer.reservations {
+        // What is under way can be released by it.
+        let operation = match reservation.r#type() {
+            ReservationType::TemporaryRenameAlias => reservation.operation_id.clone(),
+            _ => String::new(),
+        };
         let kind = match reservation.r#type() {
             ReservationType::Unspecified => reservation.r#type.to_string(),
             kind => short(kind.as_str_name(), "RESERVATION_TYPE_").to_lowercase(),
@@ -74,6 +82,7 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
             reservation.region.clone(),
             kind,
             time(reservation.create_time.as_ref().and_then(from_proto)),
+            operation,
         ]);
     }
     table.render()
@@ -141,8 +150,35 @@ pub(crate) fn imports(answer: &ListImportsResponse) -> String {
     table.render()
 }
 
-/// In what a region and control differ, and what it came to.
-pub(crate) fn differences(answer: &ReconcileResponse) -> String {
+/// Old and new primary keys.
+pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
+    let mut table = Table::new(&[
+        ("model", Left),
+        ("old id", Right),
+        ("new id", Right),
+        ("row", Left),
+        ("wanted slug", Left),
+        ("given slug", Left),
+    ]);
+    for key in &answer.keys {
+        let row = match key.kind() {
+            KeyKind::Unspecified => key.kind.to_string(),
+            kind => short(kind.as_str_name(), "KEY_KIND_").to_lowercase(),
+        };
+        table.row([
+            key.model.clone(),
+            key.source_pk.to_string(),
+            key.new_pk.to_string(),
+            row,
+            key.wanted_slug.clone(),
+            key.slug.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// In what a region and control differ, and what it came to. Commands go to `place`, or to control where they must.
+pub(crate) fn differences(answer: &ReconcileResponse, place: &Place) -> String {
     let mut text = String::new();
     if !answer.differences.is_empty() {
         let mut table = Table::new(&[
@@ -162,7 +198,11 @@ pub(crate) fn differences(answer: &ReconcileResponse) -> String {
                 if difference.repaired {
                     "repaired".to_owned()
                 } else {
-                    format!("{}; {}", difference.message, difference.remedy)
+                    format!(
+                        "{}; {}",
+                        difference.message,
+                        place.complete(&difference.remedy, &answer.control_addresses)
+                    )
                 },
             ]);
         }
@@ -197,20 +237,23 @@ mod tests {
     #[test]
     fn reservations_are_a_table() {
         let answer = ListSlugReservationsResponse {
-            reservations: vec![SlugReservation {
-                slug: "acme".to_owned(),
-                region: "eu".to_owned(),
-                organization_id: 4501,
-                r#type: ReservationType::Primary.into(),
-                create_time: Some(to_proto(DateTime::UNIX_EPOCH)),
-                ..Default::default()
-            }],
+            reservations: [ReservationType::Primary, ReservationType::TemporaryRenameAlias]
+                .map(|kind| SlugReservation {
+                    slug: "acme".to_owned(),
+                    region: "eu".to_owned(),
+                    organization_id: 4501,
+                    r#type: kind.into(),
+                    create_time: Some(to_proto(DateTime::UNIX_EPOCH)),
+                    operation_id: "0d6a".to_owned(),
+                })
+                .into(),
             ..Default::default()
         };
         assert_eq!(
             reservations(&answer),
-            "  slug  organization  region  type     since\n  \
-               acme          4501  eu      primary  1970-01-01T00:00:00Z\n"
+            "  slug  organization  region  type                    since                 operation\n  \
+               acme          4501  eu      primary                 1970-01-01T00:00:00Z\n  \
+               acme          4501  eu      temporary_rename_alias  1970-01-01T00:00:00Z  0d6a\n"
         );
     }
 

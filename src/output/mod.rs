@@ -1,6 +1,8 @@
 //! What the command prints: text for people, JSON for programs, progress on stderr.
 
+mod counts;
 pub(crate) mod lists;
+pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod report;
 mod table;

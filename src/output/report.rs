@@ -5,16 +5,23 @@ use std::fmt::Write as _;
 use causeway_proto::{
     control::v1::SlugVerdict,
     failure::reason_name,
-    region::v1::{Import, ImportState},
-    relocation::v1::{ErrorReason, Finding, ModelCounts, Severity},
+    region::v1::{Import, ImportState, SlugPlan},
+    relocation::v1::{ErrorReason, Finding, FindingCount, FindingKind, Severity},
     time::from_proto,
 };
 use chrono::SecondsFormat;
 
-use super::table::{
-    Align::{Left, Right},
-    Table, clean,
+use super::{
+    counts::{records, summary},
+    place::Place,
+    table::{
+        Align::{Left, Right},
+        Table, clean,
+    },
 };
+
+/// The model that organizations are records of.
+const ORGANIZATION: &str = "sentry.organization";
 
 /// The findings that the report shows.
 #[derive(Debug)]
@@ -45,8 +52,8 @@ pub(super) fn reason(reason: i32) -> String {
     ErrorReason::try_from(reason).map_or_else(|_| reason.to_string(), |reason| reason_name(reason).to_owned())
 }
 
-/// Everything about an import that fits on a few screens.
-pub(crate) fn render(import: &Import, findings: &Findings) -> String {
+/// Everything about an import that fits on a few screens. Commands in it go to `place`.
+pub(crate) fn render(import: &Import, findings: &Findings, place: &Place) -> String {
     let (what, written) = if import.dry_run { ("Dry run", "; nothing was written") } else { ("Import", "") };
     let mut sections = vec![format!(
         "{what} {} in region {}: {}{written}\n",
@@ -78,16 +85,24 @@ pub(crate) fn render(import: &Import, findings: &Findings) -> String {
             reason(failure.reason)
         ));
     }
-    sections.push(if import.dry_run { slug_plans(import) } else { organizations(import) });
+    sections.extend(summary(import));
+    sections.push(if import.dry_run { slug_plans(import, place) } else { organizations(import, place) });
     sections.push(records(&import.models));
     sections.push(match findings {
-        Findings::First(first) => findings_by_kind(import, first),
+        Findings::First(first) => findings_by_kind(import, first, place),
         Findings::All(all) => all_findings(all),
     });
+    if import.hidden_organization_count > 0 {
+        sections.push(format!(
+            "{} organizations are hidden until somebody approves them:\n  {}\n",
+            import.hidden_organization_count,
+            place.command(["organizations", "approve", "--import", &import.import_id])
+        ));
+    }
     sections.join("\n")
 }
 
-fn organizations(import: &Import) -> String {
+fn organizations(import: &Import, place: &Place) -> String {
     let mut text = format!("Organizations ({})\n", import.organization_count);
     if import.organizations.is_empty() {
         return text;
@@ -106,7 +121,7 @@ fn organizations(import: &Import) -> String {
             organization.id.to_string(),
             organization.wanted_slug.clone(),
             organization.slug.clone(),
-            if changed { "changed".to_owned() } else { String::new() },
+            if changed { why_changed(organization.slug_plan.as_ref()) } else { String::new() },
         ]);
     }
     text.push_str(&table.render());
@@ -114,13 +129,26 @@ fn organizations(import: &Import) -> String {
     if import.organization_count > shown {
         let more = import.organization_count - shown;
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  and {more} more; the region's ListMappedKeys has all");
+        let all = ["imports", "keys", &import.import_id, "--model", ORGANIZATION];
+        let _ = writeln!(text, "  and {more} more; all of them:\n  {}", place.command(all));
     }
     text
 }
 
+/// Why an organization has another slug than it wanted, in a few words.
+fn why_changed(plan: Option<&SlugPlan>) -> String {
+    let plan = plan.cloned().unwrap_or_default();
+    match (plan.verdict(), plan.taken_by_organization_id) {
+        (SlugVerdict::Taken, 0) => "taken".to_owned(),
+        (SlugVerdict::Taken, id) => format!("taken by organization {id} of {}", plan.taken_by_region),
+        (SlugVerdict::ReservedWord, _) => "reserved word".to_owned(),
+        (SlugVerdict::Normalized | SlugVerdict::Invalid, _) => "no valid slug".to_owned(),
+        (SlugVerdict::Free | SlugVerdict::Unspecified, _) => "changed".to_owned(),
+    }
+}
+
 /// What a dry run found out about each organization.
-fn slug_plans(import: &Import) -> String {
+fn slug_plans(import: &Import, place: &Place) -> String {
     let mut text = format!("Organizations that would be imported ({})\n", import.organization_count);
     if import.organizations.is_empty() {
         return text;
@@ -151,61 +179,11 @@ fn slug_plans(import: &Import) -> String {
     let shown = i64::try_from(import.organizations.len()).unwrap_or(i64::MAX);
     if import.organization_count > shown {
         let more = import.organization_count - shown;
-        let _ = writeln!(text, "  and {more} more; each that would get another slug is a finding");
+        let findings = place.command(["imports", "show", &import.import_id, "--findings"]);
+        let _ =
+            writeln!(text, "  and {more} more; each that would get another slug is a finding:\n  {findings}");
     }
     text
-}
-
-fn records(models: &[ModelCounts]) -> String {
-    if models.is_empty() {
-        return "Records (0)\n".to_owned();
-    }
-    let reverted = models.iter().any(|counts| counts.deleted + counts.kept > 0);
-    let mut columns = vec![
-        ("model", Left),
-        ("seen", Right),
-        ("inserted", Right),
-        ("existing", Right),
-        ("overwritten", Right),
-        ("out of scope", Right),
-        ("filtered", Right),
-        ("dropped", Right),
-    ];
-    if reverted {
-        columns.extend([("deleted", Right), ("kept", Right)]);
-    }
-    let mut table = Table::new(&columns);
-    let mut total = ModelCounts { model: "total".to_owned(), ..Default::default() };
-    for counts in models {
-        table.row(counts_row(counts, reverted));
-        total.seen += counts.seen;
-        total.inserted += counts.inserted;
-        total.existing += counts.existing;
-        total.overwritten += counts.overwritten;
-        total.out_of_scope += counts.out_of_scope;
-        total.filtered += counts.filtered;
-        total.dropped += counts.dropped;
-        total.deleted += counts.deleted;
-        total.kept += counts.kept;
-    }
-    table.row(counts_row(&total, reverted));
-    format!("Records ({})\n{}", total.seen, table.render())
-}
-
-fn counts_row(counts: &ModelCounts, reverted: bool) -> Vec<String> {
-    let numbers = [
-        counts.seen,
-        counts.inserted,
-        counts.existing,
-        counts.overwritten,
-        counts.out_of_scope,
-        counts.filtered,
-        counts.dropped,
-        counts.deleted,
-        counts.kept,
-    ];
-    let shown = if reverted { 9 } else { 7 };
-    std::iter::once(counts.model.clone()).chain(numbers.iter().take(shown).map(i64::to_string)).collect()
 }
 
 fn kind_name(finding: &Finding) -> String {
@@ -216,7 +194,7 @@ fn severity_name(severity: Severity) -> String {
     short(severity.as_str_name(), "SEVERITY_").to_lowercase()
 }
 
-fn findings_by_kind(import: &Import, first: &[Finding]) -> String {
+fn findings_by_kind(import: &Import, first: &[Finding], place: &Place) -> String {
     let total: i64 = import.finding_counts.iter().map(|count| count.count).sum();
     let mut text = format!("Findings ({total})\n");
     let mut more = false;
@@ -234,14 +212,14 @@ fn findings_by_kind(import: &Import, first: &[Finding]) -> String {
         }
         let remedy = first.iter().find(|finding| finding.kind == count.kind).map(|it| it.remedy.as_str());
         if let Some(remedy) = remedy.filter(|remedy| !remedy.is_empty()) {
-            let _ = writeln!(text, "    To do: {}", clean(remedy));
+            let _ = writeln!(text, "    To do: {}", place.complete(&clean(remedy), &[]));
         }
     }
     if more {
         let _ = writeln!(
             text,
-            "  All of them: causeway imports show {} --findings, or with --findings-file FILE as lines of JSON",
-            import.import_id
+            "  All of them (--findings-file FILE writes them as lines of JSON):\n  {}",
+            place.command(["imports", "show", &import.import_id, "--findings"])
         );
     }
     text
@@ -275,52 +253,62 @@ fn one_finding(finding: &Finding) -> String {
     if place.is_empty() { reason } else { format!("{}: {reason}", clean(&place.join(" "))) }
 }
 
-/// What to say on stderr about an import that failed: why, and what to do.
-pub(crate) fn failure(import: &Import) -> String {
+/// What to say on stderr about an import of a file without one record that an import takes.
+pub(crate) fn nothing_imported(import: &Import) -> Option<String> {
+    let nothing = |count: &FindingCount| count.kind() == FindingKind::NothingToImport && count.count > 0;
+    let what = if import.dry_run { "would be imported" } else { "was imported" };
+    import.finding_counts.iter().any(nothing).then(|| {
+        format!("warning: nothing {what}: the file has no record of a model that is imported; the report says which it has")
+    })
+}
+
+/// What to say on stderr about an import that failed: why, and what to do. `again` is the command that imports the same
+/// file once more, if it is known.
+pub(crate) fn failure(import: &Import, place: &Place, again: Option<&str>) -> String {
     let id = &import.import_id;
     let Some(failure) = &import.failure else {
         return format!("import {id} is {}", state(import));
     };
+    let (at, message, why) = (state_name(failure.state), clean(&failure.message), reason(failure.reason));
+    let again = |what: &str| match again {
+        Some(command) => format!("{what}, under a new import id:\n  {command}"),
+        None => format!("{what}, under a new import id"),
+    };
     if import.dry_run {
-        return format!(
-            "the import would fail, as dry run {id} did while {}: {} ({})\n\
-             correct what is wrong, and try again under a new import id",
-            state_name(failure.state),
-            clean(&failure.message),
-            reason(failure.reason)
-        );
+        let what = again("correct what is wrong, and try again");
+        return format!("the import would fail, as dry run {id} did while {at}: {message} ({why})\n{what}");
     }
+    let resume = place.command(["imports", "resume", id]);
+    let revert = place.command(["imports", "revert", id]);
     let what_to_do = match ErrorReason::try_from(failure.reason) {
-        Ok(ErrorReason::ExportInvalid) => {
-            "mend the file and import it again, under a new import id".to_owned()
-        }
+        Ok(ErrorReason::ExportInvalid) => again("mend the file and import it again"),
         Ok(ErrorReason::FilterMatchesNothing) => {
-            "correct --filter-org-slugs and import the file again, under a new import id".to_owned()
+            again("correct --filter-org-slugs and import the file again")
         }
-        Ok(ErrorReason::CountsDoNotAddUp) => {
-            "this is a defect of Causeway: keep the file and the region's log, and report it".to_owned()
-        }
+        Ok(ErrorReason::CountsDoNotAddUp) => format!(
+            "this is a defect of Causeway: keep the file and the region's log, and report it. To take the import back:\n  \
+             {revert}"
+        ),
         _ => format!(
-            "see to the cause, which the region's log tells more of, then: causeway imports resume {id}"
+            "see to the cause, which the region's log tells more of; then go on with the import, or take it back:\n  \
+             {resume}\n  {revert}"
         ),
     };
-    format!(
-        "import {id} failed while {}: {} ({})\n\
-         nothing of it is visible; {what_to_do}",
-        state_name(failure.state),
-        clean(&failure.message),
-        reason(failure.reason)
-    )
+    format!("import {id} failed while {at}: {message} ({why})\nnothing of it is visible; {what_to_do}")
 }
 
 #[cfg(test)]
 mod tests {
     use causeway_proto::{
-        region::v1::{ImportFailure, ImportedOrganization, SlugPlan, Waiting},
-        relocation::v1::{FindingCount, FindingKind},
+        region::v1::{ImportFailure, ImportedOrganization, Waiting},
+        relocation::v1::ModelCounts,
     };
 
     use super::*;
+
+    fn place() -> Place {
+        Place::Region("http://eu:1".to_owned())
+    }
 
     fn import() -> Import {
         Import {
@@ -350,6 +338,7 @@ mod tests {
                     seen: 4,
                     inserted: 3,
                     filtered: 1,
+                    changed: 2,
                     ..Default::default()
                 },
                 ModelCounts {
@@ -358,6 +347,12 @@ mod tests {
                     inserted: 7,
                     existing: 2,
                     dropped: 1,
+                    ..Default::default()
+                },
+                ModelCounts {
+                    model: "sentry.nonsense".to_owned(),
+                    seen: 5,
+                    passed_over: 5,
                     ..Default::default()
                 },
             ],
@@ -387,34 +382,40 @@ mod tests {
     const REPORT: &str = "\
 Import 3b1f in region eu: SUCCEEDED
 
+Of 19 records: 10 arrived as in the file; 2 arrived changed; 6 did not arrive (1 dropped, 5 of models that \
+cannot be imported); 1 left out by the filter
+
 Organizations (3)
   old id  new id  wanted slug  given slug
        1    4501  acme         acme
       22    4502  api          api-x7      changed
-  and 1 more; the region's ListMappedKeys has all
+  and 1 more; all of them:
+  causeway imports keys 3b1f --model sentry.organization --region http://eu:1
 
-Records (14)
-  model                seen  inserted  existing  overwritten  out of scope  filtered  dropped
-  sentry.organization     4         3         0            0             0         1        0
-  sentry.user            10         7         2            0             0         0        1
-  total                  14        10         2            0             0         1        1
+Records (19)
+  model                seen  inserted  existing  overwritten  out of scope  filtered  dropped  passed over  changed
+  sentry.organization     4         3         0            0             0         1        0            0        2
+  sentry.user            10         7         2            0             0         0        1            0        0
+  sentry.nonsense         5         0         0            0             0         0        0            5        0
+  total                  19        10         2            0             0         1        1            5        2
 
 Findings (2)
   SLUG_CHANGED (info): 2
     sentry.organization #2 pk 22 field slug: api is a reserved word
     and 1 more
     To do: Tell somebody.
-  All of them: causeway imports show 3b1f --findings, or with --findings-file FILE as lines of JSON
+  All of them (--findings-file FILE writes them as lines of JSON):
+  causeway imports show 3b1f --findings --region http://eu:1
 ";
 
     #[test]
     fn the_report_on_an_import_that_succeeded() {
-        assert_eq!(render(&import(), &Findings::First(vec![finding()])), REPORT);
+        assert_eq!(render(&import(), &Findings::First(vec![finding()]), &place()), REPORT);
     }
 
     #[test]
     fn all_findings_are_shown_on_demand() {
-        let text = render(&import(), &Findings::All(vec![finding(), finding()]));
+        let text = render(&import(), &Findings::All(vec![finding(), finding()]), &place());
         let line = "  SLUG_CHANGED (info): sentry.organization #2 pk 22 field slug: api is a reserved word\n";
         assert!(text.ends_with(&format!("Findings (2)\n{line}{line}")), "{text}");
     }
@@ -433,16 +434,59 @@ Findings (2)
             ..Default::default()
         };
         assert_eq!(
-            render(&import, &Findings::First(Vec::new())),
+            render(&import, &Findings::First(Vec::new()), &place()),
             "Import 3b1f in region eu: FAILED\n\n\
              Failed while PLANNING: record 7 is no object (EXPORT_INVALID)\n\n\
              Organizations (0)\n\nRecords (0)\n\nFindings (0)\n"
         );
         assert_eq!(
-            failure(&import),
+            failure(&import, &place(), Some("causeway import organizations x.json --region http://eu:1")),
             "import 3b1f failed while PLANNING: record 7 is no object (EXPORT_INVALID)\n\
-             nothing of it is visible; mend the file and import it again, under a new import id"
+             nothing of it is visible; mend the file and import it again, under a new import id:\n  \
+             causeway import organizations x.json --region http://eu:1"
         );
+        let import = Import {
+            failure: Some(ImportFailure {
+                reason: ErrorReason::DatabaseUnavailable.into(),
+                message: "away".to_owned(),
+                state: ImportState::Writing.into(),
+            }),
+            ..import
+        };
+        let text = failure(&import, &place(), None);
+        let commands = "\n  causeway imports resume 3b1f --region http://eu:1\
+                        \n  causeway imports revert 3b1f --region http://eu:1";
+        assert!(text.ends_with(commands), "{text}");
+    }
+
+    #[test]
+    fn organizations_that_are_left_hidden_are_shown_by_a_command() {
+        let import = Import { hidden_organization_count: 2, ..import() };
+        let text = render(&import, &Findings::First(Vec::new()), &place());
+        let told = "2 organizations are hidden until somebody approves them:\n  \
+                    causeway organizations approve --import 3b1f --region http://eu:1\n";
+        assert!(text.ends_with(told), "{text}");
+    }
+
+    #[test]
+    fn the_reasons_of_a_changed_slug_are_told_apart() {
+        let plan = |verdict: SlugVerdict, taken_by_organization_id| SlugPlan {
+            verdict: verdict.into(),
+            taken_by_region: "us".to_owned(),
+            taken_by_organization_id,
+        };
+        for (verdict, id, told) in [
+            (SlugVerdict::Taken, 7, "taken by organization 7 of us"),
+            (SlugVerdict::Taken, 0, "taken"),
+            (SlugVerdict::ReservedWord, 0, "reserved word"),
+            (SlugVerdict::Invalid, 0, "no valid slug"),
+            (SlugVerdict::Normalized, 0, "no valid slug"),
+        ] {
+            let mut import = import();
+            import.organizations[1].slug_plan = Some(plan(verdict, id));
+            let text = render(&import, &Findings::First(Vec::new()), &place());
+            assert!(text.contains(&format!("22    4502  api          api-x7      {told}\n")), "{text}");
+        }
     }
 
     #[test]
@@ -474,9 +518,12 @@ Findings (2)
             models: Vec::new(),
             ..import()
         };
-        let text = render(&import, &Findings::First(Vec::new()));
+        let text = render(&import, &Findings::First(Vec::new()), &place());
         let expected = "\
 Dry run 3b1f in region eu: PLANNED; nothing was written
+
+Of 0 records: 0 would arrive as in the file; 0 would arrive changed; 0 would not arrive (0 dropped, 0 of \
+models that cannot be imported)
 
 Organizations that would be imported (4)
   old id  wanted slug  verdict        would become  taken by
@@ -500,7 +547,7 @@ Organizations that would be imported (4)
             }),
             ..Default::default()
         };
-        let text = render(&import, &Findings::First(Vec::new()));
+        let text = render(&import, &Findings::First(Vec::new()), &place());
         let line = "Waiting after 3 failed attempts: control does not answer (CONTROL_UNAVAILABLE)\n";
         assert!(text.contains(line), "{text}");
     }

@@ -23,6 +23,8 @@ use tonic::{
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, debug, info_span};
 
+use super::connections::{OnConnection, Origin};
+
 /// The calls of one server. A tower layer.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
@@ -82,11 +84,18 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let origin = request.extensions_mut().remove::<Origin>();
+        let on_connection = origin.as_ref().map(Origin::call);
+        if let Some(origin) = origin {
+            // Where tonic looks for the address of a caller.
+            request.extensions_mut().insert(origin.tcp);
+        }
         let method = request.uri().path().trim_start_matches('/');
         let span = info_span!("call", method, region = self.calls.region.as_deref());
         let mut ending = Ending {
             _open: (!is_endless(method)).then(|| self.calls.open.token()),
+            _on_connection: on_connection,
             begun: Instant::now(),
             code: None,
             span: span.clone(),
@@ -106,6 +115,7 @@ where
 /// Held as long as a call is open, that is until its last byte is sent or it is given up.
 struct Ending {
     _open: Option<TaskTrackerToken>,
+    _on_connection: Option<OnConnection>,
     begun: Instant,
     code: Option<i32>,
     span: Span,

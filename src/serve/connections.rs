@@ -1,17 +1,24 @@
-//! Connections that can be cut. tonic hands each one to a task of its own, which nobody can stop from outside; so
-//! the connection itself ends when the time is over, and with it every call on it.
+//! Connections: how many there are, how long one may say nothing, and cutting them. tonic hands each one to a task of its
+//! own, which nobody can stop from outside; so the connection itself ends when its time is over, and with it every call
+//! on it.
 
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, future};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
@@ -20,43 +27,169 @@ use tracing::warn;
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// When accepting fails, then for want of something (mostly file handles) that is not back in the next instant.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// With how many bytes every HTTP/2 connection begins.
+const PREFACE: usize = 24;
+/// Between two lines of the log that say that connections are refused.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// What is bounded about connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many may be open at once. A further one is closed as soon as it has come in.
+    pub open: usize,
+    /// How long one may take to begin to speak HTTP/2.
+    pub handshake: Duration,
+    /// How long one may be without a call; up to twice as long, as it is looked at now and then.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open: 2_000, handshake: Duration::from_secs(10), idle: Duration::from_secs(900) }
+    }
+}
 
 /// The connections that come in on `listener`, each of which ends when `cut` is cancelled.
 pub(super) fn incoming(
     listener: TcpListener,
+    limits: Limits,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE)).then(
-        move |accepted| {
-            let cut = cut.clone();
-            async move {
-                match accepted {
-                    Ok(stream) => Ok(Connection { stream, cut: Box::pin(cut.cancelled_owned()) }),
-                    Err(error) => {
-                        warn!(%error, "a connection cannot be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        Err(error)
-                    }
+    let places = Arc::new(Semaphore::new(limits.open));
+    let mut refusals = Refusals::default();
+    TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(TCP_KEEPALIVE))
+        .filter_map(move |accepted| {
+            let accepted = accepted.map(|stream| match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => Some(Connection::new(stream, place, limits, cut.clone())),
+                Err(_) => {
+                    refusals.count(limits.open);
+                    None
                 }
+            });
+            future::ready(accepted.transpose())
+        })
+        .then(async |accepted| {
+            if let Err(error) = &accepted {
+                warn!(%error, "a connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
             }
-        },
-    )
+            accepted
+        })
 }
 
-/// A connection that can be cut.
+/// Those that were refused since the log was told of it.
+#[derive(Debug, Default)]
+struct Refusals {
+    refused: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    fn count(&mut self, limit: usize) {
+        self.refused += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            let refused = std::mem::take(&mut self.refused);
+            warn!(
+                limit,
+                refused, "as many connections are open as may be (--max-connections); others are refused"
+            );
+            self.told = Some(Instant::now());
+        }
+    }
+}
+
+/// The calls on one connection.
+#[derive(Debug, Default)]
+struct Activity {
+    open: AtomicUsize,
+    /// How many have begun, ever.
+    begun: AtomicUsize,
+}
+
+/// What a call knows of the connection that it came on.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) tcp: TcpConnectInfo,
+    activity: Arc<Activity>,
+}
+
+impl Origin {
+    /// Counts a call on its connection until this is dropped.
+    pub(super) fn call(&self) -> OnConnection {
+        self.activity.begun.fetch_add(1, Ordering::Relaxed);
+        self.activity.open.fetch_add(1, Ordering::Relaxed);
+        OnConnection(Arc::clone(&self.activity))
+    }
+}
+
+/// A call that is open on a connection.
+#[derive(Debug)]
+pub(super) struct OnConnection(Arc<Activity>);
+
+impl Drop for OnConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that ends when it is cut, or has said nothing for too long.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What of the beginning is still to come.
+    missing: usize,
+    idle: Duration,
+    /// Until when the beginning is to be there; behind it, when to look again whether there are calls.
+    deadline: Pin<Box<Sleep>>,
+    activity: Arc<Activity>,
+    /// How many calls had begun when that was looked at.
+    seen: usize,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, limits: Limits, cut: CancellationToken) -> Self {
+        Self {
+            stream,
+            cut: Box::pin(cut.cancelled_owned()),
+            missing: PREFACE,
+            idle: limits.idle,
+            deadline: Box::pin(sleep(limits.handshake)),
+            activity: Arc::default(),
+            seen: 0,
+            _place: place,
+        }
+    }
+
     /// An error once it is cut; until then its task is woken when it is.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Whether it is over because nobody does anything on it; its task is woken when to ask again.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            if self.missing > 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let begun = self.activity.begun.load(Ordering::Relaxed);
+            if begun == self.seen && self.activity.open.load(Ordering::Relaxed) == 0 {
+                return Ok(true);
+            }
+            self.look_later(begun);
+        }
+        Ok(false)
+    }
+
+    fn look_later(&mut self, begun: usize) {
+        self.seen = begun;
+        self.deadline.as_mut().reset(Instant::now() + self.idle);
     }
 }
 
@@ -67,7 +200,21 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.poll_silent(cx)? {
+            // As if the peer had closed it.
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.missing > 0 {
+            self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
+            if self.missing == 0 {
+                self.look_later(0);
+                // For the new deadline to wake this task.
+                self.poll_silent(cx)?;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -101,9 +248,9 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Origin {
+        Origin { tcp: self.stream.connect_info(), activity: Arc::clone(&self.activity) }
     }
 }

@@ -1,5 +1,6 @@
-//! `grpc.health.v1`: a service is as healthy as its database.
+//! `grpc.health.v1`: a service is as healthy as its database, which must answer and take what is written.
 
+use causeway_relocation::db::DbErrorKind;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
@@ -42,17 +43,29 @@ impl Health {
         }
     }
 
-    /// Whether the database answers now.
-    async fn ask(&self, silo: &impl Silo) -> ServingStatus {
-        match timeout(self.settings.health_timeout, silo.ping()).await {
-            Ok(Ok(())) => ServingStatus::Serving,
-            Ok(Err(_)) | Err(_) => ServingStatus::NotServing,
+    /// Whether the database answers now and can be written to; if not, why. `before` is what stands if others write all the
+    /// time, so that nothing more can be said.
+    async fn ask(&self, silo: &impl Silo, before: ServingStatus) -> Result<ServingStatus, String> {
+        let limit = self.settings.health_timeout;
+        match timeout(limit, silo.ping()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("it does not answer: {error}")),
+            Err(_) => return Err(format!("it does not answer within {limit:?}")),
+        }
+        match timeout(limit, silo.check_writable(limit / 2)).await {
+            Ok(Ok(())) => Ok(ServingStatus::Serving),
+            Ok(Err(error)) if error.kind() == DbErrorKind::Contention => Ok(before),
+            Ok(Err(error)) => Err(format!("it cannot be written to: {error}")),
+            Err(_) => Err(format!("it has not taken within {limit:?} what was written")),
         }
     }
 
     /// Asks the database for the first time, before anybody can ask for the health.
     pub(super) async fn begin(&self, silo: &impl Silo) -> ServingStatus {
-        let status = self.ask(silo).await;
+        let status = self.ask(silo, ServingStatus::Serving).await.unwrap_or_else(|why| {
+            warn!(why, "the database cannot be used; health is NOT_SERVING until it can");
+            ServingStatus::NotServing
+        });
         self.set(status).await;
         status
     }
@@ -68,13 +81,14 @@ impl Health {
         let follow = async {
             loop {
                 sleep(self.settings.health_interval).await;
-                let now = self.ask(silo).await;
+                let asked = self.ask(silo, status).await;
+                let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
                 if now == status {
                     continue;
                 }
-                match now {
-                    ServingStatus::Serving => info!("the database answers again"),
-                    _ => warn!("the database does not answer"),
+                match asked {
+                    Ok(_) => info!("the database can be used again; health is SERVING"),
+                    Err(why) => warn!(why, "the database cannot be used; health is NOT_SERVING until it can"),
                 }
                 self.set(now).await;
                 status = now;

@@ -8,6 +8,7 @@
 mod calls;
 mod connections;
 mod health;
+pub mod open_files;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,8 @@ use tracing::{debug, info, warn};
 use calls::Calls;
 use health::Health;
 
+pub use connections::Limits as ConnectionLimits;
+
 /// How long calls in flight get at shutdown, if nobody says otherwise.
 pub const SOFT_STOP: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,9 @@ trait Silo: Send + Sync + 'static {
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
+    /// Whether its database takes what is written. Contention says that others were writing for as long as `patience`.
+    fn check_writable(&self, patience: Duration) -> impl Future<Output = Result<(), DbError>> + Send;
+
     /// Has what runs in its background come to an end, while calls are still answered.
     fn begin_stop(&self) {}
 
@@ -65,6 +71,10 @@ impl Silo for Control {
 
     async fn ping(&self) -> Result<(), DbError> {
         Self::ping(self).await
+    }
+
+    async fn check_writable(&self, patience: Duration) -> Result<(), DbError> {
+        Self::check_writable(self, patience).await
     }
 
     async fn stop(&self) {
@@ -87,6 +97,10 @@ impl Silo for Region {
         Self::ping(self).await
     }
 
+    async fn check_writable(&self, patience: Duration) -> Result<(), DbError> {
+        Self::check_writable(self, patience).await
+    }
+
     async fn stop(&self) {
         Self::stop(self).await;
     }
@@ -103,6 +117,8 @@ pub struct Settings {
     pub drain: Duration,
     /// What connections get to send their last words after the service has stopped.
     pub last_words: Duration,
+    /// What is bounded about connections.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for Settings {
@@ -112,6 +128,7 @@ impl Default for Settings {
             health_timeout: Duration::from_secs(3),
             drain: Duration::ZERO,
             last_words: Duration::from_secs(1),
+            connections: ConnectionLimits::default(),
         }
     }
 }
@@ -178,7 +195,7 @@ async fn serve<S: Silo>(
             .layer(calls.clone())
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
-                connections::incoming(listener, cut.clone()),
+                connections::incoming(listener, settings.connections, cut.clone()),
                 closing.clone().cancelled_owned(),
             ),
     );

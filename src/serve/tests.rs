@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use causeway_proto::region::v1::{
-    GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
-    ResolveSlugRequest, ResolveSlugResponse,
+    ApproveOrganizationsRequest, ApproveOrganizationsResponse, GetOrganizationRequest,
+    GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse, ResolveSlugRequest,
+    ResolveSlugResponse,
     organization_service_client::OrganizationServiceClient,
     organization_service_server::{OrganizationService, OrganizationServiceServer},
 };
-use tokio::sync::Semaphore;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -28,6 +29,7 @@ const SHORT: Settings = Settings {
     health_timeout: Duration::from_secs(3),
     drain: Duration::ZERO,
     last_words: Duration::from_millis(50),
+    connections: ConnectionLimits { open: 1_000, handshake: LIMIT, idle: LIMIT },
 };
 
 /// Nothing here takes this long, unless it hangs.
@@ -36,6 +38,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Fake {
     healthy: AtomicBool,
+    writable: AtomicBool,
     /// A permit for each call that has come in.
     entered: Semaphore,
     /// A call is answered when it gets a permit of this.
@@ -48,6 +51,7 @@ impl Fake {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             healthy: AtomicBool::new(true),
+            writable: AtomicBool::new(true),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             log: Mutex::default(),
@@ -86,6 +90,13 @@ impl OrganizationService for Calls {
     ) -> Result<Response<ResolveSlugResponse>, Status> {
         Ok(Response::new(ResolveSlugResponse::default()))
     }
+
+    async fn approve_organizations(
+        &self,
+        _: Request<ApproveOrganizationsRequest>,
+    ) -> Result<Response<ApproveOrganizationsResponse>, Status> {
+        Ok(Response::new(ApproveOrganizationsResponse::default()))
+    }
 }
 
 impl Silo for Arc<Fake> {
@@ -99,6 +110,13 @@ impl Silo for Arc<Fake> {
         match self.healthy.load(Ordering::SeqCst) {
             true => Ok(()),
             false => Err(DbError::inconsistent("away")),
+        }
+    }
+
+    async fn check_writable(&self, _: Duration) -> Result<(), DbError> {
+        match self.writable.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(DbError::injected("full")),
         }
     }
 
@@ -162,6 +180,11 @@ async fn health_follows_the_database() {
         server.fake.healthy.store(false, Ordering::SeqCst);
         assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "{name}");
         server.fake.healthy.store(true, Ordering::SeqCst);
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving), "{name}");
+        // It answers, and takes nothing.
+        server.fake.writable.store(false, Ordering::SeqCst);
+        assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "{name}");
+        server.fake.writable.store(true, Ordering::SeqCst);
         assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving), "{name}");
     }
     let unknown = HealthCheckRequest { service: "nobody".to_owned() };
@@ -251,4 +274,84 @@ async fn calls_are_taken_until_balancers_have_heard() {
     tokio::net::TcpStream::connect(address).await.expect("the port is still open");
     assert!(fake.log.lock().expect("nobody panics with it").is_empty(), "nothing has begun to stop");
     stopping.abort();
+}
+
+/// With how HTTP/2 begins: the preface, and settings without any.
+const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+async fn serve_with(connections: ConnectionLimits) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let fake = Fake::new();
+    let settings = Settings { connections, ..SHORT };
+    let running = serve(listener, Arc::new(Arc::clone(&fake)), None, settings).await.expect("it starts");
+    let channel = connect(&running).await;
+    Server { fake, running, channel }
+}
+
+/// Connects, says this, and then nothing.
+async fn say(server: &Server, words: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.running.address).await.expect("it listens");
+    // Whoever is refused may be so before this is said.
+    let _said = stream.write_all(words).await;
+    stream
+}
+
+/// Reads until the other side has closed the connection.
+async fn closed(mut stream: TcpStream) {
+    let end = timeout(LIMIT, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
+    // With a word or without.
+    let _end = end.expect("it is closed");
+}
+
+#[tokio::test]
+async fn whoever_does_not_begin_to_speak_is_cut_off() {
+    let limits = ConnectionLimits { handshake: Duration::from_millis(50), ..SHORT.connections };
+    let server = serve_with(limits).await;
+    for words in [&b""[..], b"GET / HTTP/1.1", &BEGINNING[..23]] {
+        closed(say(&server, words).await).await;
+    }
+    // Whoever has begun is not cut off for it.
+    server.fake.gate.add_permits(1);
+    call(&server).await.await.expect("no panic").expect("it is answered");
+    stop(server.running, LIMIT).await;
+}
+
+#[tokio::test]
+async fn silent_connections_shut_nobody_out_for_long() {
+    let limits = ConnectionLimits { open: 50, handshake: Duration::from_millis(500), ..SHORT.connections };
+    let server = serve_with(limits).await;
+    // Some have a place, and the others are refused at once.
+    let silent: Vec<TcpStream> = futures::future::join_all((0..200).map(|_| say(&server, b""))).await;
+    // Whoever is there goes on.
+    server.fake.gate.add_permits(1);
+    call(&server).await.await.expect("no panic").expect("it is answered");
+    futures::future::join_all(silent.into_iter().map(closed)).await;
+    // All places but one are free again.
+    let mut channels = Vec::new();
+    for _ in 1..50 {
+        let channel = connect(&server.running).await;
+        let status = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await;
+        assert_eq!(status.expect("it is answered").into_inner().status(), ServingStatus::Serving);
+        channels.push(channel);
+    }
+    let refused = Channel::from_shared(server.running.url()).expect("a URL").connect().await;
+    if let Ok(channel) = refused {
+        HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect_err("there is no place");
+    }
+    stop(server.running, LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_connection_without_calls_ends_and_one_with_a_call_does_not() {
+    let limits = ConnectionLimits { idle: Duration::from_millis(50), ..SHORT.connections };
+    let server = serve_with(limits).await;
+    let mut watch = watch(&server.channel, SERVICE).await;
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
+    // Three times as long as a connection may be idle.
+    for _ in 0..3 {
+        closed(say(&server, BEGINNING).await).await;
+    }
+    server.fake.healthy.store(false, Ordering::SeqCst);
+    assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "it is still told");
+    stop(server.running, LIMIT).await;
 }

@@ -86,11 +86,19 @@ fn redact(arg: &Arg, value: &str) -> String {
     if arg.is_hide_env_values_set() || value.contains("://") { db::redact(value) } else { value.to_owned() }
 }
 
-/// Tells the log.
+/// Tells the log, in one line.
 pub(crate) fn log(settings: &[Setting]) {
-    for Setting { key, value, source, .. } in settings {
-        info!(setting = key, value, from = %source, "configuration");
-    }
+    info!("settings: {}", in_one_line(settings));
+}
+
+/// First what somebody has said, with where, and then the defaults.
+fn in_one_line(settings: &[Setting]) -> String {
+    let (defaults, said): (Vec<_>, Vec<_>) =
+        settings.iter().partition(|setting| setting.source == Source::Default);
+    let said = said.iter().map(|it| format!("{}={} ({})", it.key, it.value, it.source));
+    let defaults = defaults.iter().map(|it| format!("{}={}", it.key, it.value));
+    let defaults = format!("defaults: {}", defaults.collect::<Vec<_>>().join(" "));
+    said.chain([defaults]).collect::<Vec<_>>().join(", ")
 }
 
 /// The settings as a file that says the same, apart from secrets.

@@ -54,7 +54,7 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
             assert!(failure.message.contains(&format!("`{slug}`")), "{name}: {failure:?}");
         }
         let findings = cluster.region(0).findings(&import.import_id).await.expect("a list of findings");
-        expect_findings(name, &findings, &[(FindingKind::ValidationError, ORGANIZATION, 0, "slug")]);
+        expect_findings(name, &findings, &[(FindingKind::FilterMatchesNothing, ORGANIZATION, 0, "")]);
         assert_eq!(findings[0].severity(), Severity::Error, "{name}");
         assert!(Everything::of(&cluster).await == before, "{name}: something was written");
     }

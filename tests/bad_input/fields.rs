@@ -1,9 +1,16 @@
 //! Fields that their column cannot take.
 
-use causeway_harness::cluster::Store;
+use causeway_harness::cluster::{ImportOptions, Silo, Store};
 use causeway_proto::relocation::v1::FindingKind;
+use causeway_relocation::{
+    ambient::{ALPHANUMERIC, Ambient},
+    db::Statement,
+    export::MAX_PK,
+};
+use chrono::DateTime;
+use serde_json::json;
 
-use crate::stage::{Place, Refused, cluster, good, refuse, with_record};
+use crate::stage::{Place, Refused, check_import, cluster, good, refuse, tells, with_record};
 
 /// A record of a model with one bad field. Of the other fields there are those that the model needs.
 fn bad(model: &str, others: &str, field: &str, value: &str, says: &str) -> Refused {
@@ -38,6 +45,8 @@ const PROJECT: &str = r#""organization": 1, "slug": "s", "name": "n""#;
 const USER: &str = r#""password": "x", "username": "u", "email": "e""#;
 const INCIDENT: &str = r#""organization": 1, "alert_rule": 1, "identifier": 1, "type": 1, "title": "t""#;
 const RULE: &str = r#""project": 5, "label": "l""#;
+const MEMBER: &str = r#""organization": 1, "user_id": 2"#;
+const TRIGGER: &str = r#""alert_rule": 1, "alert_threshold": 1"#;
 const TOKEN: &str = r#""organization_id": 1, "token_hashed": "h", "name": "n""#;
 
 fn types() -> Vec<Refused> {
@@ -79,7 +88,33 @@ fn sizes() -> Vec<Refused> {
         bad("sentry.project", PROJECT, "status", "2147483648", "is not between"),
         bad("sentry.project", PROJECT, "status", "-2147483649", "is not between"),
         bad("sentry.user", USER, "avatar_type", "32768", "is not between"),
+        bad("sentry.project", PROJECT, "status", "-1", "not between 0 and 2147483647"),
+        bad("sentry.organizationmember", MEMBER, "invite_status", "-1", "not between 0 and 32767"),
         bad("sentry.counter", r#""project": 5"#, "value", "9223372036854775808", "not an integer"),
+        bad("sentry.counter", r#""project": 5"#, "value", "-9223372036854775809", "not an integer"),
+        bad(
+            "sentry.alertruletrigger",
+            TRIGGER,
+            "label",
+            &text(2_601),
+            "2601 bytes, where an index takes 2600",
+        ),
+        bad("sentry.alertruletrigger", TRIGGER, "label", &format!("\"{}\"", "漢".repeat(867)), "2601 bytes"),
+        bad("sentry.alertruleactivationcondition", r#""alert_rule": 1"#, "label", &text(2_601), "2601 bytes"),
+        bad(
+            "sentry.orgauthtoken",
+            r#""organization_id": 1, "name": "n""#,
+            "token_hashed",
+            &text(2_601),
+            "2601 bytes",
+        ),
+        bad(
+            "sentry.spanattributeextractionruleconfig",
+            r#""project": 5"#,
+            "span_attribute",
+            &format!("\"{}\"", "漢".repeat(867)),
+            "2601 bytes",
+        ),
         bad("sentry.project", PROJECT, "flags", "\"9223372036854775808\"", "not an integer"),
         bad(
             "sentry.alertruletrigger",
@@ -106,6 +141,11 @@ fn kinds() -> Vec<Refused> {
         "\"2024-01-01T00:00:00Z and more\"",
         "\"01/02/2024\"",
         "\"now()\"",
+        "\"2024-01-01T24:00:00Z\"",
+        "\"infinity\"",
+        "\"-infinity\"",
+        "\"0001-01-01T00:00:00+01:00\"",
+        "\"9999-12-31T23:59:59-01:00\"",
     ] {
         cases.push(bad("sentry.project", PROJECT, "date_added", wrong, "not a time"));
     }
@@ -156,15 +196,6 @@ fn kinds() -> Vec<Refused> {
     cases.push(bad("sentry.rule", RULE, "data", &deep, "holds JSON nested deeper than 120"));
     let wrong = r#""[lambda: 1]""#;
     cases.push(bad("sentry.useroption", r#""user": 2, "key": "language""#, "value", wrong, "begins as JSON"));
-    for (option, wrong) in [
-        ("timezone", r#""\"Nowhere\"""#),
-        ("theme", r#""\"mauve\"""#),
-        ("clock_24_hours", "7"),
-        ("language", "\"\\\"EN\\\"\""),
-    ] {
-        let others = format!(r#""user": 2, "key": "{option}""#);
-        cases.push(bad("sentry.useroption", &others, "value", wrong, option));
-    }
     cases
 }
 
@@ -185,6 +216,12 @@ fn references() -> Vec<Refused> {
         ));
     }
     cases
+}
+
+/// A record with a field that has nearly the name of one that is missing.
+fn misnamed(model: &str, others: &str, field: &str, says: &str) -> Refused {
+    let fields = format!(r#"{{{others}, "{field}": 1}}"#);
+    invalid(&format!("{model} with {field}"), model, &fields, field, says)
 }
 
 fn missing() -> Vec<Refused> {
@@ -219,6 +256,20 @@ fn missing() -> Vec<Refused> {
             "user_id",
             "exactly one",
         ),
+        // Known as the name of a field, if not quite.
+        misnamed(
+            "sentry.organizationmember",
+            r#""organization": 1, "email": null"#,
+            "user",
+            "`user_id` is missing",
+        ),
+        misnamed(
+            "sentry.team",
+            r#""slug": "s", "name": "n""#,
+            "organization_id",
+            "`organization` is missing",
+        ),
+        misnamed("sentry.rule", r#""label": "l", "data": {}"#, "projectId", "`project` is missing"),
         invalid("a member that is two", "sentry.organizationmember", both, "user_id", "exactly one"),
         twice,
     ]
@@ -232,5 +283,74 @@ pub(crate) async fn a_field_that_its_column_cannot_take_is_refused(store: Store)
     cases.extend(references());
     cases.extend(missing());
     refuse(&cluster, cases).await;
+    cluster.stop().await;
+}
+
+/// What lies behind each bound is refused above; what lies at it is taken by the plan, and then by either database.
+pub(crate) async fn values_at_their_bounds_arrive(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = good();
+    // Texts that no database can make shorter.
+    let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
+    let text = |length: usize| ambient.characters(ALPHANUMERIC, length);
+    let wide = |length: usize| -> String {
+        let letters = ambient.bytes::<2_000>();
+        letters
+            .iter()
+            .take(length)
+            .map(|byte| char::from_u32(0x4e00 + u32::from(*byte) * 13).unwrap_or('x'))
+            .collect()
+    };
+    let rule = json!({"organization": 1, "name": wide(200), "threshold_period": i32::MAX, "comparison_delta": i32::MIN});
+    export.push("sentry.alertrule", 9, &rule);
+    for (pk, label) in [(9, text(2_600)), (10, text(2_600)), (11, wide(866))] {
+        let trigger = json!({"alert_rule": 9, "label": label, "alert_threshold": f64::MAX, "resolve_threshold": 5e-324});
+        export.push("sentry.alertruletrigger", pk, &trigger);
+        export.push("sentry.alertruleactivationcondition", pk, &json!({"alert_rule": 9, "label": label}));
+    }
+    export.push(
+        "sentry.orgauthtoken",
+        9,
+        &json!({"organization_id": 1, "token_hashed": text(2_600), "name": "n"}),
+    );
+    for (pk, attribute) in [(9, text(1_000)), (10, wide(866))] {
+        let config = json!({"project": 5, "span_attribute": attribute, "unit": "none", "tags": [wide(1_000)], "aggregates": [text(50), "x"]});
+        export.push("sentry.spanattributeextractionruleconfig", pk, &config);
+    }
+    export.push(
+        "sentry.project",
+        9,
+        &json!({"organization": 1, "slug": wide(50), "name": wide(200), "status": i32::MAX, "flags": i64::MIN.to_string(),
+            "date_added": "0001-01-01T00:00:00Z", "first_event": "9999-12-31T23:59:59.999999Z"}),
+    );
+    export.push("sentry.counter", 9, &json!({"project": 9, "value": i64::MIN}));
+    let member = json!({"organization": 1, "email": wide(75), "invite_status": i16::MAX, "type": 0, "flags": i64::MAX});
+    export.push("sentry.organizationmember", MAX_PK, &member);
+    let name = "values at their bounds";
+    let choices = [
+        (FindingKind::UnknownChoice, "sentry.project", 9, "status"),
+        (FindingKind::UnknownChoice, "sentry.organizationmember", MAX_PK, "invite_status"),
+    ];
+    tells(&cluster, name, &export.to_bytes(), &ImportOptions::default(), &choices).await;
+
+    // JSON that another parser would not take stays as it is written.
+    for (number, json) in (20..).zip([
+        r#""\ud800""#,
+        "1e400",
+        r#"{"a":"\u0000"}"#,
+        r#"[1e-400,-0.0,123456789012345678901234567890]"#,
+    ]) {
+        let record = format!(
+            r#"{{"model": "sentry.rule", "pk": {number}, "fields": {{"project": 5, "label": "{number}", "data": {json}}}}}"#
+        );
+        let (file, _) = with_record(&good(), &record);
+        let import = cluster.region(0).import(&file, &ImportOptions::default()).await.expect("it ends");
+        check_import(&record, &import);
+        let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
+        let statement = Statement::new("SELECT data FROM sentry_rule WHERE label = ").arg(number.to_string());
+        let row = db.fetch_optional(statement).await.expect("it can be read").expect("it is there");
+        assert_eq!(row.text("data").expect("a text"), json);
+        db.close().await;
+    }
     cluster.stop().await;
 }

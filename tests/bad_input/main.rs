@@ -23,18 +23,21 @@ causeway_harness::on_each_store! {
         a_record_without_its_three_parts_is_refused,
         records_that_contradict_each_other_are_refused;
     fields:
-        a_field_that_its_column_cannot_take_is_refused;
+        a_field_that_its_column_cannot_take_is_refused,
+        values_at_their_bounds_arrive;
     calls:
         a_filter_that_matches_nothing_is_refused,
         an_import_id_with_other_content_is_refused,
         an_unregistered_region_is_refused;
     passed_over:
+        a_file_of_which_nothing_is_imported_says_so,
         models_and_fields_that_are_not_imported_are_told,
         a_name_that_only_looks_known_is_told,
         records_with_lost_references_are_told_and_counted,
         a_second_membership_after_a_merge_is_told,
         a_slug_of_the_filter_that_the_export_lacks_is_told,
-        nul_characters_are_removed_and_told;
+        nul_characters_are_removed_and_told,
+        records_of_other_scopes_that_belong_to_an_import_are_told;
     changed:
         slugs_that_cannot_be_kept_are_changed_and_told,
         slugs_that_are_taken_are_changed_and_told,

@@ -5,7 +5,7 @@ use causeway_harness::{
     cluster::{ImportOptions, Store},
     export::Export,
 };
-use causeway_proto::relocation::v1::FindingKind as Kind;
+use causeway_proto::relocation::v1::{FindingKind as Kind, ModelCounts, Severity};
 use serde_json::{Value, json};
 
 use crate::stage::{
@@ -23,8 +23,8 @@ struct Case {
     name: &'static str,
     records: Vec<(&'static str, i64, Value)>,
     expected: Vec<Told>,
-    /// A model and how many of its records are counted as out of scope.
-    out_of_scope: (&'static str, i64),
+    /// A model, how many of its records are counted as out of scope, and how many as passed over.
+    not_taken: (&'static str, i64, i64),
 }
 
 fn strangers() -> Vec<Case> {
@@ -45,7 +45,7 @@ fn strangers() -> Vec<Case> {
                 (Kind::UnknownModel, "sentry.nonsense", 7, ""),
                 (Kind::UnknownModel, "other.thing", 1, ""),
             ],
-            out_of_scope: ("sentry.nonsense", 2),
+            not_taken: ("sentry.nonsense", 0, 2),
         },
         Case {
             name: "excluded-models",
@@ -54,7 +54,7 @@ fn strangers() -> Vec<Case> {
                 ("sentry.auditlogentry", 9, json!({"organization_id": 1})),
             ],
             expected: vec![(Kind::UnexpectedModel, "sentry.auditlogentry", 8, "")],
-            out_of_scope: ("sentry.auditlogentry", 2),
+            not_taken: ("sentry.auditlogentry", 0, 2),
         },
         Case {
             name: "other-scopes",
@@ -65,13 +65,13 @@ fn strangers() -> Vec<Case> {
                 ("sentry.userip", 2, json!({"user": 2, "ip_address": "300.1.2.3/99"})),
             ],
             expected: vec![],
-            out_of_scope: ("sentry.userip", 2),
+            not_taken: ("sentry.userip", 2, 0),
         },
         Case {
             name: "fields-of-other-scopes",
             records: vec![("sentry.option", 1, json!({"key": "k", "value": "\"v\"", "mood": 1}))],
             expected: vec![(Kind::UnknownField, "sentry.option", 1, "mood")],
-            out_of_scope: ("sentry.option", 1),
+            not_taken: ("sentry.option", 1, 0),
         },
         Case {
             name: "unknown-fields",
@@ -80,7 +80,7 @@ fn strangers() -> Vec<Case> {
                 ("sentry.team", 5, team(json!({"mood": "bad", "slug": "u"}))),
             ],
             expected: vec![(Kind::UnknownField, TEAM, 4, "mood"), (Kind::UnknownField, TEAM, 4, "weather")],
-            out_of_scope: ("", 0),
+            not_taken: ("", 0, 0),
         },
         Case {
             name: "removed-models",
@@ -89,7 +89,7 @@ fn strangers() -> Vec<Case> {
                 ("Sentry.Actor", 5, json!({"type": 1})),
             ],
             expected: vec![(Kind::RemovedModel, "sentry.actor", 4, "")],
-            out_of_scope: ("sentry.actor", 2),
+            not_taken: ("sentry.actor", 0, 2),
         },
         Case {
             name: "removed-fields",
@@ -99,13 +99,13 @@ fn strangers() -> Vec<Case> {
             ],
             // What names an actor is followed.
             expected: vec![(Kind::RemovedField, TEAM, 4, "org_role")],
-            out_of_scope: ("", 0),
+            not_taken: ("", 0, 0),
         },
         Case {
             name: "unknown-choices",
             records: vec![("sentry.team", 4, team(json!({"status": 77})))],
             expected: vec![(Kind::UnknownChoice, TEAM, 4, "status")],
-            out_of_scope: ("", 0),
+            not_taken: ("", 0, 0),
         },
     ]
 }
@@ -119,10 +119,35 @@ pub(crate) async fn models_and_fields_that_are_not_imported_are_told(store: Stor
         }
         let options = ImportOptions::default();
         let (import, _) = tells(&cluster, case.name, &export.to_bytes(), &options, &case.expected).await;
-        let (model, count) = case.out_of_scope;
+        let (model, out_of_scope, passed_over) = case.not_taken;
         let counted = import.models.iter().find(|counts| counts.model == model);
-        let counted = counted.map_or(0, |counts| counts.out_of_scope);
-        assert!(model.is_empty() || counted == count, "{}: {counted} of {model}", case.name);
+        let counted = counted.map_or((0, 0), |counts| (counts.out_of_scope, counts.passed_over));
+        assert_eq!(counted, (out_of_scope, passed_over), "{}: {model}", case.name);
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_file_of_which_nothing_is_imported_says_so(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let unknown =
+        r#"[{"model": "sentry.nonsense", "pk": 7, "fields": {}}, {"model": "x", "pk": 8, "fields": {}}]"#;
+    let other = r#"[{"model": "sentry.option", "pk": 1, "fields": {"key": "k", "value": "v"}}]"#;
+    let strangers = [(Kind::UnknownModel, "sentry.nonsense", 7, ""), (Kind::UnknownModel, "x", 8, "")];
+    let nothing = (Kind::NothingToImport, "", 0, "");
+    for (name, file, told, passed_over, out_of_scope) in [
+        ("no known model", unknown, [&strangers[..], &[nothing]].concat(), 2, 0),
+        ("another scope", other, vec![nothing], 0, 1),
+        ("no records", "[]", vec![nothing], 0, 0),
+    ] {
+        let options = ImportOptions::default();
+        let (import, _) = tells(&cluster, name, file.as_bytes(), &options, &told).await;
+        let sum = |count: fn(&ModelCounts) -> i64| -> i64 { import.models.iter().map(count).sum() };
+        let counted = (sum(|counts| counts.passed_over), sum(|counts| counts.out_of_scope));
+        assert_eq!(counted, (passed_over, out_of_scope), "{name}");
+        let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
+        let last = findings.last().expect("one");
+        assert_eq!(last.severity(), Severity::Warning, "{name}");
+        assert!(last.reason.ends_with("so nothing is imported"), "{name}: {}", last.reason);
     }
     cluster.stop().await;
 }
@@ -136,7 +161,7 @@ pub(crate) async fn a_name_that_only_looks_known_is_told(store: Store) {
     let (import, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
     assert_eq!(look.rows(TEAM).len(), 1, "{name}");
     let counted = import.models.iter().find(|counts| counts.model == "sentry.team\u{fffd}");
-    assert_eq!(counted.map(|counts| (counts.seen, counts.out_of_scope)), Some((1, 1)), "{name}");
+    assert_eq!(counted.map(|counts| (counts.seen, counts.passed_over)), Some((1, 1)), "{name}");
     cluster.stop().await;
 }
 
@@ -271,5 +296,56 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     let (_, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
     let kept = look.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
     assert!(kept, "{name}: nobody is called so");
+    cluster.stop().await;
+}
+
+pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let name = "an alert that notifies by e-mail, a key and an integration";
+    let mut export = of("outside");
+    export.organization(9, "not-asked-for");
+    export.push("sentry.alertrule", 4, &json!({"organization": 1, "name": "n", "threshold_period": 1}));
+    export.push("sentry.alertruletrigger", 4, &json!({"alert_rule": 4, "label": "l", "alert_threshold": 1}));
+    let action = json!({"alert_rule_trigger": 4, "type": 0, "target_type": 2, "target_identifier": "11"});
+    export.push("sentry.alertruletriggeraction", 4, &action).push(
+        "sentry.alertruletriggeraction",
+        5,
+        &action,
+    );
+    export.push("sentry.apikey", 6, &json!({"organization_id": 9})).push(
+        "sentry.apikey",
+        7,
+        &json!({"organization_id": 1}),
+    );
+    // What only a user has, and what nobody has that is imported, is nobody's loss.
+    export.push("sentry.userip", 8, &json!({"user": 2})).push(
+        "sentry.apikey",
+        8,
+        &json!({"organization_id": 77}),
+    );
+    let told = |key: i64| {
+        [
+            (Kind::OutOfScope, "sentry.alertruletriggeraction", 4, ""),
+            (Kind::OutOfScope, "sentry.apikey", key, ""),
+        ]
+    };
+    let options = ImportOptions::default();
+    let (_, account) = tells(&cluster, name, &export.to_bytes(), &options, &told(6)).await;
+    let reason = reason(&account, "sentry.alertruletriggeraction", 4);
+    assert!(reason.contains("sentry.alertruletrigger 4") && reason.contains("2 records"), "{name}: {reason}");
+    assert!(reason.contains("the alert notifies nobody"), "{name}: {reason}");
+    let filtered = ImportOptions::default().filter(&["outside"]);
+    tells(
+        &cluster,
+        name,
+        &export.to_bytes(),
+        &filtered,
+        &[
+            &told(7)[..],
+            &[(Kind::SlugChanged, ORGANIZATION, 1, "slug"), (Kind::UsernameChanged, USER, 2, "username")],
+        ]
+        .concat(),
+    )
+    .await;
     cluster.stop().await;
 }

@@ -273,7 +273,8 @@ pub(crate) fn check_import(name: &str, import: &Import) {
             + counts.overwritten
             + counts.out_of_scope
             + counts.filtered
-            + counts.dropped;
+            + counts.dropped
+            + counts.passed_over;
         assert_eq!(counts.seen, sum, "{name}: {counts:?} do not add up");
     }
 }

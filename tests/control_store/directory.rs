@@ -3,6 +3,7 @@
 use causeway_control::{
     Error, PageRequest,
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
+    renames::WantedRename,
     slug_reservations::SlugReason,
 };
 
@@ -117,17 +118,44 @@ pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(stage: Stage) {
     }
 }
 
+/// Reserves and confirms these slugs.
+async fn hold(stage: &Stage, region: &str, number: u128, held: &[(i64, &str)]) {
+    let wishes = held.iter().map(|(id, slug)| wanted(*id, slug)).collect();
+    bulk_create(&stage.control, region, operation(number), wishes).await.expect("reserved");
+    stage.control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
+}
+
+/// Reports, and says which organizations were refused, and why.
+async fn report(stage: &Stage, region: &str, organizations: Vec<ReportedOrganization>) -> Vec<(i64, String)> {
+    let refused = stage.control.directory().report(region, organizations).await.expect("taken in");
+    let why = |error: &Error| match error {
+        Error::OrganizationIdTaken { region, .. } => format!("of {region}"),
+        Error::OrganizationNotReserved { .. } => "not reserved".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    refused.iter().map(|it| (it.organization_id, why(&it.error))).collect()
+}
+
+/// What the directory lists: id, slug and region of each organization.
+async fn listed(stage: &Stage) -> Vec<(i64, String, String)> {
+    let page = PageRequest { limit: 1000, after: None };
+    let page = stage.control.directory().list(None, &page).await.expect("a page");
+    assert_eq!(page.next, None);
+    page.items.into_iter().map(|it| (it.organization_id, it.slug, it.region)).collect()
+}
+
+fn entry(id: i64, slug: &str, region: &str) -> (i64, String, String) {
+    (id, slug.to_owned(), region.to_owned())
+}
+
 pub(crate) async fn a_report_is_what_the_directory_shows(stage: Stage) {
     let stage = stage.with_regions(&["us"]).await;
     let directory = stage.control.directory();
-    let all = async || {
-        let page = directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page");
-        assert_eq!(page.next, None);
-        page.items
-    };
+    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+    let all =
+        async || directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page").items;
     for _ in 0..2 {
-        let report = vec![reported(2, "bolt", 3), reported(1, "acme", 0)];
-        directory.report("us", report).await.expect("reported");
+        assert_eq!(report(&stage, "us", vec![reported(2, "bolt", 3), reported(1, "acme", 0)]).await, []);
         let entries = all().await;
         let expected = DirectoryOrganization {
             organization_id: 1,
@@ -139,21 +167,73 @@ pub(crate) async fn a_report_is_what_the_directory_shows(stage: Stage) {
         };
         assert_eq!((entries.len(), &entries[0], entries[1].status), (2, &expected, 3));
     }
-    directory.report("us", vec![reported(2, "bolt-2", 0)]).await.expect("reported");
+    // Name and status are the region's to say, the slug is not.
+    assert_eq!(report(&stage, "us", vec![reported(2, "acme", 0)]).await, []);
     let entries = all().await;
-    assert_eq!((entries[1].slug.as_str(), entries[1].status, entries.len()), ("bolt-2", 0, 2));
-    directory.report("us", vec![]).await.expect("nothing to report");
+    assert_eq!((entries[1].slug.as_str(), entries[1].status, entries.len()), ("bolt", 0, 2));
+    assert_eq!(entries[1].name, "acme & Söhne");
+    assert_eq!(report(&stage, "us", vec![]).await, []);
 }
 
-pub(crate) async fn a_report_of_what_another_region_owns_changes_nothing(stage: Stage) {
+pub(crate) async fn a_refused_organization_keeps_no_other_one_out(stage: Stage) {
     let stage = stage.with_regions(&["us", "de"]).await;
-    let directory = stage.control.directory();
-    directory.report("us", vec![reported(1, "acme", 0), reported(2, "bolt", 0)]).await.expect("reported");
-    let report = vec![reported(3, "cord", 0), reported(2, "mine", 0)];
-    assert_eq!(refused_field(directory.report("de", report).await), "organizations[1].organization_id");
-    let page = directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page");
-    let slugs: Vec<_> = page.items.iter().map(|entry| (entry.slug.as_str(), entry.region.as_str())).collect();
-    assert_eq!(slugs, [("acme", "us"), ("bolt", "us")]);
+    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+    hold(&stage, "de", 2, &[(3, "cord"), (5, "elm")]).await;
+    bulk_create(&stage.control, "de", operation(3), vec![wanted(6, "fir")]).await.expect("reserved");
+    let leased = stage
+        .control
+        .regions()
+        .lease_ids("us", operation(4), "sentry.organization", 10, 0)
+        .await
+        .expect("leased");
+    assert_eq!(report(&stage, "us", vec![reported(2, "bolt", 0)]).await, []);
+    for _ in 0..2 {
+        let of_lease = leased.first_id + 3;
+        let ids = [5, 2, 3, 1, 4, 6, of_lease];
+        let reports = ids.iter().map(|id| reported(*id, "acme", 0)).collect();
+        let refused = report(&stage, "de", reports).await;
+        let of_us = |id| (id, "of us".to_owned());
+        let not_reserved = |id| (id, "not reserved".to_owned());
+        assert_eq!(refused, [of_us(2), of_us(1), not_reserved(4), not_reserved(6), of_us(of_lease)]);
+        let expected = [entry(2, "bolt", "us"), entry(3, "cord", "de"), entry(5, "elm", "de")];
+        assert_eq!(listed(&stage).await, expected);
+    }
+}
+
+/// Whatever happens to reservations: nobody is listed by a slug that is not reserved for them, and no slug twice.
+pub(crate) async fn the_directory_says_what_is_reserved(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let reservations = stage.control.slug_reservations();
+    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+    let all = vec![reported(1, "acme", 0), reported(2, "bolt", 0)];
+    assert_eq!(report(&stage, "us", all.clone()).await, []);
+    // A confirmed operation that is released takes its organizations along.
+    assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 2);
+    assert_eq!(listed(&stage).await, []);
+    let not_reserved = |id| (id, "not reserved".to_owned());
+    assert_eq!(report(&stage, "us", all.clone()).await, [not_reserved(1), not_reserved(2)]);
+    // The slug is somebody else's now, and no report brings it back.
+    hold(&stage, "de", 1, &[(7, "acme")]).await;
+    assert_eq!(report(&stage, "de", vec![reported(7, "acme", 0)]).await, []);
+    hold(&stage, "us", 2, &[(1, "apex")]).await;
+    assert_eq!(report(&stage, "us", all).await, [not_reserved(2)]);
+    assert_eq!(listed(&stage).await, [entry(1, "apex", "us"), entry(7, "acme", "de")]);
+    // An organization that was renamed is not listed by a slug that its first operation still has.
+    let rename = WantedRename {
+        operation_id: operation(9),
+        region: None,
+        organization_id: 1,
+        desired_slug: "arch".to_owned(),
+        require_exact: true,
+        keep_alias: true,
+    };
+    reservations.update_organization_slug(&rename, std::time::Duration::ZERO).await.expect("pending");
+    reservations.confirm("us", operation(9)).await.expect("renamed");
+    assert_eq!(listed(&stage).await[0], entry(1, "arch", "us"));
+    assert_eq!(reservations.release("us", operation(2)).await.expect("its alias"), 1);
+    assert_eq!(listed(&stage).await[0], entry(1, "arch", "us"));
+    reservations.release_organizations("us", vec![1]).await.expect("released");
+    assert_eq!(listed(&stage).await, [entry(7, "acme", "de")]);
 }
 
 pub(crate) async fn a_malformed_report_is_refused(stage: Stage) {
@@ -182,10 +262,13 @@ pub(crate) async fn a_malformed_report_is_refused(stage: Stage) {
 pub(crate) async fn organizations_are_listed_page_by_page(stage: Stage) {
     let stage = stage.with_regions(&["us", "de"]).await;
     let directory = stage.control.directory();
-    let report =
-        |first: i64| (first..first + 1000).map(|id| reported(id, &format!("slug-{id}"), 0)).collect();
-    directory.report("us", report(1)).await.expect("reported");
-    directory.report("de", report(1001)).await.expect("reported");
+    for (region, first) in [("us", 1), ("de", 1001)] {
+        let slugs: Vec<(i64, String)> = (first..first + 1000).map(|id| (id, format!("slug-{id}"))).collect();
+        let held: Vec<(i64, &str)> = slugs.iter().map(|(id, slug)| (*id, slug.as_str())).collect();
+        hold(&stage, region, 1, &held).await;
+        let reports = held.iter().map(|(id, slug)| reported(*id, slug, 0)).collect();
+        assert_eq!(report(&stage, region, reports).await, []);
+    }
     let all = async |region| {
         let mut request = PageRequest { limit: 300, after: None };
         let mut ids = Vec::new();

@@ -17,6 +17,10 @@ use causeway_proto::{
     failure::reason_of,
     relocation::v1::ErrorReason,
 };
+use causeway_relocation::{
+    db::{DbError, Statement},
+    transact,
+};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
@@ -179,6 +183,7 @@ pub(crate) async fn failures_carry_their_reason(stage: Stage) {
         name: name.to_owned(),
         address: "https://us.example.com".to_owned(),
         instance_id: instance_id.to_owned(),
+        held_ids: Vec::new(),
     };
     let outcome = regions.register_region(register("us", &Uuid::nil().to_string())).await;
     refused(outcome, Code::AlreadyExists, ErrorReason::RegionNameTaken);
@@ -195,8 +200,12 @@ pub(crate) async fn failures_carry_their_reason(stage: Stage) {
     assert_eq!((leased.first_id, leased.count), (6, 10));
     let outcome = regions.lease_ids(LeaseIdsRequest { count: 11, ..lease.clone() }).await;
     refused(outcome, Code::AlreadyExists, ErrorReason::OperationContentDiffers);
+    let used = Statement::new("UPDATE causeway_id_lease_counter SET last_id = 9007199254740991");
+    let db = stage.db().await;
+    transact!(DbError, db, |tx| { tx.execute(used.clone()).await? }).expect("written");
+    db.close().await;
     let operation_id = operation(2).to_string();
-    let outcome = regions.lease_ids(LeaseIdsRequest { above: i64::MAX, operation_id, ..lease }).await;
+    let outcome = regions.lease_ids(LeaseIdsRequest { operation_id, ..lease }).await;
     refused(outcome, Code::ResourceExhausted, ErrorReason::IdSpaceExhausted);
     let mut directory = DirectoryServiceClient::new(served.channel.clone());
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;

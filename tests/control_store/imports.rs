@@ -156,7 +156,7 @@ pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: 
         wanted("Here Too", "", true),
         wanted("free", "", false),
     ];
-    let checks = stage.control.directory().check_all(vec!["free".to_owned()], organizations).await;
+    let checks = stage.control.directory().check_all(vec!["free".to_owned()], organizations, None).await;
     let checks = checks.expect("checked");
     let got: Vec<_> = checks.iter().map(|check| (check.reason, check.would_become.as_str())).collect();
     let expected = [
@@ -168,9 +168,9 @@ pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: 
     ];
     assert_eq!(got, expected);
     let many = vec![wanted("x", "", false); 1_000];
-    let refused = stage.control.directory().check_all(vec!["x".to_owned()], many).await;
+    let refused = stage.control.directory().check_all(vec!["x".to_owned()], many, None).await;
     assert_eq!(refused_field(refused), "organizations");
     let long = vec![wanted("x", &"n".repeat(256), false)];
-    let refused = stage.control.directory().check_all(Vec::new(), long).await;
+    let refused = stage.control.directory().check_all(Vec::new(), long, None).await;
     assert_eq!(refused_field(refused), "organizations[0].name");
 }

@@ -11,6 +11,7 @@ mod imports;
 mod races;
 mod regions;
 mod renames;
+mod requests;
 mod slugs;
 mod stage;
 mod streams;
@@ -55,7 +56,12 @@ on_each_store! {
         leased_ids_lie_above_what_the_region_has,
         a_repeated_lease_is_the_same_lease,
         a_lease_out_of_bounds_is_refused,
-        ids_stay_below_2_to_the_53rd;
+        ids_stay_below_2_to_the_53rd,
+        no_lease_has_an_id_that_a_region_holds,
+        one_absurd_id_does_not_use_up_those_of_all,
+        an_id_of_another_region_is_refused,
+        a_region_is_told_which_of_its_ids_are_not_its_own,
+        a_name_can_be_taken_over_by_an_operators_word;
     slugs:
         a_slug_that_is_free_is_kept,
         a_slug_that_is_none_is_made_one,
@@ -90,7 +96,8 @@ on_each_store! {
         a_check_says_what_would_become_of_slugs,
         a_check_agrees_with_what_becomes_of_slugs,
         a_report_is_what_the_directory_shows,
-        a_report_of_what_another_region_owns_changes_nothing,
+        a_refused_organization_keeps_no_other_one_out,
+        the_directory_says_what_is_reserved,
         a_malformed_report_is_refused,
         organizations_are_listed_page_by_page;
     imports:
@@ -126,6 +133,14 @@ on_each_store! {
         failures_carry_their_reason,
         pages_are_asked_for_by_token,
         as_many_watches_are_open_at_once_as_the_limit;
+    requests:
+        a_request_of_too_many_entries_is_refused_before_it_is_decoded,
+        a_zero_character_in_any_text_is_refused,
+        a_forged_page_token_is_refused,
+        a_page_token_is_good_at_any_control_of_the_database,
+        an_error_never_gives_a_request_back,
+        a_page_of_what_is_held_is_bounded_by_bytes;
     streams:
-        a_stream_that_is_cut_off_reserves_nothing;
+        a_stream_that_is_cut_off_reserves_nothing,
+        a_bulk_creation_has_a_place_as_long_as_it_goes_on;
 }

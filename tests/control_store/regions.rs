@@ -3,8 +3,12 @@
 use causeway_control::{
     Error, PageRequest,
     directory::ReportedOrganization,
-    regions::{IdBlock, MAX_ID, MAX_LEASE},
+    regions::{ConflictKind, FOLLOWED, HeldIds, IdBlock, IdRange, MAX_ID, MAX_LEASE},
     slug_reservations::ListFilter,
+};
+use causeway_relocation::{
+    db::{DbError, Statement},
+    transact,
 };
 use uuid::Uuid;
 
@@ -147,17 +151,171 @@ pub(crate) async fn a_lease_out_of_bounds_is_refused(stage: Stage) {
     assert_eq!(refused_field(regions.lease_ids("us", operation(1), "sentry.team", 1, -1).await), "above");
 }
 
+/// A region that says it holds these ranges of an organization's ids.
+async fn join(stage: &Stage, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64, String, ConflictKind)> {
+    let held = HeldIds {
+        model: "sentry.organization".to_owned(),
+        ranges: ranges.iter().map(|(first, last)| IdRange { first: *first, last: *last }).collect(),
+        is_exact: true,
+    };
+    let instance = Uuid::from_u128(name.bytes().map(u128::from).sum());
+    let address = format!("https://{name}.example.com");
+    let regions = stage.control.regions();
+    let (_, told) =
+        regions.register_with_ids(name, &address, instance, vec![held]).await.expect("registered");
+    assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), told.len());
+    told.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
+}
+
 pub(crate) async fn ids_stay_below_2_to_the_53rd(stage: Stage) {
     let stage = stage.with_regions(&["us"]).await;
     let regions = stage.control.regions();
-    let lease = async |number, count, above| {
-        regions.lease_ids("us", operation(number), "sentry.team", count, above).await
-    };
-    for (count, above) in [(1, MAX_ID), (1, i64::MAX), (6, MAX_ID - 5)] {
-        assert!(matches!(lease(1, count, above).await, Err(Error::IdSpaceExhausted { .. })));
-    }
-    let last = lease(1, 5, MAX_ID - 5).await.expect("they just fit");
+    let used =
+        Statement::new("INSERT INTO causeway_id_lease_counter (model, last_id) VALUES ('sentry.team', $1)");
+    let db = stage.db().await;
+    transact!(DbError, db, |tx| { tx.execute(used.clone().with(MAX_ID - 5)).await? }).expect("written");
+    db.close().await;
+    let lease =
+        async |number, count| regions.lease_ids("us", operation(number), "sentry.team", count, 0).await;
+    assert!(matches!(lease(1, 6).await, Err(Error::IdSpaceExhausted { .. })));
+    let last = lease(1, 5).await.expect("they just fit");
     assert_eq!(last, IdBlock { first_id: MAX_ID - 4, count: 5 });
-    assert!(matches!(lease(2, 1, 0).await, Err(Error::IdSpaceExhausted { .. })));
-    assert_eq!(lease(1, 5, MAX_ID).await.expect("the same lease"), last);
+    assert!(matches!(lease(2, 1).await, Err(Error::IdSpaceExhausted { .. })));
+    assert_eq!(lease(1, 5).await.expect("the same lease"), last);
+}
+
+pub(crate) async fn no_lease_has_an_id_that_a_region_holds(stage: Stage) {
+    let lease = async |region, number| {
+        let regions = stage.control.regions();
+        regions
+            .lease_ids(region, operation(number), "sentry.organization", 10, 0)
+            .await
+            .expect("leased")
+            .first_id
+    };
+    // Organizations from before Causeway, told at registration.
+    assert_eq!(join(&stage, "us", &[(1, 3), (40, 40)]).await, []);
+    assert_eq!(join(&stage, "de", &[]).await, []);
+    assert_eq!(lease("de", 1).await, 41);
+    // One that a region made without Causeway, and reserves a slug for.
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(100, "made-here")]).await.expect("reserved");
+    assert_eq!(lease("de", 3).await, 101);
+    // What was held is not given out when it is gone, either.
+    assert_eq!(join(&stage, "us", &[(1, 3), (150, 150)]).await, []);
+    assert_eq!(join(&stage, "us", &[(1, 3)]).await, []);
+    assert_eq!(lease("us", 4).await, 151);
+    assert_eq!(lease("de", 1).await, 41);
+}
+
+pub(crate) async fn one_absurd_id_does_not_use_up_those_of_all(stage: Stage) {
+    let lease = async |number, count, above| {
+        let regions = stage.control.regions();
+        regions
+            .lease_ids("us", operation(number), "sentry.organization", count, above)
+            .await
+            .expect("leased")
+            .first_id
+    };
+    assert_eq!(join(&stage, "us", &[(1, 3), (MAX_ID - 1, MAX_ID)]).await, []);
+    assert_eq!(lease(1, 10, MAX_ID).await, 4);
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(MAX_ID, "far-away")])
+        .await
+        .expect("reserved");
+    assert_eq!(lease(3, 10, i64::MAX).await, 14);
+    // Even half of all ids leaves the other half, in which blocks lie between what is held there.
+    assert_eq!(
+        join(&stage, "us", &[(FOLLOWED, FOLLOWED), (FOLLOWED + 500, FOLLOWED + 509), (MAX_ID, MAX_ID)]).await,
+        []
+    );
+    bulk_create(&stage.control, "us", operation(4), vec![wanted(FOLLOWED + 600, "half-way")])
+        .await
+        .expect("reserved");
+    assert_eq!(lease(5, 400, 0).await, FOLLOWED + 1);
+    assert_eq!(lease(6, 99, 0).await, FOLLOWED + 401);
+    assert_eq!(lease(7, 90, 0).await, FOLLOWED + 510);
+    assert_eq!(lease(8, 1, 0).await, FOLLOWED + 601);
+    assert_eq!(lease(7, 90, 0).await, FOLLOWED + 510);
+}
+
+pub(crate) async fn an_id_of_another_region_is_refused(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let regions = stage.control.regions();
+    let block = regions.lease_ids("us", operation(1), "sentry.organization", 10, 0).await.expect("leased");
+    assert_eq!(block.first_id, 1);
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(50, "acme")]).await.expect("reserved");
+    for (number, id) in [(3, 1), (4, 10), (5, 50)] {
+        let wishes = vec![wanted(11, "bolt"), wanted(id, "cord")];
+        let refused = bulk_create(&stage.control, "de", operation(number), wishes).await;
+        assert!(
+            matches!(&refused, Err(Error::OrganizationIdTaken { organization_id, region })
+                if *organization_id == id && region == "us"),
+            "{refused:?}"
+        );
+    }
+    // It says so before, too, and all that is not of another region is taken.
+    let asked = vec![wanted(10, "cord"), wanted(11, "bolt"), wanted(50, "elm")];
+    let checks = stage.control.directory().check_all(vec![], asked, Some("de")).await.expect("checked");
+    let told: Vec<_> = checks.iter().map(|check| check.id_taken_by.as_deref()).collect();
+    assert_eq!(told, [Some("us"), None, Some("us")]);
+    bulk_create(&stage.control, "de", operation(6), vec![wanted(11, "bolt")]).await.expect("its own");
+    bulk_create(&stage.control, "us", operation(7), vec![wanted(10, "cord")]).await.expect("its own");
+}
+
+pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(stage: Stage) {
+    use ConflictKind::{Held, Leased, Reserved};
+    assert_eq!(join(&stage, "us", &[(1, 3)]).await, []);
+    let regions = stage.control.regions();
+    let block = regions.lease_ids("us", operation(1), "sentry.organization", 10, 0).await.expect("leased");
+    assert_eq!(block, IdBlock { first_id: 4, count: 10 });
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(3, "acme"), wanted(90, "bolt")])
+        .await
+        .expect("reserved");
+    let us = |first, last, kind| (first, last, "us".to_owned(), kind);
+    for _ in 0..2 {
+        let told = join(&stage, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
+        assert_eq!(told, [us(10, 13, Leased), us(2, 2, Held), us(90, 90, Reserved)]);
+    }
+    // Its own ids are not in its way, wherever they come from.
+    let de = |first, last, kind| (first, last, "de".to_owned(), kind);
+    assert_eq!(join(&stage, "us", &[(1, 13)]).await, [de(2, 2, Held), de(10, 13, Held)]);
+    assert_eq!(join(&stage, "de", &[(30, 40)]).await, []);
+    assert_eq!(join(&stage, "us", &[(1, 13)]).await, []);
+    for (ranges, field) in [
+        (vec![IdRange { first: 0, last: 1 }], "held_ids[0].ranges"),
+        (vec![IdRange { first: 5, last: 4 }], "held_ids[0].ranges"),
+        (vec![IdRange { first: 1, last: 5 }, IdRange { first: 5, last: 6 }], "held_ids[0].ranges"),
+        (vec![IdRange { first: 1, last: MAX_ID + 1 }], "held_ids[0].ranges"),
+    ] {
+        let held = HeldIds { model: "sentry.team".to_owned(), ranges, is_exact: true };
+        let refused =
+            regions.register_with_ids("fr", "https://fr.example.com", Uuid::nil(), vec![held]).await;
+        assert_eq!(refused_field(refused), field);
+    }
+}
+
+pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(stage: Stage) {
+    let regions = stage.control.regions();
+    let (old, new, third) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+    let register = async |instance| regions.register("us", "https://us.example.com", instance).await;
+    let is_taken = |outcome: Result<_, Error>| matches!(outcome, Err(Error::RegionNameTaken { .. }));
+    register(old).await.expect("new");
+    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    assert!(matches!(regions.take_over("de", None).await, Err(Error::RegionNotFound { .. })));
+    let refused = register(new).await.expect_err("it is taken").to_string();
+    assert!(refused.contains("causeway regions take-over us --control URL"), "{refused}");
+    for _ in 0..2 {
+        assert_eq!(regions.take_over("us", Some(new)).await.expect("allowed").name, "us");
+    }
+    // Nobody else, and the one before until then.
+    assert!(is_taken(register(third).await));
+    register(old).await.expect("still its own");
+    register(new).await.expect("taken over");
+    assert!(is_taken(register(old).await) && is_taken(register(third).await));
+    // Once only, if it is for whoever comes first.
+    regions.take_over("us", None).await.expect("allowed");
+    register(new).await.expect("its own, which uses nothing up");
+    register(third).await.expect("taken over");
+    assert!(is_taken(register(new).await) && is_taken(register(old).await));
+    // What was held is held.
+    assert_eq!(stage.reservations().await.len(), 1);
 }

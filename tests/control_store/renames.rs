@@ -278,12 +278,14 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(stage: Stage) {
     assert_eq!(refused_field(rename(control, &wish(4, 1, "a\0")).await), "desired_slug");
     assert_eq!(stage.reservations().await, before);
 
-    // Two regions may have organizations of one id from before Causeway.
-    bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await.expect("reserved");
-    control.slug_reservations().confirm("de", operation(7)).await.expect("confirmed");
-    assert_eq!(refused_field(rename(control, &wish(4, 1, "dune")).await), "region");
-    let one = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
-    assert_eq!(rename(control, &one).await.expect("begun").region, "de");
+    // An id is of one region; named, it must be that one.
+    let taken = bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await;
+    assert!(matches!(taken, Err(Error::OrganizationIdTaken { organization_id: 1, .. })), "{taken:?}");
+    let elsewhere = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
+    let unknown = rename(control, &elsewhere).await;
+    assert!(matches!(unknown, Err(Error::OrganizationNotFound { organization_id: 1 })), "{unknown:?}");
+    let one = WantedRename { region: Some("us".to_owned()), ..wish(4, 1, "dune") };
+    assert_eq!(rename(control, &one).await.expect("begun").region, "us");
 }
 
 pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {

@@ -1,7 +1,9 @@
 //! A control on a store of its own, and what the behaviours have in common.
 
+use std::time::Duration;
+
 use causeway_control::{
-    Control, Error, Options, Page, PageRequest, feed,
+    Control, Error, Options, Page, PageRequest, bulk_intake, feed,
     slug_reservations::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
 };
 use causeway_harness::postgres::Postgres;
@@ -29,6 +31,10 @@ pub(crate) fn now() -> DateTime<Utc> {
 /// How many events of a feed a control keeps here.
 pub(crate) const KEPT: i64 = 1_000;
 
+/// How many bulk creations a control has at once here, and how long it waits for their parts.
+pub(crate) const CALLS: usize = 16;
+pub(crate) const BULK_IDLE: Duration = Duration::from_secs(4);
+
 /// How many readers of feeds a control has at once here.
 pub(crate) const WATCHES: usize = 8;
 
@@ -38,6 +44,7 @@ async fn control(url: &str, seed: u64) -> Control {
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
         feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed::Options::default() },
+        bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
     };
     Control::start(options, Ambient::fixed(now(), seed)).await.expect("control starts")
 }

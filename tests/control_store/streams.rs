@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use causeway_proto::control::v1::{
-    BulkCreateOrganizationSlugReservationsRequest as Message,
-    bulk_create_organization_slug_reservations_request::Part,
+use causeway_proto::{
+    control::v1::{
+        BulkCreateOrganizationSlugReservationsRequest as Message,
+        bulk_create_organization_slug_reservations_request::Part,
+    },
+    failure::reason_of,
+    relocation::v1::ErrorReason,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
@@ -15,6 +19,10 @@ use crate::{
     stage::{Stage, operation},
 };
 
+/// How many calls a region may have at once here: half of all.
+const CALLS_OF_REGION: u16 = 8;
+/// How long anything may take. Nothing takes a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many calls are broken off.
 const CALLS: u16 = 150;
 
@@ -79,4 +87,42 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(stage: Stage) {
         outcome.unwrap_or_else(|status| panic!("operation {number}: {status:?}"));
     }
     assert_eq!(stage.reservations().await.len(), usize::from(CALLS));
+}
+
+/// What is begun and not gone on with gives its place to others.
+pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let served = serve(&stage.control).await;
+    let open = async |region: &str, number: u16| {
+        let call = Call::begin(&served, None);
+        call.send(header(region, &operation(u128::from(number)).to_string())).await;
+        call.send(batch(1..2)).await;
+        call
+    };
+    let mut silent = Vec::new();
+    for number in 0..CALLS_OF_REGION {
+        silent.push(open("us", number).await);
+    }
+    // The others are refused as soon as control has seen them.
+    let refused = async |region: &str| {
+        let parts = vec![header(region, &operation(99).to_string()), batch(5_000..5_001)];
+        let outcome = served.bulk_create(parts).await;
+        outcome.is_err_and(|status| reason_of(&status) == Some(ErrorReason::TooManyBulkCreations))
+    };
+    let until = Instant::now() + PATIENCE;
+    while !refused("us").await {
+        assert!(Instant::now() < until, "they are not counted");
+        // The look itself may have had the place of one, and any may have waited for too long by now.
+        for (number, call) in silent.iter_mut().enumerate().filter(|(_, call)| call.call.is_finished()) {
+            *call = open("us", u16::try_from(number).expect("a few")).await;
+        }
+    }
+    assert!(!refused("de").await, "another region gets through");
+    // In the end control waits no more, and there are places again.
+    for call in silent {
+        let status = call.call.await.expect("no panic").expect_err("nothing comes of it");
+        assert_eq!(reason_of(&status), Some(ErrorReason::StreamStalled), "{status:?}");
+    }
+    let parts = vec![header("us", &operation(0).to_string()), batch(6_000..6_001)];
+    served.bulk_create(parts).await.expect("there is a place");
 }

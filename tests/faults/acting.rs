@@ -19,23 +19,85 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     driver::{self, PATIENCE},
+    onlooker::Onlooker,
+    outsider::{self, Outsider},
     reconcile,
     renames::{self, Renamed},
-    story::{Fault, Planned, Story, Wish},
+    story::{Dice, Fault, Planned, Story, Wish},
     watcher::Watcher,
 };
 
 /// Everybody who does something, each at their own times.
 type Actors = JoinSet<anyhow::Result<()>>;
 
-/// Acts a story out to its end, and holds what there is then against all promises.
+/// Acts a story out to its end, and holds what there is then against all promises. What is answered meanwhile is held
+/// against what is there, all the time.
 pub(crate) async fn act(
     cluster: &Arc<Cluster>,
     failpoints: &Failpoints,
     story: &Story,
 ) -> anyhow::Result<()> {
-    let mut watchers: Vec<Watcher> =
-        (0..story.regions).map(|region| Watcher::of(cluster, region, story.may_forget(region))).collect();
+    let dice = Dice::new(story.onlookers);
+    let mut onlooker = Onlooker::of(cluster, dice.number()).await?;
+    let mut watchers: Vec<Watcher> = (0..story.regions)
+        .map(|region| {
+            let (name, forgotten) = (cluster.region_name(region), story.may_forget(region));
+            Watcher::of(cluster, name, forgotten, Dice::new(dice.number()))
+        })
+        .collect();
+    if story.outside.is_some() {
+        watchers.push(Watcher::of(cluster, outsider::NAME, false, Dice::new(dice.number())));
+    }
+    let outsider = {
+        let broken = futures::future::select_all(watchers.iter_mut().map(|it| Box::pin(it.has_ended())));
+        tokio::select! {
+            outsider = play(cluster, failpoints, story) => outsider?,
+            wrong = onlooker.sees_something_wrong() => return Err(wrong),
+            (wrong, ..) = broken => return Err(wrong),
+        }
+    };
+    cluster.trace().note("nothing is under way");
+    onlooker.has_seen_all().await?;
+    cluster.trace().note("everybody says the same");
+    all_have_heard_all(cluster, &mut watchers).await?;
+    cluster.trace().note("all readers have heard all");
+    if let Some(outsider) = outsider {
+        outsider.leave().await?;
+        all_have_heard_all(cluster, &mut watchers).await?;
+        onlooker.has_seen_all().await?;
+    }
+    cluster.trace().note("the rows are inspected");
+    let mut inspection = Inspection::of(cluster);
+    for import in &story.imports {
+        inspection = inspection.export(&import.id, &import.export)?;
+    }
+    inspection.run().await?;
+    cluster.trace().note("the readers end");
+    for watcher in watchers {
+        watcher.end().await;
+    }
+    Ok(())
+}
+
+async fn all_have_heard_all(cluster: &Cluster, watchers: &mut [Watcher]) -> anyhow::Result<()> {
+    for watcher in watchers {
+        watcher.has_heard_all(cluster).await?;
+    }
+    Ok(())
+}
+
+/// The story itself, until nothing is under way any more. Answers who has not left yet.
+async fn play<'a>(
+    cluster: &'a Arc<Cluster>,
+    failpoints: &Failpoints,
+    story: &'a Story,
+) -> anyhow::Result<Option<Outsider<'a>>> {
+    let outside = async {
+        match &story.outside {
+            Some(plan) => Outsider::act(cluster, plan).await.map(Some),
+            None => Ok(None),
+        }
+    };
     peace(cluster, story).await?;
     let mut actors = Actors::new();
     for import in story.imports.clone() {
@@ -48,28 +110,21 @@ pub(crate) async fn act(
             reconcile::nothing_differs(&cluster, region, mode).await
         });
     }
-    for (pause, fault) in &story.faults {
-        // The pauses are a part of the story, and wait for nothing.
-        sleep(*pause).await;
-        inflict(cluster, failpoints, *fault).await?;
-    }
-    cluster.heal().await?;
-    while let Some(acted) = actors.join_next().await {
-        acted??;
-    }
+    let all_else = async {
+        for (pause, fault) in &story.faults {
+            // The pauses are a part of the story, and wait for nothing.
+            sleep(*pause).await;
+            inflict(cluster, failpoints, *fault).await?;
+        }
+        cluster.heal().await?;
+        while let Some(acted) = actors.join_next().await {
+            acted??;
+        }
+        anyhow::Ok(())
+    };
+    let (outsider, ()) = tokio::try_join!(outside, all_else)?;
     settle(cluster, story).await?;
-    for watcher in &mut watchers {
-        watcher.has_heard_all(cluster).await?;
-    }
-    let mut inspection = Inspection::of(cluster);
-    for import in &story.imports {
-        inspection = inspection.export(&import.id, &import.export)?;
-    }
-    inspection.run().await?;
-    for watcher in watchers {
-        watcher.end().await;
-    }
-    Ok(())
+    Ok(outsider)
 }
 
 /// What is there before the faults begin.
@@ -104,6 +159,13 @@ async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
             driver::begin(&cluster, import.region, &import.export, &import.options).await
         });
     }
+    if let Some((after, other)) = import.other_after {
+        let (cluster, import) = (Arc::clone(&cluster), import.clone());
+        actors.spawn(async move {
+            sleep(after).await;
+            driver::send_other(&cluster, &import, other).await
+        });
+    }
     if let Some(after) = import.resumed_after {
         let (cluster, import) = (Arc::clone(&cluster), import.clone());
         actors.spawn(async move {
@@ -114,6 +176,7 @@ async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
     if let Some(after) = import.reverted_after {
         sleep(after).await;
         driver::revert(&cluster, import.region, &import.id).await?;
+        driver::shows_nothing_of(&cluster, import.region, &import.id).await?;
     }
     while let Some(acted) = actors.join_next().await {
         acted??;
@@ -158,6 +221,19 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
         .filter(|outcome| matches!(outcome, Renamed::Confirmed { .. }))
         .collect();
     let Some(done) = done.first() else { return Ok(()) };
+    if wish.other {
+        let others = [
+            UpdateOrganizationSlugRequest { desired_slug: "other-content".to_owned(), ..request.clone() },
+            UpdateOrganizationSlugRequest { require_exact: !request.require_exact, ..request.clone() },
+            UpdateOrganizationSlugRequest { keep_alias: !request.keep_alias, ..request.clone() },
+            UpdateOrganizationSlugRequest { organization_id: organization_id + 1, ..request.clone() },
+        ];
+        for other in others {
+            let answer = renames::rename(&cluster, other).await?;
+            let refused = Renamed::Refused(ErrorReason::OperationContentDiffers);
+            ensure!(answer == refused, "other content under operation {} is {answer:?}", wish.operation_id);
+        }
+    }
     // Whatever has happened to the organization since, this operation was done.
     let later = renames::rename(&cluster, request).await?;
     ensure!(&later == *done, "a rename that was {done:?} is {later:?} now");

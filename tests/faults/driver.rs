@@ -1,6 +1,7 @@
 //! A client who does not give up: it asks again until it is answered, as real ones do.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
@@ -23,8 +24,12 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-/// How long anything may take when faults happen meanwhile.
+use crate::story::{Other, Planned};
+
+/// How long anything may take when faults happen meanwhile. A run in which nothing happens ends before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing at all may happen in a run.
+pub(crate) const IDLE: Duration = Duration::from_secs(20);
 /// Between two attempts.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks whether all services run.
@@ -50,10 +55,11 @@ pub(crate) fn passes(status: &Status) -> bool {
 }
 
 /// Makes a call until it is answered.
-pub(crate) async fn insist<T, F>(what: &str, call: impl Fn() -> F) -> anyhow::Result<T>
+pub(crate) async fn insist<T, F>(cluster: &Cluster, what: &str, call: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, Status>>,
 {
+    let wait = cluster.trace().wait(what);
     let until = Instant::now() + PATIENCE;
     loop {
         let error = match timeout(ATTEMPT, call()).await {
@@ -62,6 +68,7 @@ where
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {ATTEMPT:?}"),
         };
+        wait.tried(&error);
         ensure!(Instant::now() < until, "{what} is not done after {PATIENCE:?}: {error}");
         sleep(PAUSE).await;
     }
@@ -69,6 +76,7 @@ where
 
 /// The same of a call that may be refused for these reasons, which ends it too.
 pub(crate) async fn insist_or_be_refused<T, F>(
+    cluster: &Cluster,
     what: &str,
     refusals: &[ErrorReason],
     call: impl Fn() -> F,
@@ -76,7 +84,7 @@ pub(crate) async fn insist_or_be_refused<T, F>(
 where
     F: Future<Output = Result<T, Status>>,
 {
-    insist(what, || async {
+    insist(cluster, what, || async {
         match call().await {
             Ok(answer) => Ok(Ok(answer)),
             Err(status) => match reason_of(&status) {
@@ -136,13 +144,44 @@ pub(crate) async fn begin(
     options: &ImportOptions,
 ) -> anyhow::Result<()> {
     cluster.trace().note(format!("import {:?} into region {region}", options.import_id));
-    insist("an upload", || async { cluster.region_by_link(region).begin(export, options).await }).await?;
+    insist(cluster, "an upload", || async { cluster.region_by_link(region).begin(export, options).await })
+        .await?;
+    Ok(())
+}
+
+/// Sends something else under the id of an import that is there, which is refused.
+pub(crate) async fn send_other(cluster: &Cluster, import: &Planned, other: Other) -> anyhow::Result<()> {
+    cluster.trace().note(format!("other content ({other:?}) under import {}", import.id));
+    let (mut export, mut options) = (import.export.clone(), import.options.clone());
+    match other {
+        // One that is as valid.
+        Other::File => export.splice(1..1, *b"  \n").for_each(drop),
+        Other::Flags => options.hide_organizations = !options.hide_organizations,
+    }
+    let refusals = [ErrorReason::ImportContentDiffers];
+    let begun = insist_or_be_refused(cluster, "an upload of other content", &refusals, || async {
+        cluster.region_by_link(import.region).begin(&export, &options).await
+    });
+    let begun = begun.await?;
+    ensure!(begun.is_err(), "import {} was joined with other content: {begun:?}", import.id);
+    Ok(())
+}
+
+/// That a region shows no organization of an import that it has been told to take back.
+pub(crate) async fn shows_nothing_of(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
+    let shown = insist(cluster, "what a region shows", || async {
+        cluster.region_by_link(region).visible_organizations().await
+    });
+    let shown: BTreeSet<i64> = shown.await?.into_iter().map(|organization| organization.id).collect();
+    let import = get(cluster, region, id).await?;
+    let of_it = import.organizations.iter().find(|organization| shown.contains(&organization.id));
+    ensure!(of_it.is_none(), "import {id} is being taken back, and shown is {of_it:?}");
     Ok(())
 }
 
 /// Asks for an import.
 pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
-    let answer = insist("a look at an import", || async {
+    let answer = insist(cluster, "a look at an import", || async {
         let request = GetImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().get_import(request).await
     });
@@ -165,6 +204,7 @@ pub(crate) async fn organization(
     which: usize,
     at_its_end: bool,
 ) -> anyhow::Result<Option<i64>> {
+    let _wait = cluster.trace().wait(format!("the organizations of import {id}"));
     let until = Instant::now() + PATIENCE;
     loop {
         let import = get(cluster, region, id).await?;
@@ -180,6 +220,7 @@ pub(crate) async fn organization(
 
 /// Waits until an import has ended.
 pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
+    let _wait = cluster.trace().wait(format!("the end of import {id}"));
     let until = Instant::now() + PATIENCE;
     loop {
         let import = get(cluster, region, id).await?;
@@ -195,7 +236,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
 pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<bool> {
     cluster.trace().note(format!("resume {id}"));
     let refusals = [ErrorReason::ImportNotFailed, ErrorReason::ImportBeingReverted];
-    let resumed = insist_or_be_refused("resuming", &refusals, || async {
+    let resumed = insist_or_be_refused(cluster, "resuming", &refusals, || async {
         let request = ResumeImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().resume_import(request).await
     });
@@ -205,7 +246,7 @@ pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow
 /// Takes an import back. That goes on when this returns.
 pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("revert {id}"));
-    insist("reverting", || async {
+    insist(cluster, "reverting", || async {
         let request = RevertImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().revert_import(request).await
     })

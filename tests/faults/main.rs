@@ -4,7 +4,12 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod acting;
+mod answers;
+mod challenges;
 mod driver;
+mod history;
+mod onlooker;
+mod outsider;
 #[cfg(feature = "failpoints")]
 mod processes;
 mod reconcile;

@@ -30,9 +30,9 @@ pub(crate) async fn differ_and_repair(
     let control = cluster.control();
     for (operation, id, slug) in [(operations[0], 900_001, "left"), (operations[1], 900_002, "held")] {
         // An organization that the region does not have.
-        insist("a reservation", || control.reserve(region, operation, id, slug)).await?;
+        insist(cluster, "a reservation", || control.reserve(region, operation, id, slug)).await?;
     }
-    insist("a confirmation", || control.confirm(region, operations[1])).await?;
+    insist(cluster, "a confirmation", || control.confirm(region, operations[1])).await?;
     repair(cluster, 0).await?;
     let db = cluster.db(Silo::Region(0)).await?;
     let row = Statement::new("SELECT slug FROM sentry_organization WHERE id = $1").with(ids[0]);
@@ -48,9 +48,10 @@ pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<(
     loop {
         for mode in [ReconcileMode::Repair, ReconcileMode::Check] {
             cluster.trace().note(format!("{mode:?} {}", cluster.region_name(region)));
-            let answer =
-                insist("a comparison", || async { cluster.region_by_link(region).reconcile(mode).await })
-                    .await?;
+            let answer = insist(cluster, "a comparison", || async {
+                cluster.region_by_link(region).reconcile(mode).await
+            })
+            .await?;
             let summary = answer.summary.context("a summary")?;
             if mode == ReconcileMode::Check && summary.differences == 0 && summary.moving == 0 {
                 return Ok(());
@@ -68,7 +69,8 @@ pub(crate) async fn nothing_differs(
     mode: ReconcileMode,
 ) -> anyhow::Result<()> {
     cluster.trace().note(format!("{mode:?} {}", cluster.region_name(region)));
-    let compared = insist("a comparison", || async { cluster.region_by_link(region).reconcile(mode).await });
+    let compared =
+        insist(cluster, "a comparison", || async { cluster.region_by_link(region).reconcile(mode).await });
     let answer = compared.await?;
     cluster.trace().note(format!("{mode:?} {}: {:?}", cluster.region_name(region), answer.summary));
     ensure!(

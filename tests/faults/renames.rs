@@ -23,7 +23,7 @@ pub(crate) enum Renamed {
 }
 
 /// Why an organization may not get the slug that somebody wants it to have.
-const REFUSALS: [ErrorReason; 8] = [
+const REFUSALS: [ErrorReason; 9] = [
     ErrorReason::OrganizationNotFound,
     ErrorReason::OrganizationNotReady,
     ErrorReason::RenameInFlight,
@@ -32,6 +32,7 @@ const REFUSALS: [ErrorReason; 8] = [
     ErrorReason::SlugTaken,
     ErrorReason::SlugTakenInRegion,
     ErrorReason::OperationReleased,
+    ErrorReason::OperationContentDiffers,
 ];
 
 /// Gives an organization another slug, and waits until its region has confirmed that, or it is refused.
@@ -41,10 +42,11 @@ pub(crate) async fn rename(
 ) -> anyhow::Result<Renamed> {
     request.wait_seconds = Some(1);
     cluster.trace().note(format!("{request:?}"));
+    let _wait = cluster.trace().wait(format!("the end of rename {}", request.operation_id));
     let until = Instant::now() + PATIENCE;
     let controls = Controls::default();
     let renamed = loop {
-        let answer = insist_or_be_refused("a rename", &REFUSALS, || async {
+        let answer = insist_or_be_refused(cluster, "a rename", &REFUSALS, || async {
             controls.next(cluster).reservations().update_organization_slug(request.clone()).await
         });
         match answer.await?.map(tonic::Response::into_inner) {
@@ -71,7 +73,7 @@ pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str
     };
     let controls = Controls::default();
     let refusals = [ErrorReason::OperationNotFound, ErrorReason::OperationConfirmed];
-    let _either = insist_or_be_refused("giving up a rename", &refusals, || async {
+    let _either = insist_or_be_refused(cluster, "giving up a rename", &refusals, || async {
         controls.next(cluster).reservations().release_organization_slug_reservations(request.clone()).await
     })
     .await?;
@@ -84,7 +86,7 @@ pub(crate) async fn release_alias(cluster: &Cluster, organization_id: i64, slug:
     let request = ReleaseSlugAliasRequest { organization_id, slug: slug.to_owned() };
     let controls = Controls::default();
     let refusals = [ErrorReason::SlugNotAlias, ErrorReason::RenameInFlight];
-    let _either = insist_or_be_refused("releasing an alias", &refusals, || async {
+    let _either = insist_or_be_refused(cluster, "releasing an alias", &refusals, || async {
         controls.next(cluster).reservations().release_slug_alias(request.clone()).await
     })
     .await?;

@@ -23,11 +23,14 @@ use tokio::{
 
 use crate::{
     acting::act,
+    driver::IDLE,
+    outsider::Outside,
     story::{Planned, Story},
 };
 
 const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
-/// How long a whole run may take; one takes about a second.
+/// How long a whole run may take in which something happens all the time; one takes about a second. One in which nothing
+/// happens ends much sooner.
 const WHOLE: Duration = Duration::from_secs(180);
 /// Failures after which no further seed is begun.
 const ENOUGH: usize = 5;
@@ -113,14 +116,21 @@ async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
     let builder = builder.controls(story.controls);
     let builder = REGIONS[..story.regions].iter().fold(builder, |builder, name| builder.region(name));
     let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
-    let played = timeout(WHOLE, act(&cluster, &failpoints, &story)).await;
-    let played = played.unwrap_or_else(|_| Err(anyhow!("it is not over after {WHOLE:?}")));
+    let played = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &story));
+    let played = timeout(WHOLE, played).await;
+    let played = match played {
+        Ok(played) => played,
+        Err(_) => Err(anyhow!("it is not over after {WHOLE:?}\n{}", cluster.standing().await)),
+    };
     let outcome = played.map_err(|error| {
         let mut told = format!("seed {seed} on {:?}: {error:#}\n", ground.store());
         for import in &story.imports {
             let _never = writeln!(told, "{:?}", Planned { export: Vec::new(), ..import.clone() });
         }
-        anyhow!("{told}{}", cluster.trace())
+        if let Some(Outside { wanted, .. }) = &story.outside {
+            let _never = writeln!(told, "{} slugs reserved elsewhere", wanted.len());
+        }
+        cluster.explain(&anyhow!(told))
     });
     // Whoever still had a part in it has been dropped.
     if let Some(cluster) = Arc::into_inner(cluster) {

@@ -16,7 +16,7 @@ use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::Imp
 use futures::{StreamExt as _, stream};
 
 use crate::{
-    driver::{self, PATIENCE, Reviver},
+    driver::{self, IDLE, PATIENCE, Reviver},
     reconcile,
     renames::{self, Renamed},
 };
@@ -137,11 +137,11 @@ pub(crate) async fn run(
     let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
     cluster.set_weather(weather);
     let reviver = Reviver::of(&cluster);
-    let outcome = all_steps(&cluster).await;
+    let outcome = cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await;
     drop(reviver);
     let picture = match outcome {
         Ok(()) => Picture::of(&cluster).await,
-        Err(error) => Err(error.context(format!("\n{}", cluster.trace()))),
+        Err(error) => Err(cluster.explain(&error)),
     };
     if let Some(cluster) = Arc::into_inner(cluster) {
         cluster.stop().await;

@@ -10,6 +10,8 @@ use causeway_harness::{
 use causeway_relocation::ambient::Ambient;
 use serde_json::json;
 
+use crate::outsider::Outside;
+
 /// Decisions that follow from a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(Ambient);
@@ -42,6 +44,10 @@ impl Dice {
         Duration::from_micros(self.0.below(1 + milliseconds as u64 * 1000))
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        self.0.below(u64::MAX)
+    }
+
     fn uuid(&self) -> String {
         self.0.uuid().to_string()
     }
@@ -60,6 +66,8 @@ pub(crate) struct Planned {
     pub(crate) after: Duration,
     /// When it is sent once more, from when it has been taken; never if `None`.
     pub(crate) again_after: Option<Duration>,
+    /// When something else is sent under its id, from when it has been taken: another file, or other flags.
+    pub(crate) other_after: Option<(Duration, Other)>,
     /// When somebody resumes it, whether it has failed or not.
     pub(crate) resumed_after: Option<Duration>,
     /// When it is taken back.
@@ -68,6 +76,13 @@ pub(crate) struct Planned {
     pub(crate) left_alone: bool,
     /// What its organizations are to be called.
     pub(crate) wishes: Vec<Wish>,
+}
+
+/// What somebody sends under the id of an import that is another one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Other {
+    File,
+    Flags,
 }
 
 /// What one organization is to be called.
@@ -87,6 +102,8 @@ pub(crate) struct Wish {
     pub(crate) keep_alias: bool,
     /// It is asked for twice at once.
     pub(crate) twice: bool,
+    /// Something else is asked for under its operation when it is done.
+    pub(crate) other: bool,
     /// When an operator gives it up, from when it is asked for.
     pub(crate) given_up_after: Option<Duration>,
     /// When the slug that it had before is released, from when the rename is done.
@@ -122,6 +139,10 @@ pub(crate) struct Story {
     pub(crate) imports: Vec<Planned>,
     /// The region whose database takes no keys until the faults begin.
     pub(crate) without_keys: Option<usize>,
+    /// What a region does of which nothing is there but the test.
+    pub(crate) outside: Option<Outside>,
+    /// From what the randomness of those follows who look and listen.
+    pub(crate) onlookers: u64,
     /// When a region is compared with control, from the first fault on, and whether that repairs.
     pub(crate) comparisons: Vec<(Duration, usize, bool)>,
     /// Each with the pause before it.
@@ -139,15 +160,21 @@ impl Story {
         let regions = dice.between(1, 3);
         let controls = if store == Store::Postgres { dice.between(1, 2) } else { 1 };
         let before = dice.below(3);
-        let imports: Vec<Planned> =
-            (0..dice.between(2, 4)).map(|number| planned(&dice, number < before, regions)).collect();
+        let count = dice.between(2, 4);
+        // More organizations than a page has, in one of the imports of some stories.
+        let large = dice.chance(20).then(|| dice.below(count));
+        let imports: Vec<Planned> = (0..count)
+            .map(|number| planned(&dice, number < before, regions, large == Some(number)))
+            .collect();
+        let outside = dice.chance(60).then(|| outside(&dice));
         let without_keys = dice.chance(15).then(|| dice.below(regions));
         let faults = (0..dice.between(2, 12))
             .map(|_| (dice.up_to(15), fault(&dice, regions, controls, store)))
             .collect();
         let comparisons =
             (0..dice.below(3)).map(|_| (dice.up_to(120), dice.below(regions), dice.chance(50))).collect();
-        Self { regions, controls, imports, without_keys, comparisons, faults }
+        let onlookers = dice.number();
+        Self { regions, controls, imports, without_keys, outside, onlookers, comparisons, faults }
     }
 
     /// Whether a reader of the feed of a region may be told everything anew.
@@ -162,7 +189,7 @@ impl Story {
     }
 }
 
-fn planned(dice: &Dice, before: bool, regions: usize) -> Planned {
+fn planned(dice: &Dice, before: bool, regions: usize, large: bool) -> Planned {
     let mut options = ImportOptions { merge_users: dice.chance(50), ..ImportOptions::default() };
     options.hide_organizations = dice.chance(10);
     options.dry_run = dice.chance(12);
@@ -171,14 +198,22 @@ fn planned(dice: &Dice, before: bool, regions: usize) -> Planned {
     // Of a dry run there is nothing to take back, and nothing to rename.
     let dry = options.dry_run;
     let wishes = if dry { 0 } else { dice.below(4) };
+    let mut export = export(dice);
+    if large {
+        let first = 1_001;
+        for number in first..=first + i64::try_from(dice.between(1_001, 1_040)).unwrap_or(first) {
+            export.organization(number, &format!("tenant-{}", number / 2));
+        }
+    }
     Planned {
         region: dice.below(regions),
         id,
         options,
-        export: export(dice).to_bytes(),
+        export: export.to_bytes(),
         before,
         after: dice.up_to(30),
         again_after: dice.chance(25).then(|| dice.up_to(60)),
+        other_after: dice.chance(25).then(|| (dice.up_to(60), dice.of(&[Other::File, Other::Flags]))),
         resumed_after: dice.chance(40).then(|| dice.up_to(60)),
         reverted_after: (dice.chance(25) && !dry).then(|| dice.up_to(60)),
         left_alone: dice.chance(20),
@@ -197,8 +232,24 @@ fn wish(dice: &Dice, regions: usize) -> Wish {
         require_exact: dice.chance(30),
         keep_alias: dice.chance(50),
         twice: dice.chance(20),
+        other: dice.chance(50),
         given_up_after: dice.chance(20).then(|| dice.up_to(30)),
         alias_released_after: dice.chance(40).then(|| dice.up_to(20)),
+    }
+}
+
+/// A region that reserves a few slugs that others want too, or more than one message of a feed has.
+fn outside(dice: &Dice) -> Outside {
+    let many = if dice.chance(25) { dice.between(2_001, 2_040) } else { 0 };
+    let few = (0..dice.between(1, 4)).map(|_| dice.of(SLUGS).to_owned());
+    Outside {
+        after: dice.up_to(40),
+        pause: dice.up_to(30),
+        wanted: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
+        renamed: dice.chance(60).then(|| dice.of(WISHES).to_owned()),
+        gives_up: dice.chance(25),
+        releases_operation: dice.chance(50),
+        ids: [(); 4].map(|()| dice.uuid()),
     }
 }
 

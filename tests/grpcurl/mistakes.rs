@@ -17,19 +17,25 @@ use crate::{
 
 /// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster
 /// or in its place, or a million organizations be sent, or a hundred renames be made. Other tests hold them.
-const OF_NO_CALLER: [&str; 14] = [
+const OF_NO_CALLER: [&str; 20] = [
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
+    "DATABASE_FULL",
     "DATABASE_UNAVAILABLE",
+    "ID_SPACE_EXHAUSTED",
     "INTERNAL",
+    "ORGANIZATION_NOT_RESERVED",
     "RECONCILIATION_UNDER_WAY",
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
+    "STREAM_STALLED",
     "TOO_MANY_ALIASES",
+    "TOO_MANY_BULK_CREATIONS",
     "TOO_MANY_SLUGS",
     "TOO_MANY_UPLOADS",
     "TOO_MANY_WATCHES",
+    "TOO_MUCH_IN_HAND",
     "UNIQUE_CONFLICT",
     "UPLOAD_STALLED",
 ];
@@ -197,7 +203,6 @@ impl Caller {
                 (LEASE, lease("us", "7", 1, "0"), "INVALID_ARGUMENT"),
                 (LEASE, lease("atlantis", &id(11), 1, "0"), "REGION_NOT_REGISTERED"),
                 (LEASE, lease("us", &id(10), 6, "0"), "OPERATION_CONTENT_DIFFERS"),
-                (LEASE, lease("us", &id(12), 10, "9007199254740990"), "ID_SPACE_EXHAUSTED"),
             ],
         )
         .await;
@@ -205,13 +210,18 @@ impl Caller {
 
     async fn reserves(&mut self) {
         let operation = |number| json!({"region": "de", "operationId": id(number)});
-        let reserve = |number| {
-            let wanted = json!({"requests": [{"organizationId": "900", "slug": "elsewhere"}]});
-            // Of `900\0elsewhere\0\x000\n`.
-            let sha256 = "1e70589c52f4635cee2a8279b4482fbf926810a253caa2d61acb64e2dd1e92b0";
+        let asks = |number, organization: &str, sha256: &str| {
+            let wanted = json!({"requests": [{"organizationId": organization, "slug": "elsewhere"}]});
             let end = json!({"organizationCount": "1", "sha256": sha256});
             vec![json!({"header": operation(number)}), json!({"batch": wanted}), json!({"end": end})]
         };
+        // Of `900000\0elsewhere\0\x000\n`.
+        let reserve = |number| {
+            asks(number, "900000", "b6498d34d95edde7418c48628cc0ee389d4a5e718661649f3005c0d0338eeba3")
+        };
+        // Of `900\0elsewhere\0\x000\n`. The id is in a block that the other region has.
+        let of_another = asks(22, "900", "1e70589c52f4635cee2a8279b4482fbf926810a253caa2d61acb64e2dd1e92b0");
+        self.fails(None, &[(RESERVE, of_another, "ORGANIZATION_ID_TAKEN")]).await;
         self.control.call(RESERVE, &reserve(20)).await.expect("reserved");
         self.fails(None, &[(RESERVE, reserve(21), "ORGANIZATION_ALREADY_RESERVED")]).await;
         self.succeeds(RELEASE, operation(20)).await;

@@ -1,14 +1,19 @@
 //! Imports of some organizations of a file.
 
+use std::collections::BTreeMap;
+
 use causeway_harness::{
     account::{Cell, Fate},
-    cluster::{ImportOptions, Store},
+    cluster::{Cluster, ImportOptions, Store},
     export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
 };
-use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
+use causeway_proto::{
+    region::v1::Import,
+    relocation::v1::{ErrorReason, FindingKind, Severity},
+};
 use serde_json::json;
 
-use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, told};
+use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, kinds, told};
 
 pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -52,8 +57,26 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     // Slugs are compared exactly.
     let options = ImportOptions::default().filter(&["nobody", "ACME"]);
-    let (_, message) = fails(&cluster, &exhaustive(), &options, ErrorReason::FilterMatchesNothing).await;
+    let (failed, message) = fails(&cluster, &exhaustive(), &options, ErrorReason::FilterMatchesNothing).await;
     assert!(message.contains("nobody") && message.contains("ACME"), "{message}");
+    // The file need not be mended, and it says what the filter could have.
+    let (_, has) = message.split_once("The export has").expect("it says which slugs there are");
+    assert!([SLUG, OTHER_SLUG].iter().all(|slug| has.contains(&format!("`{slug}`"))), "{message}");
+    let findings = cluster.region(0).findings(&failed.import_id).await.expect("a list");
+    let told = findings.last().expect("one of the failure");
+    assert_eq!((told.kind(), told.severity()), (FindingKind::FilterMatchesNothing, Severity::Error));
+    assert!(told.remedy.starts_with("Correct the filter"), "{told:?}");
+
+    let mut many = Export::new();
+    for pk in 1..=25 {
+        many.organization(pk, &format!("slug-{pk}"));
+    }
+    let (_, message) = fails(&cluster, &many, &options, ErrorReason::FilterMatchesNothing).await;
+    assert!(message.contains("`slug-1`, `slug-2`") && message.contains("`slug-10` and 15 more"), "{message}");
+    let mut none = Export::new();
+    none.user(1, "ann");
+    let (_, message) = fails(&cluster, &none, &options, ErrorReason::FilterMatchesNothing).await;
+    assert!(message.contains("no organization at all"), "{message}");
     cluster.stop().await;
 }
 
@@ -100,8 +123,114 @@ pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
     // A rule that hangs from nothing either.
     assert_eq!(account.fate("sentry.alertrule", 3), Some(Fate::Filtered));
     assert_eq!(account.after.rows("sentry.querysubscription").len(), 1);
-    // Without a filter, nobody asks whose they are.
+    // Without a filter, nobody asks whose they are. But the last one is nobody's.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert!(matches!(account.fate("sentry.snubaquery", 14), Some(Fate::Inserted(_))));
+    assert!(matches!(account.fate("sentry.snubaquery", 13), Some(Fate::Inserted(_))));
+    assert_eq!(account.fate("sentry.snubaquery", 14), Some(Fate::Dropped));
+    assert_eq!(told(&account, FindingKind::SkippedByRule), 1);
     cluster.stop().await;
+}
+
+pub(crate) async fn a_query_that_nothing_imported_refers_to_does_not_stay(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    // `left` is no member any more, and still the owner of a rule.
+    export.organization(1, "one").organization(2, "two").user(5, "ann").user(6, "left").member(1, 1, 5);
+    export.push("sentry.environment", 3, &json!({"organization_id": 1, "name": "e"}));
+    let query = json!({"type": 0, "dataset": "events", "query": "", "aggregate": "a", "time_window": 1, "resolution": 1, "environment": 3});
+    let rule =
+        json!({"organization": 1, "snuba_query": 11, "user_id": 6, "name": "n", "threshold_period": 1});
+    export.push("sentry.snubaquery", 11, &query).push("sentry.alertrule", 1, &rule);
+    export.push("sentry.snubaqueryeventtype", 1, &json!({"snuba_query": 11, "type": 0}));
+    let snapshot = json!({"start": "2024-01-01T00:00:00Z", "end": "2024-01-02T00:00:00Z", "period": 1});
+    export.push("sentry.timeseriessnapshot", 4, &snapshot);
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
+    assert_eq!(account.fate("sentry.alertrule", 1), Some(Fate::Dropped));
+    assert_eq!(account.fate("sentry.snubaquery", 11), Some(Fate::Dropped));
+    assert_eq!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Filtered));
+    assert_eq!(account.after.rows("sentry.snubaquery").len(), 0);
+    // With everybody, the rule has its owner and the query its rule.
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(account.after.rows("sentry.snubaquery").len(), 1);
+    assert!(matches!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Inserted(_))));
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").user(5, "ann").user(6, "bob");
+    export.member(1, 1, 5).member(2, 2, 6).project(21, 1, "p").team(11, 1, "t");
+    let filter = ImportOptions::default().filter(&["one"]);
+    let whole = export.clone();
+    // Too long, of a wrong type, without what it needs, twice in two ways; and a child of one of them.
+    let long = "x".repeat(60);
+    export.push("sentry.project", 22, &json!({"organization": 2, "slug": long, "name": "n"}));
+    export.push("sentry.project", 23, &json!({"organization": 2, "slug": "s", "name": 7}));
+    export.push("sentry.team", 12, &json!({"organization": 2, "slug": "n"}));
+    export.team(13, 2, "same").team(14, 2, "same").team(15, 2, "a").team(15, 2, "b");
+    export.push("sentry.useroption", 1, &json!({"user": 6, "key": "k"}));
+    export.project_key(31, 22, "k").member(3, 2, 6);
+    export.find(MEMBER, 3).expect("it").fields.insert("email".to_owned(), json!("a@example.com"));
+    let (dry, _) = import_dry(&cluster, &export, filter.clone().dry_run()).await;
+    let (done, account) = import(&cluster, &export, &filter).await;
+    assert_eq!(dry, kinds(&account));
+    assert_eq!(kinds(&account), [("DEFECT_FILTERED", 7)].into());
+    assert_eq!((done.organization_count, account.after.rows("sentry.team").len()), (1, 1));
+    for (model, pk) in [("sentry.project", 22), ("sentry.team", 12), ("sentry.projectkey", 31), (MEMBER, 3)] {
+        assert_eq!(account.fate(model, pk), Some(Fate::Filtered), "{model} {pk}");
+    }
+    let finding = account.findings.iter().find(|it| it.source_pk == 22).expect("it is told");
+    assert!(finding.reason.contains("60 characters") && finding.field == "slug", "{finding:?}");
+    assert!(finding.ordinal == 2 && finding.byte_offset > 0, "{finding:?}");
+
+    // The same of the organization that is wanted ends the import, and so does all of it without a filter.
+    let mut export = whole;
+    export.push("sentry.project", 22, &json!({"organization": 1, "slug": long, "name": "n"}));
+    let (_, message) = fails(&cluster, &export, &filter, ErrorReason::ExportInvalid).await;
+    assert!(message.contains("pk 22, field slug"), "{message}");
+    fails(&cluster, &export, &ImportOptions::default(), ErrorReason::ExportInvalid).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export
+        .organization(1, "one")
+        .organization(2, "two")
+        .project(21, 1, "p")
+        .project(22, 2, "p")
+        .team(1, 1, "t");
+    let monitor = json!({"organization_id": 1, "project_id": 22, "slug": "m", "name": "m", "type": 3, "guid": "6f0d3e1b-1111-4222-8333-444455556666"});
+    export.push("sentry.monitor", 1, &monitor);
+    export.push("sentry.projectteam", 1, &json!({"project": 22, "team": 1}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(kinds(&account), [("TWO_ORGANIZATIONS", 2)].into());
+    let finding = account.findings.iter().find(|it| it.model == "sentry.monitor").expect("it is told");
+    assert!(finding.reason.contains("organization_id and project_id lead to two"), "{finding:?}");
+    for slug in ["one", "two"] {
+        let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&[slug])).await;
+        for model in ["sentry.monitor", "sentry.projectteam"] {
+            assert_eq!(account.fate(model, 1), Some(Fate::Dropped), "{model} of {slug}");
+        }
+        assert_eq!(told(&account, FindingKind::TwoOrganizations), 2);
+    }
+    cluster.stop().await;
+}
+
+/// The kinds of findings of a dry run, and the import itself.
+async fn import_dry(
+    cluster: &Cluster,
+    export: &Export,
+    options: ImportOptions,
+) -> (BTreeMap<&'static str, usize>, Import) {
+    let region = cluster.region(0);
+    let done = region.import(&export.to_bytes(), &options).await.expect("it ends");
+    let mut kinds = BTreeMap::new();
+    for finding in region.findings(&done.import_id).await.expect("a list") {
+        let name = finding.kind().as_str_name().trim_start_matches("FINDING_KIND_");
+        *kinds.entry(name).or_default() += 1;
+    }
+    (kinds, done)
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod again;
+mod approve;
+mod beside;
 mod calls;
 mod dry_run;
 mod faults;
@@ -33,18 +35,27 @@ causeway_harness::on_each_store! {
         a_file_without_records_is_an_import_of_nothing,
         the_example_arrives,
         any_part_of_an_export_adds_up;
+    approve:
+        organizations_that_were_left_hidden_are_shown_when_approved,
+        what_cannot_be_approved_is_refused;
     again:
         a_second_import_changes_only_what_is_taken,
         a_merging_import_leaves_users_as_they_are,
         the_same_import_again_changes_nothing,
         an_import_that_is_sent_twice_at_once_is_one,
         an_import_id_stands_for_one_content_and_one_set_of_parameters;
+    beside:
+        the_application_inserts_beside_imports,
+        ids_that_a_table_gives_never_go_back;
     filter:
         a_filter_takes_an_organization_and_what_belongs_to_it,
         a_filter_that_matches_nothing_is_refused,
         an_empty_filter_imports_nothing,
         a_slug_that_the_export_lacks_is_told,
-        a_query_goes_with_the_rules_that_refer_to_it;
+        a_query_goes_with_the_rules_that_refer_to_it,
+        a_query_that_nothing_imported_refers_to_does_not_stay,
+        what_a_filter_leaves_out_cannot_refuse_the_file,
+        a_record_between_two_organizations_is_told;
     dry_run:
         a_dry_run_says_what_an_import_does,
         a_dry_run_knows_what_is_there_already,
@@ -55,7 +66,8 @@ causeway_harness::on_each_store! {
         a_dry_run_is_another_import_than_the_real_one,
         a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it,
         a_dry_run_waits_for_control_and_begins_again,
-        a_dry_run_cannot_be_reverted;
+        a_dry_run_cannot_be_reverted,
+        a_dry_run_warns_of_all_that_would_be_changed;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;
@@ -63,6 +75,7 @@ causeway_harness::on_each_store! {
         users_who_merge_have_one_membership,
         the_higher_role_of_two_memberships_stays_with_the_teams_of_both,
         an_organization_without_an_owner_is_told,
+        a_username_that_is_the_address_of_somebody_else_is_told,
         a_project_or_team_without_a_slug_gets_one_from_its_name,
         owners_of_older_exports_are_found,
         the_team_that_owns_a_monitor_is_the_one_of_the_file,
@@ -72,6 +85,7 @@ causeway_harness::on_each_store! {
         a_long_username_is_shortened_for_its_suffix,
         every_key_of_a_project_is_kept,
         an_owner_has_one_option_of_a_name,
+        an_option_that_the_application_does_not_take_is_left_out,
         addresses_are_the_same_in_any_case,
         a_token_that_is_taken_is_cleared,
         an_auth_token_without_a_hash_gets_a_new_one,
@@ -120,7 +134,9 @@ causeway_harness::on_each_store! {
     uploads:
         as_many_uploads_are_taken_at_once_as_the_limit,
         an_upload_that_stalls_gives_its_place_to_others,
-        an_upload_that_is_cut_off_leaves_nothing;
+        an_upload_that_is_cut_off_leaves_nothing,
+        an_upload_that_trickles_gives_its_place_to_others,
+        one_address_has_as_many_uploads_as_its_limit;
     calls:
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,
@@ -134,7 +150,9 @@ causeway_harness::on_each_store! {
         an_encrypted_export_in_no_order_arrives,
         an_upload_that_is_too_large_is_refused;
     paging:
-        pages_cover_everything_once;
+        pages_cover_everything_once,
+        a_list_of_imports_leaves_their_filters_out,
+        what_a_region_is_asked_comes_back_short_or_not_at_all;
     real:
         exports_from_elsewhere_arrive_as_their_files_have_them;
 }

@@ -8,7 +8,7 @@ use causeway_harness::{
     export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
 };
 use causeway_proto::region::v1::{GetOrganizationRequest, ImportState, get_organization_request::By};
-use causeway_proto::relocation::v1::ErrorReason;
+use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
 use causeway_relocation::{
     db::{DbError, Statement},
     transact,
@@ -29,6 +29,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
         ("CLEARED_REFERENCE", 4),
         ("DROPPED_REFERENCE", 4),
         ("KEY_REGENERATED", 4),
+        ("OUT_OF_SCOPE", 10),
         ("REMOVED_FIELD", 1),
         ("REMOVED_MODEL", 1),
         ("SKIPPED_BY_RULE", 2),
@@ -118,6 +119,12 @@ pub(crate) async fn organizations_may_stay_hidden(store: Store) {
     let options = ImportOptions::default().hide_organizations();
     let (import, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import.state(), ImportState::Succeeded);
+    // Whoever shows them must know that one of them was about to be deleted.
+    let told = account.findings_of(FindingKind::HiddenStatus);
+    assert!(
+        matches!(told[..], [one] if one.source_pk == SOURCE_ID && one.reason.contains("1 (pending deletion)")),
+        "{told:?}"
+    );
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
     for source_id in [SOURCE_ID, OTHER_SOURCE_ID] {
         let Some(Fate::Inserted(id)) = account.fate(ORGANIZATION, source_id) else { panic!("{account:?}") };

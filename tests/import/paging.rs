@@ -1,10 +1,13 @@
 //! Lists in pages.
 
-use causeway_harness::cluster::{ImportOptions, RegionApi, Store};
+use causeway_harness::{
+    cluster::{ImportOptions, RegionApi, Store},
+    export::Export,
+};
 use causeway_proto::{
     region::v1::{
-        Import, ListFindingsRequest, ListImportsRequest, ListMappedKeysRequest, ListOrganizationsRequest,
-        Organization,
+        GetOrganizationRequest, Import, ListFindingsRequest, ListImportsRequest, ListMappedKeysRequest,
+        ListOrganizationsRequest, Organization, ResolveSlugRequest, get_organization_request::By,
     },
     relocation::v1::{ErrorReason, Finding, FindingKind, MappedKey},
 };
@@ -120,5 +123,67 @@ pub(crate) async fn pages_cover_everything_once(store: Store) {
     let other =
         ListFindingsRequest { import_id: ids[1].clone(), page_token: page.next_page_token, ..request };
     assert_eq!(refused(region.imports().list_findings(other).await), ErrorReason::InvalidPageToken);
+    cluster.stop().await;
+}
+
+/// A filter may be large, and nobody asks for a list of imports to see it.
+pub(crate) async fn a_list_of_imports_leaves_their_filters_out(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let slugs: Vec<String> = (0..4_000).map(|number| format!("{:a>240}{number}", "")).collect();
+    let mut wanted: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    wanted.push("one");
+    let mut ids = Vec::new();
+    let file = Export::new().organization(1, "one").to_bytes();
+    for _ in 0..5 {
+        let done = region.import(&file, &ImportOptions::default().filter(&wanted)).await.expect("it ends");
+        assert_eq!(done.filter.map(|filter| filter.slugs.len()), Some(4_001));
+        ids.push(done.import_id);
+    }
+    let whole = region.import(&file, &ImportOptions::default()).await.expect("it ends");
+    let listed = imports(&region, 1_000).await;
+    assert_eq!(listed.len(), 6);
+    for import in &listed {
+        assert_eq!(import.filter, None);
+        let expected = (import.import_id != whole.import_id).then_some(4_001);
+        assert_eq!(import.filter_slug_count, expected, "{}", import.import_id);
+    }
+    // One that is larger than an answer is refused.
+    let larger: Vec<String> = (0..5_000).map(|number| format!("{:a>240}{number}", "")).collect();
+    let larger: Vec<&str> = larger.iter().map(String::as_str).collect();
+    let refusal = region.begin(&file, &ImportOptions::default().filter(&larger)).await;
+    assert_eq!(refused(refusal), ErrorReason::InvalidArgument);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_a_region_is_asked_comes_back_short_or_not_at_all(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let get = async |slug: String| {
+        let request = GetOrganizationRequest { by: Some(By::Slug(slug)) };
+        region.organizations().get_organization(request).await.map(drop)
+    };
+    let resolve =
+        async |slug: String| region.organizations().resolve_slug(ResolveSlugRequest { slug }).await.map(drop);
+    let long = "x".repeat(5_000);
+    for outcome in [get(long.clone()).await, resolve(long).await] {
+        let status = outcome.expect_err("nobody has it");
+        assert!(status.message().len() < 400, "{status:?}");
+        let reason = refused(Err::<(), _>(status));
+        assert!(matches!(
+            reason,
+            ErrorReason::OrganizationNotFound | ErrorReason::SlugNotFound | ErrorReason::ControlUnavailable
+        ));
+    }
+    for outcome in [get("a\0".to_owned()).await, resolve("a\0".to_owned()).await] {
+        assert_eq!(refused(outcome), ErrorReason::InvalidArgument);
+    }
+    for page_token in ["AAAAAAAAAAAAAAAAAAAAADc", "x", "NyA3"] {
+        let request = ListOrganizationsRequest { page_size: 1, page_token: page_token.to_owned() };
+        let outcome = region.organizations().list_organizations(request).await;
+        assert_eq!(refused(outcome), ErrorReason::InvalidPageToken);
+        let request = ListImportsRequest { page_size: 1, page_token: page_token.to_owned() };
+        assert_eq!(refused(region.imports().list_imports(request).await), ErrorReason::InvalidPageToken);
+    }
     cluster.stop().await;
 }

@@ -62,7 +62,7 @@ fn invalid() -> Vec<(&'static str, serde_json::Value, &'static str)> {
         ),
         ("sentry.user", json!({"username": "x".repeat(129), "password": "x"}), "username"),
         ("sentry.user", json!({"username": "x", "password": "x", "email": "x".repeat(76)}), "email"),
-        ("sentry.useroption", json!({"user": 11, "key": "timezone", "value": "\"Nowhere\""}), "value"),
+        ("sentry.useroption", json!({"user": 11, "key": "timezone", "value": "[lambda"}), "value"),
         (
             "sentry.orgauthtoken",
             json!({"organization_id": organization, "token_hashed": "x", "name": "x", "scope_list": 7}),

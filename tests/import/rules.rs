@@ -120,6 +120,43 @@ pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
     cluster.stop().await;
 }
 
+/// Whoever signs in with it may be taken for either, in the file or here, whichever came first.
+pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let user = |export: &mut Export, pk: i64, name: &str, email: &str| {
+        export.push(USER, pk, &json!({"username": name, "password": "x", "email": email}));
+    };
+    let mut export = Export::new();
+    user(&mut export, 1, "Ilse@x.test", "other@x.test");
+    user(&mut export, 2, "ilse", "ILSE@x.test");
+    user(&mut export, 3, "own@x.test", "own@x.test");
+    export.email(1, "address@x.test");
+    let told = |account: &Account| {
+        let mut places: Vec<(i64, String)> = account
+            .findings_of(FindingKind::UsernameIsAddress)
+            .iter()
+            .map(|finding| (finding.source_pk, finding.field.clone()))
+            .collect();
+        places.sort();
+        places
+    };
+    let of = |pk: i64, field: &str| (pk, field.to_owned());
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(told(&account), [of(1, "username")]);
+
+    let mut export = Export::new();
+    user(&mut export, 4, "ADDRESS@x.test", "four@x.test");
+    user(&mut export, 5, "five", "own@x.test");
+    user(&mut export, 6, "six@x.test", "six@x.test");
+    let dry = ImportOptions::default().dry_run();
+    let dry = cluster.region(0).import(&export.to_bytes(), &dry).await.expect("it ends");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(told(&account), [of(4, "username"), of(5, "email")]);
+    let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
+    assert_eq!(findings.iter().filter(|it| it.kind() == FindingKind::UsernameIsAddress).count(), 2);
+    cluster.stop().await;
+}
+
 /// A slug that the file has is never lost to one that is made, whichever comes first.
 pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -367,6 +404,35 @@ pub(crate) async fn an_owner_has_one_option_of_a_name(store: Store) {
         assert_eq!(account.fate(model, 2), Some(Fate::Dropped));
     }
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 4)].into());
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_option_that_the_application_does_not_take_is_left_out(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(1, "ann").member(1, 1, 1);
+    // Of other years: names that are gone, and numbers that mean nothing any more.
+    let old = [
+        ("timezone", json!("US/Pacific-New")),
+        ("theme", json!("default")),
+        ("stacktrace_order", json!(0)),
+        ("language", json!("xx!")),
+        ("clock_24_hours", json!("noon")),
+    ];
+    for (pk, (key, value)) in (1..).zip(&old) {
+        export.user_option(pk, 1, key, value);
+    }
+    // Behind one that is left out, the next one of its name is the first.
+    export.user_option(11, 1, "theme", &json!("dark")).user_option(12, 1, "theme", &json!("light"));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("OPTION_LEFT_OUT", 5)].into());
+    assert_eq!(account.after.rows("sentry.useroption").len(), 1);
+    assert!(matches!(account.fate("sentry.useroption", 11), Some(Fate::Inserted(_))));
+    // Those of somebody who is there are not even looked at.
+    let merged = ImportOptions::default().merge_users();
+    let (_, account) = import(&cluster, &export, &merged).await;
+    assert_eq!(told(&account, FindingKind::OptionLeftOut), 0);
+    assert_eq!(told(&account, FindingKind::SkippedByRule), 7);
     cluster.stop().await;
 }
 

@@ -209,3 +209,48 @@ pub(crate) async fn an_upload_that_is_cut_off_leaves_nothing(store: Store) {
     }
     cluster.stop().await;
 }
+
+/// Messages without bytes are no sign of life, and few bytes are too few.
+pub(crate) async fn an_upload_that_trickles_gives_its_place_to_others(store: Store) {
+    let cluster = limited(store, |limits| {
+        (limits.uploads, limits.upload_idle) = (1, Duration::from_millis(200));
+        limits.upload_rate = 1 << 40;
+    })
+    .await;
+    let region = cluster.region(0);
+    let file = Export::new().organization(1, "one").to_bytes();
+    for part in [Vec::new(), b" ".to_vec()] {
+        let upload = Upload::begin(&region);
+        let header = ImportHeader { import_id: Uuid::from_u128(1).to_string(), ..Default::default() };
+        upload.send(Part::Header(header)).await;
+        // Until nobody takes it any more.
+        let next = || ImportOrganizationsRequest { part: Some(Part::Data(part.clone())) };
+        while upload.parts.send(next()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let status = upload.ended().await.expect_err("it trickles");
+        assert_eq!(reason_of(&status), Some(ErrorReason::UploadStalled), "{status:?}");
+        eventually("nothing was kept", async || under_way(&cluster) == 0).await;
+    }
+    let begun = region.begin(&file, &ImportOptions::default()).await;
+    assert!(!begun.expect("there is a place").joined);
+    cluster.stop().await;
+}
+
+/// Others get through, whatever comes from one address.
+pub(crate) async fn one_address_has_as_many_uploads_as_its_limit(store: Store) {
+    let cluster = limited(store, |limits| (limits.uploads, limits.uploads_per_address) = (3, 1)).await;
+    let region = cluster.region(0);
+    let file = Export::new().organization(1, "one").to_bytes();
+    let upload = Upload::of(&region, &Uuid::from_u128(1).to_string(), &file[..20]).await;
+    eventually("it is under way", async || under_way(&cluster) == 1).await;
+    let refused = region.begin(&file, &ImportOptions::default()).await.expect_err("there is no place");
+    is_over(&refused, ErrorReason::TooManyUploads, "1");
+    assert!(refused.message().contains("--max-uploads-per-address"), "{refused:?}");
+    drop(upload);
+    eventually("there is a place again", async || {
+        region.begin(&file, &ImportOptions::default()).await.is_ok()
+    })
+    .await;
+    cluster.stop().await;
+}

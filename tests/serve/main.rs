@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
 mod fake;
+#[cfg(unix)]
+mod start;
 
 use std::{
     collections::VecDeque,
@@ -53,6 +55,7 @@ async fn control(directory: &Path) -> Running {
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
         feed: causeway_control::feed::Options::default(),
+        bulk: causeway_control::bulk_intake::Options::default(),
     };
     serve_control(listener, options, Settings::default(), Ambient::system()).await.expect("control starts")
 }

@@ -143,7 +143,7 @@ impl Hold {
             return;
         }
         eventually("a chunk is in hand", async || {
-            let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
+            let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted AND relation = 'sentry_project'::regclass");
             let row = self.db.fetch_optional(waiting).await.expect("it answers").expect("a row");
             row.int("n").expect("a number") > 0
         })

@@ -74,11 +74,53 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
     assert_eq!(code, Some(1), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, will be elm\n"));
-    assert!(stderr.contains(&format!("ask again with --operation-id {PENDING}")), "{stderr}");
+    assert!(stderr.contains(&format!("--operation-id {PENDING} --control ")), "{stderr}");
     refused(&cluster, &["rename", &other, "fir"], &format!("operation {PENDING} is renaming")).await;
     cluster.start_region(0).await.expect("it starts");
     let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "60"]].concat()).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
+    // One that ends otherwise than was asked for says so. That of the other organization is taken; the second is no slug.
+    for (asked, why) in [("elm", "elm-"), ("Fir", "fir")] {
+        let (code, stdout, stderr) = slugs(&cluster, &["rename", &id, asked]).await;
+        assert_eq!(code, Some(11), "{stderr}");
+        assert!(stdout.contains(&format!("is now {why}")), "{stdout}");
+        assert!(stderr.contains(&format!("has another slug than {asked:?}")), "{stderr}");
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_operation_that_is_not_done_can_be_released_by_command(store: Store) {
+    const GIVEN_UP: &str = "00000000-0000-4000-8000-000000000003";
+    let mut cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
+    let [(id, old), (other, taken)] = imported(&cluster, 0).await;
+    let (id, other) = (id.to_string(), other.to_string());
+    let control = cluster.control();
+    let import = control.all_reservations().await.expect("a list")[0].operation_id.clone();
+    // What is confirmed is left alone: organizations have those slugs.
+    refused(&cluster, &["release-operation", &import], "has no temporary reservation").await;
+    assert!(leads(&control, &old).await.is_some());
+
+    cluster.stop_region(0).await;
+    let rename = ["rename", &id, "dune", "--operation-id", GIVEN_UP, "--wait", "0"];
+    let (code, ..) = slugs(&cluster, &rename).await;
+    assert_eq!(code, Some(1));
+    let (code, stdout, _) = slugs(&cluster, &["list"]).await;
+    assert_eq!(code, Some(0));
+    let line = stdout.lines().find(|line| line.contains("dune")).expect("it is listed");
+    assert!(line.contains("temporary_rename_alias") && line.ends_with(GIVEN_UP), "{line}");
+    // In no other region, which control does not even know, and not by another number.
+    let elsewhere = ["release-operation", GIVEN_UP, "--for-region", "de"];
+    refused(&cluster, &elsewhere, "REGION_NOT_REGISTERED").await;
+    let (code, stdout, stderr) = slugs(&cluster, &["release-operation", GIVEN_UP]).await;
+    assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+    assert!(stderr.contains("region us is released; dune"), "{stderr}");
+    refused(&cluster, &["release-operation", GIVEN_UP], "has no temporary reservation").await;
+    // It is free for somebody else, and the first one keeps what it has.
+    cluster.start_region(0).await.expect("it starts");
+    let (code, _, stderr) = slugs(&cluster, &["rename", &other, "dune", "--exact", "--wait", "60"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(leads(&control, &old).await, Some((id.parse().expect("an id"), old.clone())));
+    assert_eq!(leads(&control, &taken).await, None);
     cluster.stop().await;
 }

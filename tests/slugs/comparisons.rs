@@ -188,10 +188,12 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     );
     cluster.change(Silo::Region(0), &[set, add.with(other)]).await.expect("changed");
     let added = 900_001;
+    let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    let control = answer.control_addresses.first().expect("the region knows where control is");
     // What is repaired needs no words. Something is left both times, which is the exit code.
     let differs = format!(
-        "organization {one} is `by-hand`, and control holds `{slug}` for it; give it control's slug: causeway reconcile \
-         --repair; or keep the region's: causeway slugs rename {one} by-hand --exact"
+        "organization {one} is `by-hand`, and control holds `{slug}` for it; give it control's slug: `causeway reconcile \
+         --repair --region {url}`; or keep the region's: `causeway slugs rename {one} by-hand --exact --control {control}`"
     );
     for (mode, shown, repaired) in [("--check", differs.as_str(), 0), ("--repair", "repaired", 1)] {
         let (code, stdout, stderr) = compared(mode).await;

@@ -13,7 +13,8 @@ mod stage;
 
 causeway_harness::on_each_store! {
     commands:
-        slugs_are_renamed_and_aliases_released_by_command;
+        slugs_are_renamed_and_aliases_released_by_command,
+        an_operation_that_is_not_done_can_be_released_by_command;
     comparisons:
         many_pages_are_compared_to_their_ends,
         a_process_compares_once_at_a_time,
@@ -40,7 +41,9 @@ causeway_harness::on_each_store! {
         what_comes_behind_a_revert_is_released,
         what_a_failed_import_holds_is_left_alone,
         nothing_is_wrong_while_things_move,
-        a_region_mends_what_it_may_by_itself;
+        a_region_mends_what_it_may_by_itself,
+        ids_from_before_causeway_are_given_to_nobody,
+        an_import_says_what_the_directory_does_not_take;
 }
 
 // SQLite is for one process. Of each a test for PostgreSQL as it comes, and for one where every transaction is serializable.

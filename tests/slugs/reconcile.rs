@@ -13,6 +13,7 @@ use causeway_proto::{
         Difference, DifferenceKind, ImportState, ReconcileMode, ReconcileResponse, ResumeImportRequest,
         RevertImportRequest,
     },
+    relocation::v1::FindingKind,
 };
 use causeway_relocation::{db::Statement, generate::derived_uuid};
 use uuid::Uuid;
@@ -204,16 +205,14 @@ pub(crate) async fn the_directory_is_told_again(store: Store) {
     change(&cluster, Silo::Control, set.with(one)).await;
     let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
     change(&cluster, Silo::Control, forget.with(other)).await;
+    // One of no reservation is not in the directory, whatever its table has.
     let add = Statement::new(
-        "INSERT INTO causeway_organization (organization_id, region, slug, name, status, reported_at) \
-         SELECT 900006, region, 'gone', name, status, reported_at FROM causeway_organization WHERE organization_id = $1",
+        "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at) \
+         SELECT 900006, region, name, status, reported_at FROM causeway_organization WHERE organization_id = $1",
     );
     change(&cluster, Silo::Control, add.with(one)).await;
-    let wanted = [
-        (one, K::DirectoryDiffers),
-        (other, K::DirectoryDiffers),
-        (900_006, K::DirectoryWithoutOrganization),
-    ];
+    assert!(!directory(&cluster).await.contains_key(&900_006));
+    let wanted = [(one, K::DirectoryDiffers), (other, K::DirectoryDiffers)];
     let found = found_and_mended(&cluster, &wanted).await;
     assert!(found[0].message.contains("another name and status"), "{}", found[0].message);
     assert_eq!(directory(&cluster).await, before);
@@ -362,5 +361,69 @@ pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     let answer = compare(&cluster, ReconcileMode::Check).await;
     assert_eq!(kinds(&answer), [(one, K::SlugDiffers)], "{answer:?}");
     assert_eq!(answer.differences[0].control_slug, first);
+    cluster.stop().await;
+}
+
+/// Organizations that are older than Causeway: no other region is leased their ids, and nothing of an import there is kept
+/// out of the directory.
+pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
+    let mut cluster = Cluster::start(store, &["us", "de"]).await.expect("a cluster");
+    cluster.stop_region(0).await;
+    for (id, slug) in [(1_i64, "first"), (2, "second"), (3, "third"), ((1 << 53) - 2, "absurd")] {
+        let insert = Statement::new(
+            "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+             VALUES ($1, 'Old', $2, 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
+        );
+        change(&cluster, HERE, insert.with(id).with(slug)).await;
+    }
+    cluster.start_region(0).await.expect("it starts");
+    let told = compare(&cluster, ReconcileMode::Repair).await;
+    assert!(told.differences.iter().all(|it| it.repaired), "{told:?}");
+    is_clean(&cluster).await;
+    let [(one, first), (other, second)] = imported(&cluster, 1).await;
+    assert!(one.min(other) > 3 && one.max(other) < 100_000, "{one} {other}");
+    until("all are reported", async || directory(&cluster).await.len() == 6).await;
+    let listed = directory(&cluster).await;
+    for (id, slug) in [(1, "first"), (3, "third"), ((1 << 53) - 2, "absurd"), (one, &first), (other, &second)]
+    {
+        assert_eq!(listed[&id].0, slug);
+    }
+    agrees(&cluster, 0).await;
+    agrees(&cluster, 1).await;
+    cluster.stop().await;
+}
+
+/// One organization that the directory refuses keeps no other one out, and the import says so.
+pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store) {
+    let mut cluster = cluster(store).await;
+    let bytes = export::exhaustive().expect("an export").to_bytes();
+    let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+    let [one, other] = [0, 1].map(|at| import.organizations[at].id);
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    cluster.stop_region(0).await;
+    // As if an operator had released one of them just before the region told the directory.
+    for table in ["causeway_organization_slug_reservation", "causeway_organization"] {
+        let delete = Statement::new("DELETE FROM ").push(table).push(" WHERE organization_id = ").arg(one);
+        change(&cluster, Silo::Control, delete).await;
+    }
+    let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
+    change(&cluster, Silo::Control, forget.with(other)).await;
+    let unreported = Statement::new("UPDATE causeway_import SET reported = $1").with(false);
+    change(&cluster, HERE, unreported).await;
+    cluster.start_region(0).await.expect("it starts");
+    until("it is told", async || directory(&cluster).await.contains_key(&other)).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    assert!(!directory(&cluster).await.contains_key(&one));
+    let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
+    let told: Vec<_> = findings.iter().filter(|it| it.kind() == FindingKind::NotInDirectory).collect();
+    assert_eq!(told.len(), 1, "{findings:?}");
+    assert_eq!(told[0].source_pk, import.organizations[0].source_id);
+    assert!(told[0].reason.contains("holds no confirmed slug"), "{}", told[0].reason);
+    let import = cluster.region(0).wait(&import.import_id).await.expect("it has ended");
+    assert_eq!(import.state(), ImportState::Succeeded);
+    // What the finding says to do helps.
+    compare(&cluster, ReconcileMode::Repair).await;
+    is_clean(&cluster).await;
+    assert!(directory(&cluster).await.contains_key(&one));
     cluster.stop().await;
 }

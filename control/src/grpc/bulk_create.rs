@@ -1,6 +1,6 @@
 //! Taking in a bulk creation, and giving its answer: the two streams of one call.
 
-use std::iter;
+use std::{iter, time::Duration};
 
 use causeway_proto::{
     control::v1::{
@@ -10,11 +10,14 @@ use causeway_proto::{
     },
     whole::SentOrganizations,
 };
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{slug_reservation_service::wanted, uuid};
 use crate::{
     Error,
+    bulk_intake::Place,
     slug_reservations::{self, Incoming, SlugReason, SlugReservations},
 };
 
@@ -22,15 +25,29 @@ use crate::{
 const ANSWERS: usize = 4000;
 
 /// The parts of one call as they come in.
-struct Parts(Streaming<BulkCreateOrganizationSlugReservationsRequest>);
+struct Parts {
+    parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
+    idle: Duration,
+}
 
 impl Parts {
+    /// The next message.
+    ///
+    /// # Errors
+    /// If none comes in time.
+    async fn message(&mut self) -> Result<Option<BulkCreateOrganizationSlugReservationsRequest>, Status> {
+        match timeout(self.idle, self.parts.message()).await {
+            Ok(message) => message,
+            Err(_) => Err(Error::StreamStalled(self.idle).into()),
+        }
+    }
+
     /// The next part.
     ///
     /// # Errors
     /// If the stream is over, broken off or not: the transport does not say which.
     async fn next(&mut self) -> Result<Option<Part>, Status> {
-        match self.0.message().await? {
+        match self.message().await? {
             Some(message) => Ok(message.part),
             None => Err(Error::StreamIncomplete.into()),
         }
@@ -45,33 +62,42 @@ impl Parts {
 
     /// Refuses what comes after the end.
     async fn is_over(&mut self) -> Result<(), Status> {
-        match self.0.message().await? {
+        match self.message().await? {
             None => Ok(()),
             Some(_) => Err(Error::invalid("end", "must be the last message").into()),
         }
     }
 }
 
-/// Takes in a whole bulk creation. Whatever ends early leaves nothing, for nothing is written before the end has come.
+/// Takes in a whole bulk creation, with its place. Whatever ends early leaves nothing, for nothing is written before the
+/// end has come.
 pub(super) async fn take_in(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
-) -> Result<Incoming, Status> {
-    let mut parts = Parts(parts);
+) -> Result<(Incoming, Place), Status> {
+    // Before the header, so that a caller who sends none is counted too.
+    let mut place = reservations.intake.enter()?;
+    let mut parts = Parts { parts, idle: reservations.intake.idle() };
     let header = parts.header().await?;
     let operation_id = uuid("header.operation_id", &header.operation_id)?;
     let mut incoming = reservations.begin(&header.region, operation_id).await?;
+    place.of(&header.region)?;
     let mut sent = SentOrganizations::default();
     loop {
         match parts.next().await? {
+            Some(Part::Batch(batch)) if batch.requests.is_empty() => {
+                return Err(Error::invalid("batch.requests", "must have at least one").into());
+            }
             Some(Part::Batch(batch)) => {
                 sent.add(&batch.requests);
-                incoming.add(batch.requests.into_iter().map(wanted).collect())?;
+                let organizations: Vec<_> = batch.requests.into_iter().map(wanted).collect();
+                place.grow(&organizations)?;
+                incoming.add(organizations)?;
             }
             Some(Part::End(end)) => {
                 check(&end, &sent.end())?;
                 parts.is_over().await?;
-                return Ok(incoming);
+                return Ok((incoming, place));
             }
             Some(Part::Header(_)) | None => {
                 return Err(
@@ -80,6 +106,26 @@ pub(super) async fn take_in(
             }
         }
     }
+}
+
+/// Sends the answers as the caller takes them. Who does not take them for too long gets no more, and no summary, which says
+/// that something is missing; until then they keep their place.
+pub(super) fn send(
+    reservations: &SlugReservations,
+    given: Vec<slug_reservations::ResolvedSlug>,
+    place: Place,
+) -> ReceiverStream<Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let idle = reservations.intake.idle();
+    tokio::spawn(async move {
+        let _place = place;
+        for answer in answers(given) {
+            if sender.send_timeout(answer, idle).await.is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
 }
 
 /// Refuses an end that is not that of what came.
@@ -120,7 +166,7 @@ fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
 }
 
 /// The answers in messages, made one after the other as the caller takes them, and the summary.
-pub(super) fn answers(
+fn answers(
     answers: Vec<slug_reservations::ResolvedSlug>,
 ) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
     let organization_count = i64::try_from(answers.len()).unwrap_or(i64::MAX);

@@ -8,7 +8,7 @@ use causeway_proto::{
         control_import_service_server::ControlImportService,
     },
     finding as names,
-    page::List,
+    page::{List, PageKey, fitting},
     relocation::v1::{self as contract, KeyKind, MappedKey},
     time,
 };
@@ -37,11 +37,12 @@ const MAX_TEXT: usize = 255;
 #[derive(Debug)]
 pub(super) struct Handler {
     imports: ControlImports,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(imports: ControlImports) -> Self {
-        Self { imports }
+    pub(super) fn new(imports: ControlImports, page_key: PageKey) -> Self {
+        Self { imports, page_key }
     }
 }
 
@@ -164,16 +165,19 @@ impl ControlImportService for Handler {
         let import_id = uuid("import_id", &request.import_id)?;
         let kind = if request.with_keys { "keys" } else { "" };
         let filters = [request.region.as_str(), request.import_id.as_str(), kind];
-        let mut list = List::new("ListImportChunks", &filters);
+        let mut list = List::new(&self.page_key, "ListImportChunks", &filters);
         if request.with_keys {
             (list.default_size, list.max_size) = (WITH_KEYS, WITH_KEYS);
         }
         let after = list.after::<ChunkKey>(&request.page_token)?.map(|key| (key.0, key.1));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let page = self.imports.list_chunks(&request.region, import_id, &page).await?;
+        let key = |chunk: &Chunk| (chunk.position, chunk.min_ordinal);
+        let encode = |chunk| encode_chunk(chunk, request.with_keys);
+        let (chunks, next) = fitting(page.items, page.next, key, encode);
         Ok(Response::new(ListImportChunksResponse {
-            chunks: page.items.into_iter().map(|chunk| encode_chunk(chunk, request.with_keys)).collect(),
-            next_page_token: list.token(page.next.map(|(position, ordinal)| ChunkKey(position, ordinal))),
+            chunks,
+            next_page_token: list.token(next.map(|(position, ordinal)| ChunkKey(position, ordinal))),
         }))
     }
 

@@ -4,11 +4,11 @@ use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, CheckSlugsRequest, CheckSlugsResponse,
         DirectoryOrganization, HeldOrganization, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
-        ListOrganizationsRequest, ListOrganizationsResponse, ReportOrganizationsRequest,
+        ListOrganizationsRequest, ListOrganizationsResponse, RefusedOrganization, ReportOrganizationsRequest,
         ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
         ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
-    page::List,
+    page::{List, PageKey, fitting},
     time,
 };
 use causeway_relocation::page::PageRequest;
@@ -18,6 +18,7 @@ use super::{
     bulk_create::verdict,
     filter,
     slug_reservation_service::{encode, wanted},
+    status::reason,
 };
 use crate::{
     directory::{self, Directory},
@@ -28,11 +29,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Handler {
     directory: Directory,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(directory: Directory) -> Self {
-        Self { directory }
+    pub(super) fn new(directory: Directory, page_key: PageKey) -> Self {
+        Self { directory, page_key }
     }
 }
 
@@ -47,6 +49,7 @@ fn check(check: directory::SlugCheck) -> SlugCheck {
         verdict: verdict(check.reason).into(),
         would_become: check.would_become,
         taken_by: check.taken_by.map(resolved),
+        id_taken_by_region: check.id_taken_by.unwrap_or_default(),
         candidate: if check.candidate == check.slug { String::new() } else { check.candidate },
         slug: check.slug,
     }
@@ -55,6 +58,14 @@ fn check(check: directory::SlugCheck) -> SlugCheck {
 fn reported(organization: ReportedOrganization) -> directory::ReportedOrganization {
     let ReportedOrganization { organization_id, slug, name, status } = organization;
     directory::ReportedOrganization { organization_id, slug, name, status }
+}
+
+fn refusal(refused: &directory::Refused) -> RefusedOrganization {
+    RefusedOrganization {
+        organization_id: refused.organization_id,
+        reason: reason(&refused.error).into(),
+        message: refused.error.to_string(),
+    }
 }
 
 fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganization {
@@ -100,9 +111,9 @@ impl DirectoryService for Handler {
         &self,
         request: Request<CheckSlugsRequest>,
     ) -> Result<Response<CheckSlugsResponse>, Status> {
-        let CheckSlugsRequest { slugs, organizations } = request.into_inner();
+        let CheckSlugsRequest { slugs, organizations, region } = request.into_inner();
         let organizations = organizations.into_iter().map(wanted).collect();
-        let checks = self.directory.check_all(slugs, organizations).await?;
+        let checks = self.directory.check_all(slugs, organizations, filter(region).as_deref()).await?;
         Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(check).collect() }))
     }
 
@@ -111,8 +122,9 @@ impl DirectoryService for Handler {
         request: Request<ReportOrganizationsRequest>,
     ) -> Result<Response<ReportOrganizationsResponse>, Status> {
         let ReportOrganizationsRequest { region, organizations } = request.into_inner();
-        self.directory.report(&region, organizations.into_iter().map(reported).collect()).await?;
-        Ok(Response::new(ReportOrganizationsResponse {}))
+        let refused =
+            self.directory.report(&region, organizations.into_iter().map(reported).collect()).await?;
+        Ok(Response::new(ReportOrganizationsResponse { refused: refused.iter().map(refusal).collect() }))
     }
 
     async fn list_organizations(
@@ -121,13 +133,11 @@ impl DirectoryService for Handler {
     ) -> Result<Response<ListOrganizationsResponse>, Status> {
         let ListOrganizationsRequest { region, page_size, page_token } = request.into_inner();
         let filters = [region.as_str()];
-        let list = List::new("ListOrganizations", &filters);
+        let list = List::new(&self.page_key, "ListOrganizations", &filters);
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         let page = self.directory.list(filter(region.clone()).as_deref(), &page_request).await?;
-        Ok(Response::new(ListOrganizationsResponse {
-            organizations: page.items.into_iter().map(listed).collect(),
-            next_page_token: list.token(page.next),
-        }))
+        let (organizations, next) = fitting(page.items, page.next, |item| item.organization_id, listed);
+        Ok(Response::new(ListOrganizationsResponse { organizations, next_page_token: list.token(next) }))
     }
 
     async fn list_held_organizations(
@@ -136,13 +146,20 @@ impl DirectoryService for Handler {
     ) -> Result<Response<ListHeldOrganizationsResponse>, Status> {
         let ListHeldOrganizationsRequest { region, page_size, page_token, organization_ids } =
             request.into_inner();
-        let filters = [region.as_str()];
-        let list = List::new("ListHeldOrganizations", &filters);
+        // Those of another question have no pages in common with these.
+        let ids = organization_ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let filters = [region.as_str(), &ids];
+        let mut list = List::new(&self.page_key, "ListHeldOrganizations", &filters);
+        if !organization_ids.is_empty() {
+            list.default_size = list.max_size;
+        }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         let found = self.directory.held(&region, organization_ids, &page_request).await?;
+        let key = |item: &held::HeldOrganization| item.organization_id;
+        let (organizations, next) = fitting(found.page.items, found.page.next, key, held);
         Ok(Response::new(ListHeldOrganizationsResponse {
-            organizations: found.page.items.into_iter().map(held).collect(),
-            next_page_token: list.token(found.page.next),
+            organizations,
+            next_page_token: list.token(next),
             feed_version: found.feed_version,
         }))
     }

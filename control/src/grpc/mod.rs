@@ -23,11 +23,15 @@ use crate::{Control, Error};
 
 /// Adds all services of a control.
 pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
-    let regions = region_service::Handler::new(control.regions().clone());
-    let reservations =
-        slug_reservation_service::Handler::new(control.slug_reservations().clone(), control.feeds().clone());
-    let directory = directory_service::Handler::new(control.directory().clone());
-    let imports = control_import_service::Handler::new(control.imports().clone());
+    let page_key = || control.page_key().clone();
+    let regions = region_service::Handler::new(control.regions().clone(), page_key());
+    let reservations = slug_reservation_service::Handler::new(
+        control.slug_reservations().clone(),
+        control.feeds().clone(),
+        page_key(),
+    );
+    let directory = directory_service::Handler::new(control.directory().clone(), page_key());
+    let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
         .add_service(
             ControlImportServiceServer::new(imports)

@@ -2,11 +2,12 @@
 
 use causeway_proto::{
     control::v1::{
-        GetRegionRequest, GetRegionResponse, LeaseIdsRequest, LeaseIdsResponse, ListRegionsRequest,
-        ListRegionsResponse, Region, RegisterRegionRequest, RegisterRegionResponse,
+        GetRegionRequest, GetRegionResponse, HeldIds, IdConflict, IdConflictKind, IdRange, LeaseIdsRequest,
+        LeaseIdsResponse, ListRegionsRequest, ListRegionsResponse, Region, RegisterRegionRequest,
+        RegisterRegionResponse, TakeOverRegionRequest, TakeOverRegionResponse,
         region_service_server::RegionService,
     },
-    page::List,
+    page::{List, PageKey, fitting},
     time,
 };
 use causeway_relocation::page::PageRequest;
@@ -22,11 +23,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Handler {
     regions: Regions,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(regions: Regions) -> Self {
-        Self { regions }
+    pub(super) fn new(regions: Regions, page_key: PageKey) -> Self {
+        Self { regions, page_key }
     }
 }
 
@@ -39,24 +41,67 @@ fn encode(region: regions::Region) -> Region {
     }
 }
 
+fn held(held: HeldIds) -> regions::HeldIds {
+    let range = |range: IdRange| regions::IdRange { first: range.first_id, last: range.last_id };
+    regions::HeldIds {
+        model: held.model,
+        ranges: held.ranges.into_iter().map(range).collect(),
+        is_exact: held.exact,
+    }
+}
+
+fn conflict(conflict: regions::IdConflict) -> IdConflict {
+    let kind = match conflict.kind {
+        regions::ConflictKind::Leased => IdConflictKind::Leased,
+        regions::ConflictKind::Held => IdConflictKind::Held,
+        regions::ConflictKind::Reserved => IdConflictKind::Reserved,
+    };
+    IdConflict {
+        model: conflict.model,
+        ids: Some(IdRange { first_id: conflict.ids.first, last_id: conflict.ids.last }),
+        region: conflict.region,
+        kind: kind.into(),
+    }
+}
+
 #[tonic::async_trait]
 impl RegionService for Handler {
     async fn register_region(
         &self,
         request: Request<RegisterRegionRequest>,
     ) -> Result<Response<RegisterRegionResponse>, Status> {
-        let RegisterRegionRequest { name, address, instance_id } = request.into_inner();
+        let RegisterRegionRequest { name, address, instance_id, held_ids } = request.into_inner();
         let instance_id = uuid("instance_id", &instance_id)?;
-        let region = self.regions.register(&name, &address, instance_id).await?;
-        Ok(Response::new(RegisterRegionResponse { region: Some(encode(region)) }))
+        let held = held_ids.into_iter().map(held).collect();
+        let (region, conflicts) = self.regions.register_with_ids(&name, &address, instance_id, held).await?;
+        Ok(Response::new(RegisterRegionResponse {
+            region: Some(encode(region)),
+            conflicts: conflicts.into_iter().map(conflict).collect(),
+        }))
+    }
+
+    async fn take_over_region(
+        &self,
+        request: Request<TakeOverRegionRequest>,
+    ) -> Result<Response<TakeOverRegionResponse>, Status> {
+        let TakeOverRegionRequest { name, instance_id } = request.into_inner();
+        let instance_id =
+            if instance_id.is_empty() { None } else { Some(uuid("instance_id", &instance_id)?) };
+        let region = self.regions.take_over(&name, instance_id).await?;
+        Ok(Response::new(TakeOverRegionResponse { region: Some(encode(region)) }))
     }
 
     async fn get_region(
         &self,
         request: Request<GetRegionRequest>,
     ) -> Result<Response<GetRegionResponse>, Status> {
-        let region = self.regions.get(&request.into_inner().name).await?;
-        Ok(Response::new(GetRegionResponse { region: Some(encode(region)) }))
+        let name = request.into_inner().name;
+        let region = self.regions.get(&name).await?;
+        let conflicts = self.regions.id_conflicts(&name).await?;
+        Ok(Response::new(GetRegionResponse {
+            region: Some(encode(region)),
+            id_conflicts: conflicts.into_iter().map(conflict).collect(),
+        }))
     }
 
     async fn list_regions(
@@ -64,15 +109,13 @@ impl RegionService for Handler {
         request: Request<ListRegionsRequest>,
     ) -> Result<Response<ListRegionsResponse>, Status> {
         let ListRegionsRequest { page_size, page_token } = request.into_inner();
-        let list = List::new("ListRegions", &[]);
+        let list = List::new(&self.page_key, "ListRegions", &[]);
         let page = self
             .regions
             .list(&PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? })
             .await?;
-        Ok(Response::new(ListRegionsResponse {
-            regions: page.items.into_iter().map(encode).collect(),
-            next_page_token: list.token(page.next),
-        }))
+        let (regions, next) = fitting(page.items, page.next, |region| region.name.clone(), encode);
+        Ok(Response::new(ListRegionsResponse { regions, next_page_token: list.token(next) }))
     }
 
     async fn lease_ids(

@@ -14,11 +14,11 @@ use causeway_proto::{
         WatchSlugReservationsRequest, WatchSlugReservationsResponse,
         slug_reservation_service_server::SlugReservationService,
     },
-    page::List,
+    page::{List, PageKey, fitting},
     time,
 };
 use causeway_relocation::page::PageRequest;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -40,11 +40,12 @@ const MAX_RENAME_WAIT: u64 = 60;
 pub(super) struct Handler {
     reservations: SlugReservations,
     feeds: Feeds,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(reservations: SlugReservations, feeds: Feeds) -> Self {
-        Self { reservations, feeds }
+    pub(super) fn new(reservations: SlugReservations, feeds: Feeds, page_key: PageKey) -> Self {
+        Self { reservations, feeds, page_key }
     }
 }
 
@@ -127,9 +128,9 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<Streaming<BulkCreateOrganizationSlugReservationsRequest>>,
     ) -> Result<Response<Self::BulkCreateOrganizationSlugReservationsStream>, Status> {
-        let incoming = bulk_create::take_in(&self.reservations, request.into_inner()).await?;
-        let answers = self.reservations.bulk_create(incoming).await?;
-        Ok(Response::new(Box::pin(stream::iter(bulk_create::answers(answers)))))
+        let (incoming, place) = bulk_create::take_in(&self.reservations, request.into_inner()).await?;
+        let given = self.reservations.bulk_create(incoming).await?;
+        Ok(Response::new(Box::pin(bulk_create::send(&self.reservations, given, place))))
     }
 
     async fn confirm_organization_slug_reservations(
@@ -228,13 +229,11 @@ impl SlugReservationService for Handler {
         let ListSlugReservationsRequest { region, r#type, page_size, page_token } = request.into_inner();
         let kind = decode_type(r#type)?;
         let filters = [region.as_str(), &r#type.to_string()];
-        let list = List::new("ListSlugReservations", &filters);
+        let list = List::new(&self.page_key, "ListSlugReservations", &filters);
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         let filter = ListFilter { region: filter(region.clone()), kind };
         let page = self.reservations.list(&filter, &page_request).await?;
-        Ok(Response::new(ListSlugReservationsResponse {
-            reservations: page.items.into_iter().map(encode).collect(),
-            next_page_token: list.token(page.next),
-        }))
+        let (reservations, next) = fitting(page.items, page.next, |item| item.slug.clone(), encode);
+        Ok(Response::new(ListSlugReservationsResponse { reservations, next_page_token: list.token(next) }))
     }
 }

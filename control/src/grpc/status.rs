@@ -15,11 +15,23 @@ impl From<Error> for Status {
     }
 }
 
+/// The reason of an error about one organization, for an answer about many.
+pub(super) fn reason(error: &Error) -> ErrorReason {
+    failure(error).reason()
+}
+
 fn failure(error: &Error) -> Failure {
     let new = |reason| Failure::new(reason, error.to_string());
     match error {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description),
         Error::StreamIncomplete => new(ErrorReason::StreamIncomplete),
+        Error::StreamStalled(_) => new(ErrorReason::StreamStalled),
+        Error::TooManyBulkCreations { limit, of } => {
+            new(ErrorReason::TooManyBulkCreations).with("limit", limit).with("of", of)
+        }
+        Error::TooMuchInHand { limit, of } => {
+            new(ErrorReason::TooMuchInHand).with("limit", limit).with("of", of)
+        }
         Error::RegionNotRegistered { region } => {
             new(ErrorReason::RegionNotRegistered).with("region", region).precondition("REGION", region)
         }
@@ -43,6 +55,12 @@ fn failure(error: &Error) -> Failure {
                 .with("slug", slug)
                 .with("operation_id", operation_id)
                 .precondition("ORGANIZATION", organization_id.to_string())
+        }
+        Error::OrganizationIdTaken { organization_id, region } => new(ErrorReason::OrganizationIdTaken)
+            .with("organization_id", organization_id)
+            .with("region", region),
+        Error::OrganizationNotReserved { organization_id } => {
+            new(ErrorReason::OrganizationNotReserved).with("organization_id", organization_id)
         }
         Error::SlugTaken { slug } => new(ErrorReason::SlugTaken).with("slug", slug),
         Error::SlugInvalid { slug } => {
@@ -94,11 +112,25 @@ fn failure(error: &Error) -> Failure {
 /// What the database says is for the log. A caller learns what it can do about it.
 fn database_failure(error: &DbError) -> Failure {
     match error.kind() {
-        DbErrorKind::Unavailable | DbErrorKind::Full => {
-            tracing::warn!(%error, "the database cannot be used");
+        DbErrorKind::Full => {
+            tracing::warn!(%error, "the disk of the database is full: callers wait until there is room");
+            Failure::new(
+                ErrorReason::DatabaseFull,
+                "the disk of control's database is full; make room there, and what waits for it goes on by itself",
+            )
+        }
+        DbErrorKind::ReadOnly => {
+            tracing::warn!(%error, "the database can only be read: callers wait until it can be written to");
             Failure::new(
                 ErrorReason::DatabaseUnavailable,
-                "the database of control cannot be used at the moment",
+                "the database of control can only be read; make it writable, and what waits for it goes on by itself",
+            )
+        }
+        DbErrorKind::Unavailable => {
+            tracing::warn!(%error, "the database cannot be used at the moment: callers wait");
+            Failure::new(
+                ErrorReason::DatabaseUnavailable,
+                "the database of control cannot be used at the moment; its log says why",
             )
         }
         DbErrorKind::Contention => {

@@ -1,9 +1,14 @@
 //! Reservations by slug, and `causeway_organization`.
 
+use std::collections::HashSet;
+
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{IS_BY_ORGANIZATION, slug_reservation::reservation_type};
+use super::{
+    IS_BY_ORGANIZATION,
+    slug_reservation::{OperationKey, reservation_type},
+};
 use crate::{
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
     slug_reservations::ReservationType,
@@ -36,17 +41,18 @@ pub(crate) async fn find(
     db.fetch_all(statement).await?.into_iter().map(found).collect()
 }
 
-/// Writes what a region says of its organizations, and tells which ones were written: those that no other region owns.
+/// Writes what a region says of its organizations, and tells which ones were written: those for which it holds a
+/// primary reservation.
 pub(crate) async fn upsert(
     tx: &mut Tx,
     region: &str,
     organizations: &[ReportedOrganization],
     now: DateTime<Utc>,
-) -> Result<Vec<i64>, DbError> {
+) -> Result<HashSet<i64>, DbError> {
     let dialect = tx.dialect();
     let statement = Statement::new(
-        "INSERT INTO causeway_organization (organization_id, region, slug, name, status, reported_at) \
-         SELECT r.organization_id, $1, COALESCE(p.slug, r.slug), r.name, r.status, $2 FROM ",
+        "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at) \
+         SELECT r.organization_id, $1, r.name, r.status, $2 FROM ",
     )
     .with(region)
     .with(now)
@@ -55,42 +61,34 @@ pub(crate) async fn upsert(
         "r",
         [
             ("organization_id", Column::Ints(organizations.iter().map(|o| o.organization_id).collect())),
-            ("slug", Column::Texts(organizations.iter().map(|o| o.slug.clone()).collect())),
             ("name", Column::Texts(organizations.iter().map(|o| o.name.clone()).collect())),
             ("status", Column::Ints(organizations.iter().map(|o| i64::from(o.status)).collect())),
         ],
     )
-    // What control holds is newer than what the region has seen of it.
     .push(
-        " LEFT JOIN causeway_organization_slug_reservation p \
-         ON p.organization_id = r.organization_id AND p.type = 'primary' AND p.region",
+        " JOIN causeway_organization_slug_reservation p \
+         ON p.organization_id = r.organization_id AND p.type = 'primary' WHERE p.region",
     )
     .push(IS_BY_ORGANIZATION)
     .push("$1")
-    // In one order, so that two transactions wait for each other in one direction only. SQLite needs the WHERE:
-    // without it, ON could begin a join.
+    // In one order, so that two transactions wait for each other in one direction only.
     .push(
-        " WHERE true ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE \
-         SET slug = excluded.slug, name = excluded.name, status = excluded.status, \
-         reported_at = excluded.reported_at \
-         WHERE causeway_organization.region = excluded.region RETURNING organization_id",
+        " ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE \
+         SET region = excluded.region, name = excluded.name, status = excluded.status, \
+         reported_at = excluded.reported_at RETURNING organization_id",
     );
     tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// Says by which slug an organization is known now, if the directory has it.
-pub(crate) async fn set_slug(
-    tx: &mut Tx,
-    region: &str,
-    organization_id: i64,
-    slug: &str,
-) -> Result<(), DbError> {
+/// Forgets the organizations that are known by a slug of this operation.
+pub(crate) async fn delete_of_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_organization SET slug = $3 WHERE organization_id = $2 AND region = $1",
+        "DELETE FROM causeway_organization WHERE region = $1 AND organization_id IN (\
+         SELECT organization_id FROM causeway_organization_slug_reservation \
+         WHERE region = $1 AND operation_id = $2 AND type = 'primary')",
     )
-    .with(region)
-    .with(organization_id)
-    .with(slug);
+    .with(key.region)
+    .with(key.operation_id);
     tx.execute(statement).await.map(|_| ())
 }
 
@@ -107,6 +105,11 @@ pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) 
     tx.execute(statement).await.map(|_| ())
 }
 
+/// What the directory says: each organization with the slug of its primary reservation.
+const SELECT: &str = "SELECT o.organization_id, o.region, p.slug, o.name, o.status, o.reported_at \
+                      FROM causeway_organization o JOIN causeway_organization_slug_reservation p \
+                      ON p.organization_id = o.organization_id AND p.region = o.region AND p.type = 'primary'";
+
 /// Organizations by id, those after `after`.
 pub(crate) async fn list(
     db: &Db,
@@ -114,15 +117,12 @@ pub(crate) async fn list(
     after: Option<i64>,
     rows: i64,
 ) -> Result<Vec<DirectoryOrganization>, DbError> {
-    let mut statement = Statement::new(
-        "SELECT organization_id, region, slug, name, status, reported_at FROM causeway_organization \
-         WHERE organization_id > ",
-    )
-    .arg(after.unwrap_or_default());
+    let mut statement =
+        Statement::new(SELECT).push(" WHERE o.organization_id > ").arg(after.unwrap_or_default());
     if let Some(region) = region {
-        statement = statement.push(" AND region = ").arg(region);
+        statement = statement.push(" AND o.region = ").arg(region);
     }
-    let statement = statement.push(" ORDER BY organization_id LIMIT ").arg(rows);
+    let statement = statement.push(" ORDER BY o.organization_id LIMIT ").arg(rows);
     db.fetch_all(statement).await?.iter().map(organization).collect()
 }
 
@@ -132,12 +132,12 @@ pub(crate) async fn of(
     region: &str,
     organization_ids: Vec<i64>,
 ) -> Result<Vec<DirectoryOrganization>, DbError> {
-    let statement =
-        Statement::new("SELECT o.organization_id, o.region, o.slug, o.name, o.status, o.reported_at FROM ")
-            .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
-            .push(" JOIN causeway_organization o ON o.organization_id = r.organization_id WHERE o.region")
-            .push(IS_BY_ORGANIZATION)
-            .arg(region);
+    let statement = Statement::new(SELECT)
+        .push(" JOIN ")
+        .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
+        .push(" ON r.organization_id = o.organization_id WHERE o.region")
+        .push(IS_BY_ORGANIZATION)
+        .arg(region);
     db.fetch_all(statement).await?.iter().map(organization).collect()
 }
 

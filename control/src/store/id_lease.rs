@@ -1,8 +1,10 @@
 //! `causeway_id_lease_counter` and `causeway_id_lease`.
 
-use causeway_relocation::db::{DbError, Statement, Tx};
+use causeway_relocation::db::{DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use crate::region_ids::{IdRange, earliest_block};
 
 /// A lease as it was recorded.
 #[derive(Debug)]
@@ -32,6 +34,46 @@ pub(crate) async fn move_counter(tx: &mut Tx, model: &str, last_id: i64) -> Resu
         .with(model)
         .with(last_id);
     tx.execute(statement).await.map(|_| ())
+}
+
+/// Whether the counter of a model is at this id already, or above.
+pub(crate) async fn is_reached(tx: &mut Tx, model: &str, id: i64) -> Result<bool, DbError> {
+    let statement =
+        Statement::new("SELECT last_id FROM causeway_id_lease_counter WHERE model = $1 AND last_id >= $2")
+            .with(model)
+            .with(id);
+    Ok(tx.fetch_optional(statement).await?.is_some())
+}
+
+/// Puts the counter of a model to this id, unless it is above. Until the transaction ends, nobody leases ids of it.
+pub(crate) async fn raise_counter(tx: &mut Tx, model: &str, id: i64) -> Result<(), DbError> {
+    if lock_counter(tx, model).await? < id {
+        move_counter(tx, model, id).await?;
+    }
+    Ok(())
+}
+
+/// The blocks of a model that were leased to other regions and reach into this range, by their first id.
+pub(crate) async fn of_others(
+    tx: &mut Tx,
+    region: &str,
+    model: &str,
+    within: IdRange,
+) -> Result<Vec<(String, IdRange)>, DbError> {
+    let statement = Statement::new(
+        "SELECT region, first_id, count FROM causeway_id_lease WHERE model = $1 AND first_id > $2 AND first_id <= $3 \
+         AND first_id + count > $4 AND region <> $5 ORDER BY first_id",
+    )
+    .with(model)
+    .with(earliest_block(within))
+    .with(within.last)
+    .with(within.first)
+    .with(region);
+    let block = |row: &Row| {
+        let first = row.int("first_id")?;
+        Ok((row.text("region")?, IdRange { first, last: first + row.int("count")? - 1 }))
+    };
+    tx.fetch_all(statement).await?.iter().map(block).collect()
 }
 
 /// The lease of an operation, if there is one.

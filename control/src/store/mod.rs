@@ -6,10 +6,15 @@ pub(crate) mod feed;
 pub(crate) mod held;
 pub(crate) mod id_lease;
 pub(crate) mod region;
+pub(crate) mod region_ids;
 pub(crate) mod rename;
 pub(crate) mod slug_reservation;
 
-use causeway_relocation::db::Migrations;
+use causeway_proto::page::PageKey;
+use causeway_relocation::{
+    catalog::Silo,
+    db::{Db, DbError, Migrations, Statement},
+};
 
 /// Behind a column that holds a region, in a statement over the reservations of given organizations: is this region. As a
 /// plain comparison it would invite PostgreSQL to read all reservations of a region when it does not know yet how many
@@ -18,13 +23,19 @@ const IS_BY_ORGANIZATION: &str = " || '' = ";
 
 /// The schema of a control's database.
 pub(crate) const MIGRATIONS: Migrations = Migrations {
+    silo: Silo::Control,
     postgres: &[
         (1, "model tables", include_str!("../../../migrations/control/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/control/postgres/0002_causeway.sql")),
         (3, "imports", include_str!("../../../migrations/control/postgres/0003_imports.sql")),
         (6, "feed", include_str!("../../../migrations/control/postgres/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/postgres/0007_revert.sql")),
+        (12, "health", include_str!("../../../migrations/control/postgres/0012_health.sql")),
         (14, "slug answers", include_str!("../../../migrations/control/postgres/0014_slug_answers.sql")),
+        (15, "directory", include_str!("../../../migrations/control/postgres/0015_directory.sql")),
+        (16, "ids of regions", include_str!("../../../migrations/control/postgres/0016_ids_of_regions.sql")),
+        (17, "take over", include_str!("../../../migrations/control/postgres/0017_take_over.sql")),
+        (19, "page tokens", include_str!("../../../migrations/control/postgres/0019_page_tokens.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -32,6 +43,21 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (3, "imports", include_str!("../../../migrations/control/sqlite/0003_imports.sql")),
         (6, "feed", include_str!("../../../migrations/control/sqlite/0006_feed.sql")),
         (7, "revert", include_str!("../../../migrations/control/sqlite/0007_revert.sql")),
+        (12, "health", include_str!("../../../migrations/control/sqlite/0012_health.sql")),
         (14, "slug answers", include_str!("../../../migrations/control/sqlite/0014_slug_answers.sql")),
+        (15, "directory", include_str!("../../../migrations/control/sqlite/0015_directory.sql")),
+        (16, "ids of regions", include_str!("../../../migrations/control/sqlite/0016_ids_of_regions.sql")),
+        (17, "take over", include_str!("../../../migrations/control/sqlite/0017_take_over.sql")),
+        (19, "page tokens", include_str!("../../../migrations/control/sqlite/0019_page_tokens.sql")),
     ],
 };
+
+/// What the page tokens of this database are made with.
+pub(crate) async fn page_key(db: &Db) -> Result<PageKey, DbError> {
+    let statement = Statement::new("SELECT value FROM causeway_secret WHERE name = 'page_tokens'");
+    let row = db.fetch_optional(statement).await?;
+    let secret =
+        row.ok_or_else(|| DbError::inconsistent("causeway_secret has no page_tokens"))?.bytes("value")?;
+    let secret = secret.try_into().map_err(|_| DbError::inconsistent("causeway_secret: page_tokens"))?;
+    Ok(PageKey::new(secret))
+}

@@ -15,7 +15,7 @@ fn region(row: &Row) -> Result<Region, DbError> {
     })
 }
 
-/// Inserts or renews a region. `None` if the name belongs to another instance.
+/// Inserts or renews a region. `None` if the name belongs to another instance, and this one may not take it over.
 pub(crate) async fn upsert(
     tx: &mut Tx,
     name: &str,
@@ -26,14 +26,34 @@ pub(crate) async fn upsert(
     let statement = Statement::new(
         "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) \
          VALUES ($1, $2, $3, $4, $4) \
-         ON CONFLICT (name) DO UPDATE SET address = excluded.address, last_seen_at = excluded.last_seen_at \
-         WHERE causeway_region.instance_id = excluded.instance_id \
+         ON CONFLICT (name) DO UPDATE SET address = excluded.address, last_seen_at = excluded.last_seen_at, \
+         instance_id = excluded.instance_id, \
+         taken_over_by = CASE WHEN causeway_region.instance_id = excluded.instance_id \
+         THEN causeway_region.taken_over_by END \
+         WHERE causeway_region.instance_id = excluded.instance_id OR causeway_region.taken_over_by IN ('*', $5) \
          RETURNING name, address, created_at, last_seen_at",
     )
     .with(name)
     .with(address)
     .with(instance_id)
-    .with(now);
+    .with(now)
+    .with(instance_id.to_string());
+    tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
+}
+
+/// Lets another instance have the name of a region: this one, or whichever registers first. `None` if there is no region of
+/// the name.
+pub(crate) async fn allow_take_over(
+    tx: &mut Tx,
+    name: &str,
+    instance_id: Option<Uuid>,
+) -> Result<Option<Region>, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_region SET taken_over_by = $2 WHERE name = $1 \
+         RETURNING name, address, created_at, last_seen_at",
+    )
+    .with(name)
+    .with(instance_id.map_or_else(|| "*".to_owned(), |id| id.to_string()));
     tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 

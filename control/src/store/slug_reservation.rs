@@ -222,7 +222,7 @@ pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<St
     tx.fetch_all(statement).await?.iter().map(owner).collect()
 }
 
-/// One of these organizations of the region that has a slug by another operation, if any has.
+/// One of these organizations that has a slug by another operation, if any has.
 pub(crate) async fn conflict(
     tx: &mut Tx,
     key: OperationKey<'_>,
@@ -362,13 +362,13 @@ fn read(row: &Row) -> Result<Reservation, DbError> {
     })
 }
 
-/// The slugs by which organizations of this id are known, of all regions.
-pub(crate) async fn primaries(db: &Db, organization_id: i64) -> Result<Vec<Reservation>, DbError> {
+/// The slug by which an organization is known, whatever region it is of.
+pub(crate) async fn primary(db: &Db, organization_id: i64) -> Result<Option<Reservation>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE organization_id = ")
         .arg(organization_id)
-        .push(" AND type = 'primary' ORDER BY region");
-    db.fetch_all(statement).await?.iter().map(read).collect()
+        .push(" AND type = 'primary'");
+    db.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
 /// All reservations of an organization.
@@ -386,11 +386,12 @@ pub(crate) async fn of_organization(
     tx.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// All reservations of these organizations, by slug.
+/// The reservations of these organizations, by organization and slug; at most so many.
 pub(crate) async fn of_organizations(
     db: &Db,
     region: &str,
     organization_ids: Vec<i64>,
+    most: usize,
 ) -> Result<Vec<Reservation>, DbError> {
     let statement = Statement::new(
         "SELECT s.slug, s.region, s.organization_id, s.type, s.operation_id, s.created_at FROM ",
@@ -400,7 +401,8 @@ pub(crate) async fn of_organizations(
     .push(" WHERE s.region")
     .push(IS_BY_ORGANIZATION)
     .arg(region)
-    .push(" ORDER BY s.slug");
+    .push(" ORDER BY s.organization_id, s.slug LIMIT ")
+    .arg(i64::try_from(most).unwrap_or(i64::MAX));
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 

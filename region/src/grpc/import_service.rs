@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use causeway_proto::{
-    page::List,
+    page::{List, PageKey, fitting},
     region::v1::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
         ImportOrganizationsRequest, ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse,
@@ -17,7 +17,10 @@ use causeway_proto::{
 use causeway_relocation::page::PageRequest;
 use chrono::{DateTime, Utc};
 use futures::Stream;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -28,23 +31,26 @@ use crate::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
     },
     error::Error,
-    import::{Announced, Parameters, Runner, Upload},
+    import::{Announced, Import, Pace, Parameters, Runner, Upload},
 };
 
 /// The most slugs of a filter.
 const MAX_FILTER: usize = 10_000;
 /// The most bytes of a slug of a filter.
 const MAX_SLUG: usize = 255;
+/// The most bytes of a filter: whoever looks at its import is told it.
+const MAX_FILTER_BYTES: usize = 1 << 20;
 
 /// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     runner: Runner,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(runner: Runner) -> Self {
-        Self { runner }
+    pub(super) fn new(runner: Runner, page_key: PageKey) -> Self {
+        Self { runner, page_key }
     }
 
     /// The next message of an upload. A client that stalls must neither hold up a region that stops, nor keep its place
@@ -52,17 +58,34 @@ impl Handler {
     async fn next_part(
         &self,
         parts: &mut Streaming<ImportOrganizationsRequest>,
+        pace: &mut Pace,
     ) -> Result<Option<ImportOrganizationsRequest>, Status> {
-        let idle = self.runner.limits().upload_idle;
-        tokio::select! {
-            part = timeout(idle, parts.message()) => part.map_err(|_| Error::UploadStalled(idle))?,
-            () = self.runner.uploads_over() => Err(Error::Stopping.into()),
+        loop {
+            let began = Instant::now();
+            let message = tokio::select! {
+                message = timeout(pace.patience(), parts.message()) => message,
+                () = self.runner.uploads_over() => return Err(Error::Stopping.into()),
+            };
+            let bytes = match &message {
+                Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }))) => bytes.len(),
+                // Header and end come once.
+                Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Header(_) | Part::End(_)) }))) => 1,
+                _ => 0,
+            };
+            pace.went_on(began.elapsed(), bytes)?;
+            if let Ok(message) = message {
+                return message;
+            }
         }
     }
 
     /// The next part of an upload, which is not over: one that has been cut off looks as if it were.
-    async fn part(&self, parts: &mut Streaming<ImportOrganizationsRequest>) -> Result<Option<Part>, Status> {
-        match self.next_part(parts).await? {
+    async fn part(
+        &self,
+        parts: &mut Streaming<ImportOrganizationsRequest>,
+        pace: &mut Pace,
+    ) -> Result<Option<Part>, Status> {
+        match self.next_part(parts, pace).await? {
             Some(message) => Ok(message.part),
             None => Err(Error::StreamIncomplete.into()),
         }
@@ -73,9 +96,10 @@ impl Handler {
         &self,
         upload: &mut Upload,
         parts: &mut Streaming<ImportOrganizationsRequest>,
+        pace: &mut Pace,
     ) -> Result<(), Status> {
         loop {
-            match self.part(parts).await? {
+            match self.part(parts, pace).await? {
                 Some(Part::Data(bytes)) => upload.write(&bytes).await?,
                 Some(Part::End(end)) => {
                     upload.ended(end.size_bytes, &end.sha256)?;
@@ -86,7 +110,7 @@ impl Handler {
                 }
             }
         }
-        match self.next_part(parts).await? {
+        match self.next_part(parts, pace).await? {
             None => Ok(()),
             Some(_) => Err(unordered("there is a message after the end")),
         }
@@ -97,7 +121,7 @@ fn unordered(what: &str) -> Status {
     Error::UploadInvalid(what.to_owned()).into()
 }
 
-fn import_id(text: &str) -> Result<Uuid, Error> {
+pub(super) fn import_id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|_| Error::invalid("import_id", "must be a UUID"))
 }
 
@@ -135,6 +159,10 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
             "header.filter.slugs",
             format!("must have at most {MAX_SLUG} bytes and no control characters"),
         ));
+    }
+    if slugs.iter().map(String::len).sum::<usize>() > MAX_FILTER_BYTES {
+        let most = format!("must have at most {MAX_FILTER_BYTES} bytes together");
+        return Err(Error::invalid("header.filter.slugs", most));
     }
     let flags = header.flags.unwrap_or_default();
     Ok(Asked {
@@ -201,9 +229,11 @@ impl ImportService for Handler {
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
         // Before the header, so that a caller who sends none is counted too.
-        let place = self.runner.place_for_upload()?;
+        let place = self.runner.place_for_upload(request.remote_addr().map(|address| address.ip()))?;
+        let limits = self.runner.limits();
+        let mut pace = Pace::new(limits.upload_idle, limits.upload_rate);
         let mut parts = request.into_inner();
-        let Some(Part::Header(header)) = self.part(&mut parts).await? else {
+        let Some(Part::Header(header)) = self.part(&mut parts, &mut pace).await? else {
             return Err(unordered("the first message is not a header"));
         };
         let asked = asked(header)?;
@@ -216,7 +246,7 @@ impl ImportService for Handler {
             }));
         }
         let mut upload = runner.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
-        self.file(&mut upload, &mut parts).await?;
+        self.file(&mut upload, &mut parts, &mut pace).await?;
         let (id, joined) = upload.finish().await?;
         let view = runner.view(id).await?;
         Ok(Response::new(ImportOrganizationsResponse {
@@ -246,16 +276,15 @@ impl ImportService for Handler {
         request: Request<ListImportsRequest>,
     ) -> Result<Response<ListImportsResponse>, Status> {
         let ListImportsRequest { page_size, page_token } = request.into_inner();
-        let list = List { default_size: 50, ..List::new("ListImports", &[]) };
+        let list = List { default_size: 50, ..List::new(&self.page_key, "ListImports", &[]) };
         let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
         let page = self.runner.list(&PageRequest { limit: list.limit(page_size)?, after }).await?;
+        let key = |import: &Import| (import.created_at, import.id);
+        let encode = |import| import_to_proto(import, self.runner.region());
+        let (imports, next) = fitting(page.items, page.next, key, encode);
         Ok(Response::new(ListImportsResponse {
-            imports: page
-                .items
-                .into_iter()
-                .map(|import| import_to_proto(import, self.runner.region()))
-                .collect(),
-            next_page_token: list.token(page.next.map(|(time, id)| ImportKey(time, id))),
+            imports,
+            next_page_token: list.token(next.map(|(time, id)| ImportKey(time, id))),
         }))
     }
 
@@ -307,14 +336,13 @@ impl ImportService for Handler {
         let filters =
             [request.import_id.as_str(), kind.map_or("", |kind| kind.name()), severity.as_str_name()];
         let severity = severity_from_proto(severity);
-        let list = List::new("ListFindings", &filters);
+        let list = List::new(&self.page_key, "ListFindings", &filters);
         let page =
             PageRequest { limit: list.limit(request.page_size)?, after: list.after(&request.page_token)? };
-        let page = self.runner.findings(id, kind, severity, &page).await?;
-        Ok(Response::new(ListFindingsResponse {
-            findings: page.items.into_iter().map(|(_, finding)| finding_to_proto(finding)).collect(),
-            next_page_token: list.token(page.next),
-        }))
+        let (page, tense) = self.runner.findings(id, kind, severity, &page).await?;
+        let encode = |(_, finding)| finding_to_proto(finding, tense);
+        let (findings, next) = fitting(page.items, page.next, |(key, _)| *key, encode);
+        Ok(Response::new(ListFindingsResponse { findings, next_page_token: list.token(next) }))
     }
 
     async fn list_mapped_keys(
@@ -324,15 +352,14 @@ impl ImportService for Handler {
         let request = request.into_inner();
         let id = import_id(&request.import_id)?;
         let filters = [request.import_id.as_str(), request.model.as_str()];
-        let list = List { default_size: 1_000, max_size: 10_000, ..List::new("ListMappedKeys", &filters) };
+        let list = List::new(&self.page_key, "ListMappedKeys", &filters);
+        let list = List { default_size: 1_000, max_size: 10_000, ..list };
         let after = list.after::<LineKey>(&request.page_token)?.map(|key| (key.0, key.1, key.2));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let model = Some(request.model.as_str()).filter(|model| !model.is_empty());
         let page = self.runner.mapped_keys(id, model, &page).await?;
-        Ok(Response::new(ListMappedKeysResponse {
-            keys: page.items.into_iter().map(key_to_proto).collect(),
-            next_page_token: list
-                .token(page.next.map(|(position, ordinal, line)| LineKey(position, ordinal, line))),
-        }))
+        let (keys, next) = fitting(page.items, page.next, |key| key.place, key_to_proto);
+        let next = next.map(|(position, ordinal, line)| LineKey(position, ordinal, line));
+        Ok(Response::new(ListMappedKeysResponse { keys, next_page_token: list.token(next) }))
     }
 }

@@ -6,9 +6,12 @@ mod reconciliation_service;
 mod status;
 mod watch;
 
-use causeway_proto::region::v1::{
-    import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
-    reconciliation_service_server::ReconciliationServiceServer,
+use causeway_proto::{
+    page::PageKey,
+    region::v1::{
+        import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
+        reconciliation_service_server::ReconciliationServiceServer,
+    },
 };
 
 use crate::{follower::Follower, import::Runner, reconcile::Reconciler};
@@ -18,13 +21,15 @@ pub(crate) fn add_services(
     runner: &Runner,
     follower: &Follower,
     reconciler: &Reconciler,
+    page_key: &PageKey,
     routes: &mut tonic::service::RoutesBuilder,
 ) {
     routes
-        .add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone())))
+        .add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone(), page_key.clone())))
         .add_service(OrganizationServiceServer::new(organization_service::Handler::new(
-            runner.db().clone(),
+            runner.clone(),
             follower.clone(),
+            page_key.clone(),
         )))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),

@@ -1,33 +1,41 @@
 //! `causeway.region.v1.OrganizationService`.
 
 use causeway_proto::{
-    page::List,
+    failure::shown,
+    page::{List, PageKey, fitting},
     region::v1::{
-        GetOrganizationRequest, GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse,
-        ResolveSlugRequest, ResolveSlugResponse, get_organization_request::By,
-        organization_service_server::OrganizationService,
+        ApproveOrganizationsRequest, ApproveOrganizationsResponse, GetOrganizationRequest,
+        GetOrganizationResponse, ListOrganizationsRequest, ListOrganizationsResponse, ResolveSlugRequest,
+        ResolveSlugResponse, get_organization_request::By, organization_service_server::OrganizationService,
     },
     time,
 };
-use causeway_relocation::{
-    db::Db,
-    page::{Page, PageRequest},
-};
+use causeway_relocation::page::{Page, PageRequest};
 use tonic::{Request, Response, Status};
 
-use super::status::database;
-use crate::{convert::organization_to_proto, error::Error, follower::Follower, store::organization};
+use super::{import_service::import_id, status::database};
+use crate::{
+    convert::organization_to_proto,
+    error::Error,
+    follower::Follower,
+    import::{Approved, Runner},
+    store::organization,
+};
+
+/// The most organizations that one call names.
+const MAX_NAMED: usize = 1_000;
 
 /// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
-    db: Db,
+    runner: Runner,
     follower: Follower,
+    page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(db: Db, follower: Follower) -> Self {
-        Self { db, follower }
+    pub(super) fn new(runner: Runner, follower: Follower, page_key: PageKey) -> Self {
+        Self { runner, follower, page_key }
     }
 }
 
@@ -38,12 +46,9 @@ impl OrganizationService for Handler {
         request: Request<GetOrganizationRequest>,
     ) -> Result<Response<GetOrganizationResponse>, Status> {
         let (found, which) = match request.into_inner().by {
-            Some(By::Id(id)) => (organization::by_id(&self.db, id).await, id.to_string()),
-            Some(By::Slug(slug)) if slug.contains('\0') => {
-                return Err(Error::OrganizationNotFound(format!("{slug:?}")).into());
-            }
+            Some(By::Id(id)) => (organization::by_id(self.runner.db(), id).await, id.to_string()),
             Some(By::Slug(slug)) => {
-                (organization::by_slug(&self.db, &slug.to_ascii_lowercase()).await, format!("{slug:?}"))
+                (organization::by_slug(self.runner.db(), &slug.to_ascii_lowercase()).await, shown(&slug))
             }
             None => return Err(Error::invalid("by", "name an id or a slug").into()),
         };
@@ -59,9 +64,6 @@ impl OrganizationService for Handler {
         if slug.is_empty() {
             return Err(Error::invalid("slug", "is missing").into());
         }
-        if slug.contains('\0') {
-            return Err(Error::SlugNotFound(slug).into());
-        }
         let (found, staleness) = self.follower.resolve(&slug.to_ascii_lowercase()).await?;
         Ok(Response::new(ResolveSlugResponse {
             organization_id: found.organization_id,
@@ -76,13 +78,31 @@ impl OrganizationService for Handler {
         request: Request<ListOrganizationsRequest>,
     ) -> Result<Response<ListOrganizationsResponse>, Status> {
         let ListOrganizationsRequest { page_size, page_token } = request.into_inner();
-        let list = List::new("ListOrganizations", &[]);
+        let list = List::new(&self.page_key, "ListOrganizations", &[]);
         let page = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
-        let found = organization::list(&self.db, &page).await.map_err(database)?;
+        let found = organization::list(self.runner.db(), &page).await.map_err(database)?;
         let found = Page::cut(found, &page, |organization| organization.id);
-        Ok(Response::new(ListOrganizationsResponse {
-            organizations: found.items.into_iter().map(organization_to_proto).collect(),
-            next_page_token: list.token(found.next),
+        let key = |organization: &organization::Organization| organization.id;
+        let (organizations, next) = fitting(found.items, found.next, key, organization_to_proto);
+        Ok(Response::new(ListOrganizationsResponse { organizations, next_page_token: list.token(next) }))
+    }
+
+    async fn approve_organizations(
+        &self,
+        request: Request<ApproveOrganizationsRequest>,
+    ) -> Result<Response<ApproveOrganizationsResponse>, Status> {
+        let ApproveOrganizationsRequest { organization_ids, import_id: import } = request.into_inner();
+        let wrong = |description: &str| Err(Error::invalid("organization_ids", description).into());
+        let of = match (organization_ids.is_empty(), import.is_empty()) {
+            (true, true) => return wrong("name organizations, or an import"),
+            (false, false) => return wrong("name either organizations or an import"),
+            (true, false) => Approved::Import(import_id(&import)?),
+            (false, true) if organization_ids.len() > MAX_NAMED => return wrong("at most 1,000 in one call"),
+            (false, true) => Approved::Organizations(organization_ids.into_iter().collect()),
+        };
+        let approved = self.runner.approve_organizations(of).await?;
+        Ok(Response::new(ApproveOrganizationsResponse {
+            approved: i64::try_from(approved).unwrap_or(i64::MAX),
         }))
     }
 }

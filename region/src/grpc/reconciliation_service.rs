@@ -67,7 +67,7 @@ async fn tell(
         };
         let Some(differences) = differences else { return true };
         let differences = differences.into_iter().map(difference).collect();
-        let answer = answers.send(Ok(ReconcileResponse { differences, summary: None }));
+        let answer = answers.send(Ok(ReconcileResponse { differences, ..Default::default() }));
         // One who has gone is noticed when the next page is found.
         let waited = tokio::select! {
             biased;
@@ -87,6 +87,7 @@ async fn forward(
     mut found: mpsc::Receiver<Vec<reconcile::Difference>>,
     answers: mpsc::Sender<Answer>,
     stopping: impl Future<Output = ()>,
+    control_addresses: Vec<String>,
 ) {
     // A place for the last answer, so that nobody waits to give it. One who has gone before all began is owed nothing.
     let Ok(last) = answers.reserve().await else { return };
@@ -99,7 +100,7 @@ async fn forward(
     match outcome {
         Ok(summary) if all => {
             let summary = Some(summary_of(summary));
-            last.send(Ok(ReconcileResponse { differences: Vec::new(), summary }));
+            last.send(Ok(ReconcileResponse { differences: Vec::new(), summary, control_addresses }));
         }
         // A summary would say that nothing else was found.
         Ok(_) => {}
@@ -129,7 +130,8 @@ impl ReconciliationService for Handler {
         self.reconciler.runner().background(async move {
             let (told, found) = mpsc::channel(1);
             let comparison = reconciler.run(mode, told);
-            forward(comparison, found, answers, reconciler.runner().stopping()).await;
+            let runner = reconciler.runner();
+            forward(comparison, found, answers, runner.stopping(), runner.control().urls().to_vec()).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -171,7 +173,8 @@ mod tests {
         let (answers, stream) = mpsc::channel(2);
         let (counting, pages) = oneshot::channel();
         let (told, found) = mpsc::channel(1);
-        tokio::spawn(forward(comparison(told, counting), found, answers, stopping));
+        let addresses = vec!["http://127.0.0.1:1".to_owned()];
+        tokio::spawn(forward(comparison(told, counting), found, answers, stopping, addresses));
         Call { stream, pages }
     }
 
@@ -186,6 +189,7 @@ mod tests {
             let answer = answer.expect("a part of it");
             assert_eq!(summary, None, "the summary is in the last part");
             ids.extend(answer.differences.iter().map(|it| it.organization_id));
+            assert_eq!(answer.control_addresses.is_empty(), answer.summary.is_none());
             summary = answer.summary;
             tokio::time::sleep(pause).await;
         }

@@ -36,13 +36,17 @@ fn failure(error: &Error) -> Failure {
             new().with("import_id", import_id).with("differs", differs)
         }
         Error::UploadTooLarge { limit, .. } => new().with("limit", limit),
-        Error::TooManyUploads { limit } | Error::TooManyWatches { limit } => new().with("limit", limit),
+        Error::TooManyUploads { limit, of_address } => {
+            new().with("limit", limit).with("of", if *of_address { "address" } else { "region" })
+        }
+        Error::TooManyWatches { limit } => new().with("limit", limit),
         Error::DecryptionKeyMissing | Error::DecryptionKeyMismatch => {
             new().precondition("DECRYPTION_KEY", "region")
         }
         Error::ReconciliationUnderWay(place) => {
             new().with("place", place).precondition("RECONCILIATION", "region")
         }
+        Error::OrganizationsNotReady(what) => new().precondition("IMPORT", what),
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
         // What the database or the disk says is for the log. A caller learns what it can do about it.
@@ -51,12 +55,20 @@ fn failure(error: &Error) -> Failure {
             new()
         }
         Error::Database(_) | Error::Write(_) | Error::Internal(_) => {
-            tracing::error!(%error, reason = reason.as_str_name(), "a call failed");
             let message = match reason {
-                ErrorReason::DatabaseUnavailable => "the database of the region cannot be reached",
+                ErrorReason::DatabaseUnavailable => {
+                    "the database of the region cannot be used at the moment; the region's log says why"
+                }
+                ErrorReason::DatabaseFull => {
+                    "the disk of the region's database is full; make room there, and what waits for it goes on by itself"
+                }
                 ErrorReason::DatabaseContention => "the database of the region is contended; try again",
-                _ => "the region met a defect; its log has the details",
+                _ => {
+                    tracing::error!(%error, reason = reason.as_str_name(), "a call failed");
+                    return Failure::new(reason, "the region met a defect; its log has the details");
+                }
             };
+            tracing::warn!(%error, reason = reason.as_str_name(), "a call is to be made again later");
             Failure::new(reason, message)
         }
         _ => new(),

@@ -4,14 +4,14 @@
 //! then the region records the chunk. If the region dies in between, it sends the same chunk again, and control gives
 //! the same answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use causeway_proto::{
     control::v1::{ImportModelsRequest, ImportRecord},
     relocation::v1::{self as contract, ImportFlags},
 };
 use causeway_relocation::{
-    catalog::Model,
+    catalog::{EMAIL, Model},
     chunk::Chunk,
     db::Tx,
     finding::Finding,
@@ -19,11 +19,18 @@ use causeway_relocation::{
     plan::Record,
     transact,
     value::Value,
-    writer::{ChunkSilo, Row, Writer, Written, write_chunk},
+    writer::{ChunkSilo, Row, WriteError, Writer, Written, write_chunk},
 };
 
 use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner, batches::Batch};
 use crate::{convert, error::Error, store};
+
+/// Blocks that are leased until one has only ids that no row has.
+const LEASES: usize = 3;
+
+/// The highest id of a row above which blocks are asked for. Control steps around what is higher, for one absurd id is
+/// not to use up those of all.
+const FOLLOWED: i64 = 1 << 52;
 
 /// Ids leased from control at least, so that small chunks do not ask for each.
 const LEAST_LEASE: i64 = 1_000;
@@ -38,6 +45,8 @@ pub(super) struct ChunkDraft {
     pub(super) keys: ChunkKeys,
     pub(super) findings: Vec<Finding>,
     pub(super) dropped: i64,
+    /// Records, by their pk in the export, that are to be written and are not quite as they are in the file.
+    pub(super) changed: BTreeSet<i64>,
     /// What organizations were before they were hidden, by their pk in the export.
     organizations: HashMap<i64, (String, String, i64)>,
 }
@@ -61,6 +70,7 @@ impl ChunkDraft {
             keys: ChunkKeys::default(),
             findings: Vec::new(),
             dropped: 0,
+            changed: BTreeSet::new(),
             organizations,
         }
     }
@@ -71,10 +81,12 @@ impl ChunkDraft {
         tx: &mut Tx,
         import: &Import,
         rows: &[Row],
+        written: &Written,
     ) -> Result<(), Error> {
         if self.organizations.is_empty() {
             return Ok(());
         }
+        let changed = self.changed_with(written);
         let organizations: Vec<ImportedOrganization> = rows
             .iter()
             .filter_map(|row| {
@@ -88,12 +100,30 @@ impl ChunkDraft {
                     name,
                     status,
                     taken_in_region: false,
+                    changed: changed.contains(&row.source_pk),
                     slug: None,
                     slug_plan: None,
                 })
             })
             .collect();
         Ok(store::imported::insert_organizations(tx, import.id, &organizations).await?)
+    }
+
+    /// Records, by their pk in the export, that were changed before they were written, or as they were.
+    fn changed_with(&self, written: &Written) -> BTreeSet<i64> {
+        let by_writing = written.findings.iter().filter(|finding| finding.kind.changes_record());
+        self.changed.iter().copied().chain(by_writing.filter_map(|finding| finding.source_pk)).collect()
+    }
+
+    /// What became of the records of the chunk, if `keys` are those of all of them.
+    pub(super) fn counts(&self, model: &Model, keys: &ChunkKeys, written: &Written) -> ModelCounts {
+        let changed = self.changed_with(written);
+        let mut arrived = 0;
+        if !changed.is_empty() {
+            let mapped: HashSet<i64> = keys.mapped().map(|(_, source_pk, _)| source_pk).collect();
+            arrived = changed.iter().filter(|source_pk| mapped.contains(source_pk)).count();
+        }
+        ModelCounts { changed: length(arrived), ..counts_of(model, keys, self.dropped + written.dropped) }
     }
 }
 
@@ -122,7 +152,7 @@ impl ChunkSilo for Here<'_> {
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
         // Before the import is held, which other chunks wait for.
         tx.check_constraints().await?;
-        self.draft.insert_organizations(tx, self.import, rows).await?;
+        self.draft.insert_organizations(tx, self.import, rows, written).await?;
         self.runner.record(tx, self.import, model, &self.draft, written).await?;
         Ok(self.runner.ambient().failpoint("region.chunk.recorded").await?)
     }
@@ -141,6 +171,8 @@ impl Runner {
             ambient: self.ambient(),
             now: import.created_at,
             merge_users: import.parameters.merge_users,
+            tense: import.tense(),
+            emails: self.catalog().model(EMAIL),
             token_owners: HashMap::new(),
         };
         let here = Here { runner: self, import, draft };
@@ -225,7 +257,7 @@ impl Runner {
         written: &Written,
     ) -> Result<(), Error> {
         let keys = merged(draft.keys.clone(), written.keys.clone());
-        let counts = counts_of(model, &keys, draft.dropped + written.dropped);
+        let counts = draft.counts(model, &keys, written);
         let chunk = Chunk {
             region: self.region().to_owned(),
             import_id: import.id,
@@ -251,25 +283,41 @@ impl Runner {
         Ok(())
     }
 
-    /// Ids that no other region has, from the block in hand or a new one. Dies in between: the rest of a block is
-    /// never given out, which is no matter.
+    /// Ids that no other region has and no row of this one, from the block in hand or a new one. Dies in between: the rest
+    /// of a block is never given out, which is no matter.
     async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let highest = store::id_block::highest(self.db(), model).await?;
-        if let Some(first) = store::id_block::take(self.db(), &model.name, count).await?
-            && first > highest
+        let in_hand = store::id_block::take(self.db(), &model.name, count).await?;
+        // The table's own sequence may stand within the block: the application writes rows with what it gives.
+        if let Some(first) = in_hand
+            && store::id_block::highest(self.db(), model, FOLLOWED).await? < first
+            && self.are_free(model, first, count).await?
         {
             return Ok((first..first + count).collect());
         }
-        // No block in hand, or somebody else has written rows with ids of it.
+        // No block in hand, or somebody else has ids of it.
         let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
-        self.register().await?;
-        let (first, leased) =
-            self.ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest)).await?;
-        self.ambient().failpoint("region.ids.leased").await?;
-        store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
-        self.ambient().failpoint("region.ids.noted").await?;
-        Ok((first..first + count).collect())
+        for _ in 0..LEASES {
+            self.register().await?;
+            let highest = store::id_block::highest(self.db(), model, FOLLOWED).await?;
+            let (first, leased) = self
+                .ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest))
+                .await?;
+            self.ambient().failpoint("region.ids.leased").await?;
+            store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
+            self.ambient().failpoint("region.ids.noted").await?;
+            if self.are_free(model, first, count).await? {
+                return Ok((first..first + count).collect());
+            }
+            // Rows that control has not heard of: it is told which ids there are, and steps around them.
+            self.forget_registration();
+        }
+        Err(Error::Write(WriteError::IdsTaken { table: model.table.clone() }))
+    }
+
+    /// Whether no row has one of these ids.
+    async fn are_free(&self, model: &Model, first: i64, count: i64) -> Result<bool, Error> {
+        Ok(store::id_block::rows_between(self.db(), model, first, first + count - 1).await? == 0)
     }
 }
 
@@ -278,7 +326,7 @@ fn length(count: usize) -> i64 {
 }
 
 /// What became of the records of a chunk.
-pub(super) fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
+fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
     ModelCounts {
         model: model.name.clone(),
         inserted: length(keys.inserted.len()),

@@ -10,8 +10,8 @@ use std::{
 
 use causeway_proto::control::v1::{OrganizationSlugRequest, SlugCheck, SlugVerdict};
 use causeway_relocation::{
-    catalog::{Column, Model, ORGANIZATION, Silo},
-    finding::{Finding, FindingKind},
+    catalog::{Column, EMAIL, Model, Silo},
+    finding::{Finding, Tense},
     keys::{ChunkKeys, KeyMap},
     plan::Record,
     transact,
@@ -22,10 +22,11 @@ use tokio::sync::Mutex;
 
 use super::{
     Import, ImportState, ImportedOrganization, Runner, SlugPlan,
-    chunks::{ChunkDraft, counts_of, merged},
+    changed_slug::{candidate, changed_by_slugs, slug_changed},
+    chunks::{ChunkDraft, merged},
     owners::{owners, without_owner},
     runner::Run,
-    slugs::{candidate, name_for_control, why},
+    slugs::name_for_control,
 };
 use crate::{error::Error, store};
 
@@ -93,6 +94,8 @@ impl Runner {
             ambient: self.ambient(),
             now: import.created_at,
             merge_users: import.parameters.merge_users,
+            tense: import.tense(),
+            emails: self.catalog().model(EMAIL),
             token_owners: HashMap::new(),
         };
         let mut rehearsal = rehearsal.lock().await;
@@ -100,11 +103,11 @@ impl Runner {
             return Err(Error::Internal("a dry run goes on without its beginning".to_owned()));
         };
         let (rows, written) = writer.rehearse(model, records, rehearsal, self).await?;
-        let keys = merged(draft.keys.clone(), written.keys);
-        let counts = counts_of(model, &keys, draft.dropped + written.dropped);
+        let keys = merged(draft.keys.clone(), written.keys.clone());
+        let counts = draft.counts(model, &keys, &written);
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            draft.insert_organizations(tx, import, &rows).await?;
+            draft.insert_organizations(tx, import, &rows, &written).await?;
             store::model_counts::add(tx, import.id, &counts).await?;
             self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
             self.add_findings(tx, import.id, draft.state, &written.findings).await?;
@@ -132,12 +135,14 @@ impl Runner {
                 .zip(&checked)
                 .filter_map(|(organization, check)| finding(organization, check))
                 .collect();
+            let counts = changed_by_slugs(&page, &findings);
             let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(organization));
             findings.extend(ownerless.map(|organization| without_owner(organization, true)));
             let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();
             transact!(Error, self.db(), |tx| {
                 self.hold(tx, import).await?;
                 store::imported::set_slug_plans(tx, import.id, &page, &checked).await?;
+                store::model_counts::add(tx, import.id, &counts).await?;
                 self.add_findings(tx, import.id, ImportState::Checking, &findings).await?;
             })?;
         }
@@ -243,8 +248,5 @@ fn finding(organization: &ImportedOrganization, check: &Checked) -> Option<Findi
         Some((region, id)) => format!("organization {id} of region {region}"),
         None => "another organization of the file".to_owned(),
     };
-    let why = why(&organization.wanted_slug, candidate, plan.verdict, &holder)?;
-    let suffix = if would_become.ends_with("-?") { ", with a random suffix" } else { "" };
-    let reason = format!("{why}; the organization would be `{would_become}`{suffix}");
-    Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
+    slug_changed(organization, would_become, candidate, plan.verdict, &holder, Tense::Would)
 }

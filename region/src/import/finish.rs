@@ -1,10 +1,14 @@
 //! FINISHING: the deferred models, then all organizations become visible in one transaction. After that, control's
 //! directory is told.
 
-use std::sync::PoisonError;
+use std::{collections::HashMap, sync::PoisonError};
 
 use causeway_proto::control::v1::ReportedOrganization;
-use causeway_relocation::transact;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind},
+    transact,
+};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Runner, mapped::SharedKeys, runner::Run};
@@ -50,28 +54,46 @@ impl Runner {
         }
     }
 
-    /// Tells control's directory what the organizations are like. Told again, it changes nothing.
+    /// Tells control's directory what the organizations are like. Told again, it changes nothing. Those that it refuses
+    /// are findings, and keep no other one out.
     pub(super) async fn report(&self, import: &Import) -> Result<(), Error> {
         self.remove_spool(import.id).await;
         self.register().await?;
-        let hidden = import.parameters.hide_organizations.then_some(store::organization::HIDDEN);
         let mut after = 0;
+        let mut findings = Vec::new();
         loop {
             let page = store::imported::organizations(self.db(), import.id, after).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
-            let reported = page.into_iter().map(|organization| ReportedOrganization {
-                organization_id: organization.id,
-                slug: organization.slug.unwrap_or_default(),
-                name: organization.name,
-                status: directory_status(hidden.unwrap_or(organization.status)),
-            });
-            self.ask(self.control().report_organizations(reported.collect())).await?;
+            // As they are by now: some may have been left hidden, and shown later. One that is gone has been deleted by the
+            // application.
+            let ids = page.iter().map(|organization| organization.id).collect();
+            let reported =
+                store::organization::by_ids(self.db(), ids).await?.into_iter().map(|organization| {
+                    ReportedOrganization {
+                        organization_id: organization.id,
+                        slug: organization.slug,
+                        name: organization.name,
+                        status: directory_status(organization.status),
+                    }
+                });
+            let refused = self.ask(self.control().report_organizations(reported.collect())).await?;
+            let refused: HashMap<i64, String> =
+                refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
+            findings.extend(page.iter().filter_map(|organization| {
+                let message = refused.get(&organization.id)?;
+                let reason = format!("control's directory does not take it: {message}");
+                Some(
+                    organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)),
+                )
+            }));
         }
         self.ambient().failpoint("region.report.told").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            store::import::set_reported(tx, import.id).await?;
+            // Asked again, control would say the same: what is to be done stands in the findings, and a comparison shows it.
+            self.add_findings(tx, import.id, ImportState::Succeeded, &findings).await?;
+            store::import::set_reported(tx, import.id, import.approvals).await?;
         })?;
         Ok(self.ambient().failpoint("region.report.noted").await?)
     }

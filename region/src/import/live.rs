@@ -8,7 +8,7 @@ use std::sync::{
 use causeway_relocation::plan::Watch;
 use tokio::sync::{Notify, watch};
 
-use super::Progress;
+use super::{Progress, Waiting};
 
 /// An import that is running in this process.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Live {
     again: AtomicBool,
     /// Somebody has moved it elsewhere: what it does is to end soon, and what it waits for is of no interest.
     interrupted: Notify,
+    /// What it waits for, while that cannot be stored because it is the store.
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Default for Live {
@@ -36,6 +38,7 @@ impl Default for Live {
             changed: watch::Sender::new(0),
             again: AtomicBool::new(false),
             interrupted: Notify::new(),
+            waiting: Mutex::default(),
         }
     }
 }
@@ -94,6 +97,16 @@ impl Live {
     /// Hears of changes from now on. The number rises with each step that ends.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Keeps what it waits for, if that could not be stored.
+    pub(crate) fn keep_waiting(&self, waiting: Option<Waiting>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    }
+
+    /// What it waits for, if that could not be stored.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far it is.

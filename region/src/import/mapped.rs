@@ -5,10 +5,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use causeway_relocation::{
-    catalog::Catalog,
+    catalog::{Catalog, Model, Rule},
+    finding::{Finding, FindingKind, Tense},
     keys::KeyMap,
     mapping::{Fate, Mapping},
     plan::{Plan, Record},
+    value::Value,
 };
 
 use super::{ImportState, batches::Batch, chunks::ChunkDraft};
@@ -41,9 +43,32 @@ pub(super) struct Mapper {
     pub(super) position: usize,
     /// The state of the import.
     pub(super) state: ImportState,
+    /// Whether organizations stay hidden at the end.
+    pub(super) hides: bool,
+    /// Whether the records are written, or would be.
+    pub(super) tense: Tense,
 }
 
 impl Mapper {
+    /// That a record had a status by which it was not seen by everybody, where nobody sees that status for now.
+    fn hidden_status(&self, model: &Model, record: &Record) -> Option<Finding> {
+        let (column, shown) = model.rules.iter().find_map(|rule| match rule {
+            Rule::HideUntilFinished { column, shown, .. } => Some((*column, *shown)),
+            _ => None,
+        })?;
+        let status = record.values.get(column).and_then(Value::as_int).filter(|status| *status != shown)?;
+        let field = &model.columns.get(column)?.field;
+        let name = match status {
+            1 => " (pending deletion)",
+            2 => " (deletion in progress)",
+            3 => " (hidden)",
+            _ => "",
+        };
+        let reason = format!("is {status}{name} in the file, and the import leaves the organization hidden");
+        let finding = Finding::new(FindingKind::HiddenStatus, reason).model(&model.name).field(field);
+        self.hides.then(|| finding.record(record.ordinal, record.source_pk).at(record.offset))
+    }
+
     /// What a batch comes to; nothing if there is no such model.
     pub(super) fn map(&self, batch: Batch) -> Option<Mapped> {
         let model = self.catalog.models().get(self.position)?;
@@ -53,9 +78,18 @@ impl Mapper {
             let source_pk = record.source_pk;
             // Held for a record only, for who adds keys of a chunk waits for it.
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            let mapping = Mapping { catalog: &self.catalog, plan: &self.plan, keys: &keys };
+            let mapping =
+                Mapping { catalog: &self.catalog, plan: &self.plan, keys: &keys, tense: self.tense };
+            let (noted, changed) = (draft.findings.len(), record.changed);
             match mapping.map(model, record, &mut draft.findings) {
-                Fate::Write(record) => records.push(*record),
+                Fate::Write(record) => {
+                    draft.findings.extend(self.hidden_status(model, &record));
+                    let mut made = draft.findings.iter().skip(noted);
+                    if changed || made.any(|finding| finding.kind.changes_record()) {
+                        draft.changed.insert(source_pk);
+                    }
+                    records.push(*record);
+                }
                 Fate::Filtered => draft.keys.filtered.push(source_pk),
                 Fate::OutOfScope => draft.keys.out_of_scope.push(source_pk),
                 Fate::Dropped(finding) => {

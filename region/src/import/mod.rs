@@ -1,6 +1,8 @@
 //! Imports: what one is, how it begins, and what can be seen of it. [`runner`] takes it from state to state.
 
+mod approve;
 mod batches;
+mod changed_slug;
 mod chunks;
 mod dry_run;
 mod findings;
@@ -10,6 +12,8 @@ mod live;
 mod mapped;
 mod organization_scope;
 mod owners;
+mod pace;
+mod places;
 mod planning;
 mod receive;
 mod resume;
@@ -22,9 +26,12 @@ mod writes;
 
 use std::collections::BTreeSet;
 
+pub(crate) use approve::Approved;
 use causeway_proto::{control::v1::SlugVerdict, relocation::v1::ErrorReason};
+use causeway_relocation::finding::Tense;
 use chrono::{DateTime, Utc};
 pub use lease::{Holder, Lease};
+pub(crate) use pace::Pace;
 pub use receive::{Announced, Upload};
 pub(crate) use runner::{Runner, Setup};
 use uuid::Uuid;
@@ -149,8 +156,10 @@ pub struct Import {
     pub id: Uuid,
     /// Where it is.
     pub state: ImportState,
-    /// What it is to do.
+    /// What it is to do. Lists leave its filter out.
     pub parameters: Parameters,
+    /// How many slugs its filter has, if it has one. Also in lists.
+    pub filter_slugs: Option<i64>,
     /// The size of the export in bytes, decrypted.
     pub size_bytes: i64,
     /// The SHA-256 of the export, decrypted; lowercase hex.
@@ -183,9 +192,17 @@ pub struct Import {
     pub spool_id: Option<Uuid>,
     /// How often it was resumed after it had failed.
     pub resumes: i64,
+    /// How often organizations of it were shown after it had succeeded.
+    pub approvals: i64,
 }
 
 impl Import {
+    /// Whether its findings tell of what has happened, or would happen.
+    #[must_use]
+    pub fn tense(&self) -> Tense {
+        Tense::of(self.parameters.dry_run)
+    }
+
     /// Whether there is nothing left to do for it.
     #[must_use]
     pub fn needs_nobody(&self) -> bool {
@@ -214,7 +231,7 @@ pub struct ModelCounts {
     pub existing: i64,
     /// Mapped to rows that were there and have been overwritten.
     pub overwritten: i64,
-    /// Of other scopes, excluded, removed or unknown.
+    /// Of other scopes.
     pub out_of_scope: i64,
     /// Not wanted by the filter.
     pub filtered: i64,
@@ -224,6 +241,10 @@ pub struct ModelCounts {
     pub deleted: i64,
     /// New rows that stayed then, each with a finding.
     pub kept: i64,
+    /// Of models that the catalog has no place for: excluded, removed or unknown.
+    pub passed_over: i64,
+    /// Those among the mapped ones that are not quite as they were in the file. Not part of the sum.
+    pub changed: i64,
 }
 
 impl ModelCounts {
@@ -237,6 +258,7 @@ impl ModelCounts {
                 + self.out_of_scope
                 + self.filtered
                 + self.dropped
+                + self.passed_over
     }
 }
 
@@ -259,6 +281,8 @@ pub struct ImportedOrganization {
     pub status: i64,
     /// Another organization of this region has its slug.
     pub taken_in_region: bool,
+    /// Something of it was changed before its slug was decided.
+    pub changed: bool,
     /// The slug that control gave it, or would give it in a dry run.
     pub slug: Option<String>,
     /// Why it is that one; unknown for imports of older releases.

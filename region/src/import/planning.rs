@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use causeway_relocation::{
     catalog::Model,
     export::Limits,
-    plan::{Keep, Plan, Request, Watch},
+    plan::{Keep, MAX_ORGANIZATIONS, Plan, Request, Watch},
     transact,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +70,7 @@ impl Runner {
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
                 limits,
+                most_organizations: MAX_ORGANIZATIONS,
                 now,
                 keep: Some(&keep),
             };
@@ -95,7 +96,7 @@ impl Runner {
             model: name.clone(),
             position: behind,
             seen: *seen,
-            out_of_scope: *seen,
+            passed_over: *seen,
             ..ModelCounts::default()
         });
         known.chain(passed_over).collect()

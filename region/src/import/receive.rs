@@ -9,10 +9,10 @@ use causeway_relocation::{
     transact,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::{fs, io::AsyncWriteExt as _, sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
 
-use super::{Import, ImportState, Parameters, Runner, spool::spool_path};
+use super::{Import, ImportState, Parameters, Runner, places::UploadPlace, spool::spool_path};
 use crate::{
     error::Error,
     store::{self, import::Received},
@@ -50,7 +50,7 @@ pub struct Upload {
     beginning: Vec<u8>,
     taken: bool,
     /// Kept to the end, also of an upload whose caller has gone.
-    _place: OwnedSemaphorePermit,
+    _place: UploadPlace,
 }
 
 /// Whether an import that exists is what is asked for.
@@ -108,7 +108,7 @@ impl Runner {
     /// If it is too large or cannot be spooled, or the service is stopping.
     pub(crate) async fn receive(
         &self,
-        place: OwnedSemaphorePermit,
+        place: UploadPlace,
         import_id: Uuid,
         parameters: Parameters,
         announced: Announced,
@@ -130,7 +130,7 @@ impl Runner {
 
     async fn begin_upload(
         &self,
-        place: OwnedSemaphorePermit,
+        place: UploadPlace,
         import_id: Uuid,
         parameters: Parameters,
         announced: Announced,

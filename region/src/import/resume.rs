@@ -49,8 +49,7 @@ impl Runner {
         let runner = self.clone();
         self.background(async move {
             let mut attempts = 0;
-            while let Err(error) = runner.register().await {
-                tracing::warn!(%error, "the region cannot register with control");
+            while runner.register().await.is_err() {
                 attempts += 1;
                 if runner.pause(attempts).await.is_err() {
                     return;

@@ -311,6 +311,8 @@ impl Runner {
             // One that never got its slug is in no directory.
             .filter(|organization| !organization.slug.starts_with('~'))
             .collect();
-        self.ask(self.control().report_organizations(report)).await
+        // What the directory does not take is not in it, and is hidden here.
+        self.ask(self.control().report_organizations(report)).await?;
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,7 +27,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    Failure, Holder, Import, ImportState, Waiting, batches::Sizes, live::Live, mapped::SharedKeys,
+    Failure, Holder, Import, ImportState, Waiting,
+    batches::Sizes,
+    live::Live,
+    mapped::SharedKeys,
+    places::{UploadPlace, UploadPlaces},
     spool::spool_path,
 };
 use crate::{
@@ -64,9 +69,12 @@ struct Inner {
     watchers: TaskTracker,
     pauses: Pauses,
     turns: Semaphore,
-    uploads: Arc<Semaphore>,
+    uploads: UploadPlaces,
     watches: Arc<Semaphore>,
     registered: AtomicBool,
+    registering: tokio::sync::Mutex<()>,
+    /// Whether the log has been told that it cannot register, since it last could.
+    told_unregistered: AtomicBool,
     holder: Holder,
     /// Held as long as this process may write into the spool directory.
     lock: std::fs::File,
@@ -133,9 +141,11 @@ impl Runner {
             watchers: TaskTracker::new(),
             pauses: setup.pauses,
             turns: Semaphore::new(setup.limits.imports_at_once),
-            uploads: Arc::new(Semaphore::new(setup.limits.uploads)),
+            uploads: UploadPlaces::new(setup.limits.uploads, setup.limits.uploads_per_address),
             watches: Arc::new(Semaphore::new(setup.limits.watches)),
             registered: AtomicBool::new(false),
+            registering: tokio::sync::Mutex::default(),
+            told_unregistered: AtomicBool::new(false),
             holder: setup.holder,
             lock: setup.lock,
         }))
@@ -145,7 +155,7 @@ impl Runner {
         &self.0.db
     }
 
-    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.0.catalog
     }
 
@@ -159,6 +169,11 @@ impl Runner {
 
     pub(crate) fn region(&self) -> &str {
         &self.0.region
+    }
+
+    /// Where others reach this region.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
     }
 
     /// This process, as the holder of leases.
@@ -178,13 +193,12 @@ impl Runner {
         &self.0.limits
     }
 
-    /// A place for an upload, given back when it is dropped.
+    /// A place for an upload from this address, if it is known; given back when it is dropped.
     ///
     /// # Errors
-    /// If there is none left. Whoever was kept waiting would have opened its file for nothing.
-    pub(crate) fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let place = Arc::clone(&self.0.uploads).try_acquire_owned();
-        place.map_err(|_| Error::TooManyUploads { limit: self.limits().uploads })
+    /// If there is none left.
+    pub(crate) fn place_for_upload(&self, address: Option<IpAddr>) -> Result<UploadPlace, Error> {
+        self.0.uploads.take(address)
     }
 
     /// A place for somebody who watches an import, given back when it is dropped.
@@ -415,12 +429,39 @@ impl Runner {
 
     /// Makes this region known to control, unless it is.
     pub(crate) async fn register(&self) -> Result<(), Error> {
-        if !self.0.registered.load(Ordering::Relaxed) {
-            self.ask(self.control().register(&self.0.address, self.0.instance_id)).await?;
-            self.0.registered.store(true, Ordering::Relaxed);
-            tracing::info!(region = self.region(), "registered with control");
+        // Several wait for it, of which one asks.
+        let _asking = self.0.registering.lock().await;
+        if self.is_registered() {
+            return Ok(());
         }
-        Ok(())
+        let control = self.control().urls().join(",");
+        let registered = self.register_with_ids(&self.0.address, self.0.instance_id).await;
+        match &registered {
+            Ok(()) => {
+                self.0.registered.store(true, Ordering::Relaxed);
+                self.0.told_unregistered.store(false, Ordering::Relaxed);
+                tracing::info!(
+                    region = self.region(),
+                    address = self.0.address,
+                    control,
+                    instance_id = %self.0.instance_id,
+                    "registered with control"
+                );
+            }
+            Err(error) if error.is_stop() => {}
+            // Once, however many wait for it.
+            Err(error) if !self.0.told_unregistered.swap(true, Ordering::Relaxed) => tracing::warn!(
+                control, instance_id = %self.0.instance_id, %error,
+                "the region cannot register with control yet and tries again; imports wait for it"
+            ),
+            Err(error) => tracing::debug!(control, %error, "the region cannot register with control yet"),
+        }
+        registered
+    }
+
+    /// Whether control knows this region, as far as is known here.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.0.registered.load(Ordering::Relaxed)
     }
 
     /// Waits before the next attempt, longer each time.
@@ -431,14 +472,21 @@ impl Runner {
         }
     }
 
-    /// Notes what an import waits for, or that it no longer does. If the store is what it waits for, that is in the log
-    /// alone.
+    /// Notes what an import waits for, or that it no longer does. If the store is what it waits for, this process alone can
+    /// tell.
     pub(super) async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.db(), |tx| {
             store::import::set_waiting(tx, id, self.holder().id, waiting, self.ambient().now()).await?;
         });
-        if let Err(error) = noted {
-            tracing::warn!(import_id = %id, %error, "what the import waits for cannot be stored");
+        let unstored = match &noted {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::debug!(import_id = %id, %error, "what the import waits for cannot be stored");
+                waiting.cloned()
+            }
+        };
+        if let Some(live) = self.live(id) {
+            live.keep_waiting(unstored);
         }
     }
 
@@ -501,9 +549,7 @@ fn finding_of(error: &Error) -> Finding {
             Finding { reason: shown_message(&finding.reason), ..(**finding).clone() }
         }
         Error::Export(ExportError::FilterMatchesNothing(reason)) => {
-            Finding::new(FindingKind::ValidationError, shown_message(reason))
-                .model(ORGANIZATION)
-                .field("slug")
+            Finding::new(FindingKind::FilterMatchesNothing, shown_message(reason)).model(ORGANIZATION)
         }
         error if error.db_error().is_some() => {
             Finding::new(FindingKind::DatabaseError, shown_message(&error.to_string()))

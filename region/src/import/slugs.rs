@@ -16,15 +16,18 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
-    catalog::ORGANIZATION,
     db::Tx,
-    finding::{Finding, FindingKind},
+    finding::{Finding, Tense},
     generate::derived_uuid,
     transact,
 };
 use uuid::Uuid;
 
-use super::{Import, ImportState, ImportedOrganization, Runner, SlugPlan, runner::Run};
+use super::{
+    Import, ImportState, ImportedOrganization, Runner, SlugPlan,
+    changed_slug::{candidate, changed_by_slugs, slug_changed},
+    runner::Run,
+};
 use crate::{error::Error, store};
 
 /// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
@@ -195,8 +198,10 @@ impl Runner {
             }
             let ids = page.iter().map(|organization| organization.id).collect();
             let slugs = plans.iter().map(|(slug, _)| slug.clone()).collect();
+            let counts = changed_by_slugs(&page, &findings);
             store::organization::set_slugs(tx, ids, slugs).await?;
             store::imported::set_slug_plans(tx, import.id, &page, &plans).await?;
+            store::model_counts::add(tx, import.id, &counts).await?;
             self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
         }
     }
@@ -211,48 +216,9 @@ impl Runner {
     }
 }
 
-/// What an organization would get without a suffix, as control says it: nothing if that is what it wants.
-pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
-    if told.is_empty() { wanted } else { told }
-}
-
-/// Why an organization cannot have the slug that it wants. `holder` is who has the candidate, in words.
-pub(super) fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
-    let not_valid = || {
-        if wanted.is_empty() {
-            "the organization has no slug".to_owned()
-        } else {
-            format!("`{wanted}` is no valid slug")
-        }
-    };
-    let with_candidate = |what: &str| {
-        if candidate == wanted {
-            format!("`{wanted}` {what}")
-        } else {
-            format!("{}, and `{candidate}` {what}", not_valid())
-        }
-    };
-    match verdict {
-        SlugVerdict::Free => None,
-        SlugVerdict::Taken => Some(with_candidate(&format!("is taken by {holder}"))),
-        SlugVerdict::ReservedWord => Some(with_candidate("is a reserved word")),
-        SlugVerdict::Normalized | SlugVerdict::Invalid | SlugVerdict::Unspecified => Some(not_valid()),
-    }
-}
-
 /// A name as control takes it.
 pub(super) fn name_for_control(name: &str) -> String {
     name[..name.floor_char_boundary(MAX_NAME)].to_owned()
-}
-
-impl ImportedOrganization {
-    /// A finding about the record that it was.
-    pub(super) fn place(&self, mut finding: Finding) -> Finding {
-        finding.source_pk = Some(self.source_id);
-        finding.ordinal = self.ordinal;
-        finding.byte_offset = self.byte_offset;
-        finding
-    }
 }
 
 /// That an organization got another slug than it wanted, and why.
@@ -268,41 +234,5 @@ fn changed(
         Some((region, id)) => format!("organization {id} of region {region}"),
         None => "somebody else".to_owned(),
     };
-    let why = why(&organization.wanted_slug, candidate, plan.verdict, &holder)?;
-    let reason = format!("{why}; the organization is `{given}` now");
-    Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_of_a_changed_slug_is_told_apart() {
-        let told =
-            |wanted, candidate, verdict| why(wanted, candidate, verdict, "organization 7 of region us");
-        for (wanted, candidate, verdict, expected) in [
-            ("acme", "acme", SlugVerdict::Taken, "`acme` is taken by organization 7 of region us"),
-            (
-                "Acme",
-                "acme",
-                SlugVerdict::Taken,
-                "`Acme` is no valid slug, and `acme` is taken by organization 7 of region us",
-            ),
-            (
-                "",
-                "acme",
-                SlugVerdict::Taken,
-                "the organization has no slug, and `acme` is taken by organization 7 of region us",
-            ),
-            ("api", "api", SlugVerdict::ReservedWord, "`api` is a reserved word"),
-            ("API", "api", SlugVerdict::ReservedWord, "`API` is no valid slug, and `api` is a reserved word"),
-            ("Acme", "acme", SlugVerdict::Normalized, "`Acme` is no valid slug"),
-            ("42", "42", SlugVerdict::Invalid, "`42` is no valid slug"),
-            ("", "organization", SlugVerdict::Invalid, "the organization has no slug"),
-        ] {
-            assert_eq!(told(wanted, candidate, verdict).as_deref(), Some(expected));
-        }
-        assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
-    }
+    slug_changed(organization, given, candidate, plan.verdict, &holder, Tense::Happened)
 }

@@ -3,7 +3,7 @@
 use causeway_relocation::{
     catalog::ORGANIZATION,
     chunk::Chunk,
-    finding::{Finding, FindingKind, Severity},
+    finding::{Finding, FindingKind, Severity, Tense},
     keys::KeyKind,
     page::{Page, PageRequest},
 };
@@ -39,6 +39,8 @@ pub struct ImportView {
     pub organizations: Vec<ImportedOrganization>,
     /// How many findings were made of each kind.
     pub finding_counts: Vec<(FindingKind, i64)>,
+    /// How many of its organizations are hidden although it has succeeded.
+    pub hidden_organizations: i64,
 }
 
 /// One line of the primary key map.
@@ -54,6 +56,8 @@ pub struct ModelKey {
     pub kind: KeyKind,
     /// The organization, if it is one.
     pub organization: Option<ImportedOrganization>,
+    /// The chunk that it is of, by position and ordinal, and how many lines of that come up to it.
+    pub place: (i64, i64, usize),
 }
 
 impl Runner {
@@ -66,12 +70,17 @@ impl Runner {
 
     /// One import with all that belongs to it.
     pub(crate) async fn view(&self, id: Uuid) -> Result<ImportView, Error> {
-        let import = self.import(id).await?;
+        let import = self.with_unstored(self.import(id).await?);
         let progress = match self.live(id) {
             Some(live) => live.progress(import.state == ImportState::Planning),
             None => Progress::default(),
         };
+        let hidden_organizations = match import.state {
+            ImportState::Succeeded => store::imported::hidden(self.db(), id).await?,
+            _ => 0,
+        };
         Ok(ImportView {
+            hidden_organizations,
             progress,
             models: store::model_counts::list(self.db(), id).await?,
             // The first page of them; ListMappedKeys has all.
@@ -81,26 +90,36 @@ impl Runner {
         })
     }
 
+    /// An import with what it waits for, also where that could not be stored.
+    fn with_unstored(&self, mut import: Import) -> Import {
+        if let Some(waiting) = self.live(import.id).and_then(|live| live.waiting()) {
+            import.waiting = Some(waiting);
+        }
+        import
+    }
+
     /// Imports, the newest first.
     pub(crate) async fn list(
         &self,
         page: &PageRequest<(DateTime<Utc>, Uuid)>,
     ) -> Result<Page<Import, (DateTime<Utc>, Uuid)>, Error> {
         let imports = store::import::list(self.db(), page).await?;
+        let imports = imports.into_iter().map(|import| self.with_unstored(import)).collect();
         Ok(Page::cut(imports, page, |import| (import.created_at, import.id)))
     }
 
-    /// Findings of an import.
+    /// Findings of an import, and whether they tell of what has happened or would happen.
     pub(crate) async fn findings(
         &self,
         id: Uuid,
         kind: Option<FindingKind>,
         severity: Option<Severity>,
         page: &PageRequest<i64>,
-    ) -> Result<Page<(i64, Finding), i64>, Error> {
-        self.import(id).await?;
+    ) -> Result<(Page<(i64, Finding), i64>, Tense), Error> {
+        let tense = self.import(id).await?.tense();
+        let severity = severity.map(|severity| (severity, tense));
         let findings = store::finding::list(self.db(), id, kind, severity, page).await?;
-        Ok(Page::cut(findings, page, |(key, _)| *key))
+        Ok((Page::cut(findings, page, |(key, _)| *key), tense))
     }
 
     /// Lines of the primary key map of an import. The key is that of a chunk, and how many of its lines came before.
@@ -137,6 +156,7 @@ impl Runner {
                     new_pk,
                     kind,
                     organization: None,
+                    place: (position, min_ordinal, taken + 1),
                 });
                 taken += 1;
             }

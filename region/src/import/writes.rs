@@ -164,6 +164,8 @@ impl Writes<'_> {
             keys: Arc::clone(&self.keys),
             position: model.position,
             state: self.import.state,
+            hides: self.import.parameters.hide_organizations,
+            tense: self.import.tense(),
         };
         let (mut batches, reading) = batches::read(
             Arc::clone(self.runner.catalog()),

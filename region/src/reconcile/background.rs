@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{Difference, Mode, Reconciler};
+use super::{Difference, Mode, Reconciler, Summary};
 use crate::error::Error;
 
 /// Differences of one comparison that stand in the log one by one. The others are counted.
@@ -46,16 +46,20 @@ impl Reconciler {
             let (told, found) = mpsc::channel(1);
             let (outcome, ()) = tokio::join!(self.run(Mode::ByItself, told), log_all(found));
             let error = match outcome {
-                Ok(summary) => {
-                    let left = summary.differences - summary.repaired;
+                Ok(Summary { compared, differences, repaired, moving }) => {
+                    let left = differences - repaired;
                     if left > 0 {
                         tracing::warn!(
-                            ?summary,
+                            compared,
+                            differences,
+                            repaired,
+                            moving,
                             left,
-                            "region and control differ; see causeway reconcile --check"
+                            "region and control differ; causeway reconcile --check --region {} shows in what",
+                            self.runner().address()
                         );
                     } else {
-                        tracing::info!(?summary, "region and control agree");
+                        tracing::info!(compared, repaired, moving, "region and control agree");
                     }
                     return Ok(());
                 }
@@ -63,7 +67,8 @@ impl Reconciler {
                 Err(error) => error,
             };
             attempts += 1;
-            if attempts == 1 {
+            // That it cannot register has been told already.
+            if attempts == 1 && self.runner().is_registered() {
                 tracing::warn!(%error, "the region cannot be compared with control yet; tried again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot be compared with control yet");

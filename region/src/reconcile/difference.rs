@@ -33,8 +33,6 @@ pub(super) enum Repair {
     Reserve,
     /// The organization gets the slug that control holds.
     TakeSlug,
-    /// Control frees all that it holds for the organization, which is in nothing but the directory.
-    Forget,
     /// Control frees all that it holds for the organization, slugs too.
     Free,
     /// Control is told what the organization is like.
@@ -71,7 +69,8 @@ pub(crate) struct Difference {
     pub(super) repair: Option<Repair>,
 }
 
-const DO_REPAIR: &str = "causeway reconcile --repair";
+/// In backticks, as all commands in a remedy: whoever asked adds where region and control are.
+const DO_REPAIR: &str = "`causeway reconcile --repair`";
 
 impl Seen {
     fn of_type(&self, kind: ReservationType) -> impl Iterator<Item = &SlugReservation> {
@@ -184,7 +183,7 @@ impl Seen {
                 Some(theirs),
                 format!("organization {id} is `{own}`, and control holds `{theirs}` for it"),
                 format!(
-                    "give it control's slug: {DO_REPAIR}; or keep the region's: causeway slugs rename {id} {own} --exact"
+                    "give it control's slug: {DO_REPAIR}; or keep the region's: `causeway slugs rename {id} {own} --exact`"
                 ),
                 Repair::TakeSlug,
             ));
@@ -194,11 +193,8 @@ impl Seen {
         let wrong = match listed {
             None => "does not have it".to_owned(),
             Some(listed) => {
-                let fields = [
-                    ("slug", listed.slug != should.slug),
-                    ("name", listed.name != should.name),
-                    ("status", listed.status != should.status),
-                ];
+                let fields =
+                    [("name", listed.name != should.name), ("status", listed.status != should.status)];
                 let wrong: Vec<&str> =
                     fields.into_iter().filter_map(|(field, wrong)| wrong.then_some(field)).collect();
                 if wrong.is_empty() {
@@ -224,7 +220,6 @@ impl Seen {
             .chain(self.of_type(ReservationType::VanityAlias))
             .map(|reservation| reservation.slug.as_str())
             .collect();
-        let listed = self.held.as_ref().and_then(|held| held.listed.as_ref());
         if let Some(first) = slugs.first() {
             found.push(self.difference(
                 DifferenceKind::ReservationWithoutOrganization,
@@ -239,18 +234,6 @@ impl Seen {
                      for it: {DO_REPAIR}"
                 ),
                 Repair::Free,
-            ));
-        } else if let Some(listed) = listed {
-            found.push(self.difference(
-                DifferenceKind::DirectoryWithoutOrganization,
-                id,
-                None,
-                format!(
-                    "control's directory has organization {id} as `{}`, and the region does not have it",
-                    listed.slug
-                ),
-                format!("take it out: {DO_REPAIR}"),
-                Repair::Forget,
             ));
         }
     }

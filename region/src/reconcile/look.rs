@@ -93,10 +93,16 @@ impl Reconciler {
         let mut held = BTreeMap::new();
         let mut version = 0;
         for ids in ids.chunks(PAGE) {
-            let page =
-                runner.ask(runner.control().list_held_organizations(String::new(), ids.to_vec())).await?;
-            version = version.max(page.feed_version);
-            held.extend(page.organizations.into_iter().map(|held| (held.organization_id, held)));
+            let mut token = String::new();
+            loop {
+                let page = runner.ask(runner.control().list_held_organizations(token, ids.to_vec())).await?;
+                version = version.max(page.feed_version);
+                held.extend(page.organizations.into_iter().map(|held| (held.organization_id, held)));
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
         }
         let cursor = replica::cursor(runner.db()).await?;
         let here = reconciliation::here(runner.db(), ids).await?;

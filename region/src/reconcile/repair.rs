@@ -103,7 +103,14 @@ impl Reconciler {
         if !asking.is_empty() {
             let checks = runner.ask(runner.control().check_slugs(requests(&asking))).await?;
             for (difference, check) in asking.into_iter().zip(checks) {
-                if check.verdict() != SlugVerdict::Free {
+                if !check.id_taken_by_region.is_empty() {
+                    let why = format!(
+                        "its id belongs to region {}: export it, import it again (which gives it another id), and delete \
+                         the old one",
+                        check.id_taken_by_region
+                    );
+                    refused([difference], &why);
+                } else if check.verdict() != SlugVerdict::Free {
                     refused([difference], &unfree(&check));
                 }
             }
@@ -234,7 +241,7 @@ impl Reconciler {
     /// Has all freed that control holds for organizations that are not here.
     async fn forget(&self, all: &mut [Difference]) -> Result<(), Error> {
         let runner = self.runner();
-        let gone = |it: &Difference| matches!(it.repair, Some(Repair::Free | Repair::Forget));
+        let gone = |it: &Difference| it.repair == Some(Repair::Free);
         let ids: Vec<i64> = all.iter().filter(|it| gone(it)).map(|it| it.organization_id).collect();
         if ids.is_empty() {
             return Ok(());
@@ -251,7 +258,7 @@ impl Reconciler {
         self.report_these(of(all, &Repair::Report).collect(), seen).await
     }
 
-    /// Tells control's directory what organizations are like: all at once or, if it refuses one, one by one.
+    /// Tells control's directory what organizations are like.
     async fn report_these(
         &self,
         differences: Vec<&mut Difference>,
@@ -265,16 +272,19 @@ impl Reconciler {
         if reports.is_empty() {
             return Ok(());
         }
-        let told = done(runner.ask(runner.control().report_organizations(reports)).await)?;
+        let outcome = runner.ask(runner.control().report_organizations(reports)).await;
         runner.ambient().failpoint("region.reconcile.reported").await?;
-        if told.is_none() {
-            return Ok(());
-        }
+        let not_taken = match outcome {
+            Ok(not_taken) => not_taken,
+            Err(error) => {
+                let why = done::<()>(Err(error))?.unwrap_or_default();
+                refused(differences, &why);
+                return Ok(());
+            }
+        };
         for difference in differences {
-            let Some(report) = report(difference) else { continue };
-            let told = done(runner.ask(runner.control().report_organizations(vec![report])).await)?;
-            if let Some(why) = told {
-                refused([difference], &why);
+            if let Some(why) = not_taken.iter().find(|it| it.organization_id == difference.organization_id) {
+                refused([difference], &why.message);
             }
         }
         Ok(())

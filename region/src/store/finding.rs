@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use causeway_relocation::{
     db::{Column, Db, DbError, Row, Statement, Tx},
-    finding::{Finding, FindingKind, Severity},
+    finding::{Finding, FindingKind, Severity, Tense},
     page::PageRequest,
 };
 use uuid::Uuid;
@@ -152,7 +152,7 @@ pub(crate) async fn list(
     db: &Db,
     import_id: Uuid,
     kind: Option<FindingKind>,
-    severity: Option<Severity>,
+    severity: Option<(Severity, Tense)>,
     page: &PageRequest<i64>,
 ) -> Result<Vec<(i64, Finding)>, DbError> {
     let mut statement = Statement::new("SELECT * FROM causeway_import_finding WHERE import_id = ")
@@ -162,8 +162,8 @@ pub(crate) async fn list(
     if let Some(kind) = kind {
         statement = statement.push(" AND kind = ").arg(kind.name());
     }
-    if let Some(severity) = severity {
-        let kinds = FindingKind::ALL.iter().filter(|kind| kind.severity() == severity);
+    if let Some((severity, tense)) = severity {
+        let kinds = FindingKind::ALL.iter().filter(|kind| kind.severity_in(tense) == severity);
         let names = Column::Texts(kinds.map(|kind| kind.name().to_owned()).collect());
         statement = statement
             .push(" AND kind IN (SELECT r.kind FROM ")

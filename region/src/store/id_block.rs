@@ -1,8 +1,10 @@
 //! `causeway_id_block`: what is left of the block of ids that control gave last.
 
+use causeway_proto::control::v1::IdRange;
 use causeway_relocation::{
     catalog::Model,
-    db::{Db, DbError, Statement},
+    db::{Db, DbError, Dialect, Statement},
+    export::MAX_PK,
     transact,
 };
 
@@ -33,8 +35,112 @@ pub(crate) async fn put(db: &Db, model: &str, next: i64, until: i64) -> Result<(
     })
 }
 
-/// The highest id that the model's table holds; 0 if it is empty.
-pub(crate) async fn highest(db: &Db, model: &Model) -> Result<i64, DbError> {
-    let statement = Statement::new("SELECT COALESCE(MAX(id), 0) AS id FROM \"").push(&model.table).push("\"");
+/// The highest id up to `most` that somebody may have here; 0 if there is none: the highest in the model's table, or the one
+/// that the table's own sequence gave last, for whoever took it may be about to write it.
+pub(crate) async fn highest(db: &Db, model: &Model, most: i64) -> Result<i64, DbError> {
+    let table = &model.table;
+    let statement = Statement::new("SELECT MAX(id) AS id FROM (SELECT COALESCE(MAX(id), 0) AS id FROM \"")
+        .push(table)
+        .push("\" WHERE id BETWEEN 0 AND ")
+        .arg(most);
+    let statement = match db.dialect() {
+        Dialect::Postgres => statement
+            .push(" UNION ALL SELECT COALESCE(pg_sequence_last_value(CAST(pg_get_serial_sequence(")
+            .arg(format!("\"{table}\""))
+            .push(", 'id') AS regclass)), 0)) AS known WHERE id <= ")
+            .arg(most),
+        Dialect::Sqlite => statement.push(") AS known"),
+    };
     db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("id"))
+}
+
+/// How many rows the model's table has between two ids.
+pub(crate) async fn rows_between(db: &Db, model: &Model, first: i64, last: i64) -> Result<i64, DbError> {
+    let statement = Statement::new("SELECT COUNT(*) AS count FROM \"")
+        .push(&model.table)
+        .push("\" WHERE id BETWEEN ")
+        .arg(first)
+        .push(" AND ")
+        .arg(last);
+    db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
+}
+
+/// The most ranges of ids that are told of one model, which the contract bounds.
+const RANGES: usize = 10_000;
+
+/// Which ids the model's table holds, in ascending ranges, and whether it holds each id of them: where there would be too
+/// many, those with the smallest gaps between them are one.
+pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
+    let gaps = i64::try_from(RANGES).unwrap_or(i64::MAX);
+    let statement = Statement::new(
+        "SELECT g.id AS last_id, g.next AS first_id FROM \
+         (SELECT id, LEAD(id) OVER (ORDER BY id) AS next FROM \"",
+    )
+    .push(&model.table)
+    .push("\" WHERE id BETWEEN 1 AND ")
+    .arg(MAX_PK)
+    .push(") AS g WHERE g.next - g.id > 1 ORDER BY g.next - g.id DESC, g.id LIMIT ")
+    .arg(gaps);
+    let mut gaps = Vec::new();
+    for row in db.fetch_all(statement).await? {
+        gaps.push((row.int("last_id")?, row.int("first_id")?));
+    }
+    let statement = Statement::new("SELECT MIN(id) AS first_id, MAX(id) AS last_id FROM \"")
+        .push(&model.table)
+        .push("\" WHERE id BETWEEN 1 AND ")
+        .arg(MAX_PK);
+    let ends = match db.fetch_optional(statement).await? {
+        Some(row) => row.opt_int("first_id")?.zip(row.opt_int("last_id")?),
+        None => None,
+    };
+    Ok(ranges(gaps, ends))
+}
+
+/// The ranges between the first id and the last one, cut at gaps.
+fn ranges(mut gaps: Vec<(i64, i64)>, ends: Option<(i64, i64)>) -> (Vec<IdRange>, bool) {
+    let Some((mut first_id, end)) = ends else { return (Vec::new(), true) };
+    let is_exact = gaps.len() < RANGES;
+    gaps.truncate(RANGES - 1);
+    gaps.sort_unstable();
+    let mut ranges = Vec::with_capacity(gaps.len() + 1);
+    for (last_id, next) in gaps {
+        // A row may come or go between the two looks.
+        if last_id >= first_id && next <= end {
+            ranges.push(IdRange { first_id, last_id });
+            first_id = next;
+        }
+    }
+    ranges.push(IdRange { first_id, last_id: end });
+    (ranges, is_exact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first_id: i64, last_id: i64) -> IdRange {
+        IdRange { first_id, last_id }
+    }
+
+    #[test]
+    fn ids_are_told_in_ranges() {
+        assert_eq!(ranges(Vec::new(), None), (Vec::new(), true));
+        assert_eq!(ranges(Vec::new(), Some((1, 3))), (vec![range(1, 3)], true));
+        let gaps = vec![(10, 4_000), (3, 7)];
+        assert_eq!(
+            ranges(gaps, Some((1, 4_000))),
+            (vec![range(1, 3), range(7, 10), range(4_000, 4_000)], true)
+        );
+    }
+
+    #[test]
+    fn where_there_are_too_many_the_smallest_gaps_are_no_gaps() {
+        // The largest ones come first, as the database sorts them.
+        let gaps = (0..10_000).rev().map(|at| (at * 10, at * 10 + 9)).collect();
+        let (ranges, is_exact) = ranges(gaps, Some((0, 99_999)));
+        assert!(!is_exact);
+        assert_eq!(ranges.len(), RANGES);
+        assert_eq!(ranges.first(), Some(&range(0, 10)));
+        assert_eq!(ranges.last(), Some(&range(99_999, 99_999)));
+    }
 }

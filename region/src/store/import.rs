@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
-    db::{Db, DbError, Row, Statement, Tx},
+    db::{Column, Db, DbError, Dialect, Row, Statement, Tx},
     page::PageRequest,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::import::{Failure, Import, ImportState, Lease, Parameters, Waiting};
+use crate::import::{Approved, Failure, Import, ImportState, Lease, Parameters, Waiting};
 
 fn unreadable(what: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a row of causeway_import: {what}"))
@@ -26,6 +26,10 @@ fn state(name: &str) -> Result<ImportState, DbError> {
 
 fn filter_text(filter: Option<&BTreeSet<String>>) -> Result<Option<String>, DbError> {
     filter.map(serde_json::to_string).transpose().map_err(unreadable)
+}
+
+fn filter_slugs(parameters: &Parameters) -> Option<i64> {
+    parameters.filter.as_ref().map(|slugs| i64::try_from(slugs.len()).unwrap_or(i64::MAX))
 }
 
 fn read(row: &Row) -> Result<Import, DbError> {
@@ -66,6 +70,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
             hide_organizations: row.bool("hide_organizations")?,
             dry_run: row.bool("dry_run")?,
         },
+        filter_slugs: row.opt_int("filter_slugs")?,
         size_bytes: row.int("size_bytes")?,
         sha256: row.text("sha256")?,
         upload_sha256: row.text("upload_sha256")?,
@@ -82,12 +87,27 @@ fn read(row: &Row) -> Result<Import, DbError> {
         lease,
         spool_id: row.opt_uuid("spool_id")?,
         resumes: row.int("resumes")?,
+        approvals: row.int("approvals")?,
     })
 }
 
-/// Imports, each with how many organizations it has.
-const SELECT: &str = "SELECT i.*, (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) \
-                      AS organization_count FROM causeway_import i";
+/// All that [`read`] reads of an import, and how many organizations it has; but its filter.
+macro_rules! columns {
+    () => {
+        "SELECT i.import_id, i.state, i.merge_users, i.hide_organizations, i.dry_run, i.filter_slugs, i.size_bytes, \
+         i.sha256, i.upload_sha256, i.encrypted, i.created_at, i.updated_at, i.records, i.slug_attempt, \
+         i.slugs_written, i.reported, i.waiting_reason, i.waiting_message, i.waiting_since, i.waiting_attempts, \
+         i.failure_reason, i.failure_message, i.failure_state, i.lease_holder, i.lease_place, i.lease_acquired_at, \
+         i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, \
+         (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) AS organization_count, "
+    };
+}
+
+/// Imports.
+const SELECT: &str = concat!(columns!(), "i.filter FROM causeway_import i");
+/// The same without their filters, each of which may be a megabyte.
+const SELECT_WITHOUT_FILTER: &str =
+    concat!(columns!(), "CAST(NULL AS text) AS filter FROM causeway_import i");
 
 /// One import.
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
@@ -98,9 +118,9 @@ pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
         .transpose()
 }
 
-/// Imports, the newest first; the key is when an import was made, and its id.
+/// Imports without their filters, the newest first; the key is when an import was made, and its id.
 pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> Result<Vec<Import>, DbError> {
-    let mut statement = Statement::new(SELECT).push(" WHERE state <> 'receiving'");
+    let mut statement = Statement::new(SELECT_WITHOUT_FILTER).push(" WHERE state <> 'receiving'");
     if let Some((created_at, id)) = page.after {
         statement = statement
             .push(" AND (created_at < ")
@@ -134,8 +154,8 @@ pub(crate) async fn begin(
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
-         records, slug_attempt, slugs_written, reported, spool_id, dry_run) \
-         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8) ON CONFLICT (import_id) DO NOTHING",
+         records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs) \
+         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -144,7 +164,8 @@ pub(crate) async fn begin(
     .with(now)
     .with(false)
     .with(spool_id)
-    .with(parameters.dry_run);
+    .with(parameters.dry_run)
+    .with(filter_slugs(parameters));
     tx.execute(statement).await?;
     Ok(())
 }
@@ -170,7 +191,8 @@ pub(crate) async fn receive(
     begin(tx, id, parameters, spool_id, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
-         sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11 \
+         sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11, \
+         filter_slugs = $12 \
          WHERE import_id = $1 AND state = 'receiving'",
     )
     .with(id)
@@ -183,7 +205,8 @@ pub(crate) async fn receive(
     .with(spool_id)
     .with(&received.upload_sha256)
     .with(received.encrypted)
-    .with(parameters.dry_run);
+    .with(parameters.dry_run)
+    .with(filter_slugs(parameters));
     Ok(tx.execute(statement).await? == 1)
 }
 
@@ -275,16 +298,57 @@ pub(crate) async fn set_owners_checked(tx: &mut Tx, id: Uuid, organization: i64)
     Ok(())
 }
 
-/// Notes that control's directory has the organizations.
-pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid) -> Result<(), DbError> {
+/// Notes that control's directory has the organizations as they were when the import had been approved so often. If it
+/// has been approved once more since, they are to be reported again.
+pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid, approvals: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET reported = $2, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
-         waiting_attempts = NULL WHERE import_id = $1",
+         waiting_attempts = NULL WHERE import_id = $1 AND approvals = $3",
     )
     .with(id)
-    .with(true);
+    .with(true)
+    .with(approvals);
     tx.execute(statement).await?;
     Ok(())
+}
+
+/// Keeps imports that have succeeded where they are until the transaction ends: this one, or those of these
+/// organizations. How many there are.
+pub(crate) async fn hold_succeeded(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
+    let statement =
+        Statement::new("UPDATE causeway_import SET approvals = approvals WHERE state = 'succeeded'");
+    tx.execute(imports_of(tx.dialect(), statement, of)).await
+}
+
+/// Notes that organizations of imports were shown, which control's directory is to hear of.
+pub(crate) async fn note_approval(tx: &mut Tx, of: &Approved, now: DateTime<Utc>) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import SET approvals = approvals + 1, reported = ")
+        .arg(false)
+        .push(", updated_at = ")
+        .arg(now)
+        .push(" WHERE state = 'succeeded'");
+    tx.execute(imports_of(tx.dialect(), statement, of)).await?;
+    Ok(())
+}
+
+/// The imports that have succeeded and are concerned.
+pub(crate) async fn succeeded(tx: &mut Tx, of: &Approved) -> Result<Vec<Uuid>, DbError> {
+    let statement = Statement::new("SELECT import_id FROM causeway_import WHERE state = 'succeeded'");
+    let statement = imports_of(tx.dialect(), statement, of).push(" ORDER BY import_id");
+    tx.fetch_all(statement).await?.iter().map(|row| row.uuid("import_id")).collect()
+}
+
+fn imports_of(dialect: Dialect, statement: Statement, of: &Approved) -> Statement {
+    match of {
+        Approved::Import(id) => statement.push(" AND import_id = ").arg(*id),
+        Approved::Organizations(ids) => statement
+            .push(
+                " AND import_id IN (SELECT i.import_id FROM causeway_import_organization i WHERE i.organization_id IN \
+                 (SELECT r.id FROM ",
+            )
+            .rows(dialect, "r", [("id", Column::Ints(ids.iter().copied().collect()))])
+            .push("))"),
+    }
 }
 
 /// Notes what the import waits for, or that it no longer does. Only who holds its lease may.

@@ -25,9 +25,9 @@ pub(crate) async fn insert_organizations(
         Column::OptInts(organizations.iter().map(field).collect())
     };
     let statement =
-        Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, ordinal, byte_offset, wanted_slug, name, status, taken_in_region) SELECT ")
+        Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, ordinal, byte_offset, wanted_slug, name, status, changed, taken_in_region) SELECT ")
             .arg(import_id)
-            .push(", r.organization_id, r.source_id, r.ordinal, r.byte_offset, r.wanted_slug, r.name, r.status, ")
+            .push(", r.organization_id, r.source_id, r.ordinal, r.byte_offset, r.wanted_slug, r.name, r.status, r.changed, ")
             .arg(false)
             .push(" FROM ")
             .rows(
@@ -41,6 +41,7 @@ pub(crate) async fn insert_organizations(
                     ("wanted_slug", Column::Texts(organizations.iter().map(|organization| organization.wanted_slug.clone()).collect())),
                     ("name", Column::Texts(organizations.iter().map(|organization| organization.name.clone()).collect())),
                     ("status", int(|organization| organization.status)),
+                    ("changed", Column::Bools(organizations.iter().map(|organization| organization.changed).collect())),
                 ],
             );
     tx.execute(statement).await?;
@@ -61,6 +62,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
         name: row.text("name")?,
         status: row.int("status")?,
         taken_in_region: row.bool("taken_in_region")?,
+        changed: row.bool("changed")?,
         slug: row.opt_text("slug")?,
         slug_plan: match row.opt_text("slug_verdict")? {
             None => None,
@@ -282,6 +284,20 @@ pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid) -> Result<(), D
     tx.execute(Statement::new("DELETE FROM causeway_import_carried WHERE import_id = $1").with(import_id))
         .await?;
     Ok(())
+}
+
+/// How many organizations of an import are hidden.
+pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "SELECT count(*) AS hidden FROM causeway_import_organization i JOIN sentry_organization o ON o.id = i.organization_id \
+         WHERE i.import_id = $1 AND o.status = $2",
+    )
+    .with(import_id)
+    .with(organization::HIDDEN);
+    match db.fetch_optional(statement).await? {
+        Some(row) => row.int("hidden"),
+        None => Ok(0),
+    }
 }
 
 /// The organizations of an import that are in the table no more, by id.

@@ -10,7 +10,9 @@ pub(crate) mod organization;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;
 
+use causeway_proto::page::PageKey;
 use causeway_relocation::{
+    catalog::Silo,
     db::{Db, DbError, Migrations, Statement},
     transact,
 };
@@ -18,6 +20,7 @@ use uuid::Uuid;
 
 /// The schema of a region's database.
 pub(crate) const MIGRATIONS: Migrations = Migrations {
+    silo: Silo::Region,
     postgres: &[
         (1, "model tables", include_str!("../../../migrations/region/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../../migrations/region/postgres/0002_causeway.sql")),
@@ -35,7 +38,15 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (6, "replica", include_str!("../../../migrations/region/postgres/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/postgres/0010_revert.sql")),
         (11, "reconciliation", include_str!("../../../migrations/region/postgres/0011_reconciliation.sql")),
+        (12, "health", include_str!("../../../migrations/region/postgres/0012_health.sql")),
+        (19, "page tokens", include_str!("../../../migrations/region/postgres/0019_page_tokens.sql")),
+        (20, "filters", include_str!("../../../migrations/region/postgres/0020_filters.sql")),
         (26, "owners", include_str!("../../../migrations/region/postgres/0026_owners.sql")),
+        (
+            32,
+            "counts and approvals",
+            include_str!("../../../migrations/region/postgres/0032_counts_and_approvals.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -54,7 +65,15 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (6, "replica", include_str!("../../../migrations/region/sqlite/0006_replica.sql")),
         (10, "revert", include_str!("../../../migrations/region/sqlite/0010_revert.sql")),
         (11, "reconciliation", include_str!("../../../migrations/region/sqlite/0011_reconciliation.sql")),
+        (12, "health", include_str!("../../../migrations/region/sqlite/0012_health.sql")),
+        (19, "page tokens", include_str!("../../../migrations/region/sqlite/0019_page_tokens.sql")),
+        (20, "filters", include_str!("../../../migrations/region/sqlite/0020_filters.sql")),
         (26, "owners", include_str!("../../../migrations/region/sqlite/0026_owners.sql")),
+        (
+            32,
+            "counts and approvals",
+            include_str!("../../../migrations/region/sqlite/0032_counts_and_approvals.sql"),
+        ),
     ],
 };
 
@@ -75,4 +94,14 @@ pub(crate) async fn instance(db: &Db, fresh: Uuid, name: &str) -> Result<Instanc
         let row = tx.fetch_one(Statement::new("SELECT instance_id, name FROM causeway_region")).await?;
         Instance { id: row.uuid("instance_id")?, name: row.text("name")? }
     })
+}
+
+/// What the page tokens of this database are made with.
+pub(crate) async fn page_key(db: &Db) -> Result<PageKey, DbError> {
+    let statement = Statement::new("SELECT value FROM causeway_secret WHERE name = 'page_tokens'");
+    let row = db.fetch_optional(statement).await?;
+    let secret =
+        row.ok_or_else(|| DbError::inconsistent("causeway_secret has no page_tokens"))?.bytes("value")?;
+    let secret = secret.try_into().map_err(|_| DbError::inconsistent("causeway_secret: page_tokens"))?;
+    Ok(PageKey::new(secret))
 }

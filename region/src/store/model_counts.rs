@@ -11,10 +11,10 @@ pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]
         .await?;
     let int = |field: fn(&ModelCounts) -> i64| Column::Ints(counts.iter().map(field).collect());
     let statement = Statement::new(
-        "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, filtered, dropped) SELECT ",
+        "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, filtered, dropped, passed_over) SELECT ",
     )
     .arg(import_id)
-    .push(", r.model, r.position, r.seen, r.inserted, r.existing, r.overwritten, r.out_of_scope, r.filtered, r.dropped FROM ")
+    .push(", r.model, r.position, r.seen, r.inserted, r.existing, r.overwritten, r.out_of_scope, r.filtered, r.dropped, r.passed_over FROM ")
     .rows(
         tx.dialect(),
         "r",
@@ -28,6 +28,7 @@ pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]
             ("out_of_scope", int(|counts| counts.out_of_scope)),
             ("filtered", int(|counts| counts.filtered)),
             ("dropped", int(|counts| counts.dropped)),
+            ("passed_over", int(|counts| counts.passed_over)),
         ],
     );
     tx.execute(statement).await?;
@@ -38,7 +39,8 @@ pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]
 pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, overwritten = overwritten + $5, \
-         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8, deleted = deleted + $9, kept = kept + $10 WHERE import_id = $1 AND model = $2",
+         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8, deleted = deleted + $9, kept = kept + $10, \
+         changed = changed + $11 WHERE import_id = $1 AND model = $2",
     )
     .with(import_id)
     .with(&chunk.model)
@@ -49,7 +51,8 @@ pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Re
     .with(chunk.filtered)
     .with(chunk.dropped)
     .with(chunk.deleted)
-    .with(chunk.kept);
+    .with(chunk.kept)
+    .with(chunk.changed);
     match tx.execute(statement).await? {
         1 => Ok(()),
         _ => Err(DbError::inconsistent(format!("import {import_id} has no counts of {}", chunk.model))),
@@ -76,6 +79,8 @@ pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, D
                 dropped: row.int("dropped")?,
                 deleted: row.int("deleted")?,
                 kept: row.int("kept")?,
+                passed_over: row.int("passed_over")?,
+                changed: row.int("changed")?,
             })
         })
         .collect()

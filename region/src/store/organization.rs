@@ -1,6 +1,6 @@
 //! `sentry_organization`: the organizations themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use causeway_relocation::{
     db::{Column, Db, DbError, Row, Statement, Tx},
@@ -8,6 +8,8 @@ use causeway_relocation::{
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use crate::import::Approved;
 
 /// The status of an organization that is not visible.
 pub(crate) const HIDDEN: i64 = 3;
@@ -62,6 +64,15 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<i64>) -> Result<Vec<Organiz
         .arg(HIDDEN)
         .push(" ORDER BY id LIMIT ")
         .arg(page.rows());
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// Those organizations that are there, visible or not.
+pub(crate) async fn by_ids(db: &Db, ids: Vec<i64>) -> Result<Vec<Organization>, DbError> {
+    let statement = Statement::new(SELECT)
+        .push(" WHERE id IN (SELECT r.id FROM ")
+        .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(") ORDER BY id");
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
@@ -132,6 +143,36 @@ pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
     .with(HIDDEN);
     tx.execute(statement).await?;
     Ok(())
+}
+
+/// Shows those hidden organizations that imports have left so: each gets the status that it has in the export, and if
+/// that is hidden as well, the one of an active organization. How many there were.
+pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
+    let statement = Statement::new("UPDATE sentry_organization SET status = CASE WHEN i.status = ")
+        .arg(HIDDEN)
+        .push(
+            " THEN 0 ELSE i.status END FROM causeway_import_organization i \
+             JOIN causeway_import m ON m.import_id = i.import_id \
+             WHERE i.organization_id = sentry_organization.id AND m.state = 'succeeded' AND sentry_organization.status = ",
+        )
+        .arg(HIDDEN);
+    let statement = match of {
+        Approved::Import(id) => statement.push(" AND i.import_id = ").arg(*id),
+        Approved::Organizations(ids) => statement
+            .push(" AND i.organization_id IN (SELECT r.id FROM ")
+            .rows(tx.dialect(), "r", [("id", Column::Ints(ids.iter().copied().collect()))])
+            .push(")"),
+    };
+    tx.execute(statement).await
+}
+
+/// Which of these organizations are visible.
+pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet<i64>, DbError> {
+    let statement = Statement::new("SELECT o.id AS id FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids.iter().copied().collect()))])
+        .push(" JOIN sentry_organization o ON o.id = r.id WHERE o.status <> ")
+        .arg(HIDDEN);
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
 /// Gives all organizations of an import their own status back.

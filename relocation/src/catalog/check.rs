@@ -148,6 +148,7 @@ fn build_model(
         unique,
         ids: model.ids,
         rules,
+        left_behind: model.left_behind.unwrap_or_default(),
         after: model.after,
         actor_field: None,
         removed_fields: removed_fields.into_iter().collect(),
@@ -240,6 +241,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         sql,
         // Some say 32 for a UUID, which is its length without hyphens.
         max_length: column.max_length.filter(|_| kind == Kind::Text),
+        min: column.min,
         null: column.null,
         default,
         choices: column.choices.iter().map(Value::to_string).collect(),
@@ -300,7 +302,10 @@ fn build_rule(
         F::ScopeFollows { reference } => Rule::ScopeFollows { reference: find(&reference)? },
         F::KeepFirst { fields } => Rule::KeepFirst { columns: find_all(&fields)? },
         F::Defer { until: file::Until::SlugsAreFinal } => Rule::Defer,
-        F::HideUntilFinished { field, hidden } => Rule::HideUntilFinished { column: find(&field)?, hidden },
+        F::HideUntilFinished { field, hidden, shown } => {
+            Rule::HideUntilFinished { column: find(&field)?, hidden, shown }
+        }
+        F::OnlyIfReferred {} => Rule::OnlyIfReferred,
         F::GlobalSlug { field, from } => Rule::GlobalSlug { column: find(&field)?, from: find(&from)? },
         F::MergeAlike { fields: (one, other), highest } => Rule::MergeAlike {
             columns: [find(&one)?, find(&other)?],

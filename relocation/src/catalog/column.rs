@@ -66,6 +66,8 @@ pub struct Column {
     pub sql: String,
     /// The most characters that a text may have.
     pub max_length: Option<usize>,
+    /// The least number that it takes, if that is not the least of its kind.
+    pub min: Option<i64>,
     /// Whether it may be null.
     pub null: bool,
     /// What a missing field becomes.

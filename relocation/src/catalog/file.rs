@@ -37,6 +37,8 @@ pub(super) struct Model {
     pub(super) carry: Vec<String>,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
+    /// What is missing where its records are of another scope and were left behind.
+    pub(super) left_behind: Option<String>,
 }
 
 /// Records of older releases that stand for others.
@@ -83,6 +85,7 @@ pub(super) struct Column {
     pub(super) kind: String,
     pub(super) sql: Option<String>,
     pub(super) max_length: Option<usize>,
+    pub(super) min: Option<i64>,
     #[serde(default)]
     pub(super) null: bool,
     #[serde(default)]
@@ -163,7 +166,9 @@ pub(super) enum Rule {
     HideUntilFinished {
         field: String,
         hidden: i64,
+        shown: i64,
     },
+    OnlyIfReferred {},
     GlobalSlug {
         field: String,
         from: String,

@@ -137,6 +137,9 @@ pub struct Model {
     pub carry: Vec<usize>,
     /// What differs from the default, in the order in which it applies.
     pub rules: Vec<Rule>,
+    /// What is missing where its records are of another scope and were left behind, as a sentence; empty if nothing
+    /// particular is.
+    pub left_behind: String,
     /// Models that must be written first though nothing refers to them.
     after: Vec<String>,
     /// Fields of older releases.
@@ -248,6 +251,15 @@ impl Model {
         })
     }
 
+    /// The column whose value should be nobody else's e-mail address, and the column with the record's own.
+    #[must_use]
+    pub fn warns_of_address(&self) -> Option<(usize, usize)> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::WarnOfAddress { column, address } => Some((*column, *address)),
+            _ => None,
+        })
+    }
+
     /// What its rows must say of each organization that they refer to.
     #[must_use]
     pub fn needs_one(&self) -> Option<NeedsOne<'_>> {
@@ -284,9 +296,15 @@ impl Model {
     #[must_use]
     pub fn hidden_by(&self) -> Option<(usize, i64)> {
         self.rules.iter().find_map(|rule| match rule {
-            Rule::HideUntilFinished { column, hidden } => Some((*column, *hidden)),
+            Rule::HideUntilFinished { column, hidden, .. } => Some((*column, *hidden)),
             _ => None,
         })
+    }
+
+    /// Whether its records are imported only for those that refer to them.
+    #[must_use]
+    pub fn needs_referrers(&self) -> bool {
+        self.rules.contains(&Rule::OnlyIfReferred)
     }
 }
 

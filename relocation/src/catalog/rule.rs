@@ -180,7 +180,11 @@ pub enum Rule {
         column: usize,
         /// The value that hides.
         hidden: i64,
+        /// The value of a row that everybody sees.
+        shown: i64,
     },
+    /// A record that nothing refers to which is imported is of no use to anybody, and is not imported.
+    OnlyIfReferred,
     /// Control decides the value.
     GlobalSlug {
         /// The column.

@@ -1,23 +1,29 @@
-//! Connecting by URL, and migrating at start.
+//! Connecting by URL.
 
-use std::{borrow::Cow, str::FromStr as _, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use log::LevelFilter;
 use sqlx::{
-    AssertSqlSafe, Connection as _, SqlSafeStr as _,
-    migrate::{Migration, MigrationType, Migrator},
+    ConnectOptions as _, Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::time::{Instant, timeout_at};
 
-use super::{Db, DbError, Dialect, Pool};
+use super::{
+    Db, DbError, Pool, files,
+    place::{Target, file_of},
+    room::Room,
+};
 
 /// What every connection to PostgreSQL begins with. Statements here ask for rows by an index; while a table is small,
 /// PostgreSQL may rather read all of it, and it keeps such plans as long as the connection lives, those of foreign keys
 /// too: an import of a thousand records would leave plans behind that make one of a million read whole tables for each
 /// row. A statement that cannot do without reading a table seems so expensive then that it would be compiled first.
-/// Costs are those of a disk that reads any page as fast as the next one.
+/// Costs are those of a disk that reads any page as fast as the next one. That something is there already is no news.
 const PLANS: &str = "SELECT set_config(name, value, false) \
-    FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1')) AS plans (name, value)";
+    FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1'), \
+    ('client_min_messages', 'warning')) AS plans (name, value)";
 
 /// How long a connection to PostgreSQL may have been idle and be used without being tested. Each is tested when it is given
 /// back; testing it again at once is a round trip for every statement outside of a transaction.
@@ -46,94 +52,123 @@ impl Default for Options {
     }
 }
 
-/// The migrations of one silo, for both databases: number, name and SQL of each. Once landed, none is ever edited.
-#[derive(Debug, Clone, Copy)]
-pub struct Migrations {
-    /// For PostgreSQL.
-    pub postgres: &'static [(i64, &'static str, &'static str)],
-    /// For SQLite.
-    pub sqlite: &'static [(i64, &'static str, &'static str)],
+/// A statement that takes longer is in the log on the level `debug`, with its text, which may be long.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Between two attempts to reach a server that says to come back.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Why a database cannot be reached. Says what was tried, where, and what to do; never a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is none.
+    #[error("{0}")]
+    Url(&'static str),
+    /// The file of a SQLite database cannot be made or used.
+    #[error("the database file {} cannot be used: {error}; {}", path.display(), files::advice(path, error))]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The database, or what is there, says no, or nothing.
+    #[error("{place} cannot be used: {error}; {advice}")]
+    Refused {
+        /// What was tried.
+        place: String,
+        /// The answer.
+        error: DbError,
+        /// What to do.
+        advice: String,
+    },
 }
 
-impl Migrations {
-    fn migrator(self, dialect: Dialect) -> Migrator {
-        let list = match dialect {
-            Dialect::Postgres => self.postgres,
-            Dialect::Sqlite => self.sqlite,
+/// What to do about an error of PostgreSQL that comes before anything can be asked.
+fn advice(options: &PgConnectOptions, error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match (error, code.as_deref()) {
+        (_, Some("3D000")) => {
+            let user = options.get_username();
+            format!(
+                "make it (createdb -h {} -p {} -U {user} {}), or mend --database-url",
+                options.get_host(),
+                options.get_port(),
+                options.get_database().unwrap_or(user)
+            )
+        }
+        (_, Some("28P01" | "28000")) => {
+            "mend user and password in --database-url, or what pg_hba.conf of the server says of this user"
+                .to_owned()
+        }
+        (_, Some("53300")) => {
+            "close connections, raise max_connections of the server, or lower --database-max-connections"
+                .to_owned()
+        }
+        (sqlx::Error::Io(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: start PostgreSQL, or mend host and port in --database-url".to_owned()
+        }
+        (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut, _) => {
+            "mend host and port in --database-url, or the way there".to_owned()
+        }
+        (sqlx::Error::Tls(_), _) => "mend sslmode in --database-url, or the server's certificate".to_owned(),
+        _ => "mend that, or --database-url".to_owned(),
+    }
+}
+
+/// Connects once, and closes that: a pool would try again in silence until its time is over.
+async fn try_postgres(
+    options: &PgConnectOptions,
+    place: &str,
+    patience: Duration,
+) -> Result<(), ConnectError> {
+    let until = Instant::now() + patience;
+    loop {
+        let error = match timeout_at(until, PgConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => {
+                // Nobody depends on how the farewell goes.
+                let _closed = connection.close().await;
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
         };
-        let migrations = list
-            .iter()
-            .map(|(version, name, sql)| {
-                Migration::new(
-                    *version,
-                    Cow::Borrowed(*name),
-                    MigrationType::Simple,
-                    AssertSqlSafe(*sql).into_sql_str(),
-                    false,
-                )
-            })
-            .collect();
-        let mut migrator = Migrator::with_migrations(migrations);
-        // An application whose tables are here too may have a migration table of the usual name.
-        migrator.dangerous_set_table_name("causeway_migration");
-        migrator
-    }
-}
-
-/// A URL without its password, fit for a log. What is no URL may be all secret.
-#[must_use]
-pub fn redact(url: &str) -> String {
-    if url.starts_with("sqlite:") {
-        return url.to_owned();
-    }
-    let Some((scheme, rest)) = url.split_once("://") else { return "(hidden)".to_owned() };
-    // A password may have anything in it, also what ends it in a URL that is right.
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((user, rest)) => (Some(user), rest),
-        None => (None, rest),
-    };
-    let user = user
-        .map_or(String::new(), |user| format!("{}@", user.split([':', '/', '?']).next().unwrap_or_default()));
-    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
-    format!("{scheme}://{user}{rest}{query}")
-}
-
-/// Whether a URL is one of a database, without connecting to it.
-///
-/// # Errors
-/// If it is not; the words do not repeat it.
-pub fn check_url(url: &str) -> Result<(), DbError> {
-    Target::of(url).map(|_| ())
-}
-
-/// What a URL leads to.
-enum Target {
-    Postgres(Box<PgConnectOptions>),
-    Sqlite(Box<SqliteConnectOptions>),
-}
-
-impl Target {
-    fn of(url: &str) -> Result<Self, DbError> {
-        let malformed = |_| DbError::inconsistent("the database URL is malformed");
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(Box::new(PgConnectOptions::from_str(url).map_err(malformed)?)));
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // It is starting up, or has no place for a connection just now.
+        if matches!(code.as_deref(), Some("57P03" | "53300")) && Instant::now() + AGAIN < until {
+            tokio::time::sleep(AGAIN).await;
+            continue;
         }
-        if url.starts_with("sqlite:") {
-            return Ok(Self::Sqlite(Box::new(SqliteConnectOptions::from_str(url).map_err(malformed)?)));
-        }
-        Err(DbError::inconsistent("the database URL must begin with postgres:// or sqlite:"))
+        let advice = advice(options, &error);
+        let error = match error {
+            sqlx::Error::PoolTimedOut => {
+                DbError::inconsistent(format!("there is no answer within {patience:?}"))
+            }
+            error => error.into(),
+        };
+        return Err(ConnectError::Refused { place: place.to_owned(), error, advice });
     }
 }
 
 impl Db {
-    /// Connects to `postgres://...` or `sqlite:PATH` (made if absent). The first connection is made here, so that a
-    /// wrong URL shows at once.
+    /// Connects to `postgres://...` or `sqlite:PATH` (made if absent, for its owner alone). The first connection is made
+    /// here, so that a wrong URL shows at once.
     ///
     /// # Errors
     /// If the URL is neither, or the database cannot be reached.
-    pub async fn connect(url: &str, options: &Options) -> Result<Self, DbError> {
-        match Target::of(url)? {
+    pub async fn connect(url: &str, options: &Options) -> Result<Self, ConnectError> {
+        let target = Target::of(url)?;
+        let place = target.name();
+        let refused = |error: sqlx::Error, advice: &str| ConnectError::Refused {
+            place: place.clone(),
+            error: error.into(),
+            advice: advice.to_owned(),
+        };
+        let pool = match target {
             Target::Postgres(connect) => {
+                let connect =
+                    connect.application_name("causeway").log_slow_statements(LevelFilter::Debug, SLOW);
+                try_postgres(&connect, &place, options.acquire_timeout).await?;
                 let pool = PgPoolOptions::new()
                     .max_connections(options.max_connections)
                     .acquire_timeout(options.acquire_timeout)
@@ -152,12 +187,18 @@ impl Db {
                             Ok(true)
                         })
                     })
-                    .connect_with(connect.application_name("causeway"))
-                    .await?;
-                Ok(Self(Pool::Postgres(pool)))
+                    .connect_with(connect)
+                    .await
+                    .map_err(|error| refused(error, "mend that, or --database-url"))?;
+                Pool::Postgres(pool)
             }
             Target::Sqlite(connect) => {
+                let file = file_of(&connect);
+                if let Some(path) = &file {
+                    files::prepare(path).map_err(|error| ConnectError::File { path: path.clone(), error })?;
+                }
                 let connect = connect
+                    .log_slow_statements(LevelFilter::Debug, SLOW)
                     .create_if_missing(true)
                     .foreign_keys(true)
                     .journal_mode(SqliteJournalMode::Wal)
@@ -178,50 +219,19 @@ impl Db {
                             .pragma("cache_size", WRITER_CACHE)
                             .pragma("wal_autocheckpoint", WAL_PAGES),
                     )
-                    .await?;
+                    .await
+                    .map_err(|error| {
+                        refused(
+                            error,
+                            "the file must be a SQLite database that this user can read and write, in a directory that \
+                             this user can write in, with room on its disk",
+                        )
+                    })?;
                 let readers = pool(options.max_connections.saturating_sub(1).max(1))
                     .connect_lazy_with(connect.pragma("cache_size", READER_CACHE));
-                Ok(Self(Pool::Sqlite { readers, writer }))
+                Pool::Sqlite { readers, writer }
             }
-        }
-    }
-
-    /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
-    ///
-    /// # Errors
-    /// If the database refuses, or a migration that has been applied is not the one that is known now.
-    pub async fn migrate(&self, migrations: Migrations) -> Result<(), DbError> {
-        let migrator = migrations.migrator(self.dialect());
-        let done = match &self.0 {
-            Pool::Postgres(pool) => migrator.run(pool).await,
-            Pool::Sqlite { writer, .. } => migrator.run(writer).await,
         };
-        done.map_err(|error| DbError::inconsistent(format!("the schema cannot be migrated: {error}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_password_never_shows() {
-        for url in [
-            "postgres://me:secret@host:5432/db",
-            "postgres://me:se@cret@host/db?password=secret",
-            "sqlite:/var/x.db",
-        ] {
-            let shown = super::redact(url);
-            assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
-        }
-        assert_eq!(super::redact("postgres://me:secret@host:5432/db"), "postgres://me@host:5432/db");
-        for broken in [
-            "postgres:me:secret@host/db",
-            "me:secret",
-            "postgres://me:secret?x@host/db",
-            "postgres://me:x?secret@host/db",
-            "postgres://me:x/secret@host/db",
-            "postgres://host/db?password=secret&x=1",
-        ] {
-            assert!(!super::redact(broken).contains("secret"), "{}", super::redact(broken));
-        }
+        Ok(Self { pool, place: Arc::from(place), room: Arc::new(Room::default()) })
     }
 }

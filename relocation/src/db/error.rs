@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use sqlx::error::DatabaseError;
+
 /// What a caller can do about a database error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DbErrorKind {
@@ -13,8 +15,10 @@ pub enum DbErrorKind {
     Unique,
     /// A reference leads nowhere.
     ForeignKey,
-    /// The database is full, or read-only.
+    /// Its disk is full. Wait until somebody has made room.
     Full,
+    /// It can only be read. Wait until somebody has mended that.
+    ReadOnly,
     /// Everything else: a defect, or a schema that is not what it should be.
     Other,
 }
@@ -59,6 +63,32 @@ impl DbError {
         }
     }
 
+    /// Others kept the database busy for as long as somebody was ready to wait.
+    pub(super) fn busy() -> Self {
+        Self {
+            kind: DbErrorKind::Contention,
+            message: "others are using the database all the time".to_owned(),
+            constraint: None,
+        }
+    }
+
+    /// A transaction is to go on that the database may have ended.
+    pub(super) fn lost() -> Self {
+        Self {
+            kind: DbErrorKind::Unavailable,
+            message: "the transaction has been lost by an error before".to_owned(),
+            constraint: None,
+        }
+    }
+
+    /// The same, of a database that is named.
+    pub(super) fn at(mut self, place: &str) -> Self {
+        if self.kind == DbErrorKind::Unavailable {
+            self.message = format!("{place}: {}", self.message);
+        }
+        self
+    }
+
     /// What can be done about it.
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {
@@ -77,9 +107,12 @@ fn kind_of_postgres(code: &str) -> DbErrorKind {
         "40001" | "40P01" | "55P03" => DbErrorKind::Contention,
         "23505" => DbErrorKind::Unique,
         "23503" => DbErrorKind::ForeignKey,
-        "53100" | "25006" => DbErrorKind::Full,
+        "53100" => DbErrorKind::Full,
+        "25006" => DbErrorKind::ReadOnly,
         // Cancelled or timed out by an operator, idle too long: the next attempt may pass.
         "57014" | "25P03" => DbErrorKind::Unavailable,
+        // What PostgreSQL has no other code for, such as a quota of the disk, or a limit on the size of files.
+        "XX000" => DbErrorKind::Unavailable,
         // Connection exceptions, out of resources, shutting down or starting up, trouble with its disks.
         _ if matches!(code.get(..2), Some("08" | "53" | "57" | "58")) => DbErrorKind::Unavailable,
         _ => DbErrorKind::Other,
@@ -91,16 +124,25 @@ fn kind_of_sqlite(code: u32) -> DbErrorKind {
     match (code, code & 0xff) {
         (1555 | 2067, _) => DbErrorKind::Unique,
         (787, _) => DbErrorKind::ForeignKey,
-        (_, 5 | 6) => DbErrorKind::Contention,
-        (_, 8 | 13) => DbErrorKind::Full,
-        (_, 10 | 14) => DbErrorKind::Unavailable,
+        // Busy, locked, and a lock that could not be had in the order of the protocol.
+        (_, 5 | 6 | 15) => DbErrorKind::Contention,
+        (_, 8) => DbErrorKind::ReadOnly,
+        (_, 13) => DbErrorKind::Full,
+        // Out of memory, interrupted, an error of the disk, a file that cannot be opened (the log, on a full disk).
+        (_, 7 | 9 | 10 | 14) => DbErrorKind::Unavailable,
         _ => DbErrorKind::Other,
     }
 }
 
+/// What the database says, and by which code. Never a place in its source.
+fn said(error: &dyn DatabaseError, code: &str) -> String {
+    let of = if code.len() < 5 { "SQLite code" } else { "SQLSTATE" };
+    format!("{} ({of} {code})", error.message())
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
-        let (kind, constraint) = match &error {
+        let (kind, message, constraint) = match &error {
             sqlx::Error::Database(inner) => {
                 let code = inner.code().unwrap_or(Cow::Borrowed(""));
                 let kind = match code.parse::<u32>() {
@@ -108,18 +150,33 @@ impl From<sqlx::Error> for DbError {
                     Ok(number) if code.len() < 5 => kind_of_sqlite(number),
                     _ => kind_of_postgres(&code),
                 };
-                (kind, inner.constraint().map(str::to_owned))
+                let said = said(inner.as_ref(), &code);
+                let message = match kind {
+                    DbErrorKind::Full => {
+                        format!("the disk of the database is full; make room there, and this goes on: {said}")
+                    }
+                    DbErrorKind::ReadOnly => {
+                        format!("the database can only be read; make it writable, and this goes on: {said}")
+                    }
+                    _ => said,
+                };
+                (kind, message, inner.constraint().map(str::to_owned))
             }
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
+            sqlx::Error::PoolTimedOut => (
+                DbErrorKind::Unavailable,
+                "no connection could be had in time: it does not answer, or all connections are in use"
+                    .to_owned(),
+                None,
+            ),
+            sqlx::Error::Io(error) => (DbErrorKind::Unavailable, error.to_string(), None),
+            sqlx::Error::Tls(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::BeginFailed
             | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed => (DbErrorKind::Unavailable, None),
-            _ => (DbErrorKind::Other, None),
+            | sqlx::Error::WorkerCrashed => (DbErrorKind::Unavailable, error.to_string(), None),
+            _ => (DbErrorKind::Other, error.to_string(), None),
         };
-        Self { kind, message: error.to_string(), constraint }
+        Self { kind, message, constraint }
     }
 }
 
@@ -140,6 +197,15 @@ mod tests {
         assert_eq!(kind_of_sqlite(517), DbErrorKind::Contention);
         assert_eq!(kind_of_sqlite(5), DbErrorKind::Contention);
         assert_eq!(kind_of_sqlite(13), DbErrorKind::Full);
+        assert_eq!(kind_of_sqlite(8), DbErrorKind::ReadOnly);
+        assert_eq!(kind_of_sqlite(1032), DbErrorKind::ReadOnly);
+        // Out of memory, writing failed, the log cannot be opened.
+        for passing in [7, 10, 778, 14, 3082] {
+            assert_eq!(kind_of_sqlite(passing), DbErrorKind::Unavailable, "{passing}");
+        }
+        assert_eq!(kind_of_postgres("53100"), DbErrorKind::Full);
+        assert_eq!(kind_of_postgres("25006"), DbErrorKind::ReadOnly);
+        assert_eq!(kind_of_postgres("58030"), DbErrorKind::Unavailable);
         assert_eq!(kind_of_sqlite(1), DbErrorKind::Other);
     }
 }

@@ -9,21 +9,32 @@
 
 mod connect;
 mod error;
+mod files;
+mod migrate;
+mod place;
 mod retry;
+mod room;
 mod row;
 mod statement;
+mod tx;
+
+use std::sync::Arc;
 
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, Transaction, postgres::PgArguments,
-    sqlite::SqliteArguments,
+    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, postgres::PgArguments, sqlite::SqliteArguments,
 };
 
-pub use connect::{Migrations, Options, check_url, redact};
+use self::room::Room;
+
+pub use connect::{ConnectError, Options};
 pub use error::{DbError, DbErrorKind};
+pub use migrate::{MigrateError, Migrations};
+pub use place::{check_url, redact};
 pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
 pub(crate) use statement::time_text;
 pub use statement::{Arg, Column, Statement};
+pub use tx::{Begun, Transactional, Tx};
 
 /// Which of the two databases it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +48,13 @@ pub enum Dialect {
 /// Runs a query until it does not lose: a query by itself is a transaction too, and under SERIALIZABLE may lose against
 /// others.
 macro_rules! again {
-    ($query:expr) => {{
+    ($db:expr, $query:expr) => {{
         let mut attempts = Attempts::default();
         loop {
             match $query {
                 Ok(answer) => break Ok(answer),
                 Err(error) => {
-                    let error = DbError::from(error);
+                    let error = DbError::from(error).at(&$db.place);
                     if !attempts.again(&error).await {
                         break Err(error);
                     }
@@ -55,7 +66,12 @@ macro_rules! again {
 
 /// A pool of connections to one silo's database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Db(Pool);
+pub struct Db {
+    pool: Pool,
+    /// What it is called in an error: nothing of it is secret.
+    place: Arc<str>,
+    room: Arc<Room>,
+}
 
 #[derive(Debug, Clone)]
 enum Pool {
@@ -67,15 +83,6 @@ enum Pool {
         readers: SqlitePool,
         writer: SqlitePool,
     },
-}
-
-/// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
-#[derive(Debug)]
-pub enum Tx {
-    /// On PostgreSQL.
-    Postgres(Transaction<'static, Postgres>),
-    /// On SQLite, begun `IMMEDIATE`: it is the only writer until it ends.
-    Sqlite(Transaction<'static, Sqlite>),
 }
 
 fn pg_query(statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, DbError> {
@@ -94,7 +101,7 @@ impl Db {
     /// Which database it is.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        match self.0 {
+        match self.pool {
             Pool::Postgres(_) => Dialect::Postgres,
             Pool::Sqlite { .. } => Dialect::Sqlite,
         }
@@ -105,10 +112,13 @@ impl Db {
     /// # Errors
     /// If no connection can be had in time.
     pub async fn begin(&self) -> Result<Tx, DbError> {
-        Ok(match &self.0 {
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        Ok(match &self.pool {
+            Pool::Postgres(pool) => {
+                let why_none = |error| DbError::from(error).at(&self.place);
+                Tx::Postgres(Begun::begin(pool, &self.room, why_none).await?)
+            }
             Pool::Sqlite { writer, .. } => {
-                Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(DbError::of_begin_sqlite)?)
+                Tx::Sqlite(Begun::begin(writer, &self.room, DbError::of_begin_sqlite).await?)
             }
         })
     }
@@ -118,12 +128,16 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, DbError> {
-        again!(match &self.0 {
-            Pool::Postgres(pool) => pg_query(statement.clone())?.fetch_all(pool).await.map(Row::all_postgres),
-            Pool::Sqlite { readers, .. } => {
-                sqlite_query(statement.clone())?.fetch_all(readers).await.map(Row::all_sqlite)
+        again!(
+            self,
+            match &self.pool {
+                Pool::Postgres(pool) =>
+                    pg_query(statement.clone())?.fetch_all(pool).await.map(Row::all_postgres),
+                Pool::Sqlite { readers, .. } => {
+                    sqlite_query(statement.clone())?.fetch_all(readers).await.map(Row::all_sqlite)
+                }
             }
-        })
+        )
     }
 
     /// The rows of a query that has many, in no order, each as the values of these columns. They come as one JSON text:
@@ -162,14 +176,20 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, DbError> {
-        again!(match &self.0 {
-            Pool::Postgres(pool) => {
-                pg_query(statement.clone())?.fetch_optional(pool).await.map(|row| row.map(Row::Postgres))
+        again!(
+            self,
+            match &self.pool {
+                Pool::Postgres(pool) => {
+                    pg_query(statement.clone())?.fetch_optional(pool).await.map(|row| row.map(Row::Postgres))
+                }
+                Pool::Sqlite { readers, .. } => {
+                    sqlite_query(statement.clone())?
+                        .fetch_optional(readers)
+                        .await
+                        .map(|row| row.map(Row::Sqlite))
+                }
             }
-            Pool::Sqlite { readers, .. } => {
-                sqlite_query(statement.clone())?.fetch_optional(readers).await.map(|row| row.map(Row::Sqlite))
-            }
-        })
+        )
     }
 
     /// Whether the database answers.
@@ -180,9 +200,13 @@ impl Db {
         self.fetch_optional(Statement::new("SELECT 1 AS one")).await.map(|_| ())
     }
 
+    fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Closes all connections and waits for those in use.
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.pool {
             Pool::Postgres(pool) => pool.close().await,
             Pool::Sqlite { readers, writer } => {
                 // The last one to close brings the file up to date: that is to be the one that may write.
@@ -190,85 +214,6 @@ impl Db {
                 writer.close().await;
             }
         }
-    }
-}
-
-impl Tx {
-    /// Which database it is.
-    #[must_use]
-    pub fn dialect(&self) -> Dialect {
-        match self {
-            Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
-        }
-    }
-
-    /// Runs a statement and says how many rows it changed.
-    ///
-    /// # Errors
-    /// If the database refuses the statement or cannot be reached.
-    pub async fn execute(&mut self, statement: Statement) -> Result<u64, DbError> {
-        Ok(match self {
-            Self::Postgres(tx) => pg_query(statement)?.execute(&mut **tx).await?.rows_affected(),
-            Self::Sqlite(tx) => sqlite_query(statement)?.execute(&mut **tx).await?.rows_affected(),
-        })
-    }
-
-    /// All rows of a query.
-    ///
-    /// # Errors
-    /// If the database refuses the statement or cannot be reached.
-    pub async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>, DbError> {
-        Ok(match self {
-            Self::Postgres(tx) => Row::all_postgres(pg_query(statement)?.fetch_all(&mut **tx).await?),
-            Self::Sqlite(tx) => Row::all_sqlite(sqlite_query(statement)?.fetch_all(&mut **tx).await?),
-        })
-    }
-
-    /// The first row of a query, if there is one.
-    ///
-    /// # Errors
-    /// If the database refuses the statement or cannot be reached.
-    pub async fn fetch_optional(&mut self, statement: Statement) -> Result<Option<Row>, DbError> {
-        Ok(match self {
-            Self::Postgres(tx) => pg_query(statement)?.fetch_optional(&mut **tx).await?.map(Row::Postgres),
-            Self::Sqlite(tx) => sqlite_query(statement)?.fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-        })
-    }
-
-    /// The only row of a query.
-    ///
-    /// # Errors
-    /// As [`Tx::fetch_optional`], and if there is no row.
-    pub async fn fetch_one(&mut self, statement: Statement) -> Result<Row, DbError> {
-        self.fetch_optional(statement)
-            .await?
-            .ok_or_else(|| DbError::inconsistent("a row that must be there is not"))
-    }
-
-    /// Checks now what the database would otherwise check when the transaction ends, so that what is locked from here
-    /// on is not locked for as long as that takes. SQLite has one writer and gains nothing by it.
-    ///
-    /// # Errors
-    /// If a constraint is broken, or the database cannot be reached.
-    pub async fn check_constraints(&mut self) -> Result<(), DbError> {
-        if let Self::Postgres(_) = self {
-            self.execute(Statement::new("SET CONSTRAINTS ALL IMMEDIATE")).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the transaction and keeps what it did.
-    ///
-    /// # Errors
-    /// If the database refuses, e.g. because a deferred constraint is broken. If the connection is lost here, it
-    /// is not known whether the transaction was kept: whoever retries must be able to repeat.
-    pub async fn commit(self) -> Result<(), DbError> {
-        match self {
-            Self::Postgres(tx) => tx.commit().await?,
-            Self::Sqlite(tx) => tx.commit().await?,
-        }
-        Ok(())
     }
 }
 

@@ -7,10 +7,10 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{MAX_PK, array, raw::cow_str};
+use super::{MAX_PK, alike::Alike, array, raw::cow_str};
 use crate::{
     ambient::Ambient,
-    catalog::{ArrayOf, Column, Default, Kind, KnownOption, Model, Rule},
+    catalog::{ArrayOf, Column, Default, Kind, Model, Rule},
     finding::{Finding, FindingKind, shown},
     generate,
     value::Value,
@@ -30,6 +30,13 @@ pub struct Decoded {
     pub actor: Option<i64>,
     /// What there is to know: unknown fields, unknown choices, cleaned texts. Place and record are not yet named.
     pub notes: Vec<Finding>,
+}
+
+impl Decoded {
+    /// Whether the values are not quite those of the file.
+    pub fn is_changed(&self) -> bool {
+        self.notes.iter().any(|note| note.kind.changes_record())
+    }
 }
 
 /// Decodes the records of one import.
@@ -61,6 +68,7 @@ impl<'a> Decoder<'a> {
     pub fn decode(&self, model: &Model, fields: &RawValue) -> Result<Decoded, Finding> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
+        let mut alike = Alike::default();
         let slug_column = model.global_slug().map(|(column, _)| column);
         let made_slug = model.made_slug().map(|(column, _)| column);
         let mut actor = None;
@@ -72,7 +80,10 @@ impl<'a> Decoder<'a> {
             let Some(index) = index else {
                 match raw.get().parse().ok().filter(|_| model.names_actor(name)) {
                     Some(pk) => actor = Some(pk),
-                    None => notes.extend(note_of_field(model, name, raw)),
+                    None => {
+                        alike.see(model, name);
+                        notes.extend(note_of_field(model, name, raw, alike.meant(model, name)));
+                    }
                 }
                 return Ok(());
             };
@@ -107,10 +118,14 @@ impl<'a> Decoder<'a> {
                 Some(value) => value,
                 None if slug_column == Some(index) || made_slug == Some(index) => Value::Text(String::new()),
                 None if is_made_if_missing(model, index) => Value::Null,
-                None => self.default(column)?,
+                None => match self.default(column) {
+                    Ok(value) => value,
+                    Err(missing) => return Err(alike.misnamed(index, column).unwrap_or(missing)),
+                },
             });
         }
-        check_rules(model, &values)?;
+        check_rules(model, &values, &alike)?;
+        check_index(model, &values)?;
         Ok(Decoded { values, actor, notes })
     }
 
@@ -121,10 +136,42 @@ impl<'a> Decoder<'a> {
     pub fn note_fields(&self, model: &Model, fields: &RawValue) -> Result<Vec<Finding>, Finding> {
         let mut notes = Vec::new();
         each_field(fields.get(), |name, raw| {
-            notes.extend(note_of_field(model, name, raw));
+            notes.extend(note_of_field(model, name, raw, None));
             Ok(())
         })?;
         Ok(notes)
+    }
+
+    /// What can be read of the columns for which `wanted` says so, of a record that may break any rule; null for the rest.
+    pub(crate) fn salvage(
+        &self,
+        model: &Model,
+        fields: &RawValue,
+        wanted: impl Fn(&Column) -> bool,
+    ) -> Vec<Value> {
+        let mut values = vec![Value::Null; model.columns.len()];
+        let slug_column = model.global_slug().map(|(column, _)| column);
+        let mut expected = 0;
+        let read = each_field(fields.get(), |name, raw| {
+            let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
+            let index = if is_expected { Some(expected) } else { model.column(name) };
+            let Some(index) = index else { return Ok(()) };
+            expected = index + 1;
+            if let (Some(column), Some(slot)) = (model.columns.get(index), values.get_mut(index))
+                && slot.is_null()
+                && wanted(column)
+            {
+                let read = match slug_column == Some(index) {
+                    true => slug_source(column, raw, &mut Vec::new()),
+                    false => value(column, raw, &mut Vec::new()),
+                };
+                *slot = read.unwrap_or(Value::Null);
+            }
+            Ok(())
+        });
+        // The record was taken apart before: its fields are JSON.
+        debug_assert!(read.is_ok());
+        values
     }
 
     fn default(&self, column: &Column) -> Result<Value, Finding> {
@@ -155,13 +202,18 @@ pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
 }
 
 /// What there is to know of a field that has no column.
-fn note_of_field(model: &Model, name: &str, raw: &RawValue) -> Option<Finding> {
+fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>) -> Option<Finding> {
     if model.is_removed_field(name) {
         // What held nothing is no loss.
-        let reason = "a field of older releases, for whose value there is no place; it was left out";
+        let reason = "a field of older releases, for whose value there is no place; it is left out";
         (raw.get() != "null").then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
     } else if model.column(name).is_none() {
-        let reason = "the catalog does not know the field; it was ignored";
+        let reason = match meant {
+            Some(meant) => format!(
+                "this release does not know the field, but `{meant}`, which is alike; its value is not imported"
+            ),
+            None => "this release does not know the field; its value is not imported".to_owned(),
+        };
         Some(Finding::new(FindingKind::UnknownField, reason).field(&shown(name)))
     } else {
         None
@@ -231,9 +283,9 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
         };
     }
     let value = match column.kind {
-        Kind::BigInt => integer(json, i64::MIN, i64::MAX)?,
-        Kind::Integer => integer(json, i32::MIN.into(), i32::MAX.into())?,
-        Kind::SmallInt => integer(json, i16::MIN.into(), i16::MAX.into())?,
+        Kind::BigInt => integer(json, column.min.unwrap_or(i64::MIN), i64::MAX)?,
+        Kind::Integer => integer(json, column.min.unwrap_or(i32::MIN.into()), i32::MAX.into())?,
+        Kind::SmallInt => integer(json, column.min.unwrap_or(i16::MIN.into()), i16::MAX.into())?,
         Kind::BitField => match cow_str(raw) {
             Ok(text) => integer(&text, i64::MIN, i64::MAX)?,
             Err(_) => integer(json, i64::MIN, i64::MAX)?,
@@ -266,7 +318,7 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
     let is_written_so = || column.choices.iter().any(|choice| choice == json);
     if !column.choices.is_empty() && !is_written_so() && !chosen(column, &value) {
         notes.push(
-            Finding::new(FindingKind::UnknownChoice, "the application does not know this value; it was kept")
+            Finding::new(FindingKind::UnknownChoice, "the application does not know this value; it is kept")
                 .field(&column.field),
         );
     }
@@ -302,7 +354,7 @@ fn without_nul(column: &Column, text: Cow<'_, str>, notes: &mut Vec<Finding>) ->
     if !text.contains('\0') {
         return text.into_owned();
     }
-    let reason = "NUL characters were removed, which no text of a database can hold";
+    let reason = "NUL characters, which no text of a database can hold, are left out";
     notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
     text.replace('\0', "")
 }
@@ -458,69 +510,61 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
 }
 
 /// The rules that one record can break by itself.
-fn check_rules(model: &Model, values: &[Value]) -> Result<(), Finding> {
+fn check_rules(model: &Model, values: &[Value], alike: &Alike) -> Result<(), Finding> {
     let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
     for rule in &model.rules {
-        match rule {
-            Rule::ExactlyOne { columns } => {
-                let set = columns
-                    .iter()
-                    .filter(|column| {
-                        !matches!(values.get(**column), None | Some(Value::Null))
-                            && values.get(**column).and_then(Value::as_text) != Some("")
-                    })
-                    .count();
-                if set != 1 {
-                    let names: Vec<&str> = columns.iter().map(|column| field(*column)).collect();
-                    let name = names.first().copied().unwrap_or_default();
-                    return Err(Finding::new(
-                        FindingKind::ValidationError,
-                        format!("exactly one of {} must be set", names.join(" and ")),
-                    )
-                    .field(name));
-                }
-            }
-            Rule::KnownOptions { key, value, options } => {
-                let (Some(name), Some(json)) =
-                    (values.get(*key).and_then(Value::as_text), values.get(*value).and_then(Value::as_text))
-                else {
-                    continue;
-                };
-                let Some((_, option)) = options.iter().find(|(known, _)| known == name) else { continue };
-                if !option_holds(option, json) {
-                    return Err(Finding::new(
-                        FindingKind::ValidationError,
-                        format!("is not what the option {name} may hold"),
-                    )
-                    .field(field(*value)));
-                }
-            }
-            _ => {}
+        let Rule::ExactlyOne { columns } = rule else { continue };
+        let is_set = |column: &&usize| match values.get(**column) {
+            None | Some(Value::Null) => false,
+            Some(value) => value.as_text() != Some(""),
+        };
+        let set = columns.iter().filter(is_set).count();
+        if set == 1 {
+            continue;
         }
+        let misnamed = |column: &usize| alike.misnamed(*column, model.columns.get(*column)?);
+        if set == 0
+            && let Some(finding) = columns.iter().find_map(misnamed)
+        {
+            return Err(finding);
+        }
+        let names: Vec<&str> = columns.iter().map(|column| field(*column)).collect();
+        let name = names.first().copied().unwrap_or_default();
+        let reason = format!("exactly one of {} must be set", names.join(" and "));
+        return Err(Finding::new(FindingKind::ValidationError, reason).field(name));
     }
     Ok(())
 }
 
-fn option_holds(option: &KnownOption, json: &str) -> bool {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else { return false };
-    match option {
-        KnownOption::TimeZone => value.as_str().is_some_and(|name| name.parse::<chrono_tz::Tz>().is_ok()),
-        KnownOption::Language => value.as_str().is_some_and(|code| {
-            let mut parts = code.split(['-', '_']);
-            let language = parts.next().unwrap_or_default();
-            (2..=3).contains(&language.len())
-                && language.bytes().all(|byte| byte.is_ascii_lowercase())
-                && parts.all(|part| {
-                    (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
-                })
-        }),
-        KnownOption::Boolean => {
-            value.is_boolean()
-                || matches!(value.as_str(), Some("true" | "false" | "0" | "1"))
-                || matches!(value.as_i64(), Some(0 | 1))
+/// A row of an index of PostgreSQL has at most 2,704 bytes, its own header and those of its texts among them. What it
+/// can compress is not counted on.
+const MAX_INDEXED: usize = 2_600;
+
+/// What is in a unique set is in an index too, which takes less than the columns.
+fn check_index(model: &Model, values: &[Value]) -> Result<(), Finding> {
+    let replaced = |index: usize| {
+        model.rules.iter().any(|rule| match rule {
+            Rule::Set { column, .. } | Rule::GlobalSlug { column, .. } => *column == index,
+            Rule::Regenerate { column, if_set, .. } => *column == index && !if_set,
+            _ => false,
+        })
+    };
+    for set in &model.unique {
+        let texts = set.columns.iter().filter_map(|index| match values.get(*index) {
+            Some(Value::Text(text)) if !replaced(*index) => Some((text.len(), *index)),
+            _ => None,
+        });
+        let Some((_, longest)) = texts.clone().max() else { continue };
+        let texts: usize = texts.map(|(bytes, _)| bytes).sum();
+        if texts > MAX_INDEXED {
+            let field = model.columns.get(longest).map_or("", |column| column.field.as_str());
+            let reason = format!(
+                "has a value that must be unique and is too long for that: {texts} bytes, where an index takes {MAX_INDEXED}"
+            );
+            return Err(Finding::new(FindingKind::ValidationError, reason).field(field));
         }
-        KnownOption::OneOf(values) => values.contains(&value),
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,14 +3,17 @@
 //! [`Scanner`] cuts the bytes into records, [`RawRecord`] takes a record apart, [`decode`] makes values of its
 //! fields as the catalog says.
 
+mod alike;
 mod array;
 mod decode;
+mod options;
 mod raw;
 mod scan;
 mod source;
 
 pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
+pub(crate) use options::unknown_option;
 pub use raw::RawRecord;
 pub use scan::{Limit, Limits, Scanned, Scanner};
 pub use source::{Part, Source};
@@ -48,6 +51,19 @@ pub enum ExportError {
 impl ExportError {
     pub(crate) fn form(offset: u64, reason: impl Into<String>) -> Self {
         Self::Invalid(Box::new(Finding::new(FindingKind::DeserializationFailed, reason).at(offset)))
+    }
+}
+
+impl ExportError {
+    /// Names the place of what is wrong with a record.
+    pub(crate) fn placed(self, place: impl FnOnce(Finding) -> Finding) -> Self {
+        match self {
+            Self::Invalid(finding) => Self::Invalid(Box::new(place(*finding))),
+            Self::OverLimit { limit, finding } => {
+                Self::OverLimit { limit, finding: Box::new(place(*finding)) }
+            }
+            other => other,
+        }
     }
 }
 

@@ -42,6 +42,30 @@ const BUFFER: usize = 256 * 1024;
 /// A stretch may be a single record.
 const STRETCH_BUFFER: usize = 16 * 1024;
 
+/// How many bytes tell what a file is.
+const BEGINNING: usize = 6;
+
+/// What is wrong with a file that begins so, and what to do, if it is of a kind that people send.
+fn known_form(beginning: &[u8]) -> Option<&'static str> {
+    Some(match beginning {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'[', 0, ..] | [0, b'[', ..] => {
+            "the file is UTF-16 text, and an export is UTF-8: iconv -f UTF-16 -t UTF-8 FILE > EXPORT.json"
+        }
+        [0x1f, 0x8b, ..] => "the file is compressed with gzip; unpack it first: gunzip -c FILE > EXPORT.json",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            "the file is compressed with zstd; unpack it first: zstd -dc FILE > EXPORT.json"
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            "the file is compressed with xz; unpack it first: xz -dc FILE > EXPORT.json"
+        }
+        [b'B', b'Z', b'h', ..] => {
+            "the file is compressed with bzip2; unpack it first: bunzip2 -c FILE > EXPORT.json"
+        }
+        [b'P', b'K', 3, 4, ..] => "the file is a ZIP archive; unpack it first: unzip -p FILE > EXPORT.json",
+        _ => return None,
+    })
+}
+
 /// Where and how long an element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scanned {
@@ -155,12 +179,21 @@ impl<R: Read> Scanner<R> {
     }
 
     fn begin(&mut self) -> Result<(), ExportError> {
-        while self.end - self.start < 3 && self.fill()? {}
+        while self.end - self.start < BEGINNING && self.fill()? {}
+        if let Some(reason) = known_form(self.bytes()) {
+            return Err(self.error(reason));
+        }
         if self.bytes().starts_with(b"\xef\xbb\xbf") {
             self.take(3);
         }
         match self.peek()? {
             Some(b'[') => self.take(1),
+            Some(b'{') => {
+                return Err(self.error(
+                    "the file is not a JSON array of records: it begins with an object. If it has one record a line \
+                     (NDJSON), make an array of them: jq -s . FILE > EXPORT.json",
+                ));
+            }
             Some(_) => return Err(self.error("the file is not a JSON array of records")),
             None => return Err(self.error("the file is empty")),
         }
@@ -346,6 +379,12 @@ mod tests {
         for (text, complaint) in [
             (&b""[..], "byte 0: the file is empty"),
             (b" {}", "byte 1: the file is not a JSON array"),
+            (b"{}\n{}\n", "byte 0: the file is not a JSON array of records: it begins with an object"),
+            (b"\xff\xfe[\0]\0", "byte 0: the file is UTF-16 text"),
+            (b"\xfe\xff\0[\0]", "byte 0: the file is UTF-16 text"),
+            (b"[\0]\0", "byte 0: the file is UTF-16 text"),
+            (b"\x1f\x8b\x08\0\0\0\0", "byte 0: the file is compressed with gzip"),
+            (b"PK\x03\x04\x14", "byte 0: the file is a ZIP archive"),
             (b"[{}", "byte 3: the file is cut off"),
             (b"[{\"a\": 1", "byte 1: the file is cut off in the middle"),
             (b"[{} {}]", "byte 4: expected a comma"),

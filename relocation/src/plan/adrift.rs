@@ -1,77 +1,49 @@
-//! Records that refer to nothing and are referred to, such as queries of alert rules. No reference of theirs says whose
-//! they are, so under a filter they go with the records that refer to them.
+//! Records that are of use only to those that refer to them, such as queries of alert rules, and records that refer to
+//! nothing. No reference of theirs says whose they are, so they go with those that refer to them.
 
 use std::collections::{BTreeSet, HashMap};
 
 use roaring::RoaringTreemap;
 
-use super::{Plan, Record, Selection, Watch, stopped};
+use super::{
+    Selection,
+    family::{Family, Whose, is_selected, targets},
+};
 use crate::{
-    ambient::Ambient,
-    catalog::{Catalog, Model, ORGANIZATION, Rule, USER},
+    catalog::{Catalog, Model},
     export::ExportError,
 };
 
-/// Whose a record is, as far as its references say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Belongs {
-    /// To what the filter takes.
-    Here,
-    /// To what it leaves out.
-    Elsewhere,
-    /// To nothing.
-    Nowhere,
-}
+/// Primary keys by the position of their model.
+type Pks = HashMap<usize, RoaringTreemap>;
 
-/// What is known of the records of a model: those that are in none of the two belong here, or are not in the file.
+/// What becomes of records that nothing refers to.
 #[derive(Debug, Default)]
-struct Known {
-    elsewhere: RoaringTreemap,
-    nowhere: RoaringTreemap,
+pub(super) struct Adrift {
+    /// They are no more wanted than what refers to them.
+    pub(super) filtered: Pks,
+    /// They would be of no use: all that refers to them is dropped, or nothing does.
+    pub(super) unreferred: Pks,
 }
 
 fn unsigned(pk: i64) -> u64 {
     u64::try_from(pk).unwrap_or(0)
 }
 
-/// The set references of a record: the model that each leads to, and where. One that is cleared if it leads to nothing
-/// imported does not say whose a record is.
-fn references<'r>(
-    catalog: &'r Catalog,
-    model: &'r Model,
-    record: &'r Record,
-) -> impl Iterator<Item = (&'r Model, i64)> {
-    model.columns.iter().zip(&record.values).enumerate().filter_map(|(index, (column, value))| {
-        if model.rules.contains(&Rule::ClearIfUnmapped { column: index }) {
-            return None;
-        }
-        let target = catalog.model(column.references.as_deref()?)?;
-        Some((target, value.as_int()?))
-    })
-}
-
-/// Models of which the filter itself says what it takes.
-fn is_selected(model: &Model) -> bool {
-    matches!(model.name.as_str(), ORGANIZATION | USER)
-}
-
-/// The written models that a model refers to, without those of which the filter itself says what it takes.
-fn targets<'c>(catalog: &'c Catalog, model: &'c Model) -> impl Iterator<Item = &'c Model> {
-    let names = model.columns.iter().filter_map(|column| column.references.as_deref());
-    let models = names.filter_map(|name| catalog.model(name));
-    models.filter(|target| target.in_organization_scope() && !is_selected(target))
-}
-
 /// Whether a record of this model may refer to nothing.
 fn may_drift(model: &Model) -> bool {
-    model.columns.iter().all(|column| column.references.is_none() || column.null)
+    model.needs_referrers() || model.columns.iter().all(|column| column.references.is_none() || column.null)
 }
 
-/// Models whose records may be adrift, and those that refer to them, in the order of writing.
-fn concerned(catalog: &Catalog) -> (BTreeSet<usize>, BTreeSet<usize>) {
+/// Models whose records may be adrift, and those that refer to them, in the order of writing. Without a filter a record
+/// that refers to nothing is imported like any other, unless it needs those that refer to it.
+fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usize>, BTreeSet<usize>) {
     let (mut adrift, mut referrers) = (BTreeSet::new(), BTreeSet::new());
     for model in catalog.written() {
-        for target in targets(catalog, model).filter(|target| may_drift(target)) {
+        let drifting = targets(catalog, model).filter(|target| {
+            may_drift(target) && !is_selected(target) && (selection.is_some() || target.needs_referrers())
+        });
+        for target in drifting {
             adrift.insert(target.position);
             referrers.insert(model.position);
         }
@@ -79,98 +51,63 @@ fn concerned(catalog: &Catalog) -> (BTreeSet<usize>, BTreeSet<usize>) {
     (adrift, referrers)
 }
 
-impl Plan {
-    /// Finds the records that hang from nothing and that nothing refers to which the filter takes. Reads the models
-    /// that are concerned twice: forth, to know whose each record is, and back again.
-    pub(super) fn find_adrift(
-        &self,
-        catalog: &Catalog,
-        ambient: &Ambient,
-        selection: &mut Selection,
-        watch: &Watch,
-    ) -> Result<(), ExportError> {
-        let (adrift, referrers) = concerned(catalog);
-        if adrift.iter().all(|position| self.models.get(*position).is_none_or(|plan| plan.seen == 0)) {
-            return Ok(());
+impl Family<'_> {
+    /// Finds the records that nothing refers to which is imported. Reads the models that are concerned twice: forth, to
+    /// know whose each record is, and those that refer to others back again.
+    pub(super) fn find_adrift(&mut self) -> Result<Adrift, ExportError> {
+        let (catalog, selection) = (self.catalog, self.plan.selection.as_ref());
+        let (adrift, referrers) = concerned(catalog, selection);
+        let seen =
+            |position: &usize| catalog.models().get(*position).is_some_and(|model| self.plan.seen(model) > 0);
+        if !adrift.iter().any(seen) {
+            return Ok(Adrift::default());
         }
-        let mut all: BTreeSet<usize> = referrers.union(&adrift).copied().collect();
-        for model in catalog.models().iter().rev() {
-            if all.contains(&model.position) {
-                all.extend(targets(catalog, model).map(|target| target.position));
-            }
-        }
-        let each = |position: usize, take: &mut dyn FnMut(&Model, &Record)| -> Result<(), ExportError> {
-            let Some(model) = catalog.models().get(position) else { return Ok(()) };
-            let mut reader = self.reader(model, ambient, 1)?;
-            while let Some(record) = reader.next_record()? {
-                stopped(watch)?;
-                take(model, &record);
-            }
-            Ok(())
-        };
-
-        let mut known: HashMap<usize, Known> = HashMap::new();
-        for position in &all {
-            let mut of_model = Known::default();
-            each(*position, &mut |model, record| match belongs(catalog, selection, &known, model, record) {
-                Belongs::Here => {}
-                Belongs::Elsewhere => drop(of_model.elsewhere.insert(unsigned(record.source_pk))),
-                Belongs::Nowhere => drop(of_model.nowhere.insert(unsigned(record.source_pk))),
-            })?;
-            known.insert(*position, of_model);
-        }
+        self.learn(referrers.union(&adrift).copied())?;
         // What refers to a record is written after it: from the last model to the first, all that refers to one is known.
-        let mut unwanted: HashMap<usize, RoaringTreemap> = HashMap::new();
-        for position in &adrift {
-            let nowhere = known.get(position).map(|known| known.nowhere.clone());
-            unwanted.insert(*position, nowhere.unwrap_or_default());
-        }
+        let mut unwanted: Pks = adrift.iter().map(|position| (*position, self.nowhere(*position))).collect();
+        let mut missed = Pks::new();
         for position in referrers.iter().rev() {
-            let Some(of_model) = known.get(position) else { continue };
-            each(*position, &mut |model, record| {
-                let pk = unsigned(record.source_pk);
-                let wanted = match unwanted.get(position) {
-                    Some(unwanted) => !unwanted.contains(pk),
-                    None => !of_model.nowhere.contains(pk),
+            let Some(model) = catalog.models().get(*position) else { continue };
+            self.each(model, |record| {
+                let verdict = self.verdict(model, record.source_pk, &record.values);
+                let is_wanted = match verdict.whose {
+                    Whose::Here => true,
+                    Whose::Nowhere => match unwanted.get(position) {
+                        // If somebody refers to it, it is imported, and what it refers to as well.
+                        Some(unwanted) => !unwanted.contains(unsigned(record.source_pk)),
+                        // Without a filter, what may stand alone is imported. The rest hangs from what it refers to.
+                        None => selection.is_none() && may_drift(model),
+                    },
+                    Whose::Lost | Whose::Elsewhere => false,
                 };
-                if wanted && !of_model.elsewhere.contains(pk) {
-                    for (target, pk) in references(catalog, model, record) {
-                        if let Some(unwanted) = unwanted.get_mut(&target.position) {
-                            unwanted.remove(unsigned(pk));
-                        }
+                let is_missed = verdict.whose == Whose::Lost && verdict.hangs_here;
+                for (column, value) in model.columns.iter().zip(&record.values) {
+                    let (Some(target), Some(pk)) = (column.target, value.as_int()) else { continue };
+                    if is_wanted && let Some(unwanted) = unwanted.get_mut(&target) {
+                        unwanted.remove(unsigned(pk));
+                    }
+                    if is_missed {
+                        missed.entry(target).or_default().insert(unsigned(pk));
                     }
                 }
+                Ok(())
             })?;
         }
-        selection.leave(unwanted);
-        Ok(())
-    }
-}
-
-/// Whose a record is. All models that it refers to are known.
-fn belongs(
-    catalog: &Catalog,
-    selection: &Selection,
-    known: &HashMap<usize, Known>,
-    model: &Model,
-    record: &Record,
-) -> Belongs {
-    let mut here = false;
-    for (target, pk) in references(catalog, model, record) {
-        let to = match known.get(&target.position) {
-            _ if is_selected(target) && selection.takes(target, pk, None) => Belongs::Here,
-            _ if is_selected(target) => Belongs::Elsewhere,
-            Some(of_target) if of_target.elsewhere.contains(unsigned(pk)) => Belongs::Elsewhere,
-            Some(of_target) if of_target.nowhere.contains(unsigned(pk)) => Belongs::Nowhere,
-            Some(_) => Belongs::Here,
-            None => Belongs::Nowhere,
-        };
-        match to {
-            // Who has made something does not decide whose it is.
-            Belongs::Elsewhere if target.name != USER || model.is_user_scoped() => return Belongs::Elsewhere,
-            Belongs::Elsewhere | Belongs::Nowhere => {}
-            Belongs::Here => here = true,
+        let mut found = Adrift::default();
+        for (position, mut pks) in unwanted {
+            let needs = catalog.models().get(position).is_some_and(Model::needs_referrers);
+            if needs {
+                let dropped = match selection {
+                    Some(_) => &pks & &missed.remove(&position).unwrap_or_default(),
+                    None => pks.clone(),
+                };
+                pks -= &dropped;
+                found.unreferred.insert(position, dropped);
+            }
+            found.filtered.insert(position, pks);
         }
+        found.filtered.retain(|_, pks| !pks.is_empty());
+        found.unreferred.retain(|_, pks| !pks.is_empty());
+        Ok(found)
     }
-    if here { Belongs::Here } else { Belongs::Nowhere }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BinaryHeap, HashMap},
     fs::File,
     io::{self, BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -13,16 +13,16 @@ use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Plan, Record, Watch,
+    Family, Record,
+    adrift::Adrift,
+    family::{Linked, links},
     kept::{Frame, Log},
-    made_slugs::{MadeSlugs, split},
-    read_at,
+    made_slugs::{LostSlugs, MadeSlugs, split},
+    read_raw_at,
     sets::KeySet,
-    stopped,
 };
 use crate::{
-    ambient::Ambient,
-    catalog::{Catalog, Model},
+    catalog::Model,
     export::{Decoder, ExportError},
     finding::{Finding, FindingKind},
 };
@@ -154,23 +154,31 @@ impl Duplicates {
     }
 }
 
-impl Plan {
-    /// Looks at records whose keys have the same hash: refuses those that must not be the same, notes those of which a
-    /// rule keeps the first. Those up to `behind` have been looked at.
+/// What comparing has found: where records begin, by the position of their model.
+#[derive(Debug, Default)]
+pub(super) struct Doubles {
+    /// A rule keeps the first one, and these are later.
+    pub(super) repeated: HashMap<usize, RoaringTreemap>,
+    /// They contradict an earlier one, and the filter leaves both out.
+    pub(super) contradicting: HashMap<usize, RoaringTreemap>,
+    /// Records without slug, by primary key, that do not get what they could, by the position of their model and the attempt.
+    pub(super) lost_slugs: LostSlugs,
+}
+
+impl Family<'_> {
+    /// Looks at records whose keys have the same hash: refuses those that must not be the same, unless the filter leaves
+    /// them out, and finds those of which a rule keeps the first. Those up to `behind` have been looked at.
     pub(super) fn find_duplicates(
         &mut self,
-        catalog: &Catalog,
-        ambient: &Ambient,
+        adrift: &Adrift,
         (sets, duplicates): (&[KeySet], Duplicates),
         behind: Option<Entry>,
-        watch: &Watch,
         log: &mut Log<'_>,
-    ) -> Result<(), ExportError> {
-        let decoder = Decoder::new(ambient, self.now);
-        let (source, limits) = (&self.source, self.limits);
-        let (mut compared, mut repeated) = (0_u64, Vec::new());
+    ) -> Result<Doubles, ExportError> {
+        let (catalog, mut doubles) = (self.catalog, Doubles::default());
+        let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
         let mut made = MadeSlugs::default();
-        let mut lost: BTreeMap<(usize, usize), RoaringTreemap> = BTreeMap::new();
+        let mut lost = LostSlugs::new();
         let see = |entry: Entry| {
             if let Some((index, attempt)) = made.see(entry)
                 && let Some(set) = sets.get(index)
@@ -183,34 +191,106 @@ impl Plan {
             if is_candidate || behind.is_some_and(|behind| entry <= behind) {
                 return Ok(());
             }
-            stopped(watch)?;
+            self.stopped()?;
             let set = usize::try_from(entry.set).ok().and_then(|index| sets.get(index));
             let model = set.and_then(|set| catalog.models().get(set.model));
             let (Some(set), Some(model)) = (set, model) else { return Ok(()) };
-            let one = read_at(source, first.offset, limits, &decoder, model)?;
-            let other = read_at(source, entry.offset, limits, &decoder, model)?;
-            if set.agree(&one, &other) {
-                if !set.keep_first {
-                    return Err(contradiction(model, set, &one, &other).into());
+            match self.compare(adrift, model, set, first.offset, entry.offset)? {
+                Agreement::None => {}
+                Agreement::Repeated => {
+                    doubles.repeated.entry(set.model).or_default().insert(entry.offset);
+                    repeated.push((set.model, entry.offset));
                 }
-                if let Some(plan) = self.models.get_mut(set.model) {
-                    plan.repeated.insert(entry.offset);
+                Agreement::LeftOut => {
+                    doubles.contradicting.entry(set.model).or_default().insert(entry.offset);
+                    contradicting.push((set.model, entry.offset));
                 }
-                repeated.push((set.model, entry.offset));
             }
             compared += 1;
             if compared.is_multiple_of(COMPARED) {
-                log.append(&Frame::Compared { last: entry, repeated: std::mem::take(&mut repeated) })?;
+                log.append(&Frame::Compared {
+                    last: entry,
+                    repeated: std::mem::take(&mut repeated),
+                    contradicting: std::mem::take(&mut contradicting),
+                })?;
             }
             Ok(())
         };
         duplicates.find(see, found)?;
-        // Found out in each process: nothing is read for it.
-        for ((position, attempt), pks) in lost {
-            self.lose_slugs(position, attempt, pks);
-        }
-        self.check_made_slugs(catalog, ambient)
+        doubles.lost_slugs = lost;
+        Ok(doubles)
     }
+
+    /// Compares two records that begin at these places.
+    fn compare(
+        &mut self,
+        adrift: &Adrift,
+        model: &Model,
+        set: &KeySet,
+        first: u64,
+        second: u64,
+    ) -> Result<Agreement, ExportError> {
+        // Of what is defective, only the primary key can be compared, and it is enough.
+        let is_key = set.columns.is_empty();
+        let (one, one_linked) = self.read_at(model, first, !is_key)?;
+        let (other, other_linked) = self.read_at(model, second, !is_key)?;
+        if !set.agree(&one, &other) {
+            return Ok(Agreement::None);
+        }
+        if set.keep_first {
+            return Ok(Agreement::Repeated);
+        }
+        if self.plan.selection.is_some() {
+            self.learn([model.position])?;
+            let left_out = [one_linked, other_linked].map(|linked| self.is_left_out(model, &linked, adrift));
+            match left_out {
+                [true, true] => return Ok(Agreement::LeftOut),
+                // Only one of them is written. Which one a reference leads to is still not known.
+                [true, false] | [false, true] if !is_key => return Ok(Agreement::None),
+                _ => {}
+            }
+        }
+        Err(contradiction(model, set, &one, &other).into())
+    }
+
+    /// Reads one record, whole or only its references.
+    fn read_at(&self, model: &Model, offset: u64, whole: bool) -> Result<(Record, Linked), ExportError> {
+        let decoder = Decoder::new(self.ambient, self.plan.now);
+        read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
+            let (values, actor) = match whole {
+                true => {
+                    let placed = |finding: Finding| finding.model(&model.name).at(offset);
+                    let decoded = decoder.decode(model, raw.fields).map_err(placed)?;
+                    (decoded.values, decoded.actor)
+                }
+                false => (Vec::new(), None),
+            };
+            let (source_pk, links) = (raw.pk, links(&decoder, model, &raw));
+            let linked = Linked { ordinal: 0, source_pk, offset, values: links };
+            let record = Record {
+                ordinal: 0,
+                source_pk,
+                offset,
+                length,
+                changed: false,
+                values,
+                actor,
+                fields: None,
+                defect: None,
+            };
+            Ok((record, linked))
+        })
+    }
+}
+
+/// What two records with keys of one hash have to do with each other.
+enum Agreement {
+    /// Nothing.
+    None,
+    /// A rule keeps the first.
+    Repeated,
+    /// They contradict each other, and both are left out.
+    LeftOut,
 }
 
 /// What is wrong with two records of a file that agree where they must not.

@@ -21,7 +21,7 @@ use super::{Request, duplicates::Entry, pass::Pass, segment::Segment};
 use crate::export::{ExportError, Limits};
 
 /// The form of what is kept. To be raised with each change of it, or of what a plan decides.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 /// The longest frame. One that says more is none.
 const MAX_FRAME: u32 = 1 << 30;
 
@@ -108,6 +108,8 @@ pub(super) enum Frame {
         last: Entry,
         /// Models and places of records that a rule keeps out, since the frame before.
         repeated: Vec<(usize, u64)>,
+        /// The same of records that contradict an earlier one and that the filter leaves out.
+        contradicting: Vec<(usize, u64)>,
     },
     /// A filter has looked at some records.
     Selected(Selected),

@@ -4,17 +4,21 @@
 //! but which candidates were lost is remembered. A candidate whose hash another key has is given up, whether they are the
 //! same or not.
 
+use std::collections::BTreeMap;
+
 use roaring::RoaringTreemap;
 
-use super::{Plan, Record, duplicates::Entry, sets::KeySet};
+use super::{Family, Plan, Record, adrift::Adrift, duplicates::Entry, sets::KeySet};
 use crate::{
-    ambient::Ambient,
-    catalog::{Catalog, Model},
+    catalog::Model,
     export::ExportError,
     finding::{Finding, FindingKind},
     slug::{CANDIDATES, candidate},
     value::Value,
 };
+
+/// The primary keys of records that lost a candidate, by the position of their model and the attempt.
+pub(super) type LostSlugs = BTreeMap<(usize, usize), RoaringTreemap>;
 
 /// Marks the set of an entry that is a candidate, which comes behind the keys that the file has.
 const CANDIDATE: u32 = 1 << 31;
@@ -113,29 +117,31 @@ impl Plan {
             *lost = pks;
         }
     }
+}
 
-    /// Refuses a file that has every candidate of a record, which only one can that was made to.
-    pub(super) fn check_made_slugs(&self, catalog: &Catalog, ambient: &Ambient) -> Result<(), ExportError> {
-        for (model, plan) in catalog.models().iter().zip(&self.models) {
-            let Some((last, others)) = plan.lost_slugs.split_last() else { continue };
-            if others.len() + 1 < CANDIDATES {
+impl Family<'_> {
+    /// Refuses a file that has every candidate of a record that is not left out, which only one can that was made to.
+    pub(super) fn check_made_slugs(&mut self, adrift: &Adrift, lost: &LostSlugs) -> Result<(), ExportError> {
+        for model in self.catalog.models() {
+            let mut attempts = (0..CANDIDATES).map(|attempt| lost.get(&(model.position, attempt)).cloned());
+            let Some(all) = attempts.next().flatten() else { continue };
+            let all = attempts.try_fold(all, |all, lost| lost.map(|lost| all & lost)).unwrap_or_default();
+            if all.is_empty() {
                 continue;
             }
-            let all = others.iter().fold(last.clone(), |all, lost| all & lost);
-            let mut reader = self.reader(model, ambient, 1)?;
-            while !all.is_empty()
-                && let Some(record) = reader.next_record()?
-            {
-                if u64::try_from(record.source_pk).is_ok_and(|pk| all.contains(pk)) {
-                    let (column, _) = model.made_slug().unwrap_or_default();
-                    let field = model.columns.get(column).map_or("", |column| column.field.as_str());
-                    let reason =
-                        "is missing, and other records have all slugs that could be made of the name";
-                    let finding = Finding::new(FindingKind::IntegrityError, reason);
-                    let place = finding.record(record.ordinal, record.source_pk).at(record.offset);
-                    return Err(place.model(&model.name).field(field).into());
+            self.learn([model.position])?;
+            self.each(model, |record| {
+                let is_without = u64::try_from(record.source_pk).is_ok_and(|pk| all.contains(pk));
+                if !is_without || self.is_left_out(model, &record, adrift) {
+                    return Ok(());
                 }
-            }
+                let (column, _) = model.made_slug().unwrap_or_default();
+                let field = model.columns.get(column).map_or("", |column| column.field.as_str());
+                let reason = "is missing, and other records have all slugs that could be made of the name";
+                let finding = Finding::new(FindingKind::IntegrityError, reason);
+                let place = finding.record(record.ordinal, record.source_pk).at(record.offset);
+                Err(place.model(&model.name).field(field).into())
+            })?;
         }
         Ok(())
     }

@@ -3,9 +3,12 @@
 
 mod actors;
 mod adrift;
+mod defects;
 mod duplicates;
+mod family;
 mod kept;
 mod made_slugs;
+mod outside;
 mod pass;
 mod reader;
 mod runs;
@@ -15,28 +18,33 @@ mod selection;
 mod sets;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use actors::Actors;
 use chrono::{DateTime, Utc};
+use family::Family;
 pub use kept::{Keep, Stepped};
 use kept::{Kept, Log};
 use pass::Pass;
 pub use reader::{ModelReader, Record};
 use roaring::RoaringTreemap;
 use runs::Runs;
+use segment::Notes;
 pub use selection::Selection;
 pub(crate) use sets::hash_value;
 
 use crate::{
     ambient::Ambient,
-    catalog::{Catalog, Model},
+    catalog::{Catalog, Model, ORGANIZATION},
     export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
-    finding::Finding,
+    finding::{Finding, FindingKind},
 };
+
+/// The most organizations of one import: control gives so many slugs in one operation.
+pub const MAX_ORGANIZATIONS: usize = 1_000_000;
 
 /// What the pass over a file needs to know.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub struct Request<'a> {
     pub filter: Option<&'a BTreeSet<String>>,
     /// Limits on records.
     pub limits: Limits,
+    /// The most organizations that are imported at once.
+    pub most_organizations: usize,
     /// The time that defaults of this import use.
     pub now: DateTime<Utc>,
     /// Where the plan is kept, and how far its making is; nowhere if `None`.
@@ -71,10 +81,41 @@ pub struct Watch {
 struct ModelPlan {
     seen: i64,
     runs: Runs,
-    /// Where records begin that a rule keeps out because an earlier one is the same.
-    repeated: RoaringTreemap,
+    marks: Marks,
     /// The primary keys of records without slug that do not get the candidate of each attempt.
     lost_slugs: Vec<RoaringTreemap>,
+}
+
+/// Records of a model of which more is known: where they begin.
+#[derive(Debug, Default)]
+struct Marks {
+    /// A rule keeps them out because an earlier one is the same.
+    repeated: RoaringTreemap,
+    /// They contradict an earlier one, and the filter leaves both out.
+    contradicting: RoaringTreemap,
+    /// They break a rule, and the filter leaves them out.
+    defective: RoaringTreemap,
+    /// They belong to two organizations.
+    of_two: RoaringTreemap,
+    /// Nothing refers to them that is imported, without which they are of no use. Their primary keys.
+    unreferred: RoaringTreemap,
+}
+
+impl Marks {
+    /// All of them, in an order that is kept.
+    fn all(&self) -> [&RoaringTreemap; 5] {
+        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.unreferred]
+    }
+
+    fn all_mut(&mut self) -> [&mut RoaringTreemap; 5] {
+        [
+            &mut self.repeated,
+            &mut self.contradicting,
+            &mut self.defective,
+            &mut self.of_two,
+            &mut self.unreferred,
+        ]
+    }
 }
 
 /// What an import of a file will have to do.
@@ -149,9 +190,76 @@ impl Plan {
         log.replay(&mut pass)?;
         pass.read(watch, log)?;
         let (mut plan, sets, duplicates, after) = pass.end()?;
-        plan.find_duplicates(catalog, ambient, (&sets, duplicates), after.compared, watch, log)?;
         plan.select(catalog, ambient, request.filter, after.selected, watch, log)?;
+        plan.check_organizations(catalog, request.most_organizations)?;
+        let mut family = Family::new(catalog, &plan, ambient, watch);
+        let adrift = family.find_adrift()?;
+        family.check_defects(&adrift)?;
+        let compared = family.find_duplicates(&adrift, (&sets, duplicates), after.compared, log)?;
+        family.check_made_slugs(&adrift, &compared.lost_slugs)?;
+        let of_two = family.find_those_of_two()?;
+        let outside = family.find_outside()?;
+        let mut mark = |found: HashMap<usize, RoaringTreemap>,
+                        marks: fn(&mut Marks) -> &mut RoaringTreemap| {
+            for (position, found) in found {
+                if let Some(plan) = plan.models.get_mut(position) {
+                    *marks(&mut plan.marks) |= found;
+                }
+            }
+        };
+        mark(compared.repeated, |marks| &mut marks.repeated);
+        mark(compared.contradicting, |marks| &mut marks.contradicting);
+        mark(of_two, |marks| &mut marks.of_two);
+        mark(adrift.unreferred, |marks| &mut marks.unreferred);
+        for ((position, attempt), pks) in compared.lost_slugs {
+            plan.lose_slugs(position, attempt, pks);
+        }
+        plan.findings.extend(counted(outside));
+        if let Some(selection) = &mut plan.selection {
+            selection.leave(adrift.filtered);
+        }
+        plan.findings.extend(plan.nothing_to_import(catalog));
         Ok(plan)
+    }
+
+    /// Refuses more organizations than one import takes, before anything of it is written.
+    fn check_organizations(&self, catalog: &Catalog, most: usize) -> Result<(), ExportError> {
+        let Some(model) = catalog.model(ORGANIZATION) else { return Ok(()) };
+        let count = match &self.selection {
+            Some(selection) => usize::try_from(selection.organization_count()).unwrap_or(usize::MAX),
+            None => usize::try_from(self.seen(model)).unwrap_or(0),
+        };
+        if count <= most {
+            return Ok(());
+        }
+        let mut taken = 0;
+        self.each_raw(model, |ordinal, offset, raw| {
+            taken += usize::from(self.selection.as_ref().is_none_or(|selection| selection.takes(model, raw.pk, None)));
+            if taken <= most {
+                return Ok(());
+            }
+            let reason = format!(
+                "there are {count} organizations to import, and an import takes {most}: import them in parts, each with a filter"
+            );
+            let finding = Finding::new(FindingKind::ValidationError, reason);
+            Err(finding.model(&model.name).record(ordinal, raw.pk).at(offset).into())
+        })
+    }
+
+    /// That the file has no record of a model that is imported, if that is so.
+    fn nothing_to_import(&self, catalog: &Catalog) -> Option<Finding> {
+        if catalog.models().iter().any(|model| model.in_organization_scope() && self.seen(model) > 0) {
+            return None;
+        }
+        let reason = match self.records {
+            0 => "the file has no records, so nothing is imported".to_owned(),
+            1 => "the file has one record, which is not of a model that is imported, so nothing is imported"
+                .to_owned(),
+            records => format!(
+                "the file has {records} records, and none of them is of a model that is imported, so nothing is imported"
+            ),
+        };
+        Some(Finding::new(FindingKind::NothingToImport, reason))
     }
 
     /// How many records of a model the file holds.
@@ -163,7 +271,26 @@ impl Plan {
     /// Whether a record, known by where it begins, is kept out because an earlier one of the file is the same to a rule.
     #[must_use]
     pub fn is_repeated(&self, model: &Model, offset: u64) -> bool {
-        self.models.get(model.position).is_some_and(|plan| plan.repeated.contains(offset))
+        self.models.get(model.position).is_some_and(|plan| plan.marks.repeated.contains(offset))
+    }
+
+    /// Whether a record that the filter leaves out, known by where it begins, contradicts an earlier one.
+    #[must_use]
+    pub fn is_contradicting(&self, model: &Model, offset: u64) -> bool {
+        self.models.get(model.position).is_some_and(|plan| plan.marks.contradicting.contains(offset))
+    }
+
+    /// Whether a record, known by where it begins, belongs to two organizations of the file.
+    #[must_use]
+    pub fn is_of_two(&self, model: &Model, offset: u64) -> bool {
+        self.models.get(model.position).is_some_and(|plan| plan.marks.of_two.contains(offset))
+    }
+
+    /// Whether a record is of no use because nothing refers to it that is imported.
+    #[must_use]
+    pub fn is_unreferred(&self, model: &Model, source_pk: i64) -> bool {
+        let pk = u64::try_from(source_pk).unwrap_or(0);
+        self.models.get(model.position).is_some_and(|plan| plan.marks.unreferred.contains(pk))
     }
 
     /// The model, by its position, and the record that an actor of an older release stands for, if the export says so.
@@ -187,7 +314,9 @@ impl Plan {
             None => Box::new(std::iter::empty()),
         };
         let decoder = Decoder::new(ambient, self.now);
-        Ok(ModelReader::new(self.source.clone(), runs, model, decoder, self.limits, from))
+        let defective = self.models.get(model.position).map(|plan| plan.marks.defective.clone());
+        let (source, limits) = (self.source.clone(), self.limits);
+        Ok(ModelReader::new(source, runs, model, decoder, limits, from, defective.unwrap_or_default()))
     }
 }
 
@@ -195,30 +324,28 @@ fn stopped(watch: &Watch) -> Result<(), ExportError> {
     if watch.stop.load(Ordering::Relaxed) { Err(ExportError::Stopped) } else { Ok(()) }
 }
 
-/// Reads one record that begins at `offset`.
-fn read_at(
+/// What is to be told of notes: one finding for each, with the number of records.
+fn counted(notes: Notes) -> impl Iterator<Item = Finding> {
+    notes.into_values().map(|(mut finding, count)| {
+        if count > 1 {
+            finding.reason = format!("{} ({count} records; this is the first)", finding.reason);
+        }
+        finding
+    })
+}
+
+/// Does something with the text of one record that begins at `offset`, and with its length.
+fn read_raw_at<T>(
     source: &Source,
     offset: u64,
     limits: Limits,
-    decoder: &Decoder<'_>,
-    model: &Model,
-) -> Result<Record, ExportError> {
+    take: impl FnOnce(RawRecord<'_>, usize) -> Result<T, ExportError>,
+) -> Result<T, ExportError> {
     let mut scanner = Scanner::stretch(source.from(offset), offset, limits);
     let Some((scanned, bytes)) = scanner.next_record()? else {
         return Err(ExportError::form(offset, "the record is gone"));
     };
-    let raw = RawRecord::parse(bytes, offset)?;
-    let decoded =
-        decoder.decode(model, raw.fields).map_err(|finding| finding.model(&model.name).at(offset))?;
-    Ok(Record {
-        ordinal: 0,
-        source_pk: raw.pk,
-        offset,
-        length: scanned.length,
-        values: decoded.values,
-        actor: decoded.actor,
-        fields: None,
-    })
+    take(RawRecord::parse(bytes, offset)?, scanned.length)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Plan, Request, Watch, actors,
+    Plan, Request, Watch, actors, counted,
     duplicates::{Duplicates, Entry},
     kept::{Frame, Log, Selected},
     segment::{Checker, Cut, Notes, Segment, add_note, add_passed_over},
@@ -165,10 +165,15 @@ impl<'a> Pass<'a> {
     pub(super) fn take(&mut self, frame: Frame) -> Result<(), ExportError> {
         match frame {
             Frame::Segment(segment) => self.add(segment)?,
-            Frame::Compared { last, repeated } => {
+            Frame::Compared { last, repeated, contradicting } => {
                 for (position, offset) in repeated {
                     if let Some(plan) = self.plan.models.get_mut(position) {
-                        plan.repeated.insert(offset);
+                        plan.marks.repeated.insert(offset);
+                    }
+                }
+                for (position, offset) in contradicting {
+                    if let Some(plan) = self.plan.models.get_mut(position) {
+                        plan.marks.contradicting.insert(offset);
                     }
                 }
                 self.after.compared = Some(last);
@@ -189,6 +194,7 @@ impl<'a> Pass<'a> {
         for (position, part) in segment.models {
             let Some(plan) = self.plan.models.get_mut(position) else { continue };
             plan.seen += part.seen;
+            plan.marks.defective.extend(part.defective);
             for run in part.runs {
                 plan.runs.push(run, self.request.scratch_dir)?;
             }
@@ -218,15 +224,7 @@ impl<'a> Pass<'a> {
         for model in &mut plan.models {
             model.runs.seal()?;
         }
-        plan.findings = notes
-            .into_values()
-            .map(|(mut finding, count)| {
-                if count > 1 {
-                    finding.reason = format!("{} ({count} records; this is the first)", finding.reason);
-                }
-                finding
-            })
-            .collect();
+        plan.findings = counted(notes).collect();
         Ok((plan, sets, duplicates, after))
     }
 

@@ -2,10 +2,13 @@
 
 use std::io::{self, BufReader};
 
-use super::runs::Run;
+use roaring::RoaringTreemap;
+
+use super::{Plan, runs::Run, segment::too_large_for_control};
 use crate::{
     catalog::{Model, Silo},
     export::{Decoder, ExportError, Limits, Part, RawRecord, Scanner, Source},
+    finding::Finding,
     value::Value,
 };
 
@@ -20,12 +23,17 @@ pub struct Record {
     pub offset: u64,
     /// How many bytes it has in the file.
     pub length: usize,
+    /// Whether decoding alone makes it another one than it is in the file, as when a field is not known.
+    pub changed: bool,
     /// Its values, by column.
     pub values: Vec<Value>,
     /// The actor that a field of older releases names; see [`Model::names_actor`].
     pub actor: Option<i64>,
     /// The text of its fields, for models of the control silo, to which it goes as it is but for its references.
     pub fields: Option<String>,
+    /// The rule that it breaks, if it is one of those that the filter leaves out whatever they are like. Its values are
+    /// those that could be read.
+    pub defect: Option<Box<Finding>>,
 }
 
 /// Reads records of one model in the order of the file.
@@ -39,6 +47,8 @@ pub struct ModelReader<'a> {
     ordinal: i64,
     /// Records before this one are passed over without being decoded.
     from: i64,
+    /// Where records begin that break a rule and are left out.
+    defective: RoaringTreemap,
 }
 
 impl<'a> ModelReader<'a> {
@@ -49,8 +59,9 @@ impl<'a> ModelReader<'a> {
         decoder: Decoder<'a>,
         limits: Limits,
         from: i64,
+        defective: RoaringTreemap,
     ) -> Self {
-        Self { source, runs, scanner: None, model, decoder, limits, ordinal: 0, from }
+        Self { source, runs, scanner: None, model, decoder, limits, ordinal: 0, from, defective }
     }
 
     /// The next record, or `None` after the last one.
@@ -80,18 +91,60 @@ impl<'a> ModelReader<'a> {
                 continue;
             }
             let raw = RawRecord::parse(bytes, scanned.offset)?;
-            let decoded = self.decoder.decode(self.model, raw.fields).map_err(|finding| {
-                finding.model(&self.model.name).record(self.ordinal, raw.pk).at(scanned.offset)
-            })?;
+            let decoded = match too_large_for_control(self.model, scanned.length) {
+                Some(finding) if self.defective.contains(scanned.offset) => Err(finding),
+                _ => self
+                    .decoder
+                    .decode(self.model, raw.fields)
+                    .map(|it| (it.is_changed(), it.values, it.actor)),
+            };
+            let (changed, values, actor, defect) = match decoded {
+                Ok((changed, values, actor)) => (changed, values, actor, None),
+                Err(finding) => {
+                    let finding =
+                        finding.model(&self.model.name).record(self.ordinal, raw.pk).at(scanned.offset);
+                    if !self.defective.contains(scanned.offset) {
+                        return Err(finding.into());
+                    }
+                    let values = self.decoder.salvage(self.model, raw.fields, |_| true);
+                    (false, values, None, Some(Box::new(finding)))
+                }
+            };
+            let is_sent = self.model.silo == Silo::Control && defect.is_none();
             return Ok(Some(Record {
                 ordinal: self.ordinal,
                 source_pk: raw.pk,
                 offset: scanned.offset,
                 length: scanned.length,
-                values: decoded.values,
-                actor: decoded.actor,
-                fields: (self.model.silo == Silo::Control).then(|| raw.fields.get().to_owned()),
+                changed,
+                values,
+                actor,
+                fields: is_sent.then(|| raw.fields.get().to_owned()),
+                defect,
             }));
         }
+    }
+}
+
+impl Plan {
+    /// Calls `take` with number, place and text of each record of a model, whatever its fields are like.
+    pub(super) fn each_raw(
+        &self,
+        model: &Model,
+        mut take: impl FnMut(i64, u64, RawRecord<'_>) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        let Some(plan) = self.models.get(model.position) else { return Ok(()) };
+        let mut ordinal = 0;
+        for run in plan.runs.iter()? {
+            let run = run?;
+            let part = self.source.part(run.offset..run.offset + run.length);
+            let stretch = BufReader::with_capacity(64 * 1024, part);
+            let mut scanner = Scanner::stretch(stretch, run.offset, self.limits);
+            while let Some((scanned, bytes)) = scanner.next_record()? {
+                ordinal += 1;
+                take(ordinal, scanned.offset, RawRecord::parse(bytes, scanned.offset)?)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -33,7 +33,7 @@ enum Piece {
         selection: Option<SavedSelection>,
     },
     /// One model, by its position.
-    Model { position: usize, seen: i64, repeated: Vec<u8>, lost_slugs: Vec<Vec<u8>> },
+    Model { position: usize, seen: i64, marks: [Vec<u8>; 5], lost_slugs: Vec<Vec<u8>> },
     /// Further stretches of a model.
     Runs { position: usize, runs: Vec<Run> },
     /// Further hashes of addresses that a filter takes.
@@ -103,10 +103,13 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
                 _ => return Ok(false),
             }
         }
-        Piece::Model { position, seen, repeated, lost_slugs } => {
+        Piece::Model { position, seen, marks, lost_slugs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
-            let Ok(repeated) = bitmap_from_bytes(&repeated) else { return Ok(false) };
-            (model.seen, model.repeated) = (seen, repeated);
+            model.seen = seen;
+            for (mark, bytes) in model.marks.all_mut().into_iter().zip(&marks) {
+                let Ok(places) = bitmap_from_bytes(bytes) else { return Ok(false) };
+                *mark = places;
+            }
             let lost: io::Result<_> = lost_slugs.iter().map(|lost| bitmap_from_bytes(lost)).collect();
             let Ok(lost) = lost else { return Ok(false) };
             model.lost_slugs = lost;
@@ -158,12 +161,12 @@ fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
     })?;
     for (position, model) in plan.models.iter().enumerate() {
         if model.seen > 0 {
-            put(&Piece::Model {
-                position,
-                seen: model.seen,
-                repeated: bitmap_to_bytes(&model.repeated)?,
-                lost_slugs: model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?,
-            })?;
+            let mut marks: [Vec<u8>; 5] = Default::default();
+            for (bytes, places) in marks.iter_mut().zip(model.marks.all()) {
+                *bytes = bitmap_to_bytes(places)?;
+            }
+            let lost_slugs = model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?;
+            put(&Piece::Model { position, seen: model.seen, marks, lost_slugs })?;
             let mut runs = model.runs.iter()?;
             loop {
                 let some: Vec<Run> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;

@@ -13,8 +13,8 @@ use super::{
     sets::{KeySet, hash_key, key_sets},
 };
 use crate::{
-    catalog::{Catalog, Known, Model, Silo},
-    export::{Decoder, ExportError, Limit, RawRecord, Scanned},
+    catalog::{Catalog, Column, Known, Model, Silo},
+    export::{Decoded, Decoder, ExportError, Limit, RawRecord, Scanned, unknown_option},
     finding::{Finding, FindingKind, shown},
     value::Value,
 };
@@ -38,6 +38,8 @@ pub(super) struct Part {
     pub(super) seen: i64,
     /// Stretches. None goes on in the next segment, so that a reader can pass over what it does not need.
     pub(super) runs: Vec<Run>,
+    /// Where records begin that break a rule. There are some under a filter only, which may leave them out.
+    pub(super) defective: Vec<u64>,
 }
 
 /// What was learned of a segment of the file.
@@ -143,7 +145,8 @@ impl<'a> Checker<'a> {
     /// What there is to learn of a segment.
     ///
     /// # Errors
-    /// What the first record that breaks a rule breaks. Its number counts from the beginning of the segment.
+    /// What the first record that breaks a rule breaks. Its number counts from the beginning of the segment. Under a filter,
+    /// one that can be told from others is noted instead.
     pub(super) fn check(&self, cut: &Cut) -> Result<Segment, ExportError> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
@@ -184,12 +187,6 @@ impl<'a> Checker<'a> {
         part.seen += 1;
         let ordinal = part.seen;
         let place = |finding: Finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset);
-        if !model.in_organization_scope() {
-            for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {
-                checked.note(place(note));
-            }
-            return Ok(());
-        }
         match part.runs.last_mut().filter(|_| adjacent) {
             Some(run) => {
                 run.length = offset + length as u64 - run.offset;
@@ -197,31 +194,51 @@ impl<'a> Checker<'a> {
             }
             None => part.runs.push(Run { offset, length: length as u64, records: 1 }),
         }
-        if model.silo == Silo::Control && length > MAX_CONTROL_RECORD {
-            let finding = Finding::new(
-                FindingKind::ValidationError,
-                format!("the record has {length} bytes; records of this model may have {MAX_CONTROL_RECORD}"),
-            );
-            return Err(ExportError::OverLimit {
-                limit: Limit::RecordBytes,
-                finding: Box::new(place(finding)),
-            });
+        if !model.in_organization_scope() {
+            for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {
+                checked.note(place(note));
+            }
+            return Ok(());
         }
-        let decoded = self.decoder.decode(model, raw.fields).map_err(place)?;
-        for note in decoded.notes {
-            checked.note(place(note));
-        }
+        let decoded = decode(self.decoder, model, raw, length);
+        let is_defective = decoded.is_err();
+        let (values, actor) = match decoded {
+            Ok(decoded) => {
+                for note in decoded.notes {
+                    checked.note(place(note));
+                }
+                (decoded.values, decoded.actor)
+            }
+            Err(error) if self.filter.is_none() => return Err(error.placed(place)),
+            Err(_) => {
+                if let Some(part) = checked.segment.models.get_mut(&model.position) {
+                    part.defective.push(offset);
+                }
+                let slug = model.global_slug().map(|(column, _)| column);
+                let wanted = |column: &Column| slug == model.column(&column.field);
+                (self.decoder.salvage(model, raw.fields, wanted), None)
+            }
+        };
         let record = Record {
             ordinal,
             source_pk: raw.pk,
             offset,
             length,
-            values: decoded.values,
-            actor: decoded.actor,
+            changed: false,
+            values,
+            actor,
             fields: None,
+            defect: None,
         };
         for index in self.sets_of.get(model.position).map(Vec::as_slice).unwrap_or_default() {
             let Some(set) = self.sets.get(*index) else { continue };
+            if is_defective && !set.columns.is_empty() {
+                continue;
+            }
+            // An option that is not imported does not keep another one out.
+            if set.keep_first && unknown_option(model, &record.values).is_some() {
+                continue;
+            }
             let hash = |record: &Record| Some(hash_key(set, raw.pk, set.key(record)?));
             if let Some(candidates) = made_slugs::candidates(model, (*index, set), &record, hash) {
                 checked.segment.keys.extend(candidates);
@@ -250,20 +267,41 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// That a record is too large for the message in which it travels; `None` if it is not.
+pub(super) fn too_large_for_control(model: &Model, length: usize) -> Option<Finding> {
+    (model.silo == Silo::Control && length > MAX_CONTROL_RECORD).then(|| {
+        Finding::new(
+            FindingKind::ValidationError,
+            format!("the record has {length} bytes; records of this model may have {MAX_CONTROL_RECORD}"),
+        )
+    })
+}
+
+/// Makes values of a record. Its place is not yet named.
+pub(super) fn decode(
+    decoder: &Decoder<'_>,
+    model: &Model,
+    raw: &RawRecord<'_>,
+    length: usize,
+) -> Result<Decoded, ExportError> {
+    if let Some(finding) = too_large_for_control(model, length) {
+        return Err(ExportError::OverLimit { limit: Limit::RecordBytes, finding: Box::new(finding) });
+    }
+    Ok(decoder.decode(model, raw.fields)?)
+}
+
 impl Checked {
     fn pass_over(&mut self, raw: &RawRecord<'_>, offset: u64, known: &Known<'_>) {
         self.last_model = None;
         let name = shown(&raw.model.to_ascii_lowercase());
         let finding = match known {
             Known::Removed => {
-                Finding::new(FindingKind::RemovedModel, "a model of older releases, passed over")
+                Finding::new(FindingKind::RemovedModel, "a model of older releases, which is passed over")
             }
-            Known::Excluded => {
-                Finding::new(FindingKind::UnexpectedModel, "a model that is never imported, passed over")
-            }
+            Known::Excluded => Finding::new(FindingKind::UnexpectedModel, "a model that is never imported"),
             _ => Finding::new(
                 FindingKind::UnknownModel,
-                "the catalog does not know the model; it was passed over",
+                "this release does not know the model; its records are not imported",
             ),
         };
         let mut finding = finding.model(&name).at(offset);

@@ -21,7 +21,7 @@ use crate::{
     ambient::Ambient,
     catalog::{Catalog, EMAIL, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
     export::ExportError,
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, shown},
     value::Value,
 };
 
@@ -137,6 +137,11 @@ impl Selection {
         self.organizations.len()
     }
 
+    /// Whether it takes no record at all.
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.nothing
+    }
+
     /// Whether the filter leaves this record, as far as that does not depend on its references.
     #[must_use]
     pub fn takes(&self, model: &Model, source_pk: i64, email: Option<&str>) -> bool {
@@ -152,9 +157,40 @@ impl Selection {
     }
 }
 
+/// The most slugs that a message names.
+const NAMED: usize = 10;
+
+/// The first of some slugs, quoted, and how many more there are.
+fn quoted<'a>(slugs: impl Iterator<Item = &'a str>, count: usize) -> String {
+    let named: Vec<String> = slugs.take(NAMED).map(|slug| format!("`{}`", shown(slug))).collect();
+    match count.saturating_sub(named.len()) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
 impl Plan {
-    /// Completes the selection: which users are members, which addresses are theirs, and which records belong to
-    /// nothing that is taken.
+    /// Which slugs the organizations of the file have, for people.
+    fn slugs_of_file(&self, catalog: &Catalog, ambient: &Ambient) -> String {
+        let Some(model) = catalog.model(ORGANIZATION) else { return String::new() };
+        let Some((column, _)) = model.global_slug() else { return String::new() };
+        let count = usize::try_from(self.seen(model)).unwrap_or(usize::MAX);
+        if count == 0 {
+            return "The export has no organization at all".to_owned();
+        }
+        let mut slugs = Vec::new();
+        // Only to help: what cannot be read now is not named.
+        if let Ok(mut reader) = self.reader(model, ambient, 1) {
+            while slugs.len() < NAMED
+                && let Ok(Some(record)) = reader.next_record()
+            {
+                slugs.extend(record.values.get(column).and_then(Value::as_text).map(str::to_owned));
+            }
+        }
+        format!("The export has {}", quoted(slugs.iter().map(String::as_str), count))
+    }
+
+    /// Completes the selection: which users are members, and which addresses are theirs.
     pub(super) fn select(
         &mut self,
         catalog: &Catalog,
@@ -166,10 +202,11 @@ impl Plan {
     ) -> Result<(), ExportError> {
         let (Some(mut selection), Some(filter)) = (self.selection.take(), filter) else { return Ok(()) };
         if !filter.is_empty() && selection.organization_count() == 0 {
-            let asked: Vec<String> = filter.iter().map(|slug| format!("`{slug}`")).collect();
+            let asked = quoted(filter.iter().map(String::as_str), filter.len());
+            let has = self.slugs_of_file(catalog, ambient);
             return Err(ExportError::FilterMatchesNothing(format!(
-                "none of the slugs of the filter ({}) is in the export; slugs are compared exactly, also in case",
-                asked.join(", ")
+                "none of the slugs of the filter ({asked}) is in the export; slugs are compared exactly, also in case. \
+                 {has}"
             )));
         }
         for slug in &selection.missing {
@@ -203,7 +240,6 @@ impl Plan {
                 }
             }
         }
-        self.find_adrift(catalog, ambient, &mut selection, watch)?;
         self.selection = Some(selection);
         Ok(())
     }

@@ -1,4 +1,5 @@
 mod kept;
+mod left_out;
 mod segments;
 
 use std::{fs::File, io::Write as _};
@@ -45,6 +46,7 @@ impl File_ {
             scratch_dir: self.dir.path(),
             filter: filter.as_ref(),
             limits: Limits::default(),
+            most_organizations: 3,
             now: self.ambient.now(),
             keep: None,
         };

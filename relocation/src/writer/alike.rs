@@ -65,8 +65,10 @@ impl Writer<'_> {
             let names: Vec<&str> = names.map(|column| column.field.as_str()).collect();
             let (alike, last) = names.split_at(names.len().saturating_sub(1));
             let reason = format!(
-                "users were merged, and the record agrees in {} with an earlier one of the file; it became that one, with the higher {} of both",
+                "{}, and the record agrees in {} with an earlier one of the file; it {} that one, with the higher {} of both",
+                self.tense.words("users were merged", "users would be merged"),
                 alike.join(" and "),
+                self.tense.words("became", "would become"),
                 last.join(""),
             );
             written.findings.push(row.place(model, Finding::new(FindingKind::RecordMerged, reason)));

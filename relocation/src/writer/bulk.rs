@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::{Acquire as _, AssertSqlSafe, Postgres, Sqlite, Transaction, sqlite::SqliteArguments};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{Row, WriteError, copy};
 use crate::{
@@ -29,10 +29,15 @@ fn columns(model: &Model) -> String {
 /// Inserts all rows, or fails as a whole.
 pub(super) async fn insert(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(), WriteError> {
     match tx {
-        Tx::Postgres(tx) => copy::copy(tx, model, &model.table, &columns(model), rows).await,
+        Tx::Postgres(tx) => {
+            let mut work = tx.work()?;
+            let copied = copy::copy(&mut work, model, &model.table, &columns(model), rows).await;
+            work.done(copied)
+        }
         Tx::Sqlite(tx) => {
-            insert_sqlite(tx, model, rows, "").await?;
-            Ok(())
+            let mut work = tx.work()?;
+            let inserted = insert_sqlite(&mut work, model, rows, "").await;
+            work.done(inserted).map(|_| ())
         }
     }
 }
@@ -44,32 +49,14 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
     }
     match tx {
         Tx::Postgres(tx) => {
-            let names = columns(model);
-            // Mostly all are: then the stage below would be a second writing of every row.
-            if copied(tx, model, &names, rows).await? {
-                return Ok(rows.iter().map(|row| row.id).collect());
-            }
-            // A stage with the columns that are written and no constraint, gone with the transaction: COPY itself knows
-            // no ON CONFLICT.
-            let make = format!(
-                "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} ON COMMIT DROP AS SELECT {names} FROM \"{0}\" WITH NO DATA",
-                model.table
-            );
-            sqlx::query(AssertSqlSafe(make)).execute(&mut **tx).await.map_err(DbError::from)?;
-            let stage = format!("causeway_stage_{}", model.table);
-            sqlx::query(AssertSqlSafe(format!("TRUNCATE {stage}")))
-                .execute(&mut **tx)
-                .await
-                .map_err(DbError::from)?;
-            copy::copy(tx, model, &stage, &names, rows).await?;
-            let insert = format!(
-                "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING id",
-                model.table
-            );
-            Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut **tx).await.map_err(DbError::from)?)
+            let mut work = tx.work()?;
+            let inserted = insert_free_postgres(&mut work, model, rows).await;
+            work.done(inserted)
         }
-        Tx::Sqlite(inner) => {
-            let inserted = insert_sqlite(inner, model, rows, " ON CONFLICT DO NOTHING").await?;
+        Tx::Sqlite(begun) => {
+            let mut work = begun.work()?;
+            let inserted = insert_sqlite(&mut work, model, rows, " ON CONFLICT DO NOTHING").await;
+            let inserted = work.done(inserted)?;
             let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
             // Mostly all are: then none need be asked for. Nobody else has rows with these ids.
             if usize::try_from(inserted).is_ok_and(|inserted| inserted == rows.len()) {
@@ -83,21 +70,51 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
     }
 }
 
+async fn insert_free_postgres(
+    connection: &mut PgConnection,
+    model: &Model,
+    rows: &[Row],
+) -> Result<Vec<i64>, WriteError> {
+    let names = columns(model);
+    // Mostly all are free: then the stage below would be a second writing of every row.
+    if copied(connection, model, &names, rows).await? {
+        return Ok(rows.iter().map(|row| row.id).collect());
+    }
+    // A stage with the columns that are written and no constraint, gone with the transaction: COPY itself knows no
+    // ON CONFLICT.
+    let make = format!(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} ON COMMIT DROP AS SELECT {names} FROM \"{0}\" WITH NO DATA",
+        model.table
+    );
+    sqlx::query(AssertSqlSafe(make)).execute(&mut *connection).await.map_err(DbError::from)?;
+    let stage = format!("causeway_stage_{}", model.table);
+    sqlx::query(AssertSqlSafe(format!("TRUNCATE {stage}")))
+        .execute(&mut *connection)
+        .await
+        .map_err(DbError::from)?;
+    copy::copy(connection, model, &stage, &names, rows).await?;
+    let insert = format!(
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING id",
+        model.table
+    );
+    Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)
+}
+
 /// Copies all rows into the table, or none of them if one breaks a unique set. Says which.
 async fn copied(
-    tx: &mut Transaction<'static, Postgres>,
+    connection: &mut PgConnection,
     model: &Model,
     names: &str,
     rows: &[Row],
 ) -> Result<bool, WriteError> {
-    let mut savepoint = tx.begin().await.map_err(DbError::from)?;
-    match copy::copy(&mut savepoint, model, &model.table, names, rows).await {
+    connection.execute("SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
+    match copy::copy(connection, model, &model.table, names, rows).await {
         Ok(()) => {
-            savepoint.commit().await.map_err(DbError::from)?;
+            connection.execute("RELEASE SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
             Ok(true)
         }
         Err(WriteError::Database(error)) if error.kind() == DbErrorKind::Unique => {
-            savepoint.rollback().await.map_err(DbError::from)?;
+            connection.execute("ROLLBACK TO SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
             Ok(false)
         }
         Err(error) => Err(error),
@@ -106,7 +123,7 @@ async fn copied(
 
 /// Inserts rows, and says how many of them.
 async fn insert_sqlite(
-    tx: &mut Transaction<'static, Sqlite>,
+    connection: &mut SqliteConnection,
     model: &Model,
     rows: &[Row],
     ending: &str,
@@ -118,7 +135,8 @@ async fn insert_sqlite(
     while let Some((sql, args)) = next {
         // The last one of a chunk has a length of its own, which hardly any other chunk has.
         let is_last = statements.len() == 0;
-        let execution = sqlx::query_with(AssertSqlSafe(sql), args).persistent(!is_last).execute(&mut **tx);
+        let execution =
+            sqlx::query_with(AssertSqlSafe(sql), args).persistent(!is_last).execute(&mut *connection);
         // While the database's thread has one statement, this one makes the next.
         let (executed, made) = tokio::join!(execution, async { statements.next().transpose() });
         inserted += executed.map_err(DbError::from)?.rows_affected();

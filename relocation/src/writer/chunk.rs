@@ -61,6 +61,10 @@ pub async fn write_chunk<S: ChunkSilo>(
                 Some(ids) => ids.clone(),
                 None => ids::own(tx, model, rows.len()).await?,
             };
+            // Before the rows are there: who inserts beside us must not get an id that they have.
+            if let (Some(_), Some(highest)) = (&leased, ids.iter().max()) {
+                ids::raise(tx, model, *highest).await?;
+            }
             writer.give_ids(model, &mut rows, ids);
             let written = writer.write(tx, model, &rows, mode).await?;
             silo.record(tx, model, &rows, &written).await?;

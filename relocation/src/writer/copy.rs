@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Postgres, Transaction};
+use sqlx::PgConnection;
 
 use super::{Row, WriteError};
 use crate::{
@@ -31,7 +31,7 @@ const VARCHAR: u32 = 1043;
 
 /// Copies rows into a table with the model's columns.
 pub(super) async fn copy(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     model: &Model,
     table: &str,
     columns: &str,
@@ -39,7 +39,7 @@ pub(super) async fn copy(
 ) -> Result<(), WriteError> {
     let data = encode(model, rows)?;
     let statement = format!("COPY \"{table}\" ({columns}) FROM STDIN (FORMAT binary)");
-    let mut copy = tx.copy_in_raw(&statement).await.map_err(DbError::from)?;
+    let mut copy = connection.copy_in_raw(&statement).await.map_err(DbError::from)?;
     copy.send(data).await.map_err(DbError::from)?;
     copy.finish().await.map_err(DbError::from)?;
     Ok(())

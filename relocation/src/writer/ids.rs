@@ -1,4 +1,4 @@
-//! New primary keys that a silo gives out itself, for a whole chunk at once.
+//! New primary keys of a chunk: those that a silo gives out itself, and room in front of those that come from elsewhere.
 
 use crate::{
     catalog::Model,
@@ -48,4 +48,66 @@ pub(super) async fn own(tx: &mut Tx, model: &Model, count: usize) -> Result<Vec<
             Ok((next - count..next).collect())
         }
     }
+}
+
+/// How far a sequence is brought forward by taking values from it. A chunk has at most half as many rows.
+const STEPS: i64 = 10_000;
+/// The class of the advisory locks under which a sequence is set. The object is the sequence's own number.
+const SEQUENCE_LOCK: i64 = 0x0c57_5ea1;
+
+/// Brings the table's own sequence to `highest`, so that the application's next insert gets an id above all that are
+/// written, also where those come from elsewhere. It is never set back, and a table without a sequence needs nothing.
+///
+/// Setting a sequence is no transaction: what the application takes between a look and the setting could be taken again.
+/// So the last steps are taken with `nextval`, which only goes forward, and the sequence is set only where it is further
+/// behind than anybody gets between two steps of one statement. The lock keeps other imports from doing so at once.
+///
+/// SQLite's own counting begins behind the highest row of a table, whoever wrote that.
+///
+/// # Errors
+/// If the database refuses.
+pub(super) async fn raise(tx: &mut Tx, model: &Model, highest: i64) -> Result<(), DbError> {
+    let Tx::Postgres(_) = tx else { return Ok(()) };
+    let statement =
+        Statement::new("SELECT o.name AS name, s.seqmax AS most FROM (SELECT pg_get_serial_sequence(")
+            .arg(format!("\"{}\"", model.table))
+            .push(", 'id') AS name) o JOIN pg_sequence s ON s.seqrelid = CAST(o.name AS regclass)");
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(()) };
+    let name = row.text("name")?;
+    let highest = highest.min(row.int("most")?);
+    let mut behind = how_far_behind(tx, &name, highest).await?;
+    if behind > STEPS {
+        let lock = Statement::new("SELECT pg_advisory_xact_lock(CAST(")
+            .arg(SEQUENCE_LOCK)
+            .push(" AS integer), hashtext(CAST(")
+            .arg(&name)
+            .push(" AS text)))");
+        tx.fetch_optional(lock).await?;
+        let set = Statement::new("SELECT setval(CAST(CAST(")
+            .arg(&name)
+            .push(" AS text) AS regclass), ")
+            .arg(highest)
+            .push(&format!(") FROM {name} WHERE last_value < "))
+            .arg(highest - STEPS);
+        tx.fetch_optional(set).await?;
+        behind = how_far_behind(tx, &name, highest).await?;
+    }
+    if behind > 0 {
+        let take = Statement::new("SELECT MAX(nextval(CAST(CAST(")
+            .arg(&name)
+            .push(" AS text) AS regclass))) FROM generate_series(1, ")
+            .arg(behind)
+            .push(")");
+        tx.fetch_optional(take).await?;
+    }
+    Ok(())
+}
+
+/// How many values a sequence is behind one of them.
+async fn how_far_behind(tx: &mut Tx, sequence: &str, highest: i64) -> Result<i64, DbError> {
+    let look = Statement::new("SELECT ")
+        .arg(highest)
+        .push(" - CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS behind FROM ")
+        .push(sequence);
+    tx.fetch_one(look).await?.int("behind")
 }

@@ -3,6 +3,7 @@
 //!
 //! The caller owns the transaction, so that it can record the chunk in the same one.
 
+mod addresses;
 mod alike;
 mod bulk;
 mod chunk;
@@ -26,7 +27,7 @@ use crate::{
     catalog::{Model, Rule},
     db::{DbError, HasDbError, Tx},
     export::decode_literal,
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, Tense},
     generate::{self, TokenOwner},
     keys::ChunkKeys,
     plan::Record,
@@ -133,6 +134,10 @@ pub struct Writer<'a> {
     pub now: DateTime<Utc>,
     /// Whether a user whose name is taken is the one who has it.
     pub merge_users: bool,
+    /// Whether the rows are written, or would be. Findings are worded so.
+    pub tense: Tense,
+    /// The model of all e-mail addresses, where users are written or gone through.
+    pub emails: Option<&'a Model>,
     /// Whose the auth tokens are that may have to be made anew, by organization id.
     pub token_owners: HashMap<i64, TokenOwner>,
 }
@@ -169,7 +174,7 @@ impl Writer<'_> {
                         (!if_set || !old.is_null()).then(|| generate::value(*with, self.ambient))
                     });
                 }
-                Rule::HideUntilFinished { column, hidden } => {
+                Rule::HideUntilFinished { column, hidden, .. } => {
                     set(&mut rows, *column, |_| Some(Value::Int(*hidden)))
                 }
                 _ => {}
@@ -251,7 +256,7 @@ impl Writer<'_> {
                 continue;
             }
             for row in rows.to_mut().iter_mut().filter(|row| missing(row)) {
-                findings.extend(self.replace(model, row, rule, "was missing"));
+                findings.extend(self.replace(model, row, rule, "is missing in the file"));
             }
         }
         findings
@@ -273,7 +278,7 @@ impl Writer<'_> {
             _ => generate::value(*with, self.ambient),
         };
         *row.values.get_mut(*column)? = value;
-        let reason = format!("{why}; a new one was made");
+        let reason = format!("{why}; {}", self.tense.words("a new one was made", "a new one would be made"));
         Some(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
     }
 

@@ -7,7 +7,7 @@ use crate::{
     ambient::BASE36,
     catalog::{Column, Model, Rule},
     export::MAX_PK,
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, Tense},
     value::Value,
 };
 
@@ -27,6 +27,7 @@ impl Writer<'_> {
         let mut written = Written::default();
         let rows = self.resolve_names(table, model, rows, &mut written).await?;
         let mut rows = self.merge_alike(table, model, rows, &mut written).await?;
+        self.warn_of_addresses(table, model, &rows, &mut written.findings).await?;
         for round in 0..ROUNDS {
             let replaced = self.replace_taken(table, model, &mut rows, &mut written.findings).await?;
             let free: HashSet<i64> = table.insert_free(model, &rows).await?.into_iter().collect();
@@ -50,7 +51,10 @@ impl Writer<'_> {
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
         for row in &rows {
-            let reason = "another row is the same to a unique set of the table (as after a merge of users); the record was not written";
+            let reason = format!(
+                "another row is the same to a unique set of the table (as after a merge of users); the record {}",
+                self.tense.words("was not written", "would not be written")
+            );
             written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
             written.dropped += 1;
         }
@@ -103,7 +107,10 @@ impl Writer<'_> {
                         } else {
                             id.to_string()
                         };
-                        let reason = format!("is taken by {holder}, into which the record was merged");
+                        let reason = format!(
+                            "is taken by {holder}, into which the record {}",
+                            self.tense.words("was merged", "would be merged")
+                        );
                         written.findings.push(row.place(
                             model,
                             Finding::new(FindingKind::UserMerged, reason).field(&definition.field),
@@ -168,7 +175,14 @@ impl Writer<'_> {
                     continue;
                 }
                 taken.insert(given.to_lowercase(), row.id);
-                let reason = format!("`{name}` is taken; the record has `{given}` now");
+                let reason = match self.tense {
+                    Tense::Happened => format!("`{name}` is taken; the record has `{given}` now"),
+                    // The import will draw others.
+                    Tense::Would => format!(
+                        "`{name}` is taken; the record would have `{}?`, with a random suffix",
+                        given.get(..given.len().saturating_sub(SUFFIX)).unwrap_or_default()
+                    ),
+                };
                 findings.push(row.place(
                     model,
                     Finding::new(FindingKind::UsernameChanged, reason).field(&definition.field),
@@ -220,11 +234,14 @@ impl Writer<'_> {
                         }
                         let finding = Finding::new(
                             FindingKind::TokenCleared,
-                            "is taken by another row and was cleared",
+                            format!(
+                                "is taken by another row, and {}",
+                                self.tense.words("was cleared", "would be cleared")
+                            ),
                         );
                         findings.push(row.place(model, finding.field(&definition.field)));
                     }
-                    _ => findings.extend(self.replace(model, row, rule, "was taken by another row")),
+                    _ => findings.extend(self.replace(model, row, rule, "is taken by another row")),
                 }
             }
         }

@@ -18,6 +18,8 @@ mod adrift;
 mod case;
 mod cell;
 mod counts;
+mod defects;
+mod family;
 mod fates;
 mod file;
 mod findings;
@@ -142,6 +144,7 @@ impl<'a> Audit<'a> {
             &findings,
             &others,
         );
+        case.expect_defects();
         case.decide_fates();
         case.check_keys();
         case.check_counts();
@@ -149,6 +152,7 @@ impl<'a> Audit<'a> {
         case.check_no_other_rows();
         case.check_organizations();
         case.check_owners();
+        case.check_usernames();
         case.check_findings();
         self.check_what_is_visible(&mut case).await?;
         self.check_directory(&mut case).await?;

@@ -31,6 +31,7 @@ mod builder;
 mod by_hand;
 mod failpoints;
 mod ground;
+mod hang;
 mod link;
 mod node;
 mod options;
@@ -62,7 +63,8 @@ use link::Link;
 pub use link::{Road, Weather};
 use node::Node;
 use options::Configure;
-pub use trace::Trace;
+use trace::LastWords;
+pub use trace::{Trace, Wait};
 
 use crate::process;
 
@@ -105,7 +107,8 @@ impl fmt::Display for Service {
 /// Controls and regions.
 #[derive(Debug)]
 pub struct Cluster {
-    // Fields are dropped in order: services before what they stand on.
+    // Fields are dropped in order: what happened is told, then services go before what they stand on.
+    _last_words: LastWords,
     regions: Vec<Node>,
     controls: Vec<Node>,
     /// The ways of each region to each control.
@@ -249,7 +252,13 @@ impl Cluster {
     }
 
     /// The same on connections that are there already, for those who look often. They are the cluster's: not to be closed.
-    pub(crate) async fn shared_db(&self, silo: Silo) -> anyhow::Result<Db> {
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    pub async fn shared_db(&self, silo: Silo) -> anyhow::Result<Db> {
         self.database_of(silo).shared_db().await
     }
 

@@ -141,6 +141,30 @@ impl Postgres {
         Ok(self.url(name))
     }
 
+    /// Creates an empty database with all its tables in a directory, which must be empty and such that everybody can reach
+    /// it.
+    ///
+    /// # Errors
+    /// As [`create_database`](Self::create_database), or if the directory cannot be used.
+    pub async fn create_database_in(&self, name: &str, directory: &Path) -> anyhow::Result<String> {
+        let database = quoted(name)?;
+        let path =
+            directory.to_str().filter(|path| !path.contains('\'')).context("it has no name for SQL")?;
+        self.place.installation.give(directory)?;
+        self.execute(format!("CREATE TABLESPACE {database} LOCATION '{path}'")).await?;
+        self.execute(format!("CREATE DATABASE {database} TABLESPACE {database}")).await?;
+        Ok(self.url(name))
+    }
+
+    /// Lets no database of the server be written to, or lets them again; what is connected hears of it too.
+    ///
+    /// # Errors
+    /// If the server is not running.
+    pub async fn set_read_only(&self, read_only: bool) -> anyhow::Result<()> {
+        self.execute(format!("ALTER SYSTEM SET default_transaction_read_only = {read_only}")).await?;
+        self.execute("SELECT pg_reload_conf()".to_owned()).await
+    }
+
     /// Removes a database, and cuts off whoever is connected to it.
     ///
     /// # Errors

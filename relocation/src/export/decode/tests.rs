@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::Catalog;
+use crate::{catalog::Catalog, export::unknown_option};
 
 fn decode(model: &str, fields: &str) -> Result<Decoded, Finding> {
     let catalog = Catalog::load().unwrap();
@@ -162,8 +162,12 @@ fn a_member_is_a_user_or_an_address() {
 
 #[test]
 fn known_options_hold_what_is_meant() {
+    let model = Catalog::load().unwrap();
+    let model = model.model("sentry.useroption").unwrap();
     let option = |key: &str, value: &str| {
-        decode("sentry.useroption", &format!(r#"{{"user": 1, "key": "{key}", "value": {value}}}"#)).is_ok()
+        let fields = format!(r#"{{"user": 1, "key": "{key}", "value": {value}}}"#);
+        // What the application does not take is left out; it is no error of the file.
+        unknown_option(model, &decode("sentry.useroption", &fields).unwrap().values).is_none()
     };
     assert!(option("timezone", r#""\"Europe/Vienna\"""#) && !option("timezone", r#""\"Middle/Earth\"""#));
     assert!(option("language", r#""\"pt-br\"""#) && !option("language", "7"));
@@ -178,4 +182,64 @@ fn addresses_of_both_families_are_read() {
     assert_eq!(inet("::1/64"), Some(Value::Inet("::1".parse().unwrap(), 64)));
     assert_eq!(inet("127.0.0.1/33"), None);
     assert_eq!(inet("localhost"), None);
+}
+
+#[test]
+fn a_field_of_nearly_the_right_name_is_named() {
+    let error = decode("sentry.organizationmember", r#"{"organization": 1, "user": 3}"#).unwrap_err();
+    assert_eq!((error.field.as_deref(), error.kind), (Some("user"), FindingKind::ValidationError));
+    assert!(error.reason.contains("`user_id` is missing"), "{}", error.reason);
+    let error = decode("sentry.team", r#"{"organization_id": 1, "slug": "s", "name": "n"}"#).unwrap_err();
+    assert_eq!(error.field.as_deref(), Some("organization_id"));
+    assert!(error.reason.contains("`organization` is missing"), "{}", error.reason);
+    // Where nothing is missing, it is an unknown field that says what it may have meant.
+    let member = r#"{"organization": 1, "user_id": 3, "inviter": 4, "mood": 1}"#;
+    let notes = decode("sentry.organizationmember", member).unwrap().notes;
+    let notes: Vec<_> = notes
+        .iter()
+        .map(|note| (note.field.as_deref().unwrap(), note.reason.contains("`inviter_id`")))
+        .collect();
+    assert_eq!(notes, [("inviter", true), ("mood", false)]);
+}
+
+#[test]
+fn what_an_index_takes_is_enough_for_every_unique_set() {
+    let trigger = |label: String| {
+        decode(
+            "sentry.alertruletrigger",
+            &format!(r#"{{"alert_rule": 1, "label": "{label}", "alert_threshold": 1}}"#),
+        )
+    };
+    assert!(trigger("l".repeat(2_600)).is_ok());
+    assert!(trigger("\u{e9}".repeat(1_300)).is_ok());
+    for label in ["l".repeat(2_601), "\u{e9}".repeat(1_301)] {
+        let error = trigger(label).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("label"));
+    }
+    let config = |attribute: String| {
+        decode(
+            "sentry.spanattributeextractionruleconfig",
+            &format!(r#"{{"project": 1, "span_attribute": "{attribute}"}}"#),
+        )
+    };
+    assert!(config("a".repeat(1_000)).is_ok() && config("\u{6f22}".repeat(866)).is_ok());
+    assert!(config("\u{6f22}".repeat(867)).is_err());
+    // A value that no row gets is of any length.
+    let subscription =
+        format!(r#"{{"project": 1, "type": "t", "subscription_id": "{}"}}"#, "s".repeat(5_000));
+    assert!(decode("sentry.querysubscription", &subscription).is_ok());
+}
+
+#[test]
+fn numbers_begin_where_their_column_does() {
+    let widget = |order: &str| {
+        field(
+            "sentry.dashboardwidget",
+            &format!(r#"{{"dashboard": 1, "order": {order}, "title": "t", "display_type": 0}}"#),
+            "order",
+        )
+    };
+    assert_eq!(widget("0").unwrap(), Value::Int(0));
+    assert_eq!(widget("2147483647").unwrap(), Value::Int(i32::MAX.into()));
+    assert!(widget("-1").is_err() && widget("2147483648").is_err());
 }

@@ -47,6 +47,7 @@ impl File_ {
             scratch_dir: self.dir.path(),
             filter: Some(&filter),
             limits,
+            most_organizations: MAX_ORGANIZATIONS,
             now: self.ambient.now(),
             keep: Some(&Keep { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };
@@ -86,7 +87,8 @@ impl File_ {
                 let taken: Vec<u32> = (1..=3_000).filter(takes).collect();
                 let lost: Vec<Vec<u64>> =
                     of_model.lost_slugs.iter().map(|lost| lost.iter().collect()).collect();
-                (of_model.seen, runs, of_model.repeated.iter().collect::<Vec<_>>(), taken, lost)
+                let marks = of_model.marks.all().map(|places| places.iter().collect::<Vec<_>>());
+                (of_model.seen, runs, marks, taken, lost)
             })
             .collect();
         let actors: Vec<_> = (1..=3_000).filter_map(|pk| plan.actor(pk)).collect();

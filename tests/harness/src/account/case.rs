@@ -48,6 +48,10 @@ pub(super) struct Case<'a> {
     pub(super) renamed: BTreeSet<i64>,
     /// The roles that memberships got from others that are one with them, by model and pk in the file.
     pub(super) roles: HashMap<(String, i64), Option<String>>,
+    /// Records that break a rule by themselves and are left out, by model and number.
+    pub(super) defective: BTreeSet<(String, i64)>,
+    /// The organization that each record belongs to, by model and pk in the file.
+    pub(super) organizations: HashMap<(String, i64), i64>,
     pub(super) notes: Vec<Note>,
     complaints: Vec<String>,
 }
@@ -85,6 +89,8 @@ impl<'a> Case<'a> {
             fates: HashMap::new(),
             renamed: BTreeSet::new(),
             roles: HashMap::new(),
+            defective: BTreeSet::new(),
+            organizations: HashMap::new(),
             notes: Vec::new(),
             complaints: Vec::new(),
         };

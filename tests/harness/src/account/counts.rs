@@ -1,10 +1,10 @@
 //! What the import says of itself in numbers and keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_proto::relocation::v1::{KeyKind, ModelCounts};
+use causeway_proto::relocation::v1::{FindingKind, KeyKind, ModelCounts};
 
-use super::{Fate, case::Case};
+use super::{Fate, case::Case, cell, findings::names_actor};
 
 impl Case<'_> {
     /// The primary key map has the records that are a row now, and no other.
@@ -36,17 +36,64 @@ impl Case<'_> {
         }
     }
 
+    /// The records that are not quite as they were, if they were written: each about which there is a finding, for the
+    /// findings are checked by themselves; and each with a field that was left out or cleaned.
+    fn changed(&self) -> BTreeSet<(&str, i64)> {
+        let by_finding = self.findings.iter().filter(|finding| {
+            !matches!(
+                finding.kind(),
+                FindingKind::DroppedReference
+                    | FindingKind::SkippedByRule
+                    | FindingKind::DuplicateDropped
+                    | FindingKind::UnknownChoice
+                    | FindingKind::RowKept
+                    | FindingKind::OrganizationWithoutOwner
+                    | FindingKind::UsernameIsAddress
+                    | FindingKind::DefectFiltered
+                    | FindingKind::OptionLeftOut
+                    | FindingKind::TwoOrganizations
+                    | FindingKind::OutOfScope
+                    | FindingKind::NotInDirectory
+            )
+        });
+        let by_finding = by_finding.map(|finding| (finding.model.as_str(), finding.source_pk));
+        let by_field = self.records.iter().filter(|record| {
+            self.catalog.model(&record.model).is_some_and(|model| {
+                record.fields.iter().any(|(field, value)| match model.column(field) {
+                    None => {
+                        let is_no_loss = value.is_null() || names_actor(&model.name, field, value);
+                        !(model.is_removed_field(field) && is_no_loss)
+                    }
+                    Some(index) => {
+                        model.columns.get(index).is_some_and(|column| cell::is_cleaned(column, value))
+                    }
+                })
+            })
+        });
+        by_finding.chain(by_field.map(|record| (record.model.as_str(), record.pk))).collect()
+    }
+
     /// The counts of each model are those of its records, in the order of writing.
     pub(super) fn check_counts(&mut self) {
+        let changed = self.changed();
         let mut expected: BTreeMap<String, ModelCounts> = BTreeMap::new();
         for record in &self.records {
             let counts = expected
                 .entry(record.model.clone())
                 .or_insert_with(|| ModelCounts { model: record.model.clone(), ..ModelCounts::default() });
             counts.seen += 1;
-            match self.fate(&record.model, record.pk) {
+            let fate = self.fate(&record.model, record.pk);
+            if matches!(fate, Some(Fate::Inserted(_) | Fate::Existing(_)))
+                && changed.contains(&(record.model.as_str(), record.pk))
+            {
+                counts.changed += 1;
+            }
+            match fate {
                 Some(Fate::Inserted(_)) => counts.inserted += 1,
                 Some(Fate::Existing(_)) => counts.existing += 1,
+                Some(Fate::OutOfScope) if self.catalog.model(&record.model).is_none() => {
+                    counts.passed_over += 1;
+                }
                 Some(Fate::OutOfScope) => counts.out_of_scope += 1,
                 Some(Fate::Filtered) => counts.filtered += 1,
                 Some(Fate::Dropped) => counts.dropped += 1,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use causeway_proto::relocation::v1::{FindingKind, KeyKind};
+use causeway_proto::relocation::v1::{Finding, FindingKind, KeyKind};
 use causeway_relocation::catalog::{Condition, Model, Scope};
 
 use super::{
     Fate,
+    adrift::Adrift,
     case::Case,
     cell::{self, Cell},
     file::FileRecord,
@@ -25,7 +26,35 @@ struct Selection {
     organizations: HashSet<i64>,
     users: HashSet<i64>,
     emails: HashSet<String>,
-    adrift: HashSet<(String, i64)>,
+}
+
+/// Whether the application does not take the value of an option.
+fn is_unknown_option(model: &Model, record: &FileRecord) -> Taken {
+    let (Some(key), Some(value)) = (record.text("key"), record.fields.get("value")) else { return Taken::No };
+    let column = model.column("value").and_then(|index| model.columns.get(index));
+    let Some(Ok(Cell::Json(value))) = column.map(|column| cell::of_file(column, value)) else {
+        return Taken::No;
+    };
+    let one_of = |known: &[serde_json::Value]| if known.contains(&value) { Taken::No } else { Taken::Yes };
+    match key {
+        "theme" => one_of(&["light".into(), "dark".into(), "system".into()]),
+        "stacktrace_order" => one_of(&[(-1).into(), 1.into(), 2.into(), "-1".into(), "1".into(), "2".into()]),
+        "default_issue_event" => one_of(&["recommended".into(), "latest".into(), "oldest".into()]),
+        "clock_24_hours" => one_of(&[
+            true.into(),
+            false.into(),
+            0.into(),
+            1.into(),
+            "true".into(),
+            "false".into(),
+            "0".into(),
+            "1".into(),
+        ]),
+        // There are too many to list them here.
+        "timezone" | "language" if value.is_string() => Taken::Perhaps,
+        "timezone" | "language" => Taken::Yes,
+        _ => Taken::No,
+    }
 }
 
 /// Options of which there is one for an owner, by the fields that say which.
@@ -47,6 +76,7 @@ impl Case<'_> {
     /// Decides about every record of the file, models in an order in which none comes before what it refers to.
     pub(super) fn decide_fates(&mut self) {
         let selection = self.selection();
+        let adrift = self.adrift(selection.as_ref().map(|it| (&it.organizations, &it.users)));
         for model in self.catalog.models() {
             if !model.scopes.iter().any(|scope| matches!(scope, Scope::User | Scope::Organization)) {
                 continue;
@@ -60,7 +90,7 @@ impl Case<'_> {
                 _ => Holders::default(),
             };
             for record in self.records_of(&model.name) {
-                let unwritten = self.unwritten(model, &record, selection.as_ref(), &mut seen);
+                let unwritten = self.unwritten(model, &record, selection.as_ref(), &adrift, &mut seen);
                 let fate = match (unwritten, model.name.as_str()) {
                     (Some(fate), _) => fate,
                     (None, USER) => self.user(&record, &holders, &mut named),
@@ -105,8 +135,7 @@ impl Case<'_> {
                 self.expect_of_model(FindingKind::FilterSlugNotFound, ORGANIZATION, None);
             }
         }
-        let adrift = self.adrift(&organizations, &users);
-        Some(Selection { nothing: wanted.is_empty(), organizations, users, emails, adrift })
+        Some(Selection { nothing: wanted.is_empty(), organizations, users, emails })
     }
 
     /// Why a record must not be written, if it must not.
@@ -115,8 +144,13 @@ impl Case<'_> {
         model: &Model,
         record: &FileRecord,
         selection: Option<&Selection>,
+        adrift: &Adrift,
         seen: &mut HashSet<String>,
     ) -> Option<Fate> {
+        let is_of_two = self.is_of_two(model, record);
+        if self.defective.contains(&(record.model.clone(), record.ordinal)) {
+            return Some(Fate::Filtered);
+        }
         // Two scopes: decided by the record, or by what it goes with.
         let other_scope = match model.name.as_str() {
             "sentry.notificationaction" => {
@@ -135,12 +169,18 @@ impl Case<'_> {
                 _ if selection.nothing => false,
                 ORGANIZATION => selection.organizations.contains(&record.pk),
                 USER => selection.users.contains(&record.pk),
-                EMAIL => selection.emails.contains(&record.text("email")?.to_lowercase()),
-                _ => !selection.adrift.contains(&(model.name.clone(), record.pk)),
+                EMAIL => {
+                    record.text("email").is_some_and(|email| selection.emails.contains(&email.to_lowercase()))
+                }
+                _ => !adrift.filtered.contains(&(model.name.clone(), record.pk)),
             };
             if !taken {
                 return Some(Fate::Filtered);
             }
+        }
+        if adrift.unreferred.contains(&(model.name.clone(), record.pk)) {
+            self.expect(record, &[FindingKind::SkippedByRule], &[]);
+            return Some(Fate::Dropped);
         }
 
         let mut reasons: Vec<FindingKind> = Vec::new();
@@ -164,6 +204,10 @@ impl Case<'_> {
                 }
             }
         }
+        if elsewhere && is_of_two && self.belongs_to_what_is_here(model, record) {
+            self.expect(record, &[FindingKind::TwoOrganizations], &[]);
+            return Some(Fate::Dropped);
+        }
         if elsewhere {
             return Some(Fate::Filtered);
         }
@@ -178,7 +222,21 @@ impl Case<'_> {
             reasons.push(FindingKind::SkippedByRule);
             fields.push("is_global");
         }
-        if let Some(key) = one_for_each(&model.name) {
+        let is_told = |finding: &Finding| {
+            finding.kind() == FindingKind::OptionLeftOut
+                && finding.model == model.name
+                && finding.ordinal == record.ordinal
+        };
+        let is_unknown_option = model.name == "sentry.useroption"
+            && match is_unknown_option(model, record) {
+                Taken::Yes => true,
+                Taken::Perhaps => self.findings.iter().any(is_told),
+                Taken::No => false,
+            };
+        if is_unknown_option {
+            reasons.push(FindingKind::OptionLeftOut);
+            fields.push("value");
+        } else if let Some(key) = one_for_each(&model.name) {
             let key: Vec<String> = key.iter().map(|field| format!("{:?}", record.set(field))).collect();
             if !seen.insert(key.join(" ")) {
                 reasons.push(FindingKind::DuplicateDropped);
@@ -195,6 +253,13 @@ impl Case<'_> {
                 self.expect(record, &[FindingKind::ClearedReference], &[field]);
             }
             self.expect_made_slug(record);
+            if is_of_two {
+                self.expect(record, &[FindingKind::TwoOrganizations], &[]);
+            }
+            let status = record.set("status").and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if model.name == ORGANIZATION && self.options.hide_organizations && status != 0 {
+                self.expect(record, &[FindingKind::HiddenStatus], &["status"]);
+            }
             return None;
         }
         self.expect(record, &reasons, &fields);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     case::{Case, Note},
     cell,
+    family::is_of_integration,
 };
 
 /// Fields whose values never stand in a finding.
@@ -33,6 +34,10 @@ fn severity(kind: FindingKind) -> Severity {
         | K::DuplicateDropped
         | K::FilterSlugNotFound
         | K::UnknownChoice
+        | K::OptionLeftOut
+        | K::TwoOrganizations
+        | K::OutOfScope
+        | K::HiddenStatus
         | K::ClearedReference
         | K::RemovedField
         | K::RecordMerged
@@ -48,8 +53,9 @@ fn severity(kind: FindingKind) -> Severity {
         | K::TokenCleared
         | K::SkippedByRule
         | K::TextCleaned
+        | K::DefectFiltered
         | K::FindingsNotStored => Severity::Info,
-        K::RowKept => Severity::Warning,
+        K::RowKept | K::NotInDirectory | K::NothingToImport => Severity::Warning,
         _ => Severity::Error,
     }
 }
@@ -108,7 +114,13 @@ impl Case<'_> {
                     continue;
                 }
             };
-            for (field, value) in &record.fields {
+            // Of what is left out because of a defect, nothing else is told.
+            let is_defective = self.defective.contains(&(name.clone(), record.ordinal));
+            let is_outside = !model.in_organization_scope() || is_of_integration(record);
+            if is_outside && self.belongs_to_what_is_here(model, record) {
+                add(FindingKind::OutOfScope, None);
+            }
+            for (field, value) in record.fields.iter().filter(|_| !is_defective) {
                 let kind = match model.column(field) {
                     // What held nothing is no loss, nor is what names an actor: that is followed.
                     None if model.is_removed_field(field)
@@ -132,6 +144,11 @@ impl Case<'_> {
                 };
                 add(kind, Some(field));
             }
+        }
+        let taken =
+            |model: &str| self.catalog.model(model).is_some_and(|model| model.in_organization_scope());
+        if !self.records.iter().any(|record| taken(&record.model)) {
+            self.expect_of_model(FindingKind::NothingToImport, "", None);
         }
         for (kind, model, field) in due {
             let kind = FindingKind::try_from(kind).unwrap_or_default();
@@ -208,11 +225,13 @@ fn is_of_model(kind: FindingKind) -> bool {
             | FindingKind::UnknownChoice
             | FindingKind::TextCleaned
             | FindingKind::FilterSlugNotFound
+            | FindingKind::OutOfScope
+            | FindingKind::NothingToImport
     )
 }
 
 /// Whether a field of older releases names an actor.
-fn names_actor(model: &str, field: &str, value: &Value) -> bool {
+pub(super) fn names_actor(model: &str, field: &str, value: &Value) -> bool {
     let field =
         matches!((model, field), ("sentry.team", "actor") | ("sentry.rule" | "sentry.alertrule", "owner"));
     field && value.is_i64()

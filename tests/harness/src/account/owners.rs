@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use causeway_proto::relocation::v1::FindingKind;
 
-use super::{Fate, case::Case, cell::Cell, file::FileRecord};
+use super::{Fate, case::Case, cell::Cell, file::FileRecord, taken::Taken};
 
 const ACTOR: &str = "sentry.actor";
 const MEMBER: &str = "sentry.organizationmember";
@@ -106,6 +106,30 @@ impl Case<'_> {
                 let (id, _) = self.mapped.get(&(record.model.clone(), record.pk)).copied()?;
                 seen.0.insert(key, Membership { pk: record.pk, id, role });
                 None
+            }
+        }
+    }
+
+    /// A username that is the address of another user of the file, or that was here as an address, is told of; so is an
+    /// address that was somebody's username here.
+    pub(super) fn check_usernames(&mut self) {
+        let mut users = Vec::new();
+        for record in self.records_of(USER) {
+            let Some(Fate::Inserted(id)) = self.fate(USER, record.pk) else { continue };
+            let name =
+                self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
+            let address = record.text("email").unwrap_or_default().to_lowercase();
+            users.push((record, name.to_lowercase(), address));
+        }
+        let (names, addresses) =
+            (self.holders(USER, "username", true), self.holders("sentry.email", "email", true));
+        for (record, name, address) in &users {
+            let others = users.iter().any(|(other, _, theirs)| other.pk != record.pk && theirs == name);
+            if name.contains('@') && (others || addresses.taken(name) == Taken::Yes) {
+                self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);
+            }
+            if address.contains('@') && address != name && names.taken(address) == Taken::Yes {
+                self.expect(record, &[FindingKind::UsernameIsAddress], &["email"]);
             }
         }
     }

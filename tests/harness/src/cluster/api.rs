@@ -19,12 +19,13 @@ use causeway_proto::{
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
 use causeway_relocation::ambient::Ambient;
+use tokio::time::timeout;
 use tonic::{Status, Streaming, transport::Channel};
 
 use super::by_hand::upload_messages;
 
-/// How long an import may take in a test. None takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing may be seen of an import that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a part of an upload.
 const PART: usize = 64 * 1024;
 
@@ -188,6 +189,7 @@ impl RegionApi {
         while let Some(part) = parts.message().await? {
             all.differences.extend(part.differences);
             all.summary = part.summary.or(all.summary);
+            all.control_addresses.extend(part.control_addresses);
         }
         match all.summary {
             Some(_) => Ok(all),
@@ -254,18 +256,25 @@ impl RegionApi {
         import_id: &str,
         wanted: impl Fn(&Import) -> bool,
     ) -> Result<Import, Status> {
+        let mut last = None;
         let waiting = async {
-            let mut watch = self.watch(import_id).await?;
-            while let Some(message) = watch.message().await? {
+            let late = |last: &Option<Import>| {
+                Status::deadline_exceeded(format!("nothing has happened for {PATIENCE:?}; at last: {last:?}"))
+            };
+            let opened = timeout(PATIENCE, self.watch(import_id)).await;
+            let mut watch = opened.unwrap_or_else(|_| Err(late(&None)))?;
+            loop {
+                let message = timeout(PATIENCE, watch.message()).await;
+                let Some(message) = message.unwrap_or_else(|_| Err(late(&last)))? else { break };
                 let import = message.import.unwrap_or_default();
                 if wanted(&import) {
                     return Ok(import);
                 }
+                last = Some(import);
             }
             Err(Status::aborted("the import ended before it was as wanted"))
         };
-        let late = || Status::deadline_exceeded(format!("nothing was seen within {PATIENCE:?}"));
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err(late()))
+        waiting.await
     }
 
     /// Watches an import.

@@ -6,7 +6,10 @@ use anyhow::ensure;
 use causeway_relocation::ambient::Ambient;
 use tokio::sync::Notify;
 
-use super::{Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node, options::Configure};
+use super::{
+    Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node, options::Configure,
+    trace::LastWords,
+};
 
 /// A cluster in the making.
 #[derive(Debug)]
@@ -134,6 +137,7 @@ impl ClusterBuilder {
             doors.push(Link::open(way, node.address(), derived(&ambient), trace.clone()).await?);
         }
         let cluster = Cluster {
+            _last_words: LastWords::of(trace.clone()),
             regions,
             controls,
             links,

@@ -35,7 +35,7 @@ impl Cluster {
 
     /// What is under way, a line each. Asked for in the order in which one thing leads to the next, so that nothing
     /// passes unseen from what is asked later to what was asked before: calls, imports, control, feeds.
-    async fn under_way(&self) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn under_way(&self) -> anyhow::Result<Vec<String>> {
         let late: usize = self.all_links().map(Link::late_calls).sum();
         let mut waits = Vec::new();
         if late > 0 {

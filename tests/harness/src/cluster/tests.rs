@@ -158,6 +158,39 @@ async fn a_closed_road_keeps_an_import_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
+    let cluster = Cluster::start(Store::Sqlite, &["us"]).await.unwrap();
+    cluster.set_road(0, Road::Cut);
+    let begun = cluster.region(0).begin(&small(), &ImportOptions::default()).await.unwrap();
+    let id = begun.import.unwrap().import_id;
+    cluster.kill(Service::Control(0)).await;
+    let wait = cluster.trace().wait("the end of the import");
+    wait.tried("it waits");
+    // It cannot end, however long it takes until that is noticed.
+    let doing = async { Ok(cluster.region(0).wait(&id).await?) };
+    let hangs = cluster.unless_it_hangs(Duration::from_millis(100), doing).await.unwrap_err();
+    let told = cluster.explain(&hangs).to_string();
+    let place = |words: &str| told.find(words).unwrap_or_else(|| panic!("{words} is missing: {told}"));
+    let order = [
+        "nothing has happened for 100ms",
+        "waits for the end of the import, for ",
+        "at last: it waits",
+        "these do not run: control 0",
+        &format!("import {id} of us: "),
+        "what happened:",
+        "us -> control: Cut",
+    ]
+    .map(place);
+    assert!(order.is_sorted(), "{told}");
+    drop(wait);
+    cluster.heal().await.unwrap();
+    // What gets on is left alone, and what it says is passed on.
+    let done = cluster.unless_it_hangs(SOON, async { Ok(cluster.region(0).wait(&id).await?) }).await;
+    assert_eq!(done.unwrap().state(), ImportState::Succeeded);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clusters_may_share_a_ground() {
     for store in [Store::Sqlite, Store::Postgres] {
         let ground = Arc::new(Ground::new(store).await.unwrap());

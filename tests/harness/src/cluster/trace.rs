@@ -1,38 +1,80 @@
-//! What happened to a cluster, in order: shown when a test fails.
+//! What happened to a cluster, in order, and what is being waited for: shown when a test fails.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 /// The events of one cluster. Cheap to clone; clones share them.
 #[derive(Clone)]
-pub struct Trace {
+pub struct Trace(Arc<Inner>);
+
+struct Inner {
     began: Instant,
-    events: Arc<Mutex<Vec<(Duration, String)>>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    events: Vec<(Duration, String)>,
+    /// What is waited for, since when, and what the last attempt came to.
+    waits: BTreeMap<u64, (Duration, String, String)>,
+    next_wait: u64,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { began: Instant::now(), events: Arc::default() }
+        Self(Arc::new(Inner { began: Instant::now(), told: Mutex::default() }))
     }
 }
 
 impl Trace {
-    /// Adds an event.
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event. Whoever only looks again and again must not: [`idle`](Self::idle) is counted from the last event.
     pub fn note(&self, event: impl Into<String>) {
         let event = event.into();
         tracing::debug!(event, "trace");
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push((self.began.elapsed(), event));
+        self.told().events.push((self.0.began.elapsed(), event));
+    }
+
+    /// How long ago the last event was.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        let last = self.told().events.last().map_or(Duration::ZERO, |(at, _)| *at);
+        self.0.began.elapsed().saturating_sub(last)
+    }
+
+    /// Somebody waits for something, until what this returns is dropped.
+    pub fn wait(&self, what: impl Into<String>) -> Wait {
+        let mut told = self.told();
+        let number = told.next_wait;
+        told.next_wait += 1;
+        told.waits.insert(number, (self.0.began.elapsed(), what.into(), String::new()));
+        drop(told);
+        Wait { trace: self.clone(), number }
+    }
+
+    /// What is being waited for, a line each: the oldest first.
+    #[must_use]
+    pub fn waits(&self) -> Vec<String> {
+        let now = self.0.began.elapsed();
+        let line = |(since, what, last): &(Duration, String, String)| {
+            let last = if last.is_empty() { String::new() } else { format!("; at last: {last}") };
+            format!("{what}, for {:.1} s{last}", now.saturating_sub(*since).as_secs_f64())
+        };
+        self.told().waits.values().map(line).collect()
     }
 }
 
 impl fmt::Display for Trace {
     /// An event a line, with the seconds since the cluster began.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, event) in self.events.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (at, event) in &self.told().events {
             writeln!(f, "{:>9.4} {event}", at.as_secs_f64())?;
         }
         Ok(())
@@ -42,5 +84,94 @@ impl fmt::Display for Trace {
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Somebody who waits for something.
+#[derive(Debug)]
+#[must_use = "the wait ends when this is dropped"]
+pub struct Wait {
+    trace: Trace,
+    number: u64,
+}
+
+impl Wait {
+    /// What the last attempt came to.
+    pub fn tried(&self, outcome: impl Into<String>) {
+        if let Some((_, _, last)) = self.trace.told().waits.get_mut(&self.number) {
+            *last = outcome.into();
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.trace.told().waits.remove(&self.number);
+    }
+}
+
+/// Tells a trace when it is dropped by a panic: the panic has said its reason by then.
+#[derive(Debug)]
+pub(super) struct LastWords {
+    trace: Trace,
+    say: fn(&str),
+}
+
+impl LastWords {
+    /// Of a cluster, on the error output of the test.
+    pub(super) fn of(trace: Trace) -> Self {
+        Self { trace, say: |words| eprintln!("{words}") }
+    }
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.say)(&format!("what happened to the cluster:\n{}", self.trace));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn a_panic_is_followed_by_what_happened() {
+        let words = |trace: &Trace| LastWords {
+            trace: trace.clone(),
+            say: |words| SAID.lock().unwrap().push(words.to_owned()),
+        };
+        let trace = Trace::default();
+        trace.note("it began");
+        drop(words(&trace));
+        assert_eq!(SAID.lock().unwrap().len(), 0);
+        let words = words(&trace);
+        let panicked = std::thread::spawn(move || {
+            let _words = words;
+            panic!("on purpose");
+        });
+        panicked.join().unwrap_err();
+        let said = SAID.lock().unwrap();
+        assert!(said.len() == 1 && said[0].ends_with("it began\n"), "{said:?}");
+    }
+
+    #[test]
+    fn waits_are_told_as_long_as_somebody_waits() {
+        let trace = Trace::default();
+        let (one, other) = (trace.wait("the first"), trace.wait("the other"));
+        one.tried("no answer");
+        let waits = trace.waits();
+        assert!(waits[0].starts_with("the first, for 0."), "{waits:?}");
+        assert!(
+            waits[0].ends_with(" s; at last: no answer") && waits[1].starts_with("the other"),
+            "{waits:?}"
+        );
+        drop(one);
+        assert_eq!(trace.waits().len(), 1);
+        drop(other);
+        assert!(trace.waits().is_empty());
     }
 }

@@ -131,10 +131,11 @@ fn unique_keys(model: &Model, fields: &Map<String, Value>) -> Vec<String> {
 fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
     let one_of =
         |pick: &mut dyn FnMut(usize) -> usize, values: Vec<Value>| values[pick(values.len())].clone();
+    let least = |least: i64| json!(column.min.map_or(least, |min| min.max(least)));
     match column.kind {
-        Kind::BigInt => one_of(pick, vec![json!(i64::MIN), json!(i64::MAX), json!(0)]),
-        Kind::Integer => one_of(pick, vec![json!(i32::MIN), json!(i32::MAX), json!(0)]),
-        Kind::SmallInt => one_of(pick, vec![json!(i16::MIN), json!(i16::MAX), json!(0)]),
+        Kind::BigInt => one_of(pick, vec![least(i64::MIN), json!(i64::MAX), json!(0)]),
+        Kind::Integer => one_of(pick, vec![least(i32::MIN.into()), json!(i32::MAX), json!(0)]),
+        Kind::SmallInt => one_of(pick, vec![least(i16::MIN.into()), json!(i16::MAX), json!(0)]),
         Kind::BitField => {
             one_of(pick, vec![json!(0), json!(i64::MAX), json!("-9223372036854775808"), json!("0")])
         }

@@ -62,7 +62,8 @@ const TAMPERING: &[(Silo, &str, u8, &str)] = &[
     ),
     (
         CONTROL,
-        "DELETE FROM causeway_organization WHERE slug = 'one'",
+        "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id \
+         FROM causeway_organization_slug_reservation WHERE slug = 'one')",
         3,
         "the directory does not have organization",
     ),

@@ -112,7 +112,7 @@ pub(crate) struct Counts {
     pub(crate) model: String,
     pub(crate) seen: i64,
     /// Inserted, existing, overwritten, out of scope, filtered, dropped.
-    pub(crate) parts: [i64; 6],
+    pub(crate) parts: [i64; 7],
     /// Of the inserted rows, how many were deleted and how many stay since it was reverted.
     pub(crate) reverted: [i64; 2],
 }
@@ -240,7 +240,9 @@ impl Control {
             all_chunks.extend(chunks(db, &row.text("region")?, row.uuid("import_id")?).await?);
         }
         let names = db.fetch_all(Statement::new("SELECT name FROM causeway_region")).await?;
-        let directory = "SELECT organization_id, region, slug FROM causeway_organization";
+        let directory = "SELECT o.organization_id, o.region, COALESCE(p.slug, '') AS slug \
+                         FROM causeway_organization o LEFT JOIN causeway_organization_slug_reservation p \
+                         ON p.organization_id = o.organization_id AND p.region = o.region AND p.type = 'primary'";
         let directory = db.fetch_all(Statement::new(directory)).await?;
         Ok(Self {
             region_names: names.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?,
@@ -365,11 +367,12 @@ async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {
     let rows = db.fetch_all(statement).await?;
     rows.iter()
         .map(|row| {
-            let parts = ["inserted", "existing", "overwritten", "out_of_scope", "filtered", "dropped"];
+            let parts =
+                ["inserted", "existing", "overwritten", "out_of_scope", "filtered", "dropped", "passed_over"];
             let mut counts = Counts {
                 model: row.text("model")?,
                 seen: row.int("seen")?,
-                parts: [0; 6],
+                parts: [0; 7],
                 reverted: [row.int("deleted")?, row.int("kept")?],
             };
             for (slot, part) in counts.parts.iter_mut().zip(parts) {

@@ -1,8 +1,5 @@
-//! A region whose disk is full while it spools an upload. The region is a process of its own, because its disk is made
-//! small for it alone: by a limit on the size of files, which everybody may set, and by a file system of 4 MiB, where
-//! that may be mounted.
-
-#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+//! A region whose disk is full while it spools an upload. Its disk is made small for it alone: by a limit on the size of
+//! files, which everybody may set, and by a file system of 4 MiB, where that may be mounted.
 
 use std::{
     fs,
@@ -11,23 +8,20 @@ use std::{
     process::Command,
 };
 
-use causeway::client::{CallError, Kind, Peer};
+use causeway::client::{Kind, Peer};
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
     process::{self, Process},
 };
 use causeway_proto::{
-    region::v1::{
-        GetImportRequest, ImportHeader, ImportOrganizationsRequest, ImportState, WatchImportRequest,
-        import_organizations_request::Part,
-    },
+    region::v1::{GetImportRequest, ImportState},
     relocation::v1::ErrorReason,
-    whole::SentBytes,
 };
 use causeway_relocation::ambient::Ambient;
-use futures::{StreamExt as _, stream};
 use tempfile::TempDir;
+
+use crate::{ends, send};
 
 /// Larger than any file of the region's own, in a database that has hardly anything in it.
 const LIMIT: usize = 16 << 20;
@@ -116,36 +110,6 @@ impl Region {
         let names = names.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
         names.filter(|name| name.ends_with(".part") || name.ends_with(".json")).collect()
     }
-}
-
-/// Sends an export of one organization that is filled up with spaces to this size, part after part.
-async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
-    let record = br#"[{"model": "sentry.organization", "pk": 1, "fields": {"name": "one", "slug": "one"}}"#;
-    let header = ImportHeader { import_id: id.to_owned(), ..ImportHeader::default() };
-    let spaces = size.saturating_sub(record.len() + 1);
-    let part = 256 * 1024;
-    let filling = (0..spaces.div_ceil(part)).map(move |at| vec![b' '; part.min(spaces - at * part)]);
-    let data = [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()]);
-    let mut sent = Some(SentBytes::default());
-    // The end is made when all before it has been sent.
-    let data = data.map(Some).chain([None]).filter_map(move |data| {
-        let Some(data) = data else { return sent.take().map(|sent| Part::End(sent.end())) };
-        sent.as_mut()?.add(&data);
-        Some(Part::Data(data))
-    });
-    let parts = stream::iter([Part::Header(header)].into_iter().chain(data))
-        .map(|part| ImportOrganizationsRequest { part: Some(part) });
-    Ok(region.answer(region.imports().import_organizations(parts)).await?.joined)
-}
-
-async fn ends(region: &Peer, id: &str) -> ImportState {
-    let request = WatchImportRequest { import_id: id.to_owned() };
-    let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
-    let mut last = ImportState::Unspecified;
-    while let Some(message) = watch.message().await.expect("the watch does not break") {
-        last = message.import.unwrap_or_default().state();
-    }
-    last
 }
 
 async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {

@@ -1,0 +1,219 @@
+//! How many bulk creations are taken in at once, and how much of them is in hand. All of one is in memory until its answer
+//! has been sent, so that without a bound a few callers could use up that of control.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{Error, slug_reservations::WantedSlug};
+
+/// What an organization of a bulk creation takes beside its texts, in bytes: what is kept of it, and what it was given.
+const ORGANIZATION: usize = 256;
+
+/// What control has in hand of bulk creations at once. One region has at most half of either, for others must get
+/// through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How many there may be; at least two.
+    pub calls: usize,
+    /// How many bytes their organizations may take.
+    pub bytes: usize,
+    /// How long nothing may come of one, or be taken of its answer, before it is ended.
+    pub idle: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { calls: 64, bytes: 1 << 30, idle: Duration::from_secs(60) }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    calls: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: Held,
+    of: HashMap<String, Held>,
+}
+
+/// The places for bulk creations. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct BulkIntake {
+    options: Options,
+    state: Arc<Mutex<State>>,
+}
+
+impl BulkIntake {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options: Options { calls: options.calls.max(2), ..options }, state: Arc::default() }
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        self.options.idle
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a call that has yet to say whose it is.
+    ///
+    /// # Errors
+    /// If there are as many as there may be.
+    pub(crate) fn enter(&self) -> Result<Place, Error> {
+        let mut state = self.state();
+        if state.all.calls >= self.options.calls {
+            return Err(Error::TooManyBulkCreations { limit: self.options.calls, of: "control" });
+        }
+        state.all.calls += 1;
+        Ok(Place { intake: self.clone(), region: None, bytes: 0 })
+    }
+}
+
+/// The place of a bulk creation, and how much of it is in hand. Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    intake: BulkIntake,
+    region: Option<String>,
+    bytes: usize,
+}
+
+impl Place {
+    /// Says whose call it is.
+    ///
+    /// # Errors
+    /// If the region has as many as one may have.
+    pub(crate) fn of(&mut self, region: &str) -> Result<(), Error> {
+        let limit = self.intake.options.calls / 2;
+        let mut state = self.intake.state();
+        let held = state.of.entry(region.to_owned()).or_default();
+        if held.calls >= limit {
+            return Err(Error::TooManyBulkCreations { limit, of: "region" });
+        }
+        held.calls += 1;
+        drop(state);
+        self.region = Some(region.to_owned());
+        Ok(())
+    }
+
+    /// Makes room for more organizations.
+    ///
+    /// # Errors
+    /// If there is none at the moment, of the region or at all.
+    pub(crate) fn grow(&mut self, organizations: &[WantedSlug]) -> Result<(), Error> {
+        let Options { bytes: limit, .. } = self.intake.options;
+        let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
+        let bytes = organizations.len() * ORGANIZATION + texts;
+        let mut state = self.intake.state();
+        let region = self.region.clone().unwrap_or_default();
+        let of = state.of.entry(region).or_default();
+        if of.bytes + bytes > limit / 2 {
+            return Err(Error::TooMuchInHand { limit: limit / 2, of: "region" });
+        }
+        of.bytes += bytes;
+        if state.all.bytes + bytes > limit {
+            if let Some(of) = self.region.as_ref().and_then(|region| state.of.get_mut(region)) {
+                of.bytes -= bytes;
+            }
+            return Err(Error::TooMuchInHand { limit, of: "control" });
+        }
+        state.all.bytes += bytes;
+        drop(state);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.intake.state();
+        state.all.calls -= 1;
+        state.all.bytes -= self.bytes;
+        let Some(region) = &self.region else { return };
+        if let Some(held) = state.of.get_mut(region) {
+            held.calls -= 1;
+            held.bytes -= self.bytes;
+            if held.calls == 0 {
+                state.of.remove(region);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intake(calls: usize, bytes: usize) -> BulkIntake {
+        BulkIntake::new(Options { calls, bytes, ..Options::default() })
+    }
+
+    fn organizations(count: usize) -> Vec<WantedSlug> {
+        let one = WantedSlug {
+            organization_id: 1,
+            slug: String::new(),
+            name: String::new(),
+            taken_in_region: false,
+        };
+        vec![one; count]
+    }
+
+    fn of(intake: &BulkIntake, region: &str) -> Result<Place, Error> {
+        let mut place = intake.enter()?;
+        place.of(region)?;
+        Ok(place)
+    }
+
+    fn is_nothing_held(intake: &BulkIntake) -> bool {
+        let state = intake.state();
+        state.of.is_empty() && state.all.calls == 0 && state.all.bytes == 0
+    }
+
+    #[test]
+    fn a_region_has_half_of_the_places_and_gives_them_back() {
+        let intake = intake(4, 1 << 20);
+        let us = [of(&intake, "us").expect("a place"), of(&intake, "us").expect("a place")];
+        let refused = of(&intake, "us").expect_err("it has half of them");
+        assert!(matches!(refused, Error::TooManyBulkCreations { limit: 2, of: "region" }), "{refused:?}");
+        let de = of(&intake, "de").expect("another region gets through");
+        let silent = intake.enter().expect("a place");
+        let refused = intake.enter().expect_err("there is none");
+        assert!(matches!(refused, Error::TooManyBulkCreations { limit: 4, of: "control" }), "{refused:?}");
+        drop((us, de));
+        of(&intake, "us").expect("there is a place again");
+        drop(silent);
+        assert!(is_nothing_held(&intake));
+    }
+
+    #[test]
+    fn what_is_in_hand_is_bounded_and_given_back() {
+        let intake = intake(8, 10 * ORGANIZATION);
+        let mut us = of(&intake, "us").expect("a place");
+        us.grow(&organizations(5)).expect("it is half of it");
+        let refused = us.grow(&organizations(1)).expect_err("it is more than half");
+        assert!(matches!(refused, Error::TooMuchInHand { of: "region", .. }), "{refused:?}");
+        let mut de = of(&intake, "de").expect("a place");
+        de.grow(&organizations(4)).expect("another region gets through");
+        let mut fr = of(&intake, "fr").expect("a place");
+        let refused = fr.grow(&organizations(2)).expect_err("there is room for one");
+        assert!(matches!(refused, Error::TooMuchInHand { of: "control", .. }), "{refused:?}");
+        fr.grow(&organizations(1)).expect("there is");
+        drop(us);
+        fr.grow(&organizations(4)).expect("there is room again");
+        drop((de, fr));
+        assert!(is_nothing_held(&intake));
+    }
+
+    #[test]
+    fn the_largest_operation_fits_unless_set_otherwise() {
+        let texts = 50 + 64;
+        let bytes = crate::slug_operation::MAX_ORGANIZATIONS * (ORGANIZATION + texts);
+        assert!(bytes <= Options::default().bytes / 2, "{bytes}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The finding of an organization that does not get the slug that it wants, in an import and in a dry run.
+
+use std::collections::HashSet;
+
+use causeway_proto::control::v1::SlugVerdict;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind, Tense},
+};
+
+use super::{ImportedOrganization, ModelCounts};
+
+impl ImportedOrganization {
+    /// A finding about the record that it was.
+    pub(super) fn place(&self, mut finding: Finding) -> Finding {
+        finding.source_pk = Some(self.source_id);
+        finding.ordinal = self.ordinal;
+        finding.byte_offset = self.byte_offset;
+        finding
+    }
+}
+
+/// What an organization would get without a suffix, as control says it: nothing if that is what it wants.
+pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
+    if told.is_empty() { wanted } else { told }
+}
+
+/// Why an organization cannot have the slug that it wants. `holder` is who has the candidate, in words.
+fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
+    let not_valid = || {
+        if wanted.is_empty() {
+            "the organization has no slug".to_owned()
+        } else {
+            format!("`{wanted}` is no valid slug")
+        }
+    };
+    let with_candidate = |what: &str| {
+        if candidate == wanted {
+            format!("`{wanted}` {what}")
+        } else {
+            format!("{}, and `{candidate}` {what}", not_valid())
+        }
+    };
+    match verdict {
+        SlugVerdict::Free => None,
+        SlugVerdict::Taken => Some(with_candidate(&format!("is taken by {holder}"))),
+        SlugVerdict::ReservedWord => Some(with_candidate("is a reserved word")),
+        SlugVerdict::Normalized | SlugVerdict::Invalid | SlugVerdict::Unspecified => Some(not_valid()),
+    }
+}
+
+/// That an organization got another slug than it wants, or would get one, where a random suffix stands as `-?`. `holder` is
+/// who has the candidate, in words.
+pub(super) fn slug_changed(
+    organization: &ImportedOrganization,
+    slug: &str,
+    candidate: &str,
+    verdict: SlugVerdict,
+    holder: &str,
+    tense: Tense,
+) -> Option<Finding> {
+    let why = why(&organization.wanted_slug, candidate, verdict, holder)?;
+    let suffix = if slug.ends_with("-?") { ", with a random suffix" } else { "" };
+    let becomes = match tense {
+        Tense::Happened => format!("is `{slug}` now"),
+        Tense::Would => format!("would become `{slug}`{suffix}"),
+    };
+    let reason = format!("{why}; the organization {becomes}");
+    Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
+}
+
+/// The counts of organizations that nothing but these findings about their slugs has changed.
+pub(super) fn changed_by_slugs(organizations: &[ImportedOrganization], findings: &[Finding]) -> ModelCounts {
+    let unchanged: HashSet<i64> = organizations
+        .iter()
+        .filter(|organization| !organization.changed)
+        .map(|organization| organization.source_id)
+        .collect();
+    let fresh = |finding: &&Finding| finding.source_pk.is_some_and(|pk| unchanged.contains(&pk));
+    ModelCounts {
+        model: ORGANIZATION.to_owned(),
+        changed: i64::try_from(findings.iter().filter(fresh).count()).unwrap_or(i64::MAX),
+        ..ModelCounts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_a_changed_slug_is_told_apart() {
+        let told =
+            |wanted, candidate, verdict| why(wanted, candidate, verdict, "organization 7 of region us");
+        for (wanted, candidate, verdict, expected) in [
+            ("acme", "acme", SlugVerdict::Taken, "`acme` is taken by organization 7 of region us"),
+            (
+                "Acme",
+                "acme",
+                SlugVerdict::Taken,
+                "`Acme` is no valid slug, and `acme` is taken by organization 7 of region us",
+            ),
+            (
+                "",
+                "acme",
+                SlugVerdict::Taken,
+                "the organization has no slug, and `acme` is taken by organization 7 of region us",
+            ),
+            ("api", "api", SlugVerdict::ReservedWord, "`api` is a reserved word"),
+            ("API", "api", SlugVerdict::ReservedWord, "`API` is no valid slug, and `api` is a reserved word"),
+            ("Acme", "acme", SlugVerdict::Normalized, "`Acme` is no valid slug"),
+            ("42", "42", SlugVerdict::Invalid, "`42` is no valid slug"),
+            ("", "organization", SlugVerdict::Invalid, "the organization has no slug"),
+        ] {
+            assert_eq!(told(wanted, candidate, verdict).as_deref(), Some(expected));
+        }
+        assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! Bringing the schema up to date at start, and only if the database is one that this service may use.
+
+use std::borrow::Cow;
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use super::{Db, DbError, Dialect, Pool, Statement};
+use crate::catalog::Silo;
+
+/// Where migrations that have been applied are noted. An application whose tables are here too may have a table of the
+/// usual name.
+const TABLE: &str = "causeway_migration";
+
+/// The migrations of one silo, for both databases: number, name and SQL of each. Once landed, none is ever edited.
+#[derive(Debug, Clone, Copy)]
+pub struct Migrations {
+    /// Whose they are.
+    pub silo: Silo,
+    /// For PostgreSQL.
+    pub postgres: &'static [(i64, &'static str, &'static str)],
+    /// For SQLite.
+    pub sqlite: &'static [(i64, &'static str, &'static str)],
+}
+
+impl Migrations {
+    fn of(self, dialect: Dialect) -> &'static [(i64, &'static str, &'static str)] {
+        match dialect {
+            Dialect::Postgres => self.postgres,
+            Dialect::Sqlite => self.sqlite,
+        }
+    }
+
+    fn migrator(self, dialect: Dialect) -> Migrator {
+        let migrations = self
+            .of(dialect)
+            .iter()
+            .map(|(version, name, sql)| {
+                Migration::new(
+                    *version,
+                    Cow::Borrowed(*name),
+                    MigrationType::Simple,
+                    AssertSqlSafe(*sql).into_sql_str(),
+                    false,
+                )
+            })
+            .collect();
+        let mut migrator = Migrator::with_migrations(migrations);
+        migrator.dangerous_set_table_name(TABLE);
+        migrator
+    }
+}
+
+/// Why a schema cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database belongs to a service of the other kind. Nothing in it was changed.
+    #[error(
+        "{place} is that of {is}, and {wanted} needs one of its own; nothing in it was changed. Give another \
+         --database-url"
+    )]
+    OtherSilo {
+        /// The database.
+        place: String,
+        /// What it belongs to.
+        is: &'static str,
+        /// What was to use it.
+        wanted: &'static str,
+    },
+    /// A newer release has used the database. Nothing in it was changed.
+    #[error(
+        "{place} has been used by a newer release of Causeway: its schema has migration {version}, and this release \
+         knows those up to {known}; nothing was changed. Start that release, or put back a copy from before it"
+    )]
+    Newer {
+        /// The database.
+        place: String,
+        /// A migration that is not known here.
+        version: i64,
+        /// The last one that is.
+        known: i64,
+    },
+    /// A migration was applied that has another content here.
+    #[error(
+        "migration {version} of {place} has another content than that of this release: it was applied by a build that \
+         was never released. Start that build, or begin with an empty database"
+    )]
+    Changed {
+        /// The database.
+        place: String,
+        /// The migration.
+        version: i64,
+    },
+    /// A migration failed. Those before it are applied, and nothing of this one is.
+    #[error("the schema of {place} cannot be brought up to date by migration {version}: {error}")]
+    Failed {
+        /// The database.
+        place: String,
+        /// The migration.
+        version: i64,
+        /// Why.
+        error: DbError,
+    },
+    /// The database cannot say what it has, or anything else.
+    #[error("the schema of {place} cannot be brought up to date: {error}")]
+    Other {
+        /// The database.
+        place: String,
+        /// Why.
+        error: DbError,
+    },
+}
+
+impl Db {
+    /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
+    ///
+    /// # Errors
+    /// If the database is that of another service or of a newer release, or refuses.
+    pub async fn migrate(&self, migrations: Migrations) -> Result<(), MigrateError> {
+        let place = self.place.to_string();
+        let other = |error| MigrateError::Other { place: place.clone(), error };
+        let before = self.version(migrations).await?;
+        let migrator = migrations.migrator(self.dialect());
+        // On a connection of its own, whose statements are in no log: a migration is tens of thousands of characters.
+        let done = match &self.pool {
+            Pool::Postgres(pool) => {
+                let options = pool.connect_options().as_ref().clone().disable_statement_logging();
+                let mut connection = options.connect().await.map_err(|error| other(error.into()))?;
+                // That a table is there already is no news.
+                connection
+                    .execute("SET client_min_messages = warning")
+                    .await
+                    .map_err(|error| other(error.into()))?;
+                let done = migrator.run_direct(None, &mut connection, false).await;
+                // What it has done is committed, whatever comes of the farewell.
+                let _closed = connection.close().await;
+                done
+            }
+            Pool::Sqlite { writer, .. } => {
+                let options = writer.connect_options().as_ref().clone().disable_statement_logging();
+                let mut connection = options.connect().await.map_err(|error| other(error.into()))?;
+                let done = migrator.run_direct(None, &mut connection, false).await;
+                let _closed = connection.close().await;
+                done
+            }
+        };
+        done.map_err(|error| self.why_not(error, migrations))?;
+        let known = last(migrations, self.dialect());
+        if before != Some(known) {
+            tracing::info!(migration = known, "the schema of the database is up to date");
+        }
+        Ok(())
+    }
+
+    /// The last migration that has been applied, if this service may use the database at all. Makes nothing.
+    async fn version(&self, migrations: Migrations) -> Result<Option<i64>, MigrateError> {
+        let place = || self.place.to_string();
+        let other = |error| MigrateError::Other { place: place(), error };
+        // Each has a table from its first migrations on that the other has not.
+        let find = match self.dialect() {
+            Dialect::Postgres => {
+                "SELECT name FROM (VALUES ('causeway_migration'), ('causeway_slug_operation'), \
+                 ('causeway_import_organization')) AS t (name) WHERE to_regclass(name) IS NOT NULL"
+            }
+            Dialect::Sqlite => {
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('causeway_migration', \
+                 'causeway_slug_operation', 'causeway_import_organization')"
+            }
+        };
+        let rows = self.fetch_all(Statement::new(find)).await.map_err(other)?;
+        let tables = rows.iter().map(|row| row.text("name")).collect::<Result<Vec<_>, _>>().map_err(other)?;
+        let has = |table: &str| tables.iter().any(|name| name == table);
+        let (is, wanted) = match migrations.silo {
+            Silo::Control if has("causeway_import_organization") => ("a region", "control"),
+            Silo::Region if has("causeway_slug_operation") => ("a control", "a region"),
+            _ if !has(TABLE) => return Ok(None),
+            _ => {
+                let rows = self
+                    .fetch_all(Statement::new("SELECT version FROM causeway_migration ORDER BY version"))
+                    .await
+                    .map_err(other)?;
+                let applied = rows
+                    .iter()
+                    .map(|row| row.int("version"))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(other)?;
+                let known = migrations.of(self.dialect());
+                let unknown =
+                    applied.iter().rev().find(|version| !known.iter().any(|known| known.0 == **version));
+                return match unknown {
+                    Some(version) => Err(MigrateError::Newer {
+                        place: place(),
+                        version: *version,
+                        known: last(migrations, self.dialect()),
+                    }),
+                    None => Ok(applied.last().copied()),
+                };
+            }
+        };
+        Err(MigrateError::OtherSilo { place: place(), is, wanted })
+    }
+
+    fn why_not(&self, error: sqlx::migrate::MigrateError, migrations: Migrations) -> MigrateError {
+        use sqlx::migrate::MigrateError as Why;
+        let place = self.place.to_string();
+        match error {
+            Why::VersionMissing(version) => {
+                MigrateError::Newer { place, version, known: last(migrations, self.dialect()) }
+            }
+            Why::VersionMismatch(version) => MigrateError::Changed { place, version },
+            Why::ExecuteMigration(error, version) => {
+                MigrateError::Failed { place, version, error: error.into() }
+            }
+            Why::Execute(error) => MigrateError::Other { place, error: error.into() },
+            error => MigrateError::Other { place, error: DbError::inconsistent(error.to_string()) },
+        }
+    }
+}
+
+/// The number of the last migration.
+fn last(migrations: Migrations, dialect: Dialect) -> i64 {
+    migrations.of(dialect).iter().map(|(version, ..)| *version).max().unwrap_or(0)
+}

@@ -1,0 +1,104 @@
+//! What a database URL leads to, and how that is told.
+
+use std::{path::PathBuf, str::FromStr as _};
+
+use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+
+use super::ConnectError;
+
+/// A URL without its password, fit for a log. What is no URL may be all secret.
+#[must_use]
+pub fn redact(url: &str) -> String {
+    if url.starts_with("sqlite:") {
+        return url.to_owned();
+    }
+    let Some((scheme, rest)) = url.split_once("://") else { return "(hidden)".to_owned() };
+    // A password may have anything in it, also what ends it in a URL that is right.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, rest),
+    };
+    let user = user
+        .map_or(String::new(), |user| format!("{}@", user.split([':', '/', '?']).next().unwrap_or_default()));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
+    format!("{scheme}://{user}{rest}{query}")
+}
+
+/// Whether a URL is one of a database, without connecting to it.
+///
+/// # Errors
+/// If it is not; the words do not repeat it.
+pub fn check_url(url: &str) -> Result<(), ConnectError> {
+    Target::of(url).map(|_| ())
+}
+
+/// What a URL leads to.
+pub(super) enum Target {
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+impl Target {
+    pub(super) fn of(url: &str) -> Result<Self, ConnectError> {
+        let malformed = |_| ConnectError::Url("the database URL is malformed");
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Box::new(PgConnectOptions::from_str(url).map_err(malformed)?)));
+        }
+        if url.starts_with("sqlite:") {
+            return Ok(Self::Sqlite(Box::new(SqliteConnectOptions::from_str(url).map_err(malformed)?)));
+        }
+        Err(ConnectError::Url("the database URL must begin with postgres:// or sqlite:"))
+    }
+
+    /// What it is called in a log or an error, without anything secret.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Postgres(options) => {
+                let (host, port, user) = (options.get_host(), options.get_port(), options.get_username());
+                let at = match options.get_socket() {
+                    Some(socket) => format!("the socket {}", socket.display()),
+                    None if host.contains(':') => format!("[{host}]:{port}"),
+                    None => format!("{host}:{port}"),
+                };
+                // As PostgreSQL has it.
+                let database = options.get_database().unwrap_or(user);
+                format!("the database {database} of PostgreSQL at {at} (user {user})")
+            }
+            Self::Sqlite(options) => format!("the database {}", options.get_filename().display()),
+        }
+    }
+}
+
+/// The file of a SQLite database that is one.
+pub(super) fn file_of(options: &SqliteConnectOptions) -> Option<PathBuf> {
+    let path = options.get_filename();
+    let is_none =
+        path.to_str().is_some_and(|path| path.is_empty() || path.starts_with("file:") || path == ":memory:");
+    (!is_none).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_password_never_shows() {
+        for url in [
+            "postgres://me:secret@host:5432/db",
+            "postgres://me:se@cret@host/db?password=secret",
+            "sqlite:/var/x.db",
+        ] {
+            let shown = super::redact(url);
+            assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
+        }
+        assert_eq!(super::redact("postgres://me:secret@host:5432/db"), "postgres://me@host:5432/db");
+        for broken in [
+            "postgres:me:secret@host/db",
+            "me:secret",
+            "postgres://me:secret?x@host/db",
+            "postgres://me:x?secret@host/db",
+            "postgres://me:x/secret@host/db",
+            "postgres://host/db?password=secret&x=1",
+        ] {
+            assert!(!super::redact(broken).contains("secret"), "{}", super::redact(broken));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Options whose values are known: what the application takes of them changes from release to release.
+
+use crate::{
+    catalog::{KnownOption, Model, Rule},
+    value::Value,
+};
+
+/// The column with the value of an option that does not hold what is meant, and why it cannot be imported; `None` if
+/// there is nothing against it.
+pub(crate) fn unknown_option(model: &Model, values: &[Value]) -> Option<(usize, String)> {
+    model.rules.iter().find_map(|rule| {
+        let Rule::KnownOptions { key, value, options } = rule else { return None };
+        let (name, json) = (values.get(*key)?.as_text()?, values.get(*value)?.as_text()?);
+        let (_, option) = options.iter().find(|(known, _)| known == name)?;
+        (!holds(option, json))
+            .then(|| (*value, format!("the application does not take this value of {name}")))
+    })
+}
+
+fn holds(option: &KnownOption, json: &str) -> bool {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else { return false };
+    match option {
+        KnownOption::TimeZone => value.as_str().is_some_and(|name| name.parse::<chrono_tz::Tz>().is_ok()),
+        KnownOption::Language => value.as_str().is_some_and(|code| {
+            let mut parts = code.split(['-', '_']);
+            let language = parts.next().unwrap_or_default();
+            (2..=3).contains(&language.len())
+                && language.bytes().all(|byte| byte.is_ascii_lowercase())
+                && parts.all(|part| {
+                    (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                })
+        }),
+        KnownOption::Boolean => {
+            value.is_boolean()
+                || matches!(value.as_str(), Some("true" | "false" | "0" | "1"))
+                || matches!(value.as_i64(), Some(0 | 1))
+        }
+        KnownOption::OneOf(values) => values.contains(&value),
+    }
+}

@@ -1,0 +1,65 @@
+//! Records that break a rule under a filter: they end the import unless they concern only what the filter leaves out.
+
+use super::{
+    Family,
+    adrift::Adrift,
+    family::{Linked, Whose},
+    read_raw_at, segment,
+};
+use crate::{
+    catalog::{EMAIL, Model},
+    export::{Decoder, ExportError},
+    value::Value,
+};
+
+impl Family<'_> {
+    /// Whether a record concerns only what the filter leaves out. All models that it refers to are known.
+    pub(super) fn is_left_out(&self, model: &Model, record: &Linked, adrift: &Adrift) -> bool {
+        let Some(selection) = &self.plan.selection else { return false };
+        if selection.takes_nothing() {
+            return true;
+        }
+        if model.name == EMAIL {
+            let email =
+                model.column("email").and_then(|column| record.values.get(column)).and_then(Value::as_text);
+            return !selection.takes(model, record.source_pk, email);
+        }
+        let verdict = self.verdict(model, record.source_pk, &record.values);
+        let pk = u64::try_from(record.source_pk).unwrap_or(0);
+        let is_adrift = adrift.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
+        verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_adrift)
+    }
+
+    /// Refuses the file for the first of its defective records that concerns what the filter takes.
+    ///
+    /// # Errors
+    /// What that record breaks.
+    pub(super) fn check_defects(&mut self, adrift: &Adrift) -> Result<(), ExportError> {
+        let mut first: Option<(u64, &Model, i64)> = None;
+        for model in self.catalog.written() {
+            let Some(plan) =
+                self.plan.models.get(model.position).filter(|plan| !plan.marks.defective.is_empty())
+            else {
+                continue;
+            };
+            self.learn([model.position])?;
+            self.each(model, |record| {
+                let is_earlier = first.is_none_or(|(offset, ..)| record.offset < offset);
+                if is_earlier
+                    && plan.marks.defective.contains(record.offset)
+                    && !self.is_left_out(model, &record, adrift)
+                {
+                    first = Some((record.offset, model, record.ordinal));
+                }
+                Ok(())
+            })?;
+        }
+        let Some((offset, model, ordinal)) = first else { return Ok(()) };
+        let decoder = Decoder::new(self.ambient, self.plan.now);
+        read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
+            segment::decode(&decoder, model, &raw, length).map(drop).map_err(|error| {
+                error.placed(|finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset))
+            })
+        })
+    }
+}

@@ -1,0 +1,346 @@
+//! Whose the records of a file are, as far as their references say: what becomes of each, and which organization it
+//! belongs to. Models are read again for that, one after the other in the order of writing, so that all that a record
+//! refers to is known. Only those are read of which somebody wants to know.
+
+use std::collections::{BTreeSet, HashMap};
+
+use roaring::RoaringTreemap;
+
+use super::{Plan, Watch, stopped};
+use crate::{
+    ambient::Ambient,
+    catalog::{Catalog, Model, ORGANIZATION, Rule, USER},
+    export::{Decoder, ExportError, RawRecord},
+    value::Value,
+};
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It is imported.
+    Here,
+    /// It is dropped, as something that it refers to is not imported.
+    Lost,
+    /// It belongs to what the filter leaves out.
+    Elsewhere,
+    /// It belongs to nothing: what refers to it decides.
+    Nowhere,
+}
+
+/// What the references of a record say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verdict {
+    pub(super) whose: Whose,
+    /// Something that it refers to is imported, users aside.
+    pub(super) hangs_here: bool,
+    /// The organization that it belongs to, by primary key.
+    organization: Option<u64>,
+    /// It belongs to two of them.
+    pub(super) is_of_two: bool,
+}
+
+impl Verdict {
+    /// Whether it concerns only what the filter leaves out.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.whose == Whose::Elsewhere && !(self.is_of_two && self.hangs_here)
+    }
+}
+
+/// A record as far as its references go.
+#[derive(Debug)]
+pub(super) struct Linked {
+    pub(super) ordinal: i64,
+    pub(super) source_pk: i64,
+    pub(super) offset: u64,
+    /// Its references, and its e-mail address if it has one, by column; null for the others.
+    pub(super) values: Vec<Value>,
+}
+
+/// What is known of the records of a model. A record that is in none of the sets is not in the file.
+#[derive(Debug, Default)]
+struct Known {
+    here: RoaringTreemap,
+    lost: RoaringTreemap,
+    elsewhere: RoaringTreemap,
+    nowhere: RoaringTreemap,
+    organizations: Organizations,
+    /// Where records begin that belong to two organizations.
+    of_two: RoaringTreemap,
+}
+
+impl Known {
+    fn whose(&self, pk: u64) -> Option<Whose> {
+        // If a primary key stands twice, it is none of what is left out.
+        [
+            (&self.here, Whose::Here),
+            (&self.lost, Whose::Lost),
+            (&self.nowhere, Whose::Nowhere),
+            (&self.elsewhere, Whose::Elsewhere),
+        ]
+        .into_iter()
+        .find_map(|(pks, whose)| pks.contains(pk).then_some(whose))
+    }
+
+    fn add(&mut self, pk: u64, verdict: Verdict) {
+        match verdict.whose {
+            Whose::Here => &mut self.here,
+            Whose::Lost => &mut self.lost,
+            Whose::Elsewhere => &mut self.elsewhere,
+            Whose::Nowhere => &mut self.nowhere,
+        }
+        .insert(pk);
+    }
+}
+
+/// Which organization each primary key belongs to: 16 bytes for neighbours of one organization, however many they are.
+#[derive(Debug, Default)]
+struct Organizations {
+    /// The first primary key of neighbours, and their organization; 0 for none.
+    runs: Vec<(u64, u64)>,
+    /// The last primary key that was added.
+    last: u64,
+    /// Some came behind a larger one: then neighbours are known only when all have come.
+    unsorted: bool,
+    /// Neighbours are put together at the end.
+    whole: bool,
+}
+
+impl Organizations {
+    fn add(&mut self, pk: u64, organization: Option<u64>) {
+        let organization = organization.unwrap_or(0);
+        self.unsorted |= pk < std::mem::replace(&mut self.last, pk);
+        if self.whole || self.runs.last().is_none_or(|(_, of)| *of != organization) {
+            self.runs.push((pk, organization));
+        }
+    }
+
+    /// Says that no more will come. `false` if all must be added again, to one that puts neighbours together at the end.
+    fn seal(&mut self) -> bool {
+        if self.whole {
+            self.runs.sort_unstable();
+            self.runs.dedup_by_key(|(_, organization)| *organization);
+        }
+        self.runs.shrink_to_fit();
+        self.whole || !self.unsorted
+    }
+
+    fn get(&self, pk: u64) -> Option<u64> {
+        let behind = self.runs.partition_point(|(first, _)| *first <= pk);
+        self.runs.get(behind.checked_sub(1)?).map(|(_, organization)| *organization).filter(|it| *it > 0)
+    }
+}
+
+fn unsigned(pk: i64) -> u64 {
+    u64::try_from(pk).unwrap_or(0)
+}
+
+/// What the records of a file belong to.
+pub(super) struct Family<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) plan: &'a Plan,
+    pub(super) ambient: &'a Ambient,
+    watch: &'a Watch,
+    known: HashMap<usize, Known>,
+    /// The file has several organizations: else nothing belongs to two.
+    several: bool,
+}
+
+impl<'a> Family<'a> {
+    pub(super) fn new(catalog: &'a Catalog, plan: &'a Plan, ambient: &'a Ambient, watch: &'a Watch) -> Self {
+        let several = catalog.model(ORGANIZATION).is_some_and(|model| plan.seen(model) > 1);
+        Self { catalog, plan, ambient, watch, known: HashMap::new(), several }
+    }
+
+    /// Says to stop if that is wanted.
+    pub(super) fn stopped(&self) -> Result<(), ExportError> {
+        stopped(self.watch)
+    }
+
+    /// Calls `take` with each record of a model.
+    pub(super) fn each(
+        &self,
+        model: &Model,
+        mut take: impl FnMut(Linked) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        let decoder = Decoder::new(self.ambient, self.plan.now);
+        self.plan.each_raw(model, |ordinal, offset, raw| {
+            stopped(self.watch)?;
+            let values = links(&decoder, model, &raw);
+            take(Linked { ordinal, source_pk: raw.pk, offset, values })
+        })
+    }
+
+    /// Finds out about all records of these models, and of those that they refer to.
+    pub(super) fn learn(&mut self, positions: impl IntoIterator<Item = usize>) -> Result<(), ExportError> {
+        let mut all: BTreeSet<usize> = positions.into_iter().collect();
+        for model in self.catalog.models().iter().rev() {
+            if all.contains(&model.position) {
+                all.extend(targets(self.catalog, model).map(|target| target.position));
+            }
+        }
+        for position in all {
+            let Some(model) = self.catalog.models().get(position) else { continue };
+            if self.known.contains_key(&position) {
+                continue;
+            }
+            let mut known = Known::default();
+            self.each(model, |record| {
+                let verdict = self.verdict(model, record.source_pk, &record.values);
+                known.add(unsigned(record.source_pk), verdict);
+                if self.several {
+                    known.organizations.add(unsigned(record.source_pk), verdict.organization);
+                }
+                if verdict.is_of_two {
+                    known.of_two.insert(record.offset);
+                }
+                Ok(())
+            })?;
+            if !known.organizations.seal() {
+                let mut organizations = Organizations { whole: true, ..Organizations::default() };
+                self.each(model, |record| {
+                    let verdict = self.verdict(model, record.source_pk, &record.values);
+                    organizations.add(unsigned(record.source_pk), verdict.organization);
+                    Ok(())
+                })?;
+                organizations.seal();
+                known.organizations = organizations;
+            }
+            self.known.insert(position, known);
+        }
+        Ok(())
+    }
+
+    /// What becomes of a record. All models that it refers to are known.
+    pub(super) fn verdict(&self, model: &Model, pk: i64, values: &[Value]) -> Verdict {
+        if is_selected(model) {
+            let taken = self.plan.selection.as_ref().is_none_or(|selection| selection.takes(model, pk, None));
+            return Verdict {
+                whose: if taken { Whose::Here } else { Whose::Elsewhere },
+                hangs_here: taken,
+                organization: (model.name == ORGANIZATION).then_some(unsigned(pk)),
+                is_of_two: false,
+            };
+        }
+        let mut organization: Option<u64> = None;
+        let (mut here, mut lost, mut elsewhere, mut hangs_here, mut is_of_two) =
+            (false, is_of_another_scope(model, values), false, false, false);
+        for (index, (column, value)) in model.columns.iter().zip(values).enumerate() {
+            let (Some(name), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
+            let target = column.target.and_then(|target| self.known.get(&target));
+            let whose = target.and_then(|target| target.whose(unsigned(pk)));
+            if whose != Some(Whose::Here) && model.rules.contains(&Rule::ClearIfUnmapped { column: index }) {
+                continue;
+            }
+            match whose {
+                Some(Whose::Here) => {
+                    here = true;
+                    hangs_here |= name != USER;
+                }
+                // Who has made something does not decide whose it is, but it cannot do without.
+                Some(Whose::Elsewhere) if name == USER && !model.is_user_scoped() => lost = true,
+                Some(Whose::Elsewhere) => elsewhere = true,
+                Some(Whose::Nowhere) => {}
+                Some(Whose::Lost) | None => lost = true,
+            }
+            let of_target = target.filter(|_| whose.is_some() && name != USER);
+            if let Some(found) = of_target.and_then(|target| target.organizations.get(unsigned(pk))) {
+                is_of_two |= organization.is_some_and(|before| before != found);
+                organization = organization.or(Some(found));
+            }
+        }
+        let whose = match (elsewhere, lost, here) {
+            (true, _, _) => Whose::Elsewhere,
+            (_, true, _) => Whose::Lost,
+            (_, _, true) if !model.needs_referrers() => Whose::Here,
+            _ => Whose::Nowhere,
+        };
+        // What hangs from a record of two is of neither: one finding is enough.
+        Verdict { whose, hangs_here, organization: organization.filter(|_| !is_of_two), is_of_two }
+    }
+
+    /// What becomes of a record that a reference leads to.
+    pub(super) fn whose(&self, target: &Model, pk: i64) -> Option<Whose> {
+        self.known.get(&target.position)?.whose(unsigned(pk))
+    }
+
+    /// The primary keys of a model that belong to nothing.
+    pub(super) fn nowhere(&self, position: usize) -> RoaringTreemap {
+        self.known.get(&position).map(|known| known.nowhere.clone()).unwrap_or_default()
+    }
+
+    /// Finds the records that belong to two organizations: where they begin, by the position of their model.
+    pub(super) fn find_those_of_two(&mut self) -> Result<HashMap<usize, RoaringTreemap>, ExportError> {
+        if !self.several {
+            return Ok(HashMap::new());
+        }
+        let catalog = self.catalog;
+        let may_be = catalog.written().filter(|model| {
+            let leads = |target: &Option<usize>| {
+                let target = target.and_then(|target| catalog.models().get(target));
+                target.is_some_and(|target| target.in_organization_scope() && !target.is_user_scoped())
+            };
+            self.plan.seen(model) > 0
+                && model.columns.iter().filter(|column| leads(&column.target)).count() > 1
+        });
+        let positions: Vec<usize> = may_be.map(|model| model.position).collect();
+        self.learn(positions)?;
+        let found = self.known.iter_mut().filter(|(_, known)| !known.of_two.is_empty());
+        Ok(found.map(|(position, known)| (*position, std::mem::take(&mut known.of_two))).collect())
+    }
+}
+
+/// The references of a record, and its e-mail address, for by that a filter takes some.
+pub(super) fn links(decoder: &Decoder<'_>, model: &Model, raw: &RawRecord<'_>) -> Vec<Value> {
+    decoder.salvage(model, raw.fields, |column| column.references.is_some() || column.field == "email")
+}
+
+/// Models of which the filter itself says what it takes.
+pub(super) fn is_selected(model: &Model) -> bool {
+    matches!(model.name.as_str(), ORGANIZATION | USER)
+}
+
+/// Whether a record is of another scope, by what it has set.
+pub(super) fn is_of_another_scope(model: &Model, values: &[Value]) -> bool {
+    model.rules.iter().any(|rule| match rule {
+        Rule::ScopeWhenSet { columns, .. } => {
+            columns.iter().any(|column| values.get(*column).is_some_and(|value| !value.is_null()))
+        }
+        _ => false,
+    })
+}
+
+/// The written models that a model refers to.
+pub(super) fn targets<'c>(catalog: &'c Catalog, model: &'c Model) -> impl Iterator<Item = &'c Model> {
+    let targets = model.columns.iter().filter_map(|column| catalog.models().get(column.target?));
+    targets.filter(|target| target.in_organization_scope())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_of_one_organization_are_one_run_in_any_order() {
+        let mut organizations = Organizations::default();
+        for pk in 1..=1_000 {
+            organizations.add(pk, Some(1 + pk / 500));
+        }
+        organizations.add(2_000, None);
+        assert!(organizations.seal());
+        assert_eq!(organizations.runs.len(), 4);
+        // In another order, what lies between two of one organization may be of another one.
+        let order = (1..=1_000).filter(|pk| pk % 7 != 3).chain((1..=1_000).filter(|pk| pk % 7 == 3));
+        let of = |pk: u64| if pk % 7 == 3 { 9 } else { 1 + pk / 500 };
+        let mut shuffled = Organizations::default();
+        order.clone().for_each(|pk| shuffled.add(pk, Some(of(pk))));
+        assert!(!shuffled.seal());
+        let mut shuffled = Organizations { whole: true, ..Organizations::default() };
+        order.for_each(|pk| shuffled.add(pk, Some(of(pk))));
+        assert!(shuffled.seal());
+        for pk in 1..=1_000 {
+            assert_eq!(organizations.get(pk), Some(1 + pk / 500));
+            assert_eq!(shuffled.get(pk), Some(of(pk)));
+        }
+        assert_eq!(organizations.get(2_000), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! Records of another scope that belong to something that is imported: it will lack them.
+
+use super::{
+    Family,
+    family::{Whose, is_of_another_scope, targets},
+    segment::{Notes, add_note},
+};
+use crate::{
+    catalog::{Model, Rule},
+    export::ExportError,
+    finding::{Finding, FindingKind},
+};
+
+impl Family<'_> {
+    /// Whether some records of a model may be of another scope and belong to what is imported.
+    fn may_be_outside(&self, model: &Model) -> bool {
+        let is_decided_by_record = model.rules.iter().any(|rule| matches!(rule, Rule::ScopeWhenSet { .. }));
+        self.plan.seen(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
+    }
+
+    /// Finds such records: one finding for each model, at its first.
+    pub(super) fn find_outside(&mut self) -> Result<Notes, ExportError> {
+        let mut notes = Notes::new();
+        let catalog = self.catalog;
+        for model in catalog.models().iter().filter(|model| self.may_be_outside(model)).collect::<Vec<_>>() {
+            // Whoever has an account here signs in anew in any case: only what organizations have is told.
+            let parents: Vec<usize> = targets(catalog, model)
+                .filter(|target| !target.is_user_scoped())
+                .map(|target| target.position)
+                .collect();
+            if parents.is_empty() {
+                continue;
+            }
+            self.learn(parents.iter().copied())?;
+            self.each(model, |record| {
+                if model.in_organization_scope() && !is_of_another_scope(model, &record.values) {
+                    return Ok(());
+                }
+                let parent = model.columns.iter().zip(&record.values).find_map(|(column, value)| {
+                    let target = column.target.filter(|target| parents.contains(target))?;
+                    let (target, pk) = (catalog.models().get(target)?, value.as_int()?);
+                    (self.whose(target, pk) == Some(Whose::Here)).then_some((target, pk))
+                });
+                if let Some((target, pk)) = parent {
+                    let mut reason = format!(
+                        "belongs to {} {pk}, which is imported, and is of another scope: it is not",
+                        target.name
+                    );
+                    if !model.left_behind.is_empty() {
+                        reason = format!("{reason}; {}", model.left_behind);
+                    }
+                    let finding = Finding::new(FindingKind::OutOfScope, reason)
+                        .model(&model.name)
+                        .record(record.ordinal, record.source_pk)
+                        .at(record.offset);
+                    add_note(
+                        &mut notes,
+                        (FindingKind::OutOfScope, model.name.clone(), String::new()),
+                        finding,
+                        1,
+                    );
+                }
+                Ok(())
+            })?;
+        }
+        Ok(notes)
+    }
+}

@@ -1,0 +1,51 @@
+//! How many files, connections among them, this process may have open.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{debug, warn};
+
+/// What a service has open beside connections of callers and of the pool: ports, its log, spool files and their scratch,
+/// files of SQLite, connections to control.
+const OTHERS: u64 = 100;
+
+/// Raises the limit as far as this process may without asking anybody: a shell gives 1,024, for programs that are older than
+/// larger numbers. Gives the limit that holds from then on; none if there is none.
+pub fn raise() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            debug!(%error, "the limit on open files stays as it is");
+        }
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+/// How many connections of callers there may be, so that some of the open files are left for everything else.
+pub fn connections(wanted: usize, open_files: Option<u64>, database_connections: u32) -> usize {
+    let Some(open_files) = open_files else { return wanted };
+    // On SQLite a connection is three files.
+    let others = OTHERS + 3 * u64::from(database_connections);
+    let left = usize::try_from(open_files.saturating_sub(others)).unwrap_or(usize::MAX).max(1);
+    if left < wanted {
+        warn!(
+            wanted,
+            left,
+            open_files,
+            "--max-connections is more than the process may have open and is lowered; raise its limit (ulimit -Hn)"
+        );
+    }
+    wanted.min(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        assert_eq!(connections(2_000, None, 10), 2_000);
+        assert_eq!(connections(2_000, Some(20_000), 10), 2_000);
+        assert_eq!(connections(2_000, Some(1_024), 10), 894);
+        assert_eq!(connections(2_000, Some(20), 10), 1);
+    }
+}

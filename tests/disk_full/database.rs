@@ -1,0 +1,420 @@
+//! The disk of a database is full, or it can only be read, for a while: that of control, or that of a region. Imports wait
+//! meanwhile and say for what, health is NOT_SERVING, and all goes on by itself as soon as it can.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use causeway::client::{Kind, Peer};
+use causeway_harness::{
+    postgres::Postgres,
+    process::{self, Process},
+};
+use causeway_proto::{
+    failure::reason_of,
+    region::v1::{Import, ImportState, WatchImportRequest},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::ambient::Ambient;
+use serde_json::json;
+use tempfile::TempDir;
+use tonic::{Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+
+use crate::{ends, send_parts};
+
+/// What the small file systems hold: a service's tables, an import, and hardly more.
+const SIZE: &str = "64m";
+
+/// How a database comes to take no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// SQLite on a file system in memory that only its service sees. It is filled up.
+    SqliteDisk,
+    /// SQLite whose service may not write to files any more: an error of the disk, whatever it is.
+    SqliteLimit,
+    /// PostgreSQL with a tablespace on a file system in memory. It is filled up.
+    PostgresDisk,
+    /// PostgreSQL that can only be read, as one that has become a standby.
+    PostgresReadOnly,
+}
+
+impl Way {
+    fn reason(self) -> ErrorReason {
+        match self {
+            Self::SqliteDisk | Self::PostgresDisk => ErrorReason::DatabaseFull,
+            Self::SqliteLimit | Self::PostgresReadOnly => ErrorReason::DatabaseUnavailable,
+        }
+    }
+
+    /// What an import that waits tells people to do.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::SqliteDisk | Self::PostgresDisk => "make room there",
+            Self::SqliteLimit => "disk I/O error",
+            Self::PostgresReadOnly => "make it writable",
+        }
+    }
+}
+
+/// A database, and the disk or the server under it.
+struct Ground {
+    way: Way,
+    url: String,
+    /// Where the small file system is.
+    directory: TempDir,
+    postgres: Option<Postgres>,
+    _mounted: Option<Mounted>,
+}
+
+/// A file system in memory, seen by everybody, until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(directory: &Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={SIZE}"))
+            .arg("causeway-test")
+            .arg(directory)
+            .stderr(Stdio::null())
+            .status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(directory.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _gone_with_the_machine = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The command of a service, on a disk of its own if the way needs one.
+fn command(way: Way, directory: &Path) -> Command {
+    let script = match way {
+        Way::SqliteDisk => {
+            // In a namespace of its own, so that nothing of it is left.
+            let mut command = process::command("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+            command.arg(format!(
+                r#"mount -t tmpfs -o size={SIZE} causeway-test "$1" || exit 7; shift; exec "$@""#
+            ));
+            command.arg("sh").arg(directory);
+            return command;
+        }
+        // A write beyond the limit is an error rather than the end.
+        _ => r#"trap '' XFSZ; exec "$@""#,
+    };
+    let mut command = process::command("sh");
+    command.args(["-c", script, "sh"]);
+    command
+}
+
+impl Ground {
+    /// `None` if that cannot be had here, which is told.
+    async fn new(way: Way) -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        // The server of PostgreSQL may be somebody else.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let path = directory.path().to_owned();
+        let mut mounted = None;
+        let works = match way {
+            Way::SqliteDisk => {
+                let tried = command(way, &path).arg("true").stderr(Stdio::null()).status();
+                tried.is_ok_and(|status| status.success())
+            }
+            Way::SqliteLimit => {
+                Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok()
+            }
+            Way::PostgresDisk => {
+                mounted = Mounted::at(&path);
+                mounted.is_some()
+            }
+            Way::PostgresReadOnly => true,
+        };
+        if !works {
+            writeln!(io::stderr(), "NOT RUN: {way:?} cannot be set up here").expect("somebody listens");
+            return None;
+        }
+        let postgres = match way {
+            Way::SqliteDisk | Way::SqliteLimit => None,
+            _ => Some(Postgres::start().await.expect("PostgreSQL")),
+        };
+        let url = match (&postgres, way) {
+            (None, _) => format!("sqlite:{}", path.join("x.db").display()),
+            (Some(postgres), Way::PostgresDisk) => {
+                postgres.create_database_in("small", &path).await.expect("a database")
+            }
+            (Some(postgres), _) => postgres.create_database("small").await.expect("a database"),
+        };
+        Some(Self { way, url, directory, postgres, _mounted: mounted })
+    }
+
+    /// A service with this database.
+    fn serve(&self, arguments: &[&str]) -> (Process, String) {
+        let mut command = command(self.way, self.directory.path());
+        command.arg(env!("CARGO_BIN_EXE_causeway")).args(arguments).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--health-interval",
+            "50ms",
+            "--database-url",
+            &self.url,
+        ]);
+        let mut process = Process::start(command).expect("it runs");
+        let url = process.served_at().expect("it serves");
+        (process, url)
+    }
+
+    /// The directory as the service sees it.
+    fn seen_by(&self, service: &Process) -> PathBuf {
+        let own = self.directory.path();
+        match self.way {
+            Way::SqliteDisk => {
+                let root = PathBuf::from(format!("/proc/{}/root", service.id()));
+                root.join(own.strip_prefix("/").expect("it is absolute"))
+            }
+            _ => own.to_owned(),
+        }
+    }
+
+    fn ballast(&self, service: &Process) -> PathBuf {
+        self.seen_by(service).join("ballast")
+    }
+
+    /// From now on it takes nothing more.
+    async fn fill(&self, service: &Process) {
+        match (self.way, &self.postgres) {
+            (Way::SqliteLimit, _) => limit(service, "0:"),
+            (Way::PostgresReadOnly, Some(postgres)) => {
+                postgres.set_read_only(true).await.expect("it is told");
+            }
+            _ => {
+                let mut ballast = File::create(self.ballast(service)).expect("it can be made");
+                for size in [1 << 20, 4096, 1] {
+                    let block = vec![b'x'; size];
+                    let full = loop {
+                        match ballast.write(&block) {
+                            Ok(0) => break io::ErrorKind::StorageFull,
+                            Ok(_) => {}
+                            Err(error) => break error.kind(),
+                        }
+                    };
+                    assert_eq!(full, io::ErrorKind::StorageFull);
+                }
+            }
+        }
+    }
+
+    /// There is room again.
+    async fn free(&self, service: &Process) {
+        match (self.way, &self.postgres) {
+            (Way::SqliteLimit, _) => limit(service, "unlimited:"),
+            (Way::PostgresReadOnly, Some(postgres)) => {
+                postgres.set_read_only(false).await.expect("it is told");
+            }
+            _ => fs::remove_file(self.ballast(service)).expect("it is there"),
+        }
+    }
+}
+
+/// Sets how large files may become that a service writes to.
+fn limit(service: &Process, limit: &str) {
+    let set = Command::new("prlimit")
+        .args(["--pid", &service.id().to_string(), &format!("--fsize={limit}")])
+        .status();
+    assert!(set.expect("it can be run").success());
+}
+
+/// The health of a service, from now on.
+async fn health(url: &str) -> Streaming<HealthCheckResponse> {
+    let channel = Channel::from_shared(url.to_owned()).expect("a URL").connect().await.expect("it listens");
+    HealthClient::new(channel).watch(HealthCheckRequest::default()).await.expect("it answers").into_inner()
+}
+
+async fn becomes(health: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
+    while let Some(now) = health.message().await.expect("the watch does not break") {
+        if now.status() == wanted {
+            return;
+        }
+    }
+    panic!("it has ended, and was not {wanted:?}");
+}
+
+/// Waits until an import says that it waits for this.
+async fn waits(region: &Peer, id: &str, reason: ErrorReason) -> Import {
+    let request = WatchImportRequest { import_id: id.to_owned() };
+    let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
+    while let Some(message) = watch.message().await.expect("the watch does not break") {
+        let import = message.import.unwrap_or_default();
+        if import.waiting.as_ref().is_some_and(|waiting| waiting.reason() == reason) {
+            return import;
+        }
+    }
+    panic!("it has ended, and did not wait for {reason:?}");
+}
+
+/// An export with more than a mebibyte for each silo.
+fn export() -> impl Iterator<Item = Vec<u8>> + Send + 'static {
+    let organizations = (1..=20).map(|pk| {
+        let fields = json!({"name": format!("name {pk}"), "slug": format!("slug-{pk}")});
+        json!({"model": "sentry.organization", "pk": pk, "fields": fields})
+    });
+    let options = (1..=300).map(|pk| {
+        let fields =
+            json!({"organization": pk % 20 + 1, "key": format!("key-{pk}"), "value": "v".repeat(10_000)});
+        json!({"model": "sentry.organizationoption", "pk": pk, "fields": fields})
+    });
+    let users = (1..=300).map(|pk| {
+        let fields = json!({
+            "username": format!("user-{pk}"), "email": format!("user-{pk}@example.com"), "name": "n".repeat(190),
+            "password": "", "is_active": true
+        });
+        json!({"model": "sentry.user", "pk": pk, "fields": fields})
+    });
+    let records: Vec<String> =
+        organizations.chain(options).chain(users).map(|record| record.to_string()).collect();
+    [format!("[{}]", records.join(",\n")).into_bytes()].into_iter()
+}
+
+/// Nothing that goes on by itself is told as a failure.
+fn says_that_it_waits(log: &str, way: Way) {
+    for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+        assert!(!line.contains("failed") && !line.contains(" ERROR "), "{way:?}: {line}");
+    }
+    assert!(log.contains("health is NOT_SERVING until it can"), "{way:?}: {log}");
+}
+
+async fn a_region_goes_on_when_there_is_room_again(way: Way) {
+    let Some(ground) = Ground::new(way).await else { return };
+    let directory = TempDir::new().expect("a directory");
+    let spool = directory.path().join("spool");
+    let control_database = format!("sqlite:{}", directory.path().join("control.db").display());
+    let control = |listen: &str| {
+        let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["control", "--listen", listen, "--database-url", &control_database]);
+        let mut control = Process::start(command).expect("it runs");
+        let url = control.served_at().expect("it serves");
+        (control, url)
+    };
+    let (first, control_url) = control("127.0.0.1:0");
+    let (served, url) = ground.serve(&[
+        "region",
+        "--name",
+        "us",
+        "--control",
+        &control_url,
+        "--spool-dir",
+        spool.to_str().expect("UTF-8"),
+    ]);
+    let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
+    let mut health = health(&url).await;
+    becomes(&mut health, ServingStatus::Serving).await;
+    let ambient = Ambient::system();
+    let [id, other] = [(); 2].map(|()| ambient.uuid().to_string());
+
+    // An import that has to wait for control, until the disk is full.
+    first.kill().expect("it runs");
+    send_parts(&region, &id, export()).await.expect("it is taken");
+    waits(&region, &id, ErrorReason::ControlUnavailable).await;
+    ground.fill(&served).await;
+    let (_second, _) = control(control_url.trim_start_matches("http://"));
+
+    let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
+    assert!(waiting.message.contains(way.advice()), "{way:?}: {}", waiting.message);
+    becomes(&mut health, ServingStatus::NotServing).await;
+    // The spool directory is on another disk, if the limit is not one of the process. In PostgreSQL, a small row may have
+    // room beside another one.
+    if matches!(way, Way::SqliteDisk | Way::PostgresReadOnly) {
+        let error = send_parts(&region, &other, export()).await.expect_err("there is no room");
+        assert_eq!(error.reason(), Some(way.reason()), "{way:?}: {error}");
+    }
+
+    ground.free(&served).await;
+    becomes(&mut health, ServingStatus::Serving).await;
+    assert_eq!(ends(&region, &id).await, ImportState::Succeeded, "{way:?}");
+    send_parts(&region, &other, export()).await.expect("there is room");
+    assert_eq!(ends(&region, &other).await, ImportState::Succeeded, "{way:?}");
+    says_that_it_waits(&served.kill().expect("it is the same process"), way);
+}
+
+async fn an_import_waits_until_control_has_room_again(way: Way) {
+    let Some(ground) = Ground::new(way).await else { return };
+    let directory = TempDir::new().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (served, control_url) = ground.serve(&["control"]);
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", &control_url]).args([
+        "--database-url",
+        &format!("sqlite:{}", path("us.db")),
+        "--spool-dir",
+        &path("spool"),
+    ]);
+    let mut process = Process::start(command).expect("it runs");
+    let url = process.served_at().expect("it serves");
+    if !process.log().contains("registered with control") {
+        process.logged("registered with control").expect("it registers");
+    }
+    let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
+    let mut health = health(&control_url).await;
+    becomes(&mut health, ServingStatus::Serving).await;
+    let id = Ambient::system().uuid().to_string();
+
+    ground.fill(&served).await;
+    send_parts(&region, &id, export()).await.expect("the region has room");
+    let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
+    if way != Way::SqliteLimit {
+        assert!(waiting.message.contains(way.advice()), "{way:?}: {}", waiting.message);
+    }
+    becomes(&mut health, ServingStatus::NotServing).await;
+    // A caller hears the same.
+    let request = causeway_proto::control::v1::LeaseIdsRequest {
+        region: "us".to_owned(),
+        operation_id: id.clone(),
+        model: "sentry.team".to_owned(),
+        count: 1,
+        above: 0,
+    };
+    let channel = Channel::from_shared(control_url).expect("a URL").connect().await.expect("it listens");
+    let mut regions = causeway_proto::control::v1::region_service_client::RegionServiceClient::new(channel);
+    if way != Way::PostgresDisk {
+        // A small row may have room beside another one in PostgreSQL.
+        let status = regions.lease_ids(request.clone()).await.expect_err("there is no room");
+        assert_eq!(reason_of(&status), Some(way.reason()), "{way:?}: {status}");
+    }
+
+    ground.free(&served).await;
+    becomes(&mut health, ServingStatus::Serving).await;
+    regions.lease_ids(request).await.expect("there is room");
+    assert_eq!(ends(&region, &id).await, ImportState::Succeeded, "{way:?}");
+    says_that_it_waits(&served.kill().expect("it is the same process"), way);
+}
+
+macro_rules! ways {
+    ($($way:ident: $region:ident, $control:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $region() {
+            a_region_goes_on_when_there_is_room_again(Way::$way).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $control() {
+            an_import_waits_until_control_has_room_again(Way::$way).await;
+        }
+    )*};
+}
+
+ways! {
+    SqliteDisk: a_region_on_sqlite_outlives_a_full_disk, a_control_on_sqlite_outlives_a_full_disk;
+    SqliteLimit: a_region_on_sqlite_outlives_errors_of_its_disk, a_control_on_sqlite_outlives_errors_of_its_disk;
+    PostgresDisk: a_region_on_postgres_outlives_a_full_disk, a_control_on_postgres_outlives_a_full_disk;
+    PostgresReadOnly: a_region_on_postgres_outlives_that_it_can_only_be_read,
+        a_control_on_postgres_outlives_that_it_can_only_be_read;
+}

@@ -1,0 +1,56 @@
+//! Disks that are full: that of a region's spool directory, and those of the databases of control and of a region. Services
+//! are processes of their own, because a disk is made small for each alone.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
+
+mod database;
+mod spool;
+
+use causeway::client::{CallError, Peer};
+use causeway_proto::{
+    region::v1::{
+        ImportHeader, ImportOrganizationsRequest, ImportState, WatchImportRequest,
+        import_organizations_request::Part,
+    },
+    whole::SentBytes,
+};
+use futures::{StreamExt as _, stream};
+
+/// Sends an export of one organization that is filled up with spaces to this size, part after part.
+async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
+    let record = br#"[{"model": "sentry.organization", "pk": 1, "fields": {"name": "one", "slug": "one"}}"#;
+    let spaces = size.saturating_sub(record.len() + 1);
+    let part = 256 * 1024;
+    let filling = (0..spaces.div_ceil(part)).map(move |at| vec![b' '; part.min(spaces - at * part)]);
+    send_parts(region, id, [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()])).await
+}
+
+/// Sends an export in these parts. Says whether it was there already.
+async fn send_parts(
+    region: &Peer,
+    id: &str,
+    data: impl Iterator<Item = Vec<u8>> + Send + 'static,
+) -> Result<bool, CallError> {
+    let header = ImportHeader { import_id: id.to_owned(), ..ImportHeader::default() };
+    let mut sent = Some(SentBytes::default());
+    // The end is made when all before it has been sent.
+    let data = data.map(Some).chain([None]).filter_map(move |data| {
+        let Some(data) = data else { return sent.take().map(|sent| Part::End(sent.end())) };
+        sent.as_mut()?.add(&data);
+        Some(Part::Data(data))
+    });
+    let parts = stream::iter([Part::Header(header)].into_iter().chain(data))
+        .map(|part| ImportOrganizationsRequest { part: Some(part) });
+    Ok(region.answer(region.imports().import_organizations(parts)).await?.joined)
+}
+
+/// Waits until an import has ended, and says how.
+async fn ends(region: &Peer, id: &str) -> ImportState {
+    let request = WatchImportRequest { import_id: id.to_owned() };
+    let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
+    let mut last = ImportState::Unspecified;
+    while let Some(message) = watch.message().await.expect("the watch does not break") {
+        last = message.import.unwrap_or_default().state();
+    }
+    last
+}

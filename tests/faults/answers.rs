@@ -1,0 +1,239 @@
+//! What may be answered, as rows have it: pure, so that each answer that may not be given can be tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{Held, Past};
+
+/// Who was asked for a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Control.
+    Control,
+    /// A region, of its own organizations.
+    Region(String),
+    /// A directory in memory.
+    Directory,
+}
+
+/// Where a slug was said to lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Led {
+    pub(crate) region: String,
+    pub(crate) id: i64,
+    pub(crate) canonical: String,
+}
+
+/// What two looks at the rows have seen, one before somebody was asked and one after.
+#[derive(Debug)]
+pub(crate) struct Looks<'a> {
+    pub(crate) before: &'a Past,
+    pub(crate) after: &'a Past,
+    /// Whether the source had heard all that the first look saw. If not, its answer may be any older one.
+    pub(crate) up_to_date: bool,
+}
+
+impl Looks<'_> {
+    fn states(&self, slug: &str) -> &[Held] {
+        if self.up_to_date { self.after.since(self.before, slug) } else { self.after.of(slug) }
+    }
+
+    /// What is wrong with an answer of this source, if something is.
+    pub(crate) fn wrong(&self, source: &Source, slug: &str, answer: Option<&Led>) -> Option<String> {
+        let states = self.states(slug);
+        if !states.iter().any(|held| may_be(held, source, slug, answer)) {
+            return Some(format!(
+                "{source:?} {} `{slug}` leads to {answer:?}; it {} {states:?}",
+                if self.up_to_date { "has heard all and says that" } else { "says that" },
+                if self.up_to_date { "was meanwhile" } else { "was never anything but" },
+            ));
+        }
+        let led = answer?;
+        // The slug by which it is known, at some time: that of an alias changes by itself.
+        let of_it = |held: &Held| match held {
+            Held::Primary(owner) => owner.region == led.region && owner.id == led.id,
+            Held::Temporary(owner) => {
+                *source != Source::Control && owner.region == led.region && owner.id == led.id
+            }
+            _ => false,
+        };
+        let known = self.after.of(&led.canonical).iter().any(of_it);
+        (!known).then(|| {
+            format!(
+                "{source:?} says that `{slug}` leads to organization {} of {}, known as `{}`, which that never was",
+                led.id, led.region, led.canonical
+            )
+        })
+    }
+}
+
+/// Whether somebody may answer that when the slug is this.
+fn may_be(held: &Held, source: &Source, slug: &str, answer: Option<&Led>) -> bool {
+    let (owner, is_known, is_alias) = match held {
+        Held::Free => return answer.is_none(),
+        // Only its own region may know that its organization has it already.
+        Held::Temporary(owner) => (owner, false, false),
+        Held::Primary(owner) => (owner, true, false),
+        Held::Alias(owner) => (owner, true, true),
+    };
+    let elsewhere = matches!(source, Source::Region(region) if *region != owner.region);
+    match answer {
+        None => elsewhere || !is_known,
+        Some(led) => {
+            let is_it = led.region == owner.region && led.id == owner.id;
+            let named = *source != Source::Control || is_alias == (led.canonical != slug);
+            is_it && !elsewhere && named && (is_known || matches!(source, Source::Region(_)))
+        }
+    }
+}
+
+/// An import as a look at the rows saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SeenImport {
+    pub(crate) state: String,
+    pub(crate) hides: bool,
+    /// Those that it has, if it is so far.
+    pub(crate) organizations: BTreeSet<i64>,
+}
+
+/// The imports of a region, by their id.
+pub(crate) type SeenImports = BTreeMap<String, SeenImport>;
+
+/// What is wrong with the organizations that a region showed between two looks, if something is. `asked` are those that
+/// were asked for; `None` is all.
+pub(crate) fn wrongly_shown(
+    before: &SeenImports,
+    after: &SeenImports,
+    asked: Option<i64>,
+    shown: &BTreeSet<i64>,
+) -> Option<String> {
+    let mut of_imports = BTreeSet::new();
+    for (id, import) in after {
+        let was = before.get(id).map_or("not there", |import| import.state.as_str());
+        let is = import.state.as_str();
+        // Nothing leads back to where an import is visible, nor away from where it is taken back.
+        let must = was == "succeeded" && is == "succeeded" && !import.hides;
+        let may = matches!(is, "succeeded" | "reverting" | "reverted")
+            && !matches!(was, "reverting" | "reverted")
+            && !import.hides;
+        for organization in &import.organizations {
+            of_imports.insert(*organization);
+            let is_shown = shown.contains(organization);
+            if is_shown && !may {
+                return Some(format!(
+                    "organization {organization} is shown; its import {id} was {was} before and {is} after that{}",
+                    if import.hides { ", and leaves its organizations hidden" } else { "" }
+                ));
+            }
+            if must && !is_shown && asked.is_none_or(|asked| asked == *organization) {
+                return Some(format!(
+                    "organization {organization} of import {id}, which has succeeded, is not shown"
+                ));
+            }
+        }
+    }
+    let nobodys = shown.difference(&of_imports).next()?;
+    Some(format!("organization {nobodys} is shown, and is of no import"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Owner;
+
+    fn us(id: i64) -> Owner {
+        Owner { region: "us".to_owned(), id }
+    }
+
+    fn led(id: i64, canonical: &str) -> Option<Led> {
+        Some(Led { region: "us".to_owned(), id, canonical: canonical.to_owned() })
+    }
+
+    const SOURCES: [fn() -> Source; 3] =
+        [|| Source::Control, || Source::Region("us".to_owned()), || Source::Directory];
+
+    /// Whether an answer of each source about `acme` passes, when all was `before` and then `after`.
+    fn pass(before: &[Held], after: &[Held], up_to_date: bool, answer: Option<&Led>) -> [bool; 3] {
+        let own = [Held::Primary(us(1))];
+        let before = Past::default().with("acme", before).with("own", &own);
+        let after = Past::default().with("acme", after).with("own", &own);
+        let looks = Looks { before: &before, after: &after, up_to_date };
+        SOURCES.map(|source| looks.wrong(&source(), "acme", answer).is_none())
+    }
+
+    #[test]
+    fn who_has_heard_all_says_what_is_the_case() {
+        let primary = [Held::Primary(us(1))];
+        assert_eq!(pass(&primary, &primary, true, led(1, "acme").as_ref()), [true; 3]);
+        // Somebody else's, nobody's, or under a name that it does not have.
+        assert_eq!(pass(&primary, &primary, true, led(2, "acme").as_ref()), [false; 3]);
+        assert_eq!(pass(&primary, &primary, true, None), [false; 3]);
+        assert_eq!(pass(&primary, &primary, true, led(1, "other").as_ref()), [false; 3]);
+        let other = Led { region: "de".to_owned(), ..led(1, "acme").expect("one") };
+        assert_eq!(pass(&primary, &primary, true, Some(&other)), [false; 3]);
+        let alias = [Held::Primary(us(1)), Held::Alias(us(1))];
+        assert_eq!(pass(&alias, &alias, true, led(1, "own").as_ref()), [true; 3]);
+        // Control looks at both at once.
+        assert_eq!(pass(&alias, &alias, true, led(1, "acme").as_ref()), [false, true, true]);
+    }
+
+    #[test]
+    fn what_is_not_confirmed_leads_nowhere_but_in_its_region() {
+        let temporary = [Held::Temporary(us(1))];
+        assert_eq!(pass(&temporary, &temporary, true, None), [true; 3]);
+        assert_eq!(pass(&temporary, &temporary, true, led(1, "acme").as_ref()), [false, true, false]);
+    }
+
+    #[test]
+    fn what_changes_meanwhile_may_be_either() {
+        let (before, after) = ([Held::Primary(us(1))], [Held::Primary(us(1)), Held::Free]);
+        for answer in [None, led(1, "acme")] {
+            assert_eq!(pass(&before, &after, true, answer.as_ref()), [true; 3]);
+        }
+        let back = [Held::Primary(us(1)), Held::Free, Held::Primary(us(2))];
+        assert_eq!(pass(&back, &back, true, led(1, "acme").as_ref()), [false; 3]);
+        // Who has not heard of it yet may be behind, but invents nothing.
+        assert_eq!(pass(&back, &back, false, led(1, "acme").as_ref()), [true; 3]);
+        assert_eq!(pass(&back, &back, false, led(3, "acme").as_ref()), [false; 3]);
+    }
+
+    #[test]
+    fn a_region_says_nothing_of_others() {
+        let past = Past::default().with("acme", &[Held::Primary(us(1))]);
+        let looks = Looks { before: &past, after: &past, up_to_date: true };
+        let de = Source::Region("de".to_owned());
+        assert_eq!(looks.wrong(&de, "acme", None), None);
+        assert!(looks.wrong(&de, "acme", led(1, "acme").as_ref()).is_some());
+    }
+
+    #[test]
+    fn an_import_is_shown_when_it_has_succeeded_and_until_it_is_taken_back() {
+        let seen = |state: &str, hides| {
+            let import = SeenImport { state: state.to_owned(), hides, organizations: [7].into() };
+            SeenImports::from([("i".to_owned(), import)])
+        };
+        let wrong = |was: &str, is: &str, hides, shown: &[i64]| {
+            let shown = shown.iter().copied().collect();
+            wrongly_shown(&seen(was, hides), &seen(is, hides), None, &shown).is_some()
+        };
+        for (was, is, hides, may, must) in [
+            ("planning", "writing", false, false, false),
+            ("finishing", "finishing", false, false, false),
+            ("failed", "failed", false, false, false),
+            ("finishing", "succeeded", false, true, false),
+            ("succeeded", "succeeded", false, true, true),
+            ("succeeded", "succeeded", true, false, false),
+            ("succeeded", "reverting", false, true, false),
+            ("succeeded", "reverted", false, true, false),
+            ("reverting", "reverting", false, false, false),
+            ("reverted", "reverted", false, false, false),
+        ] {
+            assert_eq!(wrong(was, is, hides, &[7]), !may, "{was} {is} {hides}");
+            assert_eq!(wrong(was, is, hides, &[]), must, "{was} {is} {hides}");
+        }
+        assert!(wrong("succeeded", "succeeded", false, &[7, 8]));
+        // Of one that was asked for alone, nothing is said of the others.
+        let after = seen("succeeded", false);
+        assert!(wrongly_shown(&after, &after, Some(8), &BTreeSet::new()).is_none());
+        assert!(wrongly_shown(&after, &after, Some(7), &BTreeSet::new()).is_some());
+    }
+}

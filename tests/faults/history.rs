@@ -1,0 +1,126 @@
+//! Whose each slug has been, in order: noted by triggers on control's own table, so that an answer can be held against
+//! it whatever the services say. Who changes a slug holds its row, so the order is that in which it was committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, bail};
+use causeway_harness::cluster::{Cluster, Silo, Store};
+use causeway_relocation::db::{Column, Db, Statement};
+
+/// Whose a slug is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nobody's.
+    Free,
+    /// Reserved, but not confirmed.
+    Temporary(Owner),
+    /// The slug by which an organization is known.
+    Primary(Owner),
+    /// Another slug that leads to it.
+    Alias(Owner),
+}
+
+/// An organization of a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) region: String,
+    pub(crate) id: i64,
+}
+
+/// What some slugs have been, each from its beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Past(BTreeMap<String, Vec<Held>>);
+
+impl Past {
+    /// What a slug has been up to now. The last one is what it is; at first it was free.
+    pub(crate) fn of(&self, slug: &str) -> &[Held] {
+        self.0.get(slug).map_or(&[Held::Free], Vec::as_slice)
+    }
+
+    /// What a slug has been since the look before, what it was then included.
+    pub(crate) fn since(&self, before: &Self, slug: &str) -> &[Held] {
+        let known = before.of(slug).len();
+        self.of(slug).get(known - 1..).unwrap_or_default()
+    }
+
+    /// All slugs that lead somewhere now.
+    pub(crate) fn leading(&self) -> BTreeSet<&str> {
+        let leads = |held: &Held| matches!(held, Held::Primary(_) | Held::Alias(_));
+        let leading = self.0.iter().filter(|(_, states)| states.last().is_some_and(leads));
+        leading.map(|(slug, _)| slug.as_str()).collect()
+    }
+
+    /// All slugs that ever were anybody's.
+    pub(crate) fn slugs(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with(mut self, slug: &str, states: &[Held]) -> Self {
+        self.0.insert(slug.to_owned(), [&[Held::Free], states].concat());
+        self
+    }
+}
+
+const TABLE: &str = "CREATE TABLE test_slug_history (seq SERIAL, slug text NOT NULL, region text NOT NULL, \
+                     organization_id bigint NOT NULL, type text)";
+const INSERT: &str = "INSERT INTO test_slug_history (slug, region, organization_id, type) VALUES";
+const ON: &str = "ON causeway_organization_slug_reservation";
+
+/// Begins to note whose each slug is.
+pub(crate) async fn begin(cluster: &Cluster) -> anyhow::Result<()> {
+    let new = format!("{INSERT} (new.slug, new.region, new.organization_id, new.type)");
+    let old = format!("{INSERT} (old.slug, old.region, old.organization_id, NULL)");
+    let statements = match cluster.store() {
+        Store::Sqlite => vec![
+            TABLE.replace("SERIAL", "integer PRIMARY KEY AUTOINCREMENT"),
+            format!("CREATE TRIGGER test_slug_taken AFTER INSERT {ON} BEGIN {new}; END"),
+            format!("CREATE TRIGGER test_slug_changed AFTER UPDATE {ON} BEGIN {new}; END"),
+            format!("CREATE TRIGGER test_slug_freed AFTER DELETE {ON} BEGIN {old}; END"),
+        ],
+        Store::Postgres => vec![
+            TABLE.replace("SERIAL", "bigserial PRIMARY KEY"),
+            format!(
+                "CREATE FUNCTION test_slug_history() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF TG_OP = 'DELETE' THEN {old}; ELSE {new}; END IF; RETURN NULL; END $$"
+            ),
+            format!(
+                "CREATE TRIGGER test_slug_history AFTER INSERT OR UPDATE OR DELETE {ON} \
+                 FOR EACH ROW EXECUTE FUNCTION test_slug_history()"
+            ),
+        ],
+    };
+    let index = "CREATE INDEX test_slug_history_idx ON test_slug_history (slug, seq)".to_owned();
+    let statements: Vec<Statement> =
+        statements.iter().chain([&index]).map(|statement| Statement::new("").push(statement)).collect();
+    cluster.change(Silo::Control, &statements).await
+}
+
+/// What these slugs have been, in control's database; all, if none is named.
+pub(crate) async fn read(db: &Db, slugs: Option<&BTreeSet<String>>) -> anyhow::Result<Past> {
+    let select =
+        Statement::new("SELECT h.slug, h.region, h.organization_id, h.type FROM test_slug_history h");
+    let select = match slugs {
+        Some(slugs) => select
+            .push(" JOIN ")
+            .rows(db.dialect(), "r", [("slug", Column::Texts(slugs.iter().cloned().collect()))])
+            .push(" ON r.slug = h.slug"),
+        None => select,
+    };
+    let mut past = BTreeMap::<String, Vec<Held>>::new();
+    for row in db.fetch_all(select.push(" ORDER BY h.seq")).await? {
+        let owner = Owner { region: row.text("region")?, id: row.int("organization_id")? };
+        let held = match row.opt_text("type")?.as_deref() {
+            None => Held::Free,
+            Some("temporary_rename_alias") => Held::Temporary(owner),
+            Some("primary") => Held::Primary(owner),
+            Some("vanity_alias") => Held::Alias(owner),
+            Some(other) => bail!("a reservation of an unknown type: {other}"),
+        };
+        let states = past.entry(row.text("slug")?).or_insert_with(|| vec![Held::Free]);
+        if states.last().context("a first state")? != &held {
+            states.push(held);
+        }
+    }
+    Ok(Past(past))
+}

@@ -1,0 +1,292 @@
+//! A region of which nothing is there but the test: it leases ids and reserves slugs as one does, many at once in some
+//! stories, asks for everything again and with other content, has one renamed, and gives all of it back in the end. So
+//! each call is tried at which the answer of an operation can be compared with the one before.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use causeway_harness::cluster::Cluster;
+use causeway_proto::{
+    control::v1::{
+        ConfirmOrganizationSlugReservationsRequest, LeaseIdsRequest, ListHeldOrganizationsRequest,
+        RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest,
+        RenameState, UpdateOrganizationSlugRequest,
+    },
+    relocation::v1::ErrorReason::{self, OperationContentDiffers, OperationReleased},
+};
+use tokio::time::sleep;
+
+use crate::driver::{Controls, insist, insist_or_be_refused};
+
+/// What the region is called.
+pub(crate) const NAME: &str = "elsewhere";
+
+/// What it does.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    /// When it begins.
+    pub(crate) after: Duration,
+    /// Before each further step.
+    pub(crate) pause: Duration,
+    /// What its organizations want to be called.
+    pub(crate) wanted: Vec<String>,
+    /// What one of them is to be called later, if it is.
+    pub(crate) renamed: Option<String>,
+    /// Its operation is released before it is confirmed.
+    pub(crate) gives_up: bool,
+    /// Its operation is released when it is confirmed, rather than its organizations.
+    pub(crate) releases_operation: bool,
+    /// Of the region, the lease, the slugs and the rename.
+    pub(crate) ids: [String; 4],
+}
+
+/// What it has by now.
+pub(crate) struct Outsider<'a> {
+    cluster: &'a Cluster,
+    plan: &'a Outside,
+    controls: Controls,
+    organizations: Vec<i64>,
+}
+
+impl<'a> Outsider<'a> {
+    /// Does all that it does but to leave. Answers what it has then.
+    pub(crate) async fn act(cluster: &'a Cluster, plan: &'a Outside) -> anyhow::Result<Self> {
+        let mut outsider = Self { cluster, plan, controls: Controls::default(), organizations: Vec::new() };
+        sleep(plan.after).await;
+        outsider.register().await?;
+        let first = outsider.lease().await?;
+        outsider.organizations = (first..).take(plan.wanted.len()).collect();
+        let given = outsider.reserve().await?;
+        sleep(plan.pause).await;
+        if plan.gives_up {
+            outsider.release_operation().await?;
+            outsider.repeat(&given, true).await?;
+            return Ok(outsider);
+        }
+        outsider.confirm(&plan.ids[2]).await?;
+        outsider.confirm(&plan.ids[2]).await?;
+        outsider.repeat(&given, false).await?;
+        outsider.is_held_in_pages().await?;
+        if let Some(slug) = &plan.renamed {
+            sleep(plan.pause).await;
+            outsider.rename(slug).await?;
+            // Whatever an organization is called since, the operation was answered that.
+            outsider.repeat(&given, false).await?;
+        }
+        Ok(outsider)
+    }
+
+    fn note(&self, what: &str) {
+        self.cluster.trace().note(format!("{NAME}: {what}"));
+    }
+
+    async fn register(&self) -> anyhow::Result<()> {
+        self.note("register");
+        let request = RegisterRegionRequest {
+            name: NAME.to_owned(),
+            address: "http://elsewhere.example.com".to_owned(),
+            instance_id: self.plan.ids[0].clone(),
+            held_ids: Vec::new(),
+        };
+        insist(self.cluster, "registering another region", || async {
+            self.controls.next(self.cluster).regions().register_region(request.clone()).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Leases ids twice, and once more with other content. Answers the first id.
+    async fn lease(&self) -> anyhow::Result<i64> {
+        let request = |count| LeaseIdsRequest {
+            region: NAME.to_owned(),
+            operation_id: self.plan.ids[1].clone(),
+            model: "sentry.organization".to_owned(),
+            count,
+            above: 0,
+        };
+        let count = i32::try_from(self.plan.wanted.len())?;
+        let lease = async |count| {
+            insist_or_be_refused(self.cluster, "leasing ids", &[OperationContentDiffers], || async {
+                self.controls.next(self.cluster).regions().lease_ids(request(count)).await
+            })
+            .await
+        };
+        let block = lease(count).await?.map(tonic::Response::into_inner);
+        let again = lease(count).await?.map(tonic::Response::into_inner);
+        ensure!(block.is_ok() && block == again, "a lease was {block:?} and is {again:?}");
+        let other = lease(count + 1).await?;
+        ensure!(other.is_err(), "a lease of other content was {other:?}");
+        Ok(block.ok().context("a block")?.first_id)
+    }
+
+    fn wanted(&self) -> Vec<(i64, String)> {
+        self.organizations.iter().copied().zip(self.plan.wanted.iter().cloned()).collect()
+    }
+
+    /// Asks for slugs. What is asked for may be refused for one of these reasons.
+    async fn ask(
+        &self,
+        wanted: &[(i64, String)],
+        refusals: &[ErrorReason],
+    ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
+        insist_or_be_refused(self.cluster, "reserving slugs", refusals, || async {
+            self.controls.next(self.cluster).reserve_all(NAME, &self.plan.ids[2], wanted).await
+        })
+        .await
+    }
+
+    async fn reserve(&self) -> anyhow::Result<Vec<String>> {
+        self.note(&format!("reserve {} slugs", self.plan.wanted.len()));
+        let wanted = self.wanted();
+        let given = self.ask(&wanted, &[]).await?.ok().context("nothing refuses it")?;
+        let distinct: BTreeSet<&String> = given.iter().collect();
+        ensure!(
+            given.len() == wanted.len() && distinct.len() == given.len(),
+            "{} organizations got {} different slugs: {given:?}",
+            wanted.len(),
+            distinct.len()
+        );
+        self.repeat(&given, false).await?;
+        Ok(given)
+    }
+
+    /// The same operation again is answered as it was; with other content it is refused.
+    async fn repeat(&self, given: &[String], released: bool) -> anyhow::Result<()> {
+        let refusals = [OperationContentDiffers, OperationReleased];
+        let mut wanted = self.wanted();
+        let again = self.ask(&wanted, &refusals).await?;
+        let as_it_was = match &again {
+            Ok(again) => again == given && !released,
+            Err(reason) => *reason == OperationReleased && released,
+        };
+        ensure!(
+            as_it_was,
+            "an operation (released: {released}) was answered {given:?} and is answered {again:?}"
+        );
+        "other-content".clone_into(&mut wanted[0].1);
+        let other = self.ask(&wanted, &refusals).await?;
+        ensure!(other.is_err(), "an operation with other content was answered {other:?}");
+        Ok(())
+    }
+
+    async fn confirm(&self, operation: &str) -> anyhow::Result<()> {
+        self.note(&format!("confirm {operation}"));
+        let request = ConfirmOrganizationSlugReservationsRequest {
+            region: NAME.to_owned(),
+            operation_id: operation.to_owned(),
+        };
+        insist(self.cluster, "confirming slugs", || async {
+            let mut reservations = self.controls.next(self.cluster).reservations();
+            reservations.confirm_organization_slug_reservations(request.clone()).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// All that is held for it comes in pages, each organization once.
+    async fn is_held_in_pages(&self) -> anyhow::Result<()> {
+        let mut held = Vec::new();
+        let mut request = ListHeldOrganizationsRequest {
+            region: NAME.to_owned(),
+            page_size: 1_000,
+            ..ListHeldOrganizationsRequest::default()
+        };
+        loop {
+            let page = insist(self.cluster, "what is held", || async {
+                let mut directory = self.controls.next(self.cluster).directory();
+                directory.list_held_organizations(request.clone()).await
+            });
+            let page = page.await?.into_inner();
+            held.extend(page.organizations.into_iter().map(|organization| organization.organization_id));
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        ensure!(held == self.organizations, "it has {:?}, and {held:?} are held", self.organizations);
+        Ok(())
+    }
+
+    /// Has an organization renamed, and confirms that as its region would.
+    async fn rename(&self, slug: &str) -> anyhow::Result<()> {
+        self.note(&format!("rename one to {slug}"));
+        let request = UpdateOrganizationSlugRequest {
+            organization_id: self.organizations[0],
+            desired_slug: slug.to_owned(),
+            operation_id: self.plan.ids[3].clone(),
+            region: NAME.to_owned(),
+            wait_seconds: Some(0),
+            ..UpdateOrganizationSlugRequest::default()
+        };
+        let ask = async |request: &UpdateOrganizationSlugRequest| {
+            insist_or_be_refused(self.cluster, "renaming", &[OperationContentDiffers], || async {
+                let mut reservations = self.controls.next(self.cluster).reservations();
+                reservations.update_organization_slug(request.clone()).await
+            })
+            .await
+        };
+        let begun = ask(&request).await?.ok().context("it is new")?.into_inner();
+        if begun.state() == RenameState::Pending {
+            self.confirm(&self.plan.ids[3]).await?;
+        }
+        let done = ask(&request).await?.ok().context("it is the same")?.into_inner();
+        ensure!(
+            done.state() == RenameState::Confirmed && done.slug == begun.slug,
+            "a rename was {begun:?} and is {done:?}"
+        );
+        let other = UpdateOrganizationSlugRequest { keep_alias: true, ..request };
+        let other = ask(&other).await?;
+        ensure!(other.is_err(), "a rename of other content was {other:?}");
+        Ok(())
+    }
+
+    async fn release_operation(&self) -> anyhow::Result<()> {
+        self.note("release the operation");
+        let request = ReleaseOrganizationSlugReservationsRequest {
+            region: NAME.to_owned(),
+            operation_id: self.plan.ids[2].clone(),
+            refusal: None,
+        };
+        insist(self.cluster, "releasing slugs", || async {
+            let mut reservations = self.controls.next(self.cluster).reservations();
+            reservations.release_organization_slug_reservations(request.clone()).await
+        })
+        .await?;
+        // What is free is free at once.
+        if self.plan.renamed.is_none() {
+            self.holds_nothing().await?;
+        }
+        Ok(())
+    }
+
+    async fn holds_nothing(&self) -> anyhow::Result<()> {
+        let all = insist(self.cluster, "all reservations", || async {
+            self.controls.next(self.cluster).all_reservations().await
+        });
+        let all = all.await?;
+        let left: Vec<&str> = all.iter().filter(|it| it.region == NAME).map(|it| it.slug.as_str()).collect();
+        ensure!(
+            left.is_empty(),
+            "{NAME} has released all that it had, and these slugs are not free: {left:?}"
+        );
+        Ok(())
+    }
+
+    /// Gives back all that it has.
+    pub(crate) async fn leave(self) -> anyhow::Result<()> {
+        if self.plan.releases_operation && !self.plan.gives_up {
+            self.release_operation().await?;
+        }
+        self.note("release all organizations");
+        let request = ReleaseOrganizationsRequest {
+            region: NAME.to_owned(),
+            organization_ids: self.organizations.clone(),
+        };
+        insist(self.cluster, "releasing organizations", || async {
+            let mut reservations = self.controls.next(self.cluster).reservations();
+            reservations.release_organizations(request.clone()).await
+        })
+        .await?;
+        self.holds_nothing().await
+    }
+}

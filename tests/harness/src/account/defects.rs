@@ -1,0 +1,148 @@
+//! Records that break a rule and that a filter leaves out: whether one does, from the rules of the format.
+
+use std::collections::HashSet;
+
+use causeway_proto::relocation::v1::FindingKind;
+use causeway_relocation::catalog::{ArrayOf, Column, Default, Kind, Model, UniqueSet};
+use serde_json::Value;
+
+use super::{case::Case, cell, file::FileRecord, taken::Taken};
+
+/// Fields that may be missing though nothing is their default.
+const MADE: &[(&str, &str)] = &[
+    ("sentry.organization", "slug"),
+    ("sentry.team", "slug"),
+    ("sentry.project", "slug"),
+    ("sentry.monitor", "slug"),
+    ("sentry.projectkey", "public_key"),
+    ("sentry.projectkey", "secret_key"),
+    ("sentry.orgauthtoken", "token_hashed"),
+];
+/// What an index takes.
+const INDEXED: usize = 2_600;
+
+/// Whether a field cannot be.
+fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
+    let is_made = MADE.contains(&(model.name.as_str(), column.field.as_str()));
+    let Some(value) = value else {
+        return if column.default == Default::Required && !is_made { Taken::Yes } else { Taken::No };
+    };
+    if value.is_null() && (column.null || is_made) {
+        return Taken::No;
+    }
+    if column.references.is_some() {
+        let is_pk = value.as_i64().is_some_and(|pk| (1..1 << 53).contains(&pk));
+        return if is_pk { Taken::No } else { Taken::Yes };
+    }
+    if value.is_null() && column.kind != Kind::Json {
+        return Taken::Yes;
+    }
+    let least = |bits: u32| column.min.unwrap_or(-(1 << (bits - 1)));
+    let fits = |number: Option<i64>, bits: u32| {
+        number.is_some_and(|number| number >= least(bits) && number < 1 << (bits - 1))
+    };
+    let text = value.as_str();
+    let right = match column.kind {
+        Kind::BigInt => value.as_i64().is_some_and(|number| column.min.is_none_or(|min| number >= min)),
+        Kind::Integer => fits(value.as_i64(), 32),
+        Kind::SmallInt => fits(value.as_i64(), 16),
+        Kind::Boolean => value.is_boolean(),
+        Kind::Float => value.is_number(),
+        Kind::Text if model.name == "sentry.organization" && column.field == "slug" => text.is_some(),
+        Kind::Text => text.is_some_and(|text| {
+            let length = text.replace('\0', "").chars().count();
+            column.max_length.is_none_or(|most| length <= most)
+        }),
+        Kind::Json => text.is_none_or(|text| {
+            let looks_so = text.trim_start().starts_with(['{', '[', '"']);
+            !looks_so || serde_json::from_str::<Value>(text).is_ok()
+        }),
+        // In more forms than are known here.
+        Kind::DateTime | Kind::Array(ArrayOf::FloatRows) if cell::of_file(column, value).is_err() => {
+            return Taken::Perhaps;
+        }
+        Kind::Array(ArrayOf::Text(_)) => return Taken::Perhaps,
+        _ => cell::of_file(column, value).is_ok(),
+    };
+    if right { Taken::No } else { Taken::Yes }
+}
+
+/// What a record has in each unique set, as a text.
+fn keys_of(model: &Model, record: &FileRecord) -> Vec<String> {
+    let key = |(number, set): (usize, &UniqueSet)| {
+        let values: Option<Vec<String>> = set
+            .columns
+            .iter()
+            .map(|column| Some(record.set(&model.columns.get(*column)?.field)?.to_string()))
+            .collect();
+        Some(format!("{number} {}", values?.join(" ")))
+    };
+    model.unique.iter().enumerate().filter_map(key).collect()
+}
+
+impl Case<'_> {
+    /// Whether a record breaks a rule by itself.
+    fn is_defective(&self, model: &Model, record: &FileRecord) -> Taken {
+        let fields =
+            model.columns.iter().map(|column| is_broken(model, column, record.fields.get(&column.field)));
+        let mut perhaps = false;
+        for field in fields {
+            match field {
+                Taken::Yes => return Taken::Yes,
+                Taken::Perhaps => perhaps = true,
+                Taken::No => {}
+            }
+        }
+        let is_set = |field: &&&str| record.set(field).is_some_and(|value| value.as_str() != Some(""));
+        if model.name == "sentry.organizationmember"
+            && ["user_id", "email"].iter().filter(is_set).count() != 1
+        {
+            return Taken::Yes;
+        }
+        let too_long = model.unique.iter().any(|set| {
+            let fields = set.columns.iter().filter_map(|column| model.columns.get(*column));
+            let texts = fields
+                .filter(|column| column.field != "subscription_id")
+                .filter_map(|column| record.text(&column.field));
+            texts.map(str::len).sum::<usize>() > INDEXED
+        });
+        match (too_long, perhaps) {
+            (true, _) => Taken::Yes,
+            (_, true) => Taken::Perhaps,
+            _ => Taken::No,
+        }
+    }
+
+    /// The records that are left out although they would end any other import, by model and number, each with its
+    /// finding. The import has succeeded: so nothing that it takes is one.
+    pub(super) fn expect_defects(&mut self) {
+        if self.options.filter.is_none() {
+            return;
+        }
+        let told: HashSet<(&str, i64)> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.kind() == FindingKind::DefectFiltered)
+            .map(|finding| (finding.model.as_str(), finding.ordinal))
+            .collect();
+        for model in self.catalog.models().iter().filter(|model| model.in_organization_scope()) {
+            let (mut pks, mut keys) = (HashSet::new(), HashSet::new());
+            for record in self.records_of(&model.name) {
+                let is_second = !pks.insert(record.pk);
+                // Of some sets a rule sees to it that they do not matter.
+                let agrees =
+                    keys_of(model, &record).into_iter().filter(|key| !keys.insert(key.clone())).count() > 0;
+                let is_told = told.contains(&(model.name.as_str(), record.ordinal));
+                let broken = self.is_defective(model, &record);
+                let wrong =
+                    is_second || broken == Taken::Yes || (is_told && (agrees || broken == Taken::Perhaps));
+                if wrong {
+                    self.expect(&record, &[FindingKind::DefectFiltered], &[]);
+                    if broken != Taken::No {
+                        self.defective.insert((record.model.clone(), record.ordinal));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What records belong to: the organization that their references lead to, or two of them.
+
+use causeway_relocation::catalog::{Catalog, Model, Scope};
+
+use super::{Fate, case::Case, file::FileRecord};
+
+const ORGANIZATION: &str = "sentry.organization";
+const ACTION: &str = "sentry.notificationaction";
+
+/// Whether an action is one of an integration or app, which makes it one of another scope.
+pub(super) fn is_of_integration(record: &FileRecord) -> bool {
+    record.model == ACTION
+        && (record.set("integration_id").is_some() || record.set("sentry_app_id").is_some())
+}
+
+/// Whether users are what a model hangs from.
+fn is_of_users(catalog: &Catalog, model: &str) -> bool {
+    catalog.model(model).is_none_or(|model| model.scopes.contains(&Scope::User))
+}
+
+impl Case<'_> {
+    /// The records that a record refers to, users aside.
+    fn parents<'m>(
+        &'m self,
+        model: &'m Model,
+        record: &'m FileRecord,
+    ) -> impl Iterator<Item = (&'m str, i64)> {
+        model.columns.iter().filter_map(move |column| {
+            let target = column.references.as_deref().filter(|target| !is_of_users(self.catalog, target))?;
+            let pk = record.pk_in(&column.field)?;
+            // What is cleared does not count.
+            let is_here = matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_)));
+            (is_here || !super::fates::is_cleared(&model.name, &column.field)).then_some((target, pk))
+        })
+    }
+
+    /// Finds out which organization a record belongs to; whether it belongs to two.
+    pub(super) fn is_of_two(&mut self, model: &Model, record: &FileRecord) -> bool {
+        if record.model == ORGANIZATION {
+            self.organizations.insert((record.model.clone(), record.pk), record.pk);
+            return false;
+        }
+        let mut all: Vec<i64> = self
+            .parents(model, record)
+            .filter_map(|(target, pk)| self.organizations.get(&(target.to_owned(), pk)).copied())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        if let [one] = all.as_slice() {
+            self.organizations.insert((record.model.clone(), record.pk), *one);
+        }
+        all.len() > 1
+    }
+
+    /// Whether something that a record refers to is imported, users aside.
+    pub(super) fn belongs_to_what_is_here(&self, model: &Model, record: &FileRecord) -> bool {
+        self.parents(model, record)
+            .any(|(target, pk)| matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_))))
+    }
+}

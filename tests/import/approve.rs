@@ -1,0 +1,129 @@
+//! Organizations that were left hidden are shown when somebody approves them, all together or not at all.
+
+use causeway_harness::{
+    account::Cell,
+    cluster::{Cluster, ImportOptions, RegionApi, Store},
+    export::Export,
+};
+use causeway_proto::{
+    control::v1::ListOrganizationsRequest,
+    region::v1::{ApproveOrganizationsRequest, Import, ImportState},
+    relocation::v1::ErrorReason,
+};
+use serde_json::json;
+use tonic::Status;
+
+use crate::{
+    revert::revert,
+    stage::{ORGANIZATION, cluster, eventually, look, refused},
+};
+
+async fn approve(region: &RegionApi, ids: &[i64], import: &str) -> Result<i64, Status> {
+    let request =
+        ApproveOrganizationsRequest { organization_ids: ids.to_vec(), import_id: import.to_owned() };
+    Ok(region.organizations().approve_organizations(request).await?.into_inner().approved)
+}
+
+async fn visible(region: &RegionApi) -> Vec<String> {
+    let all = region.visible_organizations().await.expect("a list");
+    all.into_iter().map(|organization| organization.slug).collect()
+}
+
+/// The status that control's directory has of each organization, by id.
+async fn directory(cluster: &Cluster) -> Vec<(i64, i32)> {
+    let request = ListOrganizationsRequest { page_size: 1_000, ..Default::default() };
+    let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
+    let of = answer.into_inner().organizations.into_iter();
+    of.map(|organization| (organization.organization_id, organization.status)).collect()
+}
+
+async fn hidden(cluster: &Cluster, export: &Export) -> Import {
+    let options = ImportOptions::default().hide_organizations();
+    let import = cluster.region(0).import(&export.to_bytes(), &options).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+    import
+}
+
+/// Three organizations, of which one waits for its deletion.
+fn three() -> Export {
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two");
+    export.push(ORGANIZATION, 3, &json!({"name": "three", "slug": "three", "status": 1}));
+    export
+}
+
+pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    let import = hidden(&cluster, &three()).await;
+    let ids: Vec<i64> = import.organizations.iter().map(|organization| organization.id).collect();
+    let region = cluster.region(0);
+    assert_eq!(import.hidden_organization_count, 3);
+    assert_eq!(visible(&region).await, [""; 0]);
+    eventually("control knows of all three", async || directory(&cluster).await.len() == 3).await;
+    assert_eq!(directory(&cluster).await, [(ids[0], 3), (ids[1], 3), (ids[2], 3)]);
+
+    // One that is not there keeps the others hidden.
+    let outcome = approve(&region, &[ids[0], 999_999, ids[1]], "").await;
+    assert_eq!(refused(outcome), ErrorReason::OrganizationNotFound);
+    assert_eq!(visible(&region).await, [""; 0]);
+
+    assert_eq!(approve(&region, &[ids[0]], "").await.expect("approved"), 1);
+    assert_eq!(visible(&region).await, ["one"]);
+    eventually("control hears of it", async || directory(&cluster).await[0] == (ids[0], 0)).await;
+    assert_eq!(approve(&region, &[ids[0]], "").await.expect("approved before"), 0);
+    let now = region.wait(&import.import_id).await.expect("it has ended");
+    assert_eq!((now.state(), now.hidden_organization_count), (ImportState::Succeeded, 2));
+
+    // While control is away, it is told later, also by another process.
+    cluster.stop_control().await;
+    assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved"), 2);
+    assert_eq!(visible(&region).await, ["one", "two", "three"]);
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts without control");
+    cluster.start_control().await.expect("it starts");
+    // Each has the status that it had in the file.
+    let expected = [(ids[0], 0), (ids[1], 0), (ids[2], 1)];
+    eventually("control hears of all", async || directory(&cluster).await == expected).await;
+    let look = look(&cluster, 0).await;
+    for (id, status) in expected {
+        assert_eq!(look.row(ORGANIZATION, id).expect("a row")["status"], Cell::Int(status.into()));
+    }
+    let region = cluster.region(0);
+    assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved before"), 0);
+    assert_eq!(approve(&region, &ids, "").await.expect("approved before"), 0);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_cannot_be_approved_is_refused(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let mut export = Export::new();
+    export.organization(1, "shown");
+    let shown = region.import(&export.to_bytes(), &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(approve(&region, &[], &shown.import_id).await.expect("all are visible"), 0);
+    assert_eq!(shown.hidden_organization_count, 0);
+
+    let import = hidden(&cluster, &three()).await;
+    let id = import.organizations[0].id;
+    let nobody = "00000000-0000-4000-8000-000000000001";
+    assert_eq!(refused(approve(&region, &[], nobody).await), ErrorReason::ImportNotFound);
+    for (ids, import) in [(&[][..], ""), (&[id][..], import.import_id.as_str()), (&[], "seven")] {
+        assert_eq!(refused(approve(&region, ids, import).await), ErrorReason::InvalidArgument);
+    }
+    let many: Vec<i64> = (1..=1_001).collect();
+    assert_eq!(refused(approve(&region, &many, "").await), ErrorReason::InvalidArgument);
+    let dry = ImportOptions::default().dry_run();
+    let dry = region.import(&three().to_bytes(), &dry).await.expect("it ends");
+    assert_eq!(refused(approve(&region, &[], &dry.import_id).await), ErrorReason::OrganizationNotReady);
+
+    // What is being taken back does not come to be seen once more.
+    revert(&cluster, &import.import_id).await.expect("it is reverted");
+    assert_eq!(refused(approve(&region, &[], &import.import_id).await), ErrorReason::OrganizationNotReady);
+    let outcome = refused(approve(&region, &[id], "").await);
+    assert!(
+        matches!(outcome, ErrorReason::OrganizationNotReady | ErrorReason::OrganizationNotFound),
+        "{outcome:?}"
+    );
+    assert_eq!(visible(&region).await, ["shown"]);
+    cluster.stop().await;
+}

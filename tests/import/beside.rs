@@ -1,0 +1,89 @@
+//! The application goes on inserting into its own tables, with the ids that they give by themselves.
+
+use causeway_harness::cluster::{Cluster, ImportOptions, Silo, Store};
+use causeway_relocation::{
+    catalog::Catalog,
+    db::{DbError, Statement},
+    transact,
+};
+
+use crate::stage::{ORGANIZATION, cluster, exhaustive, import, look};
+
+const TEAM: &str = "sentry.team";
+/// The models whose ids are leased, and one whose ids are not, with a column whose values must differ.
+const MODELS: [(&str, &str); 4] =
+    [(ORGANIZATION, "slug"), (TEAM, "slug"), ("sentry.project", "slug"), ("sentry.environment", "name")];
+
+/// Copies the first row of a table without its id, as an application inserts, and gives the id that the copy got.
+async fn insert(cluster: &Cluster, model: &str, differs: &str, value: &str) -> i64 {
+    let catalog = Catalog::load().expect("the catalog is sound");
+    let model = catalog.model(model).expect("it is known");
+    let names: Vec<String> = model.columns.iter().map(|column| format!("\"{}\"", column.column)).collect();
+    let values = names.iter().map(|name| match name.trim_matches('"') == differs {
+        true => format!("'{value}'"),
+        false => name.clone(),
+    });
+    let (table, values) = (&model.table, values.collect::<Vec<_>>().join(", "));
+    let statement = Statement::new("INSERT INTO ").push(&format!(
+        "\"{table}\" ({}) SELECT {values} FROM \"{table}\" ORDER BY id LIMIT 1 RETURNING id",
+        names.join(", ")
+    ));
+    one(cluster, statement).await
+}
+
+/// Runs a statement in the region's database, and gives the id that it says.
+async fn one(cluster: &Cluster, statement: Statement) -> i64 {
+    let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
+    let row = transact!(DbError, db, |tx| { tx.fetch_one(statement.clone()).await? }).expect("it is taken");
+    db.close().await;
+    row.int("id").expect("a number")
+}
+
+/// Each table gives an id above all that it has.
+async fn all_insert(cluster: &Cluster, round: &str) {
+    for (model, differs) in MODELS {
+        let highest = look(cluster, 0).await.rows(model).keys().max().copied().expect("the import has some");
+        let id = insert(cluster, model, differs, &format!("beside-{round}")).await;
+        assert!(id > highest, "{model} gives {id}, and has {highest}");
+    }
+}
+
+pub(crate) async fn the_application_inserts_beside_imports(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    // Control writes users and addresses: their ids are its own too.
+    for round in ["one", "two", "three"] {
+        import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+        all_insert(&cluster, round).await;
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn ids_that_a_table_gives_never_go_back(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+    // Somebody else's rows, far above all others, of which the table's own counting knows nothing.
+    let copy = insert(&cluster, TEAM, "slug", "copy").await;
+    let moved =
+        Statement::new("UPDATE sentry_team SET id = 300000 WHERE id = ").arg(copy).push(" RETURNING id");
+    assert_eq!(one(&cluster, moved).await, 300_000);
+    import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+    all_insert(&cluster, "far").await;
+
+    if store == Store::Postgres {
+        // What the table gave is given, whether it was used or not.
+        let ahead = |id: i64| {
+            Statement::new("SELECT setval(CAST(pg_get_serial_sequence('sentry_team', 'id') AS regclass), ")
+                .arg(id)
+                .push(") AS id")
+        };
+        assert_eq!(one(&cluster, ahead(7_000_000)).await, 7_000_000);
+        import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+        let id = insert(&cluster, TEAM, "slug", "ahead").await;
+        assert!(id > 7_000_000, "{id}");
+        // A table may do without.
+        let without = [Statement::new("ALTER TABLE sentry_team ALTER COLUMN id DROP IDENTITY")];
+        cluster.change(Silo::Region(0), &without).await.expect("it is changed");
+        import(&cluster, &exhaustive(), &ImportOptions::default()).await;
+    }
+    cluster.stop().await;
+}

@@ -1,0 +1,223 @@
+//! What a service says when it starts, and when it cannot: what was tried, where, and what to do.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use causeway_harness::{
+    postgres::Postgres,
+    process::{self, Process},
+};
+use causeway_relocation::db::{Db, Options, Statement};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::{run, serving, text};
+
+fn sqlite(directory: &TempDir, name: &str) -> String {
+    format!("sqlite:{}", directory.path().join(name).display())
+}
+
+/// What it says on stderr last, after it could not start.
+async fn why_not(arguments: &[&str]) -> String {
+    let output = run(&[arguments, &["--listen", "127.0.0.1:0"]].concat()).await;
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    let stderr = text(&output.stderr);
+    assert!(!stderr.contains("secret") && !stderr.contains("at line"), "{stderr}");
+    stderr.lines().last().unwrap_or_default().to_owned()
+}
+
+fn says(refusal: &str, words: &[&str]) {
+    for word in words {
+        assert!(refusal.contains(word), "{word:?} is not in {refusal:?}");
+    }
+}
+
+async fn control(url: &str) -> String {
+    why_not(&["control", "--database-url", url]).await
+}
+
+async fn region(url: &str, directory: &TempDir) -> String {
+    let spool = directory.path().join("spool").display().to_string();
+    why_not(&[
+        "region",
+        "--name",
+        "eu",
+        "--control",
+        "http://127.0.0.1:9",
+        "--spool-dir",
+        &spool,
+        "--database-url",
+        url,
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_named_with_what_to_do() {
+    let directory = TempDir::new().expect("a directory");
+    // A port that was free a moment ago: nobody listens on it.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+    let address = free.to_string();
+    let url = format!("postgres://me:secret@{address}/orders");
+    for refusal in [control(&url).await, region(&url, &directory).await] {
+        says(&refusal, &["database orders", &address, "user me", "refused", "start PostgreSQL"]);
+    }
+    let refusal = control("postgres://me:secret@no-such-host.invalid/orders").await;
+    says(&refusal, &["database orders", "no-such-host.invalid:5432", "--database-url"]);
+
+    let refusal = control(&sqlite(&directory, "absent/x.db")).await;
+    says(&refusal, &["absent/x.db", "its directory is not there: mkdir -p", "absent'"]);
+    let refusal = control(&format!("sqlite:{}", directory.path().display())).await;
+    says(&refusal, &[directory.path().to_str().expect("UTF-8"), "name a file"]);
+    fs::write(directory.path().join("text.db"), "x".repeat(5_000)).expect("it is written");
+    let refusal = control(&sqlite(&directory, "text.db")).await;
+    says(&refusal, &["text.db", "not a database", "must be a SQLite database"]);
+
+    let spool = directory.path().join("text.db").display().to_string();
+    let database = sqlite(&directory, "eu.db");
+    let named = ["region", "--name", "eu", "--control", "http://127.0.0.1:9", "--database-url", &database];
+    let refusal = why_not(&[&named[..], &["--spool-dir", &spool]].concat()).await;
+    says(&refusal, &["spool directory", &spool, "--spool-dir"]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_named_with_how_to_make_it() {
+    let postgres = Postgres::start().await.expect("PostgreSQL");
+    let refusal = control(&postgres.url("orders")).await;
+    says(&refusal, &["database orders", "does not exist", "createdb -h 127.0.0.1 -p"]);
+}
+
+/// Starts a service of each kind on a database, so that it is its own, and ends it.
+fn settle(server: &[&str], url: &str) {
+    let (process, _) = serving(&[server, &["--listen", "127.0.0.1:0", "--database-url", url]].concat());
+    process.kill().expect("it runs");
+}
+
+async fn a_database_of_somebody_else_is_left_alone(control_url: &str, region_url: &str, directory: &TempDir) {
+    let spool = directory.path().join("spool").display().to_string();
+    settle(&["control"], control_url);
+    settle(&["region", "--name", "eu", "--control", "http://127.0.0.1:9", "--spool-dir", &spool], region_url);
+    says(&control(region_url).await, &["that of a region", "nothing in it was changed", "--database-url"]);
+    says(&region(control_url, directory).await, &["that of a control", "nothing in it was changed"]);
+
+    let db = Db::connect(control_url, &Options::default()).await.expect("it is there");
+    let mut tx = db.begin().await.expect("a transaction");
+    let newer = "INSERT INTO causeway_migration (version, description, success, checksum, execution_time) \
+        SELECT 999, description, success, checksum, execution_time FROM causeway_migration WHERE version = 1";
+    tx.execute(Statement::new(newer)).await.expect("it is written");
+    tx.commit().await.expect("it is kept");
+    db.close().await;
+    let refusal = control(control_url).await;
+    says(&refusal, &["newer release", "migration 999", "nothing was changed"]);
+}
+
+#[tokio::test]
+async fn a_database_of_somebody_else_is_left_alone_on_sqlite() {
+    let directory = TempDir::new().expect("a directory");
+    let (control, region) = (sqlite(&directory, "control.db"), sqlite(&directory, "eu.db"));
+    a_database_of_somebody_else_is_left_alone(&control, &region, &directory).await;
+}
+
+#[tokio::test]
+async fn a_database_of_somebody_else_is_left_alone_on_postgres() {
+    let directory = TempDir::new().expect("a directory");
+    let postgres = Postgres::start().await.expect("PostgreSQL");
+    let control = postgres.create_database("control").await.expect("a database");
+    let region = postgres.create_database("eu").await.expect("a database");
+    a_database_of_somebody_else_is_left_alone(&control, &region, &directory).await;
+}
+
+/// The first start of a region, before its control is there; twice, for what is there already is no news.
+async fn a_start_says_little(control_url: &str, region_url: &str, directory: &TempDir) {
+    let spool = directory.path().join("spool").display().to_string();
+    for _ in 0..2 {
+        let port = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listen = port.local_addr().expect("it is bound").to_string();
+        drop(port);
+        let mut region = process::command(env!("CARGO_BIN_EXE_causeway"));
+        region
+            .args(["region", "--name", "eu", "--control", &format!("http://{listen}"), "--spool-dir", &spool])
+            .args(["--listen", "127.0.0.1:0", "--database-url", region_url]);
+        let mut region = Process::start(region).expect("it runs");
+        let line = region.logged("cannot register").expect("there is no control");
+        says(&line, &[&listen, "refused", "tries again"]);
+        let (control, _) = serving(&["control", "--listen", &listen, "--database-url", control_url]);
+        region.logged("registered with control").expect("it tries again");
+        for (log, lines) in [(region.kill().expect("it runs"), 12), (control.kill().expect("it runs"), 5)] {
+            for line in log.lines() {
+                assert!(line.len() < 2_000 && !line.contains("sqlx") && !line.contains("CREATE"), "{line}");
+            }
+            assert!(log.lines().count() <= lines, "{log}");
+            assert_eq!(log.matches("settings: ").count(), 1, "{log}");
+            assert!(log.matches("cannot register").count() <= 1, "{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_says_little_on_sqlite() {
+    let directory = TempDir::new().expect("a directory");
+    let (control, region) = (sqlite(&directory, "control.db"), sqlite(&directory, "eu.db"));
+    a_start_says_little(&control, &region, &directory).await;
+}
+
+#[tokio::test]
+async fn a_start_says_little_on_postgres() {
+    let directory = TempDir::new().expect("a directory");
+    let postgres = Postgres::start().await.expect("PostgreSQL");
+    let control = postgres.create_database("control").await.expect("a database");
+    let region = postgres.create_database("eu").await.expect("a database");
+    a_start_says_little(&control, &region, &directory).await;
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_database_that_others_can_read_is_warned_of() {
+    let directory = TempDir::new().expect("a directory");
+    let url = sqlite(&directory, "control.db");
+    let path = directory.path().join("control.db");
+    let arguments = ["control", "--listen", "127.0.0.1:0", "--database-url", &url];
+    let (first, _) = serving(&arguments);
+    for name in ["control.db", "control.db-wal", "control.db-shm"] {
+        assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
+    }
+    assert!(!first.kill().expect("it runs").contains("can read"), "nobody else can");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let (second, _) = serving(&arguments);
+    let log = second.kill().expect("it runs");
+    says(&log, &["other users of this machine can read", "644", &format!("chmod 600 '{}'", path.display())]);
+    // The embedded default says so too, on the way to what it was asked for.
+    let data = directory.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    run(&["imports", "list", "--data-dir", data]).await;
+    let file = directory.path().join("export.json");
+    fs::write(&file, "[]").expect("it is written");
+    let file = file.to_str().expect("UTF-8");
+    run(&["import", "organizations", file, "--data-dir", data]).await;
+    let embedded = directory.path().join("data/region.db");
+    assert_eq!(mode(&embedded), 0o600);
+    fs::set_permissions(&embedded, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let output = run(&["imports", "list", "--data-dir", data]).await;
+    says(text(&output.stderr), &[&format!("chmod 600 '{}'", embedded.display())]);
+}
+
+#[tokio::test]
+async fn a_shells_limit_on_open_files_is_raised() {
+    let directory = TempDir::new().expect("a directory");
+    let mut command = process::command("sh");
+    command.args(["-c", r#"ulimit -Sn 64; exec "$@""#, "sh", env!("CARGO_BIN_EXE_causeway")]);
+    command.args(["control", "--listen", "127.0.0.1:0", "--database-url", &sqlite(&directory, "control.db")]);
+    let mut control = Process::start(command).expect("it runs");
+    let url = control.served_at().expect("it serves");
+    let address = url.trim_start_matches("http://");
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(tokio::net::TcpStream::connect(address).await.expect("it listens"));
+    }
+    // It answers behind all of them.
+    let output = run(&["slugs", "list", "--control", &url]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!control.kill().expect("it runs").contains("cannot be accepted"));
+}
