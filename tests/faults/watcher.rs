@@ -149,6 +149,11 @@ fn apply(reservations: &mut Reservations, reservation: FeedReservation) {
     if kind == ReservationType::Unspecified {
         reservations.remove(&reservation.slug);
     } else {
+        if kind == ReservationType::Primary {
+            // The other slugs of the organization lead to this one from now on, without an event of their own.
+            let of_it = reservations.values_mut().filter(|held| held.0 == reservation.organization_id);
+            of_it.for_each(|held| held.2.clone_from(&reservation.slug));
+        }
         let held = (reservation.organization_id, kind, reservation.canonical_slug);
         reservations.insert(reservation.slug, held);
     }
