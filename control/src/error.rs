@@ -94,6 +94,12 @@ pub enum Error {
         /// The operation.
         operation_id: Uuid,
     },
+    /// No rename has that operation.
+    #[error("there is no rename with the operation {operation_id}")]
+    RenameNotFound {
+        /// The operation.
+        operation_id: Uuid,
+    },
     /// The operation id was used before for something else.
     #[error("operation {operation_id} was used before with another content; use a new id")]
     OperationContentDiffers {

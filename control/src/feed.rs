@@ -12,19 +12,25 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use causeway_relocation::{db::Db, transact};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::{Error, regions, slug_reservations::ReservationType, store::feed as store};
+use crate::{
+    Error,
+    feed_places::{Place, Places},
+    regions,
+    slug_reservations::ReservationType,
+    store::{feed as store, region},
+};
 
 /// The most reservations of one message: with the longest slugs, far below what a message may have.
-const BATCH: i64 = 2_000;
+pub(crate) const BATCH: i64 = 2_000;
 /// Messages that wait for a reader before no more are read for it.
-const WAITING: usize = 2;
+pub(crate) const WAITING: usize = 2;
 /// How long it takes until the database is asked again after it did not answer, and how often old events are removed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
@@ -38,7 +44,10 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How many events of each region are kept; at least one. A reader that is further behind begins with a snapshot.
     pub keep_events: i64,
-    /// How many readers there may be at once; a further one is refused.
+    /// How many reservations or events one transaction changes, at least one: whoever else changes reservations of that
+    /// region waits for it, and on SQLite whoever wants to write at all.
+    pub changes_a_transaction: usize,
+    /// How many readers there may be at once, other than regions, which have places of their own; a further one is refused.
     pub watches: usize,
 }
 
@@ -48,6 +57,7 @@ impl Default for Options {
             poll_interval: Duration::from_millis(200),
             heartbeat: Duration::from_secs(5),
             keep_events: 200_000,
+            changes_a_transaction: 10_000,
             watches: 1_000,
         }
     }
@@ -109,7 +119,7 @@ pub struct Message {
 }
 
 /// How far the feed of each region is, as far as this control has seen.
-type Versions = HashMap<String, i64>;
+pub(crate) type Versions = HashMap<String, i64>;
 
 /// The feeds of a control. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -123,7 +133,7 @@ struct Inner {
     /// Somebody has begun to watch, or this control has changed something.
     nudge: Notify,
     /// The places for readers.
-    places: Arc<Semaphore>,
+    places: Places,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -132,10 +142,14 @@ impl Feeds {
     pub(crate) fn start(db: Db, options: Options) -> Self {
         let feeds = Self(Arc::new(Inner {
             db,
-            options: Options { keep_events: options.keep_events.max(1), ..options },
+            options: Options {
+                keep_events: options.keep_events.max(1),
+                changes_a_transaction: options.changes_a_transaction.max(1),
+                ..options
+            },
             versions: watch::Sender::new(Versions::new()),
             nudge: Notify::new(),
-            places: Arc::new(Semaphore::new(options.watches)),
+            places: Places::new(options.watches),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
@@ -150,6 +164,14 @@ impl Feeds {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Runs something in the background until the control stops.
+    pub(crate) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let until_stopped = self.0.stop.clone().run_until_cancelled_owned(task);
+        self.0.tasks.spawn(async move {
+            let _ended_or_stopped = until_stopped.await;
+        });
     }
 
     /// Ends when the control begins to stop.
@@ -209,40 +231,53 @@ impl Feeds {
     /// If the database fails.
     pub async fn prune(&self) -> Result<u64, Error> {
         let keep = self.0.options.keep_events;
+        let most = self.changes_a_transaction();
         let mut pruned = 0;
         for region in store::to_prune(&self.0.db, keep).await? {
-            pruned += transact!(Error, self.0.db, |tx| {
-                let version = store::lock(tx, &region).await?;
-                store::prune(tx, &region, version, keep).await?
-            })?;
+            loop {
+                let part = transact!(Error, self.0.db, |tx| {
+                    let version = store::lock(tx, &region).await?;
+                    store::prune(tx, &region, version.saturating_sub(keep), most).await?
+                })?;
+                pruned += part;
+                if part < most.unsigned_abs() {
+                    break;
+                }
+            }
         }
         Ok(pruned)
     }
 
-    /// The feed of a region after a version; 0 if the reader has nothing. It ends when the receiver is dropped, or by
-    /// an error, also when this control stops.
-    ///
-    /// # Errors
-    /// If the region has not registered, the version is negative, or there are as many readers as there may be.
-    pub async fn watch(
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    /// How many changes one transaction makes.
+    pub(crate) fn changes_a_transaction(&self) -> i64 {
+        i64::try_from(self.0.options.changes_a_transaction).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
+    }
+
+    /// Runs a reader until it ends, its messages are not wanted any more, its place is taken, or this control stops.
+    pub(crate) fn read<M: Send + 'static>(
         &self,
-        region: &str,
-        after: i64,
-    ) -> Result<mpsc::Receiver<Result<Message, Error>>, Error> {
-        if after < 0 {
-            return Err(Error::invalid("after_version", "must not be negative"));
-        }
-        let place = Arc::clone(&self.0.places).try_acquire_owned();
-        let place = place.map_err(|_| Error::TooManyWatches { limit: self.0.options.watches })?;
-        let region = regions::registered(&self.0.db, "region", region).await?.name;
-        let (messages, receiver) = mpsc::channel(WAITING);
+        place: Place,
+        messages: mpsc::Sender<Result<M, Error>>,
+        reading: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
         let feeds = self.clone();
         self.0.tasks.spawn(async move {
-            let _place = place;
-            let mut reader = Reader { feeds: &feeds, region, at: after, known: 0, messages: &messages };
             let ended = tokio::select! {
-                ended = reader.follow() => ended,
+                ended = reading => ended,
                 () = messages.closed() => return,
+                lost = place.lost() => Err(lost),
                 () = feeds.stopping() => Err(Error::Stopping),
             };
             if let Err(error) = ended {
@@ -250,22 +285,55 @@ impl Feeds {
                 let _gone = messages.try_send(Err(error));
             }
         });
+    }
+
+    /// The feed of a region after a version; 0 if the reader has nothing. It ends when the receiver is dropped, or by
+    /// an error, also when this control stops. A reader that is the region says the id of its database, and has one of the
+    /// region's own places.
+    ///
+    /// # Errors
+    /// If the region has not registered or has another database, the version is negative, or there are as many readers as
+    /// there may be.
+    pub async fn watch(
+        &self,
+        region: &str,
+        after: i64,
+        instance_id: Option<Uuid>,
+    ) -> Result<mpsc::Receiver<Result<Message, Error>>, Error> {
+        if after < 0 {
+            return Err(Error::invalid("after_version", "must not be negative"));
+        }
+        let place = match instance_id {
+            None => self.0.places.take()?,
+            Some(instance_id) => {
+                let name = regions::registered(&self.0.db, "region", region).await?.name;
+                if region::is_instance(&self.0.db, &name, instance_id).await? != Some(true) {
+                    return Err(Error::RegionNameTaken { region: name });
+                }
+                self.0.places.take_own(&name)
+            }
+        };
+        let region = regions::registered(&self.0.db, "region", region).await?.name;
+        let (messages, receiver) = mpsc::channel(WAITING);
+        let mut reader =
+            Reader { feeds: self.clone(), region, at: after, known: 0, messages: messages.clone() };
+        self.read(place, messages, async move { reader.follow().await });
         Ok(receiver)
     }
 }
 
 /// One reader of one feed.
-struct Reader<'a> {
-    feeds: &'a Feeds,
+struct Reader {
+    feeds: Feeds,
     region: String,
     /// What the reader has.
     at: i64,
     /// How far the feed is, at least.
     known: i64,
-    messages: &'a mpsc::Sender<Result<Message, Error>>,
+    messages: mpsc::Sender<Result<Message, Error>>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn db(&self) -> &Db {
         &self.feeds.0.db
     }

@@ -3,12 +3,15 @@
 //! A request goes one way: `grpc` decodes it, a use case in plain types ([`regions`], [`slug_reservations`],
 //! [`directory`]) decides, `store` holds the SQL.
 
+mod bulk_creation;
 pub mod bulk_intake;
 pub mod control_import;
 pub mod control_revert;
 pub mod directory;
 mod error;
 pub mod feed;
+mod feed_places;
+pub mod feeds_of_all;
 mod grpc;
 pub mod held;
 mod region_ids;
@@ -18,6 +21,7 @@ pub mod slug;
 mod slug_operation;
 pub mod slug_reservations;
 mod store;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -60,6 +64,7 @@ pub const FAILPOINTS: &[&str] = &[
     "control.revert.closed",
     "control.revert_chunk.recorded",
     "control.revert_chunk.committed",
+    "control.bulk_create.looked",
     "control.bulk_create.prepared",
     "control.bulk_create.committed",
     "control.confirm.prepared",
@@ -68,6 +73,7 @@ pub const FAILPOINTS: &[&str] = &[
     "control.release.committed",
     "control.release_organizations.prepared",
     "control.release_organizations.committed",
+    "control.rename.looked",
     "control.rename.prepared",
     "control.rename.committed",
 ];

@@ -178,6 +178,12 @@ pub(crate) async fn refuse_of_others(
     region: &str,
     organization_ids: &[i64],
 ) -> Result<(), Error> {
+    raise_above(tx, organization_ids).await?;
+    look_for_others(tx, region, organization_ids).await
+}
+
+/// Puts the counter above these organizations. Until the transaction ends, nobody leases one of them if it had to be moved.
+pub(crate) async fn raise_above(tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
     let highest = organization_ids.iter().copied().filter(|id| *id <= FOLLOWED).max();
     // Those of an import are leased, so that no lease waits for it here.
     if let Some(highest) = highest
@@ -185,6 +191,15 @@ pub(crate) async fn refuse_of_others(
     {
         id_lease::raise_counter(tx, ORGANIZATION, highest).await?;
     }
+    Ok(())
+}
+
+/// Refuses organizations that belong to another region, and changes nothing.
+pub(crate) async fn look_for_others(
+    tx: &mut Tx,
+    region: &str,
+    organization_ids: &[i64],
+) -> Result<(), Error> {
     let others = of_others(tx, region, organization_ids).await?;
     match others.into_iter().min() {
         Some((organization_id, region)) => Err(Error::OrganizationIdTaken { organization_id, region }),

@@ -161,6 +161,7 @@ impl Regions {
         transact!(Error, self.db, |tx| {
             let region = store::region::upsert(tx, name, address, instance_id, now).await?;
             let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
+            store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
             for held in &held {
                 conflicts.extend(region_ids::take_in(tx, name, held).await?);

@@ -17,7 +17,10 @@ use causeway_relocation::{
     transact,
 };
 use chrono::{DateTime, Utc};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -38,8 +41,6 @@ use crate::{
 const MAX_REFUSAL: usize = 1_000;
 /// How many aliases an organization may have: all of them are told with it wherever it is told whole.
 pub(crate) const MAX_ALIASES: usize = 100;
-/// How often a rename that another control ends is looked at, if no news of its region come.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Why an organization does not get the slug that was reserved for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +159,6 @@ impl SlugReservations {
         }
         crate::error::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT)?;
         let deadline = Instant::now() + wait;
-        let mut versions = self.feeds.subscribe();
         let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
             Some(rename) => rename,
             None => self.begin_rename(wanted).await?,
@@ -166,20 +166,52 @@ impl SlugReservations {
         if !wanted.is(&rename) {
             return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
         }
-        while rename.state == RenameState::Pending && Instant::now() < deadline {
+        if rename.state == RenameState::Pending && Instant::now() < deadline {
+            let mut ended = self.end_of_rename(rename.operation_id);
+            let waited = timeout_at(deadline, ended.wait_for(Option::is_some));
             tokio::select! {
-                _either = timeout_at(deadline.min(Instant::now() + LOOK), versions.changed()) => {}
+                waited = waited => {
+                    if let Ok(Ok(ended)) = waited && let Some(ended) = &*ended {
+                        rename = ended.clone();
+                    }
+                }
                 () = self.feeds.stopping() => return Err(Error::Stopping),
-            }
-            match rename::get(&self.db, wanted.operation_id).await? {
-                Some(now) => rename = now,
-                None => return Err(DbError::inconsistent("a rename has gone").into()),
             }
         }
         match rename.state {
             RenameState::Refused(refusal) => Err(Error::Refused(refusal)),
             _ => Ok(rename),
         }
+    }
+
+    /// A rename by its operation.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn rename(&self, operation_id: Uuid) -> Result<Rename, Error> {
+        rename::get(&self.db, operation_id).await?.ok_or(Error::RenameNotFound { operation_id })
+    }
+
+    /// Hears how a rename has ended, as soon as it has.
+    fn end_of_rename(&self, operation_id: Uuid) -> watch::Receiver<Option<Rename>> {
+        let (db, ambient) = (self.db.clone(), self.ambient.clone());
+        let look = move || {
+            let (db, ambient) = (db.clone(), ambient.clone());
+            async move {
+                let looked = async {
+                    ambient.failpoint("control.rename.looked").await?;
+                    rename::get(&db, operation_id).await
+                };
+                match looked.await {
+                    Ok(rename) => rename.filter(|rename| rename.state != RenameState::Pending),
+                    Err(error) => {
+                        tracing::warn!(%error, %operation_id, "control cannot look whether a rename has ended, and tries again");
+                        None
+                    }
+                }
+            }
+        };
+        self.waiting.wait_for(operation_id, &self.ambient, look, |watching| self.feeds.background(watching))
     }
 
     async fn begin_rename(&self, wanted: &WantedRename) -> Result<Rename, Error> {
@@ -226,7 +258,8 @@ impl SlugReservations {
             };
             let key = OperationKey { region: &region, operation_id: wanted.operation_id };
             if !rename::insert(tx, &rename, now).await?
-                || (changes && !store::slug_reservation::insert_operation(tx, key, [0; 32], 1, now).await?)
+                || (changes
+                    && !store::slug_reservation::insert_operation(tx, key, [0; 32], 1, None, now).await?)
             {
                 return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
             }

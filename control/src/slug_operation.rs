@@ -1,6 +1,6 @@
 //! One bulk creation on its way: what was asked for, as it comes in, and who gets which slug, round by round.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::{
     ambient::{Ambient, BASE36},
@@ -159,6 +159,39 @@ pub(crate) struct SlugOperation {
     operation_id: Uuid,
     wishes: Vec<Wish>,
     digest: [u8; 32],
+}
+
+impl Candidates {
+    /// The same in parts of at most so many.
+    pub(crate) fn parts(self, most: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let mut rest = self;
+        while rest.slugs.len() > most {
+            let later = Self {
+                organization_ids: rest.organization_ids.split_off(most),
+                slugs: rest.slugs.split_off(most),
+                wanted_slugs: rest.wanted_slugs.split_off(most),
+            };
+            parts.push(std::mem::replace(&mut rest, later));
+        }
+        parts.push(rest);
+        parts
+    }
+
+    /// Without those of organizations that have a slug already.
+    pub(crate) fn without(mut self, having: &[(i64, String)]) -> Self {
+        let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();
+        let open: Vec<bool> = self.organization_ids.iter().map(|id| !having.contains(id)).collect();
+        let keep = |index: &mut usize| {
+            *index += 1;
+            open.get(*index - 1).copied().unwrap_or(false)
+        };
+        let (mut one, mut other, mut third) = (0, 0, 0);
+        self.organization_ids.retain(|_| keep(&mut one));
+        self.slugs.retain(|_| keep(&mut other));
+        self.wanted_slugs.retain(|_| keep(&mut third));
+        self
+    }
 }
 
 impl SlugOperation {

@@ -1,13 +1,30 @@
-//! Which slug belongs to which organization: bulk creation, confirmation, release, lists.
+//! Which slug belongs to which organization: confirmation, release, lists. For bulk creation see [`crate::bulk_creation`].
+//!
+//! An operation goes through these states. What is under way is done in parts, each in one transaction that has the lock of
+//! the region's feed; whatever ends it half way, the same call goes on with it.
+//!
+//! | state | under way | what is there | what takes it on |
+//! | --- | --- | --- | --- |
+//! | reserved | reserving | some temporary reservations, of which nobody has heard | the same bulk creation; a release |
+//! | reserved | withdrawing | some of those; the operation goes with the last one | the same bulk creation; a release |
+//! | reserved | | a temporary reservation for each organization, and the answer | a confirmation; a release |
+//! | reserved | confirming | the first ones are primary, and their events are there | the same confirmation; a release |
+//! | confirmed | | all are primary | a release |
+//! | released | releasing | some reservations, no answer | the same release |
+//! | released | | none | nothing |
+//!
+//! | died after | what is left | what happens then |
+//! | --- | --- | --- |
+//! | some slugs were reserved | reserving | the region asks again: each organization keeps the slug that it has, the others get theirs |
+//! | all were, and some of the answer was kept | reserving | asked again, the rest is kept |
+//! | some were freed again, for an organization had a slug by another operation | withdrawing | asked again, the rest is freed, and it is asked for as if for the first time |
+//! | some were confirmed | confirming: no organization of them is visible yet | the region confirms again, and the others become primary |
+//! | some were freed | releasing | released again; the comparison of a region releases what nobody works on |
 
 use std::collections::HashMap;
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{
-    ambient::Ambient,
-    db::{Db, DbErrorKind, HasDbError as _},
-    transact,
-};
+use causeway_relocation::{ambient::Ambient, db::Db, transact};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -16,20 +33,21 @@ use crate::{
     Error, Page, PageRequest,
     bulk_intake::{self, BulkIntake},
     feed::Feeds,
-    region_ids,
     regions::{self, MAX_ID},
-    renames::{self, Refusal},
-    slug_operation::{Given, MAX_BATCH, Rounds, SlugOperation},
+    renames::{self, Refusal, Rename},
+    slug_operation::MAX_BATCH,
     store::{
         directory,
         feed::{self, Change, Of},
         rename,
-        slug_reservation::{self as store, OperationKey, OperationState},
+        slug_reservation::{self as store, OperationKey, OperationState, UnderWay},
     },
+    waiting::Waiting,
 };
 
-/// How often a bulk creation is begun anew because another operation took a slug for one of its organizations meanwhile.
-const MAX_RESTARTS: usize = 3;
+/// Reservations of an organization, other than the one by which it is known, that it may have: one transaction releases so
+/// many organizations fewer than it makes changes.
+const ALIASES: i64 = 10;
 
 /// What a reservation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +147,13 @@ pub struct SlugReservations {
     pub(crate) ambient: Ambient,
     pub(crate) feeds: Feeds,
     pub(crate) intake: BulkIntake,
+    /// Those who wait for the end of renames.
+    pub(crate) waiting: Waiting<Rename>,
 }
 
 impl SlugReservations {
     pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
-        Self { db, ambient, feeds, intake: BulkIntake::new(bulk) }
+        Self { db, ambient, feeds, intake: BulkIntake::new(bulk), waiting: Waiting::default() }
     }
 
     /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]
@@ -146,103 +166,66 @@ impl SlugReservations {
         Ok(Incoming::new(region, operation_id))
     }
 
-    /// Picks a slug for each organization and reserves it until the operation is confirmed or released. Either each
-    /// one has got a slug then, or none. The answers are in the order of the organizations' ids. The same operation
-    /// again has the same answer, whatever has become of its reservations, until it is released.
-    ///
-    /// # Errors
-    /// If an organization stands twice in the operation or has a slug by another one, or the operation was used for
-    /// something else or released.
-    pub async fn bulk_create(&self, incoming: Incoming) -> Result<Vec<ResolvedSlug>, Error> {
-        let operation = incoming.complete()?;
-        let now = self.ambient.now();
-        let mut restarts = 0;
-        let given = loop {
-            match self.create(&operation, now).await {
-                // Another operation took a slug for one of the organizations after the check for that. The next check
-                // finds it, and says so properly.
-                Err(error) if is_unique(&error) && restarts < MAX_RESTARTS => restarts += 1,
-                outcome => break outcome?,
-            }
-        };
-        self.ambient.failpoint("control.bulk_create.committed").await?;
-        Ok(operation.answers(given))
-    }
-
-    async fn create(&self, operation: &SlugOperation, now: DateTime<Utc>) -> Result<Vec<Given>, Error> {
-        let key = operation.key();
-        transact!(Error, self.db, |tx| {
-            if store::insert_operation(tx, key, operation.digest(), operation.len(), now).await? {
-                region_ids::refuse_of_others(tx, key.region, &operation.organization_ids()).await?;
-                refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
-                let mut rounds = Rounds::new(operation);
-                while let Some(candidates) = rounds.next(&self.ambient)? {
-                    rounds.won(store::take_free(tx, key, candidates, now).await?);
-                }
-                // Another operation that was confirmed after the first look breaks no unique set, but is seen now.
-                refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
-                let mut given = rounds.finish();
-                let owners = store::owners(tx, operation.taken(&given)).await?;
-                operation.note_owners(&mut given, &owners);
-                store::keep_answer(tx, key, operation.kept(&given)?).await?;
-                self.ambient.failpoint("control.bulk_create.prepared").await?;
-                given
-            } else {
-                let before = locked(store::lock_operation(tx, key).await?, key)?;
-                if before.digest != operation.digest() {
-                    return Err(Error::OperationContentDiffers { operation_id: key.operation_id });
-                }
-                if before.state == OperationState::Released {
-                    return Err(Error::OperationReleased { operation_id: key.operation_id });
-                }
-                // One of a release that kept no answers is asked anew, under another id.
-                let kept = operation.given(&store::kept_answer(tx, key).await?)?;
-                kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?
-            }
-        })
-    }
-
     /// Makes an operation's reservations primary, and says how many that were. Confirming again changes nothing, and
-    /// says the same.
+    /// says the same. Those of many organizations become primary in parts, each with the events that tell of it: if that
+    /// ends half way, confirming again goes on with the next part.
     ///
     /// # Errors
-    /// If the region has not registered, never began the operation, or released it.
+    /// If the region has not registered, never began the operation or has no answer to it, or released it.
     pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let now = self.ambient.now();
-        let count = transact!(Error, self.db, |tx| {
-            let version = feed::lock(tx, &region).await?;
-            let operation = locked(store::lock_operation(tx, key).await?, key)?;
-            let mut count = operation.confirmed_count;
-            match operation.state {
-                OperationState::Reserved => {
-                    let version = match rename::of_operation(tx, key).await? {
+        let most = self.feeds.changes_a_transaction();
+        let count = loop {
+            let confirmed = transact!(Error, self.db, |tx| {
+                let version = feed::lock(tx, &region).await?;
+                let operation = answered(store::lock_operation(tx, key).await?, key)?;
+                let count = operation.confirmed_count;
+                let confirmed = match operation.state {
+                    OperationState::Released => return Err(Error::OperationReleased { operation_id }),
+                    OperationState::Confirmed => Some(count),
+                    OperationState::Reserved => match rename::of_operation(tx, key).await? {
                         Some(rename) => {
-                            count = 1;
-                            renames::confirm(tx, &rename, version, now).await?
+                            let version = renames::confirm(tx, &rename, version, now).await?;
+                            feed::advance(tx, &region, version).await?;
+                            store::set_confirmed(tx, key, 1, now).await?;
+                            Some(1)
                         }
                         None => {
-                            count = store::make_primary(tx, key, now).await?;
-                            feed::append(tx, &region, version, Of::Operation(operation_id), Change::Upsert)
-                                .await?
+                            let after = operation.done_through;
+                            let page = store::page_end(tx, key, after, most).await?;
+                            let (last, found) = page.unwrap_or((after, 0));
+                            let part = store::make_primary(tx, key, after, last, now).await?;
+                            let of = Of::Operation(operation_id, after, last);
+                            let version = feed::append(tx, &region, version, of, Change::Upsert).await?;
+                            feed::advance(tx, &region, version).await?;
+                            if found < most {
+                                store::set_confirmed(tx, key, part, now).await?;
+                                Some(count + part)
+                            } else {
+                                store::set_confirming(tx, key, last, part, now).await?;
+                                None
+                            }
                         }
-                    };
-                    feed::advance(tx, &region, version).await?;
-                    store::set_confirmed(tx, key, count, now).await?;
-                }
-                OperationState::Confirmed => {}
-                OperationState::Released => return Err(Error::OperationReleased { operation_id }),
+                    },
+                };
+                self.ambient.failpoint("control.confirm.prepared").await?;
+                confirmed
+            })?;
+            self.feeds.nudge();
+            if let Some(count) = confirmed {
+                break count;
             }
-            self.ambient.failpoint("control.confirm.prepared").await?;
-            count
-        })?;
-        self.feeds.nudge();
+            self.ambient.failpoint("control.confirm.part_committed").await?;
+        };
+        self.waiting.wake(operation_id);
         self.ambient.failpoint("control.confirm.committed").await?;
         Ok(count)
     }
 
-    /// Frees an operation's slugs, and says how many that were. Releasing again changes nothing, and says the same.
+    /// Frees an operation's slugs, and says how many that were. Releasing again changes nothing, and says the same. Those of
+    /// many organizations are freed in parts: if that ends half way, releasing again goes on.
     ///
     /// # Errors
     /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
@@ -264,32 +247,47 @@ impl SlugReservations {
         let key = OperationKey { region: &region, operation_id };
         let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
         let now = self.ambient.now();
-        let released = transact!(Error, self.db, |tx| {
-            let version = feed::lock(tx, &region).await?;
-            let operation = locked(store::lock_operation(tx, key).await?, key)?;
-            let released = match (operation.state, rename::of_operation(tx, key).await?) {
-                (OperationState::Released, _) => return Ok(operation.released_count),
-                (OperationState::Confirmed, Some(_)) => {
-                    return Err(Error::OperationConfirmed { operation_id });
-                }
-                (OperationState::Reserved, Some(rename)) => {
-                    let (version, released) = renames::refuse(tx, &rename, &refusal, version, now).await?;
-                    feed::advance(tx, &region, version).await?;
-                    released
-                }
-                (OperationState::Reserved | OperationState::Confirmed, None) => {
-                    let of = Of::Operation(operation_id);
-                    let version = feed::append(tx, &region, version, of, Change::Remove).await?;
-                    feed::advance(tx, &region, version).await?;
-                    directory::delete_of_operation(tx, key).await?;
-                    store::delete(tx, key).await?
-                }
-            };
-            store::set_released(tx, key, released, now).await?;
-            self.ambient.failpoint("control.release.prepared").await?;
-            released
-        })?;
-        self.feeds.nudge();
+        let most = self.feeds.changes_a_transaction();
+        let released = loop {
+            let released = transact!(Error, self.db, |tx| {
+                let version = feed::lock(tx, &region).await?;
+                let operation = locked(store::lock_operation(tx, key).await?, key)?;
+                let count = operation.released_count;
+                let released = match (operation.state, rename::of_operation(tx, key).await?) {
+                    (OperationState::Released, _) if operation.under_way.is_none() => return Ok(Some(count)),
+                    (OperationState::Confirmed, Some(_)) => {
+                        return Err(Error::OperationConfirmed { operation_id });
+                    }
+                    (OperationState::Reserved, Some(rename)) => {
+                        let (version, released) =
+                            renames::refuse(tx, &rename, &refusal, version, now).await?;
+                        feed::advance(tx, &region, version).await?;
+                        store::set_released(tx, key, released, false, now).await?;
+                        Some(released)
+                    }
+                    (_, _) => {
+                        // From the first part on nobody confirms it or is answered any more.
+                        let page = store::page_end(tx, key, 0, most).await?;
+                        let (last, found) = page.unwrap_or((0, 0));
+                        let of = Of::Operation(operation_id, 0, last);
+                        let version = feed::append(tx, &region, version, of, Change::Remove).await?;
+                        feed::advance(tx, &region, version).await?;
+                        directory::delete_of_operation(tx, key, last).await?;
+                        let part = store::delete(tx, key, last).await?;
+                        store::set_released(tx, key, part, found == most, now).await?;
+                        (found < most).then_some(count + part)
+                    }
+                };
+                self.ambient.failpoint("control.release.prepared").await?;
+                released
+            })?;
+            self.feeds.nudge();
+            if let Some(count) = released {
+                break count;
+            }
+            self.ambient.failpoint("control.release.part_committed").await?;
+        };
+        self.waiting.wake(operation_id);
         self.ambient.failpoint("control.release.committed").await?;
         Ok(released)
     }
@@ -319,18 +317,27 @@ impl SlugReservations {
             message: format!("region {region} has released all that was held for the organization"),
         };
         let now = self.ambient.now();
-        let released = transact!(Error, self.db, |tx| {
-            let version = feed::lock(tx, &region).await?;
-            rename::refuse_all(tx, &region, &organization_ids, &refusal, now).await?;
-            let of = Of::Organizations(&organization_ids);
-            let version = feed::append(tx, &region, version, of, Change::Remove).await?;
-            feed::advance(tx, &region, version).await?;
-            directory::delete(tx, &region, &organization_ids).await?;
-            let released = store::delete_of_organizations(tx, &region, &organization_ids).await?;
-            self.ambient.failpoint("control.release_organizations.prepared").await?;
-            released
-        })?;
-        self.feeds.nudge();
+        let mut released = 0;
+        let at_once =
+            usize::try_from(self.feeds.changes_a_transaction() / ALIASES).unwrap_or(usize::MAX).max(1);
+        for organization_ids in organization_ids.chunks(at_once) {
+            let (freed, refused) = transact!(Error, self.db, |tx| {
+                let version = feed::lock(tx, &region).await?;
+                let refused = rename::refuse_all(tx, &region, organization_ids, &refusal, now).await?;
+                let of = Of::Organizations(organization_ids);
+                let version = feed::append(tx, &region, version, of, Change::Remove).await?;
+                feed::advance(tx, &region, version).await?;
+                directory::delete(tx, &region, organization_ids).await?;
+                let freed = store::delete_of_organizations(tx, &region, organization_ids).await?;
+                self.ambient.failpoint("control.release_organizations.prepared").await?;
+                (freed, refused)
+            })?;
+            released += freed;
+            self.feeds.nudge();
+            for operation_id in refused {
+                self.waiting.wake(operation_id);
+            }
+        }
         self.ambient.failpoint("control.release_organizations.committed").await?;
         Ok(released)
     }
@@ -376,17 +383,23 @@ impl SlugReservations {
     }
 }
 
-fn is_unique(error: &Error) -> bool {
-    error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Unique)
-}
-
-fn refuse_conflict(conflict: Option<store::Conflict>) -> Result<(), Error> {
+pub(crate) fn refuse_conflict(conflict: Option<store::Conflict>) -> Result<(), Error> {
     conflict.map_or(Ok(()), |store::Conflict { organization_id, slug, operation_id }| {
         Err(Error::OrganizationAlreadyReserved { organization_id, slug, operation_id })
     })
 }
 
-fn locked(operation: Option<store::Operation>, key: OperationKey<'_>) -> Result<store::Operation, Error> {
+/// An operation that has an answer: not one whose slugs are still being reserved, or were and are freed again.
+fn answered(operation: Option<store::Operation>, key: OperationKey<'_>) -> Result<store::Operation, Error> {
+    let has_answer =
+        |it: &store::Operation| !matches!(it.under_way, Some(UnderWay::Reserving | UnderWay::Withdrawing));
+    locked(operation.filter(has_answer), key)
+}
+
+pub(crate) fn locked(
+    operation: Option<store::Operation>,
+    key: OperationKey<'_>,
+) -> Result<store::Operation, Error> {
     operation.ok_or_else(|| Error::OperationNotFound {
         region: key.region.to_owned(),
         operation_id: key.operation_id,

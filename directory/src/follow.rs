@@ -1,7 +1,7 @@
-//! What a directory does in the background: finds the regions, and reads the feed of each.
+//! What a directory does in the background: reads the stream of all feeds, which says too which regions there are.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, PoisonError},
@@ -10,23 +10,22 @@ use std::{
 
 use causeway_proto::{
     control::v1::{
-        ListRegionsRequest, Region, WatchSlugReservationsRequest, region_service_client::RegionServiceClient,
+        FeedHeartbeat, FeedPosition, FeedPositions, FeedRegion, FeedRegions, RegionFeed,
+        WatchAllSlugReservationsRequest, WatchSlugReservationsResponse, region_feed,
         slug_reservation_service_client::SlugReservationServiceClient,
+        watch_all_slug_reservations_response::Part, watch_slug_reservations_response::Part as OfOne,
     },
     endpoints::Endpoints,
 };
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::{
-    Followed, Following, Known, Options,
+    Followed, Known, Options,
     replica::{Broken, Reader, Replica},
 };
 
-/// The largest page.
-const PAGE_SIZE: i32 = 1_000;
-
-/// Why a feed, or the list of regions, is not heard any more.
+/// Why the feeds are not heard any more.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     /// Control refused, or the connection broke.
@@ -36,7 +35,7 @@ enum Lost {
     #[error("control has said nothing for {0:?}")]
     Silent(Duration),
     /// The stream has come to an end.
-    #[error("the feed has ended")]
+    #[error("the stream of the feeds has ended")]
     Ended,
     /// What it said makes no sense.
     #[error(transparent)]
@@ -67,147 +66,134 @@ impl<'a> Pauses<'a> {
     }
 
     /// Tells of an attempt that failed: the first one aloud.
-    fn tell(&self, region: &str, error: &Lost) {
+    fn tell(&self, error: &Lost) {
         if self.attempts == 0 {
-            tracing::warn!(region, %error, "the directory has lost control, and tries again");
+            tracing::warn!(%error, "the directory has lost control, and tries again");
         } else {
-            tracing::debug!(region, %error, attempts = self.attempts, "the directory cannot reach control");
+            tracing::debug!(%error, attempts = self.attempts, "the directory cannot reach control");
         }
     }
 
     /// It went well.
-    fn end(&mut self, region: &str) {
+    fn end(&mut self) {
         if self.attempts > 0 {
-            tracing::info!(region, "the directory hears control again");
+            tracing::info!("the directory hears control again");
         }
         self.attempts = 0;
     }
 }
 
-/// Follows all regions that there are, for ever. What is followed ends with this.
+/// Follows all regions that there are, for ever.
 pub(crate) async fn regions(known: Arc<Known>, endpoints: Endpoints, options: Options) {
-    let mut feeds: HashMap<Arc<str>, Following> = HashMap::new();
     let mut pauses = Pauses::new(&options);
-    loop {
-        let asked = Instant::now();
-        match list(&endpoints, &options).await {
-            Ok(listed) => {
-                pauses.end("");
-                for followed in known.set_regions(listed, asked) {
-                    let (known, endpoints) = (Arc::clone(&known), endpoints.clone());
-                    let name = Arc::clone(&followed.name);
-                    let feed = async move { match feed(&known, &followed, &endpoints, &options).await {} };
-                    feeds.insert(name, Following(tokio::spawn(feed)));
-                }
-                let there = known.names();
-                feeds.retain(|name, _| there.contains(name));
-                known.look_if_ready();
-                sleep(options.regions_interval).await;
-            }
-            Err(error) => {
-                pauses.tell("", &error);
-                sleep(pauses.next()).await;
-            }
-        }
-    }
-}
-
-/// All regions, by name.
-async fn list(endpoints: &Endpoints, options: &Options) -> Result<Vec<Region>, Lost> {
-    let mut all = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let page = endpoints.call(|channel| {
-            let mut request =
-                Request::new(ListRegionsRequest { page_size: PAGE_SIZE, page_token: page_token.clone() });
-            request.set_timeout(options.call_timeout);
-            async move {
-                let asking = async { RegionServiceClient::new(channel).list_regions(request).await };
-                let late = || Status::deadline_exceeded("no answer in time");
-                timeout(options.call_timeout, asking).await.unwrap_or_else(|_| Err(late()))
-            }
-        });
-        let page = page.await?.into_inner();
-        all.extend(page.regions);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
-        }
-        page_token = page.next_page_token;
-    }
-}
-
-/// Reads the feed of a region, for ever.
-async fn feed(known: &Known, followed: &Followed, endpoints: &Endpoints, options: &Options) -> Infallible {
-    let mut pauses = Pauses::new(options);
     loop {
         let (number, channel) = endpoints.current();
         let client = SlugReservationServiceClient::new(channel);
-        let error = match stream(client, known, followed, options, &mut pauses).await {
+        let error = match stream(client, &known, &options, &mut pauses).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         // What is wrong may be wrong with this control alone.
         endpoints.leave(number);
-        pauses.tell(&followed.name, &error);
+        pauses.tell(&error);
         sleep(pauses.next()).await;
     }
 }
 
-/// Reads one stream of a feed, until it breaks.
+/// Reads one stream of the feeds of all regions, until it breaks.
 async fn stream(
     mut client: SlugReservationServiceClient<tonic::transport::Channel>,
     known: &Known,
-    followed: &Followed,
     options: &Options,
     pauses: &mut Pauses<'_>,
 ) -> Result<Infallible, Lost> {
-    let request = WatchSlugReservationsRequest {
-        region: followed.name.as_ref().to_owned(),
-        after_version: followed.replica.version(),
-    };
+    let request = WatchAllSlugReservationsRequest { positions: known.positions() };
     let silent = |_| Lost::Silent(options.silence);
-    let opening = client.watch_slug_reservations(request);
+    let opening = client.watch_all_slug_reservations(request);
     let mut messages = timeout(options.silence, opening).await.map_err(silent)??.into_inner();
-    let mut reader = Reader::new(&followed.replica);
-    let mut was_known = followed.replica.version() > 0;
+    let mut readers: HashMap<Arc<str>, Reader<Arc<Replica>>> = HashMap::new();
+    let mut listing: Vec<FeedRegion> = Vec::new();
     loop {
         let message = timeout(options.silence, messages.message()).await.map_err(silent)??;
-        reader.take(message.ok_or(Lost::Ended)?, Instant::now())?;
-        pauses.end(&followed.name);
-        if !was_known && followed.replica.version() > 0 {
-            was_known = true;
-            known.look_if_ready();
+        let now = Instant::now();
+        match message.ok_or(Lost::Ended)?.part {
+            Some(Part::Regions(FeedRegions { regions, first, last })) => {
+                if first {
+                    listing.clear();
+                }
+                listing.extend(regions);
+                if last {
+                    known.set_regions(std::mem::take(&mut listing), now);
+                    let followed = known.replicas();
+                    readers.retain(|name, _| followed.contains_key(name));
+                    for (name, replica) in followed {
+                        readers.entry(name).or_insert_with(|| Reader::new(replica));
+                    }
+                }
+            }
+            Some(Part::Feed(RegionFeed { region, part, current_version })) => {
+                let reader =
+                    readers.get_mut(region.as_str()).ok_or_else(|| Broken::Unknown(region.clone()))?;
+                let part = part.map(|part| match part {
+                    region_feed::Part::Snapshot(snapshot) => OfOne::Snapshot(snapshot),
+                    region_feed::Part::Events(events) => OfOne::Events(events),
+                });
+                reader.take(WatchSlugReservationsResponse { part, current_version }, now)?;
+            }
+            Some(Part::Positions(FeedPositions { positions })) => {
+                for FeedPosition { region, version } in positions {
+                    let Some(reader) = readers.get_mut(region.as_str()) else { continue };
+                    let part = Some(OfOne::Heartbeat(FeedHeartbeat {}));
+                    reader.take(WatchSlugReservationsResponse { part, current_version: version }, now)?;
+                }
+                known.hear_regions(now);
+            }
+            // Of a control that is newer than this.
+            None => {}
         }
+        pauses.end();
+        known.look_if_ready();
     }
 }
 
 impl Known {
-    /// Sets which regions there are, as control was asked for them at that time. Answers those that are new.
-    fn set_regions(&self, listed: Vec<Region>, asked: Instant) -> Vec<Followed> {
-        let before = self.listed.write().unwrap_or_else(PoisonError::into_inner).replace(asked);
+    /// Sets which regions there are, as control has said at that time.
+    fn set_regions(&self, listed: Vec<FeedRegion>, heard: Instant) {
+        let before = self.listed.write().unwrap_or_else(PoisonError::into_inner).replace(heard);
         let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
         let old: HashMap<Arc<str>, Followed> =
             regions.drain(..).map(|region| (Arc::clone(&region.name), region)).collect();
-        let mut new = Vec::new();
-        for Region { name, address, .. } in listed {
+        for FeedRegion { name, address } in listed {
             let followed = match old.get(name.as_str()) {
                 Some(old) if *old.address == *address => old.clone(),
                 Some(old) => Followed { address: address.into(), ..old.clone() },
                 None => {
                     let replica = Arc::new(Replica::new(before));
-                    let followed = Followed { name: name.into(), address: address.into(), replica };
-                    new.push(followed.clone());
-                    followed
+                    Followed { name: name.into(), address: address.into(), replica }
                 }
             };
             regions.push(followed);
         }
-        new
     }
 
-    fn names(&self) -> HashSet<Arc<str>> {
+    /// The regions that there were are those that there are.
+    fn hear_regions(&self, heard: Instant) {
+        self.listed.write().unwrap_or_else(PoisonError::into_inner).replace(heard);
+    }
+
+    /// How far the feeds are known.
+    fn positions(&self) -> Vec<FeedPosition> {
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
-        regions.iter().map(|region| Arc::clone(&region.name)).collect()
+        let position = |region: &Followed| FeedPosition {
+            region: region.name.as_ref().to_owned(),
+            version: region.replica.version(),
+        };
+        regions.iter().map(position).collect()
+    }
+
+    fn replicas(&self) -> HashMap<Arc<str>, Arc<Replica>> {
+        let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
+        regions.iter().map(|region| (Arc::clone(&region.name), Arc::clone(&region.replica))).collect()
     }
 
     /// Tells those who wait if the snapshots of all regions are in.

@@ -1,7 +1,7 @@
 //! Whose slug is it? Answered in memory, for whoever sends requests to the right region.
 //!
-//! A [`Directory`] lists the regions at control and follows the feed of each: a snapshot first, then what changes. It
-//! answers from what it has heard, also while control is away, and says how old that may be.
+//! A [`Directory`] follows the feeds of all regions, which come on one stream: a snapshot of each first, then what changes,
+//! and which regions there are. It answers from what it has heard, also while control is away, and says how old that may be.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -37,7 +37,7 @@
 //! A slug of 12 letters takes 55 to 85 bytes, more right behind a growth of its table: 84 MB for a million, as measured
 //! with a table of this kind. While a snapshot of a region comes in, its slugs are there twice. [`Directory::resolve`]
 //! takes a read lock for one look into a table for each region and waits for nothing but, at most, a batch of 2,000
-//! changes that is being written. Each region is one stream, all of them on one connection to a control.
+//! changes that is being written. All regions are one stream, and one place among the watches of a control.
 
 mod follow;
 mod replica;
@@ -55,12 +55,7 @@ use crate::replica::Replica;
 /// How a directory follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How often control is asked which regions there are. A new one is followed after this time at the latest. 10 s by
-    /// default.
-    pub regions_interval: Duration,
-    /// How long control may take to answer a call other than a feed. 30 s by default.
-    pub call_timeout: Duration,
-    /// How long control may say nothing in a feed until the next one is asked. It says every 5 s that it lives, if it is
+    /// How long control may say nothing until the next one is asked. It says every 5 s that it lives, if it is
     /// not set otherwise. 20 s by default.
     pub silence: Duration,
     /// The pause behind the first attempt that failed. Each further one is twice as long. 250 ms by default.
@@ -72,8 +67,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            regions_interval: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(30),
             silence: Duration::from_secs(20),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(15),
@@ -222,8 +215,8 @@ impl Directory {
     }
 
     /// How old an answer may be: how long ago all was known, of all regions and of which regions there are. `None` if
-    /// that was never so. While control answers, it lies between 0 and the time between heartbeats (5 s) or
-    /// [`Options::regions_interval`], whichever is longer.
+    /// that was never so. While control answers, it lies between 0 and the time between heartbeats, which is
+    /// 5 s.
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
         let listed = (*self.known.listed.read().unwrap_or_else(PoisonError::into_inner))?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    ops::Deref,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -19,6 +20,9 @@ pub(crate) enum Broken {
     /// A snapshot without its beginning.
     #[error("a snapshot begins in its middle")]
     Middle,
+    /// Of a region that was not listed.
+    #[error("a feed is of {0}, which is no region")]
+    Unknown(String),
     /// Something else in the middle of a snapshot.
     #[error("a snapshot has no end")]
     NoEnd,
@@ -148,14 +152,14 @@ impl Replica {
 
 /// Takes in one stream of a feed.
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
-    replica: &'a Replica,
+pub(crate) struct Reader<R> {
+    replica: R,
     /// A snapshot whose end has not come, and when it began. Until then what was known before is what is known.
     coming: Option<(Slugs, Instant)>,
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(replica: &'a Replica) -> Self {
+impl<R: Deref<Target = Replica>> Reader<R> {
+    pub(crate) fn new(replica: R) -> Self {
         Self { replica, coming: None }
     }
 

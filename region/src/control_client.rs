@@ -452,10 +452,15 @@ impl ControlClient {
     pub(crate) fn watch_slug_reservations(
         &self,
         after_version: i64,
+        instance_id: Uuid,
     ) -> (usize, impl Future<Output = Result<Streaming<WatchSlugReservationsResponse>, ControlError>> + use<>)
     {
         let (number, channel) = self.endpoints.current();
-        let request = WatchSlugReservationsRequest { region: self.region.clone(), after_version };
+        let request = WatchSlugReservationsRequest {
+            region: self.region.clone(),
+            after_version,
+            instance_id: instance_id.to_string(),
+        };
         let opening = async move {
             // No deadline: it never ends by itself.
             let mut client = SlugReservationServiceClient::new(channel);

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use crate::{
     error::Error,
     import::Runner,
+    primaries,
     store::{
         organization,
         replica::{self, Cursor, Resolved},
@@ -42,6 +43,8 @@ use crate::{
 
 /// How long control may say nothing, not even that it lives, until another one is asked. It says so every 5 s.
 const SILENCE: Duration = Duration::from_secs(20);
+/// Slugs that one transaction forgets at the end of a snapshot.
+const SWEPT: i64 = 10_000;
 /// How often it is stored that control has been heard, if nothing else is.
 const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
 
@@ -234,7 +237,8 @@ impl Follower {
         let runner = self.runner();
         runner.register().await?;
         let cursor = replica::cursor(runner.db()).await?;
-        let (number, opening) = runner.control().watch_slug_reservations(cursor.version);
+        let (number, opening) =
+            runner.control().watch_slug_reservations(cursor.version, runner.instance_id());
         let watched = async {
             let mut stream = match timeout(SILENCE, opening).await {
                 Ok(stream) => stream?,
@@ -275,15 +279,16 @@ impl Follower {
             Some(Part::Heartbeat(_)) | None => replica::cursor(self.runner().db()).await?,
             Some(Part::Snapshot(snapshot)) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
-                let version = if snapshot.last { snapshot.version } else { 0 };
-                self.apply(News::of(changes), snapshot.last, now, |cursor| {
-                    Ok(Cursor {
-                        version,
-                        generation: cursor.generation + i64::from(snapshot.first),
-                        heard_at: if version >= current { Some(now) } else { cursor.heard_at },
+                let begun = self
+                    .apply(News::of(changes), now, |cursor| {
+                        let generation = cursor.generation + i64::from(snapshot.first);
+                        Ok(Cursor { version: 0, generation, ..cursor.clone() })
                     })
-                })
-                .await?
+                    .await?;
+                match snapshot.last {
+                    true => self.end_snapshot(begun, snapshot.version, current, now).await?,
+                    false => begun,
+                }
             }
             Some(Part::Events(events)) => {
                 let (Some(first), Some(last)) =
@@ -293,7 +298,7 @@ impl Follower {
                 };
                 let reservations = events.events.into_iter().filter_map(|event| event.reservation);
                 let changes = reservations.map(change).collect::<Result<Vec<_>, _>>()?;
-                self.apply(News::of(changes), false, now, |cursor| {
+                self.apply(News::of(changes), now, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.
                         return Err(unreadable("an event has been passed over"));
@@ -316,12 +321,39 @@ impl Follower {
         Ok(())
     }
 
-    /// Replica, cursor, renames and what is to be answered, all of it or nothing. At the end of a snapshot, what it did
-    /// not have is gone.
+    /// At the end of a snapshot, what it did not have is gone, in parts; the cursor moves with the last one.
+    async fn end_snapshot(
+        &self,
+        begun: Cursor,
+        version: i64,
+        current: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Cursor, Error> {
+        let heard_at = if version >= current { Some(now) } else { begun.heard_at };
+        let ended = Cursor { version, heard_at, ..begun };
+        loop {
+            let is_last = transact!(Error, self.runner().db(), |tx| {
+                let cursor = replica::lock_cursor(tx).await?;
+                if (cursor.version, cursor.generation) != (0, ended.generation) {
+                    // Another process of this region follows too.
+                    return Err(unreadable("a snapshot has been begun beside this one"));
+                }
+                let is_last = replica::sweep(tx, cursor.generation, SWEPT).await? < SWEPT.unsigned_abs();
+                if is_last {
+                    replica::set_cursor(tx, &ended).await?;
+                }
+                is_last
+            })?;
+            if is_last {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Replica, cursor, renames and what is to be answered, all of it or nothing.
     async fn apply(
         &self,
         news: News,
-        ends_snapshot: bool,
         now: DateTime<Utc>,
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
@@ -331,13 +363,12 @@ impl Follower {
         let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, runner.db(), |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
+            // Before what was known is overwritten: it says which organizations have the slug that control last said.
+            primaries::follow(tx, &held).await?;
             replica::upsert(tx, cursor.generation, &held).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
             replica::without_canonical(tx, &news.freed).await?;
             replica::set_canonical(tx, &news.known_by).await?;
-            if ends_snapshot {
-                replica::sweep(tx, cursor.generation).await?;
-            }
             let answers = rename(tx, &wanted, now).await?;
             replica::set_cursor(tx, &cursor).await?;
             runner.ambient().failpoint("region.feed.prepared").await?;
@@ -479,7 +510,9 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
 /// another operation.
 async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
     let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
-    let Some(previous) = previous_slug else { return Ok(()) };
+    // Another rename may have been confirmed since: then the organization is known by neither of the two.
+    let known = replica::primaries(tx, vec![*organization_id]).await?.remove(organization_id);
+    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(()) };
     let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
     if owners.get(slug) != Some(organization_id)
         || replica::is_held_otherwise(tx, slug, *organization_id, *operation_id).await?

@@ -12,6 +12,7 @@ mod grpc;
 pub mod import;
 mod limits;
 mod pauses;
+mod primaries;
 mod reconcile;
 mod registration;
 mod store;
@@ -54,6 +55,7 @@ pub const FAILPOINTS: &[&str] = &[
     "region.plan.stored",
     "region.ids.leased",
     "region.ids.noted",
+    "region.chunk.ready",
     "region.chunk.recorded",
     "region.chunk.committed",
     "region.control_chunk.ready",
@@ -63,6 +65,7 @@ pub const FAILPOINTS: &[&str] = &[
     "region.models.noted",
     "region.slugs.chosen",
     "region.slugs.answered",
+    "region.slugs.page_written",
     "region.slugs.written",
     "region.slugs.confirmed",
     "region.slugs.final",
@@ -74,6 +77,7 @@ pub const FAILPOINTS: &[&str] = &[
     "region.revert.begun",
     "region.revert.closed",
     "region.revert.adopted",
+    "region.revert_chunk.ready",
     "region.revert_chunk.recorded",
     "region.revert_chunk.committed",
     "region.revert_control_chunk.answered",

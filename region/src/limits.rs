@@ -24,8 +24,11 @@ pub struct Limits {
     pub watches: usize,
     /// How large and how deeply nested a record of an export may be.
     pub record: export::Limits,
-    /// How many imports run a step at once; further ones wait for their turn.
+    /// How many imports are worked on at once; further ones wait for their turn. A turn is a chunk, or the plan of a file.
     pub imports_at_once: usize,
+    /// How many organizations one transaction names, shows or hides; at least one. That keeps it short, however many an
+    /// import has.
+    pub organizations_a_transaction: u32,
 }
 
 impl Default for Limits {
@@ -40,6 +43,7 @@ impl Default for Limits {
             watches: 1_000,
             record: export::Limits::default(),
             imports_at_once: 2,
+            organizations_a_transaction: 20_000,
         }
     }
 }

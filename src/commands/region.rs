@@ -125,7 +125,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_FINDINGS"
     )]
     max_findings: u32,
-    /// How many imports run a step at once; others wait for their turn
+    /// How many imports are worked on at once; others wait for their turn, which is a chunk, or the plan of a file
     #[arg(
         long,
         value_name = "N",
@@ -181,6 +181,7 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             upload_idle: args.upload_idle_timeout,
             upload_rate: args.upload_min_rate.0,
             watches: args.server.max_watches()?,
+            ..Limits::default()
         },
         decryption_key,
         reconcile_every: args.reconcile_every,

@@ -36,8 +36,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
     )]
     database_acquire_timeout: Duration,
-    /// How many streams of WatchImport or WatchSlugReservations may be open at once; a further one is refused. Each region
-    /// keeps one open at control
+    /// How many streams of WatchImport, WatchSlugReservations or WatchAllSlugReservations may be open at once; a further one is
+    /// refused. Regions have places of their own for their feeds
     #[arg(
         long,
         value_name = "N",

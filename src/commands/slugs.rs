@@ -5,10 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use causeway::client::{CALL_TIMEOUT, CallError, Kind, Peer, collect_pages, unary};
 use causeway_proto::{
     control::v1::{
-        BatchResolveSlugsRequest, BatchResolveSlugsResponse, ListSlugReservationsRequest,
-        ListSlugReservationsResponse, ReleaseOrganizationSlugReservationsRequest, ReleaseSlugAliasRequest,
-        RenameState, ReservationType, ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest,
-        UpdateOrganizationSlugResponse,
+        BatchResolveSlugsRequest, BatchResolveSlugsResponse, GetSlugRenameRequest,
+        ListSlugReservationsRequest, ListSlugReservationsResponse,
+        ReleaseOrganizationSlugReservationsRequest, ReleaseSlugAliasRequest, RenameState, ReservationType,
+        ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
     relocation::v1::ErrorReason,
@@ -194,10 +194,31 @@ async fn organization_id(control: &Peer, organization: &str) -> anyhow::Result<i
     Ok(answer.organization.unwrap_or_default().organization_id)
 }
 
+/// The organization of a rename. Asked again under its operation, a rename is found by that: the slug that the organization
+/// had then is not its slug any more once the rename is done.
+async fn renamed_organization_id(control: &Peer, args: &Rename) -> anyhow::Result<i64> {
+    if let Some(operation_id) = args.operation_id
+        && args.organization.parse::<i64>().is_err()
+    {
+        let request = unary(GetSlugRenameRequest { operation_id: operation_id.to_string() });
+        match control.answer(control.reservations().get_slug_rename(request)).await {
+            Ok(rename) => {
+                let is_meant = |slug: &str| slug.eq_ignore_ascii_case(&args.organization);
+                if is_meant(&rename.previous_slug) || is_meant(&rename.slug) {
+                    return Ok(rename.organization_id);
+                }
+            }
+            Err(error) if error.reason() == Some(ErrorReason::OperationNotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    organization_id(control, &args.organization).await
+}
+
 async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
     let operation_id = args.operation_id.unwrap_or(fresh);
     let mut request = Request::new(UpdateOrganizationSlugRequest {
-        organization_id: organization_id(control, &args.organization).await?,
+        organization_id: renamed_organization_id(control, args).await?,
         desired_slug: args.slug.clone(),
         require_exact: args.exact,
         operation_id: operation_id.to_string(),

@@ -25,7 +25,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) async fn new(control: &Control, region: &str, after: i64) -> Self {
-        let messages = control.feeds().watch(region, after).await.expect("a feed");
+        let messages = control.feeds().watch(region, after, None).await.expect("a feed");
         Self { messages, version: after, slugs: BTreeMap::new(), events: Vec::new(), snapshots: 0 }
     }
 
@@ -135,9 +135,9 @@ pub(crate) async fn a_reader_begins_with_all_there_is(stage: Stage) {
     reader.reach(6).await;
     assert_eq!(reader.slugs(), ["cord"]);
 
-    let refused = control.feeds().watch("nowhere", 0).await.map(|_| ());
+    let refused = control.feeds().watch("nowhere", 0, None).await.map(|_| ());
     assert!(matches!(refused, Err(Error::RegionNotRegistered { .. })), "{refused:?}");
-    let refused = control.feeds().watch("us", -1).await.map(|_| ());
+    let refused = control.feeds().watch("us", -1, None).await.map(|_| ());
     assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{refused:?}");
 }
 

@@ -261,7 +261,7 @@ pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(stage: Stage) 
     let stage = stage.with_regions(&["us"]).await;
     let served = serve(&stage.control).await;
     let watch = async || {
-        let request = WatchSlugReservationsRequest { region: "us".to_owned(), after_version: 0 };
+        let request = WatchSlugReservationsRequest { region: "us".to_owned(), ..Default::default() };
         served.reservations().watch_slug_reservations(request).await.map(tonic::Response::into_inner)
     };
     let mut open = Vec::new();

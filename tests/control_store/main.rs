@@ -4,10 +4,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
+mod all_feeds;
 mod directory;
 mod feeds;
 mod grpc;
 mod imports;
+mod parts;
 mod races;
 mod regions;
 mod renames;
@@ -90,6 +92,13 @@ on_each_store! {
         confirming_repeating_and_releasing_at_once_end_in_a_release,
         an_abandoned_call_leaves_nothing_half_done,
         a_report_that_waits_for_a_rename_does_not_undo_it;
+    parts:
+        an_operation_of_many_is_done_in_parts_and_others_write_in_between,
+        an_operation_that_ends_half_way_goes_on_when_it_is_asked_again,
+        an_organization_that_turns_out_to_have_a_slug_undoes_the_whole_operation,
+        an_operation_in_parts_refuses_an_organization_of_another_region,
+        an_operation_that_was_never_answered_can_only_be_released,
+        an_organization_gets_one_slug_however_two_operations_meet;
     directory:
         a_confirmed_slug_leads_to_its_region,
         many_slugs_are_resolved_at_once,
@@ -114,6 +123,9 @@ on_each_store! {
         changes_at_once_are_told_in_one_order,
         a_slow_reader_misses_nothing,
         a_feed_ends_when_its_control_does;
+    all_feeds:
+        one_stream_carries_the_feeds_of_all_regions,
+        routers_do_not_take_the_places_of_regions;
     renames:
         a_rename_frees_the_old_slug,
         a_rename_may_keep_the_old_slug,
@@ -124,6 +136,7 @@ on_each_store! {
         a_refusal_leaves_everything_as_it_was,
         a_rename_that_its_region_refuses_is_gone,
         a_rename_is_waited_for,
+        whoever_waits_for_a_rename_costs_nothing_while_others_end,
         renames_at_once_are_one,
         an_alias_can_be_released,
         nothing_is_left_of_a_released_organization;

@@ -1,6 +1,12 @@
 //! Renames as control sees them. The region is played by whoever confirms or refuses.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use causeway_control::{
     Control, Error, PageRequest,
@@ -9,6 +15,7 @@ use causeway_control::{
     slug_reservations::ReservationType::{Primary, TemporaryRenameAlias, VanityAlias},
 };
 use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::ambient::Failpoints;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -330,6 +337,40 @@ pub(crate) async fn a_rename_is_waited_for(stage: Stage) {
     confirm(&other, 2).await;
     let done = waiting.await.expect("it ends").expect("renamed");
     assert_eq!((done.state, done.slug.as_str()), (RenameState::Confirmed, "dune"));
+}
+
+/// Many wait for one rename while others are asked for and end. They share the looks at it, and those are few.
+pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(stage: Stage) {
+    const WAITING: usize = 300;
+    let stage = begin(stage).await;
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    let count: Arc<Failpoints> = Arc::new(move |place| {
+        if place == "control.rename.looked" {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        Box::pin(async { Ok(()) })
+    });
+    let control = stage.another_with(2, count).await;
+    rename(&control, &wish(2, 1, "dune")).await.expect("begun");
+    let mut waiting = JoinSet::new();
+    for _ in 0..WAITING {
+        let control = control.clone();
+        waiting.spawn(async move {
+            let wish = wish(2, 1, "dune");
+            control.slug_reservations().update_organization_slug(&wish, Duration::from_secs(60)).await
+        });
+    }
+    for number in 10..40_u128 {
+        rename(&control, &wish(number, 2, &format!("slug-{number}"))).await.expect("begun");
+        confirm(&control, number).await;
+    }
+    confirm(&control, 2).await;
+    for done in waiting.join_all().await {
+        assert_eq!(done.expect("renamed").state, RenameState::Confirmed);
+    }
+    let looks = looks.load(Ordering::Relaxed);
+    assert!((1..100).contains(&looks), "{looks} looks for {WAITING} callers");
 }
 
 /// Through several controls: one operation twice at once, and another one for the same organization.

@@ -1,6 +1,12 @@
 //! A control on a store of its own, and what the behaviours have in common.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use causeway_control::{
     Control, Error, Options, Page, PageRequest, bulk_intake, feed,
@@ -8,11 +14,12 @@ use causeway_control::{
 };
 use causeway_harness::postgres::Postgres;
 use causeway_relocation::{
-    ambient::Ambient,
+    ambient::{Ambient, Failpoints},
     db::{self, Db},
 };
 use chrono::{DateTime, TimeZone as _, Utc};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// A database that goes when the test does, and a control on it.
@@ -38,22 +45,31 @@ pub(crate) const BULK_IDLE: Duration = Duration::from_secs(4);
 /// How many readers of feeds a control has at once here.
 pub(crate) const WATCHES: usize = 8;
 
-async fn control(url: &str, seed: u64) -> Control {
+async fn control(url: &str, ambient: Ambient) -> Control {
+    control_with(url, ambient, feed::Options::default().changes_a_transaction).await
+}
+
+async fn control_with(url: &str, ambient: Ambient, changes_a_transaction: usize) -> Control {
     let options = Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
-        feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed::Options::default() },
+        feed: feed::Options {
+            keep_events: KEPT,
+            watches: WATCHES,
+            changes_a_transaction,
+            ..feed::Options::default()
+        },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
     };
-    Control::start(options, Ambient::fixed(now(), seed)).await.expect("control starts")
+    Control::start(options, ambient).await.expect("control starts")
 }
 
 impl Stage {
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = format!("sqlite:{}", directory.path().join("control.db").display());
-        let control = control(&url, 1).await;
+        let control = control(&url, Ambient::fixed(now(), 1)).await;
         Self { control, url, _server: None, _directory: Some(directory) }
     }
 
@@ -68,13 +84,28 @@ impl Stage {
     async fn on_postgres(options: &str) -> Self {
         let server = Postgres::start().await.expect("this test needs PostgreSQL");
         let url = server.create_database("control").await.expect("a database") + options;
-        let control = control(&url, 1).await;
+        let control = control(&url, Ambient::fixed(now(), 1)).await;
         Self { control, url, _server: Some(server), _directory: None }
     }
 
     /// Another control on the same database. Its randomness begins with `seed`; that of the first one, with 1.
     pub(crate) async fn another(&self, seed: u64) -> Control {
-        control(&self.url, seed).await
+        control(&self.url, Ambient::fixed(now(), seed)).await
+    }
+
+    /// The same, with something that happens at its failpoints.
+    pub(crate) async fn another_with(&self, seed: u64, failpoints: Arc<Failpoints>) -> Control {
+        control(&self.url, Ambient::fixed(now(), seed).with_failpoints(failpoints)).await
+    }
+
+    /// The same, with transactions of at most so many changes.
+    pub(crate) async fn another_in_parts(
+        &self,
+        seed: u64,
+        most: usize,
+        failpoints: Arc<Failpoints>,
+    ) -> Control {
+        control_with(&self.url, Ambient::fixed(now(), seed).with_failpoints(failpoints), most).await
     }
 
     /// Connections to the database, beside those of a control.
@@ -106,6 +137,59 @@ impl Stage {
                 None => return all,
             }
         }
+    }
+}
+
+/// A place where a control stands still, each time that it comes there.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    there: Notify,
+    go_on: Notify,
+    reached: AtomicUsize,
+    is_open: AtomicBool,
+}
+
+impl Held {
+    /// What is done at failpoints.
+    pub(crate) fn at(place: &'static str) -> (Arc<Self>, Arc<Failpoints>) {
+        let held = Arc::new(Self::default());
+        let holding = Arc::clone(&held);
+        let failpoints: Arc<Failpoints> = Arc::new(move |reached| {
+            let held = Arc::clone(&holding);
+            Box::pin(async move {
+                if reached == place {
+                    held.reached.fetch_add(1, Ordering::Relaxed);
+                    if !held.is_open.load(Ordering::Relaxed) {
+                        held.there.notify_one();
+                        held.go_on.notified().await;
+                    }
+                }
+                Ok(())
+            })
+        });
+        (held, failpoints)
+    }
+
+    /// Waits until it is there.
+    pub(crate) async fn there(&self) {
+        let there = tokio::time::timeout(Duration::from_secs(60), self.there.notified()).await;
+        there.expect("the place is reached in time");
+    }
+
+    /// Lets it go on, up to the next time.
+    pub(crate) fn go_on(&self) {
+        self.go_on.notify_one();
+    }
+
+    /// Lets it go on for good.
+    pub(crate) fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.go_on();
+    }
+
+    /// How often the place was reached.
+    pub(crate) fn reached(&self) -> usize {
+        self.reached.load(Ordering::Relaxed)
     }
 }
 

@@ -107,7 +107,6 @@ impl Onlooker {
         let endpoints = Endpoints::new(&controls.collect::<Vec<_>>(), |endpoint| endpoint)
             .map_err(|error| anyhow!(error))?;
         let options = Options {
-            regions_interval: Duration::from_millis(50),
             first_pause: Duration::from_millis(5),
             longest_pause: Duration::from_millis(100),
             ..Options::default()

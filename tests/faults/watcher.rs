@@ -279,8 +279,11 @@ impl Reader {
         loop {
             let version = lock(&self.heard).version;
             let mut client = controls.next(&self.cluster).reservations();
-            let request =
-                WatchSlugReservationsRequest { region: self.region.clone(), after_version: version };
+            let request = WatchSlugReservationsRequest {
+                region: self.region.clone(),
+                after_version: version,
+                ..Default::default()
+            };
             let broken: Option<Status> = match client.watch_slug_reservations(request).await {
                 Err(status) => Some(status),
                 Ok(stream) => self.read(stream.into_inner()).await?,

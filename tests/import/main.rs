@@ -13,6 +13,7 @@ mod faults;
 mod filter;
 mod findings;
 mod limits;
+mod lost_lease;
 mod once;
 mod paging;
 mod real;
@@ -24,7 +25,9 @@ mod rules;
 mod sealed;
 mod stage;
 mod survive;
+mod turns;
 mod uploads;
+mod watches;
 
 causeway_harness::on_each_store! {
     once:
@@ -68,6 +71,17 @@ causeway_harness::on_each_store! {
         a_dry_run_waits_for_control_and_begins_again,
         a_dry_run_cannot_be_reverted,
         a_dry_run_warns_of_all_that_would_be_changed;
+    lost_lease:
+        what_a_process_without_the_lease_wants_to_commit_is_refused,
+        what_a_process_without_the_lease_wants_to_take_back_stays,
+        a_process_that_comes_back_late_changes_nothing;
+    turns:
+        a_small_import_ends_while_a_large_one_is_being_written,
+        many_organizations_become_visible_in_parts,
+        an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once,
+        slugs_that_the_region_has_after_all_are_asked_for_again;
+    watches:
+        a_hundred_who_watch_one_import_share_one_reader;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;
@@ -120,6 +134,7 @@ causeway_harness::on_each_store! {
         what_was_reverted_can_be_imported_again_with_the_same_slugs,
         what_others_need_stays_and_is_told,
         an_import_that_has_not_ended_can_be_reverted,
+        an_import_whose_spool_directory_is_gone_can_be_reverted,
         an_import_that_failed_can_be_reverted;
     faults:
         a_revert_that_fails_or_dies_anywhere_once_leaves_nothing,

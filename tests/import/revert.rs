@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_harness::{
     account::Look,
-    cluster::{Cluster, Failpoints, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export,
 };
 use causeway_proto::{
@@ -12,7 +12,8 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey},
 };
-use causeway_relocation::db::Statement;
+use causeway_relocation::{ambient::Ambient, db::Statement};
+use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -210,6 +211,47 @@ pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
     cluster.start_control().await.expect("it starts");
+    let taken_back = cluster.region(0).wait(&begun.import_id).await.expect("it ends");
+    assert_eq!(taken_back.state(), ImportState::Reverted);
+    assert_gone(&cluster, &before, &taken_back).await;
+    cluster.stop().await;
+}
+
+/// A revert needs no file, so it needs no spool directory: neither that of the process which received the file, nor one that
+/// stays where it is.
+pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(store: Store) {
+    let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
+    // While it is being written, its service is killed and the directory is gone.
+    let (mut cluster, before, bytes, id) =
+        half_written(store, &failpoints, &export::large(ORGANIZATIONS), &options).await;
+    cluster.kill(Service::Region(0)).await;
+    // The clock of the process that is gone may have been wrong: nobody waits for the end of its lease.
+    let lease = Statement::new("UPDATE causeway_import SET lease_until = $1");
+    change(&cluster, vec![lease.with(Ambient::system().now() + TimeDelta::days(1))]).await;
+    std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
+    cluster.start_region(0).await.expect("it starts");
+    let asked = revert(&cluster, &id).await.expect("it is taken back");
+    assert_eq!(asked.state(), ImportState::Reverting);
+    let taken_back = cluster.region(0).wait(&id).await.expect("it ends");
+    assert_eq!(taken_back.state(), ImportState::Reverted);
+    assert_gone(&cluster, &before, &taken_back).await;
+
+    // The directory goes under a service that runs.
+    let import = cluster.region(0).import(&bytes, &options).await.expect("it ends");
+    std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
+    let taken_back = reverted(&cluster, &import.import_id).await;
+    assert_gone(&cluster, &before, &taken_back).await;
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+
+    // The same while it is being written.
+    failpoints.arm("region.chunk.committed", Act::Hold, 2);
+    let begun =
+        cluster.region(0).begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
+    failpoints.held().await;
+    std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
+    revert(&cluster, &begun.import_id).await.expect("it is taken back");
+    failpoints.release();
     let taken_back = cluster.region(0).wait(&begun.import_id).await.expect("it ends");
     assert_eq!(taken_back.state(), ImportState::Reverted);
     assert_gone(&cluster, &before, &taken_back).await;

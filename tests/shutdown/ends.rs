@@ -80,7 +80,7 @@ pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(stor
 pub(crate) async fn a_control_that_is_terminated_ends_its_feeds(store: Store) {
     let cluster = processes(store, &["--shutdown-drain=100ms"]).await;
     let control = Service::Control(0);
-    let request = WatchSlugReservationsRequest { region: "us".to_owned(), after_version: 0 };
+    let request = WatchSlugReservationsRequest { region: "us".to_owned(), ..Default::default() };
     let mut feed = None;
     eventually("the region has registered", async || {
         let opened = cluster.control().reservations().watch_slug_reservations(request.clone()).await;

@@ -67,6 +67,15 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     assert!(stderr.contains(&format!("{old} leads to organization {id} no more")), "{stderr}");
     assert_eq!(leads(&control, &old).await, None);
     refused(&cluster, &["release-alias", &old], &format!("no organization has the slug {old:?}")).await;
+    // The old slug leads nowhere any more, and the rename is the same all the same.
+    for (asked, shown) in [(old.as_str(), "is now dune"), ("dune", "is now dune")] {
+        let again = ["rename", asked, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
+        let (code, stdout, stderr) = slugs(&cluster, &again).await;
+        assert_eq!(code, Some(0), "{asked}: {stderr}");
+        assert_eq!(stdout, format!("organization {id} of us, {old}, {shown}\n"));
+    }
+    let unknown = ["rename", &old, "dune", "--operation-id", PENDING];
+    refused(&cluster, &unknown, &format!("no organization has the slug {old:?}")).await;
 
     // A region that is away does it when it is back.
     cluster.stop_region(0).await;
@@ -78,6 +87,9 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     refused(&cluster, &["rename", &other, "fir"], &format!("operation {PENDING} is renaming")).await;
     cluster.start_region(0).await.expect("it starts");
     let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "60"]].concat()).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
+    let (code, stdout, stderr) = slugs(&cluster, &["rename", &taken, "elm", "--operation-id", PENDING]).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
     // One that ends otherwise than was asked for says so. That of the other organization is taken; the second is no slug.

@@ -20,7 +20,6 @@ fn follow(cluster: &Cluster) -> Directory {
     let controls = (0..cluster.control_count()).map(|index| cluster.url(Service::Control(index)));
     let endpoints = Endpoints::new(&controls.collect::<Vec<_>>(), |endpoint| endpoint).expect("URLs");
     let options = Options {
-        regions_interval: Duration::from_millis(50),
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(100),
         ..Options::default()

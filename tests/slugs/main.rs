@@ -31,6 +31,9 @@ causeway_harness::on_each_store! {
         a_rename_that_was_given_up_is_taken_back,
         a_rename_that_was_given_up_leaves_the_next_one_alone,
         a_rename_that_was_given_up_waits_for_what_the_feed_brings,
+        a_rename_that_somebody_else_confirms_reaches_the_region,
+        a_slug_that_was_changed_by_hand_stays_when_somebody_else_confirms_a_rename,
+        a_rename_that_was_given_up_gives_way_to_one_that_somebody_else_confirmed,
         a_rename_survives_a_failure_at_each_place;
     reconcile:
         an_organization_that_control_does_not_know_gets_its_slug_reserved,

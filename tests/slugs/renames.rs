@@ -1,9 +1,13 @@
 //! Renames from the call to the region's confirmation.
 
-use causeway_harness::cluster::{Act, Cluster, Failpoints, Road, Service, Silo, Store};
+use causeway_harness::cluster::{Act, Cluster, ControlApi, Failpoints, Road, Service, Silo, Store};
 use causeway_proto::{
-    control::v1::{ReleaseOrganizationSlugReservationsRequest, RenameState, UpdateOrganizationSlugRequest},
+    control::v1::{
+        ConfirmOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsRequest, RenameState,
+        UpdateOrganizationSlugRequest,
+    },
     failure::reason_of,
+    region::v1::ReconcileMode,
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::db::Statement;
@@ -217,6 +221,90 @@ pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(st
     .await;
     assert_eq!(slug_of(&cluster, 0, id).await, "elm");
     db.close().await;
+    cluster.stop().await;
+}
+
+async fn confirm(control: &ControlApi, wish: &UpdateOrganizationSlugRequest) {
+    let request = ConfirmOrganizationSlugReservationsRequest {
+        region: "us".to_owned(),
+        operation_id: wish.operation_id.clone(),
+    };
+    control.reservations().confirm_organization_slug_reservations(request).await.expect("confirmed");
+}
+
+/// Asks for a rename that the region cannot hear of, and confirms it in the place of the region.
+async fn rename_without_region(cluster: &Cluster, number: u128, id: i64, slug: &str) {
+    let control = cluster.control();
+    let wish = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(number, id, slug) };
+    assert_eq!(rename(&control, &wish).await.expect("begun").state(), RenameState::Pending);
+    confirm(&control, &wish).await;
+}
+
+/// Somebody else confirms renames, so that they are over when the region hears of them: as changes, or as a snapshot.
+pub(crate) async fn a_rename_that_somebody_else_confirms_reaches_the_region(store: Store) {
+    for snapshot in [false, true] {
+        let mut cluster = cluster(store).await;
+        let [(one, first), (other, second)] = imported(&cluster, 0).await;
+        agrees(&cluster, 0).await;
+        cluster.stop_region(0).await;
+        // One goes through two slugs, and its first one goes to the other, whose own it gets in the end.
+        rename_without_region(&cluster, 1, one, "dune").await;
+        rename_without_region(&cluster, 2, other, &first).await;
+        rename_without_region(&cluster, 3, one, &second).await;
+        if snapshot {
+            let db = cluster.db(Silo::Region(0)).await.expect("its database");
+            let anew = "UPDATE causeway_feed_cursor SET version = 0 RETURNING version";
+            db.fetch_all(Statement::new(anew)).await.expect("the feed begins with a snapshot");
+            db.close().await;
+        }
+        cluster.start_region(0).await.expect("it starts");
+        until("the region has both", async || {
+            slug_of(&cluster, 0, one).await == second && slug_of(&cluster, 0, other).await == first
+        })
+        .await;
+        agrees(&cluster, 0).await;
+        let compared = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+        assert_eq!(compared.differences, []);
+        cluster.stop().await;
+    }
+}
+
+/// An organization that was renamed by hand is not what control last said, and people decide about it.
+pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_confirms_a_rename(store: Store) {
+    let mut cluster = cluster(store).await;
+    let [(one, _), (other, second)] = imported(&cluster, 0).await;
+    agrees(&cluster, 0).await;
+    cluster.stop_region(0).await;
+    let db = cluster.db(Silo::Region(0)).await.expect("its database");
+    let by_hand =
+        Statement::new("UPDATE sentry_organization SET slug = 'local' WHERE id = $1 RETURNING id").with(one);
+    db.fetch_all(by_hand).await.expect("renamed");
+    rename_without_region(&cluster, 1, one, "dune").await;
+    // What the region cannot do is no reason to do nothing else.
+    rename_without_region(&cluster, 2, other, "local").await;
+    cluster.start_region(0).await.expect("it starts");
+    until("the region has heard of it", async || leads_in(&cluster, 0, "dune").await == led(one, "dune"))
+        .await;
+    assert_eq!(slug_of(&cluster, 0, one).await, "local");
+    assert_eq!(slug_of(&cluster, 0, other).await, second);
+    let compared = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    let different: Vec<i64> = compared.differences.iter().map(|it| it.organization_id).collect();
+    assert_eq!(different, [one.min(other), one.max(other)], "{compared:?}");
+    db.close().await;
+    cluster.stop().await;
+}
+
+/// A rename that the region did was given up, and the next one is confirmed by somebody else before the region hears of
+/// either: it gets the last one, and neither the first nor what was before.
+pub(crate) async fn a_rename_that_was_given_up_gives_way_to_one_that_somebody_else_confirmed(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster =
+        Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
+    let (id, _, _) = given_up(&cluster, &failpoints).await;
+    rename_without_region(&cluster, 2, id, "elm").await;
+    cluster.heal().await.expect("all is well");
+    until("the region has it", async || slug_of(&cluster, 0, id).await == "elm").await;
+    agrees(&cluster, 0).await;
     cluster.stop().await;
 }
 

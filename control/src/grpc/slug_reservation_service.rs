@@ -6,12 +6,13 @@ use causeway_proto::{
     control::v1::{
         self as proto, BulkCreateOrganizationSlugReservationsRequest,
         BulkCreateOrganizationSlugReservationsResponse, ConfirmOrganizationSlugReservationsRequest,
-        ConfirmOrganizationSlugReservationsResponse, ListSlugReservationsRequest,
-        ListSlugReservationsResponse, OrganizationSlugRequest, ReleaseOrganizationSlugReservationsRequest,
-        ReleaseOrganizationSlugReservationsResponse, ReleaseOrganizationsRequest,
-        ReleaseOrganizationsResponse, ReleaseSlugAliasRequest, ReleaseSlugAliasResponse, RenameState,
-        ReservationType, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
-        WatchSlugReservationsRequest, WatchSlugReservationsResponse,
+        ConfirmOrganizationSlugReservationsResponse, GetSlugRenameRequest, GetSlugRenameResponse,
+        ListSlugReservationsRequest, ListSlugReservationsResponse, OrganizationSlugRequest,
+        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsResponse,
+        ReleaseOrganizationsRequest, ReleaseOrganizationsResponse, ReleaseSlugAliasRequest,
+        ReleaseSlugAliasResponse, RenameState, ReservationType, SlugReservation,
+        UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse, WatchAllSlugReservationsRequest,
+        WatchAllSlugReservationsResponse, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
         slug_reservation_service_server::SlugReservationService,
     },
     page::{List, PageKey, fitting},
@@ -26,6 +27,7 @@ use super::{bulk_create, filter, uuid};
 use crate::{
     Error,
     feed::{self, FeedReservation, Feeds, Message},
+    feeds_of_all::AllMessage,
     renames::{self, Refusal, WantedRename},
     slug_reservations::{self, ListFilter, Reservation, SlugReservations, WantedSlug},
 };
@@ -119,6 +121,32 @@ fn feed_message(message: Message) -> WatchSlugReservationsResponse {
     WatchSlugReservationsResponse { part: Some(part), current_version: message.current_version }
 }
 
+fn all_message(message: AllMessage) -> WatchAllSlugReservationsResponse {
+    use proto::{region_feed, watch_all_slug_reservations_response::Part as All};
+    let part = match message {
+        AllMessage::Regions { regions, first, last } => {
+            let regions = regions.into_iter().map(|(name, address)| proto::FeedRegion { name, address });
+            All::Regions(proto::FeedRegions { regions: regions.collect(), first, last })
+        }
+        AllMessage::Feed { region, message } => {
+            use proto::watch_slug_reservations_response::Part;
+            let WatchSlugReservationsResponse { part, current_version } = feed_message(message);
+            let part = match part {
+                Some(Part::Snapshot(snapshot)) => Some(region_feed::Part::Snapshot(snapshot)),
+                Some(Part::Events(events)) => Some(region_feed::Part::Events(events)),
+                Some(Part::Heartbeat(_)) | None => None,
+            };
+            All::Feed(proto::RegionFeed { region, part, current_version })
+        }
+        AllMessage::Positions(positions) => {
+            let positions =
+                positions.into_iter().map(|(region, version)| proto::FeedPosition { region, version });
+            All::Positions(proto::FeedPositions { positions: positions.collect() })
+        }
+    };
+    WatchAllSlugReservationsResponse { part: Some(part) }
+}
+
 #[tonic::async_trait]
 impl SlugReservationService for Handler {
     type BulkCreateOrganizationSlugReservationsStream =
@@ -200,6 +228,32 @@ impl SlugReservationService for Handler {
         }))
     }
 
+    async fn get_slug_rename(
+        &self,
+        request: Request<GetSlugRenameRequest>,
+    ) -> Result<Response<GetSlugRenameResponse>, Status> {
+        let operation_id = uuid("operation_id", &request.into_inner().operation_id)?;
+        let rename = self.reservations.rename(operation_id).await?;
+        let (state, refusal) = match rename.state {
+            renames::RenameState::Pending => (RenameState::Pending, None),
+            renames::RenameState::Confirmed => (RenameState::Confirmed, None),
+            renames::RenameState::Refused(Refusal { reason, message }) => {
+                (RenameState::Refused, Some(proto::SlugRefusal { reason: reason.into(), message }))
+            }
+        };
+        Ok(Response::new(GetSlugRenameResponse {
+            state: state.into(),
+            organization_id: rename.organization_id,
+            region: rename.region,
+            desired_slug: rename.desired_slug,
+            require_exact: rename.require_exact,
+            keep_alias: rename.keep_alias,
+            slug: rename.slug,
+            previous_slug: rename.previous_slug,
+            refusal,
+        }))
+    }
+
     async fn release_slug_alias(
         &self,
         request: Request<ReleaseSlugAliasRequest>,
@@ -216,9 +270,24 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<WatchSlugReservationsRequest>,
     ) -> Result<Response<Self::WatchSlugReservationsStream>, Status> {
-        let WatchSlugReservationsRequest { region, after_version } = request.into_inner();
-        let messages = self.feeds.watch(&region, after_version).await?;
+        let WatchSlugReservationsRequest { region, after_version, instance_id } = request.into_inner();
+        let instance_id = filter(instance_id).map(|id| uuid("instance_id", &id)).transpose()?;
+        let messages = self.feeds.watch(&region, after_version, instance_id).await?;
         let messages = ReceiverStream::new(messages).map(|message| Ok(feed_message(message?)));
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    type WatchAllSlugReservationsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAllSlugReservationsResponse, Status>> + Send>>;
+
+    async fn watch_all_slug_reservations(
+        &self,
+        request: Request<WatchAllSlugReservationsRequest>,
+    ) -> Result<Response<Self::WatchAllSlugReservationsStream>, Status> {
+        let positions = request.into_inner().positions;
+        let positions = positions.into_iter().map(|position| (position.region, position.version));
+        let messages = self.feeds.watch_all(positions.collect()).await?;
+        let messages = ReceiverStream::new(messages).map(|message| Ok(all_message(message?)));
         Ok(Response::new(Box::pin(messages)))
     }
 

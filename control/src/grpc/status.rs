@@ -42,6 +42,9 @@ fn failure(error: &Error) -> Failure {
         Error::OperationNotFound { region, operation_id } => {
             new(ErrorReason::OperationNotFound).with("region", region).with("operation_id", operation_id)
         }
+        Error::RenameNotFound { operation_id } => {
+            new(ErrorReason::OperationNotFound).with("operation_id", operation_id)
+        }
         Error::OperationContentDiffers { operation_id } => {
             new(ErrorReason::OperationContentDiffers).with("operation_id", operation_id)
         }
@@ -184,6 +187,7 @@ mod tests {
             (Error::IdSpaceExhausted { model: text() }, ErrorReason::IdSpaceExhausted),
             (Error::SlugNotFound { slug: text() }, ErrorReason::SlugNotFound),
             (Error::OperationNotFound { region: text(), operation_id }, ErrorReason::OperationNotFound),
+            (Error::RenameNotFound { operation_id }, ErrorReason::OperationNotFound),
             (Error::OperationContentDiffers { operation_id }, ErrorReason::OperationContentDiffers),
             (Error::OperationReleased { operation_id }, ErrorReason::OperationReleased),
             (Error::TooManySlugs { most: 1 }, ErrorReason::TooManySlugs),

@@ -80,15 +80,20 @@ pub(crate) async fn upsert(
     tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// Forgets the organizations that are known by a slug of this operation.
-pub(crate) async fn delete_of_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result<(), DbError> {
+/// Forgets the organizations that are known by a slug of this operation: those up to an id.
+pub(crate) async fn delete_of_operation(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    last: i64,
+) -> Result<(), DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_organization WHERE region = $1 AND organization_id IN (\
          SELECT organization_id FROM causeway_organization_slug_reservation \
-         WHERE region = $1 AND operation_id = $2 AND type = 'primary')",
+         WHERE region = $1 AND operation_id = $2 AND type = 'primary' AND organization_id <= $3)",
     )
     .with(key.region)
-    .with(key.operation_id);
+    .with(key.operation_id)
+    .with(last);
     tx.execute(statement).await.map(|_| ())
 }
 

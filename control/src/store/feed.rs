@@ -20,10 +20,15 @@ pub(crate) struct Position {
     pub(crate) oldest: i64,
 }
 
+impl Position {
+    /// Nothing has happened yet.
+    pub(crate) const BEGINNING: Self = Self { version: FIRST, oldest: FIRST };
+}
+
 /// Which reservations of a region.
 pub(crate) enum Of<'a> {
-    /// All of an operation.
-    Operation(Uuid),
+    /// Those of an operation, of organizations behind an id up to another one.
+    Operation(Uuid, i64, i64),
     /// All of these organizations.
     Organizations(&'a [i64]),
     /// That of one slug.
@@ -49,6 +54,16 @@ pub(crate) async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
     .with(region)
     .with(FIRST);
     tx.fetch_one(statement).await?.int("version")
+}
+
+/// Begins the feed of a region, unless it has begun: so that whoever follows all feeds sees the region soon.
+pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) ON CONFLICT (region) DO NOTHING",
+    )
+    .with(region)
+    .with(FIRST);
+    tx.execute(statement).await.map(|_| ())
 }
 
 /// Sets how far the feed is. The transaction holds its lock.
@@ -105,9 +120,15 @@ pub(crate) async fn append(
             .push(" ON r.organization_id = s.organization_id WHERE s.region")
             .push(IS_BY_ORGANIZATION)
             .arg(region),
-        Of::Operation(operation_id) => {
-            statement.push(" WHERE s.region = ").arg(region).push(" AND s.operation_id = ").arg(operation_id)
-        }
+        Of::Operation(operation_id, after, last) => statement
+            .push(" WHERE s.region = ")
+            .arg(region)
+            .push(" AND s.operation_id = ")
+            .arg(operation_id)
+            .push(" AND s.organization_id > ")
+            .arg(after)
+            .push(" AND s.organization_id <= ")
+            .arg(last),
         Of::Slug(slug) => statement.push(" WHERE s.region = ").arg(region).push(" AND s.slug = ").arg(slug),
     };
     let appended = tx.execute(statement).await?;
@@ -131,13 +152,22 @@ pub(crate) async fn versions(db: &Db) -> Result<HashMap<String, i64>, DbError> {
     rows.iter().map(|row| Ok((row.text("region")?, row.int("version")?))).collect()
 }
 
+/// Where the feeds of all regions are. One that is not in the answer has not begun.
+pub(crate) async fn positions(db: &Db) -> Result<HashMap<String, Position>, DbError> {
+    let rows = db.fetch_all(Statement::new("SELECT region, version, oldest FROM causeway_feed")).await?;
+    let position = |row: &Row| {
+        Ok((row.text("region")?, Position { version: row.int("version")?, oldest: row.int("oldest")? }))
+    };
+    rows.iter().map(position).collect()
+}
+
 /// Where the feed of a region is.
 pub(crate) async fn position(db: &Db, region: &str) -> Result<Position, DbError> {
     let statement =
         Statement::new("SELECT version, oldest FROM causeway_feed WHERE region = $1").with(region);
     Ok(match db.fetch_optional(statement).await? {
         Some(row) => Position { version: row.int("version")?, oldest: row.int("oldest")? },
-        None => Position { version: FIRST, oldest: FIRST },
+        None => Position::BEGINNING,
     })
 }
 
@@ -175,17 +205,20 @@ pub(crate) async fn snapshot(
     db.fetch_all(statement).await?.iter().map(reservation).collect()
 }
 
-/// Forgets all but the last `keep` events of a region. The transaction holds the lock of the feed, whose version is
-/// `version`.
-pub(crate) async fn prune(tx: &mut Tx, region: &str, version: i64, keep: i64) -> Result<u64, DbError> {
-    let oldest = version.saturating_sub(keep);
-    let statement = Statement::new("UPDATE causeway_feed SET oldest = $2 WHERE region = $1 AND oldest < $2")
-        .with(region)
-        .with(oldest);
-    tx.execute(statement).await?;
+/// Forgets events of a region up to a version: at most so many, the oldest ones, and says how many. Those above what the
+/// feed says is its oldest are always there. The transaction holds the lock of the feed.
+pub(crate) async fn prune(tx: &mut Tx, region: &str, up_to: i64, most: i64) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_feed SET oldest = CASE WHEN oldest + $3 < $2 THEN oldest + $3 ELSE $2 END \
+         WHERE region = $1 AND oldest < $2 RETURNING oldest",
+    )
+    .with(region)
+    .with(up_to)
+    .with(most);
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(0) };
     let statement = Statement::new("DELETE FROM causeway_feed_event WHERE region = $1 AND version <= $2")
         .with(region)
-        .with(oldest);
+        .with(row.int("oldest")?);
     tx.execute(statement).await
 }
 

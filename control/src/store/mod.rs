@@ -36,6 +36,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (16, "ids of regions", include_str!("../../../migrations/control/postgres/0016_ids_of_regions.sql")),
         (17, "take over", include_str!("../../../migrations/control/postgres/0017_take_over.sql")),
         (19, "page tokens", include_str!("../../../migrations/control/postgres/0019_page_tokens.sql")),
+        (
+            22,
+            "operations in parts",
+            include_str!("../../../migrations/control/postgres/0022_operations_in_parts.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -49,6 +54,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (16, "ids of regions", include_str!("../../../migrations/control/sqlite/0016_ids_of_regions.sql")),
         (17, "take over", include_str!("../../../migrations/control/sqlite/0017_take_over.sql")),
         (19, "page tokens", include_str!("../../../migrations/control/sqlite/0019_page_tokens.sql")),
+        (
+            22,
+            "operations in parts",
+            include_str!("../../../migrations/control/sqlite/0022_operations_in_parts.sql"),
+        ),
     ],
 };
 

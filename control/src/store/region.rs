@@ -65,6 +65,13 @@ pub(crate) async fn get(db: &Db, name: &str) -> Result<Option<Region>, DbError> 
     db.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 
+/// Whether a region's database is this one; `None` if there is no such region.
+pub(crate) async fn is_instance(db: &Db, name: &str, instance_id: Uuid) -> Result<Option<bool>, DbError> {
+    let statement = Statement::new("SELECT instance_id FROM causeway_region WHERE name = $1").with(name);
+    let Some(row) = db.fetch_optional(statement).await? else { return Ok(None) };
+    Ok(Some(row.uuid("instance_id")? == instance_id))
+}
+
 /// Regions by name, those after `after`.
 pub(crate) async fn list(db: &Db, after: Option<&str>, rows: i64) -> Result<Vec<Region>, DbError> {
     let statement = Statement::new(

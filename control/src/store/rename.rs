@@ -135,14 +135,14 @@ pub(crate) async fn refuse(
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Refuses all renames of these organizations that are in flight, and releases their operations.
+/// Refuses all renames of these organizations that are in flight, and releases their operations. Says which those are.
 pub(crate) async fn refuse_all(
     tx: &mut Tx,
     region: &str,
     organization_ids: &[i64],
     refusal: &Refusal,
     now: DateTime<Utc>,
-) -> Result<(), DbError> {
+) -> Result<Vec<Uuid>, DbError> {
     let dialect = tx.dialect();
     let statement = Statement::new("UPDATE causeway_slug_rename SET state = 'refused', refusal_reason = ")
         .arg(refusal.reason.as_str_name())
@@ -154,9 +154,11 @@ pub(crate) async fn refuse_all(
         .arg(region)
         .push(" AND organization_id IN (SELECT organization_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
-        .push(")");
-    if tx.execute(statement).await? == 0 {
-        return Ok(());
+        .push(") RETURNING operation_id");
+    let refused = tx.fetch_all(statement).await?;
+    let refused = refused.iter().map(|row| row.uuid("operation_id")).collect::<Result<Vec<_>, _>>()?;
+    if refused.is_empty() {
+        return Ok(refused);
     }
     let statement = Statement::new("UPDATE causeway_slug_operation SET state = 'released', updated_at = ")
         .arg(now)
@@ -170,5 +172,6 @@ pub(crate) async fn refuse_all(
         .push(" AND n.organization_id IN (SELECT organization_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
         .push("))");
-    tx.execute(statement).await.map(|_| ())
+    tx.execute(statement).await?;
+    Ok(refused)
 }

@@ -1,9 +1,9 @@
-//! `causeway_slug_operation` and `causeway_organization_slug_reservation`. Whatever is done to many reservations is
-//! one statement, however many they are.
+//! `causeway_slug_operation` and `causeway_organization_slug_reservation`. Whatever is done to many reservations is one
+//! statement for each part of them.
 
 use std::collections::HashMap;
 
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_relocation::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -30,6 +30,30 @@ pub(crate) enum OperationState {
     Released,
 }
 
+/// What is being done to an operation of many organizations, part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnderWay {
+    /// Its organizations are being given slugs. Nobody has heard of them yet.
+    Reserving,
+    /// An organization turned out to have a slug by another operation: what was reserved is freed, and the operation goes.
+    Withdrawing,
+    /// Its reservations are becoming primary.
+    Confirming,
+    /// It is released, and its slugs are being freed.
+    Releasing,
+}
+
+impl UnderWay {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reserving => "reserving",
+            Self::Withdrawing => "withdrawing",
+            Self::Confirming => "confirming",
+            Self::Releasing => "releasing",
+        }
+    }
+}
+
 /// An operation as it was recorded.
 #[derive(Debug)]
 pub(crate) struct Operation {
@@ -37,6 +61,12 @@ pub(crate) struct Operation {
     pub(crate) digest: Vec<u8>,
     /// How far it is.
     pub(crate) state: OperationState,
+    /// What is being done to it.
+    pub(crate) under_way: Option<UnderWay>,
+    /// The last organization whose slug is confirmed, while that is under way.
+    pub(crate) done_through: i64,
+    /// When it was begun.
+    pub(crate) created_at: DateTime<Utc>,
     /// How many reservations its confirmation made primary; 0 before.
     pub(crate) confirmed_count: i64,
     /// How many reservations its release freed; 0 before.
@@ -55,7 +85,7 @@ pub(crate) struct Conflict {
 }
 
 /// Slugs to take, column by column.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Candidates {
     /// The organizations.
     pub(crate) organization_ids: Vec<i64>,
@@ -92,18 +122,20 @@ pub(crate) async fn insert_operation(
     key: OperationKey<'_>,
     digest: [u8; 32],
     organization_count: i64,
+    under_way: Option<UnderWay>,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_slug_operation \
-         (region, operation_id, content_digest, organization_count, state, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, 'reserved', $5, $5) ON CONFLICT (region, operation_id) DO NOTHING",
+         (region, operation_id, content_digest, organization_count, state, created_at, updated_at, under_way) \
+         VALUES ($1, $2, $3, $4, 'reserved', $5, $5, $6) ON CONFLICT (region, operation_id) DO NOTHING",
     )
     .with(key.region)
     .with(key.operation_id)
     .with(digest.to_vec())
     .with(organization_count)
-    .with(now);
+    .with(now)
+    .with(under_way.map(|it| it.name().to_owned()));
     Ok(tx.execute(statement).await? == 1)
 }
 
@@ -112,7 +144,7 @@ pub(crate) async fn lock_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result
     // An update that changes nothing: the lock that both databases know.
     let statement = Statement::new(
         "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
-         RETURNING content_digest, state, confirmed_count, released_count",
+         RETURNING content_digest, state, confirmed_count, released_count, under_way, done_through, created_at",
     )
     .with(key.region)
     .with(key.operation_id);
@@ -123,15 +155,124 @@ pub(crate) async fn lock_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result
         "released" => OperationState::Released,
         _ => return Err(DbError::inconsistent("a slug operation is in an unknown state")),
     };
+    let under_way = match row.opt_text("under_way")?.as_deref() {
+        None => None,
+        Some("reserving") => Some(UnderWay::Reserving),
+        Some("withdrawing") => Some(UnderWay::Withdrawing),
+        Some("confirming") => Some(UnderWay::Confirming),
+        Some("releasing") => Some(UnderWay::Releasing),
+        Some(_) => return Err(DbError::inconsistent("something unknown is done to a slug operation")),
+    };
     Ok(Some(Operation {
         digest: row.bytes("content_digest")?,
+        under_way,
+        done_through: row.int("done_through")?,
+        created_at: row.time("created_at")?,
         state,
         confirmed_count: row.int("confirmed_count")?,
         released_count: row.int("released_count")?,
     }))
 }
 
-/// Notes that an operation is confirmed, and what that came to.
+/// Whether there is an operation.
+pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbError> {
+    let statement =
+        Statement::new("SELECT state FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2")
+            .with(key.region)
+            .with(key.operation_id);
+    Ok(db.fetch_optional(statement).await?.is_some())
+}
+
+/// Notes what is being done to an operation; nothing more is if `None`.
+pub(crate) async fn set_under_way(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    under_way: Option<UnderWay>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET under_way = $3, updated_at = $4 \
+         WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(under_way.map(|it| it.name().to_owned()))
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Notes that so many slugs of an operation are confirmed too, up to that of an organization. There are more.
+pub(crate) async fn set_confirming(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    through: i64,
+    count: i64,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET under_way = 'confirming', done_through = $3, \
+         confirmed_count = confirmed_count + $4, updated_at = $5 WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(through)
+    .with(count)
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// The last of the next organizations of an operation behind an id, and how many they are; `None` if there is none.
+pub(crate) async fn page_end(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    after: i64,
+    most: i64,
+) -> Result<Option<(i64, i64)>, DbError> {
+    let statement = Statement::new(
+        "SELECT MAX(p.organization_id) AS last, count(*) AS count FROM \
+         (SELECT organization_id FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 \
+         AND organization_id > $3 ORDER BY organization_id LIMIT $4) p",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(after)
+    .with(most);
+    let row = tx.fetch_one(statement).await?;
+    let count = row.int("count")?;
+    Ok(row.opt_int("last")?.map(|last| (last, count)))
+}
+
+/// What an operation has given so far, by organization: the next ones behind an id.
+pub(crate) async fn given(
+    db: &Db,
+    key: OperationKey<'_>,
+    after: i64,
+    most: i64,
+) -> Result<Vec<(i64, String)>, DbError> {
+    let statement = Statement::new(
+        "SELECT organization_id, slug FROM causeway_organization_slug_reservation WHERE region = $1 \
+         AND operation_id = $2 AND organization_id > $3 ORDER BY organization_id LIMIT $4",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(after)
+    .with(most);
+    let given = |row: Row| Ok((row.int("organization_id")?, row.text("slug")?));
+    db.fetch_all(statement).await?.into_iter().map(given).collect()
+}
+
+/// Forgets an operation that never came to an answer.
+pub(crate) async fn delete_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result<(), DbError> {
+    for delete in [
+        "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2",
+        "DELETE FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2",
+    ] {
+        tx.execute(Statement::new(delete).with(key.region).with(key.operation_id)).await?;
+    }
+    Ok(())
+}
+
+/// Notes that an operation is confirmed, and how many slugs were confirmed last.
 pub(crate) async fn set_confirmed(
     tx: &mut Tx,
     key: OperationKey<'_>,
@@ -139,7 +280,8 @@ pub(crate) async fn set_confirmed(
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_slug_operation SET state = 'confirmed', confirmed_count = $3, updated_at = $4 \
+        "UPDATE causeway_slug_operation SET state = 'confirmed', under_way = NULL, \
+         confirmed_count = confirmed_count + $3, updated_at = $4 \
          WHERE region = $1 AND operation_id = $2",
     )
     .with(key.region)
@@ -149,21 +291,23 @@ pub(crate) async fn set_confirmed(
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Notes that an operation is released, and what that came to. Its answer is of no use to anybody from then on.
+/// Notes that an operation is released, how many slugs were freed last, and whether there are more. Its answer is of no use to anybody from then on.
 pub(crate) async fn set_released(
     tx: &mut Tx,
     key: OperationKey<'_>,
     released_count: i64,
+    more: bool,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_slug_operation SET state = 'released', released_count = $3, updated_at = $4 \
-         WHERE region = $1 AND operation_id = $2",
+        "UPDATE causeway_slug_operation SET state = 'released', released_count = released_count + $3, updated_at = $4, \
+         under_way = $5 WHERE region = $1 AND operation_id = $2",
     )
     .with(key.region)
     .with(key.operation_id)
     .with(released_count)
-    .with(now);
+    .with(now)
+    .with(more.then(|| UnderWay::Releasing.name().to_owned()));
     tx.execute(statement).await?;
     let statement =
         Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
@@ -172,10 +316,11 @@ pub(crate) async fn set_released(
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Keeps what an operation was answered, in parts.
+/// Keeps parts of what an operation was answered, from a number on. A part that is kept already stays as it is.
 pub(crate) async fn keep_answer(
     tx: &mut Tx,
     key: OperationKey<'_>,
+    first: i64,
     parts: Vec<String>,
 ) -> Result<(), DbError> {
     if parts.is_empty() {
@@ -191,8 +336,10 @@ pub(crate) async fn keep_answer(
     .rows(
         dialect,
         "r",
-        [("part", Column::Ints((0..).take(parts.len()).collect())), ("answers", Column::Texts(parts))],
-    );
+        [("part", Column::Ints((first..).take(parts.len()).collect())), ("answers", Column::Texts(parts))],
+    )
+    // SQLite needs the WHERE: without it, ON could begin a join.
+    .push(" WHERE true ON CONFLICT (region, operation_id, part) DO NOTHING");
     tx.execute(statement).await.map(|_| ())
 }
 
@@ -206,30 +353,33 @@ pub(crate) async fn kept_answer(tx: &mut Tx, key: OperationKey<'_>) -> Result<Ve
     tx.fetch_all(statement).await?.iter().map(|row| row.text("answers")).collect()
 }
 
+fn owners_of(dialect: Dialect, slugs: Vec<String>) -> Statement {
+    Statement::new("SELECT s.slug, s.region, s.organization_id FROM ")
+        .rows(dialect, "r", [("slug", Column::Texts(slugs))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug")
+}
+
+fn owner(row: &Row) -> Result<(String, Owner), DbError> {
+    let owner = Owner { region: row.text("region")?, organization_id: row.int("organization_id")? };
+    Ok((row.text("slug")?, owner))
+}
+
 /// Who has these slugs, those that anybody has.
 pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
     if slugs.is_empty() {
         return Ok(HashMap::new());
     }
-    let dialect = tx.dialect();
-    let statement = Statement::new("SELECT s.slug, s.region, s.organization_id FROM ")
-        .rows(dialect, "r", [("slug", Column::Texts(slugs))])
-        .push(" JOIN causeway_organization_slug_reservation s ON s.slug = r.slug");
-    let owner = |row: &Row| {
-        let owner = Owner { region: row.text("region")?, organization_id: row.int("organization_id")? };
-        Ok((row.text("slug")?, owner))
-    };
+    let statement = owners_of(tx.dialect(), slugs);
     tx.fetch_all(statement).await?.iter().map(owner).collect()
 }
 
-/// One of these organizations that has a slug by another operation, if any has.
-pub(crate) async fn conflict(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
-    organization_ids: Vec<i64>,
-) -> Result<Option<Conflict>, DbError> {
-    let dialect = tx.dialect();
-    let statement = Statement::new("SELECT s.organization_id, s.slug, s.operation_id FROM ")
+/// The same as it is now.
+pub(crate) async fn owners_now(db: &Db, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
+    db.fetch_all(owners_of(db.dialect(), slugs)).await?.iter().map(owner).collect()
+}
+
+fn conflicts(dialect: Dialect, key: OperationKey<'_>, organization_ids: Vec<i64>) -> Statement {
+    Statement::new("SELECT s.organization_id, s.slug, s.operation_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
         .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
@@ -237,13 +387,54 @@ pub(crate) async fn conflict(
         .arg(key.region)
         .push(" AND s.operation_id <> ")
         .arg(key.operation_id)
-        .push(" ORDER BY s.organization_id LIMIT 1");
-    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
-    Ok(Some(Conflict {
+        .push(" ORDER BY s.organization_id LIMIT 1")
+}
+
+fn conflict_of(row: &Row) -> Result<Conflict, DbError> {
+    Ok(Conflict {
         organization_id: row.int("organization_id")?,
         slug: row.text("slug")?,
         operation_id: row.uuid("operation_id")?,
-    }))
+    })
+}
+
+/// One of these organizations of the region that has a slug by another operation, if any has. The transaction holds the
+/// lock of the region's feed, as everybody has who gives an organization of the region a slug, so that it stays true.
+pub(crate) async fn conflict(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    organization_ids: Vec<i64>,
+) -> Result<Option<Conflict>, DbError> {
+    let statement = conflicts(tx.dialect(), key, organization_ids);
+    tx.fetch_optional(statement).await?.as_ref().map(conflict_of).transpose()
+}
+
+/// The same as it is now.
+pub(crate) async fn conflict_now(
+    db: &Db,
+    key: OperationKey<'_>,
+    organization_ids: Vec<i64>,
+) -> Result<Option<Conflict>, DbError> {
+    let statement = conflicts(db.dialect(), key, organization_ids);
+    db.fetch_optional(statement).await?.as_ref().map(conflict_of).transpose()
+}
+
+/// The slugs that these organizations have by this operation.
+pub(crate) async fn own(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    organization_ids: Vec<i64>,
+) -> Result<Vec<(i64, String)>, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new("SELECT s.organization_id, s.slug FROM ")
+        .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
+        .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id WHERE s.region")
+        .push(IS_BY_ORGANIZATION)
+        .arg(key.region)
+        .push(" AND s.operation_id = ")
+        .arg(key.operation_id);
+    let own = |row: Row| Ok((row.int("organization_id")?, row.text("slug")?));
+    tx.fetch_all(statement).await?.into_iter().map(own).collect()
 }
 
 /// Takes those of the slugs that nobody has, and says which organization got which. In the order of the slugs, so
@@ -278,29 +469,36 @@ pub(crate) async fn take_free(
     tx.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
-/// Makes an operation's reservations the ones by which the organizations are known, and says how many that were.
+/// Makes reservations of an operation the ones by which the organizations are known, and says how many that were: those of
+/// organizations behind an id up to another one.
 pub(crate) async fn make_primary(
     tx: &mut Tx,
     key: OperationKey<'_>,
+    after: i64,
+    last: i64,
     now: DateTime<Utc>,
 ) -> Result<i64, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_organization_slug_reservation SET type = 'primary', confirmed_at = $3 \
-         WHERE region = $1 AND operation_id = $2 AND type = 'temporary_rename_alias'",
+         WHERE region = $1 AND operation_id = $2 AND type = 'temporary_rename_alias' \
+         AND organization_id > $4 AND organization_id <= $5",
     )
     .with(key.region)
     .with(key.operation_id)
-    .with(now);
+    .with(now)
+    .with(after)
+    .with(last);
     tx.execute(statement).await.map(u64::cast_signed)
 }
 
-/// Frees an operation's slugs, and says how many that were.
-pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<i64, DbError> {
+/// Frees slugs of an operation, and says how many that were: those of organizations up to an id.
+pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>, last: i64) -> Result<i64, DbError> {
     let statement = Statement::new(
-        "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2",
+        "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 AND organization_id <= $3",
     )
     .with(key.region)
-    .with(key.operation_id);
+    .with(key.operation_id)
+    .with(last);
     tx.execute(statement).await.map(u64::cast_signed)
 }
 

@@ -17,15 +17,12 @@ use causeway_proto::{
 use causeway_relocation::page::PageRequest;
 use chrono::{DateTime, Utc};
 use futures::Stream;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::watch::Watcher;
+use super::watch::Watches;
 use crate::{
     convert::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
@@ -45,12 +42,13 @@ const MAX_FILTER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Handler {
     runner: Runner,
+    watches: Watches,
     page_key: PageKey,
 }
 
 impl Handler {
     pub(super) fn new(runner: Runner, page_key: PageKey) -> Self {
-        Self { runner, page_key }
+        Self { runner, watches: Watches::default(), page_key }
     }
 
     /// The next message of an upload. A client that stalls must neither hold up a region that stops, nor keep its place
@@ -292,11 +290,8 @@ impl ImportService for Handler {
 
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
-        let (sender, receiver) = mpsc::channel(1);
         let place = self.runner.place_for_watch()?;
-        let watcher = Watcher::new(self.runner.clone(), id, sender, place);
-        let first = self.runner.view(id).await?;
-        self.runner.watched(watcher.run(first));
+        let receiver = self.watches.watch(&self.runner, id, place).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

@@ -1,8 +1,16 @@
-//! Watching one import: the end of a step is told at once, other changes at some distance from each other.
+//! Watching imports: the end of a step is told at once, other changes at some distance from each other.
+//!
+//! However many watch an import, one reader looks at it for all of them, and nothing is sent while nothing changes. Whoever
+//! begins to watch looks once for itself, so that the first message is not older than the call.
 
-use std::{future::pending, time::Duration};
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use causeway_proto::region::v1::WatchImportResponse;
+use causeway_proto::region::v1::{Import, ImportState, WatchImportResponse};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -24,32 +32,68 @@ const SPACING: Duration = Duration::from_millis(200);
 /// How long somebody who watches may take to hear the last of it when the service stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-type Message = Result<WatchImportResponse, Status>;
+/// What is to be told of an import: how it is, or why nothing more comes.
+type Told = Result<Arc<Import>, Status>;
 
-/// Somebody who watches an import.
-pub(super) struct Watcher {
+/// The imports that are watched, each by one reader.
+type Readers = HashMap<Uuid, Arc<watch::Sender<Option<Told>>>>;
+
+/// Whoever watches imports of this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watches(Arc<Mutex<Readers>>);
+
+impl Watches {
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The import, and again whenever it has changed, until it has ended or the receiver is dropped.
+    ///
+    /// # Errors
+    /// If there is no such import, or the database fails.
+    pub(super) async fn watch(
+        &self,
+        runner: &Runner,
+        id: Uuid,
+        place: OwnedSemaphorePermit,
+    ) -> Result<mpsc::Receiver<Result<WatchImportResponse, Status>>, Error> {
+        // First, so that nothing happens between the look and the first news.
+        let news = self.join(runner, id);
+        let first = runner.view(id).await?;
+        let first = Arc::new(view_to_proto(first, runner.region()));
+        let (sender, receiver) = mpsc::channel(1);
+        let watcher = Watcher { runner: runner.clone(), news, sender, _place: place };
+        runner.watched(watcher.run(first));
+        Ok(receiver)
+    }
+
+    /// What the reader of an import tells from now on. It begins to read if nobody does.
+    fn join(&self, runner: &Runner, id: Uuid) -> watch::Receiver<Option<Told>> {
+        let mut readers = self.readers();
+        if let Some(told) = readers.get(&id) {
+            return told.subscribe();
+        }
+        let (told, news) = watch::channel(None);
+        let told = Arc::new(told);
+        readers.insert(id, Arc::clone(&told));
+        let reader = Reader { watches: self.clone(), runner: runner.clone(), id, told, news: None, steps: 0 };
+        runner.watched(reader.run());
+        news
+    }
+}
+
+/// Looks at one import for all who watch it.
+struct Reader {
+    watches: Watches,
     runner: Runner,
     id: Uuid,
-    sender: mpsc::Sender<Message>,
+    told: Arc<watch::Sender<Option<Told>>>,
     /// News of the import while it runs here, and how many steps had ended at the last look.
     news: Option<watch::Receiver<u64>>,
     steps: u64,
-    _place: OwnedSemaphorePermit,
 }
 
-impl Watcher {
-    /// Begins to listen. Look at the import only then, so that nothing happens in between.
-    pub(super) fn new(
-        runner: Runner,
-        id: Uuid,
-        sender: mpsc::Sender<Message>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        let mut watcher = Self { runner, id, sender, news: None, steps: 0, _place: place };
-        watcher.listen();
-        watcher
-    }
-
+impl Reader {
     fn listen(&mut self) {
         if self.news.is_none() {
             self.news = self.runner.live(self.id).map(|live| live.subscribe());
@@ -59,36 +103,58 @@ impl Watcher {
         }
     }
 
-    /// Sends the import, and again whenever it has changed, until it has ended or nobody watches any more.
-    pub(super) async fn run(mut self, first: ImportView) {
-        let mut view = first;
-        loop {
-            let last = view.import.state.is_final();
-            let import = Some(view_to_proto(view.clone(), self.runner.region()));
-            if !self.send(Ok(WatchImportResponse { import })).await || last {
-                return;
-            }
-            view = match self.changed(&view).await {
-                Some(Ok(view)) => view,
-                Some(Err(error)) => {
-                    let _gone = self.send(Err(error.into())).await;
-                    return;
-                }
-                None => return,
-            };
+    async fn look(&mut self) -> Result<ImportView, Error> {
+        self.listen();
+        self.runner.ambient().failpoint("region.watch.looked").await?;
+        self.runner.view(self.id).await
+    }
+
+    /// Nobody joins this reader any more.
+    fn leave(&self) {
+        let mut readers = self.watches.readers();
+        if readers.get(&self.id).is_some_and(|told| Arc::ptr_eq(told, &self.told)) {
+            readers.remove(&self.id);
         }
     }
 
-    /// Sends a message. Whoever does not read is not waited for longer than the service lives; `false` then, or if
-    /// nobody watches any more.
-    async fn send(&self, message: Message) -> bool {
-        let over = async {
-            self.runner.ended().await;
-            sleep(LAST_WORDS).await;
-        };
-        tokio::select! {
-            sent = self.sender.send(message) => sent.is_ok(),
-            () = over => false,
+    /// The same if nobody watches. `false` if somebody does.
+    fn leave_if_alone(&self) -> bool {
+        let mut readers = self.watches.readers();
+        if self.told.receiver_count() > 0 {
+            return false;
+        }
+        if readers.get(&self.id).is_some_and(|told| Arc::ptr_eq(told, &self.told)) {
+            readers.remove(&self.id);
+        }
+        true
+    }
+
+    /// Tells how the import is whenever it has changed, until it has ended or nobody watches any more.
+    async fn run(mut self) {
+        let mut looked = self.look().await;
+        loop {
+            let ends = looked.as_ref().map_or(true, |view| view.import.state.is_final());
+            if ends {
+                // Whoever comes from now on has a reader of its own; whoever is here hears what is the case after it came.
+                self.leave();
+                looked = self.look().await;
+            }
+            let view = match looked {
+                Ok(view) => view,
+                Err(error) => {
+                    self.told.send_replace(Some(Err(error.into())));
+                    return;
+                }
+            };
+            let import = view_to_proto(view.clone(), self.runner.region());
+            self.told.send_replace(Some(Ok(Arc::new(import))));
+            if ends && view.import.state.is_final() {
+                return;
+            }
+            looked = match self.changed(&view).await {
+                Some(looked) => looked,
+                None => return,
+            };
         }
     }
 
@@ -96,16 +162,20 @@ impl Watcher {
     async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
         let spaced = Instant::now() + SPACING;
         loop {
-            let (sender, runner) = (self.sender.clone(), self.runner.clone());
+            let (told, runner) = (Arc::clone(&self.told), self.runner.clone());
             // Not before the chunk in hand is done, which is shown too.
             let over = tokio::select! {
-                () = sender.closed() => return None,
+                () = told.closed() => {
+                    if self.leave_if_alone() {
+                        return None;
+                    }
+                    continue;
+                }
                 () = runner.ended() => true,
-                () = self.told(spaced) => false,
+                () = self.news(spaced) => false,
                 () = sleep(LOOK) => false,
             };
-            self.listen();
-            match self.runner.view(self.id).await {
+            match self.look().await {
                 Ok(view) if &view != seen => return Some(Ok(view)),
                 _ if over => return Some(Err(Error::Stopping)),
                 Ok(_) => {}
@@ -115,7 +185,7 @@ impl Watcher {
     }
 
     /// Waits for news that is worth a look.
-    async fn told(&mut self, spaced: Instant) {
+    async fn news(&mut self, spaced: Instant) {
         let Some(news) = &mut self.news else { return pending().await };
         let mut due = false;
         loop {
@@ -131,4 +201,69 @@ impl Watcher {
         }
         self.news = None;
     }
+}
+
+/// Somebody who watches an import.
+struct Watcher {
+    runner: Runner,
+    news: watch::Receiver<Option<Told>>,
+    sender: mpsc::Sender<Result<WatchImportResponse, Status>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    async fn run(mut self, first: Arc<Import>) {
+        let mut told: Told = Ok(first);
+        loop {
+            let last = match &told {
+                Ok(import) => is_final(import),
+                Err(_) => true,
+            };
+            let import = told.as_ref().map(|import| (**import).clone()).map_err(Clone::clone);
+            if !self.send(import.map(|import| WatchImportResponse { import: Some(import) })).await || last {
+                return;
+            }
+            told = match self.next(told).await {
+                Some(next) => next,
+                None => return,
+            };
+        }
+    }
+
+    /// What is told next that is not what was told before; `None` if nobody watches any more.
+    async fn next(&mut self, before: Told) -> Option<Told> {
+        loop {
+            let sender = self.sender.clone();
+            tokio::select! {
+                changed = self.news.changed() => changed.ok()?,
+                () = sender.closed() => return None,
+            }
+            match (self.news.borrow_and_update().clone(), &before) {
+                (Some(Ok(now)), Ok(before)) if now == *before => {}
+                (Some(now), _) => return Some(now),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Sends a message. Whoever does not read is not waited for longer than the service lives; `false` then, or if
+    /// nobody watches any more.
+    async fn send(&self, message: Result<WatchImportResponse, Status>) -> bool {
+        let over = async {
+            self.runner.ended().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            sent = self.sender.send(message) => sent.is_ok(),
+            () = over => false,
+        }
+    }
+}
+
+/// Whether nothing more happens to an import.
+fn is_final(import: &Import) -> bool {
+    matches!(
+        import.state(),
+        ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
+    )
 }

@@ -101,6 +101,7 @@ impl ChunkDraft {
                     status,
                     taken_in_region: false,
                     changed: changed.contains(&row.source_pk),
+                    taken_from_attempt: None,
                     slug: None,
                     slug_plan: None,
                 })
@@ -176,6 +177,7 @@ impl Runner {
             token_owners: HashMap::new(),
         };
         let here = Here { runner: self, import, draft };
+        self.ambient().failpoint("region.chunk.ready").await?;
         let written = write_chunk(self.db(), &writer, model, records, &here).await?;
         self.ambient().failpoint("region.chunk.committed").await?;
         Ok(merged(here.draft.keys, written.keys))

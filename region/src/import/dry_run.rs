@@ -52,10 +52,17 @@ impl Runner {
         self.register().await?;
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
+        let mut after = 0;
+        while let Some((last, _)) = self.organizations_after(import.id, after).await? {
+            transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                store::imported::forget_organizations(tx, import.id, after, last).await?;
+            })?;
+            after = last;
+        }
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
             store::finding::forget(tx, import.id, ImportState::Checking).await?;
-            store::imported::forget_organizations(tx, import.id).await?;
             store::model_counts::replace(tx, import.id, &counts).await?;
         })?;
         run.keys = Some(Arc::new(RwLock::new(KeyMap::new(self.catalog()))));

@@ -1,5 +1,15 @@
-//! FINISHING: the deferred models, then all organizations become visible in one transaction. After that, control's
-//! directory is told.
+//! FINISHING: the deferred models, then all organizations become visible. After that, control's directory is told.
+//!
+//! Organizations become visible in the transaction that ends the import. More than that may change, 20,000, become visible
+//! in parts right before it, when nothing can fail any more:
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | adding up | everything, hidden | adds up again, and shows it |
+//! | showing some of many | those are visible, and all is confirmed | shows the others |
+//! | the import's end | everything is visible | forgets what it carried from control, and tells the directory |
+//!
+//! One that is reverted in between is hidden again first of all.
 
 use std::{collections::HashMap, sync::PoisonError};
 
@@ -14,6 +24,9 @@ use uuid::Uuid;
 use super::{Import, ImportState, Runner, mapped::SharedKeys, runner::Run};
 use crate::{convert::directory_status, error::Error, store};
 
+/// Values of rows of control that one transaction forgets.
+const CARRIED: i64 = 20_000;
+
 impl Runner {
     /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
     pub(super) async fn finish(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
@@ -21,21 +34,27 @@ impl Runner {
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
         self.ambient().failpoint("region.finish.counted").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            if !import.parameters.hide_organizations {
-                store::organization::restore_status(tx, import.id).await?;
+        let mut after = 0;
+        loop {
+            let part = match import.parameters.hide_organizations {
+                true => None,
+                false => self.organizations_after(import.id, after).await?,
+            };
+            let (last, more) = part.unwrap_or((after, false));
+            transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                store::organization::restore_status(tx, import.id, after, last).await?;
+                if !more {
+                    let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
+                    store::import::advance(tx, import.id, from, to, self.ambient().now()).await?;
+                }
+            })?;
+            if !more {
+                break;
             }
-            store::imported::forget_carried(tx, import.id).await?;
-            store::import::advance(
-                tx,
-                import.id,
-                ImportState::Finishing,
-                ImportState::Succeeded,
-                self.ambient().now(),
-            )
-            .await?;
-        })?;
+            self.ambient().failpoint("region.finish.shown_in_part").await?;
+            after = last;
+        }
         let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
         let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
         tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
@@ -54,10 +73,24 @@ impl Runner {
         }
     }
 
+    /// Forgets what was kept of rows of control for as long as rows were written.
+    pub(super) async fn forget_carried(&self, import: &Import) -> Result<(), Error> {
+        loop {
+            let forgotten = transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                store::imported::forget_carried(tx, import.id, CARRIED).await?
+            })?;
+            if forgotten == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Tells control's directory what the organizations are like. Told again, it changes nothing. Those that it refuses
     /// are findings, and keep no other one out.
-    pub(super) async fn report(&self, import: &Import) -> Result<(), Error> {
+    pub(super) async fn report(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.remove_spool(import.id).await;
+        self.forget_carried(import).await?;
         self.register().await?;
         let mut after = 0;
         let mut findings = Vec::new();
@@ -87,6 +120,7 @@ impl Runner {
                     organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)),
                 )
             }));
+            run.pass_turn(self).await?;
         }
         self.ambient().failpoint("region.report.told").await?;
         transact!(Error, self.db(), |tx| {

@@ -115,13 +115,9 @@ impl Runner {
                 let renewed = transact!(Error, runner.db(), |tx| {
                     store::lease::renew(tx, id, runner.holder(), now).await?
                 });
-                match renewed {
-                    Ok(true) => {}
-                    // Its next transaction finds out, and stops.
-                    Ok(false) => return,
-                    Err(error) => {
-                        tracing::warn!(import_id = %id, %error, "the lease of an import was not renewed")
-                    }
+                // If another process has it, the next transaction finds out, and this one may have it again later.
+                if let Err(error) = renewed {
+                    tracing::warn!(import_id = %id, %error, "the lease of an import was not renewed");
                 }
             }
         });

@@ -21,6 +21,7 @@ mod revert;
 mod runner;
 mod slugs;
 mod spool;
+mod turns;
 mod view;
 mod writes;
 
@@ -283,6 +284,8 @@ pub struct ImportedOrganization {
     pub taken_in_region: bool,
     /// Something of it was changed before its slug was decided.
     pub changed: bool,
+    /// The attempt from which on its slug is known to be one that another organization of this region has.
+    pub taken_from_attempt: Option<i64>,
     /// The slug that control gave it, or would give it in a dry run.
     pub slug: Option<String>,
     /// Why it is that one; unknown for imports of older releases.

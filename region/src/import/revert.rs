@@ -2,7 +2,7 @@
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | the request's commit | all rows, hidden | closes the import at control |
+//! | the request's commit | all rows, hidden; of very many organizations some are not yet | hides those, and closes the import at control |
 //! | closing it | the same; control writes nothing more of it | closes it again, which changes nothing |
 //! | adopting chunks that only control knew of | notes of those too | has none to adopt |
 //! | some chunks | the others, and their notes | goes on with the last one that is not marked |
@@ -29,7 +29,7 @@ use super::{
 use crate::{error::Error, store};
 
 /// Organizations that control forgets in one call.
-const RELEASED: usize = 5_000;
+const RELEASED: i64 = 5_000;
 /// Chunks that are looked at together.
 const CHUNKS: i64 = 100;
 
@@ -47,13 +47,18 @@ impl Runner {
         if import.parameters.dry_run {
             return Err(Error::ImportIsDryRun(id));
         }
+        let (first, more) = self.organizations_after(id, 0).await?.unwrap_or((0, false));
         let begun = transact!(Error, self.db(), |tx| {
             let begun = store::import::begin_revert(tx, id, self.ambient().now()).await?;
             if begun {
-                store::organization::hide(tx, id).await?;
+                store::organization::hide(tx, id, 0, first).await?;
             }
             begun
         })?;
+        // Whoever asks again hears only when nothing is visible, too.
+        if more {
+            self.hide_organizations(id, None).await?;
+        }
         self.ambient().failpoint("region.revert.begun").await?;
         if begun {
             tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
@@ -65,9 +70,25 @@ impl Runner {
         Ok(())
     }
 
+    /// Hides the organizations of an import that is being reverted, as its holder or as somebody who asks for that.
+    async fn hide_organizations(&self, id: Uuid, holding: Option<&Import>) -> Result<(), Error> {
+        let mut after = 0;
+        while let Some((last, _)) = self.organizations_after(id, after).await? {
+            transact!(Error, self.db(), |tx| {
+                if let Some(import) = holding {
+                    self.hold(tx, import).await?;
+                }
+                store::organization::hide(tx, id, after, last).await?;
+            })?;
+            after = last;
+        }
+        Ok(())
+    }
+
     /// Takes back all that an import has written, in reverse order.
     pub(super) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         run.live.begin(0);
+        self.hide_organizations(import.id, Some(import)).await?;
         self.register().await?;
         self.ask(self.control().revert_import(import.id, Vec::new())).await?;
         self.ambient().failpoint("region.revert.closed").await?;
@@ -84,10 +105,10 @@ impl Runner {
         self.ambient().failpoint("region.revert.told").await?;
         self.revert_chunks(import, run, models(Silo::Control, false)).await?;
         self.release_organizations(import).await?;
+        self.forget_carried(import).await?;
         self.ambient().failpoint("region.revert.released").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            store::imported::forget_carried(tx, import.id).await?;
             store::import::advance(
                 tx,
                 import.id,
@@ -173,6 +194,7 @@ impl Runner {
             if run.waiting.take().is_some() {
                 self.note_waiting(import.id, None).await;
             }
+            run.pass_turn(self).await?;
         }
     }
 
@@ -185,6 +207,7 @@ impl Runner {
         references: &References,
     ) -> Result<(), Error> {
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
+        self.ambient().failpoint("region.revert_chunk.ready").await?;
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
             // What of the import refers to these rows has been taken back before them, or stays.
@@ -284,11 +307,14 @@ impl Runner {
     /// Frees the slugs of the organizations that are gone, and takes them out of control's directory. Those that stay are
     /// hidden there too.
     async fn release_organizations(&self, import: &Import) -> Result<(), Error> {
-        let gone = store::imported::gone(self.db(), import.id).await?;
-        for ids in gone.chunks(RELEASED) {
-            self.ask(self.control().release_organizations(ids.to_vec())).await?;
+        let mut after = 0;
+        loop {
+            let gone = store::imported::gone(self.db(), import.id, after, RELEASED).await?;
+            let Some(last) = gone.last() else { break };
+            after = *last;
+            self.ask(self.control().release_organizations(gone)).await?;
         }
-        let kept = store::imported::still_there(self.db(), import.id).await?;
+        let mut kept = store::imported::still_there(self.db(), import.id, 0).await?;
         if kept.is_empty() {
             // So that nothing is reserved any more by a call that is still on its way.
             for attempt in 1..=import.slug_attempt {
@@ -300,19 +326,23 @@ impl Runner {
             return Ok(());
         }
         let hidden = i32::try_from(store::organization::HIDDEN).unwrap_or(3);
-        let report = kept
-            .into_iter()
-            .map(|organization| ReportedOrganization {
-                organization_id: organization.id,
-                slug: organization.slug,
-                name: organization.name,
-                status: hidden,
-            })
-            // One that never got its slug is in no directory.
-            .filter(|organization| !organization.slug.starts_with('~'))
-            .collect();
-        // What the directory does not take is not in it, and is hidden here.
-        self.ask(self.control().report_organizations(report)).await?;
+        while let Some(last) = kept.last() {
+            let after = last.id;
+            let report = kept
+                .into_iter()
+                .map(|organization| ReportedOrganization {
+                    organization_id: organization.id,
+                    slug: organization.slug,
+                    name: organization.name,
+                    status: hidden,
+                })
+                // One that never got its slug is in no directory.
+                .filter(|organization| !organization.slug.starts_with('~'))
+                .collect();
+            // What the directory does not take is not in it, and is hidden here.
+            self.ask(self.control().report_organizations(report)).await?;
+            kept = store::imported::still_there(self.db(), import.id, after).await?;
+        }
         Ok(())
     }
 }

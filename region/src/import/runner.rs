@@ -33,6 +33,7 @@ use super::{
     mapped::SharedKeys,
     places::{UploadPlace, UploadPlaces},
     spool::spool_path,
+    turns::{Turn, Turns},
 };
 use crate::{
     control_client::{ControlClient, ControlError},
@@ -68,7 +69,9 @@ struct Inner {
     /// Those who watch imports, until they have heard the last of it.
     watchers: TaskTracker,
     pauses: Pauses,
-    turns: Semaphore,
+    /// Of imports that read their file, and of those that do anything else.
+    plans: Turns,
+    turns: Turns,
     uploads: UploadPlaces,
     watches: Arc<Semaphore>,
     registered: AtomicBool,
@@ -111,6 +114,18 @@ pub(super) struct Run {
     pub(super) rehearsal: Option<Rehearsal>,
     /// What the last attempt failed for, if it did.
     pub(super) waiting: Option<Waiting>,
+    /// Its turn, while a step runs.
+    pub(super) turn: Option<Turn>,
+}
+
+impl Run {
+    /// Gives the turn to another import if one waits; see [`Runner::pass_turn`].
+    pub(super) async fn pass_turn(&mut self, runner: &Runner) -> Result<(), Error> {
+        match &mut self.turn {
+            Some(turn) => runner.pass_turn(turn).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a step came to.
@@ -140,7 +155,8 @@ impl Runner {
             tasks: TaskTracker::new(),
             watchers: TaskTracker::new(),
             pauses: setup.pauses,
-            turns: Semaphore::new(setup.limits.imports_at_once),
+            plans: Turns::new(setup.limits.imports_at_once),
+            turns: Turns::new(setup.limits.imports_at_once),
             uploads: UploadPlaces::new(setup.limits.uploads, setup.limits.uploads_per_address),
             watches: Arc::new(Semaphore::new(setup.limits.watches)),
             registered: AtomicBool::new(false),
@@ -174,6 +190,11 @@ impl Runner {
     /// Where others reach this region.
     pub(crate) fn address(&self) -> &str {
         &self.0.address
+    }
+
+    /// The id of this region's database.
+    pub(crate) fn instance_id(&self) -> Uuid {
+        self.0.instance_id
     }
 
     /// This process, as the holder of leases.
@@ -325,15 +346,12 @@ impl Runner {
             sizes: Sizes::default(),
             rehearsal: None,
             waiting: None,
+            turn: None,
         };
         loop {
-            // A turn for each step, so that imports that wait do not keep others from theirs.
-            let turn = tokio::select! {
-                turn = self.0.turns.acquire() => turn,
-                () = self.stopping() => return,
-            };
             let stepped = self.step(id, &mut run).await;
-            drop(turn);
+            // An import that waits does not keep others from their turns.
+            run.turn = None;
             run.live.stepped();
             let error = match stepped {
                 Ok(Step::Next) => {
@@ -406,6 +424,10 @@ impl Runner {
 
     async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {
         let import = store::import::get(self.db(), id).await?.ok_or(Error::ImportNotFound(id))?;
+        // A plan is a turn however large its file is, so it is one of its own: nobody who writes waits for it.
+        let turns = if import.state == ImportState::Planning { &self.0.plans } else { &self.0.turns };
+        run.turn = Some(self.turn(turns).await?);
+        let import = store::import::get(self.db(), id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
             _ if import.needs_nobody() => return Ok(Step::Done),
             ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
@@ -416,7 +438,7 @@ impl Runner {
             ImportState::Writing => self.import_in_organization_scope(&import, run).await?,
             ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
             ImportState::Finishing => self.finish(&import, run).await?,
-            ImportState::Succeeded => self.report(&import).await?,
+            ImportState::Succeeded => self.report(&import, run).await?,
             ImportState::Reverting => self.revert(&import, run).await?,
         }
         Ok(Step::Next)

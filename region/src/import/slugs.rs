@@ -4,7 +4,10 @@
 //! | --- | --- | --- |
 //! | choosing the operation | nothing at control | asks |
 //! | control's answer | temporary reservations | asks again: same operation, same answer |
+//! | some of the slugs were written | the same, and slugs in some organizations | asks again, and writes the others |
 //! | writing the slugs | temporary reservations, slugs in hidden organizations | confirms |
+//! | some slugs were taken in the region | it is noted with those organizations | takes back what was written |
+//! | some of that was taken back | the same, with fewer slugs written | takes back the rest, then asks under the next number |
 //! | control's confirmation | primary reservations | confirms again, which changes nothing |
 //!
 //! What is asked for under an operation id never changes: it is stored before the first call.
@@ -16,7 +19,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
-    db::Tx,
+    catalog::ORGANIZATION,
     finding::{Finding, Tense},
     generate::derived_uuid,
     transact,
@@ -24,7 +27,7 @@ use causeway_relocation::{
 use uuid::Uuid;
 
 use super::{
-    Import, ImportState, ImportedOrganization, Runner, SlugPlan,
+    Import, ImportState, ImportedOrganization, ModelCounts, Runner, SlugPlan,
     changed_slug::{candidate, changed_by_slugs, slug_changed},
     runner::Run,
 };
@@ -32,8 +35,6 @@ use crate::{error::Error, store};
 
 /// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
 const MAX_NAME: usize = 255;
-/// Slugs that are looked up by one statement.
-const SLUGS: usize = 1_000;
 
 /// The operation under which slugs are asked for the n-th time.
 pub(super) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
@@ -52,36 +53,28 @@ impl Runner {
             return self.choose_operation(import).await;
         }
         let operation = operation_id(import.id, import.slug_attempt);
-        match self.ask_or_confirm(import, operation).await {
+        match self.ask_or_confirm(import, run, operation).await {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
             Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
-                self.ask_anew(import).await
+                self.ask_anew(import, run).await
             }
             outcome => outcome,
         }
     }
 
-    /// Begins again under another operation. The one before it is released first.
-    async fn ask_anew(&self, import: &Import) -> Result<(), Error> {
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
-        })
-    }
-
-    async fn ask_or_confirm(&self, import: &Import, operation: Uuid) -> Result<(), Error> {
+    async fn ask_or_confirm(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
         if !import.slugs_written {
             if import.slug_attempt > 1 {
                 self.ask(self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)))
                     .await?;
             }
-            return self.ask_and_write(import, operation).await;
+            return self.ask_and_write(import, run, operation).await;
         }
         let confirmed = self.ask(self.control().confirm_slugs(operation)).await?;
         self.ambient().failpoint("region.slugs.confirmed").await?;
         if confirmed < import.organization_count {
             // An operator has released some of its organizations while nobody had confirmed them.
-            return self.ask_anew(import).await;
+            return self.ask_anew(import, run).await;
         }
         self.slugs_are_final(import).await
     }
@@ -103,43 +96,151 @@ impl Runner {
 
     /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
     async fn choose_operation(&self, import: &Import) -> Result<(), Error> {
+        let mut after = 0;
+        while let Some((last, _)) = self.organizations_after(import.id, after).await? {
+            transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                store::imported::find_taken_in_region(tx, import.id, after, last).await?;
+            })?;
+            after = last;
+        }
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            store::imported::find_taken_in_region(tx, import.id).await?;
             store::import::next_slug_attempt(tx, import.id, 1).await?;
         })?;
         Ok(self.ambient().failpoint("region.slugs.chosen").await?)
     }
 
-    /// Asks control, and writes what it answers. Rows are read and written by pages: of all organizations at once, only
-    /// what is asked and what is given is in memory.
-    async fn ask_and_write(&self, import: &Import, operation: Uuid) -> Result<(), Error> {
+    /// Asks control, and writes what it answers. Rows are read and written by pages, each in a transaction of its own: of
+    /// all organizations at once, only what is asked and what is given is in memory. A page that was written before is
+    /// passed over.
+    async fn ask_and_write(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
+        if store::imported::is_any_taken(self.db(), import.id, import.slug_attempt + 1).await? {
+            return self.ask_anew(import, run).await;
+        }
         let batches = self.what_is_asked(import).await?;
         let answer =
             self.ask(self.control().bulk_create_organization_slug_reservations(operation, batches)).await?;
         self.ambient().failpoint("region.slugs.answered").await?;
         let given: HashMap<i64, ResolvedSlug> =
             answer.into_iter().map(|given| (given.organization_id, given)).collect();
-        let slugs: Vec<&String> = given.values().map(|given| &given.slug).collect();
+        let mut after = 0;
+        let mut any_taken = false;
+        loop {
+            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            any_taken |= self.write_slugs(import, page, &given).await?;
+            run.pass_turn(self).await?;
+        }
+        if any_taken {
+            return self.ask_anew(import, run).await;
+        }
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
-            let mut taken: HashSet<String> = HashSet::new();
-            for slugs in slugs.chunks(SLUGS) {
-                let slugs = slugs.iter().map(|slug| (*slug).clone()).collect();
-                taken.extend(store::organization::taken_by_others(tx, import.id, slugs).await?);
-            }
-            if taken.is_empty() {
-                self.write_slugs(tx, import, &given).await?;
-                store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
-            } else {
-                // Asked again, under another operation, for something else in place of these.
-                let again =
-                    given.iter().filter(|(_, it)| taken.contains(&it.slug)).map(|(id, _)| *id).collect();
-                store::imported::set_taken_in_region(tx, import.id, again).await?;
-                store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
-            }
+            store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
         })?;
         Ok(self.ambient().failpoint("region.slugs.written").await?)
+    }
+
+    /// Writes the slugs that control gave to these organizations, unless they have them. If another organization of this
+    /// region has one of them, that is noted for the next attempt in place of writing any; `true` then.
+    async fn write_slugs(
+        &self,
+        import: &Import,
+        mut page: Vec<ImportedOrganization>,
+        given: &HashMap<i64, ResolvedSlug>,
+    ) -> Result<bool, Error> {
+        page.retain(|organization| {
+            organization.slug.is_none()
+                || organization.slug.as_ref() != given.get(&organization.id).map(|given| &given.slug)
+        });
+        if page.is_empty() {
+            return Ok(false);
+        }
+        let given_to = |organization: &ImportedOrganization| {
+            given.get(&organization.id).ok_or_else(|| {
+                Error::Internal(format!("control gave organization {} no slug", organization.id))
+            })
+        };
+        let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<i64> = page.iter().map(|organization| organization.id).collect();
+        let slugs: Vec<String> = answers.iter().map(|given| given.slug.clone()).collect();
+        // Who has what control does not know of.
+        let here: Vec<String> = answers
+            .iter()
+            .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
+            .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
+            .collect();
+        let any_taken = transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            let taken = store::organization::taken_by_others(tx, import.id, slugs.clone()).await?;
+            let taken: HashSet<&String> = taken.iter().collect();
+            if taken.is_empty() {
+                let here = store::organization::owners(tx, here.clone()).await?;
+                let (mut plans, mut findings) = (Vec::new(), Vec::new());
+                for (organization, given_to) in page.iter().zip(&answers) {
+                    let candidate = candidate(&given_to.candidate, &organization.wanted_slug);
+                    let plan = self.plan_of_answer(given_to, here.get(candidate).copied());
+                    let is_of_file = plan
+                        .taken_by
+                        .as_ref()
+                        .is_some_and(|(region, id)| region == self.region() && given.contains_key(id));
+                    findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
+                    plans.push((given_to.slug.clone(), plan));
+                }
+                let counts = changed_by_slugs(&page, &findings);
+                store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
+                store::imported::set_slug_plans(tx, import.id, &page, &plans).await?;
+                store::model_counts::add(tx, import.id, &counts).await?;
+                self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+                false
+            } else {
+                let given = ids.iter().zip(&slugs);
+                let again = given.filter(|(_, slug)| taken.contains(slug)).map(|(id, _)| *id).collect();
+                store::imported::set_taken_from(tx, import.id, import.slug_attempt + 1, again).await?;
+                true
+            }
+        })?;
+        self.ambient().failpoint("region.slugs.page_written").await?;
+        Ok(any_taken)
+    }
+
+    /// Takes back the slugs that were written, and goes on to the next attempt, under another operation; the one before it is
+    /// released first. Control is asked for something else in place of slugs that other organizations of this region have.
+    async fn ask_anew(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        let mut after = 0;
+        while let Some((last, _)) = self.organizations_after(import.id, after).await? {
+            transact!(Error, self.db(), |tx| {
+                self.hold(tx, import).await?;
+                // Those that were counted as changed for their slugs alone are counted anew.
+                let changed = store::imported::changed_by_slugs(tx, import.id, after, last).await?;
+                let model = ORGANIZATION.to_owned();
+                let counts = ModelCounts { model, changed: -changed, ..ModelCounts::default() };
+                store::model_counts::add(tx, import.id, &counts).await?;
+                store::imported::forget_slugs(tx, import.id, after, last).await?;
+            })?;
+            after = last;
+            run.pass_turn(self).await?;
+        }
+        transact!(Error, self.db(), |tx| {
+            self.hold(tx, import).await?;
+            store::finding::forget(tx, import.id, ImportState::ResolvingSlugs).await?;
+            store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
+        })
+    }
+
+    /// The last of the next organizations of an import that one transaction may change, by id, and whether there may be
+    /// more; `None` if there is none.
+    pub(super) async fn organizations_after(
+        &self,
+        id: Uuid,
+        after: i64,
+    ) -> Result<Option<(i64, bool)>, Error> {
+        let most = i64::from(self.limits().organizations_a_transaction.max(1));
+        Ok(store::imported::page_end(self.db(), id, after, most)
+            .await?
+            .map(|(last, count)| (last, count == most)))
     }
 
     /// What control is asked for each organization.
@@ -154,55 +255,10 @@ impl Runner {
                 organization_id: organization.id,
                 slug: organization.wanted_slug,
                 name: name_for_control(&organization.name),
-                taken_in_region: organization.taken_in_region,
+                taken_in_region: organization.taken_in_region
+                    || organization.taken_from_attempt.is_some_and(|from| from <= import.slug_attempt),
             });
             batches.push(OrganizationSlugRequestBatch { requests: requests.collect() });
-        }
-    }
-
-    /// Writes the slugs that control gave.
-    async fn write_slugs(
-        &self,
-        tx: &mut Tx,
-        import: &Import,
-        given: &HashMap<i64, ResolvedSlug>,
-    ) -> Result<(), Error> {
-        let mut after = 0;
-        loop {
-            let page = store::imported::organizations_within(tx, import.id, after).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.id;
-            let given_to = |organization: &ImportedOrganization| {
-                given.get(&organization.id).ok_or_else(|| {
-                    Error::Internal(format!("control gave organization {} no slug", organization.id))
-                })
-            };
-            let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
-            // Who has what control does not know of.
-            let here: Vec<String> = answers
-                .iter()
-                .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
-                .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
-                .collect();
-            let here = store::organization::owners(tx, here).await?;
-            let (mut plans, mut findings) = (Vec::new(), Vec::new());
-            for (organization, given_to) in page.iter().zip(answers) {
-                let candidate = candidate(&given_to.candidate, &organization.wanted_slug);
-                let plan = self.plan_of_answer(given_to, here.get(candidate).copied());
-                let is_of_file = plan
-                    .taken_by
-                    .as_ref()
-                    .is_some_and(|(region, id)| region == self.region() && given.contains_key(id));
-                findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
-                plans.push((given_to.slug.clone(), plan));
-            }
-            let ids = page.iter().map(|organization| organization.id).collect();
-            let slugs = plans.iter().map(|(slug, _)| slug.clone()).collect();
-            let counts = changed_by_slugs(&page, &findings);
-            store::organization::set_slugs(tx, ids, slugs).await?;
-            store::imported::set_slug_plans(tx, import.id, &page, &plans).await?;
-            store::model_counts::add(tx, import.id, &counts).await?;
-            self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     live::Live,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     runner::Run,
+    turns::Turn,
 };
 use crate::error::Error;
 
@@ -53,6 +54,9 @@ struct Writes<'a> {
     rehearsal: AsyncMutex<Option<Rehearsal>>,
     waiting: Mutex<Option<Waiting>>,
     sizes: Sizes,
+    turn: AsyncMutex<Option<Turn>>,
+    /// Another import waits for its turn: all end after the chunk in hand, and go on when it is theirs again.
+    passing: AtomicBool,
     /// One of them has failed. The others end behind the chunk in hand: one that is cut off in the middle of a COPY
     /// would leave its connection out of step.
     ending: AtomicBool,
@@ -87,10 +91,13 @@ impl Runner {
             rehearsal: AsyncMutex::new(run.rehearsal.take()),
             waiting: Mutex::new(run.waiting.take()),
             sizes: run.sizes.clone(),
+            turn: AsyncMutex::new(run.turn.take()),
+            passing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         };
         let written = writes.models(models).await;
         run.waiting = writes.waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
+        run.turn = writes.turn.into_inner();
         written?;
         run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         run.rehearsal = writes.rehearsal.into_inner();
@@ -108,6 +115,9 @@ impl Writes<'_> {
             Dialect::Sqlite => AT_ONCE_SQLITE,
         };
         let mut unwritten: HashSet<usize> = waiting.iter().map(|model| model.position).collect();
+        for model in &waiting {
+            self.live.add(self.done(model));
+        }
         let (mut control, mut region) = (0, 0);
         let mut running = FuturesUnordered::new();
         let mut outcome = Ok(());
@@ -126,6 +136,7 @@ impl Writes<'_> {
             });
             let most_here = if is_awaited { AT_ONCE_BESIDE_CONTROL } else { most };
             while outcome.is_ok()
+                && !self.passing.load(Ordering::Relaxed)
                 && let Some(index) = waiting.iter().position(|model| {
                     let (busy, most) =
                         if model.silo == Silo::Control { (control, most) } else { (region, most_here) };
@@ -136,9 +147,18 @@ impl Writes<'_> {
                 *(if model.silo == Silo::Control { &mut control } else { &mut region }) += 1;
                 running.push(async move { (model, self.model(model).await) });
             }
-            let Some((model, ended)) = running.next().await else { return outcome };
+            let Some((model, ended)) = running.next().await else {
+                if outcome.is_ok() && self.passing.swap(false, Ordering::Relaxed) {
+                    if let Some(turn) = self.turn.lock().await.as_mut() {
+                        self.runner.pass_turn(turn).await?;
+                    }
+                    continue;
+                }
+                return outcome;
+            };
             *(if model.silo == Silo::Control { &mut control } else { &mut region }) -= 1;
             match ended {
+                Ok(()) if self.done(model) < self.plan.seen(model) => waiting.insert(0, model),
                 Ok(()) => {
                     unwritten.remove(&model.position);
                 }
@@ -151,10 +171,18 @@ impl Writes<'_> {
         }
     }
 
-    /// Writes one model to its end.
+    /// Whether whoever writes a model is to end before the next chunk; before its first one, not for the sake of others.
+    async fn ends(&self, first: bool) -> bool {
+        if self.turn.lock().await.as_ref().is_some_and(Turn::is_awaited) {
+            self.passing.store(true, Ordering::Relaxed);
+        }
+        let passes = !first && self.passing.load(Ordering::Relaxed);
+        passes || self.runner.is_stopping() || self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Writes one model to its end, or for a turn.
     async fn model(&self, model: &Model) -> Result<(), Error> {
         let done = self.done(model);
-        self.live.add(done);
         if done >= self.plan.seen(model) {
             return Ok(());
         }
@@ -178,12 +206,15 @@ impl Writes<'_> {
         );
         // While control writes a chunk, the one before is noted here.
         let mut unnoted = None;
+        // In each turn there is at least one chunk.
+        let mut first = true;
         while let Some(batch) = batches.recv().await {
-            if self.runner.is_stopping() || self.ending.load(Ordering::Relaxed) {
+            if self.ends(first).await {
                 self.note(model, unnoted).await?;
-                // If it does not stop, whoever failed says why.
+                // If it does not stop, whoever failed says why, or it goes on in another turn.
                 return if self.runner.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
             }
+            first = false;
             self.live.model(&model.name);
             let Some(mapped) = batch? else { continue };
             if model.silo == Silo::Control && !self.import.parameters.dry_run {

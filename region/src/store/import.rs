@@ -404,10 +404,15 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
 }
 
 /// Begins to revert an import, wherever it is. `false` if that was begun before, or it is still being sent.
+///
+/// Its lease is free from then on: what its holder still wants to commit is refused because of the state, and a holder
+/// that is dead is not waited for.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'reverting', updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \
-         waiting_since = NULL, waiting_attempts = NULL WHERE import_id = $1 AND state NOT IN ('receiving', 'reverting', 'reverted')",
+         waiting_since = NULL, waiting_attempts = NULL, lease_holder = NULL, lease_place = NULL, lease_spool = NULL, \
+         lease_acquired_at = NULL, lease_renewed_at = NULL, lease_until = NULL \
+         WHERE import_id = $1 AND state NOT IN ('receiving', 'reverting', 'reverted')",
     )
     .with(id)
     .with(now);

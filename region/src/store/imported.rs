@@ -63,6 +63,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
         status: row.int("status")?,
         taken_in_region: row.bool("taken_in_region")?,
         changed: row.bool("changed")?,
+        taken_from_attempt: row.opt_int("taken_from_attempt")?,
         slug: row.opt_text("slug")?,
         slug_plan: match row.opt_text("slug_verdict")? {
             None => None,
@@ -78,10 +79,20 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     })
 }
 
-/// Forgets the organizations of a dry run that begins again.
-pub(crate) async fn forget_organizations(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+/// Forgets the organizations of a dry run that begins again, those behind an id up to another one.
+pub(crate) async fn forget_organizations(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<(), DbError> {
     tx.execute(
-        Statement::new("DELETE FROM causeway_import_organization WHERE import_id = $1").with(import_id),
+        Statement::new(
+            "DELETE FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 AND organization_id <= $3",
+        )
+        .with(import_id)
+        .with(after)
+        .with(last),
     )
     .await?;
     Ok(())
@@ -150,13 +161,23 @@ pub(crate) async fn organizations(
     db.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
 }
 
-/// As [`organizations`], in a transaction.
-pub(crate) async fn organizations_within(
-    tx: &mut Tx,
+/// The last of the next `most` organizations of an import behind an id, and how many they are; `None` if there is none.
+pub(crate) async fn page_end(
+    db: &Db,
     import_id: Uuid,
     after: i64,
-) -> Result<Vec<ImportedOrganization>, DbError> {
-    tx.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
+    most: i64,
+) -> Result<Option<(i64, i64)>, DbError> {
+    let statement = Statement::new(
+        "SELECT MAX(p.organization_id) AS last, count(*) AS count FROM (SELECT organization_id FROM causeway_import_organization \
+         WHERE import_id = $1 AND organization_id > $2 ORDER BY organization_id LIMIT $3) p",
+    )
+    .with(import_id)
+    .with(after)
+    .with(most);
+    let Some(row) = db.fetch_optional(statement).await? else { return Ok(None) };
+    let count = row.int("count")?;
+    Ok(row.opt_int("last")?.map(|last| (last, count)))
 }
 
 /// Which of these organizations no row of a model says that the model needs one for each.
@@ -195,29 +216,88 @@ pub(crate) async fn organizations_by_id(
     rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
 }
 
-/// Notes which organizations of an import want a slug that another organization of this region has.
-pub(crate) async fn find_taken_in_region(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+/// Notes which organizations of an import want a slug that another organization of this region has: of those behind an id
+/// up to another one.
+pub(crate) async fn find_taken_in_region(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_import_organization SET taken_in_region = $2 WHERE import_id = $1 AND EXISTS (\
+        "UPDATE causeway_import_organization SET taken_in_region = $2 WHERE import_id = $1 \
+         AND organization_id > $3 AND organization_id <= $4 AND EXISTS (\
          SELECT 1 FROM sentry_organization o WHERE o.slug = causeway_import_organization.wanted_slug \
          AND NOT EXISTS (SELECT 1 FROM causeway_import_organization i \
          WHERE i.organization_id = o.id AND i.import_id = $1))",
     )
     .with(import_id)
-    .with(true);
+    .with(true)
+    .with(after)
+    .with(last);
     tx.execute(statement).await?;
     Ok(())
 }
 
-/// Notes whose slugs other organizations of this region have.
-pub(crate) async fn set_taken_in_region(tx: &mut Tx, import_id: Uuid, ids: Vec<i64>) -> Result<(), DbError> {
-    let statement = Statement::new("UPDATE causeway_import_organization SET taken_in_region = ")
-        .arg(true)
+/// Notes from which attempt on slugs are to be asked for as ones that other organizations of this region have.
+pub(crate) async fn set_taken_from(
+    tx: &mut Tx,
+    import_id: Uuid,
+    attempt: i64,
+    ids: Vec<i64>,
+) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import_organization SET taken_from_attempt = ")
+        .arg(attempt)
         .push(" FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
-        .push(" WHERE organization_id = r.id AND import_id = ")
+        .push(" WHERE organization_id = r.id AND taken_from_attempt IS NULL AND import_id = ")
         .arg(import_id);
     tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Whether that is so of any organization, from this attempt on.
+pub(crate) async fn is_any_taken(db: &Db, import_id: Uuid, attempt: i64) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "SELECT organization_id FROM causeway_import_organization WHERE import_id = $1 AND taken_from_attempt = $2 LIMIT 1",
+    )
+    .with(import_id)
+    .with(attempt);
+    Ok(db.fetch_optional(statement).await?.is_some())
+}
+
+/// How many organizations behind an id up to another one have got another slug than they wanted, and were not changed
+/// before that.
+pub(crate) async fn changed_by_slugs(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "SELECT count(*) AS changed FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
+         AND organization_id <= $3 AND slug_verdict <> $4 AND changed = $5",
+    )
+    .with(import_id)
+    .with(after)
+    .with(last)
+    .with(SlugVerdict::Free.as_str_name())
+    .with(false);
+    tx.fetch_one(statement).await?.int("changed")
+}
+
+/// Takes back the slugs that control gave to organizations behind an id up to another one.
+pub(crate) async fn forget_slugs(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
+    for statement in [
+        "UPDATE sentry_organization SET slug = '~relocating-' || CAST(id AS text) WHERE id IN \
+         (SELECT organization_id FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
+         AND organization_id <= $3 AND slug IS NOT NULL)",
+        "UPDATE causeway_import_organization SET slug = NULL, slug_verdict = NULL, taken_by_region = NULL, \
+         taken_by_organization = NULL WHERE import_id = $1 AND organization_id > $2 \
+         AND organization_id <= $3",
+    ] {
+        tx.execute(Statement::new(statement).with(import_id).with(after).with(last)).await?;
+    }
     Ok(())
 }
 
@@ -279,11 +359,15 @@ pub(crate) async fn carried(
     Ok(carried)
 }
 
-/// Forgets the values of rows in the control silo, which nobody needs any more.
-pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
-    tx.execute(Statement::new("DELETE FROM causeway_import_carried WHERE import_id = $1").with(import_id))
-        .await?;
-    Ok(())
+/// Forgets values of rows in the control silo, which nobody needs any more: at most so many, and says how many.
+pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid, most: i64) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "DELETE FROM causeway_import_carried WHERE import_id = $1 AND (model, new_pk) IN (SELECT model, new_pk \
+         FROM causeway_import_carried WHERE import_id = $1 ORDER BY model, new_pk LIMIT $2)",
+    )
+    .with(import_id)
+    .with(most);
+    tx.execute(statement).await
 }
 
 /// How many organizations of an import are hidden.
@@ -300,22 +384,27 @@ pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
     }
 }
 
-/// The organizations of an import that are in the table no more, by id.
-pub(crate) async fn gone(db: &Db, import_id: Uuid) -> Result<Vec<i64>, DbError> {
+/// The next organizations of an import behind an id that are in the table no more, by id.
+pub(crate) async fn gone(db: &Db, import_id: Uuid, after: i64, most: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
-        "SELECT i.organization_id FROM causeway_import_organization i WHERE i.import_id = $1 \
-         AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.id = i.organization_id) ORDER BY i.organization_id",
+        "SELECT i.organization_id FROM causeway_import_organization i WHERE i.import_id = $1 AND i.organization_id > $2 \
+         AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.id = i.organization_id) ORDER BY i.organization_id LIMIT $3",
     )
-    .with(import_id);
+    .with(import_id)
+    .with(after)
+    .with(most);
     db.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// The organizations of an import as they are in the table, by id.
-pub(crate) async fn still_there(db: &Db, import_id: Uuid) -> Result<Vec<Organization>, DbError> {
+/// The next [`PAGE`] organizations of an import behind an id as they are in the table, by id.
+pub(crate) async fn still_there(db: &Db, import_id: Uuid, after: i64) -> Result<Vec<Organization>, DbError> {
     let statement = Statement::new(
         "SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status, o.date_added FROM causeway_import_organization i \
-         JOIN sentry_organization o ON o.id = i.organization_id WHERE i.import_id = $1 ORDER BY o.id",
+         JOIN sentry_organization o ON o.id = i.organization_id WHERE i.import_id = $1 AND i.organization_id > $2 \
+         ORDER BY i.organization_id LIMIT $3",
     )
-    .with(import_id);
+    .with(import_id)
+    .with(after)
+    .with(PAGE);
     db.fetch_all(statement).await?.iter().map(organization::read).collect()
 }

@@ -41,6 +41,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (12, "health", include_str!("../../../migrations/region/postgres/0012_health.sql")),
         (19, "page tokens", include_str!("../../../migrations/region/postgres/0019_page_tokens.sql")),
         (20, "filters", include_str!("../../../migrations/region/postgres/0020_filters.sql")),
+        (22, "slug attempts", include_str!("../../../migrations/region/postgres/0022_slug_attempts.sql")),
         (26, "owners", include_str!("../../../migrations/region/postgres/0026_owners.sql")),
         (
             32,
@@ -68,6 +69,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (12, "health", include_str!("../../../migrations/region/sqlite/0012_health.sql")),
         (19, "page tokens", include_str!("../../../migrations/region/sqlite/0019_page_tokens.sql")),
         (20, "filters", include_str!("../../../migrations/region/sqlite/0020_filters.sql")),
+        (22, "slug attempts", include_str!("../../../migrations/region/sqlite/0022_slug_attempts.sql")),
         (26, "owners", include_str!("../../../migrations/region/sqlite/0026_owners.sql")),
         (
             32,

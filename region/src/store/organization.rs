@@ -124,6 +124,15 @@ pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<St
     rows.iter().map(|row| Ok((row.text("slug")?, row.int("id")?))).collect()
 }
 
+/// The slugs that these organizations have, hidden ones too.
+pub(crate) async fn slugs(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
+    let statement = Statement::new("SELECT o.id AS id, o.slug AS slug FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(" JOIN sentry_organization o ON o.id = r.id");
+    let rows = tx.fetch_all(statement).await?;
+    rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
+}
+
 /// Gives organizations their slugs.
 pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
@@ -133,14 +142,16 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
     Ok(())
 }
 
-/// Hides all organizations of an import.
-pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+/// Hides organizations of an import, those behind an id up to another one.
+pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE sentry_organization SET status = $2 WHERE id IN (SELECT organization_id FROM causeway_import_organization \
-         WHERE import_id = $1)",
+        "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
+         FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $3 AND organization_id <= $4)",
     )
     .with(import_id)
-    .with(HIDDEN);
+    .with(HIDDEN)
+    .with(after)
+    .with(last);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -175,13 +186,23 @@ pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet
     tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// Gives all organizations of an import their own status back.
-pub(crate) async fn restore_status(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+/// Gives organizations of an import their own status back, those behind an id up to another one. One that is shown
+/// already may have been changed since, and stays as it is.
+pub(crate) async fn restore_status(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = i.status FROM causeway_import_organization i \
-         WHERE i.organization_id = sentry_organization.id AND i.import_id = $1",
+         WHERE i.organization_id = sentry_organization.id AND sentry_organization.status = $2 AND i.import_id = $1 \
+         AND i.organization_id > $3 AND i.organization_id <= $4",
     )
-    .with(import_id);
+    .with(import_id)
+    .with(HIDDEN)
+    .with(after)
+    .with(last);
     tx.execute(statement).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `causeway_slug_replica`, `causeway_feed_cursor` and `causeway_rename`: what control's feed has told, and what is to
 //! be answered.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
@@ -165,11 +165,15 @@ pub(crate) async fn remove(tx: &mut Tx, slugs: Vec<String>) -> Result<(), DbErro
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Forgets what only older snapshots had.
-pub(crate) async fn sweep(tx: &mut Tx, generation: i64) -> Result<(), DbError> {
-    let statement =
-        Statement::new("DELETE FROM causeway_slug_replica WHERE generation <> $1").with(generation);
-    tx.execute(statement).await.map(|_| ())
+/// Forgets what only older snapshots had: at most so much, and says how much.
+pub(crate) async fn sweep(tx: &mut Tx, generation: i64, most: i64) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "DELETE FROM causeway_slug_replica WHERE slug IN \
+         (SELECT slug FROM causeway_slug_replica WHERE generation <> $1 LIMIT $2)",
+    )
+    .with(generation)
+    .with(most);
+    tx.execute(statement).await
 }
 
 /// The organization of a slug: one that control has confirmed, or that the organization has here already.
@@ -203,6 +207,15 @@ pub(crate) async fn is_held_otherwise(
     .with(organization_id)
     .with(operation_id);
     Ok(tx.fetch_optional(statement).await?.is_some())
+}
+
+/// The slugs by which control knows these organizations, as far as the feed has told.
+pub(crate) async fn primaries(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
+    let statement = Statement::new("SELECT r.id AS id, s.slug AS slug FROM ")
+        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(" JOIN causeway_slug_replica s ON s.organization_id = r.id WHERE s.type = 'primary'");
+    let rows = tx.fetch_all(statement).await?;
+    rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
 }
 
 /// Notes what is to be answered to control. One that is there already stays.

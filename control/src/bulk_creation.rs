@@ -1,0 +1,337 @@
+//! Bulk creation: a slug for each of the organizations of an operation.
+//!
+//! One of few organizations is one transaction. One of many is done in parts, so that others can write in between; its
+//! states stand in [`crate::slug_reservations`]. Everybody who gives an organization a slug has the lock of its region's
+//! feed, so that no organization gets two. Another region that wants one of them at the same time meets the unique index
+//! on organizations, and is refused when it looks again.
+
+use causeway_relocation::{
+    db::{DbErrorKind, HasDbError as _},
+    transact,
+};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    Error, region_ids,
+    slug_operation::{Given, Incoming, Rounds, SlugOperation},
+    slug_reservations::{ResolvedSlug, SlugReservations, locked, refuse_conflict},
+    store::{
+        feed,
+        slug_reservation::{self as store, Candidates, Operation, OperationKey, OperationState, UnderWay},
+    },
+};
+
+/// How often an operation is begun again because what it had reserved before was still being freed.
+const MAX_RESTARTS: usize = 8;
+
+/// Where an operation is when it is asked for.
+enum Found {
+    /// Its slugs are to be reserved, or the rest of them.
+    Open,
+    /// What it reserved before is to be freed first.
+    Withdrawing,
+    /// It was answered before.
+    Answered(Vec<Given>),
+}
+
+/// What became of a part of an operation.
+enum Part {
+    /// These organizations have these slugs.
+    Reserved(Vec<(i64, String)>),
+    /// One of them has a slug by another operation, or belongs to another region.
+    Refused(Error),
+    /// The operation is elsewhere by now, by another call.
+    Elsewhere,
+}
+
+impl SlugReservations {
+    /// Picks a slug for each organization and reserves it until the operation is confirmed or released. Either each
+    /// one has got a slug then, or none. The answers are in the order of the organizations' ids. The same operation
+    /// again has the same answer, whatever has become of its reservations, until it is released.
+    ///
+    /// # Errors
+    /// If an organization stands twice in the operation or has a slug by another one, or the operation was used for
+    /// something else or released.
+    pub async fn bulk_create(&self, incoming: Incoming) -> Result<Vec<ResolvedSlug>, Error> {
+        let operation = incoming.complete()?;
+        let now = self.ambient.now();
+        let mut restarts = 0;
+        let mut clashes = 0;
+        let given = loop {
+            let at_once = operation.len() <= self.feeds.changes_a_transaction() && restarts == 0;
+            let outcome = match at_once {
+                true => self.create_at_once(&operation, now).await,
+                false => self.create_in_parts(&operation, now).await,
+            };
+            let given = match outcome {
+                // Another region took a slug for one of the organizations after the check for that. The next check finds
+                // it, and says so properly.
+                Err(error) if is_unique(&error) && clashes < MAX_RESTARTS => {
+                    clashes += 1;
+                    continue;
+                }
+                outcome => outcome?,
+            };
+            match given {
+                Some(given) => break given,
+                None if restarts < MAX_RESTARTS => {
+                    restarts += 1;
+                    self.withdraw(operation.key(), now).await?;
+                }
+                None => {
+                    let operation_id = operation.key().operation_id;
+                    return Err(Error::OperationReleased { operation_id });
+                }
+            }
+        };
+        self.ambient.failpoint("control.bulk_create.committed").await?;
+        Ok(operation.answers(given))
+    }
+
+    /// All of it in one transaction; `None` if something is to be withdrawn first.
+    async fn create_at_once(
+        &self,
+        operation: &SlugOperation,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Given>>, Error> {
+        let key = operation.key();
+        transact!(Error, self.db, |tx| {
+            // First of all: nobody else gives organizations of the region slugs until this has ended.
+            feed::lock(tx, key.region).await?;
+            if store::insert_operation(tx, key, operation.digest(), operation.len(), None, now).await? {
+                region_ids::refuse_of_others(tx, key.region, &operation.organization_ids()).await?;
+                refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
+                self.ambient.failpoint("control.bulk_create.looked").await?;
+                let mut rounds = Rounds::new(operation);
+                while let Some(candidates) = rounds.next(&self.ambient)? {
+                    rounds.won(store::take_free(tx, key, candidates, now).await?);
+                }
+                let mut given = rounds.finish();
+                let owners = store::owners(tx, operation.taken(&given)).await?;
+                operation.note_owners(&mut given, &owners);
+                store::keep_answer(tx, key, 0, operation.kept(&given)?).await?;
+                self.ambient.failpoint("control.bulk_create.prepared").await?;
+                Some(given)
+            } else {
+                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                match found(operation, &before)? {
+                    Found::Withdrawing => None,
+                    // By another control, or an older life of this one, that does fewer at once: it is gone on with so.
+                    Found::Open => None,
+                    Found::Answered(_) => {
+                        let kept = operation.given(&store::kept_answer(tx, key).await?)?;
+                        // One of a release that kept no answers is asked anew, under another id.
+                        Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
+                    }
+                }
+            }
+        })
+    }
+
+    /// The same in parts.
+    async fn create_in_parts(
+        &self,
+        operation: &SlugOperation,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Given>>, Error> {
+        let key = operation.key();
+        let most = self.feeds.changes_a_transaction();
+        let at_once = usize::try_from(most).unwrap_or(usize::MAX);
+        if !store::exists(&self.db, key).await? {
+            // What is refused leaves nothing, nearly always because nothing has been written.
+            for ids in operation.organization_ids().chunks(at_once) {
+                transact!(Error, self.db, |tx| {
+                    region_ids::look_for_others(tx, key.region, ids).await?;
+                })?;
+                refuse_conflict(store::conflict_now(&self.db, key, ids.to_vec()).await?)?;
+            }
+        }
+        let (begun, where_it_is) = transact!(Error, self.db, |tx| {
+            feed::lock(tx, key.region).await?;
+            let reserving = Some(UnderWay::Reserving);
+            if store::insert_operation(tx, key, operation.digest(), operation.len(), reserving, now).await? {
+                // Nobody leases one of them from now on; what was leased before is looked for with each part.
+                region_ids::raise_above(tx, &operation.organization_ids()).await?;
+                (now, Found::Open)
+            } else {
+                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                let found = match found(operation, &before)? {
+                    Found::Answered(_) => {
+                        let kept = operation.given(&store::kept_answer(tx, key).await?)?;
+                        Found::Answered(
+                            kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
+                        )
+                    }
+                    found => found,
+                };
+                (before.created_at, found)
+            }
+        })?;
+        match where_it_is {
+            Found::Answered(given) => return Ok(Some(given)),
+            Found::Withdrawing => return Ok(None),
+            Found::Open => {}
+        }
+        let mut rounds = Rounds::new(operation);
+        let mut after = 0;
+        loop {
+            let before = store::given(&self.db, key, after, most).await?;
+            let Some((last, _)) = before.last() else { break };
+            after = *last;
+            rounds.won(before);
+        }
+        while let Some(candidates) = rounds.next(&self.ambient)? {
+            for part in candidates.parts(at_once) {
+                match self.reserve(operation, begun, part, now).await? {
+                    Part::Reserved(slugs) => rounds.won(slugs),
+                    Part::Refused(error) => {
+                        self.withdraw(key, now).await?;
+                        return Err(error);
+                    }
+                    // Asked again, what it is now is found.
+                    Part::Elsewhere => return Box::pin(self.create_in_parts(operation, now)).await,
+                }
+                self.ambient.failpoint("control.bulk_create.part_committed").await?;
+            }
+        }
+        self.keep(operation, begun, rounds.finish(), now).await
+    }
+
+    /// Reserves a part of the slugs of a round, as far as they are free.
+    async fn reserve(
+        &self,
+        operation: &SlugOperation,
+        begun: DateTime<Utc>,
+        candidates: Candidates,
+        now: DateTime<Utc>,
+    ) -> Result<Part, Error> {
+        let key = operation.key();
+        transact!(Error, self.db, |tx| {
+            feed::lock(tx, key.region).await?;
+            let Some(before) = store::lock_operation(tx, key).await? else { return Ok(Part::Elsewhere) };
+            match found(operation, &before)? {
+                // One that was withdrawn and begun again has lost what this call knows of.
+                Found::Open if before.created_at != begun => Part::Elsewhere,
+                Found::Open => {
+                    let ids = candidates.organization_ids.clone();
+                    let refused = match region_ids::refuse_of_others(tx, key.region, &ids).await {
+                        Ok(()) => refuse_conflict(store::conflict(tx, key, ids.clone()).await?).err(),
+                        Err(error @ Error::OrganizationIdTaken { .. }) => Some(error),
+                        Err(error) => return Err(error),
+                    };
+                    match refused {
+                        Some(error) => {
+                            store::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                            Part::Refused(error)
+                        }
+                        None => {
+                            // The same call at once may have been here.
+                            let mut slugs = store::own(tx, key, ids).await?;
+                            let open = candidates.clone().without(&slugs);
+                            slugs.extend(store::take_free(tx, key, open, now).await?);
+                            Part::Reserved(slugs)
+                        }
+                    }
+                }
+                Found::Withdrawing | Found::Answered(_) => Part::Elsewhere,
+            }
+        })
+    }
+
+    /// Keeps the answer, part by part. With the last one the operation is reserved.
+    async fn keep(
+        &self,
+        operation: &SlugOperation,
+        begun: DateTime<Utc>,
+        mut given: Vec<Given>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Given>>, Error> {
+        let key = operation.key();
+        let at_once = usize::try_from(self.feeds.changes_a_transaction()).unwrap_or(usize::MAX);
+        let mut owners = std::collections::HashMap::new();
+        for slugs in operation.taken(&given).chunks(at_once) {
+            owners.extend(store::owners_now(&self.db, slugs.to_vec()).await?);
+        }
+        operation.note_owners(&mut given, &owners);
+        for (number, part) in (0..).zip(operation.kept(&given)?) {
+            transact!(Error, self.db, |tx| {
+                feed::lock(tx, key.region).await?;
+                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                if before.created_at == begun && matches!(found(operation, &before)?, Found::Open) {
+                    store::keep_answer(tx, key, number, vec![part.clone()]).await?;
+                }
+            })?;
+        }
+        // The same call at once may have kept some of the parts: what is kept is the answer.
+        let kept = transact!(Error, self.db, |tx| {
+            feed::lock(tx, key.region).await?;
+            let before = locked(store::lock_operation(tx, key).await?, key)?;
+            let kept = match found(operation, &before)? {
+                Found::Open if before.created_at == begun => {
+                    store::set_under_way(tx, key, None, now).await?;
+                    store::kept_answer(tx, key).await?
+                }
+                Found::Answered(_) => store::kept_answer(tx, key).await?,
+                // It was withdrawn by another call, and perhaps begun again: it is asked for once more.
+                Found::Open | Found::Withdrawing => Vec::new(),
+            };
+            self.ambient.failpoint("control.bulk_create.prepared").await?;
+            kept
+        })?;
+        operation.given(&kept).map_err(Into::into)
+    }
+
+    /// Frees what an operation has reserved that comes to no answer, in parts, and then the operation.
+    async fn withdraw(&self, key: OperationKey<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+        let most = self.feeds.changes_a_transaction();
+        loop {
+            let gone = transact!(Error, self.db, |tx| {
+                feed::lock(tx, key.region).await?;
+                match store::lock_operation(tx, key).await? {
+                    Some(operation)
+                        if operation.under_way == Some(UnderWay::Withdrawing)
+                            && operation.state == OperationState::Reserved =>
+                    {
+                        let page = store::page_end(tx, key, 0, most).await?;
+                        let (last, found) = page.unwrap_or((0, 0));
+                        store::delete(tx, key, last).await?;
+                        if found < most {
+                            store::delete_operation(tx, key).await?;
+                        } else {
+                            store::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                        }
+                        found < most
+                    }
+                    // Another call has done that, or the operation is released.
+                    _ => true,
+                }
+            })?;
+            if gone {
+                return Ok(());
+            }
+            self.ambient.failpoint("control.bulk_create.part_withdrawn").await?;
+        }
+    }
+}
+
+fn is_unique(error: &Error) -> bool {
+    error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Unique)
+}
+
+/// Where an operation is that was begun before.
+fn found(operation: &SlugOperation, before: &Operation) -> Result<Found, Error> {
+    let operation_id = operation.key().operation_id;
+    if before.under_way == Some(UnderWay::Withdrawing) {
+        return Ok(Found::Withdrawing);
+    }
+    if before.digest != operation.digest() {
+        return Err(Error::OperationContentDiffers { operation_id });
+    }
+    if before.state == OperationState::Released {
+        return Err(Error::OperationReleased { operation_id });
+    }
+    Ok(match before.under_way {
+        Some(UnderWay::Reserving) => Found::Open,
+        _ => Found::Answered(Vec::new()),
+    })
+}

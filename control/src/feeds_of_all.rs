@@ -1,0 +1,216 @@
+//! The feeds of all regions on one stream, for whoever sends requests to the right region.
+//!
+//! One query says where all feeds are; only those of which the reader does not have everything are read. They take turns: a
+//! batch of events of each, or a whole snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    Error,
+    feed::{BATCH, Feeds, Message, Part, WAITING},
+    store::{
+        feed::{self as store, Position},
+        region,
+    },
+};
+
+/// The most positions that a reader may have.
+const MAX_POSITIONS: usize = 10_000;
+/// Regions, or positions, of one message.
+const LISTED: usize = 1_000;
+/// Regions that are read at once.
+const REGIONS: i64 = 1_000;
+
+/// What a reader of all feeds hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllMessage {
+    /// A part of the list of regions: of each, name and address.
+    Regions {
+        /// By name.
+        regions: Vec<(String, String)>,
+        /// The first part: what the reader had is void.
+        first: bool,
+        /// The last part.
+        last: bool,
+    },
+    /// A part of the feed of a region.
+    Feed {
+        /// The region.
+        region: String,
+        /// A part of a snapshot, or events.
+        message: Message,
+    },
+    /// All has been told up to these versions.
+    Positions(Vec<(String, i64)>),
+}
+
+impl Feeds {
+    /// The feeds of all regions after the positions that the reader has. It ends as [`Feeds::watch`] does.
+    ///
+    /// # Errors
+    /// If there are too many positions, one is negative or a region has two, or there are as many readers as there may be.
+    pub async fn watch_all(
+        &self,
+        positions: Vec<(String, i64)>,
+    ) -> Result<mpsc::Receiver<Result<AllMessage, Error>>, Error> {
+        if positions.len() > MAX_POSITIONS {
+            return Err(Error::invalid("positions", "at most 10,000"));
+        }
+        let mut has = HashMap::new();
+        for (index, (region, version)) in positions.into_iter().enumerate() {
+            if version < 0 {
+                return Err(Error::invalid(format!("positions[{index}].version"), "must not be negative"));
+            }
+            if has.insert(region, version).is_some() {
+                return Err(Error::invalid(
+                    format!("positions[{index}].region"),
+                    "stands twice in the request",
+                ));
+            }
+        }
+        let place = self.places().take()?;
+        let (messages, receiver) = mpsc::channel(WAITING);
+        let mut reader =
+            Reader { feeds: self.clone(), has, regions: BTreeMap::new(), messages: messages.clone() };
+        self.read(place, messages, async move { reader.follow().await });
+        Ok(receiver)
+    }
+}
+
+/// One reader of all feeds.
+struct Reader {
+    feeds: Feeds,
+    /// What the reader has of each region; nothing of those that are not there.
+    has: HashMap<String, i64>,
+    /// The regions that it has been told of, with their addresses.
+    regions: BTreeMap<String, String>,
+    messages: mpsc::Sender<Result<AllMessage, Error>>,
+}
+
+impl Reader {
+    async fn send(&self, message: AllMessage) {
+        // A reader that has gone ends the task by itself.
+        let _gone = self.messages.send(Ok(message)).await;
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
+        let mut versions = self.feeds.subscribe();
+        let heartbeat = self.feeds.options().heartbeat;
+        let mut all_is_to_be_told = true;
+        loop {
+            let positions = store::positions(self.feeds.db()).await?;
+            let is_known = positions.keys().all(|region| self.regions.contains_key(region));
+            if all_is_to_be_told || !is_known {
+                self.list_regions().await?;
+            }
+            let mut told = false;
+            for region in self.regions.keys().cloned().collect::<Vec<_>>() {
+                let position = positions.get(&region).copied().unwrap_or(Position::BEGINNING);
+                told |= self.tell(&region, position).await?;
+            }
+            if told {
+                continue;
+            }
+            if all_is_to_be_told {
+                self.send_positions().await;
+            }
+            let next = Instant::now() + heartbeat;
+            let (has, regions) = (&self.has, &self.regions);
+            let changed = versions.wait_for(|seen| {
+                seen.iter().any(|(region, version)| {
+                    !regions.contains_key(region) || has.get(region).is_none_or(|has| has < version)
+                })
+            });
+            all_is_to_be_told = timeout_at(next, changed).await.is_err();
+        }
+    }
+
+    /// Tells which regions there are, if that has changed.
+    async fn list_regions(&mut self) -> Result<(), Error> {
+        let mut all = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = region::list(self.feeds.db(), after.as_deref(), REGIONS).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            all.extend(page.into_iter().map(|region| (region.name, region.address)));
+        }
+        if all == self.regions && !all.is_empty() {
+            return Ok(());
+        }
+        let listed: Vec<(String, String)> =
+            all.iter().map(|(name, address)| (name.clone(), address.clone())).collect();
+        self.has.retain(|region, _| all.contains_key(region));
+        self.regions = all;
+        let parts = listed.chunks(LISTED).count().max(1);
+        for part in 0..parts {
+            let regions = listed.chunks(LISTED).nth(part).unwrap_or_default().to_vec();
+            self.send(AllMessage::Regions { regions, first: part == 0, last: part + 1 == parts }).await;
+        }
+        Ok(())
+    }
+
+    async fn send_positions(&self) {
+        let positions: Vec<(String, i64)> =
+            self.has.iter().map(|(region, version)| (region.clone(), *version)).collect();
+        for part in positions.chunks(LISTED) {
+            self.send(AllMessage::Positions(part.to_vec())).await;
+        }
+        if positions.is_empty() {
+            self.send(AllMessage::Positions(Vec::new())).await;
+        }
+    }
+
+    /// Tells the next of a feed, if there is something that the reader does not have; `false` if there is nothing.
+    async fn tell(&mut self, region: &str, position: Position) -> Result<bool, Error> {
+        let Some(at) =
+            self.has.get(region).copied().filter(|at| (position.oldest..=position.version).contains(at))
+        else {
+            self.snapshot(region).await?;
+            return Ok(true);
+        };
+        if at == position.version {
+            return Ok(false);
+        }
+        let events = store::events(self.feeds.db(), region, at, BATCH).await?;
+        match (events.first(), events.last()) {
+            (Some(first), Some(last)) if first.version == at + 1 => {
+                let at = last.version;
+                self.has.insert(region.to_owned(), at);
+                let message =
+                    Message { part: Part::Events(events), current_version: position.version.max(at) };
+                self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
+            }
+            // What is between has been removed meanwhile.
+            _ => self.snapshot(region).await?,
+        }
+        Ok(true)
+    }
+
+    /// Sends everything of a region. The version is read first: what changes while the pages are read comes as an event.
+    async fn snapshot(&mut self, region: &str) -> Result<(), Error> {
+        let version = store::position(self.feeds.db(), region).await?.version;
+        let mut after = String::new();
+        let mut first = true;
+        loop {
+            let reservations = store::snapshot(self.feeds.db(), region, &after, BATCH).await?;
+            let last = i64::try_from(reservations.len()).is_ok_and(|rows| rows < BATCH);
+            if let Some(reservation) = reservations.last() {
+                after.clone_from(&reservation.slug);
+            }
+            let part = Part::Snapshot { version, reservations, first, last };
+            let message = Message { part, current_version: version };
+            self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
+            if last {
+                self.has.insert(region.to_owned(), version);
+                return Ok(());
+            }
+            first = false;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Those who wait until something has ended: all who wait for the same thing share one look at it. It is looked at once
+//! when somebody begins to wait, whenever somebody says that it may have ended, and now and again, because another
+//! control may have ended it. Whoever waits is woken by its end and by nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use causeway_relocation::ambient::Ambient;
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use uuid::Uuid;
+
+/// How often something is looked at of which nobody says that it may have ended, at least. It is up to a half less, so that
+/// not all are looked at in the same moment.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is waited for, by its id. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Waiting<T>(Arc<Mutex<HashMap<Uuid, Arc<Awaited<T>>>>>);
+
+#[derive(Debug)]
+struct Awaited<T> {
+    /// How it has ended.
+    ended: watch::Sender<Option<T>>,
+    /// It may have.
+    woken: Notify,
+}
+
+impl<T> Clone for Waiting<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Waiting<T> {
+    fn all(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Awaited<T>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something may have ended.
+    pub(crate) fn wake(&self, id: Uuid) {
+        if let Some(awaited) = self.all().get(&id) {
+            awaited.woken.notify_one();
+        }
+    }
+
+    /// Begins to wait: the receiver hears how it has ended. `look` says that, or `None` if it has not. It is called by the
+    /// future that is handed to `run`, if nobody waits for the same thing already.
+    pub(crate) fn wait_for<F, L>(
+        &self,
+        id: Uuid,
+        ambient: &Ambient,
+        look: L,
+        run: impl FnOnce(futures::future::BoxFuture<'static, ()>),
+    ) -> watch::Receiver<Option<T>>
+    where
+        L: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Option<T>> + Send,
+    {
+        let mut all = self.all();
+        if let Some(awaited) = all.get(&id) {
+            return awaited.ended.subscribe();
+        }
+        let (ended, receiver) = watch::channel(None);
+        let awaited = Arc::new(Awaited { ended, woken: Notify::new() });
+        all.insert(id, Arc::clone(&awaited));
+        drop(all);
+        let (waiting, ambient) = (self.clone(), ambient.clone());
+        run(Box::pin(async move { waiting.watch(id, &awaited, &ambient, look).await }));
+        receiver
+    }
+
+    async fn watch<F: Future<Output = Option<T>>>(
+        &self,
+        id: Uuid,
+        awaited: &Awaited<T>,
+        ambient: &Ambient,
+        look: impl Fn() -> F,
+    ) {
+        loop {
+            if let Some(ended) = look().await {
+                self.all().remove(&id);
+                awaited.ended.send_replace(Some(ended));
+                return;
+            }
+            let jitter =
+                Duration::from_millis(ambient.below(u64::try_from(LOOK.as_millis() / 2).unwrap_or(1)));
+            tokio::select! {
+                () = awaited.woken.notified() => {}
+                () = sleep(LOOK - jitter) => {}
+                () = awaited.ended.closed() => {
+                    let mut all = self.all();
+                    if awaited.ended.receiver_count() == 0 {
+                        all.remove(&id);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use chrono::DateTime;
+
+    use super::*;
+
+    struct Stage {
+        waiting: Waiting<&'static str>,
+        ambient: Ambient,
+        looks: Arc<AtomicUsize>,
+        ended: Arc<AtomicBool>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            Self {
+                waiting: Waiting::default(),
+                ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1),
+                looks: Arc::default(),
+                ended: Arc::default(),
+            }
+        }
+
+        fn wait_for(&self, id: u128) -> watch::Receiver<Option<&'static str>> {
+            let (looks, ended) = (Arc::clone(&self.looks), Arc::clone(&self.ended));
+            let look = move || {
+                looks.fetch_add(1, Ordering::Relaxed);
+                let ended = ended.load(Ordering::Relaxed).then_some("ended");
+                async move { ended }
+            };
+            self.waiting.wait_for(Uuid::from_u128(id), &self.ambient, look, |watching| {
+                tokio::spawn(watching);
+            })
+        }
+
+        fn looks(&self) -> usize {
+            self.looks.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Lets everything run that can, without any time going by.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_thousand_who_wait_for_one_thing_look_once_and_wake_once() {
+        let stage = Stage::new();
+        let mut waiting: Vec<_> = (0..3_000).map(|_| stage.wait_for(1)).collect();
+        settle().await;
+        assert_eq!(stage.looks(), 1);
+        // What others wait for ends all the time.
+        for other in 2..1_000 {
+            stage.waiting.wake(Uuid::from_u128(other));
+        }
+        settle().await;
+        assert_eq!(stage.looks(), 1);
+        assert!(waiting.iter().all(|it| !it.has_changed().unwrap()));
+        // It may have ended, but has not: nobody is woken.
+        stage.waiting.wake(Uuid::from_u128(1));
+        settle().await;
+        assert_eq!(stage.looks(), 2);
+        assert!(waiting.iter().all(|it| !it.has_changed().unwrap()));
+        stage.ended.store(true, Ordering::Relaxed);
+        stage.waiting.wake(Uuid::from_u128(1));
+        for receiver in &mut waiting {
+            assert_eq!(*receiver.wait_for(Option::is_some).await.unwrap(), Some("ended"));
+        }
+        assert_eq!(stage.looks(), 3);
+        assert!(stage.waiting.all().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_control_has_ended_is_seen_soon() {
+        let stage = Stage::new();
+        let mut receiver = stage.wait_for(1);
+        settle().await;
+        tokio::time::advance(LOOK * 10).await;
+        settle().await;
+        let looks = stage.looks();
+        assert_eq!(looks, 2, "one look for each time that the clock is read");
+        stage.ended.store(true, Ordering::Relaxed);
+        assert_eq!(*receiver.wait_for(Option::is_some).await.unwrap(), Some("ended"));
+        assert_eq!(stage.looks(), looks + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_when_nobody_waits() {
+        let stage = Stage::new();
+        let (one, other) = (stage.wait_for(1), stage.wait_for(1));
+        settle().await;
+        drop(one);
+        settle().await;
+        assert_eq!(stage.waiting.all().len(), 1);
+        drop(other);
+        settle().await;
+        assert!(stage.waiting.all().is_empty());
+        tokio::time::advance(LOOK * 10).await;
+        settle().await;
+        assert_eq!(stage.looks(), 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! Turns: so many imports of this process are worked on at once, and whoever waits longest is next. A turn is a chunk, or
+//! another piece of work of that size: an import that has more to do gives its turn to those that wait and queues up
+//! again. So a small import does not wait for the end of a large one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Runner;
+use crate::error::Error;
+
+/// The turns of a process, for one kind of work. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// First come, first served.
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// A turn. It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// Somebody who waits, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Turns {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self(Arc::new(Inner { places: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0) }))
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let inner = &self.0;
+        if let Ok(place) = Arc::clone(&inner.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        inner.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&inner.waiting);
+        // Nobody closes the places.
+        Arc::clone(&inner.places).acquire_owned().await.map_err(|_| Error::Stopping)
+    }
+}
+
+impl Turn {
+    /// Whether another import waits for a turn.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.turns.0.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Runner {
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// If the service stops.
+    pub(super) async fn turn(&self, turns: &Turns) -> Result<Turn, Error> {
+        let place = tokio::select! {
+            place = turns.place() => place?,
+            () = self.stopping() => return Err(Error::Stopping),
+        };
+        Ok(Turn { turns: turns.clone(), place: Some(place) })
+    }
+
+    /// Gives the turn to another import, if one waits, and takes the next one. Whatever was seen of the import before may
+    /// be old then.
+    ///
+    /// # Errors
+    /// If the service stops.
+    pub(super) async fn pass_turn(&self, turn: &mut Turn) -> Result<(), Error> {
+        if !turn.is_awaited() {
+            return Ok(());
+        }
+        turn.place = None;
+        self.ambient().failpoint("region.turn.passed").await?;
+        turn.place = self.turn(&turn.turns).await?.place;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_longest_is_next_and_is_seen_to_wait() {
+        let turns = Turns::new(1);
+        let first = turns.place().await.unwrap();
+        let turn = Turn { turns: turns.clone(), place: Some(first) };
+        assert!(!turn.is_awaited());
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(turns.place())).collect();
+        for place in &mut waiting {
+            assert!(futures::poll!(place).is_pending());
+        }
+        assert!(turn.is_awaited());
+        drop(turn);
+        for left in (0..3).rev() {
+            let next = waiting.remove(0).await.unwrap();
+            assert_eq!(turns.0.waiting.load(Ordering::Relaxed), left);
+            for place in &mut waiting {
+                assert!(futures::poll!(place).is_pending());
+            }
+            drop(next);
+        }
+        // One that goes away waits no more.
+        let held = turns.place().await.unwrap();
+        let mut gone = Box::pin(turns.place());
+        assert!(futures::poll!(&mut gone).is_pending());
+        drop(gone);
+        assert_eq!(turns.0.waiting.load(Ordering::Relaxed), 0);
+        drop(held);
+    }
+}

@@ -1,0 +1,239 @@
+//! Operations of more organizations than one transaction takes: three, here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use causeway_control::{
+    Control, Error,
+    slug_reservations::{
+        Reservation,
+        ReservationType::{self, Primary, TemporaryRenameAlias},
+        WantedSlug,
+    },
+};
+use causeway_relocation::{
+    ambient::Failpoints,
+    db::{Dialect, Statement},
+};
+
+use crate::{
+    feeds::Reader,
+    stage::{Held, Stage, bulk_create, is_suffixed, operation, slugs, wanted},
+};
+
+const AT_ONCE: usize = 3;
+
+fn nothing() -> Arc<Failpoints> {
+    Arc::new(|_| Box::pin(async { Ok(()) }))
+}
+
+/// Ten organizations. Some want the same, one a reserved word, one what is no slug.
+fn wishes() -> Vec<WantedSlug> {
+    let wanted_slugs =
+        ["acme", "Acme", "bolt", "cord", "acme", "settings", "dune", "elm", "Elm Street", "fir"];
+    (1..).zip(wanted_slugs).map(|(id, slug)| wanted(id, slug)).collect()
+}
+
+fn of(reservations: &[Reservation], kind: ReservationType) -> BTreeMap<i64, String> {
+    let of_kind = reservations.iter().filter(|it| it.kind == kind);
+    of_kind.map(|it| (it.organization_id, it.slug.clone())).collect()
+}
+
+/// Begins something that stands still at a place.
+macro_rules! held_at {
+    ($stage:expr, $seed:expr, $place:expr, |$control:ident| $call:expr) => {{
+        let (held, failpoints) = Held::at($place);
+        let $control = $stage.another_in_parts($seed, AT_ONCE, failpoints).await;
+        let call = tokio::spawn(async move { $call });
+        held.there().await;
+        (held, call)
+    }};
+}
+
+pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_between(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    // Others get slugs in between, also in the same region.
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
+    bulk_create(&stage.control, "de", operation(1), vec![wanted(200, "other")]).await.expect("reserved");
+    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), AT_ONCE + 2);
+    held.open();
+    let answers = call.await.expect("it ends").expect("reserved");
+    assert!(held.reached() >= 4, "{} parts", held.reached());
+    let given = slugs(&answers);
+    assert_eq!((given[0], given[2], given[6], given[7]), ("acme", "bolt", "dune", "elm"));
+    assert!(
+        is_suffixed(given[1], "acme") && is_suffixed(given[4], "acme") && is_suffixed(given[5], "settings")
+    );
+    assert_eq!(given[8], "elm-street");
+    // The same again, also from a control that does all at once, is the same answer.
+    for control in [&stage.control, &stage.another_in_parts(3, AT_ONCE, nothing()).await] {
+        assert_eq!(bulk_create(control, "us", operation(1), wishes()).await.expect("answered"), answers);
+    }
+    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
+
+    // Each part of a confirmation is told with its events, and no organization is without what it had.
+    let mut reader = Reader::new(&stage.control, "us", 0).await;
+    let (held, call) = held_at!(stage, 4, "control.confirm.part_committed", |control| {
+        control.slug_reservations().confirm("us", operation(1)).await
+    });
+    let reservations = stage.reservations().await;
+    let (primary, temporary) = (of(&reservations, Primary), of(&reservations, TemporaryRenameAlias));
+    assert_eq!(primary.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(temporary.len(), 7 + 1);
+    // Asked again, it goes on, whoever is asked.
+    assert_eq!(stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
+    held.open();
+    assert_eq!(call.await.expect("it ends").expect("confirmed"), 10);
+    let confirmed = of(&stage.reservations().await, Primary);
+    assert_eq!(confirmed.values().map(String::as_str).collect::<Vec<_>>(), given);
+    reader.reach(12).await;
+    let mut told = reader.slugs();
+    told.sort_unstable_by_key(|slug| reader.slugs[*slug].organization_id);
+    assert_eq!(told, given);
+
+    // So is a release: from its first part on the operation is released.
+    let (held, call) = held_at!(stage, 5, "control.release.part_committed", |control| {
+        control.slug_reservations().release("us", operation(1)).await
+    });
+    assert_eq!(of(&stage.reservations().await, Primary).len(), 7);
+    for refused in [
+        bulk_create(&stage.control, "us", operation(1), wishes()).await.map(drop),
+        stage.control.slug_reservations().confirm("us", operation(1)).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
+    }
+    call.abort();
+    let _aborted = call.await;
+    drop(held);
+    assert_eq!(stage.control.slug_reservations().release("us", operation(1)).await.expect("released"), 10);
+    assert_eq!(of(&stage.reservations().await, Primary).len(), 0);
+    reader.reach(22).await;
+    assert_eq!(reader.slugs(), [] as [&str; 0]);
+}
+
+pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_again(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    for parts in 1..=4 {
+        let number = 10 * parts;
+        let (held, failpoints) = Held::at("control.bulk_create.part_committed");
+        let control =
+            stage.another_in_parts(20 + u64::try_from(parts).expect("few"), AT_ONCE, failpoints).await;
+        let call =
+            tokio::spawn(async move { bulk_create(&control, "us", operation(number), wishes()).await });
+        for _ in 1..parts {
+            held.there().await;
+            held.go_on();
+        }
+        held.there().await;
+        call.abort();
+        let _aborted = call.await;
+        let before = of(&stage.reservations().await, TemporaryRenameAlias);
+        assert!(!before.is_empty(), "{before:?}");
+        let other = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+        let answers = bulk_create(&other, "us", operation(number), wishes()).await.expect("it goes on");
+        let after: BTreeMap<i64, String> =
+            answers.iter().map(|it| (it.organization_id, it.slug.clone())).collect();
+        assert_eq!(after.len(), 10);
+        assert!(before.iter().all(|(id, slug)| after.get(id) == Some(slug)), "{before:?} became {after:?}");
+        assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias), after);
+        stage.control.slug_reservations().release("us", operation(number)).await.expect("released");
+        assert_eq!(stage.reservations().await, []);
+    }
+}
+
+pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_whole_operation(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    // The last one that gets a slug: there is a reserved word in its place, so it gets none in the first round.
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    held.open();
+    let refused = call.await.expect("it ends").expect_err("it has one");
+    assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
+    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    // The id stands for nothing yet.
+    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
+    let control = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+    assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
+    // What is known to have one beforehand is refused before anything is written.
+    let refused = bulk_create(&control, "us", operation(3), wishes()).await.expect_err("all have one");
+    assert!(matches!(refused, Error::OrganizationAlreadyReserved { .. }), "{refused:?}");
+    let unknown = control.slug_reservations().release("us", operation(3)).await;
+    assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
+}
+
+pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(stage: Stage) {
+    let stage = stage.with_regions(&["us", "de"]).await;
+    let is_taken = |refused: &Error| matches!(refused, Error::OrganizationIdTaken { organization_id: 6, region } if region == "de");
+    // The other region comes in between, before this one has given it a slug.
+    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    bulk_create(&stage.control, "de", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    held.open();
+    let refused = call.await.expect("it ends").expect_err("another region has one");
+    assert!(is_taken(&refused), "{refused:?}");
+    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    // What is known to be of another region beforehand is refused before anything is written.
+    let control = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+    let refused =
+        bulk_create(&control, "us", operation(3), wishes()).await.expect_err("another region has one");
+    assert!(is_taken(&refused), "{refused:?}");
+    let unknown = control.slug_reservations().release("us", operation(3)).await;
+    assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
+}
+
+pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    let reservations = stage.control.slug_reservations();
+    let refused = reservations.confirm("us", operation(1)).await;
+    assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
+    let differs = bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await;
+    assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
+    assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 3);
+    assert_eq!(stage.reservations().await, []);
+    held.open();
+    let refused = call.await.expect("it ends");
+    assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
+    assert_eq!(stage.reservations().await, []);
+}
+
+async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Result<i64, Error> {
+    bulk_create(control, "us", operation(number), vec![wanted(7, slug)]).await?;
+    control.slug_reservations().confirm("us", operation(number)).await
+}
+
+/// One operation has seen that the organization has no slug, when another one gives it one and is confirmed. No unique set
+/// keeps the two apart, for the first is primary by then.
+pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let (held, failpoints) = Held::at("control.bulk_create.looked");
+    let control = stage.another_with(2, failpoints).await;
+    let first = tokio::spawn(async move { reserve_and_confirm(&control, 1, "acme").await });
+    held.there().await;
+    let other = stage.another(3).await;
+    let second = tokio::spawn(async move { reserve_and_confirm(&other, 2, "bolt").await });
+    let db = stage.db().await;
+    // SQLite has no such thing to look at: there, whoever writes waits before it has read anything.
+    while db.dialect() == Dialect::Postgres && !second.is_finished() {
+        let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
+        let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
+        if row.int("n").expect("a number") > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    held.open();
+    let outcomes = [first.await.expect("it ends"), second.await.expect("it ends")];
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    let mut refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    assert!(refused.all(|error| matches!(error, Error::OrganizationAlreadyReserved { .. })), "{outcomes:?}");
+    assert_eq!(stage.reservations().await.len(), 1);
+    db.close().await;
+}

@@ -1,0 +1,174 @@
+//! No import keeps others waiting for long, however large it is: turns are chunks, and transactions are short.
+
+use causeway_harness::{
+    account::Audit,
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
+    export::{self, Export},
+};
+use causeway_proto::{
+    region::v1::{ImportState, RevertImportRequest},
+    relocation::v1::FindingKind,
+};
+use causeway_region::Limits;
+use causeway_relocation::db::Statement;
+
+use crate::{
+    resume::ORGANIZATIONS,
+    stage::{accounted, look},
+    survive::change,
+};
+
+/// A cluster of one region with failpoints and these limits.
+async fn standing(
+    store: Store,
+    failpoints: &Failpoints,
+    limit: impl Fn(&mut Limits) + Send + Sync + 'static,
+) -> Cluster {
+    let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
+    let mut cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    cluster.configure_regions(move |options| limit(&mut options.limits));
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+    cluster
+}
+
+/// Where one import is worked on at a time, the large one gives its turn away between two chunks. It stands still then, and
+/// the small one comes to its end.
+pub(crate) async fn a_small_import_ends_while_a_large_one_is_being_written(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = standing(store, &failpoints, |limits| limits.imports_at_once = 1).await;
+    let (region, options) = (cluster.region(0), ImportOptions::default());
+    let mut small = Export::new();
+    small.organization(1, "small").user(1, "ann").member(1, 1, 1).team(1, 1, "t");
+    failpoints.arm("region.chunk.committed", Act::Hold, 0);
+    let large = export::large(ORGANIZATIONS).to_bytes();
+    let large = region.begin(&large, &options).await.expect("it begins").import.unwrap_or_default();
+    failpoints.held().await;
+    failpoints.arm("region.turn.passed", Act::Hold, 0);
+    let small = region.begin(&small.to_bytes(), &options).await.expect("it begins").import;
+    let small = small.unwrap_or_default().import_id;
+    // Reading its file takes no turn of those who write.
+    let planned = region.wait_until(&small, |import| import.state() == ImportState::Writing).await;
+    planned.expect("it is planned while the large one has its turn");
+    failpoints.release();
+    failpoints.held().await;
+    let small = region.wait(&small).await.expect("it ends");
+    assert_eq!((small.state(), small.organization_count), (ImportState::Succeeded, 1));
+    let now = region.wait_until(&large.import_id, |_| true).await.expect("it is there");
+    assert_eq!(now.state(), ImportState::Writing, "it has not ended before");
+    failpoints.release();
+    let large = region.wait(&large.import_id).await.expect("it ends");
+    assert_eq!((large.state(), large.organization_count), (ImportState::Succeeded, ORGANIZATIONS));
+    for counts in &large.models {
+        assert_eq!(counts.seen, counts.inserted + counts.existing + counts.out_of_scope, "{counts:?}");
+    }
+    cluster.stop().await;
+}
+
+fn organizations(count: i64) -> Export {
+    let mut export = Export::new();
+    for pk in 1..=count {
+        export.organization(pk, &format!("tenant-{pk}"));
+    }
+    export
+}
+
+/// A transaction shows four organizations at most, and the service dies between two of them.
+pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
+    let (export, options) = (export::large(9).to_bytes(), ImportOptions::default());
+    let before = look(&cluster, 0).await;
+    failpoints.arm("region.finish.shown_in_part", Act::Kill, 1);
+    let begun = cluster.region(0).begin(&export, &options).await.expect("it begins").import;
+    cluster.killed().await;
+    let shown = "SELECT count(*) AS n FROM sentry_organization WHERE status = 0";
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let row = db.fetch_optional(Statement::new(shown)).await.expect("it answers").expect("a row");
+    assert_eq!(row.int("n").expect("a number"), 8);
+    db.close().await;
+    cluster.revive().await.expect("it starts");
+    let import = cluster.region(0).wait(&begun.unwrap_or_default().import_id).await.expect("it ends");
+    accounted(Audit::new(&cluster, 0, &before, &export, &options, &import).run().await);
+    assert_eq!(cluster.region(0).visible_organizations().await.expect("a list").len(), 9);
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
+    let before = look(&cluster, 0).await;
+    let region = cluster.region(0);
+    failpoints.arm("region.finish.shown_in_part", Act::Hold, 1);
+    let begun =
+        region.begin(&organizations(11).to_bytes(), &ImportOptions::default()).await.expect("it begins");
+    let id = begun.import.unwrap_or_default().import_id;
+    failpoints.held().await;
+    assert_eq!(region.visible_organizations().await.expect("a list").len(), 8);
+    region
+        .imports()
+        .revert_import(RevertImportRequest { import_id: id.clone() })
+        .await
+        .expect("it is taken back");
+    assert_eq!(region.visible_organizations().await.expect("a list"), []);
+    failpoints.release();
+    let reverted = region.wait(&id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    assert_eq!(look(&cluster, 0).await, before, "something is left");
+    cluster.stop().await;
+}
+
+/// While the slugs of a first page are written, an organization is made by hand with a slug that control gave to one of the
+/// next page. All slugs are taken back and asked for again, and each change is told once. The service dies in the middle of
+/// that.
+pub(crate) async fn slugs_that_the_region_has_after_all_are_asked_for_again(store: Store) {
+    const COUNT: i64 = 1_003;
+    for kill in [false, true] {
+        let failpoints = Failpoints::default();
+        let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 400).await;
+        let mut export = organizations(COUNT);
+        // Changed in the first page, whatever else happens.
+        export.organization(COUNT + 1, "settings");
+        let (bytes, options) = (export.reversed().to_bytes(), ImportOptions::default());
+        failpoints.arm("region.slugs.page_written", Act::Hold, 0);
+        let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins").import;
+        failpoints.held().await;
+        let db = cluster.db(Silo::Region(0)).await.expect("a database");
+        let last = "SELECT wanted_slug AS slug FROM causeway_import_organization ORDER BY organization_id DESC LIMIT 1";
+        let row = db.fetch_optional(Statement::new(last)).await.expect("it answers").expect("a row");
+        let taken = row.text("slug").expect("a slug");
+        let by_hand = "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                       SELECT 900000, 'By hand', $1, 0, date_added, default_role, is_test, flags FROM sentry_organization \
+                       LIMIT 1";
+        change(&cluster, vec![Statement::new(by_hand).with(taken.as_str())]).await;
+        if kill {
+            failpoints.arm("region.slugs.page_written", Act::Kill, 0);
+        }
+        failpoints.release();
+        if kill {
+            cluster.killed().await;
+            cluster.revive().await.expect("it starts");
+        }
+        let id = begun.unwrap_or_default().import_id;
+        let import = cluster.region(0).wait(&id).await.expect("it ends");
+        assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+        let findings = cluster.region(0).findings(&id).await.expect("a list");
+        let changed: Vec<&str> = findings
+            .iter()
+            .filter(|finding| finding.kind() == FindingKind::SlugChanged)
+            .map(|finding| finding.reason.as_str())
+            .collect();
+        assert_eq!(changed.len(), 2, "{changed:?}");
+        assert!(changed.iter().any(|reason| reason.contains(&taken)), "{changed:?}");
+        let counts = import.models.iter().find(|counts| counts.model == "sentry.organization");
+        assert_eq!(counts.map(|counts| counts.changed), Some(2), "each is counted once, too");
+        let differ = "SELECT count(*) AS n FROM causeway_import_organization i JOIN sentry_organization o \
+                      ON o.id = i.organization_id WHERE o.slug <> i.slug OR i.slug <> i.wanted_slug";
+        let row = db.fetch_optional(Statement::new(differ)).await.expect("it answers").expect("a row");
+        assert_eq!(row.int("n").expect("a number"), 2);
+        db.close().await;
+        let reservations = cluster.control().all_reservations().await.expect("a list");
+        assert_eq!(reservations.len(), usize::try_from(COUNT + 1).expect("few"));
+        cluster.stop().await;
+    }
+}
