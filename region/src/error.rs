@@ -235,6 +235,7 @@ impl Error {
             return match error.kind() {
                 DbErrorKind::Full => ErrorReason::DatabaseFull,
                 DbErrorKind::Unavailable | DbErrorKind::ReadOnly => ErrorReason::DatabaseUnavailable,
+                DbErrorKind::Closed => ErrorReason::ShuttingDown,
                 DbErrorKind::Contention => ErrorReason::DatabaseContention,
                 DbErrorKind::Unique => ErrorReason::UniqueConflict,
                 DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
@@ -293,6 +294,7 @@ impl Error {
                     | DbErrorKind::Contention
                     | DbErrorKind::Full
                     | DbErrorKind::ReadOnly
+                    | DbErrorKind::Closed
                     | DbErrorKind::Unique
             );
         }

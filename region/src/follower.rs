@@ -262,10 +262,8 @@ impl Follower {
             () = self.0.anew.notified() => return Ok(()),
             () = runner.stopping() => Err(Error::Stopping),
         };
-        if let Err(Error::Control(error)) = &ended
-            && error.reason() == ErrorReason::RegionNotRegistered
-        {
-            runner.forget_registration();
+        if let Err(Error::Control(error)) = &ended {
+            runner.note_refusal(error.reason());
         }
         runner.control().leave(number);
         ended

@@ -37,6 +37,7 @@ pub use control_client::{ControlError, ControlTimeouts};
 pub use error::Error;
 pub use limits::Limits;
 pub use pauses::Pauses;
+use tokio::sync::watch;
 
 use crate::{
     control_client::ControlClient,
@@ -170,6 +171,9 @@ impl Region {
         "causeway.region.v1.ReconciliationService",
     ];
 
+    /// Those of them that need control to know the region: an import of one that cannot register only waits.
+    pub const SERVICES_THAT_NEED_REGISTRATION: [&str; 1] = ["causeway.region.v1.ImportService"];
+
     /// Opens and migrates the database and goes on with unfinished imports and control's feed. Control need not be there yet.
     ///
     /// # Errors
@@ -238,6 +242,12 @@ impl Region {
     /// If it does not.
     pub async fn ping(&self) -> Result<(), db::DbError> {
         self.runner.db().ping().await
+    }
+
+    /// Follows whether control knows this region: `false` until it has registered, and while its name is taken.
+    #[must_use]
+    pub fn registration(&self) -> watch::Receiver<bool> {
+        self.runner.registration()
     }
 
     /// Begins to stop: new uploads are refused and imports end behind the chunk in hand, while calls are still answered.

@@ -1,7 +1,10 @@
 //! `grpc.health.v1`: a service is as healthy as its database, which must answer and take what is written.
 
 use causeway_relocation::db::DbErrorKind;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{
     ServingStatus,
@@ -20,26 +23,48 @@ const OVERALL: &str = "";
 pub(super) struct Health {
     reporter: HealthReporter,
     services: &'static [&'static str],
+    /// Those that are of use only while control knows the silo.
+    need_registration: &'static [&'static str],
     settings: Settings,
+}
+
+/// What the health of all services follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    database: ServingStatus,
+    is_registered: bool,
 }
 
 impl Health {
     /// The health of `services`, and the gRPC service that tells it.
     pub(super) fn new(
         services: &'static [&'static str],
+        need_registration: &'static [&'static str],
         settings: Settings,
     ) -> (Self, HealthServer<impl HealthService>) {
         let (reporter, service) = tonic_health::server::health_reporter();
-        (Self { reporter, services, settings }, service)
+        (Self { reporter, services, need_registration, settings }, service)
     }
 
     fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         [OVERALL].into_iter().chain(self.services.iter().copied())
     }
 
-    async fn set(&self, status: ServingStatus) {
+    fn status(&self, name: &str, state: State) -> ServingStatus {
+        if !state.is_registered && self.need_registration.contains(&name) {
+            return ServingStatus::NotServing;
+        }
+        state.database
+    }
+
+    /// Tells the health of each service that is another one than `before`: who watches would take every message for a
+    /// change.
+    async fn set(&self, state: State, before: Option<State>) {
         for name in self.names() {
-            self.reporter.set_service_status(name, status).await;
+            let status = self.status(name, state);
+            if before.is_none_or(|before| self.status(name, before) != status) {
+                self.reporter.set_service_status(name, status).await;
+            }
         }
     }
 
@@ -61,41 +86,52 @@ impl Health {
     }
 
     /// Asks the database for the first time, before anybody can ask for the health.
-    pub(super) async fn begin(&self, silo: &impl Silo) -> ServingStatus {
-        let status = self.ask(silo, ServingStatus::Serving).await.unwrap_or_else(|why| {
+    pub(super) async fn begin(&self, silo: &impl Silo) -> State {
+        let database = self.ask(silo, ServingStatus::Serving).await.unwrap_or_else(|why| {
             warn!(why, "the database cannot be used; health is NOT_SERVING until it can");
             ServingStatus::NotServing
         });
-        self.set(status).await;
-        status
+        let state = State { database, is_registered: *silo.registration().borrow() };
+        self.set(state, None).await;
+        state
     }
 
-    /// Follows the database from `status` on until `stopping`; then it is `NOT_SERVING`. Only a change is told: who
-    /// watches would take every message for one.
-    pub(super) async fn follow(
-        &self,
-        silo: &impl Silo,
-        mut status: ServingStatus,
-        stopping: CancellationToken,
-    ) {
+    /// Follows the database and the registration from `state` on until `stopping`; then it is `NOT_SERVING`.
+    pub(super) async fn follow(&self, silo: &impl Silo, mut state: State, stopping: CancellationToken) {
+        let mut registration = silo.registration();
+        let mut next = Instant::now() + self.settings.health_interval;
         let follow = async {
             loop {
-                sleep(self.settings.health_interval).await;
-                let asked = self.ask(silo, status).await;
-                let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
-                if now == status {
-                    continue;
+                let before = state;
+                tokio::select! {
+                    () = sleep_until(next) => {
+                        state.database = self.look(silo, before.database).await;
+                        next = Instant::now() + self.settings.health_interval;
+                    }
+                    // It fails if there is nothing to follow.
+                    Ok(now) = changed(&mut registration, before.is_registered) => {
+                        state.is_registered = now;
+                    }
                 }
-                match asked {
-                    Ok(_) => info!("the database can be used again; health is SERVING"),
-                    Err(why) => warn!(why, "the database cannot be used; health is NOT_SERVING until it can"),
-                }
-                self.set(now).await;
-                status = now;
+                self.set(state, Some(before)).await;
             }
         };
         stopping.run_until_cancelled_owned(follow).await;
-        self.set(ServingStatus::NotServing).await;
+        let stopped = State { database: ServingStatus::NotServing, is_registered: false };
+        self.set(stopped, None).await;
+    }
+
+    /// Asks the database again, and says in the log if its health has changed.
+    async fn look(&self, silo: &impl Silo, before: ServingStatus) -> ServingStatus {
+        let asked = self.ask(silo, before).await;
+        let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
+        if now != before {
+            match asked {
+                Ok(_) => info!("the database can be used again; health is SERVING"),
+                Err(why) => warn!(why, "the database cannot be used; health is NOT_SERVING until it can"),
+            }
+        }
+        now
     }
 
     /// Ends the streams of all who watch, after they have got the last status.
@@ -104,4 +140,9 @@ impl Health {
             self.reporter.clear_service_status(name).await;
         }
     }
+}
+
+/// Waits until a value is another one than `before`.
+async fn changed(value: &mut watch::Receiver<bool>, before: bool) -> Result<bool, watch::error::RecvError> {
+    value.wait_for(|now| *now != before).await.map(|now| *now)
 }

@@ -21,6 +21,7 @@ use causeway_relocation::{ambient::Ambient, db::DbError};
 use futures::future::BoxFuture;
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
@@ -45,6 +46,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 trait Silo: Send + Sync + 'static {
     /// The full names of its gRPC services, for health.
     const SERVICES: &'static [&'static str];
+
+    /// Those of them that are of use only while control knows the silo.
+    const NEED_REGISTRATION: &'static [&'static str] = &[];
+
+    /// Follows whether control knows it; a silo that has nothing to do with that is always known.
+    fn registration(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
 
     /// Adds its gRPC services.
     fn add_services(&self, routes: &mut RoutesBuilder);
@@ -84,6 +93,11 @@ impl Silo for Control {
 
 impl Silo for Region {
     const SERVICES: &'static [&'static str] = &Self::SERVICES;
+    const NEED_REGISTRATION: &'static [&'static str] = &Self::SERVICES_THAT_NEED_REGISTRATION;
+
+    fn registration(&self) -> watch::Receiver<bool> {
+        Self::registration(self)
+    }
 
     fn begin_stop(&self) {
         Self::begin_stop(self);
@@ -170,8 +184,8 @@ async fn serve<S: Silo>(
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the port is not bound")?;
     let calls = Calls::new(region);
-    let (health, health_service) = Health::new(S::SERVICES, settings);
-    let status = health.begin(silo.as_ref()).await;
+    let (health, health_service) = Health::new(S::SERVICES, S::NEED_REGISTRATION, settings);
+    let state = health.begin(silo.as_ref()).await;
 
     let mut routes = RoutesBuilder::default();
     silo.add_services(&mut routes);
@@ -203,7 +217,7 @@ async fn serve<S: Silo>(
     let stopping = CancellationToken::new();
     let following = tokio::spawn({
         let (health, silo, stopping) = (health.clone(), Arc::clone(&silo), stopping.clone());
-        async move { health.follow(silo.as_ref(), status, stopping).await }
+        async move { health.follow(silo.as_ref(), state, stopping).await }
     });
 
     Ok(Running {

@@ -23,6 +23,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client
 use super::*;
 
 const SERVICE: &str = "causeway.region.v1.OrganizationService";
+const IMPORTS: &str = "causeway.region.v1.ImportService";
 
 const SHORT: Settings = Settings {
     health_interval: Duration::from_millis(5),
@@ -39,6 +40,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Fake {
     healthy: AtomicBool,
     writable: AtomicBool,
+    /// Whether control knows it.
+    registered: watch::Sender<bool>,
     /// A permit for each call that has come in.
     entered: Semaphore,
     /// A call is answered when it gets a permit of this.
@@ -52,6 +55,7 @@ impl Fake {
         Arc::new(Self {
             healthy: AtomicBool::new(true),
             writable: AtomicBool::new(true),
+            registered: watch::Sender::new(true),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             log: Mutex::default(),
@@ -100,7 +104,12 @@ impl OrganizationService for Calls {
 }
 
 impl Silo for Arc<Fake> {
-    const SERVICES: &'static [&'static str] = &[SERVICE];
+    const SERVICES: &'static [&'static str] = &[SERVICE, IMPORTS];
+    const NEED_REGISTRATION: &'static [&'static str] = &[IMPORTS];
+
+    fn registration(&self) -> watch::Receiver<bool> {
+        self.registered.subscribe()
+    }
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
         routes.add_service(OrganizationServiceServer::new(Calls(Self::clone(self))));
@@ -190,6 +199,31 @@ async fn health_follows_the_database() {
     let unknown = HealthCheckRequest { service: "nobody".to_owned() };
     let status = HealthClient::new(server.channel.clone()).check(unknown).await.expect_err("nobody");
     assert_eq!(status.code(), Code::NotFound);
+    stop(server.running, LIMIT).await;
+}
+
+#[tokio::test]
+async fn imports_are_served_only_while_control_knows_the_region() {
+    let server = server().await;
+    let mut imports = watch(&server.channel, IMPORTS).await;
+    let mut others = watch(&server.channel, SERVICE).await;
+    for watch in [&mut imports, &mut others] {
+        assert_eq!(next(watch).await, Some(ServingStatus::Serving));
+    }
+    server.fake.registered.send_replace(false);
+    assert_eq!(next(&mut imports).await, Some(ServingStatus::NotServing));
+    server.fake.registered.send_replace(true);
+    assert_eq!(next(&mut imports).await, Some(ServingStatus::Serving));
+    // It needs both, and the others have not heard of any of this.
+    server.fake.registered.send_replace(false);
+    assert_eq!(next(&mut imports).await, Some(ServingStatus::NotServing));
+    server.fake.healthy.store(false, Ordering::SeqCst);
+    assert_eq!(next(&mut others).await, Some(ServingStatus::NotServing));
+    server.fake.registered.send_replace(true);
+    server.fake.healthy.store(true, Ordering::SeqCst);
+    for watch in [&mut imports, &mut others] {
+        assert_eq!(next(watch).await, Some(ServingStatus::Serving));
+    }
     stop(server.running, LIMIT).await;
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
 mod fake;
+mod registration;
 #[cfg(unix)]
 mod start;
 
@@ -48,15 +49,19 @@ const ID: &str = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11";
 
 // ---- serving ----
 
-async fn control(directory: &Path) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let options = causeway_control::Options {
+fn control_options(directory: &Path) -> causeway_control::Options {
+    causeway_control::Options {
         database_url: format!("sqlite:{}", directory.join("control.db").display()),
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::bulk_intake::Options::default(),
-    };
+    }
+}
+
+async fn control(directory: &Path) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let options = control_options(directory);
     serve_control(listener, options, Settings::default(), Ambient::system()).await.expect("control starts")
 }
 

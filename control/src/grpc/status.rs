@@ -136,6 +136,10 @@ fn database_failure(error: &DbError) -> Failure {
                 "the database of control cannot be used at the moment; its log says why",
             )
         }
+        DbErrorKind::Closed => {
+            tracing::debug!(%error, "a call came when the service had stopped");
+            Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
+        }
         DbErrorKind::Contention => {
             tracing::warn!(%error, "a transaction lost against others time after time");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")

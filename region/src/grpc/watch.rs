@@ -135,8 +135,10 @@ impl Reader {
         loop {
             let ends = looked.as_ref().map_or(true, |view| view.import.state.is_final());
             if ends {
-                // Whoever comes from now on has a reader of its own; whoever is here hears what is the case after it came.
                 self.leave();
+            }
+            if ends && looked.is_ok() {
+                // Whoever comes from now on has a reader of its own; whoever is here hears what is the case after it came.
                 looked = self.look().await;
             }
             let view = match looked {

@@ -5,9 +5,9 @@
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | adding up | everything, hidden | adds up again, and shows it |
+//! | adding up, or forgetting some of what was kept of control's rows | everything, hidden | adds up again, forgets the rest, and shows everything |
 //! | showing some of many | those are visible, and all is confirmed | shows the others |
-//! | the import's end | everything is visible | forgets what it carried from control, and tells the directory |
+//! | the import's end | everything is visible | tells the directory |
 //!
 //! One that is reverted in between is hidden again first of all.
 
@@ -34,6 +34,7 @@ impl Runner {
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
         self.ambient().failpoint("region.finish.counted").await?;
+        self.forget_carried(import).await?;
         let mut after = 0;
         loop {
             let part = match import.parameters.hide_organizations {
@@ -90,7 +91,6 @@ impl Runner {
     /// are findings, and keep no other one out.
     pub(super) async fn report(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.remove_spool(import.id).await;
-        self.forget_carried(import).await?;
         self.register().await?;
         let mut after = 0;
         let mut findings = Vec::new();

@@ -22,7 +22,7 @@ use causeway_relocation::{
     transact,
     writer::{Rehearsal, WriteError},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -74,7 +74,9 @@ struct Inner {
     turns: Turns,
     uploads: UploadPlaces,
     watches: Arc<Semaphore>,
-    registered: AtomicBool,
+    registered: watch::Sender<bool>,
+    /// Control has been told which ids there are, as far as is known.
+    ids_are_told: AtomicBool,
     registering: tokio::sync::Mutex<()>,
     /// Whether the log has been told that it cannot register, since it last could.
     told_unregistered: AtomicBool,
@@ -159,7 +161,8 @@ impl Runner {
             turns: Turns::new(setup.limits.imports_at_once),
             uploads: UploadPlaces::new(setup.limits.uploads, setup.limits.uploads_per_address),
             watches: Arc::new(Semaphore::new(setup.limits.watches)),
-            registered: AtomicBool::new(false),
+            registered: watch::Sender::new(false),
+            ids_are_told: AtomicBool::new(false),
             registering: tokio::sync::Mutex::default(),
             told_unregistered: AtomicBool::new(false),
             holder: setup.holder,
@@ -396,9 +399,7 @@ impl Runner {
 
     /// Notes that an import waits, and for what.
     async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
-        if error.reason() == ErrorReason::RegionNotRegistered {
-            self.forget_registration();
-        }
+        self.note_refusal(error.reason());
         let before = run.waiting.take();
         let since = before.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
         let attempts = before.map_or(0, |waiting| waiting.attempts) + 1;
@@ -444,23 +445,32 @@ impl Runner {
         Ok(Step::Next)
     }
 
-    /// Control does not know this region: it is to be made known again.
-    pub(crate) fn forget_registration(&self) {
-        self.0.registered.store(false, Ordering::Relaxed);
+    /// Control has refused a call. If it does not know this region, or knows another one by its name, the region is to be
+    /// made known again.
+    pub(crate) fn note_refusal(&self, reason: ErrorReason) {
+        if matches!(reason, ErrorReason::RegionNotRegistered | ErrorReason::RegionNameTaken) {
+            self.0.registered.send_if_modified(|registered| std::mem::replace(registered, false));
+        }
+    }
+
+    /// Rows have ids of which control has not heard: it is to be told which ids there are.
+    pub(crate) fn tell_ids_again(&self) {
+        self.0.ids_are_told.store(false, Ordering::Relaxed);
     }
 
     /// Makes this region known to control, unless it is.
     pub(crate) async fn register(&self) -> Result<(), Error> {
         // Several wait for it, of which one asks.
         let _asking = self.0.registering.lock().await;
-        if self.is_registered() {
+        if self.is_registered() && self.0.ids_are_told.load(Ordering::Relaxed) {
             return Ok(());
         }
         let control = self.control().urls().join(",");
         let registered = self.register_with_ids(&self.0.address, self.0.instance_id).await;
         match &registered {
             Ok(()) => {
-                self.0.registered.store(true, Ordering::Relaxed);
+                self.0.ids_are_told.store(true, Ordering::Relaxed);
+                self.0.registered.send_if_modified(|registered| !std::mem::replace(registered, true));
                 self.0.told_unregistered.store(false, Ordering::Relaxed);
                 tracing::info!(
                     region = self.region(),
@@ -483,7 +493,12 @@ impl Runner {
 
     /// Whether control knows this region, as far as is known here.
     pub(crate) fn is_registered(&self) -> bool {
-        self.0.registered.load(Ordering::Relaxed)
+        *self.0.registered.borrow()
+    }
+
+    /// Follows whether control knows this region.
+    pub(crate) fn registration(&self) -> watch::Receiver<bool> {
+        self.0.registered.subscribe()
     }
 
     /// Waits before the next attempt, longer each time.

@@ -19,6 +19,8 @@ pub enum DbErrorKind {
     Full,
     /// It can only be read. Wait until somebody has mended that.
     ReadOnly,
+    /// The service has closed its connections, for it stops. Ask the next one.
+    Closed,
     /// Everything else: a defect, or a schema that is not what it should be.
     Other,
 }
@@ -168,9 +170,11 @@ impl From<sqlx::Error> for DbError {
                     .to_owned(),
                 None,
             ),
+            sqlx::Error::PoolClosed => {
+                (DbErrorKind::Closed, "the service stops and has closed its connections".to_owned(), None)
+            }
             sqlx::Error::Io(error) => (DbErrorKind::Unavailable, error.to_string(), None),
             sqlx::Error::Tls(_)
-            | sqlx::Error::PoolClosed
             | sqlx::Error::BeginFailed
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed => (DbErrorKind::Unavailable, error.to_string(), None),

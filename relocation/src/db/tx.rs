@@ -149,7 +149,9 @@ impl<D: Transactional> Work<'_, D> {
             self.room.is_short();
         }
         *self.state = match kind {
-            Some(DbErrorKind::Unavailable | DbErrorKind::Full | DbErrorKind::ReadOnly) => State::Lost,
+            Some(
+                DbErrorKind::Unavailable | DbErrorKind::Full | DbErrorKind::ReadOnly | DbErrorKind::Closed,
+            ) => State::Lost,
             _ => State::Open,
         };
         outcome

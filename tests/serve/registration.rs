@@ -1,0 +1,80 @@
+//! What the health of a region says before control knows it, and when another region has its name.
+
+use std::path::Path;
+
+use causeway::serve::{Running, Settings, serve_control, serve_region};
+use causeway_proto::control::v1::{TakeOverRegionRequest, region_service_client::RegionServiceClient};
+use causeway_relocation::ambient::Ambient;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, time::timeout};
+use tonic::{Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+
+use crate::{LIMIT, channel, control_options};
+
+const IMPORTS: &str = "causeway.region.v1.ImportService";
+
+/// A region of this name with a database of its own.
+async fn region(directory: &Path, control: &str) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let options = causeway_region::Options::new(
+        "eu".to_owned(),
+        format!("http://{}", listener.local_addr().expect("bound")),
+        format!("sqlite:{}", directory.join("region.db").display()),
+        vec![control.to_owned()],
+        directory.join("spool"),
+    );
+    serve_region(listener, options, Settings::default(), Ambient::system()).await.expect("the region starts")
+}
+
+async fn status(channel: &Channel, service: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    HealthClient::new(channel.clone()).check(request).await.expect("it is known").into_inner().status()
+}
+
+async fn watch(channel: &Channel) -> Streaming<HealthCheckResponse> {
+    let request = HealthCheckRequest { service: IMPORTS.to_owned() };
+    HealthClient::new(channel.clone()).watch(request).await.expect("it is known").into_inner()
+}
+
+async fn until(watch: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
+    let seen =
+        async { while watch.message().await.expect("not broken").expect("not over").status() != wanted {} };
+    timeout(LIMIT, seen).await.expect("it says so");
+}
+
+#[tokio::test]
+async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
+    let directories = [(); 3].map(|()| TempDir::new().expect("a directory"));
+    // Nobody answers there yet.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let first = region(directories[0].path(), &url).await;
+    let to_first = channel(&first).await;
+    let mut imports = watch(&to_first).await;
+    assert_eq!(status(&to_first, IMPORTS).await, ServingStatus::NotServing);
+    for service in ["", "causeway.region.v1.OrganizationService"] {
+        assert_eq!(status(&to_first, service).await, ServingStatus::Serving, "{service}");
+    }
+    let options = control_options(directories[1].path());
+    let control = serve_control(listener, options, Settings::default(), Ambient::system())
+        .await
+        .expect("control starts");
+    until(&mut imports, ServingStatus::Serving).await;
+
+    // A region of the same name that was set up from nothing.
+    let second = region(directories[2].path(), &url).await;
+    let to_second = channel(&second).await;
+    let mut imports_of_second = watch(&to_second).await;
+    assert_eq!(status(&to_second, IMPORTS).await, ServingStatus::NotServing);
+    assert_eq!(status(&to_second, "").await, ServingStatus::Serving);
+    let taken = TakeOverRegionRequest { name: "eu".to_owned(), ..TakeOverRegionRequest::default() };
+    RegionServiceClient::new(channel(&control).await).take_over_region(taken).await.expect("allowed");
+    until(&mut imports_of_second, ServingStatus::Serving).await;
+    for running in [first, second, control] {
+        timeout(LIMIT, running.stop()).await.expect("it stops");
+    }
+}
