@@ -134,6 +134,8 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Picture> {
     let builder = Cluster::builder(ground.store()).on(ground).region("us").region("de");
     let builder = program.into_iter().fold(builder, |builder, program| builder.processes(program));
+    // No balancer is to hear of the end of a process: waiting for one would take most of the time.
+    let builder = builder.arguments(&["--shutdown-drain=0s"]);
     let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
     cluster.set_weather(weather);
     let reviver = Reviver::of(&cluster);

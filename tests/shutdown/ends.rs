@@ -74,6 +74,10 @@ pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(stor
 
     cluster.start_service(REGION).await.expect("it starts");
     begun.arrives(&cluster).await;
+    // Softly, that would take as long as it was told to.
+    for service in [REGION, Service::Control(0)] {
+        cluster.kill(service).await;
+    }
     cluster.stop().await;
 }
 
