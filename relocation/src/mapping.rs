@@ -290,6 +290,30 @@ impl Mapping<'_> {
             )));
         }
         for rule in &model.rules {
+            let Rule::AtMostOne { columns } = rule else { continue };
+            let is_set = |index: &&usize| record.values.get(**index).is_some_and(|value| !value.is_null());
+            let mut set: Vec<usize> = columns.iter().filter(is_set).copied().collect();
+            let others = set.split_off(set.len().min(1));
+            let field = |index: usize| model.columns.get(index).map_or("", |column| column.field.as_str());
+            let kept = set.first().map_or("", |index| field(*index));
+            for index in others {
+                if let Some(slot) = record.values.get_mut(index) {
+                    *slot = Value::Null;
+                }
+                let reason = match self.tense {
+                    Tense::Happened => {
+                        format!("was set beside {kept}, and a row can have only one of them; it was cleared")
+                    }
+                    Tense::Would => {
+                        format!(
+                            "is set beside {kept}, and a row can have only one of them; it would be cleared"
+                        )
+                    }
+                };
+                notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field(index))));
+            }
+        }
+        for rule in &model.rules {
             let Rule::SkipWhenExisting { reference } = rule else { continue };
             if let Some((_, target, pk)) = existing.iter().find(|(index, ..)| index == reference) {
                 let field = model.columns.get(*reference).map_or("", |column| column.field.as_str());

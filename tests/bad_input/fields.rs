@@ -271,6 +271,20 @@ fn missing() -> Vec<Refused> {
         ),
         misnamed("sentry.rule", r#""label": "l", "data": {}"#, "projectId", "`project` is missing"),
         invalid("a member that is two", "sentry.organizationmember", both, "user_id", "exactly one"),
+        invalid(
+            "a snooze of nothing",
+            "sentry.rulesnooze",
+            "{}",
+            "rule",
+            "exactly one of rule and alert_rule",
+        ),
+        invalid(
+            "a snooze of two",
+            "sentry.rulesnooze",
+            r#"{"rule": 1, "alert_rule": 1}"#,
+            "rule",
+            "exactly one of rule and alert_rule",
+        ),
         twice,
     ]
 }

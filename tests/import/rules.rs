@@ -2,7 +2,7 @@
 
 use causeway_harness::{
     account::{Account, Cell, Fate},
-    cluster::{ImportOptions, Silo, Store},
+    cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
 use causeway_proto::relocation::v1::{Finding, FindingKind};
@@ -281,6 +281,101 @@ pub(crate) async fn the_team_that_owns_a_monitor_is_the_one_of_the_file(store: S
         [1, 2, 3, 4].map(|pk| account.row("sentry.monitor", pk).expect("a row")["owner_team_id"].clone());
     assert_eq!(teams, [Cell::Int(ours), Cell::Null, Cell::Null, Cell::Null]);
     assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 2)].into());
+    cluster.stop().await;
+}
+
+/// The product's own tables refuse what these say. On SQLite, triggers say the same.
+async fn add_checks_of_the_product(cluster: &Cluster, store: Store) {
+    let exactly_one = "(rule_id IS NULL) <> (alert_rule_id IS NULL)";
+    let at_most_one = "owner_team_id IS NULL OR owner_user_id IS NULL";
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    for (table, check) in
+        [("sentry_rulesnooze", exactly_one), ("sentry_rule", at_most_one), ("sentry_monitor", at_most_one)]
+    {
+        let of_new = check.replace("rule_id", "NEW.rule_id").replace("alert_NEW.", "NEW.alert_");
+        let of_new = of_new.replace("owner_", "NEW.owner_");
+        let sql = match store {
+            Store::Postgres => format!("ALTER TABLE {table} ADD CONSTRAINT own_check CHECK ({check})"),
+            Store::Sqlite => format!(
+                "CREATE TRIGGER own_check_{table} BEFORE INSERT ON {table} WHEN NOT ({of_new}) \
+                 BEGIN SELECT RAISE(ABORT, 'own check'); END"
+            ),
+        };
+        let added: Result<(), DbError> = transact!(DbError, &db, |tx| {
+            tx.execute(Statement::new("").push(&sql)).await?;
+        });
+        added.expect("a check");
+    }
+}
+
+/// What the plan passes, the database of the product takes: it has checks that two owners of one thing would break.
+pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    add_checks_of_the_product(&cluster, store).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(2, "ann").member(3, 1, 2).project(4, 1, "p").team(5, 1, "t");
+    let rule = |team: i64, user: i64| json!({"project": 4, "label": "r", "data": {}, "owner_team": team, "owner_user_id": user});
+    export.push("sentry.rule", 1, &rule(5, 2));
+    // Whatever it was to lead to is not there, so there are not two owners to choose from.
+    export.push("sentry.rule", 2, &rule(99, 2));
+    for (pk, team) in [(1, json!(5)), (2, json!(99)), (3, json!(null))] {
+        let fields = json!({
+            "organization_id": 1, "project_id": 4, "slug": format!("m-{pk}"), "name": "m", "owner_team_id": team,
+            "owner_user_id": 2, "guid": format!("6f0d3e1b-1111-4222-8333-44445555000{pk}"),
+        });
+        export.push("sentry.monitor", pk, &fields);
+    }
+    let dry = cluster.region(0).import(&export.to_bytes(), &ImportOptions::default().dry_run()).await;
+    let dry = dry.expect("it ends");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let id = |model: &str, pk: i64| match account.fate(model, pk) {
+        Some(Fate::Inserted(id)) => Cell::Int(id),
+        fate => panic!("{model} {pk} is {fate:?}"),
+    };
+    let (team, ann) = (id("sentry.team", 5), id(USER, 2));
+    let owners = |model: &str, pk: i64, field: &str| {
+        let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
+        (row[field].clone(), row["owner_user_id"].clone())
+    };
+    assert_eq!(owners("sentry.rule", 1, "owner_team"), (team.clone(), Cell::Null));
+    assert_eq!(account.fate("sentry.rule", 2), Some(Fate::Dropped));
+    assert_eq!(owners("sentry.monitor", 1, "owner_team_id"), (team, Cell::Null));
+    assert_eq!(owners("sentry.monitor", 2, "owner_team_id"), (Cell::Null, ann.clone()));
+    assert_eq!(owners("sentry.monitor", 3, "owner_team_id"), (Cell::Null, ann));
+    assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 3), ("DROPPED_REFERENCE", 1)].into());
+
+    let place = |finding: &Finding| (finding.model.clone(), finding.source_pk, finding.field.clone());
+    let cleared = |findings: &[Finding], told: &str| -> Vec<(String, i64, String)> {
+        let cleared = findings.iter().filter(|it| it.kind() == FindingKind::ClearedReference);
+        cleared.filter(|it| it.reason.contains(told) && it.byte_offset > 0).map(place).collect()
+    };
+    let user = "owner_user_id".to_owned();
+    let two = [("sentry.monitor".to_owned(), 1, user.clone()), ("sentry.rule".to_owned(), 1, user)];
+    for (mut found, told) in [
+        (cleared(&account.findings, "was set beside owner_team"), "the import"),
+        (
+            cleared(
+                &cluster.region(0).findings(&dry.import_id).await.expect("a list"),
+                "is set beside owner_team",
+            ),
+            "the dry run",
+        ),
+    ] {
+        found.sort();
+        assert_eq!(found, two, "{told}");
+    }
+    cluster.stop().await;
+}
+
+/// An export with a record of each kind has none that the product's own tables would refuse.
+pub(crate) async fn every_model_arrives_in_tables_with_the_products_checks(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    add_checks_of_the_product(&cluster, store).await;
+    let export = causeway_harness::export::exhaustive().expect("an export");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    for model in ["sentry.rulesnooze", "sentry.rule", "sentry.monitor"] {
+        assert!(account.after.rows(model).len() > 1, "{model}");
+    }
     cluster.stop().await;
 }
 

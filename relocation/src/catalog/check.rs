@@ -298,6 +298,7 @@ fn build_rule(
                 .collect::<Result<_, CatalogError>>()?,
         },
         F::ExactlyOne { fields } => Rule::ExactlyOne { columns: find_all(&fields)? },
+        F::AtMostOne { fields } => Rule::AtMostOne { columns: find_all(&fields)? },
         F::ScopeWhenSet { fields, scope } => Rule::ScopeWhenSet { columns: find_all(&fields)?, scope },
         F::ScopeFollows { reference } => Rule::ScopeFollows { reference: find(&reference)? },
         F::KeepFirst { fields } => Rule::KeepFirst { columns: find_all(&fields)? },
@@ -351,6 +352,17 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
         let name = &model.name;
         let refers =
             |column: usize| model.columns.get(column).and_then(|column| column.references.as_deref());
+        let is_optional =
+            |column: usize| refers(column).is_some() && model.columns.get(column).is_some_and(|it| it.null);
+        // What decides about a record before its references are mapped must hold after that too.
+        let is_cleared = |index: usize| {
+            model.rules.iter().any(|rule| match rule {
+                Rule::ClearIfUnmapped { column } => *column == index,
+                Rule::ClearIfTaken { column, also } => *column == index || also.contains(&index),
+                Rule::AtMostOne { columns } | Rule::FromActor { columns, .. } => columns.contains(&index),
+                _ => false,
+            })
+        };
         for column in &model.columns {
             let Some(target) = &column.references else { continue };
             if matches!(catalog.known(target), super::Known::Unknown) {
@@ -397,6 +409,12 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                     if !model.columns.get(*column).is_some_and(|column| column.null) =>
                 {
                     return Err(wrong(name, "a rule clears a field that cannot be null"));
+                }
+                Rule::AtMostOne { columns } if !columns.iter().all(|column| is_optional(*column)) => {
+                    return Err(wrong(name, "at most one of some references that can be null is set"));
+                }
+                Rule::ExactlyOne { columns } if columns.iter().any(|column| is_cleared(*column)) => {
+                    return Err(wrong(name, "exactly one field is set, and another rule clears one of them"));
                 }
                 Rule::MergeAlike { columns, .. }
                     if model.silo != Silo::Region
@@ -477,5 +495,14 @@ mod tests {
             assert!(error.contains(complaint), "{error} should speak of {complaint}");
         }
         assert!(Catalog::parse(&GOOD.replace("clear_if_taken", "no_such_verb")).is_err());
+        let both = r#"[{"clear_if_taken": {"field": "n"}}, {"exactly_one": {"fields": ["n"]}}]"#;
+        for (rules, complaint) in [
+            (both, "another rule clears one of them"),
+            (r#"[{"at_most_one": {"fields": ["n"]}}]"#, "references that can be null"),
+        ] {
+            let with = GOOD.replace(r#"[{"clear_if_taken": {"field": "n"}}]"#, rules);
+            let error = Catalog::parse(&with).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error} should speak of {complaint}");
+        }
     }
 }

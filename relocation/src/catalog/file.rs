@@ -150,6 +150,9 @@ pub(super) enum Rule {
     ExactlyOne {
         fields: Vec<String>,
     },
+    AtMostOne {
+        fields: Vec<String>,
+    },
     ScopeWhenSet {
         fields: Vec<String>,
         scope: Scope,

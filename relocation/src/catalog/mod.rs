@@ -501,6 +501,71 @@ mod tests {
         assert_eq!(plain, ["sentry.customdynamicsamplingrule.rule_id"]);
     }
 
+    /// What the product's own tables check of the models that are written, as its release 24.9 made them: a number that is
+    /// not negative has its least value in the catalog, and so the plan refuses it.
+    #[test]
+    fn what_the_products_tables_check_is_in_the_catalog() {
+        let catalog = Catalog::load().unwrap();
+        let least_is_zero = [
+            "sentry_dashboardwidget.discover_widget_split",
+            "sentry_dashboardwidget.display_type",
+            "sentry_dashboardwidget.order",
+            "sentry_dashboardwidget.widget_type",
+            "sentry_dashboardwidgetquery.order",
+            "sentry_groupsearchview.position",
+            "sentry_incident.status",
+            "sentry_incident.status_method",
+            "sentry_incident.type",
+            "sentry_monitor.status",
+            "sentry_monitor.type",
+            "sentry_organization.status",
+            "sentry_organizationmember.invite_status",
+            "sentry_organizationmember.type",
+            "sentry_project.status",
+            "sentry_projectkey.rate_limit_count",
+            "sentry_projectkey.rate_limit_window",
+            "sentry_projectkey.status",
+            "sentry_recentsearch.type",
+            "sentry_rule.status",
+            "sentry_savedsearch.type",
+            "sentry_team.status",
+        ];
+        let mut known: Vec<String> = catalog
+            .written()
+            .flat_map(|model| model.columns.iter().map(move |column| (model, column)))
+            .filter(|(_, column)| column.min == Some(0))
+            .map(|(model, column)| format!("{}.{}", model.table, column.column))
+            .collect();
+        known.sort_unstable();
+        assert_eq!(known, least_is_zero);
+        let columns = |model: &Model, columns: &[usize]| -> Vec<String> {
+            columns.iter().map(|column| model.columns[*column].column.clone()).collect()
+        };
+        let mut fields: Vec<(&str, &str, Vec<String>)> = Vec::new();
+        for model in catalog.written() {
+            for rule in &model.rules {
+                match rule {
+                    Rule::ExactlyOne { columns: of } => {
+                        fields.push((model.table.as_str(), "exactly one", columns(model, of)))
+                    }
+                    Rule::AtMostOne { columns: of } => {
+                        fields.push((model.table.as_str(), "at most one", columns(model, of)))
+                    }
+                    _ => {}
+                }
+            }
+        }
+        fields.sort_unstable();
+        let owners = || vec!["owner_team_id".to_owned(), "owner_user_id".to_owned()];
+        let expected = [
+            ("sentry_monitor", "at most one", owners()),
+            ("sentry_organizationmember", "exactly one", vec!["user_id".to_owned(), "email".to_owned()]),
+            ("sentry_rule", "at most one", owners()),
+            ("sentry_rulesnooze", "exactly one", vec!["rule_id".to_owned(), "alert_rule_id".to_owned()]),
+        ];
+        assert_eq!(fields, expected);
+    }
+
     #[test]
     fn names_of_fields_need_no_escape_in_json() {
         let catalog = Catalog::load().unwrap();

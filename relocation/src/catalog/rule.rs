@@ -113,6 +113,11 @@ pub enum Rule {
         /// The columns.
         columns: Vec<usize>,
     },
+    /// At most one of these references is set in a row. Of several, the first one in this order stays.
+    AtMostOne {
+        /// The references.
+        columns: Vec<usize>,
+    },
     /// A record in which one of these is set is of another scope.
     ScopeWhenSet {
         /// The columns.

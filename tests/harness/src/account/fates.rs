@@ -72,6 +72,16 @@ pub(super) fn is_cleared(model: &str, field: &str) -> bool {
     matches!((model, field), (MEMBER, "inviter_id") | ("sentry.monitor", "owner_team_id"))
 }
 
+/// The owner of a record that has two, of which a row has only the first: the fields of both.
+pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'static str)> {
+    let both = match record.model.as_str() {
+        "sentry.rule" => ("owner_team", "owner_user_id"),
+        "sentry.monitor" => ("owner_team_id", "owner_user_id"),
+        _ => return None,
+    };
+    (record.set(both.0).is_some() && record.set(both.1).is_some()).then_some(both)
+}
+
 impl Case<'_> {
     /// Decides about every record of the file, models in an order in which none comes before what it refers to.
     pub(super) fn decide_fates(&mut self) {
@@ -248,6 +258,11 @@ impl Case<'_> {
                 Owner::NotByActor => {}
                 Owner::Known(_, target, pk) if self.new_pk(target, pk).is_some() => {}
                 Owner::Known(..) | Owner::Unknown => cleared.push("owner"),
+            }
+            if let Some((first, second)) = second_owner(record)
+                && !cleared.contains(&first)
+            {
+                cleared.push(second);
             }
             for field in cleared {
                 self.expect(record, &[FindingKind::ClearedReference], &[field]);

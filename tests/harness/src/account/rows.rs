@@ -9,7 +9,13 @@ use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{Column, Default, Model};
 
 use super::{
-    Cell, Fate, Row, case::Case, cell, fates::is_cleared, file::FileRecord, owners::Owner, taken::Taken,
+    Cell, Fate, Row,
+    case::Case,
+    cell,
+    fates::{is_cleared, second_owner},
+    file::FileRecord,
+    owners::Owner,
+    taken::Taken,
 };
 
 /// What a rule makes of a column.
@@ -177,6 +183,12 @@ impl Case<'_> {
             && field == column.field
         {
             return Ok(Some(self.new_pk(target, pk).map_or(Cell::Null, Cell::Int)));
+        }
+        if let Some((first, second)) = second_owner(record)
+            && second == column.field
+            && record.pk_in(first).and_then(|team| self.new_pk("sentry.team", team)).is_some()
+        {
+            return Ok(Some(Cell::Null));
         }
         let default;
         let value = match (record.fields.get(&column.field), &column.default) {

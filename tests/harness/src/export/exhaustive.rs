@@ -93,7 +93,13 @@ impl World<'_> {
             "sentry.savedsearch" => json!({"is_global": false, "visibility": "organization"}),
             "sentry.counter" => json!({"value": i64::MAX}),
             "sentry.neglectedrule" => json!({"disable_date": "9999-12-31T23:59:59.999999Z"}),
-            "sentry.rulesnooze" => json!({"until": "0001-01-01T00:00:00Z"}),
+            // Of one rule or of one alert rule; see the other one among the cases.
+            "sentry.rulesnooze" => json!({"rule": null, "until": "0001-01-01T00:00:00Z"}),
+            // One owner for each.
+            "sentry.rule" if self.number == 1 => json!({"owner_user_id": null}),
+            "sentry.rule" => json!({"owner_team": null}),
+            "sentry.monitor" if self.number == 1 => json!({"owner_user_id": null}),
+            "sentry.monitor" => json!({"owner_team_id": null}),
             "sentry.alertruletrigger" => json!({"alert_threshold": 0.1 + 0.2, "resolve_threshold": -1e-300}),
             _ => json!({}),
         }
@@ -189,7 +195,7 @@ fn cases(export: &mut Export, world: &World<'_>) {
     add(export, "sentry.project", 54, json!({"slug": null, "name": "No Slug"}));
     add(export, "sentry.project", 55, json!({"slug": "", "name": "No Slug"}));
     add(export, "sentry.team", 54, json!({"slug": "", "name": "404"}));
-    add(export, "sentry.monitor", 54, json!({"slug": "", "name": "No Slug"}));
+    add(export, "sentry.monitor", 54, json!({"slug": "", "name": "No Slug", "owner_team_id": null}));
     // Of another scope, decided by the record; what goes with it.
     let app = world.pk("sentry.sentryapp");
     let integration = world.pk("sentry.integration");
@@ -226,7 +232,7 @@ fn strangers(export: &mut Export, world: &World<'_>) {
     if let Some(team) = export.find("sentry.team", 71) {
         team.model = "Sentry.Team".to_owned();
     }
-    world.add(export, "sentry.rule", 72, &json!({"owner": 1}));
+    world.add(export, "sentry.rule", 72, &json!({"owner": 1, "owner_team": null}));
     world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
     // Owners by actors: a team, a user, a team that names its actor, nobody who is known, a team that the file lacks.
     export.push("sentry.actor", 3, &json!({"type": 0, "team": world.pk("sentry.team"), "user_id": null}));

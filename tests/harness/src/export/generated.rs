@@ -84,26 +84,49 @@ fn fields(
         fields.insert(column.field.clone(), value);
     }
     for rule in &model.rules {
-        if let Rule::ExactlyOne { columns } = rule {
-            exactly_one(model, columns, &mut fields);
+        match rule {
+            Rule::ExactlyOne { columns } => exactly_one(model, columns, pks, &mut fields)?,
+            // Sometimes both stay: then the first one is what arrives.
+            Rule::AtMostOne { columns } if pick(4) > 0 => {
+                at_most_one(model, columns, &mut fields);
+            }
+            _ => {}
         }
     }
     Some(fields)
 }
 
-fn exactly_one(model: &Model, columns: &[usize], fields: &mut Map<String, Value>) {
-    let mut names =
-        columns.iter().filter_map(|column| model.columns.get(*column)).map(|column| &column.field);
+/// Leaves the first of some fields that is set. Says whether there is one.
+fn at_most_one(model: &Model, columns: &[usize], fields: &mut Map<String, Value>) -> bool {
+    let names = columns.iter().filter_map(|column| model.columns.get(*column)).map(|column| &column.field);
     let set: Vec<&String> =
-        names.clone().filter(|name| fields.get(*name).is_some_and(|value| !value.is_null())).collect();
-    match set.split_first() {
-        Some((_, others)) => others.iter().for_each(|name| drop(fields.insert((*name).clone(), Value::Null))),
-        None => {
-            if let Some(name) = names.next_back() {
-                fields.insert(name.clone(), json!("somebody@example.com"));
-            }
-        }
+        names.filter(|name| fields.get(*name).is_some_and(|value| !value.is_null())).collect();
+    for name in set.iter().skip(1) {
+        fields.insert((*name).clone(), Value::Null);
     }
+    !set.is_empty()
+}
+
+/// Sees to it that one of some fields is set; `None` if there is nothing to which it could refer.
+fn exactly_one(
+    model: &Model,
+    columns: &[usize],
+    pks: &HashMap<String, Vec<i64>>,
+    fields: &mut Map<String, Value>,
+) -> Option<()> {
+    if at_most_one(model, columns, fields) {
+        return Some(());
+    }
+    let (field, value) = columns.iter().rev().find_map(|column| {
+        let column = model.columns.get(*column)?;
+        let value = match &column.references {
+            Some(target) => json!(pks.get(target)?.first()?),
+            None => json!("somebody@example.com"),
+        };
+        Some((column.field.clone(), value))
+    })?;
+    fields.insert(field, value);
+    Some(())
 }
 
 /// Values that no other record of the file may have as well, in a form that can be compared.
