@@ -35,6 +35,8 @@ pub struct Mapping<'a> {
     pub keys: &'a KeyMap,
     /// Whether the records are written, or would be. Findings are worded so.
     pub tense: Tense,
+    /// Where the first record of the chunk begins in the file. What is to be told of records of one chunk, the writer tells.
+    pub chunk_begins: u64,
 }
 
 /// A reference that leads to something that was not imported.
@@ -52,6 +54,11 @@ struct ByActor {
     column: usize,
     /// The primary key of the actor.
     actor: i64,
+}
+
+/// What is told of a name that is the address of another record of the file.
+pub(crate) fn is_address_of(source_pk: i64) -> String {
+    format!("is the e-mail address of the record with pk {source_pk} as well")
 }
 
 impl Mapping<'_> {
@@ -139,6 +146,14 @@ impl Mapping<'_> {
         if record.fields.is_some() {
             record.fields =
                 record.fields.take().and_then(|fields| rewrite_fields(model, &fields, &record.values));
+        }
+        if let Some(holder) = self.plan.earlier_holder(model, record.offset)
+            && holder.offset < self.chunk_begins
+            && let Some((column, _)) = model.warns_of_address()
+        {
+            let field = model.columns.get(column).map_or("", |column| column.field.as_str());
+            let reason = is_address_of(holder.source_pk);
+            cleared.push(place(Finding::new(FindingKind::UsernameIsAddress, reason).field(field)));
         }
         // Of a record that is not written, nobody needs to know what was cleared.
         notes.append(&mut cleared);

@@ -93,6 +93,7 @@ causeway_harness::on_each_store! {
         a_project_or_team_without_a_slug_gets_one_from_its_name,
         owners_of_older_exports_are_found,
         the_team_that_owns_a_monitor_is_the_one_of_the_file,
+        a_username_is_compared_with_addresses_of_users_far_away,
         two_owners_of_one_thing_arrive_as_one,
         every_model_arrives_in_tables_with_the_products_checks,
         subscriptions_to_queries_are_to_be_made,

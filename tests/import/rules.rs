@@ -157,6 +157,44 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     cluster.stop().await;
 }
 
+/// However many users stand between the two: a chunk of control has 2,500.
+pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(store: Store) {
+    const CHUNK: i64 = 2_500;
+    let cluster = cluster(store, &["us"]).await;
+    let user = |export: &mut Export, pk: i64, name: &str, email: &str| {
+        export.push(USER, pk, &json!({"username": name, "password": "x", "email": email}));
+    };
+    let mut export = Export::new();
+    user(&mut export, 1, "NAME.first@x.test", "one@x.test");
+    user(&mut export, 2, "two", "Address.first@x.test");
+    // Two with one address, of whom the first has it as name too, and both are before whoever has it as name alone.
+    user(&mut export, 3, "both@x.test", "both@x.test");
+    for pk in 4..=CHUNK {
+        user(&mut export, pk, &format!("u{pk}@x.test"), &format!("U{pk}@x.test"));
+    }
+    user(&mut export, CHUNK + 1, "four", "name.first@x.test");
+    user(&mut export, CHUNK + 2, "address.FIRST@x.test", "five@x.test");
+    user(&mut export, CHUNK + 3, "six", "BOTH@x.test");
+    user(&mut export, CHUNK + 4, "Both@x.test", "seven@x.test");
+    let dry = ImportOptions::default().dry_run();
+    let dry = cluster.region(0).import(&export.to_bytes(), &dry).await.expect("it ends");
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let told = |findings: &[Finding]| {
+        let found = findings.iter().filter(|it| it.kind() == FindingKind::UsernameIsAddress);
+        let mut places: Vec<(i64, String, bool)> =
+            found.map(|it| (it.source_pk, it.field.clone(), it.byte_offset > 0)).collect();
+        places.sort();
+        places
+    };
+    let of = |pk: i64, field: &str| (pk, field.to_owned(), true);
+    let expected = [of(CHUNK + 1, "email"), of(CHUNK + 2, "username"), of(CHUNK + 3, "email")];
+    // Pk CHUNK + 4 has the name of pk 3 but for its case, so it gets another one, which is nobody's address.
+    assert_eq!(told(&account.findings), expected);
+    let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
+    assert_eq!(told(&findings), expected, "the dry run");
+    cluster.stop().await;
+}
+
 /// A slug that the file has is never lost to one that is made, whichever comes first.
 pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(store: Store) {
     let cluster = cluster(store, &["us"]).await;

@@ -14,7 +14,7 @@ use causeway_relocation::{
     catalog::{EMAIL, Model},
     chunk::Chunk,
     db::Tx,
-    finding::Finding,
+    finding::{Finding, FindingKind},
     keys::ChunkKeys,
     plan::Record,
     transact,
@@ -52,6 +52,22 @@ pub(super) struct ChunkDraft {
 }
 
 impl ChunkDraft {
+    /// What there is to tell of the records. That a name is an address was found out before it was known who is a new user
+    /// under that name: whoever is merged or gets another name has not got the address. Whoever was told of by the writer
+    /// needs no second finding.
+    pub(super) fn told(&self, written: &Written) -> Vec<Finding> {
+        let is_new = |finding: &Finding| {
+            let says_more = |it: &Finding| {
+                let kinds = [FindingKind::UsernameChanged, FindingKind::UsernameIsAddress];
+                kinds.contains(&it.kind) && it.source_pk == finding.source_pk && it.field == finding.field
+            };
+            written.keys.inserted.iter().any(|(pk, _)| Some(*pk) == finding.source_pk)
+                && !written.findings.iter().any(says_more)
+        };
+        let is_so = |it: &&Finding| it.kind != FindingKind::UsernameIsAddress || is_new(it);
+        self.findings.iter().filter(is_so).cloned().collect()
+    }
+
     pub(super) fn new(state: ImportState, model: &Model, batch: &Batch) -> Self {
         let mut organizations = HashMap::new();
         if let (Some((slug, name)), Some((status, _))) = (model.global_slug(), model.hidden_by()) {
@@ -280,7 +296,7 @@ impl Runner {
         // Behind all that takes long: the import stays where it is from here to the commit, and chunks of other models wait.
         self.hold(tx, import).await?;
         store::model_counts::add(tx, import.id, &counts).await?;
-        self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
+        self.add_findings(tx, import.id, draft.state, &draft.told(written)).await?;
         self.add_findings(tx, import.id, draft.state, &written.findings).await?;
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Runner {
             self.hold(tx, import).await?;
             draft.insert_organizations(tx, import, &rows, &written).await?;
             store::model_counts::add(tx, import.id, &counts).await?;
-            self.add_findings(tx, import.id, draft.state, &draft.findings).await?;
+            self.add_findings(tx, import.id, draft.state, &draft.told(&written)).await?;
             self.add_findings(tx, import.id, draft.state, &written.findings).await?;
         })?;
         Ok(keys)

@@ -74,12 +74,18 @@ impl Mapper {
         let model = self.catalog.models().get(self.position)?;
         let mut draft = ChunkDraft::new(self.state, model, &batch);
         let mut records = Vec::with_capacity(batch.records.len());
+        let chunk_begins = batch.records.first().map_or(0, |record| record.offset);
         for record in batch.records {
             let source_pk = record.source_pk;
             // Held for a record only, for who adds keys of a chunk waits for it.
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            let mapping =
-                Mapping { catalog: &self.catalog, plan: &self.plan, keys: &keys, tense: self.tense };
+            let mapping = Mapping {
+                catalog: &self.catalog,
+                plan: &self.plan,
+                keys: &keys,
+                tense: self.tense,
+                chunk_begins,
+            };
             let (noted, changed) = (draft.findings.len(), record.changed);
             match mapping.map(model, record, &mut draft.findings) {
                 Fate::Write(record) => {

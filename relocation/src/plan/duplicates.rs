@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     fs::File,
     io::{self, BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Family, Record,
+    addresses::{self, Addresses, Holders},
     adrift::Adrift,
     family::{Linked, links},
     kept::{Frame, Log},
@@ -139,12 +140,12 @@ impl Duplicates {
     /// earlier one first: each such record with the first one of its hash. They may still differ.
     pub(super) fn find<E: From<io::Error>>(
         self,
-        mut see: impl FnMut(Entry),
+        mut see: impl FnMut(Entry) -> Result<(), E>,
         mut found: impl FnMut(Entry, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut first: Option<Entry> = None;
         self.each(|entry| {
-            see(entry);
+            see(entry)?;
             match first {
                 Some(first) if first.hash == entry.hash && first.set == entry.set => found(first, entry)?,
                 _ => first = Some(entry),
@@ -163,6 +164,10 @@ pub(super) struct Doubles {
     pub(super) contradicting: HashMap<usize, RoaringTreemap>,
     /// Records without slug, by primary key, that do not get what they could, by the position of their model and the attempt.
     pub(super) lost_slugs: LostSlugs,
+    /// Names that are an address of an earlier record, by the position of their model.
+    pub(super) addresses: BTreeMap<usize, Holders>,
+    /// What there is to tell of those that are too many.
+    pub(super) more_addresses: Option<Finding>,
 }
 
 impl Family<'_> {
@@ -179,16 +184,21 @@ impl Family<'_> {
         let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
         let mut made = MadeSlugs::default();
         let mut lost = LostSlugs::new();
+        let mut addresses = Addresses::new(catalog, self.ambient, self.plan);
         let see = |entry: Entry| {
+            if addresses::is_one(entry) {
+                return addresses.see(entry);
+            }
             if let Some((index, attempt)) = made.see(entry)
                 && let Some(set) = sets.get(index)
             {
                 lost.entry((set.model, attempt)).or_default().insert(entry.offset);
             }
+            Ok(())
         };
         let found = |first: Entry, entry: Entry| -> Result<(), ExportError> {
-            let is_candidate = split(entry.set).1.is_some();
-            if is_candidate || behind.is_some_and(|behind| entry <= behind) {
+            let is_no_key = split(entry.set).1.is_some() || addresses::is_one(entry);
+            if is_no_key || behind.is_some_and(|behind| entry <= behind) {
                 return Ok(());
             }
             self.stopped()?;
@@ -218,6 +228,7 @@ impl Family<'_> {
         };
         duplicates.find(see, found)?;
         doubles.lost_slugs = lost;
+        (doubles.addresses, doubles.more_addresses) = addresses.end();
         Ok(doubles)
     }
 
@@ -330,7 +341,7 @@ mod tests {
         let mut all = Vec::new();
         duplicates
             .find(
-                |_| {},
+                |_| Ok(()),
                 |first, second| {
                     all.push((second.set, first.offset, second.offset));
                     Ok::<_, io::Error>(())

@@ -21,7 +21,7 @@ use super::{Request, duplicates::Entry, pass::Pass, segment::Segment};
 use crate::export::{ExportError, Limits};
 
 /// The form of what is kept. To be raised with each change of it, or of what a plan decides.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 /// The longest frame. One that says more is none.
 const MAX_FRAME: u32 = 1 << 30;
 

@@ -2,6 +2,7 @@
 //! records lie, finds records that contradict each other, applies the slug filter, counts. Writes nothing.
 
 mod actors;
+mod addresses;
 mod adrift;
 mod defects;
 mod duplicates;
@@ -24,6 +25,8 @@ use std::{
 };
 
 use actors::Actors;
+pub use addresses::Holder;
+use addresses::Holders;
 use chrono::{DateTime, Utc};
 use family::Family;
 pub use kept::{Keep, Stepped};
@@ -84,6 +87,8 @@ struct ModelPlan {
     marks: Marks,
     /// The primary keys of records without slug that do not get the candidate of each attempt.
     lost_slugs: Vec<RoaringTreemap>,
+    /// Records whose name is the address of an earlier one.
+    addresses: Holders,
 }
 
 /// Records of a model of which more is known: where they begin.
@@ -214,6 +219,12 @@ impl Plan {
         for ((position, attempt), pks) in compared.lost_slugs {
             plan.lose_slugs(position, attempt, pks);
         }
+        for (position, holders) in compared.addresses {
+            if let Some(plan) = plan.models.get_mut(position) {
+                plan.addresses = holders;
+            }
+        }
+        plan.findings.extend(compared.more_addresses);
         plan.findings.extend(counted(outside));
         if let Some(selection) = &mut plan.selection {
             selection.leave(adrift.filtered);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Plan,
     actors::Actor,
+    addresses::Holder,
     kept::{Kept, open, packed, read_frame, unpacked, write_frame},
     runs::Run,
     selection::SavedSelection,
@@ -34,6 +35,8 @@ enum Piece {
     },
     /// One model, by its position.
     Model { position: usize, seen: i64, marks: [Vec<u8>; 5], lost_slugs: Vec<Vec<u8>> },
+    /// Further records whose name is the address of an earlier one: where they begin, and that one.
+    Addresses { position: usize, holders: Vec<(u64, Holder)> },
     /// Further stretches of a model.
     Runs { position: usize, runs: Vec<Run> },
     /// Further hashes of addresses that a filter takes.
@@ -114,6 +117,10 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
             let Ok(lost) = lost else { return Ok(false) };
             model.lost_slugs = lost;
         }
+        Piece::Addresses { position, holders } => {
+            let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
+            model.addresses.extend(holders);
+        }
         Piece::Runs { position, runs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             for run in runs {
@@ -167,6 +174,14 @@ fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
             }
             let lost_slugs = model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?;
             put(&Piece::Model { position, seen: model.seen, marks, lost_slugs })?;
+            let mut holders = model.addresses.iter().map(|(offset, holder)| (*offset, *holder));
+            loop {
+                let some: Vec<_> = holders.by_ref().take(AT_ONCE).collect();
+                if some.is_empty() {
+                    break;
+                }
+                put(&Piece::Addresses { position, holders: some })?;
+            }
             let mut runs = model.runs.iter()?;
             loop {
                 let some: Vec<Run> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Record, actors,
+    Record, actors, addresses,
     duplicates::Entry,
     made_slugs,
     runs::Run,
@@ -247,6 +247,9 @@ impl<'a> Checker<'a> {
             let Some(hash) = hash(&record) else { continue };
             let entry = Entry { hash, set: u32::try_from(*index).unwrap_or(u32::MAX), offset };
             checked.segment.keys.push(entry);
+        }
+        if !is_defective {
+            checked.segment.keys.extend(addresses::entries(model, &record));
         }
         if let Some(actor) = record.actor {
             match model.resolves_actor() {

@@ -1,3 +1,4 @@
+mod addresses;
 mod kept;
 mod left_out;
 mod segments;

@@ -8,6 +8,7 @@ use crate::{
     catalog::{EMAIL, Model},
     export::MAX_PK,
     finding::{Finding, FindingKind},
+    mapping::is_address_of,
     value::Value,
 };
 
@@ -16,7 +17,8 @@ fn text(row: &Row, column: usize) -> &str {
 }
 
 impl Writer<'_> {
-    /// Looks at the rows of a chunk that are to be inserted: among themselves, and against what is there.
+    /// Looks at the rows of a chunk that are to be inserted: among themselves, and against what is there. A name that is
+    /// the address of a user of an earlier chunk was told of when the record was mapped.
     pub(super) async fn warn_of_addresses<T: Table>(
         &self,
         table: &mut T,
@@ -41,8 +43,7 @@ impl Writer<'_> {
             let both = addresses.get(&folded(row, column));
             match both.and_then(|both| both.iter().find(|pk| **pk != row.source_pk)) {
                 Some(pk) => {
-                    let reason = format!("is the e-mail address of the record with pk {pk} as well");
-                    let finding = Finding::new(FindingKind::UsernameIsAddress, reason);
+                    let finding = Finding::new(FindingKind::UsernameIsAddress, is_address_of(*pk));
                     findings.push(row.place(model, finding.field(&name_of.field)));
                 }
                 None => unwarned.push(row),

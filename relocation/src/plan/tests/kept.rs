@@ -36,11 +36,11 @@ fn many() -> File_ {
 }
 
 impl File_ {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn kept(&self, stem: &str, identity: &str, limits: Limits) -> Result<Plan, ExportError> {
+    pub(super) fn kept(&self, stem: &str, identity: &str, limits: Limits) -> Result<Plan, ExportError> {
         let filter = BTreeSet::from(["one".to_owned(), "none".to_owned()]);
         let request = Request {
             source: &Source::plain(&self.path("export.json"))?,

@@ -1,6 +1,6 @@
 //! Owners: whom older exports mean by one, which memberships are one after a merge, and which organizations have none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use causeway_proto::relocation::v1::FindingKind;
 
@@ -111,27 +111,51 @@ impl Case<'_> {
     }
 
     /// A username that is the address of another user of the file, or that was here as an address, is told of; so is an
-    /// address that was somebody's username here.
+    /// address that was somebody's username here. Of two users of the file, the one who comes later may be told of.
     pub(super) fn check_usernames(&mut self) {
         let mut users = Vec::new();
+        let mut unwritten = HashSet::new();
         for record in self.records_of(USER) {
-            let Some(Fate::Inserted(id)) = self.fate(USER, record.pk) else { continue };
+            let address = record.text("email").unwrap_or_default().to_lowercase();
+            let Some(Fate::Inserted(id)) = self.fate(USER, record.pk) else {
+                unwritten.insert(address);
+                continue;
+            };
             let name =
                 self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
-            let address = record.text("email").unwrap_or_default().to_lowercase();
             users.push((record, name.to_lowercase(), address));
         }
         let (names, addresses) =
             (self.holders(USER, "username", true), self.holders("sentry.email", "email", true));
         for (record, name, address) in &users {
-            let others = users.iter().any(|(other, _, theirs)| other.pk != record.pk && theirs == name);
-            if name.contains('@') && (others || addresses.taken(name) == Taken::Yes) {
+            let holders: Vec<_> =
+                users.iter().filter(|(other, _, theirs)| other.pk != record.pk && theirs == name).collect();
+            let is_told = self.is_told_of_address(record, "username");
+            let is_told_there =
+                || holders.iter().any(|(holder, ..)| self.is_told_of_address(holder, "email"));
+            let must = addresses.taken(name) == Taken::Yes
+                || (!holders.is_empty() && (is_told || !is_told_there()))
+                // The file alone does not say that whoever has the address is somebody who was here.
+                || (is_told && unwritten.contains(name));
+            if name.contains('@') && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);
             }
-            if address.contains('@') && address != name && names.taken(address) == Taken::Yes {
+            let is_named = users.iter().any(|(other, theirs, _)| other.pk != record.pk && theirs == address);
+            let must =
+                names.taken(address) == Taken::Yes || (is_named && self.is_told_of_address(record, "email"));
+            if address.contains('@') && address != name && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["email"]);
             }
         }
+    }
+
+    fn is_told_of_address(&self, record: &FileRecord, field: &str) -> bool {
+        self.findings.iter().any(|finding| {
+            finding.kind() == FindingKind::UsernameIsAddress
+                && finding.model == USER
+                && finding.source_pk == record.pk
+                && finding.field == field
+        })
     }
 
     /// Every organization in which nobody is an owner is told of.

@@ -118,7 +118,9 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             }
             let mut notes = Vec::new();
             let pk = record.source_pk;
-            let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense: Tense::Happened };
+            // Each record is taken for a chunk of its own.
+            let (tense, chunk_begins) = (Tense::Happened, record.offset);
+            let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense, chunk_begins };
             let fate = mapping.map(model, record, &mut notes);
             match fate {
                 _ if is_left_out && !matches!(fate, Fate::Filtered) => {
