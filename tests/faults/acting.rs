@@ -23,6 +23,7 @@ use crate::{
     outsider::{self, Outsider},
     reconcile,
     renames::{self, Renamed},
+    router::Router,
     story::{Dice, Fault, Planned, Story, Wish},
     watcher::Watcher,
 };
@@ -48,22 +49,26 @@ pub(crate) async fn act(
     if story.outside.is_some() {
         watchers.push(Watcher::of(cluster, outsider::NAME, false, Dice::new(dice.number())));
     }
+    let forgotten = (0..story.regions).filter(|region| story.may_forget(*region));
+    let forgotten = forgotten.map(|region| cluster.region_name(region).to_owned()).collect();
+    let mut router = Router::of(cluster, forgotten, Dice::new(dice.number()));
     let outsider = {
         let broken = futures::future::select_all(watchers.iter_mut().map(|it| Box::pin(it.has_ended())));
         tokio::select! {
             outsider = play(cluster, failpoints, story) => outsider?,
             wrong = onlooker.sees_something_wrong() => return Err(wrong),
             (wrong, ..) = broken => return Err(wrong),
+            wrong = router.has_ended() => return Err(wrong),
         }
     };
     cluster.trace().note("nothing is under way");
     onlooker.has_seen_all().await?;
     cluster.trace().note("everybody says the same");
-    all_have_heard_all(cluster, &mut watchers).await?;
+    all_have_heard_all(cluster, &mut watchers, &mut router).await?;
     cluster.trace().note("all readers have heard all");
     if let Some(outsider) = outsider {
         outsider.leave().await?;
-        all_have_heard_all(cluster, &mut watchers).await?;
+        all_have_heard_all(cluster, &mut watchers, &mut router).await?;
         onlooker.has_seen_all().await?;
     }
     cluster.trace().note("the rows are inspected");
@@ -76,14 +81,19 @@ pub(crate) async fn act(
     for watcher in watchers {
         watcher.end().await;
     }
+    router.end().await;
     Ok(())
 }
 
-async fn all_have_heard_all(cluster: &Cluster, watchers: &mut [Watcher]) -> anyhow::Result<()> {
+async fn all_have_heard_all(
+    cluster: &Cluster,
+    watchers: &mut [Watcher],
+    router: &mut Router,
+) -> anyhow::Result<()> {
     for watcher in watchers {
         watcher.has_heard_all(cluster).await?;
     }
-    Ok(())
+    router.has_heard_all(cluster).await
 }
 
 /// The story itself, until nothing is under way any more. Answers who has not left yet.
@@ -318,6 +328,7 @@ async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> an
             cluster.trace().note(format!("failpoints: {fail} of 1,000 fail and {kill} kill"));
             failpoints.set_chances(fail, kill);
         }
+        Fault::TakeLeases(region, during) => driver::take_leases(cluster, region, during).await?,
         Fault::CrashDatabase(down) => cluster.crash_database(down).await?,
     }
     Ok(())

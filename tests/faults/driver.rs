@@ -1,7 +1,7 @@
 //! A client who does not give up: it asks again until it is answered, as real ones do.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc,
@@ -17,12 +17,14 @@ use causeway_proto::{
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::db::Statement;
+use causeway_relocation::{ambient::Ambient, db::Statement};
+use chrono::TimeDelta;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::story::{Other, Planned};
 
@@ -32,6 +34,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const IDLE: Duration = Duration::from_secs(20);
 /// Between two attempts.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at an import, which cost as much as what is looked at.
+const GLANCE: Duration = Duration::from_millis(15);
 /// Between two looks whether all services run.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one attempt may take.
@@ -136,6 +140,64 @@ pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> a
     cluster.change(Silo::Region(region), &[Statement::new(sql)]).await
 }
 
+/// What is written for each import that one process has: where it is, and the rest in a line.
+const WRITTEN: &str = "SELECT i.import_id, i.state, i.records || ' records, ' || i.slugs_written || ' slugs, ' \
+    || (SELECT count(*) || ' chunks, taken back ' || count(c.reverted_at) FROM causeway_import_chunk c \
+        WHERE c.import_id = i.import_id) \
+    || ', counted ' || (SELECT COALESCE(SUM(m.seen + m.inserted + m.deleted + m.kept), 0) \
+        FROM causeway_import_model m WHERE m.import_id = i.import_id) AS written \
+    FROM causeway_import i WHERE i.lease_holder = $1";
+
+/// Whether somebody needs the lease of an import to write for it in this state: not while its file arrives, nor when it has
+/// ended, for what moves it then is a call.
+fn is_run(state: &str) -> bool {
+    !matches!(state, "receiving" | "succeeded" | "failed" | "reverted" | "planned")
+}
+
+/// Whether an import that another process had has been written for. One that is being taken back now was moved by a call.
+fn is_written_for(before: &(String, String), after: &(String, String)) -> bool {
+    let is_taken_back = before.0 != "reverting" && after.0 == "reverting";
+    before != after && is_run(&before.0) && !is_taken_back
+}
+
+/// Another process has the imports of a region for a while. Whoever ran them still has a step in hand, and commits nothing.
+pub(crate) async fn take_leases(cluster: &Cluster, region: usize, during: Duration) -> anyhow::Result<()> {
+    let name = cluster.region_name(region);
+    cluster.trace().note(format!("another process has the imports of {name} for {during:?}"));
+    let (thief, now) = (Uuid::from_u128(7), Ambient::system().now());
+    let take = Statement::new(
+        "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, \
+         lease_acquired_at = $2, lease_renewed_at = $2, lease_until = $3",
+    );
+    let take = take.with(thief).with(now).with(now + TimeDelta::days(1));
+    cluster.change(Silo::Region(region), &[take]).await?;
+    let db = cluster.shared_db(Silo::Region(region)).await?;
+    let written = async || {
+        let rows = db.fetch_all(Statement::new(WRITTEN).with(thief)).await?;
+        let rows =
+            rows.iter().map(|row| Ok((row.uuid("import_id")?, (row.text("state")?, row.text("written")?))));
+        rows.collect::<anyhow::Result<BTreeMap<Uuid, (String, String)>>>()
+    };
+    let before = written().await?;
+    sleep(during).await;
+    let after = written().await?;
+    let free = Statement::new(
+        "UPDATE causeway_import SET lease_holder = NULL, lease_place = NULL, lease_spool = NULL, \
+         lease_acquired_at = NULL, lease_renewed_at = NULL, lease_until = NULL WHERE lease_holder = $1",
+    );
+    cluster.change(Silo::Region(region), &[free.with(thief)]).await?;
+    cluster.trace().note(format!("the imports of {name} are free again"));
+    for (id, before) in before.iter().filter(|(_, (state, _))| is_run(state)) {
+        let after =
+            after.get(id).with_context(|| format!("another process had import {id}, and it is lost"))?;
+        ensure!(
+            !is_written_for(before, after),
+            "{name} has written for import {id} while another process had it: it was {before:?}, and is {after:?}"
+        );
+    }
+    Ok(())
+}
+
 /// Sends an export until its import is taken.
 pub(crate) async fn begin(
     cluster: &Cluster,
@@ -214,7 +276,7 @@ pub(crate) async fn organization(
             return Ok(import.organizations.get(which % count).map(|organization| organization.id));
         }
         ensure!(Instant::now() < until, "import {id} has no organizations after {PATIENCE:?}: {import:?}");
-        sleep(PAUSE).await;
+        sleep(GLANCE).await;
     }
 }
 
@@ -228,7 +290,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
             state if has_ended(state) => return Ok(import),
             _ => ensure!(Instant::now() < until, "import {id} has not ended after {PATIENCE:?}: {import:?}"),
         }
-        sleep(PAUSE).await;
+        sleep(GLANCE).await;
     }
 }
 
@@ -277,5 +339,29 @@ impl Reviver {
 impl Drop for Reviver {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_written_for;
+
+    #[test]
+    fn what_is_written_without_the_lease_is_told_from_what_a_call_does() {
+        let of = |state: &str, written: &str| (state.to_owned(), written.to_owned());
+        for (before, after, is_written) in [
+            (of("writing", "1"), of("writing", "1"), false),
+            (of("writing", "1"), of("writing", "2"), true),
+            (of("writing", "1"), of("finishing", "1"), true),
+            (of("reverting", "1"), of("reverting", "2"), true),
+            (of("reverting", "1"), of("reverted", "1"), true),
+            // It has arrived; it is taken back; it is resumed.
+            (of("receiving", "0"), of("planning", "0"), false),
+            (of("writing", "1"), of("reverting", "2"), false),
+            (of("succeeded", "1"), of("reverting", "1"), false),
+            (of("failed", "1"), of("received", "0"), false),
+        ] {
+            assert_eq!(is_written_for(&before, &after), is_written, "{before:?} {after:?}");
+        }
     }
 }

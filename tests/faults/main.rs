@@ -14,6 +14,7 @@ mod outsider;
 mod processes;
 mod reconcile;
 mod renames;
+mod router;
 mod seeds;
 mod steps;
 mod story;

@@ -12,11 +12,13 @@ use causeway_proto::{
         RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest,
         RenameState, UpdateOrganizationSlugRequest,
     },
-    relocation::v1::ErrorReason::{self, OperationContentDiffers, OperationReleased},
+    relocation::v1::ErrorReason::{
+        self, OperationContentDiffers, OperationNotFound, OperationReleased, OrganizationAlreadyReserved,
+    },
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::driver::{Controls, insist, insist_or_be_refused};
+use crate::driver::{Controls, PATIENCE, insist, insist_or_be_refused};
 
 /// What the region is called.
 pub(crate) const NAME: &str = "elsewhere";
@@ -36,8 +38,8 @@ pub(crate) struct Outside {
     pub(crate) gives_up: bool,
     /// Its operation is released when it is confirmed, rather than its organizations.
     pub(crate) releases_operation: bool,
-    /// Of the region, the lease, the slugs and the rename.
-    pub(crate) ids: [String; 4],
+    /// Of the region, the lease, the slugs, the rename, and two more operations that want the same organizations.
+    pub(crate) ids: [String; 6],
 }
 
 /// What it has by now.
@@ -66,6 +68,7 @@ impl<'a> Outsider<'a> {
         outsider.confirm(&plan.ids[2]).await?;
         outsider.confirm(&plan.ids[2]).await?;
         outsider.repeat(&given, false).await?;
+        outsider.has_its_slugs_by_one_operation().await?;
         outsider.is_held_in_pages().await?;
         if let Some(slug) = &plan.renamed {
             sleep(plan.pause).await;
@@ -129,16 +132,81 @@ impl<'a> Outsider<'a> {
         wanted: &[(i64, String)],
         refusals: &[ErrorReason],
     ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
+        self.ask_by(&self.plan.ids[2], wanted, refusals).await
+    }
+
+    async fn ask_by(
+        &self,
+        operation: &str,
+        wanted: &[(i64, String)],
+        refusals: &[ErrorReason],
+    ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
         insist_or_be_refused(self.cluster, "reserving slugs", refusals, || async {
-            self.controls.next(self.cluster).reserve_all(NAME, &self.plan.ids[2], wanted).await
+            self.controls.next(self.cluster).reserve_all(NAME, operation, wanted).await
         })
         .await
+    }
+
+    /// Asks by two operations for slugs of the same organizations at once. One of them gets some at most. The other one is
+    /// given up, until ours has its answer.
+    async fn compete(&self, wanted: &[(i64, String)]) -> anyhow::Result<Vec<String>> {
+        let until = Instant::now() + PATIENCE;
+        let refusals = [OrganizationAlreadyReserved];
+        let rival = &self.plan.ids[4];
+        let (mut ours, rivals) = tokio::join!(
+            self.ask(wanted, &refusals),
+            self.ask_by(rival, wanted, &[OrganizationAlreadyReserved, OperationReleased])
+        );
+        loop {
+            let given = ours?;
+            ensure!(
+                given.is_err() || rivals.as_ref().is_ok_and(Result::is_err),
+                "two operations have slugs of the same organizations: {given:?} and {rivals:?}"
+            );
+            if let Ok(given) = given {
+                return Ok(given);
+            }
+            ensure!(
+                Instant::now() < until,
+                "an operation is refused although nobody else has its organizations"
+            );
+            let request = ReleaseOrganizationSlugReservationsRequest {
+                region: NAME.to_owned(),
+                operation_id: rival.clone(),
+                refusal: None,
+            };
+            let _either =
+                insist_or_be_refused(self.cluster, "releasing slugs", &[OperationNotFound], || async {
+                    let mut reservations = self.controls.next(self.cluster).reservations();
+                    reservations.release_organization_slug_reservations(request.clone()).await
+                })
+                .await?;
+            if rivals.as_ref().is_ok_and(Result::is_ok) {
+                // It had them, and has them no more.
+                return self.ask(wanted, &refusals).await?.ok().context("nobody else has its organizations");
+            }
+            ours = self.ask(wanted, &refusals).await;
+        }
+    }
+
+    /// An organization that has a slug gets none by another operation.
+    async fn has_its_slugs_by_one_operation(&self) -> anyhow::Result<()> {
+        let wanted = self.wanted();
+        let last = wanted.last().cloned().context("an organization")?;
+        let other = self.ask_by(&self.plan.ids[5], &[last], &[OrganizationAlreadyReserved]).await?;
+        ensure!(other.is_err(), "an organization that has a slug got another: {other:?}");
+        Ok(())
     }
 
     async fn reserve(&self) -> anyhow::Result<Vec<String>> {
         self.note(&format!("reserve {} slugs", self.plan.wanted.len()));
         let wanted = self.wanted();
-        let given = self.ask(&wanted, &[]).await?.ok().context("nothing refuses it")?;
+        let given = if self.plan.gives_up {
+            // Nothing of another operation may come when its own is released.
+            self.ask(&wanted, &[]).await?.ok().context("nothing refuses it")?
+        } else {
+            self.compete(&wanted).await?
+        };
         let distinct: BTreeSet<&String> = given.iter().collect();
         ensure!(
             given.len() == wanted.len() && distinct.len() == given.len(),

@@ -113,7 +113,7 @@ async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
     let story = Story::of(seed, ground.store());
     let failpoints = Failpoints::default();
     let builder = Cluster::builder(ground.store()).on(ground).seed(seed).failpoints(&failpoints);
-    let builder = builder.controls(story.controls);
+    let builder = builder.controls(story.controls).changes_a_transaction(story.changes_a_transaction);
     let builder = REGIONS[..story.regions].iter().fold(builder, |builder, name| builder.region(name));
     let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
     let played = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &story));

@@ -129,6 +129,8 @@ pub(crate) enum Fault {
     /// Of 1,000 times that a failpoint is reached, how many fail and how many kill.
     Failpoints(u32, u32),
     CrashDatabase(Duration),
+    /// Another process has the imports of a region for a while.
+    TakeLeases(usize, Duration),
 }
 
 /// All that happens.
@@ -136,6 +138,8 @@ pub(crate) enum Fault {
 pub(crate) struct Story {
     pub(crate) regions: usize,
     pub(crate) controls: usize,
+    /// How many reservations or events one transaction of control changes.
+    pub(crate) changes_a_transaction: usize,
     pub(crate) imports: Vec<Planned>,
     /// The region whose database takes no keys until the faults begin.
     pub(crate) without_keys: Option<usize>,
@@ -174,7 +178,21 @@ impl Story {
         let comparisons =
             (0..dice.below(3)).map(|_| (dice.up_to(120), dice.below(regions), dice.chance(50))).collect();
         let onlookers = dice.number();
-        Self { regions, controls, imports, without_keys, outside, onlookers, comparisons, faults }
+        let many = outside.as_ref().is_some_and(|outside| outside.wanted.len() > 100);
+        // So that what is done in parts has several of them.
+        let few: &[usize] = if many || large.is_some() { &[400, 10_000] } else { &[1, 2, 3, 10_000] };
+        let changes_a_transaction = dice.of(few);
+        Self {
+            regions,
+            controls,
+            changes_a_transaction,
+            imports,
+            without_keys,
+            outside,
+            onlookers,
+            comparisons,
+            faults,
+        }
     }
 
     /// Whether a reader of the feed of a region may be told everything anew.
@@ -249,7 +267,7 @@ fn outside(dice: &Dice) -> Outside {
         renamed: dice.chance(60).then(|| dice.of(WISHES).to_owned()),
         gives_up: dice.chance(25),
         releases_operation: dice.chance(50),
-        ids: [(); 4].map(|()| dice.uuid()),
+        ids: [(); 6].map(|()| dice.uuid()),
     }
 }
 
@@ -303,7 +321,7 @@ fn keys_once(mut export: Export) -> Export {
 
 fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
     let (region, control) = (dice.below(regions), dice.below(controls));
-    match dice.below(if store == Store::Postgres { 28 } else { 27 }) {
+    match dice.below(if store == Store::Postgres { 31 } else { 30 }) {
         0..=3 => Fault::KillRegion(region),
         4..=5 => Fault::KillControl(control),
         6 => Fault::StopRegion(region),
@@ -320,6 +338,7 @@ fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
         22 => Fault::Keys(region, false),
         23..=24 => Fault::Keys(region, true),
         25..=26 => Fault::ForgetEvents(region),
+        27..=29 => Fault::TakeLeases(region, dice.up_to(40)),
         _ => Fault::CrashDatabase(dice.up_to(50)),
     }
 }

@@ -2,7 +2,7 @@
 //! had before or to nothing at all, and holds what it hears against what a feed promises.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -34,29 +34,89 @@ const GOES_BACK: usize = 15;
 const TIMES: usize = 5;
 /// Events of a message that are told to the trace.
 const TOLD: usize = 12;
+/// How much of its past a reader keeps.
+const PASTS: usize = 12;
 
 /// Reservations by slug: organization, type, and the slug by which the organization is known.
-type Reservations = BTreeMap<String, (i64, ReservationType, String)>;
+pub(crate) type BySlug = BTreeMap<String, (i64, ReservationType, String)>;
 
-/// What a reader has.
+/// Reservations, and where those of an organization are.
+#[derive(Debug, Clone, Default)]
+struct Reservations {
+    by_slug: BySlug,
+    of_organizations: BTreeMap<i64, BTreeSet<String>>,
+}
+
+impl Reservations {
+    fn remove(&mut self, slug: &str) {
+        if let Some((id, ..)) = self.by_slug.remove(slug)
+            && let Some(slugs) = self.of_organizations.get_mut(&id)
+        {
+            slugs.remove(slug);
+        }
+    }
+
+    fn apply(&mut self, reservation: FeedReservation) {
+        let (id, kind) = (reservation.organization_id, reservation.r#type());
+        self.remove(&reservation.slug);
+        if kind == ReservationType::Unspecified {
+            return;
+        }
+        let slugs = self.of_organizations.entry(id).or_default();
+        if kind == ReservationType::Primary {
+            // The other slugs of the organization lead to this one from now on, without an event of their own.
+            for slug in slugs.iter() {
+                if let Some(held) = self.by_slug.get_mut(slug) {
+                    held.2.clone_from(&reservation.slug);
+                }
+            }
+        }
+        slugs.insert(reservation.slug.clone());
+        self.by_slug.insert(reservation.slug, (id, kind, reservation.canonical_slug));
+    }
+}
+
+/// What a reader has of one feed.
 #[derive(Debug, Default)]
-struct Heard {
+pub(crate) struct Heard {
     version: i64,
     /// Control may have forgotten what comes behind that.
     may_be_forgotten: bool,
     reservations: Reservations,
     /// What a snapshot that is under way has told so far.
-    snapshot: Reservations,
+    snapshot: Option<Reservations>,
     /// What it had after each message.
     pasts: Vec<(i64, Reservations)>,
 }
 
 impl Heard {
+    pub(crate) fn new(may_be_forgotten: bool) -> Self {
+        Self { may_be_forgotten, ..Self::default() }
+    }
+
+    pub(crate) fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// What it has by now; nothing that it knows of if it has heard nothing.
+    pub(crate) fn has(&self) -> Option<&BySlug> {
+        (self.version > 0).then_some(&self.reservations.by_slug)
+    }
+
+    /// Whether a snapshot has been begun, and not ended.
+    pub(crate) fn is_in_a_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Another stream begins: what a snapshot had told so far is void.
+    pub(crate) fn begin(&mut self) {
+        self.snapshot = None;
+    }
+
     /// Takes a message, and says what is in it.
-    fn take(&mut self, message: WatchSlugReservationsResponse) -> anyhow::Result<String> {
-        let current = message.current_version;
+    pub(crate) fn take(&mut self, part: Part, current: i64) -> anyhow::Result<String> {
         let mut told = String::new();
-        match message.part.context("a message of nothing")? {
+        match part {
             Part::Heartbeat(_) => {}
             Part::Snapshot(part) => {
                 ensure!(
@@ -65,9 +125,12 @@ impl Heard {
                     part.version,
                     self.version
                 );
-                if part.first {
-                    self.snapshot.clear();
-                }
+                ensure!(
+                    part.first != self.is_in_a_snapshot(),
+                    "a part of a snapshot (the first: {}) is not in its place",
+                    part.first
+                );
+                let snapshot = self.snapshot.get_or_insert_default();
                 let _never = write!(told, "snapshot {}: {} slugs", part.version, part.reservations.len());
                 for reservation in part.reservations {
                     let kind = reservation.r#type();
@@ -75,17 +138,19 @@ impl Heard {
                         kind != ReservationType::Unspecified,
                         "a snapshot has what nobody has: {reservation:?}"
                     );
-                    let twice = self.snapshot.contains_key(&reservation.slug);
+                    let twice = snapshot.by_slug.contains_key(&reservation.slug);
                     ensure!(!twice, "a snapshot has `{}` twice", reservation.slug);
-                    apply(&mut self.snapshot, reservation);
+                    snapshot.apply(reservation);
                 }
                 if part.last {
-                    (self.version, self.reservations) = (part.version, std::mem::take(&mut self.snapshot));
+                    (self.version, self.reservations) =
+                        (part.version, self.snapshot.take().unwrap_or_default());
                     self.remember();
                 }
             }
             Part::Events(events) => {
                 ensure!(self.version > 0, "events for a reader who has nothing");
+                ensure!(!self.is_in_a_snapshot(), "events in the middle of a snapshot");
                 let count = events.events.len();
                 for (number, event) in events.events.into_iter().enumerate() {
                     ensure!(
@@ -99,7 +164,7 @@ impl Heard {
                     if number < TOLD {
                         tell(&mut told, event.version, &reservation);
                     }
-                    apply(&mut self.reservations, reservation);
+                    self.reservations.apply(reservation);
                 }
                 if count > TOLD {
                     let _never = write!(told, " and {} events more", count - TOLD);
@@ -112,19 +177,25 @@ impl Heard {
     }
 
     fn remember(&mut self) {
-        if self.pasts.len() < 50 {
+        if self.pasts.len() < PASTS {
             self.pasts.push((self.version, self.reservations.clone()));
         }
     }
 
     /// Goes back to nothing, to what it had before, or nowhere, as if it had been away.
-    fn go_back(&mut self, dice: &Dice) {
-        self.snapshot.clear();
+    pub(crate) fn go_back(&mut self, dice: &Dice) {
+        self.begin();
         match dice.below(3) {
-            0 => (self.version, self.reservations) = (0, Reservations::new()),
+            0 => self.forget(),
             1 if !self.pasts.is_empty() => (self.version, self.reservations) = dice.of(&self.pasts),
             _ => {}
         }
+    }
+
+    /// Goes back to nothing.
+    pub(crate) fn forget(&mut self) {
+        self.begin();
+        (self.version, self.reservations) = (0, Reservations::default());
     }
 }
 
@@ -144,19 +215,21 @@ fn tell(told: &mut String, version: i64, reservation: &FeedReservation) {
     );
 }
 
-fn apply(reservations: &mut Reservations, reservation: FeedReservation) {
-    let kind = reservation.r#type();
-    if kind == ReservationType::Unspecified {
-        reservations.remove(&reservation.slug);
-    } else {
-        if kind == ReservationType::Primary {
-            // The other slugs of the organization lead to this one from now on, without an event of their own.
-            let of_it = reservations.values_mut().filter(|held| held.0 == reservation.organization_id);
-            of_it.for_each(|held| held.2.clone_from(&reservation.slug));
-        }
-        let held = (reservation.organization_id, kind, reservation.canonical_slug);
-        reservations.insert(reservation.slug, held);
+/// What control says that there is, by region. Temporary reservations are of imports that have failed, and in no feed.
+pub(crate) async fn all_by_region(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, BySlug>> {
+    let all = insist(cluster, "all reservations", || async { cluster.control().all_reservations().await });
+    let mut all = all.await?;
+    all.retain(|it| it.r#type() != ReservationType::TemporaryRenameAlias);
+    let primary = all.iter().filter(|it| it.r#type() == ReservationType::Primary);
+    let known: BTreeMap<(&str, i64), &str> =
+        primary.map(|it| ((it.region.as_str(), it.organization_id), it.slug.as_str())).collect();
+    let mut by_region = BTreeMap::<String, BySlug>::new();
+    for it in &all {
+        let known = known.get(&(it.region.as_str(), it.organization_id)).copied().unwrap_or_default();
+        let held = (it.organization_id, it.r#type(), known.to_owned());
+        by_region.entry(it.region.clone()).or_default().insert(it.slug.clone(), held);
     }
+    Ok(by_region)
 }
 
 /// A reader of one feed. Ends when it is dropped.
@@ -171,7 +244,7 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Begins to follow the feed of a region, from its beginning.
     pub(crate) fn of(cluster: &Arc<Cluster>, region: &str, may_be_forgotten: bool, dice: Dice) -> Self {
-        let heard = Arc::new(Mutex::new(Heard { may_be_forgotten, ..Heard::default() }));
+        let heard = Arc::new(Mutex::new(Heard::new(may_be_forgotten)));
         let anew = Arc::new(Notify::new());
         let reader = Reader {
             cluster: Arc::clone(cluster),
@@ -187,40 +260,24 @@ impl Watcher {
     /// Waits until it has heard all that control has, in a cluster in which nothing is under way: by what it heard one
     /// after the other, and then once more from nothing.
     pub(crate) async fn has_heard_all(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
-        let all =
-            insist(cluster, "all reservations", || async { cluster.control().all_reservations().await });
-        // Temporary ones are of imports that have failed, and in no feed.
-        let mut all = all.await?;
-        all.retain(|it| it.region == self.region && it.r#type() != ReservationType::TemporaryRenameAlias);
-        let primary = all.iter().filter(|it| it.r#type() == ReservationType::Primary);
-        let known: BTreeMap<i64, &str> = primary.map(|it| (it.organization_id, it.slug.as_str())).collect();
-        let held: Reservations = all
-            .iter()
-            .map(|it| {
-                let known = known.get(&it.organization_id).copied().unwrap_or_default();
-                (it.slug.clone(), (it.organization_id, it.r#type(), known.to_owned()))
-            })
-            .collect();
+        let held = all_by_region(cluster).await?.remove(&self.region).unwrap_or_default();
         self.has_heard(cluster, &held).await?;
-        {
-            let mut heard = lock(&self.heard);
-            (heard.version, heard.reservations) = (0, Reservations::new());
-        }
+        lock(&self.heard).forget();
         self.anew.notify_one();
         self.has_heard(cluster, &held).await.context("a reader who begins from nothing")
     }
 
-    async fn has_heard(&mut self, cluster: &Cluster, held: &Reservations) -> anyhow::Result<()> {
+    async fn has_heard(&mut self, cluster: &Cluster, held: &BySlug) -> anyhow::Result<()> {
         let _wait = cluster.trace().wait(format!("what the reader of the feed of {} hears", self.region));
         let until = Instant::now() + PATIENCE;
         loop {
             {
                 let heard = lock(&self.heard);
-                if heard.version > 0 && heard.reservations == *held {
+                if heard.has() == Some(held) {
                     return Ok(());
                 }
                 if Instant::now() >= until {
-                    let (name, has) = (&self.region, &heard.reservations);
+                    let (name, has) = (&self.region, heard.has());
                     bail!("the reader of the feed of {name} has {has:?}; control has {held:?}");
                 }
             }
@@ -254,7 +311,7 @@ impl Drop for Watcher {
     }
 }
 
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+pub(crate) fn lock<T>(heard: &Mutex<T>) -> MutexGuard<'_, T> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -277,7 +334,11 @@ impl Reader {
     async fn follow(mut self) -> anyhow::Result<()> {
         let controls = Controls::default();
         loop {
-            let version = lock(&self.heard).version;
+            let version = {
+                let mut heard = lock(&self.heard);
+                heard.begin();
+                heard.version()
+            };
             let mut client = controls.next(&self.cluster).reservations();
             let request = WatchSlugReservationsRequest {
                 region: self.region.clone(),
@@ -311,7 +372,8 @@ impl Reader {
                 Ok(None) => bail!("a feed has ended without an error"),
                 Err(status) => return Ok(Some(status)),
             };
-            let told = lock(&self.heard).take(message)?;
+            let part = message.part.context("a message of nothing")?;
+            let told = lock(&self.heard).take(part, message.current_version)?;
             if told.is_empty() {
                 continue;
             }
@@ -344,33 +406,44 @@ mod tests {
         }
     }
 
-    fn message(part: Part, current_version: i64) -> WatchSlugReservationsResponse {
-        WatchSlugReservationsResponse { part: Some(part), current_version }
+    fn snapshot(version: i64, slugs: &[&str]) -> (Part, i64) {
+        part_of_snapshot(version, slugs, true, true)
     }
 
-    fn snapshot(version: i64, slugs: &[&str]) -> WatchSlugReservationsResponse {
+    fn part_of_snapshot(version: i64, slugs: &[&str], first: bool, last: bool) -> (Part, i64) {
         let reservations = slugs.iter().map(|slug| primary(slug)).collect();
-        message(Part::Snapshot(FeedSnapshot { version, reservations, first: true, last: true }), version)
+        (Part::Snapshot(FeedSnapshot { version, reservations, first, last }), version)
     }
 
-    fn event(version: i64) -> WatchSlugReservationsResponse {
+    fn event(version: i64) -> (Part, i64) {
         let events = vec![FeedEvent { version, reservation: Some(primary("b")) }];
-        message(Part::Events(FeedEvents { events }), version)
+        (Part::Events(FeedEvents { events }), version)
     }
 
     #[test]
     fn a_feed_that_breaks_its_promises_is_noticed() {
         let mut heard = Heard::default();
-        heard.take(event(1)).expect_err("it has nothing yet");
-        heard.take(snapshot(3, &["a", "a"])).expect_err("twice");
-        heard.take(snapshot(3, &["a"])).expect("a snapshot");
-        heard.take(snapshot(4, &["a"])).expect_err("it needs none");
-        heard.take(event(5)).expect_err("a gap");
-        heard.take(event(3)).expect_err("again");
-        let told = heard.take(event(4)).expect("it follows");
+        let mut take = |(part, current)| heard.take(part, current);
+        take(event(1)).expect_err("it has nothing yet");
+        take(part_of_snapshot(3, &["a"], false, true)).expect_err("it does not begin with the middle");
+        take(part_of_snapshot(3, &["a"], true, false)).expect("the first part");
+        take(event(1)).expect_err("the other parts follow at once");
+        take(part_of_snapshot(3, &["c"], true, true)).expect_err("the first part twice");
+        take(part_of_snapshot(3, &["a"], false, true)).expect_err("twice");
+        heard.begin();
+        let mut take = |(part, current)| heard.take(part, current);
+        take(snapshot(3, &["a"])).expect("a snapshot");
+        take(snapshot(4, &["a"])).expect_err("it needs none");
+        heard.begin();
+        let mut take = |(part, current)| heard.take(part, current);
+        take(event(5)).expect_err("a gap");
+        take(event(3)).expect_err("again");
+        let told = take(event(4)).expect("it follows");
         assert_eq!(told, " 4: `b` primary (organization 1 known as `b`)");
-        let behind = WatchSlugReservationsResponse { current_version: 3, ..event(5) };
-        heard.take(behind).expect_err("behind its own events");
+        take((event(5).0, 3)).expect_err("behind its own events");
         assert_eq!(heard.pasts.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [3, 4, 5]);
+        // The slug that it had is known under the new one.
+        let has = heard.has().expect("something");
+        assert_eq!(has.get("a").map(|held| held.2.as_str()), Some("b"));
     }
 }

@@ -117,6 +117,7 @@ pub struct Cluster {
     doors: Vec<Link>,
     ambient: Ambient,
     failpoints: Failpoints,
+    changes_a_transaction: Option<usize>,
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
@@ -321,7 +322,10 @@ impl Cluster {
                 node.start_process(self.command(program, service), self.log_file(service)).await
             }
             (None, Service::Control(_)) => {
-                let options = options::control(node.database_url().to_owned(), node.url());
+                let mut options = options::control(node.database_url().to_owned(), node.url());
+                if let Some(count) = self.changes_a_transaction {
+                    options.feed.changes_a_transaction = count;
+                }
                 node.start(move |listener| serve_control(listener, options, Settings::default(), ambient))
                     .await
             }

@@ -24,6 +24,7 @@ pub struct ClusterBuilder {
     program: Option<PathBuf>,
     arguments: Vec<String>,
     failpoints: Failpoints,
+    changes_a_transaction: Option<usize>,
 }
 
 impl ClusterBuilder {
@@ -38,6 +39,7 @@ impl ClusterBuilder {
             program: None,
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
+            changes_a_transaction: None,
         }
     }
 
@@ -57,6 +59,13 @@ impl ClusterBuilder {
     /// Has a region of this name.
     pub fn region(mut self, name: &str) -> Self {
         self.regions.push(name.to_owned());
+        self
+    }
+
+    /// A transaction of a control in this process changes so many reservations or events at most, so that few are done in
+    /// parts as many are.
+    pub fn changes_a_transaction(mut self, count: usize) -> Self {
+        self.changes_a_transaction = Some(count);
         self
     }
 
@@ -144,6 +153,7 @@ impl ClusterBuilder {
             doors,
             ambient,
             failpoints: self.failpoints,
+            changes_a_transaction: self.changes_a_transaction,
             trace,
             killed,
             program: self.program,
