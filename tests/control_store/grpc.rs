@@ -210,10 +210,10 @@ pub(crate) async fn failures_carry_their_reason(stage: Stage) {
     let mut directory = DirectoryServiceClient::new(served.channel.clone());
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::NotFound, ErrorReason::SlugNotFound);
-    // A database that is gone is not the caller's fault, and may be back.
+    // Whoever comes when control has stopped is to ask the next one.
     stage.control.stop().await;
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
-    refused(outcome, Code::Unavailable, ErrorReason::DatabaseUnavailable);
+    refused(outcome, Code::Unavailable, ErrorReason::ShuttingDown);
 }
 
 pub(crate) async fn pages_are_asked_for_by_token(stage: Stage) {
