@@ -39,12 +39,14 @@ struct HeardOfAll {
     list: Option<BTreeSet<String>>,
     /// Whether this stream has told which regions there are.
     is_listed: bool,
+    /// Somebody else took back what it had: what its stream still tells is of no use.
+    is_left: bool,
 }
 
 impl HeardOfAll {
     /// Another stream begins. Answers what the reader has.
     fn begin(&mut self) -> Vec<FeedPosition> {
-        (self.list, self.is_listed) = (None, false);
+        (self.list, self.is_listed, self.is_left) = (None, false, false);
         self.regions.values_mut().for_each(Heard::begin);
         let positions = self.regions.iter();
         positions
@@ -156,7 +158,11 @@ impl Router {
     pub(crate) async fn has_heard_all(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         let all = all_by_region(cluster).await?;
         self.has_heard(cluster, &all).await?;
-        lock(&self.heard).regions.values_mut().for_each(Heard::forget);
+        {
+            let mut heard = lock(&self.heard);
+            heard.regions.values_mut().for_each(Heard::forget);
+            heard.is_left = true;
+        }
         self.anew.notify_one();
         self.has_heard(cluster, &all).await.context("a reader of all feeds who begins from nothing")
     }
@@ -242,6 +248,9 @@ impl Reader {
                 Err(status) => return Ok(Some(status)),
             };
             let mut heard = lock(&self.heard);
+            if heard.is_left {
+                return Ok(None);
+            }
             let told = heard.take(message)?;
             if told.is_empty() {
                 continue;

@@ -87,6 +87,8 @@ pub(crate) struct Heard {
     snapshot: Option<Reservations>,
     /// What it had after each message.
     pasts: Vec<(i64, Reservations)>,
+    /// Somebody else took back what it had: what its stream still tells is of no use.
+    is_left: bool,
 }
 
 impl Heard {
@@ -262,7 +264,11 @@ impl Watcher {
     pub(crate) async fn has_heard_all(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         let held = all_by_region(cluster).await?.remove(&self.region).unwrap_or_default();
         self.has_heard(cluster, &held).await?;
-        lock(&self.heard).forget();
+        {
+            let mut heard = lock(&self.heard);
+            heard.forget();
+            heard.is_left = true;
+        }
         self.anew.notify_one();
         self.has_heard(cluster, &held).await.context("a reader who begins from nothing")
     }
@@ -337,6 +343,7 @@ impl Reader {
             let version = {
                 let mut heard = lock(&self.heard);
                 heard.begin();
+                heard.is_left = false;
                 heard.version()
             };
             let mut client = controls.next(&self.cluster).reservations();
@@ -373,7 +380,13 @@ impl Reader {
                 Err(status) => return Ok(Some(status)),
             };
             let part = message.part.context("a message of nothing")?;
-            let told = lock(&self.heard).take(part, message.current_version)?;
+            let told = {
+                let mut heard = lock(&self.heard);
+                if heard.is_left {
+                    return Ok(None);
+                }
+                heard.take(part, message.current_version)?
+            };
             if told.is_empty() {
                 continue;
             }
