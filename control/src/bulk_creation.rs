@@ -17,7 +17,8 @@ use crate::{
     slug_reservations::{ResolvedSlug, SlugReservations, locked, refuse_conflict},
     store::{
         feed,
-        slug_reservation::{self as store, Candidates, Operation, OperationKey, OperationState, UnderWay},
+        slug_operation::{self as operations, Operation, OperationKey, OperationState, UnderWay},
+        slug_reservation::{self as store, Candidates},
     },
 };
 
@@ -98,7 +99,7 @@ impl SlugReservations {
         transact!(Error, self.db, |tx| {
             // First of all: nobody else gives organizations of the region slugs until this has ended.
             feed::lock(tx, key.region).await?;
-            if store::insert_operation(tx, key, operation.digest(), operation.len(), None, now).await? {
+            if operations::insert(tx, key, operation.digest(), operation.len(), None, now).await? {
                 region_ids::refuse_of_others(tx, key.region, &operation.organization_ids()).await?;
                 refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
                 self.ambient.failpoint("control.bulk_create.looked").await?;
@@ -109,18 +110,18 @@ impl SlugReservations {
                 let mut given = rounds.finish();
                 let owners = store::owners(tx, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
-                store::keep_answer(tx, key, 0, operation.kept(&given)?).await?;
+                operations::keep_answer(tx, key, 0, operation.kept(&given)?).await?;
                 self.ambient.failpoint("control.bulk_create.prepared").await?;
                 Some(given)
             } else {
-                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                let before = locked(operations::lock(tx, key).await?, key)?;
                 match found(operation, &before)? {
                     Found::Withdrawing => None,
                     // By another control, or an older life of this one, that does fewer at once: it is gone on with so.
                     Found::Open => None,
                     Found::Answered(_) => {
-                        let kept = operation.given(&store::kept_answer(tx, key).await?)?;
-                        // One of a release that kept no answers is asked anew, under another id.
+                        let kept = operation.given(&operations::kept_answer(tx, key).await?)?;
+                        // One of a release that kept no answers must be asked for under another id.
                         Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
                     }
                 }
@@ -128,7 +129,7 @@ impl SlugReservations {
         })
     }
 
-    /// The same in parts.
+    /// The same in parts; `None` also if another call has taken the operation elsewhere meanwhile.
     async fn create_in_parts(
         &self,
         operation: &SlugOperation,
@@ -137,7 +138,7 @@ impl SlugReservations {
         let key = operation.key();
         let most = self.feeds.changes_a_transaction();
         let at_once = usize::try_from(most).unwrap_or(usize::MAX);
-        if !store::exists(&self.db, key).await? {
+        if !operations::exists(&self.db, key).await? {
             // What is refused leaves nothing, nearly always because nothing has been written.
             for ids in operation.organization_ids().chunks(at_once) {
                 transact!(Error, self.db, |tx| {
@@ -149,15 +150,15 @@ impl SlugReservations {
         let (begun, where_it_is) = transact!(Error, self.db, |tx| {
             feed::lock(tx, key.region).await?;
             let reserving = Some(UnderWay::Reserving);
-            if store::insert_operation(tx, key, operation.digest(), operation.len(), reserving, now).await? {
+            if operations::insert(tx, key, operation.digest(), operation.len(), reserving, now).await? {
                 // Nobody leases one of them from now on; what was leased before is looked for with each part.
                 region_ids::raise_above(tx, &operation.organization_ids()).await?;
                 (now, Found::Open)
             } else {
-                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                let before = locked(operations::lock(tx, key).await?, key)?;
                 let found = match found(operation, &before)? {
                     Found::Answered(_) => {
-                        let kept = operation.given(&store::kept_answer(tx, key).await?)?;
+                        let kept = operation.given(&operations::kept_answer(tx, key).await?)?;
                         Found::Answered(
                             kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
                         )
@@ -188,8 +189,8 @@ impl SlugReservations {
                         self.withdraw(key, now).await?;
                         return Err(error);
                     }
-                    // Asked again, what it is now is found.
-                    Part::Elsewhere => return Box::pin(self.create_in_parts(operation, now)).await,
+                    // Looked at again, what it is now is found.
+                    Part::Elsewhere => return Ok(None),
                 }
                 self.ambient.failpoint("control.bulk_create.part_committed").await?;
             }
@@ -208,7 +209,7 @@ impl SlugReservations {
         let key = operation.key();
         transact!(Error, self.db, |tx| {
             feed::lock(tx, key.region).await?;
-            let Some(before) = store::lock_operation(tx, key).await? else { return Ok(Part::Elsewhere) };
+            let Some(before) = operations::lock(tx, key).await? else { return Ok(Part::Elsewhere) };
             match found(operation, &before)? {
                 // One that was withdrawn and begun again has lost what this call knows of.
                 Found::Open if before.created_at != begun => Part::Elsewhere,
@@ -221,7 +222,7 @@ impl SlugReservations {
                     };
                     match refused {
                         Some(error) => {
-                            store::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                            operations::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
                             Part::Refused(error)
                         }
                         None => {
@@ -256,22 +257,22 @@ impl SlugReservations {
         for (number, part) in (0..).zip(operation.kept(&given)?) {
             transact!(Error, self.db, |tx| {
                 feed::lock(tx, key.region).await?;
-                let before = locked(store::lock_operation(tx, key).await?, key)?;
+                let before = locked(operations::lock(tx, key).await?, key)?;
                 if before.created_at == begun && matches!(found(operation, &before)?, Found::Open) {
-                    store::keep_answer(tx, key, number, vec![part.clone()]).await?;
+                    operations::keep_answer(tx, key, number, vec![part.clone()]).await?;
                 }
             })?;
         }
         // The same call at once may have kept some of the parts: what is kept is the answer.
         let kept = transact!(Error, self.db, |tx| {
             feed::lock(tx, key.region).await?;
-            let before = locked(store::lock_operation(tx, key).await?, key)?;
+            let before = locked(operations::lock(tx, key).await?, key)?;
             let kept = match found(operation, &before)? {
                 Found::Open if before.created_at == begun => {
-                    store::set_under_way(tx, key, None, now).await?;
-                    store::kept_answer(tx, key).await?
+                    operations::set_under_way(tx, key, None, now).await?;
+                    operations::kept_answer(tx, key).await?
                 }
-                Found::Answered(_) => store::kept_answer(tx, key).await?,
+                Found::Answered(_) => operations::kept_answer(tx, key).await?,
                 // It was withdrawn by another call, and perhaps begun again: it is asked for once more.
                 Found::Open | Found::Withdrawing => Vec::new(),
             };
@@ -287,7 +288,7 @@ impl SlugReservations {
         loop {
             let gone = transact!(Error, self.db, |tx| {
                 feed::lock(tx, key.region).await?;
-                match store::lock_operation(tx, key).await? {
+                match operations::lock(tx, key).await? {
                     Some(operation)
                         if operation.under_way == Some(UnderWay::Withdrawing)
                             && operation.state == OperationState::Reserved =>
@@ -296,9 +297,9 @@ impl SlugReservations {
                         let (last, found) = page.unwrap_or((0, 0));
                         store::delete(tx, key, last).await?;
                         if found < most {
-                            store::delete_operation(tx, key).await?;
+                            operations::delete(tx, key).await?;
                         } else {
-                            store::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                            operations::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
                         }
                         found < most
                     }

@@ -33,7 +33,8 @@ use crate::{
         self,
         feed::{self, Change, Of},
         rename,
-        slug_reservation::{Candidates, OperationKey},
+        slug_operation::OperationKey,
+        slug_reservation::Candidates,
     },
 };
 
@@ -258,8 +259,7 @@ impl SlugReservations {
             };
             let key = OperationKey { region: &region, operation_id: wanted.operation_id };
             if !rename::insert(tx, &rename, now).await?
-                || (changes
-                    && !store::slug_reservation::insert_operation(tx, key, [0; 32], 1, None, now).await?)
+                || (changes && !store::slug_operation::insert(tx, key, [0; 32], 1, None, now).await?)
             {
                 return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
             }

@@ -14,7 +14,7 @@ use crate::{
     regions::MAX_ID,
     slug::{self, Fit},
     slug_reservations::{Owner, ResolvedSlug, SlugReason, WantedSlug},
-    store::slug_reservation::{Candidates, OperationKey},
+    store::{slug_operation::OperationKey, slug_reservation::Candidates},
 };
 
 /// The most organizations of one batch.

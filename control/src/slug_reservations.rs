@@ -40,7 +40,8 @@ use crate::{
         directory,
         feed::{self, Change, Of},
         rename,
-        slug_reservation::{self as store, OperationKey, OperationState, UnderWay},
+        slug_operation::{self as operations, OperationKey, OperationState, UnderWay},
+        slug_reservation as store,
     },
     waiting::Waiting,
 };
@@ -180,7 +181,7 @@ impl SlugReservations {
         let count = loop {
             let confirmed = transact!(Error, self.db, |tx| {
                 let version = feed::lock(tx, &region).await?;
-                let operation = answered(store::lock_operation(tx, key).await?, key)?;
+                let operation = answered(operations::lock(tx, key).await?, key)?;
                 let count = operation.confirmed_count;
                 let confirmed = match operation.state {
                     OperationState::Released => return Err(Error::OperationReleased { operation_id }),
@@ -189,7 +190,7 @@ impl SlugReservations {
                         Some(rename) => {
                             let version = renames::confirm(tx, &rename, version, now).await?;
                             feed::advance(tx, &region, version).await?;
-                            store::set_confirmed(tx, key, 1, now).await?;
+                            operations::set_confirmed(tx, key, 1, now).await?;
                             Some(1)
                         }
                         None => {
@@ -201,10 +202,10 @@ impl SlugReservations {
                             let version = feed::append(tx, &region, version, of, Change::Upsert).await?;
                             feed::advance(tx, &region, version).await?;
                             if found < most {
-                                store::set_confirmed(tx, key, part, now).await?;
+                                operations::set_confirmed(tx, key, part, now).await?;
                                 Some(count + part)
                             } else {
-                                store::set_confirming(tx, key, last, part, now).await?;
+                                operations::set_confirming(tx, key, last, part, now).await?;
                                 None
                             }
                         }
@@ -251,7 +252,7 @@ impl SlugReservations {
         let released = loop {
             let released = transact!(Error, self.db, |tx| {
                 let version = feed::lock(tx, &region).await?;
-                let operation = locked(store::lock_operation(tx, key).await?, key)?;
+                let operation = locked(operations::lock(tx, key).await?, key)?;
                 let count = operation.released_count;
                 let released = match (operation.state, rename::of_operation(tx, key).await?) {
                     (OperationState::Released, _) if operation.under_way.is_none() => return Ok(Some(count)),
@@ -262,7 +263,7 @@ impl SlugReservations {
                         let (version, released) =
                             renames::refuse(tx, &rename, &refusal, version, now).await?;
                         feed::advance(tx, &region, version).await?;
-                        store::set_released(tx, key, released, false, now).await?;
+                        operations::set_released(tx, key, released, false, now).await?;
                         Some(released)
                     }
                     (_, _) => {
@@ -274,7 +275,7 @@ impl SlugReservations {
                         feed::advance(tx, &region, version).await?;
                         directory::delete_of_operation(tx, key, last).await?;
                         let part = store::delete(tx, key, last).await?;
-                        store::set_released(tx, key, part, found == most, now).await?;
+                        operations::set_released(tx, key, part, found == most, now).await?;
                         (found < most).then_some(count + part)
                     }
                 };
@@ -390,16 +391,20 @@ pub(crate) fn refuse_conflict(conflict: Option<store::Conflict>) -> Result<(), E
 }
 
 /// An operation that has an answer: not one whose slugs are still being reserved, or were and are freed again.
-fn answered(operation: Option<store::Operation>, key: OperationKey<'_>) -> Result<store::Operation, Error> {
-    let has_answer =
-        |it: &store::Operation| !matches!(it.under_way, Some(UnderWay::Reserving | UnderWay::Withdrawing));
+fn answered(
+    operation: Option<operations::Operation>,
+    key: OperationKey<'_>,
+) -> Result<operations::Operation, Error> {
+    let has_answer = |it: &operations::Operation| {
+        !matches!(it.under_way, Some(UnderWay::Reserving | UnderWay::Withdrawing))
+    };
     locked(operation.filter(has_answer), key)
 }
 
 pub(crate) fn locked(
-    operation: Option<store::Operation>,
+    operation: Option<operations::Operation>,
     key: OperationKey<'_>,
-) -> Result<store::Operation, Error> {
+) -> Result<operations::Operation, Error> {
     operation.ok_or_else(|| Error::OperationNotFound {
         region: key.region.to_owned(),
         operation_id: key.operation_id,

@@ -77,7 +77,7 @@ impl All {
         message
     }
 
-    /// Reads until all is told.
+    /// Reads until it has everything.
     async fn positions(&mut self) -> BTreeMap<String, i64> {
         loop {
             if let AllMessage::Positions(positions) = self.next().await {
@@ -113,7 +113,7 @@ pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(stage: Stage) {
     assert_eq!(positions["us"], all.regions["us"].0);
     assert_eq!(positions["de"], all.regions["de"].0);
 
-    // What happens to each of them is told, whoever does it.
+    // Each change is reported, whoever makes it.
     confirmed(control, "de", 1, 2, "bolt").await;
     confirmed(&other, "us", 2, 3, "cord").await;
     all.until(|all| all.has("de", "bolt") == Some(2) && all.has("us", "cord") == Some(3)).await;
@@ -128,7 +128,7 @@ pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(stage: Stage) {
     confirmed(control, "au", 1, 4, "dune").await;
     all.until(|all| all.has("au", "dune") == Some(4)).await;
 
-    // Whoever comes back goes on where it was, and begins anew only where that is not possible.
+    // A reader that comes back goes on where it was, and gets a snapshot only where that is not possible.
     let at = |all: &All, region: &str| all.regions[region].0;
     let (us, de) = (at(&all, "us"), at(&all, "de"));
     drop(all);

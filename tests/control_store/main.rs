@@ -97,6 +97,7 @@ on_each_store! {
         an_operation_that_ends_half_way_goes_on_when_it_is_asked_again,
         an_organization_that_turns_out_to_have_a_slug_undoes_the_whole_operation,
         an_operation_in_parts_refuses_an_organization_of_another_region,
+        an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again,
         an_operation_that_was_never_answered_can_only_be_released,
         an_organization_gets_one_slug_however_two_operations_meet;
     directory:

@@ -73,7 +73,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     }
     stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
 
-    // Each part of a confirmation is told with its events, and no organization is without what it had.
+    // Each part of a confirmation comes with its events, and no organization loses what it had.
     let mut reader = Reader::new(&stage.control, "us", 0).await;
     let (held, call) = held_at!(stage, 4, "control.confirm.part_committed", |control| {
         control.slug_reservations().confirm("us", operation(1)).await
@@ -163,6 +163,37 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { .. }), "{refused:?}");
     let unknown = control.slug_reservations().release("us", operation(3)).await;
     assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
+}
+
+/// A control dies while it frees what it had reserved before it found the organization that has a slug.
+pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(stage: Stage) {
+    let stage = stage.with_regions(&["us"]).await;
+    let (reserving, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    // The process ends with some slugs reserved, and the organization that comes last gets one by another operation.
+    reserving.go_on();
+    reserving.there().await;
+    call.abort();
+    let _aborted = call.await;
+    bulk_create(&stage.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    let (withdrawing, call) = held_at!(stage, 3, "control.bulk_create.part_withdrawn", |control| {
+        bulk_create(&control, "us", operation(1), wishes()).await
+    });
+    call.abort();
+    let _aborted = call.await;
+    drop(withdrawing);
+    let left = of(&stage.reservations().await, TemporaryRenameAlias);
+    assert!(left.len() > 1 && left.contains_key(&6), "{left:?}");
+    let refused = stage.control.slug_reservations().confirm("us", operation(1)).await;
+    assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
+    // As if it had never been asked: it is refused for the same reason, and leaves nothing.
+    let control = stage.another_in_parts(4, AT_ONCE, nothing()).await;
+    let refused = bulk_create(&control, "us", operation(1), wishes()).await.expect_err("one has a slug");
+    assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
+    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
+    assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
 }
 
 pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(stage: Stage) {

@@ -5,10 +5,7 @@ use std::collections::HashSet;
 use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{
-    IS_BY_ORGANIZATION,
-    slug_reservation::{OperationKey, reservation_type},
-};
+use super::{IS_BY_ORGANIZATION, slug_operation::OperationKey, slug_reservation::reservation_type};
 use crate::{
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
     slug_reservations::ReservationType,

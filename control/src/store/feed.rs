@@ -27,7 +27,7 @@ impl Position {
 
 /// Which reservations of a region.
 pub(crate) enum Of<'a> {
-    /// Those of an operation, of organizations behind an id up to another one.
+    /// Those of an operation, of organizations after an id, up to another one.
     Operation(Uuid, i64, i64),
     /// All of these organizations.
     Organizations(&'a [i64]),

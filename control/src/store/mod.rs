@@ -8,6 +8,7 @@ pub(crate) mod id_lease;
 pub(crate) mod region;
 pub(crate) mod region_ids;
 pub(crate) mod rename;
+pub(crate) mod slug_operation;
 pub(crate) mod slug_reservation;
 
 use causeway_proto::page::PageKey;

@@ -5,7 +5,7 @@ use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::slug_reservation::OperationKey;
+use super::slug_operation::OperationKey;
 use crate::renames::{Refusal, Rename, RenameState};
 
 fn unreadable(what: &str) -> DbError {

@@ -1,0 +1,265 @@
+//! `causeway_slug_operation` and `causeway_slug_operation_answer`: how far each operation is, and what it was answered.
+
+use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// Which operation: the id is the region's own, so that no region can meet another one's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OperationKey<'a> {
+    /// The region.
+    pub(crate) region: &'a str,
+    /// Its id.
+    pub(crate) operation_id: Uuid,
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperationState {
+    /// Its reservations are temporary.
+    Reserved,
+    /// Its reservations are primary.
+    Confirmed,
+    /// Its reservations are gone.
+    Released,
+}
+
+/// What is being done to an operation of many organizations, part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnderWay {
+    /// Its organizations are being given slugs. Nobody has heard of them yet.
+    Reserving,
+    /// An organization turned out to have a slug by another operation: what was reserved is freed, and the operation goes.
+    Withdrawing,
+    /// Its reservations are becoming primary.
+    Confirming,
+    /// It is released, and its slugs are being freed.
+    Releasing,
+}
+
+impl UnderWay {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reserving => "reserving",
+            Self::Withdrawing => "withdrawing",
+            Self::Confirming => "confirming",
+            Self::Releasing => "releasing",
+        }
+    }
+}
+
+/// An operation as it was recorded.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    /// The digest of its content.
+    pub(crate) digest: Vec<u8>,
+    /// How far it is.
+    pub(crate) state: OperationState,
+    /// What is being done to it.
+    pub(crate) under_way: Option<UnderWay>,
+    /// The last organization whose slug is confirmed, while that is under way.
+    pub(crate) done_through: i64,
+    /// When it was begun.
+    pub(crate) created_at: DateTime<Utc>,
+    /// How many reservations its confirmation made primary; 0 before.
+    pub(crate) confirmed_count: i64,
+    /// How many reservations its release freed; 0 before.
+    pub(crate) released_count: i64,
+}
+
+/// Records an operation. `false` if it is there already; whoever is making it is waited for.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    digest: [u8; 32],
+    organization_count: i64,
+    under_way: Option<UnderWay>,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_slug_operation \
+         (region, operation_id, content_digest, organization_count, state, created_at, updated_at, under_way) \
+         VALUES ($1, $2, $3, $4, 'reserved', $5, $5, $6) ON CONFLICT (region, operation_id) DO NOTHING",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(digest.to_vec())
+    .with(organization_count)
+    .with(now)
+    .with(under_way.map(|it| it.name().to_owned()));
+    Ok(tx.execute(statement).await? == 1)
+}
+
+/// An operation, if there is one. Until the transaction ends, nobody else gets past this.
+pub(crate) async fn lock(tx: &mut Tx, key: OperationKey<'_>) -> Result<Option<Operation>, DbError> {
+    // An update that changes nothing: the lock that both databases know.
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
+         RETURNING content_digest, state, confirmed_count, released_count, under_way, done_through, created_at",
+    )
+    .with(key.region)
+    .with(key.operation_id);
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    let state = match row.text("state")?.as_str() {
+        "reserved" => OperationState::Reserved,
+        "confirmed" => OperationState::Confirmed,
+        "released" => OperationState::Released,
+        _ => return Err(DbError::inconsistent("a slug operation is in an unknown state")),
+    };
+    let under_way = match row.opt_text("under_way")?.as_deref() {
+        None => None,
+        Some("reserving") => Some(UnderWay::Reserving),
+        Some("withdrawing") => Some(UnderWay::Withdrawing),
+        Some("confirming") => Some(UnderWay::Confirming),
+        Some("releasing") => Some(UnderWay::Releasing),
+        Some(_) => return Err(DbError::inconsistent("something unknown is done to a slug operation")),
+    };
+    Ok(Some(Operation {
+        digest: row.bytes("content_digest")?,
+        under_way,
+        done_through: row.int("done_through")?,
+        created_at: row.time("created_at")?,
+        state,
+        confirmed_count: row.int("confirmed_count")?,
+        released_count: row.int("released_count")?,
+    }))
+}
+
+/// Whether there is an operation.
+pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbError> {
+    let statement =
+        Statement::new("SELECT state FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2")
+            .with(key.region)
+            .with(key.operation_id);
+    Ok(db.fetch_optional(statement).await?.is_some())
+}
+
+/// Notes what is being done to an operation; nothing more is if `None`.
+pub(crate) async fn set_under_way(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    under_way: Option<UnderWay>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET under_way = $3, updated_at = $4 \
+         WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(under_way.map(|it| it.name().to_owned()))
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Notes that so many slugs of an operation are confirmed too, up to that of an organization. There are more.
+pub(crate) async fn set_confirming(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    through: i64,
+    count: i64,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET under_way = 'confirming', done_through = $3, \
+         confirmed_count = confirmed_count + $4, updated_at = $5 WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(through)
+    .with(count)
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Forgets an operation that never came to an answer.
+pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<(), DbError> {
+    for delete in [
+        "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2",
+        "DELETE FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2",
+    ] {
+        tx.execute(Statement::new(delete).with(key.region).with(key.operation_id)).await?;
+    }
+    Ok(())
+}
+
+/// Notes that an operation is confirmed, and how many slugs were confirmed last.
+pub(crate) async fn set_confirmed(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    confirmed_count: i64,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET state = 'confirmed', under_way = NULL, \
+         confirmed_count = confirmed_count + $3, updated_at = $4 \
+         WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(confirmed_count)
+    .with(now);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Notes that an operation is released, how many slugs were freed last, and whether there are more. Its answer is of no use to anybody from then on.
+pub(crate) async fn set_released(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    released_count: i64,
+    more: bool,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_slug_operation SET state = 'released', released_count = released_count + $3, updated_at = $4, \
+         under_way = $5 WHERE region = $1 AND operation_id = $2",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .with(released_count)
+    .with(now)
+    .with(more.then(|| UnderWay::Releasing.name().to_owned()));
+    tx.execute(statement).await?;
+    let statement =
+        Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
+            .with(key.region)
+            .with(key.operation_id);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Keeps parts of what an operation was answered, from a number on. A part that is kept already stays as it is.
+pub(crate) async fn keep_answer(
+    tx: &mut Tx,
+    key: OperationKey<'_>,
+    first: i64,
+    parts: Vec<String>,
+) -> Result<(), DbError> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "INSERT INTO causeway_slug_operation_answer (region, operation_id, part, answers) \
+         SELECT $1, $2, r.part, r.answers FROM ",
+    )
+    .with(key.region)
+    .with(key.operation_id)
+    .rows(
+        dialect,
+        "r",
+        [("part", Column::Ints((first..).take(parts.len()).collect())), ("answers", Column::Texts(parts))],
+    )
+    // SQLite needs the WHERE: without it, ON could begin a join.
+    .push(" WHERE true ON CONFLICT (region, operation_id, part) DO NOTHING");
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// What was kept of the answer of an operation, in the order of its parts.
+pub(crate) async fn kept_answer(tx: &mut Tx, key: OperationKey<'_>) -> Result<Vec<String>, DbError> {
+    let statement = Statement::new(
+        "SELECT answers FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2 ORDER BY part",
+    )
+    .with(key.region)
+    .with(key.operation_id);
+    tx.fetch_all(statement).await?.iter().map(|row| row.text("answers")).collect()
+}
