@@ -211,7 +211,7 @@ impl Follower {
             // What was decided before it broke is answered all the same.
             self.0.to_answer.notify_one();
             // That it cannot register has been told already.
-            if attempts == 1 && self.runner().is_registered() {
+            if attempts == 1 && self.runner().registration().is_known() {
                 tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot follow control's feed");
@@ -263,7 +263,7 @@ impl Follower {
             () = runner.stopping() => Err(Error::Stopping),
         };
         if let Err(Error::Control(error)) = &ended {
-            runner.note_refusal(error.reason());
+            runner.registration().note_refusal(error.reason());
         }
         runner.control().leave(number);
         ended

@@ -247,7 +247,7 @@ impl Region {
     /// Follows whether control knows this region: `false` until it has registered, and while its name is taken.
     #[must_use]
     pub fn registration(&self) -> watch::Receiver<bool> {
-        self.runner.registration()
+        self.runner.registration().follow()
     }
 
     /// Begins to stop: new uploads are refused and imports end behind the chunk in hand, while calls are still answered.

@@ -1,20 +1,101 @@
 //! Makes this region known to control, and tells which ids its tables hold: ids of organizations, teams and projects are
 //! unique across regions, and rows may be older than Causeway.
 
-use causeway_proto::control::v1::{HeldIds, IdConflict, IdConflictKind};
-use uuid::Uuid;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use causeway_proto::{
+    control::v1::{HeldIds, IdConflict, IdConflictKind},
+    relocation::v1::ErrorReason,
+};
+use tokio::sync::{Mutex, watch};
 
 use crate::{error::Error, import::Runner, store::id_block};
 
+/// What is known of a region's registration with control.
+#[derive(Debug, Default)]
+pub(crate) struct Registration {
+    /// Whether control knows this region.
+    known: watch::Sender<bool>,
+    /// Whether control has heard which ids there are.
+    ids_are_known: AtomicBool,
+    /// Held by whoever registers.
+    registering: Mutex<()>,
+    /// Whether the log says that the region cannot register, since it last could.
+    is_logged: AtomicBool,
+}
+
+impl Registration {
+    /// Whether control knows this region, as far as is known here.
+    pub(crate) fn is_known(&self) -> bool {
+        *self.known.borrow()
+    }
+
+    /// Follows [`Registration::is_known`].
+    pub(crate) fn follow(&self) -> watch::Receiver<bool> {
+        self.known.subscribe()
+    }
+
+    /// Control has refused a call. If it does not know this region, or knows another database by its name, the region has
+    /// to register again.
+    pub(crate) fn note_refusal(&self, reason: ErrorReason) {
+        if matches!(reason, ErrorReason::RegionNotRegistered | ErrorReason::RegionNameTaken) {
+            self.known.send_if_modified(|known| std::mem::replace(known, false));
+        }
+    }
+
+    /// There are rows with ids that control has not heard of: the next registration tells it all of them again.
+    pub(crate) fn tell_ids_again(&self) {
+        self.ids_are_known.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Runner {
+    /// Registers this region with control, unless control knows it and its ids.
+    pub(crate) async fn register(&self) -> Result<(), Error> {
+        let registration = self.registration();
+        // Several wait for it, of which one asks.
+        let _registering = registration.registering.lock().await;
+        // Before the ids are read: whoever finds further ones meanwhile has them told again.
+        let ids_are_known = registration.ids_are_known.swap(true, Ordering::Relaxed);
+        if ids_are_known && registration.is_known() {
+            return Ok(());
+        }
+        let (control, instance_id) = (self.control().urls().join(","), self.instance_id());
+        let registered = self.register_with_ids().await;
+        if registered.is_err() {
+            registration.tell_ids_again();
+        }
+        match &registered {
+            Ok(()) => {
+                registration.known.send_if_modified(|known| !std::mem::replace(known, true));
+                registration.is_logged.store(false, Ordering::Relaxed);
+                tracing::info!(
+                    region = self.region(),
+                    address = self.address(),
+                    control,
+                    %instance_id,
+                    "registered with control"
+                );
+            }
+            Err(error) if error.is_stop() => {}
+            // Once, however many wait for it.
+            Err(error) if !registration.is_logged.swap(true, Ordering::Relaxed) => tracing::warn!(
+                control, %instance_id, %error,
+                "the region cannot register with control yet and tries again; imports wait for it"
+            ),
+            Err(error) => tracing::debug!(control, %error, "the region cannot register with control yet"),
+        }
+        registered
+    }
+
     /// Registers, and writes into the log which rows have ids that belong to another region as well.
-    pub(crate) async fn register_with_ids(&self, address: &str, instance_id: Uuid) -> Result<(), Error> {
+    async fn register_with_ids(&self) -> Result<(), Error> {
         let mut held = Vec::new();
         for model in self.catalog().models().iter().filter(|model| model.leases_ids()) {
             let (ranges, exact) = id_block::held(self.db(), model).await?;
             held.push(HeldIds { model: model.name.clone(), ranges, exact });
         }
-        let conflicts = self.ask(self.control().register(address, instance_id, held)).await?;
+        let conflicts = self.ask(self.control().register(self.address(), self.instance_id(), held)).await?;
         for conflict in conflicts {
             self.tell_conflict(&conflict).await?;
         }

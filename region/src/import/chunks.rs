@@ -328,7 +328,7 @@ impl Runner {
                 return Ok((first..first + count).collect());
             }
             // Rows that control has not heard of: it is told which ids there are, and steps around them.
-            self.tell_ids_again();
+            self.registration().tell_ids_again();
         }
         Err(Error::Write(WriteError::IdsTaken { table: model.table.clone() }))
     }

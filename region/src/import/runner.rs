@@ -5,13 +5,9 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, ORGANIZATION},
@@ -22,7 +18,7 @@ use causeway_relocation::{
     transact,
     writer::{Rehearsal, WriteError},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -41,6 +37,7 @@ use crate::{
     error::Error,
     limits::Limits,
     pauses::Pauses,
+    registration::Registration,
     store,
 };
 
@@ -74,12 +71,7 @@ struct Inner {
     turns: Turns,
     uploads: UploadPlaces,
     watches: Arc<Semaphore>,
-    registered: watch::Sender<bool>,
-    /// Control has been told which ids there are, as far as is known.
-    ids_are_told: AtomicBool,
-    registering: tokio::sync::Mutex<()>,
-    /// Whether the log has been told that it cannot register, since it last could.
-    told_unregistered: AtomicBool,
+    registration: Registration,
     holder: Holder,
     /// Held as long as this process may write into the spool directory.
     lock: std::fs::File,
@@ -161,10 +153,7 @@ impl Runner {
             turns: Turns::new(setup.limits.imports_at_once),
             uploads: UploadPlaces::new(setup.limits.uploads, setup.limits.uploads_per_address),
             watches: Arc::new(Semaphore::new(setup.limits.watches)),
-            registered: watch::Sender::new(false),
-            ids_are_told: AtomicBool::new(false),
-            registering: tokio::sync::Mutex::default(),
-            told_unregistered: AtomicBool::new(false),
+            registration: Registration::default(),
             holder: setup.holder,
             lock: setup.lock,
         }))
@@ -193,6 +182,11 @@ impl Runner {
     /// Where others reach this region.
     pub(crate) fn address(&self) -> &str {
         &self.0.address
+    }
+
+    /// Whether control knows this region.
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.0.registration
     }
 
     /// The id of this region's database.
@@ -399,7 +393,7 @@ impl Runner {
 
     /// Notes that an import waits, and for what.
     async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
-        self.note_refusal(error.reason());
+        self.registration().note_refusal(error.reason());
         let before = run.waiting.take();
         let since = before.as_ref().map_or_else(|| self.ambient().now(), |waiting| waiting.since);
         let attempts = before.map_or(0, |waiting| waiting.attempts) + 1;
@@ -443,62 +437,6 @@ impl Runner {
             ImportState::Reverting => self.revert(&import, run).await?,
         }
         Ok(Step::Next)
-    }
-
-    /// Control has refused a call. If it does not know this region, or knows another one by its name, the region is to be
-    /// made known again.
-    pub(crate) fn note_refusal(&self, reason: ErrorReason) {
-        if matches!(reason, ErrorReason::RegionNotRegistered | ErrorReason::RegionNameTaken) {
-            self.0.registered.send_if_modified(|registered| std::mem::replace(registered, false));
-        }
-    }
-
-    /// Rows have ids of which control has not heard: it is to be told which ids there are.
-    pub(crate) fn tell_ids_again(&self) {
-        self.0.ids_are_told.store(false, Ordering::Relaxed);
-    }
-
-    /// Makes this region known to control, unless it is.
-    pub(crate) async fn register(&self) -> Result<(), Error> {
-        // Several wait for it, of which one asks.
-        let _asking = self.0.registering.lock().await;
-        if self.is_registered() && self.0.ids_are_told.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let control = self.control().urls().join(",");
-        let registered = self.register_with_ids(&self.0.address, self.0.instance_id).await;
-        match &registered {
-            Ok(()) => {
-                self.0.ids_are_told.store(true, Ordering::Relaxed);
-                self.0.registered.send_if_modified(|registered| !std::mem::replace(registered, true));
-                self.0.told_unregistered.store(false, Ordering::Relaxed);
-                tracing::info!(
-                    region = self.region(),
-                    address = self.0.address,
-                    control,
-                    instance_id = %self.0.instance_id,
-                    "registered with control"
-                );
-            }
-            Err(error) if error.is_stop() => {}
-            // Once, however many wait for it.
-            Err(error) if !self.0.told_unregistered.swap(true, Ordering::Relaxed) => tracing::warn!(
-                control, instance_id = %self.0.instance_id, %error,
-                "the region cannot register with control yet and tries again; imports wait for it"
-            ),
-            Err(error) => tracing::debug!(control, %error, "the region cannot register with control yet"),
-        }
-        registered
-    }
-
-    /// Whether control knows this region, as far as is known here.
-    pub(crate) fn is_registered(&self) -> bool {
-        *self.0.registered.borrow()
-    }
-
-    /// Follows whether control knows this region.
-    pub(crate) fn registration(&self) -> watch::Receiver<bool> {
-        self.0.registered.subscribe()
     }
 
     /// Waits before the next attempt, longer each time.

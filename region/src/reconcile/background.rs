@@ -68,7 +68,7 @@ impl Reconciler {
             };
             attempts += 1;
             // That it cannot register has been told already.
-            if attempts == 1 && self.runner().is_registered() {
+            if attempts == 1 && self.runner().registration().is_known() {
                 tracing::warn!(%error, "the region cannot be compared with control yet; tried again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot be compared with control yet");
