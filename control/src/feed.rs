@@ -310,7 +310,7 @@ impl Feeds {
                 if region::is_instance(&self.0.db, &name, instance_id).await? != Some(true) {
                     return Err(Error::RegionNameTaken { region: name });
                 }
-                self.0.places.take_own(&name)
+                self.0.places.take_own(&name, instance_id)
             }
         };
         let region = regions::registered(&self.0.db, "region", region).await?.name;

@@ -74,6 +74,9 @@ async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
     let taken = TakeOverRegionRequest { name: "eu".to_owned(), ..TakeOverRegionRequest::default() };
     RegionServiceClient::new(channel(&control).await).take_over_region(taken).await.expect("allowed");
     until(&mut imports_of_second, ServingStatus::Serving).await;
+    // The one before hears of it as soon as the new one reads the feed.
+    until(&mut imports, ServingStatus::NotServing).await;
+    assert_eq!(status(&to_first, "").await, ServingStatus::Serving);
     for running in [first, second, control] {
         timeout(LIMIT, running.stop()).await.expect("it stops");
     }
