@@ -119,17 +119,20 @@ impl<D: Transactional> Begun<D> {
 impl<D: Transactional> Drop for Begun<D> {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // Nobody could give it back to the pool. The database rolls back when the connection ends.
+            drop(connection.detach());
+            return;
+        };
         match self.state {
             State::Ended => {}
             State::Underway | State::Lost => connection.close_on_drop(),
-            State::Open => {
-                tokio::spawn(async move {
-                    if let Err(error) = D::run(&mut connection, "ROLLBACK").await {
-                        tracing::debug!(%error, "a connection that cannot roll back is closed");
-                        connection.close_on_drop();
-                    }
-                });
-            }
+            State::Open => drop(runtime.spawn(async move {
+                if let Err(error) = D::run(&mut connection, "ROLLBACK").await {
+                    tracing::debug!(%error, "a connection that cannot roll back is closed");
+                    connection.close_on_drop();
+                }
+            })),
         }
     }
 }
@@ -395,6 +398,26 @@ mod tests {
         insert(&db).await;
         assert_eq!(count(&db).await, 1);
         db.close().await;
+    }
+
+    #[test]
+    fn a_transaction_that_is_dropped_outside_a_runtime_is_rolled_back() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = runtime.block_on(database(&directory));
+        for writes in [false, true] {
+            let mut tx = runtime.block_on(db.begin()).expect("a transaction");
+            if writes {
+                let insert = Statement::new("INSERT INTO t VALUES (1)");
+                runtime.block_on(tx.execute(insert)).expect("there is room for it");
+            }
+            drop(tx);
+            assert_eq!(runtime.block_on(count(&db)), 0);
+        }
+        // The next one has a connection.
+        runtime.block_on(insert(&db));
+        assert_eq!(runtime.block_on(count(&db)), 1);
+        runtime.block_on(db.close());
     }
 
     #[tokio::test]
