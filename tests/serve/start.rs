@@ -86,6 +86,28 @@ async fn a_database_that_is_not_there_is_named_with_how_to_make_it() {
     says(&refusal, &["database orders", "does not exist", "createdb -h 127.0.0.1 -p"]);
 }
 
+#[tokio::test]
+async fn a_password_that_is_wrong_is_told_and_never_said() {
+    let postgres = Postgres::start().await.expect("PostgreSQL");
+    let url = postgres.create_database("orders").await.expect("made");
+    let db = Db::connect(&url, &Options::default()).await.expect("it is there");
+    for sql in [
+        "CREATE ROLE me LOGIN PASSWORD 'right'",
+        // A server runs in its data directory.
+        "COPY (VALUES ('host all me 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust')) \
+         TO PROGRAM 'cat > pg_hba.conf'",
+    ] {
+        let mut tx = db.begin().await.expect("a transaction");
+        tx.execute(Statement::new(sql)).await.expect("done");
+        tx.commit().await.expect("kept");
+    }
+    db.fetch_optional(Statement::new("SELECT pg_reload_conf()")).await.expect("done");
+    db.close().await;
+    let (_, server) = url.split_once('@').expect("a user");
+    let refusal = control(&format!("postgres://me:secret@{server}")).await;
+    says(&refusal, &["database orders", "user me", "password", "--database-url"]);
+}
+
 /// Starts a service of each kind on a database, so that it is its own, and ends it.
 fn settle(server: &[&str], url: &str) {
     let (process, _) = serving(&[server, &["--listen", "127.0.0.1:0", "--database-url", url]].concat());
