@@ -143,15 +143,17 @@ impl Reader {
         if all == self.regions && !all.is_empty() {
             return Ok(());
         }
-        let listed: Vec<(String, String)> =
-            all.iter().map(|(name, address)| (name.clone(), address.clone())).collect();
         self.has.retain(|region, _| all.contains_key(region));
-        self.regions = all;
-        let parts = listed.chunks(LISTED).count().max(1);
-        for part in 0..parts {
-            let regions = listed.chunks(LISTED).nth(part).unwrap_or_default().to_vec();
-            self.send(AllMessage::Regions { regions, first: part == 0, last: part + 1 == parts }).await;
+        let listed: Vec<(String, String)> = all.clone().into_iter().collect();
+        let mut left = listed.as_slice();
+        let mut first = true;
+        // A list of no region has one part too.
+        while first || !left.is_empty() {
+            let (part, rest) = left.split_at(left.len().min(LISTED));
+            self.send(AllMessage::Regions { regions: part.to_vec(), first, last: rest.is_empty() }).await;
+            (first, left) = (false, rest);
         }
+        self.regions = all;
         Ok(())
     }
 

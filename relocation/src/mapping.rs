@@ -56,7 +56,7 @@ struct ByActor {
     actor: i64,
 }
 
-/// What is told of a name that is the address of another record of the file.
+/// The finding about a name that is the address of another record of the file.
 pub(crate) fn is_address_of(source_pk: i64) -> String {
     format!("is the e-mail address of the record with pk {source_pk} as well")
 }

@@ -102,7 +102,7 @@ pub(crate) async fn control_that_goes_away_at_any_step_is_waited_for(store: Stor
             let import = until_it_waits(cluster, id).await;
             if import.state() != ImportState::Succeeded {
                 let waiting = import.waiting.unwrap_or_default();
-                // A call that came while it stopped is told so.
+                // A call that arrives while it stops gets this reason.
                 let reasons = [ErrorReason::ControlUnavailable, ErrorReason::ShuttingDown];
                 assert!(reasons.contains(&waiting.reason()), "{place}: {waiting:?}");
             }

@@ -119,7 +119,7 @@ pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidde
 }
 
 /// While the slugs of a first page are written, an organization is made by hand with a slug that control gave to one of the
-/// next page. All slugs are taken back and asked for again, and each change is told once. The service dies in the middle of
+/// next page. All slugs are taken back and asked for again, and each change is reported once. The service dies in the middle of
 /// that.
 pub(crate) async fn slugs_that_the_region_has_after_all_are_asked_for_again(store: Store) {
     const COUNT: i64 = 1_003;

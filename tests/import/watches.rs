@@ -43,7 +43,7 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
     assert!(looks <= most, "{looks} looks for {last} attempts");
     assert!(looks < WATCHES.try_into().expect("some"), "{looks} looks for {WATCHES} watches");
 
-    // The end is told to all.
+    // Everybody hears of the end.
     cluster.start_control().await.expect("it starts");
     for watch in &mut watches {
         let mut state = ImportState::Unspecified;

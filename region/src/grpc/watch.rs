@@ -1,4 +1,4 @@
-//! Watching imports: the end of a step is told at once, other changes at some distance from each other.
+//! Watching imports: the end of a step is reported at once, other changes at most every 200 ms.
 //!
 //! However many watch an import, one reader looks at it for all of them, and nothing is sent while nothing changes. Whoever
 //! begins to watch looks once for itself, so that the first message is not older than the call.
@@ -232,7 +232,7 @@ impl Watcher {
         }
     }
 
-    /// What is told next that is not what was told before; `None` if nobody watches any more.
+    /// The next report that differs from the last one; `None` if nobody watches any more.
     async fn next(&mut self, before: Told) -> Option<Told> {
         loop {
             let sender = self.sender.clone();

@@ -1,4 +1,4 @@
-//! FINISHING: the deferred models, then all organizations become visible. After that, control's directory is told.
+//! FINISHING: the deferred models, then all organizations become visible. After that, the region reports them to control's directory.
 //!
 //! Organizations become visible in the transaction that ends the import. More than that may change, 20,000, become visible
 //! in parts right before it, when nothing can fail any more:

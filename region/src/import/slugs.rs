@@ -56,7 +56,7 @@ impl Runner {
         match self.ask_or_confirm(import, run, operation).await {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
             Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
-                self.ask_anew(import, run).await
+                self.ask_again(import, run).await
             }
             outcome => outcome,
         }
@@ -74,7 +74,7 @@ impl Runner {
         self.ambient().failpoint("region.slugs.confirmed").await?;
         if confirmed < import.organization_count {
             // An operator has released some of its organizations while nobody had confirmed them.
-            return self.ask_anew(import, run).await;
+            return self.ask_again(import, run).await;
         }
         self.slugs_are_final(import).await
     }
@@ -116,7 +116,7 @@ impl Runner {
     /// passed over.
     async fn ask_and_write(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
         if store::imported::is_any_taken(self.db(), import.id, import.slug_attempt + 1).await? {
-            return self.ask_anew(import, run).await;
+            return self.ask_again(import, run).await;
         }
         let batches = self.what_is_asked(import).await?;
         let answer =
@@ -134,7 +134,7 @@ impl Runner {
             run.pass_turn(self).await?;
         }
         if any_taken {
-            return self.ask_anew(import, run).await;
+            return self.ask_again(import, run).await;
         }
         transact!(Error, self.db(), |tx| {
             self.hold(tx, import).await?;
@@ -208,12 +208,12 @@ impl Runner {
 
     /// Takes back the slugs that were written, and goes on to the next attempt, under another operation; the one before it is
     /// released first. Control is asked for something else in place of slugs that other organizations of this region have.
-    async fn ask_anew(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+    async fn ask_again(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
             transact!(Error, self.db(), |tx| {
                 self.hold(tx, import).await?;
-                // Those that were counted as changed for their slugs alone are counted anew.
+                // Those that were counted as changed for their slugs alone are counted again.
                 let changed = store::imported::changed_by_slugs(tx, import.id, after, last).await?;
                 let model = ORGANIZATION.to_owned();
                 let counts = ModelCounts { model, changed: -changed, ..ModelCounts::default() };

@@ -79,7 +79,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     })
 }
 
-/// Forgets the organizations of a dry run that begins again, those behind an id up to another one.
+/// Forgets the organizations of a dry run that begins again, those after an id, up to another one.
 pub(crate) async fn forget_organizations(
     tx: &mut Tx,
     import_id: Uuid,
@@ -152,7 +152,7 @@ fn page(import_id: Uuid, after: i64) -> Statement {
     .with(PAGE)
 }
 
-/// The next [`PAGE`] organizations of an import behind an id, by id.
+/// The next [`PAGE`] organizations of an import after an id, by id.
 pub(crate) async fn organizations(
     db: &Db,
     import_id: Uuid,
@@ -161,7 +161,7 @@ pub(crate) async fn organizations(
     db.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
 }
 
-/// The last of the next `most` organizations of an import behind an id, and how many they are; `None` if there is none.
+/// The last of the next `most` organizations of an import after an id, and how many they are; `None` if there is none.
 pub(crate) async fn page_end(
     db: &Db,
     import_id: Uuid,
@@ -216,7 +216,7 @@ pub(crate) async fn organizations_by_id(
     rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
 }
 
-/// Notes which organizations of an import want a slug that another organization of this region has: of those behind an id
+/// Notes which organizations of an import want a slug that another organization of this region has: of those after an id
 /// up to another one.
 pub(crate) async fn find_taken_in_region(
     tx: &mut Tx,
@@ -266,7 +266,7 @@ pub(crate) async fn is_any_taken(db: &Db, import_id: Uuid, attempt: i64) -> Resu
     Ok(db.fetch_optional(statement).await?.is_some())
 }
 
-/// How many organizations behind an id up to another one have got another slug than they wanted, and were not changed
+/// How many organizations after an id, up to another one have got another slug than they wanted, and were not changed
 /// before that.
 pub(crate) async fn changed_by_slugs(
     tx: &mut Tx,
@@ -286,7 +286,7 @@ pub(crate) async fn changed_by_slugs(
     tx.fetch_one(statement).await?.int("changed")
 }
 
-/// Takes back the slugs that control gave to organizations behind an id up to another one.
+/// Takes back the slugs that control gave to organizations after an id, up to another one.
 pub(crate) async fn forget_slugs(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
     for statement in [
         "UPDATE sentry_organization SET slug = '~relocating-' || CAST(id AS text) WHERE id IN \
@@ -384,7 +384,7 @@ pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
     }
 }
 
-/// The next organizations of an import behind an id that are in the table no more, by id.
+/// The next organizations of an import after an id that are in the table no more, by id.
 pub(crate) async fn gone(db: &Db, import_id: Uuid, after: i64, most: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
         "SELECT i.organization_id FROM causeway_import_organization i WHERE i.import_id = $1 AND i.organization_id > $2 \
@@ -396,7 +396,7 @@ pub(crate) async fn gone(db: &Db, import_id: Uuid, after: i64, most: i64) -> Res
     db.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// The next [`PAGE`] organizations of an import behind an id as they are in the table, by id.
+/// The next [`PAGE`] organizations of an import after an id as they are in the table, by id.
 pub(crate) async fn still_there(db: &Db, import_id: Uuid, after: i64) -> Result<Vec<Organization>, DbError> {
     let statement = Statement::new(
         "SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status, o.date_added FROM causeway_import_organization i \

@@ -142,7 +142,7 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
     Ok(())
 }
 
-/// Hides organizations of an import, those behind an id up to another one.
+/// Hides organizations of an import, those after an id, up to another one.
 pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
@@ -186,7 +186,7 @@ pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet
     tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// Gives organizations of an import their own status back, those behind an id up to another one. One that is shown
+/// Gives organizations of an import their own status back, those after an id, up to another one. One that is shown
 /// already may have been changed since, and stays as it is.
 pub(crate) async fn restore_status(
     tx: &mut Tx,
