@@ -8,6 +8,11 @@ mod settings;
 
 use std::{ffi::OsString, process::ExitCode};
 
+/// Gives memory that nobody uses any more back to the system after some seconds, whatever thread had it. That of the C
+/// library keeps much of it for each thread that has ever taken some.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let line = match settings::parse(&arguments) {
