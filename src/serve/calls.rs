@@ -25,6 +25,12 @@ use tracing::{Instrument as _, Span, debug, info_span};
 
 use super::connections::{OnConnection, Origin};
 
+/// The most bytes of an error's message as a header has it, where one byte may take three. Clients take 8 KiB of headers at
+/// least, and the details are among them.
+const MAX_ERROR_MESSAGE: usize = 3_000;
+/// What is left of a message that is longer, in bytes before it is made a header.
+const SHORT_MESSAGE: usize = 900;
+
 /// The calls of one server. A tower layer.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
@@ -103,12 +109,30 @@ where
         let answer = span.in_scope(|| self.inner.call(request));
         Box::pin(
             async move {
-                let response = answer.await?;
+                let mut response = answer.await?;
+                shorten(response.headers_mut());
                 ending.note(response.headers());
                 Ok(response.map(|body| Body::new(CountedBody { body, ending })))
             }
             .instrument(span),
         )
+    }
+}
+
+/// Cuts the message of an error that is too long for headers. Those of Causeway's own services never are; those of
+/// libraries may repeat what the caller sent.
+fn shorten(headers: &mut HeaderMap) {
+    if headers.get(Status::GRPC_MESSAGE).is_none_or(|message| message.len() <= MAX_ERROR_MESSAGE) {
+        return;
+    }
+    let Some(status) = Status::from_header_map(headers) else { return };
+    let end = status.message().floor_char_boundary(SHORT_MESSAGE);
+    let message = format!("{}...", status.message().get(..end).unwrap_or_default());
+    let details = Bytes::copy_from_slice(status.details());
+    let short = Status::with_details_and_metadata(status.code(), message, details, status.metadata().clone());
+    // It only fails for what is no header, and all of it came from headers.
+    if let Err(error) = short.add_header(headers) {
+        debug!(%error, "the message of an error could not be made shorter");
     }
 }
 
@@ -151,10 +175,11 @@ impl HttpBody for CountedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         // A stream's rows are fetched and sent in here, so its events belong to the call too.
         let span = self.ending.span.clone();
-        let polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(cx));
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
+        let mut polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(cx));
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
         {
+            shorten(trailers);
             self.ending.note(trailers);
         }
         polled
@@ -171,7 +196,26 @@ impl HttpBody for CountedBody {
 
 #[cfg(test)]
 mod tests {
-    use super::is_endless;
+    use tonic::{Code, Status, codegen::http::HeaderMap};
+
+    use super::{MAX_ERROR_MESSAGE, is_endless, shorten};
+
+    #[test]
+    fn only_a_message_that_is_too_long_for_headers_is_cut() {
+        let shortened = |message: &str| {
+            let status = Status::with_details(Code::NotFound, message, vec![1, 2, 3].into());
+            let mut headers = HeaderMap::new();
+            status.add_header(&mut headers).expect("headers");
+            shorten(&mut headers);
+            assert!(headers["grpc-message"].len() <= MAX_ERROR_MESSAGE);
+            let status = Status::from_header_map(&headers).expect("a status");
+            assert_eq!((status.code(), status.details()), (Code::NotFound, &[1, 2, 3][..]));
+            status.message().to_owned()
+        };
+        assert_eq!(shortened("it is not there"), "it is not there");
+        assert_eq!(shortened(&"x".repeat(5_000)), format!("{}...", "x".repeat(900)));
+        assert_eq!(shortened(&"\u{1f600}".repeat(5_000)), format!("{}...", "\u{1f600}".repeat(225)));
+    }
 
     #[test]
     fn shutdown_waits_for_all_but_endless_calls() {

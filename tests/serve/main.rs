@@ -37,7 +37,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -89,6 +89,28 @@ async fn control_is_healthy_until_it_stops_and_then_gone() {
     assert_eq!(last.status(), ServingStatus::NotServing);
     assert!(watch.message().await.expect("not broken").is_none());
     TcpStream::connect(address).await.expect_err("the port is closed");
+}
+
+#[tokio::test]
+async fn an_error_of_reflection_is_short_however_long_the_question_was() {
+    let directory = TempDir::new().expect("a directory");
+    let control = control(directory.path()).await;
+    let request = v1::ServerReflectionRequest {
+        message_request: Some(v1::server_reflection_request::MessageRequest::FileContainingSymbol(
+            "x".repeat(50_000),
+        )),
+        ..Default::default()
+    };
+    let mut answers = v1::server_reflection_client::ServerReflectionClient::new(channel(&control).await)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .expect("it answers")
+        .into_inner();
+    let status = answers.message().await.expect_err("there is no such symbol");
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    assert!(status.message().ends_with("xxx...") && status.message().len() < 2_000, "{status:?}");
+    drop(answers);
+    timeout(LIMIT, control.stop()).await.expect("it stops");
 }
 
 #[tokio::test]
