@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, EMAIL, Model, ORGANIZATION, Silo},
@@ -27,9 +28,6 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{Error, regions, regions::Regions, slug_reservations::SlugReservations, store};
-
-/// The most values that are looked up at once: more than a chunk has records.
-const MAX_VALUES: usize = 10_000;
 
 /// A chunk to write.
 #[derive(Debug, Clone)]
@@ -218,8 +216,11 @@ impl ControlImports {
             .filter_map(|column| model.columns.get(column))
             .find(|column| column.field == field)
             .ok_or_else(|| Error::invalid("field", "is none that a rule of the model looks up"))?;
-        if values.len() > MAX_VALUES {
-            return Err(Error::invalid("values", "at most 10,000 in one call"));
+        if values.len() > MAX_FIND_VALUES {
+            return Err(Error::invalid("values", format!("at most {MAX_FIND_VALUES} in one call")));
+        }
+        if values.iter().map(String::len).sum::<usize>() > MAX_FIND_BYTES {
+            return Err(Error::invalid("values", format!("at most {MAX_FIND_BYTES} bytes together")));
         }
         let mut found: Vec<(String, i64)> =
             find_rows(&self.db, model, column, values).await?.into_iter().collect();
@@ -330,6 +331,9 @@ fn carried_text(model: &Model, values: Vec<Value>) -> String {
 fn check_ordinals(request: &ImportModels) -> Result<(), Error> {
     if request.min_ordinal < 1 || request.max_ordinal < request.min_ordinal {
         return Err(Error::invalid("min_ordinal", "must be 1 or more, and not above max_ordinal"));
+    }
+    if request.records.len() > MAX_CHUNK_RECORDS {
+        return Err(Error::invalid("records", format!("at most {MAX_CHUNK_RECORDS} in one call")));
     }
     let mut before = request.min_ordinal - 1;
     for (index, record) in request.records.iter().enumerate() {

@@ -3,13 +3,14 @@
 //! The messages and services are generated from the `.proto` files beside this crate; their comments are
 //! the API reference. Some things are written by hand, because both services need them alike: the table from
 //! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), calls to
-//! several services that answer alike ([`endpoints`]), and how a request stream says that it is whole ([`whole`]).
+//! several services that answer alike ([`endpoints`]), limits that both sides keep ([`limits`]), and how a request stream says that it is whole ([`whole`]).
 
 pub mod codec;
 pub mod endpoints;
 pub mod failure;
 pub mod finding;
 pub mod json;
+pub mod limits;
 pub mod page;
 pub mod time;
 pub mod whole;
@@ -37,9 +38,6 @@ pub mod relocation {
         tonic::include_proto!("causeway.relocation.v1");
     }
 }
-
-/// The largest message that either service sends or takes, in bytes. gRPC's own default.
-pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The encoded descriptors of the whole contract, with comments, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/causeway.bin"));

@@ -19,6 +19,7 @@ use causeway_proto::{
     },
     endpoints::Endpoints,
     failure,
+    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES},
     relocation::v1::ErrorReason,
     whole::SentOrganizations,
 };
@@ -49,8 +50,6 @@ impl Default for ControlTimeouts {
     }
 }
 
-/// Values in a message: with 255 bytes each, well below 4 MiB.
-const BATCH: usize = 5_000;
 /// Organizations in a report, which the contract bounds.
 const REPORT: usize = 1_000;
 
@@ -142,6 +141,25 @@ async fn within<M, T, F: Future<Output = Result<T, Status>>>(
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
     }
+}
+
+/// Values in as many calls of `FindRows` as its limits ask for.
+fn batches_of_values(values: Vec<String>) -> Vec<Vec<String>> {
+    let mut batches: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for value in values {
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_FIND_VALUES && bytes + value.len() <= MAX_FIND_BYTES => {
+                bytes += value.len();
+                batch.push(value);
+            }
+            _ => {
+                bytes = value.len();
+                batches.push(vec![value]);
+            }
+        }
+    }
+    batches
 }
 
 impl ControlClient {
@@ -244,9 +262,8 @@ impl ControlClient {
         values: Vec<String>,
     ) -> Result<HashMap<String, i64>, ControlError> {
         let mut found = HashMap::new();
-        for values in values.chunks(BATCH) {
-            let request =
-                FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values: values.to_vec() };
+        for values in batches_of_values(values) {
+            let request = FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values };
             let rows = self
                 .ask(request, self.timeouts.call, async |channel, request| {
                     ControlImportServiceClient::new(channel).find_rows(request).await
@@ -497,6 +514,18 @@ impl ControlClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_asked_for_in_calls_that_control_takes() {
+        let short: Vec<String> = (0..MAX_FIND_VALUES + 1).map(|number| number.to_string()).collect();
+        let sizes =
+            |values: &[String]| batches_of_values(values.to_vec()).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&short), [MAX_FIND_VALUES, 1]);
+        assert_eq!(batches_of_values(short.clone()).concat(), short);
+        let long = vec!["x".repeat(1_000); MAX_FIND_BYTES / 1_000 + 1];
+        assert_eq!(sizes(&long), [MAX_FIND_BYTES / 1_000, 1]);
+        assert_eq!(sizes(&[]), [0_usize; 0]);
+    }
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_is_not_waited_for() {

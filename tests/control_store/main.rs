@@ -14,6 +14,7 @@ mod races;
 mod regions;
 mod renames;
 mod requests;
+mod sizes;
 mod slugs;
 mod stage;
 mod streams;
@@ -116,6 +117,10 @@ on_each_store! {
         an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new,
         rows_are_found_as_the_rules_compare_them,
         a_check_takes_what_a_reservation_would_be_asked_with;
+    sizes:
+        the_largest_answers_about_slugs_fit_into_a_message,
+        the_largest_answer_for_a_chunk_fits_into_a_message,
+        values_that_are_looked_up_are_bounded_in_bytes;
     feeds:
         a_reader_begins_with_all_there_is,
         a_reader_goes_on_where_it_was,

@@ -184,7 +184,7 @@ fn answers(
 
 #[cfg(test)]
 mod tests {
-    use causeway_proto::MAX_MESSAGE_BYTES;
+    use causeway_proto::limits::MAX_MESSAGE_BYTES;
 
     use super::*;
 

@@ -65,6 +65,11 @@ fn encode_finding(finding: Finding) -> contract::Finding {
     }
 }
 
+/// The region adds it again from the kind. With it, the answer for a chunk could be too large for a message.
+fn without_remedy(finding: contract::Finding) -> contract::Finding {
+    contract::Finding { remedy: String::new(), ..finding }
+}
+
 fn encode_key(model: &str, (kind, source_pk, new_pk): (keys::KeyKind, i64, i64)) -> MappedKey {
     let kind = match kind {
         keys::KeyKind::Inserted => KeyKind::Inserted,
@@ -138,7 +143,7 @@ impl ControlImportService for Handler {
             .map_err(|error| Error::Stopped(error.to_string()))??;
         Ok(Response::new(ImportModelsResponse {
             keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
-            findings: written.findings.into_iter().map(encode_finding).collect(),
+            findings: written.findings.into_iter().map(encode_finding).map(without_remedy).collect(),
             carried: written
                 .carried
                 .into_iter()

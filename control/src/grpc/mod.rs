@@ -9,12 +9,12 @@ mod slug_reservation_service;
 mod status;
 
 use causeway_proto::{
-    MAX_MESSAGE_BYTES,
     control::v1::{
         control_import_service_server::ControlImportServiceServer,
         directory_service_server::DirectoryServiceServer, region_service_server::RegionServiceServer,
         slug_reservation_service_server::SlugReservationServiceServer,
     },
+    limits::MAX_MESSAGE_BYTES,
 };
 use tonic::service::RoutesBuilder;
 use uuid::Uuid;

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use causeway_proto::limits::MAX_CHUNK_RECORDS;
 use causeway_relocation::{
     ambient::Ambient,
     catalog::{Catalog, Model, Silo},
@@ -17,9 +18,6 @@ use tokio::{sync::mpsc, task::JoinHandle};
 const MOST: usize = 5_000;
 /// Records of the first batch that it writes in its life, and again behind a failure.
 const FIRST: usize = 250;
-/// Records of a batch for control. Fixed: what control has committed and this region has not noted must be asked for
-/// once more as the same chunk.
-const FOR_CONTROL: usize = 2_500;
 /// Bytes in the file of a batch that this region writes itself.
 const BYTES: usize = 1024 * 1024;
 /// The same for control: a batch must fit into one message.
@@ -47,7 +45,9 @@ impl Sizes {
     fn of(&self, model: &Model) -> usize {
         match model.silo {
             Silo::Region => self.0.load(Ordering::Relaxed),
-            Silo::Control => FOR_CONTROL,
+            // Fixed: what control has committed and this region has not noted must be asked for once more as the same
+            // chunk.
+            Silo::Control => MAX_CHUNK_RECORDS,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     ambient::BASE36,
     catalog::{Column, Model, Rule},
     export::MAX_PK,
-    finding::{Finding, FindingKind, Tense},
+    finding::{Finding, FindingKind, Tense, shown},
     value::Value,
 };
 
@@ -175,8 +175,9 @@ impl Writer<'_> {
                     continue;
                 }
                 taken.insert(given.to_lowercase(), row.id);
+                let name = shown(&name);
                 let reason = match self.tense {
-                    Tense::Happened => format!("`{name}` is taken; the record has `{given}` now"),
+                    Tense::Happened => format!("`{name}` is taken; the record has `{}` now", shown(&given)),
                     // The import will draw others.
                     Tense::Would => format!(
                         "`{name}` is taken; the record would have `{}?`, with a random suffix",
