@@ -5,20 +5,20 @@ use std::sync::Arc;
 use anyhow::ensure;
 use causeway_harness::cluster::{Act, Failpoints, Ground, Store, Weather};
 
-use crate::steps;
+use crate::steps::{self, Steps};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_causeway");
 
 async fn every_death(store: Store) -> anyhow::Result<()> {
     let ground = Arc::new(Ground::new(store).await?);
     let nothing = Failpoints::default();
-    let as_it_is = steps::undisturbed(&ground).await?;
-    let processes = steps::run(&ground, Some(PROGRAM), 3, &nothing, Weather::default()).await;
+    let as_it_is = steps::undisturbed(&ground, Steps::All).await?;
+    let processes = steps::run(&ground, Some(PROGRAM), Steps::All, 3, &nothing, Weather::default()).await;
     steps::compare("processes that live", processes, &as_it_is)?;
-    steps::all_pass(steps::failpoints().map(async |place| {
+    steps::all_pass(Steps::All.failpoints().map(async |place| {
         let failpoints = Failpoints::default();
         failpoints.arm(place, Act::Kill, 0);
-        let run = steps::run(&ground, Some(PROGRAM), 3, &failpoints, Weather::default()).await;
+        let run = steps::run(&ground, Some(PROGRAM), Steps::All, 3, &failpoints, Weather::default()).await;
         steps::compare(&format!("a process that died at {place}"), run, &as_it_is)?;
         // Whoever started what had died took the failpoint away.
         ensure!(!failpoints.is_armed(), "no process died at {place}");

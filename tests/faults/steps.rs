@@ -12,11 +12,15 @@ use causeway_harness::{
     invariants::Inspection,
     picture::Picture,
 };
-use causeway_proto::{control::v1::UpdateOrganizationSlugRequest, region::v1::ImportState};
+use causeway_proto::{
+    control::v1::{ReleaseOrganizationSlugReservationsRequest, UpdateOrganizationSlugRequest},
+    region::v1::{ApproveOrganizationsRequest, ImportState},
+    relocation::v1::ErrorReason,
+};
 use futures::{StreamExt as _, stream};
 
 use crate::{
-    driver::{self, IDLE, PATIENCE, Reviver},
+    driver::{self, Controls, IDLE, PATIENCE, Reviver},
     reconcile,
     renames::{self, Renamed},
 };
@@ -79,6 +83,25 @@ async fn fail_and_resume(cluster: &Cluster, number: u8, export: &[u8]) -> anyhow
     Ok(())
 }
 
+/// An import that leaves its organizations hidden, until somebody approves them.
+async fn import_hidden_and_approve(
+    cluster: &Cluster,
+    region: usize,
+    number: u8,
+    export: &[u8],
+) -> anyhow::Result<()> {
+    let options = ImportOptions::default().merge_users().hide_organizations().import_id(&id(number));
+    driver::begin(cluster, region, export, &options).await?;
+    let end = driver::ended(cluster, region, &id(number)).await?;
+    ensure!(end.state() == ImportState::Succeeded, "import {number} ended as {end:?}");
+    let request = ApproveOrganizationsRequest { import_id: id(number), ..Default::default() };
+    driver::insist(cluster, "approving organizations", || async {
+        cluster.region_by_link(region).organizations().approve_organizations(request.clone()).await
+    })
+    .await?;
+    Ok(())
+}
+
 /// Takes an import back, to its end.
 async fn revert(cluster: &Cluster, region: usize, number: u8) -> anyhow::Result<()> {
     driver::revert(cluster, region, &id(number)).await?;
@@ -92,7 +115,7 @@ async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     let (one, two) = (export(&["ann", "bob"]), export(&["bob", "carol"]));
     import(cluster, 0, 1, &one, false).await.context("the first import")?;
     fail_and_resume(cluster, 2, &two).await.context("the import that is resumed")?;
-    import(cluster, 1, 3, &two, true).await.context("the import into the other region")?;
+    import_hidden_and_approve(cluster, 1, 3, &two).await.context("the import into the other region")?;
     let (three, four) = (export(&["dave"]), export(&["erin"]));
     import(cluster, 0, 4, &three, false).await.context("the import that is taken back")?;
     revert(cluster, 0, 4).await.context("taking an import back")?;
@@ -120,14 +143,74 @@ async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
         .export(&id(1), &one)?
         .export(&id(2), &two)?
         .export(&id(3), &two)?
-        .export(&id(6), &four)?;
+        .export(&id(6), &four)?
+        .approved(&id(3))?;
     inspection.run().await
+}
+
+/// What is done in parts where it is large, with parts of one organization: slugs are reserved, refused, confirmed and
+/// released, and organizations shown.
+async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
+    let one = export(&["ann"]);
+    import(cluster, 0, 1, &one, false).await.context("the import")?;
+    let imported = driver::ended(cluster, 0, &id(1)).await?;
+    let theirs = imported.organizations.last().context("an organization")?.id;
+    let controls = Controls::default();
+    let reserve = async |operation: u8, wanted: &[(i64, &str)], refusals: &[ErrorReason]| {
+        let wanted: Vec<_> = wanted.iter().map(|(id, slug)| (*id, (*slug).to_owned())).collect();
+        driver::insist_or_be_refused(cluster, "reserving slugs", refusals, || async {
+            controls.next(cluster).reserve_all("de", &id(operation), &wanted).await
+        })
+        .await
+    };
+    // What is refused leaves nothing reserved, although two of the three could have been.
+    let (first, second) = ((900_001, "first"), (900_002, "second"));
+    let taken = [ErrorReason::OrganizationIdTaken, ErrorReason::OrganizationAlreadyReserved];
+    let refused = reserve(2, &[first, second, (theirs, "third")], &taken).await?;
+    ensure!(refused.is_err(), "an organization of another region got slugs: {refused:?}");
+    let given = reserve(3, &[first, second], &[]).await?;
+    ensure!(given.as_ref().is_ok_and(|it| it == &["first", "second"]), "given instead: {given:?}");
+    let release = ReleaseOrganizationSlugReservationsRequest {
+        region: "de".to_owned(),
+        operation_id: id(3),
+        refusal: None,
+    };
+    driver::insist(cluster, "releasing slugs", || async {
+        let mut reservations = controls.next(cluster).reservations();
+        reservations.release_organization_slug_reservations(release.clone()).await
+    })
+    .await?;
+    import(cluster, 0, 4, &export(&["dave"]), false).await.context("the import that is taken back")?;
+    revert(cluster, 0, 4).await.context("taking an import back")?;
+    cluster.set_weather(Weather::default());
+    cluster.quiet(PATIENCE).await?;
+    Inspection::of(cluster).export(&id(1), &one)?.run().await
+}
+
+/// Which steps are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// All of them, as they are.
+    All,
+    /// Those of which there may be many, with parts of one. In this process only.
+    InParts,
+}
+
+impl Steps {
+    /// The failpoints that these steps reach.
+    pub(crate) fn failpoints(self) -> impl Iterator<Item = &'static str> {
+        failpoints().filter(move |place| match self {
+            Self::All => !place.contains(".part_"),
+            Self::InParts => place.contains(".part_"),
+        })
+    }
 }
 
 /// What there is in the end when something happens at failpoints or to calls.
 pub(crate) async fn run(
     ground: &Arc<Ground>,
     program: Option<&str>,
+    steps: Steps,
     seed: u64,
     failpoints: &Failpoints,
     weather: Weather,
@@ -135,11 +218,20 @@ pub(crate) async fn run(
     let builder = Cluster::builder(ground.store()).on(ground).region("us").region("de");
     let builder = program.into_iter().fold(builder, |builder, program| builder.processes(program));
     // No balancer is to hear of the end of a process: waiting for one would take most of the time.
-    let builder = builder.arguments(&["--shutdown-drain=0s"]);
-    let cluster = Arc::new(builder.seed(seed).failpoints(failpoints).start().await?);
+    let builder = builder.arguments(&["--shutdown-drain=0s"]).seed(seed).failpoints(failpoints);
+    let builder = match steps {
+        Steps::All => builder,
+        Steps::InParts => builder
+            .changes_a_transaction(1)
+            .configure_regions(|options| options.limits.organizations_a_transaction = 1),
+    };
+    let cluster = Arc::new(builder.start().await?);
     cluster.set_weather(weather);
     let reviver = Reviver::of(&cluster);
-    let outcome = cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await;
+    let outcome = match steps {
+        Steps::All => cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await,
+        Steps::InParts => cluster.unless_it_hangs(IDLE, steps_in_parts(&cluster)).await,
+    };
     drop(reviver);
     let picture = match outcome {
         Ok(()) => Picture::of(&cluster).await,
@@ -152,11 +244,14 @@ pub(crate) async fn run(
 }
 
 /// A run in which nothing happens, and what is random in it.
-pub(crate) async fn undisturbed(ground: &Arc<Ground>) -> anyhow::Result<(Picture, BTreeSet<String>)> {
+pub(crate) async fn undisturbed(
+    ground: &Arc<Ground>,
+    steps: Steps,
+) -> anyhow::Result<(Picture, BTreeSet<String>)> {
     let failpoints = Failpoints::default();
-    let one = run(ground, None, 1, &failpoints, Weather::default()).await?;
-    let other = run(ground, None, 2, &failpoints, Weather::default()).await?;
-    let never: Vec<&str> = self::failpoints().filter(|place| failpoints.reached(place) == 0).collect();
+    let one = run(ground, None, steps, 1, &failpoints, Weather::default()).await?;
+    let other = run(ground, None, steps, 2, &failpoints, Weather::default()).await?;
+    let never: Vec<&str> = steps.failpoints().filter(|place| failpoints.reached(place) == 0).collect();
     ensure!(never.is_empty(), "no step reaches these failpoints: {never:?}");
     let unknown: Vec<&str> = failpoints
         .all_reached()
@@ -205,6 +300,7 @@ enum Trial {
 async fn trial(
     ground: &Arc<Ground>,
     as_it_is: &(Picture, BTreeSet<String>),
+    steps: Steps,
     trial: Trial,
 ) -> anyhow::Result<()> {
     let failpoints = Failpoints::default();
@@ -215,7 +311,7 @@ async fn trial(
         }
         Trial::Calls(what, weather) => (what.to_owned(), weather),
     };
-    let run = run(ground, None, 3, &failpoints, weather).await;
+    let run = run(ground, None, steps, 3, &failpoints, weather).await;
     compare(&what, run, as_it_is)?;
     if let Trial::Place(place, _, pass) = trial {
         ensure!(
@@ -228,24 +324,32 @@ async fn trial(
 
 async fn every_step(store: Store) -> anyhow::Result<()> {
     let ground = Arc::new(Ground::new(store).await?);
-    let as_it_is = undisturbed(&ground).await?;
     // The first and, where that costs little, the second time that a place is reached.
     let passes = if store == Store::Sqlite { 2 } else { 1 };
     let mut trials = Vec::new();
-    for place in failpoints() {
-        for act in [Act::Fail, Act::Kill] {
-            trials.extend((0..passes).map(|pass| Trial::Place(place, act, pass)));
+    for steps in [Steps::All, Steps::InParts] {
+        for place in steps.failpoints() {
+            for act in [Act::Fail, Act::Kill] {
+                trials.extend((0..passes).map(|pass| (steps, Trial::Place(place, act, pass))));
+            }
         }
     }
-    trials.extend([
+    let calls = [
         Trial::Calls(
             "every call twice",
             Weather { repeat: 1000, longest_delay: Weather::STORM.longest_delay, ..Weather::default() },
         ),
         Trial::Calls("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
         Trial::Calls("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
-    ]);
-    all_pass(trials.into_iter().map(|it| trial(&ground, &as_it_is, it))).await
+    ];
+    trials.extend(calls.map(|calls| (Steps::All, calls)));
+    let as_it_is = undisturbed(&ground, Steps::All).await?;
+    let in_parts = undisturbed(&ground, Steps::InParts).await?;
+    all_pass(trials.into_iter().map(|(steps, it)| {
+        let as_it_is = if steps == Steps::All { &as_it_is } else { &in_parts };
+        trial(&ground, as_it_is, steps, it)
+    }))
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

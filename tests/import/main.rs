@@ -121,6 +121,7 @@ causeway_harness::on_each_store! {
         two_regions_at_once_give_every_organization_its_own_slug,
         two_regions_that_merge_at_once_share_their_users,
         two_imports_at_once_into_one_region_do_not_meet,
+        a_block_of_ids_with_a_row_in_it_is_given_up,
         the_directory_shows_what_was_imported;
     resume:
         a_region_that_is_stopped_goes_on_when_it_is_back,

@@ -7,10 +7,14 @@ use std::{
 
 use causeway_harness::{
     account::{Account, Audit, Fate},
-    cluster::{ImportOptions, Store},
-    export::{OTHER_SLUG, SLUG},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
+    export::{Export, OTHER_SLUG, SLUG},
 };
-use causeway_proto::control::v1::{ListOrganizationsRequest, ReservationType};
+use causeway_proto::{
+    control::v1::{ListOrganizationsRequest, ReservationType},
+    region::v1::ImportState,
+};
+use causeway_relocation::db::Statement;
 
 use crate::stage::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
 
@@ -110,5 +114,31 @@ pub(crate) async fn the_directory_shows_what_was_imported(store: Store) {
     let elsewhere = ListOrganizationsRequest { region: "de".to_owned(), ..Default::default() };
     let elsewhere = cluster.control().directory().list_organizations(elsewhere).await;
     assert_eq!(elsewhere.expect("a list").into_inner().organizations, []);
+    cluster.stop().await;
+}
+
+/// The application writes a row between the region's last look at its table and the lease: control could not know of it.
+pub(crate) async fn a_block_of_ids_with_a_row_in_it_is_given_up(store: Store) {
+    let failpoints = Failpoints::default();
+    let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
+    let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    let region = cluster.region(0);
+    let mut export = Export::new();
+    export.organization(1, "acme");
+    failpoints.arm("region.ids.leased", Act::Hold, 0);
+    let begun = region.begin(&export.to_bytes(), &ImportOptions::default()).await.expect("it begins");
+    failpoints.held().await;
+    // The first block that control leases begins with 1.
+    let row = Statement::new(
+        "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+         VALUES (1, 'Other', 'other', 0, CURRENT_TIMESTAMP, 'member', FALSE, 1)",
+    );
+    cluster.change(Silo::Region(0), &[row]).await.expect("the application writes it");
+    failpoints.release();
+    let import = region.wait(&begun.import.unwrap_or_default().import_id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+    assert_eq!(failpoints.reached("region.ids.leased"), 2, "it leased another block");
+    let ids: Vec<i64> = import.organizations.iter().map(|organization| organization.id).collect();
+    assert!(ids.len() == 1 && ids[0] > 1_000, "{ids:?} is of the block that was given up");
     cluster.stop().await;
 }

@@ -79,7 +79,7 @@ pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
     let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
     let (export, options) = (export::large(9).to_bytes(), ImportOptions::default());
     let before = look(&cluster, 0).await;
-    failpoints.arm("region.finish.shown_in_part", Act::Kill, 1);
+    failpoints.arm("region.finish.part_shown", Act::Kill, 1);
     let begun = cluster.region(0).begin(&export, &options).await.expect("it begins").import;
     cluster.killed().await;
     let shown = "SELECT count(*) AS n FROM sentry_organization WHERE status = 0";
@@ -99,7 +99,7 @@ pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidde
     let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
     let before = look(&cluster, 0).await;
     let region = cluster.region(0);
-    failpoints.arm("region.finish.shown_in_part", Act::Hold, 1);
+    failpoints.arm("region.finish.part_shown", Act::Hold, 1);
     let begun =
         region.begin(&organizations(11).to_bytes(), &ImportOptions::default()).await.expect("it begins");
     let id = begun.import.unwrap_or_default().import_id;

@@ -54,8 +54,10 @@ impl Runner {
             if shown > 0 {
                 store::import::note_approval(tx, &of, self.ambient().now()).await?;
             }
+            self.ambient().failpoint("region.approve.prepared").await?;
             (shown, store::import::succeeded(tx, &of).await?)
         })?;
+        self.ambient().failpoint("region.approve.committed").await?;
         if shown > 0 {
             tracing::info!(organizations = shown, "hidden organizations are visible now");
         }

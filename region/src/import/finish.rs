@@ -53,7 +53,7 @@ impl Runner {
             if !more {
                 break;
             }
-            self.ambient().failpoint("region.finish.shown_in_part").await?;
+            self.ambient().failpoint("region.finish.part_shown").await?;
             after = last;
         }
         let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();

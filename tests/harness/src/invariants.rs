@@ -53,6 +53,7 @@ impl fmt::Display for Violation {
 pub struct Inspection<'a> {
     cluster: &'a Cluster,
     exports: Vec<(Uuid, Vec<FileRecord>)>,
+    approved: Vec<Uuid>,
 }
 
 /// What was found so far.
@@ -69,7 +70,7 @@ impl<'a> Inspection<'a> {
     /// A look at a cluster in which nothing is under way.
     #[must_use]
     pub fn of(cluster: &'a Cluster) -> Self {
-        Self { cluster, exports: Vec::new() }
+        Self { cluster, exports: Vec::new(), approved: Vec::new() }
     }
 
     /// What an import was of: then I7 is that each reference leads to the row that the file means, and not only to one.
@@ -81,6 +82,15 @@ impl<'a> Inspection<'a> {
         Ok(self)
     }
 
+    /// The organizations of an import, which left them hidden, have been approved.
+    ///
+    /// # Errors
+    /// If the id is no UUID.
+    pub fn approved(mut self, import_id: &str) -> anyhow::Result<Self> {
+        self.approved.push(Uuid::try_parse(import_id)?);
+        Ok(self)
+    }
+
     /// All that breaks a promise.
     ///
     /// # Errors
@@ -89,7 +99,7 @@ impl<'a> Inspection<'a> {
         let world = World::load(self.cluster).await?;
         let mut found = Found::default();
         reservations::check(&world, &mut found);
-        imports::check(&world, &mut found);
+        imports::check(&world, &self.approved, &mut found);
         references::check(&world, &self.exports, &mut found);
         ids::check(&world, &mut found);
         Ok(found.0)

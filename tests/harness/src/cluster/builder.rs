@@ -25,6 +25,7 @@ pub struct ClusterBuilder {
     arguments: Vec<String>,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
+    configure: Configure,
 }
 
 impl ClusterBuilder {
@@ -40,6 +41,7 @@ impl ClusterBuilder {
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
+            configure: Configure(Box::new(|_| {})),
         }
     }
 
@@ -66,6 +68,15 @@ impl ClusterBuilder {
     /// parts as many are.
     pub fn changes_a_transaction(mut self, count: usize) -> Self {
         self.changes_a_transaction = Some(count);
+        self
+    }
+
+    /// Regions in this process are set up so, from their first start on.
+    pub fn configure_regions(
+        mut self,
+        configure: impl Fn(&mut causeway_region::Options) + Send + Sync + 'static,
+    ) -> Self {
+        self.configure = Configure(Box::new(configure));
         self
     }
 
@@ -158,7 +169,7 @@ impl ClusterBuilder {
             killed,
             program: self.program,
             arguments: self.arguments,
-            configure: Configure(Box::new(|_| {})),
+            configure: self.configure,
             directory,
             ground,
         };

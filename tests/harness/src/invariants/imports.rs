@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_relocation::chunk::Chunk;
+use uuid::Uuid;
 
 use super::{
     Found,
     world::{HIDDEN, Import, ORGANIZATION, Region, World, int},
 };
 
-pub(super) fn check(world: &World, found: &mut Found) {
+pub(super) fn check(world: &World, approved: &[Uuid], found: &mut Found) {
     for (index, region) in world.regions.iter().enumerate() {
         for import in &region.imports {
             it_has_ended(region, import, found);
@@ -22,7 +23,7 @@ pub(super) fn check(world: &World, found: &mut Found) {
                 reverted_rows_are_counted(region, import, found);
             }
             what_it_says_is_there(world, index, import, found);
-            what_is_visible_may_be(region, import, found);
+            what_is_visible_may_be(region, import, approved, found);
         }
     }
     rows_are_of_imports(world, found);
@@ -209,11 +210,12 @@ fn what_it_says_is_there(world: &World, region: usize, import: &Import, found: &
 }
 
 /// I5: what an import wrote is hidden until it has succeeded, and then as it was.
-fn what_is_visible_may_be(region: &Region, import: &Import, found: &mut Found) {
+fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], found: &mut Found) {
+    let is_hidden = !import.succeeded() || import.hides && !approved.contains(&import.id);
     let Some(rows) = region.tables.get(ORGANIZATION) else { return };
     for organization in &import.organizations {
         let Some(status) = rows.get(&organization.id).and_then(|row| int(row, "status")) else { continue };
-        let wanted = if import.succeeded() && !import.hides { organization.status } else { HIDDEN };
+        let wanted = if is_hidden { HIDDEN } else { organization.status };
         if status != wanted {
             found.add(
                 5,
