@@ -183,13 +183,18 @@ fn commands_in(text: &str) -> Vec<String> {
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for dir in
-        ["docs", "proto/causeway/relocation/v1", "proto/causeway/control/v1", "proto/causeway/region/v1"]
-    {
+    let dirs = [
+        "docs",
+        "docs/design",
+        "proto/causeway/relocation/v1",
+        "proto/causeway/control/v1",
+        "proto/causeway/region/v1",
+    ];
+    for dir in dirs {
         let entries = std::fs::read_dir(root.join(dir)).expect("it is there");
         files.extend(entries.map(|entry| entry.expect("an entry").path()));
     }
-    files.retain(|file| !file.ends_with("docs/commands.md"));
+    files.retain(|file| file.is_file() && !file.ends_with("docs/commands.md"));
     files
         .into_iter()
         .map(|file| (file.display().to_string(), std::fs::read_to_string(&file).expect("text")))
