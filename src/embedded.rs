@@ -83,7 +83,7 @@ impl Embedded {
                 database: db::Options::default(),
                 address: listener.1,
                 feed: causeway_control::feed::Options::default(),
-                bulk: causeway_control::bulk_intake::Options::default(),
+                bulk: causeway_control::slug::bulk_intake::Options::default(),
             },
             Settings::default(),
             ambient.clone(),

@@ -262,7 +262,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
         database: db::Options::default(),
         address: url.clone(),
         feed: causeway_control::feed::Options::default(),
-        bulk: causeway_control::bulk_intake::Options::default(),
+        bulk: causeway_control::slug::bulk_intake::Options::default(),
     };
     let control = Control::start(options, Ambient::system()).await?;
     let mut routes = RoutesBuilder::default();

@@ -8,7 +8,7 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use crate::renames::Refusal;
+use crate::model::rename::Refusal;
 
 /// Why a call failed. Each variant is one reason of the contract; the gRPC layer says which.
 #[derive(Debug, thiserror::Error)]
@@ -275,17 +275,6 @@ impl Error {
     pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::InvalidArgument { field: field.into(), description: description.into() }
     }
-}
-
-/// Refuses a text that is too long, or holds what a database cannot: a zero character.
-pub(crate) fn text(field: impl FnOnce() -> String, value: &str, most: usize) -> Result<(), Error> {
-    if value.len() > most {
-        return Err(Error::invalid(field(), format!("must be at most {most} bytes long")));
-    }
-    if value.contains('\0') {
-        return Err(Error::invalid(field(), "must not hold a zero character"));
-    }
-    Ok(())
 }
 
 impl HasDbError for Error {

@@ -1,27 +1,25 @@
 //! The control service: owns what must be unique everywhere.
 //!
-//! A request goes one way: `grpc` decodes it, a use case in plain types ([`regions`], [`slug_reservations`],
-//! [`directory`]) decides, `store` holds the SQL.
+//! The crate has floors, and imports run downwards only:
+//!
+//! 1. [`model`]: plain types;
+//! 2. `store`: the SQL, one file for each table or question;
+//! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`];
+//! 4. `grpc`: decodes a request, calls one use case, encodes the answer. [`error`](Error) and its gRPC code stand in one
+//!    table.
 
-mod bulk_creation;
-pub mod bulk_intake;
-pub mod control_import;
-pub mod control_revert;
 pub mod directory;
 mod error;
 pub mod feed;
-mod feed_places;
-pub mod feeds_of_all;
 mod grpc;
-pub mod held;
-mod region_ids;
+pub mod import;
+pub mod model;
 pub mod regions;
-pub mod renames;
 pub mod slug;
-mod slug_operation;
-pub mod slug_reservations;
-mod store;
-mod waiting;
+// Public for the examples of `store::feed_transaction` that must not compile. Nobody else calls it.
+#[doc(hidden)]
+pub mod store;
+mod validate;
 
 use std::sync::Arc;
 
@@ -37,8 +35,11 @@ pub use causeway_relocation::page::{Page, PageRequest};
 pub use error::Error;
 
 use crate::{
-    control_import::ControlImports, directory::Directory, feed::Feeds, regions::Regions,
-    slug_reservations::SlugReservations,
+    directory::Directory,
+    feed::Feeds,
+    import::write::ControlImports,
+    regions::Regions,
+    slug::{bulk_intake, reservations::SlugReservations},
 };
 
 /// How a control is set up.
@@ -132,8 +133,8 @@ impl Control {
             ),
             regions,
             slug_reservations,
+            directory: Directory::new(db.clone(), ambient, feeds.clone()),
             feeds,
-            directory: Directory::new(db.clone(), ambient),
             page_key,
             db,
         })

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use causeway::serve::serve_control;
-use causeway_control::{bulk_intake, feed};
+use causeway_control::{feed, slug::bulk_intake};
 use causeway_relocation::ambient::Ambient;
 
 use super::{Outcome, server::ServerArgs};

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use causeway_control::{
     Control, Error,
+    feed::all::AllMessage,
     feed::{Message, Part},
-    feeds_of_all::AllMessage,
 };
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;

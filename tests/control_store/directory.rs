@@ -2,9 +2,9 @@
 
 use causeway_control::{
     Error, PageRequest,
-    directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
-    renames::WantedRename,
-    slug_reservations::SlugReason,
+    model::directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
+    model::rename::WantedRename,
+    model::reservation::SlugReason,
 };
 
 use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, refused_field, wanted};

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use causeway_control::{
     Control, Error,
-    feed::{Event, FeedReservation, Message, Part},
-    slug_reservations::ReservationType,
+    feed::{Message, Part},
+    model::feed::{Event, FeedReservation},
+    model::reservation::ReservationType,
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use causeway_control::{
-    control_import::{ImportModels, ImportRecord},
-    slug_reservations::SlugReason,
-    slug_reservations::WantedSlug,
+    model::import::{ImportModels, ImportRecord},
+    model::reservation::SlugReason,
+    model::reservation::WantedSlug,
 };
 use causeway_relocation::{
     db::{Dialect, Statement},

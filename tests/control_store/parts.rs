@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use causeway_control::{
     Control, Error,
-    slug_reservations::{
+    model::reservation::{
         Reservation,
         ReservationType::{self, Primary, TemporaryRenameAlias},
         WantedSlug,

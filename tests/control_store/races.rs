@@ -4,9 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use causeway_control::{
     Control, Error, PageRequest,
-    directory::ReportedOrganization,
-    regions::IdBlock,
-    slug_reservations::{ReservationType, ResolvedSlug},
+    model::directory::ReportedOrganization,
+    model::region::IdBlock,
+    model::reservation::{ReservationType, ResolvedSlug},
 };
 use causeway_relocation::db::{Dialect, Statement};
 use tokio::task::JoinSet;

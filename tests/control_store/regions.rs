@@ -2,9 +2,9 @@
 
 use causeway_control::{
     Error, PageRequest,
-    directory::ReportedOrganization,
-    regions::{ConflictKind, FOLLOWED, HeldIds, IdBlock, IdRange, MAX_ID, MAX_LEASE},
-    slug_reservations::ListFilter,
+    model::directory::ReportedOrganization,
+    model::region::{ConflictKind, FOLLOWED, HeldIds, IdBlock, IdRange, MAX_ID, MAX_LEASE},
+    model::reservation::ListFilter,
 };
 use causeway_relocation::{
     db::{DbError, Statement},

@@ -10,9 +10,10 @@ use std::{
 
 use causeway_control::{
     Control, Error, PageRequest,
-    directory::ReportedOrganization,
-    renames::{Refusal, Rename, RenameState, WantedRename},
-    slug_reservations::ReservationType::{Primary, TemporaryRenameAlias, VanityAlias},
+    model::directory::ReportedOrganization,
+    model::rename::{Rename, RenameState, WantedRename},
+    model::reservation::ReservationType::{Primary, TemporaryRenameAlias, VanityAlias},
+    slug::renames,
 };
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::ambient::Failpoints;
@@ -301,7 +302,8 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
     let before = stage.reservations().await;
     let mut reader = Reader::new(control, "us", 3).await;
     rename(control, &wish(2, 1, "dune")).await.expect("begun");
-    let refusal = Refusal::new(ErrorReason::SlugTakenInRegion, "organization 7 has it").expect("one of them");
+    let refusal =
+        renames::refusal(ErrorReason::SlugTakenInRegion, "organization 7 has it").expect("one of them");
     for _ in 0..2 {
         let answer =
             control.slug_reservations().release_or_refuse("us", operation(2), Some(refusal.clone())).await;
@@ -323,7 +325,7 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
         matches!(&refused, Err(Error::Refused(why)) if why.reason == ErrorReason::OperationReleased),
         "{refused:?}"
     );
-    assert!(Refusal::new(ErrorReason::Internal, "no").is_err());
+    assert!(renames::refusal(ErrorReason::Internal, "no").is_err());
 }
 
 pub(crate) async fn a_rename_is_waited_for(stage: Stage) {

@@ -7,9 +7,9 @@ use std::{
 
 use causeway_control::{
     Error, PageRequest,
-    renames::WantedRename,
-    slug,
-    slug_reservations::{ListFilter, Owner, Reservation, ReservationType, SlugReason, WantedSlug},
+    model::rename::WantedRename,
+    model::reservation::{ListFilter, Owner, Reservation, ReservationType, SlugReason, WantedSlug},
+    slug::rules,
 };
 
 use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, slugs, wanted};
@@ -57,7 +57,7 @@ pub(crate) async fn a_slug_that_is_none_is_made_one(stage: Stage) {
     assert!(is_suffixed(got[6], "organization") && is_suffixed(got[8], "bakery"), "{got:?}");
     assert_eq!(got[7], "drop-table-causeway-region");
     assert!(got[9].len() == 50 && got[9].starts_with(&"9".repeat(47)), "{got:?}");
-    assert!(got.iter().all(|slug| slug::is_valid(slug) && !slug::is_reserved(slug)), "{got:?}");
+    assert!(got.iter().all(|slug| rules::is_valid(slug) && !rules::is_reserved(slug)), "{got:?}");
     assert_eq!(answers[0].wanted_slug, "Żółw Ąę");
 }
 
@@ -386,7 +386,7 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(stage: Sta
     let kept = answers.iter().filter(|answer| answer.slug == answer.wanted_slug).count();
     assert_eq!(kept, 50_000);
     assert_eq!(answers[3].slug, "acme");
-    assert!(different.iter().all(|slug| slug::is_valid(slug)));
+    assert!(different.iter().all(|slug| rules::is_valid(slug)));
     assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), answers);
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), COUNT);
     assert_eq!(stage.reservations().await.len(), 100_000);

@@ -9,8 +9,9 @@ use std::{
 };
 
 use causeway_control::{
-    Control, Error, Options, Page, PageRequest, bulk_intake, feed,
-    slug_reservations::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
+    Control, Error, Options, Page, PageRequest, feed,
+    model::reservation::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
+    slug::bulk_intake,
 };
 use causeway_harness::postgres::Postgres;
 use causeway_relocation::{

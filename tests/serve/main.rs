@@ -55,7 +55,7 @@ fn control_options(directory: &Path) -> causeway_control::Options {
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
         feed: causeway_control::feed::Options::default(),
-        bulk: causeway_control::bulk_intake::Options::default(),
+        bulk: causeway_control::slug::bulk_intake::Options::default(),
     }
 }
 

@@ -14,11 +14,11 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{slug_reservation_service::wanted, uuid};
+use super::{convert::wanted, uuid};
 use crate::{
     Error,
-    bulk_intake::Place,
-    slug_reservations::{self, Incoming, SlugReason, SlugReservations},
+    model::reservation::{self, SlugReason},
+    slug::{bulk_intake::Place, operation::Incoming, reservations::SlugReservations},
 };
 
 /// The most answers of one message. With the longest slugs they take less than half of what a message may.
@@ -112,7 +112,7 @@ pub(super) async fn take_in(
 /// that something is missing; until then they keep their place.
 pub(super) fn send(
     reservations: &SlugReservations,
-    given: Vec<slug_reservations::ResolvedSlug>,
+    given: Vec<reservation::ResolvedSlug>,
     place: Place,
 ) -> ReceiverStream<Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(1);
@@ -150,7 +150,7 @@ pub(super) fn verdict(reason: SlugReason) -> SlugVerdict {
     }
 }
 
-fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
+fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
     let (taken_by_region, taken_by_organization_id) =
         answer.taken_by.map(|owner| (owner.region, owner.organization_id)).unwrap_or_default();
     ResolvedSlug {
@@ -167,7 +167,7 @@ fn resolved(answer: slug_reservations::ResolvedSlug) -> ResolvedSlug {
 
 /// The answers in messages, made one after the other as the caller takes them, and the summary.
 fn answers(
-    answers: Vec<slug_reservations::ResolvedSlug>,
+    answers: Vec<reservation::ResolvedSlug>,
 ) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
     let organization_count = i64::try_from(answers.len()).unwrap_or(i64::MAX);
     let mut answers = answers.into_iter();
@@ -190,18 +190,18 @@ mod tests {
 
     #[test]
     fn the_largest_message_of_answers_is_well_below_the_limit() {
-        let answer = |organization_id| slug_reservations::ResolvedSlug {
+        let answer = |organization_id| reservation::ResolvedSlug {
             organization_id,
-            wanted_slug: "x".repeat(crate::slug_operation::MAX_TEXT),
-            slug: "x".repeat(crate::slug::MAX_LENGTH),
+            wanted_slug: "x".repeat(crate::validate::MAX_TEXT),
+            slug: "x".repeat(crate::slug::rules::MAX_LENGTH),
             reason: SlugReason::Taken,
-            candidate: "x".repeat(crate::slug::MAX_LENGTH),
-            taken_by: Some(slug_reservations::Owner {
+            candidate: "x".repeat(crate::slug::rules::MAX_LENGTH),
+            taken_by: Some(reservation::Owner {
                 region: "x".repeat(32),
-                organization_id: crate::regions::MAX_ID,
+                organization_id: crate::model::region::MAX_ID,
             }),
         };
-        let first = crate::regions::MAX_ID - 12_000;
+        let first = crate::model::region::MAX_ID - 12_000;
         let sizes: Vec<(usize, usize)> = answers((first..first + 12_000).map(answer).collect())
             .map(|batch| {
                 let batch = batch.expect("no batch fails");

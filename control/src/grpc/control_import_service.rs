@@ -23,9 +23,9 @@ use tonic::{Request, Response, Status};
 use super::uuid;
 use crate::{
     Error,
-    control_import::{ControlImports, ImportModels, ImportRecord},
-    control_revert::NeededRow,
-    error,
+    import::write::ControlImports,
+    model::import::{ImportModels, ImportRecord, NeededRow},
+    validate,
 };
 
 /// Chunks of a page that has their keys too: some 35 bytes for each of 5,000 records of each.
@@ -197,7 +197,7 @@ impl ControlImportService for Handler {
             .into_iter()
             .enumerate()
             .map(|(index, row)| {
-                error::text(|| format!("needed[{index}].needed_by"), &row.needed_by, MAX_TEXT)?;
+                validate::text(|| format!("needed[{index}].needed_by"), &row.needed_by, MAX_TEXT)?;
                 Ok(NeededRow { model: row.model, id: row.pk, needed_by: row.needed_by })
             })
             .collect::<Result<_, Error>>()?;

@@ -16,13 +16,13 @@ use tonic::{Request, Response, Status};
 
 use super::{
     bulk_create::verdict,
+    convert::{encode, wanted},
     filter,
-    slug_reservation_service::{encode, wanted},
     status::reason,
 };
 use crate::{
-    directory::{self, Directory},
-    held,
+    directory::{Directory, Refused},
+    model::directory,
 };
 
 /// Answers the calls.
@@ -60,7 +60,7 @@ fn reported(organization: ReportedOrganization) -> directory::ReportedOrganizati
     directory::ReportedOrganization { organization_id, slug, name, status }
 }
 
-fn refusal(refused: &directory::Refused) -> RefusedOrganization {
+fn refusal(refused: &Refused) -> RefusedOrganization {
     RefusedOrganization {
         organization_id: refused.organization_id,
         reason: reason(&refused.error).into(),
@@ -79,7 +79,7 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
     }
 }
 
-fn held(organization: held::HeldOrganization) -> HeldOrganization {
+fn held(organization: directory::HeldOrganization) -> HeldOrganization {
     HeldOrganization {
         organization_id: organization.organization_id,
         reservations: organization.reservations.into_iter().map(encode).collect(),
@@ -155,7 +155,7 @@ impl DirectoryService for Handler {
         }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         let found = self.directory.held(&region, organization_ids, &page_request).await?;
-        let key = |item: &held::HeldOrganization| item.organization_id;
+        let key = |item: &directory::HeldOrganization| item.organization_id;
         let (organizations, next) = fitting(found.page.items, found.page.next, key, held);
         Ok(Response::new(ListHeldOrganizationsResponse {
             organizations,

@@ -3,6 +3,7 @@
 
 mod bulk_create;
 mod control_import_service;
+mod convert;
 mod directory_service;
 mod region_service;
 mod slug_reservation_service;

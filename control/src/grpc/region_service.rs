@@ -14,10 +14,7 @@ use causeway_relocation::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::uuid;
-use crate::{
-    Error,
-    regions::{self, Regions},
-};
+use crate::{Error, model::region, regions::Regions};
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -32,7 +29,7 @@ impl Handler {
     }
 }
 
-fn encode(region: regions::Region) -> Region {
+fn encode(region: region::Region) -> Region {
     Region {
         name: region.name,
         address: region.address,
@@ -41,20 +38,20 @@ fn encode(region: regions::Region) -> Region {
     }
 }
 
-fn held(held: HeldIds) -> regions::HeldIds {
-    let range = |range: IdRange| regions::IdRange { first: range.first_id, last: range.last_id };
-    regions::HeldIds {
+fn held(held: HeldIds) -> region::HeldIds {
+    let range = |range: IdRange| region::IdRange { first: range.first_id, last: range.last_id };
+    region::HeldIds {
         model: held.model,
         ranges: held.ranges.into_iter().map(range).collect(),
         is_exact: held.exact,
     }
 }
 
-fn conflict(conflict: regions::IdConflict) -> IdConflict {
+fn conflict(conflict: region::IdConflict) -> IdConflict {
     let kind = match conflict.kind {
-        regions::ConflictKind::Leased => IdConflictKind::Leased,
-        regions::ConflictKind::Held => IdConflictKind::Held,
-        regions::ConflictKind::Reserved => IdConflictKind::Reserved,
+        region::ConflictKind::Leased => IdConflictKind::Leased,
+        region::ConflictKind::Held => IdConflictKind::Held,
+        region::ConflictKind::Reserved => IdConflictKind::Reserved,
     };
     IdConflict {
         model: conflict.model,

@@ -7,29 +7,35 @@ use causeway_proto::{
         self as proto, BulkCreateOrganizationSlugReservationsRequest,
         BulkCreateOrganizationSlugReservationsResponse, ConfirmOrganizationSlugReservationsRequest,
         ConfirmOrganizationSlugReservationsResponse, GetSlugRenameRequest, GetSlugRenameResponse,
-        ListSlugReservationsRequest, ListSlugReservationsResponse, OrganizationSlugRequest,
+        ListSlugReservationsRequest, ListSlugReservationsResponse,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsResponse,
         ReleaseOrganizationsRequest, ReleaseOrganizationsResponse, ReleaseSlugAliasRequest,
-        ReleaseSlugAliasResponse, RenameState, ReservationType, SlugReservation,
-        UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse, WatchAllSlugReservationsRequest,
-        WatchAllSlugReservationsResponse, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
+        ReleaseSlugAliasResponse, RenameState, ReservationType, UpdateOrganizationSlugRequest,
+        UpdateOrganizationSlugResponse, WatchAllSlugReservationsRequest, WatchAllSlugReservationsResponse,
+        WatchSlugReservationsRequest, WatchSlugReservationsResponse,
         slug_reservation_service_server::SlugReservationService,
     },
     page::{List, PageKey, fitting},
-    time,
 };
 use causeway_relocation::page::PageRequest;
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{bulk_create, filter, uuid};
+use super::{
+    bulk_create,
+    convert::{encode, kind},
+    filter, uuid,
+};
 use crate::{
     Error,
-    feed::{self, FeedReservation, Feeds, Message},
-    feeds_of_all::AllMessage,
-    renames::{self, Refusal, WantedRename},
-    slug_reservations::{self, ListFilter, Reservation, SlugReservations, WantedSlug},
+    feed::{self, Feeds, Message, all::AllMessage},
+    model::{
+        feed::FeedReservation,
+        rename::{self, Refusal, WantedRename},
+        reservation::{self, ListFilter},
+    },
+    slug::{renames, reservations::SlugReservations},
 };
 
 /// How long a rename is waited for if the caller does not say.
@@ -51,38 +57,14 @@ impl Handler {
     }
 }
 
-pub(super) fn wanted(request: OrganizationSlugRequest) -> WantedSlug {
-    let OrganizationSlugRequest { organization_id, slug, name, taken_in_region } = request;
-    WantedSlug { organization_id, slug, name, taken_in_region }
-}
-
-fn kind(kind: slug_reservations::ReservationType) -> ReservationType {
-    match kind {
-        slug_reservations::ReservationType::Primary => ReservationType::Primary,
-        slug_reservations::ReservationType::TemporaryRenameAlias => ReservationType::TemporaryRenameAlias,
-        slug_reservations::ReservationType::VanityAlias => ReservationType::VanityAlias,
-    }
-}
-
-pub(super) fn encode(reservation: Reservation) -> SlugReservation {
-    SlugReservation {
-        slug: reservation.slug,
-        region: reservation.region,
-        organization_id: reservation.organization_id,
-        r#type: kind(reservation.kind).into(),
-        operation_id: reservation.operation_id.to_string(),
-        create_time: Some(time::to_proto(reservation.created_at)),
-    }
-}
-
-fn decode_type(number: i32) -> Result<Option<slug_reservations::ReservationType>, Error> {
+fn decode_type(number: i32) -> Result<Option<reservation::ReservationType>, Error> {
     match ReservationType::try_from(number) {
         Ok(ReservationType::Unspecified) => Ok(None),
-        Ok(ReservationType::Primary) => Ok(Some(slug_reservations::ReservationType::Primary)),
+        Ok(ReservationType::Primary) => Ok(Some(reservation::ReservationType::Primary)),
         Ok(ReservationType::TemporaryRenameAlias) => {
-            Ok(Some(slug_reservations::ReservationType::TemporaryRenameAlias))
+            Ok(Some(reservation::ReservationType::TemporaryRenameAlias))
         }
-        Ok(ReservationType::VanityAlias) => Ok(Some(slug_reservations::ReservationType::VanityAlias)),
+        Ok(ReservationType::VanityAlias) => Ok(Some(reservation::ReservationType::VanityAlias)),
         Err(_) => Err(Error::invalid("type", "is unknown")),
     }
 }
@@ -178,7 +160,7 @@ impl SlugReservationService for Handler {
         let ReleaseOrganizationSlugReservationsRequest { region, operation_id, refusal } =
             request.into_inner();
         let operation_id = uuid("operation_id", &operation_id)?;
-        let refusal = refusal.map(|refusal| Refusal::new(refusal.reason(), &refusal.message)).transpose()?;
+        let refusal = refusal.map(|it| renames::refusal(it.reason(), &it.message)).transpose()?;
         let released_count = self.reservations.release_or_refuse(&region, operation_id, refusal).await?;
         Ok(Response::new(ReleaseOrganizationSlugReservationsResponse { released_count }))
     }
@@ -216,7 +198,7 @@ impl SlugReservationService for Handler {
         };
         let rename = self.reservations.update_organization_slug(&wanted, wait).await?;
         let state = match rename.state {
-            renames::RenameState::Pending => RenameState::Pending,
+            rename::RenameState::Pending => RenameState::Pending,
             _ => RenameState::Confirmed,
         };
         Ok(Response::new(UpdateOrganizationSlugResponse {
@@ -235,9 +217,9 @@ impl SlugReservationService for Handler {
         let operation_id = uuid("operation_id", &request.into_inner().operation_id)?;
         let rename = self.reservations.rename(operation_id).await?;
         let (state, refusal) = match rename.state {
-            renames::RenameState::Pending => (RenameState::Pending, None),
-            renames::RenameState::Confirmed => (RenameState::Confirmed, None),
-            renames::RenameState::Refused(Refusal { reason, message }) => {
+            rename::RenameState::Pending => (RenameState::Pending, None),
+            rename::RenameState::Confirmed => (RenameState::Confirmed, None),
+            rename::RenameState::Refused(Refusal { reason, message }) => {
                 (RenameState::Refused, Some(proto::SlugRefusal { reason: reason.into(), message }))
             }
         };

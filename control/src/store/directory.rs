@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 
-use super::{IS_BY_ORGANIZATION, slug_operation::OperationKey, slug_reservation::reservation_type};
-use crate::{
+use uuid::Uuid;
+
+use super::{IS_BY_ORGANIZATION, feed::reservation_type, feed_transaction::FeedTransaction};
+use crate::model::{
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
-    slug_reservations::ReservationType,
+    reservation::ReservationType,
 };
 
 /// Who has these slugs, and what for, by slug. Each slug stands once among `slugs`.
@@ -33,7 +35,7 @@ pub(crate) async fn find(
             region: row.text("region")?,
             region_address: row.text("address")?,
         };
-        Ok((reservation_type(&row)?, organization))
+        Ok((reservation_type(&row.text("type")?)?, organization))
     };
     db.fetch_all(statement).await?.into_iter().map(found).collect()
 }
@@ -41,17 +43,16 @@ pub(crate) async fn find(
 /// Writes what a region says of its organizations, and tells which ones were written: those for which it holds a
 /// primary reservation.
 pub(crate) async fn upsert(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     organizations: &[ReportedOrganization],
     now: DateTime<Utc>,
 ) -> Result<HashSet<i64>, DbError> {
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at) \
          SELECT r.organization_id, $1, r.name, r.status, $2 FROM ",
     )
-    .with(region)
+    .with(feed.region())
     .with(now)
     .rows(
         dialect,
@@ -74,13 +75,13 @@ pub(crate) async fn upsert(
          SET region = excluded.region, name = excluded.name, status = excluded.status, \
          reported_at = excluded.reported_at RETURNING organization_id",
     );
-    tx.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
+    feed.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
 /// Forgets the organizations that are known by a slug of this operation: those up to an id.
 pub(crate) async fn delete_of_operation(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     last: i64,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
@@ -88,23 +89,23 @@ pub(crate) async fn delete_of_operation(
          SELECT organization_id FROM causeway_organization_slug_reservation \
          WHERE region = $1 AND operation_id = $2 AND type = 'primary' AND organization_id <= $3)",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(last);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Forgets organizations of a region.
-pub(crate) async fn delete(tx: &mut Tx, region: &str, organization_ids: &[i64]) -> Result<(), DbError> {
-    let dialect = tx.dialect();
+pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i64]) -> Result<(), DbError> {
+    let dialect = feed.dialect();
     let statement = Statement::new(
         "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
     )
     .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
     .push(") AND region")
     .push(IS_BY_ORGANIZATION)
-    .arg(region);
-    tx.execute(statement).await.map(|_| ())
+    .arg(feed.region());
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// What the directory says: each organization with the slug of its primary reservation.

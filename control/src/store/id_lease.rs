@@ -4,7 +4,7 @@ use causeway_relocation::db::{DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::region_ids::{IdRange, earliest_block};
+use crate::model::region::{IdRange, earliest_block};
 
 /// A lease as it was recorded.
 #[derive(Debug)]

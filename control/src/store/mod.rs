@@ -1,15 +1,16 @@
 //! Control's SQL, and nothing else. Every time is passed in.
 
-pub(crate) mod control_import;
+pub(crate) mod control_state;
 pub(crate) mod directory;
 pub(crate) mod feed;
-pub(crate) mod held;
+pub mod feed_transaction;
 pub(crate) mod id_lease;
+pub(crate) mod import;
 pub(crate) mod region;
 pub(crate) mod region_ids;
 pub(crate) mod rename;
 pub(crate) mod slug_operation;
-pub(crate) mod slug_reservation;
+pub mod slug_reservation;
 
 use causeway_proto::page::PageKey;
 use causeway_relocation::{

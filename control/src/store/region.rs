@@ -4,7 +4,7 @@ use causeway_relocation::db::{Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::regions::Region;
+use crate::model::region::Region;
 
 fn region(row: &Row) -> Result<Region, DbError> {
     Ok(Region {

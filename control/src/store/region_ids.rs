@@ -8,7 +8,7 @@ use causeway_relocation::{
 };
 
 use super::IS_BY_ORGANIZATION;
-use crate::region_ids::{ConflictKind, IdConflict, IdRange};
+use crate::model::region::{ConflictKind, IdConflict, IdRange};
 
 /// Writes down which ids of a model a region holds, in place of what was known.
 pub(crate) async fn replace(

@@ -5,8 +5,8 @@ use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::slug_operation::OperationKey;
-use crate::renames::{Refusal, Rename, RenameState};
+use super::feed_transaction::FeedTransaction;
+use crate::model::rename::{Refusal, Rename, RenameState};
 
 fn unreadable(what: &str) -> DbError {
     DbError::inconsistent(format!("a row of causeway_slug_rename: {what}"))
@@ -52,24 +52,26 @@ pub(crate) async fn find(tx: &mut Tx, operation_id: Uuid) -> Result<Option<Renam
 }
 
 /// The rename that an operation of a region is; `None` if it is something else.
-pub(crate) async fn of_operation(tx: &mut Tx, key: OperationKey<'_>) -> Result<Option<Rename>, DbError> {
-    let rename = find(tx, key.operation_id).await?;
-    Ok(rename.filter(|rename| rename.region == key.region))
+pub(crate) async fn of_operation(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+) -> Result<Option<Rename>, DbError> {
+    let rename = find(feed, operation_id).await?;
+    Ok(rename.filter(|rename| rename.region == feed.region()))
 }
 
 /// The operation that is renaming an organization, if one is.
 pub(crate) async fn in_flight(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     organization_id: i64,
 ) -> Result<Option<Rename>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE region = ")
-        .arg(region)
+        .arg(feed.region())
         .push(" AND organization_id = ")
         .arg(organization_id)
         .push(" AND state = 'pending'");
-    tx.fetch_optional(statement).await?.as_ref().map(read).transpose()
+    feed.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
 /// Which of these organizations are being renamed, each with its operation.
@@ -88,7 +90,11 @@ pub(crate) async fn pending(
 }
 
 /// Records a rename. `false` if its operation has one already.
-pub(crate) async fn insert(tx: &mut Tx, rename: &Rename, now: DateTime<Utc>) -> Result<bool, DbError> {
+pub(crate) async fn insert(
+    feed: &mut FeedTransaction<'_>,
+    rename: &Rename,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_slug_rename (operation_id, region, organization_id, desired_slug, require_exact, \
          keep_alias, slug, previous_slug, state, created_at, updated_at) \
@@ -104,22 +110,26 @@ pub(crate) async fn insert(tx: &mut Tx, rename: &Rename, now: DateTime<Utc>) -> 
     .with(rename.previous_slug.as_str())
     .with(if rename.state == RenameState::Pending { "pending" } else { "confirmed" })
     .with(now);
-    Ok(tx.execute(statement).await? == 1)
+    Ok(feed.execute(statement).await? == 1)
 }
 
 /// Notes that a rename is confirmed.
-pub(crate) async fn confirm(tx: &mut Tx, operation_id: Uuid, now: DateTime<Utc>) -> Result<(), DbError> {
+pub(crate) async fn confirm(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_slug_rename SET state = 'confirmed', updated_at = $2 WHERE operation_id = $1",
     )
     .with(operation_id)
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Notes that a rename is refused, and why.
 pub(crate) async fn refuse(
-    tx: &mut Tx,
+    feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
     refusal: &Refusal,
     now: DateTime<Utc>,
@@ -132,18 +142,17 @@ pub(crate) async fn refuse(
     .with(refusal.reason.as_str_name())
     .with(refusal.message.as_str())
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Refuses all renames of these organizations that are in flight, and releases their operations. Says which those are.
 pub(crate) async fn refuse_all(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],
     refusal: &Refusal,
     now: DateTime<Utc>,
 ) -> Result<Vec<Uuid>, DbError> {
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement = Statement::new("UPDATE causeway_slug_rename SET state = 'refused', refusal_reason = ")
         .arg(refusal.reason.as_str_name())
         .push(", refusal_message = ")
@@ -151,11 +160,11 @@ pub(crate) async fn refuse_all(
         .push(", updated_at = ")
         .arg(now)
         .push(" WHERE state = 'pending' AND region = ")
-        .arg(region)
+        .arg(feed.region())
         .push(" AND organization_id IN (SELECT organization_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
         .push(") RETURNING operation_id");
-    let refused = tx.fetch_all(statement).await?;
+    let refused = feed.fetch_all(statement).await?;
     let refused = refused.iter().map(|row| row.uuid("operation_id")).collect::<Result<Vec<_>, _>>()?;
     if refused.is_empty() {
         return Ok(refused);
@@ -163,15 +172,15 @@ pub(crate) async fn refuse_all(
     let statement = Statement::new("UPDATE causeway_slug_operation SET state = 'released', updated_at = ")
         .arg(now)
         .push(" WHERE state = 'reserved' AND region = ")
-        .arg(region)
+        .arg(feed.region())
         .push(
             " AND operation_id IN (SELECT n.operation_id FROM causeway_slug_rename n WHERE n.state = 'refused' \
              AND n.region = ",
         )
-        .arg(region)
+        .arg(feed.region())
         .push(" AND n.organization_id IN (SELECT organization_id FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
         .push("))");
-    tx.execute(statement).await?;
+    feed.execute(statement).await?;
     Ok(refused)
 }

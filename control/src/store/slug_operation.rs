@@ -1,8 +1,10 @@
 //! `causeway_slug_operation` and `causeway_slug_operation_answer`: how far each operation is, and what it was answered.
 
-use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use causeway_relocation::db::{Column, Db, DbError, Statement};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use super::feed_transaction::FeedTransaction;
 
 /// Which operation: the id is the region's own, so that no region can meet another one's.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +71,8 @@ pub(crate) struct Operation {
 
 /// Records an operation. `false` if it is there already; whoever is making it is waited for.
 pub(crate) async fn insert(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     digest: [u8; 32],
     organization_count: i64,
     under_way: Option<UnderWay>,
@@ -81,25 +83,28 @@ pub(crate) async fn insert(
          (region, operation_id, content_digest, organization_count, state, created_at, updated_at, under_way) \
          VALUES ($1, $2, $3, $4, 'reserved', $5, $5, $6) ON CONFLICT (region, operation_id) DO NOTHING",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(digest.to_vec())
     .with(organization_count)
     .with(now)
     .with(under_way.map(|it| it.name().to_owned()));
-    Ok(tx.execute(statement).await? == 1)
+    Ok(feed.execute(statement).await? == 1)
 }
 
 /// An operation, if there is one. Until the transaction ends, nobody else gets past this.
-pub(crate) async fn lock(tx: &mut Tx, key: OperationKey<'_>) -> Result<Option<Operation>, DbError> {
+pub(crate) async fn lock(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+) -> Result<Option<Operation>, DbError> {
     // An update that changes nothing: the lock that both databases know.
     let statement = Statement::new(
         "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
          RETURNING content_digest, state, confirmed_count, released_count, under_way, done_through, created_at",
     )
-    .with(key.region)
-    .with(key.operation_id);
-    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    .with(feed.region())
+    .with(operation_id);
+    let Some(row) = feed.fetch_optional(statement).await? else { return Ok(None) };
     let state = match row.text("state")?.as_str() {
         "reserved" => OperationState::Reserved,
         "confirmed" => OperationState::Confirmed,
@@ -136,8 +141,8 @@ pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbErr
 
 /// Notes what is being done to an operation; nothing more is if `None`.
 pub(crate) async fn set_under_way(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     under_way: Option<UnderWay>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
@@ -145,17 +150,17 @@ pub(crate) async fn set_under_way(
         "UPDATE causeway_slug_operation SET under_way = $3, updated_at = $4 \
          WHERE region = $1 AND operation_id = $2",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(under_way.map(|it| it.name().to_owned()))
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Notes that so many slugs of an operation are confirmed too, up to that of an organization. There are more.
 pub(crate) async fn set_confirming(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     through: i64,
     count: i64,
     now: DateTime<Utc>,
@@ -164,29 +169,30 @@ pub(crate) async fn set_confirming(
         "UPDATE causeway_slug_operation SET under_way = 'confirming', done_through = $3, \
          confirmed_count = confirmed_count + $4, updated_at = $5 WHERE region = $1 AND operation_id = $2",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(through)
     .with(count)
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Forgets an operation that never came to an answer.
-pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>) -> Result<(), DbError> {
+pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, operation_id: Uuid) -> Result<(), DbError> {
     for delete in [
         "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2",
         "DELETE FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2",
     ] {
-        tx.execute(Statement::new(delete).with(key.region).with(key.operation_id)).await?;
+        let statement = Statement::new(delete).with(feed.region()).with(operation_id);
+        feed.execute(statement).await?;
     }
     Ok(())
 }
 
 /// Notes that an operation is confirmed, and how many slugs were confirmed last.
 pub(crate) async fn set_confirmed(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     confirmed_count: i64,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
@@ -195,17 +201,17 @@ pub(crate) async fn set_confirmed(
          confirmed_count = confirmed_count + $3, updated_at = $4 \
          WHERE region = $1 AND operation_id = $2",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(confirmed_count)
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Notes that an operation is released, how many slugs were freed last, and whether there are more. Its answer is of no use to anybody from then on.
 pub(crate) async fn set_released(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     released_count: i64,
     more: bool,
     now: DateTime<Utc>,
@@ -214,36 +220,36 @@ pub(crate) async fn set_released(
         "UPDATE causeway_slug_operation SET state = 'released', released_count = released_count + $3, updated_at = $4, \
          under_way = $5 WHERE region = $1 AND operation_id = $2",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(released_count)
     .with(now)
     .with(more.then(|| UnderWay::Releasing.name().to_owned()));
-    tx.execute(statement).await?;
+    feed.execute(statement).await?;
     let statement =
         Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
-            .with(key.region)
-            .with(key.operation_id);
-    tx.execute(statement).await.map(|_| ())
+            .with(feed.region())
+            .with(operation_id);
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Keeps parts of what an operation was answered, from a number on. A part that is kept already stays as it is.
 pub(crate) async fn keep_answer(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     first: i64,
     parts: Vec<String>,
 ) -> Result<(), DbError> {
     if parts.is_empty() {
         return Ok(());
     }
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_slug_operation_answer (region, operation_id, part, answers) \
          SELECT $1, $2, r.part, r.answers FROM ",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .rows(
         dialect,
         "r",
@@ -251,15 +257,18 @@ pub(crate) async fn keep_answer(
     )
     // SQLite needs the WHERE: without it, ON could begin a join.
     .push(" WHERE true ON CONFLICT (region, operation_id, part) DO NOTHING");
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// What was kept of the answer of an operation, in the order of its parts.
-pub(crate) async fn kept_answer(tx: &mut Tx, key: OperationKey<'_>) -> Result<Vec<String>, DbError> {
+pub(crate) async fn kept_answer(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+) -> Result<Vec<String>, DbError> {
     let statement = Statement::new(
         "SELECT answers FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2 ORDER BY part",
     )
-    .with(key.region)
-    .with(key.operation_id);
-    tx.fetch_all(statement).await?.iter().map(|row| row.text("answers")).collect()
+    .with(feed.region())
+    .with(operation_id);
+    feed.fetch_all(statement).await?.iter().map(|row| row.text("answers")).collect()
 }

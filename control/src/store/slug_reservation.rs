@@ -6,8 +6,11 @@ use causeway_relocation::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{IS_BY_ORGANIZATION, slug_operation::OperationKey};
-use crate::slug_reservations::{ListFilter, Owner, Reservation, ReservationType};
+use super::{
+    IS_BY_ORGANIZATION, feed::reservation_type, feed_transaction::FeedTransaction,
+    slug_operation::OperationKey,
+};
+use crate::model::reservation::{ListFilter, Owner, Reservation, ReservationType};
 
 /// An organization that has a reservation by another operation.
 #[derive(Debug)]
@@ -31,31 +34,10 @@ pub(crate) struct Candidates {
     pub(crate) wanted_slugs: Vec<String>,
 }
 
-fn type_name(kind: ReservationType) -> &'static str {
-    match kind {
-        ReservationType::Primary => "primary",
-        ReservationType::TemporaryRenameAlias => "temporary_rename_alias",
-        ReservationType::VanityAlias => "vanity_alias",
-    }
-}
-
-pub(super) fn reservation_type(row: &Row) -> Result<ReservationType, DbError> {
-    reservation_type_of(&row.text("type")?)
-}
-
-pub(super) fn reservation_type_of(name: &str) -> Result<ReservationType, DbError> {
-    match name {
-        "primary" => Ok(ReservationType::Primary),
-        "temporary_rename_alias" => Ok(ReservationType::TemporaryRenameAlias),
-        "vanity_alias" => Ok(ReservationType::VanityAlias),
-        _ => Err(DbError::inconsistent("a slug reservation is of an unknown type")),
-    }
-}
-
 /// The last of the next organizations of an operation after an id, and how many they are; `None` if there is none.
 pub(crate) async fn page_end(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     after: i64,
     most: i64,
 ) -> Result<Option<(i64, i64)>, DbError> {
@@ -64,11 +46,11 @@ pub(crate) async fn page_end(
          (SELECT organization_id FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 \
          AND organization_id > $3 ORDER BY organization_id LIMIT $4) p",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(after)
     .with(most);
-    let row = tx.fetch_one(statement).await?;
+    let row = feed.fetch_one(statement).await?;
     let count = row.int("count")?;
     Ok(row.opt_int("last")?.map(|last| (last, count)))
 }
@@ -160,38 +142,38 @@ pub(crate) async fn conflict_now(
 
 /// The slugs that these organizations have by this operation.
 pub(crate) async fn own(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     organization_ids: Vec<i64>,
 ) -> Result<Vec<(i64, String)>, DbError> {
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement = Statement::new("SELECT s.organization_id, s.slug FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id WHERE s.region")
         .push(IS_BY_ORGANIZATION)
-        .arg(key.region)
+        .arg(feed.region())
         .push(" AND s.operation_id = ")
-        .arg(key.operation_id);
+        .arg(operation_id);
     let own = |row: Row| Ok((row.int("organization_id")?, row.text("slug")?));
-    tx.fetch_all(statement).await?.into_iter().map(own).collect()
+    feed.fetch_all(statement).await?.into_iter().map(own).collect()
 }
 
 /// Takes those of the slugs that nobody has, and says which organization got which. In the order of the slugs, so
 /// that two transactions that want the same ones wait for each other in one direction only.
 pub(crate) async fn take_free(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     candidates: Candidates,
     now: DateTime<Utc>,
 ) -> Result<Vec<(i64, String)>, DbError> {
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_organization_slug_reservation \
          (slug, organization_id, region, wanted_slug, type, operation_id, created_at) \
          SELECT r.slug, r.organization_id, $1, r.wanted_slug, 'temporary_rename_alias', $2, $3 FROM ",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(now)
     .rows(
         dialect,
@@ -205,14 +187,14 @@ pub(crate) async fn take_free(
     // SQLite needs the WHERE: without it, ON could begin a join.
     .push(" WHERE true ORDER BY r.slug ON CONFLICT (slug) DO NOTHING RETURNING organization_id, slug");
     let taken = |row: Row| Ok((row.int("organization_id")?, row.text("slug")?));
-    tx.fetch_all(statement).await?.into_iter().map(taken).collect()
+    feed.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
 /// Makes reservations of an operation the ones by which the organizations are known, and says how many that were: those of
 /// organizations after an id, up to another one.
 pub(crate) async fn make_primary(
-    tx: &mut Tx,
-    key: OperationKey<'_>,
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
     after: i64,
     last: i64,
     now: DateTime<Utc>,
@@ -222,54 +204,59 @@ pub(crate) async fn make_primary(
          WHERE region = $1 AND operation_id = $2 AND type = 'temporary_rename_alias' \
          AND organization_id > $4 AND organization_id <= $5",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(now)
     .with(after)
     .with(last);
-    tx.execute(statement).await.map(u64::cast_signed)
+    feed.execute(statement).await.map(u64::cast_signed)
 }
 
 /// Frees slugs of an operation, and says how many that were: those of organizations up to an id.
-pub(crate) async fn delete(tx: &mut Tx, key: OperationKey<'_>, last: i64) -> Result<i64, DbError> {
+pub(crate) async fn delete(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+    last: i64,
+) -> Result<i64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 AND organization_id <= $3",
     )
-    .with(key.region)
-    .with(key.operation_id)
+    .with(feed.region())
+    .with(operation_id)
     .with(last);
-    tx.execute(statement).await.map(u64::cast_signed)
+    feed.execute(statement).await.map(u64::cast_signed)
 }
 
 /// Frees all slugs of these organizations.
 pub(crate) async fn delete_of_organizations(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],
 ) -> Result<u64, DbError> {
-    let dialect = tx.dialect();
+    let dialect = feed.dialect();
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
             .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
             .push(") AND region")
             .push(IS_BY_ORGANIZATION)
-            .arg(region);
-    tx.execute(statement).await
+            .arg(feed.region());
+    feed.execute(statement).await
 }
 
 /// Frees one slug of a region.
-pub(crate) async fn delete_slug(tx: &mut Tx, region: &str, slug: &str) -> Result<(), DbError> {
+///
+/// # Errors
+/// If the database refuses.
+pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND slug = $2")
-            .with(region)
+            .with(feed.region())
             .with(slug);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 /// Says what a slug of a region is for from now on.
 pub(crate) async fn set_type(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     slug: &str,
     kind: ReservationType,
     now: DateTime<Utc>,
@@ -278,11 +265,11 @@ pub(crate) async fn set_type(
         "UPDATE causeway_organization_slug_reservation SET type = $3, confirmed_at = $4 \
          WHERE region = $1 AND slug = $2",
     )
-    .with(region)
+    .with(feed.region())
     .with(slug)
-    .with(type_name(kind))
+    .with(kind.name())
     .with(now);
-    tx.execute(statement).await.map(|_| ())
+    feed.execute(statement).await.map(|_| ())
 }
 
 const SELECT: &str = "SELECT slug, region, organization_id, type, operation_id, created_at \
@@ -293,7 +280,7 @@ fn read(row: &Row) -> Result<Reservation, DbError> {
         slug: row.text("slug")?,
         region: row.text("region")?,
         organization_id: row.int("organization_id")?,
-        kind: reservation_type(row)?,
+        kind: reservation_type(&row.text("type")?)?,
         operation_id: row.uuid("operation_id")?,
         created_at: row.time("created_at")?,
     })
@@ -310,17 +297,16 @@ pub(crate) async fn primary(db: &Db, organization_id: i64) -> Result<Option<Rese
 
 /// All reservations of an organization.
 pub(crate) async fn of_organization(
-    tx: &mut Tx,
-    region: &str,
+    feed: &mut FeedTransaction<'_>,
     organization_id: i64,
 ) -> Result<Vec<Reservation>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE organization_id = ")
         .arg(organization_id)
         .push(" AND region = ")
-        .arg(region)
+        .arg(feed.region())
         .push(" ORDER BY slug");
-    tx.fetch_all(statement).await?.iter().map(read).collect()
+    feed.fetch_all(statement).await?.iter().map(read).collect()
 }
 
 /// The reservations of these organizations, by organization and slug; at most so many.
@@ -355,7 +341,7 @@ pub(crate) async fn list(
         statement = statement.push(" AND region = ").arg(region);
     }
     if let Some(kind) = filter.kind {
-        statement = statement.push(" AND type = ").arg(type_name(kind));
+        statement = statement.push(" AND type = ").arg(kind.name());
     }
     let statement = statement.push(" ORDER BY slug LIMIT ").arg(rows);
     db.fetch_all(statement).await?.iter().map(read).collect()
@@ -373,6 +359,8 @@ pub(crate) async fn slugs_of(
         .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
         .push(IS_BY_ORGANIZATION)
         .arg(region);
-    let slug = |row: Row| Ok((row.int("organization_id")?, reservation_type(&row)?, row.text("slug")?));
+    let slug = |row: Row| {
+        Ok((row.int("organization_id")?, reservation_type(&row.text("type")?)?, row.text("slug")?))
+    };
     db.fetch_all(statement).await?.into_iter().map(slug).collect()
 }

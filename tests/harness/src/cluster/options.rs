@@ -26,7 +26,7 @@ pub(super) fn control(database_url: String, address: String) -> causeway_control
         database: pool(),
         address,
         feed: causeway_control::feed::Options::default(),
-        bulk: causeway_control::bulk_intake::Options::default(),
+        bulk: causeway_control::slug::bulk_intake::Options::default(),
     }
 }
 

@@ -3,31 +3,17 @@
 use std::collections::BTreeMap;
 
 use causeway_relocation::db::DbError;
-use uuid::Uuid;
 
+use super::{Directory, MAX_BATCH};
 use crate::{
     Error, Page, PageRequest,
-    directory::{Directory, DirectoryOrganization, MAX_BATCH},
+    model::{directory::HeldOrganization, reservation::Reservation},
     regions,
-    slug_reservations::Reservation,
     store::{self, feed},
 };
 
 /// The most reservations of a page. No organization has as many.
 const MAX_RESERVATIONS: usize = 10_000;
-
-/// An organization for which control holds something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldOrganization {
-    /// Its id.
-    pub organization_id: i64,
-    /// Its reservations, by slug.
-    pub reservations: Vec<Reservation>,
-    /// Its place in the directory.
-    pub listed: Option<DirectoryOrganization>,
-    /// The operation that is renaming it.
-    pub rename: Option<Uuid>,
-}
 
 /// What is held for some organizations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +42,7 @@ impl Directory {
         // First, so that what is read is at least as new.
         let feed_version = feed::position(&self.db, &region).await?.version;
         if ids.is_empty() {
-            ids = store::held::ids(&self.db, &region, request.after, request.rows()).await?;
+            ids = store::control_state::ids(&self.db, &region, request.after, request.rows()).await?;
         } else {
             ids.retain(|id| request.after.is_none_or(|after| *id > after));
             ids.sort_unstable();

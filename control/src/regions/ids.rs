@@ -21,71 +21,14 @@ use causeway_relocation::{
 
 use crate::{
     Error,
-    regions::{MAX_ID, MAX_LEASE},
+    model::region::{ConflictKind, FOLLOWED, HeldIds, IdConflict, IdRange, MAX_ID},
     store::{id_lease, region_ids as store},
 };
 
-/// The highest id above which the counter of a model is put: half of all ids. What a region has above is stepped around.
-pub const FOLLOWED: i64 = 1 << 52;
 /// The most ranges of one model that a region may say it holds.
 pub const MAX_RANGES: usize = 10_000;
 /// The most conflicts of one model that are told.
 pub const MAX_CONFLICTS: usize = 100;
-
-/// Ids from the first to the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdRange {
-    /// The first.
-    pub first: i64,
-    /// The last.
-    pub last: i64,
-}
-
-/// Which ids of one model the table of a region holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldIds {
-    /// The model.
-    pub model: String,
-    /// In ranges, ascending, without overlaps.
-    pub ranges: Vec<IdRange>,
-    /// Whether the region holds each id of the ranges, and not only some.
-    pub is_exact: bool,
-}
-
-/// Why ids that a region holds are not its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConflictKind {
-    /// They were leased to another region.
-    Leased,
-    /// Another region holds them too.
-    Held,
-    /// Another region has reserved a slug for the organization of that id.
-    Reserved,
-}
-
-impl ConflictKind {
-    /// Its name in the store.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Leased => "leased",
-            Self::Held => "held",
-            Self::Reserved => "reserved",
-        }
-    }
-}
-
-/// Ids that a region holds and another one too, or may give out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdConflict {
-    /// The model.
-    pub model: String,
-    /// The ids.
-    pub ids: IdRange,
-    /// The other region.
-    pub region: String,
-    /// Why they are not this region's own.
-    pub kind: ConflictKind,
-}
 
 /// Refuses what is not a list of ranges.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
@@ -229,9 +172,4 @@ pub(crate) async fn free_block(
             None => return Ok(Some(first)),
         }
     }
-}
-
-/// Where blocks begin that may reach into a range: none is longer than [`MAX_LEASE`].
-pub(crate) fn earliest_block(within: IdRange) -> i64 {
-    within.first.saturating_sub(MAX_LEASE)
 }

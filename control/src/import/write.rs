@@ -27,50 +27,13 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{Error, regions, regions::Regions, slug_reservations::SlugReservations, store};
-
-/// A chunk to write.
-#[derive(Debug, Clone)]
-pub struct ImportModels {
-    /// The region that imports.
-    pub region: String,
-    /// The import.
-    pub import_id: Uuid,
-    /// The model.
-    pub model: String,
-    /// A user whose name is taken is the one who has it.
-    pub merge_users: bool,
-    /// The first ordinal that the chunk covers.
-    pub min_ordinal: i64,
-    /// The last ordinal that the chunk covers.
-    pub max_ordinal: i64,
-    /// The records.
-    pub records: Vec<ImportRecord>,
-}
-
-/// A record to write. Its references lead to rows already.
-#[derive(Debug, Clone)]
-pub struct ImportRecord {
-    /// Its number among those of its model.
-    pub ordinal: i64,
-    /// Its primary key in the export.
-    pub source_pk: i64,
-    /// Where it begins in the file.
-    pub byte_offset: i64,
-    /// Its fields, a JSON object.
-    pub fields_json: String,
-}
-
-/// What became of a chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportedModels {
-    /// The new primary keys.
-    pub keys: ChunkKeys,
-    /// What there is to know.
-    pub findings: Vec<Finding>,
-    /// Values that the region needs: primary key and a JSON object.
-    pub carried: Vec<(i64, String)>,
-}
+use crate::{
+    Error,
+    model::import::{ImportModels, ImportRecord, ImportedModels},
+    regions::{self, Regions},
+    slug::reservations::SlugReservations,
+    store,
+};
 
 /// Writes chunks for regions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -118,7 +81,7 @@ impl ChunkSilo for Writing<'_> {
             created_at: self.ambient.now(),
             reverted: None,
         };
-        if !store::control_import::hold_open(tx, &chunk.region, chunk.import_id).await? {
+        if !store::import::hold_open(tx, &chunk.region, chunk.import_id).await? {
             return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
         }
         // The same chunk is being written twice at once: this one gives way.
@@ -278,7 +241,7 @@ impl ControlImports {
                 keys.mapped().map(|(_, _, new)| new).filter(|id| !carried.contains_key(id)).collect();
             if !others.is_empty() {
                 let others = others.into_iter().collect();
-                carried.extend(store::control_import::carried(&self.db, model, others).await?);
+                carried.extend(store::import::carried(&self.db, model, others).await?);
             }
         }
         let carried = carried.into_iter().collect();

@@ -12,10 +12,7 @@
 use std::time::Duration;
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{
-    db::{DbError, Tx},
-    transact,
-};
+use causeway_relocation::{db::DbError, transact};
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::watch,
@@ -23,19 +20,25 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use super::{
+    operation::{Incoming, Rounds},
+    reservations::SlugReservations,
+    rules::{self as slug, Outcome, Unfit},
+};
 use crate::{
     Error,
-    regions::MAX_ID,
-    slug::{self, Outcome, Unfit},
-    slug_operation::{Incoming, MAX_TEXT, Rounds},
-    slug_reservations::{Reservation, ReservationType, SlugReservations, WantedSlug},
+    model::{
+        region::MAX_ID,
+        rename::{Refusal, Rename, RenameState, WantedRename},
+        reservation::{Reservation, ReservationType, WantedSlug},
+    },
     store::{
         self,
-        feed::{self, Change, Of},
+        feed_transaction::{FeedTransaction, Of},
         rename,
-        slug_operation::OperationKey,
         slug_reservation::Candidates,
     },
+    validate::{self, MAX_TEXT},
 };
 
 /// The longest message of a refusal, in bytes.
@@ -43,101 +46,21 @@ const MAX_REFUSAL: usize = 1_000;
 /// How many aliases an organization may have: all of them are told with it wherever it is told whole.
 pub(crate) const MAX_ALIASES: usize = 100;
 
-/// Why an organization does not get the slug that was reserved for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub reason: ErrorReason,
-    /// What is in the way.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal as a region says it.
-    ///
-    /// # Errors
-    /// If it is not one of those with which a region may refuse, or the message is too long.
-    pub fn new(reason: ErrorReason, message: &str) -> Result<Self, Error> {
-        if !matches!(
-            reason,
-            ErrorReason::OrganizationNotFound
-                | ErrorReason::OrganizationNotReady
-                | ErrorReason::SlugTakenInRegion
-        ) {
-            return Err(Error::invalid("refusal.reason", "is not one with which a region refuses a slug"));
-        }
-        crate::error::text(|| "refusal.message".to_owned(), message, MAX_REFUSAL)?;
-        Ok(Self { reason, message: message.to_owned() })
+/// A refusal as a region says it.
+///
+/// # Errors
+/// If it is not one of those with which a region may refuse, or the message is too long.
+pub fn refusal(reason: ErrorReason, message: &str) -> Result<Refusal, Error> {
+    if !matches!(
+        reason,
+        ErrorReason::OrganizationNotFound
+            | ErrorReason::OrganizationNotReady
+            | ErrorReason::SlugTakenInRegion
+    ) {
+        return Err(Error::invalid("refusal.reason", "is not one with which a region refuses a slug"));
     }
-
-    /// That nobody wants it any more.
-    pub(crate) fn released(operation_id: Uuid) -> Self {
-        Self {
-            reason: ErrorReason::OperationReleased,
-            message: format!("rename {operation_id} was released before its region had confirmed it"),
-        }
-    }
-}
-
-/// How far a rename is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RenameState {
-    /// The region has not confirmed it yet.
-    Pending,
-    /// Done.
-    Confirmed,
-    /// It will not be done.
-    Refused(Refusal),
-}
-
-/// A rename.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rename {
-    /// Its operation.
-    pub operation_id: Uuid,
-    /// The region of the organization.
-    pub region: String,
-    /// The organization.
-    pub organization_id: i64,
-    /// The slug that was asked for.
-    pub desired_slug: String,
-    /// Whether it must be exactly that.
-    pub require_exact: bool,
-    /// Whether the old slug stays as an alias.
-    pub keep_alias: bool,
-    /// The slug that the organization gets.
-    pub slug: String,
-    /// The slug that it had.
-    pub previous_slug: String,
-    /// How far it is.
-    pub state: RenameState,
-}
-
-/// What somebody wants an organization to be called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedRename {
-    /// An id that the caller chooses.
-    pub operation_id: Uuid,
-    /// The region that the organization must be of, if that matters.
-    pub region: Option<String>,
-    /// The organization.
-    pub organization_id: i64,
-    /// The slug, of any form.
-    pub desired_slug: String,
-    /// Refuse rather than give another one.
-    pub require_exact: bool,
-    /// Keep the old slug as an alias.
-    pub keep_alias: bool,
-}
-
-impl WantedRename {
-    fn is(&self, rename: &Rename) -> bool {
-        self.organization_id == rename.organization_id
-            && self.desired_slug == rename.desired_slug
-            && self.require_exact == rename.require_exact
-            && self.keep_alias == rename.keep_alias
-            && self.region.as_ref().is_none_or(|region| *region == rename.region)
-    }
+    validate::text(|| "refusal.message".to_owned(), message, MAX_REFUSAL)?;
+    Ok(Refusal { reason, message: message.to_owned() })
 }
 
 impl SlugReservations {
@@ -158,7 +81,7 @@ impl SlugReservations {
         if wanted.desired_slug.is_empty() {
             return Err(Error::invalid("desired_slug", "is missing"));
         }
-        crate::error::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT)?;
+        validate::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT)?;
         let deadline = Instant::now() + wait;
         let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
             Some(rename) => rename,
@@ -223,21 +146,20 @@ impl SlugReservations {
             .filter(|region| wanted.region.as_ref().is_none_or(|wanted| wanted == region))
             .ok_or_else(not_found)?;
         let now = self.ambient.now();
-        let begun = transact!(Error, self.db, |tx| {
-            let version = feed::lock(tx, &region).await?;
-            if let Some(before) = rename::find(tx, wanted.operation_id).await? {
+        let begun = transact!(Error, self.feeds.of(&region), |feed| {
+            if let Some(before) = rename::find(feed, wanted.operation_id).await? {
                 // The same call at once.
                 return Ok(before);
             }
-            let held = store::slug_reservation::of_organization(tx, &region, wanted.organization_id).await?;
+            let held = store::slug_reservation::of_organization(feed, wanted.organization_id).await?;
             let primary = held.iter().find(|it| it.kind == ReservationType::Primary).ok_or_else(not_found)?;
-            if let Some(other) = rename::in_flight(tx, &region, wanted.organization_id).await? {
+            if let Some(other) = rename::in_flight(feed, wanted.organization_id).await? {
                 return Err(Error::RenameInFlight {
                     organization_id: wanted.organization_id,
                     operation_id: other.operation_id,
                 });
             }
-            let slug = self.pick(tx, &region, wanted, &held, now).await?;
+            let slug = self.pick(feed, wanted, &held, now).await?;
             let changes = slug != primary.slug;
             let aliases = held.iter().filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);
             if changes && wanted.keep_alias && aliases.count() >= MAX_ALIASES {
@@ -257,21 +179,19 @@ impl SlugReservations {
                 state: if changes { RenameState::Pending } else { RenameState::Confirmed },
                 slug,
             };
-            let key = OperationKey { region: &region, operation_id: wanted.operation_id };
-            if !rename::insert(tx, &rename, now).await?
-                || (changes && !store::slug_operation::insert(tx, key, [0; 32], 1, None, now).await?)
+            if !rename::insert(feed, &rename, now).await?
+                || (changes
+                    && !store::slug_operation::insert(feed, wanted.operation_id, [0; 32], 1, None, now)
+                        .await?)
             {
                 return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
             }
             if changes {
-                let version =
-                    feed::append(tx, &region, version, Of::Slug(&rename.slug), Change::Upsert).await?;
-                feed::advance(tx, &region, version).await?;
+                feed.append_upserts(Of::Slug(&rename.slug)).await?;
             }
             self.ambient.failpoint("control.rename.prepared").await?;
             rename
         })?;
-        self.feeds.nudge();
         self.ambient.failpoint("control.rename.committed").await?;
         Ok(begun)
     }
@@ -279,8 +199,7 @@ impl SlugReservations {
     /// The slug that the organization gets: its own, one of its aliases, or one that is reserved here.
     async fn pick(
         &self,
-        tx: &mut Tx,
-        region: &str,
+        feed: &mut FeedTransaction<'_>,
         wanted: &WantedRename,
         held: &[Reservation],
         now: DateTime<Utc>,
@@ -304,7 +223,6 @@ impl SlugReservations {
         if let Some(own) = fit.and_then(|slug| held.iter().find(|reservation| reservation.slug == slug)) {
             return Ok(own.slug.clone());
         }
-        let key = OperationKey { region, operation_id: wanted.operation_id };
         let taken = |winners: Vec<(i64, String)>| winners.into_iter().next().map(|(_, slug)| slug);
         if wanted.require_exact {
             let candidates = Candidates {
@@ -312,10 +230,12 @@ impl SlugReservations {
                 slugs: vec![desired.clone()],
                 wanted_slugs: vec![desired.clone()],
             };
-            return taken(store::slug_reservation::take_free(tx, key, candidates, now).await?)
-                .ok_or_else(|| Error::SlugTaken { slug: desired.clone() });
+            return taken(
+                store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?,
+            )
+            .ok_or_else(|| Error::SlugTaken { slug: desired.clone() });
         }
-        let mut incoming = Incoming::new(region.to_owned(), wanted.operation_id);
+        let mut incoming = Incoming::new(feed.region().to_owned(), wanted.operation_id);
         incoming.add(vec![WantedSlug {
             organization_id: wanted.organization_id,
             slug: desired.clone(),
@@ -325,7 +245,8 @@ impl SlugReservations {
         let operation = incoming.complete()?;
         let mut rounds = Rounds::new(&operation);
         while let Some(candidates) = rounds.next(&self.ambient)? {
-            let winners = store::slug_reservation::take_free(tx, key, candidates, now).await?;
+            let winners =
+                store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?;
             if let Some(slug) = taken(winners) {
                 return Ok(slug);
             }
@@ -338,87 +259,82 @@ impl SlugReservations {
     /// # Errors
     /// If the organization is known by the slug, or is being renamed to it.
     pub async fn release_alias(&self, organization_id: i64, slug: &str) -> Result<bool, Error> {
-        crate::error::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        validate::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
         let slug = slug.to_ascii_lowercase();
         let found = store::directory::find(&self.db, vec![slug.clone()]).await?;
         let Some((_, owner)) = found.into_iter().find(|(_, it)| it.organization_id == organization_id) else {
             return Ok(false);
         };
         let region = owner.region;
-        let released = transact!(Error, self.db, |tx| {
-            let version = feed::lock(tx, &region).await?;
-            let held = store::slug_reservation::of_organization(tx, &region, organization_id).await?;
+        let released = transact!(Error, self.feeds.of(&region), |feed| {
+            let held = store::slug_reservation::of_organization(feed, organization_id).await?;
             let Some(alias) = held.iter().find(|reservation| reservation.slug == slug) else {
                 return Ok(false);
             };
             if alias.kind != ReservationType::VanityAlias {
                 return Err(Error::SlugNotAlias { slug: slug.clone() });
             }
-            if let Some(rename) = rename::in_flight(tx, &region, organization_id).await?
+            if let Some(rename) = rename::in_flight(feed, organization_id).await?
                 && rename.slug == slug
             {
                 return Err(Error::RenameInFlight { organization_id, operation_id: rename.operation_id });
             }
-            let version = feed::append(tx, &region, version, Of::Slug(&slug), Change::Remove).await?;
-            store::slug_reservation::delete_slug(tx, &region, &slug).await?;
-            feed::advance(tx, &region, version).await?;
+            feed.append_removals(Of::Slug(&slug)).await?;
+            store::slug_reservation::delete_slug(feed, &slug).await?;
             true
         })?;
-        self.feeds.nudge();
         Ok(released)
     }
 }
 
-/// Makes the new slug of a rename the primary one. Answers the version of the feed. Two slugs change, and two events tell
-/// of them, however many aliases there are: those lead to the new slug because it is told to be the primary one.
+/// Makes the new slug of a rename the primary one. Two slugs change, and two events say so, however many aliases there are:
+/// those lead to the new slug because it is the primary one.
 pub(crate) async fn confirm(
-    tx: &mut Tx,
+    feed: &mut FeedTransaction<'_>,
     rename: &Rename,
-    version: i64,
     now: DateTime<Utc>,
-) -> Result<i64, Error> {
-    let Rename { region, organization_id, slug, .. } = rename;
-    rename::confirm(tx, rename.operation_id, now).await?;
-    let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
+) -> Result<(), Error> {
+    let Rename { organization_id, slug, .. } = rename;
+    rename::confirm(feed, rename.operation_id, now).await?;
+    let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
     let old = held.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
-    // The old slug changes last, so that no reader sees an organization without a slug.
+    // There is never more than one primary slug: first the old one goes.
     if let Some(old) = old {
         if rename.keep_alias {
-            store::slug_reservation::set_type(tx, region, &old.slug, ReservationType::VanityAlias, now)
-                .await?;
+            let alias = ReservationType::VanityAlias;
+            store::slug_reservation::set_type(feed, &old.slug, alias, now).await?;
         } else {
-            feed::append(tx, region, version + 1, Of::Slug(&old.slug), Change::Remove).await?;
-            store::slug_reservation::delete_slug(tx, region, &old.slug).await?;
+            store::slug_reservation::delete_slug(feed, &old.slug).await?;
         }
     }
-    store::slug_reservation::set_type(tx, region, slug, ReservationType::Primary, now).await?;
-    let mut version = feed::append(tx, region, version, Of::Slug(slug), Change::Upsert).await?;
-    if let Some(old) = old {
-        version = match rename.keep_alias {
-            true => feed::append(tx, region, version, Of::Slug(&old.slug), Change::Upsert).await?,
-            false => version + 1,
-        };
+    store::slug_reservation::set_type(feed, slug, ReservationType::Primary, now).await?;
+    // In the feed the new slug comes first, so that no reader sees an organization without one.
+    feed.append_upserts(Of::Slug(slug)).await?;
+    match old {
+        Some(old) if rename.keep_alias => feed.append_upserts(Of::Slug(&old.slug)).await?,
+        Some(old) => feed.append_removed(old).await?,
+        None => {}
     }
-    Ok(version)
+    Ok(())
 }
 
-/// Ends a rename that is in flight without doing it. Answers the version of the feed, and how many slugs are free.
+/// Ends a rename that is in flight without doing it. Returns how many slugs are free now.
 pub(crate) async fn refuse(
-    tx: &mut Tx,
+    feed: &mut FeedTransaction<'_>,
     rename: &Rename,
     refusal: &Refusal,
-    version: i64,
     now: DateTime<Utc>,
-) -> Result<(i64, i64), Error> {
-    let Rename { region, organization_id, slug, .. } = rename;
-    rename::refuse(tx, rename.operation_id, refusal, now).await?;
-    let held = store::slug_reservation::of_organization(tx, region, *organization_id).await?;
+) -> Result<i64, Error> {
+    let Rename { organization_id, slug, .. } = rename;
+    rename::refuse(feed, rename.operation_id, refusal, now).await?;
+    let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
     let own = held.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
         // An alias stays one.
-        return Ok((feed::append(tx, region, version, Of::Slug(slug), Change::Upsert).await?, 0));
+        feed.append_upserts(Of::Slug(slug)).await?;
+        return Ok(0);
     }
-    let version = feed::append(tx, region, version, Of::Slug(slug), Change::Remove).await?;
-    store::slug_reservation::delete_slug(tx, region, slug).await?;
-    Ok((version, i64::from(own.is_some())))
+    feed.append_removals(Of::Slug(slug)).await?;
+    store::slug_reservation::delete_slug(feed, slug).await?;
+    Ok(i64::from(own.is_some()))
 }

@@ -1,5 +1,7 @@
 //! Which regions there are, and which ids each of them may give out.
 
+pub mod ids;
+
 use std::sync::Arc;
 
 use causeway_relocation::{
@@ -11,42 +13,14 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-pub use crate::region_ids::{
-    ConflictKind, FOLLOWED, HeldIds, IdConflict, IdRange, MAX_CONFLICTS, MAX_RANGES,
-};
 use crate::{
-    Error, Page, PageRequest, region_ids,
+    Error, Page, PageRequest,
+    model::region::{FOLLOWED, HeldIds, IdBlock, IdConflict, MAX_LEASE, Region},
     store::{self, id_lease::Lease},
 };
 
 /// The longest address of a region.
 const MAX_ADDRESS: usize = 2048;
-/// The most ids of one lease.
-pub const MAX_LEASE: i64 = 1_000_000;
-
-pub use causeway_relocation::export::MAX_PK as MAX_ID;
-
-/// A region that registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
-    /// Its name.
-    pub name: String,
-    /// Where its users reach it.
-    pub address: String,
-    /// When it registered first.
-    pub created_at: DateTime<Utc>,
-    /// When it registered last.
-    pub last_seen_at: DateTime<Utc>,
-}
-
-/// Ids that belong to one region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdBlock {
-    /// The first one.
-    pub first_id: i64,
-    /// How many.
-    pub count: i64,
-}
 
 /// The use cases of regions and ids. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -99,7 +73,7 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
         return Ok(lease);
     }
     let counter = if above <= FOLLOWED { counter.max(above) } else { counter };
-    let Some(first_id) = region_ids::free_block(tx, model, counter, count).await? else {
+    let Some(first_id) = ids::free_block(tx, model, counter, count).await? else {
         return Err(Error::IdSpaceExhausted { model: model.to_owned() });
     };
     let lease = Lease { model: model.to_owned(), first_id, count };
@@ -150,7 +124,7 @@ impl Regions {
                 return Err(Error::invalid(field, "is not one whose ids are leased"));
             };
             held.model.clone_from(&model.name);
-            region_ids::check(index, held)?;
+            ids::check(index, held)?;
         }
         // Counters are locked in one order.
         held.sort_by(|one, other| one.model.cmp(&other.model));
@@ -164,7 +138,7 @@ impl Regions {
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
             for held in &held {
-                conflicts.extend(region_ids::take_in(tx, name, held).await?);
+                conflicts.extend(ids::take_in(tx, name, held).await?);
             }
             (region, conflicts)
         })

@@ -11,12 +11,15 @@ use causeway_relocation::{
 };
 use chrono::{DateTime, Utc};
 
+use super::{
+    operation::{Given, Incoming, Rounds, SlugOperation},
+    reservations::{SlugReservations, locked, refuse_conflict},
+};
 use crate::{
-    Error, region_ids,
-    slug_operation::{Given, Incoming, Rounds, SlugOperation},
-    slug_reservations::{ResolvedSlug, SlugReservations, locked, refuse_conflict},
+    Error,
+    model::reservation::ResolvedSlug,
+    regions::ids,
     store::{
-        feed,
         slug_operation::{self as operations, Operation, OperationKey, OperationState, UnderWay},
         slug_reservation::{self as store, Candidates},
     },
@@ -96,31 +99,32 @@ impl SlugReservations {
         now: DateTime<Utc>,
     ) -> Result<Option<Vec<Given>>, Error> {
         let key = operation.key();
-        transact!(Error, self.db, |tx| {
-            // First of all: nobody else gives organizations of the region slugs until this has ended.
-            feed::lock(tx, key.region).await?;
-            if operations::insert(tx, key, operation.digest(), operation.len(), None, now).await? {
-                region_ids::refuse_of_others(tx, key.region, &operation.organization_ids()).await?;
-                refuse_conflict(store::conflict(tx, key, operation.organization_ids()).await?)?;
+        transact!(Error, self.feeds.of(key.region), |feed| {
+            if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), None, now)
+                .await?
+            {
+                ids::refuse_of_others(feed, key.region, &operation.organization_ids()).await?;
+                refuse_conflict(store::conflict(feed, key, operation.organization_ids()).await?)?;
                 self.ambient.failpoint("control.bulk_create.looked").await?;
                 let mut rounds = Rounds::new(operation);
                 while let Some(candidates) = rounds.next(&self.ambient)? {
-                    rounds.won(store::take_free(tx, key, candidates, now).await?);
+                    rounds.won(store::take_free(feed, key.operation_id, candidates, now).await?);
                 }
                 let mut given = rounds.finish();
-                let owners = store::owners(tx, operation.taken(&given)).await?;
+                let owners = store::owners(feed, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
-                operations::keep_answer(tx, key, 0, operation.kept(&given)?).await?;
+                operations::keep_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
                 self.ambient.failpoint("control.bulk_create.prepared").await?;
                 Some(given)
             } else {
-                let before = locked(operations::lock(tx, key).await?, key)?;
+                let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
                     Found::Withdrawing => None,
                     // By another control, or an older life of this one, that does fewer at once: it is gone on with so.
                     Found::Open => None,
                     Found::Answered(_) => {
-                        let kept = operation.given(&operations::kept_answer(tx, key).await?)?;
+                        let kept =
+                            operation.given(&operations::kept_answer(feed, key.operation_id).await?)?;
                         // One of a release that kept no answers must be asked for under another id.
                         Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
                     }
@@ -142,23 +146,25 @@ impl SlugReservations {
             // What is refused leaves nothing, nearly always because nothing has been written.
             for ids in operation.organization_ids().chunks(at_once) {
                 transact!(Error, self.db, |tx| {
-                    region_ids::look_for_others(tx, key.region, ids).await?;
+                    ids::look_for_others(tx, key.region, ids).await?;
                 })?;
                 refuse_conflict(store::conflict_now(&self.db, key, ids.to_vec()).await?)?;
             }
         }
-        let (begun, where_it_is) = transact!(Error, self.db, |tx| {
-            feed::lock(tx, key.region).await?;
+        let (begun, where_it_is) = transact!(Error, self.feeds.of(key.region), |feed| {
             let reserving = Some(UnderWay::Reserving);
-            if operations::insert(tx, key, operation.digest(), operation.len(), reserving, now).await? {
+            if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), reserving, now)
+                .await?
+            {
                 // Nobody leases one of them from now on; what was leased before is looked for with each part.
-                region_ids::raise_above(tx, &operation.organization_ids()).await?;
+                ids::raise_above(feed, &operation.organization_ids()).await?;
                 (now, Found::Open)
             } else {
-                let before = locked(operations::lock(tx, key).await?, key)?;
+                let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 let found = match found(operation, &before)? {
                     Found::Answered(_) => {
-                        let kept = operation.given(&operations::kept_answer(tx, key).await?)?;
+                        let kept =
+                            operation.given(&operations::kept_answer(feed, key.operation_id).await?)?;
                         Found::Answered(
                             kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
                         )
@@ -207,29 +213,36 @@ impl SlugReservations {
         now: DateTime<Utc>,
     ) -> Result<Part, Error> {
         let key = operation.key();
-        transact!(Error, self.db, |tx| {
-            feed::lock(tx, key.region).await?;
-            let Some(before) = operations::lock(tx, key).await? else { return Ok(Part::Elsewhere) };
+        transact!(Error, self.feeds.of(key.region), |feed| {
+            let Some(before) = operations::lock(feed, key.operation_id).await? else {
+                return Ok(Part::Elsewhere);
+            };
             match found(operation, &before)? {
                 // One that was withdrawn and begun again has lost what this call knows of.
                 Found::Open if before.created_at != begun => Part::Elsewhere,
                 Found::Open => {
                     let ids = candidates.organization_ids.clone();
-                    let refused = match region_ids::refuse_of_others(tx, key.region, &ids).await {
-                        Ok(()) => refuse_conflict(store::conflict(tx, key, ids.clone()).await?).err(),
+                    let refused = match ids::refuse_of_others(feed, key.region, &ids).await {
+                        Ok(()) => refuse_conflict(store::conflict(feed, key, ids.clone()).await?).err(),
                         Err(error @ Error::OrganizationIdTaken { .. }) => Some(error),
                         Err(error) => return Err(error),
                     };
                     match refused {
                         Some(error) => {
-                            operations::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                            operations::set_under_way(
+                                feed,
+                                key.operation_id,
+                                Some(UnderWay::Withdrawing),
+                                now,
+                            )
+                            .await?;
                             Part::Refused(error)
                         }
                         None => {
                             // The same call at once may have been here.
-                            let mut slugs = store::own(tx, key, ids).await?;
+                            let mut slugs = store::own(feed, key.operation_id, ids).await?;
                             let open = candidates.clone().without(&slugs);
-                            slugs.extend(store::take_free(tx, key, open, now).await?);
+                            slugs.extend(store::take_free(feed, key.operation_id, open, now).await?);
                             Part::Reserved(slugs)
                         }
                     }
@@ -255,24 +268,22 @@ impl SlugReservations {
         }
         operation.note_owners(&mut given, &owners);
         for (number, part) in (0..).zip(operation.kept(&given)?) {
-            transact!(Error, self.db, |tx| {
-                feed::lock(tx, key.region).await?;
-                let before = locked(operations::lock(tx, key).await?, key)?;
+            transact!(Error, self.feeds.of(key.region), |feed| {
+                let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 if before.created_at == begun && matches!(found(operation, &before)?, Found::Open) {
-                    operations::keep_answer(tx, key, number, vec![part.clone()]).await?;
+                    operations::keep_answer(feed, key.operation_id, number, vec![part.clone()]).await?;
                 }
             })?;
         }
         // The same call at once may have kept some of the parts: what is kept is the answer.
-        let kept = transact!(Error, self.db, |tx| {
-            feed::lock(tx, key.region).await?;
-            let before = locked(operations::lock(tx, key).await?, key)?;
+        let kept = transact!(Error, self.feeds.of(key.region), |feed| {
+            let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
             let kept = match found(operation, &before)? {
                 Found::Open if before.created_at == begun => {
-                    operations::set_under_way(tx, key, None, now).await?;
-                    operations::kept_answer(tx, key).await?
+                    operations::set_under_way(feed, key.operation_id, None, now).await?;
+                    operations::kept_answer(feed, key.operation_id).await?
                 }
-                Found::Answered(_) => operations::kept_answer(tx, key).await?,
+                Found::Answered(_) => operations::kept_answer(feed, key.operation_id).await?,
                 // It was withdrawn by another call, and perhaps begun again: it is asked for once more.
                 Found::Open | Found::Withdrawing => Vec::new(),
             };
@@ -286,20 +297,25 @@ impl SlugReservations {
     async fn withdraw(&self, key: OperationKey<'_>, now: DateTime<Utc>) -> Result<(), Error> {
         let most = self.feeds.changes_a_transaction();
         loop {
-            let gone = transact!(Error, self.db, |tx| {
-                feed::lock(tx, key.region).await?;
-                match operations::lock(tx, key).await? {
+            let gone = transact!(Error, self.feeds.of(key.region), |feed| {
+                match operations::lock(feed, key.operation_id).await? {
                     Some(operation)
                         if operation.under_way == Some(UnderWay::Withdrawing)
                             && operation.state == OperationState::Reserved =>
                     {
-                        let page = store::page_end(tx, key, 0, most).await?;
+                        let page = store::page_end(feed, key.operation_id, 0, most).await?;
                         let (last, found) = page.unwrap_or((0, 0));
-                        store::delete(tx, key, last).await?;
+                        store::delete(feed, key.operation_id, last).await?;
                         if found < most {
-                            operations::delete(tx, key).await?;
+                            operations::delete(feed, key.operation_id).await?;
                         } else {
-                            operations::set_under_way(tx, key, Some(UnderWay::Withdrawing), now).await?;
+                            operations::set_under_way(
+                                feed,
+                                key.operation_id,
+                                Some(UnderWay::Withdrawing),
+                                now,
+                            )
+                            .await?;
                         }
                         found < most
                     }

@@ -14,23 +14,13 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use crate::{Error, control_import::ControlImports, regions, store};
+use super::write::ControlImports;
+use crate::{Error, model::import::NeededRow, regions, store};
 
 /// The most rows of one call that a region says it needs.
 pub(crate) const MAX_NEEDED: usize = 5_000;
 /// Chunks that are read at once.
 const CHUNKS: i64 = 100;
-
-/// A row of an import that something in its region needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NeededRow {
-    /// Its model.
-    pub model: String,
-    /// Its id.
-    pub id: i64,
-    /// What needs it, for people.
-    pub needed_by: String,
-}
 
 /// A chunk on its way back, with what decides which of its rows stay.
 struct Undoing<'a> {
@@ -57,8 +47,8 @@ impl ControlImports {
             self.writable(&row.model)?;
         }
         transact!(Error, self.db(), |tx| {
-            store::control_import::close(tx, region, import_id).await?;
-            store::control_import::add_needed(tx, region, import_id, needed).await?;
+            store::import::close(tx, region, import_id).await?;
+            store::import::add_needed(tx, region, import_id, needed).await?;
         })?;
         Ok(self.ambient().failpoint("control.revert.closed").await?)
     }
@@ -127,7 +117,7 @@ impl Undoing<'_> {
         for model in users.into_iter().chain(Some(model).filter(|model| model.name != USER)) {
             revert::lock_table(tx, &model.table, now).await?;
         }
-        store::control_import::close(tx, self.region, self.import_id).await?;
+        store::import::close(tx, self.region, self.import_id).await?;
         let sources: HashMap<i64, i64> =
             chunk.keys.inserted.iter().map(|(source, new)| (*new, *source)).collect();
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
@@ -156,8 +146,7 @@ impl Undoing<'_> {
     /// Which of these rows are needed, whatever they hang from.
     async fn needed(&self, tx: &mut Tx, model: &Model, ids: &[i64]) -> Result<Needed, Error> {
         let mut needed = self.references.needed(tx, &model.table, ids, &self.going).await?;
-        let asked =
-            store::control_import::needed(tx, self.region, self.import_id, &model.name, ids.to_vec()).await?;
+        let asked = store::import::needed(tx, self.region, self.import_id, &model.name, ids.to_vec()).await?;
         for (id, by) in asked {
             needed.entry(id).or_insert(by);
         }
@@ -176,7 +165,7 @@ impl Undoing<'_> {
         if model.name == EMAIL
             && let Some(addresses) = self.imports.catalog().model(USER_EMAIL)
         {
-            for id in store::control_import::addresses_in_use(tx, model, addresses, ids.to_vec()).await? {
+            for id in store::import::addresses_in_use(tx, model, addresses, ids.to_vec()).await? {
                 needed.entry(id).or_insert_with(|| "a user has the address".to_owned());
             }
         }
@@ -194,7 +183,7 @@ impl Undoing<'_> {
         let mut hanging = Needed::new();
         let to_users = model.columns.iter().filter(|column| column.references.as_deref() == Some(USER));
         for column in to_users.filter(|_| model.is_user_scoped()) {
-            let owners = store::control_import::column(tx, model, column, ids.to_vec()).await?;
+            let owners = store::import::column(tx, model, column, ids.to_vec()).await?;
             let distinct: BTreeSet<i64> = owners.iter().map(|(_, user)| *user).collect();
             let staying = self.needed(tx, users, &Vec::from_iter(distinct)).await?;
             for (id, user) in owners {

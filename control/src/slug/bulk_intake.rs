@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, slug_reservations::WantedSlug};
+use crate::{Error, model::reservation::WantedSlug};
 
 /// What an organization of a bulk creation takes beside its texts, in bytes: what is kept of it, and what it was given.
 const ORGANIZATION: usize = 256;
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_largest_operation_fits_unless_set_otherwise() {
         let texts = 50 + 64;
-        let bytes = crate::slug_operation::MAX_ORGANIZATIONS * (ORGANIZATION + texts);
+        let bytes = crate::slug::operation::MAX_ORGANIZATIONS * (ORGANIZATION + texts);
         assert!(bytes <= Options::default().bytes / 2, "{bytes}");
     }
 }

@@ -7,7 +7,7 @@ use causeway_relocation::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::control_revert::NeededRow;
+use crate::model::import::NeededRow;
 
 /// The carried values of rows, as JSON objects by field, with their ids.
 pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {

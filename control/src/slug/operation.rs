@@ -9,20 +9,22 @@ use causeway_relocation::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::rules::{self as slug, Fit};
 use crate::{
     Error,
-    regions::MAX_ID,
-    slug::{self, Fit},
-    slug_reservations::{Owner, ResolvedSlug, SlugReason, WantedSlug},
+    model::{
+        region::MAX_ID,
+        reservation::{Owner, ResolvedSlug, SlugReason, WantedSlug},
+    },
     store::{slug_operation::OperationKey, slug_reservation::Candidates},
+    validate::{self, MAX_TEXT},
 };
 
 /// The most organizations of one batch.
 pub(crate) const MAX_BATCH: usize = 10_000;
 /// The most organizations of one operation.
 pub(crate) const MAX_ORGANIZATIONS: usize = causeway_relocation::plan::MAX_ORGANIZATIONS;
-/// The longest wanted slug or name, in bytes.
-pub(crate) const MAX_TEXT: usize = 255;
+
 /// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
 const ROUNDS_WITHOUT_SUFFIX: usize = 2;
 /// After so many rounds the suffixes are so long that not taste but a defect keeps them from being free.
@@ -135,8 +137,8 @@ fn wish(index: usize, request: WantedSlug) -> Result<Wish, Error> {
     if !(1..=MAX_ID).contains(&organization_id) {
         return Err(Error::invalid(field("organization_id"), "must be above 0 and below 2^53"));
     }
-    crate::error::text(|| field("slug"), &wanted, MAX_TEXT)?;
-    crate::error::text(|| field("name"), &name, MAX_TEXT)?;
+    validate::text(|| field("slug"), &wanted, MAX_TEXT)?;
+    validate::text(|| field("name"), &name, MAX_TEXT)?;
     let mut digest = Sha256::new();
     digest.update(organization_id.to_be_bytes());
     // No text holds a zero byte, so that one can end it.

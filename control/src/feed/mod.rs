@@ -8,6 +8,9 @@
 //! A reader holds no transaction open. Events are read in batches as they are sent, and no more are read while the
 //! reader does not take them. One task for each control looks how far all feeds are, whoever made the changes.
 
+pub mod all;
+mod places;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use causeway_relocation::{db::Db, transact};
@@ -19,12 +22,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use self::places::{Place, Places};
 use crate::{
     Error,
-    feed_places::{Place, Places},
+    model::feed::{Event, FeedReservation},
     regions,
-    slug_reservations::ReservationType,
-    store::{feed as store, region},
+    store::{
+        feed as store,
+        feed_transaction::{self, RegionFeed},
+        region,
+    },
 };
 
 /// The most reservations of one message: with the longest slugs, far below what a message may have.
@@ -61,32 +68,6 @@ impl Default for Options {
             watches: 1_000,
         }
     }
-}
-
-/// A slug and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedReservation {
-    /// The slug.
-    pub slug: String,
-    /// The organization.
-    pub organization_id: i64,
-    /// What it is for; `None` if nobody has it any more.
-    pub kind: Option<ReservationType>,
-    /// The slug by which the organization is known, if it is known by one.
-    pub canonical_slug: Option<String>,
-    /// The operation that made it, or that wants it.
-    pub operation_id: Uuid,
-    /// The region is to give the organization this slug, and to confirm the operation.
-    pub wanted: bool,
-}
-
-/// A change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// One more than that of the event before.
-    pub version: i64,
-    /// What is the case from now on.
-    pub reservation: FeedReservation,
 }
 
 /// What a reader hears.
@@ -131,7 +112,7 @@ struct Inner {
     options: Options,
     versions: watch::Sender<Versions>,
     /// Somebody has begun to watch, or this control has changed something.
-    nudge: Notify,
+    changed: Notify,
     /// The places for readers.
     places: Places,
     stop: CancellationToken,
@@ -148,7 +129,7 @@ impl Feeds {
                 ..options
             },
             versions: watch::Sender::new(Versions::new()),
-            nudge: Notify::new(),
+            changed: Notify::new(),
             places: Places::new(options.watches),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -179,15 +160,15 @@ impl Feeds {
         self.0.stop.cancelled().await;
     }
 
-    /// This control has changed something.
-    pub(crate) fn nudge(&self) {
-        self.0.nudge.notify_one();
+    /// The feed of a region, to change its reservations.
+    pub(crate) fn of<'a>(&'a self, region: &'a str) -> RegionFeed<'a> {
+        RegionFeed::new(&self.0.db, region, &self.0.changed)
     }
 
     /// Hears of changes from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Versions> {
         let versions = self.0.versions.subscribe();
-        self.nudge();
+        self.0.changed.notify_one();
         versions
     }
 
@@ -195,7 +176,7 @@ impl Feeds {
     async fn poll(&self) {
         loop {
             if self.0.versions.is_closed() {
-                self.0.nudge.notified().await;
+                self.0.changed.notified().await;
             }
             match store::versions(&self.0.db).await {
                 Ok(versions) => {
@@ -204,7 +185,7 @@ impl Feeds {
                         *seen = versions;
                         new
                     });
-                    let _either = timeout(self.0.options.poll_interval, self.0.nudge.notified()).await;
+                    let _either = timeout(self.0.options.poll_interval, self.0.changed.notified()).await;
                 }
                 Err(error) => {
                     warn!(%error, "control cannot look for changes of reservations");
@@ -235,9 +216,9 @@ impl Feeds {
         let mut pruned = 0;
         for region in store::to_prune(&self.0.db, keep).await? {
             loop {
-                let part = transact!(Error, self.0.db, |tx| {
-                    let version = store::lock(tx, &region).await?;
-                    store::prune(tx, &region, version.saturating_sub(keep), most).await?
+                let part = transact!(Error, self.of(&region), |feed| {
+                    let up_to = feed.version().saturating_sub(keep);
+                    feed_transaction::prune(feed, up_to, most).await?
                 })?;
                 pruned += part;
                 if part < most.unsigned_abs() {

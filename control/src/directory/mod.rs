@@ -1,68 +1,29 @@
 //! Which organization and region is this slug?
 
+pub mod control_state;
+
 use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::{ambient::Ambient, db::Db, transact};
-use chrono::{DateTime, Utc};
 
 use crate::{
-    Error, Page, PageRequest, error, region_ids,
-    regions::{self, MAX_ID},
-    slug::{self, Fit, Outcome},
-    slug_operation::MAX_TEXT,
-    slug_reservations::{ReservationType, SlugReason, WantedSlug},
+    Error, Page, PageRequest,
+    feed::Feeds,
+    model::{
+        directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization, SlugCheck},
+        region::MAX_ID,
+        reservation::{ReservationType, SlugReason, WantedSlug},
+    },
+    regions::{self, ids},
+    slug::rules::{self as slug, Fit, Outcome},
     store,
+    validate::{self, MAX_TEXT},
 };
 
 /// The most slugs or organizations of one call.
 pub const MAX_BATCH: usize = 1000;
 /// The longest name of an organization, in bytes.
 const MAX_NAME: usize = 1024;
-
-/// An organization that has a slug.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvedOrganization {
-    /// The slug.
-    pub slug: String,
-    /// The slug by which the organization is known: another one if this is an alias.
-    pub canonical_slug: String,
-    /// The organization.
-    pub organization_id: i64,
-    /// The region that owns it.
-    pub region: String,
-    /// Where that region is reached.
-    pub region_address: String,
-}
-
-/// What would become of a slug.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlugCheck {
-    /// The slug as it was asked for.
-    pub slug: String,
-    /// Why it would become what it would.
-    pub reason: SlugReason,
-    /// What it would become; a random suffix stands as `-?`.
-    pub would_become: String,
-    /// What it would become without a suffix.
-    pub candidate: String,
-    /// Who has it, if it is taken by somebody outside the question.
-    pub taken_by: Option<ResolvedOrganization>,
-    /// The region that the id of the organization belongs to, if that is another one than that which asks.
-    pub id_taken_by: Option<String>,
-}
-
-/// An organization as its region has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportedOrganization {
-    /// Its id.
-    pub organization_id: i64,
-    /// Its slug.
-    pub slug: String,
-    /// Its name.
-    pub name: String,
-    /// Its status, 0 to 3.
-    pub status: i32,
-}
 
 /// An organization that the directory does not take.
 #[derive(Debug)]
@@ -73,28 +34,12 @@ pub struct Refused {
     pub error: Error,
 }
 
-/// An organization in the directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryOrganization {
-    /// Its id.
-    pub organization_id: i64,
-    /// Its slug.
-    pub slug: String,
-    /// Its name.
-    pub name: String,
-    /// Its status, 0 to 3.
-    pub status: i32,
-    /// The region that owns it.
-    pub region: String,
-    /// When its region last reported it.
-    pub reported_at: DateTime<Utc>,
-}
-
 /// The use cases of the directory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Directory {
     pub(crate) db: Db,
     ambient: Ambient,
+    feeds: Feeds,
 }
 
 fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
@@ -105,8 +50,8 @@ fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
 }
 
 impl Directory {
-    pub(crate) fn new(db: Db, ambient: Ambient) -> Self {
-        Self { db, ambient }
+    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds) -> Self {
+        Self { db, ambient, feeds }
     }
 
     /// The organization that is known by a slug.
@@ -117,7 +62,7 @@ impl Directory {
         if slug.is_empty() {
             return Err(Error::invalid("slug", "is missing"));
         }
-        error::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        validate::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
         let found = self.known_by(vec![slug.to_ascii_lowercase()]).await?;
         found.into_iter().next().ok_or_else(|| Error::SlugNotFound { slug: slug.to_owned() })
     }
@@ -168,12 +113,12 @@ impl Directory {
             ));
         }
         for (index, slug) in slugs.iter().enumerate() {
-            error::text(|| format!("slugs[{index}]"), slug, MAX_TEXT)?;
+            validate::text(|| format!("slugs[{index}]"), slug, MAX_TEXT)?;
         }
         for (index, organization) in organizations.iter().enumerate() {
             let field = |name: &str| format!("organizations[{index}].{name}");
-            error::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
-            error::text(|| field("name"), &organization.name, MAX_TEXT)?;
+            validate::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
+            validate::text(|| field("name"), &organization.name, MAX_TEXT)?;
         }
         let alone =
             |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
@@ -182,8 +127,7 @@ impl Directory {
         if let Some(region) = region {
             let region = regions::registered(&self.db, "region", region).await?.name;
             let ids: Vec<i64> = wanted.iter().map(|it| it.organization_id).filter(|id| *id > 0).collect();
-            ids_of_others =
-                transact!(Error, self.db, |tx| { region_ids::of_others(tx, &region, &ids).await? })?;
+            ids_of_others = transact!(Error, self.db, |tx| { ids::of_others(tx, &region, &ids).await? })?;
         }
         let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
         let mut candidates: Vec<String> = plans
@@ -247,21 +191,20 @@ impl Directory {
             if !ids.insert(organization.organization_id) {
                 return Err(Error::invalid(field("organization_id"), "stands twice in the call"));
             }
-            error::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
-            error::text(|| field("name"), &organization.name, MAX_NAME)?;
+            validate::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
+            validate::text(|| field("name"), &organization.name, MAX_NAME)?;
             if !(0..=3).contains(&organization.status) {
                 return Err(Error::invalid(field("status"), "must be 0 to 3"));
             }
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
         let now = self.ambient.now();
-        transact!(Error, self.db, |tx| {
-            // As whoever changes slugs of the region does: none that is looked for is released meanwhile.
-            store::feed::lock(tx, &region).await?;
-            let written = store::directory::upsert(tx, &region, &organizations, now).await?;
+        // With the lock of the feed, so that none of the slugs is released meanwhile.
+        transact!(Error, self.feeds.of(&region), |feed| {
+            let written = store::directory::upsert(feed, &organizations, now).await?;
             let ids = organizations.iter().map(|it| it.organization_id);
             let unwritten: Vec<i64> = ids.filter(|id| !written.contains(id)).collect();
-            let others = region_ids::of_others(tx, &region, &unwritten).await?;
+            let others = ids::of_others(feed, &region, &unwritten).await?;
             let refused = |organization_id| Refused {
                 organization_id,
                 error: match others.get(&organization_id) {

@@ -10,9 +10,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::{BATCH, Feeds, Message, Part, WAITING};
 use crate::{
     Error,
-    feed::{BATCH, Feeds, Message, Part, WAITING},
     store::{
         feed::{self as store, Position},
         region,

@@ -1,0 +1,204 @@
+//! Ends operations: confirms their reservations, or releases them.
+
+use causeway_proto::relocation::v1::ErrorReason;
+use causeway_relocation::transact;
+use uuid::Uuid;
+
+use super::{
+    operation::MAX_BATCH,
+    renames,
+    reservations::{SlugReservations, locked},
+};
+use crate::{
+    Error,
+    model::{region::MAX_ID, rename::Refusal},
+    regions,
+    store::{
+        directory,
+        feed_transaction::Of,
+        rename,
+        slug_operation::{self as operations, OperationKey, OperationState, UnderWay},
+        slug_reservation as store,
+    },
+};
+
+/// Reservations of an organization, other than the one by which it is known, that it may have: one transaction releases so
+/// many organizations fewer than it makes changes.
+const ALIASES: i64 = 10;
+
+impl SlugReservations {
+    /// Makes an operation's reservations primary, and says how many that were. Confirming again changes nothing, and
+    /// says the same. Those of many organizations become primary in parts, each with the events that tell of it: if that
+    /// ends half way, confirming again goes on with the next part.
+    ///
+    /// # Errors
+    /// If the region has not registered, never began the operation or has no answer to it, or released it.
+    pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let key = OperationKey { region: &region, operation_id };
+        let now = self.ambient.now();
+        let most = self.feeds.changes_a_transaction();
+        let count = loop {
+            let confirmed = transact!(Error, self.feeds.of(&region), |feed| {
+                let operation = answered(operations::lock(feed, operation_id).await?, key)?;
+                let count = operation.confirmed_count;
+                let confirmed = match operation.state {
+                    OperationState::Released => return Err(Error::OperationReleased { operation_id }),
+                    OperationState::Confirmed => Some(count),
+                    OperationState::Reserved => match rename::of_operation(feed, operation_id).await? {
+                        Some(rename) => {
+                            renames::confirm(feed, &rename, now).await?;
+                            operations::set_confirmed(feed, operation_id, 1, now).await?;
+                            Some(1)
+                        }
+                        None => {
+                            let after = operation.done_through;
+                            let page = store::page_end(feed, operation_id, after, most).await?;
+                            let (last, found) = page.unwrap_or((after, 0));
+                            let part = store::make_primary(feed, operation_id, after, last, now).await?;
+                            let of = Of::Operation(operation_id, after, last);
+                            feed.append_upserts(of).await?;
+                            if found < most {
+                                operations::set_confirmed(feed, operation_id, part, now).await?;
+                                Some(count + part)
+                            } else {
+                                operations::set_confirming(feed, operation_id, last, part, now).await?;
+                                None
+                            }
+                        }
+                    },
+                };
+                self.ambient.failpoint("control.confirm.prepared").await?;
+                confirmed
+            })?;
+            if let Some(count) = confirmed {
+                break count;
+            }
+            self.ambient.failpoint("control.confirm.part_committed").await?;
+        };
+        self.waiting.wake(operation_id);
+        self.ambient.failpoint("control.confirm.committed").await?;
+        Ok(count)
+    }
+
+    /// Frees an operation's slugs, and says how many that were. Releasing again changes nothing, and says the same. Those of
+    /// many organizations are freed in parts: if that ends half way, releasing again goes on.
+    ///
+    /// # Errors
+    /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
+    pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
+        self.release_or_refuse(region, operation_id, None).await
+    }
+
+    /// The same of a region that says why it does not do what a rename asks of it.
+    ///
+    /// # Errors
+    /// As [`SlugReservations::release`].
+    pub async fn release_or_refuse(
+        &self,
+        region: &str,
+        operation_id: Uuid,
+        refusal: Option<Refusal>,
+    ) -> Result<i64, Error> {
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let key = OperationKey { region: &region, operation_id };
+        let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
+        let now = self.ambient.now();
+        let most = self.feeds.changes_a_transaction();
+        let released = loop {
+            let released = transact!(Error, self.feeds.of(&region), |feed| {
+                let operation = locked(operations::lock(feed, operation_id).await?, key)?;
+                let count = operation.released_count;
+                let released = match (operation.state, rename::of_operation(feed, operation_id).await?) {
+                    (OperationState::Released, _) if operation.under_way.is_none() => return Ok(Some(count)),
+                    (OperationState::Confirmed, Some(_)) => {
+                        return Err(Error::OperationConfirmed { operation_id });
+                    }
+                    (OperationState::Reserved, Some(rename)) => {
+                        let released = renames::refuse(feed, &rename, &refusal, now).await?;
+                        operations::set_released(feed, operation_id, released, false, now).await?;
+                        Some(released)
+                    }
+                    (_, _) => {
+                        // From the first part on nobody confirms it or is answered any more.
+                        let page = store::page_end(feed, operation_id, 0, most).await?;
+                        let (last, found) = page.unwrap_or((0, 0));
+                        let of = Of::Operation(operation_id, 0, last);
+                        feed.append_removals(of).await?;
+                        directory::delete_of_operation(feed, operation_id, last).await?;
+                        let part = store::delete(feed, operation_id, last).await?;
+                        operations::set_released(feed, operation_id, part, found == most, now).await?;
+                        (found < most).then_some(count + part)
+                    }
+                };
+                self.ambient.failpoint("control.release.prepared").await?;
+                released
+            })?;
+            if let Some(count) = released {
+                break count;
+            }
+            self.ambient.failpoint("control.release.part_committed").await?;
+        };
+        self.waiting.wake(operation_id);
+        self.ambient.failpoint("control.release.committed").await?;
+        Ok(released)
+    }
+
+    /// Frees all that is held for organizations that their region has no more, renames in flight and the directory
+    /// included, and says how many reservations that were. Releasing again changes nothing.
+    ///
+    /// # Errors
+    /// If the region has not registered, or there are too many organizations, or one is malformed.
+    pub async fn release_organizations(
+        &self,
+        region: &str,
+        mut organization_ids: Vec<i64>,
+    ) -> Result<u64, Error> {
+        if organization_ids.len() > MAX_BATCH {
+            return Err(Error::invalid("organization_ids", "at most 10,000 in one call"));
+        }
+        if let Some(index) = organization_ids.iter().position(|id| !(1..=MAX_ID).contains(id)) {
+            let field = format!("organization_ids[{index}]");
+            return Err(Error::invalid(field, "must be above 0 and below 2^53"));
+        }
+        organization_ids.sort_unstable();
+        organization_ids.dedup();
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let refusal = Refusal {
+            reason: ErrorReason::OrganizationNotFound,
+            message: format!("region {region} has released all that was held for the organization"),
+        };
+        let now = self.ambient.now();
+        let mut released = 0;
+        let at_once =
+            usize::try_from(self.feeds.changes_a_transaction() / ALIASES).unwrap_or(usize::MAX).max(1);
+        for organization_ids in organization_ids.chunks(at_once) {
+            let (freed, refused) = transact!(Error, self.feeds.of(&region), |feed| {
+                let refused = rename::refuse_all(feed, organization_ids, &refusal, now).await?;
+                let of = Of::Organizations(organization_ids);
+                feed.append_removals(of).await?;
+                directory::delete(feed, organization_ids).await?;
+                let freed = store::delete_of_organizations(feed, organization_ids).await?;
+                self.ambient.failpoint("control.release_organizations.prepared").await?;
+                (freed, refused)
+            })?;
+            released += freed;
+            for operation_id in refused {
+                self.waiting.wake(operation_id);
+            }
+        }
+        self.ambient.failpoint("control.release_organizations.committed").await?;
+        Ok(released)
+    }
+}
+
+/// An operation that has an answer: not one whose slugs are still being reserved, or were and are freed again.
+fn answered(
+    operation: Option<operations::Operation>,
+    key: OperationKey<'_>,
+) -> Result<operations::Operation, Error> {
+    let has_answer = |it: &operations::Operation| {
+        !matches!(it.under_way, Some(UnderWay::Reserving | UnderWay::Withdrawing))
+    };
+    locked(operation.filter(has_answer), key)
+}

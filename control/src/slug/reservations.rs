@@ -1,0 +1,109 @@
+//! Which slug belongs to which organization. Operations are in files of their own: `bulk_creation`, `confirmation`, and
+//! [`renames`](super::renames).
+
+use std::collections::HashMap;
+
+use causeway_relocation::{ambient::Ambient, db::Db};
+use uuid::Uuid;
+
+use super::{
+    bulk_intake::{self, BulkIntake},
+    operation::Incoming,
+    waiting::Waiting,
+};
+use crate::{
+    Error, Page, PageRequest,
+    feed::Feeds,
+    model::{
+        rename::Rename,
+        reservation::{ListFilter, Reservation, ReservationType},
+    },
+    regions,
+    store::{
+        slug_operation::{self as operations, OperationKey},
+        slug_reservation as store,
+    },
+};
+
+/// The use cases of slug reservations. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SlugReservations {
+    pub(crate) db: Db,
+    pub(crate) ambient: Ambient,
+    pub(crate) feeds: Feeds,
+    pub(crate) intake: BulkIntake,
+    /// Those who wait for the end of renames.
+    pub(crate) waiting: Waiting<Rename>,
+}
+
+impl SlugReservations {
+    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
+        Self { db, ambient, feeds, intake: BulkIntake::new(bulk), waiting: Waiting::default() }
+    }
+
+    /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]
+    /// does the work.
+    ///
+    /// # Errors
+    /// If the region has not registered.
+    pub async fn begin(&self, region: &str, operation_id: Uuid) -> Result<Incoming, Error> {
+        let region = regions::registered(&self.db, "header.region", region).await?.name;
+        Ok(Incoming::new(region, operation_id))
+    }
+
+    /// Reservations by slug.
+    ///
+    /// # Errors
+    /// If the region of the filter has not registered.
+    pub async fn list(
+        &self,
+        filter: &ListFilter,
+        request: &PageRequest<String>,
+    ) -> Result<Page<Reservation, String>, Error> {
+        if let Some(region) = &filter.region {
+            regions::registered(&self.db, "region", region).await?;
+        }
+        let rows = store::list(&self.db, filter, request.after.as_deref(), request.rows()).await?;
+        Ok(Page::cut(rows, request, |reservation| reservation.slug.clone()))
+    }
+
+    /// The slugs of a region's organizations, confirmed or not yet. One that has none is not in the answer.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn slugs_of(
+        &self,
+        region: &str,
+        organization_ids: Vec<i64>,
+    ) -> Result<HashMap<i64, String>, Error> {
+        let mut slugs = HashMap::new();
+        for (organization_id, kind, slug) in store::slugs_of(&self.db, region, organization_ids).await? {
+            match kind {
+                ReservationType::Primary => {
+                    slugs.insert(organization_id, slug);
+                }
+                ReservationType::TemporaryRenameAlias => {
+                    slugs.entry(organization_id).or_insert(slug);
+                }
+                ReservationType::VanityAlias => {}
+            }
+        }
+        Ok(slugs)
+    }
+}
+
+pub(crate) fn refuse_conflict(conflict: Option<store::Conflict>) -> Result<(), Error> {
+    conflict.map_or(Ok(()), |store::Conflict { organization_id, slug, operation_id }| {
+        Err(Error::OrganizationAlreadyReserved { organization_id, slug, operation_id })
+    })
+}
+
+pub(crate) fn locked(
+    operation: Option<operations::Operation>,
+    key: OperationKey<'_>,
+) -> Result<operations::Operation, Error> {
+    operation.ok_or_else(|| Error::OperationNotFound {
+        region: key.region.to_owned(),
+        operation_id: key.operation_id,
+    })
+}

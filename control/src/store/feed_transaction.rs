@@ -1,0 +1,272 @@
+//! The only way to change the reservations of a region: a transaction that holds the lock of its feed.
+//!
+//! It locks the feed when it begins, appends events, and sets the version of the feed where it commits; whoever waits for the
+//! feed is notified then. Functions that change reservations, operations, renames or the directory take this type, and not a
+//! plain transaction, so that none of these steps can be forgotten.
+//!
+//! ```no_run
+//! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_relocation::db::DbError> {
+//! let mut feed = feed.begin().await?;
+//! slug_reservation::delete_slug(&mut feed, "acme").await?;
+//! feed.commit().await
+//! # }
+//! ```
+//!
+//! A transaction that has not locked the feed is refused:
+//!
+//! ```compile_fail
+//! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
+//! # async fn free(db: causeway_relocation::db::Db) -> Result<(), causeway_relocation::db::DbError> {
+//! let mut tx = db.begin().await?;
+//! slug_reservation::delete_slug(&mut tx, "acme").await?;
+//! tx.commit().await
+//! # }
+//! ```
+//!
+//! One that has cannot be committed without the feed:
+//!
+//! ```compile_fail
+//! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_relocation::db::DbError> {
+//! let mut feed = feed.begin().await?;
+//! slug_reservation::delete_slug(&mut feed, "acme").await?;
+//! (*feed).commit().await
+//! # }
+//! ```
+
+use std::ops::{Deref, DerefMut};
+
+use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    IS_BY_ORGANIZATION,
+    feed::{FIRST, TOLD},
+};
+use crate::model::reservation::Reservation;
+
+/// Which reservations of a region.
+pub(crate) enum Of<'a> {
+    /// Those of an operation, of organizations after an id, up to another one.
+    Operation(Uuid, i64, i64),
+    /// All of these organizations.
+    Organizations(&'a [i64]),
+    /// That of one slug.
+    Slug(&'a str),
+}
+
+/// What has become of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// They are what their rows say.
+    Upsert,
+    /// They are about to be deleted.
+    Remove,
+}
+
+/// The feed of one region, on which transactions can begin.
+#[derive(Debug, Clone, Copy)]
+pub struct RegionFeed<'a> {
+    db: &'a Db,
+    region: &'a str,
+    changed: &'a Notify,
+}
+
+impl<'a> RegionFeed<'a> {
+    /// The feed of a region that has registered. `changed` is notified after each commit that appended events.
+    pub(crate) fn new(db: &'a Db, region: &'a str, changed: &'a Notify) -> Self {
+        Self { db, region, changed }
+    }
+
+    /// Begins a transaction. Until it ends, it is the only one that changes reservations of the region.
+    ///
+    /// # Errors
+    /// If the database fails, or refuses the lock.
+    pub async fn begin(self) -> Result<FeedTransaction<'a>, DbError> {
+        let mut tx = self.db.begin().await?;
+        let version = lock(&mut tx, self.region).await?;
+        Ok(FeedTransaction { tx, feed: self, locked_at: version, version })
+    }
+}
+
+/// A transaction that holds the lock of a region's feed. Dropped without [`commit`](Self::commit), it rolls back.
+#[derive(Debug)]
+pub struct FeedTransaction<'a> {
+    tx: Tx,
+    feed: RegionFeed<'a>,
+    /// The version of the feed when it was locked.
+    locked_at: i64,
+    /// The version of the last event that this transaction has appended.
+    version: i64,
+}
+
+impl<'a> FeedTransaction<'a> {
+    /// The region of the feed.
+    #[must_use]
+    pub fn region(&self) -> &'a str {
+        self.feed.region
+    }
+
+    /// The version of the feed, with what this transaction has appended.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Appends an event for each of these reservations: they are what their rows say now.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn append_upserts(&mut self, of: Of<'_>) -> Result<(), DbError> {
+        self.append(of, Change::Upsert).await
+    }
+
+    /// Appends an event for each of these reservations: they are removed. To be called before their rows are deleted.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn append_removals(&mut self, of: Of<'_>) -> Result<(), DbError> {
+        self.append(of, Change::Remove).await
+    }
+
+    async fn append(&mut self, of: Of<'_>, change: Change) -> Result<(), DbError> {
+        self.version = append(&mut self.tx, self.feed.region, self.version, of, change).await?;
+        Ok(())
+    }
+
+    /// Appends the removal of a reservation whose row is already deleted.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn append_removed(&mut self, removed: &Reservation) -> Result<(), DbError> {
+        append_removed(&mut self.tx, self.version + 1, removed).await?;
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Sets the version of the feed and commits.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn commit(mut self) -> Result<(), DbError> {
+        let has_appended = self.version > self.locked_at;
+        if has_appended {
+            advance(&mut self.tx, self.feed.region, self.version).await?;
+        }
+        self.tx.commit().await?;
+        if has_appended {
+            self.feed.changed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Deref for FeedTransaction<'_> {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for FeedTransaction<'_> {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+}
+
+/// Forgets events of a region up to a version: at most so many, the oldest ones, and says how many. Those above what the
+/// feed says is its oldest are always there.
+pub(crate) async fn prune(feed: &mut FeedTransaction<'_>, up_to: i64, most: i64) -> Result<u64, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_feed SET oldest = CASE WHEN oldest + $3 < $2 THEN oldest + $3 ELSE $2 END \
+         WHERE region = $1 AND oldest < $2 RETURNING oldest",
+    )
+    .with(feed.region())
+    .with(up_to)
+    .with(most);
+    let Some(row) = feed.fetch_optional(statement).await? else { return Ok(0) };
+    let statement = Statement::new("DELETE FROM causeway_feed_event WHERE region = $1 AND version <= $2")
+        .with(feed.region())
+        .with(row.int("oldest")?);
+    feed.execute(statement).await
+}
+
+/// Makes this transaction the only one that changes reservations of the region until it ends, and says how far the
+/// feed is.
+async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) \
+         ON CONFLICT (region) DO UPDATE SET version = causeway_feed.version RETURNING version",
+    )
+    .with(region)
+    .with(FIRST);
+    tx.fetch_one(statement).await?.int("version")
+}
+
+/// Sets how far the feed is. The transaction holds its lock.
+async fn advance(tx: &mut Tx, region: &str, version: i64) -> Result<(), DbError> {
+    let statement =
+        Statement::new("UPDATE causeway_feed SET version = $2 WHERE region = $1").with(region).with(version);
+    tx.execute(statement).await.map(|_| ())
+}
+
+/// Appends an event for each of the reservations, after version `after`, and says which version the last one has.
+/// Primary ones come first, so that no reader ever sees an organization without one.
+async fn append(tx: &mut Tx, region: &str, after: i64, of: Of<'_>, change: Change) -> Result<i64, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new(
+        "INSERT INTO causeway_feed_event \
+         (region, version, slug, organization_id, type, canonical_slug, operation_id, wanted) SELECT s.region, ",
+    )
+    .arg(after)
+    .push(
+        " + row_number() OVER (ORDER BY CASE s.type WHEN 'primary' THEN 0 ELSE 1 END, s.slug), \
+         s.slug, s.organization_id, ",
+    );
+    let statement = match change {
+        Change::Upsert => statement.push(TOLD),
+        Change::Remove => {
+            statement.push("CAST(NULL AS text), CAST(NULL AS text), s.operation_id, ").arg(false)
+        }
+    };
+    let statement = statement.push(" FROM causeway_organization_slug_reservation s");
+    let statement = match of {
+        Of::Organizations(ids) => statement
+            .push(" JOIN ")
+            .rows(dialect, "r", [("organization_id", Column::Ints(ids.to_vec()))])
+            .push(" ON r.organization_id = s.organization_id WHERE s.region")
+            .push(IS_BY_ORGANIZATION)
+            .arg(region),
+        Of::Operation(operation_id, after, last) => statement
+            .push(" WHERE s.region = ")
+            .arg(region)
+            .push(" AND s.operation_id = ")
+            .arg(operation_id)
+            .push(" AND s.organization_id > ")
+            .arg(after)
+            .push(" AND s.organization_id <= ")
+            .arg(last),
+        Of::Slug(slug) => statement.push(" WHERE s.region = ").arg(region).push(" AND s.slug = ").arg(slug),
+    };
+    let appended = tx.execute(statement).await?;
+    Ok(after.saturating_add_unsigned(appended))
+}
+
+/// Appends the removal of a reservation whose row is gone.
+async fn append_removed(tx: &mut Tx, version: i64, removed: &Reservation) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_feed_event \
+         (region, version, slug, organization_id, type, canonical_slug, operation_id, wanted) \
+         VALUES ($1, $2, $3, $4, NULL, NULL, $5, $6)",
+    )
+    .with(removed.region.as_str())
+    .with(version)
+    .with(removed.slug.as_str())
+    .with(removed.organization_id)
+    .with(removed.operation_id)
+    .with(false);
+    tx.execute(statement).await.map(|_| ())
+}
