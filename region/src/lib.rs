@@ -15,7 +15,9 @@ mod pauses;
 mod primaries;
 mod reconcile;
 mod registration;
-mod store;
+// Public for the examples of `store::lease_transaction` that must not compile. Nobody else calls it.
+#[doc(hidden)]
+pub mod store;
 
 use std::{
     fs::{DirBuilder, File, TryLockError},

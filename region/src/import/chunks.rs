@@ -23,7 +23,11 @@ use causeway_relocation::{
 };
 
 use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner, batches::Batch};
-use crate::{convert, error::Error, store};
+use crate::{
+    convert,
+    error::Error,
+    store::{self, lease_transaction::LeaseTransaction},
+};
 
 /// Blocks that are leased until one has only ids that no row has.
 const LEASES: usize = 3;
@@ -94,8 +98,7 @@ impl ChunkDraft {
     /// Notes the organizations among the rows, if the model has some.
     pub(super) async fn insert_organizations(
         &self,
-        tx: &mut Tx,
-        import: &Import,
+        lease: &mut LeaseTransaction<'_>,
         rows: &[Row],
         written: &Written,
     ) -> Result<(), Error> {
@@ -123,7 +126,7 @@ impl ChunkDraft {
                 })
             })
             .collect();
-        Ok(store::imported::insert_organizations(tx, import.id, &organizations).await?)
+        Ok(store::imported::insert_organizations(lease, &organizations).await?)
     }
 
     /// Records, by their pk in the export, that were changed before they were written, or as they were.
@@ -167,10 +170,10 @@ impl ChunkSilo for Here<'_> {
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
-        // Before the import is held, which other chunks wait for.
+        // Before the lease is asserted: other chunks wait for the row of the import.
         tx.check_constraints().await?;
-        self.draft.insert_organizations(tx, self.import, rows, written).await?;
-        self.runner.record(tx, self.import, model, &self.draft, written).await?;
+        let lease = &mut self.runner.record(tx, self.import, model, &self.draft, written).await?;
+        self.draft.insert_organizations(lease, rows, written).await?;
         Ok(self.runner.ambient().failpoint("region.chunk.recorded").await?)
     }
 }
@@ -246,8 +249,8 @@ impl Runner {
         AtControl { draft, written, carried }: AtControl,
     ) -> Result<ChunkKeys, Error> {
         transact!(Error, self.db(), |tx| {
-            store::imported::insert_carried(tx, import.id, &model.name, &carried).await?;
-            self.record(tx, import, model, &draft, &written).await?;
+            let lease = &mut self.record(tx, import, model, &draft, &written).await?;
+            store::imported::insert_carried(lease, &model.name, &carried).await?;
         })?;
         self.ambient().failpoint("region.control_chunk.noted").await?;
         Ok(merged(draft.keys, written.keys))
@@ -265,15 +268,15 @@ impl Runner {
         })
     }
 
-    /// Records a chunk in the transaction of its rows.
-    async fn record(
+    /// Records a chunk in the transaction of its rows, and asserts the lease of its import there.
+    async fn record<'a>(
         &self,
-        tx: &mut Tx,
+        tx: &'a mut Tx,
         import: &Import,
         model: &Model,
         draft: &ChunkDraft,
         written: &Written,
-    ) -> Result<(), Error> {
+    ) -> Result<LeaseTransaction<'a>, Error> {
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = draft.counts(model, &keys, written);
         let chunk = Chunk {
@@ -293,12 +296,12 @@ impl Runner {
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
         }
-        // Behind all that takes long: the import stays where it is from here to the commit, and chunks of other models wait.
-        self.hold(tx, import).await?;
-        store::model_counts::add(tx, import.id, &counts).await?;
-        self.add_findings(tx, import.id, draft.state, &draft.told(written)).await?;
-        self.add_findings(tx, import.id, draft.state, &written.findings).await?;
-        Ok(())
+        // After all that takes long: from here to the commit, chunks of other models wait.
+        let mut lease = self.assert_lease(tx, import).await?;
+        store::model_counts::add(&mut lease, &counts).await?;
+        self.add_findings(&mut lease, draft.state, &draft.told(written)).await?;
+        self.add_findings(&mut lease, draft.state, &written.findings).await?;
+        Ok(lease)
     }
 
     /// Ids that no other region has and no row of this one, from the block in hand or a new one. Dies in between: the rest

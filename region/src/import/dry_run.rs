@@ -14,7 +14,6 @@ use causeway_relocation::{
     finding::{Finding, Tense},
     keys::{ChunkKeys, KeyMap},
     plan::Record,
-    transact,
     writer::{LookUp, Rehearsal, Writer, find_rows},
 };
 
@@ -54,16 +53,14 @@ impl Runner {
         let counts = self.planned_counts(&plan);
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::imported::forget_organizations(tx, import.id, after, last).await?;
+            transact_leased!(self, import, |lease| {
+                store::imported::forget_organizations(lease, after, last).await?;
             })?;
             after = last;
         }
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::finding::forget(tx, import.id, ImportState::Checking).await?;
-            store::model_counts::replace(tx, import.id, &counts).await?;
+        transact_leased!(self, import, |lease| {
+            store::finding::forget(lease, ImportState::Checking).await?;
+            store::model_counts::replace(lease, &counts).await?;
         })?;
         run.keys = Some(Arc::new(RwLock::new(KeyMap::new(self.catalog()))));
         run.done.clear();
@@ -72,16 +69,9 @@ impl Runner {
         self.check_organizations(import, run).await?;
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::import::advance(
-                tx,
-                import.id,
-                ImportState::Checking,
-                ImportState::Planned,
-                self.ambient().now(),
-            )
-            .await?;
+        transact_leased!(self, import, |lease| {
+            store::import::advance(lease, ImportState::Checking, ImportState::Planned, self.ambient().now())
+                .await?;
         })?;
         tracing::info!(import_id = %import.id, "a dry run has ended; nothing was written");
         self.remove_spool(import.id).await;
@@ -112,12 +102,11 @@ impl Runner {
         let (rows, written) = writer.rehearse(model, records, rehearsal, self).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = draft.counts(model, &keys, &written);
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            draft.insert_organizations(tx, import, &rows, &written).await?;
-            store::model_counts::add(tx, import.id, &counts).await?;
-            self.add_findings(tx, import.id, draft.state, &draft.told(&written)).await?;
-            self.add_findings(tx, import.id, draft.state, &written.findings).await?;
+        transact_leased!(self, import, |lease| {
+            draft.insert_organizations(lease, &rows, &written).await?;
+            store::model_counts::add(lease, &counts).await?;
+            self.add_findings(lease, draft.state, &draft.told(&written)).await?;
+            self.add_findings(lease, draft.state, &written.findings).await?;
         })?;
         Ok(keys)
     }
@@ -146,11 +135,10 @@ impl Runner {
             let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(organization));
             findings.extend(ownerless.map(|organization| without_owner(organization, true)));
             let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::imported::set_slug_plans(tx, import.id, &page, &checked).await?;
-                store::model_counts::add(tx, import.id, &counts).await?;
-                self.add_findings(tx, import.id, ImportState::Checking, &findings).await?;
+            transact_leased!(self, import, |lease| {
+                store::imported::set_slug_plans(lease, &page, &checked).await?;
+                store::model_counts::add(lease, &counts).await?;
+                self.add_findings(lease, ImportState::Checking, &findings).await?;
             })?;
         }
     }

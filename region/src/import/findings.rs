@@ -1,13 +1,12 @@
 //! Findings: kept up to a limit, and counted always.
 
 use causeway_relocation::{
-    db::{DbError, Tx},
+    db::DbError,
     finding::{Finding, FindingKind, Severity},
 };
-use uuid::Uuid;
 
 use super::{ImportState, Runner};
-use crate::store;
+use crate::store::{self, lease_transaction::LeaseTransaction};
 
 /// How many findings of a kind are stored past the limit, so that there is something to see of each.
 const FEW: i64 = 5;
@@ -17,15 +16,14 @@ impl Runner {
     /// case. The first time that some are left out, that is a finding too.
     pub(super) async fn add_findings(
         &self,
-        tx: &mut Tx,
-        import_id: Uuid,
+        lease: &mut LeaseTransaction<'_>,
         state: ImportState,
         findings: &[Finding],
     ) -> Result<(), DbError> {
         if findings.is_empty() {
             return Ok(());
         }
-        let mut before = store::finding::totals(tx, import_id).await?;
+        let mut before = store::finding::totals(lease).await?;
         let limit = self.limits().findings;
         let mut room = i64::from(limit) - before.stored;
         let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
@@ -46,7 +44,7 @@ impl Runner {
             made.push(notice.clone());
             kept.push(notice);
         }
-        store::finding::count(tx, import_id, state, &made, &kept).await?;
-        store::finding::insert(tx, import_id, state, &kept).await
+        store::finding::count(lease, state, &made, &kept).await?;
+        store::finding::insert(lease, state, &kept).await
     }
 }

@@ -17,7 +17,6 @@ use causeway_proto::control::v1::ReportedOrganization;
 use causeway_relocation::{
     catalog::ORGANIZATION,
     finding::{Finding, FindingKind},
-    transact,
 };
 use uuid::Uuid;
 
@@ -42,12 +41,11 @@ impl Runner {
                 false => self.organizations_after(import.id, after).await?,
             };
             let (last, more) = part.unwrap_or((after, false));
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::organization::restore_status(tx, import.id, after, last).await?;
+            transact_leased!(self, import, |lease| {
+                store::organization::restore_status(lease, after, last).await?;
                 if !more {
                     let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
-                    store::import::advance(tx, import.id, from, to, self.ambient().now()).await?;
+                    store::import::advance(lease, from, to, self.ambient().now()).await?;
                 }
             })?;
             if !more {
@@ -77,9 +75,8 @@ impl Runner {
     /// Forgets what was kept of rows of control for as long as rows were written.
     pub(super) async fn forget_carried(&self, import: &Import) -> Result<(), Error> {
         loop {
-            let forgotten = transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::imported::forget_carried(tx, import.id, CARRIED).await?
+            let forgotten = transact_leased!(self, import, |lease| {
+                store::imported::forget_carried(lease, CARRIED).await?
             })?;
             if forgotten == 0 {
                 return Ok(());
@@ -123,11 +120,10 @@ impl Runner {
             run.pass_turn(self).await?;
         }
         self.ambient().failpoint("region.report.told").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
+        transact_leased!(self, import, |lease| {
             // Asked again, control would say the same: what is to be done stands in the findings, and a comparison shows it.
-            self.add_findings(tx, import.id, ImportState::Succeeded, &findings).await?;
-            store::import::set_reported(tx, import.id, import.approvals).await?;
+            self.add_findings(lease, ImportState::Succeeded, &findings).await?;
+            store::import::set_reported(lease, import.approvals).await?;
         })?;
         Ok(self.ambient().failpoint("region.report.noted").await?)
     }

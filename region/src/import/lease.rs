@@ -10,7 +10,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::{Import, ImportState, Runner};
-use crate::{error::Error, store};
+use crate::{
+    error::Error,
+    store::{self, lease_transaction::LeaseTransaction},
+};
+
+/// Runs a block in a transaction of the holder of an import's lease: `transact_leased!(runner, import, |lease| { ... })`.
+/// Otherwise as [`transact!`].
+macro_rules! transact_leased {
+    ($runner:expr, $import:expr, |$lease:ident| $body:block) => {
+        causeway_relocation::transact!($crate::error::Error, $runner.db(), |tx| {
+            let $lease = &mut $runner.assert_lease(tx, $import).await?;
+            $body
+        })
+    };
+}
 
 /// How often a lease is renewed, besides by each transaction: a third of its length.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -134,13 +148,18 @@ impl Runner {
         }
     }
 
-    /// Holds an import where it is until the transaction ends. Part of every transaction of an import.
-    pub(super) async fn hold(&self, tx: &mut Tx, import: &Import) -> Result<(), Error> {
-        if store::lease::hold(tx, import, self.holder(), self.ambient().now()).await? {
-            Ok(())
-        } else {
-            Err(Error::Superseded(import.id))
-        }
+    /// Asserts in a transaction that this process holds the lease of an import. Part of every transaction that moves one.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] if another process has the lease, or somebody has moved the import.
+    pub(super) async fn assert_lease<'a>(
+        &self,
+        tx: &'a mut Tx,
+        import: &Import,
+    ) -> Result<LeaseTransaction<'a>, Error> {
+        LeaseTransaction::assert(tx, import, self.holder(), self.ambient().now())
+            .await?
+            .ok_or(Error::Superseded(import.id))
     }
 
     /// Whether this process can run an import: the file, where it still needs one, is in its spool directory.

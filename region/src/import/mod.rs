@@ -1,5 +1,9 @@
 //! Imports: what one is, how it begins, and what can be seen of it. [`runner`] takes it from state to state.
 
+// First, for the macro of a transaction that holds a lease.
+#[macro_use]
+mod lease;
+
 mod approve;
 mod batches;
 mod changed_slug;
@@ -7,7 +11,6 @@ mod chunks;
 mod dry_run;
 mod findings;
 mod finish;
-mod lease;
 mod live;
 mod mapped;
 mod organization_scope;

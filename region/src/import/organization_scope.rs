@@ -10,7 +10,6 @@ use causeway_relocation::{
     chunk::Chunk,
     keys::KeyMap,
     plan::Record,
-    transact,
     value::Value,
 };
 
@@ -31,11 +30,9 @@ impl Runner {
         self.do_writes(import, run, false).await?;
         self.check_owners(import).await?;
         self.ambient().failpoint("region.models.written").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
+        transact_leased!(self, import, |lease| {
             store::import::advance(
-                tx,
-                import.id,
+                lease,
                 ImportState::Writing,
                 ImportState::ResolvingSlugs,
                 self.ambient().now(),

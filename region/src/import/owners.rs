@@ -4,7 +4,6 @@
 use causeway_relocation::{
     catalog::{Catalog, Model, NeedsOne, ORGANIZATION},
     finding::{Finding, FindingKind},
-    transact,
 };
 
 use super::{Import, ImportState, ImportedOrganization, Runner};
@@ -42,10 +41,9 @@ impl Runner {
                 .filter(|organization| without.contains(&organization.id))
                 .map(|organization| without_owner(organization, false))
                 .collect();
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::import::set_owners_checked(tx, import.id, after).await?;
-                self.add_findings(tx, import.id, ImportState::Writing, &findings).await?;
+            transact_leased!(self, import, |lease| {
+                store::import::set_owners_checked(lease, after).await?;
+                self.add_findings(lease, ImportState::Writing, &findings).await?;
             })?;
         }
     }

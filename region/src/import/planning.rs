@@ -6,7 +6,6 @@ use causeway_relocation::{
     catalog::Model,
     export::Limits,
     plan::{Keep, MAX_ORGANIZATIONS, Plan, Request, Watch},
-    transact,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,13 +19,12 @@ impl Runner {
         let counts = self.planned_counts(&plan);
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.ambient().failpoint("region.plan.made").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::finding::forget(tx, import.id, ImportState::Planning).await?;
-            self.add_findings(tx, import.id, ImportState::Planning, &plan.findings).await?;
-            store::model_counts::replace(tx, import.id, &counts).await?;
-            store::import::set_records(tx, import.id, plan.records).await?;
-            store::import::advance(tx, import.id, ImportState::Planning, next, self.ambient().now()).await?;
+        transact_leased!(self, import, |lease| {
+            store::finding::forget(lease, ImportState::Planning).await?;
+            self.add_findings(lease, ImportState::Planning, &plan.findings).await?;
+            store::model_counts::replace(lease, &counts).await?;
+            store::import::set_records(lease, plan.records).await?;
+            store::import::advance(lease, ImportState::Planning, next, self.ambient().now()).await?;
         })?;
         Ok(self.ambient().failpoint("region.plan.stored").await?)
     }

@@ -115,7 +115,7 @@ impl Runner {
         let resumed = transact!(Error, self.db(), |tx| {
             let resumed = store::import::resume(tx, &import, self.ambient().now()).await?;
             if resumed {
-                store::finding::forget(tx, id, ImportState::Failed).await?;
+                store::finding::forget_failure(tx, id).await?;
             }
             resumed
         })?;

@@ -26,7 +26,10 @@ use uuid::Uuid;
 use super::{
     Import, ImportState, ModelCounts, Runner, chunks::keys_from_proto, runner::Run, slugs::operation_id,
 };
-use crate::{error::Error, store};
+use crate::{
+    error::Error,
+    store::{self, lease_transaction::LeaseTransaction},
+};
 
 /// Organizations that control forgets in one call.
 const RELEASED: i64 = 5_000;
@@ -76,7 +79,7 @@ impl Runner {
         while let Some((last, _)) = self.organizations_after(id, after).await? {
             transact!(Error, self.db(), |tx| {
                 if let Some(import) = holding {
-                    self.hold(tx, import).await?;
+                    self.assert_lease(tx, import).await?;
                 }
                 store::organization::hide(tx, id, after, last).await?;
             })?;
@@ -107,11 +110,9 @@ impl Runner {
         self.release_organizations(import).await?;
         self.forget_carried(import).await?;
         self.ambient().failpoint("region.revert.released").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
+        transact_leased!(self, import, |lease| {
             store::import::advance(
-                tx,
-                import.id,
+                lease,
                 ImportState::Reverting,
                 ImportState::Reverted,
                 self.ambient().now(),
@@ -159,10 +160,9 @@ impl Runner {
                     dropped: theirs.dropped,
                     ..ModelCounts::default()
                 };
-                transact!(Error, self.db(), |tx| {
-                    self.hold(tx, import).await?;
-                    if chunk.insert(tx).await? {
-                        store::model_counts::add(tx, import.id, &counts).await?;
+                transact_leased!(self, import, |lease| {
+                    if chunk.insert(lease).await? {
+                        store::model_counts::add(lease, &counts).await?;
                     }
                 })?;
             }
@@ -208,12 +208,11 @@ impl Runner {
     ) -> Result<(), Error> {
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
         self.ambient().failpoint("region.revert_chunk.ready").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
+        transact_leased!(self, import, |lease| {
             // What of the import refers to these rows has been taken back before them, or stays.
-            let needed = references.needed(tx, &model.table, &ids, &Going::new()).await?;
+            let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
             let deleting = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
-            let deleted = revert::delete(tx, model, deleting).await?;
+            let deleted = revert::delete(lease, model, deleting).await?;
             let findings: Vec<Finding> = chunk
                 .keys
                 .inserted
@@ -231,7 +230,7 @@ impl Runner {
                 kept: i64::try_from(needed.len()).unwrap_or(i64::MAX),
                 findings,
             };
-            self.note_reverted(tx, import, chunk, reverted).await?;
+            self.note_reverted(lease, chunk, reverted).await?;
             self.ambient().failpoint("region.revert_chunk.recorded").await?;
         })?;
         Ok(self.ambient().failpoint("region.revert_chunk.committed").await?)
@@ -244,9 +243,8 @@ impl Runner {
             self.ask(self.control().revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal)).await?
         };
         self.ambient().failpoint("region.revert_control_chunk.answered").await?;
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            self.note_reverted(tx, import, chunk, reverted.clone()).await?;
+        transact_leased!(self, import, |lease| {
+            self.note_reverted(lease, chunk, reverted.clone()).await?;
         })?;
         Ok(self.ambient().failpoint("region.revert_control_chunk.noted").await?)
     }
@@ -254,15 +252,14 @@ impl Runner {
     /// Marks a chunk, and adds what came of it.
     async fn note_reverted(
         &self,
-        tx: &mut causeway_relocation::db::Tx,
-        import: &Import,
+        lease: &mut LeaseTransaction<'_>,
         chunk: &Chunk,
         reverted: Reverted,
     ) -> Result<(), Error> {
         let findings = reverted.findings;
         let reverted = Reverted { findings: Vec::new(), ..reverted };
-        if !chunk.set_reverted(tx, &reverted, self.ambient().now()).await? {
-            return Err(Error::Superseded(import.id));
+        if !chunk.set_reverted(lease, &reverted, self.ambient().now()).await? {
+            return Err(Error::Superseded(lease.import_id()));
         }
         let counts = ModelCounts {
             model: chunk.model.clone(),
@@ -270,8 +267,8 @@ impl Runner {
             kept: reverted.kept,
             ..ModelCounts::default()
         };
-        store::model_counts::add(tx, import.id, &counts).await?;
-        self.add_findings(tx, import.id, ImportState::Reverting, &findings).await?;
+        store::model_counts::add(lease, &counts).await?;
+        self.add_findings(lease, ImportState::Reverting, &findings).await?;
         Ok(())
     }
 

@@ -476,11 +476,10 @@ impl Runner {
         let failure =
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         let finding = finding_of(error);
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, &import).await?;
+        transact_leased!(self, &import, |lease| {
             // Under a state of its own: it goes if the import is resumed.
-            self.add_findings(tx, id, ImportState::Failed, std::slice::from_ref(&finding)).await?;
-            store::import::fail(tx, id, &failure, self.ambient().now()).await?;
+            self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
+            store::import::fail(lease, &failure, self.ambient().now()).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
         if !failed.keeps_file() {

@@ -22,7 +22,6 @@ use causeway_relocation::{
     catalog::ORGANIZATION,
     finding::{Finding, Tense},
     generate::derived_uuid,
-    transact,
 };
 use uuid::Uuid;
 
@@ -80,11 +79,9 @@ impl Runner {
     }
 
     async fn slugs_are_final(&self, import: &Import) -> Result<(), Error> {
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
+        transact_leased!(self, import, |lease| {
             store::import::advance(
-                tx,
-                import.id,
+                lease,
                 ImportState::ResolvingSlugs,
                 ImportState::Finishing,
                 self.ambient().now(),
@@ -98,15 +95,13 @@ impl Runner {
     async fn choose_operation(&self, import: &Import) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
-                store::imported::find_taken_in_region(tx, import.id, after, last).await?;
+            transact_leased!(self, import, |lease| {
+                store::imported::find_taken_in_region(lease, after, last).await?;
             })?;
             after = last;
         }
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::import::next_slug_attempt(tx, import.id, 1).await?;
+        transact_leased!(self, import, |lease| {
+            store::import::next_slug_attempt(lease, 1).await?;
         })?;
         Ok(self.ambient().failpoint("region.slugs.chosen").await?)
     }
@@ -136,9 +131,8 @@ impl Runner {
         if any_taken {
             return self.ask_again(import, run).await;
         }
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::import::set_slugs_written(tx, import.id, self.ambient().now()).await?;
+        transact_leased!(self, import, |lease| {
+            store::import::set_slugs_written(lease, self.ambient().now()).await?;
         })?;
         Ok(self.ambient().failpoint("region.slugs.written").await?)
     }
@@ -172,12 +166,11 @@ impl Runner {
             .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
             .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
             .collect();
-        let any_taken = transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            let taken = store::organization::taken_by_others(tx, import.id, slugs.clone()).await?;
+        let any_taken = transact_leased!(self, import, |lease| {
+            let taken = store::organization::taken_by_others(lease, slugs.clone()).await?;
             let taken: HashSet<&String> = taken.iter().collect();
             if taken.is_empty() {
-                let here = store::organization::owners(tx, here.clone()).await?;
+                let here = store::organization::owners(lease, here.clone()).await?;
                 let (mut plans, mut findings) = (Vec::new(), Vec::new());
                 for (organization, given_to) in page.iter().zip(&answers) {
                     let candidate = candidate(&given_to.candidate, &organization.wanted_slug);
@@ -190,15 +183,15 @@ impl Runner {
                     plans.push((given_to.slug.clone(), plan));
                 }
                 let counts = changed_by_slugs(&page, &findings);
-                store::organization::set_slugs(tx, ids.clone(), slugs.clone()).await?;
-                store::imported::set_slug_plans(tx, import.id, &page, &plans).await?;
-                store::model_counts::add(tx, import.id, &counts).await?;
-                self.add_findings(tx, import.id, ImportState::ResolvingSlugs, &findings).await?;
+                store::organization::set_slugs(lease, ids.clone(), slugs.clone()).await?;
+                store::imported::set_slug_plans(lease, &page, &plans).await?;
+                store::model_counts::add(lease, &counts).await?;
+                self.add_findings(lease, ImportState::ResolvingSlugs, &findings).await?;
                 false
             } else {
                 let given = ids.iter().zip(&slugs);
                 let again = given.filter(|(_, slug)| taken.contains(slug)).map(|(id, _)| *id).collect();
-                store::imported::set_taken_from(tx, import.id, import.slug_attempt + 1, again).await?;
+                store::imported::set_taken_from(lease, import.slug_attempt + 1, again).await?;
                 true
             }
         })?;
@@ -211,22 +204,20 @@ impl Runner {
     async fn ask_again(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
-            transact!(Error, self.db(), |tx| {
-                self.hold(tx, import).await?;
+            transact_leased!(self, import, |lease| {
                 // Those that were counted as changed for their slugs alone are counted again.
-                let changed = store::imported::changed_by_slugs(tx, import.id, after, last).await?;
+                let changed = store::imported::changed_by_slugs(lease, after, last).await?;
                 let model = ORGANIZATION.to_owned();
                 let counts = ModelCounts { model, changed: -changed, ..ModelCounts::default() };
-                store::model_counts::add(tx, import.id, &counts).await?;
-                store::imported::forget_slugs(tx, import.id, after, last).await?;
+                store::model_counts::add(lease, &counts).await?;
+                store::imported::forget_slugs(lease, after, last).await?;
             })?;
             after = last;
             run.pass_turn(self).await?;
         }
-        transact!(Error, self.db(), |tx| {
-            self.hold(tx, import).await?;
-            store::finding::forget(tx, import.id, ImportState::ResolvingSlugs).await?;
-            store::import::next_slug_attempt(tx, import.id, import.slug_attempt + 1).await?;
+        transact_leased!(self, import, |lease| {
+            store::finding::forget(lease, ImportState::ResolvingSlugs).await?;
+            store::import::next_slug_attempt(lease, import.slug_attempt + 1).await?;
         })
     }
 

@@ -9,6 +9,7 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
+use super::lease_transaction::LeaseTransaction;
 use crate::import::ImportState;
 
 /// How many findings an import has.
@@ -23,14 +24,14 @@ pub(crate) struct Totals {
 }
 
 /// How many findings an import has.
-pub(crate) async fn totals(tx: &mut Tx, import_id: Uuid) -> Result<Totals, DbError> {
+pub(crate) async fn totals(lease: &mut LeaseTransaction<'_>) -> Result<Totals, DbError> {
     let statement = Statement::new(
         "SELECT kind, CAST(SUM(made) AS bigint) AS made, CAST(SUM(stored) AS bigint) AS stored \
          FROM causeway_import_finding_count WHERE import_id = $1 GROUP BY kind",
     )
-    .with(import_id);
+    .with(lease.import_id());
     let mut totals = Totals::default();
-    for row in tx.fetch_all(statement).await? {
+    for row in lease.fetch_all(statement).await? {
         let stored = row.int("stored")?;
         totals.made += row.int("made")?;
         totals.stored += stored;
@@ -41,8 +42,7 @@ pub(crate) async fn totals(tx: &mut Tx, import_id: Uuid) -> Result<Totals, DbErr
 
 /// Counts findings that were made, and those among them that are stored.
 pub(crate) async fn count(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     state: ImportState,
     made: &[Finding],
     stored: &[Finding],
@@ -57,12 +57,12 @@ pub(crate) async fn count(
     let statement = Statement::new(
         "INSERT INTO causeway_import_finding_count (import_id, state, kind, made, stored) SELECT ",
     )
-    .arg(import_id)
+    .arg(lease.import_id())
     .push(", ")
     .arg(state.name())
     .push(", r.kind, r.made, r.stored FROM ")
     .rows(
-        tx.dialect(),
+        lease.dialect(),
         "r",
         [
             ("kind", Column::Texts(counts.keys().map(|kind| kind.name().to_owned()).collect())),
@@ -76,14 +76,13 @@ pub(crate) async fn count(
          SET made = causeway_import_finding_count.made + excluded.made, \
          stored = causeway_import_finding_count.stored + excluded.stored",
     );
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Adds findings, in their order.
 pub(crate) async fn insert(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     state: ImportState,
     findings: &[Finding],
 ) -> Result<(), DbError> {
@@ -97,12 +96,12 @@ pub(crate) async fn insert(
     let statement = Statement::new(
         "INSERT INTO causeway_import_finding (import_id, state, kind, model, ordinal, source_pk, field, byte_offset, reason) SELECT ",
     )
-    .arg(import_id)
+    .arg(lease.import_id())
     .push(", ")
     .arg(state.name())
     .push(", r.kind, r.model, r.ordinal, r.source_pk, r.field, r.byte_offset, r.reason FROM ")
     .rows(
-        tx.dialect(),
+        lease.dialect(),
         "r",
         [
             ("kind", Column::Texts(findings.iter().map(|finding| finding.kind.name().to_owned()).collect())),
@@ -114,17 +113,18 @@ pub(crate) async fn insert(
             ("reason", Column::Texts(findings.iter().map(|finding| finding.reason.clone()).collect())),
         ],
     );
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Forgets the findings that were made in a state, because it is gone through again.
-pub(crate) async fn forget(tx: &mut Tx, import_id: Uuid, state: ImportState) -> Result<(), DbError> {
+pub(crate) async fn forget(lease: &mut LeaseTransaction<'_>, state: ImportState) -> Result<(), DbError> {
     for delete in [
         "DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2",
         "DELETE FROM causeway_import_finding_count WHERE import_id = $1 AND state = $2",
     ] {
-        tx.execute(Statement::new(delete).with(import_id).with(state.name())).await?;
+        let statement = Statement::new(delete).with(lease.import_id()).with(state.name());
+        lease.execute(statement).await?;
     }
     Ok(())
 }
@@ -188,4 +188,16 @@ pub(crate) async fn counts(db: &Db, import_id: Uuid) -> Result<Vec<(FindingKind,
         .collect::<Result<_, DbError>>()?;
     counts.sort_unstable();
     Ok(counts)
+}
+
+/// Forgets why an import has failed, which is resumed: a call does that, not the holder of the lease.
+pub(crate) async fn forget_failure(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    let failed = ImportState::Failed.name();
+    for delete in [
+        "DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2",
+        "DELETE FROM causeway_import_finding_count WHERE import_id = $1 AND state = $2",
+    ] {
+        tx.execute(Statement::new(delete).with(import_id).with(failed)).await?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::lease_transaction::LeaseTransaction;
 use crate::import::{Approved, Failure, Import, ImportState, Lease, Parameters, Waiting};
 
 fn unreadable(what: impl std::fmt::Display) -> DbError {
@@ -227,8 +228,7 @@ pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>, spool_id: Uu
 
 /// Goes from one state to the next. An import that is elsewhere is a defect: nobody else moves it.
 pub(crate) async fn advance(
-    tx: &mut Tx,
-    id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     from: ImportState,
     to: ImportState,
     now: DateTime<Utc>,
@@ -237,45 +237,48 @@ pub(crate) async fn advance(
         "UPDATE causeway_import SET state = $3, updated_at = $4, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
          waiting_attempts = NULL WHERE import_id = $1 AND state = $2",
     )
-    .with(id)
+    .with(lease.import_id())
     .with(from.name())
     .with(to.name())
     .with(now);
-    match tx.execute(statement).await? {
+    match lease.execute(statement).await? {
         1 => Ok(()),
-        _ => Err(unreadable(format!("import {id} is not {}", from.name()))),
+        _ => Err(unreadable(format!("import {} is not {}", lease.import_id(), from.name()))),
     }
 }
 
 /// Notes how many records the file has.
-pub(crate) async fn set_records(tx: &mut Tx, id: Uuid, records: i64) -> Result<(), DbError> {
-    tx.execute(
-        Statement::new("UPDATE causeway_import SET records = $2 WHERE import_id = $1").with(id).with(records),
-    )
-    .await?;
+pub async fn set_records(lease: &mut LeaseTransaction<'_>, records: i64) -> Result<(), DbError> {
+    let statement = Statement::new("UPDATE causeway_import SET records = $2 WHERE import_id = $1")
+        .with(lease.import_id())
+        .with(records);
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Notes that the slugs stand in the organizations.
-pub(crate) async fn set_slugs_written(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<(), DbError> {
+pub(crate) async fn set_slugs_written(
+    lease: &mut LeaseTransaction<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
     let statement =
         Statement::new("UPDATE causeway_import SET slugs_written = $2, updated_at = $3 WHERE import_id = $1")
-            .with(id)
+            .with(lease.import_id())
             .with(true)
             .with(now);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Notes that the slugs must be asked for again, under another operation.
-pub(crate) async fn next_slug_attempt(tx: &mut Tx, id: Uuid, attempt: i64) -> Result<(), DbError> {
+pub(crate) async fn next_slug_attempt(lease: &mut LeaseTransaction<'_>, attempt: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET slug_attempt = $2, slugs_written = $3 WHERE import_id = $1",
     )
-    .with(id)
+    .with(lease.import_id())
     .with(attempt)
     .with(false);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -290,25 +293,28 @@ pub(crate) async fn owners_checked(db: &Db, id: Uuid) -> Result<i64, DbError> {
 }
 
 /// Notes up to which organization it has been looked.
-pub(crate) async fn set_owners_checked(tx: &mut Tx, id: Uuid, organization: i64) -> Result<(), DbError> {
+pub(crate) async fn set_owners_checked(
+    lease: &mut LeaseTransaction<'_>,
+    organization: i64,
+) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE causeway_import SET owners_checked = $2 WHERE import_id = $1")
-        .with(id)
+        .with(lease.import_id())
         .with(organization);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Notes that control's directory has the organizations as they were when the import had been approved so often. If it
 /// has been approved once more since, they are to be reported again.
-pub(crate) async fn set_reported(tx: &mut Tx, id: Uuid, approvals: i64) -> Result<(), DbError> {
+pub(crate) async fn set_reported(lease: &mut LeaseTransaction<'_>, approvals: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET reported = $2, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
          waiting_attempts = NULL WHERE import_id = $1 AND approvals = $3",
     )
-    .with(id)
+    .with(lease.import_id())
     .with(true)
     .with(approvals);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -376,19 +382,18 @@ pub(crate) async fn set_waiting(
 
 /// Ends the import.
 pub(crate) async fn fail(
-    tx: &mut Tx,
-    id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     failure: &Failure,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    advance(tx, id, failure.state, ImportState::Failed, now).await?;
+    advance(lease, failure.state, ImportState::Failed, now).await?;
     let statement =
         Statement::new("UPDATE causeway_import SET failure_reason = $2, failure_message = $3, failure_state = $4 WHERE import_id = $1")
-            .with(id)
+            .with(lease.import_id())
             .with(failure.reason.as_str_name())
             .with(&failure.message)
             .with(failure.state.name());
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 

@@ -6,17 +6,17 @@ use std::collections::{HashMap, HashSet};
 use causeway_proto::control::v1::SlugVerdict;
 use causeway_relocation::{
     catalog::{Model, NeedsOne},
-    db::{Column, Db, DbError, Row, Statement, Tx},
+    db::{Column, Db, DbError, Row, Statement},
 };
 use uuid::Uuid;
 
+use super::lease_transaction::LeaseTransaction;
 use super::organization::{self, Organization};
 use crate::import::{ImportedOrganization, SlugPlan};
 
 /// Adds organizations that were written, hidden and without slug.
 pub(crate) async fn insert_organizations(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     organizations: &[ImportedOrganization],
 ) -> Result<(), DbError> {
     let int =
@@ -26,12 +26,12 @@ pub(crate) async fn insert_organizations(
     };
     let statement =
         Statement::new("INSERT INTO causeway_import_organization (import_id, organization_id, source_id, ordinal, byte_offset, wanted_slug, name, status, changed, taken_in_region) SELECT ")
-            .arg(import_id)
+            .arg(lease.import_id())
             .push(", r.organization_id, r.source_id, r.ordinal, r.byte_offset, r.wanted_slug, r.name, r.status, r.changed, ")
             .arg(false)
             .push(" FROM ")
             .rows(
-                tx.dialect(),
+                lease.dialect(),
                 "r",
                 [
                     ("organization_id", int(|organization| organization.id)),
@@ -44,7 +44,7 @@ pub(crate) async fn insert_organizations(
                     ("changed", Column::Bools(organizations.iter().map(|organization| organization.changed).collect())),
                 ],
             );
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -81,27 +81,24 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
 
 /// Forgets the organizations of a dry run that begins again, those after an id, up to another one.
 pub(crate) async fn forget_organizations(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     after: i64,
     last: i64,
 ) -> Result<(), DbError> {
-    tx.execute(
+    let statement =
         Statement::new(
             "DELETE FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 AND organization_id <= $3",
         )
-        .with(import_id)
+        .with(lease.import_id())
         .with(after)
-        .with(last),
-    )
-    .await?;
+        .with(last);
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Notes the slug of each organization, which it got or would get, and why it is that one.
 pub(crate) async fn set_slug_plans(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     organizations: &[ImportedOrganization],
     plans: &[(String, SlugPlan)],
 ) -> Result<(), DbError> {
@@ -111,7 +108,7 @@ pub(crate) async fn set_slug_plans(
          taken_by_organization = r.owner FROM ",
     )
     .rows(
-        tx.dialect(),
+        lease.dialect(),
         "r",
         [
             ("id", Column::Ints(organizations.iter().map(|organization| organization.id).collect())),
@@ -125,8 +122,8 @@ pub(crate) async fn set_slug_plans(
         ],
     )
     .push(" WHERE organization_id = r.id AND import_id = ")
-    .arg(import_id);
-    tx.execute(statement).await?;
+    .arg(lease.import_id());
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -219,8 +216,7 @@ pub(crate) async fn organizations_by_id(
 /// Notes which organizations of an import want a slug that another organization of this region has: of those after an id
 /// up to another one.
 pub(crate) async fn find_taken_in_region(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     after: i64,
     last: i64,
 ) -> Result<(), DbError> {
@@ -231,28 +227,27 @@ pub(crate) async fn find_taken_in_region(
          AND NOT EXISTS (SELECT 1 FROM causeway_import_organization i \
          WHERE i.organization_id = o.id AND i.import_id = $1))",
     )
-    .with(import_id)
+    .with(lease.import_id())
     .with(true)
     .with(after)
     .with(last);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Notes from which attempt on slugs are to be asked for as ones that other organizations of this region have.
 pub(crate) async fn set_taken_from(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     attempt: i64,
     ids: Vec<i64>,
 ) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE causeway_import_organization SET taken_from_attempt = ")
         .arg(attempt)
         .push(" FROM ")
-        .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
+        .rows(lease.dialect(), "r", [("id", Column::Ints(ids))])
         .push(" WHERE organization_id = r.id AND taken_from_attempt IS NULL AND import_id = ")
-        .arg(import_id);
-    tx.execute(statement).await?;
+        .arg(lease.import_id());
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -269,8 +264,7 @@ pub(crate) async fn is_any_taken(db: &Db, import_id: Uuid, attempt: i64) -> Resu
 /// How many organizations after an id, up to another one have got another slug than they wanted, and were not changed
 /// before that.
 pub(crate) async fn changed_by_slugs(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     after: i64,
     last: i64,
 ) -> Result<i64, DbError> {
@@ -278,16 +272,20 @@ pub(crate) async fn changed_by_slugs(
         "SELECT count(*) AS changed FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
          AND organization_id <= $3 AND slug_verdict <> $4 AND changed = $5",
     )
-    .with(import_id)
+    .with(lease.import_id())
     .with(after)
     .with(last)
     .with(SlugVerdict::Free.as_str_name())
     .with(false);
-    tx.fetch_one(statement).await?.int("changed")
+    lease.fetch_one(statement).await?.int("changed")
 }
 
 /// Takes back the slugs that control gave to organizations after an id, up to another one.
-pub(crate) async fn forget_slugs(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
+pub(crate) async fn forget_slugs(
+    lease: &mut LeaseTransaction<'_>,
+    after: i64,
+    last: i64,
+) -> Result<(), DbError> {
     for statement in [
         "UPDATE sentry_organization SET slug = '~relocating-' || CAST(id AS text) WHERE id IN \
          (SELECT organization_id FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
@@ -296,15 +294,15 @@ pub(crate) async fn forget_slugs(tx: &mut Tx, import_id: Uuid, after: i64, last:
          taken_by_organization = NULL WHERE import_id = $1 AND organization_id > $2 \
          AND organization_id <= $3",
     ] {
-        tx.execute(Statement::new(statement).with(import_id).with(after).with(last)).await?;
+        let statement = Statement::new(statement).with(lease.import_id()).with(after).with(last);
+        lease.execute(statement).await?;
     }
     Ok(())
 }
 
 /// Adds values of rows in the control silo, as JSON objects.
 pub(crate) async fn insert_carried(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     model: &str,
     carried: &[(i64, String)],
 ) -> Result<(), DbError> {
@@ -313,12 +311,12 @@ pub(crate) async fn insert_carried(
     }
     let statement =
         Statement::new("INSERT INTO causeway_import_carried (import_id, model, new_pk, fields) SELECT ")
-            .arg(import_id)
+            .arg(lease.import_id())
             .push(", ")
             .arg(model)
             .push(", r.new_pk, r.fields FROM ")
             .rows(
-                tx.dialect(),
+                lease.dialect(),
                 "r",
                 [
                     ("new_pk", Column::Ints(carried.iter().map(|(new_pk, _)| *new_pk).collect())),
@@ -327,7 +325,7 @@ pub(crate) async fn insert_carried(
             )
             // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
             .push(" WHERE true ON CONFLICT (import_id, model, new_pk) DO NOTHING");
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
@@ -360,14 +358,14 @@ pub(crate) async fn carried(
 }
 
 /// Forgets values of rows in the control silo, which nobody needs any more: at most so many, and says how many.
-pub(crate) async fn forget_carried(tx: &mut Tx, import_id: Uuid, most: i64) -> Result<u64, DbError> {
+pub(crate) async fn forget_carried(lease: &mut LeaseTransaction<'_>, most: i64) -> Result<u64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_import_carried WHERE import_id = $1 AND (model, new_pk) IN (SELECT model, new_pk \
          FROM causeway_import_carried WHERE import_id = $1 ORDER BY model, new_pk LIMIT $2)",
     )
-    .with(import_id)
+    .with(lease.import_id())
     .with(most);
-    tx.execute(statement).await
+    lease.execute(statement).await
 }
 
 /// How many organizations of an import are hidden.

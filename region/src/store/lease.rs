@@ -49,9 +49,9 @@ pub(crate) async fn renew(
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Renews the lease and holds the import where it is until the transaction ends; `false` if somebody else has the lease
+/// Renews the lease and locks the row of the import until the transaction ends; `false` if somebody else has the lease
 /// or the import is no longer in that state.
-pub(crate) async fn hold(
+pub(super) async fn assert(
     tx: &mut Tx,
     import: &Import,
     holder: &Holder,

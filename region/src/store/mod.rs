@@ -2,9 +2,10 @@
 
 pub(crate) mod finding;
 pub(crate) mod id_block;
-pub(crate) mod import;
+pub mod import;
 pub(crate) mod imported;
 pub(crate) mod lease;
+pub mod lease_transaction;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
 pub(crate) mod reconciliation;

@@ -1,22 +1,24 @@
 //! `causeway_import_model`: what became of the records, by model.
 
-use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use causeway_relocation::db::{Column, Db, DbError, Statement};
 use uuid::Uuid;
 
+use super::lease_transaction::LeaseTransaction;
 use crate::import::ModelCounts;
 
 /// Replaces all counts of an import by those that its plan knows.
-pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]) -> Result<(), DbError> {
-    tx.execute(Statement::new("DELETE FROM causeway_import_model WHERE import_id = $1").with(import_id))
-        .await?;
+pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCounts]) -> Result<(), DbError> {
+    let statement =
+        Statement::new("DELETE FROM causeway_import_model WHERE import_id = $1").with(lease.import_id());
+    lease.execute(statement).await?;
     let int = |field: fn(&ModelCounts) -> i64| Column::Ints(counts.iter().map(field).collect());
     let statement = Statement::new(
         "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, filtered, dropped, passed_over) SELECT ",
     )
-    .arg(import_id)
+    .arg(lease.import_id())
     .push(", r.model, r.position, r.seen, r.inserted, r.existing, r.overwritten, r.out_of_scope, r.filtered, r.dropped, r.passed_over FROM ")
     .rows(
-        tx.dialect(),
+        lease.dialect(),
         "r",
         [
             ("model", Column::Texts(counts.iter().map(|counts| counts.model.clone()).collect())),
@@ -31,18 +33,18 @@ pub(crate) async fn replace(tx: &mut Tx, import_id: Uuid, counts: &[ModelCounts]
             ("passed_over", int(|counts| counts.passed_over)),
         ],
     );
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }
 
 /// Adds what became of the records of a chunk. `seen` stays as the plan has it.
-pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Result<(), DbError> {
+pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, overwritten = overwritten + $5, \
          out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8, deleted = deleted + $9, kept = kept + $10, \
          changed = changed + $11 WHERE import_id = $1 AND model = $2",
     )
-    .with(import_id)
+    .with(lease.import_id())
     .with(&chunk.model)
     .with(chunk.inserted)
     .with(chunk.existing)
@@ -53,9 +55,13 @@ pub(crate) async fn add(tx: &mut Tx, import_id: Uuid, chunk: &ModelCounts) -> Re
     .with(chunk.deleted)
     .with(chunk.kept)
     .with(chunk.changed);
-    match tx.execute(statement).await? {
+    match lease.execute(statement).await? {
         1 => Ok(()),
-        _ => Err(DbError::inconsistent(format!("import {import_id} has no counts of {}", chunk.model))),
+        _ => Err(DbError::inconsistent(format!(
+            "import {} has no counts of {}",
+            lease.import_id(),
+            chunk.model
+        ))),
     }
 }
 

@@ -9,6 +9,7 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::lease_transaction::LeaseTransaction;
 use crate::import::Approved;
 
 /// The status of an organization that is not visible.
@@ -86,19 +87,18 @@ pub(crate) async fn by_slugs(db: &Db, slugs: Vec<String>) -> Result<HashMap<Stri
 
 /// Which of these slugs organizations have that are not of this import.
 pub(crate) async fn taken_by_others(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     slugs: Vec<String>,
 ) -> Result<Vec<String>, DbError> {
     let statement = Statement::new("SELECT DISTINCT r.slug AS slug FROM ")
-        .rows(tx.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .rows(lease.dialect(), "r", [("slug", Column::Texts(slugs))])
         .push(
             " JOIN sentry_organization o ON o.slug = r.slug WHERE NOT EXISTS (SELECT 1 FROM causeway_import_organization i \
              WHERE i.organization_id = o.id AND i.import_id = ",
         )
-        .arg(import_id)
+        .arg(lease.import_id())
         .push(")");
-    tx.fetch_all(statement).await?.iter().map(|row| row.text("slug")).collect()
+    lease.fetch_all(statement).await?.iter().map(|row| row.text("slug")).collect()
 }
 
 /// Which of these organizations are there, and whether each may have another slug: one whose import has not succeeded
@@ -189,8 +189,7 @@ pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet
 /// Gives organizations of an import their own status back, those after an id, up to another one. One that is shown
 /// already may have been changed since, and stays as it is.
 pub(crate) async fn restore_status(
-    tx: &mut Tx,
-    import_id: Uuid,
+    lease: &mut LeaseTransaction<'_>,
     after: i64,
     last: i64,
 ) -> Result<(), DbError> {
@@ -199,10 +198,10 @@ pub(crate) async fn restore_status(
          WHERE i.organization_id = sentry_organization.id AND sentry_organization.status = $2 AND i.import_id = $1 \
          AND i.organization_id > $3 AND i.organization_id <= $4",
     )
-    .with(import_id)
+    .with(lease.import_id())
     .with(HIDDEN)
     .with(after)
     .with(last);
-    tx.execute(statement).await?;
+    lease.execute(statement).await?;
     Ok(())
 }

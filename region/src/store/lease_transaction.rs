@@ -1,0 +1,88 @@
+//! The only way to move an import: a transaction in which its lease has been asserted.
+//!
+//! The assertion renews the lease and locks the row of the import until the transaction ends, so nobody else has the import
+//! where this commits. Functions that move an import, or write its counts, findings, organizations or slugs, take this type
+//! and not a plain transaction.
+//!
+//! ```no_run
+//! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
+//! # use causeway_region::import::{Holder, Import};
+//! # use chrono::{DateTime, Utc};
+//! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
+//! # -> Result<(), causeway_relocation::db::DbError> {
+//! let mut tx = db.begin().await?;
+//! if let Some(mut lease) = LeaseTransaction::assert(&mut tx, mine, me, now).await? {
+//!     import::set_records(&mut lease, 7).await?;
+//!     tx.commit().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A transaction without the lease is refused:
+//!
+//! ```compile_fail
+//! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
+//! # use causeway_region::import::{Holder, Import};
+//! # use chrono::{DateTime, Utc};
+//! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
+//! # -> Result<(), causeway_relocation::db::DbError> {
+//! let mut tx = db.begin().await?;
+//! import::set_records(&mut tx, 7).await?;
+//! tx.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ops::{Deref, DerefMut};
+
+use causeway_relocation::db::{DbError, Tx};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::lease;
+use crate::import::{Holder, Import};
+
+/// A transaction in which this process has asserted its lease of an import.
+#[derive(Debug)]
+pub struct LeaseTransaction<'a> {
+    tx: &'a mut Tx,
+    import_id: Uuid,
+}
+
+impl<'a> LeaseTransaction<'a> {
+    /// Asserts in a transaction that this process holds the lease of an import, and that the import is still in the state in
+    /// which it was read. `None` if somebody else has the lease, or has moved the import.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn assert(
+        tx: &'a mut Tx,
+        import: &Import,
+        holder: &Holder,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, DbError> {
+        let is_mine = lease::assert(tx, import, holder, now).await?;
+        Ok(is_mine.then_some(Self { tx, import_id: import.id }))
+    }
+
+    /// The import.
+    #[must_use]
+    pub fn import_id(&self) -> Uuid {
+        self.import_id
+    }
+}
+
+impl Deref for LeaseTransaction<'_> {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        self.tx
+    }
+}
+
+impl DerefMut for LeaseTransaction<'_> {
+    fn deref_mut(&mut self) -> &mut Tx {
+        self.tx
+    }
+}
