@@ -32,9 +32,10 @@ use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 
 use crate::{
+    context::Context,
     error::Error,
-    import::Runner,
     primaries,
+    replica::{Answer, Change, ReplicaType},
     store::{
         organization,
         replica::{self, Cursor, Resolved},
@@ -47,54 +48,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 const SWEPT: i64 = 10_000;
 /// How often it is stored that control has been heard, if nothing else is.
 const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
-
-/// What a reservation of the replica is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReplicaType {
-    /// The slug by which the organization is known.
-    Primary,
-    /// Reserved for the organization, which is to have it.
-    Temporary,
-    /// A slug that also leads to the organization.
-    Alias,
-}
-
-impl ReplicaType {
-    /// Its name in the store, which is control's.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Temporary => "temporary_rename_alias",
-            Self::Alias => "vanity_alias",
-        }
-    }
-}
-
-/// What a reservation is from now on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) slug: String,
-    pub(crate) organization_id: i64,
-    /// `None` if nobody has the slug any more.
-    pub(crate) kind: Option<ReplicaType>,
-    /// The slug by which the organization is known.
-    pub(crate) canonical_slug: Option<String>,
-    pub(crate) operation_id: Uuid,
-    /// The organization is to have this slug.
-    pub(crate) wanted: bool,
-}
-
-/// What is to be answered to control about a rename.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) operation_id: Uuid,
-    pub(crate) organization_id: i64,
-    pub(crate) slug: String,
-    /// What the organization goes back to if control has given the rename up.
-    pub(crate) previous_slug: Option<String>,
-    /// Why it was not done; `None` if it was.
-    pub(crate) refusal: Option<(ErrorReason, String)>,
-}
 
 fn unreadable(what: &str) -> Error {
     Error::Internal(format!("control's feed cannot be read: {what}"))
@@ -157,7 +110,7 @@ pub(crate) struct Follower(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    runner: Runner,
+    context: Context,
     /// There is something to answer.
     to_answer: Notify,
     /// The replica has been given up: a snapshot is wanted.
@@ -168,21 +121,21 @@ struct Inner {
 
 impl Follower {
     /// Begins to follow, until the service stops.
-    pub(crate) fn start(runner: &Runner) -> Self {
+    pub(crate) fn start(context: &Context) -> Self {
         let follower = Self(Arc::new(Inner {
-            runner: runner.clone(),
+            context: context.clone(),
             to_answer: Notify::new(),
             anew: Notify::new(),
             heard: Mutex::new(None),
         }));
         let (following, answering) = (follower.clone(), follower.clone());
-        runner.background(async move { following.follow().await });
-        runner.background(async move { answering.answer().await });
+        context.lifecycle.background(async move { following.follow().await });
+        context.lifecycle.background(async move { answering.answer().await });
         follower
     }
 
-    fn runner(&self) -> &Runner {
-        &self.0.runner
+    fn context(&self) -> &Context {
+        &self.0.context
     }
 
     /// The organization of a slug of this region, and how old the answer may be.
@@ -190,12 +143,12 @@ impl Follower {
     /// # Errors
     /// If no organization of this region has it, or control has never been heard.
     pub(crate) async fn resolve(&self, slug: &str) -> Result<(Resolved, TimeDelta), Error> {
-        let db = self.runner().db();
+        let db = &self.context().db;
         let found = replica::resolve(db, slug).await?;
         let stored = replica::cursor(db).await?.heard_at;
         let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(heard) = heard.max(stored) else { return Err(Error::NeverHeard) };
-        let staleness = (self.runner().ambient().now() - heard).max(TimeDelta::zero());
+        let staleness = (self.context().ambient.now() - heard).max(TimeDelta::zero());
         found.map(|found| (found, staleness)).ok_or_else(|| Error::SlugNotFound(slug.to_owned()))
     }
 
@@ -211,12 +164,12 @@ impl Follower {
             // What was decided before it broke is answered all the same.
             self.0.to_answer.notify_one();
             // That it cannot register has been told already.
-            if attempts == 1 && self.runner().registration().is_known() {
+            if attempts == 1 && self.context().registration.is_known() {
                 tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot follow control's feed");
             }
-            if self.runner().pause(attempts).await.is_err() {
+            if self.context().pause(attempts).await.is_err() {
                 return;
             }
         }
@@ -224,7 +177,7 @@ impl Follower {
 
     /// Gives up what is known, for a snapshot. What was known answers until that has ended.
     pub(crate) async fn begin_anew(&self) -> Result<(), Error> {
-        transact!(DbError, self.runner().db(), |tx| {
+        transact!(DbError, self.context().db, |tx| {
             let cursor = replica::lock_cursor(tx).await?;
             replica::set_cursor(tx, &Cursor { version: 0, ..cursor }).await?;
         })?;
@@ -234,11 +187,10 @@ impl Follower {
 
     /// Follows until the stream breaks, or it is to begin anew.
     async fn follow_stream(&self, attempts: &mut i64) -> Result<(), Error> {
-        let runner = self.runner();
-        runner.register().await?;
-        let cursor = replica::cursor(runner.db()).await?;
-        let (number, opening) =
-            runner.control().watch_slug_reservations(cursor.version, runner.instance_id());
+        let context = self.context();
+        context.register().await?;
+        let cursor = replica::cursor(&context.db).await?;
+        let (number, opening) = context.control.watch_slug_reservations(cursor.version, context.instance_id);
         let watched = async {
             let mut stream = match timeout(SILENCE, opening).await {
                 Ok(stream) => stream?,
@@ -260,21 +212,21 @@ impl Follower {
         let ended = tokio::select! {
             ended = watched => ended,
             () = self.0.anew.notified() => return Ok(()),
-            () = runner.stopping() => Err(Error::Stopping),
+            () = context.lifecycle.stopping() => Err(Error::Stopping),
         };
         if let Err(Error::Control(error)) = &ended {
-            runner.registration().note_refusal(error.reason());
+            context.registration.note_refusal(error.reason());
         }
-        runner.control().leave(number);
+        context.control.leave(number);
         ended
     }
 
     /// Takes in one message, in one transaction.
     async fn take(&self, message: WatchSlugReservationsResponse) -> Result<(), Error> {
-        let now = self.runner().ambient().now();
+        let now = self.context().ambient.now();
         let current = message.current_version;
         let cursor = match message.part {
-            Some(Part::Heartbeat(_)) | None => replica::cursor(self.runner().db()).await?,
+            Some(Part::Heartbeat(_)) | None => replica::cursor(&self.context().db).await?,
             Some(Part::Snapshot(snapshot)) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
                 let begun = self
@@ -310,7 +262,7 @@ impl Follower {
         if cursor.version > 0 && cursor.version >= current {
             *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             if cursor.heard_at.is_none_or(|heard| now - heard > NOTE_HEARD) {
-                transact!(DbError, self.runner().db(), |tx| {
+                transact!(DbError, self.context().db, |tx| {
                     let cursor = replica::lock_cursor(tx).await?;
                     replica::set_cursor(tx, &Cursor { heard_at: Some(now), ..cursor }).await?;
                 })?;
@@ -330,7 +282,7 @@ impl Follower {
         let heard_at = if version >= current { Some(now) } else { begun.heard_at };
         let ended = Cursor { version, heard_at, ..begun };
         loop {
-            let is_last = transact!(Error, self.runner().db(), |tx| {
+            let is_last = transact!(Error, self.context().db, |tx| {
                 let cursor = replica::lock_cursor(tx).await?;
                 if (cursor.version, cursor.generation) != (0, ended.generation) {
                     // Another process of this region follows too.
@@ -355,11 +307,11 @@ impl Follower {
         now: DateTime<Utc>,
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
-        let runner = self.runner();
+        let context = self.context();
         let (held, free): (Vec<&Change>, Vec<&Change>) =
             news.slugs.values().partition(|it| it.kind.is_some());
         let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
-        let (cursor, answers) = transact!(Error, runner.db(), |tx| {
+        let (cursor, answers) = transact!(Error, context.db, |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
             // Before what was known is overwritten: it says which organizations have the slug that control last said.
             primaries::follow(tx, &held).await?;
@@ -369,7 +321,7 @@ impl Follower {
             replica::set_canonical(tx, &news.known_by).await?;
             let answers = rename(tx, &wanted, now).await?;
             replica::set_cursor(tx, &cursor).await?;
-            runner.ambient().failpoint("region.feed.prepared").await?;
+            context.ambient.failpoint("region.feed.prepared").await?;
             (cursor, answers)
         })?;
         for answer in &answers {
@@ -381,7 +333,7 @@ impl Follower {
                 }
             }
         }
-        runner.ambient().failpoint("region.feed.applied").await?;
+        context.ambient.failpoint("region.feed.applied").await?;
         if !answers.is_empty() {
             self.0.to_answer.notify_one();
         }
@@ -390,7 +342,7 @@ impl Follower {
 
     /// Tells control what has become of renames, until it has heard.
     async fn answer(&self) {
-        let runner = self.runner();
+        let context = self.context();
         let mut attempts = 0;
         loop {
             match self.answer_all().await {
@@ -398,14 +350,14 @@ impl Follower {
                     attempts = 0;
                     tokio::select! {
                         () = self.0.to_answer.notified() => {}
-                        () = runner.stopping() => return,
+                        () = context.lifecycle.stopping() => return,
                     }
                 }
                 Err(error) if error.is_stop() => return,
                 Err(error) => {
                     attempts += 1;
                     tracing::warn!(%error, attempts, "control has not heard what became of a rename; tried again");
-                    if runner.pause(attempts).await.is_err() {
+                    if context.pause(attempts).await.is_err() {
                         return;
                     }
                 }
@@ -414,13 +366,13 @@ impl Follower {
     }
 
     async fn answer_all(&self) -> Result<(), Error> {
-        let runner = self.runner();
-        for answer in replica::answers(runner.db()).await? {
+        let context = self.context();
+        for answer in replica::answers(&context.db).await? {
             let told = match &answer.refusal {
-                None => runner.ask(runner.control().confirm_slugs(answer.operation_id)).await.map(drop),
+                None => context.ask(context.control.confirm_slugs(answer.operation_id)).await.map(drop),
                 Some((reason, message)) => {
                     let refusal = SlugRefusal { reason: (*reason).into(), message: message.clone() };
-                    runner.ask(runner.control().refuse_slug(answer.operation_id, refusal)).await
+                    context.ask(context.control.refuse_slug(answer.operation_id, refusal)).await
                 }
             };
             let given_up = match told {
@@ -437,17 +389,17 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            runner.ambient().failpoint("region.rename.answered").await?;
-            transact!(Error, runner.db(), |tx| {
+            context.ambient.failpoint("region.rename.answered").await?;
+            transact!(Error, context.db, |tx| {
                 if given_up {
                     // Nothing of the feed comes in between: another rename may give it yet another slug.
                     replica::lock_cursor(tx).await?;
                     put_back(tx, &answer).await?;
                 }
                 replica::forget_answer(tx, answer.operation_id).await?;
-                runner.ambient().failpoint("region.rename.prepared").await?;
+                context.ambient.failpoint("region.rename.prepared").await?;
             })?;
-            runner.ambient().failpoint("region.rename.noted").await?;
+            context.ambient.failpoint("region.rename.noted").await?;
         }
         Ok(())
     }

@@ -1,20 +1,34 @@
 //! The region service: runs imports, holds organizations, asks control for what must be unique everywhere.
 //!
-//! A request goes one way: `grpc` decodes it, [`import`] decides, `store` holds the SQL. Calls to control go through
-//! `control_client`. The region alone calls; control never does.
+//! Imports run downwards only:
+//!
+//! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, the types of [`import`];
+//! 2. `store`: the SQL, one file for each table;
+//! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with `lifecycle`
+//!    and `control_client`, through which all calls to control go; control never calls a region;
+//! 4. the parts, which do not know each other but for the replica that a comparison looks at: `register`, `follower`,
+//!    `reconcile`, and [`import`] with its engine. Each state of an import is a file in `import/steps`;
+//! 5. `grpc`: decodes a request, calls one of them, encodes the answer.
 
+mod context;
 mod control_client;
 mod convert;
 mod decryption_key;
 mod error;
 mod follower;
 mod grpc;
+#[doc(hidden)]
+pub mod holder;
 pub mod import;
+mod lifecycle;
 mod limits;
 mod pauses;
+mod permits;
 mod primaries;
 mod reconcile;
+mod register;
 mod registration;
+mod replica;
 // Public for the examples of `store::lease_transaction` that must not compile. Nobody else calls it.
 #[doc(hidden)]
 pub mod store;
@@ -42,11 +56,15 @@ pub use pauses::Pauses;
 use tokio::sync::watch;
 
 use crate::{
+    context::{Context, Shared},
     control_client::ControlClient,
     decryption_key::DecryptionKey,
     follower::Follower,
-    import::{Holder, Runner, Setup},
+    holder::Holder,
+    import::Engine,
+    lifecycle::Lifecycle,
     reconcile::Reconciler,
+    registration::Registration,
 };
 
 /// The places between two writes of a region where a test may let it fail or die.
@@ -162,7 +180,7 @@ impl Options {
 /// A region that runs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Region {
-    runner: Runner,
+    engine: Engine,
     follower: Follower,
     reconciler: Reconciler,
     page_key: PageKey,
@@ -206,31 +224,31 @@ impl Region {
         }
         let control = ControlClient::new(&options.control_urls, &options.name, options.control_timeouts)
             .map_err(StartError::ControlUrl)?;
-        let runner = Runner::new(Setup {
+        let context = Context::new(Shared {
             db,
-            catalog,
+            catalog: Arc::new(catalog),
             ambient,
             control,
             region: options.name,
             address: options.address,
             instance_id: instance.id,
-            spool_dir: options.spool_dir,
             limits: options.limits,
-            key,
-            holder,
-            lock,
             pauses: options.pauses,
+            holder,
+            registration: Registration::default(),
+            lifecycle: Lifecycle::default(),
         });
-        runner.resume().await.map_err(StartError::Resume)?;
-        let follower = Follower::start(&runner);
-        let reconciler = Reconciler::new(&runner, &follower);
+        let engine = Engine::new(&context, options.spool_dir, lock, key);
+        engine.resume().await.map_err(StartError::Resume)?;
+        let follower = Follower::start(&context);
+        let reconciler = Reconciler::new(&context, &follower);
         reconciler.start(options.reconcile_every);
-        Ok(Self { runner, follower, reconciler, page_key })
+        Ok(Self { engine, follower, reconciler, page_key })
     }
 
     /// Adds the services.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.runner, &self.follower, &self.reconciler, &self.page_key, routes);
+        grpc::add_services(&self.engine, &self.follower, &self.reconciler, &self.page_key, routes);
     }
 
     /// Whether the database takes what is written, waiting no longer than `patience` for a turn.
@@ -238,7 +256,7 @@ impl Region {
     /// # Errors
     /// If it does not, or, as contention, if others were writing all the time.
     pub async fn check_writable(&self, patience: Duration) -> Result<(), db::DbError> {
-        self.runner.db().check_writable(patience).await
+        self.engine.context().db.check_writable(patience).await
     }
 
     /// Whether the database answers.
@@ -246,24 +264,24 @@ impl Region {
     /// # Errors
     /// If it does not.
     pub async fn ping(&self) -> Result<(), db::DbError> {
-        self.runner.db().ping().await
+        self.engine.context().db.ping().await
     }
 
     /// Follows whether control knows this region: `false` until it has registered, and while its name is taken.
     #[must_use]
     pub fn registration(&self) -> watch::Receiver<bool> {
-        self.runner.registration().follow()
+        self.engine.context().registration.follow()
     }
 
     /// Begins to stop: new uploads are refused and imports end behind the chunk in hand, while calls are still answered.
     pub fn begin_stop(&self) {
-        self.runner.begin_stop();
+        self.engine.context().lifecycle.begin_stop();
     }
 
     /// Stops: refuses new uploads, lets the chunk in hand be finished, ends streams, closes the database.
     pub async fn stop(&self) {
-        self.runner.stop().await;
-        self.runner.db().close().await;
+        self.engine.stop().await;
+        self.engine.context().db.close().await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use causeway_relocation::db::{DbError, Tx};
 
 use crate::{
-    follower::{Change, ReplicaType},
+    replica::{Change, ReplicaType},
     store::{organization, replica},
 };
 

@@ -3,25 +3,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use causeway_proto::{
-    control::v1::{HeldIds, IdConflict, IdConflictKind},
-    relocation::v1::ErrorReason,
-};
+use causeway_proto::relocation::v1::ErrorReason;
 use tokio::sync::{Mutex, watch};
-
-use crate::{error::Error, import::Runner, store::id_block};
 
 /// What is known of a region's registration with control.
 #[derive(Debug, Default)]
 pub(crate) struct Registration {
     /// Whether control knows this region.
-    known: watch::Sender<bool>,
+    pub(crate) known: watch::Sender<bool>,
     /// Whether control has heard which ids there are.
-    ids_are_known: AtomicBool,
+    pub(crate) ids_are_known: AtomicBool,
     /// Held by whoever registers.
-    registering: Mutex<()>,
+    pub(crate) registering: Mutex<()>,
     /// Whether the log says that the region cannot register, since it last could.
-    is_logged: AtomicBool,
+    pub(crate) is_logged: AtomicBool,
 }
 
 impl Registration {
@@ -46,92 +41,5 @@ impl Registration {
     /// There are rows with ids that control has not heard of: the next registration tells it all of them again.
     pub(crate) fn tell_ids_again(&self) {
         self.ids_are_known.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Runner {
-    /// Registers this region with control, unless control knows it and its ids.
-    pub(crate) async fn register(&self) -> Result<(), Error> {
-        let registration = self.registration();
-        // Several wait for it, of which one asks.
-        let _registering = registration.registering.lock().await;
-        // Before the ids are read: whoever finds further ones meanwhile has them told again.
-        let ids_are_known = registration.ids_are_known.swap(true, Ordering::Relaxed);
-        if ids_are_known && registration.is_known() {
-            return Ok(());
-        }
-        let (control, instance_id) = (self.control().urls().join(","), self.instance_id());
-        let registered = self.register_with_ids().await;
-        if registered.is_err() {
-            registration.tell_ids_again();
-        }
-        match &registered {
-            Ok(()) => {
-                registration.known.send_if_modified(|known| !std::mem::replace(known, true));
-                registration.is_logged.store(false, Ordering::Relaxed);
-                tracing::info!(
-                    region = self.region(),
-                    address = self.address(),
-                    control,
-                    %instance_id,
-                    "registered with control"
-                );
-            }
-            Err(error) if error.is_stop() => {}
-            // Once, however many wait for it.
-            Err(error) if !registration.is_logged.swap(true, Ordering::Relaxed) => tracing::warn!(
-                control, %instance_id, %error,
-                "the region cannot register with control yet and tries again; imports wait for it"
-            ),
-            Err(error) => tracing::debug!(control, %error, "the region cannot register with control yet"),
-        }
-        registered
-    }
-
-    /// Registers, and writes into the log which rows have ids that belong to another region as well.
-    async fn register_with_ids(&self) -> Result<(), Error> {
-        let mut held = Vec::new();
-        for model in self.catalog().models().iter().filter(|model| model.leases_ids()) {
-            let (ranges, exact) = id_block::held(self.db(), model).await?;
-            held.push(HeldIds { model: model.name.clone(), ranges, exact });
-        }
-        let conflicts = self.ask(self.control().register(self.address(), self.instance_id(), held)).await?;
-        for conflict in conflicts {
-            self.tell_conflict(&conflict).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes into the log that rows have ids of another region, if there are such rows.
-    async fn tell_conflict(&self, conflict: &IdConflict) -> Result<(), Error> {
-        let Some(model) = self.catalog().model(&conflict.model) else {
-            return Err(Error::Internal(format!(
-                "control knows a model {}, which is not in the catalog",
-                conflict.model
-            )));
-        };
-        let ids = conflict.ids.unwrap_or_default();
-        let rows = id_block::rows_between(self.db(), model, ids.first_id, ids.last_id).await?;
-        if rows == 0 {
-            return Ok(());
-        }
-        let why = match conflict.kind() {
-            IdConflictKind::Leased => "control has leased these ids to that region",
-            IdConflictKind::Held => "that region has rows of these ids too",
-            IdConflictKind::Reserved | IdConflictKind::Unspecified => {
-                "that region has reserved slugs for organizations of these ids"
-            }
-        };
-        tracing::error!(
-            model = conflict.model,
-            first_id = ids.first_id,
-            last_id = ids.last_id,
-            rows,
-            other_region = conflict.region,
-            why,
-            "rows of this region have ids that belong to another region as well; control's directory refuses such \
-             organizations. Give them other ids: export their organizations, import them again, delete the old ones"
-        );
-        Ok(())
     }
 }

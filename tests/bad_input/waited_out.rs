@@ -65,8 +65,13 @@ async fn begin(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) {
 /// Imports one export for each place, and takes something away while the import stands still there.
 async fn at_each_place(store: Store, take: impl AsyncFn(&Cluster, &Failpoints, &str, &ImportOptions)) {
     let failpoints = Failpoints::default();
-    let cluster =
-        Cluster::builder(store).region("us").failpoints(&failpoints).configure_regions(|options| options.limits.organizations_a_transaction = 1).start().await.expect("a cluster");
+    let cluster = Cluster::builder(store)
+        .region("us")
+        .failpoints(&failpoints)
+        .configure_regions(|options| options.limits.organizations_a_transaction = 1)
+        .start()
+        .await
+        .expect("a cluster");
     for (number, place) in places().into_iter().enumerate() {
         let id = format!("7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c2f{number:02}");
         let (bytes, options) = (export(number).to_bytes(), ImportOptions::default().import_id(&id));

@@ -28,7 +28,7 @@ use crate::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
     },
     error::Error,
-    import::{Announced, Import, Pace, Parameters, Runner, Upload},
+    import::{Announced, Engine, Import, Pace, Parameters, Upload},
 };
 
 /// The most slugs of a filter.
@@ -41,14 +41,14 @@ const MAX_FILTER_BYTES: usize = 1 << 20;
 /// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
-    runner: Runner,
+    engine: Engine,
     watches: Watches,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(runner: Runner, page_key: PageKey) -> Self {
-        Self { runner, watches: Watches::default(), page_key }
+    pub(super) fn new(engine: Engine, page_key: PageKey) -> Self {
+        Self { engine, watches: Watches::default(), page_key }
     }
 
     /// The next message of an upload. A client that stalls must neither hold up a region that stops, nor keep its place
@@ -62,7 +62,7 @@ impl Handler {
             let began = Instant::now();
             let message = tokio::select! {
                 message = timeout(pace.patience(), parts.message()) => message,
-                () = self.runner.uploads_over() => return Err(Error::Stopping.into()),
+                () = self.engine.context().lifecycle.uploads_over() => return Err(Error::Stopping.into()),
             };
             let bytes = match &message {
                 Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }))) => bytes.len(),
@@ -227,28 +227,28 @@ impl ImportService for Handler {
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
         // Before the header, so that a caller who sends none is counted too.
-        let place = self.runner.place_for_upload(request.remote_addr().map(|address| address.ip()))?;
-        let limits = self.runner.limits();
+        let place = self.engine.permits().upload(request.remote_addr().map(|address| address.ip()))?;
+        let limits = &self.engine.context().limits;
         let mut pace = Pace::new(limits.upload_idle, limits.upload_rate);
         let mut parts = request.into_inner();
         let Some(Part::Header(header)) = self.part(&mut parts, &mut pace).await? else {
             return Err(unordered("the first message is not a header"));
         };
         let asked = asked(header)?;
-        let runner = &self.runner;
-        if let Some(import) = runner.join(asked.import_id, &asked.parameters, &asked.announced).await? {
-            let view = runner.view(import.id).await?;
+        let engine = &self.engine;
+        if let Some(import) = engine.join(asked.import_id, &asked.parameters, &asked.announced).await? {
+            let view = engine.view(import.id).await?;
             return Ok(Response::new(ImportOrganizationsResponse {
-                import: Some(view_to_proto(view, runner.region())),
+                import: Some(view_to_proto(view, &engine.context().region)),
                 joined: true,
             }));
         }
-        let mut upload = runner.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
+        let mut upload = engine.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
         self.file(&mut upload, &mut parts, &mut pace).await?;
         let (id, joined) = upload.finish().await?;
-        let view = runner.view(id).await?;
+        let view = engine.view(id).await?;
         Ok(Response::new(ImportOrganizationsResponse {
-            import: Some(view_to_proto(view, runner.region())),
+            import: Some(view_to_proto(view, &engine.context().region)),
             joined,
         }))
     }
@@ -257,7 +257,7 @@ impl ImportService for Handler {
         &self,
         _: Request<GetPublicKeyRequest>,
     ) -> Result<Response<GetPublicKeyResponse>, Status> {
-        let key = self.runner.key().ok_or(Error::DecryptionKeyMissing)?;
+        let key = self.engine.key().ok_or(Error::DecryptionKeyMissing)?;
         Ok(Response::new(GetPublicKeyResponse { pem: key.public_pem.clone() }))
     }
 
@@ -265,8 +265,10 @@ impl ImportService for Handler {
         &self,
         request: Request<GetImportRequest>,
     ) -> Result<Response<GetImportResponse>, Status> {
-        let view = self.runner.view(import_id(&request.into_inner().import_id)?).await?;
-        Ok(Response::new(GetImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
+        let view = self.engine.view(import_id(&request.into_inner().import_id)?).await?;
+        Ok(Response::new(GetImportResponse {
+            import: Some(view_to_proto(view, &self.engine.context().region)),
+        }))
     }
 
     async fn list_imports(
@@ -276,9 +278,9 @@ impl ImportService for Handler {
         let ListImportsRequest { page_size, page_token } = request.into_inner();
         let list = List { default_size: 50, ..List::new(&self.page_key, "ListImports", &[]) };
         let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
-        let page = self.runner.list(&PageRequest { limit: list.limit(page_size)?, after }).await?;
+        let page = self.engine.list(&PageRequest { limit: list.limit(page_size)?, after }).await?;
         let key = |import: &Import| (import.created_at, import.id);
-        let encode = |import| import_to_proto(import, self.runner.region());
+        let encode = |import| import_to_proto(import, &self.engine.context().region);
         let (imports, next) = fitting(page.items, page.next, key, encode);
         Ok(Response::new(ListImportsResponse {
             imports,
@@ -290,8 +292,8 @@ impl ImportService for Handler {
 
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
-        let place = self.runner.place_for_watch()?;
-        let receiver = self.watches.watch(&self.runner, id, place).await?;
+        let place = self.engine.permits().watch()?;
+        let receiver = self.watches.watch(&self.engine, id, place).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -300,9 +302,11 @@ impl ImportService for Handler {
         request: Request<ResumeImportRequest>,
     ) -> Result<Response<ResumeImportResponse>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
-        self.runner.resume_import(id).await?;
-        let view = self.runner.view(id).await?;
-        Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
+        self.engine.resume_import(id).await?;
+        let view = self.engine.view(id).await?;
+        Ok(Response::new(ResumeImportResponse {
+            import: Some(view_to_proto(view, &self.engine.context().region)),
+        }))
     }
 
     async fn revert_import(
@@ -310,9 +314,11 @@ impl ImportService for Handler {
         request: Request<RevertImportRequest>,
     ) -> Result<Response<RevertImportResponse>, Status> {
         let id = import_id(&request.into_inner().import_id)?;
-        self.runner.revert_import(id).await?;
-        let view = self.runner.view(id).await?;
-        Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.runner.region())) }))
+        self.engine.revert_import(id).await?;
+        let view = self.engine.view(id).await?;
+        Ok(Response::new(RevertImportResponse {
+            import: Some(view_to_proto(view, &self.engine.context().region)),
+        }))
     }
 
     async fn list_findings(
@@ -334,7 +340,7 @@ impl ImportService for Handler {
         let list = List::new(&self.page_key, "ListFindings", &filters);
         let page =
             PageRequest { limit: list.limit(request.page_size)?, after: list.after(&request.page_token)? };
-        let (page, tense) = self.runner.findings(id, kind, severity, &page).await?;
+        let (page, tense) = self.engine.findings(id, kind, severity, &page).await?;
         let encode = |(_, finding)| finding_to_proto(finding, tense);
         let (findings, next) = fitting(page.items, page.next, |(key, _)| *key, encode);
         Ok(Response::new(ListFindingsResponse { findings, next_page_token: list.token(next) }))
@@ -352,7 +358,7 @@ impl ImportService for Handler {
         let after = list.after::<LineKey>(&request.page_token)?.map(|key| (key.0, key.1, key.2));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let model = Some(request.model.as_str()).filter(|model| !model.is_empty());
-        let page = self.runner.mapped_keys(id, model, &page).await?;
+        let page = self.engine.mapped_keys(id, model, &page).await?;
         let (keys, next) = fitting(page.items, page.next, |key| key.place, key_to_proto);
         let next = next.map(|(position, ordinal, line)| LineKey(position, ordinal, line));
         Ok(Response::new(ListMappedKeysResponse { keys, next_page_token: list.token(next) }))

@@ -14,20 +14,20 @@ use causeway_proto::{
     },
 };
 
-use crate::{follower::Follower, import::Runner, reconcile::Reconciler};
+use crate::{follower::Follower, import::Engine, reconcile::Reconciler};
 
 /// Adds the region's services.
 pub(crate) fn add_services(
-    runner: &Runner,
+    engine: &Engine,
     follower: &Follower,
     reconciler: &Reconciler,
     page_key: &PageKey,
     routes: &mut tonic::service::RoutesBuilder,
 ) {
     routes
-        .add_service(ImportServiceServer::new(import_service::Handler::new(runner.clone(), page_key.clone())))
+        .add_service(ImportServiceServer::new(import_service::Handler::new(engine.clone(), page_key.clone())))
         .add_service(OrganizationServiceServer::new(organization_service::Handler::new(
-            runner.clone(),
+            engine.clone(),
             follower.clone(),
             page_key.clone(),
         )))

@@ -18,7 +18,7 @@ use crate::{
     convert::organization_to_proto,
     error::Error,
     follower::Follower,
-    import::{Approved, Runner},
+    import::{Approved, Engine},
     store::organization,
 };
 
@@ -28,14 +28,14 @@ const MAX_NAMED: usize = 1_000;
 /// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
-    runner: Runner,
+    engine: Engine,
     follower: Follower,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(runner: Runner, follower: Follower, page_key: PageKey) -> Self {
-        Self { runner, follower, page_key }
+    pub(super) fn new(engine: Engine, follower: Follower, page_key: PageKey) -> Self {
+        Self { engine, follower, page_key }
     }
 }
 
@@ -46,10 +46,11 @@ impl OrganizationService for Handler {
         request: Request<GetOrganizationRequest>,
     ) -> Result<Response<GetOrganizationResponse>, Status> {
         let (found, which) = match request.into_inner().by {
-            Some(By::Id(id)) => (organization::by_id(self.runner.db(), id).await, id.to_string()),
-            Some(By::Slug(slug)) => {
-                (organization::by_slug(self.runner.db(), &slug.to_ascii_lowercase()).await, shown(&slug))
-            }
+            Some(By::Id(id)) => (organization::by_id(&self.engine.context().db, id).await, id.to_string()),
+            Some(By::Slug(slug)) => (
+                organization::by_slug(&self.engine.context().db, &slug.to_ascii_lowercase()).await,
+                shown(&slug),
+            ),
             None => return Err(Error::invalid("by", "name an id or a slug").into()),
         };
         let organization = found.map_err(database)?.ok_or(Error::OrganizationNotFound(which))?;
@@ -80,7 +81,7 @@ impl OrganizationService for Handler {
         let ListOrganizationsRequest { page_size, page_token } = request.into_inner();
         let list = List::new(&self.page_key, "ListOrganizations", &[]);
         let page = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
-        let found = organization::list(self.runner.db(), &page).await.map_err(database)?;
+        let found = organization::list(&self.engine.context().db, &page).await.map_err(database)?;
         let found = Page::cut(found, &page, |organization| organization.id);
         let key = |organization: &organization::Organization| organization.id;
         let (organizations, next) = fitting(found.items, found.next, key, organization_to_proto);
@@ -100,7 +101,7 @@ impl OrganizationService for Handler {
             (false, true) if organization_ids.len() > MAX_NAMED => return wrong("at most 1,000 in one call"),
             (false, true) => Approved::Organizations(organization_ids.into_iter().collect()),
         };
-        let approved = self.runner.approve_organizations(of).await?;
+        let approved = self.engine.approve_organizations(of).await?;
         Ok(Response::new(ApproveOrganizationsResponse {
             approved: i64::try_from(approved).unwrap_or(i64::MAX),
         }))

@@ -127,11 +127,18 @@ impl ReconciliationService for Handler {
         let (answers, stream) = mpsc::channel(2);
         let reconciler = self.reconciler.clone();
         // To the end of a page, also if the caller goes away: what is begun is done.
-        self.reconciler.runner().background(async move {
+        self.reconciler.context().lifecycle.background(async move {
             let (told, found) = mpsc::channel(1);
             let comparison = reconciler.run(mode, told);
-            let runner = reconciler.runner();
-            forward(comparison, found, answers, runner.stopping(), runner.control().urls().to_vec()).await;
+            let context = reconciler.context();
+            forward(
+                comparison,
+                found,
+                answers,
+                context.lifecycle.stopping(),
+                context.control.urls().to_vec(),
+            )
+            .await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     convert::view_to_proto,
     error::Error,
-    import::{ImportView, Runner},
+    import::{Engine, ImportView},
 };
 
 /// How often a watched import is looked at while nothing says that it changed: planning counts records silently, and
@@ -53,22 +53,22 @@ impl Watches {
     /// If there is no such import, or the database fails.
     pub(super) async fn watch(
         &self,
-        runner: &Runner,
+        engine: &Engine,
         id: Uuid,
         place: OwnedSemaphorePermit,
     ) -> Result<mpsc::Receiver<Result<WatchImportResponse, Status>>, Error> {
         // First, so that nothing happens between the look and the first news.
-        let news = self.join(runner, id);
-        let first = runner.view(id).await?;
-        let first = Arc::new(view_to_proto(first, runner.region()));
+        let news = self.join(engine, id);
+        let first = engine.view(id).await?;
+        let first = Arc::new(view_to_proto(first, &engine.context().region));
         let (sender, receiver) = mpsc::channel(1);
-        let watcher = Watcher { runner: runner.clone(), news, sender, _place: place };
-        runner.watched(watcher.run(first));
+        let watcher = Watcher { engine: engine.clone(), news, sender, _place: place };
+        engine.context().lifecycle.watched(watcher.run(first));
         Ok(receiver)
     }
 
     /// What the reader of an import tells from now on. It begins to read if nobody does.
-    fn join(&self, runner: &Runner, id: Uuid) -> watch::Receiver<Option<Told>> {
+    fn join(&self, engine: &Engine, id: Uuid) -> watch::Receiver<Option<Told>> {
         let mut readers = self.readers();
         if let Some(told) = readers.get(&id) {
             return told.subscribe();
@@ -76,8 +76,8 @@ impl Watches {
         let (told, news) = watch::channel(None);
         let told = Arc::new(told);
         readers.insert(id, Arc::clone(&told));
-        let reader = Reader { watches: self.clone(), runner: runner.clone(), id, told, news: None, steps: 0 };
-        runner.watched(reader.run());
+        let reader = Reader { watches: self.clone(), engine: engine.clone(), id, told, news: None, steps: 0 };
+        engine.context().lifecycle.watched(reader.run());
         news
     }
 }
@@ -85,7 +85,7 @@ impl Watches {
 /// Looks at one import for all who watch it.
 struct Reader {
     watches: Watches,
-    runner: Runner,
+    engine: Engine,
     id: Uuid,
     told: Arc<watch::Sender<Option<Told>>>,
     /// News of the import while it runs here, and how many steps had ended at the last look.
@@ -96,7 +96,7 @@ struct Reader {
 impl Reader {
     fn listen(&mut self) {
         if self.news.is_none() {
-            self.news = self.runner.live(self.id).map(|live| live.subscribe());
+            self.news = self.engine.running(self.id).map(|live| live.subscribe());
         }
         if let Some(news) = &mut self.news {
             self.steps = *news.borrow_and_update();
@@ -105,8 +105,8 @@ impl Reader {
 
     async fn look(&mut self) -> Result<ImportView, Error> {
         self.listen();
-        self.runner.ambient().failpoint("region.watch.looked").await?;
-        self.runner.view(self.id).await
+        self.engine.context().ambient.failpoint("region.watch.looked").await?;
+        self.engine.view(self.id).await
     }
 
     /// Nobody joins this reader any more.
@@ -148,7 +148,7 @@ impl Reader {
                     return;
                 }
             };
-            let import = view_to_proto(view.clone(), self.runner.region());
+            let import = view_to_proto(view.clone(), &self.engine.context().region);
             self.told.send_replace(Some(Ok(Arc::new(import))));
             if ends && view.import.state.is_final() {
                 return;
@@ -164,7 +164,7 @@ impl Reader {
     async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
         let spaced = Instant::now() + SPACING;
         loop {
-            let (told, runner) = (Arc::clone(&self.told), self.runner.clone());
+            let (told, engine) = (Arc::clone(&self.told), self.engine.clone());
             // Not before the chunk in hand is done, which is shown too.
             let over = tokio::select! {
                 () = told.closed() => {
@@ -173,7 +173,7 @@ impl Reader {
                     }
                     continue;
                 }
-                () = runner.ended() => true,
+                () = engine.context().lifecycle.ended() => true,
                 () = self.news(spaced) => false,
                 () = sleep(LOOK) => false,
             };
@@ -207,7 +207,7 @@ impl Reader {
 
 /// Somebody who watches an import.
 struct Watcher {
-    runner: Runner,
+    engine: Engine,
     news: watch::Receiver<Option<Told>>,
     sender: mpsc::Sender<Result<WatchImportResponse, Status>>,
     _place: OwnedSemaphorePermit,
@@ -252,7 +252,7 @@ impl Watcher {
     /// nobody watches any more.
     async fn send(&self, message: Result<WatchImportResponse, Status>) -> bool {
         let over = async {
-            self.runner.ended().await;
+            self.engine.context().lifecycle.ended().await;
             sleep(LAST_WORDS).await;
         };
         tokio::select! {

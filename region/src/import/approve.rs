@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use causeway_relocation::transact;
 use uuid::Uuid;
 
-use super::Runner;
+use super::Engine;
 use crate::{error::Error, store};
 
 /// Which hidden organizations are to be shown.
@@ -20,7 +20,7 @@ pub(crate) enum Approved {
     Organizations(BTreeSet<i64>),
 }
 
-impl Runner {
+impl Engine {
     /// Shows hidden organizations, all of these or none, and has control told of it. How many were hidden.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl Runner {
         if let Approved::Import(id) = of {
             self.import(id).await?;
         }
-        let (shown, imports) = transact!(Error, self.db(), |tx| {
+        let (shown, imports) = transact!(Error, self.context.db, |tx| {
             // Whoever begins to revert one of them waits for this transaction, or this one for that.
             let held = store::import::hold_succeeded(tx, &of).await?;
             let shown = store::organization::show(tx, &of).await?;
@@ -52,12 +52,12 @@ impl Runner {
                 }
             }
             if shown > 0 {
-                store::import::note_approval(tx, &of, self.ambient().now()).await?;
+                store::import::note_approval(tx, &of, self.context.ambient.now()).await?;
             }
-            self.ambient().failpoint("region.approve.prepared").await?;
+            self.context.ambient.failpoint("region.approve.prepared").await?;
             (shown, store::import::succeeded(tx, &of).await?)
         })?;
-        self.ambient().failpoint("region.approve.committed").await?;
+        self.context.ambient.failpoint("region.approve.committed").await?;
         if shown > 0 {
             tracing::info!(organizations = shown, "hidden organizations are visible now");
         }
@@ -69,20 +69,20 @@ impl Runner {
 
     /// Has an import reported by this process, unless another one does.
     fn report_again(&self, id: Uuid) {
-        let runner = self.clone();
-        self.background(async move {
+        let engine = self.clone();
+        self.context.lifecycle.background(async move {
             let mut attempts = 0;
             loop {
-                match store::import::get(runner.db(), id).await {
+                match store::import::get(&engine.context.db, id).await {
                     // If another process has its lease and sees no need any more, this one takes it up in the next round.
-                    Ok(Some(import)) if !import.needs_nobody() => runner.spawn(id),
+                    Ok(Some(import)) if !import.needs_nobody() => engine.spawn(id),
                     Ok(_) => return,
                     Err(error) => {
                         tracing::warn!(import_id = %id, %error, "whether an import has been reported cannot be seen");
                     }
                 }
                 attempts += 1;
-                if runner.pause(attempts).await.is_err() {
+                if engine.context.pause(attempts).await.is_err() {
                     return;
                 }
             }

@@ -22,7 +22,7 @@ use causeway_relocation::{
     writer::{ChunkSilo, Row, WriteError, Writer, Written, write_chunk},
 };
 
-use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner, batches::Batch};
+use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch};
 use crate::{
     convert,
     error::Error,
@@ -157,7 +157,7 @@ pub(super) struct AtControl {
 
 /// A chunk that is written in this region's own database.
 struct Here<'a> {
-    runner: &'a Runner,
+    engine: &'a Engine,
     import: &'a Import,
     draft: ChunkDraft,
 }
@@ -166,19 +166,19 @@ impl ChunkSilo for Here<'_> {
     type Error = Error;
 
     async fn leased_ids(&self, model: &Model, count: usize) -> Result<Option<Vec<i64>>, Error> {
-        if model.leases_ids() { self.runner.take_leased_ids(model, count).await.map(Some) } else { Ok(None) }
+        if model.leases_ids() { self.engine.take_leased_ids(model, count).await.map(Some) } else { Ok(None) }
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
         // Before the lease is asserted: other chunks wait for the row of the import.
         tx.check_constraints().await?;
-        let lease = &mut self.runner.record(tx, self.import, model, &self.draft, written).await?;
+        let lease = &mut self.engine.record(tx, self.import, model, &self.draft, written).await?;
         self.draft.insert_organizations(lease, rows, written).await?;
-        Ok(self.runner.ambient().failpoint("region.chunk.recorded").await?)
+        Ok(self.engine.context.ambient.failpoint("region.chunk.recorded").await?)
     }
 }
 
-impl Runner {
+impl Engine {
     /// Writes a chunk into this region's database.
     pub(super) async fn write_here(
         &self,
@@ -188,17 +188,17 @@ impl Runner {
         draft: ChunkDraft,
     ) -> Result<ChunkKeys, Error> {
         let writer = Writer {
-            ambient: self.ambient(),
+            ambient: &self.context.ambient,
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
-            emails: self.catalog().model(EMAIL),
+            emails: self.context.catalog.model(EMAIL),
             token_owners: HashMap::new(),
         };
-        let here = Here { runner: self, import, draft };
-        self.ambient().failpoint("region.chunk.ready").await?;
-        let written = write_chunk(self.db(), &writer, model, records, &here).await?;
-        self.ambient().failpoint("region.chunk.committed").await?;
+        let here = Here { engine: self, import, draft };
+        self.context.ambient.failpoint("region.chunk.ready").await?;
+        let written = write_chunk(&self.context.db, &writer, model, records, &here).await?;
+        self.context.ambient.failpoint("region.chunk.committed").await?;
         Ok(merged(here.draft.keys, written.keys))
     }
 
@@ -228,10 +228,10 @@ impl Runner {
                     .map(|record| self.record_for_control(record))
                     .collect::<Result<_, _>>()?,
             };
-            self.register().await?;
-            self.ambient().failpoint("region.control_chunk.ready").await?;
-            let answer = self.ask(self.control().import_models(request)).await?;
-            self.ambient().failpoint("region.control_chunk.answered").await?;
+            self.context.register().await?;
+            self.context.ambient.failpoint("region.control_chunk.ready").await?;
+            let answer = self.context.ask(self.context.control.import_models(request)).await?;
+            self.context.ambient.failpoint("region.control_chunk.answered").await?;
             written.keys = keys_from_proto(&answer.keys);
             written.dropped = sent - i64::try_from(answer.keys.len()).unwrap_or(i64::MAX);
             written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
@@ -248,11 +248,11 @@ impl Runner {
         model: &Model,
         AtControl { draft, written, carried }: AtControl,
     ) -> Result<ChunkKeys, Error> {
-        transact!(Error, self.db(), |tx| {
+        transact!(Error, self.context.db, |tx| {
             let lease = &mut self.record(tx, import, model, &draft, &written).await?;
             store::imported::insert_carried(lease, &model.name, &carried).await?;
         })?;
-        self.ambient().failpoint("region.control_chunk.noted").await?;
+        self.context.ambient.failpoint("region.control_chunk.noted").await?;
         Ok(merged(draft.keys, written.keys))
     }
 
@@ -280,7 +280,7 @@ impl Runner {
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = draft.counts(model, &keys, written);
         let chunk = Chunk {
-            region: self.region().to_owned(),
+            region: self.context.region.to_owned(),
             import_id: import.id,
             model: model.name.clone(),
             position: length(model.position),
@@ -290,7 +290,7 @@ impl Runner {
             dropped: counts.dropped,
             digest: Vec::new(),
             findings: Vec::new(),
-            created_at: self.ambient().now(),
+            created_at: self.context.ambient.now(),
             reverted: None,
         };
         if !chunk.insert(tx).await? {
@@ -308,10 +308,10 @@ impl Runner {
     /// of a block is never given out, which is no matter.
     async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let in_hand = store::id_block::take(self.db(), &model.name, count).await?;
+        let in_hand = store::id_block::take(&self.context.db, &model.name, count).await?;
         // The table's own sequence may stand within the block: the application writes rows with what it gives.
         if let Some(first) = in_hand
-            && store::id_block::highest(self.db(), model, FOLLOWED).await? < first
+            && store::id_block::highest(&self.context.db, model, FOLLOWED).await? < first
             && self.are_free(model, first, count).await?
         {
             return Ok((first..first + count).collect());
@@ -319,26 +319,32 @@ impl Runner {
         // No block in hand, or somebody else has ids of it.
         let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
         for _ in 0..LEASES {
-            self.register().await?;
-            let highest = store::id_block::highest(self.db(), model, FOLLOWED).await?;
+            self.context.register().await?;
+            let highest = store::id_block::highest(&self.context.db, model, FOLLOWED).await?;
             let (first, leased) = self
-                .ask(self.control().lease_ids(self.ambient().uuid(), &model.name, wanted, highest))
+                .context
+                .ask(self.context.control.lease_ids(
+                    self.context.ambient.uuid(),
+                    &model.name,
+                    wanted,
+                    highest,
+                ))
                 .await?;
-            self.ambient().failpoint("region.ids.leased").await?;
-            store::id_block::put(self.db(), &model.name, first + count, first + leased).await?;
-            self.ambient().failpoint("region.ids.noted").await?;
+            self.context.ambient.failpoint("region.ids.leased").await?;
+            store::id_block::put(&self.context.db, &model.name, first + count, first + leased).await?;
+            self.context.ambient.failpoint("region.ids.noted").await?;
             if self.are_free(model, first, count).await? {
                 return Ok((first..first + count).collect());
             }
             // Rows that control has not heard of: it is told which ids there are, and steps around them.
-            self.registration().tell_ids_again();
+            self.context.registration.tell_ids_again();
         }
         Err(Error::Write(WriteError::IdsTaken { table: model.table.clone() }))
     }
 
     /// Whether no row has one of these ids.
     async fn are_free(&self, model: &Model, first: i64, count: i64) -> Result<bool, Error> {
-        Ok(store::id_block::rows_between(self.db(), model, first, first + count - 1).await? == 0)
+        Ok(store::id_block::rows_between(&self.context.db, model, first, first + count - 1).await? == 0)
     }
 }
 

@@ -5,13 +5,13 @@ use causeway_relocation::{
     finding::{Finding, FindingKind, Severity},
 };
 
-use super::{ImportState, Runner};
+use super::{Engine, ImportState};
 use crate::store::{self, lease_transaction::LeaseTransaction};
 
 /// How many findings of a kind are stored past the limit, so that there is something to see of each.
 const FEW: i64 = 5;
 
-impl Runner {
+impl Engine {
     /// Adds findings to an import, in their order, as far as there is room; errors and the first few of a kind in any
     /// case. The first time that some are left out, that is a finding too.
     pub(super) async fn add_findings(
@@ -24,7 +24,7 @@ impl Runner {
             return Ok(());
         }
         let mut before = store::finding::totals(lease).await?;
-        let limit = self.limits().findings;
+        let limit = self.context.limits.findings;
         let mut room = i64::from(limit) - before.stored;
         let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
         for finding in findings {

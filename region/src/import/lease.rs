@@ -1,26 +1,26 @@
-//! One runner for each import: a lease in the region's database. Every transaction of an import renews it, and fails
+//! One engine for each import: a lease in the region's database. Every transaction of an import renews it, and fails
 //! with [`Error::Superseded`] if another process has it by now or somebody has moved the import elsewhere. So two
 //! processes on one database never both write, whatever their clocks and spool directories are.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::time::Duration;
 
-use causeway_relocation::{ambient::Ambient, db::Tx, transact};
+use causeway_relocation::{db::Tx, transact};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::{Import, ImportState, Runner};
+use super::{Engine, Import, ImportState};
 use crate::{
     error::Error,
     store::{self, lease_transaction::LeaseTransaction},
 };
 
-/// Runs a block in a transaction of the holder of an import's lease: `transact_leased!(runner, import, |lease| { ... })`.
+/// Runs a block in a transaction of the holder of an import's lease: `transact_leased!(engine, import, |lease| { ... })`.
 /// Otherwise as [`transact!`].
 macro_rules! transact_leased {
-    ($runner:expr, $import:expr, |$lease:ident| $body:block) => {
-        causeway_relocation::transact!($crate::error::Error, $runner.db(), |tx| {
-            let $lease = &mut $runner.assert_lease(tx, $import).await?;
+    ($engine:expr, $import:expr, |$lease:ident| $body:block) => {
+        causeway_relocation::transact!($crate::error::Error, $engine.context.db, |tx| {
+            let $lease = &mut $engine.assert_lease(tx, $import).await?;
             $body
         })
     };
@@ -28,49 +28,6 @@ macro_rules! transact_leased {
 
 /// How often a lease is renewed, besides by each transaction: a third of its length.
 const RENEWAL: Duration = Duration::from_secs(10);
-
-/// A process that runs imports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// Its id, another one each time that it starts.
-    pub(crate) id: Uuid,
-    /// Where it is, for people: host and process id.
-    pub(crate) place: String,
-    /// The id of its spool directory, which it has locked.
-    pub(crate) spool: Uuid,
-}
-
-impl Holder {
-    /// This process, with this spool directory. It must have locked it.
-    ///
-    /// # Errors
-    /// If the directory cannot be read or written.
-    pub(crate) fn new(ambient: &Ambient, spool_dir: &Path) -> io::Result<Self> {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("this host");
-        Ok(Self {
-            id: ambient.uuid(),
-            place: format!("{host}, process {}", std::process::id()),
-            spool: spool_id(ambient, spool_dir)?,
-        })
-    }
-}
-
-/// The id of a spool directory, in a file of it. One that cannot be read is made anew: then leases of the process
-/// before are waited for.
-fn spool_id(ambient: &Ambient, dir: &Path) -> io::Result<Uuid> {
-    let path = dir.join("id");
-    match fs::read_to_string(&path).map(|text| Uuid::try_parse(text.trim())) {
-        Ok(Ok(id)) => return Ok(id),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let id = ambient.uuid();
-    let part = dir.join("id.part");
-    fs::write(&part, format!("{id}\n"))?;
-    fs::rename(&part, &path)?;
-    Ok(id)
-}
 
 /// Who runs an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +44,7 @@ pub struct Lease {
     pub until: DateTime<Utc>,
 }
 
-impl Runner {
+impl Engine {
     /// Waits until this process has the lease of an import. `false` if the import needs nobody any more, or the service
     /// stops.
     pub(super) async fn take_lease(&self, id: Uuid) -> bool {
@@ -101,7 +58,7 @@ impl Runner {
                 }
             }
             attempts += 1;
-            if self.pause(attempts).await.is_err() {
+            if self.context.pause(attempts).await.is_err() {
                 return false;
             }
         }
@@ -109,25 +66,26 @@ impl Runner {
 
     /// Takes the lease of an import: `None` if another process has it.
     async fn try_lease(&self, id: Uuid) -> Result<Option<bool>, Error> {
-        let now = self.ambient().now();
-        let taken =
-            transact!(Error, self.db(), |tx| { store::lease::take(tx, id, self.holder(), now).await? })?;
+        let now = self.context.ambient.now();
+        let taken = transact!(Error, self.context.db, |tx| {
+            store::lease::take(tx, id, &self.context.holder, now).await?
+        })?;
         if taken {
             return Ok(Some(true));
         }
-        let import = store::import::get(self.db(), id).await?;
+        let import = store::import::get(&self.context.db, id).await?;
         Ok(import.is_none_or(|import| import.needs_nobody()).then_some(false))
     }
 
     /// Renews the lease of an import as long as the guard lives: a step may take longer than a lease lasts.
     pub(super) fn keep_lease(&self, id: Uuid) -> DropGuard {
         let ended = CancellationToken::new();
-        let (runner, until) = (self.clone(), ended.clone());
-        self.background(async move {
+        let (engine, until) = (self.clone(), ended.clone());
+        self.context.lifecycle.background(async move {
             while until.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
-                let now = runner.ambient().now();
-                let renewed = transact!(Error, runner.db(), |tx| {
-                    store::lease::renew(tx, id, runner.holder(), now).await?
+                let now = engine.context.ambient.now();
+                let renewed = transact!(Error, engine.context.db, |tx| {
+                    store::lease::renew(tx, id, &engine.context.holder, now).await?
                 });
                 // If another process has it, the next transaction finds out, and this one may have it again later.
                 if let Err(error) = renewed {
@@ -140,8 +98,8 @@ impl Runner {
 
     /// Lets go of an import, so that nobody need wait for the end of the lease.
     pub(super) async fn give_lease_back(&self, id: Uuid) {
-        let given = transact!(Error, self.db(), |tx| {
-            store::lease::give_back(tx, id, self.holder()).await?;
+        let given = transact!(Error, self.context.db, |tx| {
+            store::lease::give_back(tx, id, &self.context.holder).await?;
         });
         if let Err(error) = given {
             tracing::warn!(import_id = %id, %error, "the lease of an import stays until it is over");
@@ -157,7 +115,7 @@ impl Runner {
         tx: &'a mut Tx,
         import: &Import,
     ) -> Result<LeaseTransaction<'a>, Error> {
-        LeaseTransaction::assert(tx, import, self.holder(), self.ambient().now())
+        LeaseTransaction::assert(tx, import, &self.context.holder, self.context.ambient.now())
             .await?
             .ok_or(Error::Superseded(import.id))
     }
@@ -165,26 +123,6 @@ impl Runner {
     /// Whether this process can run an import: the file, where it still needs one, is in its spool directory.
     pub(super) fn can_run(&self, import: &Import) -> bool {
         let needs_file = !matches!(import.state, ImportState::Succeeded | ImportState::Reverting);
-        !needs_file || import.spool_id.is_none_or(|spool| spool == self.holder().spool)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::DateTime;
-
-    use super::*;
-
-    #[test]
-    fn a_spool_directory_keeps_its_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
-        let (one, other) =
-            (Holder::new(&ambient, dir.path()).unwrap(), Holder::new(&ambient, dir.path()).unwrap());
-        assert_eq!(one.spool, other.spool);
-        assert_ne!(one.id, other.id);
-        // Cut off in the middle of its first write, it gets another.
-        fs::write(dir.path().join("id"), "3b1f").unwrap();
-        assert_ne!(Holder::new(&ambient, dir.path()).unwrap().spool, one.spool);
+        !needs_file || import.spool_id.is_none_or(|spool| spool == self.context.holder.spool)
     }
 }

@@ -1,4 +1,4 @@
-//! Imports: what one is, how it begins, and what can be seen of it. [`runner`] takes it from state to state.
+//! Imports: what one is, how it begins, and what can be seen of it. [`engine`] takes it from state to state.
 
 // First, for the macro of a transaction that holds a lease.
 #[macro_use]
@@ -8,23 +8,16 @@ mod approve;
 mod batches;
 mod changed_slug;
 mod chunks;
-mod dry_run;
+mod engine;
 mod findings;
-mod finish;
-mod live;
 mod mapped;
-mod organization_scope;
 mod owners;
 mod pace;
-mod places;
-mod planning;
 mod receive;
 mod resume;
-mod revert;
-mod runner;
-mod slugs;
+mod running;
 mod spool;
-mod turns;
+mod steps;
 mod view;
 mod writes;
 
@@ -34,10 +27,10 @@ pub(crate) use approve::Approved;
 use causeway_proto::{control::v1::SlugVerdict, relocation::v1::ErrorReason};
 use causeway_relocation::finding::Tense;
 use chrono::{DateTime, Utc};
-pub use lease::{Holder, Lease};
+pub(crate) use engine::Engine;
+pub use lease::Lease;
 pub(crate) use pace::Pace;
 pub use receive::{Announced, Upload};
-pub(crate) use runner::{Runner, Setup};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
 

@@ -6,7 +6,7 @@ use causeway_relocation::{
     finding::{Finding, FindingKind},
 };
 
-use super::{Import, ImportState, ImportedOrganization, Runner};
+use super::{Engine, Import, ImportState, ImportedOrganization};
 use crate::{error::Error, store};
 
 /// The model that says who is an owner, and how.
@@ -24,18 +24,18 @@ pub(super) fn without_owner(organization: &ImportedOrganization, is_dry_run: boo
     organization.place(Finding::new(FindingKind::OrganizationWithoutOwner, reason).model(ORGANIZATION))
 }
 
-impl Runner {
+impl Engine {
     /// Looks at all organizations of an import, page by page. Dies in between: goes on behind the last page whose findings
     /// were committed.
     pub(super) async fn check_owners(&self, import: &Import) -> Result<(), Error> {
-        let Some((model, needs)) = owners(self.catalog()) else { return Ok(()) };
-        let mut after = store::import::owners_checked(self.db(), import.id).await?;
+        let Some((model, needs)) = owners(&self.context.catalog) else { return Ok(()) };
+        let mut after = store::import::owners_checked(&self.context.db, import.id).await?;
         loop {
-            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             let ids = page.iter().map(|organization| organization.id).collect();
-            let without = store::imported::without_one(self.db(), model, &needs, ids).await?;
+            let without = store::imported::without_one(&self.context.db, model, &needs, ids).await?;
             let findings: Vec<Finding> = page
                 .iter()
                 .filter(|organization| without.contains(&organization.id))

@@ -12,9 +12,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
 
-use super::{Import, ImportState, Parameters, Runner, places::UploadPlace, spool::spool_path};
+use super::{Engine, Import, ImportState, Parameters, spool::spool_path};
 use crate::{
     error::Error,
+    permits::UploadPlace,
     store::{self, import::Received},
 };
 
@@ -35,7 +36,7 @@ const SYNC_EVERY: u64 = 8 * 1024 * 1024;
 /// An upload that is under way. Dropped without [`finish`](Self::finish), its file goes and nothing has happened.
 #[derive(Debug)]
 pub struct Upload {
-    runner: Runner,
+    engine: Engine,
     import_id: Uuid,
     parameters: Parameters,
     announced: Announced,
@@ -69,7 +70,7 @@ fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Er
     Err(Error::ImportContentDiffers { import_id: import.id, differs })
 }
 
-impl Runner {
+impl Engine {
     /// The import of that id, if it exists and what the caller says of its file is enough to know that it is the same.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl Runner {
         parameters: &Parameters,
         announced: &Announced,
     ) -> Result<Option<Import>, Error> {
-        let import = store::import::get(self.db(), import_id).await?;
+        let import = store::import::get(&self.context.db, import_id).await?;
         let Some(import) = import.filter(|import| import.state != ImportState::Receiving) else {
             return Ok(None);
         };
@@ -113,18 +114,20 @@ impl Runner {
         parameters: Parameters,
         announced: Announced,
     ) -> Result<Upload, Error> {
-        if self.is_stopping() {
+        if self.context.lifecycle.is_stopping() {
             return Err(Error::Stopping);
         }
-        let limit = self.limits().upload_bytes;
+        let limit = self.context.limits.upload_bytes;
         if let Some(size) = announced.size_bytes.and_then(|size| u64::try_from(size).ok())
             && size > limit
         {
             return Err(Error::UploadTooLarge { announced: Some(size), limit });
         }
         // Not cut off by a caller who goes away: the row would be written behind the back of what removes it.
-        let runner = self.clone();
-        self.to_its_end(async move { runner.begin_upload(place, import_id, parameters, announced).await })
+        let engine = self.clone();
+        self.context
+            .lifecycle
+            .to_its_end(async move { engine.begin_upload(place, import_id, parameters, announced).await })
             .await
     }
 
@@ -136,9 +139,10 @@ impl Runner {
         announced: Announced,
     ) -> Result<Upload, Error> {
         // A name of its own for each upload: the same import may be sent twice at once.
-        let part = self.spool_dir().join(format!("{import_id}.{}.part", self.ambient().uuid().simple()));
+        let part =
+            self.spool_dir().join(format!("{import_id}.{}.part", self.context.ambient.uuid().simple()));
         let mut upload = Upload {
-            runner: self.clone(),
+            engine: self.clone(),
             import_id,
             parameters,
             announced,
@@ -152,8 +156,8 @@ impl Runner {
             taken: false,
             _place: place,
         };
-        transact!(Error, self.db(), |tx| {
-            let (spool, now) = (self.holder().spool, self.ambient().now());
+        transact!(Error, self.context.db, |tx| {
+            let (spool, now) = (self.context.holder.spool, self.context.ambient.now());
             store::import::begin(tx, import_id, &upload.parameters, spool, now).await?;
         })?;
         // An export holds secrets of everybody in it: nobody else reads it.
@@ -178,11 +182,11 @@ impl Upload {
                 "the upload has more than the {size} bytes of its header"
             )));
         }
-        let limit = self.runner.limits().upload_bytes;
+        let limit = self.engine.context.limits.upload_bytes;
         if self.received > limit {
             return Err(Error::UploadTooLarge { announced: None, limit });
         }
-        if self.runner.are_uploads_over() {
+        if self.engine.context.lifecycle.are_uploads_over() {
             return Err(Error::Stopping);
         }
         if self.beginning.len() < BEGINNING {
@@ -225,10 +229,10 @@ impl Upload {
     /// Refuses, while little has been sent, what would be refused at its end.
     async fn recognized(&self) -> Result<(), Error> {
         if self.is_encrypted() {
-            return self.runner.key().map(drop).ok_or(Error::DecryptionKeyMissing);
+            return self.engine.key().map(drop).ok_or(Error::DecryptionKeyMissing);
         }
         if let Some(sha256) = &self.announced.sha256
-            && let Some(import) = store::import::get(self.runner.db(), self.import_id).await?
+            && let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await?
             && import.state != ImportState::Receiving
         {
             return same(&import, &self.parameters, sha256);
@@ -259,8 +263,8 @@ impl Upload {
     /// If the file is not what was announced, cannot be made safe, or the id stands for another import.
     pub async fn finish(self) -> Result<(Uuid, bool), Error> {
         // Not cut off by a caller who goes away: an import that has been taken must run.
-        let runner = self.runner.clone();
-        runner.to_its_end(self.take()).await
+        let engine = self.engine.clone();
+        engine.context.lifecycle.to_its_end(self.take()).await
     }
 
     /// Checks the file against what was announced, forces it to disk, and opens it if it is encrypted.
@@ -293,9 +297,9 @@ impl Upload {
             encrypted: self.is_encrypted(),
         };
         if received.encrypted {
-            let spooled = self.runner.spooled(self.part.clone(), true);
+            let spooled = self.engine.spooled(self.part.clone(), true);
             let open = move |watch: &Watch| spooled.open(&watch.stop);
-            let source = self.runner.unless_stopped(&Arc::default(), open).await?;
+            let source = self.engine.unless_stopped(&Arc::default(), open).await?;
             received.size_bytes = i64::try_from(source.size()).unwrap_or(i64::MAX);
             received.sha256 = source.sha256().unwrap_or_default();
         }
@@ -309,34 +313,34 @@ impl Upload {
 
     async fn take(mut self) -> Result<(Uuid, bool), Error> {
         let received = self.received().await?;
-        let path = spool_path(self.runner.spool_dir(), self.import_id);
-        let won = transact!(Error, self.runner.db(), |tx| {
-            let now = self.runner.ambient().now();
-            let spool = self.runner.holder().spool;
+        let path = spool_path(self.engine.spool_dir(), self.import_id);
+        let won = transact!(Error, self.engine.context.db, |tx| {
+            let now = self.engine.context.ambient.now();
+            let spool = self.engine.context.holder.spool;
             let won =
                 store::import::receive(tx, self.import_id, &self.parameters, &received, spool, now).await?;
             // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
             // goes when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
                 fs::rename(&self.part, &path).await.map_err(Error::SpoolFailed)?;
-                let dir = fs::File::open(self.runner.spool_dir()).await.map_err(Error::SpoolFailed)?;
+                let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
                 dir.sync_all().await.map_err(Error::SpoolFailed)?;
             }
-            self.runner.ambient().failpoint("region.receive.spooled").await?;
+            self.engine.context.ambient.failpoint("region.receive.spooled").await?;
             won
         })?;
         self.taken = true;
-        self.runner.ambient().failpoint("region.receive.taken").await?;
+        self.engine.context.ambient.failpoint("region.receive.taken").await?;
         if won {
             tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
-            self.runner.spawn(self.import_id);
+            self.engine.spawn(self.import_id);
             return Ok((self.import_id, false));
         }
-        let import = store::import::get(self.runner.db(), self.import_id)
+        let import = store::import::get(&self.engine.context.db, self.import_id)
             .await?
             .ok_or(Error::ImportNotFound(self.import_id))?;
         same(&import, &self.parameters, &received.sha256)?;
-        self.runner.take_up(&import);
+        self.engine.take_up(&import);
         Ok((self.import_id, true))
     }
 }
@@ -350,9 +354,9 @@ impl Drop for Upload {
             tracing::warn!(import_id = %self.import_id, %error, "the file of an upload that ended early cannot be removed");
         }
         if !self.taken {
-            let (runner, import_id) = (self.runner.clone(), self.import_id);
-            self.runner.background(async move {
-                let forgotten = transact!(Error, runner.db(), |tx| { store::import::forget_receiving(tx, Some(import_id), runner.holder().spool).await? });
+            let (engine, import_id) = (self.engine.clone(), self.import_id);
+            self.engine.context.lifecycle.background(async move {
+                let forgotten = transact!(Error, engine.context.db, |tx| { store::import::forget_receiving(tx, Some(import_id), engine.context.holder.spool).await? });
                 if let Err(error) = forgotten {
                     tracing::warn!(%import_id, %error, "an upload that ended early is forgotten when the region starts again");
                 }

@@ -5,7 +5,7 @@ use causeway_relocation::{plan::Keep, transact};
 use tokio::fs;
 use uuid::Uuid;
 
-use super::{Import, ImportState, Runner, spool::spool_path};
+use super::{Engine, Import, ImportState, spool::spool_path};
 use crate::{error::Error, store};
 
 impl Import {
@@ -32,13 +32,13 @@ impl Import {
     }
 }
 
-impl Runner {
+impl Engine {
     /// Goes on with all imports that a former process left, and begins to register with control.
     pub(crate) async fn resume(&self) -> Result<(), Error> {
-        let spool = self.holder().spool;
-        transact!(Error, self.db(), |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
+        let spool = self.context.holder.spool;
+        transact!(Error, self.context.db, |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
         self.clear_spool().await?;
-        for import in store::import::unfinished(self.db()).await? {
+        for import in store::import::unfinished(&self.context.db).await? {
             if self.can_run(&import) {
                 tracing::info!(import_id = %import.id, state = import.state.name(), "going on with an import");
                 self.spawn(import.id);
@@ -46,12 +46,12 @@ impl Runner {
                 tracing::warn!(import_id = %import.id, state = import.state.name(), "an import is left to the process that has its file in its spool directory");
             }
         }
-        let runner = self.clone();
-        self.background(async move {
+        let engine = self.clone();
+        self.context.lifecycle.background(async move {
             let mut attempts = 0;
-            while runner.register().await.is_err() {
+            while engine.context.register().await.is_err() {
                 attempts += 1;
-                if runner.pause(attempts).await.is_err() {
+                if engine.context.pause(attempts).await.is_err() {
                     return;
                 }
             }
@@ -71,7 +71,7 @@ impl Runner {
                 .find_map(|id| Uuid::try_parse(id).ok());
             let leftover = match id {
                 Some(id) => {
-                    !store::import::get(self.db(), id).await?.is_some_and(|import| import.keeps_file())
+                    !store::import::get(&self.context.db, id).await?.is_some_and(|import| import.keeps_file())
                 }
                 None => name.ends_with(".part"),
             };
@@ -112,14 +112,14 @@ impl Runner {
         if !self.can_run(&import) || !fs::try_exists(path).await.map_err(Error::SpoolFailed)? {
             return Err(Error::ImportFileGone(id));
         }
-        let resumed = transact!(Error, self.db(), |tx| {
-            let resumed = store::import::resume(tx, &import, self.ambient().now()).await?;
+        let resumed = transact!(Error, self.context.db, |tx| {
+            let resumed = store::import::resume(tx, &import, self.context.ambient.now()).await?;
             if resumed {
                 store::finding::forget_failure(tx, id).await?;
             }
             resumed
         })?;
-        self.ambient().failpoint("region.resume.taken_up").await?;
+        self.context.ambient.failpoint("region.resume.taken_up").await?;
         if resumed {
             tracing::info!(import_id = %id, "an import that failed is taken up again");
         }

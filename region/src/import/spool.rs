@@ -13,7 +13,7 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use super::Runner;
+use super::Engine;
 use crate::{decryption_key::DecryptionKey, error::Error};
 
 /// Where the file of an import is kept until it has ended, whatever its form.
@@ -46,10 +46,10 @@ impl Spooled {
     }
 }
 
-impl Runner {
+impl Engine {
     /// The file at `path`.
     pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
-        Spooled { path, encrypted, key: self.key().cloned(), ambient: self.ambient().clone() }
+        Spooled { path, encrypted, key: self.key().cloned(), ambient: self.context.ambient.clone() }
     }
 
     /// Does what blocks on a thread of its own, and says in `watch` that it should stop when the service does.
@@ -62,7 +62,7 @@ impl Runner {
         let mut working = tokio::task::spawn_blocking(move || work(&watched));
         let done = tokio::select! {
             done = &mut working => done,
-            () = self.stopping() => {
+            () = self.context.lifecycle.stopping() => {
                 watch.stop.store(true, std::sync::atomic::Ordering::Relaxed);
                 working.await
             }

@@ -10,7 +10,7 @@ use causeway_relocation::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Import, ImportState, ImportedOrganization, ModelCounts, Runner};
+use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts};
 use crate::{error::Error, store};
 
 /// How far an import is.
@@ -60,9 +60,9 @@ pub struct ModelKey {
     pub place: (i64, i64, usize),
 }
 
-impl Runner {
+impl Engine {
     pub(super) async fn import(&self, id: Uuid) -> Result<Import, Error> {
-        match store::import::get(self.db(), id).await? {
+        match store::import::get(&self.context.db, id).await? {
             Some(import) if import.state != ImportState::Receiving => Ok(import),
             _ => Err(Error::ImportNotFound(id)),
         }
@@ -71,28 +71,28 @@ impl Runner {
     /// One import with all that belongs to it.
     pub(crate) async fn view(&self, id: Uuid) -> Result<ImportView, Error> {
         let import = self.with_unstored(self.import(id).await?);
-        let progress = match self.live(id) {
+        let progress = match self.running(id) {
             Some(live) => live.progress(import.state == ImportState::Planning),
             None => Progress::default(),
         };
         let hidden_organizations = match import.state {
-            ImportState::Succeeded => store::imported::hidden(self.db(), id).await?,
+            ImportState::Succeeded => store::imported::hidden(&self.context.db, id).await?,
             _ => 0,
         };
         Ok(ImportView {
             hidden_organizations,
             progress,
-            models: store::model_counts::list(self.db(), id).await?,
+            models: store::model_counts::list(&self.context.db, id).await?,
             // The first page of them; ListMappedKeys has all.
-            organizations: store::imported::organizations(self.db(), id, 0).await?,
-            finding_counts: store::finding::counts(self.db(), id).await?,
+            organizations: store::imported::organizations(&self.context.db, id, 0).await?,
+            finding_counts: store::finding::counts(&self.context.db, id).await?,
             import,
         })
     }
 
     /// An import with what it waits for, also where that could not be stored.
     fn with_unstored(&self, mut import: Import) -> Import {
-        if let Some(waiting) = self.live(import.id).and_then(|live| live.waiting()) {
+        if let Some(waiting) = self.running(import.id).and_then(|live| live.waiting()) {
             import.waiting = Some(waiting);
         }
         import
@@ -103,7 +103,7 @@ impl Runner {
         &self,
         page: &PageRequest<(DateTime<Utc>, Uuid)>,
     ) -> Result<Page<Import, (DateTime<Utc>, Uuid)>, Error> {
-        let imports = store::import::list(self.db(), page).await?;
+        let imports = store::import::list(&self.context.db, page).await?;
         let imports = imports.into_iter().map(|import| self.with_unstored(import)).collect();
         Ok(Page::cut(imports, page, |import| (import.created_at, import.id)))
     }
@@ -118,7 +118,7 @@ impl Runner {
     ) -> Result<(Page<(i64, Finding), i64>, Tense), Error> {
         let tense = self.import(id).await?.tense();
         let severity = severity.map(|severity| (severity, tense));
-        let findings = store::finding::list(self.db(), id, kind, severity, page).await?;
+        let findings = store::finding::list(&self.context.db, id, kind, severity, page).await?;
         Ok((Page::cut(findings, page, |(key, _)| *key), tense))
     }
 
@@ -138,7 +138,8 @@ impl Runner {
         let limit = usize::from(page.limit);
         let mut keys: Vec<ModelKey> = Vec::new();
         loop {
-            let chunks = Chunk::list(self.db(), self.region(), id, (position, min_ordinal), 1).await?;
+            let chunks =
+                Chunk::list(&self.context.db, &self.context.region, id, (position, min_ordinal), 1).await?;
             let Some(chunk) = chunks.into_iter().next() else {
                 return Ok(Page { items: self.with_organizations(id, keys).await?, next: None });
             };
@@ -174,7 +175,7 @@ impl Runner {
         let ids: Vec<i64> =
             keys.iter().filter(|key| key.model == ORGANIZATION).map(|key| key.new_pk).collect();
         if !ids.is_empty() {
-            let mut organizations = store::imported::organizations_by_id(self.db(), id, ids).await?;
+            let mut organizations = store::imported::organizations_by_id(&self.context.db, id, ids).await?;
             for key in keys.iter_mut().filter(|key| key.model == ORGANIZATION) {
                 key.organization = organizations.remove(&key.new_pk);
             }

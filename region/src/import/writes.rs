@@ -21,15 +21,15 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Import, Runner, Waiting,
+    Engine, Import, Waiting,
     batches::{self, Sizes},
     chunks::AtControl,
-    live::Live,
+    engine::Run,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
-    runner::Run,
-    turns::Turn,
+    running::RunningImport,
 };
 use crate::error::Error;
+use crate::permits::Turn;
 
 /// Models of one silo that are written at once on PostgreSQL.
 const AT_ONCE: usize = 3;
@@ -43,10 +43,10 @@ const AT_ONCE_BESIDE_CONTROL: usize = 1;
 
 /// The models of an import that are being written.
 struct Writes<'a> {
-    runner: &'a Runner,
+    engine: &'a Engine,
     import: &'a Import,
     plan: Arc<Plan>,
-    live: Arc<Live>,
+    live: Arc<RunningImport>,
     keys: SharedKeys,
     /// The last ordinal of each model, by position, that a chunk covers.
     done: Mutex<HashMap<usize, i64>>,
@@ -62,7 +62,7 @@ struct Writes<'a> {
     ending: AtomicBool,
 }
 
-impl Runner {
+impl Engine {
     /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
     pub(super) async fn do_writes(
         &self,
@@ -75,14 +75,14 @@ impl Runner {
         let Some(keys) = run.keys.take() else {
             return Err(Error::Internal("there is no primary key map".to_owned()));
         };
-        let catalog = Arc::clone(self.catalog());
+        let catalog = Arc::clone(&self.context.catalog);
         let models: Vec<&Model> = catalog
             .written()
             .filter(|model| model.is_deferred() == deferred && plan.seen(model) > 0)
             .collect();
         run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
         let writes = Writes {
-            runner: self,
+            engine: self,
             import,
             plan,
             live: Arc::clone(&run.live),
@@ -109,8 +109,8 @@ impl Runner {
 impl Writes<'_> {
     /// Writes all of these models. After an error, nothing is under way any more.
     async fn models(&self, mut waiting: Vec<&Model>) -> Result<(), Error> {
-        let catalog = self.runner.catalog();
-        let most = match self.runner.db().dialect() {
+        let catalog = &self.engine.context.catalog;
+        let most = match self.engine.context.db.dialect() {
             Dialect::Postgres => AT_ONCE,
             Dialect::Sqlite => AT_ONCE_SQLITE,
         };
@@ -150,7 +150,7 @@ impl Writes<'_> {
             let Some((model, ended)) = running.next().await else {
                 if outcome.is_ok() && self.passing.swap(false, Ordering::Relaxed) {
                     if let Some(turn) = self.turn.lock().await.as_mut() {
-                        self.runner.pass_turn(turn).await?;
+                        turn.pass(&self.engine.context).await?;
                     }
                     continue;
                 }
@@ -177,7 +177,7 @@ impl Writes<'_> {
             self.passing.store(true, Ordering::Relaxed);
         }
         let passes = !first && self.passing.load(Ordering::Relaxed);
-        passes || self.runner.is_stopping() || self.ending.load(Ordering::Relaxed)
+        passes || self.engine.context.lifecycle.is_stopping() || self.ending.load(Ordering::Relaxed)
     }
 
     /// Writes one model to its end, or for a turn.
@@ -187,7 +187,7 @@ impl Writes<'_> {
             return Ok(());
         }
         let mapper = Mapper {
-            catalog: Arc::clone(self.runner.catalog()),
+            catalog: Arc::clone(&self.engine.context.catalog),
             plan: Arc::clone(&self.plan),
             keys: Arc::clone(&self.keys),
             position: model.position,
@@ -196,9 +196,9 @@ impl Writes<'_> {
             tense: self.import.tense(),
         };
         let (mut batches, reading) = batches::read(
-            Arc::clone(self.runner.catalog()),
+            Arc::clone(&self.engine.context.catalog),
             Arc::clone(&self.plan),
-            self.runner.ambient().clone(),
+            self.engine.context.ambient.clone(),
             self.sizes.clone(),
             model.position,
             done + 1,
@@ -212,7 +212,11 @@ impl Writes<'_> {
             if self.ends(first).await {
                 self.note(model, unnoted).await?;
                 // If it does not stop, whoever failed says why, or it goes on in another turn.
-                return if self.runner.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
+                return if self.engine.context.lifecycle.is_stopping() {
+                    Err(Error::Stopping)
+                } else {
+                    Ok(())
+                };
             }
             first = false;
             self.live.model(&model.name);
@@ -244,20 +248,20 @@ impl Writes<'_> {
     async fn goes_on(&self) {
         let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
         if waited {
-            self.runner.note_waiting(self.import.id, None).await;
+            self.engine.note_waiting(self.import.id, None).await;
         }
     }
 
     /// Writes a batch in this silo, or goes through it if nothing is to be written.
     async fn write(&self, model: &Model, mapped: Mapped) -> Result<(), Error> {
-        let (runner, import) = (self.runner, self.import);
+        let (engine, import) = (self.engine, self.import);
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
             // What follows a row of control is in no unique set, and is not needed here.
-            runner.rehearse(import, model, records, draft, &self.rehearsal).await?
+            engine.rehearse(import, model, records, draft, &self.rehearsal).await?
         } else {
-            runner.follow(import, model, &mut records).await?;
-            runner.write_here(import, model, records, draft).await?
+            engine.follow(import, model, &mut records).await?;
+            engine.write_here(import, model, records, draft).await?
         };
         self.written(model, &keys, covered).await;
         Ok(())
@@ -266,15 +270,15 @@ impl Writes<'_> {
     /// Has a batch written by control.
     async fn send(&self, model: &Model, mapped: Mapped) -> Result<(AtControl, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
-        self.runner.follow(self.import, model, &mut records).await?;
-        let sent = self.runner.write_at_control(self.import, model, records, draft).await?;
+        self.engine.follow(self.import, model, &mut records).await?;
+        let sent = self.engine.write_at_control(self.import, model, records, draft).await?;
         Ok((sent, covered))
     }
 
     /// Notes a batch that control has written, if there is one.
     async fn note(&self, model: &Model, unnoted: Option<(AtControl, Covered)>) -> Result<(), Error> {
         let Some((sent, covered)) = unnoted else { return Ok(()) };
-        let keys = self.runner.note_chunk_of_control(self.import, model, sent).await?;
+        let keys = self.engine.note_chunk_of_control(self.import, model, sent).await?;
         self.written(model, &keys, covered).await;
         Ok(())
     }

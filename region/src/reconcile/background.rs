@@ -22,19 +22,19 @@ impl Reconciler {
             return;
         }
         let reconciler = self.clone();
-        self.runner().background(async move {
+        self.context().lifecycle.background(async move {
             let mut pause = every.min(AFTER_START);
             loop {
                 tokio::select! {
                     () = sleep(pause) => {}
-                    () = reconciler.runner().stopping() => return,
+                    () = reconciler.context().lifecycle.stopping() => return,
                 }
                 if reconciler.once().await.is_err() {
                     return;
                 }
                 // Regions that were started together are not to compare together for ever.
                 let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
-                pause = every + Duration::from_millis(reconciler.runner().ambient().below(tenth));
+                pause = every + Duration::from_millis(reconciler.context().ambient.below(tenth));
             }
         });
     }
@@ -56,7 +56,7 @@ impl Reconciler {
                             moving,
                             left,
                             "region and control differ; causeway reconcile --check --region {} shows in what",
-                            self.runner().address()
+                            &self.context().address
                         );
                     } else {
                         tracing::info!(compared, repaired, moving, "region and control agree");
@@ -68,12 +68,12 @@ impl Reconciler {
             };
             attempts += 1;
             // That it cannot register has been told already.
-            if attempts == 1 && self.runner().registration().is_known() {
+            if attempts == 1 && self.context().registration.is_known() {
                 tracing::warn!(%error, "the region cannot be compared with control yet; tried again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot be compared with control yet");
             }
-            self.runner().pause(attempts).await?;
+            self.context().pause(attempts).await?;
         }
     }
 }

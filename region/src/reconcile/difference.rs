@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     convert::directory_status,
-    follower::ReplicaType,
+    replica::ReplicaType,
     store::{
         organization::HIDDEN,
         reconciliation::{Here, Organization, Replicated},

@@ -14,12 +14,12 @@ use crate::{error::Error, store::reconciliation};
 impl Reconciler {
     /// Waits until nobody else compares.
     pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let patience = self.runner().pauses().turn;
+        let patience = self.context().pauses.turn;
         let until = Instant::now() + patience;
-        let here = || Error::ReconciliationUnderWay(self.runner().holder().place.clone());
+        let here = || Error::ReconciliationUnderWay(self.context().holder.place.clone());
         let turn = tokio::select! {
             turn = timeout(patience, self.0.turn.lock()) => turn.map_err(|_| here())?,
-            () = self.runner().stopping() => return Err(Error::Stopping),
+            () = self.context().lifecycle.stopping() => return Err(Error::Stopping),
         };
         let mut attempts = 0;
         loop {
@@ -29,7 +29,7 @@ impl Reconciler {
                 Some(_) => {}
             }
             attempts += 1;
-            self.runner().pause(attempts).await?;
+            self.context().pause(attempts).await?;
         }
     }
 
@@ -42,16 +42,16 @@ impl Reconciler {
     }
 
     async fn lease(&self) -> Result<Option<String>, Error> {
-        let runner = self.runner();
-        let now = runner.ambient().now();
-        transact!(Error, runner.db(), |tx| { reconciliation::lease(tx, runner.holder(), now).await? })
+        let context = self.context();
+        let now = context.ambient.now();
+        transact!(Error, context.db, |tx| { reconciliation::lease(tx, &context.holder, now).await? })
     }
 
     /// Lets the next one begin.
     pub(super) async fn give_turn_back(&self, turn: MutexGuard<'_, ()>) {
-        let runner = self.runner();
-        let given = transact!(DbError, runner.db(), |tx| {
-            reconciliation::give_back(tx, runner.holder()).await?;
+        let context = self.context();
+        let given = transact!(DbError, context.db, |tx| {
+            reconciliation::give_back(tx, &context.holder).await?;
         });
         if let Err(error) = given {
             tracing::warn!(%error, "the lease of a comparison with control stays until it is over");

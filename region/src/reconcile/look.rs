@@ -58,18 +58,18 @@ impl Pages {
 impl Reconciler {
     /// The organizations that come next, as they are seen at first; `None` behind the last ones.
     pub(super) async fn next_page(&self, pages: &mut Pages) -> Result<Option<BTreeMap<i64, Seen>>, Error> {
-        let runner = self.runner();
+        let context = self.context();
         if pages.after == i64::MAX {
             return Ok(None);
         }
         while pages.held.is_empty() && !pages.is_over() {
             let token = pages.token.take().unwrap_or_default();
-            let page = runner.ask(runner.control().list_held_organizations(token, Vec::new())).await?;
+            let page = context.ask(context.control.list_held_organizations(token, Vec::new())).await?;
             pages.held.extend(page.organizations);
             pages.token = Some(page.next_page_token);
         }
         let rows = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let mut ids = reconciliation::ids(runner.db(), pages.after, rows).await?;
+        let mut ids = reconciliation::ids(&context.db, pages.after, rows).await?;
         // Up to where both sides are known.
         let held_up_to = pages.held.back().filter(|_| !pages.is_over()).map(|held| held.organization_id);
         let ids_up_to = ids.last().copied().filter(|_| ids.len() == PAGE);
@@ -83,19 +83,19 @@ impl Reconciler {
         ids.sort_unstable();
         ids.dedup();
         pages.after = up_to;
-        let here = reconciliation::here(runner.db(), ids).await?;
+        let here = reconciliation::here(&context.db, ids).await?;
         Ok(Some(here.into_iter().map(|(id, here)| (id, Seen { held: held.remove(&id), here })).collect()))
     }
 
     /// A look at some organizations.
     pub(super) async fn look(&self, ids: Vec<i64>) -> Result<Sight, Error> {
-        let runner = self.runner();
+        let context = self.context();
         let mut held = BTreeMap::new();
         let mut version = 0;
         for ids in ids.chunks(PAGE) {
             let mut token = String::new();
             loop {
-                let page = runner.ask(runner.control().list_held_organizations(token, ids.to_vec())).await?;
+                let page = context.ask(context.control.list_held_organizations(token, ids.to_vec())).await?;
                 version = version.max(page.feed_version);
                 held.extend(page.organizations.into_iter().map(|held| (held.organization_id, held)));
                 token = page.next_page_token;
@@ -104,8 +104,8 @@ impl Reconciler {
                 }
             }
         }
-        let cursor = replica::cursor(runner.db()).await?;
-        let here = reconciliation::here(runner.db(), ids).await?;
+        let cursor = replica::cursor(&context.db).await?;
+        let here = reconciliation::here(&context.db, ids).await?;
         let seen = here.into_iter().map(|(id, here)| (id, Seen { held: held.remove(&id), here })).collect();
         Ok(Sight { seen, behind: cursor.version < version })
     }
@@ -117,7 +117,7 @@ impl Reconciler {
             if suspects.is_empty() {
                 return Ok(settled);
             }
-            self.runner().pause(look).await?;
+            self.context().pause(look).await?;
             let sight = self.look(suspects.keys().copied().collect()).await?;
             let mut again = BTreeMap::new();
             for (id, seen) in sight.seen {
@@ -154,7 +154,7 @@ impl Reconciler {
             if !waits {
                 break;
             }
-            self.runner().pause(look).await?;
+            self.context().pause(look).await?;
             ids = left.keys().copied().collect();
         }
         Ok(left)

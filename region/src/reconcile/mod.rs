@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, mpsc};
 
 pub(crate) use self::difference::{Difference, DifferenceKind};
 use self::look::Pages;
-use crate::{error::Error, follower::Follower, import::Runner, store::reconciliation};
+use crate::{context::Context, error::Error, follower::Follower, store::reconciliation};
 
 /// What is done about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) struct Reconciler(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    runner: Runner,
+    context: Context,
     follower: Follower,
     /// One comparison at a time in this process.
     turn: Mutex<()>,
@@ -69,12 +69,12 @@ fn count(list: &[impl Sized]) -> i64 {
 }
 
 impl Reconciler {
-    pub(crate) fn new(runner: &Runner, follower: &Follower) -> Self {
-        Self(Arc::new(Inner { runner: runner.clone(), follower: follower.clone(), turn: Mutex::default() }))
+    pub(crate) fn new(context: &Context, follower: &Follower) -> Self {
+        Self(Arc::new(Inner { context: context.clone(), follower: follower.clone(), turn: Mutex::default() }))
     }
 
-    pub(crate) fn runner(&self) -> &Runner {
-        &self.0.runner
+    pub(crate) fn context(&self) -> &Context {
+        &self.0.context
     }
 
     fn follower(&self) -> &Follower {
@@ -97,7 +97,7 @@ impl Reconciler {
     }
 
     async fn compare_all(&self, mode: Mode, told: &mpsc::Sender<Vec<Difference>>) -> Result<Summary, Error> {
-        self.runner().register().await?;
+        self.context().register().await?;
         let mut summary = Summary::default();
         let mut pages = Pages::default();
         while let Some(mut page) = self.next_page(&mut pages).await? {
@@ -113,7 +113,7 @@ impl Reconciler {
         }
         let mut after = 0;
         loop {
-            let twice = reconciliation::twice(self.runner().db(), after, 1_000).await?;
+            let twice = reconciliation::twice(&self.context().db, after, 1_000).await?;
             let Some((_, last, _)) = twice.last() else { return Ok(summary) };
             after = *last;
             let found = twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();

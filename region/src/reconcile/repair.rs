@@ -90,7 +90,7 @@ impl Reconciler {
 
     /// Finds out what cannot be repaired, and says why.
     async fn advise(&self, differences: &mut [Difference]) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let mut asking = Vec::new();
         for difference in of(differences, &Repair::Reserve) {
             let slug = difference.slug.as_deref().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Reconciler {
             }
         }
         if !asking.is_empty() {
-            let checks = runner.ask(runner.control().check_slugs(requests(&asking))).await?;
+            let checks = context.ask(context.control.check_slugs(requests(&asking))).await?;
             for (difference, check) in asking.into_iter().zip(checks) {
                 if !check.id_taken_by_region.is_empty() {
                     let why = format!(
@@ -116,7 +116,7 @@ impl Reconciler {
             }
         }
         let wanted = of(differences, &Repair::TakeSlug).filter_map(|it| it.control_slug.clone()).collect();
-        let owners = organization::by_slugs(runner.db(), wanted).await?;
+        let owners = organization::by_slugs(&context.db, wanted).await?;
         for difference in of(differences, &Repair::TakeSlug) {
             let owner = difference.control_slug.as_ref().and_then(|slug| owners.get(slug));
             if let Some(owner) = owner {
@@ -136,14 +136,14 @@ impl Reconciler {
         self.report(all, seen).await?;
         if of(all, &Repair::Snapshot).next().is_some() {
             self.follower().begin_anew().await?;
-            self.runner().ambient().failpoint("region.reconcile.replica_given_up").await?;
+            self.context().ambient.failpoint("region.reconcile.replica_given_up").await?;
         }
         Ok(())
     }
 
     /// Confirms or releases the operations of temporary reservations that are left. There is one for each import.
     async fn end_operations(&self, all: &mut [Difference]) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let operations: BTreeSet<_> = all
             .iter()
             .filter_map(|difference| match difference.repair {
@@ -157,14 +157,14 @@ impl Reconciler {
             operations.iter().filter(|(release, _)| !release).map(|(_, operation)| *operation).collect();
         for (release, operation) in operations {
             let why = if !release {
-                done(runner.ask(runner.control().confirm_slugs(operation)).await)?
+                done(context.ask(context.control.confirm_slugs(operation)).await)?
             } else if confirmed.contains(&operation) {
                 // What is left of it is a primary reservation by now, and is another difference.
                 None
             } else {
-                done(runner.ask(runner.control().release_slugs(operation)).await)?
+                done(context.ask(context.control.release_slugs(operation)).await)?
             };
-            runner.ambient().failpoint("region.reconcile.operation_ended").await?;
+            context.ambient.failpoint("region.reconcile.operation_ended").await?;
             if let Some(why) = why {
                 let ends = if release { Repair::Release(operation) } else { Repair::Confirm(operation) };
                 refused(of(all, &ends), &why);
@@ -175,18 +175,18 @@ impl Reconciler {
 
     /// Reserves the slugs that organizations have, if they can be had as they are.
     async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let mut asking: Vec<&mut Difference> = of(all, &Repair::Reserve).collect();
         for _ in 0..ATTEMPTS {
             if asking.is_empty() {
                 return Ok(());
             }
-            let operation = runner.ambient().uuid();
-            let control = runner.control();
+            let operation = context.ambient.uuid();
+            let control = &context.control;
             let batch = OrganizationSlugRequestBatch { requests: requests(&asking) };
             let answer =
-                runner.ask(control.bulk_create_organization_slug_reservations(operation, vec![batch])).await;
-            runner.ambient().failpoint("region.reconcile.reserved").await?;
+                context.ask(control.bulk_create_organization_slug_reservations(operation, vec![batch])).await;
+            context.ambient.failpoint("region.reconcile.reserved").await?;
             let given: HashMap<i64, String> = match answer {
                 Ok(slugs) => slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect(),
                 Err(error) => {
@@ -198,8 +198,8 @@ impl Reconciler {
             let (as_they_are, others): (Vec<_>, Vec<_>) =
                 asking.into_iter().partition(|it| given.get(&it.organization_id) == it.slug.as_ref());
             if others.is_empty() {
-                let why = done(runner.ask(control.confirm_slugs(operation)).await)?;
-                runner.ambient().failpoint("region.reconcile.confirmed").await?;
+                let why = done(context.ask(control.confirm_slugs(operation)).await)?;
+                context.ambient.failpoint("region.reconcile.confirmed").await?;
                 if let Some(why) = why {
                     refused(as_they_are, &why);
                     return Ok(());
@@ -207,7 +207,7 @@ impl Reconciler {
                 return self.report_these(as_they_are, seen).await;
             }
             // Somebody was faster. None of it is used.
-            done(runner.ask(control.release_slugs(operation)).await)?;
+            done(context.ask(control.release_slugs(operation)).await)?;
             refused(others, "somebody else was given its slug just now; give it another one in the region");
             asking = as_they_are;
         }
@@ -217,19 +217,19 @@ impl Reconciler {
 
     /// Gives organizations the slugs that control holds for them.
     async fn take_slugs(&self, all: &mut [Difference]) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let slugs: Vec<(i64, String, String)> = of(all, &Repair::TakeSlug)
             .filter_map(|it| Some((it.organization_id, it.slug.clone()?, it.control_slug.clone()?)))
             .collect();
         if slugs.is_empty() {
             return Ok(());
         }
-        let changed: BTreeSet<i64> = transact!(Error, runner.db(), |tx| {
+        let changed: BTreeSet<i64> = transact!(Error, context.db, |tx| {
             let changed = reconciliation::replace_slugs(tx, &slugs).await?;
-            runner.ambient().failpoint("region.reconcile.slugs_prepared").await?;
+            context.ambient.failpoint("region.reconcile.slugs_prepared").await?;
             changed.into_iter().collect()
         })?;
-        runner.ambient().failpoint("region.reconcile.slugs_taken").await?;
+        context.ambient.failpoint("region.reconcile.slugs_taken").await?;
         for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
             tracing::warn!(organization_id = id, old, new, "an organization has the slug that control holds");
         }
@@ -240,14 +240,14 @@ impl Reconciler {
 
     /// Has all freed that control holds for organizations that are not here.
     async fn forget(&self, all: &mut [Difference]) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let gone = |it: &Difference| it.repair == Some(Repair::Free);
         let ids: Vec<i64> = all.iter().filter(|it| gone(it)).map(|it| it.organization_id).collect();
         if ids.is_empty() {
             return Ok(());
         }
-        let why = done(runner.ask(runner.control().release_organizations(ids)).await)?;
-        runner.ambient().failpoint("region.reconcile.freed").await?;
+        let why = done(context.ask(context.control.release_organizations(ids)).await)?;
+        context.ambient.failpoint("region.reconcile.freed").await?;
         if let Some(why) = why {
             refused(all.iter_mut().filter(|it| gone(it)), &why);
         }
@@ -264,7 +264,7 @@ impl Reconciler {
         differences: Vec<&mut Difference>,
         seen: &BTreeMap<i64, Seen>,
     ) -> Result<(), Error> {
-        let runner = self.runner();
+        let context = self.context();
         let report = |it: &Difference| -> Option<ReportedOrganization> {
             seen.get(&it.organization_id)?.report(it.organization_id)
         };
@@ -272,8 +272,8 @@ impl Reconciler {
         if reports.is_empty() {
             return Ok(());
         }
-        let outcome = runner.ask(runner.control().report_organizations(reports)).await;
-        runner.ambient().failpoint("region.reconcile.reported").await?;
+        let outcome = context.ask(context.control.report_organizations(reports)).await;
+        context.ambient.failpoint("region.reconcile.reported").await?;
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,
             Err(error) => {

@@ -5,7 +5,7 @@ use causeway_relocation::db::{DbError, Statement, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::import::{Holder, Import};
+use crate::{holder::Holder, import::Import};
 
 /// How long a lease lasts that is not renewed.
 pub(super) const LENGTH: TimeDelta = TimeDelta::seconds(30);

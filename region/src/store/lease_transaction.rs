@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
-//! # use causeway_region::import::{Holder, Import};
+//! # use causeway_region::{holder::Holder, import::Import};
 //! # use chrono::{DateTime, Utc};
 //! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
 //! # -> Result<(), causeway_relocation::db::DbError> {
@@ -23,7 +23,7 @@
 //!
 //! ```compile_fail
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
-//! # use causeway_region::import::{Holder, Import};
+//! # use causeway_region::{holder::Holder, import::Import};
 //! # use chrono::{DateTime, Utc};
 //! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
 //! # -> Result<(), causeway_relocation::db::DbError> {
@@ -41,7 +41,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::lease;
-use crate::import::{Holder, Import};
+use crate::{holder::Holder, import::Import};
 
 /// A transaction in which this process has asserted its lease of an import.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::lease::LENGTH;
-use crate::import::Holder;
+use crate::holder::Holder;
 
 /// A row of `sentry_organization`, as far as control hears of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

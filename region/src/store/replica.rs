@@ -8,7 +8,7 @@ use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::follower::{Answer, Change, ReplicaType};
+use crate::replica::{Answer, Change, ReplicaType};
 
 /// How far the feed has been followed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,49 +13,53 @@ use causeway_relocation::{
     value::Value,
 };
 
-use super::{Import, ImportState, Runner, runner::Run};
-use crate::{error::Error, store};
+use crate::{
+    error::Error,
+    import::{Engine, Import, ImportState, engine::Run},
+    store,
+};
 
 /// Chunks that are read at once when an import goes on.
 const CHUNKS: i64 = 100;
 
-impl Runner {
+impl Engine {
     /// Writes all models of the organization scope but the deferred ones. Dies in between: goes on behind the last
     /// chunk that was committed.
-    pub(super) async fn import_in_organization_scope(
+    pub(in crate::import) async fn import_in_organization_scope(
         &self,
         import: &Import,
         run: &mut Run,
     ) -> Result<(), Error> {
         self.do_writes(import, run, false).await?;
         self.check_owners(import).await?;
-        self.ambient().failpoint("region.models.written").await?;
+        self.context.ambient.failpoint("region.models.written").await?;
         transact_leased!(self, import, |lease| {
             store::import::advance(
                 lease,
                 ImportState::Writing,
                 ImportState::ResolvingSlugs,
-                self.ambient().now(),
+                self.context.ambient.now(),
             )
             .await?;
         })?;
-        Ok(self.ambient().failpoint("region.models.noted").await?)
+        Ok(self.context.ambient.failpoint("region.models.noted").await?)
     }
 
     /// Makes the primary key map of what has been committed.
-    pub(super) async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+    pub(in crate::import) async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         if run.keys.is_some() {
             return Ok(());
         }
-        let mut keys = KeyMap::new(self.catalog());
+        let mut keys = KeyMap::new(&self.context.catalog);
         run.done.clear();
         let mut after = (-1, 0);
         loop {
-            let chunks = Chunk::list(self.db(), self.region(), import.id, after, CHUNKS).await?;
+            let chunks =
+                Chunk::list(&self.context.db, &self.context.region, import.id, after, CHUNKS).await?;
             let Some(last) = chunks.last() else { break };
             after = (last.position, last.min_ordinal);
             for chunk in chunks {
-                let position = self.catalog().position(&chunk.model).ok_or_else(|| {
+                let position = self.context.catalog.position(&chunk.model).ok_or_else(|| {
                     Error::Internal(format!(
                         "a chunk is of {}, which the catalog no longer knows",
                         chunk.model
@@ -71,7 +75,7 @@ impl Runner {
     }
 
     /// Copies values of rows in the control silo into the records that follow them.
-    pub(super) async fn follow(
+    pub(in crate::import) async fn follow(
         &self,
         import: &Import,
         model: &Model,
@@ -88,7 +92,7 @@ impl Runner {
             if ids.is_empty() {
                 continue;
             }
-            let carried = store::imported::carried(self.db(), import.id, target, ids).await?;
+            let carried = store::imported::carried(&self.context.db, import.id, target, ids).await?;
             for record in records.iter_mut() {
                 let Some(id) = record.values.get(*reference).and_then(Value::as_int) else { continue };
                 let fields = carried.get(&id).ok_or_else(|| {

@@ -9,38 +9,41 @@ use causeway_relocation::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Import, ImportState, ModelCounts, Runner, runner::Run, spool::spool_path};
-use crate::{error::Error, store};
+use crate::{
+    error::Error,
+    import::{Engine, Import, ImportState, ModelCounts, engine::Run, spool::spool_path},
+    store,
+};
 
-impl Runner {
+impl Engine {
     /// Plans the file and stores what there is to know. Dies in between: the plan is taken up where its log ends.
-    pub(super) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+    pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
-        self.ambient().failpoint("region.plan.made").await?;
+        self.context.ambient.failpoint("region.plan.made").await?;
         transact_leased!(self, import, |lease| {
             store::finding::forget(lease, ImportState::Planning).await?;
             self.add_findings(lease, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(lease, &counts).await?;
             store::import::set_records(lease, plan.records).await?;
-            store::import::advance(lease, ImportState::Planning, next, self.ambient().now()).await?;
+            store::import::advance(lease, ImportState::Planning, next, self.context.ambient.now()).await?;
         })?;
-        Ok(self.ambient().failpoint("region.plan.stored").await?)
+        Ok(self.context.ambient.failpoint("region.plan.stored").await?)
     }
 
     /// The plan of an import; loaded, or its making taken up, if this process does not have it yet.
-    pub(super) async fn plan(&self, import: &Import, run: &mut Run) -> Result<Arc<Plan>, Error> {
+    pub(in crate::import) async fn plan(&self, import: &Import, run: &mut Run) -> Result<Arc<Plan>, Error> {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
         }
-        let (catalog, ambient) = (Arc::clone(self.catalog()), self.ambient().clone());
+        let (catalog, ambient) = (Arc::clone(&self.context.catalog), self.context.ambient.clone());
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
         // What has been planned once is imported to its end, also by a service that was given narrower limits since.
         let limits = match import.state {
-            ImportState::Planning => self.limits().record,
+            ImportState::Planning => self.context.limits.record,
             _ => Limits::LARGEST,
         };
         // The failpoint is reached here, and the thread that plans waits for that: it cannot wait for itself.
@@ -52,7 +55,7 @@ impl Runner {
         };
         let failing = async {
             while let Some(tell) = reached.recv().await {
-                let passed = self.ambient().failpoint("region.plan.kept").await;
+                let passed = self.context.ambient.failpoint("region.plan.kept").await;
                 // The plan may have been stopped meanwhile.
                 let _told = tell.send(passed.map_err(io::Error::other));
             }
@@ -81,15 +84,15 @@ impl Runner {
     }
 
     /// The counts that the file alone decides.
-    pub(super) fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
+    pub(in crate::import) fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
         let count = |model: &Model| {
             let seen = plan.seen(model);
             let out_of_scope = if model.in_organization_scope() { 0 } else { seen };
             let position = i64::try_from(model.position).unwrap_or(i64::MAX);
             ModelCounts { model: model.name.clone(), position, seen, out_of_scope, ..ModelCounts::default() }
         };
-        let behind = i64::try_from(self.catalog().models().len()).unwrap_or(i64::MAX);
-        let known = self.catalog().models().iter().map(count).filter(|counts| counts.seen > 0);
+        let behind = i64::try_from(self.context.catalog.models().len()).unwrap_or(i64::MAX);
+        let known = self.context.catalog.models().iter().map(count).filter(|counts| counts.seen > 0);
         let passed_over = plan.passed_over.iter().map(|(name, seen)| ModelCounts {
             model: name.clone(),
             position: behind,

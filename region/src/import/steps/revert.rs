@@ -23,11 +23,12 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use super::{
-    Import, ImportState, ModelCounts, Runner, chunks::keys_from_proto, runner::Run, slugs::operation_id,
-};
 use crate::{
     error::Error,
+    import::{
+        Engine, Import, ImportState, ModelCounts, chunks::keys_from_proto, engine::Run,
+        steps::resolve_slugs::operation_id,
+    },
     store::{self, lease_transaction::LeaseTransaction},
 };
 
@@ -36,7 +37,7 @@ const RELEASED: i64 = 5_000;
 /// Chunks that are looked at together.
 const CHUNKS: i64 = 100;
 
-impl Runner {
+impl Engine {
     /// Takes an import back: from now on nothing of it is visible, and the rest is done in the background. One that is
     /// being reverted, or was, is left as it is.
     ///
@@ -51,8 +52,8 @@ impl Runner {
             return Err(Error::ImportIsDryRun(id));
         }
         let (first, more) = self.organizations_after(id, 0).await?.unwrap_or((0, false));
-        let begun = transact!(Error, self.db(), |tx| {
-            let begun = store::import::begin_revert(tx, id, self.ambient().now()).await?;
+        let begun = transact!(Error, self.context.db, |tx| {
+            let begun = store::import::begin_revert(tx, id, self.context.ambient.now()).await?;
             if begun {
                 store::organization::hide(tx, id, 0, first).await?;
             }
@@ -62,11 +63,11 @@ impl Runner {
         if more {
             self.hide_organizations(id, None).await?;
         }
-        self.ambient().failpoint("region.revert.begun").await?;
+        self.context.ambient.failpoint("region.revert.begun").await?;
         if begun {
             tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
         }
-        if let Some(live) = self.live(id) {
+        if let Some(live) = self.running(id) {
             live.interrupt();
         }
         self.spawn(id);
@@ -77,7 +78,7 @@ impl Runner {
     async fn hide_organizations(&self, id: Uuid, holding: Option<&Import>) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(id, after).await? {
-            transact!(Error, self.db(), |tx| {
+            transact!(Error, self.context.db, |tx| {
                 if let Some(import) = holding {
                     self.assert_lease(tx, import).await?;
                 }
@@ -89,57 +90,63 @@ impl Runner {
     }
 
     /// Takes back all that an import has written, in reverse order.
-    pub(super) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+    pub(in crate::import) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         run.live.begin(0);
         self.hide_organizations(import.id, Some(import)).await?;
-        self.register().await?;
-        self.ask(self.control().revert_import(import.id, Vec::new())).await?;
-        self.ambient().failpoint("region.revert.closed").await?;
+        self.context.register().await?;
+        self.context.ask(self.context.control.revert_import(import.id, Vec::new())).await?;
+        self.context.ambient.failpoint("region.revert.closed").await?;
         self.adopt_chunks(import).await?;
-        self.ambient().failpoint("region.revert.adopted").await?;
+        self.context.ambient.failpoint("region.revert.adopted").await?;
         let models = |silo, deferred| -> Vec<String> {
             let of = |model: &&Model| model.silo == silo && model.is_deferred() == deferred;
-            self.catalog().written().filter(of).map(|model| model.name.clone()).collect()
+            self.context.catalog.written().filter(of).map(|model| model.name.clone()).collect()
         };
         self.revert_chunks(import, run, models(Silo::Control, true)).await?;
         let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
         self.revert_chunks(import, run, here).await?;
         self.say_what_is_needed(import).await?;
-        self.ambient().failpoint("region.revert.told").await?;
+        self.context.ambient.failpoint("region.revert.told").await?;
         self.revert_chunks(import, run, models(Silo::Control, false)).await?;
         self.release_organizations(import).await?;
         self.forget_carried(import).await?;
-        self.ambient().failpoint("region.revert.released").await?;
+        self.context.ambient.failpoint("region.revert.released").await?;
         transact_leased!(self, import, |lease| {
             store::import::advance(
                 lease,
                 ImportState::Reverting,
                 ImportState::Reverted,
-                self.ambient().now(),
+                self.context.ambient.now(),
             )
             .await?;
         })?;
         tracing::info!(import_id = %import.id, "an import has been reverted");
         self.remove_spool(import.id).await;
-        Ok(self.ambient().failpoint("region.revert.ended").await?)
+        Ok(self.context.ambient.failpoint("region.revert.ended").await?)
     }
 
     /// Notes chunks that control has written and this region never heard of.
     async fn adopt_chunks(&self, import: &Import) -> Result<(), Error> {
         let mut page_token = String::new();
         loop {
-            let page = self.ask(self.control().list_import_chunks(import.id, page_token)).await?;
+            let page =
+                self.context.ask(self.context.control.list_import_chunks(import.id, page_token)).await?;
             for theirs in page.chunks {
-                let known =
-                    Chunk::find(self.db(), self.region(), import.id, &theirs.model, theirs.min_ordinal);
+                let known = Chunk::find(
+                    &self.context.db,
+                    &self.context.region,
+                    import.id,
+                    &theirs.model,
+                    theirs.min_ordinal,
+                );
                 if known.await?.is_some() {
                     continue;
                 }
-                let position = self.catalog().position(&theirs.model).ok_or_else(|| {
+                let position = self.context.catalog.position(&theirs.model).ok_or_else(|| {
                     Error::Internal(format!("control has a chunk of {}, which is no model", theirs.model))
                 })?;
                 let chunk = Chunk {
-                    region: self.region().to_owned(),
+                    region: self.context.region.to_owned(),
                     import_id: import.id,
                     model: theirs.model,
                     position: i64::try_from(position).unwrap_or(i64::MAX),
@@ -149,7 +156,7 @@ impl Runner {
                     dropped: theirs.dropped,
                     digest: Vec::new(),
                     findings: Vec::new(),
-                    created_at: self.ambient().now(),
+                    created_at: self.context.ambient.now(),
                     reverted: None,
                 };
                 let counts = ModelCounts {
@@ -175,14 +182,16 @@ impl Runner {
 
     /// Takes back the chunks of these models that are left, the last one first.
     async fn revert_chunks(&self, import: &Import, run: &mut Run, models: Vec<String>) -> Result<(), Error> {
-        let references = References::load(self.db(), self.catalog(), Silo::Region).await?;
+        let references = References::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
         loop {
-            let chunk = Chunk::last_to_revert(self.db(), self.region(), import.id, models.clone()).await?;
+            let chunk =
+                Chunk::last_to_revert(&self.context.db, &self.context.region, import.id, models.clone())
+                    .await?;
             let Some(chunk) = chunk else { return Ok(()) };
-            if self.is_stopping() {
+            if self.context.lifecycle.is_stopping() {
                 return Err(Error::Stopping);
             }
-            let model = self.catalog().model(&chunk.model).ok_or_else(|| {
+            let model = self.context.catalog.model(&chunk.model).ok_or_else(|| {
                 Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
             })?;
             run.live.model(&model.name);
@@ -207,7 +216,7 @@ impl Runner {
         references: &References,
     ) -> Result<(), Error> {
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
-        self.ambient().failpoint("region.revert_chunk.ready").await?;
+        self.context.ambient.failpoint("region.revert_chunk.ready").await?;
         transact_leased!(self, import, |lease| {
             // What of the import refers to these rows has been taken back before them, or stays.
             let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
@@ -231,22 +240,24 @@ impl Runner {
                 findings,
             };
             self.note_reverted(lease, chunk, reverted).await?;
-            self.ambient().failpoint("region.revert_chunk.recorded").await?;
+            self.context.ambient.failpoint("region.revert_chunk.recorded").await?;
         })?;
-        Ok(self.ambient().failpoint("region.revert_chunk.committed").await?)
+        Ok(self.context.ambient.failpoint("region.revert_chunk.committed").await?)
     }
 
     async fn revert_at_control(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {
         let reverted = if chunk.keys.inserted.is_empty() {
             Reverted::default()
         } else {
-            self.ask(self.control().revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal)).await?
+            self.context
+                .ask(self.context.control.revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal))
+                .await?
         };
-        self.ambient().failpoint("region.revert_control_chunk.answered").await?;
+        self.context.ambient.failpoint("region.revert_control_chunk.answered").await?;
         transact_leased!(self, import, |lease| {
             self.note_reverted(lease, chunk, reverted.clone()).await?;
         })?;
-        Ok(self.ambient().failpoint("region.revert_control_chunk.noted").await?)
+        Ok(self.context.ambient.failpoint("region.revert_control_chunk.noted").await?)
     }
 
     /// Marks a chunk, and adds what came of it.
@@ -258,7 +269,7 @@ impl Runner {
     ) -> Result<(), Error> {
         let findings = reverted.findings;
         let reverted = Reverted { findings: Vec::new(), ..reverted };
-        if !chunk.set_reverted(lease, &reverted, self.ambient().now()).await? {
+        if !chunk.set_reverted(lease, &reverted, self.context.ambient.now()).await? {
             return Err(Error::Superseded(lease.import_id()));
         }
         let counts = ModelCounts {
@@ -274,16 +285,17 @@ impl Runner {
 
     /// Tells control which rows of its silo rows of this region still refer to, now that those of the import are gone.
     async fn say_what_is_needed(&self, import: &Import) -> Result<(), Error> {
-        let references = References::across(self.catalog(), Silo::Region);
+        let references = References::across(&self.context.catalog, Silo::Region);
         let mut after = (-1, 0);
         loop {
-            let chunks = Chunk::list(self.db(), self.region(), import.id, after, CHUNKS).await?;
+            let chunks =
+                Chunk::list(&self.context.db, &self.context.region, import.id, after, CHUNKS).await?;
             let Some(last) = chunks.last() else { return Ok(()) };
             after = (last.position, last.min_ordinal);
             for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
-                let Some(model) = self.catalog().model(&chunk.model) else { continue };
+                let Some(model) = self.context.catalog.model(&chunk.model) else { continue };
                 let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
-                let needed = transact!(Error, self.db(), |tx| {
+                let needed = transact!(Error, self.context.db, |tx| {
                     references.needed(tx, &model.table, &ids, &Going::new()).await?
                 })?;
                 let needed: Vec<NeededRow> = needed
@@ -291,11 +303,11 @@ impl Runner {
                     .map(|(pk, why)| NeededRow {
                         model: model.name.clone(),
                         pk,
-                        needed_by: format!("{why} of region {}", self.region()),
+                        needed_by: format!("{why} of region {}", &self.context.region),
                     })
                     .collect();
                 if !needed.is_empty() {
-                    self.ask(self.control().revert_import(import.id, needed)).await?;
+                    self.context.ask(self.context.control.revert_import(import.id, needed)).await?;
                 }
             }
         }
@@ -306,16 +318,20 @@ impl Runner {
     async fn release_organizations(&self, import: &Import) -> Result<(), Error> {
         let mut after = 0;
         loop {
-            let gone = store::imported::gone(self.db(), import.id, after, RELEASED).await?;
+            let gone = store::imported::gone(&self.context.db, import.id, after, RELEASED).await?;
             let Some(last) = gone.last() else { break };
             after = *last;
-            self.ask(self.control().release_organizations(gone)).await?;
+            self.context.ask(self.context.control.release_organizations(gone)).await?;
         }
-        let mut kept = store::imported::still_there(self.db(), import.id, 0).await?;
+        let mut kept = store::imported::still_there(&self.context.db, import.id, 0).await?;
         if kept.is_empty() {
             // So that nothing is reserved any more by a call that is still on its way.
             for attempt in 1..=import.slug_attempt {
-                match self.ask(self.control().release_slugs(operation_id(import.id, attempt))).await {
+                match self
+                    .context
+                    .ask(self.context.control.release_slugs(operation_id(import.id, attempt)))
+                    .await
+                {
                     Err(Error::Control(error)) if error.reason() == ErrorReason::OperationNotFound => {}
                     released => released?,
                 }
@@ -337,8 +353,8 @@ impl Runner {
                 .filter(|organization| !organization.slug.starts_with('~'))
                 .collect();
             // What the directory does not take is not in it, and is hidden here.
-            self.ask(self.control().report_organizations(report)).await?;
-            kept = store::imported::still_there(self.db(), import.id, after).await?;
+            self.context.ask(self.context.control.report_organizations(report)).await?;
+            kept = store::imported::still_there(&self.context.db, import.id, after).await?;
         }
         Ok(())
     }

@@ -25,25 +25,32 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use super::{
-    Import, ImportState, ImportedOrganization, ModelCounts, Runner, SlugPlan,
-    changed_slug::{candidate, changed_by_slugs, slug_changed},
-    runner::Run,
+use crate::{
+    error::Error,
+    import::{
+        Engine, Import, ImportState, ImportedOrganization, ModelCounts, SlugPlan,
+        changed_slug::{candidate, changed_by_slugs, slug_changed},
+        engine::Run,
+    },
+    store,
 };
-use crate::{error::Error, store};
 
 /// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
 const MAX_NAME: usize = 255;
 
 /// The operation under which slugs are asked for the n-th time.
-pub(super) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
+pub(in crate::import) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
     derived_uuid(import_id, &format!("organization slugs {attempt}"))
 }
 
-impl Runner {
+impl Engine {
     /// One step towards confirmed slugs.
-    pub(super) async fn resolve_org_slugs(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
-        self.register().await?;
+    pub(in crate::import) async fn resolve_org_slugs(
+        &self,
+        import: &Import,
+        run: &mut Run,
+    ) -> Result<(), Error> {
+        self.context.register().await?;
         run.live.begin(0);
         if import.organization_count == 0 {
             return self.slugs_are_final(import).await;
@@ -64,13 +71,14 @@ impl Runner {
     async fn ask_or_confirm(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
         if !import.slugs_written {
             if import.slug_attempt > 1 {
-                self.ask(self.control().release_slugs(operation_id(import.id, import.slug_attempt - 1)))
+                self.context
+                    .ask(self.context.control.release_slugs(operation_id(import.id, import.slug_attempt - 1)))
                     .await?;
             }
             return self.ask_and_write(import, run, operation).await;
         }
-        let confirmed = self.ask(self.control().confirm_slugs(operation)).await?;
-        self.ambient().failpoint("region.slugs.confirmed").await?;
+        let confirmed = self.context.ask(self.context.control.confirm_slugs(operation)).await?;
+        self.context.ambient.failpoint("region.slugs.confirmed").await?;
         if confirmed < import.organization_count {
             // An operator has released some of its organizations while nobody had confirmed them.
             return self.ask_again(import, run).await;
@@ -84,11 +92,11 @@ impl Runner {
                 lease,
                 ImportState::ResolvingSlugs,
                 ImportState::Finishing,
-                self.ambient().now(),
+                self.context.ambient.now(),
             )
             .await?;
         })?;
-        Ok(self.ambient().failpoint("region.slugs.final").await?)
+        Ok(self.context.ambient.failpoint("region.slugs.final").await?)
     }
 
     /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
@@ -103,26 +111,28 @@ impl Runner {
         transact_leased!(self, import, |lease| {
             store::import::next_slug_attempt(lease, 1).await?;
         })?;
-        Ok(self.ambient().failpoint("region.slugs.chosen").await?)
+        Ok(self.context.ambient.failpoint("region.slugs.chosen").await?)
     }
 
     /// Asks control, and writes what it answers. Rows are read and written by pages, each in a transaction of its own: of
     /// all organizations at once, only what is asked and what is given is in memory. A page that was written before is
     /// passed over.
     async fn ask_and_write(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
-        if store::imported::is_any_taken(self.db(), import.id, import.slug_attempt + 1).await? {
+        if store::imported::is_any_taken(&self.context.db, import.id, import.slug_attempt + 1).await? {
             return self.ask_again(import, run).await;
         }
         let batches = self.what_is_asked(import).await?;
-        let answer =
-            self.ask(self.control().bulk_create_organization_slug_reservations(operation, batches)).await?;
-        self.ambient().failpoint("region.slugs.answered").await?;
+        let answer = self
+            .context
+            .ask(self.context.control.bulk_create_organization_slug_reservations(operation, batches))
+            .await?;
+        self.context.ambient.failpoint("region.slugs.answered").await?;
         let given: HashMap<i64, ResolvedSlug> =
             answer.into_iter().map(|given| (given.organization_id, given)).collect();
         let mut after = 0;
         let mut any_taken = false;
         loop {
-            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
             any_taken |= self.write_slugs(import, page, &given).await?;
@@ -132,9 +142,9 @@ impl Runner {
             return self.ask_again(import, run).await;
         }
         transact_leased!(self, import, |lease| {
-            store::import::set_slugs_written(lease, self.ambient().now()).await?;
+            store::import::set_slugs_written(lease, self.context.ambient.now()).await?;
         })?;
-        Ok(self.ambient().failpoint("region.slugs.written").await?)
+        Ok(self.context.ambient.failpoint("region.slugs.written").await?)
     }
 
     /// Writes the slugs that control gave to these organizations, unless they have them. If another organization of this
@@ -178,7 +188,7 @@ impl Runner {
                     let is_of_file = plan
                         .taken_by
                         .as_ref()
-                        .is_some_and(|(region, id)| region == self.region() && given.contains_key(id));
+                        .is_some_and(|(region, id)| *region == self.context.region && given.contains_key(id));
                     findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
                     plans.push((given_to.slug.clone(), plan));
                 }
@@ -195,7 +205,7 @@ impl Runner {
                 true
             }
         })?;
-        self.ambient().failpoint("region.slugs.page_written").await?;
+        self.context.ambient.failpoint("region.slugs.page_written").await?;
         Ok(any_taken)
     }
 
@@ -223,13 +233,13 @@ impl Runner {
 
     /// The last of the next organizations of an import that one transaction may change, by id, and whether there may be
     /// more; `None` if there is none.
-    pub(super) async fn organizations_after(
+    pub(in crate::import) async fn organizations_after(
         &self,
         id: Uuid,
         after: i64,
     ) -> Result<Option<(i64, bool)>, Error> {
-        let most = i64::from(self.limits().organizations_a_transaction.max(1));
-        Ok(store::imported::page_end(self.db(), id, after, most)
+        let most = i64::from(self.context.limits.organizations_a_transaction.max(1));
+        Ok(store::imported::page_end(&self.context.db, id, after, most)
             .await?
             .map(|(last, count)| (last, count == most)))
     }
@@ -239,7 +249,7 @@ impl Runner {
         let mut batches = Vec::new();
         let mut after = 0;
         loop {
-            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { return Ok(batches) };
             after = last.id;
             let requests = page.into_iter().map(|organization| OrganizationSlugRequest {
@@ -258,13 +268,13 @@ impl Runner {
         let verdict = given.verdict();
         let known = (!given.taken_by_region.is_empty())
             .then(|| (given.taken_by_region.clone(), given.taken_by_organization_id));
-        let here = here.map(|id| (self.region().to_owned(), id));
+        let here = here.map(|id| (self.context.region.to_owned(), id));
         SlugPlan { verdict, taken_by: if verdict == SlugVerdict::Taken { known.or(here) } else { None } }
     }
 }
 
 /// A name as control takes it.
-pub(super) fn name_for_control(name: &str) -> String {
+pub(in crate::import) fn name_for_control(name: &str) -> String {
     name[..name.floor_char_boundary(MAX_NAME)].to_owned()
 }
 

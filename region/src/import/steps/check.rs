@@ -19,17 +19,20 @@ use causeway_relocation::{
 
 use tokio::sync::Mutex;
 
-use super::{
-    Import, ImportState, ImportedOrganization, Runner, SlugPlan,
-    changed_slug::{candidate, changed_by_slugs, slug_changed},
-    chunks::{ChunkDraft, merged},
-    owners::{owners, without_owner},
-    runner::Run,
-    slugs::name_for_control,
+use crate::{
+    error::Error,
+    import::{
+        Engine, Import, ImportState, ImportedOrganization, SlugPlan,
+        changed_slug::{candidate, changed_by_slugs, slug_changed},
+        chunks::{ChunkDraft, merged},
+        engine::Run,
+        owners::{owners, without_owner},
+        steps::resolve_slugs::name_for_control,
+    },
+    store,
 };
-use crate::{error::Error, store};
 
-impl LookUp for Runner {
+impl LookUp for Engine {
     type Error = Error;
 
     async fn rows_with(
@@ -39,16 +42,18 @@ impl LookUp for Runner {
         values: Vec<String>,
     ) -> Result<HashMap<String, i64>, Error> {
         match model.silo {
-            Silo::Region => Ok(find_rows(self.db(), model, column, values).await?),
-            Silo::Control => self.ask(self.control().find_rows(&model.name, &column.field, values)).await,
+            Silo::Region => Ok(find_rows(&self.context.db, model, column, values).await?),
+            Silo::Control => {
+                self.context.ask(self.context.control.find_rows(&model.name, &column.field, values)).await
+            }
         }
     }
 }
 
-impl Runner {
+impl Engine {
     /// Goes through all models and slugs, and notes what would become of them.
-    pub(super) async fn check_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
-        self.register().await?;
+    pub(in crate::import) async fn check_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.context.register().await?;
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
         let mut after = 0;
@@ -62,16 +67,21 @@ impl Runner {
             store::finding::forget(lease, ImportState::Checking).await?;
             store::model_counts::replace(lease, &counts).await?;
         })?;
-        run.keys = Some(Arc::new(RwLock::new(KeyMap::new(self.catalog()))));
+        run.keys = Some(Arc::new(RwLock::new(KeyMap::new(&self.context.catalog))));
         run.done.clear();
-        run.rehearsal = Some(Rehearsal::new(self.catalog(), self.spool_dir()));
+        run.rehearsal = Some(Rehearsal::new(&self.context.catalog, self.spool_dir()));
         self.do_writes(import, run, false).await?;
         self.check_organizations(import, run).await?;
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
         transact_leased!(self, import, |lease| {
-            store::import::advance(lease, ImportState::Checking, ImportState::Planned, self.ambient().now())
-                .await?;
+            store::import::advance(
+                lease,
+                ImportState::Checking,
+                ImportState::Planned,
+                self.context.ambient.now(),
+            )
+            .await?;
         })?;
         tracing::info!(import_id = %import.id, "a dry run has ended; nothing was written");
         self.remove_spool(import.id).await;
@@ -79,7 +89,7 @@ impl Runner {
     }
 
     /// Goes through the records of a chunk and notes what would become of them. One chunk at a time.
-    pub(super) async fn rehearse(
+    pub(in crate::import) async fn rehearse(
         &self,
         import: &Import,
         model: &Model,
@@ -88,11 +98,11 @@ impl Runner {
         rehearsal: &Mutex<Option<Rehearsal>>,
     ) -> Result<ChunkKeys, Error> {
         let writer = Writer {
-            ambient: self.ambient(),
+            ambient: &self.context.ambient,
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
-            emails: self.catalog().model(EMAIL),
+            emails: self.context.catalog.model(EMAIL),
             token_owners: HashMap::new(),
         };
         let mut rehearsal = rehearsal.lock().await;
@@ -114,15 +124,15 @@ impl Runner {
     /// Asks what would become of the slugs, and looks who would have an owner. Of several organizations that come to the
     /// same slug, those get it first that want it as it is; of those, the first one.
     async fn check_organizations(&self, import: &Import, run: &Run) -> Result<(), Error> {
-        let needs_owner = owners(self.catalog()).is_some();
+        let needs_owner = owners(&self.context.catalog).is_some();
         let has_owner = |organization: &ImportedOrganization| {
             run.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.has_one(organization.id))
         };
-        let wanted = store::imported::wanted_slugs(self.db(), import.id).await?;
+        let wanted = store::imported::wanted_slugs(&self.context.db, import.id).await?;
         let mut given: HashSet<String> = HashSet::new();
         let mut after = 0;
         loop {
-            let page = store::imported::organizations(self.db(), import.id, after).await?;
+            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             let checked = self.check_page(&page, &wanted, &mut given).await?;
@@ -152,7 +162,7 @@ impl Runner {
         given: &mut HashSet<String>,
     ) -> Result<Vec<Checked>, Error> {
         let wanted = organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
-        let mut here = store::organization::by_slugs(self.db(), wanted).await?;
+        let mut here = store::organization::by_slugs(&self.context.db, wanted).await?;
         let mut requests: Vec<OrganizationSlugRequest> = organizations
             .iter()
             .map(|organization| OrganizationSlugRequest {
@@ -169,7 +179,8 @@ impl Runner {
                 .then(|| check.would_become.clone())
         };
         here.extend(
-            store::organization::by_slugs(self.db(), checks.iter().filter_map(fresh).collect()).await?,
+            store::organization::by_slugs(&self.context.db, checks.iter().filter_map(fresh).collect())
+                .await?,
         );
         let mut would: Vec<Option<String>> = checks.iter().map(fresh).collect();
         let mut again = Vec::new();
@@ -205,7 +216,8 @@ impl Runner {
                     .flatten()
                     .find_map(|slug| here.get(slug).copied());
                 let candidate = candidate(&check.candidate, &check.slug).to_owned();
-                let (would_become, plan) = plan_of(check, here.map(|id| (self.region().to_owned(), id)));
+                let (would_become, plan) =
+                    plan_of(check, here.map(|id| (self.context.region.to_owned(), id)));
                 Checked { would_become, candidate, plan }
             })
             .collect())
@@ -213,7 +225,7 @@ impl Runner {
 
     async fn ask_for_checks(&self, requests: Vec<OrganizationSlugRequest>) -> Result<Vec<SlugCheck>, Error> {
         let asked = requests.len();
-        let checks = self.ask(self.control().check_slugs(requests)).await?;
+        let checks = self.context.ask(self.context.control.check_slugs(requests)).await?;
         if checks.len() != asked {
             return Err(Error::Internal("control did not answer for every slug".to_owned()));
         }

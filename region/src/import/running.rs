@@ -12,7 +12,7 @@ use super::{Progress, Waiting};
 
 /// An import that is running in this process.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct RunningImport {
     /// How far the plan is.
     pub(crate) planning: Arc<Watch>,
     model: Mutex<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Live {
     waiting: Mutex<Option<Waiting>>,
 }
 
-impl Default for Live {
+impl Default for RunningImport {
     fn default() -> Self {
         Self {
             planning: Arc::default(),
@@ -43,7 +43,7 @@ impl Default for Live {
     }
 }
 
-impl Live {
+impl RunningImport {
     /// Begins to count anew, towards `total` records.
     pub(crate) fn begin(&self, total: i64) {
         self.done.store(0, Ordering::Relaxed);

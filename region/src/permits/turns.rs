@@ -9,12 +9,11 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Runner;
-use crate::error::Error;
+use crate::{context::Context, error::Error};
 
 /// The turns of a process, for one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<Inner>);
+pub(crate) struct Turns(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -25,7 +24,7 @@ struct Inner {
 
 /// A turn. It ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     turns: Turns,
     place: Option<OwnedSemaphorePermit>,
 }
@@ -40,7 +39,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Turns {
-    pub(super) fn new(at_once: usize) -> Self {
+    pub(crate) fn new(at_once: usize) -> Self {
         Self(Arc::new(Inner { places: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0) }))
     }
 
@@ -58,36 +57,38 @@ impl Turns {
 
 impl Turn {
     /// Whether another import waits for a turn.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.turns.0.waiting.load(Ordering::Relaxed) > 0
     }
 }
 
-impl Runner {
+impl Turns {
     /// Waits for a turn.
     ///
     /// # Errors
     /// If the service stops.
-    pub(super) async fn turn(&self, turns: &Turns) -> Result<Turn, Error> {
+    pub(crate) async fn turn(&self, context: &Context) -> Result<Turn, Error> {
         let place = tokio::select! {
-            place = turns.place() => place?,
-            () = self.stopping() => return Err(Error::Stopping),
+            place = self.place() => place?,
+            () = context.lifecycle.stopping() => return Err(Error::Stopping),
         };
-        Ok(Turn { turns: turns.clone(), place: Some(place) })
+        Ok(Turn { turns: self.clone(), place: Some(place) })
     }
+}
 
-    /// Gives the turn to another import, if one waits, and takes the next one. Whatever was seen of the import before may
+impl Turn {
+    /// Gives the turn to another import, if one waits, and takes the next one. Whatever was read of the import before may
     /// be old then.
     ///
     /// # Errors
     /// If the service stops.
-    pub(super) async fn pass_turn(&self, turn: &mut Turn) -> Result<(), Error> {
-        if !turn.is_awaited() {
+    pub(crate) async fn pass(&mut self, context: &Context) -> Result<(), Error> {
+        if !self.is_awaited() {
             return Ok(());
         }
-        turn.place = None;
-        self.ambient().failpoint("region.turn.passed").await?;
-        turn.place = self.turn(&turn.turns).await?.place;
+        self.place = None;
+        context.ambient.failpoint("region.turn.passed").await?;
+        self.place = self.turns.turn(context).await?.place;
         Ok(())
     }
 }

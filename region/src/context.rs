@@ -1,0 +1,89 @@
+//! What all parts of a region share: its database, the catalog, control, limits, and how it ends.
+
+use std::{ops::Deref, sync::Arc};
+
+use causeway_relocation::{ambient::Ambient, catalog::Catalog, db::Db};
+use uuid::Uuid;
+
+use crate::{
+    control_client::{ControlClient, ControlError},
+    error::Error,
+    holder::Holder,
+    lifecycle::Lifecycle,
+    limits::Limits,
+    pauses::Pauses,
+    registration::Registration,
+};
+
+/// What all parts of a region share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Context(Arc<Shared>);
+
+/// The parts of a context.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The region's database.
+    pub(crate) db: Db,
+    /// All models.
+    pub(crate) catalog: Arc<Catalog>,
+    /// Clock, randomness, ids and failpoints.
+    pub(crate) ambient: Ambient,
+    /// Calls to control.
+    pub(crate) control: ControlClient,
+    /// The name of the region.
+    pub(crate) region: String,
+    /// Where others reach it, as a URL.
+    pub(crate) address: String,
+    /// The id of its database.
+    pub(crate) instance_id: Uuid,
+    /// What is bounded.
+    pub(crate) limits: Limits,
+    /// How long it waits before it tries something again.
+    pub(crate) pauses: Pauses,
+    /// This process, as the holder of leases.
+    pub(crate) holder: Holder,
+    /// Whether control knows the region.
+    pub(crate) registration: Registration,
+    /// How it ends.
+    pub(crate) lifecycle: Lifecycle,
+}
+
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Context {
+    /// Shares these.
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// A call to control, given up when the region stops: every call is idempotent and is made again.
+    ///
+    /// # Errors
+    /// That of the call, or [`Error::Stopping`].
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            answer = call => Ok(answer?),
+            () = self.lifecycle.stopping() => Err(Error::Stopping),
+        }
+    }
+
+    /// Waits before the next attempt, longer each time.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`].
+    pub(crate) async fn pause(&self, attempts: i64) -> Result<(), Error> {
+        tokio::select! {
+            () = tokio::time::sleep(self.pauses.behind(attempts, &self.ambient)) => Ok(()),
+            () = self.lifecycle.stopping() => Err(Error::Stopping),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! FINISHING: the deferred models are written, then all organizations become visible.
+//!
+//! Organizations become visible in the transaction that ends the import. More than that may change, 20,000, become visible
+//! in parts right before it, when nothing can fail any more:
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | adding up, or forgetting some of what was kept of control's rows | everything, hidden | adds up again, forgets the rest, and shows everything |
+//! | showing some of many | those are visible, and all is confirmed | shows the others |
+//! | the import's end | everything is visible | reports to the directory |
+//!
+//! One that is reverted in between is hidden again first of all.
+
+use std::sync::PoisonError;
+
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    import::{Engine, Import, ImportState, engine::Run, mapped::SharedKeys},
+    store,
+};
+
+/// Values of rows of control that one transaction forgets.
+const CARRIED: i64 = 20_000;
+
+impl Engine {
+    /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
+    pub(in crate::import) async fn finish(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.context.register().await?;
+        self.do_writes(import, run, true).await?;
+        self.check_counts(import.id).await?;
+        self.context.ambient.failpoint("region.finish.counted").await?;
+        self.forget_carried(import).await?;
+        let mut after = 0;
+        loop {
+            let part = match import.parameters.hide_organizations {
+                true => None,
+                false => self.organizations_after(import.id, after).await?,
+            };
+            let (last, more) = part.unwrap_or((after, false));
+            transact_leased!(self, import, |lease| {
+                store::organization::restore_status(lease, after, last).await?;
+                if !more {
+                    let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
+                    store::import::advance(lease, from, to, self.context.ambient.now()).await?;
+                }
+            })?;
+            if !more {
+                break;
+            }
+            self.context.ambient.failpoint("region.finish.part_shown").await?;
+            after = last;
+        }
+        let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
+        let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
+        tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
+        Ok(self.context.ambient.failpoint("region.finish.visible").await?)
+    }
+
+    /// Refuses to end an import of which a record is not accounted for.
+    pub(in crate::import) async fn check_counts(&self, import_id: Uuid) -> Result<(), Error> {
+        let counts = store::model_counts::list(&self.context.db, import_id).await?;
+        match counts.iter().find(|counts| !counts.add_up()) {
+            Some(wrong) => Err(Error::CountsDoNotAddUp(format!(
+                "the records of {} do not add up: {wrong:?}",
+                wrong.model
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what was kept of rows of control for as long as rows were written.
+    pub(in crate::import) async fn forget_carried(&self, import: &Import) -> Result<(), Error> {
+        loop {
+            let forgotten = transact_leased!(self, import, |lease| {
+                store::imported::forget_carried(lease, CARRIED).await?
+            })?;
+            if forgotten == 0 {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! SUCCEEDED: the region reports the organizations to the directory of control, until control has answered.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | the report | the directory has the organizations, the import is not marked as reported | reports them again, which changes nothing |
+//! | marking the import | everything | nothing |
+
+use std::collections::HashMap;
+
+use causeway_proto::control::v1::ReportedOrganization;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind},
+};
+
+use crate::{
+    convert::directory_status,
+    error::Error,
+    import::{Engine, Import, ImportState, engine::Run},
+    store,
+};
+
+impl Engine {
+    /// Tells control's directory what the organizations are like. Told again, it changes nothing. Those that it refuses
+    /// are findings, and keep no other one out.
+    pub(in crate::import) async fn report(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        self.remove_spool(import.id).await;
+        self.context.register().await?;
+        let mut after = 0;
+        let mut findings = Vec::new();
+        loop {
+            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            // As they are by now: some may have been left hidden, and shown later. One that is gone has been deleted by the
+            // application.
+            let ids = page.iter().map(|organization| organization.id).collect();
+            let reported =
+                store::organization::by_ids(&self.context.db, ids).await?.into_iter().map(|organization| {
+                    ReportedOrganization {
+                        organization_id: organization.id,
+                        slug: organization.slug,
+                        name: organization.name,
+                        status: directory_status(organization.status),
+                    }
+                });
+            let refused =
+                self.context.ask(self.context.control.report_organizations(reported.collect())).await?;
+            let refused: HashMap<i64, String> =
+                refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
+            findings.extend(page.iter().filter_map(|organization| {
+                let message = refused.get(&organization.id)?;
+                let reason = format!("control's directory does not take it: {message}");
+                Some(
+                    organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)),
+                )
+            }));
+            run.pass_turn(self).await?;
+        }
+        self.context.ambient.failpoint("region.report.told").await?;
+        transact_leased!(self, import, |lease| {
+            // Asked again, control would say the same: what is to be done stands in the findings, and a comparison shows it.
+            self.add_findings(lease, ImportState::Succeeded, &findings).await?;
+            store::import::set_reported(lease, import.approvals).await?;
+        })?;
+        Ok(self.context.ambient.failpoint("region.report.noted").await?)
+    }
+}
