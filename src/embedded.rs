@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{ambient::Ambient, db, sealed::PrivateKey};
+use causeway_relocation::{db, encrypted::PrivateKey, env::Environment};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -41,8 +41,8 @@ impl Embedded {
     ///
     /// # Errors
     /// If the directory cannot be used, another process uses it, or, without `create`, there is no data in it.
-    pub async fn start(directory: &Path, create: bool, ambient: Ambient) -> anyhow::Result<Self> {
-        Self::start_with_key(directory, create, None, ambient).await
+    pub async fn start(directory: &Path, create: bool, env: Environment) -> anyhow::Result<Self> {
+        Self::start_with_key(directory, create, None, env).await
     }
 
     /// The same, with what the region opens encrypted exports with. The key is not kept: an encrypted import that has not
@@ -54,7 +54,7 @@ impl Embedded {
         directory: &Path,
         create: bool,
         key: Option<Arc<PrivateKey>>,
-        ambient: Ambient,
+        env: Environment,
     ) -> anyhow::Result<Self> {
         let shown = directory.display();
         if create {
@@ -86,7 +86,7 @@ impl Embedded {
                 bulk: causeway_control::slug::bulk_intake::Options::default(),
             },
             Settings::default(),
-            ambient.clone(),
+            env.clone(),
         )
         .await?;
         let listener = bind_loopback().await?;
@@ -105,7 +105,7 @@ impl Embedded {
                 )
             },
             Settings::default(),
-            ambient,
+            env,
         )
         .await;
         match started {
@@ -203,7 +203,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let absent = directory.path().join("absent");
         let error =
-            Embedded::start(&absent, false, Ambient::system()).await.expect_err("there is no data there");
+            Embedded::start(&absent, false, Environment::system()).await.expect_err("there is no data there");
         assert!(error.to_string().contains("there is no data in"), "{error}");
         assert!(!absent.exists());
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::{ambient::Ambient, db::DbError};
+use causeway_relocation::{db::DbError, env::Environment};
 
 pub(crate) const VARIABLE: &str = "CAUSEWAY_FAILPOINTS";
 
@@ -36,7 +36,7 @@ fn parse(text: &str) -> anyhow::Result<HashMap<String, (u64, Act)>> {
 }
 
 /// The same surroundings with the failpoints that the environment names.
-pub(crate) fn armed(ambient: Ambient) -> anyhow::Result<Ambient> {
+pub(crate) fn armed(env: Environment) -> anyhow::Result<Environment> {
     let armed = Mutex::new(parse(&env::var(VARIABLE).unwrap_or_default())?);
     let reach = move |place: &'static str| {
         let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ pub(crate) fn armed(ambient: Ambient) -> anyhow::Result<Ambient> {
             None => None,
         }
     };
-    Ok(ambient.with_failpoints(Arc::new(move |place| {
+    Ok(env.with_failpoints(Arc::new(move |place| {
         let act = reach(place);
         Box::pin(async move {
             match act {
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_happens_without_the_variable() {
-        let ambient = armed(Ambient::system()).expect("nothing is armed");
-        ambient.failpoint("region.plan.made").await.expect("it is passed");
+        let env = armed(Environment::system()).expect("nothing is armed");
+        env.failpoint("region.plan.made").await.expect("it is passed");
     }
 }

@@ -19,7 +19,7 @@ use causeway_proto::{
     failure::reason_of,
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,7 +63,7 @@ impl Control {
             let request = RegisterRegionRequest {
                 name: region.to_owned(),
                 address: format!("http://{region}.example.com"),
-                instance_id: Ambient::system().uuid().to_string(),
+                instance_id: Environment::system().uuid().to_string(),
                 held_ids: Vec::new(),
             };
             RegionServiceClient::new(channel.clone()).register_region(request).await.expect("registered");
@@ -111,7 +111,7 @@ impl Call {
 }
 
 fn header(region: &str) -> Part {
-    let operation_id = Ambient::system().uuid().to_string();
+    let operation_id = Environment::system().uuid().to_string();
     Part::Header(BulkCreateHeader { region: region.to_owned(), operation_id })
 }
 

@@ -22,7 +22,7 @@ use causeway_harness::{
     process::{self, Process},
 };
 use causeway_proto::region::v1::{Import, ImportHeader, ImportState};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tempfile::TempDir;
 
 /// The size of the export: large enough that every model with many records has many chunks.
@@ -50,7 +50,7 @@ fn memory(region: &Process) -> machine::Memory {
 }
 
 async fn import(region: &Peer, file: &ExportFile, dry_run: bool) -> Import {
-    let id = Ambient::system().uuid().to_string();
+    let id = Environment::system().uuid().to_string();
     let header = ImportHeader { import_id: id.clone(), dry_run, ..ImportHeader::default() };
     upload(region, file, &header, &Arc::new(AtomicU64::new(0))).await.expect("it is taken");
     let mut watch = Watch::new(region.clone(), id);

@@ -8,12 +8,12 @@
 use std::{collections::BTreeMap, env};
 
 use causeway_harness::{
-    account::{Account, Audit, Cell, Look, Row},
+    account::{Audit, AuditReport, Cell, Row, RowsBefore},
     cluster::{Cluster, ImportOptions, Store},
     export::{self, OTHER_SLUG, SLUG},
 };
 use causeway_proto::{region::v1::ImportState, relocation::v1::ErrorReason};
-use causeway_relocation::{ambient::Ambient, export::Limits};
+use causeway_relocation::{env::Environment, export::Limits};
 use chrono::{DateTime, Utc};
 use proptest::{
     collection::vec,
@@ -79,8 +79,8 @@ async fn import(
     cluster: &Cluster,
     bytes: &[u8],
     options: &ImportOptions,
-) -> Result<Option<Account>, TestCaseError> {
-    let before = Look::at(cluster, 0).await.map_err(wrong)?;
+) -> Result<Option<AuditReport>, TestCaseError> {
+    let before = RowsBefore::at(cluster, 0).await.map_err(wrong)?;
     let import = cluster.region(0).import(bytes, options).await.map_err(wrong)?;
     if import.state() == ImportState::Succeeded {
         let audit = Audit::new(cluster, 0, &before, bytes, options, &import).run().await;
@@ -91,13 +91,13 @@ async fn import(
         prop_assert_eq!(failure.reason(), ErrorReason::ExportInvalid, "{}", failure.message);
         prop_assert!(failure.message.starts_with("byte "), "no place: {}", failure.message);
     }
-    let after = Look::at(cluster, 0).await.map_err(wrong)?;
+    let after = RowsBefore::at(cluster, 0).await.map_err(wrong)?;
     prop_assert!(after == before, "it was refused, and something was written: {}", failure.message);
     Ok(None)
 }
 
 /// What is random or the time of the import is left out.
-fn lasting(account: &Account, began: DateTime<Utc>) -> anyhow::Result<BTreeMap<(String, i64), Row>> {
+fn lasting(account: &AuditReport, began: DateTime<Utc>) -> anyhow::Result<BTreeMap<(String, i64), Row>> {
     let mut rows = account.rows_by_source()?;
     for row in rows.values_mut() {
         row.retain(|field, cell| {
@@ -108,7 +108,7 @@ fn lasting(account: &Account, began: DateTime<Utc>) -> anyhow::Result<BTreeMap<(
 }
 
 fn any_order_of_any_export_gives_the_same_rows(store: Store) {
-    let began = Ambient::system().now();
+    let began = Environment::system().now();
     let strategy = (choices(), any::<u64>(), any::<bool>());
     check(3, &strategy, async |(choices, seed, merge_users)| {
         let export = export::generated(&mut picker(choices)).map_err(wrong)?;

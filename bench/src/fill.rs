@@ -2,7 +2,7 @@
 
 use causeway_relocation::db::{Db, Dialect, Options, Statement};
 
-use crate::stage::Databases;
+use crate::rig::Databases;
 
 /// Puts `count` organizations into the region, and as many primary reservations, by another region, into control.
 ///

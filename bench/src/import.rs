@@ -13,14 +13,14 @@ use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportState},
     relocation::v1::Scope,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use serde_json::json;
 
 use crate::{
     generate::{Export, Extent},
     plain::Rows,
     report::{Report, median},
-    stage::{Databases, Service, Services, Stage, Store},
+    rig::{Databases, Rig, Service, Services, Store},
 };
 
 /// What to measure.
@@ -103,12 +103,12 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     );
     let mut report = Report::new("Imports, beside the plainest way to write the same rows", COLUMNS);
     for store in &options.stores {
-        let stage = Stage::start(*store, &options.causeway).await?;
+        let rig = Rig::start(*store, &options.causeway).await?;
         if options.before > 0 {
-            crate::fill::organizations(&stage.named("empty"), options.before).await?;
+            crate::fill::organizations(&rig.named("empty"), options.before).await?;
         }
         for extent in &options.extents {
-            measure(&stage, options, *extent, &mut report).await?;
+            measure(&rig, options, *extent, &mut report).await?;
         }
     }
     report.note(
@@ -122,31 +122,26 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn measure(
-    stage: &Stage,
-    options: &Options,
-    extent: Extent,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let path = stage.directory().join("export.json");
+async fn measure(rig: &Rig, options: &Options, extent: Extent, report: &mut Report) -> anyhow::Result<()> {
+    let path = rig.directory().join("export.json");
     let size = write(Export::new(options.seed, extent), &path)?;
     let file = ExportFile::read(&path).await?;
     let (mut imports, mut plain) = (Vec::new(), Vec::new());
     let mut rows: Option<Rows> = None;
     for round in 0..options.rounds {
         let name = format!("import_{round}");
-        let databases = stage.copy("empty", &name).await?;
-        stage.settle().await?;
-        let imported = import(stage, &databases, &file).await?;
+        let databases = rig.copy("empty", &name).await?;
+        rig.settle().await?;
+        let imported = import(rig, &databases, &file).await?;
         if options.compare {
             if rows.is_none() {
-                rows = Some(Rows::dump(stage, &databases).await?);
+                rows = Some(Rows::dump(rig, &databases).await?);
             }
             let rows = rows.as_ref().context("rows")?;
-            let copies = stage.copy("empty", "plain").await?;
-            stage.settle().await?;
-            let written = rows.write(stage, &copies).await?;
-            stage.remove("plain").await?;
+            let copies = rig.copy("empty", "plain").await?;
+            rig.settle().await?;
+            let written = rows.write(rig, &copies).await?;
+            rig.remove("plain").await?;
             ensure!(
                 written.rows == imported.rows(),
                 "{} rows were imported, and {} written the plain way",
@@ -156,19 +151,19 @@ async fn measure(
             plain.push(written.time.as_secs_f64());
         }
         // SQLite's rows are read out of the first import again and again.
-        if round > 0 || stage.store() == Store::Postgres {
-            stage.remove(&name).await?;
+        if round > 0 || rig.store() == Store::Postgres {
+            rig.remove(&name).await?;
         }
         imports.push(imported);
     }
-    if stage.store() == Store::Sqlite {
-        stage.remove("import_0").await?;
+    if rig.store() == Store::Sqlite {
+        rig.remove("import_0").await?;
     }
     if let Some(rows) = rows {
         crate::plain::forget(rows)?;
     }
     std::fs::remove_file(&path)?;
-    add(report, stage.store(), size, &imports, plain);
+    add(report, rig.store(), size, &imports, plain);
     Ok(())
 }
 
@@ -238,8 +233,8 @@ async fn logged_key_map(region: &Service) -> anyhow::Result<f64> {
 }
 
 /// Imports the file into these databases, by processes that are started for it.
-async fn import(stage: &Stage, databases: &Databases, file: &ExportFile) -> anyhow::Result<Imported> {
-    let services = stage.serve(databases).await?;
+async fn import(rig: &Rig, databases: &Databases, file: &ExportFile) -> anyhow::Result<Imported> {
+    let services = rig.serve(databases).await?;
     let imported = watch(&services, file).await?;
     services.stop()?;
     Ok(imported)
@@ -248,7 +243,7 @@ async fn import(stage: &Stage, databases: &Databases, file: &ExportFile) -> anyh
 async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Imported> {
     let region = Peer::connect(Kind::Region, &services.region.url()).await?;
     let region_idle = services.region.memory()?.resident;
-    let id = Ambient::system().uuid().to_string();
+    let id = Environment::system().uuid().to_string();
     let header =
         ImportHeader { import_id: id.clone(), scope: Scope::Organization.into(), ..ImportHeader::default() };
     let mut last = Instant::now();

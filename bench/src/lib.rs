@@ -8,6 +8,6 @@ mod plain;
 pub mod report;
 pub mod reserve;
 pub mod resolve;
-pub mod stage;
+pub mod rig;
 pub mod start;
 mod unary;

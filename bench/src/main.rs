@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use causeway_bench::{
     generate::{Export, Extent},
     import, reserve, resolve,
-    stage::Store,
+    rig::Store,
     start,
 };
 use clap::{Parser, Subcommand};

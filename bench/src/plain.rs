@@ -19,7 +19,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow},
 };
 
-use crate::stage::{Databases, Stage, Store};
+use crate::rig::{Databases, Rig, Store};
 
 const PIECE: usize = 256 * 1024;
 /// The signature of binary COPY, its flags, and the length of what readers skip.
@@ -60,14 +60,14 @@ impl Rows {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub(crate) async fn dump(stage: &Stage, databases: &Databases) -> anyhow::Result<Self> {
+    pub(crate) async fn dump(rig: &Rig, databases: &Databases) -> anyhow::Result<Self> {
         let catalog = Catalog::load()?;
         let mut tables = Vec::new();
         for model in catalog.written() {
-            let file = stage.directory().join(format!("{}.copy", model.table));
+            let file = rig.directory().join(format!("{}.copy", model.table));
             tables.push(Table { name: model.table.clone(), silo: model.silo, file });
         }
-        if stage.store() == Store::Postgres {
+        if rig.store() == Store::Postgres {
             for silo in [Silo::Control, Silo::Region] {
                 let mut connection = PgConnection::connect(databases.of(silo)).await?;
                 for table in tables.iter().filter(|table| table.silo == silo) {
@@ -83,8 +83,8 @@ impl Rows {
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn write(&self, stage: &Stage, into: &Databases) -> anyhow::Result<Written> {
-        match stage.store() {
+    pub(crate) async fn write(&self, rig: &Rig, into: &Databases) -> anyhow::Result<Written> {
+        match rig.store() {
             Store::Postgres => self.copy(into).await,
             Store::Sqlite => self.insert(into).await,
         }

@@ -16,7 +16,7 @@ use causeway_proto::{
     },
     whole::SentOrganizations,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use futures::future::try_join_all;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     report::{Report, median, percentile},
-    stage::{Service, Stage, Store},
+    rig::{Rig, Service, Store},
 };
 
 /// What to measure.
@@ -56,16 +56,16 @@ const COLUMNS: &[&str] = &["what", "slugs/s", "calls/s", "p50", "p99", "beside",
 /// # Errors
 /// If a call fails.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
-    let stage = Stage::start(Store::Postgres, &options.causeway).await?;
+    let rig = Rig::start(Store::Postgres, &options.causeway).await?;
     if options.before > 0 {
-        crate::fill::organizations(&stage.named("empty"), options.before).await?;
+        crate::fill::organizations(&rig.named("empty"), options.before).await?;
     }
     let mut report = Report::new("Reservations of slugs", COLUMNS);
-    large(&stage, options, &mut report).await?;
-    regions_at_once(&stage, &mut report).await?;
-    callers_at_once(&stage, &mut report).await?;
+    large(&rig, options, &mut report).await?;
+    regions_at_once(&rig, &mut report).await?;
+    callers_at_once(&rig, &mut report).await?;
     report.note(format!(
-        "PostgreSQL with fsync, {} slugs reserved before. Beside: one INSERT ... SELECT ... ON CONFLICT of the same rows \
+        "PostgreSQL with fsync, {} slugs reserved before. SecondProcess: one INSERT ... SELECT ... ON CONFLICT of the same rows \
          into the same table, in slugs/s; medians of {} rounds, in turns.",
         options.before, options.rounds
     ));
@@ -80,17 +80,17 @@ struct Control {
 }
 
 impl Control {
-    async fn start(stage: &Stage, name: &str, regions: u64) -> anyhow::Result<Self> {
-        let databases = stage.copy("empty", name).await?;
-        stage.settle().await?;
-        let service = stage.control(&databases.control).await?;
+    async fn start(rig: &Rig, name: &str, regions: u64) -> anyhow::Result<Self> {
+        let databases = rig.copy("empty", name).await?;
+        rig.settle().await?;
+        let service = rig.control(&databases.control).await?;
         let channel = Endpoint::from_shared(service.url())?.tcp_nodelay(true).connect().await?;
         let mut client = RegionServiceClient::new(channel.clone());
         for region in 0..regions {
             let request = RegisterRegionRequest {
                 name: format!("r{region}"),
                 address: format!("http://127.0.0.1:{}", 1_000 + region),
-                instance_id: Ambient::system().uuid().to_string(),
+                instance_id: Environment::system().uuid().to_string(),
                 held_ids: Vec::new(),
             };
             client.register_region(request).await?;
@@ -98,9 +98,9 @@ impl Control {
         Ok(Self { service, channel, database: databases.control })
     }
 
-    async fn stop(self, stage: &Stage, name: &str) -> anyhow::Result<()> {
+    async fn stop(self, rig: &Rig, name: &str) -> anyhow::Result<()> {
         self.service.stop()?;
-        stage.remove(name).await
+        rig.remove(name).await
     }
 }
 
@@ -148,21 +148,21 @@ pub(crate) async fn reserve(
     anyhow::bail!("the answer ended without its summary")
 }
 
-async fn large(stage: &Stage, options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let ambient = Ambient::system();
+async fn large(rig: &Rig, options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let env = Environment::system();
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let control = Control::start(stage, "reserve", 1).await?;
+        let control = Control::start(rig, "reserve", 1).await?;
         let wanted =
             requests((1..=i64::try_from(options.slugs)?).map(|id| (id, format!("organization-{id}"))));
         let began = Instant::now();
-        let slugs = reserve(&control.channel, "r0", ambient.uuid(), wanted).await?;
+        let slugs = reserve(&control.channel, "r0", env.uuid(), wanted).await?;
         ours.push(began.elapsed().as_secs_f64());
         ensure!(slugs.len() as u64 == options.slugs, "{} slugs were given", slugs.len());
-        control.stop(stage, "reserve").await?;
+        control.stop(rig, "reserve").await?;
 
-        let databases = stage.copy("empty", "raw").await?;
-        stage.settle().await?;
+        let databases = rig.copy("empty", "raw").await?;
+        rig.settle().await?;
         let mut connection = PgConnection::connect(&databases.control).await?;
         let (ids, slugs): (Vec<i64>, Vec<String>) =
             slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).unzip();
@@ -175,13 +175,13 @@ async fn large(stage: &Stage, options: &Options, report: &mut Report) -> anyhow:
         )
         .bind(slugs)
         .bind(ids)
-        .bind(ambient.uuid())
+        .bind(env.uuid())
         .execute(&mut connection)
         .await?;
         raw.push(began.elapsed().as_secs_f64());
         ensure!(done.rows_affected() == options.slugs, "{} rows were inserted", done.rows_affected());
         connection.close().await?;
-        stage.remove("raw").await?;
+        rig.remove("raw").await?;
     }
     let (ours, raw) = (median(ours), median(raw));
     let slugs = options.slugs as f64;
@@ -200,12 +200,12 @@ async fn large(stage: &Stage, options: &Options, report: &mut Report) -> anyhow:
     Ok(())
 }
 
-async fn regions_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-    let control = Control::start(stage, "regions", REGIONS).await?;
-    let ambient = Ambient::system();
+async fn regions_at_once(rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
+    let control = Control::start(rig, "regions", REGIONS).await?;
+    let env = Environment::system();
     let began = Instant::now();
     let work = (0..REGIONS).map(|region| {
-        let (channel, ambient) = (control.channel.clone(), ambient.clone());
+        let (channel, env) = (control.channel.clone(), env.clone());
         async move {
             let name = format!("r{region}");
             let mut times = Vec::new();
@@ -217,7 +217,7 @@ async fn regions_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
                     (id, format!("{whose}-{batch}-{number}"))
                 }));
                 let began = Instant::now();
-                let slugs = reserve(&channel, &name, ambient.uuid(), wanted).await?;
+                let slugs = reserve(&channel, &name, env.uuid(), wanted).await?;
                 times.push(began.elapsed());
                 ensure!(slugs.len() as u64 == BATCH, "{} slugs were given", slugs.len());
             }
@@ -227,7 +227,7 @@ async fn regions_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
     let times = at_once(work).await?;
     let took = began.elapsed().as_secs_f64();
     let (deadlocks, rolled_back) = trouble(&control.database).await?;
-    control.stop(stage, "regions").await?;
+    control.stop(rig, "regions").await?;
     let what = format!("{REGIONS} regions, batches of {BATCH}, half in conflict");
     let calls = (REGIONS * BATCHES) as f64;
     add(report, &what, calls * BATCH as f64, calls, took, &times);
@@ -236,12 +236,12 @@ async fn regions_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
     Ok(())
 }
 
-async fn callers_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-    let control = Control::start(stage, "callers", 1).await?;
-    let ambient = Ambient::system();
+async fn callers_at_once(rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
+    let control = Control::start(rig, "callers", 1).await?;
+    let env = Environment::system();
     let began = Instant::now();
     let work = (0..CALLERS).map(|caller| {
-        let (channel, ambient) = (control.channel.clone(), ambient.clone());
+        let (channel, env) = (control.channel.clone(), env.clone());
         async move {
             let mut times = Vec::new();
             for call in 0..CALLS {
@@ -250,7 +250,7 @@ async fn callers_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
                 let slugs = reserve(
                     &channel,
                     "r0",
-                    ambient.uuid(),
+                    env.uuid(),
                     requests(std::iter::once((id, format!("single-{id}")))),
                 )
                 .await?;
@@ -262,7 +262,7 @@ async fn callers_at_once(stage: &Stage, report: &mut Report) -> anyhow::Result<(
     });
     let times = at_once(work).await?;
     let took = began.elapsed().as_secs_f64();
-    control.stop(stage, "callers").await?;
+    control.stop(rig, "callers").await?;
     let calls = (CALLERS * CALLS) as f64;
     add(report, &format!("{CALLERS} callers, one slug each"), calls, calls, took, &times);
     Ok(())

@@ -16,8 +16,8 @@ use causeway_proto::control::v1::{
     slug_reservation_service_client::SlugReservationServiceClient,
 };
 use causeway_relocation::{
-    ambient::Ambient,
     db::{self, Db, Statement},
+    env::Environment,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ use tonic::{
 use crate::{
     report::{Report, median, percentile},
     reserve,
-    stage::{Service, Stage, Store},
+    rig::{Rig, Service, Store},
     unary,
 };
 
@@ -87,8 +87,8 @@ impl Kind {
 /// # Errors
 /// If a call fails.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
-    let stage = Stage::start(Store::Postgres, &options.causeway).await?;
-    let databases = stage.named("empty");
+    let rig = Rig::start(Store::Postgres, &options.causeway).await?;
+    let databases = rig.named("empty");
     let control = Db::connect(&databases.control, &db::Options::default()).await?;
     let mut tx = control.begin().await?;
     let region = Statement::new(
@@ -96,14 +96,14 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     )
     .with(REGION)
     .with("http://127.0.0.1:50052")
-    .with(Ambient::system().uuid())
-    .with(Ambient::system().now());
+    .with(Environment::system().uuid())
+    .with(Environment::system().now());
     tx.execute(region).await?;
     tx.commit().await?;
     crate::fill::reservations(&control, REGION, i64::try_from(options.slugs)?).await?;
     control.close().await;
 
-    let service = Service::of_this_program(stage.directory(), "serve-control", &databases.control).await?;
+    let service = Service::of_this_program(rig.directory(), "serve-control", &databases.control).await?;
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(Endpoint::from_shared(service.url())?.tcp_nodelay(true).connect().await?);
@@ -222,12 +222,12 @@ async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow:
 
 /// How long it takes until the directory knows what control has confirmed, change by change.
 async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
-    let ambient = Ambient::system();
+    let env = Environment::system();
     let mut behind = Vec::new();
     for change in 0..CHANGES {
         let slug = format!("change-{change}");
         let id = FIRST_CHANGED + i64::try_from(change)?;
-        let operation_id = ambient.uuid();
+        let operation_id = env.uuid();
         let wanted = reserve::requests(std::iter::once((id, slug.clone())));
         reserve::reserve(channel, REGION, operation_id, wanted).await?;
         let confirmation = ConfirmOrganizationSlugReservationsRequest {
@@ -264,7 +264,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
     };
-    let control = Control::start(options, Ambient::system()).await?;
+    let control = Control::start(options, Environment::system()).await?;
     let mut routes = RoutesBuilder::default();
     control.add_services(&mut routes);
     let endpoints = Endpoints::new(&[url], |endpoint| endpoint.tcp_nodelay(true));

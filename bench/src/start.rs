@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     report::{Report, median},
-    stage::{Service, Stage, Store},
+    rig::{Rig, Service, Store},
 };
 
 /// What to measure.
@@ -27,12 +27,12 @@ const COLUMNS: &[&str] = &["service", "store", "start", "resident when idle"];
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report::new("Start and size", COLUMNS);
     for store in [Store::Postgres, Store::Sqlite] {
-        let stage = Stage::start(store, &options.causeway).await?;
-        let databases = stage.named("empty");
+        let rig = Rig::start(store, &options.causeway).await?;
+        let databases = rig.named("empty");
         let (mut controls, mut regions) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            let control = stage.control(&databases.control).await?;
-            let region = stage.region("us", &databases.region, &control.url()).await?;
+            let control = rig.control(&databases.control).await?;
+            let region = rig.region("us", &databases.region, &control.url()).await?;
             controls.push(look(&control)?);
             regions.push(look(&region)?);
             region.stop()?;

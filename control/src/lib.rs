@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::{Catalog, CatalogError, Silo},
     db::{self, Db},
+    env::Environment,
     schema,
 };
 
@@ -58,7 +58,7 @@ pub struct Options {
 }
 
 /// Places where a test may let a control fail or die: before and after each commit that a region waits for. See
-/// [`Ambient::failpoint`].
+/// [`Environment::failpoint`].
 pub const FAILPOINTS: &[&str] = &[
     "control.import_models.recorded",
     "control.import_models.committed",
@@ -108,7 +108,7 @@ impl Control {
     ///
     /// # Errors
     /// If it cannot be used, or a model table is not what the catalog says.
-    pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
+    pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
         db.migrate(store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
@@ -118,14 +118,13 @@ impl Control {
             return Err(StartError::Schema(wrong.join("; ")));
         }
         let catalog = Arc::new(catalog);
-        let regions = Regions::new(db.clone(), ambient.clone(), Arc::clone(&catalog));
+        let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));
         let feeds = Feeds::start(db.clone(), options.feed);
-        let slug_reservations =
-            SlugReservations::new(db.clone(), ambient.clone(), feeds.clone(), options.bulk);
+        let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
         Ok(Self {
             imports: ControlImports::new(
                 db.clone(),
-                ambient.clone(),
+                env.clone(),
                 catalog,
                 regions.clone(),
                 slug_reservations.clone(),
@@ -133,7 +132,7 @@ impl Control {
             ),
             regions,
             slug_reservations,
-            directory: Directory::new(db.clone(), ambient, feeds.clone()),
+            directory: Directory::new(db.clone(), env, feeds.clone()),
             feeds,
             page_key,
             db,

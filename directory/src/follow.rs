@@ -42,15 +42,15 @@ enum Lost {
     Broken(#[from] Broken),
 }
 
-/// The pauses between attempts at one thing.
-struct Pauses<'a> {
+/// The backoff between attempts at one thing.
+struct Backoff<'a> {
     options: &'a Options,
     /// Of each process and thing another one.
     spread: RandomState,
     attempts: u32,
 }
 
-impl<'a> Pauses<'a> {
+impl<'a> Backoff<'a> {
     fn new(options: &'a Options) -> Self {
         Self { options, spread: RandomState::new(), attempts: 0 }
     }
@@ -85,18 +85,18 @@ impl<'a> Pauses<'a> {
 
 /// Follows all regions that there are, for ever.
 pub(crate) async fn regions(known: Arc<Known>, endpoints: Endpoints, options: Options) {
-    let mut pauses = Pauses::new(&options);
+    let mut backoff = Backoff::new(&options);
     loop {
         let (number, channel) = endpoints.current();
         let client = SlugReservationServiceClient::new(channel);
-        let error = match stream(client, &known, &options, &mut pauses).await {
+        let error = match stream(client, &known, &options, &mut backoff).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         // What is wrong may be wrong with this control alone.
         endpoints.leave(number);
-        pauses.tell(&error);
-        sleep(pauses.next()).await;
+        backoff.tell(&error);
+        sleep(backoff.next()).await;
     }
 }
 
@@ -105,7 +105,7 @@ async fn stream(
     mut client: SlugReservationServiceClient<tonic::transport::Channel>,
     known: &Known,
     options: &Options,
-    pauses: &mut Pauses<'_>,
+    backoff: &mut Backoff<'_>,
 ) -> Result<Infallible, Lost> {
     let request = WatchAllSlugReservationsRequest { positions: known.positions() };
     let silent = |_| Lost::Silent(options.silence);
@@ -151,7 +151,7 @@ async fn stream(
             // Of a control that is newer than this.
             None => {}
         }
-        pauses.end();
+        backoff.end();
         known.look_if_ready();
     }
 }

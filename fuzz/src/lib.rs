@@ -1,8 +1,8 @@
 //! What the targets share: mutations that keep the form of what they change, so that the code behind the form is
 //! reached, and where seeds come from.
 
+pub mod encrypted;
 pub mod export;
-pub mod sealed;
 
 #[path = "../../tests/harness/src/export/mutation.rs"]
 mod mutation;

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use causeway_fuzz::{export, sealed};
+use causeway_fuzz::{encrypted, export};
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
@@ -11,7 +11,7 @@ fn main() {
     };
     let seeds = match target.as_str() {
         "export" => export::seeds,
-        "sealed" => sealed::seeds,
+        "encrypted" => encrypted::seeds,
         other => panic!("there is no target {other}"),
     };
     fs::create_dir_all(directory).expect("the directory can be made");

@@ -2,16 +2,16 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use causeway_relocation::{ambient::Ambient, catalog::Catalog, db::Db};
+use causeway_relocation::{catalog::Catalog, db::Db, env::Environment};
 use uuid::Uuid;
 
 use crate::{
+    backoff::Backoff,
     control_client::{ControlClient, ControlError},
     error::Error,
     holder::Holder,
     lifecycle::Lifecycle,
     limits::Limits,
-    pauses::Pauses,
     registration::Registration,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     /// All models.
     pub(crate) catalog: Arc<Catalog>,
     /// Clock, randomness, ids and failpoints.
-    pub(crate) ambient: Ambient,
+    pub(crate) env: Environment,
     /// Calls to control.
     pub(crate) control: ControlClient,
     /// The name of the region.
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     /// What is bounded.
     pub(crate) limits: Limits,
     /// How long it waits before it tries something again.
-    pub(crate) pauses: Pauses,
+    pub(crate) backoff: Backoff,
     /// This process, as the holder of leases.
     pub(crate) holder: Holder,
     /// Whether control knows the region.
@@ -82,7 +82,7 @@ impl Context {
     /// [`Error::Stopping`].
     pub(crate) async fn pause(&self, attempts: i64) -> Result<(), Error> {
         tokio::select! {
-            () = tokio::time::sleep(self.pauses.behind(attempts, &self.ambient)) => Ok(()),
+            () = tokio::time::sleep(self.backoff.after(attempts, &self.env)) => Ok(()),
             () = self.lifecycle.stopping() => Err(Error::Stopping),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use causeway_relocation::sealed::{KeyError, PrivateKey};
+use causeway_relocation::encrypted::{KeyError, PrivateKey};
 
 /// A private key, and what exports are encrypted with so that it opens them.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use causeway_proto::{failure::shown, relocation::v1::ErrorReason};
 use causeway_relocation::{
     db::{DbError, DbErrorKind, HasDbError},
+    encrypted::OpenError,
     export::{ExportError, Limit},
-    sealed::OpenError,
     writer::{HasWriteError, ScratchError, WriteError},
 };
 use uuid::Uuid;

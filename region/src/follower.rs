@@ -148,7 +148,7 @@ impl Follower {
         let stored = replica::cursor(db).await?.heard_at;
         let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(heard) = heard.max(stored) else { return Err(Error::NeverHeard) };
-        let staleness = (self.context().ambient.now() - heard).max(TimeDelta::zero());
+        let staleness = (self.context().env.now() - heard).max(TimeDelta::zero());
         found.map(|found| (found, staleness)).ok_or_else(|| Error::SlugNotFound(slug.to_owned()))
     }
 
@@ -223,7 +223,7 @@ impl Follower {
 
     /// Takes in one message, in one transaction.
     async fn take(&self, message: WatchSlugReservationsResponse) -> Result<(), Error> {
-        let now = self.context().ambient.now();
+        let now = self.context().env.now();
         let current = message.current_version;
         let cursor = match message.part {
             Some(Part::Heartbeat(_)) | None => replica::cursor(&self.context().db).await?,
@@ -321,7 +321,7 @@ impl Follower {
             replica::set_canonical(tx, &news.known_by).await?;
             let answers = rename(tx, &wanted, now).await?;
             replica::set_cursor(tx, &cursor).await?;
-            context.ambient.failpoint("region.feed.prepared").await?;
+            context.env.failpoint("region.feed.prepared").await?;
             (cursor, answers)
         })?;
         for answer in &answers {
@@ -333,7 +333,7 @@ impl Follower {
                 }
             }
         }
-        context.ambient.failpoint("region.feed.applied").await?;
+        context.env.failpoint("region.feed.applied").await?;
         if !answers.is_empty() {
             self.0.to_answer.notify_one();
         }
@@ -389,7 +389,7 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            context.ambient.failpoint("region.rename.answered").await?;
+            context.env.failpoint("region.rename.answered").await?;
             transact!(Error, context.db, |tx| {
                 if given_up {
                     // Nothing of the feed comes in between: another rename may give it yet another slug.
@@ -397,9 +397,9 @@ impl Follower {
                     put_back(tx, &answer).await?;
                 }
                 replica::forget_answer(tx, answer.operation_id).await?;
-                context.ambient.failpoint("region.rename.prepared").await?;
+                context.env.failpoint("region.rename.prepared").await?;
             })?;
-            context.ambient.failpoint("region.rename.noted").await?;
+            context.env.failpoint("region.rename.noted").await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use uuid::Uuid;
 
 /// A process that runs imports.
@@ -21,27 +21,27 @@ impl Holder {
     ///
     /// # Errors
     /// If the directory cannot be read or written.
-    pub(crate) fn new(ambient: &Ambient, spool_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn new(env: &Environment, spool_dir: &Path) -> io::Result<Self> {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("this host");
         Ok(Self {
-            id: ambient.uuid(),
+            id: env.uuid(),
             place: format!("{host}, process {}", std::process::id()),
-            spool: spool_id(ambient, spool_dir)?,
+            spool: spool_id(env, spool_dir)?,
         })
     }
 }
 
 /// The id of a spool directory, in a file of it. One that cannot be read is made anew: then leases of the process
 /// before are waited for.
-fn spool_id(ambient: &Ambient, dir: &Path) -> io::Result<Uuid> {
+fn spool_id(env: &Environment, dir: &Path) -> io::Result<Uuid> {
     let path = dir.join("id");
     match fs::read_to_string(&path).map(|text| Uuid::try_parse(text.trim())) {
         Ok(Ok(id)) => return Ok(id),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let id = ambient.uuid();
+    let id = env.uuid();
     let part = dir.join("id.part");
     fs::write(&part, format!("{id}\n"))?;
     fs::rename(&part, &path)?;
@@ -57,13 +57,12 @@ mod tests {
     #[test]
     fn a_spool_directory_keeps_its_id() {
         let dir = tempfile::tempdir().unwrap();
-        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
-        let (one, other) =
-            (Holder::new(&ambient, dir.path()).unwrap(), Holder::new(&ambient, dir.path()).unwrap());
+        let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+        let (one, other) = (Holder::new(&env, dir.path()).unwrap(), Holder::new(&env, dir.path()).unwrap());
         assert_eq!(one.spool, other.spool);
         assert_ne!(one.id, other.id);
         // Cut off in the middle of its first write, it gets another.
         fs::write(dir.path().join("id"), "3b1f").unwrap();
-        assert_ne!(Holder::new(&ambient, dir.path()).unwrap().spool, one.spool);
+        assert_ne!(Holder::new(&env, dir.path()).unwrap().spool, one.spool);
     }
 }

@@ -10,6 +10,7 @@
 //!    `reconcile`, and [`import`] with its engine. Each state of an import is a file in `import/steps`;
 //! 5. `grpc`: decodes a request, calls one of them, encodes the answer.
 
+mod backoff;
 mod context;
 mod control_client;
 mod convert;
@@ -22,7 +23,6 @@ pub mod holder;
 pub mod import;
 mod lifecycle;
 mod limits;
-mod pauses;
 mod permits;
 mod primaries;
 mod reconcile;
@@ -41,18 +41,18 @@ use std::{
     time::Duration,
 };
 
+pub use backoff::Backoff;
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::{Catalog, CatalogError, Silo},
     db::{self, Db},
+    encrypted::{KeyError, PrivateKey},
+    env::Environment,
     region_name, schema,
-    sealed::{KeyError, PrivateKey},
 };
 pub use control_client::{ControlError, ControlTimeouts};
 pub use error::Error;
 pub use limits::Limits;
-pub use pauses::Pauses;
 use tokio::sync::watch;
 
 use crate::{
@@ -142,7 +142,7 @@ pub struct Options {
     /// Where uploads are kept until their import has ended. Made if absent.
     pub spool_dir: PathBuf,
     /// How long it waits before it tries something again.
-    pub pauses: Pauses,
+    pub backoff: Backoff,
     /// What is bounded.
     pub limits: Limits,
     /// How often it compares its organizations with what control holds, for the first time 10 s after it starts; never if zero.
@@ -169,7 +169,7 @@ impl Options {
             control_urls,
             control_timeouts: ControlTimeouts::default(),
             spool_dir,
-            pauses: Pauses::default(),
+            backoff: Backoff::default(),
             limits: Limits::default(),
             reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
@@ -201,7 +201,7 @@ impl Region {
     ///
     /// # Errors
     /// If the database or the spool directory cannot be used, or a model table is not what the catalog says.
-    pub async fn start(options: Options, ambient: Ambient) -> Result<Self, StartError> {
+    pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         if !region_name::is_valid(&options.name) {
             return Err(StartError::Name(options.name));
         }
@@ -216,9 +216,9 @@ impl Region {
         }
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
-        let holder = Holder::new(&ambient, &options.spool_dir)
+        let holder = Holder::new(&env, &options.spool_dir)
             .map_err(|error| StartError::Spool { path: options.spool_dir.clone(), error })?;
-        let instance = store::instance(&db, ambient.uuid(), &options.name).await?;
+        let instance = store::instance(&db, env.uuid(), &options.name).await?;
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
         }
@@ -227,13 +227,13 @@ impl Region {
         let context = Context::new(Shared {
             db,
             catalog: Arc::new(catalog),
-            ambient,
+            env,
             control,
             region: options.name,
             address: options.address,
             instance_id: instance.id,
             limits: options.limits,
-            pauses: options.pauses,
+            backoff: options.backoff,
             holder,
             registration: Registration::default(),
             lifecycle: Lifecycle::default(),

@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    ambient::{ALPHANUMERIC, Ambient, HEX},
     catalog::Generator,
+    env::{ALPHANUMERIC, Environment, HEX},
     value::Value,
 };
 
@@ -15,14 +15,14 @@ const ORG_AUTH_TOKEN_PREFIX: &str = "sntrys_";
 
 /// A new value. For [`Generator::OrgAuthToken`], which needs to know its organization, use [`OrgAuthToken::new`].
 #[must_use]
-pub fn value(generator: Generator, ambient: &Ambient) -> Value {
+pub fn value(generator: Generator, env: &Environment) -> Value {
     match generator {
-        Generator::Uuid => Value::Uuid(ambient.uuid()),
-        Generator::Hex32 => Value::Text(ambient.characters(HEX, 32)),
-        Generator::SecureToken => Value::Text(ambient.characters(ALPHANUMERIC, 32)),
+        Generator::Uuid => Value::Uuid(env.uuid()),
+        Generator::Hex32 => Value::Text(env.characters(HEX, 32)),
+        Generator::SecureToken => Value::Text(env.characters(ALPHANUMERIC, 32)),
         // A hash that begins with `!` never matches; the random rest makes password reset links differ.
-        Generator::UnusablePassword => Value::Text(format!("!{}", ambient.characters(ALPHANUMERIC, 40))),
-        Generator::OrgAuthToken => Value::Text(hex(&Sha256::digest(ambient.bytes::<32>()))),
+        Generator::UnusablePassword => Value::Text(format!("!{}", env.characters(ALPHANUMERIC, 40))),
+        Generator::OrgAuthToken => Value::Text(hex(&Sha256::digest(env.bytes::<32>()))),
     }
 }
 
@@ -49,8 +49,8 @@ pub struct OrgAuthToken {
 impl OrgAuthToken {
     /// A new token for an organization: prefix, a payload that says whose it is, and a random secret.
     #[must_use]
-    pub fn new(owner: &TokenOwner, ambient: &Ambient) -> Self {
-        let now = ambient.now();
+    pub fn new(owner: &TokenOwner, env: &Environment) -> Self {
+        let now = env.now();
         let issued_at = now.timestamp_micros() as f64 / 1e6;
         let payload = serde_json::json!({
             "iat": issued_at,
@@ -58,7 +58,7 @@ impl OrgAuthToken {
             "region_url": owner.region_url,
             "org": owner.organization_slug,
         });
-        let secret = STANDARD.encode(ambient.bytes::<32>());
+        let secret = STANDARD.encode(env.bytes::<32>());
         let token = format!(
             "{ORG_AUTH_TOKEN_PREFIX}{}_{}",
             STANDARD.encode(payload.to_string()),
@@ -89,14 +89,14 @@ mod tests {
 
     #[test]
     fn generated_values_have_their_form_and_differ() {
-        let ambient = Ambient::fixed(chrono::DateTime::UNIX_EPOCH, 3);
+        let env = Environment::fixed(chrono::DateTime::UNIX_EPOCH, 3);
         for (generator, length) in [
             (Generator::Hex32, 32),
             (Generator::SecureToken, 32),
             (Generator::UnusablePassword, 41),
             (Generator::OrgAuthToken, 64),
         ] {
-            let (first, second) = (value(generator, &ambient), value(generator, &ambient));
+            let (first, second) = (value(generator, &env), value(generator, &env));
             assert_eq!(first.as_text().unwrap().len(), length);
             assert_ne!(first, second);
         }
@@ -104,14 +104,14 @@ mod tests {
 
     #[test]
     fn a_token_is_kept_as_hash_and_last_characters() {
-        let ambient = Ambient::fixed(chrono::DateTime::UNIX_EPOCH, 3);
+        let env = Environment::fixed(chrono::DateTime::UNIX_EPOCH, 3);
         let owner = TokenOwner {
             organization_slug: "acme".into(),
             region_url: "http://r".into(),
             control_url: "http://c".into(),
         };
-        let token = OrgAuthToken::new(&owner, &ambient);
+        let token = OrgAuthToken::new(&owner, &env);
         assert_eq!((token.hashed.len(), token.last_characters.len()), (64, 4));
-        assert_ne!(token, OrgAuthToken::new(&owner, &ambient));
+        assert_ne!(token, OrgAuthToken::new(&owner, &env));
     }
 }

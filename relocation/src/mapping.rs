@@ -13,7 +13,7 @@ use crate::{
 
 /// What becomes of a record.
 #[derive(Debug)]
-pub enum Fate {
+pub enum Decision {
     /// It is written; its references are rewritten.
     Write(Box<Record>),
     /// The filter does not leave it.
@@ -62,39 +62,39 @@ pub(crate) fn is_address_of(source_pk: i64) -> String {
 }
 
 impl Mapping<'_> {
-    /// Decides about a record. Findings that do not decide its fate (cleared references) go to `notes`.
-    pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
+    /// Decides about a record. Findings that do not decide its decision (cleared references) go to `notes`.
+    pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Decision {
         if let Some(defect) = record.defect.take() {
             let reason = format!("{}; the filter leaves the record out", defect.reason);
             notes.push(Finding { kind: FindingKind::DefectFiltered, reason, ..*defect });
-            return Fate::Filtered;
+            return Decision::Filtered;
         }
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
-        let fate = self.decide(model, record, notes);
-        if matches!(fate, Fate::Filtered) && self.plan.is_contradicting(model, offset) {
+        let decision = self.decide(model, record, notes);
+        if matches!(decision, Decision::Filtered) && self.plan.is_contradicting(model, offset) {
             let reason = "has the primary key of an earlier record of the file, or agrees with one where it must not; the filter leaves both out";
             let finding = Finding::new(FindingKind::DefectFiltered, reason);
             notes.push(finding.model(&model.name).record(ordinal, source_pk).at(offset));
         }
-        fate
+        decision
     }
 
     /// Decides about a record that breaks no rule by itself.
-    fn decide(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Fate {
+    fn decide(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Decision {
         if self.is_out_of_scope(model, &record) {
-            return Fate::OutOfScope;
+            return Decision::OutOfScope;
         }
         if let Some(selection) = &self.plan.selection {
             let email =
                 model.column("email").and_then(|column| record.values.get(column)).and_then(Value::as_text);
             if !selection.takes(model, record.source_pk, email) {
-                return Fate::Filtered;
+                return Decision::Filtered;
             }
         }
         if self.plan.is_unreferred(model, record.source_pk) {
             let reason = "nothing refers to the record that is imported, and by itself it is of no use";
             let finding = Finding::new(FindingKind::SkippedByRule, reason).model(&model.name);
-            return Fate::Dropped(finding.record(record.ordinal, record.source_pk).at(record.offset));
+            return Decision::Dropped(finding.record(record.ordinal, record.source_pk).at(record.offset));
         }
         let of_two = self.of_two(model, &record);
         let mut cleared = Vec::new();
@@ -115,13 +115,13 @@ impl Mapping<'_> {
                         FindingKind::SkippedByRule,
                         format!("records with {equals} here are not imported"),
                     );
-                    return Fate::Dropped(place(finding.field(&column_def.field)));
+                    return Decision::Dropped(place(finding.field(&column_def.field)));
                 }
             }
         }
         if let Some((column, reason)) = unknown_option(model, &record.values) {
             let field = model.columns.get(column).map_or("", |column| column.field.as_str());
-            return Fate::Dropped(place(Finding::new(FindingKind::OptionLeftOut, reason).field(field)));
+            return Decision::Dropped(place(Finding::new(FindingKind::OptionLeftOut, reason).field(field)));
         }
         if self.plan.is_repeated(model, record.offset) {
             let finding = Finding::new(
@@ -131,7 +131,7 @@ impl Mapping<'_> {
                     self.tense.words("was kept", "would be kept")
                 ),
             );
-            return Fate::Dropped(place(finding));
+            return Decision::Dropped(place(finding));
         }
         if let Some((column, slug)) = self.plan.made_slug(model, &record)
             && let (Some(slot), Some(definition)) = (record.values.get_mut(column), model.columns.get(column))
@@ -164,7 +164,7 @@ impl Mapping<'_> {
             );
             notes.push(place(finding.field(field)));
         }
-        Fate::Write(Box::new(record))
+        Decision::Write(Box::new(record))
     }
 
     fn is_out_of_scope(&self, model: &Model, record: &Record) -> bool {
@@ -229,7 +229,7 @@ impl Mapping<'_> {
         record: &mut Record,
         by_actor: Option<ByActor>,
         notes: &mut Vec<Finding>,
-    ) -> Result<(), Fate> {
+    ) -> Result<(), Decision> {
         let mut lost = Vec::new();
         let mut existing = Vec::new();
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
@@ -292,15 +292,15 @@ impl Mapping<'_> {
                     let reason =
                         format!("{reason}, of which the filter takes only one; so the record {written}");
                     let finding = Finding::new(FindingKind::TwoOrganizations, reason);
-                    return Err(Fate::Dropped(place(finding.field(field))));
+                    return Err(Decision::Dropped(place(finding.field(field))));
                 }
-                None if elsewhere => return Err(Fate::Filtered),
+                None if elsewhere => return Err(Decision::Filtered),
                 None => {}
             }
             let why = self.why_not(first);
             let written = self.tense.words("was not written", "would not be written");
             let reason = format!("leads to {} {}, {why}; so the record {written}", first.target, first.pk);
-            return Err(Fate::Dropped(place(
+            return Err(Decision::Dropped(place(
                 Finding::new(FindingKind::DroppedReference, reason).field(first.field),
             )));
         }
@@ -340,7 +340,7 @@ impl Mapping<'_> {
                         format!("belongs to {target} {pk}, which is here already and would keep what it has")
                     }
                 };
-                return Err(Fate::Dropped(place(
+                return Err(Decision::Dropped(place(
                     Finding::new(FindingKind::SkippedByRule, reason).field(field),
                 )));
             }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use causeway::serve::serve_control;
 use causeway_control::{feed, slug::bulk_intake};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 
 use super::{Outcome, server::ServerArgs};
 use crate::settings::units;
@@ -58,7 +58,7 @@ pub(super) struct Args {
     pub(super) server: ServerArgs,
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
     let options = causeway_control::Options {
@@ -76,5 +76,5 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
             idle: args.bulk_idle_timeout,
         },
     };
-    args.server.serve(serve_control(port.listener, options, args.server.settings(), ambient)).await
+    args.server.serve(serve_control(port.listener, options, args.server.settings(), env)).await
 }

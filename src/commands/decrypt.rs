@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 
 use super::{
     Outcome,
@@ -37,11 +37,11 @@ pub(super) struct Args {
     pub(super) force: bool,
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let to = args.to.unwrap_or_else(|| default_name(&args.file));
     let context = format!("{} was not decrypted", args.file.display());
     let work = move |out: &mut Out| {
-        let sealed = open_sealed(&args.file, &*keys::private(&args.key)?, &ambient)?;
+        let sealed = open_sealed(&args.file, &*keys::private(&args.key)?, &env)?;
         io::copy(&mut sealed.plaintext(), out).context("the export cannot be written whole")?;
         Ok(())
     };

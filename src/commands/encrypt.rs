@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{ambient::Ambient, sealed::seal};
+use causeway_relocation::{encrypted::encrypt, env::Environment};
 use tempfile::NamedTempFile;
 
 use super::{Outcome, keys, signals::Signals};
@@ -38,12 +38,12 @@ pub(super) struct Args {
     pub(super) force: bool,
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let key = keys::public(&args.key)?;
     let (file, size) = open(&args.file)?;
     let to = args.to.unwrap_or_else(|| default_name(&args.file));
     let context = format!("{} was not encrypted", args.file.display());
-    let work = move |out: &mut Out| Ok(seal(file, size, &key, &ambient, out)?);
+    let work = move |out: &mut Out| Ok(encrypt(file, size, &key, &env, out)?);
     write(to, args.force, work).await.context(context)
 }
 

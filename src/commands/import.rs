@@ -15,7 +15,7 @@ use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::Subcommand;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
@@ -123,18 +123,18 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let import_id = args.import_id.unwrap_or_else(|| ambient.uuid());
+    let import_id = args.import_id.unwrap_or_else(|| env.uuid());
     if let Some(file) = &args.findings_file {
         findings_file::check(file)?;
     }
 
     let prepare = async {
         let key = args.decrypt_with.as_deref().map(keys::private).transpose()?;
-        let file = Outgoing::read(&args.file, key.as_ref(), &ambient).await?;
-        let target = Target::open_region(&args.region, true, key, ambient.clone()).await?;
-        match file.for_region(&target.peer, &ambient).await {
+        let file = Outgoing::read(&args.file, key.as_ref(), &env).await?;
+        let target = Target::open_region(&args.region, true, key, env.clone()).await?;
+        match file.for_region(&target.peer, &env).await {
             Ok(file) => Ok((file, target)),
             Err(error) => {
                 target.close().await;

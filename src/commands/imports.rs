@@ -11,7 +11,7 @@ use causeway_proto::{
     },
     relocation::v1::Finding,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -87,22 +87,22 @@ pub(super) struct Keys {
     output: Format,
 }
 
-pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
-    let open = async |args: &RegionArgs, ambient| {
-        Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
+    let open = async |args: &RegionArgs, env| {
+        Target::open(Kind::Region, args.region.as_deref(), &args.data, false, env).await
     };
     match &command {
         Command::List(args) => {
-            open(&args.region, ambient).await?.ask(async |region| list(region, args).await).await
+            open(&args.region, env).await?.ask(async |region| list(region, args).await).await
         }
         Command::Show(args) => {
-            open(&args.region, ambient).await?.ask(async |region| show(region, args).await).await
+            open(&args.region, env).await?.ask(async |region| show(region, args).await).await
         }
         Command::Keys(args) => {
-            open(&args.region, ambient).await?.ask(async |region| keys(region, args).await).await
+            open(&args.region, env).await?.ask(async |region| keys(region, args).await).await
         }
-        Command::Resume(args) => resume::run(args, ambient).await,
-        Command::Revert(args) => revert::run(args, ambient).await,
+        Command::Resume(args) => resume::run(args, env).await,
+        Command::Revert(args) => revert::run(args, env).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use causeway_relocation::sealed::{PrivateKey, PublicKey};
+use causeway_relocation::encrypted::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 /// No key file is as long as this.

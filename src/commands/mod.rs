@@ -26,7 +26,7 @@ mod to_its_end;
 
 use std::process::ExitCode;
 
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::settings::{Line, effective};
@@ -129,9 +129,9 @@ pub(crate) fn check(cli: &Cli) -> anyhow::Result<()> {
 /// Carries out the command.
 pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
     let Line { cli, settings } = line;
-    let ambient = Ambient::system();
+    let env = Environment::system();
     #[cfg(feature = "failpoints")]
-    let ambient = crate::failpoints::armed(ambient)?;
+    let env = crate::failpoints::armed(env)?;
     if cli.command.is_server() || matches!(cli.command, Command::Config(_)) {
         effective::warn_of_unknown_variables(&Cli::command());
         check(&cli)?;
@@ -140,16 +140,16 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         effective::log(&settings);
     }
     match cli.command {
-        Command::Control(args) => control::run(args, ambient).await,
-        Command::Region(args) => region::run(*args, ambient).await,
-        Command::Import(import::Command::Organizations(args)) => import::run(args, ambient).await,
-        Command::Slugs(command) => slugs::run(command, ambient).await,
-        Command::Regions(command) => regions::run(command, ambient).await,
-        Command::Organizations(command) => organizations::run(command, ambient).await,
-        Command::Imports(command) => imports::run(command, ambient).await,
-        Command::Reconcile(args) => reconcile::run(args, ambient).await,
+        Command::Control(args) => control::run(args, env).await,
+        Command::Region(args) => region::run(*args, env).await,
+        Command::Import(import::Command::Organizations(args)) => import::run(args, env).await,
+        Command::Slugs(command) => slugs::run(command, env).await,
+        Command::Regions(command) => regions::run(command, env).await,
+        Command::Organizations(command) => organizations::run(command, env).await,
+        Command::Imports(command) => imports::run(command, env).await,
+        Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Config(config::Command::Check(_)) => config::run(&settings),
-        Command::Encrypt(args) => encrypt::run(args, ambient).await,
-        Command::Decrypt(args) => decrypt::run(args, ambient).await,
+        Command::Encrypt(args) => encrypt::run(args, env).await,
+        Command::Decrypt(args) => decrypt::run(args, env).await,
     }
 }

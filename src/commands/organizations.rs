@@ -2,7 +2,7 @@
 
 use causeway::client::{Kind, Peer, collect_pages, unary};
 use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -54,12 +54,12 @@ pub(super) struct List {
     output: Format,
 }
 
-pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let args = match command {
         Command::List(args) => args,
         Command::Approve(args) => {
             let url = args.region.region.as_deref();
-            let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
+            let target = Target::open(Kind::Region, url, &args.region.data, false, env).await?;
             return target.ask(async |region| approve(region, &args).await).await;
         }
     };
@@ -67,7 +67,7 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
         Some(url) => (Kind::Control, Some(url.as_str())),
         None => (Kind::Region, args.region.as_deref()),
     };
-    let target = Target::open(kind, url, &args.data, false, ambient).await?;
+    let target = Target::open(kind, url, &args.data, false, env).await?;
     target
         .ask(async |peer| match kind {
             Kind::Control => list_of_control(peer, args.output).await,

@@ -21,8 +21,8 @@ use causeway_proto::{
     whole::SentBytes,
 };
 use causeway_relocation::{
-    ambient::Ambient,
-    sealed::{PrivateKey, PublicKey, Resealed, Sealed},
+    encrypted::{Encrypted, PrivateKey, PublicKey, Rewrapped},
+    env::Environment,
 };
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -48,15 +48,19 @@ pub(super) enum Outgoing {
 /// disk here.
 #[derive(Debug)]
 pub(super) struct Opened {
-    sealed: Sealed<File>,
+    sealed: Encrypted<File>,
     /// As the region can open it; if it can open nothing, it gets the export decrypted.
-    resealed: Option<Arc<Resealed<File>>>,
+    resealed: Option<Arc<Rewrapped<File>>>,
 }
 
 /// Opens an encrypted export, and authenticates all of it. Blocks.
-pub(super) fn open_sealed(file: &Path, key: &PrivateKey, ambient: &Ambient) -> anyhow::Result<Sealed<File>> {
+pub(super) fn open_sealed(
+    file: &Path,
+    key: &PrivateKey,
+    env: &Environment,
+) -> anyhow::Result<Encrypted<File>> {
     let (opened, _) = open(file)?;
-    Ok(Sealed::open(opened, key, ambient)?)
+    Ok(Encrypted::open(opened, key, env)?)
 }
 
 impl Outgoing {
@@ -64,7 +68,7 @@ impl Outgoing {
     pub(super) async fn read(
         file: &Path,
         key: Option<&Arc<PrivateKey>>,
-        ambient: &Ambient,
+        env: &Environment,
     ) -> anyhow::Result<Self> {
         let Some(key) = key.cloned() else {
             let read = ExportFile::read(file).await;
@@ -72,16 +76,16 @@ impl Outgoing {
                 read.with_context(|| format!("the file {} cannot be read", file.display()))?,
             ));
         };
-        let (file, ambient) = (file.to_owned(), ambient.clone());
+        let (file, env) = (file.to_owned(), env.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let context = || format!("{} cannot be decrypted", file.display());
-            open_sealed(&file, &key, &ambient).with_context(context)
+            open_sealed(&file, &key, &env).with_context(context)
         });
         Ok(Self::Opened(Opened { sealed: reading.await??, resealed: None }))
     }
 
     /// Makes it ready for this region: one that was opened here is encrypted for the region's key, if it has one.
-    pub(super) async fn for_region(self, region: &Peer, ambient: &Ambient) -> anyhow::Result<Self> {
+    pub(super) async fn for_region(self, region: &Peer, env: &Environment) -> anyhow::Result<Self> {
         let Self::Opened(Opened { sealed, .. }) = self else { return Ok(self) };
         let asked = region.answer(region.imports().get_public_key(unary(GetPublicKeyRequest {}))).await;
         let pem = match asked {
@@ -96,7 +100,7 @@ impl Outgoing {
             Err(error) => return Err(error).context("the region's public key cannot be had"),
         };
         let key = PublicKey::from_pem(&pem).context("the region's public key cannot be used")?;
-        let resealed = Some(Arc::new(sealed.reseal(&key, ambient)?));
+        let resealed = Some(Arc::new(sealed.rewrap_key(&key, env)?));
         Ok(Self::Opened(Opened { sealed, resealed }))
     }
 

@@ -5,7 +5,7 @@ use causeway_proto::{
     json::to_json,
     region::v1::{ReconcileMode, ReconcileRequest, ReconcileResponse},
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tonic::Request;
 
 use super::{
@@ -30,9 +30,9 @@ pub(super) struct Args {
     output: Format,
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let url = args.region.region.as_deref();
-    let target = Target::open(Kind::Region, url, &args.region.data, false, ambient).await?;
+    let target = Target::open(Kind::Region, url, &args.region.data, false, env).await?;
     target.ask(async |region| reconcile(region, &args).await).await
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use causeway::serve::serve_region;
 use causeway_region::{ControlTimeouts, Limits, Options};
-use causeway_relocation::{ambient::Ambient, export, region_name};
+use causeway_relocation::{env::Environment, export, region_name};
 
 use super::{Outcome, keys, server::ServerArgs, target};
 use crate::settings::units::{self, Size};
@@ -156,7 +156,7 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let decryption_key = args.decryption_key.as_deref().map(keys::private).transpose()?;
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
@@ -187,5 +187,5 @@ pub(super) async fn run(args: Args, ambient: Ambient) -> anyhow::Result<Outcome>
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
-    args.server.serve(serve_region(port.listener, options, args.server.settings(), ambient)).await
+    args.server.serve(serve_region(port.listener, options, args.server.settings(), env)).await
 }

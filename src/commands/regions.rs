@@ -2,7 +2,7 @@
 
 use causeway::client::{Kind, Peer, unary};
 use causeway_proto::control::v1::TakeOverRegionRequest;
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -30,11 +30,10 @@ pub(super) struct TakeOver {
     control: ControlArgs,
 }
 
-pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let Command::TakeOver(args) = &command;
     let control = &args.control;
-    let target =
-        Target::open(Kind::Control, control.control.as_deref(), &control.data, false, ambient).await?;
+    let target = Target::open(Kind::Control, control.control.as_deref(), &control.data, false, env).await?;
     target.ask(async |control| take_over(control, args).await).await
 }
 

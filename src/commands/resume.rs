@@ -2,7 +2,7 @@
 
 use causeway::client::{Peer, unary};
 use causeway_proto::region::v1::{ImportState, ResumeImportRequest};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use uuid::Uuid;
 
 use super::{
@@ -24,10 +24,9 @@ pub(super) struct Args {
     output: Format,
 }
 
-pub(super) async fn run(args: &Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let interrupted = "interrupted; look at the import with";
-    attend(&args.region, args.import_id, ambient, interrupted, async |region| resume(region, args).await)
-        .await
+    attend(&args.region, args.import_id, env, interrupted, async |region| resume(region, args).await).await
 }
 
 async fn resume(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin};
 use anyhow::{Context as _, bail};
 use causeway::client::{Peer, unary};
 use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use uuid::Uuid;
 
 use super::{
@@ -30,10 +30,9 @@ pub(super) struct Args {
     output: Format,
 }
 
-pub(super) async fn run(args: &Args, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let interrupted = "interrupted; what was begun goes on in the region. Look at it with";
-    attend(&args.region, args.import_id, ambient, interrupted, async |region| revert(region, args).await)
-        .await
+    attend(&args.region, args.import_id, env, interrupted, async |region| revert(region, args).await).await
 }
 
 async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {

@@ -13,7 +13,7 @@ use causeway_proto::{
     json::to_json,
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use clap::Subcommand;
 use tonic::Request;
 use uuid::Uuid;
@@ -120,7 +120,7 @@ pub(super) struct List {
     output: Format,
 }
 
-pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Outcome> {
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let args = match &command {
         Command::Resolve(resolve) => &resolve.control,
         Command::List(list) => &list.control,
@@ -128,8 +128,8 @@ pub(super) async fn run(command: Command, ambient: Ambient) -> anyhow::Result<Ou
         Command::ReleaseAlias(release) => &release.control,
         Command::ReleaseOperation(release) => &release.control,
     };
-    let fresh = ambient.uuid();
-    let target = Target::open(Kind::Control, args.control.as_deref(), &args.data, false, ambient).await?;
+    let fresh = env.uuid();
+    let target = Target::open(Kind::Control, args.control.as_deref(), &args.data, false, env).await?;
     target
         .ask(async |control| match &command {
             Command::Resolve(args) => resolve(control, args).await,

@@ -6,7 +6,7 @@ use causeway::{
     client::{Kind, Peer},
     embedded::Embedded,
 };
-use causeway_relocation::{ambient::Ambient, sealed::PrivateKey};
+use causeway_relocation::{encrypted::PrivateKey, env::Environment};
 
 use crate::output::place::Place;
 
@@ -90,12 +90,12 @@ impl Target {
         url: Option<&str>,
         data: &DataArgs,
         create: bool,
-        ambient: Ambient,
+        env: Environment,
     ) -> anyhow::Result<Self> {
         if let Some(url) = url {
             return Ok(Self { peer: Peer::connect(kind, url).await?, embedded: None });
         }
-        Self::embedded(kind, Embedded::start(&data.data_dir, create, ambient).await?).await
+        Self::embedded(kind, Embedded::start(&data.data_dir, create, env).await?).await
     }
 
     /// A region to import into. An embedded one opens encrypted exports with `key`.
@@ -103,15 +103,15 @@ impl Target {
         args: &RegionArgs,
         create: bool,
         key: Option<Arc<PrivateKey>>,
-        ambient: Ambient,
+        env: Environment,
     ) -> anyhow::Result<Self> {
         if args.region.is_some() {
             let url = args.region.as_deref();
-            return Self::open(Kind::Region, url, &args.data, create, ambient).await;
+            return Self::open(Kind::Region, url, &args.data, create, env).await;
         }
         // A key that is too short for new exports still opens old ones, here; a region would not take it.
         let key = key.filter(|key| key.public_key().is_ok());
-        let embedded = Embedded::start_with_key(&args.data.data_dir, create, key, ambient).await?;
+        let embedded = Embedded::start_with_key(&args.data.data_dir, create, key, env).await?;
         Self::embedded(Kind::Region, embedded).await
     }
 

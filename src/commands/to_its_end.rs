@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use causeway::client::{Kind, Peer};
 use causeway_proto::{json::to_json, region::v1::Import};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use uuid::Uuid;
 
 use super::{
@@ -21,12 +21,12 @@ use crate::output::{
 pub(super) async fn attend(
     args: &RegionArgs,
     import_id: Uuid,
-    ambient: Ambient,
+    env: Environment,
     interrupted: &str,
     act: impl AsyncFnOnce(&Peer) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, ambient).await?;
+    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, env).await?;
     let outcome = tokio::select! {
         outcome = act(&target.peer) => outcome,
         () = signals.next() => {

@@ -17,7 +17,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use causeway_control::Control;
 use causeway_region::Region;
-use causeway_relocation::{ambient::Ambient, db::DbError};
+use causeway_relocation::{db::DbError, env::Environment};
 use futures::future::BoxFuture;
 use tokio::{
     net::TcpListener,
@@ -155,9 +155,9 @@ pub async fn serve_control(
     listener: TcpListener,
     options: causeway_control::Options,
     settings: Settings,
-    ambient: Ambient,
+    env: Environment,
 ) -> anyhow::Result<Running> {
-    let control = Control::start(options, ambient).await.context("control cannot start")?;
+    let control = Control::start(options, env).await.context("control cannot start")?;
     serve(listener, Arc::new(control), None, settings).await
 }
 
@@ -169,10 +169,10 @@ pub async fn serve_region(
     listener: TcpListener,
     options: causeway_region::Options,
     settings: Settings,
-    ambient: Ambient,
+    env: Environment,
 ) -> anyhow::Result<Running> {
     let name = options.name.clone();
-    let region = Region::start(options, ambient).await.context("the region cannot start")?;
+    let region = Region::start(options, env).await.context("the region cannot start")?;
     serve(listener, Arc::new(region), Some(name), settings).await
 }
 

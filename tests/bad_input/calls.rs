@@ -15,7 +15,7 @@ use causeway_proto::{
 };
 use tonic::Status;
 
-use crate::stage::{Everything, ORGANIZATION, all_reported, check_import, cluster, expect_findings, good};
+use crate::support::{Everything, ORGANIZATION, all_reported, check_import, cluster, expect_findings, good};
 
 const ID: &str = "7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c1f00";
 const NO_REGION: &str = "atlantis";

@@ -1,7 +1,7 @@
 //! What is changed, with a finding.
 
 use causeway_harness::{
-    account::Account,
+    account::AuditReport,
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
@@ -9,7 +9,7 @@ use causeway_proto::relocation::v1::FindingKind as Kind;
 use causeway_relocation::db::Statement;
 use serde_json::{Value, json};
 
-use crate::stage::{MEMBER, ORGANIZATION, PROJECT_KEY, USER, check_import, cluster, tells, tells_in_short};
+use crate::support::{MEMBER, ORGANIZATION, PROJECT_KEY, USER, check_import, cluster, tells, tells_in_short};
 
 fn organization(slug: Option<Value>) -> Export {
     let mut fields = json!({"name": "The Name"});
@@ -21,7 +21,7 @@ fn organization(slug: Option<Value>) -> Export {
     export
 }
 
-fn slug(account: &Account, pk: i64) -> String {
+fn slug(account: &AuditReport, pk: i64) -> String {
     let row = account.row(ORGANIZATION, pk).unwrap_or_else(|| panic!("no organization {pk}"));
     row["slug"].as_text().unwrap_or_default().to_owned()
 }
@@ -137,7 +137,7 @@ pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
     let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(slugs.iter().filter(|slug| **slug == "twin").count(), 1, "{name}: {slugs:?}");
     assert!(slugs.iter().all(|slug| slug.starts_with("twin")), "{name}: {slugs:?}");
-    assert_eq!(crate::stage::look(&cluster).await.rows(ORGANIZATION).len(), before + 3, "{name}");
+    assert_eq!(crate::support::look(&cluster).await.rows(ORGANIZATION).len(), before + 3, "{name}");
     cluster.stop().await;
 }
 

@@ -3,14 +3,14 @@
 use causeway_harness::cluster::{ImportOptions, Silo, Store};
 use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::{
-    ambient::{ALPHANUMERIC, Ambient},
     db::Statement,
+    env::{ALPHANUMERIC, Environment},
     export::MAX_PK,
 };
 use chrono::DateTime;
 use serde_json::json;
 
-use crate::stage::{Place, Refused, check_import, cluster, good, refuse, tells, with_record};
+use crate::support::{Place, Refused, check_import, cluster, good, refuse, tells, with_record};
 
 /// A record of a model with one bad field. Of the other fields there are those that the model needs.
 fn bad(model: &str, others: &str, field: &str, value: &str, says: &str) -> Refused {
@@ -305,10 +305,10 @@ pub(crate) async fn values_at_their_bounds_arrive(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = good();
     // Texts that no database can make shorter.
-    let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
-    let text = |length: usize| ambient.characters(ALPHANUMERIC, length);
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let text = |length: usize| env.characters(ALPHANUMERIC, length);
     let wide = |length: usize| -> String {
-        let letters = ambient.bytes::<2_000>();
+        let letters = env.bytes::<2_000>();
         letters
             .iter()
             .take(length)

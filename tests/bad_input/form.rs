@@ -3,7 +3,7 @@
 use causeway_harness::cluster::Store;
 use causeway_proto::relocation::v1::FindingKind;
 
-use crate::stage::{Place, Refused, cluster, good, refuse, with_record};
+use crate::support::{Place, Refused, cluster, good, refuse, with_record};
 
 /// Deeper than any parser's stack.
 const DEEP: usize = 20_000;

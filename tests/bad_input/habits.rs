@@ -1,7 +1,7 @@
 //! The same records in the habits of other releases and other writers.
 
 use causeway_harness::{
-    account::{Cell, Look},
+    account::{Cell, RowsBefore},
     cluster::{Cluster, ImportOptions, Store},
     export::Export,
 };
@@ -9,10 +9,10 @@ use causeway_proto::relocation::v1::{Finding, FindingKind};
 use causeway_relocation::export::MAX_PK;
 use serde_json::{Value, json};
 
-use crate::stage::{PROJECT, check_import, cluster, look, tells};
+use crate::support::{PROJECT, check_import, cluster, look, tells};
 
 /// Imports a file and gives what is there then and the import's id.
-async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (Look, String) {
+async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsBefore, String) {
     let region = cluster.region(0);
     let import = region
         .import(file, &ImportOptions::default())

@@ -12,7 +12,7 @@ mod form;
 mod habits;
 mod passed_over;
 mod records;
-mod stage;
+mod support;
 mod waited_out;
 
 causeway_harness::on_each_store! {

@@ -8,7 +8,7 @@ use causeway_harness::{
 use causeway_proto::relocation::v1::{FindingKind as Kind, ModelCounts, Severity};
 use serde_json::{Value, json};
 
-use crate::stage::{
+use crate::support::{
     MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, reason, tells, tells_in_short,
 };
 
@@ -19,7 +19,7 @@ fn of(slug: &str) -> Export {
     export
 }
 
-struct Case {
+struct AuditCase {
     name: &'static str,
     records: Vec<(&'static str, i64, Value)>,
     expected: Vec<Told>,
@@ -27,14 +27,14 @@ struct Case {
     not_taken: (&'static str, i64, i64),
 }
 
-fn strangers() -> Vec<Case> {
+fn strangers() -> Vec<AuditCase> {
     let team = |more: Value| {
         let mut fields = json!({"organization": 1, "slug": "t", "name": "t"});
         fields.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         fields
     };
     vec![
-        Case {
+        AuditCase {
             name: "unknown-models",
             records: vec![
                 ("sentry.nonsense", 7, json!({"any": [{"thing": 1}]})),
@@ -47,7 +47,7 @@ fn strangers() -> Vec<Case> {
             ],
             not_taken: ("sentry.nonsense", 0, 2),
         },
-        Case {
+        AuditCase {
             name: "excluded-models",
             records: vec![
                 ("sentry.auditlogentry", 8, json!({"organization_id": 1})),
@@ -56,7 +56,7 @@ fn strangers() -> Vec<Case> {
             expected: vec![(Kind::UnexpectedModel, "sentry.auditlogentry", 8, "")],
             not_taken: ("sentry.auditlogentry", 0, 2),
         },
-        Case {
+        AuditCase {
             name: "other-scopes",
             records: vec![
                 ("sentry.option", 1, json!({"key": "k", "value": "\"v\""})),
@@ -67,22 +67,25 @@ fn strangers() -> Vec<Case> {
             expected: vec![],
             not_taken: ("sentry.userip", 2, 0),
         },
-        Case {
+        AuditCase {
             name: "fields-of-other-scopes",
             records: vec![("sentry.option", 1, json!({"key": "k", "value": "\"v\"", "mood": 1}))],
             expected: vec![(Kind::UnknownField, "sentry.option", 1, "mood")],
             not_taken: ("sentry.option", 1, 0),
         },
-        Case {
+        AuditCase {
             name: "unknown-fields",
             records: vec![
-                ("sentry.team", 4, team(json!({"mood": "fine", "weather": {"sunny": [true]}}))),
+                ("sentry.team", 4, team(json!({"mood": "fine", "call_faults": {"sunny": [true]}}))),
                 ("sentry.team", 5, team(json!({"mood": "bad", "slug": "u"}))),
             ],
-            expected: vec![(Kind::UnknownField, TEAM, 4, "mood"), (Kind::UnknownField, TEAM, 4, "weather")],
+            expected: vec![
+                (Kind::UnknownField, TEAM, 4, "mood"),
+                (Kind::UnknownField, TEAM, 4, "call_faults"),
+            ],
             not_taken: ("", 0, 0),
         },
-        Case {
+        AuditCase {
             name: "removed-models",
             records: vec![
                 ("sentry.actor", 4, json!({"type": 0, "team": 1})),
@@ -91,7 +94,7 @@ fn strangers() -> Vec<Case> {
             expected: vec![(Kind::RemovedModel, "sentry.actor", 4, "")],
             not_taken: ("sentry.actor", 0, 2),
         },
-        Case {
+        AuditCase {
             name: "removed-fields",
             records: vec![
                 ("sentry.team", 4, team(json!({"actor": 4, "org_role": "owner"}))),
@@ -101,7 +104,7 @@ fn strangers() -> Vec<Case> {
             expected: vec![(Kind::RemovedField, TEAM, 4, "org_role")],
             not_taken: ("", 0, 0),
         },
-        Case {
+        AuditCase {
             name: "unknown-choices",
             records: vec![("sentry.team", 4, team(json!({"status": 77})))],
             expected: vec![(Kind::UnknownChoice, TEAM, 4, "status")],

@@ -4,7 +4,7 @@ use causeway_harness::{cluster::Store, export::Export};
 use causeway_proto::relocation::v1::FindingKind;
 use serde_json::json;
 
-use crate::stage::{Place, Refused, cluster, good, refuse, with_record};
+use crate::support::{Place, Refused, cluster, good, refuse, with_record};
 
 fn malformed(record: &str, model: &str, pk: impl Into<Option<i64>>, says: &str) -> Refused {
     let (file, offset) = with_record(&good(), record);
@@ -137,7 +137,7 @@ pub(crate) async fn records_that_contradict_each_other_are_refused(store: Store)
         9,
         &json!({"organization_id": 7, "name": "production"}),
     );
-    crate::stage::tells(
+    crate::support::tells(
         &cluster,
         "the same in two organizations",
         &export.to_bytes(),

@@ -17,11 +17,11 @@ use causeway_proto::{
 use causeway_relocation::db::Statement;
 use tonic::Code;
 
-use crate::stage::{all_reported, look};
+use crate::support::{all_reported, look};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a database is away: longer than a region pauses between two attempts.
+/// How long a database is away: longer than a region backoff between two attempts.
 const DOWN: Duration = Duration::from_millis(300);
 
 /// The places that an import reaches, those where ids are leased first: a later import has ids left.

@@ -10,7 +10,7 @@ use causeway_control::{
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use crate::stage::{Stage, WATCHES, bulk_create, operation, refused_field, wanted};
+use crate::support::{Fixture, WATCHES, bulk_create, operation, refused_field, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -102,9 +102,9 @@ async fn confirmed(control: &Control, region: &str, number: u128, id: i64, slug:
     control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
 }
 
-pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(stage: Stage) {
-    let stage = stage.with_regions(&["de", "us"]).await;
-    let (control, other) = (&stage.control, stage.another(2).await);
+pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["de", "us"]).await;
+    let (control, other) = (&fixture.control, fixture.another(2).await);
     confirmed(control, "us", 1, 1, "acme").await;
     let mut all = All::new(&other, &[]).await;
     assert!(matches!(all.next().await, AllMessage::Regions { .. }), "which regions there are comes first");
@@ -161,9 +161,9 @@ async fn end(messages: &mut mpsc::Receiver<Result<Message, Error>>) -> Option<Er
     timeout(PATIENCE, ended).await.expect("in time")
 }
 
-pub(crate) async fn routers_do_not_take_the_places_of_regions(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let feeds = stage.control.feeds();
+pub(crate) async fn routers_do_not_take_the_places_of_regions(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let feeds = fixture.control.feeds();
     let (us, de) = (Some(Uuid::from_u128(1000)), Some(Uuid::from_u128(1001)));
     let mut routers = Vec::new();
     for _ in 0..WATCHES {

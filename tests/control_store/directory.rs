@@ -7,20 +7,20 @@ use causeway_control::{
     model::reservation::SlugReason,
 };
 
-use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, refused_field, wanted};
+use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, refused_field, wanted};
 
 fn reported(organization_id: i64, slug: &str, status: i32) -> ReportedOrganization {
     let name = format!("{slug} & Söhne");
     ReportedOrganization { organization_id, slug: slug.to_owned(), name, status }
 }
 
-pub(crate) async fn a_confirmed_slug_leads_to_its_region(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let directory = stage.control.directory();
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(7, "acme")]).await.expect("reserved");
+pub(crate) async fn a_confirmed_slug_leads_to_its_region(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let directory = fixture.control.directory();
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(7, "acme")]).await.expect("reserved");
     // Until it is confirmed, its organization is not visible.
     assert!(matches!(directory.resolve("acme").await, Err(Error::SlugNotFound { .. })));
-    stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
+    fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
     let expected = ResolvedOrganization {
         slug: "acme".to_owned(),
         canonical_slug: "acme".to_owned(),
@@ -38,15 +38,15 @@ pub(crate) async fn a_confirmed_slug_leads_to_its_region(stage: Stage) {
     }
 }
 
-pub(crate) async fn many_slugs_are_resolved_at_once(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let directory = stage.control.directory();
+pub(crate) async fn many_slugs_are_resolved_at_once(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let directory = fixture.control.directory();
     let wishes = (1..=500).map(|id| wanted(id, &format!("us-{id:03}"))).collect();
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(1), vec![wanted(501, "de-001")]).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(2), vec![wanted(502, "de-002")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(501, "de-001")]).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(2), vec![wanted(502, "de-002")]).await.expect("reserved");
     for region in ["us", "de"] {
-        stage.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
+        fixture.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
     }
     let asked: Vec<String> =
         ["US-500", "us-002", "nobody", "de-002", "", "a\0", "us-002", "De-001"].map(str::to_owned).into();
@@ -68,14 +68,14 @@ pub(crate) async fn many_slugs_are_resolved_at_once(stage: Stage) {
     assert_eq!(directory.batch_resolve(&[]).await.expect("nothing"), []);
 }
 
-pub(crate) async fn a_check_says_what_would_become_of_slugs(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+pub(crate) async fn a_check_says_what_would_become_of_slugs(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     let asked = ["free", "Free", "Bäckerei", "acme", "A_C_M_E", "Acme", "login", "42", "", "free"];
     let asked: Vec<String> = asked.map(str::to_owned).into();
-    let before = stage.reservations().await;
-    let checks = stage.control.directory().check(asked.clone()).await.expect("checked");
-    assert_eq!(stage.reservations().await, before);
+    let before = fixture.reservations().await;
+    let checks = fixture.control.directory().check(asked.clone()).await.expect("checked");
+    assert_eq!(fixture.reservations().await, before);
     assert_eq!(checks.iter().map(|check| &check.slug).collect::<Vec<_>>(), asked.iter().collect::<Vec<_>>());
     let got: Vec<_> = checks
         .iter()
@@ -98,18 +98,18 @@ pub(crate) async fn a_check_says_what_would_become_of_slugs(stage: Stage) {
     ];
     assert_eq!(got, expected);
     let too_many = vec!["x".to_owned(); 1001];
-    assert_eq!(refused_field(stage.control.directory().check(too_many).await), "slugs");
+    assert_eq!(refused_field(fixture.control.directory().check(too_many).await), "slugs");
     let too_long = vec!["x".to_owned(), "x".repeat(256)];
-    assert_eq!(refused_field(stage.control.directory().check(too_long).await), "slugs[1]");
+    assert_eq!(refused_field(fixture.control.directory().check(too_long).await), "slugs[1]");
 }
 
-pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(100, "acme")]).await.expect("reserved");
+pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(100, "acme")]).await.expect("reserved");
     let asked = ["free", "Free", "Bäckerei", "acme", "login", "42", "", "free", "-", "日本"];
-    let checks = stage.control.directory().check(asked.map(str::to_owned).into()).await.expect("checked");
+    let checks = fixture.control.directory().check(asked.map(str::to_owned).into()).await.expect("checked");
     let wishes = asked.iter().zip(1..).map(|(slug, id)| wanted(id, slug)).collect();
-    let answers = bulk_create(&stage.control, "us", operation(2), wishes).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(2), wishes).await.expect("reserved");
     for (check, answer) in checks.iter().zip(answers) {
         match check.would_become.strip_suffix("-?") {
             Some(base) => assert!(is_suffixed(&answer.slug, base), "{check:?} {answer:?}"),
@@ -119,15 +119,19 @@ pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(stage: Stage) {
 }
 
 /// Reserves and confirms these slugs.
-async fn hold(stage: &Stage, region: &str, number: u128, held: &[(i64, &str)]) {
+async fn hold(fixture: &Fixture, region: &str, number: u128, held: &[(i64, &str)]) {
     let wishes = held.iter().map(|(id, slug)| wanted(*id, slug)).collect();
-    bulk_create(&stage.control, region, operation(number), wishes).await.expect("reserved");
-    stage.control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
+    bulk_create(&fixture.control, region, operation(number), wishes).await.expect("reserved");
+    fixture.control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
 }
 
 /// Reports, and says which organizations were refused, and why.
-async fn report(stage: &Stage, region: &str, organizations: Vec<ReportedOrganization>) -> Vec<(i64, String)> {
-    let refused = stage.control.directory().report(region, organizations).await.expect("taken in");
+async fn report(
+    fixture: &Fixture,
+    region: &str,
+    organizations: Vec<ReportedOrganization>,
+) -> Vec<(i64, String)> {
+    let refused = fixture.control.directory().report(region, organizations).await.expect("taken in");
     let why = |error: &Error| match error {
         Error::OrganizationIdTaken { region, .. } => format!("of {region}"),
         Error::OrganizationNotReserved { .. } => "not reserved".to_owned(),
@@ -137,9 +141,9 @@ async fn report(stage: &Stage, region: &str, organizations: Vec<ReportedOrganiza
 }
 
 /// What the directory lists: id, slug and region of each organization.
-async fn listed(stage: &Stage) -> Vec<(i64, String, String)> {
+async fn listed(fixture: &Fixture) -> Vec<(i64, String, String)> {
     let page = PageRequest { limit: 1000, after: None };
-    let page = stage.control.directory().list(None, &page).await.expect("a page");
+    let page = fixture.control.directory().list(None, &page).await.expect("a page");
     assert_eq!(page.next, None);
     page.items.into_iter().map(|it| (it.organization_id, it.slug, it.region)).collect()
 }
@@ -148,14 +152,14 @@ fn entry(id: i64, slug: &str, region: &str) -> (i64, String, String) {
     (id, slug.to_owned(), region.to_owned())
 }
 
-pub(crate) async fn a_report_is_what_the_directory_shows(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let directory = stage.control.directory();
-    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+pub(crate) async fn a_report_is_what_the_directory_shows(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let directory = fixture.control.directory();
+    hold(&fixture, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
     let all =
         async || directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page").items;
     for _ in 0..2 {
-        assert_eq!(report(&stage, "us", vec![reported(2, "bolt", 3), reported(1, "acme", 0)]).await, []);
+        assert_eq!(report(&fixture, "us", vec![reported(2, "bolt", 3), reported(1, "acme", 0)]).await, []);
         let entries = all().await;
         let expected = DirectoryOrganization {
             organization_id: 1,
@@ -168,56 +172,56 @@ pub(crate) async fn a_report_is_what_the_directory_shows(stage: Stage) {
         assert_eq!((entries.len(), &entries[0], entries[1].status), (2, &expected, 3));
     }
     // Name and status are the region's to say, the slug is not.
-    assert_eq!(report(&stage, "us", vec![reported(2, "acme", 0)]).await, []);
+    assert_eq!(report(&fixture, "us", vec![reported(2, "acme", 0)]).await, []);
     let entries = all().await;
     assert_eq!((entries[1].slug.as_str(), entries[1].status, entries.len()), ("bolt", 0, 2));
     assert_eq!(entries[1].name, "acme & Söhne");
-    assert_eq!(report(&stage, "us", vec![]).await, []);
+    assert_eq!(report(&fixture, "us", vec![]).await, []);
 }
 
-pub(crate) async fn a_refused_organization_keeps_no_other_one_out(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
-    hold(&stage, "de", 2, &[(3, "cord"), (5, "elm")]).await;
-    bulk_create(&stage.control, "de", operation(3), vec![wanted(6, "fir")]).await.expect("reserved");
-    let leased = stage
+pub(crate) async fn a_refused_organization_keeps_no_other_one_out(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    hold(&fixture, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+    hold(&fixture, "de", 2, &[(3, "cord"), (5, "elm")]).await;
+    bulk_create(&fixture.control, "de", operation(3), vec![wanted(6, "fir")]).await.expect("reserved");
+    let leased = fixture
         .control
         .regions()
         .lease_ids("us", operation(4), "sentry.organization", 10, 0)
         .await
         .expect("leased");
-    assert_eq!(report(&stage, "us", vec![reported(2, "bolt", 0)]).await, []);
+    assert_eq!(report(&fixture, "us", vec![reported(2, "bolt", 0)]).await, []);
     for _ in 0..2 {
         let of_lease = leased.first_id + 3;
         let ids = [5, 2, 3, 1, 4, 6, of_lease];
         let reports = ids.iter().map(|id| reported(*id, "acme", 0)).collect();
-        let refused = report(&stage, "de", reports).await;
+        let refused = report(&fixture, "de", reports).await;
         let of_us = |id| (id, "of us".to_owned());
         let not_reserved = |id| (id, "not reserved".to_owned());
         assert_eq!(refused, [of_us(2), of_us(1), not_reserved(4), not_reserved(6), of_us(of_lease)]);
         let expected = [entry(2, "bolt", "us"), entry(3, "cord", "de"), entry(5, "elm", "de")];
-        assert_eq!(listed(&stage).await, expected);
+        assert_eq!(listed(&fixture).await, expected);
     }
 }
 
 /// Whatever happens to reservations: nobody is listed by a slug that is not reserved for them, and no slug twice.
-pub(crate) async fn the_directory_says_what_is_reserved(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let reservations = stage.control.slug_reservations();
-    hold(&stage, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+pub(crate) async fn the_directory_says_what_is_reserved(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
+    hold(&fixture, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
     let all = vec![reported(1, "acme", 0), reported(2, "bolt", 0)];
-    assert_eq!(report(&stage, "us", all.clone()).await, []);
+    assert_eq!(report(&fixture, "us", all.clone()).await, []);
     // A confirmed operation that is released takes its organizations along.
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 2);
-    assert_eq!(listed(&stage).await, []);
+    assert_eq!(listed(&fixture).await, []);
     let not_reserved = |id| (id, "not reserved".to_owned());
-    assert_eq!(report(&stage, "us", all.clone()).await, [not_reserved(1), not_reserved(2)]);
+    assert_eq!(report(&fixture, "us", all.clone()).await, [not_reserved(1), not_reserved(2)]);
     // The slug is somebody else's now, and no report brings it back.
-    hold(&stage, "de", 1, &[(7, "acme")]).await;
-    assert_eq!(report(&stage, "de", vec![reported(7, "acme", 0)]).await, []);
-    hold(&stage, "us", 2, &[(1, "apex")]).await;
-    assert_eq!(report(&stage, "us", all).await, [not_reserved(2)]);
-    assert_eq!(listed(&stage).await, [entry(1, "apex", "us"), entry(7, "acme", "de")]);
+    hold(&fixture, "de", 1, &[(7, "acme")]).await;
+    assert_eq!(report(&fixture, "de", vec![reported(7, "acme", 0)]).await, []);
+    hold(&fixture, "us", 2, &[(1, "apex")]).await;
+    assert_eq!(report(&fixture, "us", all).await, [not_reserved(2)]);
+    assert_eq!(listed(&fixture).await, [entry(1, "apex", "us"), entry(7, "acme", "de")]);
     // An organization that was renamed is not listed by a slug that its first operation still has.
     let rename = WantedRename {
         operation_id: operation(9),
@@ -229,16 +233,16 @@ pub(crate) async fn the_directory_says_what_is_reserved(stage: Stage) {
     };
     reservations.update_organization_slug(&rename, std::time::Duration::ZERO).await.expect("pending");
     reservations.confirm("us", operation(9)).await.expect("renamed");
-    assert_eq!(listed(&stage).await[0], entry(1, "arch", "us"));
+    assert_eq!(listed(&fixture).await[0], entry(1, "arch", "us"));
     assert_eq!(reservations.release("us", operation(2)).await.expect("its alias"), 1);
-    assert_eq!(listed(&stage).await[0], entry(1, "arch", "us"));
+    assert_eq!(listed(&fixture).await[0], entry(1, "arch", "us"));
     reservations.release_organizations("us", vec![1]).await.expect("released");
-    assert_eq!(listed(&stage).await, [entry(7, "acme", "de")]);
+    assert_eq!(listed(&fixture).await, [entry(7, "acme", "de")]);
 }
 
-pub(crate) async fn a_malformed_report_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let directory = stage.control.directory();
+pub(crate) async fn a_malformed_report_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let directory = fixture.control.directory();
     let good = || reported(1, "acme", 0);
     for (bad, field) in [
         (reported(0, "bolt", 0), "organization_id"),
@@ -259,15 +263,15 @@ pub(crate) async fn a_malformed_report_is_refused(stage: Stage) {
     assert_eq!(page.items, []);
 }
 
-pub(crate) async fn organizations_are_listed_page_by_page(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let directory = stage.control.directory();
+pub(crate) async fn organizations_are_listed_page_by_page(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let directory = fixture.control.directory();
     for (region, first) in [("us", 1), ("de", 1001)] {
         let slugs: Vec<(i64, String)> = (first..first + 1000).map(|id| (id, format!("slug-{id}"))).collect();
         let held: Vec<(i64, &str)> = slugs.iter().map(|(id, slug)| (*id, slug.as_str())).collect();
-        hold(&stage, region, 1, &held).await;
+        hold(&fixture, region, 1, &held).await;
         let reports = held.iter().map(|(id, slug)| reported(*id, slug, 0)).collect();
-        assert_eq!(report(&stage, region, reports).await, []);
+        assert_eq!(report(&fixture, region, reports).await, []);
     }
     let all = async |region| {
         let mut request = PageRequest { limit: 300, after: None };

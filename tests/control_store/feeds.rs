@@ -10,7 +10,7 @@ use causeway_control::{
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use crate::stage::{KEPT, Stage, bulk_create, operation, wanted};
+use crate::support::{Fixture, KEPT, bulk_create, operation, wanted};
 
 /// How long a change may take until a reader has it. None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,9 +102,9 @@ async fn confirmed(control: &Control, number: u128, slugs: &[(i64, &str)]) {
     control.slug_reservations().confirm("us", operation(number)).await.expect("confirmed");
 }
 
-pub(crate) async fn a_reader_begins_with_all_there_is(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let control = &stage.control;
+pub(crate) async fn a_reader_begins_with_all_there_is(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let control = &fixture.control;
     let mut empty = Reader::new(control, "us", 0).await;
     empty.hear().await;
     assert_eq!((empty.version, empty.snapshots, empty.slugs()), (1, 1, vec![]));
@@ -142,9 +142,9 @@ pub(crate) async fn a_reader_begins_with_all_there_is(stage: Stage) {
     assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{refused:?}");
 }
 
-pub(crate) async fn a_reader_goes_on_where_it_was(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let control = &stage.control;
+pub(crate) async fn a_reader_goes_on_where_it_was(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let control = &fixture.control;
     for (number, slug) in ["acme", "bolt", "cord", "dune"].into_iter().enumerate() {
         let id = i64::try_from(number + 1).expect("small");
         confirmed(control, number as u128 + 1, &[(id, slug)]).await;
@@ -161,9 +161,9 @@ pub(crate) async fn a_reader_goes_on_where_it_was(stage: Stage) {
     assert_eq!((reader.version, reader.snapshots, reader.slugs.len()), (5, 1, 4));
 }
 
-pub(crate) async fn a_reader_that_is_too_far_behind_begins_anew(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let control = &stage.control;
+pub(crate) async fn a_reader_that_is_too_far_behind_begins_anew(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let control = &fixture.control;
     let many: Vec<String> = (0..KEPT).map(|number| format!("slug-{number:04}")).collect();
     let many: Vec<(i64, &str)> = (1..).zip(many.iter().map(String::as_str)).collect();
     confirmed(control, 1, &[(5_000, "acme")]).await;
@@ -181,31 +181,31 @@ pub(crate) async fn a_reader_that_is_too_far_behind_begins_anew(stage: Stage) {
     assert_eq!((reader.snapshots, reader.events.len()), (0, many.len()));
 }
 
-pub(crate) async fn a_reader_hears_what_another_control_does(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let other = stage.another(2).await;
-    let mut reader = Reader::new(&stage.control, "us", 0).await;
+pub(crate) async fn a_reader_hears_what_another_control_does(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let other = fixture.another(2).await;
+    let mut reader = Reader::new(&fixture.control, "us", 0).await;
     reader.reach(1).await;
     confirmed(&other, 1, &[(1, "acme")]).await;
     reader.reach(2).await;
     assert_eq!(reader.slugs(), ["acme"]);
     other.stop().await;
-    confirmed(&stage.control, 2, &[(2, "bolt")]).await;
+    confirmed(&fixture.control, 2, &[(2, "bolt")]).await;
     reader.reach(3).await;
     assert_eq!(reader.slugs(), ["acme", "bolt"]);
 }
 
 /// Four controls, each with operations of its own on one region, some released again; two readers.
-pub(crate) async fn changes_at_once_are_told_in_one_order(stage: Stage) {
+pub(crate) async fn changes_at_once_are_told_in_one_order(fixture: Fixture) {
     const CONTROLS: u128 = 4;
     const OPERATIONS: u128 = 8;
     const SLUGS: i64 = 5;
-    let stage = stage.with_regions(&["us"]).await;
-    let (reading, also_reading) = (stage.another(50).await, stage.another(51).await);
+    let fixture = fixture.with_regions(&["us"]).await;
+    let (reading, also_reading) = (fixture.another(50).await, fixture.another(51).await);
     let mut readers = [Reader::new(&reading, "us", 0).await, Reader::new(&also_reading, "us", 0).await];
     let mut changes = JoinSet::new();
     for number in 0..CONTROLS {
-        let control = stage.another(100 + u64::try_from(number).expect("small")).await;
+        let control = fixture.another(100 + u64::try_from(number).expect("small")).await;
         changes.spawn(async move {
             for operation_number in 0..OPERATIONS {
                 let first = i64::try_from(number * 1_000 + operation_number * 10).expect("small") + 1;
@@ -226,15 +226,15 @@ pub(crate) async fn changes_at_once_are_told_in_one_order(stage: Stage) {
     }
     let [one, other] = readers;
     assert_eq!(one.slugs, other.slugs);
-    let reservations = stage.reservations().await;
+    let reservations = fixture.reservations().await;
     let reserved: Vec<&str> = reservations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(one.slugs(), reserved);
     assert_eq!(i64::try_from(reserved.len()).expect("small"), confirmed / 2);
 }
 
-pub(crate) async fn a_slow_reader_misses_nothing(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let control = &stage.control;
+pub(crate) async fn a_slow_reader_misses_nothing(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let control = &fixture.control;
     let mut reader = Reader::new(control, "us", 0).await;
     reader.reach(1).await;
     // More than the messages hold that wait for a reader.
@@ -248,11 +248,11 @@ pub(crate) async fn a_slow_reader_misses_nothing(stage: Stage) {
     assert_eq!(reader.slugs.len(), 9_000);
 }
 
-pub(crate) async fn a_feed_ends_when_its_control_does(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let mut reader = Reader::new(&stage.control, "us", 0).await;
+pub(crate) async fn a_feed_ends_when_its_control_does(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let mut reader = Reader::new(&fixture.control, "us", 0).await;
     reader.reach(1).await;
-    stage.control.stop().await;
+    fixture.control.stop().await;
     let ended = timeout(PATIENCE, async {
         loop {
             match reader.messages.recv().await {

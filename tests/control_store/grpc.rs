@@ -30,7 +30,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
-use crate::stage::{Stage, WATCHES, operation};
+use crate::support::{Fixture, WATCHES, operation};
 
 /// A server on the loopback interface, which ends with this.
 pub(crate) struct Served {
@@ -107,9 +107,9 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code
     assert_eq!((status.code(), reason_of(&status)), (code, Some(reason)), "{status:?}");
 }
 
-pub(crate) async fn a_bulk_creation_goes_both_ways_in_batches(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_bulk_creation_goes_both_ways_in_batches(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let id = operation(1).to_string();
     let messages = || vec![header("us", &id), batch(1..10_001), batch(10_001..20_001), batch(20_001..22_001)];
     let batches = served.bulk_create(messages()).await.expect("reserved");
@@ -132,9 +132,9 @@ pub(crate) async fn a_bulk_creation_goes_both_ways_in_batches(stage: Stage) {
     assert_eq!((found.organization_id, found.region_address.as_str()), (22_000, "https://us.example.com"));
 }
 
-pub(crate) async fn a_stream_out_of_order_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_stream_out_of_order_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let id = operation(1).to_string();
     for parts in [
         vec![],
@@ -170,14 +170,14 @@ pub(crate) async fn a_stream_out_of_order_is_refused(stage: Stage) {
         let outcome = served.send(whole[..cut].to_vec()).await;
         refused(outcome, Code::Aborted, ErrorReason::StreamIncomplete);
     }
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
     let outcome = served.bulk_create(vec![header("nowhere", &id), batch(1..2)]).await;
     refused(outcome, Code::FailedPrecondition, ErrorReason::RegionNotRegistered);
 }
 
-pub(crate) async fn failures_carry_their_reason(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn failures_carry_their_reason(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let mut regions = RegionServiceClient::new(served.channel.clone());
     let register = |name: &str, instance_id: &str| RegisterRegionRequest {
         name: name.to_owned(),
@@ -201,7 +201,7 @@ pub(crate) async fn failures_carry_their_reason(stage: Stage) {
     let outcome = regions.lease_ids(LeaseIdsRequest { count: 11, ..lease.clone() }).await;
     refused(outcome, Code::AlreadyExists, ErrorReason::OperationContentDiffers);
     let used = Statement::new("UPDATE causeway_id_lease_counter SET last_id = 9007199254740991");
-    let db = stage.db().await;
+    let db = fixture.db().await;
     transact!(DbError, db, |tx| { tx.execute(used.clone()).await? }).expect("written");
     db.close().await;
     let operation_id = operation(2).to_string();
@@ -211,14 +211,14 @@ pub(crate) async fn failures_carry_their_reason(stage: Stage) {
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::NotFound, ErrorReason::SlugNotFound);
     // Whoever comes when control has stopped is to ask the next one.
-    stage.control.stop().await;
+    fixture.control.stop().await;
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::Unavailable, ErrorReason::ShuttingDown);
 }
 
-pub(crate) async fn pages_are_asked_for_by_token(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn pages_are_asked_for_by_token(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     served
         .bulk_create(vec![header("us", &operation(1).to_string()), batch(100..350)])
         .await
@@ -257,9 +257,9 @@ pub(crate) async fn pages_are_asked_for_by_token(stage: Stage) {
     refused(list(&unknown).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
 }
 
-pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let watch = async || {
         let request = WatchSlugReservationsRequest { region: "us".to_owned(), ..Default::default() };
         served.reservations().watch_slug_reservations(request).await.map(tonic::Response::into_inner)

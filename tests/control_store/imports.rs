@@ -13,7 +13,7 @@ use causeway_relocation::{
 };
 use serde_json::json;
 
-use crate::stage::{Stage, now, operation, refused_field};
+use crate::support::{Fixture, now, operation, refused_field};
 
 /// A record with a number of its own.
 fn record(ordinal: i64, fields: serde_json::Value) -> ImportRecord {
@@ -33,9 +33,9 @@ fn chunk_of(import: u128, model: &str, records: Vec<ImportRecord>) -> ImportMode
     }
 }
 
-pub(crate) async fn a_repeated_chunk_has_the_same_answer(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let imports = stage.control.imports();
+pub(crate) async fn a_repeated_chunk_has_the_same_answer(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let imports = fixture.control.imports();
     let user = |name: &str, email: &str, is_active: bool| json!({"username": name, "password": "x", "email": email, "is_active": is_active});
     let here = chunk_of(1, "sentry.user", vec![record(1, user("ann", "ann@old.example", false))]);
     let here = imports.import_models(here).await.expect("written");
@@ -51,7 +51,7 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(stage: Stage) {
     let ann = here.keys.inserted[0].1;
     assert_eq!(first.keys.existing, [(1, ann)]);
     let told = |id: i64| -> serde_json::Value {
-        let (_, text) = first.carried.iter().find(|carried| carried.0 == id).expect("it is told");
+        let (_, text) = first.returned.iter().find(|returned| returned.0 == id).expect("it is told");
         serde_json::from_str(text).expect("JSON")
     };
     let (bob, carol) = (first.keys.inserted[0].1, first.keys.inserted[1].1);
@@ -62,9 +62,9 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(stage: Stage) {
     assert_eq!(imports.import_models(chunk).await.expect("answered"), first);
 }
 
-pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let imports = stage.control.imports();
+pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let imports = fixture.control.imports();
     let address = |text: &str| json!({"email": text, "date_added": "2024-01-01T00:00:00Z"});
     let here = chunk_of(1, "sentry.email", vec![record(1, address("Ann@Example.com"))]);
     let here = imports.import_models(here).await.expect("written");
@@ -79,9 +79,9 @@ pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk
     assert_eq!(inserted, [1, 3]);
 }
 
-pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_other(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let db = stage.db().await;
+pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_other(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let db = fixture.db().await;
     // One that begins with the last of them.
     let mut other = db.begin().await.expect("a transaction");
     lock_table(&mut other, "sentry_email", now()).await.expect("nobody has it");
@@ -92,7 +92,7 @@ pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_ot
     other.execute(insert("b@example.com")).await.expect("inserted");
     let address = |text: &str| json!({"email": text, "date_added": "2024-01-01T00:00:00Z"});
     let records = vec![record(1, address("a@example.com")), record(2, address("b@example.com"))];
-    let imports = stage.control.imports().clone();
+    let imports = fixture.control.imports().clone();
     let writing =
         tokio::spawn(async move { imports.import_models(chunk_of(1, "sentry.email", records)).await });
     if db.dialect() == Dialect::Postgres {
@@ -114,9 +114,9 @@ pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_ot
     db.close().await;
 }
 
-pub(crate) async fn rows_are_found_as_the_rules_compare_them(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let imports = stage.control.imports();
+pub(crate) async fn rows_are_found_as_the_rules_compare_them(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let imports = fixture.control.imports();
     let user = |name: &str| json!({"username": name, "password": "x", "email": ""});
     let users = vec![record(1, user("Ann")), record(2, user("bob"))];
     let written = imports.import_models(chunk_of(1, "sentry.user", users)).await.expect("written");
@@ -143,7 +143,7 @@ pub(crate) async fn rows_are_found_as_the_rules_compare_them(stage: Stage) {
     assert_eq!(refused_field(imports.find_rows("sentry.user", "username", many).await), "values");
 }
 
-pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: Stage) {
+pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(fixture: Fixture) {
     let wanted = |slug: &str, name: &str, taken_in_region| WantedSlug {
         organization_id: 0,
         slug: slug.to_owned(),
@@ -156,7 +156,7 @@ pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: 
         wanted("Here Too", "", true),
         wanted("free", "", false),
     ];
-    let checks = stage.control.directory().check_all(vec!["free".to_owned()], organizations, None).await;
+    let checks = fixture.control.directory().check_all(vec!["free".to_owned()], organizations, None).await;
     let checks = checks.expect("checked");
     let got: Vec<_> = checks.iter().map(|check| (check.reason, check.would_become.as_str())).collect();
     let expected = [
@@ -168,9 +168,9 @@ pub(crate) async fn a_check_takes_what_a_reservation_would_be_asked_with(stage: 
     ];
     assert_eq!(got, expected);
     let many = vec![wanted("x", "", false); 1_000];
-    let refused = stage.control.directory().check_all(vec!["x".to_owned()], many, None).await;
+    let refused = fixture.control.directory().check_all(vec!["x".to_owned()], many, None).await;
     assert_eq!(refused_field(refused), "organizations");
     let long = vec![wanted("x", &"n".repeat(256), false)];
-    let refused = stage.control.directory().check_all(Vec::new(), long, None).await;
+    let refused = fixture.control.directory().check_all(Vec::new(), long, None).await;
     assert_eq!(refused_field(refused), "organizations[0].name");
 }

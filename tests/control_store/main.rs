@@ -16,8 +16,8 @@ mod renames;
 mod requests;
 mod sizes;
 mod slugs;
-mod stage;
 mod streams;
+mod support;
 
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+;)+) => {
@@ -25,7 +25,7 @@ macro_rules! on_each_store {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
-                    super::$module::$behaviour(super::stage::Stage::sqlite().await).await;
+                    super::$module::$behaviour(super::support::Fixture::sqlite().await).await;
                 }
             )+)+
         }
@@ -33,7 +33,7 @@ macro_rules! on_each_store {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
-                    super::$module::$behaviour(super::stage::Stage::postgres().await).await;
+                    super::$module::$behaviour(super::support::Fixture::postgres().await).await;
                 }
             )+)+
         }
@@ -41,7 +41,7 @@ macro_rules! on_each_store {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
-                    super::$module::$behaviour(super::stage::Stage::postgres_serializable().await).await;
+                    super::$module::$behaviour(super::support::Fixture::postgres_serializable().await).await;
                 }
             )+)+
         }

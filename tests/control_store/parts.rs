@@ -11,13 +11,13 @@ use causeway_control::{
     },
 };
 use causeway_relocation::{
-    ambient::Failpoints,
     db::{Dialect, Statement},
+    env::Failpoints,
 };
 
 use crate::{
     feeds::Reader,
-    stage::{Held, Stage, bulk_create, is_suffixed, operation, slugs, wanted},
+    support::{Fixture, Held, bulk_create, is_suffixed, operation, slugs, wanted},
 };
 
 const AT_ONCE: usize = 3;
@@ -40,24 +40,24 @@ fn of(reservations: &[Reservation], kind: ReservationType) -> BTreeMap<i64, Stri
 
 /// Begins something that stands still at a place.
 macro_rules! held_at {
-    ($stage:expr, $seed:expr, $place:expr, |$control:ident| $call:expr) => {{
+    ($fixture:expr, $seed:expr, $place:expr, |$control:ident| $call:expr) => {{
         let (held, failpoints) = Held::at($place);
-        let $control = $stage.another_in_parts($seed, AT_ONCE, failpoints).await;
+        let $control = $fixture.another_in_parts($seed, AT_ONCE, failpoints).await;
         let call = tokio::spawn(async move { $call });
         held.there().await;
         (held, call)
     }};
 }
 
-pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_between(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_between(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
     // Others get slugs in between, also in the same region.
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(1), vec![wanted(200, "other")]).await.expect("reserved");
-    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), AT_ONCE + 2);
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(200, "other")]).await.expect("reserved");
+    assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), AT_ONCE + 2);
     held.open();
     let answers = call.await.expect("it ends").expect("reserved");
     assert!(held.reached() >= 4, "{} parts", held.reached());
@@ -68,25 +68,25 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     );
     assert_eq!(given[8], "elm-street");
     // The same again, also from a control that does all at once, is the same answer.
-    for control in [&stage.control, &stage.another_in_parts(3, AT_ONCE, nothing()).await] {
+    for control in [&fixture.control, &fixture.another_in_parts(3, AT_ONCE, nothing()).await] {
         assert_eq!(bulk_create(control, "us", operation(1), wishes()).await.expect("answered"), answers);
     }
-    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
+    fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
 
     // Each part of a confirmation comes with its events, and no organization loses what it had.
-    let mut reader = Reader::new(&stage.control, "us", 0).await;
-    let (held, call) = held_at!(stage, 4, "control.confirm.part_committed", |control| {
+    let mut reader = Reader::new(&fixture.control, "us", 0).await;
+    let (held, call) = held_at!(fixture, 4, "control.confirm.part_committed", |control| {
         control.slug_reservations().confirm("us", operation(1)).await
     });
-    let reservations = stage.reservations().await;
+    let reservations = fixture.reservations().await;
     let (primary, temporary) = (of(&reservations, Primary), of(&reservations, TemporaryRenameAlias));
     assert_eq!(primary.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(temporary.len(), 7 + 1);
     // Asked again, it goes on, whoever is asked.
-    assert_eq!(stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
+    assert_eq!(fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
     held.open();
     assert_eq!(call.await.expect("it ends").expect("confirmed"), 10);
-    let confirmed = of(&stage.reservations().await, Primary);
+    let confirmed = of(&fixture.reservations().await, Primary);
     assert_eq!(confirmed.values().map(String::as_str).collect::<Vec<_>>(), given);
     reader.reach(12).await;
     let mut told = reader.slugs();
@@ -94,32 +94,32 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     assert_eq!(told, given);
 
     // So is a release: from its first part on the operation is released.
-    let (held, call) = held_at!(stage, 5, "control.release.part_committed", |control| {
+    let (held, call) = held_at!(fixture, 5, "control.release.part_committed", |control| {
         control.slug_reservations().release("us", operation(1)).await
     });
-    assert_eq!(of(&stage.reservations().await, Primary).len(), 7);
+    assert_eq!(of(&fixture.reservations().await, Primary).len(), 7);
     for refused in [
-        bulk_create(&stage.control, "us", operation(1), wishes()).await.map(drop),
-        stage.control.slug_reservations().confirm("us", operation(1)).await.map(drop),
+        bulk_create(&fixture.control, "us", operation(1), wishes()).await.map(drop),
+        fixture.control.slug_reservations().confirm("us", operation(1)).await.map(drop),
     ] {
         assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
     }
     call.abort();
     let _aborted = call.await;
     drop(held);
-    assert_eq!(stage.control.slug_reservations().release("us", operation(1)).await.expect("released"), 10);
-    assert_eq!(of(&stage.reservations().await, Primary).len(), 0);
+    assert_eq!(fixture.control.slug_reservations().release("us", operation(1)).await.expect("released"), 10);
+    assert_eq!(of(&fixture.reservations().await, Primary).len(), 0);
     reader.reach(22).await;
     assert_eq!(reader.slugs(), [] as [&str; 0]);
 }
 
-pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_again(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_again(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     for parts in 1..=4 {
         let number = 10 * parts;
         let (held, failpoints) = Held::at("control.bulk_create.part_committed");
         let control =
-            stage.another_in_parts(20 + u64::try_from(parts).expect("few"), AT_ONCE, failpoints).await;
+            fixture.another_in_parts(20 + u64::try_from(parts).expect("few"), AT_ONCE, failpoints).await;
         let call =
             tokio::spawn(async move { bulk_create(&control, "us", operation(number), wishes()).await });
         for _ in 1..parts {
@@ -129,34 +129,36 @@ pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_aga
         held.there().await;
         call.abort();
         let _aborted = call.await;
-        let before = of(&stage.reservations().await, TemporaryRenameAlias);
+        let before = of(&fixture.reservations().await, TemporaryRenameAlias);
         assert!(!before.is_empty(), "{before:?}");
-        let other = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+        let other = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
         let answers = bulk_create(&other, "us", operation(number), wishes()).await.expect("it goes on");
         let after: BTreeMap<i64, String> =
             answers.iter().map(|it| (it.organization_id, it.slug.clone())).collect();
         assert_eq!(after.len(), 10);
         assert!(before.iter().all(|(id, slug)| after.get(id) == Some(slug)), "{before:?} became {after:?}");
-        assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias), after);
-        stage.control.slug_reservations().release("us", operation(number)).await.expect("released");
-        assert_eq!(stage.reservations().await, []);
+        assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias), after);
+        fixture.control.slug_reservations().release("us", operation(number)).await.expect("released");
+        assert_eq!(fixture.reservations().await, []);
     }
 }
 
-pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_whole_operation(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_whole_operation(
+    fixture: Fixture,
+) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
     // The last one that gets a slug: there is a reserved word in its place, so it gets none in the first round.
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
     held.open();
     let refused = call.await.expect("it ends").expect_err("it has one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
-    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
     // The id stands for nothing yet.
-    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
-    let control = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+    fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
+    let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
     assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
     // What is known to have one beforehand is refused before anything is written.
     let refused = bulk_create(&control, "us", operation(3), wishes()).await.expect_err("all have one");
@@ -166,9 +168,9 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
 }
 
 /// A control dies while it frees what it had reserved before it found the organization that has a slug.
-pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let (reserving, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let (reserving, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
     // The process ends with some slugs reserved, and the organization that comes last gets one by another operation.
@@ -176,40 +178,40 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
     reserving.there().await;
     call.abort();
     let _aborted = call.await;
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
-    let (withdrawing, call) = held_at!(stage, 3, "control.bulk_create.part_withdrawn", |control| {
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    let (withdrawing, call) = held_at!(fixture, 3, "control.bulk_create.part_withdrawn", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
     call.abort();
     let _aborted = call.await;
     drop(withdrawing);
-    let left = of(&stage.reservations().await, TemporaryRenameAlias);
+    let left = of(&fixture.reservations().await, TemporaryRenameAlias);
     assert!(left.len() > 1 && left.contains_key(&6), "{left:?}");
-    let refused = stage.control.slug_reservations().confirm("us", operation(1)).await;
+    let refused = fixture.control.slug_reservations().confirm("us", operation(1)).await;
     assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
     // As if it had never been asked: it is refused for the same reason, and leaves nothing.
-    let control = stage.another_in_parts(4, AT_ONCE, nothing()).await;
+    let control = fixture.another_in_parts(4, AT_ONCE, nothing()).await;
     let refused = bulk_create(&control, "us", operation(1), wishes()).await.expect_err("one has a slug");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
-    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
-    stage.control.slug_reservations().release("us", operation(2)).await.expect("released");
+    assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
     assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
 }
 
-pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
+pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
     let is_taken = |refused: &Error| matches!(refused, Error::OrganizationIdTaken { organization_id: 6, region } if region == "de");
     // The other region comes in between, before this one has given it a slug.
-    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
-    bulk_create(&stage.control, "de", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
     held.open();
     let refused = call.await.expect("it ends").expect_err("another region has one");
     assert!(is_taken(&refused), "{refused:?}");
-    assert_eq!(of(&stage.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
+    assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
     // What is known to be of another region beforehand is refused before anything is written.
-    let control = stage.another_in_parts(3, AT_ONCE, nothing()).await;
+    let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
     let refused =
         bulk_create(&control, "us", operation(3), wishes()).await.expect_err("another region has one");
     assert!(is_taken(&refused), "{refused:?}");
@@ -217,22 +219,22 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
     assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
 }
 
-pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let (held, call) = held_at!(stage, 2, "control.bulk_create.part_committed", |control| {
+pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
-    let reservations = stage.control.slug_reservations();
+    let reservations = fixture.control.slug_reservations();
     let refused = reservations.confirm("us", operation(1)).await;
     assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
-    let differs = bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await;
+    let differs = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await;
     assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 3);
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
     held.open();
     let refused = call.await.expect("it ends");
     assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
 }
 
 async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Result<i64, Error> {
@@ -242,15 +244,15 @@ async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Res
 
 /// One operation has seen that the organization has no slug, when another one gives it one and is confirmed. No unique set
 /// keeps the two apart, for the first is primary by then.
-pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     let (held, failpoints) = Held::at("control.bulk_create.looked");
-    let control = stage.another_with(2, failpoints).await;
+    let control = fixture.another_with(2, failpoints).await;
     let first = tokio::spawn(async move { reserve_and_confirm(&control, 1, "acme").await });
     held.there().await;
-    let other = stage.another(3).await;
+    let other = fixture.another(3).await;
     let second = tokio::spawn(async move { reserve_and_confirm(&other, 2, "bolt").await });
-    let db = stage.db().await;
+    let db = fixture.db().await;
     // SQLite has no such thing to look at: there, whoever writes waits before it has read anything.
     while db.dialect() == Dialect::Postgres && !second.is_finished() {
         let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
@@ -265,6 +267,6 @@ pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(st
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     let mut refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
     assert!(refused.all(|error| matches!(error, Error::OrganizationAlreadyReserved { .. })), "{outcomes:?}");
-    assert_eq!(stage.reservations().await.len(), 1);
+    assert_eq!(fixture.reservations().await.len(), 1);
     db.close().await;
 }

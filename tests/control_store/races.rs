@@ -11,23 +11,23 @@ use causeway_control::{
 use causeway_relocation::db::{Dialect, Statement};
 use tokio::task::JoinSet;
 
-use crate::stage::{Stage, bulk_create, is_suffixed, operation, wanted};
+use crate::support::{Fixture, bulk_create, is_suffixed, operation, wanted};
 
 const REGIONS: [&str; 4] = ["us", "de", "au", "in"];
 
 /// A control for each region.
-async fn controls(stage: &Stage) -> Vec<(&'static str, Control)> {
+async fn controls(fixture: &Fixture) -> Vec<(&'static str, Control)> {
     let mut controls = Vec::new();
     for (region, seed) in REGIONS.into_iter().zip(100..) {
-        controls.push((region, stage.another(seed).await));
+        controls.push((region, fixture.another(seed).await));
     }
     controls
 }
 
-pub(crate) async fn ids_are_never_given_twice(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
+pub(crate) async fn ids_are_never_given_twice(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
     let mut calls = JoinSet::new();
-    for (region, control) in controls(&stage).await {
+    for (region, control) in controls(&fixture).await {
         calls.spawn(async move {
             let mut blocks = Vec::new();
             for number in 0..10_u128 {
@@ -45,10 +45,10 @@ pub(crate) async fn ids_are_never_given_twice(stage: Stage) {
     assert_eq!((blocks.len(), ids.len()), (40, 2000));
 }
 
-pub(crate) async fn the_same_lease_at_once_is_one_lease(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
+pub(crate) async fn the_same_lease_at_once_is_one_lease(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
     let mut calls = JoinSet::new();
-    for (_, control) in controls(&stage).await {
+    for (_, control) in controls(&fixture).await {
         for _ in 0..3 {
             let control = control.clone();
             calls.spawn(async move {
@@ -66,7 +66,7 @@ pub(crate) async fn the_same_lease_at_once_is_one_lease(stage: Stage) {
     // One operation id for two models: whoever is first has it.
     let mut calls = JoinSet::new();
     for ((_, control), model) in
-        controls(&stage).await.into_iter().zip(["sentry.team", "sentry.project"].into_iter().cycle())
+        controls(&fixture).await.into_iter().zip(["sentry.team", "sentry.project"].into_iter().cycle())
     {
         calls.spawn(async move { control.regions().lease_ids("us", operation(2), model, 50, 0).await });
     }
@@ -80,11 +80,11 @@ pub(crate) async fn the_same_lease_at_once_is_one_lease(stage: Stage) {
     );
 }
 
-pub(crate) async fn regions_that_want_the_same_slugs_at_once_all_get_some(stage: Stage) {
+pub(crate) async fn regions_that_want_the_same_slugs_at_once_all_get_some(fixture: Fixture) {
     const COUNT: i64 = 500;
-    let stage = stage.with_regions(&REGIONS).await;
+    let fixture = fixture.with_regions(&REGIONS).await;
     let mut calls = JoinSet::new();
-    for ((region, control), first) in controls(&stage).await.into_iter().zip((0..).step_by(10_000)) {
+    for ((region, control), first) in controls(&fixture).await.into_iter().zip((0..).step_by(10_000)) {
         // Each in another order: the order in which rows are taken must not depend on it.
         let mut wishes: Vec<_> =
             (0..COUNT).map(|number| wanted(first + 1 + number, &format!("slug-{number}"))).collect();
@@ -105,17 +105,17 @@ pub(crate) async fn regions_that_want_the_same_slugs_at_once_all_get_some(stage:
     assert!(answers.iter().all(|answer| {
         answer.slug == answer.wanted_slug || is_suffixed(&answer.slug, &answer.wanted_slug)
     }));
-    let reserved = stage.reservations().await;
+    let reserved = fixture.reservations().await;
     assert_eq!(reserved.len(), 2000);
     assert!(reserved.iter().all(|reservation| different.contains(reservation.slug.as_str())));
 }
 
-pub(crate) async fn controls_that_draw_the_same_suffixes_give_different_ones(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
+pub(crate) async fn controls_that_draw_the_same_suffixes_give_different_ones(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
     let mut calls = JoinSet::new();
     for (region, id) in REGIONS.into_iter().zip(2..) {
-        let control = stage.another(7).await;
+        let control = fixture.another(7).await;
         let wishes = (0..50).map(|number| wanted(id * 1000 + number, "acme")).collect();
         calls.spawn(async move { bulk_create(&control, region, operation(2), wishes).await });
     }
@@ -129,10 +129,10 @@ pub(crate) async fn controls_that_draw_the_same_suffixes_give_different_ones(sta
     assert_eq!((answers.len(), different.len()), (200, 200));
 }
 
-pub(crate) async fn the_same_operation_at_once_has_one_answer(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
+pub(crate) async fn the_same_operation_at_once_has_one_answer(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
     let mut calls = JoinSet::new();
-    for (_, control) in controls(&stage).await {
+    for (_, control) in controls(&fixture).await {
         for _ in 0..2 {
             let control = control.clone();
             let wishes = (1..=200).map(|id| wanted(id, &format!("slug-{}", id % 50))).collect();
@@ -143,15 +143,15 @@ pub(crate) async fn the_same_operation_at_once_has_one_answer(stage: Stage) {
         calls.join_all().await.into_iter().collect::<Result<_, _>>().expect("every call has an answer");
     assert_eq!((answers.len(), answers[0].len()), (8, 200));
     assert!(answers.iter().all(|answer| *answer == answers[0]));
-    assert_eq!(stage.reservations().await.len(), 200);
+    assert_eq!(fixture.reservations().await.len(), 200);
 }
 
-pub(crate) async fn two_operations_for_one_organization_at_once_are_one(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
+pub(crate) async fn two_operations_for_one_organization_at_once_are_one(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
     for round in 0..5_u128 {
         let organization_id = 1 + i64::try_from(round).expect("small");
         let mut calls = JoinSet::new();
-        for ((_, control), number) in controls(&stage).await.into_iter().zip(round * 10..) {
+        for ((_, control), number) in controls(&fixture).await.into_iter().zip(round * 10..) {
             let wishes = vec![wanted(organization_id, &format!("slug-{number}"))];
             calls.spawn(async move {
                 bulk_create(&control, "us", operation(number), wishes).await?;
@@ -167,17 +167,19 @@ pub(crate) async fn two_operations_for_one_organization_at_once_are_one(stage: S
                 .all(|error| matches!(error, Error::OrganizationAlreadyReserved { .. }))
         );
     }
-    let reserved = stage.reservations().await;
+    let reserved = fixture.reservations().await;
     assert_eq!(reserved.len(), 5);
     assert!(reserved.iter().all(|reservation| reservation.kind == ReservationType::Primary));
 }
 
-pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
-    let [one, two, three] = [stage.another(100).await, stage.another(101).await, stage.another(102).await];
+pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
+    let [one, two, three] =
+        [fixture.another(100).await, fixture.another(101).await, fixture.another(102).await];
     for number in 1..=20 {
         let wishes = || (1..=50).map(|id| wanted(id, &format!("slug-{id}"))).collect::<Vec<_>>();
-        let answer = bulk_create(&stage.control, "us", operation(number), wishes()).await.expect("reserved");
+        let answer =
+            bulk_create(&fixture.control, "us", operation(number), wishes()).await.expect("reserved");
         let (confirmed, repeated, released) = tokio::join!(
             one.slug_reservations().confirm("us", operation(number)),
             bulk_create(&two, "us", operation(number), wishes()),
@@ -190,22 +192,22 @@ pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(
         }
         assert_eq!(released.expect("released"), 50);
         // Whoever was first: released is released.
-        let late = stage.control.slug_reservations().confirm("us", operation(number)).await;
+        let late = fixture.control.slug_reservations().confirm("us", operation(number)).await;
         assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
-        assert_eq!(stage.reservations().await, []);
+        assert_eq!(fixture.reservations().await, []);
     }
 }
 
 /// A caller that goes away ends its call wherever it is. The limits are far too short for most calls to end, and let
 /// each of them end somewhere else.
-pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(stage: Stage) {
-    let stage = stage.with_regions(&REGIONS).await;
+pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture) {
+    let fixture = fixture.with_regions(&REGIONS).await;
     let wishes = |number: i64| -> Vec<_> {
         (0..100).map(|id| wanted(number * 1000 + id + 1, &format!("slug-{}", id % 50))).collect()
     };
     for number in 0..30 {
         let call = bulk_create(
-            &stage.control,
+            &fixture.control,
             "us",
             operation(number),
             wishes(i64::try_from(number).expect("small")),
@@ -214,19 +216,19 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(stage: Stage) {
         let _ended_or_not = tokio::time::timeout(limit, call).await;
     }
     // What is there belongs to whole operations, and each of them can be repeated to its end.
-    assert_eq!(stage.reservations().await.len() % 100, 0);
+    assert_eq!(fixture.reservations().await.len() % 100, 0);
     for number in 0..30 {
         let wishes = wishes(i64::try_from(number).expect("small"));
-        let answers = bulk_create(&stage.control, "us", operation(number), wishes).await.expect("repeated");
+        let answers = bulk_create(&fixture.control, "us", operation(number), wishes).await.expect("repeated");
         assert_eq!(answers.len(), 100);
     }
-    assert_eq!(stage.reservations().await.len(), 3000);
+    assert_eq!(fixture.reservations().await.len(), 3000);
 }
 
 /// What a region says may be older than what control holds, also if a rename is confirmed just then.
-pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let control = stage.control.clone();
+pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let control = fixture.control.clone();
     bulk_create(&control, "us", operation(1), vec![wanted(7, "old")]).await.expect("reserved");
     control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
     let report = move || {
@@ -237,7 +239,7 @@ pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(stage: Sta
     };
     report().await.expect("reported");
 
-    let db = stage.db().await;
+    let db = fixture.db().await;
     let mut renaming = db.begin().await.expect("a transaction");
     for rename in [
         // Whoever changes slugs of a region holds its feed.
@@ -258,7 +260,7 @@ pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(stage: Sta
     }
     renaming.commit().await.expect("renamed");
     reporting.await.expect("it ends").expect("reported");
-    let page = stage.control.directory().list(None, &PageRequest { limit: 10, after: None }).await;
+    let page = fixture.control.directory().list(None, &PageRequest { limit: 10, after: None }).await;
     let slugs: Vec<String> = page.expect("a page").items.into_iter().map(|it| it.slug).collect();
     assert_eq!(slugs, ["new"]);
     db.close().await;

@@ -12,10 +12,10 @@ use causeway_relocation::{
 };
 use uuid::Uuid;
 
-use crate::stage::{Stage, bulk_create, now, operation, refused_field, wanted};
+use crate::support::{Fixture, bulk_create, now, operation, refused_field, wanted};
 
-pub(crate) async fn registering_again_renews_the_address(stage: Stage) {
-    let regions = stage.control.regions();
+pub(crate) async fn registering_again_renews_the_address(fixture: Fixture) {
+    let regions = fixture.control.regions();
     let instance = Uuid::from_u128(7);
     let first = regions.register("us", "http://127.0.0.1:7000", instance).await.expect("new");
     assert_eq!((first.name.as_str(), first.address.as_str()), ("us", "http://127.0.0.1:7000"));
@@ -27,16 +27,16 @@ pub(crate) async fn registering_again_renews_the_address(stage: Stage) {
     assert_eq!(regions.region_address("us").await.expect("known"), "https://us.example.com");
 }
 
-pub(crate) async fn a_name_belongs_to_the_database_that_registered_first(stage: Stage) {
-    let regions = stage.control.regions();
+pub(crate) async fn a_name_belongs_to_the_database_that_registered_first(fixture: Fixture) {
+    let regions = fixture.control.regions();
     regions.register("us", "https://us.example.com", Uuid::from_u128(1)).await.expect("new");
     let other = regions.register("us", "https://evil.example.com", Uuid::from_u128(2)).await;
     assert!(matches!(other, Err(Error::RegionNameTaken { region }) if region == "us"));
     assert_eq!(regions.region_address("us").await.expect("known"), "https://us.example.com");
 }
 
-pub(crate) async fn a_malformed_region_is_refused(stage: Stage) {
-    let regions = stage.control.regions();
+pub(crate) async fn a_malformed_region_is_refused(fixture: Fixture) {
+    let regions = fixture.control.regions();
     let instance = Uuid::from_u128(1);
     for name in ["", "US", "us east", "-us", "us\0"] {
         assert_eq!(refused_field(regions.register(name, "https://us.example.com", instance).await), "name");
@@ -48,9 +48,9 @@ pub(crate) async fn a_malformed_region_is_refused(stage: Stage) {
     assert!(matches!(regions.get("us").await, Err(Error::RegionNotFound { region }) if region == "us"));
 }
 
-pub(crate) async fn regions_are_listed_page_by_page(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de", "a-1", "a1", "au"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn regions_are_listed_page_by_page(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de", "a-1", "a1", "au"]).await;
+    let regions = fixture.control.regions();
     let mut seen = Vec::new();
     let mut request = PageRequest { limit: 2, after: None };
     loop {
@@ -66,15 +66,15 @@ pub(crate) async fn regions_are_listed_page_by_page(stage: Stage) {
     assert_eq!((all.items.len(), all.next), (5, None));
 }
 
-pub(crate) async fn a_region_that_never_registered_is_refused_everywhere(stage: Stage) {
+pub(crate) async fn a_region_that_never_registered_is_refused_everywhere(fixture: Fixture) {
     fn refused<T>(outcome: Result<T, Error>) -> bool {
         matches!(outcome, Err(Error::RegionNotRegistered { region }) if region == "us")
     }
     let (regions, reservations, directory) =
-        (stage.control.regions(), stage.control.slug_reservations(), stage.control.directory());
+        (fixture.control.regions(), fixture.control.slug_reservations(), fixture.control.directory());
     assert!(refused(regions.region_address("us").await));
     assert!(refused(regions.lease_ids("us", operation(1), "sentry.team", 1, 0).await));
-    assert!(refused(bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await));
+    assert!(refused(bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await));
     assert!(refused(reservations.confirm("us", operation(1)).await));
     assert!(refused(reservations.release("us", operation(1)).await));
     let filter = ListFilter { region: Some("us".to_owned()), kind: None };
@@ -89,9 +89,9 @@ pub(crate) async fn a_region_that_never_registered_is_refused_everywhere(stage: 
     assert!(refused(directory.list(Some("us"), &PageRequest { limit: 1, after: None }).await));
 }
 
-pub(crate) async fn leased_ids_follow_each_other(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn leased_ids_follow_each_other(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let regions = fixture.control.regions();
     let lease = async |region, number, model, count| {
         regions.lease_ids(region, operation(number), model, count, 0).await.expect("leased")
     };
@@ -107,9 +107,9 @@ pub(crate) async fn leased_ids_follow_each_other(stage: Stage) {
     assert_eq!(lease("us", 6, "sentry.team", 1).await.first_id, 2);
 }
 
-pub(crate) async fn leased_ids_lie_above_what_the_region_has(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn leased_ids_lie_above_what_the_region_has(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let regions = fixture.control.regions();
     let lease = async |region, number, above| {
         regions.lease_ids(region, operation(number), "sentry.team", 10, above).await.expect("leased").first_id
     };
@@ -120,9 +120,9 @@ pub(crate) async fn leased_ids_lie_above_what_the_region_has(stage: Stage) {
     assert_eq!(lease("us", 1, 900).await, 501);
 }
 
-pub(crate) async fn a_repeated_lease_is_the_same_lease(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn a_repeated_lease_is_the_same_lease(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let regions = fixture.control.regions();
     let first = regions.lease_ids("us", operation(1), "sentry.team", 10, 0).await.expect("leased");
     let next = regions.lease_ids("us", operation(2), "sentry.team", 10, 0).await.expect("leased");
     let again = regions.lease_ids("us", operation(1), "sentry.team", 10, 0).await.expect("again");
@@ -138,9 +138,9 @@ pub(crate) async fn a_repeated_lease_is_the_same_lease(stage: Stage) {
     assert_eq!(project.first_id, 1);
 }
 
-pub(crate) async fn a_lease_out_of_bounds_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn a_lease_out_of_bounds_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let regions = fixture.control.regions();
     for count in [-1, 0, MAX_LEASE + 1] {
         let refused = regions.lease_ids("us", operation(1), "sentry.team", count, 0).await;
         assert_eq!(refused_field(refused), "count");
@@ -152,7 +152,7 @@ pub(crate) async fn a_lease_out_of_bounds_is_refused(stage: Stage) {
 }
 
 /// A region that says it holds these ranges of an organization's ids.
-async fn join(stage: &Stage, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64, String, ConflictKind)> {
+async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64, String, ConflictKind)> {
     let held = HeldIds {
         model: "sentry.organization".to_owned(),
         ranges: ranges.iter().map(|(first, last)| IdRange { first: *first, last: *last }).collect(),
@@ -160,19 +160,19 @@ async fn join(stage: &Stage, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64
     };
     let instance = Uuid::from_u128(name.bytes().map(u128::from).sum());
     let address = format!("https://{name}.example.com");
-    let regions = stage.control.regions();
+    let regions = fixture.control.regions();
     let (_, told) =
         regions.register_with_ids(name, &address, instance, vec![held]).await.expect("registered");
     assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), told.len());
     told.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
 }
 
-pub(crate) async fn ids_stay_below_2_to_the_53rd(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn ids_stay_below_2_to_the_53rd(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let regions = fixture.control.regions();
     let used =
         Statement::new("INSERT INTO causeway_id_lease_counter (model, last_id) VALUES ('sentry.team', $1)");
-    let db = stage.db().await;
+    let db = fixture.db().await;
     transact!(DbError, db, |tx| { tx.execute(used.clone().with(MAX_ID - 5)).await? }).expect("written");
     db.close().await;
     let lease =
@@ -184,9 +184,9 @@ pub(crate) async fn ids_stay_below_2_to_the_53rd(stage: Stage) {
     assert_eq!(lease(1, 5).await.expect("the same lease"), last);
 }
 
-pub(crate) async fn no_lease_has_an_id_that_a_region_holds(stage: Stage) {
+pub(crate) async fn no_lease_has_an_id_that_a_region_holds(fixture: Fixture) {
     let lease = async |region, number| {
-        let regions = stage.control.regions();
+        let regions = fixture.control.regions();
         regions
             .lease_ids(region, operation(number), "sentry.organization", 10, 0)
             .await
@@ -194,40 +194,43 @@ pub(crate) async fn no_lease_has_an_id_that_a_region_holds(stage: Stage) {
             .first_id
     };
     // Organizations from before Causeway, told at registration.
-    assert_eq!(join(&stage, "us", &[(1, 3), (40, 40)]).await, []);
-    assert_eq!(join(&stage, "de", &[]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 3), (40, 40)]).await, []);
+    assert_eq!(join(&fixture, "de", &[]).await, []);
     assert_eq!(lease("de", 1).await, 41);
     // One that a region made without Causeway, and reserves a slug for.
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(100, "made-here")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "made-here")])
+        .await
+        .expect("reserved");
     assert_eq!(lease("de", 3).await, 101);
     // What was held is not given out when it is gone, either.
-    assert_eq!(join(&stage, "us", &[(1, 3), (150, 150)]).await, []);
-    assert_eq!(join(&stage, "us", &[(1, 3)]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 3), (150, 150)]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 3)]).await, []);
     assert_eq!(lease("us", 4).await, 151);
     assert_eq!(lease("de", 1).await, 41);
 }
 
-pub(crate) async fn one_absurd_id_does_not_use_up_those_of_all(stage: Stage) {
+pub(crate) async fn one_absurd_id_does_not_use_up_those_of_all(fixture: Fixture) {
     let lease = async |number, count, above| {
-        let regions = stage.control.regions();
+        let regions = fixture.control.regions();
         regions
             .lease_ids("us", operation(number), "sentry.organization", count, above)
             .await
             .expect("leased")
             .first_id
     };
-    assert_eq!(join(&stage, "us", &[(1, 3), (MAX_ID - 1, MAX_ID)]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 3), (MAX_ID - 1, MAX_ID)]).await, []);
     assert_eq!(lease(1, 10, MAX_ID).await, 4);
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(MAX_ID, "far-away")])
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(MAX_ID, "far-away")])
         .await
         .expect("reserved");
     assert_eq!(lease(3, 10, i64::MAX).await, 14);
     // Even half of all ids leaves the other half, in which blocks lie between what is held there.
     assert_eq!(
-        join(&stage, "us", &[(FOLLOWED, FOLLOWED), (FOLLOWED + 500, FOLLOWED + 509), (MAX_ID, MAX_ID)]).await,
+        join(&fixture, "us", &[(FOLLOWED, FOLLOWED), (FOLLOWED + 500, FOLLOWED + 509), (MAX_ID, MAX_ID)])
+            .await,
         []
     );
-    bulk_create(&stage.control, "us", operation(4), vec![wanted(FOLLOWED + 600, "half-way")])
+    bulk_create(&fixture.control, "us", operation(4), vec![wanted(FOLLOWED + 600, "half-way")])
         .await
         .expect("reserved");
     assert_eq!(lease(5, 400, 0).await, FOLLOWED + 1);
@@ -237,15 +240,15 @@ pub(crate) async fn one_absurd_id_does_not_use_up_those_of_all(stage: Stage) {
     assert_eq!(lease(7, 90, 0).await, FOLLOWED + 510);
 }
 
-pub(crate) async fn an_id_of_another_region_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let regions = stage.control.regions();
+pub(crate) async fn an_id_of_another_region_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let regions = fixture.control.regions();
     let block = regions.lease_ids("us", operation(1), "sentry.organization", 10, 0).await.expect("leased");
     assert_eq!(block.first_id, 1);
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(50, "acme")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(50, "acme")]).await.expect("reserved");
     for (number, id) in [(3, 1), (4, 10), (5, 50)] {
         let wishes = vec![wanted(11, "bolt"), wanted(id, "cord")];
-        let refused = bulk_create(&stage.control, "de", operation(number), wishes).await;
+        let refused = bulk_create(&fixture.control, "de", operation(number), wishes).await;
         assert!(
             matches!(&refused, Err(Error::OrganizationIdTaken { organization_id, region })
                 if *organization_id == id && region == "us"),
@@ -254,32 +257,32 @@ pub(crate) async fn an_id_of_another_region_is_refused(stage: Stage) {
     }
     // It says so before, too, and all that is not of another region is taken.
     let asked = vec![wanted(10, "cord"), wanted(11, "bolt"), wanted(50, "elm")];
-    let checks = stage.control.directory().check_all(vec![], asked, Some("de")).await.expect("checked");
+    let checks = fixture.control.directory().check_all(vec![], asked, Some("de")).await.expect("checked");
     let told: Vec<_> = checks.iter().map(|check| check.id_taken_by.as_deref()).collect();
     assert_eq!(told, [Some("us"), None, Some("us")]);
-    bulk_create(&stage.control, "de", operation(6), vec![wanted(11, "bolt")]).await.expect("its own");
-    bulk_create(&stage.control, "us", operation(7), vec![wanted(10, "cord")]).await.expect("its own");
+    bulk_create(&fixture.control, "de", operation(6), vec![wanted(11, "bolt")]).await.expect("its own");
+    bulk_create(&fixture.control, "us", operation(7), vec![wanted(10, "cord")]).await.expect("its own");
 }
 
-pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(stage: Stage) {
+pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: Fixture) {
     use ConflictKind::{Held, Leased, Reserved};
-    assert_eq!(join(&stage, "us", &[(1, 3)]).await, []);
-    let regions = stage.control.regions();
+    assert_eq!(join(&fixture, "us", &[(1, 3)]).await, []);
+    let regions = fixture.control.regions();
     let block = regions.lease_ids("us", operation(1), "sentry.organization", 10, 0).await.expect("leased");
     assert_eq!(block, IdBlock { first_id: 4, count: 10 });
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(3, "acme"), wanted(90, "bolt")])
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(3, "acme"), wanted(90, "bolt")])
         .await
         .expect("reserved");
     let us = |first, last, kind| (first, last, "us".to_owned(), kind);
     for _ in 0..2 {
-        let told = join(&stage, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
+        let told = join(&fixture, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
         assert_eq!(told, [us(10, 13, Leased), us(2, 2, Held), us(90, 90, Reserved)]);
     }
     // Its own ids are not in its way, wherever they come from.
     let de = |first, last, kind| (first, last, "de".to_owned(), kind);
-    assert_eq!(join(&stage, "us", &[(1, 13)]).await, [de(2, 2, Held), de(10, 13, Held)]);
-    assert_eq!(join(&stage, "de", &[(30, 40)]).await, []);
-    assert_eq!(join(&stage, "us", &[(1, 13)]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 13)]).await, [de(2, 2, Held), de(10, 13, Held)]);
+    assert_eq!(join(&fixture, "de", &[(30, 40)]).await, []);
+    assert_eq!(join(&fixture, "us", &[(1, 13)]).await, []);
     for (ranges, field) in [
         (vec![IdRange { first: 0, last: 1 }], "held_ids[0].ranges"),
         (vec![IdRange { first: 5, last: 4 }], "held_ids[0].ranges"),
@@ -293,13 +296,13 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(stage: Sta
     }
 }
 
-pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(stage: Stage) {
-    let regions = stage.control.regions();
+pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(fixture: Fixture) {
+    let regions = fixture.control.regions();
     let (old, new, third) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
     let register = async |instance| regions.register("us", "https://us.example.com", instance).await;
     let is_taken = |outcome: Result<_, Error>| matches!(outcome, Err(Error::RegionNameTaken { .. }));
     register(old).await.expect("new");
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     assert!(matches!(regions.take_over("de", None).await, Err(Error::RegionNotFound { .. })));
     let refused = register(new).await.expect_err("it is taken").to_string();
     assert!(refused.contains("causeway regions take-over us --control URL"), "{refused}");
@@ -317,5 +320,5 @@ pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(stage: Stage) 
     register(third).await.expect("taken over");
     assert!(is_taken(register(new).await) && is_taken(register(old).await));
     // What was held is held.
-    assert_eq!(stage.reservations().await.len(), 1);
+    assert_eq!(fixture.reservations().await.len(), 1);
 }

@@ -16,12 +16,12 @@ use causeway_control::{
     slug::renames,
 };
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::ambient::Failpoints;
+use causeway_relocation::env::Failpoints;
 use tokio::task::JoinSet;
 
 use crate::{
     feeds::Reader,
-    stage::{Stage, bulk_create, is_suffixed, operation, refused_field, wanted},
+    support::{Fixture, bulk_create, is_suffixed, operation, refused_field, wanted},
 };
 
 fn wish(number: u128, organization_id: i64, slug: &str) -> WantedRename {
@@ -44,15 +44,15 @@ async fn confirm(control: &Control, number: u128) {
 }
 
 /// Organizations 1 and 2 of `us` have `acme` and `bolt`, organization 3 of `de` has `cord`.
-async fn begin(stage: Stage) -> Stage {
-    let stage = stage.with_regions(&["us", "de"]).await;
+async fn begin(fixture: Fixture) -> Fixture {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
     let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
     for region in ["us", "de"] {
-        stage.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
+        fixture.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
     }
-    stage
+    fixture
 }
 
 /// Where a slug leads, and by which one its organization is known.
@@ -68,9 +68,9 @@ fn led(id: i64, slug: &str) -> Option<(i64, String)> {
     Some((id, slug.to_owned()))
 }
 
-pub(crate) async fn a_rename_frees_the_old_slug(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     let report = ReportedOrganization {
         organization_id: 1,
         slug: "acme".to_owned(),
@@ -114,9 +114,9 @@ pub(crate) async fn a_rename_frees_the_old_slug(stage: Stage) {
     assert!(matches!(released, Err(Error::OperationConfirmed { .. })), "{released:?}");
 }
 
-pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     let mut reader = Reader::new(control, "us", 0).await;
     for (number, slug) in [(2, "dune"), (3, "elm")] {
         let wish = WantedRename { keep_alias: true, ..wish(number, 1, slug) };
@@ -126,7 +126,7 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
     for slug in ["acme", "dune", "elm"] {
         assert_eq!(leads(control, slug).await, led(1, "elm"));
     }
-    let kinds: Vec<_> = stage.reservations().await.into_iter().map(|it| (it.slug, it.kind)).collect();
+    let kinds: Vec<_> = fixture.reservations().await.into_iter().map(|it| (it.slug, it.kind)).collect();
     let kinds: Vec<_> = kinds.iter().map(|(slug, kind)| (slug.as_str(), *kind)).collect();
     let expected = [
         ("acme", VanityAlias),
@@ -150,9 +150,9 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(stage: Stage) {
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
 }
 
-pub(crate) async fn an_organization_may_have_a_hundred_aliases(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     let name = |number| format!("name-{number}");
     let renamed = async |number: u128, slug: &str, keep_alias| {
         let wish = WantedRename { require_exact: true, keep_alias, ..wish(number, 1, slug) };
@@ -166,10 +166,10 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(stage: Stage) {
     let mut reader = Reader::new(control, "us", 0).await;
     reader.reach(3 + 100 * 3).await;
     assert_eq!(reader.slugs.len(), 102);
-    let before = stage.reservations().await;
+    let before = fixture.reservations().await;
     let refused = renamed(102, "one-more", true).await;
     assert!(matches!(refused, Err(Error::TooManyAliases { organization_id: 1, limit: 100 })), "{refused:?}");
-    assert_eq!(stage.reservations().await, before);
+    assert_eq!(fixture.reservations().await, before);
     // One that leaves nothing behind, or takes an alias for its slug, is none too many.
     renamed(103, "other", false).await.expect("begun");
     confirm(control, 103).await;
@@ -191,9 +191,9 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(stage: Stage) {
     );
 }
 
-pub(crate) async fn an_organization_may_have_its_old_slug_back(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn an_organization_may_have_its_old_slug_back(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
     confirm(control, 2).await;
     let mut reader = Reader::new(control, "us", 0).await;
@@ -217,9 +217,9 @@ pub(crate) async fn an_organization_may_have_its_old_slug_back(stage: Stage) {
     );
 }
 
-pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_exact(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_exact(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     for (number, slug) in [(2, "cord"), (3, "settings"), (4, "123")] {
         let given = rename(control, &wish(number, 1, slug)).await.expect("begun").slug;
         assert!(is_suffixed(&given, slug), "{given}");
@@ -239,23 +239,23 @@ pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_ex
     assert_eq!(rename(control, &exact("dune")).await.expect("begun").slug, "dune");
 }
 
-pub(crate) async fn a_rename_to_the_same_slug_changes_nothing(stage: Stage) {
-    let stage = begin(stage).await;
-    let before = stage.reservations().await;
+pub(crate) async fn a_rename_to_the_same_slug_changes_nothing(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let before = fixture.reservations().await;
     for slug in ["acme", "ACME"] {
-        let same = rename(&stage.control, &wish(2, 1, "acme")).await.expect("nothing to do");
+        let same = rename(&fixture.control, &wish(2, 1, "acme")).await.expect("nothing to do");
         assert_eq!((same.state, same.slug.as_str()), (RenameState::Confirmed, "acme"), "{slug}");
     }
-    assert_eq!(stage.reservations().await, before);
-    assert_eq!(Reader::new(&stage.control, "us", 3).await.events, []);
+    assert_eq!(fixture.reservations().await, before);
+    assert_eq!(Reader::new(&fixture.control, "us", 3).await.events, []);
 }
 
-pub(crate) async fn a_refusal_leaves_everything_as_it_was(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     bulk_create(control, "us", operation(2), vec![wanted(9, "nine")]).await.expect("reserved");
     rename(control, &wish(3, 2, "flight")).await.expect("begun");
-    let before = stage.reservations().await;
+    let before = fixture.reservations().await;
 
     for id in [4, 9] {
         // One that is not confirmed is known to nobody yet.
@@ -284,7 +284,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(stage: Stage) {
     assert_eq!(refused_field(rename(control, &wish(4, 1, "")).await), "desired_slug");
     assert_eq!(refused_field(rename(control, &wish(4, 0, "dune")).await), "organization_id");
     assert_eq!(refused_field(rename(control, &wish(4, 1, "a\0")).await), "desired_slug");
-    assert_eq!(stage.reservations().await, before);
+    assert_eq!(fixture.reservations().await, before);
 
     // An id is of one region; named, it must be that one.
     let taken = bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await;
@@ -296,10 +296,10 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(stage: Stage) {
     assert_eq!(rename(control, &one).await.expect("begun").region, "us");
 }
 
-pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
-    let before = stage.reservations().await;
+pub(crate) async fn a_rename_that_its_region_refuses_is_gone(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
+    let before = fixture.reservations().await;
     let mut reader = Reader::new(control, "us", 3).await;
     rename(control, &wish(2, 1, "dune")).await.expect("begun");
     let refusal =
@@ -309,7 +309,7 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
             control.slug_reservations().release_or_refuse("us", operation(2), Some(refusal.clone())).await;
         assert_eq!(answer.expect("refused"), 1);
     }
-    assert_eq!(stage.reservations().await, before);
+    assert_eq!(fixture.reservations().await, before);
     reader.reach(5).await;
     assert!(!reader.slugs.contains_key("dune"));
     let refused = rename(control, &wish(2, 1, "dune")).await;
@@ -328,9 +328,9 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(stage: Stage) {
     assert!(renames::refusal(ErrorReason::Internal, "no").is_err());
 }
 
-pub(crate) async fn a_rename_is_waited_for(stage: Stage) {
-    let stage = begin(stage).await;
-    let (asked, other) = (stage.control.clone(), stage.another(2).await);
+pub(crate) async fn a_rename_is_waited_for(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let (asked, other) = (fixture.control.clone(), fixture.another(2).await);
     let mut reader = Reader::new(&other, "us", 3).await;
     let waiting = tokio::spawn(async move {
         asked.slug_reservations().update_organization_slug(&wish(2, 1, "dune"), Duration::from_secs(30)).await
@@ -342,9 +342,9 @@ pub(crate) async fn a_rename_is_waited_for(stage: Stage) {
 }
 
 /// Many wait for one rename while others are asked for and end. They share the looks at it, and those are few.
-pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(stage: Stage) {
+pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(fixture: Fixture) {
     const WAITING: usize = 300;
-    let stage = begin(stage).await;
+    let fixture = begin(fixture).await;
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&looks);
     let count: Arc<Failpoints> = Arc::new(move |place| {
@@ -353,7 +353,7 @@ pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(st
         }
         Box::pin(async { Ok(()) })
     });
-    let control = stage.another_with(2, count).await;
+    let control = fixture.another_with(2, count).await;
     rename(&control, &wish(2, 1, "dune")).await.expect("begun");
     let mut waiting = JoinSet::new();
     for _ in 0..WAITING {
@@ -376,11 +376,11 @@ pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(st
 }
 
 /// Through several controls: one operation twice at once, and another one for the same organization.
-pub(crate) async fn renames_at_once_are_one(stage: Stage) {
-    let stage = begin(stage).await;
+pub(crate) async fn renames_at_once_are_one(fixture: Fixture) {
+    let fixture = begin(fixture).await;
     let mut calls = JoinSet::new();
     for number in 0..8_u128 {
-        let control = stage.another(100 + u64::try_from(number).expect("small")).await;
+        let control = fixture.another(100 + u64::try_from(number).expect("small")).await;
         calls.spawn(async move { rename(&control, &wish(2 + number % 2, 1, "dune")).await });
     }
     let outcomes = calls.join_all().await;
@@ -389,13 +389,13 @@ pub(crate) async fn renames_at_once_are_one(stage: Stage) {
     assert!(begun.len() == 4 && begun.iter().all(|it| *it == begun[0]), "{begun:?}");
     assert!(refused.iter().all(|it| matches!(it, Err(Error::RenameInFlight { .. }))), "{refused:?}");
     let temporary =
-        stage.reservations().await.into_iter().filter(|it| it.kind == TemporaryRenameAlias).count();
+        fixture.reservations().await.into_iter().filter(|it| it.kind == TemporaryRenameAlias).count();
     assert_eq!(temporary, 1);
 }
 
-pub(crate) async fn an_alias_can_be_released(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     let reservations = control.slug_reservations();
     rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
     let refused = reservations.release_alias(1, "dune").await;
@@ -421,9 +421,9 @@ pub(crate) async fn an_alias_can_be_released(stage: Stage) {
     assert_eq!(reader.slugs(), ["bolt", "dune"]);
 }
 
-pub(crate) async fn nothing_is_left_of_a_released_organization(stage: Stage) {
-    let stage = begin(stage).await;
-    let control = &stage.control;
+pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture) {
+    let fixture = begin(fixture).await;
+    let control = &fixture.control;
     let reservations = control.slug_reservations();
     bulk_create(control, "us", operation(9), vec![wanted(9, "nine")]).await.expect("reserved");
     rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
@@ -444,7 +444,7 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(stage: Stage) {
         let answer = reservations.release_organizations("us", vec![9, 1, 1, 77]).await;
         assert_eq!(answer.expect("released"), released);
     }
-    let left: Vec<String> = stage.reservations().await.into_iter().map(|it| it.slug).collect();
+    let left: Vec<String> = fixture.reservations().await.into_iter().map(|it| it.slug).collect();
     assert_eq!(left, ["bolt", "cord"]);
     let page = PageRequest { limit: 10, after: None };
     let listed = control.directory().list(None, &page).await.expect("listed").items;

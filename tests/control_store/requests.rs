@@ -22,7 +22,7 @@ use tonic::{Code, Response, Status};
 
 use crate::{
     grpc::{Served, refused, serve},
-    stage::{Stage, bulk_create, operation, wanted},
+    support::{Fixture, bulk_create, operation, wanted},
 };
 
 /// The least that is refused of what a request may hold many of.
@@ -46,9 +46,9 @@ fn told<T>(outcome: Result<Response<T>, Status>) -> Result<(), Status> {
     outcome.map(drop)
 }
 
-pub(crate) async fn a_request_of_too_many_entries_is_refused_before_it_is_decoded(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_request_of_too_many_entries_is_refused_before_it_is_decoded(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let many = || vec![String::new(); TOO_MANY];
     let check = CheckSlugsRequest { slugs: many(), ..Default::default() };
     let asked = CheckSlugsRequest { organizations: vec![Default::default(); TOO_MANY], ..Default::default() };
@@ -70,9 +70,9 @@ pub(crate) async fn a_request_of_too_many_entries_is_refused_before_it_is_decode
     }
 }
 
-pub(crate) async fn a_zero_character_in_any_text_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_zero_character_in_any_text_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let zero = || "u\0s".to_owned();
     let register = RegisterRegionRequest { name: zero(), ..Default::default() };
     let list = ListSlugReservationsRequest { region: zero(), ..Default::default() };
@@ -109,9 +109,9 @@ const FORGED: [&str; 5] = [
     "BwcHBwcHBwcHBwcHBwcHBzcgNw",
 ];
 
-pub(crate) async fn a_forged_page_token_is_refused(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_forged_page_token_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     for page_token in FORGED {
         let page_token = page_token.to_owned();
         let reservations =
@@ -142,9 +142,9 @@ pub(crate) async fn a_forged_page_token_is_refused(stage: Stage) {
 }
 
 /// Several controls on one database take each other's tokens.
-pub(crate) async fn a_page_token_is_good_at_any_control_of_the_database(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let (one, other) = (serve(&stage.control).await, stage.another(2).await);
+pub(crate) async fn a_page_token_is_good_at_any_control_of_the_database(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let (one, other) = (serve(&fixture.control).await, fixture.another(2).await);
     let other = serve(&other).await;
     let first = ListRegionsRequest { page_size: 1, ..Default::default() };
     let page = one.regions().list_regions(first.clone()).await.expect("a page").into_inner();
@@ -153,9 +153,9 @@ pub(crate) async fn a_page_token_is_good_at_any_control_of_the_database(stage: S
     assert_eq!(page.regions[0].name, "us");
 }
 
-pub(crate) async fn an_error_never_gives_a_request_back(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn an_error_never_gives_a_request_back(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let long = || "x".repeat(5_000);
     let rows = FindRowsRequest { model: long(), field: long(), values: vec![long()] };
     let chunks = ListImportChunksRequest { import_id: long(), ..Default::default() };
@@ -172,14 +172,14 @@ pub(crate) async fn an_error_never_gives_a_request_back(stage: Stage) {
 }
 
 /// As many aliases as an organization may have, of many organizations.
-pub(crate) async fn a_page_of_what_is_held_is_bounded_by_bytes(stage: Stage) {
+pub(crate) async fn a_page_of_what_is_held_is_bounded_by_bytes(fixture: Fixture) {
     const ORGANIZATIONS: i64 = 250;
     const ALIASES: i64 = 100;
-    let stage = stage.with_regions(&["us"]).await;
+    let fixture = fixture.with_regions(&["us"]).await;
     let wishes = (0..ORGANIZATIONS * ALIASES).map(|id| wanted(id + 1, &format!("{:a>44}-{id}", "")));
     let wishes = wishes.collect();
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
-    let db = stage.db().await;
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let db = fixture.db().await;
     transact!(DbError, db, |tx| {
         let statement = Statement::new(
             "UPDATE causeway_organization_slug_reservation SET type = 'vanity_alias', \
@@ -191,7 +191,7 @@ pub(crate) async fn a_page_of_what_is_held_is_bounded_by_bytes(stage: Stage) {
     .expect("they are aliases");
     db.close().await;
 
-    let served = serve(&stage.control).await;
+    let served = serve(&fixture.control).await;
     let ids: Vec<i64> = (1..=ORGANIZATIONS).collect();
     for organization_ids in [vec![], ids.clone()] {
         let mut request = ListHeldOrganizationsRequest {

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     grpc::{header, serve},
-    stage::{Stage, operation, refused_field},
+    support::{Fixture, operation, refused_field},
 };
 
 /// The longest name and address that a region may have.
@@ -31,8 +31,8 @@ fn longest_region() -> RegisterRegionRequest {
     }
 }
 
-pub(crate) async fn the_largest_answers_about_slugs_fit_into_a_message(stage: Stage) {
-    let served = serve(&stage.control).await;
+pub(crate) async fn the_largest_answers_about_slugs_fit_into_a_message(fixture: Fixture) {
+    let served = serve(&fixture.control).await;
     let region = longest_region();
     let name = region.name.clone();
     RegionServiceClient::new(served.channel.clone()).register_region(region).await.expect("registered");
@@ -73,9 +73,9 @@ pub(crate) async fn the_largest_answers_about_slugs_fit_into_a_message(stage: St
     assert!(checked.encoded_len() > MAX_MESSAGE_BYTES / 2, "they are not the largest");
 }
 
-pub(crate) async fn the_largest_answer_for_a_chunk_fits_into_a_message(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn the_largest_answer_for_a_chunk_fits_into_a_message(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let mut imports = ControlImportServiceClient::new(served.channel.clone());
     let user = |number: usize| {
         let name = format!("{number:0>8}{}", "\u{1f600}".repeat(120));
@@ -107,9 +107,9 @@ pub(crate) async fn the_largest_answer_for_a_chunk_fits_into_a_message(stage: St
     assert_eq!(reason_of(&refused), Some(ErrorReason::InvalidArgument));
 }
 
-pub(crate) async fn values_that_are_looked_up_are_bounded_in_bytes(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let imports = stage.control.imports();
+pub(crate) async fn values_that_are_looked_up_are_bounded_in_bytes(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let imports = fixture.control.imports();
     let find = async |values| imports.find_rows("sentry.user", "username", values).await;
     let most = vec!["x".repeat(MAX_FIND_BYTES / MAX_FIND_VALUES); MAX_FIND_VALUES];
     assert_eq!(find(most).await.expect("as many as may be"), []);

@@ -12,18 +12,18 @@ use causeway_control::{
     slug::rules,
 };
 
-use crate::stage::{Stage, bulk_create, is_suffixed, now, operation, slugs, wanted};
+use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, slugs, wanted};
 
-pub(crate) async fn a_slug_that_is_free_is_kept(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn a_slug_that_is_free_is_kept(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     let longest = "a".repeat(50);
     let wishes = vec![wanted(30, "zulu"), wanted(10, &longest), wanted(20, "4-chan")];
-    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
     // In the order of the ids, whatever the order of the request.
     assert_eq!(answers.iter().map(|answer| answer.organization_id).collect::<Vec<_>>(), [10, 20, 30]);
     assert_eq!(slugs(&answers), [longest.as_str(), "4-chan", "zulu"]);
     assert!(answers.iter().all(|answer| answer.slug == answer.wanted_slug));
-    let reservations = stage.reservations().await;
+    let reservations = fixture.reservations().await;
     let expected = Reservation {
         slug: "zulu".to_owned(),
         region: "us".to_owned(),
@@ -35,8 +35,8 @@ pub(crate) async fn a_slug_that_is_free_is_kept(stage: Stage) {
     assert_eq!((reservations.len(), &reservations[2]), (3, &expected));
 }
 
-pub(crate) async fn a_slug_that_is_none_is_made_one(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn a_slug_that_is_none_is_made_one(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     let too_long = "long".repeat(30);
     let wishes = vec![
         wanted(1, "Żółw Ąę"),
@@ -50,7 +50,7 @@ pub(crate) async fn a_slug_that_is_none_is_made_one(stage: Stage) {
         WantedSlug { taken_in_region: true, ..wanted(9, "bakery") },
         wanted(10, &"9".repeat(50)),
     ];
-    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
     let got = slugs(&answers);
     assert_eq!(got[..4], ["zolw-ae", "acme-corp", &too_long[..50], "janes-bakery"]);
     assert!(is_suffixed(got[4], "settings") && is_suffixed(got[5], "1234"), "{got:?}");
@@ -61,20 +61,20 @@ pub(crate) async fn a_slug_that_is_none_is_made_one(stage: Stage) {
     assert_eq!(answers[0].wanted_slug, "Żółw Ąę");
 }
 
-pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let us = bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
+pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let us = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
     assert_eq!(slugs(&us), ["acme"]);
     // By another region, without regard to case, and by others of the same operation: one that is valid as it is.
     let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
-    let de = bulk_create(&stage.control, "de", operation(1), wishes).await.expect("suffixed");
+    let de = bulk_create(&fixture.control, "de", operation(1), wishes).await.expect("suffixed");
     let got = slugs(&de);
     assert!(is_suffixed(got[0], "acme") && is_suffixed(got[1], "other") && got[2] == "other", "{got:?}");
 }
 
 /// Whatever the order of the ids: what is wanted as it is comes before what had to be normalized to the same.
-pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     let (longest, too_long) = ("x".repeat(50), "x".repeat(51));
     let pairs = [("Larch", "larch"), ("straße", "strasse"), (too_long.as_str(), longest.as_str())];
     let wishes: Vec<WantedSlug> = pairs
@@ -86,8 +86,8 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(stage: Stag
         .chain([wanted(7, "Oak"), wanted(8, "OAK"), wanted(9, "elm"), wanted(10, "elm")])
         .collect();
     let names = wishes.iter().map(|wish| wish.slug.clone()).collect();
-    let checks = stage.control.directory().check(names).await.expect("checked");
-    let answers = bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    let checks = fixture.control.directory().check(names).await.expect("checked");
+    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
     let got = slugs(&answers);
     for (pair, (odd, valid)) in pairs.iter().enumerate() {
         assert_eq!(got[2 * pair + 1], *valid);
@@ -106,9 +106,9 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(stage: Stag
     }
 }
 
-pub(crate) async fn an_answer_says_why_a_slug_changed(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    bulk_create(&stage.control, "de", operation(1), vec![wanted(70, "acme")]).await.expect("free");
+pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(70, "acme")]).await.expect("free");
     let wishes = || {
         vec![
             wanted(1, "acme"),
@@ -122,7 +122,7 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(stage: Stage) {
             wanted(9, "free"),
         ]
     };
-    let answers = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
     let told: Vec<_> = answers
         .iter()
         .map(|it| {
@@ -144,18 +144,18 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(stage: Stage) {
     ];
     assert_eq!(told, expected);
     // The same is said again when the slug has another owner by then, or none.
-    stage.control.slug_reservations().release("de", operation(1)).await.expect("released");
-    let again = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again");
+    fixture.control.slug_reservations().release("de", operation(1)).await.expect("released");
+    let again = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again");
     assert_eq!(again, answers);
     assert_eq!(again[0].taken_by, Some(Owner { region: "de".to_owned(), organization_id: 70 }));
 }
 
-pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "Cord"), wanted(4, "login")];
-    let first = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
-    let again = async || bulk_create(&stage.control, "us", operation(1), wishes()).await;
+    let first = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
+    let again = async || bulk_create(&fixture.control, "us", operation(1), wishes()).await;
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 4);
     let rename = WantedRename {
         operation_id: operation(2),
@@ -172,11 +172,11 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(stage: S
     assert_eq!(again().await.expect("4 slugs"), first);
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("as before"), 4);
     reservations.release_organizations("us", vec![1, 3, 4]).await.expect("released");
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
     assert_eq!(again().await.expect("4 slugs"), first);
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("as before"), 4);
     assert_eq!(reservations.confirm("us", operation(2)).await.expect("as before"), 1);
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
     // From its release on it is refused, and says each time what the release came to.
     for _ in 0..2 {
         assert_eq!(reservations.release("us", operation(1)).await.expect("nothing was left"), 0);
@@ -184,11 +184,11 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(stage: S
     }
 }
 
-pub(crate) async fn a_confirmation_counts_what_it_confirmed(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn a_confirmation_counts_what_it_confirmed(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")];
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
     reservations.release_organizations("us", vec![2]).await.expect("released");
     for _ in 0..2 {
         assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
@@ -198,26 +198,26 @@ pub(crate) async fn a_confirmation_counts_what_it_confirmed(stage: Stage) {
     }
 }
 
-pub(crate) async fn a_repeated_operation_has_the_same_answer(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    bulk_create(&stage.control, "de", operation(9), vec![wanted(9, "acme")]).await.expect("free");
+pub(crate) async fn a_repeated_operation_has_the_same_answer(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    bulk_create(&fixture.control, "de", operation(9), vec![wanted(9, "acme")]).await.expect("free");
     let wishes = || vec![wanted(1, "acme"), wanted(2, "login"), wanted(3, "free"), wanted(4, "Ünal")];
-    let first = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
-    let reserved = stage.reservations().await;
+    let first = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
+    let reserved = fixture.reservations().await;
     let mut other_order = wishes();
     other_order.reverse();
-    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), first);
-    assert_eq!(bulk_create(&stage.control, "us", operation(1), other_order).await.expect("again"), first);
-    assert_eq!(stage.reservations().await, reserved);
-    stage.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
-    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), first);
+    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), first);
+    assert_eq!(bulk_create(&fixture.control, "us", operation(1), other_order).await.expect("again"), first);
+    assert_eq!(fixture.reservations().await, reserved);
+    fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
+    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), first);
 }
 
-pub(crate) async fn an_operation_id_is_for_one_content(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
+pub(crate) async fn an_operation_id_is_for_one_content(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
     let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
-    let reserved = stage.reservations().await;
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let reserved = fixture.reservations().await;
     for other in [
         vec![wanted(1, "acme")],
         vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")],
@@ -225,87 +225,87 @@ pub(crate) async fn an_operation_id_is_for_one_content(stage: Stage) {
         vec![wanted(1, "acme"), WantedSlug { taken_in_region: true, ..wanted(2, "bolt") }],
         vec![wanted(1, "acme"), WantedSlug { name: "Bolt".to_owned(), ..wanted(2, "bolt") }],
     ] {
-        let refused = bulk_create(&stage.control, "us", operation(1), other).await;
+        let refused = bulk_create(&fixture.control, "us", operation(1), other).await;
         assert!(matches!(refused, Err(Error::OperationContentDiffers { .. })), "{refused:?}");
     }
-    assert_eq!(stage.reservations().await, reserved);
+    assert_eq!(fixture.reservations().await, reserved);
 }
 
-pub(crate) async fn an_operation_without_organizations_is_one(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn an_operation_without_organizations_is_one(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
     for _ in 0..2 {
-        assert_eq!(bulk_create(&stage.control, "us", operation(1), vec![]).await.expect("nothing"), []);
+        assert_eq!(bulk_create(&fixture.control, "us", operation(1), vec![]).await.expect("nothing"), []);
         assert_eq!(reservations.confirm("us", operation(1)).await.expect("nothing"), 0);
     }
     assert_eq!(reservations.release("us", operation(1)).await.expect("nothing"), 0);
 }
 
-pub(crate) async fn confirming_twice_is_confirming_once(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn confirming_twice_is_confirming_once(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&stage.control, "us", operation(1), wishes).await.expect("reserved");
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(3, "cord")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(3, "cord")]).await.expect("reserved");
     for _ in 0..2 {
         assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
-        let kinds: Vec<_> = stage.reservations().await.iter().map(|reservation| reservation.kind).collect();
+        let kinds: Vec<_> = fixture.reservations().await.iter().map(|reservation| reservation.kind).collect();
         use ReservationType::{Primary, TemporaryRenameAlias};
         assert_eq!(kinds, [Primary, Primary, TemporaryRenameAlias]);
     }
 }
 
-pub(crate) async fn releasing_twice_is_releasing_once(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn releasing_twice_is_releasing_once(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt")];
     for (number, confirmed) in [(1, false), (2, true)] {
-        bulk_create(&stage.control, "us", operation(number), wishes()).await.expect("reserved");
+        bulk_create(&fixture.control, "us", operation(number), wishes()).await.expect("reserved");
         if confirmed {
             reservations.confirm("us", operation(number)).await.expect("confirmed");
         }
         assert_eq!(reservations.release("us", operation(number)).await.expect("released"), 2);
         assert_eq!(reservations.release("us", operation(number)).await.expect("again"), 2);
-        assert_eq!(stage.reservations().await, []);
-        let again = bulk_create(&stage.control, "us", operation(number), wishes()).await;
+        assert_eq!(fixture.reservations().await, []);
+        let again = bulk_create(&fixture.control, "us", operation(number), wishes()).await;
         assert!(matches!(again, Err(Error::OperationReleased { .. })), "{again:?}");
-        let other = bulk_create(&stage.control, "us", operation(number), vec![]).await;
+        let other = bulk_create(&fixture.control, "us", operation(number), vec![]).await;
         assert!(matches!(other, Err(Error::OperationContentDiffers { .. })), "{other:?}");
         let confirm = reservations.confirm("us", operation(number)).await;
         assert!(matches!(confirm, Err(Error::OperationReleased { .. })), "{confirm:?}");
     }
     // The slugs are free for anybody again.
-    let de = bulk_create(&stage.control, "de", operation(1), wishes()).await.expect("reserved");
+    let de = bulk_create(&fixture.control, "de", operation(1), wishes()).await.expect("reserved");
     assert_eq!(slugs(&de), ["acme", "bolt"]);
 }
 
-pub(crate) async fn an_operation_belongs_to_its_region(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let reservations = stage.control.slug_reservations();
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
-    let before = stage.reservations().await;
+pub(crate) async fn an_operation_belongs_to_its_region(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    let before = fixture.reservations().await;
     for (region, number) in [("de", 1), ("us", 2)] {
         let confirm = reservations.confirm(region, operation(number)).await;
         assert!(matches!(confirm, Err(Error::OperationNotFound { .. })), "{confirm:?}");
         let release = reservations.release(region, operation(number)).await;
         assert!(matches!(release, Err(Error::OperationNotFound { .. })), "{release:?}");
     }
-    assert_eq!(stage.reservations().await, before);
+    assert_eq!(fixture.reservations().await, before);
 }
 
-pub(crate) async fn an_organization_has_one_slug(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+pub(crate) async fn an_organization_has_one_slug(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     for number in [2, 3] {
         let wishes = || vec![wanted(2, "bolt"), wanted(1, "cord")];
-        let refused = bulk_create(&stage.control, "us", operation(number), wishes()).await;
+        let refused = bulk_create(&fixture.control, "us", operation(number), wishes()).await;
         assert!(
             matches!(&refused, Err(Error::OrganizationAlreadyReserved { organization_id: 1, slug, operation_id })
                 if slug == "acme" && *operation_id == operation(1)),
             "{refused:?}"
         );
-        assert_eq!(stage.reservations().await.len(), 1);
+        assert_eq!(fixture.reservations().await.len(), 1);
         // The refused operation was never begun.
         let confirm = reservations.confirm("us", operation(number)).await;
         assert!(matches!(confirm, Err(Error::OperationNotFound { .. })), "{confirm:?}");
@@ -314,17 +314,17 @@ pub(crate) async fn an_organization_has_one_slug(stage: Stage) {
     }
     reservations.release("us", operation(1)).await.expect("released");
     let answers =
-        bulk_create(&stage.control, "us", operation(2), vec![wanted(1, "cord")]).await.expect("reserved");
+        bulk_create(&fixture.control, "us", operation(2), vec![wanted(1, "cord")]).await.expect("reserved");
     assert_eq!(slugs(&answers), ["cord"]);
 }
 
-pub(crate) async fn reservations_are_listed_page_by_page(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let reservations = stage.control.slug_reservations();
+pub(crate) async fn reservations_are_listed_page_by_page(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = |first: i64| (first..first + 25).map(|id| wanted(id, &format!("slug-{id:03}"))).collect();
-    bulk_create(&stage.control, "us", operation(1), wishes(1)).await.expect("reserved");
-    bulk_create(&stage.control, "us", operation(2), wishes(51)).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(1), wishes(101)).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(1), wishes(1)).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), wishes(51)).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), wishes(101)).await.expect("reserved");
     reservations.confirm("us", operation(2)).await.expect("confirmed");
     let all = async |region: Option<&str>, kind| {
         let filter = ListFilter { region: region.map(str::to_owned), kind };
@@ -350,12 +350,12 @@ pub(crate) async fn reservations_are_listed_page_by_page(stage: Stage) {
     assert_eq!(all(Some("de"), Some(ReservationType::Primary)).await, chain(&[]));
 }
 
-pub(crate) async fn the_slugs_of_organizations_are_known(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let reservations = stage.control.slug_reservations();
-    bulk_create(&stage.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
-    bulk_create(&stage.control, "us", operation(2), vec![wanted(2, "bolt")]).await.expect("reserved");
-    bulk_create(&stage.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
+pub(crate) async fn the_slugs_of_organizations_are_known(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(2, "bolt")]).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
     reservations.confirm("us", operation(1)).await.expect("confirmed");
     let of = async |region, ids| reservations.slugs_of(region, ids).await.expect("an answer");
     let both = HashMap::from([(1, "acme".to_owned()), (2, "bolt".to_owned())]);
@@ -365,10 +365,10 @@ pub(crate) async fn the_slugs_of_organizations_are_known(stage: Stage) {
 }
 
 /// Half of them want slugs of their own, the other half all want the same two.
-pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(stage: Stage) {
+pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: Fixture) {
     const COUNT: i64 = 100_000;
-    let stage = stage.with_regions(&["us"]).await;
-    let reservations = stage.control.slug_reservations();
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
     let wishes = || {
         (1..=COUNT)
             .map(|id| match id % 4 {
@@ -378,7 +378,7 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(stage: Sta
             })
             .collect()
     };
-    let answers = bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
     assert_eq!(answers.len(), 100_000);
     assert!(answers.iter().zip(1..).all(|(answer, id)| answer.organization_id == id));
     let different: HashSet<&str> = slugs(&answers).into_iter().collect();
@@ -387,9 +387,9 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(stage: Sta
     assert_eq!(kept, 50_000);
     assert_eq!(answers[3].slug, "acme");
     assert!(different.iter().all(|slug| rules::is_valid(slug)));
-    assert_eq!(bulk_create(&stage.control, "us", operation(1), wishes()).await.expect("again"), answers);
+    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), answers);
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), COUNT);
-    assert_eq!(stage.reservations().await.len(), 100_000);
+    assert_eq!(fixture.reservations().await.len(), 100_000);
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 100_000);
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::{
     grpc::{Served, batch, header, serve},
-    stage::{Stage, operation},
+    support::{Fixture, operation},
 };
 
 /// How many calls a region may have at once here: half of all.
@@ -57,9 +57,9 @@ impl Call {
 }
 
 /// The transport makes a cancelled or timed-out stream look like one that has ended.
-pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(stage: Stage) {
-    let stage = stage.with_regions(&["us"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
     let id = |number: u16| operation(1_000 + u128::from(number)).to_string();
     for number in 0..CALLS {
         let timeout = (number % 2 == 0).then(|| Duration::from_micros(u64::from(number) * 100 + 500));
@@ -79,20 +79,20 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(stage: Stage) {
             }
         }
     }
-    assert_eq!(stage.reservations().await, []);
+    assert_eq!(fixture.reservations().await, []);
     // No operation has begun either: each of the ids can be used for something else.
     for number in 0..CALLS {
         let first = 1_000 + i64::from(number);
         let outcome = served.bulk_create(vec![header("us", &id(number)), batch(first..first + 1)]).await;
         outcome.unwrap_or_else(|status| panic!("operation {number}: {status:?}"));
     }
-    assert_eq!(stage.reservations().await.len(), usize::from(CALLS));
+    assert_eq!(fixture.reservations().await.len(), usize::from(CALLS));
 }
 
 /// What is begun and not gone on with gives its place to others.
-pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(stage: Stage) {
-    let stage = stage.with_regions(&["us", "de"]).await;
-    let served = serve(&stage.control).await;
+pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let served = serve(&fixture.control).await;
     let open = async |region: &str, number: u16| {
         let call = Call::begin(&served, None);
         call.send(header(region, &operation(u128::from(number)).to_string())).await;

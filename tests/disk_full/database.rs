@@ -19,7 +19,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState, WatchImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use serde_json::json;
 use tempfile::TempDir;
 use tonic::{Streaming, transport::Channel};
@@ -65,7 +65,7 @@ impl Way {
 }
 
 /// A database, and the disk or the server under it.
-struct Ground {
+struct DatabaseServer {
     way: Way,
     url: String,
     /// Where the small file system is.
@@ -117,7 +117,7 @@ fn command(way: Way, directory: &Path) -> Command {
     command
 }
 
-impl Ground {
+impl DatabaseServer {
     /// `None` if that cannot be had here, which is told.
     async fn new(way: Way) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
@@ -293,7 +293,7 @@ fn says_that_it_waits(log: &str, way: Way) {
 }
 
 async fn a_region_goes_on_when_there_is_room_again(way: Way) {
-    let Some(ground) = Ground::new(way).await else { return };
+    let Some(database_server) = DatabaseServer::new(way).await else { return };
     let directory = TempDir::new().expect("a directory");
     let spool = directory.path().join("spool");
     let control_database = format!("sqlite:{}", directory.path().join("control.db").display());
@@ -305,7 +305,7 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
         (control, url)
     };
     let (first, control_url) = control("127.0.0.1:0");
-    let (served, url) = ground.serve(&[
+    let (served, url) = database_server.serve(&[
         "region",
         "--name",
         "us",
@@ -317,14 +317,14 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
     let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
     let mut health = health(&url).await;
     becomes(&mut health, ServingStatus::Serving).await;
-    let ambient = Ambient::system();
-    let [id, other] = [(); 2].map(|()| ambient.uuid().to_string());
+    let env = Environment::system();
+    let [id, other] = [(); 2].map(|()| env.uuid().to_string());
 
     // An import that has to wait for control, until the disk is full.
     first.kill().expect("it runs");
     send_parts(&region, &id, export()).await.expect("it is taken");
     waits(&region, &id, ErrorReason::ControlUnavailable).await;
-    ground.fill(&served).await;
+    database_server.fill(&served).await;
     let (_second, _) = control(control_url.trim_start_matches("http://"));
 
     let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
@@ -337,7 +337,7 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
         assert_eq!(error.reason(), Some(way.reason()), "{way:?}: {error}");
     }
 
-    ground.free(&served).await;
+    database_server.free(&served).await;
     becomes(&mut health, ServingStatus::Serving).await;
     assert_eq!(ends(&region, &id).await, ImportState::Succeeded, "{way:?}");
     send_parts(&region, &other, export()).await.expect("there is room");
@@ -346,10 +346,10 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
 }
 
 async fn an_import_waits_until_control_has_room_again(way: Way) {
-    let Some(ground) = Ground::new(way).await else { return };
+    let Some(database_server) = DatabaseServer::new(way).await else { return };
     let directory = TempDir::new().expect("a directory");
     let path = |name: &str| directory.path().join(name).display().to_string();
-    let (served, control_url) = ground.serve(&["control"]);
+    let (served, control_url) = database_server.serve(&["control"]);
     let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
     command.args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", &control_url]).args([
         "--database-url",
@@ -365,9 +365,9 @@ async fn an_import_waits_until_control_has_room_again(way: Way) {
     let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
     let mut health = health(&control_url).await;
     becomes(&mut health, ServingStatus::Serving).await;
-    let id = Ambient::system().uuid().to_string();
+    let id = Environment::system().uuid().to_string();
 
-    ground.fill(&served).await;
+    database_server.fill(&served).await;
     send_parts(&region, &id, export()).await.expect("the region has room");
     let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
     if way != Way::SqliteLimit {
@@ -390,7 +390,7 @@ async fn an_import_waits_until_control_has_room_again(way: Way) {
         assert_eq!(reason_of(&status), Some(way.reason()), "{way:?}: {status}");
     }
 
-    ground.free(&served).await;
+    database_server.free(&served).await;
     becomes(&mut health, ServingStatus::Serving).await;
     regions.lease_ids(request).await.expect("there is room");
     assert_eq!(ends(&region, &id).await, ImportState::Succeeded, "{way:?}");

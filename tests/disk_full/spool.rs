@@ -18,7 +18,7 @@ use causeway_proto::{
     region::v1::{GetImportRequest, ImportState},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tempfile::TempDir;
 
 use crate::{ends, send};
@@ -131,8 +131,8 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
             None => format!("sqlite:{}", directory.path().join("us.db").display()),
         };
         let (served, region) = Region::start(way, directory.path(), &url, &cluster.control_url()).await;
-        let ambient = Ambient::system();
-        let [big, before, beside, after] = [(); 4].map(|()| ambient.uuid().to_string());
+        let env = Environment::system();
+        let [big, before, beside, after] = [(); 4].map(|()| env.uuid().to_string());
 
         send(&region, &before, 1_000).await.expect("there is room");
         assert_eq!(ends(&region, &before).await, ImportState::Succeeded, "{way:?}");

@@ -1,4 +1,4 @@
-//! Acts out a story: everybody does what it says they do, while its faults happen.
+//! Acts out a scenario: everybody does what it says they do, while its faults happen.
 
 use std::sync::Arc;
 
@@ -24,38 +24,38 @@ use crate::{
     reconcile,
     renames::{self, Renamed},
     router::Router,
-    story::{Dice, Fault, Planned, Story, Wish},
+    scenario::{Fault, Planned, Scenario, SeededRng, Wish},
     watcher::Watcher,
 };
 
 /// Everybody who does something, each at their own times.
 type Actors = JoinSet<anyhow::Result<()>>;
 
-/// Acts a story out to its end, and holds what there is then against all promises. What is answered meanwhile is held
+/// Acts a scenario out to its end, and holds what there is then against all promises. What is answered meanwhile is held
 /// against what is there, all the time.
 pub(crate) async fn act(
     cluster: &Arc<Cluster>,
     failpoints: &Failpoints,
-    story: &Story,
+    scenario: &Scenario,
 ) -> anyhow::Result<()> {
-    let dice = Dice::new(story.onlookers);
-    let mut onlooker = Onlooker::of(cluster, dice.number()).await?;
-    let mut watchers: Vec<Watcher> = (0..story.regions)
+    let rng = SeededRng::new(scenario.onlookers);
+    let mut onlooker = Onlooker::of(cluster, rng.number()).await?;
+    let mut watchers: Vec<Watcher> = (0..scenario.regions)
         .map(|region| {
-            let (name, forgotten) = (cluster.region_name(region), story.may_forget(region));
-            Watcher::of(cluster, name, forgotten, Dice::new(dice.number()))
+            let (name, forgotten) = (cluster.region_name(region), scenario.may_forget(region));
+            Watcher::of(cluster, name, forgotten, SeededRng::new(rng.number()))
         })
         .collect();
-    if story.outside.is_some() {
-        watchers.push(Watcher::of(cluster, outsider::NAME, false, Dice::new(dice.number())));
+    if scenario.outside.is_some() {
+        watchers.push(Watcher::of(cluster, outsider::NAME, false, SeededRng::new(rng.number())));
     }
-    let forgotten = (0..story.regions).filter(|region| story.may_forget(*region));
+    let forgotten = (0..scenario.regions).filter(|region| scenario.may_forget(*region));
     let forgotten = forgotten.map(|region| cluster.region_name(region).to_owned()).collect();
-    let mut router = Router::of(cluster, forgotten, Dice::new(dice.number()));
+    let mut router = Router::of(cluster, forgotten, SeededRng::new(rng.number()));
     let outsider = {
         let broken = futures::future::select_all(watchers.iter_mut().map(|it| Box::pin(it.has_ended())));
         tokio::select! {
-            outsider = play(cluster, failpoints, story) => outsider?,
+            outsider = play(cluster, failpoints, scenario) => outsider?,
             wrong = onlooker.sees_something_wrong() => return Err(wrong),
             (wrong, ..) = broken => return Err(wrong),
             wrong = router.has_ended() => return Err(wrong),
@@ -73,7 +73,7 @@ pub(crate) async fn act(
     }
     cluster.trace().note("the rows are inspected");
     let mut inspection = Inspection::of(cluster);
-    for import in &story.imports {
+    for import in &scenario.imports {
         inspection = inspection.export(&import.id, &import.export)?;
     }
     inspection.run().await?;
@@ -96,24 +96,24 @@ async fn all_have_heard_all(
     router.has_heard_all(cluster).await
 }
 
-/// The story itself, until nothing is under way any more. Answers who has not left yet.
+/// The scenario itself, until nothing is under way any more. Answers who has not left yet.
 async fn play<'a>(
     cluster: &'a Arc<Cluster>,
     failpoints: &Failpoints,
-    story: &'a Story,
+    scenario: &'a Scenario,
 ) -> anyhow::Result<Option<Outsider<'a>>> {
     let outside = async {
-        match &story.outside {
+        match &scenario.outside {
             Some(plan) => Outsider::act(cluster, plan).await.map(Some),
             None => Ok(None),
         }
     };
-    peace(cluster, story).await?;
+    peace(cluster, scenario).await?;
     let mut actors = Actors::new();
-    for import in story.imports.clone() {
+    for import in scenario.imports.clone() {
         actors.spawn(follow(Arc::clone(cluster), import));
     }
-    for (after, region, repairs) in story.comparisons.clone() {
+    for (after, region, repairs) in scenario.comparisons.clone() {
         let (cluster, mode) = (Arc::clone(cluster), if repairs { Repair } else { Check });
         actors.spawn(async move {
             sleep(after).await;
@@ -121,10 +121,10 @@ async fn play<'a>(
         });
     }
     let all_else = async {
-        for (pause, fault) in &story.faults {
-            // The pauses are a part of the story, and wait for nothing.
+        for (pause, fault) in &scenario.faults {
+            // The backoff are a part of the scenario, and wait for nothing.
             sleep(*pause).await;
-            inflict(cluster, failpoints, *fault).await?;
+            inject(cluster, failpoints, *fault).await?;
         }
         cluster.heal().await?;
         while let Some(acted) = actors.join_next().await {
@@ -133,20 +133,20 @@ async fn play<'a>(
         anyhow::Ok(())
     };
     let (outsider, ()) = tokio::try_join!(outside, all_else)?;
-    settle(cluster, story).await?;
+    settle(cluster, scenario).await?;
     Ok(outsider)
 }
 
 /// What is there before the faults begin.
-async fn peace(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
-    if let Some(region) = story.without_keys {
+async fn peace(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
+    if let Some(region) = scenario.without_keys {
         driver::take_keys(cluster, region, false).await?;
     }
-    for import in story.imports.iter().filter(|import| import.before) {
+    for import in scenario.imports.iter().filter(|import| import.before) {
         driver::begin(cluster, import.region, &import.export, &import.options).await?;
         driver::ended(cluster, import.region, &import.id).await?;
     }
-    if let Some(region) = story.without_keys {
+    if let Some(region) = scenario.without_keys {
         driver::take_keys(cluster, region, true).await?;
     }
     Ok(())
@@ -269,22 +269,22 @@ fn may_be(wish: &Wish, renamed: &Renamed) -> anyhow::Result<()> {
 }
 
 /// Waits for everything to end as it should, after all has been healed, and until nothing is under way.
-async fn settle(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
-    for region in (0..story.regions).filter(|region| story.may_fail(*region)) {
+async fn settle(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
+    for region in (0..scenario.regions).filter(|region| scenario.may_fail(*region)) {
         driver::take_keys(cluster, region, true).await?;
     }
-    for import in &story.imports {
-        end(cluster, story, import).await?;
+    for import in &scenario.imports {
+        end(cluster, scenario, import).await?;
     }
     cluster.quiet(PATIENCE).await?;
-    for region in 0..story.regions {
+    for region in 0..scenario.regions {
         reconcile::nothing_differs(cluster, region, Check).await?;
     }
     Ok(())
 }
 
-/// Waits for the end of an import, and resumes it if it has failed as the story has it.
-async fn end(cluster: &Cluster, story: &Story, import: &Planned) -> anyhow::Result<()> {
+/// Waits for the end of an import, and resumes it if it has failed as the scenario has it.
+async fn end(cluster: &Cluster, scenario: &Scenario, import: &Planned) -> anyhow::Result<()> {
     let wanted = match import {
         Planned { reverted_after: Some(_), .. } => ImportState::Reverted,
         Planned { options, .. } if options.dry_run => ImportState::Planned,
@@ -299,7 +299,7 @@ async fn end(cluster: &Cluster, story: &Story, import: &Planned) -> anyhow::Resu
         let may = end.state() == ImportState::Failed
             && wanted == ImportState::Succeeded
             && reason == Some(ErrorReason::Internal)
-            && story.may_fail(import.region);
+            && scenario.may_fail(import.region);
         ensure!(may, "this import is to be {wanted:?}: {end:?}");
         if import.left_alone {
             return Ok(());
@@ -311,7 +311,7 @@ async fn end(cluster: &Cluster, story: &Story, import: &Planned) -> anyhow::Resu
     }
 }
 
-async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> anyhow::Result<()> {
+async fn inject(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> anyhow::Result<()> {
     match fault {
         Fault::KillRegion(region) => cluster.kill(Service::Region(region)).await,
         Fault::KillControl(control) => cluster.kill(Service::Control(control)).await,
@@ -319,11 +319,11 @@ async fn inflict(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> an
         Fault::StopControl(control) => cluster.stop_service(Service::Control(control)).await,
         // A failpoint may kill what starts.
         Fault::Revive => drop(cluster.revive().await),
-        Fault::Road(region, road) => cluster.set_road(region, road),
-        Fault::RoadTo(region, control, road) => cluster.set_road_to(region, control, road),
+        Fault::LinkState(region, link_state) => cluster.set_link_state(region, link_state),
+        Fault::RoadTo(region, control, link_state) => cluster.set_link_state_to(region, control, link_state),
         Fault::ForgetEvents(region) => driver::forget_events(cluster, region).await?,
         Fault::Keys(region, take) => driver::take_keys(cluster, region, take).await?,
-        Fault::Weather(weather) => cluster.set_weather(weather),
+        Fault::CallFaults(call_faults) => cluster.set_call_faults(call_faults),
         Fault::Failpoints(fail, kill) => {
             cluster.trace().note(format!("failpoints: {fail} of 1,000 fail and {kill} kill"));
             failpoints.set_chances(fail, kill);

@@ -11,7 +11,7 @@ use causeway_proto::{
 use causeway_relocation::db::{Row, Statement};
 use tonic::Status;
 
-use crate::{driver::passes, story::Dice};
+use crate::{driver::passes, scenario::SeededRng};
 
 const OPERATIONS: &str = "SELECT o.region, o.operation_id, r.organization_id FROM causeway_slug_operation o \
                           JOIN causeway_organization_slug_reservation r \
@@ -24,12 +24,12 @@ const CHUNKS: &str = "SELECT region, import_id, model, min_ordinal FROM causeway
 
 /// Asks control with other content under an operation, a lease or a chunk that it knows. Answers what is wrong; the
 /// error is that the rows could not be read.
-pub(crate) async fn known_id(cluster: &Cluster, dice: &Dice) -> anyhow::Result<Option<String>> {
-    let control = cluster.control_number(dice.below(cluster.control_count()));
-    let which = dice.below(3);
+pub(crate) async fn known_id(cluster: &Cluster, rng: &SeededRng) -> anyhow::Result<Option<String>> {
+    let control = cluster.control_number(rng.below(cluster.control_count()));
+    let which = rng.below(3);
     let sql = [OPERATIONS, LEASES, CHUNKS][which];
     let rows = cluster.shared_db(Silo::Control).await?.fetch_all(Statement::new(sql)).await?;
-    let Some(row) = (!rows.is_empty()).then(|| &rows[dice.below(rows.len())]) else { return Ok(None) };
+    let Some(row) = (!rows.is_empty()).then(|| &rows[rng.below(rows.len())]) else { return Ok(None) };
     match which {
         0 => operation(&control, row).await,
         1 => lease(&control, row).await,

@@ -17,7 +17,7 @@ use causeway_proto::{
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{ambient::Ambient, db::Statement};
+use causeway_relocation::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tokio::{
     task::JoinHandle,
@@ -26,7 +26,7 @@ use tokio::{
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::story::{Other, Planned};
+use crate::scenario::{Other, Planned};
 
 /// How long anything may take when faults happen meanwhile. A run in which nothing happens ends before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,7 +59,11 @@ pub(crate) fn passes(status: &Status) -> bool {
 }
 
 /// Makes a call until it is answered.
-pub(crate) async fn insist<T, F>(cluster: &Cluster, what: &str, call: impl Fn() -> F) -> anyhow::Result<T>
+pub(crate) async fn retry_until_ok<T, F>(
+    cluster: &Cluster,
+    what: &str,
+    call: impl Fn() -> F,
+) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, Status>>,
 {
@@ -79,7 +83,7 @@ where
 }
 
 /// The same of a call that may be refused for these reasons, which ends it too.
-pub(crate) async fn insist_or_be_refused<T, F>(
+pub(crate) async fn retry_until_ok_or_refused<T, F>(
     cluster: &Cluster,
     what: &str,
     refusals: &[ErrorReason],
@@ -88,7 +92,7 @@ pub(crate) async fn insist_or_be_refused<T, F>(
 where
     F: Future<Output = Result<T, Status>>,
 {
-    insist(cluster, what, || async {
+    retry_until_ok(cluster, what, || async {
         match call().await {
             Ok(answer) => Ok(Ok(answer)),
             Err(status) => match reason_of(&status) {
@@ -164,7 +168,7 @@ fn is_written_for(before: &(String, String), after: &(String, String)) -> bool {
 pub(crate) async fn take_leases(cluster: &Cluster, region: usize, during: Duration) -> anyhow::Result<()> {
     let name = cluster.region_name(region);
     cluster.trace().note(format!("another process has the imports of {name} for {during:?}"));
-    let (thief, now) = (Uuid::from_u128(7), Ambient::system().now());
+    let (thief, now) = (Uuid::from_u128(7), Environment::system().now());
     let take = Statement::new(
         "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, \
          lease_acquired_at = $2, lease_renewed_at = $2, lease_until = $3",
@@ -206,8 +210,10 @@ pub(crate) async fn begin(
     options: &ImportOptions,
 ) -> anyhow::Result<()> {
     cluster.trace().note(format!("import {:?} into region {region}", options.import_id));
-    insist(cluster, "an upload", || async { cluster.region_by_link(region).begin(export, options).await })
-        .await?;
+    retry_until_ok(cluster, "an upload", || async {
+        cluster.region_by_link(region).begin(export, options).await
+    })
+    .await?;
     Ok(())
 }
 
@@ -221,7 +227,7 @@ pub(crate) async fn send_other(cluster: &Cluster, import: &Planned, other: Other
         Other::Flags => options.hide_organizations = !options.hide_organizations,
     }
     let refusals = [ErrorReason::ImportContentDiffers];
-    let begun = insist_or_be_refused(cluster, "an upload of other content", &refusals, || async {
+    let begun = retry_until_ok_or_refused(cluster, "an upload of other content", &refusals, || async {
         cluster.region_by_link(import.region).begin(&export, &options).await
     });
     let begun = begun.await?;
@@ -231,7 +237,7 @@ pub(crate) async fn send_other(cluster: &Cluster, import: &Planned, other: Other
 
 /// That a region shows no organization of an import that it has been told to take back.
 pub(crate) async fn shows_nothing_of(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
-    let shown = insist(cluster, "what a region shows", || async {
+    let shown = retry_until_ok(cluster, "what a region shows", || async {
         cluster.region_by_link(region).visible_organizations().await
     });
     let shown: BTreeSet<i64> = shown.await?.into_iter().map(|organization| organization.id).collect();
@@ -243,7 +249,7 @@ pub(crate) async fn shows_nothing_of(cluster: &Cluster, region: usize, id: &str)
 
 /// Asks for an import.
 pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
-    let answer = insist(cluster, "a look at an import", || async {
+    let answer = retry_until_ok(cluster, "a look at an import", || async {
         let request = GetImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().get_import(request).await
     });
@@ -298,7 +304,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
 pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<bool> {
     cluster.trace().note(format!("resume {id}"));
     let refusals = [ErrorReason::ImportNotFailed, ErrorReason::ImportBeingReverted];
-    let resumed = insist_or_be_refused(cluster, "resuming", &refusals, || async {
+    let resumed = retry_until_ok_or_refused(cluster, "resuming", &refusals, || async {
         let request = ResumeImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().resume_import(request).await
     });
@@ -308,7 +314,7 @@ pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow
 /// Takes an import back. That goes on when this returns.
 pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("revert {id}"));
-    insist(cluster, "reverting", || async {
+    retry_until_ok(cluster, "reverting", || async {
         let request = RevertImportRequest { import_id: id.to_owned() };
         cluster.region_by_link(region).imports().revert_import(request).await
     })

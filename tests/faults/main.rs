@@ -15,7 +15,7 @@ mod processes;
 mod reconcile;
 mod renames;
 mod router;
+mod scenario;
 mod seeds;
 mod steps;
-mod story;
 mod watcher;

@@ -1,4 +1,4 @@
-//! Somebody who asks all the time while a story is acted: control, the regions and a directory in memory where slugs
+//! Somebody who asks all the time while a scenario is acted: control, the regions and a directory in memory where slugs
 //! lead, and the regions what they show. Each answer is held against the rows as they were before it and after it, so
 //! that one which is wrong for a moment is noticed. What is under way in the rows is told to the trace.
 
@@ -29,7 +29,7 @@ use crate::{
     challenges,
     driver::{PATIENCE, PAUSE, passes},
     history::{self, Past},
-    story::Dice,
+    scenario::SeededRng,
 };
 
 /// Between two looks while others act.
@@ -51,7 +51,7 @@ type Found = anyhow::Result<Option<String>>;
 /// Somebody who looks.
 pub(crate) struct Onlooker {
     cluster: Arc<Cluster>,
-    dice: Dice,
+    rng: SeededRng,
     directory: Directory,
     /// The last row of the history that was seen.
     seen: i64,
@@ -113,7 +113,7 @@ impl Onlooker {
         };
         Ok(Self {
             cluster: Arc::clone(cluster),
-            dice: Dice::new(seed),
+            rng: SeededRng::new(seed),
             directory: Directory::follow(endpoints, options),
             seen: 0,
             slugs: Vec::new(),
@@ -135,10 +135,10 @@ impl Onlooker {
     /// One look at everything, as long as others act.
     async fn look(&mut self) -> Found {
         self.hear_of_slugs().await?;
-        let region = self.dice.below(self.cluster.region_count());
+        let region = self.rng.below(self.cluster.region_count());
         let mut asked = BTreeSet::new();
         for _ in 0..ASKED.min(self.slugs.len()) {
-            asked.insert(self.dice.of(&self.slugs));
+            asked.insert(self.rng.of(&self.slugs));
         }
         let of_region = asked.iter().take(ASKED_OF_REGION).cloned().collect();
         if let Some(wrong) = self.where_slugs_lead(&asked, &[(region, of_region)], false).await? {
@@ -147,7 +147,7 @@ impl Onlooker {
         if let Some(wrong) = self.what_is_shown(region).await? {
             return Ok(Some(wrong));
         }
-        if self.dice.chance(20) { challenges::known_id(&self.cluster, &self.dice).await } else { Ok(None) }
+        if self.rng.chance(20) { challenges::known_id(&self.cluster, &self.rng).await } else { Ok(None) }
     }
 
     /// Reads what has become of slugs since the last time, for the trace and for looks to come.
@@ -221,7 +221,7 @@ impl Onlooker {
             let (source, slug) = (Source::Control, slug.to_owned());
             answers.push(Answer { source, slug, led: found.map(led), up_to_date: true });
         };
-        let control = self.cluster.control_number(self.dice.below(self.cluster.control_count()));
+        let control = self.cluster.control_number(self.rng.below(self.cluster.control_count()));
         let request = BatchResolveSlugsRequest { slugs: asked.iter().cloned().collect() };
         let mut directory = control.directory();
         if let Asked::Answered(answer) = ask(directory.batch_resolve_slugs(request)).await? {
@@ -333,7 +333,7 @@ impl Onlooker {
             Ok(Err(status)) if !passes(&status) => return Ok(Some(format!("{name}: refused: {status:?}"))),
             _ => None,
         };
-        let one = (!of_imports.is_empty()).then(|| self.dice.of(&of_imports));
+        let one = (!of_imports.is_empty()).then(|| self.rng.of(&of_imports));
         let mut got = None;
         if let Some(id) = one {
             let request = GetOrganizationRequest { by: Some(By::Id(id)) };

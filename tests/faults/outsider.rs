@@ -18,7 +18,7 @@ use causeway_proto::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::driver::{Controls, PATIENCE, insist, insist_or_be_refused};
+use crate::driver::{Controls, PATIENCE, retry_until_ok, retry_until_ok_or_refused};
 
 /// What the region is called.
 pub(crate) const NAME: &str = "elsewhere";
@@ -91,7 +91,7 @@ impl<'a> Outsider<'a> {
             instance_id: self.plan.ids[0].clone(),
             held_ids: Vec::new(),
         };
-        insist(self.cluster, "registering another region", || async {
+        retry_until_ok(self.cluster, "registering another region", || async {
             self.controls.next(self.cluster).regions().register_region(request.clone()).await
         })
         .await?;
@@ -109,7 +109,7 @@ impl<'a> Outsider<'a> {
         };
         let count = i32::try_from(self.plan.wanted.len())?;
         let lease = async |count| {
-            insist_or_be_refused(self.cluster, "leasing ids", &[OperationContentDiffers], || async {
+            retry_until_ok_or_refused(self.cluster, "leasing ids", &[OperationContentDiffers], || async {
                 self.controls.next(self.cluster).regions().lease_ids(request(count)).await
             })
             .await
@@ -141,7 +141,7 @@ impl<'a> Outsider<'a> {
         wanted: &[(i64, String)],
         refusals: &[ErrorReason],
     ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
-        insist_or_be_refused(self.cluster, "reserving slugs", refusals, || async {
+        retry_until_ok_or_refused(self.cluster, "reserving slugs", refusals, || async {
             self.controls.next(self.cluster).reserve_all(NAME, operation, wanted).await
         })
         .await
@@ -176,7 +176,7 @@ impl<'a> Outsider<'a> {
                 refusal: None,
             };
             let _either =
-                insist_or_be_refused(self.cluster, "releasing slugs", &[OperationNotFound], || async {
+                retry_until_ok_or_refused(self.cluster, "releasing slugs", &[OperationNotFound], || async {
                     let mut reservations = self.controls.next(self.cluster).reservations();
                     reservations.release_organization_slug_reservations(request.clone()).await
                 })
@@ -243,7 +243,7 @@ impl<'a> Outsider<'a> {
             region: NAME.to_owned(),
             operation_id: operation.to_owned(),
         };
-        insist(self.cluster, "confirming slugs", || async {
+        retry_until_ok(self.cluster, "confirming slugs", || async {
             let mut reservations = self.controls.next(self.cluster).reservations();
             reservations.confirm_organization_slug_reservations(request.clone()).await
         })
@@ -260,7 +260,7 @@ impl<'a> Outsider<'a> {
             ..ListHeldOrganizationsRequest::default()
         };
         loop {
-            let page = insist(self.cluster, "what is held", || async {
+            let page = retry_until_ok(self.cluster, "what is held", || async {
                 let mut directory = self.controls.next(self.cluster).directory();
                 directory.list_held_organizations(request.clone()).await
             });
@@ -287,7 +287,7 @@ impl<'a> Outsider<'a> {
             ..UpdateOrganizationSlugRequest::default()
         };
         let ask = async |request: &UpdateOrganizationSlugRequest| {
-            insist_or_be_refused(self.cluster, "renaming", &[OperationContentDiffers], || async {
+            retry_until_ok_or_refused(self.cluster, "renaming", &[OperationContentDiffers], || async {
                 let mut reservations = self.controls.next(self.cluster).reservations();
                 reservations.update_organization_slug(request.clone()).await
             })
@@ -315,7 +315,7 @@ impl<'a> Outsider<'a> {
             operation_id: self.plan.ids[2].clone(),
             refusal: None,
         };
-        insist(self.cluster, "releasing slugs", || async {
+        retry_until_ok(self.cluster, "releasing slugs", || async {
             let mut reservations = self.controls.next(self.cluster).reservations();
             reservations.release_organization_slug_reservations(request.clone()).await
         })
@@ -328,7 +328,7 @@ impl<'a> Outsider<'a> {
     }
 
     async fn holds_nothing(&self) -> anyhow::Result<()> {
-        let all = insist(self.cluster, "all reservations", || async {
+        let all = retry_until_ok(self.cluster, "all reservations", || async {
             self.controls.next(self.cluster).all_reservations().await
         });
         let all = all.await?;
@@ -350,7 +350,7 @@ impl<'a> Outsider<'a> {
             region: NAME.to_owned(),
             organization_ids: self.organizations.clone(),
         };
-        insist(self.cluster, "releasing organizations", || async {
+        retry_until_ok(self.cluster, "releasing organizations", || async {
             let mut reservations = self.controls.next(self.cluster).reservations();
             reservations.release_organizations(request.clone()).await
         })

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use causeway_harness::cluster::{Act, Failpoints, Ground, Store, Weather};
+use causeway_harness::cluster::{Act, CallFaults, DatabaseServer, Failpoints, Store};
 
 use crate::steps::{self, Steps};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_causeway");
 
 async fn every_death(store: Store) -> anyhow::Result<()> {
-    let ground = Arc::new(Ground::new(store).await?);
+    let database_server = Arc::new(DatabaseServer::new(store).await?);
     let nothing = Failpoints::default();
-    let as_it_is = steps::undisturbed(&ground, Steps::All).await?;
-    let processes = steps::run(&ground, Some(PROGRAM), Steps::All, 3, &nothing, Weather::default()).await;
+    let as_it_is = steps::undisturbed(&database_server, Steps::All).await?;
+    let processes =
+        steps::run(&database_server, Some(PROGRAM), Steps::All, 3, &nothing, CallFaults::default()).await;
     steps::compare("processes that live", processes, &as_it_is)?;
     steps::all_pass(Steps::All.failpoints().map(async |place| {
         let failpoints = Failpoints::default();
         failpoints.arm(place, Act::Kill, 0);
-        let run = steps::run(&ground, Some(PROGRAM), Steps::All, 3, &failpoints, Weather::default()).await;
+        let run =
+            steps::run(&database_server, Some(PROGRAM), Steps::All, 3, &failpoints, CallFaults::default())
+                .await;
         steps::compare(&format!("a process that died at {place}"), run, &as_it_is)?;
         // Whoever started what had died took the failpoint away.
         ensure!(!failpoints.is_armed(), "no process died at {place}");

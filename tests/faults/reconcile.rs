@@ -6,7 +6,7 @@ use causeway_proto::region::v1::ReconcileMode;
 use causeway_relocation::db::Statement;
 use tokio::time::Instant;
 
-use crate::driver::{PATIENCE, insist};
+use crate::driver::{PATIENCE, retry_until_ok};
 
 /// Makes the first region and control differ about these organizations of it in all ways that are repaired by a write
 /// of their own, and repairs that. The first one is called `slug`.
@@ -30,9 +30,9 @@ pub(crate) async fn differ_and_repair(
     let control = cluster.control();
     for (operation, id, slug) in [(operations[0], 900_001, "left"), (operations[1], 900_002, "held")] {
         // An organization that the region does not have.
-        insist(cluster, "a reservation", || control.reserve(region, operation, id, slug)).await?;
+        retry_until_ok(cluster, "a reservation", || control.reserve(region, operation, id, slug)).await?;
     }
-    insist(cluster, "a confirmation", || control.confirm(region, operations[1])).await?;
+    retry_until_ok(cluster, "a confirmation", || control.confirm(region, operations[1])).await?;
     repair(cluster, 0).await?;
     let db = cluster.db(Silo::Region(0)).await?;
     let row = Statement::new("SELECT slug FROM sentry_organization WHERE id = $1").with(ids[0]);
@@ -48,7 +48,7 @@ pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<(
     loop {
         for mode in [ReconcileMode::Repair, ReconcileMode::Check] {
             cluster.trace().note(format!("{mode:?} {}", cluster.region_name(region)));
-            let answer = insist(cluster, "a comparison", || async {
+            let answer = retry_until_ok(cluster, "a comparison", || async {
                 cluster.region_by_link(region).reconcile(mode).await
             })
             .await?;
@@ -69,8 +69,9 @@ pub(crate) async fn nothing_differs(
     mode: ReconcileMode,
 ) -> anyhow::Result<()> {
     cluster.trace().note(format!("{mode:?} {}", cluster.region_name(region)));
-    let compared =
-        insist(cluster, "a comparison", || async { cluster.region_by_link(region).reconcile(mode).await });
+    let compared = retry_until_ok(cluster, "a comparison", || async {
+        cluster.region_by_link(region).reconcile(mode).await
+    });
     let answer = compared.await?;
     cluster.trace().note(format!("{mode:?} {}: {:?}", cluster.region_name(region), answer.summary));
     ensure!(

@@ -11,7 +11,7 @@ use causeway_proto::{
 };
 use tokio::time::Instant;
 
-use crate::driver::{Controls, PATIENCE, insist_or_be_refused};
+use crate::driver::{Controls, PATIENCE, retry_until_ok_or_refused};
 
 /// What became of a rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) async fn rename(
     let until = Instant::now() + PATIENCE;
     let controls = Controls::default();
     let renamed = loop {
-        let answer = insist_or_be_refused(cluster, "a rename", &REFUSALS, || async {
+        let answer = retry_until_ok_or_refused(cluster, "a rename", &REFUSALS, || async {
             controls.next(cluster).reservations().update_organization_slug(request.clone()).await
         });
         match answer.await?.map(tonic::Response::into_inner) {
@@ -73,7 +73,7 @@ pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str
     };
     let controls = Controls::default();
     let refusals = [ErrorReason::OperationNotFound, ErrorReason::OperationConfirmed];
-    let _either = insist_or_be_refused(cluster, "giving up a rename", &refusals, || async {
+    let _either = retry_until_ok_or_refused(cluster, "giving up a rename", &refusals, || async {
         controls.next(cluster).reservations().release_organization_slug_reservations(request.clone()).await
     })
     .await?;
@@ -86,7 +86,7 @@ pub(crate) async fn release_alias(cluster: &Cluster, organization_id: i64, slug:
     let request = ReleaseSlugAliasRequest { organization_id, slug: slug.to_owned() };
     let controls = Controls::default();
     let refusals = [ErrorReason::SlugNotAlias, ErrorReason::RenameInFlight];
-    let _either = insist_or_be_refused(cluster, "releasing an alias", &refusals, || async {
+    let _either = retry_until_ok_or_refused(cluster, "releasing an alias", &refusals, || async {
         controls.next(cluster).reservations().release_slug_alias(request.clone()).await
     })
     .await?;

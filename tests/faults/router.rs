@@ -21,7 +21,7 @@ use tonic::Status;
 
 use crate::{
     driver::{Controls, PATIENCE, PAUSE, passes},
-    story::Dice,
+    scenario::SeededRng,
     watcher::{BySlug, Heard, all_by_region, lock},
 };
 
@@ -140,14 +140,14 @@ pub(crate) struct Router {
 
 impl Router {
     /// Begins to follow all feeds from their beginning. Of these regions events may be forgotten.
-    pub(crate) fn of(cluster: &Arc<Cluster>, forgotten: BTreeSet<String>, dice: Dice) -> Self {
+    pub(crate) fn of(cluster: &Arc<Cluster>, forgotten: BTreeSet<String>, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(HeardOfAll { forgotten, ..HeardOfAll::default() }));
         let anew = Arc::new(Notify::new());
         let reader = Reader {
             cluster: Arc::clone(cluster),
             heard: Arc::clone(&heard),
             anew: Arc::clone(&anew),
-            dice,
+            rng,
             times: TIMES,
         };
         Self { heard, anew, following: tokio::spawn(reader.follow()) }
@@ -208,7 +208,7 @@ struct Reader {
     cluster: Arc<Cluster>,
     heard: Arc<Mutex<HeardOfAll>>,
     anew: Arc<Notify>,
-    dice: Dice,
+    rng: SeededRng,
     /// How often it will still go back.
     times: usize,
 }
@@ -256,11 +256,11 @@ impl Reader {
                 continue;
             }
             self.cluster.trace().note(format!("all feeds: {told}"));
-            if self.times > 0 && self.dice.chance(GOES_BACK) {
+            if self.times > 0 && self.rng.chance(GOES_BACK) {
                 self.times -= 1;
                 // Not of all at once: it has different versions of what it has.
                 for (name, heard) in &mut heard.regions {
-                    heard.go_back(&self.dice);
+                    heard.go_back(&self.rng);
                     let to = heard.version();
                     self.cluster
                         .trace()

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use causeway_harness::cluster::{Cluster, Failpoints, Ground, Store};
+use causeway_harness::cluster::{Cluster, DatabaseServer, Failpoints, Store};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -25,7 +25,7 @@ use crate::{
     acting::act,
     driver::IDLE,
     outsider::Outside,
-    story::{Planned, Story},
+    scenario::{Planned, Scenario},
 };
 
 const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
@@ -82,14 +82,16 @@ async fn many(store: Store, settings: Settings) {
     for _ in 0..workers {
         let (next, failures) = (Arc::clone(&next), Arc::clone(&failures));
         working.spawn(async move {
-            let ground = Arc::new(Ground::new(store).await.expect("a ground; PostgreSQL must be installed"));
+            let database_server = Arc::new(
+                DatabaseServer::new(store).await.expect("a database_server; PostgreSQL must be installed"),
+            );
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 let enough = failures.lock().expect("nobody panics with it").len() >= ENOUGH;
                 if seed >= from + count || enough {
                     return;
                 }
-                if let Err(error) = play(seed, &ground).await {
+                if let Err(error) = play(seed, &database_server).await {
                     say(&format!("{error:#}"));
                     failures.lock().expect("nobody panics with it").push(seed);
                 }
@@ -109,25 +111,26 @@ async fn many(store: Store, settings: Settings) {
 }
 
 /// Plays one seed. The error says what happened in it.
-async fn play(seed: u64, ground: &Arc<Ground>) -> anyhow::Result<()> {
-    let story = Story::of(seed, ground.store());
+async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Result<()> {
+    let scenario = Scenario::of(seed, database_server.store());
     let failpoints = Failpoints::default();
-    let builder = Cluster::builder(ground.store()).on(ground).seed(seed).failpoints(&failpoints);
-    let builder = builder.controls(story.controls).changes_a_transaction(story.changes_a_transaction);
-    let builder = REGIONS[..story.regions].iter().fold(builder, |builder, name| builder.region(name));
+    let builder =
+        Cluster::builder(database_server.store()).on(database_server).seed(seed).failpoints(&failpoints);
+    let builder = builder.controls(scenario.controls).changes_a_transaction(scenario.changes_a_transaction);
+    let builder = REGIONS[..scenario.regions].iter().fold(builder, |builder, name| builder.region(name));
     let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
-    let played = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &story));
+    let played = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &scenario));
     let played = timeout(WHOLE, played).await;
     let played = match played {
         Ok(played) => played,
         Err(_) => Err(anyhow!("it is not over after {WHOLE:?}\n{}", cluster.standing().await)),
     };
     let outcome = played.map_err(|error| {
-        let mut told = format!("seed {seed} on {:?}: {error:#}\n", ground.store());
-        for import in &story.imports {
+        let mut told = format!("seed {seed} on {:?}: {error:#}\n", database_server.store());
+        for import in &scenario.imports {
             let _never = writeln!(told, "{:?}", Planned { export: Vec::new(), ..import.clone() });
         }
-        if let Some(Outside { wanted, .. }) = &story.outside {
+        if let Some(Outside { wanted, .. }) = &scenario.outside {
             let _never = writeln!(told, "{} slugs reserved elsewhere", wanted.len());
         }
         cluster.explain(&anyhow!(told))

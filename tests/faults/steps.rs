@@ -7,10 +7,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_harness::{
-    cluster::{Act, Cluster, Failpoints, Ground, ImportOptions, Store, Weather},
+    cluster::{Act, CallFaults, Cluster, DatabaseServer, Failpoints, ImportOptions, Store},
     export::Export,
     invariants::Inspection,
-    picture::Picture,
+    snapshot::ClusterSnapshot,
 };
 use causeway_proto::{
     control::v1::{ReleaseOrganizationSlugReservationsRequest, UpdateOrganizationSlugRequest},
@@ -95,7 +95,7 @@ async fn import_hidden_and_approve(
     let end = driver::ended(cluster, region, &id(number)).await?;
     ensure!(end.state() == ImportState::Succeeded, "import {number} ended as {end:?}");
     let request = ApproveOrganizationsRequest { import_id: id(number), ..Default::default() };
-    driver::insist(cluster, "approving organizations", || async {
+    driver::retry_until_ok(cluster, "approving organizations", || async {
         cluster.region_by_link(region).organizations().approve_organizations(request.clone()).await
     })
     .await?;
@@ -137,7 +137,7 @@ async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     reconcile::differ_and_repair(cluster, ids, "renamed", operations.each_ref().map(String::as_str))
         .await
         .context("the comparison")?;
-    cluster.set_weather(Weather::default());
+    cluster.set_call_faults(CallFaults::default());
     cluster.quiet(PATIENCE).await?;
     let inspection = Inspection::of(cluster)
         .export(&id(1), &one)?
@@ -158,7 +158,7 @@ async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
     let controls = Controls::default();
     let reserve = async |operation: u8, wanted: &[(i64, &str)], refusals: &[ErrorReason]| {
         let wanted: Vec<_> = wanted.iter().map(|(id, slug)| (*id, (*slug).to_owned())).collect();
-        driver::insist_or_be_refused(cluster, "reserving slugs", refusals, || async {
+        driver::retry_until_ok_or_refused(cluster, "reserving slugs", refusals, || async {
             controls.next(cluster).reserve_all("de", &id(operation), &wanted).await
         })
         .await
@@ -175,14 +175,14 @@ async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
         operation_id: id(3),
         refusal: None,
     };
-    driver::insist(cluster, "releasing slugs", || async {
+    driver::retry_until_ok(cluster, "releasing slugs", || async {
         let mut reservations = controls.next(cluster).reservations();
         reservations.release_organization_slug_reservations(release.clone()).await
     })
     .await?;
     import(cluster, 0, 4, &export(&["dave"]), false).await.context("the import that is taken back")?;
     revert(cluster, 0, 4).await.context("taking an import back")?;
-    cluster.set_weather(Weather::default());
+    cluster.set_call_faults(CallFaults::default());
     cluster.quiet(PATIENCE).await?;
     Inspection::of(cluster).export(&id(1), &one)?.run().await
 }
@@ -208,14 +208,14 @@ impl Steps {
 
 /// What there is in the end when something happens at failpoints or to calls.
 pub(crate) async fn run(
-    ground: &Arc<Ground>,
+    database_server: &Arc<DatabaseServer>,
     program: Option<&str>,
     steps: Steps,
     seed: u64,
     failpoints: &Failpoints,
-    weather: Weather,
-) -> anyhow::Result<Picture> {
-    let builder = Cluster::builder(ground.store()).on(ground).region("us").region("de");
+    call_faults: CallFaults,
+) -> anyhow::Result<ClusterSnapshot> {
+    let builder = Cluster::builder(database_server.store()).on(database_server).region("us").region("de");
     let builder = program.into_iter().fold(builder, |builder, program| builder.processes(program));
     // No balancer is to hear of the end of a process: waiting for one would take most of the time.
     let builder = builder.arguments(&["--shutdown-drain=0s"]).seed(seed).failpoints(failpoints);
@@ -226,31 +226,31 @@ pub(crate) async fn run(
             .configure_regions(|options| options.limits.organizations_a_transaction = 1),
     };
     let cluster = Arc::new(builder.start().await?);
-    cluster.set_weather(weather);
+    cluster.set_call_faults(call_faults);
     let reviver = Reviver::of(&cluster);
     let outcome = match steps {
         Steps::All => cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await,
         Steps::InParts => cluster.unless_it_hangs(IDLE, steps_in_parts(&cluster)).await,
     };
     drop(reviver);
-    let picture = match outcome {
-        Ok(()) => Picture::of(&cluster).await,
+    let snapshot = match outcome {
+        Ok(()) => ClusterSnapshot::of(&cluster).await,
         Err(error) => Err(cluster.explain(&error)),
     };
     if let Some(cluster) = Arc::into_inner(cluster) {
         cluster.stop().await;
     }
-    picture
+    snapshot
 }
 
 /// A run in which nothing happens, and what is random in it.
 pub(crate) async fn undisturbed(
-    ground: &Arc<Ground>,
+    database_server: &Arc<DatabaseServer>,
     steps: Steps,
-) -> anyhow::Result<(Picture, BTreeSet<String>)> {
+) -> anyhow::Result<(ClusterSnapshot, BTreeSet<String>)> {
     let failpoints = Failpoints::default();
-    let one = run(ground, None, steps, 1, &failpoints, Weather::default()).await?;
-    let other = run(ground, None, steps, 2, &failpoints, Weather::default()).await?;
+    let one = run(database_server, None, steps, 1, &failpoints, CallFaults::default()).await?;
+    let other = run(database_server, None, steps, 2, &failpoints, CallFaults::default()).await?;
     let never: Vec<&str> = steps.failpoints().filter(|place| failpoints.reached(place) == 0).collect();
     ensure!(never.is_empty(), "no step reaches these failpoints: {never:?}");
     let unknown: Vec<&str> = failpoints
@@ -266,11 +266,11 @@ pub(crate) async fn undisturbed(
 /// Holds a disturbed run against an undisturbed one.
 pub(crate) fn compare(
     what: &str,
-    run: anyhow::Result<Picture>,
-    as_it_is: &(Picture, BTreeSet<String>),
+    run: anyhow::Result<ClusterSnapshot>,
+    as_it_is: &(ClusterSnapshot, BTreeSet<String>),
 ) -> anyhow::Result<()> {
-    let picture = run.with_context(|| what.to_owned())?;
-    let differ = picture.compare(&as_it_is.0, &as_it_is.1);
+    let snapshot = run.with_context(|| what.to_owned())?;
+    let differ = snapshot.compare(&as_it_is.0, &as_it_is.1);
     if !differ.is_empty() {
         bail!("{what}: it is not as it is when nothing happens:\n{}", differ.join("\n"));
     }
@@ -294,24 +294,24 @@ enum Trial {
     /// A failpoint acts when it has been passed so often.
     Place(&'static str, Act, u64),
     /// Calls meet this, all the time.
-    Calls(&'static str, Weather),
+    Calls(&'static str, CallFaults),
 }
 
 async fn trial(
-    ground: &Arc<Ground>,
-    as_it_is: &(Picture, BTreeSet<String>),
+    database_server: &Arc<DatabaseServer>,
+    as_it_is: &(ClusterSnapshot, BTreeSet<String>),
     steps: Steps,
     trial: Trial,
 ) -> anyhow::Result<()> {
     let failpoints = Failpoints::default();
-    let (what, weather) = match trial {
+    let (what, call_faults) = match trial {
         Trial::Place(place, act, pass) => {
             failpoints.arm(place, act, pass);
-            (format!("{act:?} at {place} after {pass}"), Weather::default())
+            (format!("{act:?} at {place} after {pass}"), CallFaults::default())
         }
-        Trial::Calls(what, weather) => (what.to_owned(), weather),
+        Trial::Calls(what, call_faults) => (what.to_owned(), call_faults),
     };
-    let run = run(ground, None, steps, 3, &failpoints, weather).await;
+    let run = run(database_server, None, steps, 3, &failpoints, call_faults).await;
     compare(&what, run, as_it_is)?;
     if let Trial::Place(place, _, pass) = trial {
         ensure!(
@@ -323,7 +323,7 @@ async fn trial(
 }
 
 async fn every_step(store: Store) -> anyhow::Result<()> {
-    let ground = Arc::new(Ground::new(store).await?);
+    let database_server = Arc::new(DatabaseServer::new(store).await?);
     // The first and, where that costs little, the second time that a place is reached.
     let passes = if store == Store::Sqlite { 2 } else { 1 };
     let mut trials = Vec::new();
@@ -337,17 +337,21 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
     let calls = [
         Trial::Calls(
             "every call twice",
-            Weather { repeat: 1000, longest_delay: Weather::STORM.longest_delay, ..Weather::default() },
+            CallFaults {
+                repeat: 1000,
+                longest_delay: CallFaults::STORM.longest_delay,
+                ..CallFaults::default()
+            },
         ),
-        Trial::Calls("every third answer lost", Weather { lose_answers: 333, ..Weather::default() }),
-        Trial::Calls("every third request lost", Weather { lose_requests: 333, ..Weather::default() }),
+        Trial::Calls("every third answer lost", CallFaults { lose_answers: 333, ..CallFaults::default() }),
+        Trial::Calls("every third request lost", CallFaults { lose_requests: 333, ..CallFaults::default() }),
     ];
     trials.extend(calls.map(|calls| (Steps::All, calls)));
-    let as_it_is = undisturbed(&ground, Steps::All).await?;
-    let in_parts = undisturbed(&ground, Steps::InParts).await?;
+    let as_it_is = undisturbed(&database_server, Steps::All).await?;
+    let in_parts = undisturbed(&database_server, Steps::InParts).await?;
     all_pass(trials.into_iter().map(|(steps, it)| {
         let as_it_is = if steps == Steps::All { &as_it_is } else { &in_parts };
-        trial(&ground, as_it_is, steps, it)
+        trial(&database_server, as_it_is, steps, it)
     }))
     .await
 }

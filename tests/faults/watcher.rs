@@ -25,8 +25,8 @@ use tokio::{
 use tonic::Status;
 
 use crate::{
-    driver::{Controls, PATIENCE, PAUSE, insist, passes},
-    story::Dice,
+    driver::{Controls, PATIENCE, PAUSE, passes, retry_until_ok},
+    scenario::SeededRng,
 };
 
 /// Of 100 messages, behind how many a reader goes back, and how often at most.
@@ -185,11 +185,11 @@ impl Heard {
     }
 
     /// Goes back to nothing, to what it had before, or nowhere, as if it had been away.
-    pub(crate) fn go_back(&mut self, dice: &Dice) {
+    pub(crate) fn go_back(&mut self, rng: &SeededRng) {
         self.begin();
-        match dice.below(3) {
+        match rng.below(3) {
             0 => self.forget(),
-            1 if !self.pasts.is_empty() => (self.version, self.reservations) = dice.of(&self.pasts),
+            1 if !self.pasts.is_empty() => (self.version, self.reservations) = rng.of(&self.pasts),
             _ => {}
         }
     }
@@ -219,7 +219,8 @@ fn tell(told: &mut String, version: i64, reservation: &FeedReservation) {
 
 /// What control says that there is, by region. Temporary reservations are of imports that have failed, and in no feed.
 pub(crate) async fn all_by_region(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, BySlug>> {
-    let all = insist(cluster, "all reservations", || async { cluster.control().all_reservations().await });
+    let all =
+        retry_until_ok(cluster, "all reservations", || async { cluster.control().all_reservations().await });
     let mut all = all.await?;
     all.retain(|it| it.r#type() != ReservationType::TemporaryRenameAlias);
     let primary = all.iter().filter(|it| it.r#type() == ReservationType::Primary);
@@ -245,7 +246,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Begins to follow the feed of a region, from its beginning.
-    pub(crate) fn of(cluster: &Arc<Cluster>, region: &str, may_be_forgotten: bool, dice: Dice) -> Self {
+    pub(crate) fn of(cluster: &Arc<Cluster>, region: &str, may_be_forgotten: bool, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(Heard::new(may_be_forgotten)));
         let anew = Arc::new(Notify::new());
         let reader = Reader {
@@ -253,7 +254,7 @@ impl Watcher {
             region: region.to_owned(),
             heard: Arc::clone(&heard),
             anew: Arc::clone(&anew),
-            dice,
+            rng,
             times: TIMES,
         };
         Self { region: region.to_owned(), heard, anew, following: tokio::spawn(reader.follow()) }
@@ -327,7 +328,7 @@ struct Reader {
     region: String,
     heard: Arc<Mutex<Heard>>,
     anew: Arc<Notify>,
-    dice: Dice,
+    rng: SeededRng,
     /// How often it will still go back.
     times: usize,
 }
@@ -391,10 +392,10 @@ impl Reader {
                 continue;
             }
             self.trace().note(format!("feed of {}: {told}", self.region));
-            if self.times > 0 && self.dice.chance(GOES_BACK) {
+            if self.times > 0 && self.rng.chance(GOES_BACK) {
                 self.times -= 1;
                 let mut heard = lock(&self.heard);
-                heard.go_back(&self.dice);
+                heard.go_back(&self.rng);
                 self.trace()
                     .note(format!("the reader of {} goes back to version {}", self.region, heard.version));
                 return Ok(None);

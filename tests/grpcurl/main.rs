@@ -11,12 +11,12 @@ mod shown;
 use std::sync::Arc;
 
 use causeway_harness::cluster::{Cluster, Store};
-use causeway_relocation::sealed::PrivateKey;
+use causeway_relocation::encrypted::PrivateKey;
 use serde_json::json;
 
 use crate::dynamic::Client;
 
-const KEY: &str = include_str!("../sealed/test-key-private.pem");
+const KEY: &str = include_str!("../encrypted-exports/test-key-private.pem");
 
 /// A cluster whose first region, and no other, opens encrypted exports.
 async fn cluster(regions: &[&str]) -> Cluster {

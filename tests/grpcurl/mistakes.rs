@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_harness::cluster::{Cluster, Silo};
 use causeway_relocation::{
-    ambient::Ambient,
     db::Statement,
-    sealed::{PublicKey, seal},
+    encrypted::{PublicKey, encrypt},
+    env::Environment,
 };
 use serde_json::{Value, json};
 
@@ -40,8 +40,8 @@ const OF_NO_CALLER: [&str; 20] = [
     "UPLOAD_STALLED",
 ];
 
-const KEY: &str = include_str!("../sealed/test-key-public.pem");
-const OTHER_KEY: &str = include_str!("../sealed/other-test-key-public.pem");
+const KEY: &str = include_str!("../encrypted-exports/test-key-public.pem");
+const OTHER_KEY: &str = include_str!("../encrypted-exports/other-test-key-public.pem");
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 const RESOLVE: &str = "causeway.control.v1.DirectoryService/ResolveSlug";
@@ -265,9 +265,9 @@ impl Caller {
         let sha256 = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
         let end = || json!({"end": {"sizeBytes": "2", "sha256": sha256}});
         let same = header(json!({"importId": id(1)}));
-        let sealed = self.sealed("other.tar", OTHER_KEY).await;
-        let damaged = self.sealed("damaged.tar", KEY).await;
-        let without_key = self.sealed("any.tar", KEY).await;
+        let sealed = self.encrypted("other.tar", OTHER_KEY).await;
+        let damaged = self.encrypted("damaged.tar", KEY).await;
+        let without_key = self.encrypted("any.tar", KEY).await;
         self.fails(
             Some(0),
             &[
@@ -294,10 +294,11 @@ impl Caller {
     }
 
     /// An upload of an export that is encrypted for this key. A damaged one has another last byte in its token.
-    async fn sealed(&self, name: &str, key: &str) -> Vec<Value> {
+    async fn encrypted(&self, name: &str, key: &str) -> Vec<Value> {
         let (plain, key) = (b"[]\n".as_slice(), PublicKey::from_pem(key).expect("a key"));
         let mut bytes = Vec::new();
-        seal(plain, plain.len() as u64, &key, &Ambient::system(), &mut bytes).expect("it is encrypted");
+        encrypt(plain, plain.len() as u64, &key, &Environment::system(), &mut bytes)
+            .expect("it is encrypted");
         if name == "damaged.tar" {
             // The token begins behind the header of its member; its first bytes are a version and a time.
             bytes[512 + 40] ^= 1;

@@ -13,7 +13,7 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, FindingKind},
 };
 
-use crate::stage::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, look, refused, told};
+use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, look, refused, told};
 
 /// All of an import but how far its last step was, which is known only while it runs.
 fn lasting(import: Import) -> Import {

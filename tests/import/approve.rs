@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::{
     revert::revert,
-    stage::{ORGANIZATION, cluster, eventually, look, refused},
+    support::{ORGANIZATION, cluster, eventually, look, refused},
 };
 
 async fn approve(region: &RegionApi, ids: &[i64], import: &str) -> Result<i64, Status> {

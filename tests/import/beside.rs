@@ -7,7 +7,7 @@ use causeway_relocation::{
     transact,
 };
 
-use crate::stage::{ORGANIZATION, cluster, exhaustive, import, look};
+use crate::support::{ORGANIZATION, cluster, exhaustive, import, look};
 
 const TEAM: &str = "sentry.team";
 /// The models whose ids are leased, and one whose ids are not, with a column whose values must differ.

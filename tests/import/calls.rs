@@ -14,7 +14,7 @@ use causeway_proto::{
     whole::upload_end,
 };
 
-use crate::stage::{cluster, exhaustive, refused};
+use crate::support::{cluster, exhaustive, refused};
 
 const ID: &str = "0d8a52a3-36f1-4d5e-8d63-6d1f7d2f7b13";
 

@@ -18,9 +18,9 @@ use causeway_relocation::{
 use serde_json::json;
 
 use crate::{
+    encrypted,
     revert::revert,
-    sealed,
-    stage::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
+    support::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
 };
 
 /// The tables in which a dry run keeps its own record.
@@ -395,10 +395,10 @@ pub(crate) async fn a_dry_run_is_another_import_than_the_real_one(store: Store) 
 }
 
 pub(crate) async fn a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it(store: Store) {
-    let cluster = sealed::opening(store).await;
+    let cluster = encrypted::opening(store).await;
     let plain = exhaustive().to_bytes();
     let (of_plain, told) = dry_run(&cluster, &plain, &ImportOptions::default()).await;
-    let sealed = sealed::encrypted(&plain, sealed::PUBLIC);
+    let sealed = encrypted::encrypted(&plain, encrypted::PUBLIC);
     let (of_sealed, also) = dry_run(&cluster, &sealed, &ImportOptions::default()).await;
     assert_eq!(of_sealed.state(), ImportState::Planned);
     assert_eq!((of_sealed.models, of_sealed.organizations), (of_plain.models, of_plain.organizations));

@@ -12,7 +12,7 @@ use causeway_proto::region::v1::{Import, ImportState, ResumeImportRequest, Rever
 use causeway_relocation::db::Statement;
 
 use crate::{
-    stage::{accounted, look},
+    support::{accounted, look},
     survive::{refuse_projects, take_projects_again},
 };
 
@@ -37,7 +37,7 @@ async fn cluster(store: Store, failpoints: &Failpoints) -> Cluster {
 }
 
 /// Asks again and again, with services that are started whenever they have died, until there is an answer.
-async fn insist<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() -> Result<T, E>) -> T {
+async fn retry_until_ok<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() -> Result<T, E>) -> T {
     let mut last = None;
     for _ in 0..PATIENCE {
         match ask().await {
@@ -53,7 +53,7 @@ async fn insist<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() ->
 /// Waits until an import has ended, with services that are started whenever they have died.
 async fn to_its_end(cluster: &Cluster, id: &str) -> Import {
     let region = cluster.region(0);
-    insist(cluster, async || {
+    retry_until_ok(cluster, async || {
         tokio::select! {
             import = region.wait(id) => import.map_err(|status| status.to_string()),
             () = cluster.killed() => Err("a service was killed".to_owned()),
@@ -80,9 +80,9 @@ pub(crate) async fn a_revert_that_fails_or_dies_anywhere_once_leaves_nothing(sto
             assert_eq!(import.state(), ImportState::Succeeded);
             failpoints.arm(place, act, 0);
             let request = RevertImportRequest { import_id: import.import_id.clone() };
-            insist(&cluster, async || region.imports().revert_import(request.clone()).await).await;
+            retry_until_ok(&cluster, async || region.imports().revert_import(request.clone()).await).await;
             let import = to_its_end(&cluster, &import.import_id).await;
-            insist(&cluster, async || cluster.quiet(SOON).await).await;
+            retry_until_ok(&cluster, async || cluster.quiet(SOON).await).await;
             assert!(!failpoints.is_armed(), "{place} was never reached");
             assert_eq!(import.state(), ImportState::Reverted);
             assert_eq!(look(&cluster, 0).await, before, "{place}: something is left");
@@ -108,7 +108,7 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
             take_projects_again(&cluster, store).await;
             failpoints.arm(place, act, 0);
             let request = ResumeImportRequest { import_id: failed.import_id.clone() };
-            insist(&cluster, async || region.imports().resume_import(request.clone()).await).await;
+            retry_until_ok(&cluster, async || region.imports().resume_import(request.clone()).await).await;
             assert!(!failpoints.is_armed(), "{place} was never reached");
             let import = to_its_end(&cluster, &failed.import_id).await;
             assert_eq!(import.resume_count, 1);
@@ -151,7 +151,7 @@ pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
     arm();
     let (region, id) = (cluster.region(0), "0f2c1b7e-6b0a-4a39-8a83-3f5b8a1f9d10");
     let options = options.import_id(id);
-    insist(&cluster, async || region.begin(&bytes, &options).await).await;
+    retry_until_ok(&cluster, async || region.begin(&bytes, &options).await).await;
     let mut ended = None;
     for _ in 0..PATIENCE {
         ended = tokio::select! {

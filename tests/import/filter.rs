@@ -13,7 +13,7 @@ use causeway_proto::{
 };
 use serde_json::json;
 
-use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, kinds, told};
+use crate::support::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, kinds, told};
 
 pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;

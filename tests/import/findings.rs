@@ -10,7 +10,7 @@ use causeway_proto::{
 };
 use serde_json::json;
 
-use crate::stage::{ORGANIZATION, cluster, exhaustive, import, limited, refused};
+use crate::support::{ORGANIZATION, cluster, exhaustive, import, limited, refused};
 
 pub(crate) async fn findings_are_kept_up_to_a_limit_and_counted_past_it(store: Store) {
     let cluster = limited(store, |limits| limits.findings = 10).await;

@@ -12,7 +12,7 @@ use causeway_proto::{
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::stage::{cluster, eventually, fails, import, kinds, limited};
+use crate::support::{cluster, eventually, fails, import, kinds, limited};
 
 /// The most bytes of a record of a model that control keeps.
 const CONTROL_RECORD: usize = 3 << 20;

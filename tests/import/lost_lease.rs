@@ -8,12 +8,12 @@ use causeway_harness::{
     export::Export,
 };
 use causeway_proto::region::v1::{ImportState, RevertImportRequest};
-use causeway_relocation::{ambient::Ambient, db::Statement};
+use causeway_relocation::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
-    stage::{accounted, look},
+    support::{accounted, look},
     survive::change,
 };
 
@@ -70,7 +70,7 @@ async fn held(cluster: &Cluster, id: Uuid) -> String {
 /// Another process has the import from now on, for as long as the test takes. It stays in its state: what the old process
 /// wants to commit is refused because of the lease alone.
 async fn give_to_another(cluster: &Cluster, id: Uuid) {
-    let until = Ambient::system().now() + TimeDelta::days(1);
+    let until = Environment::system().now() + TimeDelta::days(1);
     let take = Statement::new(
         "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, lease_renewed_at = $2, \
          lease_until = $2 WHERE import_id = $3",
@@ -184,7 +184,7 @@ pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store)
         } else {
             let reported = "SELECT count(*) AS n FROM causeway_import WHERE NOT reported";
             let db = cluster.db(Silo::Region(0)).await.expect("a database");
-            crate::stage::eventually("the other process reports it", async || {
+            crate::support::eventually("the other process reports it", async || {
                 let row = db.fetch_optional(Statement::new(reported)).await.expect("it answers");
                 row.expect("a row").int("n").expect("a number") == 0
             })

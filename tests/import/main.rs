@@ -9,6 +9,7 @@ mod approve;
 mod beside;
 mod calls;
 mod dry_run;
+mod encrypted;
 mod faults;
 mod filter;
 mod findings;
@@ -22,8 +23,7 @@ mod regions;
 mod resume;
 mod revert;
 mod rules;
-mod sealed;
-mod stage;
+mod support;
 mod survive;
 mod turns;
 mod uploads;
@@ -160,7 +160,7 @@ causeway_harness::on_each_store! {
         a_watch_shows_an_import_from_its_beginning_to_its_end,
         an_upload_that_is_not_what_it_says_leaves_nothing,
         an_import_that_is_not_there_is_not_found;
-    sealed:
+    encrypted:
         an_encrypted_export_arrives_as_its_file_has_it,
         an_encrypted_export_stays_encrypted_and_waits_for_its_key,
         a_region_without_the_right_key_takes_no_encrypted_export,

@@ -14,7 +14,7 @@ use causeway_relocation::{
     transact,
 };
 
-use crate::stage::{ORGANIZATION, cluster, exhaustive, import, import_bytes, kinds, look, refused};
+use crate::support::{ORGANIZATION, cluster, exhaustive, import, import_bytes, kinds, look, refused};
 
 pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;

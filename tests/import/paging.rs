@@ -12,7 +12,7 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, Finding, FindingKind, MappedKey},
 };
 
-use crate::stage::{cluster, exhaustive, import, refused};
+use crate::support::{cluster, exhaustive, import, refused};
 
 async fn findings(region: &RegionApi, id: &str, kind: FindingKind, page_size: i32) -> Vec<Finding> {
     let (mut all, mut page_token) = (Vec::new(), String::new());

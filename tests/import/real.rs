@@ -9,8 +9,8 @@ use causeway_harness::{
 use causeway_proto::region::v1::ImportState;
 
 use crate::{
-    sealed::{PUBLIC, encrypted, opening},
-    stage::{accounted, cluster, import_bytes, look},
+    encrypted::{PUBLIC, encrypted, opening},
+    support::{accounted, cluster, import_bytes, look},
 };
 
 /// Says something on the terminal at once: the test harness keeps what `println!` says to itself.
@@ -40,13 +40,13 @@ pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store
         all_ways(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
         let cluster = opening(store).await;
-        sealed(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
+        import_encrypted(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
     }
 }
 
 /// Imports the file encrypted, into empty databases.
-async fn sealed(cluster: &Cluster, name: &str, bytes: &[u8]) {
+async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) {
     let (options, before) = (ImportOptions::default(), look(cluster, 0).await);
     let import =
         cluster.region(0).import(&encrypted(bytes, PUBLIC), &options).await.expect("the import ends");

@@ -7,7 +7,7 @@ use causeway_harness::{
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind, Severity};
 use serde_json::json;
 
-use crate::stage::{cluster, exhaustive, fails, look};
+use crate::support::{cluster, exhaustive, fails, look};
 
 pub(crate) async fn two_teams_of_one_slug_are_refused(store: Store) {
     let cluster = cluster(store, &["us"]).await;

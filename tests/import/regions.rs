@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway_harness::{
-    account::{Account, Audit, Fate},
+    account::{Audit, AuditReport, Fate},
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::{Export, OTHER_SLUG, SLUG},
 };
@@ -16,7 +16,7 @@ use causeway_proto::{
 };
 use causeway_relocation::db::Statement;
 
-use crate::stage::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
+use crate::support::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
 
 pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(store: Store) {
     let cluster = cluster(store, &["us", "de"]).await;
@@ -40,7 +40,7 @@ pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(sto
     assert!(reservations.iter().all(|it| it.r#type() == ReservationType::Primary));
     // Ids that must be unique everywhere are.
     for model in [ORGANIZATION, "sentry.project", "sentry.team"] {
-        let ids = |account: &Account| -> BTreeSet<i64> {
+        let ids = |account: &AuditReport| -> BTreeSet<i64> {
             let mine = account.keys.iter().filter(|key| key.model == model);
             mine.map(|key| key.new_pk).collect()
         };
@@ -67,7 +67,7 @@ pub(crate) async fn two_regions_that_merge_at_once_share_their_users(store: Stor
     let (one, other) = (accounted(one.await), accounted(other.await));
     assert_eq!(one.after.rows(USER).len(), 4);
     for pk in [11, 12, 13, 14] {
-        let id = |account: &Account| match account.fate(USER, pk) {
+        let id = |account: &AuditReport| match account.fate(USER, pk) {
             Some(Fate::Inserted(id) | Fate::Existing(id)) => id,
             fate => panic!("user {pk} is {fate:?}"),
         };

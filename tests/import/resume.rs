@@ -1,7 +1,7 @@
 //! Services that go away while an import runs, and come back.
 
 use causeway_harness::{
-    account::{Audit, Look},
+    account::{Audit, RowsBefore},
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::{self, Export},
 };
@@ -11,7 +11,7 @@ use causeway_proto::{
 };
 use causeway_relocation::db::Statement;
 
-use crate::stage::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
+use crate::support::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
 
 /// About 11,000 records.
 pub(crate) const ORGANIZATIONS: i64 = 120;
@@ -22,7 +22,7 @@ pub(crate) async fn half_written(
     failpoints: &Failpoints,
     export: &Export,
     options: &ImportOptions,
-) -> (Cluster, Look, Vec<u8>, String) {
+) -> (Cluster, RowsBefore, Vec<u8>, String) {
     let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     let (before, bytes) = (look(&cluster, 0).await, export.to_bytes());
@@ -34,7 +34,7 @@ pub(crate) async fn half_written(
 
 async fn account_for(
     cluster: &Cluster,
-    before: &Look,
+    before: &RowsBefore,
     bytes: &[u8],
     options: &ImportOptions,
     id: &str,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_harness::{
-    account::Look,
+    account::RowsBefore,
     cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export,
 };
@@ -12,14 +12,14 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey},
 };
-use causeway_relocation::{ambient::Ambient, db::Statement};
+use causeway_relocation::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
     resume::{ORGANIZATIONS, half_written},
-    stage::{ORGANIZATION, USER, cluster, exhaustive, import, look, refused},
+    support::{ORGANIZATION, USER, cluster, exhaustive, import, look, refused},
     survive::{change, refuse_projects},
 };
 
@@ -48,7 +48,7 @@ async fn in_directory(cluster: &Cluster) -> Vec<i64> {
 }
 
 /// What was there before is there again, and nothing else.
-async fn assert_gone(cluster: &Cluster, before: &Look, import: &Import) {
+async fn assert_gone(cluster: &Cluster, before: &RowsBefore, import: &Import) {
     assert_eq!(&look(cluster, 0).await, before, "something is left, or has changed");
     for counts in &import.models {
         assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{counts:?}");
@@ -227,7 +227,7 @@ pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(stor
     cluster.kill(Service::Region(0)).await;
     // The clock of the process that is gone may have been wrong: nobody waits for the end of its lease.
     let lease = Statement::new("UPDATE causeway_import SET lease_until = $1");
-    change(&cluster, vec![lease.with(Ambient::system().now() + TimeDelta::days(1))]).await;
+    change(&cluster, vec![lease.with(Environment::system().now() + TimeDelta::days(1))]).await;
     std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
     cluster.start_region(0).await.expect("it starts");
     let asked = revert(&cluster, &id).await.expect("it is taken back");

@@ -1,7 +1,7 @@
 //! Single rules, each on the smallest export that shows it.
 
 use causeway_harness::{
-    account::{Account, Cell, Fate},
+    account::{AuditReport, Cell, Fate},
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
@@ -12,9 +12,9 @@ use causeway_relocation::{
 };
 use serde_json::json;
 
-use crate::stage::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, told};
+use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, told};
 
-fn text<'a>(account: &'a Account, model: &str, pk: i64, field: &str) -> &'a str {
+fn text<'a>(account: &'a AuditReport, model: &str, pk: i64, field: &str) -> &'a str {
     let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
     row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is no text"))
 }
@@ -131,7 +131,7 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     user(&mut export, 2, "ilse", "ILSE@x.test");
     user(&mut export, 3, "own@x.test", "own@x.test");
     export.email(1, "address@x.test");
-    let told = |account: &Account| {
+    let told = |account: &AuditReport| {
         let mut places: Vec<(i64, String)> = account
             .findings_of(FindingKind::UsernameIsAddress)
             .iter()

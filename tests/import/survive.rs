@@ -9,12 +9,12 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{ambient::Ambient, db::Statement};
+use causeway_relocation::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::stage::{accounted, cluster, eventually, exhaustive, import, look, refused};
+use crate::support::{accounted, cluster, eventually, exhaustive, import, look, refused};
 
 /// Changes something in a region's database beside its service.
 pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
@@ -175,7 +175,7 @@ pub(crate) async fn a_process_that_lost_an_import_leaves_it_alone_until_the_leas
     assert!(lease.acquire_time.is_some() && lease.renew_time.is_some() && lease.expire_time.is_some());
 
     // Another process, with another spool directory, takes it over for a while.
-    let (other, until) = (Uuid::from_u128(7), Ambient::system().now() + TimeDelta::seconds(3));
+    let (other, until) = (Uuid::from_u128(7), Environment::system().now() + TimeDelta::seconds(3));
     let take = Statement::new(
         "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, lease_renewed_at = $2, lease_until = $2",
     );

@@ -14,7 +14,7 @@ use causeway_relocation::db::Statement;
 
 use crate::{
     resume::ORGANIZATIONS,
-    stage::{accounted, look},
+    support::{accounted, look},
     survive::change,
 };
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     limits::is_over,
-    stage::{cluster, eventually, import_bytes, limited, look},
+    support::{cluster, eventually, import_bytes, limited, look},
 };
 
 /// An upload that is under way. Dropped, it breaks off.

@@ -3,7 +3,7 @@
 use causeway_harness::cluster::{Cluster, Failpoints, ImportOptions, Store};
 use causeway_proto::region::v1::{Import, ImportState};
 
-use crate::stage::exhaustive;
+use crate::support::exhaustive;
 
 const WATCHES: usize = 100;
 /// How many attempts of an import that waits are watched.

@@ -29,7 +29,7 @@ use causeway_proto::{
     region::v1::{Import, ImportFailure, ImportHeader, ImportState, OrganizationFilter},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{db, env::Environment};
 use fake::{FakeRegion, state, succeeded};
 use tempfile::TempDir;
 use tokio::{
@@ -62,7 +62,9 @@ fn control_options(directory: &Path) -> causeway_control::Options {
 async fn control(directory: &Path) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let options = control_options(directory);
-    serve_control(listener, options, Settings::default(), Ambient::system()).await.expect("control starts")
+    serve_control(listener, options, Settings::default(), Environment::system())
+        .await
+        .expect("control starts")
 }
 
 async fn channel(running: &Running) -> Channel {
@@ -165,13 +167,13 @@ async fn both_reflections_list_all_services() {
 async fn the_embedded_default_is_there_once_and_again() {
     let directory = TempDir::new().expect("a directory");
     let data = directory.path().join("data ?%");
-    let embedded = Embedded::start(&data, true, Ambient::system()).await.expect("it starts");
+    let embedded = Embedded::start(&data, true, Environment::system()).await.expect("it starts");
     embedded.region().await.expect("it listens");
     embedded.control().await.expect("it listens");
-    let second = Embedded::start(&data, true, Ambient::system()).await.expect_err("it is locked");
+    let second = Embedded::start(&data, true, Environment::system()).await.expect_err("it is locked");
     assert!(second.to_string().contains("another causeway command uses"), "{second}");
     timeout(LIMIT, embedded.stop()).await.expect("it stops");
-    let again = Embedded::start(&data, false, Ambient::system()).await.expect("its data is there");
+    let again = Embedded::start(&data, false, Environment::system()).await.expect("its data is there");
     timeout(LIMIT, again.stop()).await.expect("it stops");
     for file in ["control.db", "region.db"] {
         assert!(data.join(file).is_file(), "{file}");

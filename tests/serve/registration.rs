@@ -4,7 +4,7 @@ use std::path::Path;
 
 use causeway::serve::{Running, Settings, serve_control, serve_region};
 use causeway_proto::control::v1::{TakeOverRegionRequest, region_service_client::RegionServiceClient};
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::{Streaming, transport::Channel};
@@ -27,7 +27,9 @@ async fn region(directory: &Path, control: &str) -> Running {
         vec![control.to_owned()],
         directory.join("spool"),
     );
-    serve_region(listener, options, Settings::default(), Ambient::system()).await.expect("the region starts")
+    serve_region(listener, options, Settings::default(), Environment::system())
+        .await
+        .expect("the region starts")
 }
 
 async fn status(channel: &Channel, service: &str) -> ServingStatus {
@@ -60,7 +62,7 @@ async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
         assert_eq!(status(&to_first, service).await, ServingStatus::Serving, "{service}");
     }
     let options = control_options(directories[1].path());
-    let control = serve_control(listener, options, Settings::default(), Ambient::system())
+    let control = serve_control(listener, options, Settings::default(), Environment::system())
         .await
         .expect("control starts");
     until(&mut imports, ServingStatus::Serving).await;

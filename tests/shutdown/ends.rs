@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::stage::{Begun, Hold, PATIENCE, REGION, covered, eventually, health, processes, told, watch};
+use crate::support::{Begun, Hold, PATIENCE, REGION, covered, eventually, health, processes, told, watch};
 
 pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(store: Store) {
     let cluster = processes(store, &["--shutdown-drain=200ms", "--shutdown-timeout=20s"]).await;

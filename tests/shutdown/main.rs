@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
 mod ends;
-mod stage;
+mod support;
 
 causeway_harness::on_each_store! {
     ends:

@@ -8,7 +8,7 @@ use causeway_harness::{
 };
 use tokio::process::Command;
 
-use crate::stage::{PATIENCE, imported, leads};
+use crate::support::{PATIENCE, imported, leads};
 
 /// Runs the command: its exit code, and what it prints.
 pub(crate) async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -5,20 +5,20 @@ use std::time::Duration;
 use causeway_harness::{
     cluster::{Act, Cluster, ClusterBuilder, Failpoints, ImportOptions, RegionApi, Silo, Store},
     export::Export,
-    picture::Picture,
+    snapshot::ClusterSnapshot,
 };
 use causeway_proto::{
     failure::reason_of,
     region::v1::{DifferenceKind as K, ImportState, ReconcileMode},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{ambient::Ambient, db::Statement};
+use causeway_relocation::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
     commands,
-    stage::{PATIENCE, imported, rename, wish},
+    support::{PATIENCE, imported, rename, wish},
 };
 
 /// More organizations than two pages hold.
@@ -98,7 +98,7 @@ async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl F
     let mut cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
     cluster.stop_region(0).await;
     // None is worth waiting for.
-    cluster.configure_regions(|options| options.pauses.turn = Duration::from_millis(50));
+    cluster.configure_regions(|options| options.backoff.turn = Duration::from_millis(50));
     cluster.start_region(0).await.expect("it starts");
     let [(one, _), _] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
@@ -118,14 +118,14 @@ async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl F
 
 /// Who asks for a comparison is refused, and told who compares.
 async fn is_refused(cluster: &Cluster, region: &RegionApi) {
-    let before = Picture::of(cluster).await.expect("a picture");
+    let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
         let refused = region.reconcile(mode).await.expect_err("somebody compares already");
         assert_eq!(reason_of(&refused), Some(ErrorReason::ReconciliationUnderWay), "{refused:?}");
         let place = format!("process {}", std::process::id());
         assert!(refused.message().contains(&place), "{refused:?}");
     }
-    assert_eq!(Picture::of(cluster).await.expect("a picture"), before);
+    assert_eq!(ClusterSnapshot::of(cluster).await.expect("a snapshot"), before);
 }
 
 async fn agree(region: &RegionApi) {
@@ -159,7 +159,7 @@ pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
     let beside = cluster.start_beside(0).await.expect("it starts");
     let over = Statement::new("UPDATE causeway_reconciliation SET lease_until = $1");
-    let over = over.with(Ambient::system().now() - TimeDelta::seconds(1));
+    let over = over.with(Environment::system().now() - TimeDelta::seconds(1));
     cluster.change(Silo::Region(0), &[over]).await.expect("changed");
     agree(beside.region()).await;
     // The lease has been given back, so the first one has it again and comes to its end.

@@ -8,7 +8,7 @@ use causeway_proto::{control::v1::RenameState, region::v1::ImportState};
 use causeway_relocation::db::retried;
 use tokio::task::JoinSet;
 
-use crate::stage::{PATIENCE, agrees, imported, leads, rename, slug_of, wish};
+use crate::support::{PATIENCE, agrees, imported, leads, rename, slug_of, wish};
 
 async fn cluster(builder: ClusterBuilder) -> Cluster {
     builder.controls(2).region("us").region("de").start().await.expect("a cluster")

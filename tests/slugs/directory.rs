@@ -13,7 +13,7 @@ use causeway_proto::{
 };
 use causeway_relocation::db::Statement;
 
-use crate::stage::{PATIENCE, agrees, imported, leads_in, rename, until, wish};
+use crate::support::{PATIENCE, agrees, imported, leads_in, rename, until, wish};
 
 /// Follows through all controls, and looks often.
 fn follow(cluster: &Cluster) -> Directory {

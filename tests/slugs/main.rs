@@ -9,7 +9,7 @@ mod controls;
 mod directory;
 mod reconcile;
 mod renames;
-mod stage;
+mod support;
 
 causeway_harness::on_each_store! {
     commands:

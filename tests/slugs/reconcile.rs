@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use causeway_harness::{
     cluster::{Cluster, ControlApi, ImportOptions, Silo, Store},
     export,
-    picture::Picture,
+    snapshot::ClusterSnapshot,
 };
 use causeway_proto::{
     control::v1::{ListOrganizationsRequest, UpdateOrganizationSlugRequest},
@@ -18,7 +18,7 @@ use causeway_proto::{
 use causeway_relocation::{db::Statement, generate::derived_uuid};
 use uuid::Uuid;
 
-use crate::stage::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};
+use crate::support::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};
 
 use DifferenceKind as K;
 
@@ -71,13 +71,13 @@ async fn is_clean(cluster: &Cluster) {
 /// A check finds exactly this and changes nothing; a repair finds it again and mends all of it, with what comes to light
 /// by that; then both agree.
 async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Difference> {
-    let before = Picture::of(cluster).await.expect("a picture");
+    let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     let checked = compare(cluster, ReconcileMode::Check).await;
     assert_eq!(kinds(&checked), wanted, "{checked:?}");
     assert!(checked.differences.iter().all(|it| !it.repaired && !it.remedy.is_empty()), "{checked:?}");
     let summary = checked.summary.expect("a summary");
     assert_eq!((summary.differences, summary.repaired), (i64::try_from(wanted.len()).expect("few"), 0));
-    assert_eq!(Picture::of(cluster).await.expect("a picture"), before);
+    assert_eq!(ClusterSnapshot::of(cluster).await.expect("a snapshot"), before);
 
     let mended = compare(cluster, ReconcileMode::Repair).await;
     for difference in wanted {

@@ -1,6 +1,6 @@
 //! Renames from the call to the region's confirmation.
 
-use causeway_harness::cluster::{Act, Cluster, ControlApi, Failpoints, Road, Service, Silo, Store};
+use causeway_harness::cluster::{Act, Cluster, ControlApi, Failpoints, LinkState, Service, Silo, Store};
 use causeway_proto::{
     control::v1::{
         ConfirmOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsRequest, RenameState,
@@ -12,7 +12,7 @@ use causeway_proto::{
 };
 use causeway_relocation::db::Statement;
 
-use crate::stage::{agrees, imported, leads, leads_in, rename, slug_of, until, wish};
+use crate::support::{agrees, imported, leads, leads_in, rename, slug_of, until, wish};
 
 async fn cluster(store: Store) -> Cluster {
     Cluster::start(store, &["us"]).await.expect("a cluster")
@@ -130,7 +130,7 @@ async fn given_up(
     rename(&control, &impatient).await.expect("begun");
     cluster.killed().await;
     cluster.kill(Service::Region(0)).await;
-    cluster.set_road(0, Road::Cut);
+    cluster.set_link_state(0, LinkState::Cut);
     cluster.revive().await.expect("it starts");
     assert_eq!(slug_of(cluster, 0, id).await, "dune");
     let release = ReleaseOrganizationSlugReservationsRequest {
@@ -163,7 +163,7 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
         Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
     let (id, _, _) = given_up(&cluster, &failpoints).await;
     failpoints.arm("region.rename.answered", Act::Hold, 0);
-    cluster.set_road(0, Road::Open);
+    cluster.set_link_state(0, LinkState::Open);
     failpoints.held().await;
     let control = cluster.control();
     let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(2, id, "dune") };
@@ -197,7 +197,7 @@ pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(st
         assert_eq!(feed.execute(change).await.expect("changed"), 1);
     }
     failpoints.arm("region.rename.answered", Act::Hold, 0);
-    cluster.set_road(0, Road::Open);
+    cluster.set_link_state(0, LinkState::Open);
     failpoints.held().await;
     failpoints.release();
     if store == Store::Postgres {

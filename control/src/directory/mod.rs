@@ -4,7 +4,7 @@ pub mod control_state;
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_relocation::{ambient::Ambient, db::Db, transact};
+use causeway_relocation::{db::Db, env::Environment, transact};
 
 use crate::{
     Error, Page, PageRequest,
@@ -38,7 +38,7 @@ pub struct Refused {
 #[derive(Debug, Clone)]
 pub struct Directory {
     pub(crate) db: Db,
-    ambient: Ambient,
+    env: Environment,
     feeds: Feeds,
 }
 
@@ -50,8 +50,8 @@ fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
 }
 
 impl Directory {
-    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds) -> Self {
-        Self { db, ambient, feeds }
+    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds) -> Self {
+        Self { db, env, feeds }
     }
 
     /// The organization that is known by a slug.
@@ -198,7 +198,7 @@ impl Directory {
             }
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
-        let now = self.ambient.now();
+        let now = self.env.now();
         // With the lock of the feed, so that none of the slugs is released meanwhile.
         transact!(Error, self.feeds.of(&region), |feed| {
             let written = store::directory::upsert(feed, &organizations, now).await?;

@@ -2,8 +2,8 @@
 
 use causeway_proto::{
     control::v1::{
-        CarriedRecord, FindRowsRequest, FindRowsResponse, FoundRow, ImportChunk, ImportModelsRequest,
-        ImportModelsResponse, ListImportChunksRequest, ListImportChunksResponse, RevertImportChunkRequest,
+        FindRowsRequest, FindRowsResponse, FoundRow, ImportChunk, ImportModelsRequest, ImportModelsResponse,
+        ListImportChunksRequest, ListImportChunksResponse, ReturnedRecord, RevertImportChunkRequest,
         RevertImportChunkResponse, RevertImportRequest, RevertImportResponse,
         control_import_service_server::ControlImportService,
     },
@@ -144,10 +144,10 @@ impl ControlImportService for Handler {
         Ok(Response::new(ImportModelsResponse {
             keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
             findings: written.findings.into_iter().map(encode_finding).map(without_remedy).collect(),
-            carried: written
-                .carried
+            returned: written
+                .returned
                 .into_iter()
-                .map(|(new_pk, fields_json)| CarriedRecord { new_pk, fields_json })
+                .map(|(new_pk, fields_json)| ReturnedRecord { new_pk, fields_json })
                 .collect(),
         }))
     }

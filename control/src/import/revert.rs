@@ -50,7 +50,7 @@ impl ControlImports {
             store::import::close(tx, region, import_id).await?;
             store::import::add_needed(tx, region, import_id, needed).await?;
         })?;
-        Ok(self.ambient().failpoint("control.revert.closed").await?)
+        Ok(self.env().failpoint("control.revert.closed").await?)
     }
 
     /// Takes a chunk back in one transaction, or gives the answer of the time before. A chunk that control does not have
@@ -81,10 +81,10 @@ impl ControlImports {
         };
         let reverted = transact!(Error, self.db(), |tx| {
             let reverted = undoing.undo(tx, model, &chunk).await?;
-            self.ambient().failpoint("control.revert_chunk.recorded").await?;
+            self.env().failpoint("control.revert_chunk.recorded").await?;
             reverted
         })?;
-        self.ambient().failpoint("control.revert_chunk.committed").await?;
+        self.env().failpoint("control.revert_chunk.committed").await?;
         match reverted {
             Some(reverted) => Ok(reverted),
             // Another call was faster.
@@ -112,7 +112,7 @@ impl ControlImports {
 impl Undoing<'_> {
     /// Deletes the rows of a chunk that nobody needs, and marks it. `None` if it is marked already.
     async fn undo(&self, tx: &mut Tx, model: &Model, chunk: &Chunk) -> Result<Option<Reverted>, Error> {
-        let (now, users) = (self.imports.ambient().now(), self.imports.catalog().model(USER));
+        let (now, users) = (self.imports.env().now(), self.imports.catalog().model(USER));
         // Whoever merges users or reuses addresses holds these while it looks and writes.
         for model in users.into_iter().chain(Some(model).filter(|model| model.name != USER)) {
             revert::lock_table(tx, &model.table, now).await?;

@@ -10,10 +10,10 @@ use std::{
 
 use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::{Catalog, EMAIL, Model, ORGANIZATION, Silo},
     chunk::Chunk,
     db::{Db, Tx},
+    env::Environment,
     export::{Decoder, MAX_PK},
     finding::{Finding, FindingKind, Tense},
     generate::TokenOwner,
@@ -39,7 +39,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ControlImports {
     db: Db,
-    ambient: Ambient,
+    env: Environment,
     catalog: Arc<Catalog>,
     regions: Regions,
     slug_reservations: SlugReservations,
@@ -48,7 +48,7 @@ pub struct ControlImports {
 
 /// A chunk that is being written.
 struct Writing<'a> {
-    ambient: &'a Ambient,
+    env: &'a Environment,
     request: &'a ImportModels,
     digest: Vec<u8>,
 }
@@ -78,7 +78,7 @@ impl ChunkSilo for Writing<'_> {
             dropped: written.dropped,
             digest: self.digest.clone(),
             findings: written.findings.clone(),
-            created_at: self.ambient.now(),
+            created_at: self.env.now(),
             reverted: None,
         };
         if !store::import::hold_open(tx, &chunk.region, chunk.import_id).await? {
@@ -88,28 +88,28 @@ impl ChunkSilo for Writing<'_> {
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists);
         }
-        Ok(self.ambient.failpoint("control.import_models.recorded").await?)
+        Ok(self.env.failpoint("control.import_models.recorded").await?)
     }
 }
 
 impl ControlImports {
     pub(crate) fn new(
         db: Db,
-        ambient: Ambient,
+        env: Environment,
         catalog: Arc<Catalog>,
         regions: Regions,
         slug_reservations: SlugReservations,
         address: String,
     ) -> Self {
-        Self { db, ambient, catalog, regions, slug_reservations, address }
+        Self { db, env, catalog, regions, slug_reservations, address }
     }
 
     pub(crate) fn db(&self) -> &Db {
         &self.db
     }
 
-    pub(crate) fn ambient(&self) -> &Ambient {
-        &self.ambient
+    pub(crate) fn env(&self) -> &Environment {
+        &self.env
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {
@@ -137,23 +137,23 @@ impl ControlImports {
         if let Some(answer) = self.answered(&request, model, &digest).await? {
             return Ok(answer);
         }
-        let now = self.ambient.now();
-        let decoder = Decoder::new(&self.ambient, now);
+        let now = self.env.now();
+        let decoder = Decoder::new(&self.env, now);
         let records: Vec<Record> =
             request.records.iter().map(|record| decode(&decoder, model, record)).collect::<Result<_, _>>()?;
         let writer = Writer {
-            ambient: &self.ambient,
+            env: &self.env,
             now,
             merge_users: request.merge_users,
             tense: Tense::Happened,
             emails: self.catalog.model(EMAIL),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
-        let writing = Writing { ambient: &self.ambient, request: &request, digest: digest.clone() };
+        let writing = Writing { env: &self.env, request: &request, digest: digest.clone() };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
-                self.ambient.failpoint("control.import_models.committed").await?;
-                self.answer(model, written.keys, written.findings, written.carried).await
+                self.env.failpoint("control.import_models.committed").await?;
+                self.answer(model, written.keys, written.findings, written.returned).await
             }
             Err(Error::ChunkExists) => {
                 self.answered(&request, model, &digest).await?.ok_or(Error::ChunkExists)
@@ -234,18 +234,18 @@ impl ControlImports {
         findings: Vec<Finding>,
         inserted: Vec<(i64, Vec<Value>)>,
     ) -> Result<ImportedModels, Error> {
-        let mut carried: BTreeMap<i64, String> =
-            inserted.into_iter().map(|(id, values)| (id, carried_text(model, values))).collect();
-        if !model.carry.is_empty() {
+        let mut returned: BTreeMap<i64, String> =
+            inserted.into_iter().map(|(id, values)| (id, returned_text(model, values))).collect();
+        if !model.returned_columns.is_empty() {
             let others: HashSet<i64> =
-                keys.mapped().map(|(_, _, new)| new).filter(|id| !carried.contains_key(id)).collect();
+                keys.mapped().map(|(_, _, new)| new).filter(|id| !returned.contains_key(id)).collect();
             if !others.is_empty() {
                 let others = others.into_iter().collect();
-                carried.extend(store::import::carried(&self.db, model, others).await?);
+                returned.extend(store::import::returned(&self.db, model, others).await?);
             }
         }
-        let carried = carried.into_iter().collect();
-        Ok(ImportedModels { keys, findings, carried })
+        let returned = returned.into_iter().collect();
+        Ok(ImportedModels { keys, findings, returned })
     }
 
     /// Whose the auth tokens of these records are, in case they must be made anew.
@@ -274,15 +274,15 @@ impl ControlImports {
 }
 
 /// Carried values as the store gives them: a JSON object by field.
-fn carried_text(model: &Model, values: Vec<Value>) -> String {
-    let columns = model.carry.iter().filter_map(|column| model.columns.get(*column));
+fn returned_text(model: &Model, values: Vec<Value>) -> String {
+    let columns = model.returned_columns.iter().filter_map(|column| model.columns.get(*column));
     let fields: serde_json::Map<String, serde_json::Value> = columns
         .zip(values)
         .map(|(column, value)| {
             let value = match value {
                 Value::Bool(value) => value.into(),
                 Value::Text(value) => value.into(),
-                // The catalog has no others carried; the store refuses them.
+                // The catalog has no others returned; the store refuses them.
                 _ => serde_json::Value::Null,
             };
             (column.field.clone(), value)

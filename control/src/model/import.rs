@@ -43,7 +43,7 @@ pub struct ImportedModels {
     /// What there is to know.
     pub findings: Vec<Finding>,
     /// Values that the region needs: primary key and a JSON object.
-    pub carried: Vec<(i64, String)>,
+    pub returned: Vec<(i64, String)>,
 }
 
 /// A row of an import that something in its region needs.

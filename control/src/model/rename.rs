@@ -69,7 +69,7 @@ pub struct WantedRename {
     pub desired_slug: String,
     /// Refuse rather than give another one.
     pub require_exact: bool,
-    /// Keep the old slug as an alias.
+    /// Checkpoint the old slug as an alias.
     pub keep_alias: bool,
 }
 

@@ -5,9 +5,9 @@ pub mod ids;
 use std::sync::Arc;
 
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::Catalog,
     db::{Db, Tx},
+    env::Environment,
     region_name, transact,
 };
 use chrono::{DateTime, Utc};
@@ -26,7 +26,7 @@ const MAX_ADDRESS: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct Regions {
     db: Db,
-    ambient: Ambient,
+    env: Environment,
     catalog: Arc<Catalog>,
 }
 
@@ -86,8 +86,8 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
 }
 
 impl Regions {
-    pub(crate) fn new(db: Db, ambient: Ambient, catalog: Arc<Catalog>) -> Self {
-        Self { db, ambient, catalog }
+    pub(crate) fn new(db: Db, env: Environment, catalog: Arc<Catalog>) -> Self {
+        Self { db, env, catalog }
     }
 
     /// Makes a region known that holds no ids of leased models, or says nothing of them. See
@@ -131,7 +131,7 @@ impl Regions {
         if held.windows(2).any(|pair| pair[0].model == pair[1].model) {
             return Err(Error::invalid("held_ids", "a model stands twice in it"));
         }
-        let now = self.ambient.now();
+        let now = self.env.now();
         transact!(Error, self.db, |tx| {
             let region = store::region::upsert(tx, name, address, instance_id, now).await?;
             let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
@@ -219,7 +219,7 @@ impl Regions {
             return Err(Error::invalid("above", "must not be negative"));
         }
         let region = registered(&self.db, "region", region).await?.name;
-        let now = self.ambient.now();
+        let now = self.env.now();
         let wanted = LeaseRequest { region: &region, operation_id, model, count, above };
         let lease = transact!(Error, self.db, |tx| { lease(tx, wanted, now).await? })?;
         if lease.model != model || lease.count != count {

@@ -58,7 +58,7 @@ impl SlugReservations {
     /// something else or released.
     pub async fn bulk_create(&self, incoming: Incoming) -> Result<Vec<ResolvedSlug>, Error> {
         let operation = incoming.complete()?;
-        let now = self.ambient.now();
+        let now = self.env.now();
         let mut restarts = 0;
         let mut clashes = 0;
         let given = loop {
@@ -88,7 +88,7 @@ impl SlugReservations {
                 }
             }
         };
-        self.ambient.failpoint("control.bulk_create.committed").await?;
+        self.env.failpoint("control.bulk_create.committed").await?;
         Ok(operation.answers(given))
     }
 
@@ -105,16 +105,16 @@ impl SlugReservations {
             {
                 ids::refuse_of_others(feed, key.region, &operation.organization_ids()).await?;
                 refuse_conflict(store::conflict(feed, key, operation.organization_ids()).await?)?;
-                self.ambient.failpoint("control.bulk_create.looked").await?;
+                self.env.failpoint("control.bulk_create.looked").await?;
                 let mut rounds = Rounds::new(operation);
-                while let Some(candidates) = rounds.next(&self.ambient)? {
+                while let Some(candidates) = rounds.next(&self.env)? {
                     rounds.won(store::take_free(feed, key.operation_id, candidates, now).await?);
                 }
                 let mut given = rounds.finish();
                 let owners = store::owners(feed, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
                 operations::keep_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
-                self.ambient.failpoint("control.bulk_create.prepared").await?;
+                self.env.failpoint("control.bulk_create.prepared").await?;
                 Some(given)
             } else {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
@@ -187,7 +187,7 @@ impl SlugReservations {
             after = *last;
             rounds.won(before);
         }
-        while let Some(candidates) = rounds.next(&self.ambient)? {
+        while let Some(candidates) = rounds.next(&self.env)? {
             for part in candidates.parts(at_once) {
                 match self.reserve(operation, begun, part, now).await? {
                     Part::Reserved(slugs) => rounds.won(slugs),
@@ -198,7 +198,7 @@ impl SlugReservations {
                     // Looked at again, what it is now is found.
                     Part::Elsewhere => return Ok(None),
                 }
-                self.ambient.failpoint("control.bulk_create.part_committed").await?;
+                self.env.failpoint("control.bulk_create.part_committed").await?;
             }
         }
         self.keep(operation, begun, rounds.finish(), now).await
@@ -287,7 +287,7 @@ impl SlugReservations {
                 // It was withdrawn by another call, and perhaps begun again: it is asked for once more.
                 Found::Open | Found::Withdrawing => Vec::new(),
             };
-            self.ambient.failpoint("control.bulk_create.prepared").await?;
+            self.env.failpoint("control.bulk_create.prepared").await?;
             kept
         })?;
         operation.given(&kept).map_err(Into::into)
@@ -326,7 +326,7 @@ impl SlugReservations {
             if gone {
                 return Ok(());
             }
-            self.ambient.failpoint("control.bulk_create.part_withdrawn").await?;
+            self.env.failpoint("control.bulk_create.part_withdrawn").await?;
         }
     }
 }

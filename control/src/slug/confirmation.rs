@@ -36,7 +36,7 @@ impl SlugReservations {
     pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
-        let now = self.ambient.now();
+        let now = self.env.now();
         let most = self.feeds.changes_a_transaction();
         let count = loop {
             let confirmed = transact!(Error, self.feeds.of(&region), |feed| {
@@ -68,16 +68,16 @@ impl SlugReservations {
                         }
                     },
                 };
-                self.ambient.failpoint("control.confirm.prepared").await?;
+                self.env.failpoint("control.confirm.prepared").await?;
                 confirmed
             })?;
             if let Some(count) = confirmed {
                 break count;
             }
-            self.ambient.failpoint("control.confirm.part_committed").await?;
+            self.env.failpoint("control.confirm.part_committed").await?;
         };
         self.waiting.wake(operation_id);
-        self.ambient.failpoint("control.confirm.committed").await?;
+        self.env.failpoint("control.confirm.committed").await?;
         Ok(count)
     }
 
@@ -103,7 +103,7 @@ impl SlugReservations {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
-        let now = self.ambient.now();
+        let now = self.env.now();
         let most = self.feeds.changes_a_transaction();
         let released = loop {
             let released = transact!(Error, self.feeds.of(&region), |feed| {
@@ -131,16 +131,16 @@ impl SlugReservations {
                         (found < most).then_some(count + part)
                     }
                 };
-                self.ambient.failpoint("control.release.prepared").await?;
+                self.env.failpoint("control.release.prepared").await?;
                 released
             })?;
             if let Some(count) = released {
                 break count;
             }
-            self.ambient.failpoint("control.release.part_committed").await?;
+            self.env.failpoint("control.release.part_committed").await?;
         };
         self.waiting.wake(operation_id);
-        self.ambient.failpoint("control.release.committed").await?;
+        self.env.failpoint("control.release.committed").await?;
         Ok(released)
     }
 
@@ -168,7 +168,7 @@ impl SlugReservations {
             reason: ErrorReason::OrganizationNotFound,
             message: format!("region {region} has released all that was held for the organization"),
         };
-        let now = self.ambient.now();
+        let now = self.env.now();
         let mut released = 0;
         let at_once =
             usize::try_from(self.feeds.changes_a_transaction() / ALIASES).unwrap_or(usize::MAX).max(1);
@@ -179,7 +179,7 @@ impl SlugReservations {
                 feed.append_removals(of).await?;
                 directory::delete(feed, organization_ids).await?;
                 let freed = store::delete_of_organizations(feed, organization_ids).await?;
-                self.ambient.failpoint("control.release_organizations.prepared").await?;
+                self.env.failpoint("control.release_organizations.prepared").await?;
                 (freed, refused)
             })?;
             released += freed;
@@ -187,7 +187,7 @@ impl SlugReservations {
                 self.waiting.wake(operation_id);
             }
         }
-        self.ambient.failpoint("control.release_organizations.committed").await?;
+        self.env.failpoint("control.release_organizations.committed").await?;
         Ok(released)
     }
 }

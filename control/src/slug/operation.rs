@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::{
-    ambient::{Ambient, BASE36},
     db::DbError,
+    env::{BASE36, Environment},
 };
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -35,12 +35,12 @@ const MAX_ROUNDS: usize = ROUNDS_WITHOUT_SUFFIX + 23;
 pub struct Incoming {
     region: String,
     operation_id: Uuid,
-    wishes: Vec<Wish>,
+    requests: Vec<SlugRequest>,
 }
 
 /// What one organization wants.
 #[derive(Debug)]
-struct Wish {
+struct SlugRequest {
     organization_id: i64,
     wanted: Box<str>,
     /// What its slug is or begins with; `None` if that is `wanted` as it is.
@@ -52,7 +52,7 @@ struct Wish {
     digest: [u8; 32],
 }
 
-impl Wish {
+impl SlugRequest {
     fn base(&self) -> &str {
         self.base.as_deref().unwrap_or(&self.wanted)
     }
@@ -90,7 +90,7 @@ pub(crate) struct Given {
 
 impl Incoming {
     pub(crate) fn new(region: String, operation_id: Uuid) -> Self {
-        Self { region, operation_id, wishes: Vec::new() }
+        Self { region, operation_id, requests: Vec::new() }
     }
 
     /// Adds a batch.
@@ -101,37 +101,37 @@ impl Incoming {
         if batch.len() > MAX_BATCH {
             return Err(Error::invalid("batch.requests", "at most 10,000 in one batch"));
         }
-        if self.wishes.len() + batch.len() > MAX_ORGANIZATIONS {
+        if self.requests.len() + batch.len() > MAX_ORGANIZATIONS {
             return Err(Error::TooManySlugs { most: MAX_ORGANIZATIONS });
         }
         // No more than they need: of a million, what doubling leaves unused is as much again.
-        self.wishes.reserve_exact(batch.len());
+        self.requests.reserve_exact(batch.len());
         for (index, request) in batch.into_iter().enumerate() {
-            self.wishes.push(wish(index, request)?);
+            self.requests.push(slug_request(index, request)?);
         }
         Ok(())
     }
 
     /// Brings the organizations into their order, and takes the digest of all.
     pub(crate) fn complete(self) -> Result<SlugOperation, Error> {
-        let Self { region, operation_id, mut wishes } = self;
-        wishes.sort_unstable_by_key(|wish| wish.organization_id);
-        let twice = wishes.windows(2).find(|pair| pair[0].organization_id == pair[1].organization_id);
-        if let Some([wish, _]) = twice {
+        let Self { region, operation_id, mut requests } = self;
+        requests.sort_unstable_by_key(|request| request.organization_id);
+        let twice = requests.windows(2).find(|pair| pair[0].organization_id == pair[1].organization_id);
+        if let Some([request, _]) = twice {
             return Err(Error::invalid(
                 "batch.requests.organization_id",
-                format!("organization {} stands twice in the operation", wish.organization_id),
+                format!("organization {} stands twice in the operation", request.organization_id),
             ));
         }
         let mut digest = Sha256::new();
-        for wish in &wishes {
-            digest.update(wish.digest);
+        for request in &requests {
+            digest.update(request.digest);
         }
-        Ok(SlugOperation { region, operation_id, wishes, digest: digest.finalize().into() })
+        Ok(SlugOperation { region, operation_id, requests, digest: digest.finalize().into() })
     }
 }
 
-fn wish(index: usize, request: WantedSlug) -> Result<Wish, Error> {
+fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error> {
     let field = |name| format!("batch.requests[{index}].{name}");
     let WantedSlug { organization_id, slug: wanted, name, taken_in_region } = request;
     if !(1..=MAX_ID).contains(&organization_id) {
@@ -151,7 +151,7 @@ fn wish(index: usize, request: WantedSlug) -> Result<Wish, Error> {
     let fit = plan.fit();
     let base = (fit != Fit::Exact).then(|| plan.base().into());
     let wanted = wanted.into_boxed_str();
-    Ok(Wish { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
+    Ok(SlugRequest { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
 }
 
 /// A complete operation. Its organizations are in the order of their ids.
@@ -159,7 +159,7 @@ fn wish(index: usize, request: WantedSlug) -> Result<Wish, Error> {
 pub(crate) struct SlugOperation {
     region: String,
     operation_id: Uuid,
-    wishes: Vec<Wish>,
+    requests: Vec<SlugRequest>,
     digest: [u8; 32],
 }
 
@@ -208,21 +208,21 @@ impl SlugOperation {
 
     pub(crate) fn len(&self) -> i64 {
         // At most a million.
-        i64::try_from(self.wishes.len()).unwrap_or(i64::MAX)
+        i64::try_from(self.requests.len()).unwrap_or(i64::MAX)
     }
 
     pub(crate) fn organization_ids(&self) -> Vec<i64> {
-        self.wishes.iter().map(|wish| wish.organization_id).collect()
+        self.requests.iter().map(|request| request.organization_id).collect()
     }
 
     /// The slugs that organizations wanted and could have had, but somebody else had them: each once.
     pub(crate) fn taken(&self, given: &[Given]) -> Vec<String> {
         let mut taken: Vec<String> = self
-            .wishes
+            .requests
             .iter()
             .zip(given)
-            .filter(|(wish, given)| wish.reason(&given.slug) == SlugReason::Taken)
-            .map(|(wish, _)| wish.base().to_owned())
+            .filter(|(request, given)| request.reason(&given.slug) == SlugReason::Taken)
+            .map(|(request, _)| request.base().to_owned())
             .collect();
         taken.sort_unstable();
         taken.dedup();
@@ -231,9 +231,9 @@ impl SlugOperation {
 
     /// Notes who has the slugs that were [`taken`](Self::taken).
     pub(crate) fn note_owners(&self, given: &mut [Given], owners: &HashMap<String, Owner>) {
-        for (wish, given) in self.wishes.iter().zip(given) {
-            if wish.reason(&given.slug) == SlugReason::Taken {
-                given.taken_by = owners.get(wish.base()).cloned().map(Box::new);
+        for (request, given) in self.requests.iter().zip(given) {
+            if request.reason(&given.slug) == SlugReason::Taken {
+                given.taken_by = owners.get(request.base()).cloned().map(Box::new);
             }
         }
     }
@@ -241,14 +241,15 @@ impl SlugOperation {
     /// What is kept of the answer, in parts of [`KEPT_PART`] organizations. What was given as it was wanted, which is
     /// nearly all, takes two characters.
     pub(crate) fn kept(&self, given: &[Given]) -> Result<Vec<String>, DbError> {
-        let kept = |(wish, given): (&Wish, &Given)| {
-            let as_wanted = given.slug == wish.wanted;
+        let kept = |(request, given): (&SlugRequest, &Given)| {
+            let as_wanted = given.slug == request.wanted;
             let owner = given.taken_by.as_deref();
-            (!as_wanted)
-                .then(|| Kept(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id))))
+            (!as_wanted).then(|| {
+                CheckpointHeader(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
+            })
         };
-        let all: Vec<Option<Kept>> = self.wishes.iter().zip(given).map(kept).collect();
-        let text = |part: &[Option<Kept>]| {
+        let all: Vec<Option<CheckpointHeader>> = self.requests.iter().zip(given).map(kept).collect();
+        let text = |part: &[Option<CheckpointHeader>]| {
             serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be kept"))
         };
         all.chunks(KEPT_PART).map(text).collect()
@@ -256,36 +257,36 @@ impl SlugOperation {
 
     /// What was given, out of what was [`kept`](Self::kept). `None` if that is not the answer to this operation.
     pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<Given>>, DbError> {
-        let mut kept: Vec<Option<Kept>> = Vec::with_capacity(self.wishes.len());
+        let mut kept: Vec<Option<CheckpointHeader>> = Vec::with_capacity(self.requests.len());
         for part in parts {
-            let part: Vec<Option<Kept>> = serde_json::from_str(part)
+            let part: Vec<Option<CheckpointHeader>> = serde_json::from_str(part)
                 .map_err(|_| DbError::inconsistent("the answer of a slug operation cannot be read"))?;
             kept.extend(part);
         }
-        if kept.len() != self.wishes.len() {
+        if kept.len() != self.requests.len() {
             return Ok(None);
         }
-        let given = |(wish, kept): (&Wish, Option<Kept>)| {
-            let Some(Kept(slug, owner)) = kept else {
-                return Given { slug: wish.wanted.clone(), taken_by: None };
+        let given = |(request, kept): (&SlugRequest, Option<CheckpointHeader>)| {
+            let Some(CheckpointHeader(slug, owner)) = kept else {
+                return Given { slug: request.wanted.clone(), taken_by: None };
             };
             let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
             Given { slug, taken_by: owner }
         };
-        Ok(Some(self.wishes.iter().zip(kept).map(given).collect()))
+        Ok(Some(self.requests.iter().zip(kept).map(given).collect()))
     }
 
     /// The answer: the slugs that were given, one for each organization in the order of their ids.
     pub(crate) fn answers(self, given: Vec<Given>) -> Vec<ResolvedSlug> {
-        let answer = |(wish, given): (Wish, Given)| ResolvedSlug {
-            organization_id: wish.organization_id,
-            reason: wish.reason(&given.slug),
-            candidate: wish.base().to_owned(),
-            wanted_slug: wish.wanted.into_string(),
+        let answer = |(request, given): (SlugRequest, Given)| ResolvedSlug {
+            organization_id: request.organization_id,
+            reason: request.reason(&given.slug),
+            candidate: request.base().to_owned(),
+            wanted_slug: request.wanted.into_string(),
             slug: given.slug.into_string(),
             taken_by: given.taken_by.map(|owner| *owner),
         };
-        self.wishes.into_iter().zip(given).map(answer).collect()
+        self.requests.into_iter().zip(given).map(answer).collect()
     }
 }
 
@@ -294,7 +295,7 @@ const KEPT_PART: usize = 10_000;
 
 /// What is kept of one organization's answer: its slug, and region and id of who had the one that it could not get.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Kept(Box<str>, Option<(String, i64)>);
+struct CheckpointHeader(Box<str>, Option<(String, i64)>);
 
 /// Who still has no slug. First, everybody whose wanted slug is valid as it is tries that. Then those try theirs whose
 /// slug had to be normalized: so none of them takes away what another one wants as it is. In each later round those
@@ -311,7 +312,7 @@ pub(crate) struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     pub(crate) fn new(operation: &'a SlugOperation) -> Self {
-        let count = operation.wishes.len();
+        let count = operation.requests.len();
         Self { operation, given: vec![Given::default(); count], open: (0..count).collect(), number: 0 }
     }
 
@@ -320,13 +321,13 @@ impl<'a> Rounds<'a> {
     ///
     /// # Errors
     /// If there were too many rounds.
-    pub(crate) fn next(&mut self, ambient: &Ambient) -> Result<Option<Candidates>, DbError> {
+    pub(crate) fn next(&mut self, env: &Environment) -> Result<Option<Candidates>, DbError> {
         let mut tries = Vec::new();
         while tries.is_empty() && !self.open.is_empty() {
             if self.number == MAX_ROUNDS {
                 return Err(DbError::inconsistent("no suffix makes a slug free"));
             }
-            tries = self.tries(ambient);
+            tries = self.tries(env);
             self.number += 1;
         }
         if tries.is_empty() {
@@ -336,32 +337,36 @@ impl<'a> Rounds<'a> {
         tries.dedup_by(|later, first| later.0 == first.0);
         let mut candidates = Candidates::default();
         for (slug, index) in tries {
-            let wish = &self.operation.wishes[index];
-            candidates.organization_ids.push(wish.organization_id);
+            let request = &self.operation.requests[index];
+            candidates.organization_ids.push(request.organization_id);
             candidates.slugs.push(slug);
-            candidates.wanted_slugs.push(wish.wanted.to_string());
+            candidates.wanted_slugs.push(request.wanted.to_string());
         }
         Ok(Some(candidates))
     }
 
     /// What each organization that has no slug tries in this round.
-    fn tries(&self, ambient: &Ambient) -> Vec<(String, usize)> {
-        let wishes = self.open.iter().map(|index| (*index, &self.operation.wishes[*index]));
+    fn tries(&self, env: &Environment) -> Vec<(String, usize)> {
+        let requests = self.open.iter().map(|index| (*index, &self.operation.requests[*index]));
         let Some(longer) = self.number.checked_sub(ROUNDS_WITHOUT_SUFFIX) else {
-            let trying = wishes.filter(|(_, wish)| wish.tries_base(self.number));
-            return trying.map(|(index, wish)| (wish.base().to_owned(), index)).collect();
+            let trying = requests.filter(|(_, request)| request.tries_base(self.number));
+            return trying.map(|(index, request)| (request.base().to_owned(), index)).collect();
         };
-        let random = |length| ambient.characters(BASE36, length);
-        wishes
-            .map(|(index, wish)| (slug::with_suffix(wish.base(), slug::FIRST_SUFFIX + longer, random), index))
+        let random = |length| env.characters(BASE36, length);
+        requests
+            .map(|(index, request)| {
+                (slug::with_suffix(request.base(), slug::FIRST_SUFFIX + longer, random), index)
+            })
             .collect()
     }
 
     /// Says which organizations got what they tried.
     pub(crate) fn won(&mut self, winners: Vec<(i64, String)>) {
         for (organization_id, slug) in winners {
-            let wishes = &self.operation.wishes;
-            if let Ok(index) = wishes.binary_search_by_key(&organization_id, |wish| wish.organization_id) {
+            let requests = &self.operation.requests;
+            if let Ok(index) =
+                requests.binary_search_by_key(&organization_id, |request| request.organization_id)
+            {
                 self.given[index].slug = slug.into_boxed_str();
             }
         }
@@ -432,33 +437,33 @@ mod tests {
 
     #[test]
     fn the_first_of_several_tries_the_slug_and_the_others_a_suffix() {
-        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
-        let wishes = [(4, "acme"), (3, "acme"), (2, "Acme"), (1, "settings")];
-        let batch = wishes.map(|(id, slug)| wanted(id, slug)).to_vec();
+        let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+        let requests = [(4, "acme"), (3, "acme"), (2, "Acme"), (1, "settings")];
+        let batch = requests.map(|(id, slug)| wanted(id, slug)).to_vec();
         let operation = operation(vec![batch]).expect("well formed");
         let mut rounds = Rounds::new(&operation);
-        let first = rounds.next(&ambient).expect("few rounds").expect("nobody has one");
+        let first = rounds.next(&env).expect("few rounds").expect("nobody has one");
         assert_eq!(first.organization_ids, [3]);
         assert_eq!(first.slugs, ["acme"]);
         rounds.won(vec![(3, "acme".to_owned())]);
-        let normalized = rounds.next(&ambient).expect("few rounds").expect("three have none");
+        let normalized = rounds.next(&env).expect("few rounds").expect("three have none");
         assert_eq!(
             (normalized.organization_ids.as_slice(), normalized.slugs.as_slice()),
             (&[2][..], &["acme".to_owned()][..])
         );
         assert_eq!(normalized.wanted_slugs, ["Acme"]);
         rounds.won(vec![]);
-        let second = rounds.next(&ambient).expect("few rounds").expect("three have none");
+        let second = rounds.next(&env).expect("few rounds").expect("three have none");
         let mut trying = second.organization_ids.clone();
         trying.sort_unstable();
         assert_eq!(trying, [1, 2, 4]);
         assert!(second.slugs.iter().all(|slug| slug.len() == slug.find('-').expect("a suffix") + 3));
         rounds.won(vec![(2, "acme-x1".to_owned()), (4, "acme-x2".to_owned())]);
-        let third = rounds.next(&ambient).expect("few rounds").expect("one has none");
+        let third = rounds.next(&env).expect("few rounds").expect("one has none");
         assert_eq!(third.organization_ids, [1]);
         assert_eq!(third.slugs[0].len(), "settings-xyz".len());
         rounds.won(vec![(1, third.slugs[0].clone())]);
-        assert!(rounds.next(&ambient).expect("few rounds").is_none());
+        assert!(rounds.next(&env).expect("few rounds").is_none());
         let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|given| given.slug).collect();
         assert!(slugs[0].starts_with("settings-"), "{slugs:?}");
         assert_eq!(
@@ -477,8 +482,8 @@ mod tests {
         };
         let owner = Owner { region: "de".to_owned(), organization_id: MAX_ID };
         let mut given = vec![Given::default(); 20_004];
-        for (given, wish) in given.iter_mut().zip(&operation().wishes) {
-            given.slug.clone_from(&wish.wanted);
+        for (given, request) in given.iter_mut().zip(&operation().requests) {
+            given.slug.clone_from(&request.wanted);
         }
         given[0] = Given { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
         given[1].slug = "acme-y8".into();
@@ -500,10 +505,10 @@ mod tests {
 
     #[test]
     fn rounds_come_to_an_end_even_if_nobody_ever_wins() {
-        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, 1);
+        let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
         let operation = operation(vec![vec![wanted(1, "acme")]]).expect("well formed");
         let mut rounds = Rounds::new(&operation);
-        let ended = std::iter::from_fn(|| Some(rounds.next(&ambient))).take(100).find_map(Result::err);
+        let ended = std::iter::from_fn(|| Some(rounds.next(&env))).take(100).find_map(Result::err);
         assert!(ended.is_some());
     }
 }

@@ -118,12 +118,12 @@ impl SlugReservations {
 
     /// Hears how a rename has ended, as soon as it has.
     fn end_of_rename(&self, operation_id: Uuid) -> watch::Receiver<Option<Rename>> {
-        let (db, ambient) = (self.db.clone(), self.ambient.clone());
+        let (db, env) = (self.db.clone(), self.env.clone());
         let look = move || {
-            let (db, ambient) = (db.clone(), ambient.clone());
+            let (db, env) = (db.clone(), env.clone());
             async move {
                 let looked = async {
-                    ambient.failpoint("control.rename.looked").await?;
+                    env.failpoint("control.rename.looked").await?;
                     rename::get(&db, operation_id).await
                 };
                 match looked.await {
@@ -135,7 +135,7 @@ impl SlugReservations {
                 }
             }
         };
-        self.waiting.wait_for(operation_id, &self.ambient, look, |watching| self.feeds.background(watching))
+        self.waiting.wait_for(operation_id, &self.env, look, |watching| self.feeds.background(watching))
     }
 
     async fn begin_rename(&self, wanted: &WantedRename) -> Result<Rename, Error> {
@@ -145,7 +145,7 @@ impl SlugReservations {
             .map(|primary| primary.region)
             .filter(|region| wanted.region.as_ref().is_none_or(|wanted| wanted == region))
             .ok_or_else(not_found)?;
-        let now = self.ambient.now();
+        let now = self.env.now();
         let begun = transact!(Error, self.feeds.of(&region), |feed| {
             if let Some(before) = rename::find(feed, wanted.operation_id).await? {
                 // The same call at once.
@@ -189,10 +189,10 @@ impl SlugReservations {
             if changes {
                 feed.append_upserts(Of::Slug(&rename.slug)).await?;
             }
-            self.ambient.failpoint("control.rename.prepared").await?;
+            self.env.failpoint("control.rename.prepared").await?;
             rename
         })?;
-        self.ambient.failpoint("control.rename.committed").await?;
+        self.env.failpoint("control.rename.committed").await?;
         Ok(begun)
     }
 
@@ -244,7 +244,7 @@ impl SlugReservations {
         }])?;
         let operation = incoming.complete()?;
         let mut rounds = Rounds::new(&operation);
-        while let Some(candidates) = rounds.next(&self.ambient)? {
+        while let Some(candidates) = rounds.next(&self.env)? {
             let winners =
                 store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?;
             if let Some(slug) = taken(winners) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::{ambient::Ambient, db::Db};
+use causeway_relocation::{db::Db, env::Environment};
 use uuid::Uuid;
 
 use super::{
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct SlugReservations {
     pub(crate) db: Db,
-    pub(crate) ambient: Ambient,
+    pub(crate) env: Environment,
     pub(crate) feeds: Feeds,
     pub(crate) intake: BulkIntake,
     /// Those who wait for the end of renames.
@@ -37,8 +37,8 @@ pub struct SlugReservations {
 }
 
 impl SlugReservations {
-    pub(crate) fn new(db: Db, ambient: Ambient, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
-        Self { db, ambient, feeds, intake: BulkIntake::new(bulk), waiting: Waiting::default() }
+    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
+        Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting: Waiting::default() }
     }
 
     /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]

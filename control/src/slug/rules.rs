@@ -150,15 +150,15 @@ fn front(base: &str, length: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use causeway_relocation::ambient::{Ambient, BASE36};
+    use causeway_relocation::env::{BASE36, Environment};
     use chrono::DateTime;
     use proptest::prelude::*;
 
     use super::*;
 
     fn random(seed: u64) -> impl FnMut(usize) -> String {
-        let ambient = Ambient::fixed(DateTime::UNIX_EPOCH, seed);
-        move |length| ambient.characters(BASE36, length)
+        let env = Environment::fixed(DateTime::UNIX_EPOCH, seed);
+        move |length| env.characters(BASE36, length)
     }
 
     fn needs_suffix(base: &str, why: Unfit) -> Outcome<'_> {

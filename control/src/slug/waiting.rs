@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -60,7 +60,7 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
     pub(crate) fn wait_for<F, L>(
         &self,
         id: Uuid,
-        ambient: &Ambient,
+        env: &Environment,
         look: L,
         run: impl FnOnce(futures::future::BoxFuture<'static, ()>),
     ) -> watch::Receiver<Option<T>>
@@ -76,8 +76,8 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         let awaited = Arc::new(Awaited { ended, woken: Notify::new() });
         all.insert(id, Arc::clone(&awaited));
         drop(all);
-        let (waiting, ambient) = (self.clone(), ambient.clone());
-        run(Box::pin(async move { waiting.watch(id, &awaited, &ambient, look).await }));
+        let (waiting, env) = (self.clone(), env.clone());
+        run(Box::pin(async move { waiting.watch(id, &awaited, &env, look).await }));
         receiver
     }
 
@@ -85,7 +85,7 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         &self,
         id: Uuid,
         awaited: &Awaited<T>,
-        ambient: &Ambient,
+        env: &Environment,
         look: impl Fn() -> F,
     ) {
         loop {
@@ -94,8 +94,7 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
                 awaited.ended.send_replace(Some(ended));
                 return;
             }
-            let jitter =
-                Duration::from_millis(ambient.below(u64::try_from(LOOK.as_millis() / 2).unwrap_or(1)));
+            let jitter = Duration::from_millis(env.below(u64::try_from(LOOK.as_millis() / 2).unwrap_or(1)));
             tokio::select! {
                 () = awaited.woken.notified() => {}
                 () = sleep(LOOK - jitter) => {}
@@ -121,7 +120,7 @@ mod tests {
 
     struct Stage {
         waiting: Waiting<&'static str>,
-        ambient: Ambient,
+        env: Environment,
         looks: Arc<AtomicUsize>,
         ended: Arc<AtomicBool>,
     }
@@ -130,7 +129,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 waiting: Waiting::default(),
-                ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1),
+                env: Environment::fixed(DateTime::UNIX_EPOCH, 1),
                 looks: Arc::default(),
                 ended: Arc::default(),
             }
@@ -143,7 +142,7 @@ mod tests {
                 let ended = ended.load(Ordering::Relaxed).then_some("ended");
                 async move { ended }
             };
-            self.waiting.wait_for(Uuid::from_u128(id), &self.ambient, look, |watching| {
+            self.waiting.wait_for(Uuid::from_u128(id), &self.env, look, |watching| {
                 tokio::spawn(watching);
             })
         }

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use crate::model::import::NeededRow;
 
-/// The carried values of rows, as JSON objects by field, with their ids.
-pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {
-    let columns: Vec<_> = model.carry.iter().filter_map(|column| model.columns.get(*column)).collect();
+/// The returned values of rows, as JSON objects by field, with their ids.
+pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {
+    let columns: Vec<_> =
+        model.returned_columns.iter().filter_map(|column| model.columns.get(*column)).collect();
     let object = match db.dialect() {
         Dialect::Postgres => "json_build_object",
         Dialect::Sqlite => "json_object",
@@ -27,7 +28,7 @@ pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec
                 )
             }
             (Kind::Boolean | Kind::Text, _) => format!("t.\"{}\"", column.column),
-            _ => return Err(DbError::inconsistent(format!("{} cannot be carried", column.field))),
+            _ => return Err(DbError::inconsistent(format!("{} cannot be returned", column.field))),
         };
         // The names of fields are those of the catalog.
         fields.push(format!("'{}', {value}", column.field));
@@ -36,16 +37,16 @@ pub(crate) async fn carried(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec
         .push(&format!("{object}({}) AS text) AS fields FROM ", fields.join(", ")))
         .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
         .push(&format!(" JOIN \"{}\" t ON t.id = r.id", model.table));
-    let mut carried = Vec::new();
-    let unreadable = || DbError::inconsistent(format!("a row of {} cannot be carried", model.table));
+    let mut returned = Vec::new();
+    let unreadable = || DbError::inconsistent(format!("a row of {} cannot be returned", model.table));
     for row in db.fetch_many(statement, ["id", "fields"]).await? {
         let [Value::Number(id), Value::String(fields)] = row else { return Err(unreadable()) };
         // Each database has white space of its own.
         let fields: Value = serde_json::from_str(&fields).map_err(|_| unreadable())?;
-        carried.push((id.as_i64().ok_or_else(unreadable)?, fields.to_string()));
+        returned.push((id.as_i64().ok_or_else(unreadable)?, fields.to_string()));
     }
-    carried.sort_unstable();
-    Ok(carried)
+    returned.sort_unstable();
+    Ok(returned)
 }
 
 /// Holds an import open until the transaction ends. `false` if it is closed: it is being reverted.

@@ -105,7 +105,7 @@ impl Reader {
 
     async fn look(&mut self) -> Result<ImportView, Error> {
         self.listen();
-        self.engine.context().ambient.failpoint("region.watch.looked").await?;
+        self.engine.context().env.failpoint("region.watch.looked").await?;
         self.engine.view(self.id).await
     }
 

@@ -52,12 +52,12 @@ impl Engine {
                 }
             }
             if shown > 0 {
-                store::import::note_approval(tx, &of, self.context.ambient.now()).await?;
+                store::import::note_approval(tx, &of, self.context.env.now()).await?;
             }
-            self.context.ambient.failpoint("region.approve.prepared").await?;
+            self.context.env.failpoint("region.approve.prepared").await?;
             (shown, store::import::succeeded(tx, &of).await?)
         })?;
-        self.context.ambient.failpoint("region.approve.committed").await?;
+        self.context.env.failpoint("region.approve.committed").await?;
         if shown > 0 {
             tracing::info!(organizations = shown, "hidden organizations are visible now");
         }

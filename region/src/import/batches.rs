@@ -7,8 +7,8 @@ use std::sync::{
 
 use causeway_proto::limits::MAX_CHUNK_RECORDS;
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::{Catalog, Model, Silo},
+    env::Environment,
     export::ExportError,
     plan::{Plan, Record},
 };
@@ -64,7 +64,7 @@ pub(super) struct Batch {
 pub(super) fn read<T: Send + 'static>(
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
-    ambient: Ambient,
+    env: Environment,
     sizes: Sizes,
     position: usize,
     from: i64,
@@ -73,7 +73,7 @@ pub(super) fn read<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::task::spawn_blocking(move || {
         let take = |batch| sender.blocking_send(Ok(shape(batch))).is_ok();
-        if let Err(error) = send(&catalog, &plan, &ambient, &sizes, position, from, take) {
+        if let Err(error) = send(&catalog, &plan, &env, &sizes, position, from, take) {
             // Nobody listens any more if this fails, and then nobody needs to know.
             let _unheard = sender.blocking_send(Err(error));
         }
@@ -84,14 +84,14 @@ pub(super) fn read<T: Send + 'static>(
 fn send(
     catalog: &Catalog,
     plan: &Plan,
-    ambient: &Ambient,
+    env: &Environment,
     sizes: &Sizes,
     position: usize,
     from: i64,
     take: impl Fn(Batch) -> bool,
 ) -> Result<(), ExportError> {
     let Some(model) = catalog.models().get(position) else { return Ok(()) };
-    let mut reader = plan.reader(model, ambient, from)?;
+    let mut reader = plan.reader(model, env, from)?;
     let most_bytes = match model.silo {
         Silo::Region => BYTES,
         Silo::Control => BYTES_FOR_CONTROL,

@@ -152,7 +152,7 @@ impl ChunkDraft {
 pub(super) struct AtControl {
     draft: ChunkDraft,
     written: Written,
-    carried: Vec<(i64, String)>,
+    returned: Vec<(i64, String)>,
 }
 
 /// A chunk that is written in this region's own database.
@@ -174,7 +174,7 @@ impl ChunkSilo for Here<'_> {
         tx.check_constraints().await?;
         let lease = &mut self.engine.record(tx, self.import, model, &self.draft, written).await?;
         self.draft.insert_organizations(lease, rows, written).await?;
-        Ok(self.engine.context.ambient.failpoint("region.chunk.recorded").await?)
+        Ok(self.engine.context.env.failpoint("region.chunk.recorded").await?)
     }
 }
 
@@ -188,7 +188,7 @@ impl Engine {
         draft: ChunkDraft,
     ) -> Result<ChunkKeys, Error> {
         let writer = Writer {
-            ambient: &self.context.ambient,
+            env: &self.context.env,
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
@@ -196,9 +196,9 @@ impl Engine {
             token_owners: HashMap::new(),
         };
         let here = Here { engine: self, import, draft };
-        self.context.ambient.failpoint("region.chunk.ready").await?;
+        self.context.env.failpoint("region.chunk.ready").await?;
         let written = write_chunk(&self.context.db, &writer, model, records, &here).await?;
-        self.context.ambient.failpoint("region.chunk.committed").await?;
+        self.context.env.failpoint("region.chunk.committed").await?;
         Ok(merged(here.draft.keys, written.keys))
     }
 
@@ -211,7 +211,7 @@ impl Engine {
         draft: ChunkDraft,
     ) -> Result<AtControl, Error> {
         let sent = i64::try_from(records.len()).unwrap_or(i64::MAX);
-        let (mut written, mut carried) = (Written::default(), Vec::new());
+        let (mut written, mut returned) = (Written::default(), Vec::new());
         if !records.is_empty() {
             let request = ImportModelsRequest {
                 region: String::new(),
@@ -229,16 +229,16 @@ impl Engine {
                     .collect::<Result<_, _>>()?,
             };
             self.context.register().await?;
-            self.context.ambient.failpoint("region.control_chunk.ready").await?;
+            self.context.env.failpoint("region.control_chunk.ready").await?;
             let answer = self.context.ask(self.context.control.import_models(request)).await?;
-            self.context.ambient.failpoint("region.control_chunk.answered").await?;
+            self.context.env.failpoint("region.control_chunk.answered").await?;
             written.keys = keys_from_proto(&answer.keys);
             written.dropped = sent - i64::try_from(answer.keys.len()).unwrap_or(i64::MAX);
             written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
-            carried =
-                answer.carried.into_iter().map(|carried| (carried.new_pk, carried.fields_json)).collect();
+            returned =
+                answer.returned.into_iter().map(|returned| (returned.new_pk, returned.fields_json)).collect();
         }
-        Ok(AtControl { draft, written, carried })
+        Ok(AtControl { draft, written, returned })
     }
 
     /// Notes a chunk that control has written.
@@ -246,13 +246,13 @@ impl Engine {
         &self,
         import: &Import,
         model: &Model,
-        AtControl { draft, written, carried }: AtControl,
+        AtControl { draft, written, returned }: AtControl,
     ) -> Result<ChunkKeys, Error> {
         transact!(Error, self.context.db, |tx| {
             let lease = &mut self.record(tx, import, model, &draft, &written).await?;
-            store::imported::insert_carried(lease, &model.name, &carried).await?;
+            store::imported::insert_returned(lease, &model.name, &returned).await?;
         })?;
-        self.context.ambient.failpoint("region.control_chunk.noted").await?;
+        self.context.env.failpoint("region.control_chunk.noted").await?;
         Ok(merged(draft.keys, written.keys))
     }
 
@@ -290,7 +290,7 @@ impl Engine {
             dropped: counts.dropped,
             digest: Vec::new(),
             findings: Vec::new(),
-            created_at: self.context.ambient.now(),
+            created_at: self.context.env.now(),
             reverted: None,
         };
         if !chunk.insert(tx).await? {
@@ -323,16 +323,11 @@ impl Engine {
             let highest = store::id_block::highest(&self.context.db, model, FOLLOWED).await?;
             let (first, leased) = self
                 .context
-                .ask(self.context.control.lease_ids(
-                    self.context.ambient.uuid(),
-                    &model.name,
-                    wanted,
-                    highest,
-                ))
+                .ask(self.context.control.lease_ids(self.context.env.uuid(), &model.name, wanted, highest))
                 .await?;
-            self.context.ambient.failpoint("region.ids.leased").await?;
+            self.context.env.failpoint("region.ids.leased").await?;
             store::id_block::put(&self.context.db, &model.name, first + count, first + leased).await?;
-            self.context.ambient.failpoint("region.ids.noted").await?;
+            self.context.env.failpoint("region.ids.noted").await?;
             if self.are_free(model, first, count).await? {
                 return Ok((first..first + count).collect());
             }

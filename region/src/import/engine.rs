@@ -12,9 +12,9 @@ use causeway_relocation::{
     db::HasDbError as _,
     export::ExportError,
     finding::{Finding, FindingKind},
-    plan::{Keep, Plan},
+    plan::{Checkpoint, Plan},
     transact,
-    writer::{Rehearsal, WriteError},
+    writer::{DryRun, WriteError},
 };
 use uuid::Uuid;
 
@@ -58,7 +58,7 @@ pub(super) struct Run {
     /// How large batches have become.
     pub(super) sizes: Sizes,
     /// What a dry run has gone through; it is made anew when that begins.
-    pub(super) rehearsal: Option<Rehearsal>,
+    pub(super) dry_run: Option<DryRun>,
     /// What the last attempt failed for, if it did.
     pub(super) waiting: Option<Waiting>,
     /// Its turn, while a step runs.
@@ -168,7 +168,7 @@ impl Engine {
             keys: None,
             done: HashMap::new(),
             sizes: Sizes::default(),
-            rehearsal: None,
+            dry_run: None,
             waiting: None,
             turn: None,
         };
@@ -222,7 +222,7 @@ impl Engine {
     async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
         self.context.registration.note_refusal(error.reason());
         let before = run.waiting.take();
-        let since = before.as_ref().map_or_else(|| self.context.ambient.now(), |waiting| waiting.since);
+        let since = before.as_ref().map_or_else(|| self.context.env.now(), |waiting| waiting.since);
         let attempts = before.map_or(0, |waiting| waiting.attempts) + 1;
         let reason = error.reason().as_str_name();
         tracing::warn!(import_id = %id, attempts, reason, %error, "an import waits and tries again");
@@ -260,7 +260,7 @@ impl Engine {
     /// tell.
     pub(super) async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.context.db, |tx| {
-            store::import::set_waiting(tx, id, self.context.holder.id, waiting, self.context.ambient.now())
+            store::import::set_waiting(tx, id, self.context.holder.id, waiting, self.context.env.now())
                 .await?;
         });
         let unstored = match &noted {
@@ -289,7 +289,7 @@ impl Engine {
         transact_leased!(self, &import, |lease| {
             // Under a state of its own: it goes if the import is resumed.
             self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
-            store::import::fail(lease, &failure, self.context.ambient.now()).await?;
+            store::import::fail(lease, &failure, self.context.env.now()).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
         if !failed.keeps_file() {
@@ -308,7 +308,7 @@ impl Engine {
 
     /// Removes the file of an import that nobody needs any more, and its plan.
     pub(super) async fn remove_spool(&self, id: Uuid) {
-        let kept = Keep::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
+        let kept = Checkpoint::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
         let paths: Vec<PathBuf> = [spool_path(self.spool_dir(), id)].into_iter().chain(kept).collect();
         let removed = tokio::task::spawn_blocking(move || {
             for path in paths {

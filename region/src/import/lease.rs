@@ -66,7 +66,7 @@ impl Engine {
 
     /// Takes the lease of an import: `None` if another process has it.
     async fn try_lease(&self, id: Uuid) -> Result<Option<bool>, Error> {
-        let now = self.context.ambient.now();
+        let now = self.context.env.now();
         let taken = transact!(Error, self.context.db, |tx| {
             store::lease::take(tx, id, &self.context.holder, now).await?
         })?;
@@ -83,7 +83,7 @@ impl Engine {
         let (engine, until) = (self.clone(), ended.clone());
         self.context.lifecycle.background(async move {
             while until.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
-                let now = engine.context.ambient.now();
+                let now = engine.context.env.now();
                 let renewed = transact!(Error, engine.context.db, |tx| {
                     store::lease::renew(tx, id, &engine.context.holder, now).await?
                 });
@@ -115,7 +115,7 @@ impl Engine {
         tx: &'a mut Tx,
         import: &Import,
     ) -> Result<LeaseTransaction<'a>, Error> {
-        LeaseTransaction::assert(tx, import, &self.context.holder, self.context.ambient.now())
+        LeaseTransaction::assert(tx, import, &self.context.holder, self.context.env.now())
             .await?
             .ok_or(Error::Superseded(import.id))
     }

@@ -8,7 +8,7 @@ use causeway_relocation::{
     catalog::{Catalog, Model, Rule},
     finding::{Finding, FindingKind, Tense},
     keys::KeyMap,
-    mapping::{Fate, Mapping},
+    mapping::{Decision, Mapping},
     plan::{Plan, Record},
     value::Value,
 };
@@ -88,7 +88,7 @@ impl Mapper {
             };
             let (noted, changed) = (draft.findings.len(), record.changed);
             match mapping.map(model, record, &mut draft.findings) {
-                Fate::Write(record) => {
+                Decision::Write(record) => {
                     draft.findings.extend(self.hidden_status(model, &record));
                     let mut made = draft.findings.iter().skip(noted);
                     if changed || made.any(|finding| finding.kind.changes_record()) {
@@ -96,9 +96,9 @@ impl Mapper {
                     }
                     records.push(*record);
                 }
-                Fate::Filtered => draft.keys.filtered.push(source_pk),
-                Fate::OutOfScope => draft.keys.out_of_scope.push(source_pk),
-                Fate::Dropped(finding) => {
+                Decision::Filtered => draft.keys.filtered.push(source_pk),
+                Decision::OutOfScope => draft.keys.out_of_scope.push(source_pk),
+                Decision::Dropped(finding) => {
                     draft.dropped += 1;
                     draft.findings.push(finding);
                 }

@@ -3,9 +3,9 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use causeway_relocation::{
+    encrypted::{BEGINNING, is_tar},
     generate::hex,
     plan::Watch,
-    sealed::{BEGINNING, is_tar},
     transact,
 };
 use sha2::{Digest as _, Sha256};
@@ -50,7 +50,7 @@ pub struct Upload {
     /// The first bytes, by which an encrypted export is known.
     beginning: Vec<u8>,
     taken: bool,
-    /// Kept to the end, also of an upload whose caller has gone.
+    /// CheckpointHeader to the end, also of an upload whose caller has gone.
     _place: UploadPlace,
 }
 
@@ -139,8 +139,7 @@ impl Engine {
         announced: Announced,
     ) -> Result<Upload, Error> {
         // A name of its own for each upload: the same import may be sent twice at once.
-        let part =
-            self.spool_dir().join(format!("{import_id}.{}.part", self.context.ambient.uuid().simple()));
+        let part = self.spool_dir().join(format!("{import_id}.{}.part", self.context.env.uuid().simple()));
         let mut upload = Upload {
             engine: self.clone(),
             import_id,
@@ -157,7 +156,7 @@ impl Engine {
             _place: place,
         };
         transact!(Error, self.context.db, |tx| {
-            let (spool, now) = (self.context.holder.spool, self.context.ambient.now());
+            let (spool, now) = (self.context.holder.spool, self.context.env.now());
             store::import::begin(tx, import_id, &upload.parameters, spool, now).await?;
         })?;
         // An export holds secrets of everybody in it: nobody else reads it.
@@ -315,7 +314,7 @@ impl Upload {
         let received = self.received().await?;
         let path = spool_path(self.engine.spool_dir(), self.import_id);
         let won = transact!(Error, self.engine.context.db, |tx| {
-            let now = self.engine.context.ambient.now();
+            let now = self.engine.context.env.now();
             let spool = self.engine.context.holder.spool;
             let won =
                 store::import::receive(tx, self.import_id, &self.parameters, &received, spool, now).await?;
@@ -326,11 +325,11 @@ impl Upload {
                 let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
                 dir.sync_all().await.map_err(Error::SpoolFailed)?;
             }
-            self.engine.context.ambient.failpoint("region.receive.spooled").await?;
+            self.engine.context.env.failpoint("region.receive.spooled").await?;
             won
         })?;
         self.taken = true;
-        self.engine.context.ambient.failpoint("region.receive.taken").await?;
+        self.engine.context.env.failpoint("region.receive.taken").await?;
         if won {
             tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
             self.engine.spawn(self.import_id);

@@ -1,7 +1,7 @@
 //! Going on: with what a former process left, and with an import that failed when its cause is gone.
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{plan::Keep, transact};
+use causeway_relocation::{plan::Checkpoint, transact};
 use tokio::fs;
 use uuid::Uuid;
 
@@ -65,7 +65,7 @@ impl Engine {
         while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let endings = [".json"].into_iter().chain(Keep::ENDINGS);
+            let endings = [".json"].into_iter().chain(Checkpoint::ENDINGS);
             let id = endings
                 .filter_map(|ending| name.strip_suffix(ending))
                 .find_map(|id| Uuid::try_parse(id).ok());
@@ -113,13 +113,13 @@ impl Engine {
             return Err(Error::ImportFileGone(id));
         }
         let resumed = transact!(Error, self.context.db, |tx| {
-            let resumed = store::import::resume(tx, &import, self.context.ambient.now()).await?;
+            let resumed = store::import::resume(tx, &import, self.context.env.now()).await?;
             if resumed {
                 store::finding::forget_failure(tx, id).await?;
             }
             resumed
         })?;
-        self.context.ambient.failpoint("region.resume.taken_up").await?;
+        self.context.env.failpoint("region.resume.taken_up").await?;
         if resumed {
             tracing::info!(import_id = %id, "an import that failed is taken up again");
         }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use causeway_relocation::{
-    ambient::Ambient,
+    encrypted::OpenError,
+    env::Environment,
     export::{ExportError, Source},
     plan::Watch,
-    sealed::OpenError,
 };
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub(super) struct Spooled {
     pub(super) path: PathBuf,
     pub(super) encrypted: bool,
     pub(super) key: Option<DecryptionKey>,
-    pub(super) ambient: Ambient,
+    pub(super) env: Environment,
 }
 
 impl Spooled {
@@ -37,7 +37,7 @@ impl Spooled {
             return Ok(Source::plain(&self.path).map_err(ExportError::from)?);
         }
         let key = self.key.as_ref().ok_or(Error::DecryptionKeyMissing)?;
-        Source::sealed(&self.path, &key.private, &self.ambient, stop).map_err(|error| match error {
+        Source::encrypted(&self.path, &key.private, &self.env, stop).map_err(|error| match error {
             OpenError::Read(error) => ExportError::from(error).into(),
             OpenError::Stopped => Error::Stopping,
             OpenError::WrongKey => Error::DecryptionKeyMismatch,
@@ -49,7 +49,7 @@ impl Spooled {
 impl Engine {
     /// The file at `path`.
     pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
-        Spooled { path, encrypted, key: self.key().cloned(), ambient: self.context.ambient.clone() }
+        Spooled { path, encrypted, key: self.key().cloned(), env: self.context.env.clone() }
     }
 
     /// Does what blocks on a thread of its own, and says in `watch` that it should stop when the service does.

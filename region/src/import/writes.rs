@@ -15,7 +15,7 @@ use causeway_relocation::{
     db::Dialect,
     keys::ChunkKeys,
     plan::Plan,
-    writer::Rehearsal,
+    writer::DryRun,
 };
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex as AsyncMutex;
@@ -51,7 +51,7 @@ struct Writes<'a> {
     /// The last ordinal of each model, by position, that a chunk covers.
     done: Mutex<HashMap<usize, i64>>,
     /// What a dry run has gone through; `None` for any other import.
-    rehearsal: AsyncMutex<Option<Rehearsal>>,
+    dry_run: AsyncMutex<Option<DryRun>>,
     waiting: Mutex<Option<Waiting>>,
     sizes: Sizes,
     turn: AsyncMutex<Option<Turn>>,
@@ -88,7 +88,7 @@ impl Engine {
             live: Arc::clone(&run.live),
             keys,
             done: Mutex::new(std::mem::take(&mut run.done)),
-            rehearsal: AsyncMutex::new(run.rehearsal.take()),
+            dry_run: AsyncMutex::new(run.dry_run.take()),
             waiting: Mutex::new(run.waiting.take()),
             sizes: run.sizes.clone(),
             turn: AsyncMutex::new(run.turn.take()),
@@ -100,7 +100,7 @@ impl Engine {
         run.turn = writes.turn.into_inner();
         written?;
         run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        run.rehearsal = writes.rehearsal.into_inner();
+        run.dry_run = writes.dry_run.into_inner();
         run.keys = Some(writes.keys);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Writes<'_> {
         let (mut batches, reading) = batches::read(
             Arc::clone(&self.engine.context.catalog),
             Arc::clone(&self.plan),
-            self.engine.context.ambient.clone(),
+            self.engine.context.env.clone(),
             self.sizes.clone(),
             model.position,
             done + 1,
@@ -258,7 +258,7 @@ impl Writes<'_> {
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
             // What follows a row of control is in no unique set, and is not needed here.
-            engine.rehearse(import, model, records, draft, &self.rehearsal).await?
+            engine.dry_run(import, model, records, draft, &self.dry_run).await?
         } else {
             engine.follow(import, model, &mut records).await?;
             engine.write_here(import, model, records, draft).await?

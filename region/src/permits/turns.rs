@@ -87,7 +87,7 @@ impl Turn {
             return Ok(());
         }
         self.place = None;
-        context.ambient.failpoint("region.turn.passed").await?;
+        context.env.failpoint("region.turn.passed").await?;
         self.place = self.turns.turn(context).await?.place;
         Ok(())
     }

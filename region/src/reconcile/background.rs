@@ -34,7 +34,7 @@ impl Reconciler {
                 }
                 // Regions that were started together are not to compare together for ever.
                 let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
-                pause = every + Duration::from_millis(reconciler.context().ambient.below(tenth));
+                pause = every + Duration::from_millis(reconciler.context().env.below(tenth));
             }
         });
     }

@@ -17,7 +17,7 @@ use crate::{
 
 /// What was seen of an organization: what control holds, and then what the region has.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct Observation {
     pub(super) held: Option<HeldOrganization>,
     pub(super) here: Here,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Difference {
 /// In backticks, as all commands in a remedy: whoever asked adds where region and control are.
 const DO_REPAIR: &str = "`causeway reconcile --repair`";
 
-impl Seen {
+impl Observation {
     fn of_type(&self, kind: ReservationType) -> impl Iterator<Item = &SlugReservation> {
         let held = self.held.iter().flat_map(|held| &held.reservations);
         held.filter(move |reservation| reservation.r#type() == kind)

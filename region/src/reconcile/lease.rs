@@ -14,7 +14,7 @@ use crate::{error::Error, store::reconciliation};
 impl Reconciler {
     /// Waits until nobody else compares.
     pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let patience = self.context().pauses.turn;
+        let patience = self.context().backoff.turn;
         let until = Instant::now() + patience;
         let here = || Error::ReconciliationUnderWay(self.context().holder.place.clone());
         let turn = tokio::select! {
@@ -43,7 +43,7 @@ impl Reconciler {
 
     async fn lease(&self) -> Result<Option<String>, Error> {
         let context = self.context();
-        let now = context.ambient.now();
+        let now = context.env.now();
         transact!(Error, context.db, |tx| { reconciliation::lease(tx, &context.holder, now).await? })
     }
 

@@ -1,7 +1,7 @@
 //! Whether region and control agree about the region's organizations; if not, what differs, and its repair.
 //!
 //! Both sides are read by organization id, page by page. Whatever seems to differ is looked at again until it stands
-//! still ([`look`]); what it differs in is a function of what was seen ([`difference`]). A repair is one call to control
+//! still ([`observe`]); what it differs in is a function of what was seen ([`difference`]). A repair is one call to control
 //! or one transaction, each of which can be made again ([`repair`]), and counts when the difference is seen no more.
 //!
 //! | died after | what is left | what the next comparison does |
@@ -17,7 +17,7 @@
 mod background;
 mod difference;
 mod lease;
-mod look;
+mod observe;
 mod repair;
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 
 pub(crate) use self::difference::{Difference, DifferenceKind};
-use self::look::Pages;
+use self::observe::Pages;
 use crate::{context::Context, error::Error, follower::Follower, store::reconciliation};
 
 /// What is done about differences.

@@ -10,8 +10,8 @@ use causeway_relocation::transact;
 
 use super::{
     Mode, Reconciler,
-    difference::{Difference, Repair, Seen},
-    look::is_left,
+    difference::{Difference, Observation, Repair},
+    observe::is_left,
 };
 use crate::{
     error::Error,
@@ -47,7 +47,7 @@ impl Reconciler {
     pub(super) async fn deal_with(
         &self,
         mode: Mode,
-        mut found: Vec<(i64, Seen)>,
+        mut found: Vec<(i64, Observation)>,
     ) -> Result<Vec<Difference>, Error> {
         let mut all: Vec<Difference> = Vec::new();
         for _ in 0..ROUNDS {
@@ -67,12 +67,12 @@ impl Reconciler {
             if repairing.is_empty() {
                 break;
             }
-            let seen: BTreeMap<i64, Seen> = found.into_iter().collect();
+            let seen: BTreeMap<i64, Observation> = found.into_iter().collect();
             self.repair(&mut repairing, &seen).await?;
             let (mut tried, rest): (Vec<_>, Vec<_>) =
                 repairing.into_iter().partition(|it| it.repair.is_some());
             all.extend(rest);
-            let left = self.look_again(&tried).await?;
+            let left = self.observe_again(&tried).await?;
             for difference in &mut tried {
                 difference.repaired = !is_left(difference, &left);
                 difference.remedy = if difference.repaired {
@@ -128,7 +128,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn repair(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+    async fn repair(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
         self.end_operations(all).await?;
         self.reserve(all, seen).await?;
         self.take_slugs(all).await?;
@@ -136,7 +136,7 @@ impl Reconciler {
         self.report(all, seen).await?;
         if of(all, &Repair::Snapshot).next().is_some() {
             self.follower().begin_anew().await?;
-            self.context().ambient.failpoint("region.reconcile.replica_given_up").await?;
+            self.context().env.failpoint("region.reconcile.replica_given_up").await?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Reconciler {
             } else {
                 done(context.ask(context.control.release_slugs(operation)).await)?
             };
-            context.ambient.failpoint("region.reconcile.operation_ended").await?;
+            context.env.failpoint("region.reconcile.operation_ended").await?;
             if let Some(why) = why {
                 let ends = if release { Repair::Release(operation) } else { Repair::Confirm(operation) };
                 refused(of(all, &ends), &why);
@@ -174,19 +174,19 @@ impl Reconciler {
     }
 
     /// Reserves the slugs that organizations have, if they can be had as they are.
-    async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+    async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
         let context = self.context();
         let mut asking: Vec<&mut Difference> = of(all, &Repair::Reserve).collect();
         for _ in 0..ATTEMPTS {
             if asking.is_empty() {
                 return Ok(());
             }
-            let operation = context.ambient.uuid();
+            let operation = context.env.uuid();
             let control = &context.control;
             let batch = OrganizationSlugRequestBatch { requests: requests(&asking) };
             let answer =
                 context.ask(control.bulk_create_organization_slug_reservations(operation, vec![batch])).await;
-            context.ambient.failpoint("region.reconcile.reserved").await?;
+            context.env.failpoint("region.reconcile.reserved").await?;
             let given: HashMap<i64, String> = match answer {
                 Ok(slugs) => slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect(),
                 Err(error) => {
@@ -199,7 +199,7 @@ impl Reconciler {
                 asking.into_iter().partition(|it| given.get(&it.organization_id) == it.slug.as_ref());
             if others.is_empty() {
                 let why = done(context.ask(control.confirm_slugs(operation)).await)?;
-                context.ambient.failpoint("region.reconcile.confirmed").await?;
+                context.env.failpoint("region.reconcile.confirmed").await?;
                 if let Some(why) = why {
                     refused(as_they_are, &why);
                     return Ok(());
@@ -226,10 +226,10 @@ impl Reconciler {
         }
         let changed: BTreeSet<i64> = transact!(Error, context.db, |tx| {
             let changed = reconciliation::replace_slugs(tx, &slugs).await?;
-            context.ambient.failpoint("region.reconcile.slugs_prepared").await?;
+            context.env.failpoint("region.reconcile.slugs_prepared").await?;
             changed.into_iter().collect()
         })?;
-        context.ambient.failpoint("region.reconcile.slugs_taken").await?;
+        context.env.failpoint("region.reconcile.slugs_taken").await?;
         for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
             tracing::warn!(organization_id = id, old, new, "an organization has the slug that control holds");
         }
@@ -247,14 +247,14 @@ impl Reconciler {
             return Ok(());
         }
         let why = done(context.ask(context.control.release_organizations(ids)).await)?;
-        context.ambient.failpoint("region.reconcile.freed").await?;
+        context.env.failpoint("region.reconcile.freed").await?;
         if let Some(why) = why {
             refused(all.iter_mut().filter(|it| gone(it)), &why);
         }
         Ok(())
     }
 
-    async fn report(&self, all: &mut [Difference], seen: &BTreeMap<i64, Seen>) -> Result<(), Error> {
+    async fn report(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
         self.report_these(of(all, &Repair::Report).collect(), seen).await
     }
 
@@ -262,7 +262,7 @@ impl Reconciler {
     async fn report_these(
         &self,
         differences: Vec<&mut Difference>,
-        seen: &BTreeMap<i64, Seen>,
+        seen: &BTreeMap<i64, Observation>,
     ) -> Result<(), Error> {
         let context = self.context();
         let report = |it: &Difference| -> Option<ReportedOrganization> {
@@ -273,7 +273,7 @@ impl Reconciler {
             return Ok(());
         }
         let outcome = context.ask(context.control.report_organizations(reports)).await;
-        context.ambient.failpoint("region.reconcile.reported").await?;
+        context.env.failpoint("region.reconcile.reported").await?;
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,
             Err(error) => {

@@ -301,12 +301,12 @@ pub(crate) async fn forget_slugs(
 }
 
 /// Adds values of rows in the control silo, as JSON objects.
-pub(crate) async fn insert_carried(
+pub(crate) async fn insert_returned(
     lease: &mut LeaseTransaction<'_>,
     model: &str,
-    carried: &[(i64, String)],
+    returned: &[(i64, String)],
 ) -> Result<(), DbError> {
-    if carried.is_empty() {
+    if returned.is_empty() {
         return Ok(());
     }
     let statement =
@@ -319,8 +319,8 @@ pub(crate) async fn insert_carried(
                 lease.dialect(),
                 "r",
                 [
-                    ("new_pk", Column::Ints(carried.iter().map(|(new_pk, _)| *new_pk).collect())),
-                    ("fields", Column::Texts(carried.iter().map(|(_, fields)| fields.clone()).collect())),
+                    ("new_pk", Column::Ints(returned.iter().map(|(new_pk, _)| *new_pk).collect())),
+                    ("fields", Column::Texts(returned.iter().map(|(_, fields)| fields.clone()).collect())),
                 ],
             )
             // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
@@ -330,7 +330,7 @@ pub(crate) async fn insert_carried(
 }
 
 /// Values of rows in the control silo, by their pk.
-pub(crate) async fn carried(
+pub(crate) async fn returned(
     db: &Db,
     import_id: Uuid,
     model: &str,
@@ -346,19 +346,19 @@ pub(crate) async fn carried(
     .arg(model)
     .push(" AND c.new_pk = r.id) AS fields FROM ")
     .rows(db.dialect(), "r", [("id", Column::Ints(new_pks))]);
-    let mut carried = HashMap::new();
+    let mut returned = HashMap::new();
     for row in db.fetch_many(statement, ["new_pk", "fields"]).await? {
         if let [serde_json::Value::Number(new_pk), serde_json::Value::String(fields)] = row
             && let Some(new_pk) = new_pk.as_i64()
         {
-            carried.insert(new_pk, fields);
+            returned.insert(new_pk, fields);
         }
     }
-    Ok(carried)
+    Ok(returned)
 }
 
 /// Forgets values of rows in the control silo, which nobody needs any more: at most so many, and says how many.
-pub(crate) async fn forget_carried(lease: &mut LeaseTransaction<'_>, most: i64) -> Result<u64, DbError> {
+pub(crate) async fn forget_returned(lease: &mut LeaseTransaction<'_>, most: i64) -> Result<u64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_import_carried WHERE import_id = $1 AND (model, new_pk) IN (SELECT model, new_pk \
          FROM causeway_import_carried WHERE import_id = $1 ORDER BY model, new_pk LIMIT $2)",

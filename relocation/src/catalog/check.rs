@@ -138,7 +138,7 @@ fn build_model(
         .map(|rule| build_rule(&name, rule, &find, &find_all))
         .collect::<Result<_, _>>()?;
     Ok(Model {
-        carry: find_all(&model.carry)?,
+        returned_columns: find_all(&model.returned_columns)?,
         name,
         position,
         table: model.table,
@@ -394,13 +394,17 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                 Rule::Follow { reference, copies } => {
                     let target = refers(*reference).and_then(|target| catalog.model(target));
                     for (_, from) in copies {
-                        let carried = target.is_some_and(|target| {
-                            target.column(from).is_some_and(|column| target.carry.contains(&column))
+                        let returned = target.is_some_and(|target| {
+                            target
+                                .column(from)
+                                .is_some_and(|column| target.returned_columns.contains(&column))
                         });
-                        if !carried {
+                        if !returned {
                             return Err(wrong(
                                 name,
-                                format!("follows {from}, which the model it refers to does not carry"),
+                                format!(
+                                    "follows {from}, which the model it refers to does not returned_columns"
+                                ),
                             ));
                         }
                     }

@@ -34,7 +34,7 @@ pub(super) struct Model {
     #[serde(default)]
     pub(super) ids: Ids,
     #[serde(default)]
-    pub(super) carry: Vec<String>,
+    pub(super) returned_columns: Vec<String>,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
     /// What is missing where its records are of another scope and were left behind.

@@ -134,7 +134,7 @@ pub struct Model {
     /// Where its primary keys come from.
     pub ids: Ids,
     /// Columns whose values a region needs for rows of its own.
-    pub carry: Vec<usize>,
+    pub returned_columns: Vec<usize>,
     /// What differs from the default, in the order in which it applies.
     pub rules: Vec<Rule>,
     /// What is missing where its records are of another scope and were left behind, as a sentence; empty if nothing

@@ -105,7 +105,7 @@ pub enum Rule {
     Follow {
         /// The reference.
         reference: usize,
-        /// The column, and the carried field of the model referred to.
+        /// The column, and the returned field of the model referred to.
         copies: Vec<(usize, String)>,
     },
     /// Exactly one of these columns is neither null nor empty.

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{MAX_PK, alike::Alike, array, raw::cow_str};
 use crate::{
-    ambient::Ambient,
     catalog::{ArrayOf, Column, Default, Kind, Model, Rule},
+    env::Environment,
     finding::{Finding, FindingKind, shown},
     generate,
     value::Value,
@@ -42,7 +42,7 @@ impl Decoded {
 /// Decodes the records of one import.
 #[derive(Debug)]
 pub struct Decoder<'a> {
-    ambient: &'a Ambient,
+    env: &'a Environment,
     /// The one time that all defaults and rules of this import use.
     now: DateTime<Utc>,
 }
@@ -57,8 +57,8 @@ fn invalid(reason: impl Into<String>) -> FieldError {
 impl<'a> Decoder<'a> {
     /// A decoder whose "now" is the time at which the import began.
     #[must_use]
-    pub fn new(ambient: &'a Ambient, now: DateTime<Utc>) -> Self {
-        Self { ambient, now }
+    pub fn new(env: &'a Environment, now: DateTime<Utc>) -> Self {
+        Self { env, now }
     }
 
     /// Makes values of the text of a record's fields.
@@ -179,7 +179,7 @@ impl<'a> Decoder<'a> {
             Default::Null => Value::Null,
             Default::Now => Value::Time(self.now),
             Default::Literal(json) => decode_literal(column, json)?,
-            Default::Generated(generator) => generate::value(*generator, self.ambient),
+            Default::Generated(generator) => generate::value(*generator, self.env),
             Default::Required => {
                 return Err(Finding::new(
                     FindingKind::ValidationError,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    ambient::Ambient,
-    sealed::{OpenError, Plaintext, PrivateKey, ReadAt as _, Sealed},
+    encrypted::{Encrypted, OpenError, Plaintext, PrivateKey, ReadAt as _},
+    env::Environment,
 };
 
 /// An export in a file that is open. Cheap to clone.
@@ -21,7 +21,7 @@ pub struct Source(Form);
 #[derive(Debug, Clone)]
 enum Form {
     Plain { file: Arc<File>, size: u64 },
-    Sealed(Sealed<File>),
+    Encrypted(Encrypted<File>),
 }
 
 impl Source {
@@ -39,13 +39,13 @@ impl Source {
     ///
     /// # Errors
     /// If it cannot be read, is damaged or changed, or was encrypted for another key.
-    pub fn sealed(
+    pub fn encrypted(
         path: &Path,
         key: &PrivateKey,
-        ambient: &Ambient,
+        env: &Environment,
         stop: &AtomicBool,
     ) -> Result<Self, OpenError> {
-        Ok(Self(Form::Sealed(Sealed::open_unless(File::open(path)?, key, ambient, stop)?)))
+        Ok(Self(Form::Encrypted(Encrypted::open_unless(File::open(path)?, key, env, stop)?)))
     }
 
     /// How many bytes the export has.
@@ -53,7 +53,7 @@ impl Source {
     pub fn size(&self) -> u64 {
         match &self.0 {
             Form::Plain { size, .. } => *size,
-            Form::Sealed(sealed) => sealed.size(),
+            Form::Encrypted(sealed) => sealed.size(),
         }
     }
 
@@ -62,7 +62,7 @@ impl Source {
     pub fn sha256(&self) -> Option<String> {
         match &self.0 {
             Form::Plain { .. } => None,
-            Form::Sealed(sealed) => Some(sealed.sha256()),
+            Form::Encrypted(sealed) => Some(sealed.sha256()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Source {
     pub fn part(&self, range: Range<u64>) -> Part {
         Part(match &self.0 {
             Form::Plain { file, .. } => PartForm::Plain { file: Arc::clone(file), range },
-            Form::Sealed(sealed) => PartForm::Sealed(Box::new(sealed.part(range))),
+            Form::Encrypted(sealed) => PartForm::Encrypted(Box::new(sealed.part(range))),
         })
     }
 
@@ -89,13 +89,13 @@ pub struct Part(PartForm);
 #[derive(Debug)]
 enum PartForm {
     Plain { file: Arc<File>, range: Range<u64> },
-    Sealed(Box<Plaintext<File>>),
+    Encrypted(Box<Plaintext<File>>),
 }
 
 impl Read for Part {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let (file, range) = match &mut self.0 {
-            PartForm::Sealed(plaintext) => return plaintext.read(out),
+            PartForm::Encrypted(plaintext) => return plaintext.read(out),
             PartForm::Plain { file, range } => (file, range),
         };
         let left = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, Record, duplicates::Entry, read_raw_at};
 use crate::{
-    ambient::Ambient,
     catalog::{Catalog, Model},
+    env::Environment,
     export::{Decoder, ExportError},
     finding::{Finding, FindingKind},
     value::Value,
@@ -90,7 +90,7 @@ pub(super) fn is_one(entry: Entry) -> bool {
 /// Finds out while entries pass by in their order.
 pub(super) struct Addresses<'a> {
     catalog: &'a Catalog,
-    ambient: &'a Ambient,
+    env: &'a Environment,
     plan: &'a Plan,
     /// The hash and the model of the entries that are looked at.
     at: (u64, usize),
@@ -106,20 +106,20 @@ pub(super) struct Addresses<'a> {
 }
 
 impl<'a> Addresses<'a> {
-    pub(super) fn new(catalog: &'a Catalog, ambient: &'a Ambient, plan: &'a Plan) -> Self {
-        Self::remembering(catalog, ambient, plan, MOST)
+    pub(super) fn new(catalog: &'a Catalog, env: &'a Environment, plan: &'a Plan) -> Self {
+        Self::remembering(catalog, env, plan, MOST)
     }
 
     /// One that remembers at most so many names.
     pub(super) fn remembering(
         catalog: &'a Catalog,
-        ambient: &'a Ambient,
+        env: &'a Environment,
         plan: &'a Plan,
         most: usize,
     ) -> Self {
         Self {
             catalog,
-            ambient,
+            env,
             plan,
             at: (0, usize::MAX),
             having: RoaringTreemap::new(),
@@ -197,7 +197,7 @@ impl<'a> Addresses<'a> {
         let Some((name, address)) = model.warns_of_address() else { return Ok(None) };
         let [name_of, address_of] =
             [name, address].map(|column| model.columns.get(column).map_or("", |it| it.field.as_str()));
-        let decoder = Decoder::new(self.ambient, self.plan.now);
+        let decoder = Decoder::new(self.env, self.plan.now);
         read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, _| {
             let selection = self.plan.selection.as_ref();
             if selection.is_some_and(|selection| !selection.takes(model, raw.pk, None)) {

@@ -2,9 +2,9 @@
 
 use super::{
     Family,
-    adrift::Adrift,
     family::{Linked, Whose},
     read_raw_at, segment,
+    unreferenced::Adrift,
 };
 use crate::{
     catalog::{EMAIL, Model},
@@ -14,7 +14,7 @@ use crate::{
 
 impl Family<'_> {
     /// Whether a record concerns only what the filter leaves out. All models that it refers to are known.
-    pub(super) fn is_left_out(&self, model: &Model, record: &Linked, adrift: &Adrift) -> bool {
+    pub(super) fn is_left_out(&self, model: &Model, record: &Linked, unreferenced: &Adrift) -> bool {
         let Some(selection) = &self.plan.selection else { return false };
         if selection.takes_nothing() {
             return true;
@@ -26,7 +26,7 @@ impl Family<'_> {
         }
         let verdict = self.verdict(model, record.source_pk, &record.values);
         let pk = u64::try_from(record.source_pk).unwrap_or(0);
-        let is_adrift = adrift.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
+        let is_adrift = unreferenced.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
         verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_adrift)
     }
 
@@ -34,7 +34,7 @@ impl Family<'_> {
     ///
     /// # Errors
     /// What that record breaks.
-    pub(super) fn check_defects(&mut self, adrift: &Adrift) -> Result<(), ExportError> {
+    pub(super) fn check_defects(&mut self, unreferenced: &Adrift) -> Result<(), ExportError> {
         let mut first: Option<(u64, &Model, i64)> = None;
         for model in self.catalog.written() {
             let Some(plan) =
@@ -47,7 +47,7 @@ impl Family<'_> {
                 let is_earlier = first.is_none_or(|(offset, ..)| record.offset < offset);
                 if is_earlier
                     && plan.marks.defective.contains(record.offset)
-                    && !self.is_left_out(model, &record, adrift)
+                    && !self.is_left_out(model, &record, unreferenced)
                 {
                     first = Some((record.offset, model, record.ordinal));
                 }
@@ -55,7 +55,7 @@ impl Family<'_> {
             })?;
         }
         let Some((offset, model, ordinal)) = first else { return Ok(()) };
-        let decoder = Decoder::new(self.ambient, self.plan.now);
+        let decoder = Decoder::new(self.env, self.plan.now);
         read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
             segment::decode(&decoder, model, &raw, length).map(drop).map_err(|error| {
                 error.placed(|finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset))

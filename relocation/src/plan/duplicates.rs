@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Family, Record,
     addresses::{self, Addresses, Holders},
-    adrift::Adrift,
+    checkpoint::{Frame, Log},
     family::{Linked, links},
-    kept::{Frame, Log},
     made_slugs::{LostSlugs, MadeSlugs, split},
     read_raw_at,
     sets::KeySet,
+    unreferenced::Adrift,
 };
 use crate::{
     catalog::Model,
@@ -175,7 +175,7 @@ impl Family<'_> {
     /// them out, and finds those of which a rule keeps the first. Those up to `behind` have been looked at.
     pub(super) fn find_duplicates(
         &mut self,
-        adrift: &Adrift,
+        unreferenced: &Adrift,
         (sets, duplicates): (&[KeySet], Duplicates),
         behind: Option<Entry>,
         log: &mut Log<'_>,
@@ -184,7 +184,7 @@ impl Family<'_> {
         let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
         let mut made = MadeSlugs::default();
         let mut lost = LostSlugs::new();
-        let mut addresses = Addresses::new(catalog, self.ambient, self.plan);
+        let mut addresses = Addresses::new(catalog, self.env, self.plan);
         let see = |entry: Entry| {
             if addresses::is_one(entry) {
                 return addresses.see(entry);
@@ -205,7 +205,7 @@ impl Family<'_> {
             let set = usize::try_from(entry.set).ok().and_then(|index| sets.get(index));
             let model = set.and_then(|set| catalog.models().get(set.model));
             let (Some(set), Some(model)) = (set, model) else { return Ok(()) };
-            match self.compare(adrift, model, set, first.offset, entry.offset)? {
+            match self.compare(unreferenced, model, set, first.offset, entry.offset)? {
                 Agreement::None => {}
                 Agreement::Repeated => {
                     doubles.repeated.entry(set.model).or_default().insert(entry.offset);
@@ -235,7 +235,7 @@ impl Family<'_> {
     /// Compares two records that begin at these places.
     fn compare(
         &mut self,
-        adrift: &Adrift,
+        unreferenced: &Adrift,
         model: &Model,
         set: &KeySet,
         first: u64,
@@ -253,7 +253,8 @@ impl Family<'_> {
         }
         if self.plan.selection.is_some() {
             self.learn([model.position])?;
-            let left_out = [one_linked, other_linked].map(|linked| self.is_left_out(model, &linked, adrift));
+            let left_out =
+                [one_linked, other_linked].map(|linked| self.is_left_out(model, &linked, unreferenced));
             match left_out {
                 [true, true] => return Ok(Agreement::LeftOut),
                 // Only one of them is written. Which one a reference leads to is still not known.
@@ -266,7 +267,7 @@ impl Family<'_> {
 
     /// Reads one record, whole or only its references.
     fn read_at(&self, model: &Model, offset: u64, whole: bool) -> Result<(Record, Linked), ExportError> {
-        let decoder = Decoder::new(self.ambient, self.plan.now);
+        let decoder = Decoder::new(self.env, self.plan.now);
         read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
             let (values, actor) = match whole {
                 true => {

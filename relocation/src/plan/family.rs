@@ -8,8 +8,8 @@ use roaring::RoaringTreemap;
 
 use super::{Plan, Watch, stopped};
 use crate::{
-    ambient::Ambient,
     catalog::{Catalog, Model, ORGANIZATION, Rule, USER},
+    env::Environment,
     export::{Decoder, ExportError, RawRecord},
     value::Value,
 };
@@ -115,7 +115,7 @@ impl Organizations {
     }
 
     /// Says that no more will come. `false` if all must be added again, to one that puts neighbours together at the end.
-    fn seal(&mut self) -> bool {
+    fn encrypt(&mut self) -> bool {
         if self.whole {
             self.runs.sort_unstable();
             self.runs.dedup_by_key(|(_, organization)| *organization);
@@ -138,7 +138,7 @@ fn unsigned(pk: i64) -> u64 {
 pub(super) struct Family<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) plan: &'a Plan,
-    pub(super) ambient: &'a Ambient,
+    pub(super) env: &'a Environment,
     watch: &'a Watch,
     known: HashMap<usize, Known>,
     /// The file has several organizations: else nothing belongs to two.
@@ -146,9 +146,9 @@ pub(super) struct Family<'a> {
 }
 
 impl<'a> Family<'a> {
-    pub(super) fn new(catalog: &'a Catalog, plan: &'a Plan, ambient: &'a Ambient, watch: &'a Watch) -> Self {
+    pub(super) fn new(catalog: &'a Catalog, plan: &'a Plan, env: &'a Environment, watch: &'a Watch) -> Self {
         let several = catalog.model(ORGANIZATION).is_some_and(|model| plan.seen(model) > 1);
-        Self { catalog, plan, ambient, watch, known: HashMap::new(), several }
+        Self { catalog, plan, env, watch, known: HashMap::new(), several }
     }
 
     /// Says to stop if that is wanted.
@@ -162,7 +162,7 @@ impl<'a> Family<'a> {
         model: &Model,
         mut take: impl FnMut(Linked) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
-        let decoder = Decoder::new(self.ambient, self.plan.now);
+        let decoder = Decoder::new(self.env, self.plan.now);
         self.plan.each_raw(model, |ordinal, offset, raw| {
             stopped(self.watch)?;
             let values = links(&decoder, model, &raw);
@@ -195,14 +195,14 @@ impl<'a> Family<'a> {
                 }
                 Ok(())
             })?;
-            if !known.organizations.seal() {
+            if !known.organizations.encrypt() {
                 let mut organizations = Organizations { whole: true, ..Organizations::default() };
                 self.each(model, |record| {
                     let verdict = self.verdict(model, record.source_pk, &record.values);
                     organizations.add(unsigned(record.source_pk), verdict.organization);
                     Ok(())
                 })?;
-                organizations.seal();
+                organizations.encrypt();
                 known.organizations = organizations;
             }
             self.known.insert(position, known);
@@ -326,17 +326,17 @@ mod tests {
             organizations.add(pk, Some(1 + pk / 500));
         }
         organizations.add(2_000, None);
-        assert!(organizations.seal());
+        assert!(organizations.encrypt());
         assert_eq!(organizations.runs.len(), 4);
         // In another order, what lies between two of one organization may be of another one.
         let order = (1..=1_000).filter(|pk| pk % 7 != 3).chain((1..=1_000).filter(|pk| pk % 7 == 3));
         let of = |pk: u64| if pk % 7 == 3 { 9 } else { 1 + pk / 500 };
         let mut shuffled = Organizations::default();
         order.clone().for_each(|pk| shuffled.add(pk, Some(of(pk))));
-        assert!(!shuffled.seal());
+        assert!(!shuffled.encrypt());
         let mut shuffled = Organizations { whole: true, ..Organizations::default() };
         order.for_each(|pk| shuffled.add(pk, Some(of(pk))));
-        assert!(shuffled.seal());
+        assert!(shuffled.encrypt());
         for pk in 1..=1_000 {
             assert_eq!(organizations.get(pk), Some(1 + pk / 500));
             assert_eq!(shuffled.get(pk), Some(of(pk)));

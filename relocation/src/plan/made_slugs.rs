@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Plan, Record, adrift::Adrift, duplicates::Entry, sets::KeySet};
+use super::{Family, Plan, Record, duplicates::Entry, sets::KeySet, unreferenced::Adrift};
 use crate::{
     catalog::Model,
     export::ExportError,
@@ -121,7 +121,11 @@ impl Plan {
 
 impl Family<'_> {
     /// Refuses a file that has every candidate of a record that is not left out, which only one can that was made to.
-    pub(super) fn check_made_slugs(&mut self, adrift: &Adrift, lost: &LostSlugs) -> Result<(), ExportError> {
+    pub(super) fn check_made_slugs(
+        &mut self,
+        unreferenced: &Adrift,
+        lost: &LostSlugs,
+    ) -> Result<(), ExportError> {
         for model in self.catalog.models() {
             let mut attempts = (0..CANDIDATES).map(|attempt| lost.get(&(model.position, attempt)).cloned());
             let Some(all) = attempts.next().flatten() else { continue };
@@ -132,7 +136,7 @@ impl Family<'_> {
             self.learn([model.position])?;
             self.each(model, |record| {
                 let is_without = u64::try_from(record.source_pk).is_ok_and(|pk| all.contains(pk));
-                if !is_without || self.is_left_out(model, &record, adrift) {
+                if !is_without || self.is_left_out(model, &record, unreferenced) {
                     return Ok(());
                 }
                 let (column, _) = model.made_slug().unwrap_or_default();

@@ -3,20 +3,20 @@
 
 mod actors;
 mod addresses;
-mod adrift;
+mod checkpoint;
 mod defects;
 mod duplicates;
 mod family;
-mod kept;
 mod made_slugs;
 mod outside;
 mod pass;
+mod plan_file;
 mod reader;
 mod runs;
-mod saved;
 mod segment;
 mod selection;
 mod sets;
+mod unreferenced;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,10 +27,10 @@ use std::{
 use actors::Actors;
 pub use addresses::Holder;
 use addresses::Holders;
+pub use checkpoint::{Checkpoint, Stepped};
+use checkpoint::{CheckpointHeader, Log};
 use chrono::{DateTime, Utc};
 use family::Family;
-pub use kept::{Keep, Stepped};
-use kept::{Kept, Log};
 use pass::Pass;
 pub use reader::{ModelReader, Record};
 use roaring::RoaringTreemap;
@@ -40,8 +40,8 @@ pub use selection::Selection;
 pub(crate) use sets::hash_value;
 
 use crate::{
-    ambient::Ambient,
     catalog::{Catalog, Model, ORGANIZATION},
+    env::Environment,
     export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind},
 };
@@ -65,7 +65,7 @@ pub struct Request<'a> {
     /// The time that defaults of this import use.
     pub now: DateTime<Utc>,
     /// Where the plan is kept, and how far its making is; nowhere if `None`.
-    pub keep: Option<&'a Keep>,
+    pub keep: Option<&'a Checkpoint>,
 }
 
 /// How far the pass is, for whoever looks, and whether it should stop.
@@ -149,21 +149,21 @@ impl Plan {
     /// If the file breaks a rule, the filter matches nothing, the file cannot be read, or `watch` says stop.
     pub fn make(
         catalog: &Catalog,
-        ambient: &Ambient,
+        env: &Environment,
         request: &Request<'_>,
         watch: &Watch,
     ) -> Result<Self, ExportError> {
         let Some(keep) = request.keep else {
-            return Self::empty(catalog, request).pass(catalog, ambient, request, watch, &mut Log::none());
+            return Self::empty(catalog, request).pass(catalog, env, request, watch, &mut Log::none());
         };
-        let kept = Kept::of(request, keep);
+        let kept = CheckpointHeader::of(request, keep);
         let mut plan = Self::empty(catalog, request);
-        if saved::load(&keep.plan_path(), &kept, &mut plan, request.scratch_dir)? {
+        if plan_file::load(&keep.plan_path(), &kept, &mut plan, request.scratch_dir)? {
             return Ok(plan);
         }
         let mut log = Log::open(keep, &kept);
-        let plan = Self::empty(catalog, request).pass(catalog, ambient, request, watch, &mut log)?;
-        saved::store(&keep.plan_path(), &kept, &plan);
+        let plan = Self::empty(catalog, request).pass(catalog, env, request, watch, &mut log)?;
+        plan_file::store(&keep.plan_path(), &kept, &plan);
         Ok(plan)
     }
 
@@ -186,22 +186,22 @@ impl Plan {
     fn pass(
         self,
         catalog: &Catalog,
-        ambient: &Ambient,
+        env: &Environment,
         request: &Request<'_>,
         watch: &Watch,
         log: &mut Log<'_>,
     ) -> Result<Self, ExportError> {
-        let mut pass = Pass::new(catalog, ambient, request, self);
+        let mut pass = Pass::new(catalog, env, request, self);
         log.replay(&mut pass)?;
         pass.read(watch, log)?;
         let (mut plan, sets, duplicates, after) = pass.end()?;
-        plan.select(catalog, ambient, request.filter, after.selected, watch, log)?;
+        plan.select(catalog, env, request.filter, after.selected, watch, log)?;
         plan.check_organizations(catalog, request.most_organizations)?;
-        let mut family = Family::new(catalog, &plan, ambient, watch);
-        let adrift = family.find_adrift()?;
-        family.check_defects(&adrift)?;
-        let compared = family.find_duplicates(&adrift, (&sets, duplicates), after.compared, log)?;
-        family.check_made_slugs(&adrift, &compared.lost_slugs)?;
+        let mut family = Family::new(catalog, &plan, env, watch);
+        let unreferenced = family.find_adrift()?;
+        family.check_defects(&unreferenced)?;
+        let compared = family.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
+        family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
         let of_two = family.find_those_of_two()?;
         let outside = family.find_outside()?;
         let mut mark = |found: HashMap<usize, RoaringTreemap>,
@@ -215,7 +215,7 @@ impl Plan {
         mark(compared.repeated, |marks| &mut marks.repeated);
         mark(compared.contradicting, |marks| &mut marks.contradicting);
         mark(of_two, |marks| &mut marks.of_two);
-        mark(adrift.unreferred, |marks| &mut marks.unreferred);
+        mark(unreferenced.unreferred, |marks| &mut marks.unreferred);
         for ((position, attempt), pks) in compared.lost_slugs {
             plan.lose_slugs(position, attempt, pks);
         }
@@ -227,7 +227,7 @@ impl Plan {
         plan.findings.extend(compared.more_addresses);
         plan.findings.extend(counted(outside));
         if let Some(selection) = &mut plan.selection {
-            selection.leave(adrift.filtered);
+            selection.leave(unreferenced.filtered);
         }
         plan.findings.extend(plan.nothing_to_import(catalog));
         Ok(plan)
@@ -317,14 +317,14 @@ impl Plan {
     pub fn reader<'a>(
         &self,
         model: &'a Model,
-        ambient: &'a Ambient,
+        env: &'a Environment,
         from: i64,
     ) -> Result<ModelReader<'a>, ExportError> {
         let runs: Box<dyn Iterator<Item = _> + Send> = match self.models.get(model.position) {
             Some(plan) => Box::new(plan.runs.iter()?),
             None => Box::new(std::iter::empty()),
         };
-        let decoder = Decoder::new(ambient, self.now);
+        let decoder = Decoder::new(env, self.now);
         let defective = self.models.get(model.position).map(|plan| plan.marks.defective.clone());
         let (source, limits) = (self.source.clone(), self.limits);
         Ok(ModelReader::new(source, runs, model, decoder, limits, from, defective.unwrap_or_default()))

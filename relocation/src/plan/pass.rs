@@ -13,16 +13,17 @@ use std::{
 };
 
 use super::{
-    Plan, Request, Watch, actors, counted,
+    Plan, Request, Watch, actors,
+    checkpoint::{Frame, Log, Selected},
+    counted,
     duplicates::{Duplicates, Entry},
-    kept::{Frame, Log, Selected},
     segment::{Checker, Cut, Notes, Segment, add_note, add_passed_over},
     sets::{KeySet, key_sets},
     stopped,
 };
 use crate::{
-    ambient::Ambient,
     catalog::{Catalog, Known},
+    env::Environment,
     export::{Decoder, ExportError, Part, Scanner},
     finding::Finding,
 };
@@ -56,7 +57,7 @@ pub(super) struct After {
 /// A pass over a file.
 pub(super) struct Pass<'a> {
     catalog: &'a Catalog,
-    ambient: &'a Ambient,
+    env: &'a Environment,
     request: &'a Request<'a>,
     plan: Plan,
     notes: Notes,
@@ -72,13 +73,13 @@ pub(super) struct Pass<'a> {
 impl<'a> Pass<'a> {
     pub(super) fn new(
         catalog: &'a Catalog,
-        ambient: &'a Ambient,
+        env: &'a Environment,
         request: &'a Request<'a>,
         plan: Plan,
     ) -> Self {
         Self {
             catalog,
-            ambient,
+            env,
             request,
             plan,
             notes: Notes::new(),
@@ -101,7 +102,7 @@ impl<'a> Pass<'a> {
             0 => Scanner::new(source, limits),
             begin => Scanner::behind(source, begin, limits),
         };
-        let decoder = Decoder::new(self.ambient, self.request.now);
+        let decoder = Decoder::new(self.env, self.request.now);
         let checker = Checker::new(self.catalog, &decoder, self.request.filter);
         // Nothing is kept in between: who has no taker waits.
         let (to_check, orders) = sync_channel::<Order>(0);
@@ -222,7 +223,7 @@ impl<'a> Pass<'a> {
         let Self { mut plan, catalog, notes, sets, duplicates, actors, after, .. } = self;
         plan.actors = actors.end(catalog)?;
         for model in &mut plan.models {
-            model.runs.seal()?;
+            model.runs.encrypt()?;
         }
         plan.findings = counted(notes).collect();
         Ok((plan, sets, duplicates, after))

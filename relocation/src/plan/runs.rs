@@ -50,14 +50,14 @@ impl Runs {
     }
 
     /// Says that no more will come.
-    pub(crate) fn seal(&mut self) -> io::Result<()> {
+    pub(crate) fn encrypt(&mut self) -> io::Result<()> {
         match &mut self.spilled {
             Some(file) => file.flush(),
             None => Ok(()),
         }
     }
 
-    /// All runs, from the first. Only after [`seal`](Self::seal).
+    /// All runs, from the first. Only after [`encrypt`](Self::encrypt).
     pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Run>> + use<>> {
         let file = self.spilled.as_ref().map(|file| file.get_ref().try_clone()).transpose()?;
         Ok(Spilled { file, at: 0 }.chain(self.last.clone().into_iter().map(Ok)))
@@ -100,7 +100,7 @@ mod tests {
         for index in 0..count {
             runs.push(Run { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
         }
-        runs.seal().unwrap();
+        runs.encrypt().unwrap();
         for _ in 0..2 {
             let all: Vec<Run> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
             assert_eq!(all.len() as u64, count);

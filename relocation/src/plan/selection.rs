@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Plan, Watch,
-    kept::{Frame, Log, Selected},
-    saved::{bitmap_from_bytes, bitmap_to_bytes},
+    checkpoint::{Frame, Log, Selected},
+    plan_file::{bitmap_from_bytes, bitmap_to_bytes},
     stopped,
 };
 use crate::{
-    ambient::Ambient,
     catalog::{Catalog, EMAIL, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
+    env::Environment,
     export::ExportError,
     finding::{Finding, FindingKind, shown},
     value::Value,
@@ -40,7 +40,7 @@ pub struct Selection {
     /// Hashes of addresses in lower case. One that is taken by mistake would be one e-mail address too many: harmless.
     emails: HashSet<u64>,
     /// Records that hang from nothing and that nothing refers to which is taken, by the position of their model.
-    adrift: HashMap<usize, RoaringTreemap>,
+    unreferenced: HashMap<usize, RoaringTreemap>,
     /// Users and addresses that were added since they were asked for last.
     fresh: (Vec<u64>, Vec<u64>),
 }
@@ -51,7 +51,7 @@ pub(super) struct SavedSelection {
     missing: BTreeSet<String>,
     organizations: Vec<u8>,
     users: Vec<u8>,
-    adrift: Vec<(usize, Vec<u8>)>,
+    unreferenced: Vec<(usize, Vec<u8>)>,
 }
 
 fn unsigned(pk: i64) -> u64 {
@@ -88,8 +88,8 @@ impl Selection {
         }
     }
 
-    pub(super) fn leave(&mut self, adrift: HashMap<usize, RoaringTreemap>) {
-        self.adrift = adrift;
+    pub(super) fn leave(&mut self, unreferenced: HashMap<usize, RoaringTreemap>) {
+        self.unreferenced = unreferenced;
     }
 
     /// The users and hashes of addresses that were added since this was called last.
@@ -109,8 +109,8 @@ impl Selection {
             missing: self.missing.clone(),
             organizations: bitmap_to_bytes(&self.organizations)?,
             users: bitmap_to_bytes(&self.users)?,
-            adrift: self
-                .adrift
+            unreferenced: self
+                .unreferenced
                 .iter()
                 .map(|(model, pks)| Ok((*model, bitmap_to_bytes(pks)?)))
                 .collect::<io::Result<_>>()?,
@@ -127,8 +127,8 @@ impl Selection {
         self.missing = saved.missing;
         self.organizations = bitmap_from_bytes(&saved.organizations)?;
         self.users = bitmap_from_bytes(&saved.users)?;
-        for (model, pks) in saved.adrift {
-            self.adrift.insert(model, bitmap_from_bytes(&pks)?);
+        for (model, pks) in saved.unreferenced {
+            self.unreferenced.insert(model, bitmap_from_bytes(&pks)?);
         }
         Ok(())
     }
@@ -152,7 +152,10 @@ impl Selection {
             ORGANIZATION => self.organizations.contains(unsigned(source_pk)),
             USER => self.users.contains(unsigned(source_pk)),
             EMAIL => email.is_some_and(|email| self.emails.contains(&email_hash(email))),
-            _ => self.adrift.get(&model.position).is_none_or(|adrift| !adrift.contains(unsigned(source_pk))),
+            _ => self
+                .unreferenced
+                .get(&model.position)
+                .is_none_or(|unreferenced| !unreferenced.contains(unsigned(source_pk))),
         }
     }
 }
@@ -171,7 +174,7 @@ fn quoted<'a>(slugs: impl Iterator<Item = &'a str>, count: usize) -> String {
 
 impl Plan {
     /// Which slugs the organizations of the file have, for people.
-    fn slugs_of_file(&self, catalog: &Catalog, ambient: &Ambient) -> String {
+    fn slugs_of_file(&self, catalog: &Catalog, env: &Environment) -> String {
         let Some(model) = catalog.model(ORGANIZATION) else { return String::new() };
         let Some((column, _)) = model.global_slug() else { return String::new() };
         let count = usize::try_from(self.seen(model)).unwrap_or(usize::MAX);
@@ -180,7 +183,7 @@ impl Plan {
         }
         let mut slugs = Vec::new();
         // Only to help: what cannot be read now is not named.
-        if let Ok(mut reader) = self.reader(model, ambient, 1) {
+        if let Ok(mut reader) = self.reader(model, env, 1) {
             while slugs.len() < NAMED
                 && let Ok(Some(record)) = reader.next_record()
             {
@@ -194,7 +197,7 @@ impl Plan {
     pub(super) fn select(
         &mut self,
         catalog: &Catalog,
-        ambient: &Ambient,
+        env: &Environment,
         filter: Option<&BTreeSet<String>>,
         selected: Option<Selected>,
         watch: &Watch,
@@ -203,7 +206,7 @@ impl Plan {
         let (Some(mut selection), Some(filter)) = (self.selection.take(), filter) else { return Ok(()) };
         if !filter.is_empty() && selection.organization_count() == 0 {
             let asked = quoted(filter.iter().map(String::as_str), filter.len());
-            let has = self.slugs_of_file(catalog, ambient);
+            let has = self.slugs_of_file(catalog, env);
             return Err(ExportError::FilterMatchesNothing(format!(
                 "none of the slugs of the filter ({asked}) is in the export; slugs are compared exactly, also in case. \
                  {has}"
@@ -224,7 +227,7 @@ impl Plan {
         for (stage, (name, reference, other)) in looks.into_iter().enumerate().skip(begun) {
             let Some(model) = catalog.model(name) else { continue };
             let column = |field: &str| model.column(field);
-            let mut reader = self.reader(model, ambient, std::mem::take(&mut seen) + 1)?;
+            let mut reader = self.reader(model, env, std::mem::take(&mut seen) + 1)?;
             while let Some(record) = reader.next_record()? {
                 stopped(watch)?;
                 let value = |field: &str| column(field).and_then(|column| record.values.get(column));

@@ -1,5 +1,5 @@
 mod addresses;
-mod kept;
+mod checkpoint;
 mod left_out;
 mod segments;
 
@@ -14,7 +14,7 @@ use crate::{
 struct File_ {
     dir: tempfile::TempDir,
     catalog: Catalog,
-    ambient: Ambient,
+    env: Environment,
 }
 
 fn organization(pk: i64, slug: &str) -> String {
@@ -36,7 +36,7 @@ impl File_ {
             .unwrap()
             .write_all(format!("[{}]", records.join(",\n")).as_bytes())
             .unwrap();
-        Self { dir, catalog: Catalog::load().unwrap(), ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1) }
+        Self { dir, catalog: Catalog::load().unwrap(), env: Environment::fixed(DateTime::UNIX_EPOCH, 1) }
     }
 
     fn plan(&self, filter: Option<&[&str]>) -> Result<Plan, ExportError> {
@@ -48,14 +48,14 @@ impl File_ {
             filter: filter.as_ref(),
             limits: Limits::default(),
             most_organizations: 3,
-            now: self.ambient.now(),
+            now: self.env.now(),
             keep: None,
         };
-        Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
+        Plan::make(&self.catalog, &self.env, &request, &Watch::default())
     }
 
     fn pks(&self, plan: &Plan, model: &str, from: i64) -> Vec<i64> {
-        let mut reader = plan.reader(self.catalog.model(model).unwrap(), &self.ambient, from).unwrap();
+        let mut reader = plan.reader(self.catalog.model(model).unwrap(), &self.env, from).unwrap();
         let mut pks = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
             pks.push(record.source_pk);
@@ -85,7 +85,7 @@ fn records_of_a_model_are_found_wherever_they_lie() {
 /// All teams of an organization, by primary key, with the slug that each gets.
 fn slugs(file: &File_, plan: &Plan) -> BTreeMap<i64, String> {
     let model = file.catalog.model("sentry.team").unwrap();
-    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut slugs = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
         let own = || record.values[1].as_text().unwrap().to_owned();
@@ -150,7 +150,7 @@ fn of_options_that_are_the_same_the_first_is_kept() {
     let file = File_::new(&[option(1, 1), option(2, 2), option(3, 1)]);
     let plan = file.plan(None).unwrap();
     let model = file.catalog.model("sentry.useroption").unwrap();
-    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut repeated = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         repeated.push(plan.is_repeated(model, record.offset));

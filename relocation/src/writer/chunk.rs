@@ -82,7 +82,7 @@ pub async fn write_chunk<S: ChunkSilo>(
                 leased = silo.leased_ids(model, rows.len()).await?;
             }
             Some(WriteError::UniqueConflict { .. }) => {}
-            _ if unique => mode = Mode::Careful,
+            _ if unique => mode = Mode::ResolveConflicts,
             _ => return Err(error),
         }
         tracing::debug!(

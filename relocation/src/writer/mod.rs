@@ -1,5 +1,5 @@
 //! Writes the rows of a chunk. First as if nothing were taken, by the fastest way that the database has; a chunk that
-//! hits a unique set is written again the careful way, which looks up what is taken and applies the rules for it.
+//! hits a unique set is written again with conflicts resolved, which looks up what is taken and applies the rules for it.
 //!
 //! The caller owns the transaction, so that it can record the chunk in the same one.
 
@@ -7,25 +7,25 @@ mod addresses;
 mod alike;
 mod bulk;
 mod chunk;
+mod conflicts;
 mod copy;
+mod dry_run;
 mod ids;
-mod rehearsal;
-mod remembered;
+mod spill_map;
 mod table;
-mod taken;
 
 use std::{borrow::Cow, collections::HashMap};
 
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use copy::LEAST_COPY;
-pub use rehearsal::{LookUp, Rehearsal, ScratchError};
+pub use dry_run::{DryRun, LookUp, ScratchError};
 pub use table::find_rows;
 
 use crate::{
-    ambient::Ambient,
     catalog::{Model, Rule},
     db::{DbError, HasDbError, Tx},
+    env::Environment,
     export::decode_literal,
     finding::{Finding, FindingKind, Tense},
     generate::{self, TokenOwner},
@@ -73,7 +73,7 @@ pub enum Mode {
     /// As if nothing were taken.
     Optimistic,
     /// After looking up what is.
-    Careful,
+    ResolveConflicts,
 }
 
 /// A row to write.
@@ -93,8 +93,8 @@ pub struct Row {
 
 impl Row {
     /// The values that the model carries, in the order of the catalog.
-    fn carried(&self, model: &Model) -> Vec<Value> {
-        model.carry.iter().filter_map(|column| self.values.get(*column).cloned()).collect()
+    fn returned(&self, model: &Model) -> Vec<Value> {
+        model.returned_columns.iter().filter_map(|column| self.values.get(*column).cloned()).collect()
     }
 
     fn place(&self, model: &Model, finding: Finding) -> Finding {
@@ -112,15 +112,15 @@ pub struct Written {
     /// How many rows were not written because another row is the same to a unique set.
     pub dropped: i64,
     /// Of each row that was inserted, its primary key and the values that the model carries; nothing if it carries none.
-    pub carried: Vec<(i64, Vec<Value>)>,
+    pub returned: Vec<(i64, Vec<Value>)>,
 }
 
 impl Written {
     /// Notes rows as inserted.
     fn insert(&mut self, model: &Model, rows: &[Row]) {
         self.keys.inserted.extend(rows.iter().map(|row| (row.source_pk, row.id)));
-        if !model.carry.is_empty() {
-            self.carried.extend(rows.iter().map(|row| (row.id, row.carried(model))));
+        if !model.returned_columns.is_empty() {
+            self.returned.extend(rows.iter().map(|row| (row.id, row.returned(model))));
         }
     }
 }
@@ -129,7 +129,7 @@ impl Written {
 #[derive(Debug)]
 pub struct Writer<'a> {
     /// Randomness.
-    pub ambient: &'a Ambient,
+    pub env: &'a Environment,
     /// The time that rules of this import use.
     pub now: DateTime<Utc>,
     /// Whether a user whose name is taken is the one who has it.
@@ -171,7 +171,7 @@ impl Writer<'_> {
                 Rule::SetNow { column } => set(&mut rows, *column, |_| Some(Value::Time(self.now))),
                 Rule::Regenerate { column, with, if_set } => {
                     set(&mut rows, *column, |old| {
-                        (!if_set || !old.is_null()).then(|| generate::value(*with, self.ambient))
+                        (!if_set || !old.is_null()).then(|| generate::value(*with, self.env))
                     });
                 }
                 Rule::HideUntilFinished { column, hidden, .. } => {
@@ -195,7 +195,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether a model's rows are written the careful way from the start, because a rule asks for what no unique set of
+    /// Whether a model's rows are written with conflicts resolved from the start, because a rule asks for what no unique set of
     /// the database would show.
     #[must_use]
     pub fn first_mode(model: &Model) -> Mode {
@@ -207,13 +207,13 @@ impl Writer<'_> {
             Rule::ReuseExisting { column } => !shows(*column),
             _ => false,
         });
-        if careful { Mode::Careful } else { Mode::Optimistic }
+        if careful { Mode::ResolveConflicts } else { Mode::Optimistic }
     }
 
     /// Writes rows that have their ids.
     ///
     /// # Errors
-    /// A unique set that is hit in optimistic mode means: roll back and write again the careful way.
+    /// A unique set that is hit in optimistic mode means: roll back and write again with conflicts resolved.
     pub async fn write(
         &self,
         tx: &mut Tx,
@@ -227,14 +227,14 @@ impl Writer<'_> {
             Mode::Optimistic => {
                 if model.merges() {
                     // Others may want the same values in another order: each would wait for the other.
-                    revert::lock_table(tx, &model.table, self.ambient.now()).await?;
+                    revert::lock_table(tx, &model.table, self.env.now()).await?;
                 }
                 bulk::insert(tx, model, &rows).await?;
                 let mut written = Written::default();
                 written.insert(model, &rows);
                 written
             }
-            Mode::Careful => self.write_carefully(tx, model, rows.into_owned()).await?,
+            Mode::ResolveConflicts => self.write_resolving_conflicts(tx, model, rows.into_owned()).await?,
         };
         findings.append(&mut written.findings);
         written.findings = findings;
@@ -269,13 +269,13 @@ impl Writer<'_> {
         let owner = self.owner_of(model, row);
         let value = match (with, owner) {
             (crate::catalog::Generator::OrgAuthToken, Some(owner)) => {
-                let token = generate::OrgAuthToken::new(owner, self.ambient);
+                let token = generate::OrgAuthToken::new(owner, self.env);
                 if let Some(last) = last_characters.and_then(|column| row.values.get_mut(column)) {
                     *last = Value::Text(token.last_characters);
                 }
                 Value::Text(token.hashed)
             }
-            _ => generate::value(*with, self.ambient),
+            _ => generate::value(*with, self.env),
         };
         *row.values.get_mut(*column)? = value;
         let reason = format!("{why}; {}", self.tense.words("a new one was made", "a new one would be made"));

@@ -1,4 +1,4 @@
-//! What the careful way of writing asks of a table: the table itself answers, or what a dry run knows of it.
+//! What writing with conflicts resolved asks of a table: the table itself answers, or what a dry run knows of it.
 
 use std::collections::HashMap;
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use causeway_harness::{
-    cluster::{Cluster, ImportOptions, Road, Service, Store, Weather},
+    cluster::{CallFaults, Cluster, ImportOptions, LinkState, Service, Store},
     export::Export,
 };
 
@@ -21,8 +21,8 @@ async fn main() -> anyhow::Result<()> {
     let cluster = Cluster::builder(Store::Sqlite).region("us").region("de").seed(42).start().await?;
 
     // Every second answer of control is lost on the way to a region, and one region cannot reach it at all.
-    cluster.set_weather(Weather { lose_answers: 500, ..Weather::default() });
-    cluster.set_road(1, Road::Cut);
+    cluster.set_call_faults(CallFaults { lose_answers: 500, ..CallFaults::default() });
+    cluster.set_link_state(1, LinkState::Cut);
     for region in 0..cluster.region_count() {
         cluster.region(region).begin(&export, &ImportOptions::default()).await?;
     }

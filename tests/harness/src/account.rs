@@ -3,9 +3,9 @@
 //! (tables, columns, references, unique sets) are shared.
 //!
 //! ```no_run
-//! # use causeway_harness::{account::{Audit, Look}, cluster::{Cluster, ImportOptions}};
+//! # use causeway_harness::{account::{Audit, RowsBefore}, cluster::{Cluster, ImportOptions}};
 //! # async fn example(cluster: &Cluster, export: &[u8]) -> anyhow::Result<()> {
-//! let before = Look::at(cluster, 0).await?;
+//! let before = RowsBefore::at(cluster, 0).await?;
 //! let options = ImportOptions::default();
 //! let import = cluster.region(0).import(export, &options).await?;
 //! let account = Audit::new(cluster, 0, &before, export, &options, &import).run().await?;
@@ -41,11 +41,11 @@ use causeway_proto::{
 use causeway_relocation::{catalog::Catalog, db::Statement};
 use uuid::Uuid;
 
-use case::Case;
+use case::AuditCase;
 pub use cell::Cell;
 pub(crate) use file::{FileRecord, parse};
 pub(crate) use look::rows;
-pub use look::{Look, Row, Rows};
+pub use look::{Row, Rows, RowsBefore};
 pub(crate) use owners::{Owner, owner};
 
 use crate::cluster::{Cluster, ImportOptions, Silo};
@@ -70,7 +70,7 @@ pub enum Fate {
 pub struct Audit<'a> {
     cluster: &'a Cluster,
     region: usize,
-    before: &'a Look,
+    before: &'a RowsBefore,
     export: &'a [u8],
     options: &'a ImportOptions,
     import: &'a Import,
@@ -79,9 +79,9 @@ pub struct Audit<'a> {
 
 /// An import that has been accounted for: every record, every row, every finding.
 #[derive(Debug)]
-pub struct Account {
+pub struct AuditReport {
     /// What there is now.
-    pub after: Look,
+    pub after: RowsBefore,
     /// The findings of the import.
     pub findings: Vec<Finding>,
     /// The primary key map of the import.
@@ -95,7 +95,7 @@ impl<'a> Audit<'a> {
     pub fn new(
         cluster: &'a Cluster,
         region: usize,
-        before: &'a Look,
+        before: &'a RowsBefore,
         export: &'a [u8],
         options: &'a ImportOptions,
         import: &'a Import,
@@ -115,7 +115,7 @@ impl<'a> Audit<'a> {
     ///
     /// # Errors
     /// If a service or database cannot be asked, or anything is other than file and rules say: then with all of that.
-    pub async fn run(self) -> anyhow::Result<Account> {
+    pub async fn run(self) -> anyhow::Result<AuditReport> {
         ensure!(
             self.import.state() == ImportState::Succeeded,
             "the import has not succeeded: {:?}",
@@ -126,14 +126,14 @@ impl<'a> Audit<'a> {
         let id = &self.import.import_id;
         let findings = region.findings(id).await?;
         let keys = region.mapped_keys(id).await?;
-        let after = Look::at(self.cluster, self.region).await?;
+        let after = RowsBefore::at(self.cluster, self.region).await?;
         let mut others = BTreeSet::new();
         for (region, id) in &self.beside {
             let keys = self.cluster.region(*region).mapped_keys(id).await?;
             let inserted = keys.into_iter().filter(|key| key.kind() == KeyKind::Inserted);
             others.extend(inserted.map(|key| (key.model, key.new_pk)));
         }
-        let mut case = Case::new(
+        let mut case = AuditCase::new(
             &catalog,
             file::parse(self.export)?,
             self.options,
@@ -162,11 +162,11 @@ impl<'a> Audit<'a> {
             let shown: Vec<String> = complaints.iter().take(40).map(|it| format!("- {it}")).collect();
             bail!("{} things do not add up:\n{}", complaints.len(), shown.join("\n"));
         }
-        Ok(Account { after, findings, keys, fates })
+        Ok(AuditReport { after, findings, keys, fates })
     }
 
     /// The region shows the organizations of the import, unless they are hidden.
-    async fn check_what_is_visible(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+    async fn check_what_is_visible(&self, case: &mut AuditCase<'_>) -> anyhow::Result<()> {
         let visible: BTreeMap<i64, Organization> = self
             .cluster
             .region(self.region)
@@ -184,11 +184,11 @@ impl<'a> Audit<'a> {
                         && row.get("name").and_then(Cell::as_text) == Some(&seen.name)
                         && i64::from(seen.status) == status;
                     if !same {
-                        case.complain(format!("organization {id} is shown as {seen:?}"));
+                        case.mismatch(format!("organization {id} is shown as {seen:?}"));
                     }
                 }
                 (seen, status) => {
-                    case.complain(format!("organization {id} has status {status:?} and is shown as {seen:?}"))
+                    case.mismatch(format!("organization {id} has status {status:?} and is shown as {seen:?}"))
                 }
             }
         }
@@ -196,7 +196,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Control resolves the slugs of the import to its organizations.
-    async fn check_directory(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+    async fn check_directory(&self, case: &mut AuditCase<'_>) -> anyhow::Result<()> {
         let rows = case.inserted_rows("sentry.organization");
         for rows in rows.chunks(100) {
             let slugs = rows.iter().filter_map(|(_, row)| row.get("slug")?.as_text().map(str::to_owned));
@@ -206,27 +206,27 @@ impl<'a> Audit<'a> {
                 answer.organizations.iter().map(|it| (it.organization_id, it.region.as_str())).collect();
             for (id, _) in rows {
                 if !found.contains(&(*id, self.import.region.as_str())) {
-                    case.complain(format!("control does not resolve the slug of organization {id} to it"));
+                    case.mismatch(format!("control does not resolve the slug of organization {id} to it"));
                 }
             }
         }
         Ok(())
     }
 
-    async fn check_nothing_is_left_over(&self, case: &mut Case<'_>) -> anyhow::Result<()> {
+    async fn check_nothing_is_left_over(&self, case: &mut AuditCase<'_>) -> anyhow::Result<()> {
         let db = self.cluster.shared_db(Silo::Region(self.region)).await?;
         let statement =
             Statement::new("SELECT count(*) AS count FROM causeway_import_carried WHERE import_id = $1")
                 .with(Uuid::try_parse(&self.import.import_id)?);
         let left = db.fetch_optional(statement).await?.context("a count")?.int("count")?;
         if left != 0 {
-            case.complain(format!("{left} carried values are left over"));
+            case.mismatch(format!("{left} carried values are left over"));
         }
         Ok(())
     }
 }
 
-impl Account {
+impl AuditReport {
     /// What became of the record of a model with this primary key.
     #[must_use]
     pub fn fate(&self, model: &str, source_pk: i64) -> Option<Fate> {

@@ -3,12 +3,12 @@
 //!
 //! ```no_run
 //! # async fn example(export: &[u8]) -> anyhow::Result<()> {
-//! use causeway_harness::cluster::{Cluster, ImportOptions, Road, Service, Store};
+//! use causeway_harness::cluster::{Cluster, ImportOptions, LinkState, Service, Store};
 //!
 //! let cluster = Cluster::builder(Store::Sqlite).region("us").region("de").start().await?;
 //! let begun = cluster.region(0).begin(export, &ImportOptions::default()).await?;
 //! // The region cannot reach control, and is killed; then all is well again.
-//! cluster.set_road(0, Road::Cut);
+//! cluster.set_link_state(0, LinkState::Cut);
 //! cluster.kill(Service::Region(0)).await;
 //! cluster.heal().await?;
 //! let import = cluster.region(0).wait(&begun.import.unwrap_or_default().import_id).await?;
@@ -22,20 +22,20 @@
 //! this process each service has a runtime of its own. To kill it is to drop that: no task of it takes another step.
 //! What differs from a process that is killed: a statement that its database has in hand is finished, also on SQLite.
 //!
-//! A region calls control over a [link](Road) of its own, on which calls can be [lost, repeated or held](Weather).
+//! A region calls control over a [link](LinkState) of its own, on which calls can be [lost, repeated or held](CallFaults).
 //! Tests may use one too ([`Cluster::region_by_link`]). Dropping the cluster stops everything.
 
 mod api;
-mod beside;
 mod builder;
-mod by_hand;
+mod database_server;
+mod direct;
 mod failpoints;
-mod ground;
 mod hang;
 mod link;
 mod node;
 mod options;
 mod quiet;
+mod second_process;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -49,20 +49,20 @@ use std::{
 };
 
 use causeway::serve::{Settings, serve_control, serve_region};
-use causeway_relocation::{ambient::Ambient, db::Db};
+use causeway_relocation::{db::Db, env::Environment};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
 pub use api::{ControlApi, ImportOptions, RegionApi};
-pub use beside::Beside;
 pub use builder::ClusterBuilder;
-pub use by_hand::{bulk_create_messages, upload_messages};
+pub use database_server::DatabaseServer;
+pub use direct::{bulk_create_messages, upload_messages};
 pub use failpoints::{Act, Failpoints};
-pub use ground::Ground;
 use link::Link;
-pub use link::{Road, Weather};
+pub use link::{CallFaults, LinkState};
 use node::Node;
 use options::Configure;
+pub use second_process::SecondProcess;
 use trace::LastWords;
 pub use trace::{Trace, Wait};
 
@@ -114,8 +114,8 @@ pub struct Cluster {
     /// The ways of each region to each control.
     links: Vec<Vec<Link>>,
     /// The ways of a test to the controls and then the regions.
-    doors: Vec<Link>,
-    ambient: Ambient,
+    client_links: Vec<Link>,
+    env: Environment,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
     trace: Trace,
@@ -124,7 +124,7 @@ pub struct Cluster {
     arguments: Vec<String>,
     configure: Configure,
     directory: TempDir,
-    ground: Arc<Ground>,
+    database_server: Arc<DatabaseServer>,
 }
 
 impl Cluster {
@@ -144,7 +144,7 @@ impl Cluster {
     /// What its silos keep their data in.
     #[must_use]
     pub fn store(&self) -> Store {
-        self.ground.store()
+        self.database_server.store()
     }
 
     /// How many regions there are.
@@ -219,26 +219,26 @@ impl Cluster {
     #[must_use]
     pub fn region(&self, index: usize) -> RegionApi {
         let node = &self.regions[index];
-        RegionApi::new(node.name(), node.url(), node.channel(), self.ambient.clone())
+        RegionApi::new(node.name(), node.url(), node.channel(), self.env.clone())
     }
 
-    /// Calls to a region over a link, in the weather of all links.
+    /// Calls to a region over a link, in the call_faults of all links.
     ///
     /// # Panics
     /// If there is no region of this number.
     #[must_use]
     pub fn region_by_link(&self, index: usize) -> RegionApi {
-        let (node, door) = (&self.regions[index], &self.doors[self.controls.len() + index]);
-        RegionApi::new(node.name(), door.url().to_owned(), door.channel(), self.ambient.clone())
+        let (node, client_link) = (&self.regions[index], &self.client_links[self.controls.len() + index]);
+        RegionApi::new(node.name(), client_link.url().to_owned(), client_link.channel(), self.env.clone())
     }
 
-    /// Calls to a control over a link, in the weather of all links.
+    /// Calls to a control over a link, in the call_faults of all links.
     ///
     /// # Panics
     /// If there is no control of this number.
     #[must_use]
     pub fn control_by_link(&self, index: usize) -> ControlApi {
-        ControlApi::new(self.doors[index].channel())
+        ControlApi::new(self.client_links[index].channel())
     }
 
     /// A look into the database of a silo, beside its service, on connections of its own.
@@ -309,14 +309,10 @@ impl Cluster {
             return Ok(());
         }
         self.trace.note(format!("{service}: start"));
-        let ambient = builder::derived(&self.ambient);
-        let hook = self.failpoints.hook(
-            service,
-            Arc::clone(&node.life),
-            builder::derived(&ambient),
-            self.trace.clone(),
-        );
-        let ambient = ambient.with_failpoints(hook);
+        let env = builder::derived(&self.env);
+        let hook =
+            self.failpoints.hook(service, Arc::clone(&node.life), builder::derived(&env), self.trace.clone());
+        let env = env.with_failpoints(hook);
         match (&self.program, service) {
             (Some(program), _) => {
                 node.start_process(self.command(program, service), self.log_file(service)).await
@@ -326,8 +322,7 @@ impl Cluster {
                 if let Some(count) = self.changes_a_transaction {
                     options.feed.changes_a_transaction = count;
                 }
-                node.start(move |listener| serve_control(listener, options, Settings::default(), ambient))
-                    .await
+                node.start(move |listener| serve_control(listener, options, Settings::default(), env)).await
             }
             (None, Service::Region(index)) => {
                 let url = node.database_url().to_owned();
@@ -339,8 +334,7 @@ impl Cluster {
                     self.spool_dir(index),
                 );
                 (self.configure.0)(&mut options);
-                node.start(move |listener| serve_region(listener, options, Settings::default(), ambient))
-                    .await
+                node.start(move |listener| serve_region(listener, options, Settings::default(), env)).await
             }
         }
     }
@@ -449,9 +443,9 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is no region of this number.
-    pub fn set_road(&self, region: usize, road: Road) {
+    pub fn set_link_state(&self, region: usize, link_state: LinkState) {
         for link in &self.links[region] {
-            link.set_road(road);
+            link.set_link_state(link_state);
         }
     }
 
@@ -459,19 +453,19 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is no region or control of this number.
-    pub fn set_road_to(&self, region: usize, control: usize, road: Road) {
-        self.links[region][control].set_road(road);
+    pub fn set_link_state_to(&self, region: usize, control: usize, link_state: LinkState) {
+        self.links[region][control].set_link_state(link_state);
     }
 
     fn all_links(&self) -> impl Iterator<Item = &Link> {
-        self.links.iter().flatten().chain(&self.doors)
+        self.links.iter().flatten().chain(&self.client_links)
     }
 
-    /// Sets the weather on all links.
-    pub fn set_weather(&self, weather: Weather) {
-        self.trace.note(format!("{weather:?}"));
+    /// Sets the call_faults on all links.
+    pub fn set_call_faults(&self, call_faults: CallFaults) {
+        self.trace.note(format!("{call_faults:?}"));
         for link in self.all_links() {
-            link.set_weather(weather);
+            link.set_call_faults(call_faults);
         }
     }
 
@@ -481,7 +475,7 @@ impl Cluster {
     /// If it does not start again.
     pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
         self.trace.note(format!("the database crashes, and is down for {down:?}"));
-        self.ground.crash_database(down).await
+        self.database_server.crash_database(down).await
     }
 
     /// Stops the database server in good order, so that it is away until it is [started](Self::start_database). Does
@@ -491,7 +485,7 @@ impl Cluster {
     /// If it cannot be stopped.
     pub async fn stop_database(&self) -> anyhow::Result<()> {
         self.trace.note("the database stops");
-        self.ground.stop_database().await
+        self.database_server.stop_database().await
     }
 
     /// Starts the database server again. Does nothing on SQLite.
@@ -500,18 +494,18 @@ impl Cluster {
     /// If it does not start.
     pub async fn start_database(&self) -> anyhow::Result<()> {
         self.trace.note("the database starts");
-        self.ground.start_database().await
+        self.database_server.start_database().await
     }
 
-    /// Ends all faults: no failpoint acts, all ways are open, the weather is fine, all services run.
+    /// Ends all faults: no failpoint acts, all ways are open, the call_faults is fine, all services run.
     ///
     /// # Errors
     /// If a service does not start.
     pub async fn heal(&self) -> anyhow::Result<()> {
         self.failpoints.disarm();
         for link in self.all_links() {
-            link.set_weather(Weather::default());
-            link.set_road(Road::Open);
+            link.set_call_faults(CallFaults::default());
+            link.set_link_state(LinkState::Open);
         }
         self.trace.note("all is healed");
         self.revive().await
@@ -568,7 +562,7 @@ impl Cluster {
         }
         for silo in self.silos() {
             let url = self.database_of(silo).database_url();
-            if let Err(error) = self.ground.forget(url).await {
+            if let Err(error) = self.database_server.forget(url).await {
                 tracing::warn!(%error, "a database of a test is left over");
             }
         }

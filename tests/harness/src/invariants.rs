@@ -14,20 +14,20 @@
 //! What a service says of itself is not asked for: the rows are read. They are read one table after the other, so
 //! nothing may be under way meanwhile. Everything in the model tables must come from imports.
 
+mod all_rows;
 mod ids;
 mod imports;
 mod references;
 mod reservations;
 #[cfg(test)]
 mod tests;
-mod world;
 
 use std::fmt;
 
 use anyhow::bail;
 use uuid::Uuid;
 
-pub(crate) use self::world::{ORGANIZATION, World};
+pub(crate) use self::all_rows::{AllRows, ORGANIZATION};
 use crate::{account::FileRecord, cluster::Cluster};
 
 /// The violations that are shown at most.
@@ -96,7 +96,7 @@ impl<'a> Inspection<'a> {
     /// # Errors
     /// If a database cannot be read.
     pub async fn violations(&self) -> anyhow::Result<Vec<Violation>> {
-        let world = World::load(self.cluster).await?;
+        let world = AllRows::load(self.cluster).await?;
         let mut found = Found::default();
         reservations::check(&world, &mut found);
         imports::check(&world, &self.approved, &mut found);

@@ -5,9 +5,9 @@ pub mod account;
 pub mod cluster;
 pub mod export;
 pub mod invariants;
-pub mod picture;
 pub mod postgres;
 pub mod process;
+pub mod snapshot;
 
 /// Makes a test of each behaviour for each store, in the modules `sqlite` and `postgres`. A behaviour is a function of a
 /// module of the test that takes the [store](cluster::Store) and knows nothing else of it.

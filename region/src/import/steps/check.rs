@@ -14,7 +14,7 @@ use causeway_relocation::{
     finding::{Finding, Tense},
     keys::{ChunkKeys, KeyMap},
     plan::Record,
-    writer::{LookUp, Rehearsal, Writer, find_rows},
+    writer::{DryRun, LookUp, Writer, find_rows},
 };
 
 use tokio::sync::Mutex;
@@ -69,7 +69,7 @@ impl Engine {
         })?;
         run.keys = Some(Arc::new(RwLock::new(KeyMap::new(&self.context.catalog))));
         run.done.clear();
-        run.rehearsal = Some(Rehearsal::new(&self.context.catalog, self.spool_dir()));
+        run.dry_run = Some(DryRun::new(&self.context.catalog, self.spool_dir()));
         self.do_writes(import, run, false).await?;
         self.check_organizations(import, run).await?;
         self.do_writes(import, run, true).await?;
@@ -79,7 +79,7 @@ impl Engine {
                 lease,
                 ImportState::Checking,
                 ImportState::Planned,
-                self.context.ambient.now(),
+                self.context.env.now(),
             )
             .await?;
         })?;
@@ -89,27 +89,27 @@ impl Engine {
     }
 
     /// Goes through the records of a chunk and notes what would become of them. One chunk at a time.
-    pub(in crate::import) async fn rehearse(
+    pub(in crate::import) async fn dry_run(
         &self,
         import: &Import,
         model: &Model,
         records: Vec<Record>,
         draft: ChunkDraft,
-        rehearsal: &Mutex<Option<Rehearsal>>,
+        dry_run: &Mutex<Option<DryRun>>,
     ) -> Result<ChunkKeys, Error> {
         let writer = Writer {
-            ambient: &self.context.ambient,
+            env: &self.context.env,
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
             emails: self.context.catalog.model(EMAIL),
             token_owners: HashMap::new(),
         };
-        let mut rehearsal = rehearsal.lock().await;
-        let Some(rehearsal) = rehearsal.as_mut() else {
+        let mut dry_run = dry_run.lock().await;
+        let Some(dry_run) = dry_run.as_mut() else {
             return Err(Error::Internal("a dry run goes on without its beginning".to_owned()));
         };
-        let (rows, written) = writer.rehearse(model, records, rehearsal, self).await?;
+        let (rows, written) = writer.dry_run(model, records, dry_run, self).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = draft.counts(model, &keys, &written);
         transact_leased!(self, import, |lease| {
@@ -126,7 +126,7 @@ impl Engine {
     async fn check_organizations(&self, import: &Import, run: &Run) -> Result<(), Error> {
         let needs_owner = owners(&self.context.catalog).is_some();
         let has_owner = |organization: &ImportedOrganization| {
-            run.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.has_one(organization.id))
+            run.dry_run.as_ref().is_none_or(|dry_run| dry_run.has_one(organization.id))
         };
         let wanted = store::imported::wanted_slugs(&self.context.db, import.id).await?;
         let mut given: HashSet<String> = HashSet::new();

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Values of rows of control that one transaction forgets.
-const CARRIED: i64 = 20_000;
+const RETURNED: i64 = 20_000;
 
 impl Engine {
     /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
@@ -30,8 +30,8 @@ impl Engine {
         self.context.register().await?;
         self.do_writes(import, run, true).await?;
         self.check_counts(import.id).await?;
-        self.context.ambient.failpoint("region.finish.counted").await?;
-        self.forget_carried(import).await?;
+        self.context.env.failpoint("region.finish.counted").await?;
+        self.forget_returned(import).await?;
         let mut after = 0;
         loop {
             let part = match import.parameters.hide_organizations {
@@ -43,19 +43,19 @@ impl Engine {
                 store::organization::restore_status(lease, after, last).await?;
                 if !more {
                     let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
-                    store::import::advance(lease, from, to, self.context.ambient.now()).await?;
+                    store::import::advance(lease, from, to, self.context.env.now()).await?;
                 }
             })?;
             if !more {
                 break;
             }
-            self.context.ambient.failpoint("region.finish.part_shown").await?;
+            self.context.env.failpoint("region.finish.part_shown").await?;
             after = last;
         }
         let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
         let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
         tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
-        Ok(self.context.ambient.failpoint("region.finish.visible").await?)
+        Ok(self.context.env.failpoint("region.finish.visible").await?)
     }
 
     /// Refuses to end an import of which a record is not accounted for.
@@ -71,10 +71,10 @@ impl Engine {
     }
 
     /// Forgets what was kept of rows of control for as long as rows were written.
-    pub(in crate::import) async fn forget_carried(&self, import: &Import) -> Result<(), Error> {
+    pub(in crate::import) async fn forget_returned(&self, import: &Import) -> Result<(), Error> {
         loop {
             let forgotten = transact_leased!(self, import, |lease| {
-                store::imported::forget_carried(lease, CARRIED).await?
+                store::imported::forget_returned(lease, RETURNED).await?
             })?;
             if forgotten == 0 {
                 return Ok(());

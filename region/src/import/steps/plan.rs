@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use causeway_relocation::{
     catalog::Model,
     export::Limits,
-    plan::{Keep, MAX_ORGANIZATIONS, Plan, Request, Watch},
+    plan::{Checkpoint, MAX_ORGANIZATIONS, Plan, Request, Watch},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,15 +21,15 @@ impl Engine {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
-        self.context.ambient.failpoint("region.plan.made").await?;
+        self.context.env.failpoint("region.plan.made").await?;
         transact_leased!(self, import, |lease| {
             store::finding::forget(lease, ImportState::Planning).await?;
             self.add_findings(lease, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(lease, &counts).await?;
             store::import::set_records(lease, plan.records).await?;
-            store::import::advance(lease, ImportState::Planning, next, self.context.ambient.now()).await?;
+            store::import::advance(lease, ImportState::Planning, next, self.context.env.now()).await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.plan.stored").await?)
+        Ok(self.context.env.failpoint("region.plan.stored").await?)
     }
 
     /// The plan of an import; loaded, or its making taken up, if this process does not have it yet.
@@ -37,7 +37,7 @@ impl Engine {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
         }
-        let (catalog, ambient) = (Arc::clone(&self.context.catalog), self.context.ambient.clone());
+        let (catalog, env) = (Arc::clone(&self.context.catalog), self.context.env.clone());
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
@@ -55,12 +55,12 @@ impl Engine {
         };
         let failing = async {
             while let Some(tell) = reached.recv().await {
-                let passed = self.context.ambient.failpoint("region.plan.kept").await;
+                let passed = self.context.env.failpoint("region.plan.kept").await;
                 // The plan may have been stopped meanwhile.
                 let _told = tell.send(passed.map_err(io::Error::other));
             }
         };
-        let keep = Keep {
+        let keep = Checkpoint {
             stem: self.spool_dir().join(import.id.to_string()),
             identity: import.sha256.clone(),
             stepped: Some(Box::new(stepped)),
@@ -75,7 +75,7 @@ impl Engine {
                 now,
                 keep: Some(&keep),
             };
-            Ok(Plan::make(&catalog, &ambient, &request, watch)?)
+            Ok(Plan::make(&catalog, &env, &request, watch)?)
         };
         let (plan, ()) = tokio::join!(self.unless_stopped(&run.live.planning, pass), failing);
         let plan = Arc::new(plan?);

@@ -57,12 +57,12 @@ impl Engine {
             }));
             run.pass_turn(self).await?;
         }
-        self.context.ambient.failpoint("region.report.told").await?;
+        self.context.env.failpoint("region.report.told").await?;
         transact_leased!(self, import, |lease| {
             // Asked again, control would say the same: what is to be done stands in the findings, and a comparison shows it.
             self.add_findings(lease, ImportState::Succeeded, &findings).await?;
             store::import::set_reported(lease, import.approvals).await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.report.noted").await?)
+        Ok(self.context.env.failpoint("region.report.noted").await?)
     }
 }

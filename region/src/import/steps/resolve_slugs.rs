@@ -78,7 +78,7 @@ impl Engine {
             return self.ask_and_write(import, run, operation).await;
         }
         let confirmed = self.context.ask(self.context.control.confirm_slugs(operation)).await?;
-        self.context.ambient.failpoint("region.slugs.confirmed").await?;
+        self.context.env.failpoint("region.slugs.confirmed").await?;
         if confirmed < import.organization_count {
             // An operator has released some of its organizations while nobody had confirmed them.
             return self.ask_again(import, run).await;
@@ -92,11 +92,11 @@ impl Engine {
                 lease,
                 ImportState::ResolvingSlugs,
                 ImportState::Finishing,
-                self.context.ambient.now(),
+                self.context.env.now(),
             )
             .await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.slugs.final").await?)
+        Ok(self.context.env.failpoint("region.slugs.final").await?)
     }
 
     /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
@@ -111,7 +111,7 @@ impl Engine {
         transact_leased!(self, import, |lease| {
             store::import::next_slug_attempt(lease, 1).await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.slugs.chosen").await?)
+        Ok(self.context.env.failpoint("region.slugs.chosen").await?)
     }
 
     /// Asks control, and writes what it answers. Rows are read and written by pages, each in a transaction of its own: of
@@ -126,7 +126,7 @@ impl Engine {
             .context
             .ask(self.context.control.bulk_create_organization_slug_reservations(operation, batches))
             .await?;
-        self.context.ambient.failpoint("region.slugs.answered").await?;
+        self.context.env.failpoint("region.slugs.answered").await?;
         let given: HashMap<i64, ResolvedSlug> =
             answer.into_iter().map(|given| (given.organization_id, given)).collect();
         let mut after = 0;
@@ -142,9 +142,9 @@ impl Engine {
             return self.ask_again(import, run).await;
         }
         transact_leased!(self, import, |lease| {
-            store::import::set_slugs_written(lease, self.context.ambient.now()).await?;
+            store::import::set_slugs_written(lease, self.context.env.now()).await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.slugs.written").await?)
+        Ok(self.context.env.failpoint("region.slugs.written").await?)
     }
 
     /// Writes the slugs that control gave to these organizations, unless they have them. If another organization of this
@@ -205,7 +205,7 @@ impl Engine {
                 true
             }
         })?;
-        self.context.ambient.failpoint("region.slugs.page_written").await?;
+        self.context.env.failpoint("region.slugs.page_written").await?;
         Ok(any_taken)
     }
 

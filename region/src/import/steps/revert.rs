@@ -53,7 +53,7 @@ impl Engine {
         }
         let (first, more) = self.organizations_after(id, 0).await?.unwrap_or((0, false));
         let begun = transact!(Error, self.context.db, |tx| {
-            let begun = store::import::begin_revert(tx, id, self.context.ambient.now()).await?;
+            let begun = store::import::begin_revert(tx, id, self.context.env.now()).await?;
             if begun {
                 store::organization::hide(tx, id, 0, first).await?;
             }
@@ -63,7 +63,7 @@ impl Engine {
         if more {
             self.hide_organizations(id, None).await?;
         }
-        self.context.ambient.failpoint("region.revert.begun").await?;
+        self.context.env.failpoint("region.revert.begun").await?;
         if begun {
             tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
         }
@@ -95,9 +95,9 @@ impl Engine {
         self.hide_organizations(import.id, Some(import)).await?;
         self.context.register().await?;
         self.context.ask(self.context.control.revert_import(import.id, Vec::new())).await?;
-        self.context.ambient.failpoint("region.revert.closed").await?;
+        self.context.env.failpoint("region.revert.closed").await?;
         self.adopt_chunks(import).await?;
-        self.context.ambient.failpoint("region.revert.adopted").await?;
+        self.context.env.failpoint("region.revert.adopted").await?;
         let models = |silo, deferred| -> Vec<String> {
             let of = |model: &&Model| model.silo == silo && model.is_deferred() == deferred;
             self.context.catalog.written().filter(of).map(|model| model.name.clone()).collect()
@@ -106,23 +106,23 @@ impl Engine {
         let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
         self.revert_chunks(import, run, here).await?;
         self.say_what_is_needed(import).await?;
-        self.context.ambient.failpoint("region.revert.told").await?;
+        self.context.env.failpoint("region.revert.told").await?;
         self.revert_chunks(import, run, models(Silo::Control, false)).await?;
         self.release_organizations(import).await?;
-        self.forget_carried(import).await?;
-        self.context.ambient.failpoint("region.revert.released").await?;
+        self.forget_returned(import).await?;
+        self.context.env.failpoint("region.revert.released").await?;
         transact_leased!(self, import, |lease| {
             store::import::advance(
                 lease,
                 ImportState::Reverting,
                 ImportState::Reverted,
-                self.context.ambient.now(),
+                self.context.env.now(),
             )
             .await?;
         })?;
         tracing::info!(import_id = %import.id, "an import has been reverted");
         self.remove_spool(import.id).await;
-        Ok(self.context.ambient.failpoint("region.revert.ended").await?)
+        Ok(self.context.env.failpoint("region.revert.ended").await?)
     }
 
     /// Notes chunks that control has written and this region never heard of.
@@ -156,7 +156,7 @@ impl Engine {
                     dropped: theirs.dropped,
                     digest: Vec::new(),
                     findings: Vec::new(),
-                    created_at: self.context.ambient.now(),
+                    created_at: self.context.env.now(),
                     reverted: None,
                 };
                 let counts = ModelCounts {
@@ -216,7 +216,7 @@ impl Engine {
         references: &References,
     ) -> Result<(), Error> {
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
-        self.context.ambient.failpoint("region.revert_chunk.ready").await?;
+        self.context.env.failpoint("region.revert_chunk.ready").await?;
         transact_leased!(self, import, |lease| {
             // What of the import refers to these rows has been taken back before them, or stays.
             let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
@@ -240,9 +240,9 @@ impl Engine {
                 findings,
             };
             self.note_reverted(lease, chunk, reverted).await?;
-            self.context.ambient.failpoint("region.revert_chunk.recorded").await?;
+            self.context.env.failpoint("region.revert_chunk.recorded").await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.revert_chunk.committed").await?)
+        Ok(self.context.env.failpoint("region.revert_chunk.committed").await?)
     }
 
     async fn revert_at_control(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {
@@ -253,11 +253,11 @@ impl Engine {
                 .ask(self.context.control.revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal))
                 .await?
         };
-        self.context.ambient.failpoint("region.revert_control_chunk.answered").await?;
+        self.context.env.failpoint("region.revert_control_chunk.answered").await?;
         transact_leased!(self, import, |lease| {
             self.note_reverted(lease, chunk, reverted.clone()).await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.revert_control_chunk.noted").await?)
+        Ok(self.context.env.failpoint("region.revert_control_chunk.noted").await?)
     }
 
     /// Marks a chunk, and adds what came of it.
@@ -269,7 +269,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let findings = reverted.findings;
         let reverted = Reverted { findings: Vec::new(), ..reverted };
-        if !chunk.set_reverted(lease, &reverted, self.context.ambient.now()).await? {
+        if !chunk.set_reverted(lease, &reverted, self.context.env.now()).await? {
             return Err(Error::Superseded(lease.import_id()));
         }
         let counts = ModelCounts {

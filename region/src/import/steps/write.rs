@@ -32,17 +32,17 @@ impl Engine {
     ) -> Result<(), Error> {
         self.do_writes(import, run, false).await?;
         self.check_owners(import).await?;
-        self.context.ambient.failpoint("region.models.written").await?;
+        self.context.env.failpoint("region.models.written").await?;
         transact_leased!(self, import, |lease| {
             store::import::advance(
                 lease,
                 ImportState::Writing,
                 ImportState::ResolvingSlugs,
-                self.context.ambient.now(),
+                self.context.env.now(),
             )
             .await?;
         })?;
-        Ok(self.context.ambient.failpoint("region.models.noted").await?)
+        Ok(self.context.env.failpoint("region.models.noted").await?)
     }
 
     /// Makes the primary key map of what has been committed.
@@ -92,10 +92,10 @@ impl Engine {
             if ids.is_empty() {
                 continue;
             }
-            let carried = store::imported::carried(&self.context.db, import.id, target, ids).await?;
+            let returned = store::imported::returned(&self.context.db, import.id, target, ids).await?;
             for record in records.iter_mut() {
                 let Some(id) = record.values.get(*reference).and_then(Value::as_int) else { continue };
-                let fields = carried.get(&id).ok_or_else(|| {
+                let fields = returned.get(&id).ok_or_else(|| {
                     Error::Internal(format!("control did not say what {target} {id} is like"))
                 })?;
                 let fields: HashMap<String, serde_json::Value> =

@@ -3,9 +3,9 @@ use crate::{catalog::Catalog, export::unknown_option};
 
 fn decode(model: &str, fields: &str) -> Result<Decoded, Finding> {
     let catalog = Catalog::load().unwrap();
-    let ambient = Ambient::fixed(Utc.timestamp_opt(1_700_000_000, 0).unwrap(), 1);
+    let env = Environment::fixed(Utc.timestamp_opt(1_700_000_000, 0).unwrap(), 1);
     let raw: Box<RawValue> = RawValue::from_string(fields.to_owned()).unwrap();
-    Decoder::new(&ambient, ambient.now()).decode(catalog.model(model).unwrap(), &raw)
+    Decoder::new(&env, env.now()).decode(catalog.model(model).unwrap(), &raw)
 }
 
 fn field(model: &str, fields: &str, name: &str) -> Result<Value, Finding> {

@@ -18,7 +18,7 @@ fn member(pk: i64, organization: i64, user: i64) -> String {
 /// Of each user whose name is the address of an earlier one, the primary keys of both.
 fn pairs(file: &File_, plan: &Plan) -> Vec<(i64, i64)> {
     let model = file.catalog.model(USER).unwrap();
-    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut pairs = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         let holder = plan.earlier_holder(model, record.offset);
@@ -77,13 +77,13 @@ fn names_beyond_the_limit_are_counted() {
     let file = File_::new(&records);
     let plan = file.plan(None).unwrap();
     let model = file.catalog.model(USER).unwrap();
-    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut keys = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         keys.extend(entries(model, &record));
     }
     keys.sort_unstable();
-    let mut addresses = Addresses::remembering(&file.catalog, &file.ambient, &plan, 3);
+    let mut addresses = Addresses::remembering(&file.catalog, &file.env, &plan, 3);
     for key in keys {
         addresses.see(key).unwrap();
     }

@@ -28,7 +28,7 @@ fn with(records: &[String]) -> File_ {
 
 /// What is told of the records of a model that are left out.
 fn defects(file: &File_, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
-    let mut reader = plan.reader(file.catalog.model(model).unwrap(), &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(file.catalog.model(model).unwrap(), &file.env, 1).unwrap();
     let mut defects = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         defects.push((record.source_pk, record.defect.is_some()));
@@ -91,7 +91,7 @@ fn records_that_contradict_each_other_are_passed_over_if_both_are_left_out() {
     let file = with(&[team(7, 2, "same"), team(8, 2, "same"), team(9, 2, "same")]);
     let plan = file.plan(Some(&["one"])).unwrap();
     let model = file.catalog.model("sentry.team").unwrap();
-    let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+    let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut told = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         told.push(plan.is_contradicting(model, record.offset));
@@ -154,7 +154,7 @@ fn a_record_between_two_organizations_is_known_and_its_children_are_not_told_aga
         let plan = file.plan(filter).unwrap();
         let mut of_two = Vec::new();
         for model in file.catalog.written() {
-            let mut reader = plan.reader(model, &file.ambient, 1).unwrap();
+            let mut reader = plan.reader(model, &file.env, 1).unwrap();
             while let Some(record) = reader.next_record().unwrap() {
                 if plan.is_of_two(model, record.offset) {
                     of_two.push((model.name.as_str(), record.source_pk));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::catalog::Scope;
 
-use super::{case::Case, family::is_of_integration, fates::is_cleared, file::FileRecord};
+use super::{case::AuditCase, family::is_of_integration, fates::is_cleared, file::FileRecord};
 
 /// Models whose records may refer to nothing and are referred to.
 const MODELS: &[&str] = &["sentry.alertrule", "sentry.snubaquery", "sentry.timeseriessnapshot"];
@@ -34,7 +34,7 @@ pub(super) struct Adrift {
     pub(super) unreferred: HashSet<Key>,
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     fn leads_to(&self, record: &FileRecord) -> Vec<(String, Key)> {
         let Some(model) = self.catalog.model(&record.model) else { return Vec::new() };
         let references = model.columns.iter().filter_map(|column| {

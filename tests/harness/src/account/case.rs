@@ -12,7 +12,7 @@ use causeway_proto::{
 use causeway_relocation::catalog::{Catalog, Model, Silo};
 use chrono::{DateTime, Utc};
 
-use super::{Fate, Look, Row, file::FileRecord};
+use super::{Fate, Row, RowsBefore, file::FileRecord};
 use crate::cluster::ImportOptions;
 
 /// A finding that there must be.
@@ -29,14 +29,14 @@ pub(super) struct Note {
 
 /// An import with its file, its parameters, and what there was before and after.
 #[derive(Debug)]
-pub(super) struct Case<'a> {
+pub(super) struct AuditCase<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) records: Vec<Arc<FileRecord>>,
     by_model: HashMap<String, Vec<Arc<FileRecord>>>,
     pub(super) options: &'a ImportOptions,
     pub(super) import: &'a Import,
-    pub(super) before: &'a Look,
-    pub(super) after: &'a Look,
+    pub(super) before: &'a RowsBefore,
+    pub(super) after: &'a RowsBefore,
     pub(super) keys: &'a [MappedKey],
     pub(super) findings: &'a [Finding],
     /// Rows that other imports inserted meanwhile, by model and id.
@@ -56,15 +56,15 @@ pub(super) struct Case<'a> {
     complaints: Vec<String>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> AuditCase<'a> {
     #[expect(clippy::too_many_arguments, reason = "the evidence, named in the one place that gathers it")]
     pub(super) fn new(
         catalog: &'a Catalog,
         records: Vec<FileRecord>,
         options: &'a ImportOptions,
         import: &'a Import,
-        before: &'a Look,
-        after: &'a Look,
+        before: &'a RowsBefore,
+        after: &'a RowsBefore,
         keys: &'a [MappedKey],
         findings: &'a [Finding],
         others: &'a BTreeSet<(String, i64)>,
@@ -97,13 +97,13 @@ impl<'a> Case<'a> {
         for key in keys {
             let line = (key.model.clone(), key.source_pk);
             if case.mapped.insert(line, (key.new_pk, key.kind())).is_some() {
-                case.complain(format!("{} {} is mapped twice", key.model, key.source_pk));
+                case.mismatch(format!("{} {} is mapped twice", key.model, key.source_pk));
             }
         }
         case
     }
 
-    pub(super) fn complain(&mut self, what: String) {
+    pub(super) fn mismatch(&mut self, what: String) {
         self.complaints.push(what);
     }
 

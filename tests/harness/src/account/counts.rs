@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_proto::relocation::v1::{FindingKind, KeyKind, ModelCounts};
 
-use super::{Fate, case::Case, cell, findings::names_actor};
+use super::{Fate, case::AuditCase, cell, findings::names_actor};
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// The primary key map has the records that are a row now, and no other.
     pub(super) fn check_keys(&mut self) {
         let mut complaints = Vec::new();
@@ -32,7 +32,7 @@ impl Case<'_> {
             complaints.push(format!("the key map has {} lines and not {mapped}", self.keys.len()));
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 
@@ -114,7 +114,7 @@ impl Case<'_> {
             complaints.push("the counts are not in the order of writing".to_owned());
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 }

@@ -6,7 +6,7 @@ use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{ArrayOf, Column, Default, Kind, Model, UniqueSet};
 use serde_json::Value;
 
-use super::{case::Case, cell, file::FileRecord, taken::Taken};
+use super::{case::AuditCase, cell, file::FileRecord, taken::Taken};
 
 /// Fields that may be missing though nothing is their default.
 const MADE: &[(&str, &str)] = &[
@@ -80,7 +80,7 @@ fn keys_of(model: &Model, record: &FileRecord) -> Vec<String> {
     model.unique.iter().enumerate().filter_map(key).collect()
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Whether a record breaks a rule by itself.
     fn is_defective(&self, model: &Model, record: &FileRecord) -> Taken {
         let fields =

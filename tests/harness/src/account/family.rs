@@ -2,7 +2,7 @@
 
 use causeway_relocation::catalog::{Catalog, Model, Scope};
 
-use super::{Fate, case::Case, file::FileRecord};
+use super::{Fate, case::AuditCase, file::FileRecord};
 
 const ORGANIZATION: &str = "sentry.organization";
 const ACTION: &str = "sentry.notificationaction";
@@ -18,7 +18,7 @@ fn is_of_users(catalog: &Catalog, model: &str) -> bool {
     catalog.model(model).is_none_or(|model| model.scopes.contains(&Scope::User))
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// The records that a record refers to, users aside.
     fn parents<'m>(
         &'m self,

@@ -8,7 +8,7 @@ use causeway_relocation::catalog::{Condition, Model, Scope};
 use super::{
     Fate,
     adrift::Adrift,
-    case::Case,
+    case::AuditCase,
     cell::{self, Cell},
     file::FileRecord,
     owners::{Memberships, Owner},
@@ -82,7 +82,7 @@ pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'stati
     (record.set(both.0).is_some() && record.set(both.1).is_some()).then_some(both)
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Decides about every record of the file, models in an order in which none comes before what it refers to.
     pub(super) fn decide_fates(&mut self) {
         let selection = self.selection();
@@ -299,15 +299,15 @@ impl Case<'_> {
             return self.existing(record, &holders);
         }
         let Some((id, KeyKind::Inserted)) = mapped else {
-            self.complain(format!("user {} must be a new one and is {mapped:?}", record.pk));
+            self.mismatch(format!("user {} must be a new one and is {mapped:?}", record.pk));
             return Fate::Dropped;
         };
         let given =
             self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
         let kept = Some(given) == record.text("username");
         match (taken, kept) {
-            (Taken::No, false) => self.complain(format!("the name of user {} was free", record.pk)),
-            (Taken::Yes, true) => self.complain(format!("the name of user {} was taken", record.pk)),
+            (Taken::No, false) => self.mismatch(format!("the name of user {} was free", record.pk)),
+            (Taken::Yes, true) => self.mismatch(format!("the name of user {} was taken", record.pk)),
             _ => {}
         }
         let given = given.to_lowercase();
@@ -315,7 +315,7 @@ impl Case<'_> {
             self.renamed.insert(record.pk);
             self.expect(record, &[FindingKind::UsernameChanged], &["username"]);
             if holders.taken(&given) != Taken::No || named.contains_key(&given) {
-                self.complain(format!("user {} got a name that was taken too", record.pk));
+                self.mismatch(format!("user {} got a name that was taken too", record.pk));
             }
         }
         named.insert(given, id);
@@ -338,7 +338,7 @@ impl Case<'_> {
                 Fate::Inserted(id)
             }
             _ => {
-                self.complain(format!("e-mail {} must be a new one and is {mapped:?}", record.pk));
+                self.mismatch(format!("e-mail {} must be a new one and is {mapped:?}", record.pk));
                 Fate::Dropped
             }
         }
@@ -349,7 +349,7 @@ impl Case<'_> {
             Some((id, KeyKind::Existing)) if holders.contains(&id) => Fate::Existing(id),
             mapped => {
                 let (model, pk) = (&record.model, record.pk);
-                self.complain(format!("{model} {pk} must be one of {holders:?} and is {mapped:?}"));
+                self.mismatch(format!("{model} {pk} must be one of {holders:?} and is {mapped:?}"));
                 Fate::Dropped
             }
         }
@@ -364,7 +364,7 @@ impl Case<'_> {
                 Fate::Dropped
             }
             mapped => {
-                self.complain(format!("{} {} must be a new row and is {mapped:?}", model.name, record.pk));
+                self.mismatch(format!("{} {} must be a new row and is {mapped:?}", model.name, record.pk));
                 Fate::Dropped
             }
         }

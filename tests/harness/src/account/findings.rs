@@ -7,7 +7,7 @@ use causeway_relocation::catalog::{Column, Known};
 use serde_json::Value;
 
 use super::{
-    case::{Case, Note},
+    case::{AuditCase, Note},
     cell,
     family::is_of_integration,
 };
@@ -60,7 +60,7 @@ fn severity(kind: FindingKind) -> Severity {
     }
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Checks all findings against what the other checks have found to be due.
     pub(super) fn check_findings(&mut self) {
         self.expect_of_the_file();
@@ -83,10 +83,10 @@ impl Case<'_> {
             }
         }
         for note in missing {
-            self.complain(format!("there is no finding for {note:?}"));
+            self.mismatch(format!("there is no finding for {note:?}"));
         }
         for finding in open.into_values().flatten() {
-            self.complain(format!("there is no cause for {finding:?}"));
+            self.mismatch(format!("there is no cause for {finding:?}"));
         }
         self.check_finding_counts();
     }
@@ -174,7 +174,7 @@ impl Case<'_> {
             }
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 
@@ -193,7 +193,7 @@ impl Case<'_> {
             }
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 
@@ -208,7 +208,7 @@ impl Case<'_> {
         let severities =
             self.import.finding_counts.iter().all(|count| count.severity() == severity(count.kind()));
         if told != counts.into_iter().collect::<Vec<_>>() || !severities {
-            self.complain(format!("the import counts its findings as {:?}", self.import.finding_counts));
+            self.mismatch(format!("the import counts its findings as {:?}", self.import.finding_counts));
         }
     }
 }

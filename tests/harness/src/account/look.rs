@@ -20,14 +20,14 @@ pub type Rows = BTreeMap<i64, Row>;
 
 /// Every row of every model table of control and one region, and every slug reservation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+pub struct RowsBefore {
     models: BTreeMap<String, Rows>,
     reservations: Vec<SlugReservation>,
 }
 
 static NO_ROWS: Rows = Rows::new();
 
-impl Look {
+impl RowsBefore {
     /// Looks at control and a region.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use causeway_proto::{
 };
 use causeway_relocation::catalog::reserved_organization_slugs;
 
-use super::{Fate, case::Case, file::FileRecord};
+use super::{Fate, case::AuditCase, file::FileRecord};
 
 const ORGANIZATION: &str = "sentry.organization";
 /// Organizations that the import itself names.
@@ -29,7 +29,7 @@ fn folded(text: &str) -> String {
     text.to_lowercase().replace([' ', '_'], "-")
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Checks the slugs of the organizations that the import inserted.
     pub(super) fn check_organizations(&mut self) {
         let organizations: Vec<(Arc<FileRecord>, i64, String)> = self
@@ -59,7 +59,7 @@ impl Case<'_> {
             let reservations = of.get(id).map(Vec::as_slice).unwrap_or_default();
             let right = matches!(reservations, [one] if one.slug == *slug && one.r#type() == ReservationType::Primary);
             if !right {
-                self.complain(format!(
+                self.mismatch(format!(
                     "organization {} is `{slug}` and has reserved {reservations:?}",
                     record.pk
                 ));
@@ -67,18 +67,18 @@ impl Case<'_> {
         }
         for reservation in after.reservations() {
             if reservation.r#type() != ReservationType::Primary {
-                self.complain(format!("`{}` is reserved as {:?}", reservation.slug, reservation.r#type()));
+                self.mismatch(format!("`{}` is reserved as {:?}", reservation.slug, reservation.r#type()));
             }
         }
         for reservation in self.before.reservations() {
             if !after.reservations().contains(reservation) {
-                self.complain(format!("the reservation of `{}` has changed", reservation.slug));
+                self.mismatch(format!("the reservation of `{}` has changed", reservation.slug));
             }
         }
         let others = self.others.iter().filter(|(model, _)| model == ORGANIZATION).count();
         let expected = self.before.reservations().len() + organizations.len() + others;
         if after.reservations().len() != expected {
-            self.complain(format!(
+            self.mismatch(format!(
                 "there are {} reservations and not {expected}",
                 after.reservations().len()
             ));
@@ -129,7 +129,7 @@ impl Case<'_> {
             }
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 
@@ -173,7 +173,7 @@ impl Case<'_> {
             complaints.push("the key map has slugs of what is no organization".to_owned());
         }
         for complaint in complaints {
-            self.complain(complaint);
+            self.mismatch(complaint);
         }
     }
 }

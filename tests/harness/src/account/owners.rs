@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_proto::relocation::v1::FindingKind;
 
-use super::{Fate, case::Case, cell::Cell, file::FileRecord, taken::Taken};
+use super::{Fate, case::AuditCase, cell::Cell, file::FileRecord, taken::Taken};
 
 const ACTOR: &str = "sentry.actor";
 const MEMBER: &str = "sentry.organizationmember";
@@ -75,7 +75,7 @@ struct Membership {
 #[derive(Debug, Default)]
 pub(super) struct Memberships(HashMap<(i64, i64), Membership>);
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Whom a record means by its owner.
     pub(super) fn owner(&self, record: &FileRecord) -> Owner {
         owner(self.records.iter().map(AsRef::as_ref), record)

@@ -10,7 +10,7 @@ use causeway_relocation::catalog::{Column, Default, Model};
 
 use super::{
     Cell, Fate, Row,
-    case::Case,
+    case::AuditCase,
     cell,
     fates::{is_cleared, second_owner},
     file::FileRecord,
@@ -96,7 +96,7 @@ fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Checks all inserted rows.
     pub(super) fn check_rows(&mut self) {
         for model in self.catalog.models() {
@@ -105,7 +105,7 @@ impl Case<'_> {
                 let Some(Fate::Inserted(id)) = self.fate(&model.name, record.pk) else { continue };
                 match self.after.row(&model.name, id) {
                     Some(row) => rows.push((record, row)),
-                    None => self.complain(format!(
+                    None => self.mismatch(format!(
                         "{} {} is to be row {id}, which is not there",
                         model.name, record.pk
                     )),
@@ -128,7 +128,7 @@ impl Case<'_> {
             let wanted = match self.wanted(column, record) {
                 Ok(wanted) => wanted,
                 Err(why) => {
-                    self.complain(format!("{} {} {}: {why}", model.name, record.pk, column.field));
+                    self.mismatch(format!("{} {} {}: {why}", model.name, record.pk, column.field));
                     continue;
                 }
             };
@@ -169,7 +169,7 @@ impl Case<'_> {
                 },
             };
             if !right {
-                self.complain(format!(
+                self.mismatch(format!(
                     "{} {}: {} is {found:?}; the file has {wanted:?} and the rule is {change:?}",
                     model.name, record.pk, column.field
                 ));
@@ -274,7 +274,7 @@ impl Case<'_> {
             };
             if !right {
                 let (name, field) = (&model.name, &column.field);
-                self.complain(format!("of {} {name} that share a {field}, {kept} have kept it", pairs.len()));
+                self.mismatch(format!("of {} {name} that share a {field}, {kept} have kept it", pairs.len()));
             }
             for (record, row) in pairs {
                 let found = row.get(&column.field).cloned().unwrap_or(Cell::Null);
@@ -289,7 +289,7 @@ impl Case<'_> {
             }
         }
         if found.values().any(|count| *count > 1) {
-            self.complain(format!("{} has a {} twice", model.name, column.field));
+            self.mismatch(format!("{} has a {} twice", model.name, column.field));
         }
     }
 
@@ -325,7 +325,7 @@ impl Case<'_> {
             (New::Nothing, false) => cell("token_expires_at") == of_file("token_expires_at"),
         };
         if !right {
-            self.complain(format!(
+            self.mismatch(format!(
                 "{} {}: {} is neither the file's nor what it is to be replaced by",
                 model.name, record.pk, column.field
             ));
@@ -346,10 +346,10 @@ impl Case<'_> {
             let (before, after) = (self.before.rows(&model.name), self.after.rows(&model.name));
             for (id, row) in before {
                 if after.get(id) != Some(row) {
-                    self.complain(format!("row {id} of {} was there before and has changed", model.name));
+                    self.mismatch(format!("row {id} of {} was there before and has changed", model.name));
                 }
                 if inserted.contains(id) {
-                    self.complain(format!(
+                    self.mismatch(format!(
                         "row {id} of {} was there before and is said to be new",
                         model.name
                     ));
@@ -358,7 +358,7 @@ impl Case<'_> {
             for id in after.keys() {
                 let ours = inserted.contains(id) || before.contains_key(id);
                 if !ours && !self.others.contains(&(model.name.clone(), *id)) {
-                    self.complain(format!("row {id} of {} is of no record", model.name));
+                    self.mismatch(format!("row {id} of {} is of no record", model.name));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use causeway_proto::relocation::v1::FindingKind;
 
-use super::{case::Case, file::FileRecord};
+use super::{case::AuditCase, file::FileRecord};
 
 /// The field that says among whom a slug must differ.
 fn among(model: &str) -> Option<&'static str> {
@@ -27,7 +27,7 @@ fn plain(name: &str) -> Option<String> {
     (name.chars().all(is_plain) && has_letter && slug.len() <= 50).then_some(slug)
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Expects to be told of a slug that is made.
     pub(super) fn expect_made_slug(&mut self, record: &FileRecord) {
         if lacks_slug(record) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{case::Case, cell::Cell};
+use super::{case::AuditCase, cell::Cell};
 
 /// Who had the values of a column, by value.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Holders {
     }
 }
 
-impl Case<'_> {
+impl AuditCase<'_> {
     /// Who had the values of a text column; in lower case if that makes no difference.
     pub(super) fn holders(&self, model: &str, field: &str, folded: bool) -> Holders {
         let value = |cell: Option<&Cell>| {

@@ -18,11 +18,11 @@ use causeway_proto::{
     },
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tokio::time::timeout;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::by_hand::upload_messages;
+use super::direct::upload_messages;
 
 /// How long nothing may be seen of an import that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -140,12 +140,12 @@ pub struct RegionApi {
     name: String,
     url: String,
     channel: Channel,
-    ambient: Ambient,
+    env: Environment,
 }
 
 impl RegionApi {
-    pub(super) fn new(name: &str, url: String, channel: Channel, ambient: Ambient) -> Self {
-        Self { name: name.to_owned(), url, channel, ambient }
+    pub(super) fn new(name: &str, url: String, channel: Channel, env: Environment) -> Self {
+        Self { name: name.to_owned(), url, channel, env }
     }
 
     /// The region's name.
@@ -207,7 +207,7 @@ impl RegionApi {
         options: &ImportOptions,
     ) -> Result<ImportOrganizationsResponse, Status> {
         let header = ImportHeader {
-            import_id: options.import_id.clone().unwrap_or_else(|| self.ambient.uuid().to_string()),
+            import_id: options.import_id.clone().unwrap_or_else(|| self.env.uuid().to_string()),
             scope: Scope::Organization.into(),
             filter: options.filter.clone().map(|slugs| OrganizationFilter { slugs }),
             flags: Some(ImportFlags {

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::ensure;
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use tokio::sync::Notify;
 
 use super::{
-    Cluster, Failpoints, Ground, Service, Store, Trace, link::Link, node::Node, options::Configure,
+    Cluster, DatabaseServer, Failpoints, Service, Store, Trace, link::Link, node::Node, options::Configure,
     trace::LastWords,
 };
 
@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug)]
 #[must_use = "it does nothing until it is started"]
 pub struct ClusterBuilder {
-    ground: Option<Arc<Ground>>,
+    database_server: Option<Arc<DatabaseServer>>,
     store: Store,
     controls: usize,
     regions: Vec<String>,
@@ -31,7 +31,7 @@ pub struct ClusterBuilder {
 impl ClusterBuilder {
     pub(super) fn new(store: Store) -> Self {
         Self {
-            ground: None,
+            database_server: None,
             store,
             controls: 1,
             regions: Vec::new(),
@@ -45,10 +45,10 @@ impl ClusterBuilder {
         }
     }
 
-    /// Stands on this ground, rather than on one of its own.
-    pub fn on(mut self, ground: &Arc<Ground>) -> Self {
-        self.store = ground.store();
-        self.ground = Some(Arc::clone(ground));
+    /// Stands on this database_server, rather than on one of its own.
+    pub fn on(mut self, database_server: &Arc<DatabaseServer>) -> Self {
+        self.store = database_server.store();
+        self.database_server = Some(Arc::clone(database_server));
         self
     }
 
@@ -119,22 +119,22 @@ impl ClusterBuilder {
             self.controls == 1 || self.store == Store::Postgres,
             "several controls need a database that several processes may use: PostgreSQL"
         );
-        let ground = match self.ground {
-            Some(ground) => ground,
-            None => Arc::new(Ground::for_one(self.store).await?),
+        let database_server = match self.database_server {
+            Some(database_server) => database_server,
+            None => Arc::new(DatabaseServer::for_one(self.store).await?),
         };
-        let directory = ground.directory()?;
+        let directory = database_server.directory()?;
         let (trace, killed) = (Trace::default(), Arc::new(Notify::new()));
-        let ambient = match self.seed {
-            Some(seed) => Ambient::system().seeded(seed),
-            None => Ambient::system(),
+        let env = match self.seed {
+            Some(seed) => Environment::system().seeded(seed),
+            None => Environment::system(),
         };
         let mut controls = Vec::new();
-        let isolation = match (ground.store(), self.serializable) {
+        let isolation = match (database_server.store(), self.serializable) {
             (Store::Postgres, true) => "?options=-c%20default_transaction_isolation%3Dserializable",
             _ => "",
         };
-        let database_url = ground.database(directory.path(), None).await? + isolation;
+        let database_url = database_server.database(directory.path(), None).await? + isolation;
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
             controls.push(Node::new(&name, database_url.clone(), Arc::clone(&killed))?);
@@ -142,27 +142,27 @@ impl ClusterBuilder {
         let mut regions = Vec::new();
         let mut links = Vec::new();
         for name in &self.regions {
-            let database_url = ground.database(directory.path(), Some(name)).await? + isolation;
+            let database_url = database_server.database(directory.path(), Some(name)).await? + isolation;
             regions.push(Node::new(name, database_url, Arc::clone(&killed))?);
             let mut ways = Vec::new();
             for control in &controls {
                 let way = format!("{name} -> {}", control.name());
-                ways.push(Link::open(way, control.address(), derived(&ambient), trace.clone()).await?);
+                ways.push(Link::open(way, control.address(), derived(&env), trace.clone()).await?);
             }
             links.push(ways);
         }
-        let mut doors = Vec::new();
+        let mut client_links = Vec::new();
         for node in controls.iter().chain(&regions) {
             let way = format!("client -> {}", node.name());
-            doors.push(Link::open(way, node.address(), derived(&ambient), trace.clone()).await?);
+            client_links.push(Link::open(way, node.address(), derived(&env), trace.clone()).await?);
         }
         let cluster = Cluster {
             _last_words: LastWords::of(trace.clone()),
             regions,
             controls,
             links,
-            doors,
-            ambient,
+            client_links,
+            env,
             failpoints: self.failpoints,
             changes_a_transaction: self.changes_a_transaction,
             trace,
@@ -171,7 +171,7 @@ impl ClusterBuilder {
             arguments: self.arguments,
             configure: self.configure,
             directory,
-            ground,
+            database_server,
         };
         let may_die = cluster.failpoints.is_armed();
         for service in cluster.services().collect::<Vec<Service>>() {
@@ -188,6 +188,6 @@ impl ClusterBuilder {
 }
 
 /// Randomness of its own, which follows from that of the cluster: what one service draws is nothing to the others.
-pub(super) fn derived(ambient: &Ambient) -> Ambient {
-    ambient.clone().seeded(u64::from_le_bytes(ambient.bytes()))
+pub(super) fn derived(env: &Environment) -> Environment {
+    env.clone().seeded(u64::from_le_bytes(env.bytes()))
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use causeway_relocation::{ambient, db::DbError};
+use causeway_relocation::{db::DbError, env};
 use tokio::sync::Notify;
 
 use super::{Service, node::Life, trace::Trace};
@@ -153,12 +153,12 @@ impl Failpoints {
         &self,
         service: Service,
         life: Arc<Life>,
-        ambient: ambient::Ambient,
+        env: env::Environment,
         trace: Trace,
-    ) -> Arc<ambient::Failpoints> {
+    ) -> Arc<env::Failpoints> {
         let failpoints = self.clone();
         Arc::new(move |place| {
-            let act = failpoints.decide(place, ambient.below(1000));
+            let act = failpoints.decide(place, env.below(1000));
             if let Some(act) = act {
                 trace.note(format!("{service}: {act:?} at {place}"));
             }

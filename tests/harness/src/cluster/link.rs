@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -38,18 +38,18 @@ use super::trace::Trace;
 
 /// Whether calls get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Road {
+pub enum LinkState {
     /// They do.
     Open,
     /// Connections are broken and new ones end at once.
     Cut,
-    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the road is open again.
+    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the link_state is open again.
     Silent,
 }
 
 /// How many of 1,000 calls meet with something. Streams without an end are left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Weather {
+pub struct CallFaults {
     /// Never reach the service; the caller sees a broken connection.
     pub lose_requests: u32,
     /// Are done, but the caller sees a broken connection.
@@ -62,7 +62,7 @@ pub struct Weather {
     pub longest_delay: Duration,
 }
 
-impl Weather {
+impl CallFaults {
     /// Something happens to about every fifth call.
     pub const STORM: Self = Self {
         lose_requests: 50,
@@ -98,9 +98,9 @@ pub(super) struct Link {
 struct Shared {
     name: String,
     target: Channel,
-    road: watch::Sender<Road>,
-    weather: Mutex<Weather>,
-    ambient: Ambient,
+    link_state: watch::Sender<LinkState>,
+    call_faults: Mutex<CallFaults>,
+    env: Environment,
     trace: Trace,
     connections: Mutex<Vec<AbortHandle>>,
     /// Calls that are to be made a second time, although they have been answered.
@@ -112,7 +112,7 @@ impl Link {
     pub(super) async fn open(
         name: String,
         target: SocketAddr,
-        ambient: Ambient,
+        env: Environment,
         trace: Trace,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for a link")?;
@@ -121,9 +121,9 @@ impl Link {
         let shared = Arc::new(Shared {
             name,
             target,
-            road: watch::Sender::new(Road::Open),
-            weather: Mutex::default(),
-            ambient,
+            link_state: watch::Sender::new(LinkState::Open),
+            call_faults: Mutex::default(),
+            env,
             trace,
             connections: Mutex::default(),
             late: AtomicUsize::new(0),
@@ -142,11 +142,11 @@ impl Link {
     }
 
     /// Opens or closes it.
-    pub(super) fn set_road(&self, road: Road) {
-        if self.shared.road.send_replace(road) != road {
-            self.shared.trace.note(format!("{}: {road:?}", self.shared.name));
+    pub(super) fn set_link_state(&self, link_state: LinkState) {
+        if self.shared.link_state.send_replace(link_state) != link_state {
+            self.shared.trace.note(format!("{}: {link_state:?}", self.shared.name));
         }
-        if road == Road::Cut {
+        if link_state == LinkState::Cut {
             self.shared.break_connections();
         }
     }
@@ -156,8 +156,8 @@ impl Link {
         self.shared.late.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_weather(&self, weather: Weather) {
-        *self.shared.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+    pub(super) fn set_call_faults(&self, call_faults: CallFaults) {
+        *self.shared.call_faults.lock().unwrap_or_else(PoisonError::into_inner) = call_faults;
     }
 }
 
@@ -175,7 +175,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        if *shared.road.borrow() == Road::Cut {
+        if *shared.link_state.borrow() == LinkState::Cut {
             continue;
         }
         let connection = tokio::spawn(serve(stream, Arc::clone(&shared))).abort_handle();
@@ -205,25 +205,25 @@ impl Shared {
 
     /// Waits as long as nothing arrives.
     async fn arrive(&self) {
-        let mut road = self.road.subscribe();
+        let mut link_state = self.link_state.subscribe();
         // It fails when the link is gone, and with it whoever waits.
-        let _gone = road.wait_for(|road| *road != Road::Silent).await;
+        let _gone = link_state.wait_for(|link_state| *link_state != LinkState::Silent).await;
     }
 
     fn draw(&self, method: &str) -> Fate {
-        let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
+        let call_faults = *self.call_faults.lock().unwrap_or_else(PoisonError::into_inner);
         if method.starts_with("Watch") || method.starts_with("ServerReflection") {
             return Fate::Pass;
         }
-        let longest = u64::try_from(weather.longest_delay.as_micros()).unwrap_or(u64::MAX).max(1);
-        let pause = Duration::from_micros(self.ambient.below(longest));
-        let mut left = self.ambient.below(1000);
+        let longest = u64::try_from(call_faults.longest_delay.as_micros()).unwrap_or(u64::MAX).max(1);
+        let pause = Duration::from_micros(self.env.below(longest));
+        let mut left = self.env.below(1000);
         for (chance, fate) in [
-            (weather.lose_requests, Fate::LoseRequest),
-            (weather.lose_answers, Fate::LoseAnswer),
-            (weather.repeat / 2, Fate::Repeat),
-            (weather.repeat - weather.repeat / 2, Fate::RepeatLater(pause)),
-            (weather.delay, Fate::Delay(pause)),
+            (call_faults.lose_requests, Fate::LoseRequest),
+            (call_faults.lose_answers, Fate::LoseAnswer),
+            (call_faults.repeat / 2, Fate::Repeat),
+            (call_faults.repeat - call_faults.repeat / 2, Fate::RepeatLater(pause)),
+            (call_faults.delay, Fate::Delay(pause)),
         ] {
             match left.checked_sub(chance.into()) {
                 Some(rest) => left = rest,
@@ -301,7 +301,7 @@ impl Shared {
         target.call(request).await.map_err(unreachable)
     }
 
-    /// An answer of which nothing arrives while the road is silent.
+    /// An answer of which nothing arrives while the link_state is silent.
     fn held(self: Arc<Self>, answer: Response<Body>) -> Response<Body> {
         answer.map(|body| {
             let frames = stream::unfold((body, self), |(mut body, shared)| async move {

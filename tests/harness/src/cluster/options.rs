@@ -2,13 +2,13 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use causeway_region::Pauses;
+use causeway_region::Backoff;
 
-use super::ground::pool;
+use super::database_server::pool;
 
 /// Short, for a test that waits for all of them.
-fn pauses() -> Pauses {
-    Pauses { first: Duration::from_millis(5), longest: Duration::from_millis(100), ..Pauses::default() }
+fn backoff() -> Backoff {
+    Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(100), ..Backoff::default() }
 }
 
 /// What is changed in the options of regions before they start.
@@ -39,7 +39,7 @@ pub(super) fn region(
 ) -> causeway_region::Options {
     causeway_region::Options {
         database: pool(),
-        pauses: pauses(),
+        backoff: backoff(),
         // A test that wants comparisons asks for them.
         reconcile_every: Duration::ZERO,
         ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)

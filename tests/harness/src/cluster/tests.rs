@@ -82,7 +82,8 @@ async fn a_service_that_is_killed_is_gone_at_once_and_goes_on_when_it_is_back() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failpoint_fails_or_kills_once_and_counts() {
     let (failpoints, life) = (Failpoints::default(), Arc::new(node::Life::default()));
-    let hook = failpoints.hook(Service::Region(0), Arc::clone(&life), Ambient::system(), Trace::default());
+    let hook =
+        failpoints.hook(Service::Region(0), Arc::clone(&life), Environment::system(), Trace::default());
     hook("a").await.unwrap();
     failpoints.arm("a", Act::Fail, 1);
     failpoints.arm("b", Act::Kill, 0);
@@ -110,23 +111,23 @@ async fn calls_get_lost_and_come_twice_as_the_weather_says() {
     let imports = async || count(&cluster, Silo::Region(0), "causeway_import").await;
     let id = |number: u8| format!("3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c0{number}");
 
-    cluster.set_weather(Weather { lose_requests: 1000, ..Weather::default() });
+    cluster.set_call_faults(CallFaults { lose_requests: 1000, ..CallFaults::default() });
     assert_eq!(begin(&id(1)).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(imports().await, 0);
 
-    cluster.set_weather(Weather { lose_answers: 1000, ..Weather::default() });
+    cluster.set_call_faults(CallFaults { lose_answers: 1000, ..CallFaults::default() });
     assert_eq!(begin(&id(1)).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(imports().await, 1);
 
     // The second time it joins what the first time began.
-    cluster.set_weather(Weather { repeat: 1000, ..Weather::default() });
+    cluster.set_call_faults(CallFaults { repeat: 1000, ..CallFaults::default() });
     begin(&id(2)).await.unwrap();
     assert_eq!(imports().await, 2);
 
-    cluster.set_weather(Weather {
+    cluster.set_call_faults(CallFaults {
         delay: 1000,
         longest_delay: Duration::from_millis(5),
-        ..Weather::default()
+        ..CallFaults::default()
     });
     begin(&id(3)).await.unwrap();
     cluster.heal().await.unwrap();
@@ -142,16 +143,16 @@ async fn calls_get_lost_and_come_twice_as_the_weather_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_road_keeps_an_import_waiting() {
     let cluster = Cluster::start(Store::Sqlite, &["us"]).await.unwrap();
-    for road in [Road::Cut, Road::Silent] {
-        cluster.set_road(0, road);
+    for link_state in [LinkState::Cut, LinkState::Silent] {
+        cluster.set_link_state(0, link_state);
         let begun = cluster.region(0).begin(&small(), &ImportOptions::default()).await.unwrap();
         let id = begun.import.unwrap().import_id;
-        if road == Road::Cut {
+        if link_state == LinkState::Cut {
             cluster.region(0).wait_until(&id, |import| import.waiting.is_some()).await.unwrap();
         }
         let waits = cluster.quiet(Duration::from_millis(100)).await.unwrap_err().to_string();
         assert!(waits.contains(&id), "{waits}");
-        cluster.set_road(0, Road::Open);
+        cluster.set_link_state(0, LinkState::Open);
         cluster.quiet(SOON).await.unwrap();
     }
     cluster.stop().await;
@@ -160,7 +161,7 @@ async fn a_closed_road_keeps_an_import_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
     let cluster = Cluster::start(Store::Sqlite, &["us"]).await.unwrap();
-    cluster.set_road(0, Road::Cut);
+    cluster.set_link_state(0, LinkState::Cut);
     let begun = cluster.region(0).begin(&small(), &ImportOptions::default()).await.unwrap();
     let id = begun.import.unwrap().import_id;
     cluster.kill(Service::Control(0)).await;
@@ -193,9 +194,10 @@ async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clusters_may_share_a_ground() {
     for store in [Store::Sqlite, Store::Postgres] {
-        let ground = Arc::new(Ground::new(store).await.unwrap());
+        let database_server = Arc::new(DatabaseServer::new(store).await.unwrap());
         for _ in 0..2 {
-            let cluster = Cluster::builder(store).on(&ground).region("us").seed(7).start().await.unwrap();
+            let cluster =
+                Cluster::builder(store).on(&database_server).region("us").seed(7).start().await.unwrap();
             let import = cluster.region(0).import(&small(), &ImportOptions::default()).await.unwrap();
             assert_eq!(import.organization_count, 2);
             if store == Store::Postgres {

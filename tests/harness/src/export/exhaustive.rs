@@ -21,12 +21,12 @@ const ACTIVE_IN_SECOND: i64 = 13;
 const IN_NONE: i64 = 14;
 
 /// All that hangs from one organization.
-struct World<'a> {
+struct AllRows<'a> {
     catalog: &'a Catalog,
     number: i64,
 }
 
-impl World<'_> {
+impl AllRows<'_> {
     /// The primary key of this world's record of a model. Those of different models are often the same.
     fn pk(&self, model: &str) -> i64 {
         match model {
@@ -113,8 +113,8 @@ impl World<'_> {
 /// If the catalog contradicts itself.
 pub fn exhaustive() -> Result<Export, CatalogError> {
     let catalog = Catalog::load()?;
-    let first = World { catalog: &catalog, number: 1 };
-    let second = World { catalog: &catalog, number: 2 };
+    let first = AllRows { catalog: &catalog, number: 1 };
+    let second = AllRows { catalog: &catalog, number: 2 };
     let mut export = Export::new();
     first.fill(&mut export);
     second.fill(&mut export);
@@ -127,7 +127,7 @@ pub fn exhaustive() -> Result<Export, CatalogError> {
 }
 
 /// More users, addresses and members.
-fn people(export: &mut Export, first: &World<'_>, second: &World<'_>) {
+fn people(export: &mut Export, first: &AllRows<'_>, second: &AllRows<'_>) {
     for (pk, name) in [(ACTIVE_IN_FIRST, "active"), (IN_NONE, "alone")] {
         let email = format!("{name}@example.com");
         first.add(export, "sentry.user", pk, &json!({"username": name, "email": email, "is_active": true}));
@@ -159,7 +159,7 @@ fn people(export: &mut Export, first: &World<'_>, second: &World<'_>) {
 }
 
 /// What rules do something with, in one organization.
-fn cases(export: &mut Export, world: &World<'_>) {
+fn cases(export: &mut Export, world: &AllRows<'_>) {
     let pk = 200 * world.number;
     let add = |export: &mut Export, model: &str, number: i64, fields: Value| {
         world.add(export, model, pk + number, &fields);
@@ -206,7 +206,7 @@ fn cases(export: &mut Export, world: &World<'_>) {
 }
 
 /// Records that are dropped because what they refer to is not imported, and what hangs from them.
-fn lost(export: &mut Export, world: &World<'_>) {
+fn lost(export: &mut Export, world: &AllRows<'_>) {
     world.add(export, "sentry.incident", 61, &json!({"activation": 7, "identifier": 61}));
     world.add(export, "sentry.incidentsubscription", 61, &json!({"incident": 61}));
     world.add(export, "sentry.incidenttrigger", 61, &json!({"incident": 61}));
@@ -215,7 +215,7 @@ fn lost(export: &mut Export, world: &World<'_>) {
 }
 
 /// Models and fields that are not in the catalog, or not any more, and names in the case of older releases.
-fn strangers(export: &mut Export, world: &World<'_>) {
+fn strangers(export: &mut Export, world: &AllRows<'_>) {
     let organization = world.pk("sentry.organization");
     for pk in 1..=2 {
         export.push("Sentry.Actor", pk, &json!({"type": 0, "team": 1}));
@@ -227,7 +227,7 @@ fn strangers(export: &mut Export, world: &World<'_>) {
         export,
         "sentry.team",
         71,
-        &json!({"slug": "older-release", "actor": 5, "org_role": "owner", "mood": "fine", "weather": {"sunny": true}}),
+        &json!({"slug": "older-release", "actor": 5, "org_role": "owner", "mood": "fine", "call_faults": {"sunny": true}}),
     );
     if let Some(team) = export.find("sentry.team", 71) {
         team.model = "Sentry.Team".to_owned();

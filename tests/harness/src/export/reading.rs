@@ -8,12 +8,12 @@ use std::{
 };
 
 use causeway_relocation::{
-    ambient::Ambient,
     catalog::{Catalog, Model, ORGANIZATION, Silo},
+    env::Environment,
     export::{ExportError, Limits, MAX_PK, Source},
     finding::{FindingKind, Tense},
     keys::{ChunkKeys, KeyMap},
-    mapping::{Fate, Mapping},
+    mapping::{Decision, Mapping},
     plan::{MAX_ORGANIZATIONS, Plan, Record, Request, Watch},
     value::Value,
 };
@@ -28,7 +28,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load().expect("the
 struct File {
     source: Source,
     dir: tempfile::TempDir,
-    ambient: Ambient,
+    env: Environment,
 }
 
 impl File {
@@ -38,7 +38,7 @@ impl File {
         let path: PathBuf = dir.path().join("export.json");
         std::fs::write(&path, bytes).expect("it can be written");
         let source = Source::plain(&path).expect("it can be read");
-        Self { source, dir, ambient: Ambient::fixed(DateTime::UNIX_EPOCH, 1) }
+        Self { source, dir, env: Environment::fixed(DateTime::UNIX_EPOCH, 1) }
     }
 
     fn plan(&self, filter: Option<&BTreeSet<String>>) -> Result<Plan, ExportError> {
@@ -48,10 +48,10 @@ impl File {
             filter,
             limits: Limits::default(),
             most_organizations: MAX_ORGANIZATIONS,
-            now: self.ambient.now(),
+            now: self.env.now(),
             keep: None,
         };
-        Plan::make(&CATALOG, &self.ambient, &request, &Watch::default())
+        Plan::make(&CATALOG, &self.env, &request, &Watch::default())
     }
 }
 
@@ -99,7 +99,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
     let mut next_id = 1;
     for model in CATALOG.written() {
         let mut chunk = ChunkKeys::default();
-        let mut reader = plan.reader(model, &file.ambient, 1).expect("it can be read");
+        let mut reader = plan.reader(model, &file.env, 1).expect("it can be read");
         let (mut pks, mut ordinal, mut end) = (HashSet::new(), 0, 0);
         while let Some(record) = reader.next_record().expect("what was planned can be read") {
             ordinal += 1;
@@ -121,19 +121,19 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             // Each record is taken for a chunk of its own.
             let (tense, chunk_begins) = (Tense::Happened, record.offset);
             let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense, chunk_begins };
-            let fate = mapping.map(model, record, &mut notes);
-            match fate {
-                _ if is_left_out && !matches!(fate, Fate::Filtered) => {
-                    panic!("it breaks a rule and is {fate:?}")
+            let decision = mapping.map(model, record, &mut notes);
+            match decision {
+                _ if is_left_out && !matches!(decision, Decision::Filtered) => {
+                    panic!("it breaks a rule and is {decision:?}")
                 }
-                Fate::Write(record) => {
+                Decision::Write(record) => {
                     assert!(record.fields.is_some() || model.silo == Silo::Region);
                     next_id += 1;
                     chunk.inserted.push((pk, next_id));
                 }
-                Fate::Filtered => chunk.filtered.push(pk),
-                Fate::OutOfScope => chunk.out_of_scope.push(pk),
-                Fate::Dropped(finding) => {
+                Decision::Filtered => chunk.filtered.push(pk),
+                Decision::OutOfScope => chunk.out_of_scope.push(pk),
+                Decision::Dropped(finding) => {
                     assert!(finding.source_pk == Some(pk) && finding.ordinal == Some(ordinal));
                 }
             }
@@ -145,7 +145,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
         assert_eq!(ordinal, plan.seen(model), "{} has other records the second time", model.name);
         // Half of them again, as after a restart.
         let half = ordinal / 2 + 1;
-        let mut again = plan.reader(model, &file.ambient, half).expect("it can be read");
+        let mut again = plan.reader(model, &file.env, half).expect("it can be read");
         if let Some(record) = again.next_record().expect("it can be read again") {
             assert_eq!(record.ordinal, half);
         }

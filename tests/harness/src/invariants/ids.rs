@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, world::World};
+use super::{Found, all_rows::AllRows};
 
-pub(super) fn check(world: &World, found: &mut Found) {
+pub(super) fn check(world: &AllRows, found: &mut Found) {
     blocks_do_not_overlap(world, found);
     let leased = world.catalog.models().iter().filter(|model| model.leases_ids());
     for model in leased {
@@ -51,7 +51,7 @@ pub(super) fn check(world: &World, found: &mut Found) {
     }
 }
 
-fn blocks_do_not_overlap(world: &World, found: &mut Found) {
+fn blocks_do_not_overlap(world: &AllRows, found: &mut Found) {
     // They come in the order of model and first id.
     for pair in world.control.leases.windows(2) {
         let [one, next] = pair else { continue };

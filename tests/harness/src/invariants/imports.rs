@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{
     Found,
-    world::{HIDDEN, Import, ORGANIZATION, Region, World, int},
+    all_rows::{AllRows, HIDDEN, Import, ORGANIZATION, Region, int},
 };
 
-pub(super) fn check(world: &World, approved: &[Uuid], found: &mut Found) {
+pub(super) fn check(world: &AllRows, approved: &[Uuid], found: &mut Found) {
     for (index, region) in world.regions.iter().enumerate() {
         for import in &region.imports {
             it_has_ended(region, import, found);
@@ -49,7 +49,7 @@ fn by_model(chunks: &[Chunk]) -> BTreeMap<&str, Vec<&Chunk>> {
 }
 
 /// I4: the chunks of a model cover all its records, each once.
-fn every_record_was_read_once(world: &World, region: &Region, import: &Import, found: &mut Found) {
+fn every_record_was_read_once(world: &AllRows, region: &Region, import: &Import, found: &mut Found) {
     let mut chunks = by_model(&import.chunks);
     for counts in &import.counts {
         let chunks = chunks.remove(counts.model.as_str()).unwrap_or_default();
@@ -142,7 +142,7 @@ fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found
 }
 
 /// I4: what the region noted of a chunk of control is what control did.
-fn control_has_the_same_chunks(world: &World, region: &Region, import: &Import, found: &mut Found) {
+fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import, found: &mut Found) {
     let theirs: BTreeMap<(&str, i64), &Chunk> = world
         .control
         .chunks
@@ -186,7 +186,7 @@ fn control_has_the_same_chunks(world: &World, region: &Region, import: &Import, 
 }
 
 /// I4: every line of the primary key map leads to a row.
-fn what_it_says_is_there(world: &World, region: usize, import: &Import, found: &mut Found) {
+fn what_it_says_is_there(world: &AllRows, region: usize, import: &Import, found: &mut Found) {
     if import.was_reverted() {
         return;
     }
@@ -229,7 +229,7 @@ fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], f
 }
 
 /// I4 and I5: there are no rows but those that an import which was not reverted has inserted, each once.
-fn rows_are_of_imports(world: &World, found: &mut Found) {
+fn rows_are_of_imports(world: &AllRows, found: &mut Found) {
     for (place, model, rows) in world.all_tables() {
         for id in rows.keys() {
             if !world.inserted.contains_key(&(place, model.name.clone(), *id)) {
@@ -248,7 +248,7 @@ fn rows_are_of_imports(world: &World, found: &mut Found) {
     }
 }
 
-fn was_reverted(world: &World, model: &str, id: i64) -> bool {
+fn was_reverted(world: &AllRows, model: &str, id: i64) -> bool {
     let of = |chunk: &Chunk| chunk.model == model && chunk.keys.inserted.iter().any(|(_, new)| *new == id);
     let reverted = world.regions.iter().flat_map(|region| &region.imports);
     let mut reverted = reverted.filter(|import| import.was_reverted());

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{
     Found,
-    world::{Import, World, int},
+    all_rows::{AllRows, Import, int},
 };
 use crate::account::{FileRecord, Owner, owner};
 
-pub(super) fn check(world: &World, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
+pub(super) fn check(world: &AllRows, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
     references_lead_somewhere(world, found);
     for (import_id, records) in exports {
         for (index, region) in world.regions.iter().enumerate() {
@@ -23,7 +23,7 @@ pub(super) fn check(world: &World, exports: &[(Uuid, Vec<FileRecord>)], found: &
     }
 }
 
-fn references_lead_somewhere(world: &World, found: &mut Found) {
+fn references_lead_somewhere(world: &AllRows, found: &mut Found) {
     for (place, model, rows) in world.all_tables() {
         for column in &model.columns {
             let Some(target) = &column.references else { continue };
@@ -48,13 +48,13 @@ fn references_lead_somewhere(world: &World, found: &mut Found) {
 
 /// Each reference of an inserted row leads to what became of the record that the file's reference leads to.
 fn references_are_those_of_the_file(
-    world: &World,
+    world: &AllRows,
     region: usize,
     import: &Import,
     records: &[FileRecord],
     found: &mut Found,
 ) {
-    let keys: HashMap<(&str, i64), (KeyKind, i64)> = World::keys(import);
+    let keys: HashMap<(&str, i64), (KeyKind, i64)> = AllRows::keys(import);
     for record in records {
         let Some(model) = world.catalog.model(&record.model) else { continue };
         let Some((KeyKind::Inserted, id)) = keys.get(&(model.name.as_str(), record.pk)) else { continue };

@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     Found,
-    world::{HIDDEN, ORGANIZATION, Reservation, World, int},
+    all_rows::{AllRows, HIDDEN, ORGANIZATION, Reservation, int},
 };
 use crate::account::Cell;
 
-pub(super) fn check(world: &World, found: &mut Found) {
+pub(super) fn check(world: &AllRows, found: &mut Found) {
     one_slug_one_organization(world, found);
     visible_organizations_have_their_slug(world, found);
     reservations_have_their_organization(world, found);
@@ -27,7 +27,7 @@ struct Row<'a> {
     visible: bool,
 }
 
-fn organizations(world: &World) -> Vec<Row<'_>> {
+fn organizations(world: &AllRows) -> Vec<Row<'_>> {
     let rows = world.regions.iter().enumerate().filter_map(|(region, it)| {
         Some(it.tables.get(ORGANIZATION)?.iter().map(move |(id, row)| Row {
             region,
@@ -40,7 +40,7 @@ fn organizations(world: &World) -> Vec<Row<'_>> {
 }
 
 /// I1, at control and among the organizations themselves.
-fn one_slug_one_organization(world: &World, found: &mut Found) {
+fn one_slug_one_organization(world: &AllRows, found: &mut Found) {
     let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for reservation in &world.control.reservations {
         let holder = format!("organization {} of {}", reservation.organization_id, reservation.region);
@@ -68,7 +68,7 @@ fn one_slug_one_organization(world: &World, found: &mut Found) {
 }
 
 /// The reservations by region and organization.
-fn by_organization(world: &World) -> HashMap<(&str, i64), Vec<&Reservation>> {
+fn by_organization(world: &AllRows) -> HashMap<(&str, i64), Vec<&Reservation>> {
     let mut by: HashMap<_, Vec<_>> = HashMap::new();
     for reservation in &world.control.reservations {
         by.entry((reservation.region.as_str(), reservation.organization_id)).or_default().push(reservation);
@@ -77,7 +77,7 @@ fn by_organization(world: &World) -> HashMap<(&str, i64), Vec<&Reservation>> {
 }
 
 /// I2.
-fn visible_organizations_have_their_slug(world: &World, found: &mut Found) {
+fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
     let by = by_organization(world);
     for row in organizations(world).into_iter().filter(|row| row.visible) {
         let region = world.name_of(Some(row.region));
@@ -106,7 +106,7 @@ fn visible_organizations_have_their_slug(world: &World, found: &mut Found) {
 }
 
 /// I3, and that the directory says the same.
-fn reservations_have_their_organization(world: &World, found: &mut Found) {
+fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
     let rows: HashMap<(&str, i64), Row<'_>> = organizations(world)
         .into_iter()
         .map(|row| ((world.name_of(Some(row.region)), row.id), row))
@@ -178,7 +178,7 @@ fn reservations_have_their_organization(world: &World, found: &mut Found) {
 }
 
 /// I3: a region knows what control has reserved for it, but what an import has not confirmed.
-fn replicas_are_what_control_has(world: &World, found: &mut Found) {
+fn replicas_are_what_control_has(world: &AllRows, found: &mut Found) {
     let by = by_organization(world);
     let canonical = |reservation: &Reservation| {
         let own = by.get(&(reservation.region.as_str(), reservation.organization_id))?;
@@ -203,7 +203,7 @@ fn replicas_are_what_control_has(world: &World, found: &mut Found) {
 }
 
 /// I8: what was done under an operation, however often it was called, is what its row says.
-fn operations_and_reservations_agree(world: &World, found: &mut Found) {
+fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
     let mut of: HashMap<(&str, Uuid), Vec<&Reservation>> = HashMap::new();
     for reservation in &world.control.reservations {
         of.entry((reservation.region.as_str(), reservation.operation_id)).or_default().push(reservation);
@@ -243,7 +243,7 @@ fn operations_and_reservations_agree(world: &World, found: &mut Found) {
 }
 
 /// I9: nothing at control is of another region than the one it says.
-fn everything_has_its_region(world: &World, found: &mut Found) {
+fn everything_has_its_region(world: &AllRows, found: &mut Found) {
     let known = &world.control.region_names;
     for reservation in &world.control.reservations {
         if !known.contains(&reservation.region) {

@@ -10,7 +10,7 @@ use causeway_proto::control::v1::HeldOrganization;
 
 use super::{
     Reconciler,
-    difference::{Difference, DifferenceKind, Seen},
+    difference::{Difference, DifferenceKind, Observation},
 };
 use crate::{
     error::Error,
@@ -34,8 +34,8 @@ pub(super) struct Pages {
 
 /// What was seen at once.
 #[derive(Debug)]
-pub(super) struct Sight {
-    pub(super) seen: BTreeMap<i64, Seen>,
+pub(super) struct Snapshot {
+    pub(super) seen: BTreeMap<i64, Observation>,
     /// The region has not yet heard all that control had told when it was read.
     pub(super) behind: bool,
 }
@@ -44,7 +44,7 @@ pub(super) struct Sight {
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// The organizations that differ.
-    pub(super) found: Vec<(i64, Seen)>,
+    pub(super) found: Vec<(i64, Observation)>,
     /// How many changed each time, or had not been heard of yet.
     pub(super) moving: i64,
 }
@@ -57,7 +57,10 @@ impl Pages {
 
 impl Reconciler {
     /// The organizations that come next, as they are seen at first; `None` behind the last ones.
-    pub(super) async fn next_page(&self, pages: &mut Pages) -> Result<Option<BTreeMap<i64, Seen>>, Error> {
+    pub(super) async fn next_page(
+        &self,
+        pages: &mut Pages,
+    ) -> Result<Option<BTreeMap<i64, Observation>>, Error> {
         let context = self.context();
         if pages.after == i64::MAX {
             return Ok(None);
@@ -84,11 +87,13 @@ impl Reconciler {
         ids.dedup();
         pages.after = up_to;
         let here = reconciliation::here(&context.db, ids).await?;
-        Ok(Some(here.into_iter().map(|(id, here)| (id, Seen { held: held.remove(&id), here })).collect()))
+        Ok(Some(
+            here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect(),
+        ))
     }
 
     /// A look at some organizations.
-    pub(super) async fn look(&self, ids: Vec<i64>) -> Result<Sight, Error> {
+    pub(super) async fn observe(&self, ids: Vec<i64>) -> Result<Snapshot, Error> {
         let context = self.context();
         let mut held = BTreeMap::new();
         let mut version = 0;
@@ -106,19 +111,20 @@ impl Reconciler {
         }
         let cursor = replica::cursor(&context.db).await?;
         let here = reconciliation::here(&context.db, ids).await?;
-        let seen = here.into_iter().map(|(id, here)| (id, Seen { held: held.remove(&id), here })).collect();
-        Ok(Sight { seen, behind: cursor.version < version })
+        let seen =
+            here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect();
+        Ok(Snapshot { seen, behind: cursor.version < version })
     }
 
     /// Looks at organizations that seem to differ until each is the same twice.
-    pub(super) async fn settle(&self, mut suspects: BTreeMap<i64, Seen>) -> Result<Settled, Error> {
+    pub(super) async fn settle(&self, mut suspects: BTreeMap<i64, Observation>) -> Result<Settled, Error> {
         let mut settled = Settled::default();
         for look in 1..=LOOKS {
             if suspects.is_empty() {
                 return Ok(settled);
             }
             self.context().pause(look).await?;
-            let sight = self.look(suspects.keys().copied().collect()).await?;
+            let sight = self.observe(suspects.keys().copied().collect()).await?;
             let mut again = BTreeMap::new();
             for (id, seen) in sight.seen {
                 let differences = seen.differences(id);
@@ -143,12 +149,15 @@ impl Reconciler {
 
     /// Looks at organizations of which something has been repaired until nothing of that is left, or it has been looked
     /// at often. Answers what is left of those that were not as they should be, as it was last seen.
-    pub(super) async fn look_again(&self, repaired: &[Difference]) -> Result<BTreeMap<i64, Seen>, Error> {
+    pub(super) async fn observe_again(
+        &self,
+        repaired: &[Difference],
+    ) -> Result<BTreeMap<i64, Observation>, Error> {
         let mut ids: Vec<i64> = repaired.iter().map(|difference| difference.organization_id).collect();
         ids.dedup();
         let mut left = BTreeMap::new();
         for look in 1..=LOOKS {
-            let sight = self.look(ids.clone()).await?;
+            let sight = self.observe(ids.clone()).await?;
             left = sight.seen.into_iter().filter(|(id, seen)| !seen.differences(*id).is_empty()).collect();
             let waits = repaired.iter().any(|difference| is_left(difference, &left));
             if !waits {
@@ -162,7 +171,7 @@ impl Reconciler {
 }
 
 /// Whether a difference is among what is left.
-pub(super) fn is_left(difference: &Difference, left: &BTreeMap<i64, Seen>) -> bool {
+pub(super) fn is_left(difference: &Difference, left: &BTreeMap<i64, Observation>) -> bool {
     let id = difference.organization_id;
     left.get(&id).is_some_and(|seen| seen.differences(id).iter().any(|it| it.kind == difference.kind))
 }

@@ -10,36 +10,36 @@ use super::{
     container::{Members, Span, members},
     fernet::{Key, Token},
 };
-use crate::{ambient::Ambient, generate::hex};
+use crate::{env::Environment, generate::hex};
 
 /// An encrypted export that is authentic and can be decrypted, at any place and as often as it is wanted. Cheap to
 /// clone.
-pub struct Sealed<R> {
+pub struct Encrypted<R> {
     pub(super) token: Arc<Token<R>>,
     size: u64,
     sha256: [u8; 32],
 }
 
-impl<R> Clone for Sealed<R> {
+impl<R> Clone for Encrypted<R> {
     fn clone(&self) -> Self {
         Self { token: Arc::clone(&self.token), ..*self }
     }
 }
 
-impl<R> std::fmt::Debug for Sealed<R> {
+impl<R> std::fmt::Debug for Encrypted<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealed").field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("Encrypted").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-impl<R: ReadAt> Sealed<R> {
+impl<R: ReadAt> Encrypted<R> {
     /// Opens an encrypted export with the private key that it was encrypted for, and reads all of it to know that
-    /// nobody has changed it. `ambient` blinds the use of the key.
+    /// nobody has changed it. `env` blinds the use of the key.
     ///
     /// # Errors
     /// If it is no encrypted export, is damaged or changed, or was encrypted for another key.
-    pub fn open(source: R, key: &PrivateKey, ambient: &Ambient) -> Result<Self, OpenError> {
-        Self::open_unless(source, key, ambient, &AtomicBool::new(false))
+    pub fn open(source: R, key: &PrivateKey, env: &Environment) -> Result<Self, OpenError> {
+        Self::open_unless(source, key, env, &AtomicBool::new(false))
     }
 
     /// The same, given up as soon as `stop` is set.
@@ -49,7 +49,7 @@ impl<R: ReadAt> Sealed<R> {
     pub fn open_unless(
         source: R,
         key: &PrivateKey,
-        ambient: &Ambient,
+        env: &Environment,
         stop: &AtomicBool,
     ) -> Result<Self, OpenError> {
         let Members { export: text, data_key, public_key } = members(&source)?;
@@ -57,7 +57,7 @@ impl<R: ReadAt> Sealed<R> {
         if !key.belongs_to(&public_key.ok_or(OpenError::BadPublicKey)?) {
             return Err(OpenError::WrongKey);
         }
-        let data_key = key.decrypt(ambient, &data_key).ok_or(OpenError::DataKeyDamaged)?;
+        let data_key = key.decrypt(env, &data_key).ok_or(OpenError::DataKeyDamaged)?;
         let key = Key::from_text(&data_key).ok_or(OpenError::DataKeyMalformed)?;
 
         let padding = padding(&source, text)?;

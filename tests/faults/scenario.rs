@@ -4,21 +4,21 @@
 use std::time::Duration;
 
 use causeway_harness::{
-    cluster::{ImportOptions, Road, Store, Weather},
+    cluster::{CallFaults, ImportOptions, LinkState, Store},
     export::Export,
 };
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 use serde_json::json;
 
 use crate::outsider::Outside;
 
 /// Decisions that follow from a seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(Ambient);
+pub(crate) struct SeededRng(Environment);
 
-impl Dice {
+impl SeededRng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Ambient::system().seeded(seed))
+        Self(Environment::system().seeded(seed))
     }
 
     /// A number from 0 up to and without `bound`.
@@ -118,12 +118,12 @@ pub(crate) enum Fault {
     StopRegion(usize),
     StopControl(usize),
     Revive,
-    Road(usize, Road),
+    LinkState(usize, LinkState),
     /// From a region to one of the controls.
-    RoadTo(usize, usize, Road),
+    RoadTo(usize, usize, LinkState),
     /// Whether the database of a region takes keys of projects: imports fail as long as it does not.
     Keys(usize, bool),
-    Weather(Weather),
+    CallFaults(CallFaults),
     /// The feed of a region is forgotten but for its last event.
     ForgetEvents(usize),
     /// Of 1,000 times that a failpoint is reached, how many fail and how many kill.
@@ -135,7 +135,7 @@ pub(crate) enum Fault {
 
 /// All that happens.
 #[derive(Debug, Clone)]
-pub(crate) struct Story {
+pub(crate) struct Scenario {
     pub(crate) regions: usize,
     pub(crate) controls: usize,
     /// How many reservations or events one transaction of control changes.
@@ -158,30 +158,28 @@ const SLUGS: &[&str] = &["acme", "Acme", "initech", "größe", "settings", "", "
 const WISHES: &[&str] = &["acme", "initech", "hooli", "umbrella", "Größe", "settings", "7", "acme-corp"];
 const USERS: &[&str] = &["ann", "Ann", "bob", "carol", "dave"];
 
-impl Story {
+impl Scenario {
     pub(crate) fn of(seed: u64, store: Store) -> Self {
-        let dice = Dice::new(seed);
-        let regions = dice.between(1, 3);
-        let controls = if store == Store::Postgres { dice.between(1, 2) } else { 1 };
-        let before = dice.below(3);
-        let count = dice.between(2, 4);
+        let rng = SeededRng::new(seed);
+        let regions = rng.between(1, 3);
+        let controls = if store == Store::Postgres { rng.between(1, 2) } else { 1 };
+        let before = rng.below(3);
+        let count = rng.between(2, 4);
         // More organizations than a page has, in one of the imports of some stories.
-        let large = dice.chance(20).then(|| dice.below(count));
-        let imports: Vec<Planned> = (0..count)
-            .map(|number| planned(&dice, number < before, regions, large == Some(number)))
-            .collect();
-        let outside = dice.chance(60).then(|| outside(&dice));
-        let without_keys = dice.chance(15).then(|| dice.below(regions));
-        let faults = (0..dice.between(2, 12))
-            .map(|_| (dice.up_to(15), fault(&dice, regions, controls, store)))
-            .collect();
+        let large = rng.chance(20).then(|| rng.below(count));
+        let imports: Vec<Planned> =
+            (0..count).map(|number| planned(&rng, number < before, regions, large == Some(number))).collect();
+        let outside = rng.chance(60).then(|| outside(&rng));
+        let without_keys = rng.chance(15).then(|| rng.below(regions));
+        let faults =
+            (0..rng.between(2, 12)).map(|_| (rng.up_to(15), fault(&rng, regions, controls, store))).collect();
         let comparisons =
-            (0..dice.below(3)).map(|_| (dice.up_to(120), dice.below(regions), dice.chance(50))).collect();
-        let onlookers = dice.number();
+            (0..rng.below(3)).map(|_| (rng.up_to(120), rng.below(regions), rng.chance(50))).collect();
+        let onlookers = rng.number();
         let many = outside.as_ref().is_some_and(|outside| outside.wanted.len() > 100);
         // So that what is done in parts has several of them.
         let few: &[usize] = if many || large.is_some() { &[400, 10_000] } else { &[1, 2, 3, 10_000] };
-        let changes_a_transaction = dice.of(few);
+        let changes_a_transaction = rng.of(few);
         Self {
             regions,
             controls,
@@ -207,102 +205,102 @@ impl Story {
     }
 }
 
-fn planned(dice: &Dice, before: bool, regions: usize, large: bool) -> Planned {
-    let mut options = ImportOptions { merge_users: dice.chance(50), ..ImportOptions::default() };
-    options.hide_organizations = dice.chance(10);
-    options.dry_run = dice.chance(12);
-    let id = dice.uuid();
+fn planned(rng: &SeededRng, before: bool, regions: usize, large: bool) -> Planned {
+    let mut options = ImportOptions { merge_users: rng.chance(50), ..ImportOptions::default() };
+    options.hide_organizations = rng.chance(10);
+    options.dry_run = rng.chance(12);
+    let id = rng.uuid();
     options.import_id = Some(id.clone());
     // Of a dry run there is nothing to take back, and nothing to rename.
     let dry = options.dry_run;
-    let wishes = if dry { 0 } else { dice.below(4) };
-    let mut export = export(dice);
+    let wishes = if dry { 0 } else { rng.below(4) };
+    let mut export = export(rng);
     if large {
         let first = 1_001;
-        for number in first..=first + i64::try_from(dice.between(1_001, 1_040)).unwrap_or(first) {
+        for number in first..=first + i64::try_from(rng.between(1_001, 1_040)).unwrap_or(first) {
             export.organization(number, &format!("tenant-{}", number / 2));
         }
     }
     Planned {
-        region: dice.below(regions),
+        region: rng.below(regions),
         id,
         options,
         export: export.to_bytes(),
         before,
-        after: dice.up_to(30),
-        again_after: dice.chance(25).then(|| dice.up_to(60)),
-        other_after: dice.chance(25).then(|| (dice.up_to(60), dice.of(&[Other::File, Other::Flags]))),
-        resumed_after: dice.chance(40).then(|| dice.up_to(60)),
-        reverted_after: (dice.chance(25) && !dry).then(|| dice.up_to(60)),
-        left_alone: dice.chance(20),
-        wishes: (0..wishes).map(|_| wish(dice, regions)).collect(),
+        after: rng.up_to(30),
+        again_after: rng.chance(25).then(|| rng.up_to(60)),
+        other_after: rng.chance(25).then(|| (rng.up_to(60), rng.of(&[Other::File, Other::Flags]))),
+        resumed_after: rng.chance(40).then(|| rng.up_to(60)),
+        reverted_after: (rng.chance(25) && !dry).then(|| rng.up_to(60)),
+        left_alone: rng.chance(20),
+        wishes: (0..wishes).map(|_| wish(rng, regions)).collect(),
     }
 }
 
-fn wish(dice: &Dice, regions: usize) -> Wish {
+fn wish(rng: &SeededRng, regions: usize) -> Wish {
     Wish {
-        after: dice.up_to(60),
-        at_its_end: dice.chance(60),
-        organization: dice.below(3),
-        region: dice.chance(10).then(|| dice.below(regions)),
-        operation_id: dice.uuid(),
-        slug: dice.of(WISHES),
-        require_exact: dice.chance(30),
-        keep_alias: dice.chance(50),
-        twice: dice.chance(20),
-        other: dice.chance(50),
-        given_up_after: dice.chance(20).then(|| dice.up_to(30)),
-        alias_released_after: dice.chance(40).then(|| dice.up_to(20)),
+        after: rng.up_to(60),
+        at_its_end: rng.chance(60),
+        organization: rng.below(3),
+        region: rng.chance(10).then(|| rng.below(regions)),
+        operation_id: rng.uuid(),
+        slug: rng.of(WISHES),
+        require_exact: rng.chance(30),
+        keep_alias: rng.chance(50),
+        twice: rng.chance(20),
+        other: rng.chance(50),
+        given_up_after: rng.chance(20).then(|| rng.up_to(30)),
+        alias_released_after: rng.chance(40).then(|| rng.up_to(20)),
     }
 }
 
 /// A region that reserves a few slugs that others want too, or more than one message of a feed has.
-fn outside(dice: &Dice) -> Outside {
-    let many = if dice.chance(25) { dice.between(2_001, 2_040) } else { 0 };
-    let few = (0..dice.between(1, 4)).map(|_| dice.of(SLUGS).to_owned());
+fn outside(rng: &SeededRng) -> Outside {
+    let many = if rng.chance(25) { rng.between(2_001, 2_040) } else { 0 };
+    let few = (0..rng.between(1, 4)).map(|_| rng.of(SLUGS).to_owned());
     Outside {
-        after: dice.up_to(40),
-        pause: dice.up_to(30),
+        after: rng.up_to(40),
+        pause: rng.up_to(30),
         wanted: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
-        renamed: dice.chance(60).then(|| dice.of(WISHES).to_owned()),
-        gives_up: dice.chance(25),
-        releases_operation: dice.chance(50),
-        ids: [(); 6].map(|()| dice.uuid()),
+        renamed: rng.chance(60).then(|| rng.of(WISHES).to_owned()),
+        gives_up: rng.chance(25),
+        releases_operation: rng.chance(50),
+        ids: [(); 6].map(|()| rng.uuid()),
     }
 }
 
 /// A few organizations and users, whose names are those of others too.
-pub(crate) fn export(dice: &Dice) -> Export {
+pub(crate) fn export(rng: &SeededRng) -> Export {
     let mut export = Export::new();
     let mut names: Vec<&str> = Vec::new();
-    for _ in 0..dice.between(1, 3) {
-        let name = dice.of(USERS);
+    for _ in 0..rng.between(1, 3) {
+        let name = rng.of(USERS);
         if names.iter().all(|known| !known.eq_ignore_ascii_case(name)) {
             names.push(name);
         }
     }
     // Primary keys of different files meet, or not.
-    let base = i64::try_from(dice.below(3) * 10).unwrap_or(0);
+    let base = i64::try_from(rng.below(3) * 10).unwrap_or(0);
     for (number, name) in (base + 1..).zip(&names) {
         let address = format!("{}@example.com", name.to_lowercase());
         export.user(number, name).email(number, &address).user_email(number, number, &address);
         export.user_option(number, number, "theme", &json!("dark"));
     }
     let users = i64::try_from(names.len()).unwrap_or(1);
-    for number in base + 1..=base + i64::try_from(dice.between(1, 3)).unwrap_or(1) {
+    for number in base + 1..=base + i64::try_from(rng.between(1, 3)).unwrap_or(1) {
         export
-            .organization(number, dice.of(SLUGS))
+            .organization(number, rng.of(SLUGS))
             .team(number, number, "team")
             .project(number, number, "project");
-        export.project_key(number, number, dice.of(&["a", "b"])).auth_token(
+        export.project_key(number, number, rng.of(&["a", "b"])).auth_token(
             number,
             number,
-            dice.of(&["x", "y"]),
+            rng.of(&["x", "y"]),
         );
         for user in base + 1..=base + users {
             export.member(number * 10 + user, number, user);
         }
-        if dice.chance(50) {
+        if rng.chance(50) {
             export.invite(number * 10, number, "new@example.com");
         }
     }
@@ -319,26 +317,24 @@ fn keys_once(mut export: Export) -> Export {
     export
 }
 
-fn fault(dice: &Dice, regions: usize, controls: usize, store: Store) -> Fault {
-    let (region, control) = (dice.below(regions), dice.below(controls));
-    match dice.below(if store == Store::Postgres { 31 } else { 30 }) {
+fn fault(rng: &SeededRng, regions: usize, controls: usize, store: Store) -> Fault {
+    let (region, control) = (rng.below(regions), rng.below(controls));
+    match rng.below(if store == Store::Postgres { 31 } else { 30 }) {
         0..=3 => Fault::KillRegion(region),
         4..=5 => Fault::KillControl(control),
         6 => Fault::StopRegion(region),
         7 => Fault::StopControl(control),
         8..=11 => Fault::Revive,
-        12..=13 => Fault::Road(region, dice.of(&[Road::Cut, Road::Silent])),
-        14 => Fault::RoadTo(region, control, dice.of(&[Road::Cut, Road::Silent])),
-        15..=16 => Fault::Road(region, Road::Open),
-        17..=18 => Fault::Weather(Weather::STORM),
-        19 => Fault::Weather(Weather::default()),
-        20..=21 => {
-            dice.of(&[Fault::Failpoints(30, 30), Fault::Failpoints(100, 20), Fault::Failpoints(0, 60)])
-        }
+        12..=13 => Fault::LinkState(region, rng.of(&[LinkState::Cut, LinkState::Silent])),
+        14 => Fault::RoadTo(region, control, rng.of(&[LinkState::Cut, LinkState::Silent])),
+        15..=16 => Fault::LinkState(region, LinkState::Open),
+        17..=18 => Fault::CallFaults(CallFaults::STORM),
+        19 => Fault::CallFaults(CallFaults::default()),
+        20..=21 => rng.of(&[Fault::Failpoints(30, 30), Fault::Failpoints(100, 20), Fault::Failpoints(0, 60)]),
         22 => Fault::Keys(region, false),
         23..=24 => Fault::Keys(region, true),
         25..=26 => Fault::ForgetEvents(region),
-        27..=29 => Fault::TakeLeases(region, dice.up_to(40)),
-        _ => Fault::CrashDatabase(dice.up_to(50)),
+        27..=29 => Fault::TakeLeases(region, rng.up_to(40)),
+        _ => Fault::CrashDatabase(rng.up_to(50)),
     }
 }

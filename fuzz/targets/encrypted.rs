@@ -1,6 +1,6 @@
 #![no_main]
 
-use causeway_fuzz::sealed::{mutate, open};
+use causeway_fuzz::encrypted::{mutate, open};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 fuzz_target!(|data: &[u8]| open(data));

@@ -35,20 +35,20 @@ fn may_drift(model: &Model) -> bool {
     model.needs_referrers() || model.columns.iter().all(|column| column.references.is_none() || column.null)
 }
 
-/// Models whose records may be adrift, and those that refer to them, in the order of writing. Without a filter a record
+/// Models whose records may be unreferenced, and those that refer to them, in the order of writing. Without a filter a record
 /// that refers to nothing is imported like any other, unless it needs those that refer to it.
 fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usize>, BTreeSet<usize>) {
-    let (mut adrift, mut referrers) = (BTreeSet::new(), BTreeSet::new());
+    let (mut unreferenced, mut referrers) = (BTreeSet::new(), BTreeSet::new());
     for model in catalog.written() {
         let drifting = targets(catalog, model).filter(|target| {
             may_drift(target) && !is_selected(target) && (selection.is_some() || target.needs_referrers())
         });
         for target in drifting {
-            adrift.insert(target.position);
+            unreferenced.insert(target.position);
             referrers.insert(model.position);
         }
     }
-    (adrift, referrers)
+    (unreferenced, referrers)
 }
 
 impl Family<'_> {
@@ -56,15 +56,16 @@ impl Family<'_> {
     /// know whose each record is, and those that refer to others back again.
     pub(super) fn find_adrift(&mut self) -> Result<Adrift, ExportError> {
         let (catalog, selection) = (self.catalog, self.plan.selection.as_ref());
-        let (adrift, referrers) = concerned(catalog, selection);
+        let (unreferenced, referrers) = concerned(catalog, selection);
         let seen =
             |position: &usize| catalog.models().get(*position).is_some_and(|model| self.plan.seen(model) > 0);
-        if !adrift.iter().any(seen) {
+        if !unreferenced.iter().any(seen) {
             return Ok(Adrift::default());
         }
-        self.learn(referrers.union(&adrift).copied())?;
+        self.learn(referrers.union(&unreferenced).copied())?;
         // What refers to a record is written after it: from the last model to the first, all that refers to one is known.
-        let mut unwanted: Pks = adrift.iter().map(|position| (*position, self.nowhere(*position))).collect();
+        let mut unwanted: Pks =
+            unreferenced.iter().map(|position| (*position, self.nowhere(*position))).collect();
         let mut missed = Pks::new();
         for position in referrers.iter().rev() {
             let Some(model) = catalog.models().get(*position) else { continue };

@@ -15,8 +15,8 @@ use causeway_control::{
 };
 use causeway_harness::postgres::Postgres;
 use causeway_relocation::{
-    ambient::{Ambient, Failpoints},
     db::{self, Db},
+    env::{Environment, Failpoints},
 };
 use chrono::{DateTime, TimeZone as _, Utc};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// A database that goes when the test does, and a control on it.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) control: Control,
     url: String,
     _server: Option<Postgres>,
@@ -46,11 +46,11 @@ pub(crate) const BULK_IDLE: Duration = Duration::from_secs(4);
 /// How many readers of feeds a control has at once here.
 pub(crate) const WATCHES: usize = 8;
 
-async fn control(url: &str, ambient: Ambient) -> Control {
-    control_with(url, ambient, feed::Options::default().changes_a_transaction).await
+async fn control(url: &str, env: Environment) -> Control {
+    control_with(url, env, feed::Options::default().changes_a_transaction).await
 }
 
-async fn control_with(url: &str, ambient: Ambient, changes_a_transaction: usize) -> Control {
+async fn control_with(url: &str, env: Environment, changes_a_transaction: usize) -> Control {
     let options = Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
@@ -63,14 +63,14 @@ async fn control_with(url: &str, ambient: Ambient, changes_a_transaction: usize)
         },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
     };
-    Control::start(options, ambient).await.expect("control starts")
+    Control::start(options, env).await.expect("control starts")
 }
 
-impl Stage {
+impl Fixture {
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = format!("sqlite:{}", directory.path().join("control.db").display());
-        let control = control(&url, Ambient::fixed(now(), 1)).await;
+        let control = control(&url, Environment::fixed(now(), 1)).await;
         Self { control, url, _server: None, _directory: Some(directory) }
     }
 
@@ -85,18 +85,18 @@ impl Stage {
     async fn on_postgres(options: &str) -> Self {
         let server = Postgres::start().await.expect("this test needs PostgreSQL");
         let url = server.create_database("control").await.expect("a database") + options;
-        let control = control(&url, Ambient::fixed(now(), 1)).await;
+        let control = control(&url, Environment::fixed(now(), 1)).await;
         Self { control, url, _server: Some(server), _directory: None }
     }
 
     /// Another control on the same database. Its randomness begins with `seed`; that of the first one, with 1.
     pub(crate) async fn another(&self, seed: u64) -> Control {
-        control(&self.url, Ambient::fixed(now(), seed)).await
+        control(&self.url, Environment::fixed(now(), seed)).await
     }
 
     /// The same, with something that happens at its failpoints.
     pub(crate) async fn another_with(&self, seed: u64, failpoints: Arc<Failpoints>) -> Control {
-        control(&self.url, Ambient::fixed(now(), seed).with_failpoints(failpoints)).await
+        control(&self.url, Environment::fixed(now(), seed).with_failpoints(failpoints)).await
     }
 
     /// The same, with transactions of at most so many changes.
@@ -106,7 +106,7 @@ impl Stage {
         most: usize,
         failpoints: Arc<Failpoints>,
     ) -> Control {
-        control_with(&self.url, Ambient::fixed(now(), seed).with_failpoints(failpoints), most).await
+        control_with(&self.url, Environment::fixed(now(), seed).with_failpoints(failpoints), most).await
     }
 
     /// Connections to the database, beside those of a control.

@@ -14,7 +14,7 @@ use super::{
     Plan,
     actors::Actor,
     addresses::Holder,
-    kept::{Kept, open, packed, read_frame, unpacked, write_frame},
+    checkpoint::{CheckpointHeader, open, packed, read_frame, unpacked, write_frame},
     runs::Run,
     selection::SavedSelection,
 };
@@ -61,14 +61,19 @@ pub(super) fn bitmap_from_bytes(bytes: &[u8]) -> io::Result<RoaringTreemap> {
 ///
 /// # Errors
 /// If a large plan does not fit into `scratch_dir`.
-pub(super) fn load(path: &Path, wanted: &Kept, plan: &mut Plan, scratch_dir: &Path) -> io::Result<bool> {
+pub(super) fn load(
+    path: &Path,
+    wanted: &CheckpointHeader,
+    plan: &mut Plan,
+    scratch_dir: &Path,
+) -> io::Result<bool> {
     let mut file = match File::open(path) {
         Ok(file) => BufReader::with_capacity(256 * 1024, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Ok(unusable(path, &error.to_string())),
     };
     let mut next = || read_frame(&mut file).ok().flatten();
-    match next().and_then(|frame| unpacked::<Kept>(&frame)) {
+    match next().and_then(|frame| unpacked::<CheckpointHeader>(&frame)) {
         Some(kept) if kept.serves(wanted) => {}
         Some(_) => return Ok(unusable(path, "it is of another release, file, filter or limit")),
         None => return Ok(unusable(path, "it is damaged")),
@@ -85,7 +90,7 @@ pub(super) fn load(path: &Path, wanted: &Kept, plan: &mut Plan, scratch_dir: &Pa
         }
     }
     for model in &mut plan.models {
-        model.runs.seal()?;
+        model.runs.encrypt()?;
     }
     Ok(true)
 }
@@ -139,7 +144,7 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
 
 /// Keeps a plan, and forgets the log of its making. One that cannot be kept is in memory alone; if its log is whole, that
 /// stays.
-pub(super) fn store(path: &Path, kept: &Kept, plan: &Plan) {
+pub(super) fn store(path: &Path, kept: &CheckpointHeader, plan: &Plan) {
     let part = path.with_extension("plan.part");
     let stored = write(&part, kept, plan).and_then(|()| std::fs::rename(&part, path));
     let log = match stored {
@@ -154,7 +159,7 @@ pub(super) fn store(path: &Path, kept: &Kept, plan: &Plan) {
 }
 
 /// Not forced to disk: if the machine loses power, the checksums tell.
-fn write(path: &Path, kept: &Kept, plan: &Plan) -> io::Result<()> {
+fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
     let file = open(path)?;
     file.set_len(0)?;
     let mut file = BufWriter::with_capacity(256 * 1024, file);

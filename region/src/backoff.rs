@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use causeway_relocation::ambient::Ambient;
+use causeway_relocation::env::Environment;
 
-/// The pauses of a region between two attempts at the same thing. Only tests have reason to change them.
+/// The backoff of a region between two attempts at the same thing. Only tests have reason to change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pauses {
+pub struct Backoff {
     /// Behind the first attempt that failed. Each further one is twice as long. 20 ms by default: most of what passes has
     /// passed by then, and a service that is killed again and again has no time to lose.
     pub first: Duration,
@@ -17,7 +17,7 @@ pub struct Pauses {
     pub turn: Duration,
 }
 
-impl Default for Pauses {
+impl Default for Backoff {
     fn default() -> Self {
         Self {
             first: Duration::from_millis(20),
@@ -27,14 +27,14 @@ impl Default for Pauses {
     }
 }
 
-impl Pauses {
+impl Backoff {
     /// The pause behind the attempt of this number, counted from 1, and up to a quarter more: those who failed together
     /// are not to try again together.
-    pub(crate) fn behind(&self, attempts: i64, ambient: &Ambient) -> Duration {
+    pub(crate) fn after(&self, attempts: i64, env: &Environment) -> Duration {
         let doubled = u32::try_from(attempts.clamp(1, 31) - 1).unwrap_or(0);
         let pause = self.first.saturating_mul(1 << doubled).min(self.longest);
         let quarter = u64::try_from((pause / 4).as_micros()).unwrap_or(0);
-        pause + Duration::from_micros(ambient.below(quarter))
+        pause + Duration::from_micros(env.below(quarter))
     }
 }
 
@@ -44,10 +44,10 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_the_longest() {
-        let (pauses, ambient) = (Pauses::default(), Ambient::system().seeded(1));
+        let (backoff, env) = (Backoff::default(), Environment::system().seeded(1));
         let bounds = [(-1, 20), (1, 20), (2, 40), (10, 10_240), (11, 15_000), (1_000_000, 15_000)];
         for (attempts, least) in bounds {
-            let (pause, least) = (pauses.behind(attempts, &ambient), Duration::from_millis(least));
+            let (pause, least) = (backoff.after(attempts, &env), Duration::from_millis(least));
             assert!((least..least + least / 4).contains(&pause), "{attempts}: {pause:?}");
         }
     }

@@ -11,7 +11,7 @@ use rsa::{
 use zeroize::Zeroizing;
 
 use super::{KeyError, SealError};
-use crate::ambient::Ambient;
+use crate::env::Environment;
 
 /// The shortest key that new exports are encrypted with.
 const LEAST_BITS: usize = 2048;
@@ -58,11 +58,8 @@ impl PrivateKey {
     }
 
     /// Decrypts what [`PublicKey::encrypt`] made; nothing if it was not made with this key.
-    pub(super) fn decrypt(&self, ambient: &Ambient, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        self.0
-            .decrypt_blinded(&mut Random(ambient), Oaep::new::<Sha256>(), encrypted)
-            .ok()
-            .map(Zeroizing::new)
+    pub(super) fn decrypt(&self, env: &Environment, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.decrypt_blinded(&mut Random(env), Oaep::new::<Sha256>(), encrypted).ok().map(Zeroizing::new)
     }
 }
 
@@ -98,13 +95,13 @@ impl PublicKey {
     }
 
     /// Encrypts a key, so that only the private key opens it.
-    pub(super) fn encrypt(&self, ambient: &Ambient, key: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.0.encrypt(&mut Random(ambient), Oaep::new::<Sha256>(), key).map_err(SealError::Key)
+    pub(super) fn encrypt(&self, env: &Environment, key: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.0.encrypt(&mut Random(env), Oaep::new::<Sha256>(), key).map_err(SealError::Key)
     }
 }
 
 /// The randomness that is passed in, in the form that RSA asks for.
-struct Random<'a>(&'a Ambient);
+struct Random<'a>(&'a Environment);
 
 impl RngCore for Random<'_> {
     fn next_u32(&mut self) -> u32 {

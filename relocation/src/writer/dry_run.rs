@@ -1,4 +1,4 @@
-//! A dry run: chunks go the careful way of writing, through the same rules, to a table that is only looked at. What
+//! A dry run: chunks go writing with conflicts resolved, through the same rules, to a table that is only looked at. What
 //! they would have written is remembered, as far as it may be in the way of what comes behind.
 
 use std::{
@@ -14,7 +14,7 @@ use roaring::RoaringTreemap;
 
 use super::{
     Row, WriteError, Writer, Written,
-    remembered::{Keys, Remembered},
+    spill_map::{Keys, SpillMap},
     table::{Table, folds},
 };
 use crate::{
@@ -46,8 +46,8 @@ pub trait LookUp: Sync {
 /// What a dry run has gone through. It holds hashes for each user, address, key and token of the file, and for each
 /// record that hangs from a user who may have been merged: in memory up to a budget, in files past it.
 #[derive(Debug)]
-pub struct Rehearsal {
-    remembered: Remembered,
+pub struct DryRun {
+    remembered: SpillMap,
     scratch_dir: PathBuf,
     /// The unique sets of each model in which records may meet that did not meet in the file.
     sets: Vec<Vec<usize>>,
@@ -56,14 +56,14 @@ pub struct Rehearsal {
     with_one: RoaringTreemap,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// A dry run that begins. The ids that it makes up lie above all that there can be. What is too much for memory goes
     /// to nameless files in `scratch_dir`.
     #[must_use]
     pub fn new(catalog: &Catalog, scratch_dir: &Path) -> Self {
         let sets = catalog.models().iter().map(|model| sets_that_merge(catalog, model)).collect();
         Self {
-            remembered: Remembered::new(scratch_dir),
+            remembered: SpillMap::new(scratch_dir),
             scratch_dir: scratch_dir.to_owned(),
             sets,
             next_id: MAX_PK + 1,
@@ -94,9 +94,9 @@ impl Rehearsal {
     /// begins again.
     async fn remembered<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Remembered) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut SpillMap) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ScratchError> {
-        let mut remembered = std::mem::replace(&mut self.remembered, Remembered::new(&self.scratch_dir));
+        let mut remembered = std::mem::replace(&mut self.remembered, SpillMap::new(&self.scratch_dir));
         let worked =
             tokio::task::spawn_blocking(move || work(&mut remembered).map(|done| (remembered, done)));
         let (remembered, done) = worked.await.map_err(io::Error::other)??;
@@ -154,7 +154,7 @@ fn hash_text(model: &Model, column: &Column, index: usize, text: &str) -> u64 {
 
 /// A table as a dry run sees it.
 struct Stage<'a, L> {
-    rehearsal: &'a mut Rehearsal,
+    dry_run: &'a mut DryRun,
     look: &'a L,
 }
 
@@ -185,14 +185,14 @@ impl<L: LookUp> Table for Stage<'_, L> {
             .filter(|value| !found.contains_key(value))
             .map(|value| (hash_text(model, column, index, &value), value))
             .collect();
-        let held = move |remembered: &mut Remembered| {
+        let held = move |remembered: &mut SpillMap| {
             let mut held = Vec::new();
             for (hash, value) in others {
                 held.extend(remembered.get(hash)?.map(|id| (value, id)));
             }
             Ok(held)
         };
-        found.extend(self.rehearsal.remembered(held).await?);
+        found.extend(self.dry_run.remembered(held).await?);
         Ok(found)
     }
 
@@ -210,14 +210,14 @@ impl<L: LookUp> Table for Stage<'_, L> {
             .iter()
             .filter_map(|row| Some((row.id, hash_unique(model, index, &set.key(&row.values)?))))
             .collect();
-        let held = move |remembered: &mut Remembered| {
+        let held = move |remembered: &mut SpillMap| {
             let mut held = HashMap::new();
             for (id, hash) in hashes {
                 held.extend(remembered.get(hash)?.map(|holder| (id, holder)));
             }
             Ok(held)
         };
-        Ok(self.rehearsal.remembered(held).await?)
+        Ok(self.dry_run.remembered(held).await?)
     }
 
     async fn raise(
@@ -231,8 +231,8 @@ impl<L: LookUp> Table for Stage<'_, L> {
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, L::Error> {
-        let keys: Vec<Keys> = rows.iter().map(|row| self.rehearsal.keys(model, row)).collect();
-        let take = move |remembered: &mut Remembered| {
+        let keys: Vec<Keys> = rows.iter().map(|row| self.dry_run.keys(model, row)).collect();
+        let take = move |remembered: &mut SpillMap| {
             let mut free = Vec::with_capacity(keys.len());
             for row in &keys {
                 if remembered.take(row)? {
@@ -241,7 +241,7 @@ impl<L: LookUp> Table for Stage<'_, L> {
             }
             Ok(free)
         };
-        Ok(self.rehearsal.remembered(take).await?)
+        Ok(self.dry_run.remembered(take).await?)
     }
 }
 
@@ -250,24 +250,24 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// If `look` fails, or as writing does.
-    pub async fn rehearse<L: LookUp>(
+    pub async fn dry_run<L: LookUp>(
         &self,
         model: &Model,
         records: Vec<Record>,
-        rehearsal: &mut Rehearsal,
+        dry_run: &mut DryRun,
         look: &L,
     ) -> Result<(Vec<Row>, Written), L::Error> {
         let mut rows = self.prepare(model, records)?;
-        self.give_ids(model, &mut rows, rehearsal.next_id..);
-        rehearsal.next_id += i64::try_from(rows.len()).unwrap_or(0);
+        self.give_ids(model, &mut rows, dry_run.next_id..);
+        dry_run.next_id += i64::try_from(rows.len()).unwrap_or(0);
         let mut filled = Cow::Borrowed(rows.as_slice());
         let mut findings = self.fill_missing(model, &mut filled);
-        let stage = &mut Stage { rehearsal, look };
-        let mut written = self.write_carefully(stage, model, filled.into_owned()).await?;
+        let stage = &mut Stage { dry_run, look };
+        let mut written = self.write_resolving_conflicts(stage, model, filled.into_owned()).await?;
         if let Some(needs) = model.needs_one() {
             // Also of rows that became others: those have the highest role of both.
             let met = rows.iter().filter_map(|row| u64::try_from(needs.met(&row.values)?).ok());
-            stage.rehearsal.with_one.extend(met);
+            stage.dry_run.with_one.extend(met);
         }
         findings.append(&mut written.findings);
         written.findings = findings;

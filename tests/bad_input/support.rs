@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_harness::{
-    account::{Account, Audit, Look},
+    account::{Audit, AuditReport, RowsBefore},
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
@@ -110,7 +110,7 @@ impl Refused {
 /// All that an import may not change if it is refused: rows, reservations, ids that were given out.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Everything {
-    look: Look,
+    look: RowsBefore,
     counts: Vec<i64>,
 }
 
@@ -161,8 +161,8 @@ async fn number(db: &Db, statement: &'static str) -> i64 {
     row.expect("a sum is one row").int("n").expect("a number")
 }
 
-pub(crate) async fn look(cluster: &Cluster) -> Look {
-    Look::at(cluster, 0).await.expect("the databases can be read")
+pub(crate) async fn look(cluster: &Cluster) -> RowsBefore {
+    RowsBefore::at(cluster, 0).await.expect("the databases can be read")
 }
 
 /// Imports each file into the first region, which refuses it and writes nothing.
@@ -171,11 +171,11 @@ pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
     let mut complaints = Vec::new();
     for case in cases {
         let name = case.name.clone();
-        let mut complain = |what: String| complaints.push(format!("{name}: {what}"));
+        let mut mismatch = |what: String| complaints.push(format!("{name}: {what}"));
         let import = match cluster.region(0).import(&case.file, &ImportOptions::default()).await {
             Ok(import) => import,
             Err(status) => {
-                complain(format!("the call failed: {status}"));
+                mismatch(format!("the call failed: {status}"));
                 continue;
             }
         };
@@ -185,13 +185,13 @@ pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
             || failure.reason() != case.reason()
             || failure.state() != ImportState::Planning
         {
-            complain(format!("is {:?} and fails with {failure:?}", import.state()));
+            mismatch(format!("is {:?} and fails with {failure:?}", import.state()));
         } else if !message.starts_with(&case.place.shown()) || !message.contains(&case.says) {
-            complain(format!("{message:?} is not about {:?} and {:?}", case.place.shown(), case.says));
+            mismatch(format!("{message:?} is not about {:?} and {:?}", case.place.shown(), case.says));
         }
-        check_finding(cluster, &import, &case, &mut complain).await;
+        check_finding(cluster, &import, &case, &mut mismatch).await;
         if Everything::of(cluster).await != before {
-            complain("something was written".to_owned());
+            mismatch("something was written".to_owned());
             break;
         }
     }
@@ -203,7 +203,7 @@ async fn check_finding(
     cluster: &Cluster,
     import: &Import,
     case: &Refused,
-    complain: &mut impl FnMut(String),
+    mismatch: &mut impl FnMut(String),
 ) {
     // In a finding, a primary key of 0 is none.
     let place = Place { pk: case.place.pk.filter(|pk| *pk != 0), ..case.place.clone() };
@@ -213,10 +213,10 @@ async fn check_finding(
     match errors.as_slice() {
         [error] => {
             if error.kind() != case.kind || Place::of(error) != place {
-                complain(format!("{error:?} should be a {:?} at {place:?}", case.kind));
+                mismatch(format!("{error:?} should be a {:?} at {place:?}", case.kind));
             }
         }
-        _ => complain(format!("has not one error but {errors:?}")),
+        _ => mismatch(format!("has not one error but {errors:?}")),
     }
 }
 
@@ -230,7 +230,7 @@ pub(crate) async fn tells(
     file: &[u8],
     options: &ImportOptions,
     expected: &[Told],
-) -> (Import, Account) {
+) -> (Import, AuditReport) {
     let before = look(cluster).await;
     let import = cluster
         .region(0)
@@ -252,7 +252,7 @@ pub(crate) async fn tells_in_short(
     name: &str,
     file: &[u8],
     expected: &[Told],
-) -> (Import, Look) {
+) -> (Import, RowsBefore) {
     let region = cluster.region(0);
     let import = region
         .import(file, &ImportOptions::default())
@@ -297,7 +297,7 @@ pub(crate) fn expect_findings(name: &str, findings: &[Finding], expected: &[Told
 }
 
 /// The reason of the finding about a record.
-pub(crate) fn reason<'a>(account: &'a Account, model: &str, pk: i64) -> &'a str {
+pub(crate) fn reason<'a>(account: &'a AuditReport, model: &str, pk: i64) -> &'a str {
     let found = account.findings.iter().find(|it| it.model == model && it.source_pk == pk);
     found.map_or("", |finding| finding.reason.as_str())
 }

@@ -1,4 +1,4 @@
-//! What all silos hold, said without ids: two clusters in which the same things happened have the same picture, but for
+//! What all silos hold, said without ids: two clusters in which the same things happened have the same snapshot, but for
 //! what is random or a time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,21 +9,21 @@ use uuid::Uuid;
 use crate::{
     account::Cell,
     cluster::{Cluster, Silo},
-    invariants::World,
+    invariants::AllRows,
 };
 
 /// Every row of every model table, every reservation, and the end of every import, as lines of names and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture(BTreeMap<String, String>);
+pub struct ClusterSnapshot(BTreeMap<String, String>);
 
-impl Picture {
+impl ClusterSnapshot {
     /// Looks at a cluster in which nothing is under way. A row is named by the import that inserted it and its primary
     /// key in the file, so imports must have the same ids in clusters that are compared.
     ///
     /// # Errors
     /// If a database cannot be read.
     pub async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
-        let world = World::load(cluster).await?;
+        let world = AllRows::load(cluster).await?;
         let mut lines = BTreeMap::new();
         let name = |place, model: &str, id: i64| match world
             .inserted

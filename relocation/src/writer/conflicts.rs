@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Row, WriteError, Writer, Written, table::Table};
 use crate::{
-    ambient::BASE36,
     catalog::{Column, Model, Rule},
+    env::BASE36,
     export::MAX_PK,
     finding::{Finding, FindingKind, Tense, shown},
     value::Value,
@@ -17,7 +17,7 @@ const ROUNDS: usize = 8;
 const SUFFIX: usize = 6;
 
 impl Writer<'_> {
-    pub(super) async fn write_carefully<T: Table>(
+    pub(super) async fn write_resolving_conflicts<T: Table>(
         &self,
         table: &mut T,
         model: &Model,
@@ -81,7 +81,7 @@ impl Writer<'_> {
         let Some(definition) = model.columns.get(column).filter(|_| !rows.is_empty()) else {
             return Ok(rows);
         };
-        table.lock(model, self.ambient.now()).await?;
+        table.lock(model, self.env.now()).await?;
 
         let mut taken: HashMap<String, i64> = HashMap::new();
         let mut keep = Vec::with_capacity(rows.len());
@@ -159,7 +159,7 @@ impl Writer<'_> {
             for (row, name) in &mut rows {
                 let base: String = name.chars().take(max_length.saturating_sub(SUFFIX + 1)).collect();
                 if let Some(value) = row.values.get_mut(column) {
-                    *value = Value::Text(format!("{base}-{}", self.ambient.characters(BASE36, SUFFIX)));
+                    *value = Value::Text(format!("{base}-{}", self.env.characters(BASE36, SUFFIX)));
                 }
             }
             let candidates = rows

@@ -10,17 +10,17 @@ use std::{
 use anyhow::Context as _;
 use causeway_control::Control;
 use causeway_region::Region;
-use causeway_relocation::{ambient::Ambient, db};
+use causeway_relocation::{db, env::Environment};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::{Store, options};
 use crate::postgres::{self, Postgres};
 
-/// What clusters stand on. Several may stand on one ground, each with databases of its own, which are copies of
+/// What clusters stand on. Several may stand on one database_server, each with databases of its own, which are copies of
 /// migrated ones: that saves most of the time that a cluster takes to start.
 #[derive(Debug)]
-pub struct Ground {
+pub struct DatabaseServer {
     store: Store,
     templates: Option<Mutex<HashMap<String, PathBuf>>>,
     numbers: AtomicU64,
@@ -29,8 +29,8 @@ pub struct Ground {
     directory: TempDir,
 }
 
-impl Ground {
-    /// A ground for many clusters.
+impl DatabaseServer {
+    /// A database_server for many clusters.
     ///
     /// # Errors
     /// If there is no place for it, or PostgreSQL does not start.
@@ -38,7 +38,7 @@ impl Ground {
         Ok(Self { templates: Some(Mutex::default()), ..Self::for_one(store).await? })
     }
 
-    /// A ground for one cluster, which has no use for copies.
+    /// A database_server for one cluster, which has no use for copies.
     pub(super) async fn for_one(store: Store) -> anyhow::Result<Self> {
         let postgres = match store {
             Store::Sqlite => None,
@@ -112,11 +112,11 @@ impl Ground {
         };
         let nowhere = "http://127.0.0.1:1".to_owned();
         match region {
-            None => Control::start(options::control(url, nowhere), Ambient::system()).await?.stop().await,
+            None => Control::start(options::control(url, nowhere), Environment::system()).await?.stop().await,
             Some(name) => {
                 let spool = self.directory.path().join(format!("template-{kind}"));
                 let options = options::region(name, url, nowhere.clone(), vec![nowhere], spool);
-                Region::start(options, Ambient::system()).await?.stop().await;
+                Region::start(options, Environment::system()).await?.stop().await;
             }
         }
         templates.insert(kind.to_owned(), template.clone());

@@ -48,10 +48,10 @@ impl File_ {
             filter: Some(&filter),
             limits,
             most_organizations: MAX_ORGANIZATIONS,
-            now: self.ambient.now(),
-            keep: Some(&Keep { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
+            now: self.env.now(),
+            keep: Some(&Checkpoint { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };
-        Plan::make(&self.catalog, &self.ambient, &request, &Watch::default())
+        Plan::make(&self.catalog, &self.env, &request, &Watch::default())
     }
 
     /// The whole log of planning. A directory stands where the plan should go, so that the log stays.

@@ -7,8 +7,8 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
 use causeway_relocation::{
-    ambient::Ambient,
-    sealed::{PrivateKey, PublicKey, Sealed, seal},
+    encrypted::{Encrypted, PrivateKey, PublicKey, encrypt},
+    env::Environment,
 };
 use chrono::DateTime;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -22,18 +22,19 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 const TAG: usize = 32;
 
 static KEY: LazyLock<PrivateKey> = LazyLock::new(|| {
-    PrivateKey::from_pem(include_str!("../../tests/sealed/test-key-private.pem")).expect("a private key")
+    PrivateKey::from_pem(include_str!("../../tests/encrypted-exports/test-key-private.pem"))
+        .expect("a private key")
 });
 
 /// Gives the same numbers every time, so that the key of a seed is known to the mutations.
-fn ambient() -> Ambient {
-    Ambient::fixed(DateTime::UNIX_EPOCH, 7)
+fn env() -> Environment {
+    Environment::fixed(DateTime::UNIX_EPOCH, 7)
 }
 
 /// Opens a file as the command does, and reads all of it and parts of it as a region does. Nothing may panic, and what
 /// is opened is as long as it was said to be.
 pub fn open(bytes: &[u8]) {
-    let sealed = match Sealed::open(Cursor::new(bytes), &KEY, &ambient()) {
+    let sealed = match Encrypted::open(Cursor::new(bytes), &KEY, &env()) {
         Ok(sealed) => sealed,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
@@ -126,7 +127,7 @@ fn mend(bytes: &mut [u8], mend_token: bool) {
 fn sign(token: &mut [u8]) {
     let Ok(mut raw) = BASE64_URL_SAFE.decode(&*token) else { return };
     let Some(signed) = raw.len().checked_sub(TAG) else { return };
-    let key = ambient().bytes::<32>();
+    let key = env().bytes::<32>();
     let mut code = Hmac::<Sha256>::new_from_slice(&key[..16]).expect("any length is a key");
     code.update(&raw[..signed]);
     raw[signed..].copy_from_slice(&code.finalize().into_bytes());
@@ -139,12 +140,13 @@ fn sign(token: &mut [u8]) {
 /// Encrypted exports of some lengths, and one of another implementation.
 #[must_use]
 pub fn seeds(export: &[u8]) -> Vec<Vec<u8>> {
-    let public = PublicKey::from_pem(include_str!("../../tests/sealed/test-key-public.pem")).expect("a key");
-    let mut seeds = vec![include_bytes!("../../tests/sealed/python.tar").to_vec()];
+    let public = PublicKey::from_pem(include_str!("../../tests/encrypted-exports/test-key-public.pem"))
+        .expect("a key");
+    let mut seeds = vec![include_bytes!("../../tests/encrypted-exports/python.tar").to_vec()];
     for length in [0, 1, 15, 16, 17, 500, export.len()] {
         let plain = &export[..length.min(export.len())];
         let mut sealed = Vec::new();
-        seal(plain, plain.len() as u64, &public, &ambient(), &mut sealed).expect("it is encrypted");
+        encrypt(plain, plain.len() as u64, &public, &env(), &mut sealed).expect("it is encrypted");
         seeds.push(sealed);
     }
     seeds

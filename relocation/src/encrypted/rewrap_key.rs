@@ -6,41 +6,41 @@ use std::{
 };
 
 use super::{
-    EXPORT, PublicKey, ReadAt, SealError, Sealed,
+    EXPORT, Encrypted, PublicKey, ReadAt, SealError,
     container::{Span, begin},
+    encrypt::{behind, now},
     fernet::Token,
-    seal::{behind, now},
 };
-use crate::ambient::Ambient;
+use crate::env::Environment;
 
 /// An encrypted export for another key, to be read as often as it is wanted. Nothing of it is decrypted for that.
-pub struct Resealed<R> {
+pub struct Rewrapped<R> {
     token: Arc<Token<R>>,
     before: Vec<u8>,
     behind: Vec<u8>,
 }
 
-impl<R> std::fmt::Debug for Resealed<R> {
+impl<R> std::fmt::Debug for Rewrapped<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Resealed")
+        f.write_str("Rewrapped")
     }
 }
 
-impl<R: ReadAt> Sealed<R> {
+impl<R: ReadAt> Encrypted<R> {
     /// The same export for whoever has the private key to `key`.
     ///
     /// # Errors
     /// If the key does not encrypt.
-    pub fn reseal(&self, key: &PublicKey, ambient: &Ambient) -> Result<Resealed<R>, SealError> {
+    pub fn rewrap_key(&self, key: &PublicKey, env: &Environment) -> Result<Rewrapped<R>, SealError> {
         let length = self.token.text.length;
         let mut before = Vec::new();
-        begin(&mut before, EXPORT, length, now(ambient)).map_err(SealError::Write)?;
-        let behind = behind(&self.token.key, length, key, ambient)?;
-        Ok(Resealed { token: Arc::clone(&self.token), before, behind })
+        begin(&mut before, EXPORT, length, now(env)).map_err(SealError::Write)?;
+        let behind = behind(&self.token.key, length, key, env)?;
+        Ok(Rewrapped { token: Arc::clone(&self.token), before, behind })
     }
 }
 
-impl<R: ReadAt> Resealed<R> {
+impl<R: ReadAt> Rewrapped<R> {
     /// How many bytes it has.
     #[must_use]
     pub fn size(&self) -> u64 {

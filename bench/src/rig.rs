@@ -40,7 +40,7 @@ impl Store {
 
 /// A database server and the program that is measured. Dropped, all of it goes.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Rig {
     causeway: PathBuf,
     store: Store,
     postgres: Option<Postgres>,
@@ -67,7 +67,7 @@ impl Databases {
     }
 }
 
-impl Stage {
+impl Rig {
     /// Starts the database server, and makes databases with the schema and nothing else, of which each round gets
     /// copies.
     ///
@@ -84,15 +84,15 @@ impl Stage {
             Store::Sqlite => None,
         };
         let directory = tempfile::Builder::new().prefix("causeway-bench-").tempdir()?;
-        let stage = Self { causeway: causeway.to_owned(), store, postgres, directory };
-        let empty = stage.named("empty");
-        if let Some(postgres) = &stage.postgres {
+        let rig = Self { causeway: causeway.to_owned(), store, postgres, directory };
+        let empty = rig.named("empty");
+        if let Some(postgres) = &rig.postgres {
             for silo in ["control", "region"] {
                 postgres.create_database(&format!("empty_{silo}")).await?;
             }
         }
-        stage.serve(&empty).await?.stop()?;
-        Ok(stage)
+        rig.serve(&empty).await?.stop()?;
+        Ok(rig)
     }
 
     /// What the silos keep their data in.

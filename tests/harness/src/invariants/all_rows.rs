@@ -22,7 +22,7 @@ pub(crate) const ORGANIZATION: &str = "sentry.organization";
 /// Where a row is: control, or the region of this number.
 pub(crate) type Place = Option<usize>;
 
-pub(crate) struct World {
+pub(crate) struct AllRows {
     pub(crate) catalog: Catalog,
     pub(crate) control: Control,
     pub(crate) regions: Vec<Region>,
@@ -122,7 +122,7 @@ pub(crate) struct Organization {
     pub(crate) status: i64,
 }
 
-impl World {
+impl AllRows {
     pub(crate) async fn load(cluster: &Cluster) -> anyhow::Result<Self> {
         let catalog = Catalog::load()?;
         let control = Control::load(&cluster.shared_db(Silo::Control).await?, &catalog).await?;

@@ -29,7 +29,7 @@ const MAX_FRAME: u32 = 1 << 30;
 pub type Stepped = dyn Fn() -> io::Result<()> + Send + Sync;
 
 /// Where the plan of one import is kept.
-pub struct Keep {
+pub struct Checkpoint {
     /// The path of the plan, without its ending.
     pub stem: PathBuf,
     /// What tells the file from all others: its SHA-256.
@@ -38,13 +38,13 @@ pub struct Keep {
     pub stepped: Option<Box<Stepped>>,
 }
 
-impl fmt::Debug for Keep {
+impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep").field("stem", &self.stem).finish_non_exhaustive()
+        f.debug_struct("Checkpoint").field("stem", &self.stem).finish_non_exhaustive()
     }
 }
 
-impl Keep {
+impl Checkpoint {
     /// The endings of the files that are kept, also of one that is not complete.
     pub const ENDINGS: [&'static str; 3] = [".plan", ".plan.part", ".planning"];
 
@@ -59,16 +59,16 @@ impl Keep {
 
 /// What a plan was made of: the first frame of what is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct CheckpointHeader {
     /// Of all that it depends on besides the limits.
     fingerprint: [u8; 32],
     record_bytes: usize,
     depth: usize,
 }
 
-impl Kept {
+impl CheckpointHeader {
     /// What is to be planned, by this release.
-    pub(super) fn of(request: &Request<'_>, keep: &Keep) -> Self {
+    pub(super) fn of(request: &Request<'_>, keep: &Checkpoint) -> Self {
         // Hashes are kept, so the function that makes them must be the same: it is not the same for ever.
         let mut probe = DefaultHasher::new();
         "causeway".hash(&mut probe);
@@ -188,7 +188,7 @@ pub(super) struct Log<'k>(Option<Open<'k>>);
 struct Open<'k> {
     file: File,
     path: PathBuf,
-    kept: &'k Kept,
+    kept: &'k CheckpointHeader,
     stepped: Option<&'k Stepped>,
 }
 
@@ -199,7 +199,7 @@ impl<'k> Log<'k> {
     }
 
     /// Opens a log, which begins if it is absent.
-    pub(super) fn open(keep: &'k Keep, kept: &'k Kept) -> Self {
+    pub(super) fn open(keep: &'k Checkpoint, kept: &'k CheckpointHeader) -> Self {
         let (mut log, path) = (Self(None), keep.log_path());
         match open(&path) {
             Ok(file) => log.0 = Some(Open { file, path, kept, stepped: keep.stepped.as_deref() }),
@@ -285,7 +285,7 @@ impl Steps {
         open.file.seek(SeekFrom::Start(0))?;
         let mut steps = Self { file: BufReader::with_capacity(256 * 1024, open.file.try_clone()?), end: 0 };
         match read_frame(&mut steps.file)? {
-            Some(first) if unpacked::<Kept>(&first).as_ref() == Some(open.kept) => {
+            Some(first) if unpacked::<CheckpointHeader>(&first).as_ref() == Some(open.kept) => {
                 steps.end = (HEAD + first.len()) as u64;
             }
             _ => {

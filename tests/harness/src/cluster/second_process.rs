@@ -13,14 +13,14 @@ use super::{Cluster, Node, RegionApi, Silo, Store, builder::derived, options};
 /// What another process of a region would be, in this one: on the same database, with a port and a spool directory of
 /// its own. No link lies between it and the controls, and no failpoint acts in it.
 #[derive(Debug)]
-pub struct Beside {
+pub struct SecondProcess {
     // Fields are dropped in order: the service before what it stands on.
     running: Running,
     api: RegionApi,
     _spool: TempDir,
 }
 
-impl Beside {
+impl SecondProcess {
     /// Calls to it.
     #[must_use]
     pub fn region(&self) -> &RegionApi {
@@ -41,7 +41,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is no region of this number.
-    pub async fn start_beside(&self, region: usize) -> anyhow::Result<Beside> {
+    pub async fn start_beside(&self, region: usize) -> anyhow::Result<SecondProcess> {
         ensure!(self.store() == Store::Postgres, "several processes need a database that they may share");
         let node = self.database_of(Silo::Region(region));
         let spool = tempfile::tempdir_in(self.directory.path())?;
@@ -55,9 +55,9 @@ impl Cluster {
             spool.path().to_owned(),
         );
         (self.configure.0)(&mut options);
-        let ambient = derived(&self.ambient);
-        let running = serve_region(listener, options, Settings::default(), ambient.clone()).await?;
+        let env = derived(&self.env);
+        let running = serve_region(listener, options, Settings::default(), env.clone()).await?;
         let channel = Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect_lazy();
-        Ok(Beside { running, api: RegionApi::new(node.name(), url, channel, ambient), _spool: spool })
+        Ok(SecondProcess { running, api: RegionApi::new(node.name(), url, channel, env), _spool: spool })
     }
 }

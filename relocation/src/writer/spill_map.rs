@@ -31,7 +31,7 @@ pub(super) struct Keys {
 
 /// Hashes and the first id that came with each.
 #[derive(Debug)]
-pub(super) struct Remembered {
+pub(super) struct SpillMap {
     budget: usize,
     dir: PathBuf,
     fresh: HashMap<u64, i64>,
@@ -47,7 +47,7 @@ struct Sorted {
     entries: usize,
 }
 
-impl Remembered {
+impl SpillMap {
     /// Nothing yet. Files will be in `dir`.
     pub(super) fn new(dir: &Path) -> Self {
         Self { budget: BUDGET, dir: dir.to_owned(), fresh: HashMap::new(), sorted: Vec::new() }
@@ -133,7 +133,7 @@ mod tests {
         // Spread over all hashes, and all of them different, for the factor is odd.
         let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for budget in [1, 7, BLOCK, BLOCK + 1, 10_000] {
-            let mut remembered = Remembered { budget, ..Remembered::new(dir.path()) };
+            let mut remembered = SpillMap { budget, ..SpillMap::new(dir.path()) };
             let count = if budget < BLOCK { 300 } else { 2_000 };
             for number in 0..count {
                 let row = Keys {

@@ -17,34 +17,34 @@ use super::{
     container::{begin, end, finish},
     fernet::{BLOCK, Key, PREFIX, TAG, VERSION, blocks},
 };
-use crate::ambient::Ambient;
+use crate::env::Environment;
 
 /// Encrypts an export of `size` bytes for whoever has the private key to `key`, with a fresh key and time out of
-/// `ambient`.
+/// `env`.
 ///
 /// # Errors
 /// If the export cannot be read or does not have `size` bytes, or what comes out of it cannot be written. What has
 /// been written until then is no encrypted export.
-pub fn seal(
+pub fn encrypt(
     export: impl Read,
     size: u64,
     key: &PublicKey,
-    ambient: &Ambient,
+    env: &Environment,
     out: &mut impl Write,
 ) -> Result<(), SealError> {
-    let data_key = Key::new(Zeroizing::new(ambient.bytes()));
+    let data_key = Key::new(Zeroizing::new(env.bytes()));
     let length = token_length(size).ok_or(SealError::TooLarge(size))?;
-    let time = now(ambient);
-    let behind = behind(&data_key, length, key, ambient)?;
+    let time = now(env);
+    let behind = behind(&data_key, length, key, env)?;
 
     begin(out, EXPORT, length, time).map_err(SealError::Write)?;
-    token(export, size, &data_key, ambient.bytes(), time, out)?;
+    token(export, size, &data_key, env.bytes(), time, out)?;
     out.write_all(&behind).and_then(|()| out.flush()).map_err(SealError::Write)
 }
 
 /// The time as a tar and a token have it: seconds since 1970.
-pub(super) fn now(ambient: &Ambient) -> u64 {
-    u64::try_from(ambient.now().timestamp()).unwrap_or_default()
+pub(super) fn now(env: &Environment) -> u64 {
+    u64::try_from(env.now().timestamp()).unwrap_or_default()
 }
 
 /// What stands behind a token of `length` characters: its key, encrypted with `key`, and that.
@@ -52,15 +52,15 @@ pub(super) fn behind(
     data_key: &Key,
     length: u64,
     key: &PublicKey,
-    ambient: &Ambient,
+    env: &Environment,
 ) -> Result<Vec<u8>, SealError> {
-    let encrypted = key.encrypt(ambient, data_key.to_text().as_bytes())?;
+    let encrypted = key.encrypt(env, data_key.to_text().as_bytes())?;
     let public_key = key.to_pem()?;
     let mut out = Vec::new();
     end(&mut out, length).map_err(SealError::Write)?;
     for (name, content) in [(DATA_KEY, encrypted.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
         let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        begin(&mut out, name, size, now(ambient)).map_err(SealError::Write)?;
+        begin(&mut out, name, size, now(env)).map_err(SealError::Write)?;
         out.extend_from_slice(content);
         end(&mut out, size).map_err(SealError::Write)?;
     }

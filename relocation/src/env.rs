@@ -21,20 +21,20 @@ pub type Failpoints =
 
 /// Clock and randomness. Cheap to clone; clones share both.
 #[derive(Clone)]
-pub struct Ambient {
+pub struct Environment {
     clock: Arc<Clock>,
     rng: Arc<Mutex<StdRng>>,
     /// Only in tests.
     failpoints: Option<Arc<Failpoints>>,
 }
 
-impl fmt::Debug for Ambient {
+impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ambient")
+        f.write_str("Environment")
     }
 }
 
-impl Ambient {
+impl Environment {
     /// The machine's clock and a generator seeded by the operating system.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is where the real ones come in")]

@@ -14,17 +14,17 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::{ambient::Ambient, generate::hex};
+use crate::{env::Environment, generate::hex};
 
-const PRIVATE: &str = include_str!("../../../tests/sealed/test-key-private.pem");
-const PUBLIC: &str = include_str!("../../../tests/sealed/test-key-public.pem");
-const OTHER_PRIVATE: &str = include_str!("../../../tests/sealed/other-test-key-private.pem");
-const OTHER_PUBLIC: &str = include_str!("../../../tests/sealed/other-test-key-public.pem");
-const PYTHON: &[u8] = include_bytes!("../../../tests/sealed/python.tar");
-const PLAIN: &[u8] = include_bytes!("../../../tests/sealed/export.json");
+const PRIVATE: &str = include_str!("../../../tests/encrypted-exports/test-key-private.pem");
+const PUBLIC: &str = include_str!("../../../tests/encrypted-exports/test-key-public.pem");
+const OTHER_PRIVATE: &str = include_str!("../../../tests/encrypted-exports/other-test-key-private.pem");
+const OTHER_PUBLIC: &str = include_str!("../../../tests/encrypted-exports/other-test-key-public.pem");
+const PYTHON: &[u8] = include_bytes!("../../../tests/encrypted-exports/python.tar");
+const PLAIN: &[u8] = include_bytes!("../../../tests/encrypted-exports/export.json");
 
-fn ambient() -> Ambient {
-    Ambient::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"), 7)
+fn env() -> Environment {
+    Environment::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"), 7)
 }
 
 fn private() -> PrivateKey {
@@ -35,14 +35,14 @@ fn public() -> PublicKey {
     PublicKey::from_pem(PUBLIC).expect("a key")
 }
 
-fn sealed(plain: &[u8]) -> Vec<u8> {
+fn encrypted(plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    seal(plain, plain.len() as u64, &public(), &ambient(), &mut out).expect("it is encrypted");
+    encrypt(plain, plain.len() as u64, &public(), &env(), &mut out).expect("it is encrypted");
     out
 }
 
 fn open(file: &[u8]) -> Result<Vec<u8>, OpenError> {
-    let opened = Sealed::open(Cursor::new(file), &private(), &ambient())?;
+    let opened = Encrypted::open(Cursor::new(file), &private(), &env())?;
     let mut plain = Vec::new();
     opened.plaintext().read_to_end(&mut plain)?;
     assert_eq!(opened.size(), plain.len() as u64);
@@ -80,7 +80,7 @@ fn packed<N: AsRef<str>, C: AsRef<[u8]>>(members: &[(N, C)]) -> Vec<u8> {
 
 /// A good file with one member made into something else.
 fn with(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut members = unpacked(&sealed(PLAIN));
+    let mut members = unpacked(&encrypted(PLAIN));
     members.iter_mut().find(|member| member.0 == name).expect("it is there").1 = content.to_vec();
     packed(&members)
 }
@@ -89,7 +89,7 @@ fn with(name: &str, content: &[u8]) -> Vec<u8> {
 fn what_was_encrypted_comes_back() {
     for size in [0, 1, 15, 16, 17, 65_535, 65_536, 65_537, 3 << 20] {
         let plain: Vec<u8> = (0..size).map(|at: u32| (at % 251) as u8).collect();
-        let file = sealed(&plain);
+        let file = encrypted(&plain);
         assert_eq!(open(&file).unwrap_or_else(|error| panic!("{size}: {error}")), plain, "{size}");
     }
 }
@@ -99,13 +99,13 @@ fn another_implementation_agrees() {
     assert_eq!(open(PYTHON).expect("Python made it"), PLAIN);
 
     // The other way round, all at once in memory: only the primitives are the same.
-    let members = unpacked(&sealed(PLAIN));
+    let members = unpacked(&encrypted(PLAIN));
     assert_eq!(
         members.iter().map(|member| member.0.as_str()).collect::<Vec<_>>(),
         [EXPORT, DATA_KEY, PUBLIC_KEY]
     );
     assert_eq!(members[2].1, PUBLIC.as_bytes());
-    let key = private().decrypt(&ambient(), &members[1].1).expect("it is for this key");
+    let key = private().decrypt(&env(), &members[1].1).expect("it is for this key");
     assert_eq!(key.len(), 44);
     let key = BASE64_URL_SAFE.decode(&*key).expect("base64url");
     let token = BASE64_URL_SAFE.decode(&members[0].1).expect("base64url");
@@ -145,7 +145,7 @@ fn members_come_in_any_order_and_with_extended_headers() {
 
 #[test]
 fn a_tar_of_other_members_is_refused() {
-    let members = unpacked(&sealed(PLAIN));
+    let members = unpacked(&encrypted(PLAIN));
     for (at, (name, content)) in members.iter().enumerate() {
         let mut fewer = members.clone();
         fewer.remove(at);
@@ -205,7 +205,7 @@ fn what_is_no_tar_is_refused() {
     for file in [b"".as_slice(), b"[]", PLAIN, &[0; 1024], &[b'x'; 2000]] {
         assert!(matches!(refused(file), OpenError::NotTar { position: 0 }));
     }
-    let mut file = sealed(PLAIN);
+    let mut file = encrypted(PLAIN);
     let second = 512 + (unpacked(&file)[0].1.len() as u64).next_multiple_of(512);
     file[second as usize + 3] ^= 1;
     assert!(matches!(refused(&file), OpenError::NotTar { position } if position == second));
@@ -213,9 +213,9 @@ fn what_is_no_tar_is_refused() {
 
 #[test]
 fn a_wrong_key_is_not_a_damaged_file() {
-    let file = sealed(PLAIN);
+    let file = encrypted(PLAIN);
     let other = PrivateKey::from_pem(OTHER_PRIVATE).expect("a key in PKCS#1");
-    let error = Sealed::open(Cursor::new(&file), &other, &ambient()).expect_err("another key");
+    let error = Encrypted::open(Cursor::new(&file), &other, &env()).expect_err("another key");
     assert!(matches!(error, OpenError::WrongKey));
     assert!(matches!(refused(&with(PUBLIC_KEY, OTHER_PUBLIC.as_bytes())), OpenError::WrongKey));
     for bad in [b"".as_slice(), b"\xff", PRIVATE.as_bytes()] {
@@ -228,11 +228,11 @@ fn a_wrong_key_is_not_a_damaged_file() {
         assert!(matches!(refused(&with(DATA_KEY, bad)), OpenError::DataKeyDamaged));
     }
     for bad in [b"".as_slice(), b"short", b"not base64 !"] {
-        let wrapped = public().encrypt(&ambient(), bad).expect("it is short");
+        let wrapped = public().encrypt(&env(), bad).expect("it is short");
         assert!(matches!(refused(&with(DATA_KEY, &wrapped)), OpenError::DataKeyMalformed));
     }
     let another = BASE64_URL_SAFE.encode([1; 32]);
-    let wrapped = public().encrypt(&ambient(), another.as_bytes()).expect("it is short");
+    let wrapped = public().encrypt(&env(), another.as_bytes()).expect("it is short");
     assert!(matches!(refused(&with(DATA_KEY, &wrapped)), OpenError::Token(TokenError::Forged)));
 }
 
@@ -245,7 +245,7 @@ fn keys_that_cannot_be_used_say_why() {
     assert!(matches!(private("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), KeyError::Locked));
     assert!(matches!(private("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"), KeyError::Locked));
     assert!(matches!(PublicKey::from_pem(PRIVATE), Err(KeyError::NotPublic)));
-    let weak = include_str!("../../../tests/sealed/weak-test-key-public.pem");
+    let weak = include_str!("../../../tests/encrypted-exports/weak-test-key-public.pem");
     assert!(matches!(PublicKey::from_pem(weak), Err(KeyError::Weak { bits: 1024, least: 2048 })));
     assert_eq!(format!("{:?}", PrivateKey::from_pem(PRIVATE)), "Ok(PrivateKey)");
 }
@@ -253,7 +253,7 @@ fn keys_that_cannot_be_used_say_why() {
 #[test]
 fn any_part_is_what_the_whole_has_there() {
     let plain: Vec<u8> = (0..200_000).map(|at: u32| (at % 251) as u8).collect();
-    let opened = Sealed::open(Cursor::new(sealed(&plain)), &private(), &ambient()).expect("it is good");
+    let opened = Encrypted::open(Cursor::new(encrypted(&plain)), &private(), &env()).expect("it is good");
     let chunk = 65_520;
     let places = [0, 1, 15, 16, 17, 47, 48, 49, chunk - 1, chunk, chunk + 1, 131_071, 199_999, 200_000];
     for from in places {
@@ -279,12 +279,12 @@ fn any_part_is_what_the_whole_has_there() {
 
 #[test]
 fn what_is_encrypted_for_another_key_is_the_same_export() {
-    let file = sealed(PLAIN);
-    let opened = Sealed::open(Cursor::new(&file), &private(), &ambient()).expect("it is good");
+    let file = encrypted(PLAIN);
+    let opened = Encrypted::open(Cursor::new(&file), &private(), &env()).expect("it is good");
     let other = PrivateKey::from_pem(OTHER_PRIVATE).expect("a key");
     let public = other.public_key().expect("it is long enough");
     assert_eq!(public.to_pem().expect("it is written"), OTHER_PUBLIC);
-    let resealed = opened.reseal(&public, &ambient()).expect("it is encrypted");
+    let resealed = opened.rewrap_key(&public, &env()).expect("it is encrypted");
     let read = || {
         let mut bytes = Vec::new();
         resealed.reader().read_to_end(&mut bytes).expect("it is there");
@@ -298,7 +298,7 @@ fn what_is_encrypted_for_another_key_is_the_same_export() {
     assert_eq!(after[2].1, OTHER_PUBLIC.as_bytes());
 
     assert!(matches!(refused(&bytes), OpenError::WrongKey));
-    let opened = Sealed::open(Cursor::new(&bytes), &other, &ambient()).expect("it is for this key");
+    let opened = Encrypted::open(Cursor::new(&bytes), &other, &env()).expect("it is for this key");
     let mut plain = Vec::new();
     opened.plaintext().read_to_end(&mut plain).expect("it is whole");
     assert_eq!(plain, PLAIN);
@@ -306,7 +306,7 @@ fn what_is_encrypted_for_another_key_is_the_same_export() {
 
 #[test]
 fn a_tar_is_told_from_an_export_by_its_beginning() {
-    for tar in [sealed(PLAIN), PYTHON.to_vec(), packed(&[("other", "x")])] {
+    for tar in [encrypted(PLAIN), PYTHON.to_vec(), packed(&[("other", "x")])] {
         assert!(is_tar(&tar) && is_tar(&tar[..BEGINNING]));
         assert!(!is_tar(&tar[..BEGINNING - 1]));
     }
@@ -318,17 +318,17 @@ fn a_tar_is_told_from_an_export_by_its_beginning() {
 #[test]
 fn who_stops_is_not_kept() {
     let stop = std::sync::atomic::AtomicBool::new(true);
-    let stopped = Sealed::open_unless(Cursor::new(sealed(PLAIN)), &private(), &ambient(), &stop);
+    let stopped = Encrypted::open_unless(Cursor::new(encrypted(PLAIN)), &private(), &env(), &stop);
     assert!(matches!(stopped, Err(OpenError::Stopped)));
 }
 
 #[test]
 fn a_file_that_changes_after_it_was_opened_is_noticed() {
     let mut file = tempfile::tempfile().expect("a file");
-    let bytes = sealed(&[b'x'; 200_000]);
+    let bytes = encrypted(&[b'x'; 200_000]);
     io::Write::write_all(&mut file, &bytes).expect("it is written");
     let opened =
-        Sealed::open(file.try_clone().expect("a handle"), &private(), &ambient()).expect("it is good");
+        Encrypted::open(file.try_clone().expect("a handle"), &private(), &env()).expect("it is good");
     // Any other character in the middle of the token.
     io::Seek::seek(&mut file, io::SeekFrom::Start(200_000)).expect("it is long");
     let other = if bytes[200_000] == b'A' { b"B" } else { b"A" };
@@ -342,10 +342,10 @@ fn a_file_that_changes_after_it_was_opened_is_noticed() {
 #[test]
 fn an_export_of_another_size_is_not_encrypted() {
     for told in [0, 2, 4, 100_000, u64::MAX / 2] {
-        let error = seal(b"abc".as_slice(), told, &public(), &ambient(), &mut io::sink()).expect_err("three");
+        let error = encrypt(b"abc".as_slice(), told, &public(), &env(), &mut io::sink()).expect_err("three");
         assert!(matches!(error, SealError::Changed(size) if size == told), "{error}");
     }
-    let error = seal(b"abc".as_slice(), u64::MAX, &public(), &ambient(), &mut io::sink());
+    let error = encrypt(b"abc".as_slice(), u64::MAX, &public(), &env(), &mut io::sink());
     assert!(matches!(error, Err(SealError::TooLarge(u64::MAX))));
 }
 

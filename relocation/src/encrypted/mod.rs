@@ -6,9 +6,9 @@
 //! | `data.key` | the Fernet key, encrypted with RSA-OAEP, whose hash and MGF1 hash are SHA-256 |
 //! | `key.pub` | the public key that it was encrypted with, PEM |
 //!
-//! [`Sealed::open`] reads the whole token and authenticates it before a byte of it is believed; only then
-//! [`Sealed::plaintext`] decrypts it as a stream, and [`Sealed::part`] any part of it. [`seal`] makes such a file, as
-//! a stream too, and [`Sealed::reseal`] one for another key with the same token in it. Nothing here holds more than a
+//! [`Encrypted::open`] reads the whole token and authenticates it before a byte of it is believed; only then
+//! [`Encrypted::plaintext`] decrypts it as a stream, and [`Encrypted::part`] any part of it. [`encrypt`] makes such a file, as
+//! a stream too, and [`Encrypted::rewrap_key`] one for another key with the same token in it. Nothing here holds more than a
 //! few buffers of 64 KiB, however big the file is.
 //!
 //! RSA decryption in software can leak the key to whoever may time it very often over a network (the Marvin
@@ -17,23 +17,23 @@
 //! may import.
 
 mod container;
+mod encrypt;
 mod error;
 mod fernet;
 mod keys;
 mod open;
 mod read_at;
-mod reseal;
-mod seal;
+mod rewrap_key;
 #[cfg(test)]
 mod tests;
 
+pub use encrypt::encrypt;
 pub use error::{KeyError, OpenError, SealError, TokenError};
 pub use fernet::Plaintext;
 pub use keys::{PrivateKey, PublicKey};
-pub use open::Sealed;
+pub use open::Encrypted;
 pub use read_at::ReadAt;
-pub use reseal::Resealed;
-pub use seal::seal;
+pub use rewrap_key::Rewrapped;
 
 /// How many bytes of the beginning of a file [`is_tar`] looks at.
 pub const BEGINNING: usize = container::BLOCK;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_harness::{
-    account::{Account, Audit, Look},
+    account::{Audit, AuditReport, RowsBefore},
     cluster::{Cluster, ImportOptions, Store},
     export::{self, Export},
 };
@@ -47,12 +47,16 @@ pub(crate) fn exhaustive() -> Export {
     export::exhaustive().expect("an export")
 }
 
-pub(crate) async fn look(cluster: &Cluster, region: usize) -> Look {
-    Look::at(cluster, region).await.expect("the databases can be read")
+pub(crate) async fn look(cluster: &Cluster, region: usize) -> RowsBefore {
+    RowsBefore::at(cluster, region).await.expect("the databases can be read")
 }
 
 /// Imports into the first region and accounts for it.
-pub(crate) async fn import(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Account) {
+pub(crate) async fn import(
+    cluster: &Cluster,
+    export: &Export,
+    options: &ImportOptions,
+) -> (Import, AuditReport) {
     import_bytes(cluster, &export.to_bytes(), options).await
 }
 
@@ -61,7 +65,7 @@ pub(crate) async fn import_bytes(
     cluster: &Cluster,
     bytes: &[u8],
     options: &ImportOptions,
-) -> (Import, Account) {
+) -> (Import, AuditReport) {
     let before = look(cluster, 0).await;
     let import = cluster.region(0).import(bytes, options).await.expect("the import ends");
     let account = accounted(Audit::new(cluster, 0, &before, bytes, options, &import).run().await);
@@ -69,7 +73,7 @@ pub(crate) async fn import_bytes(
 }
 
 /// The account, or all that does not add up.
-pub(crate) fn accounted(account: anyhow::Result<Account>) -> Account {
+pub(crate) fn accounted(account: anyhow::Result<AuditReport>) -> AuditReport {
     account.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -100,7 +104,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>) -> ErrorRe
 
 /// How many findings there are of each kind. That an organization has no owner is left out: few exports here have members,
 /// and a test of its own is about that.
-pub(crate) fn kinds(account: &Account) -> BTreeMap<&'static str, usize> {
+pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
     let told = account.findings.iter().filter(|it| it.kind() != FindingKind::OrganizationWithoutOwner);
     for finding in told {
@@ -111,6 +115,6 @@ pub(crate) fn kinds(account: &Account) -> BTreeMap<&'static str, usize> {
 }
 
 /// How many findings there are of one kind.
-pub(crate) fn told(account: &Account, kind: FindingKind) -> usize {
+pub(crate) fn told(account: &AuditReport, kind: FindingKind) -> usize {
     account.findings_of(kind).len()
 }

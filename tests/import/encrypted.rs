@@ -16,31 +16,31 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, Scope},
 };
 use causeway_relocation::{
-    ambient::Ambient,
+    encrypted::{Encrypted, PrivateKey, PublicKey, encrypt, is_tar},
+    env::Environment,
     generate::hex,
-    sealed::{PrivateKey, PublicKey, Sealed, is_tar, seal},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
-use crate::stage::{accounted, cluster, exhaustive, limited, look, refused};
+use crate::support::{accounted, cluster, exhaustive, limited, look, refused};
 
-const PRIVATE: &str = include_str!("../sealed/test-key-private.pem");
-pub(crate) const PUBLIC: &str = include_str!("../sealed/test-key-public.pem");
-const OTHER_PRIVATE: &str = include_str!("../sealed/other-test-key-private.pem");
-const OTHER_PUBLIC: &str = include_str!("../sealed/other-test-key-public.pem");
-const PYTHON: &[u8] = include_bytes!("../sealed/python.tar");
-const PYTHON_PLAIN: &[u8] = include_bytes!("../sealed/export.json");
+const PRIVATE: &str = include_str!("../encrypted-exports/test-key-private.pem");
+pub(crate) const PUBLIC: &str = include_str!("../encrypted-exports/test-key-public.pem");
+const OTHER_PRIVATE: &str = include_str!("../encrypted-exports/other-test-key-private.pem");
+const OTHER_PUBLIC: &str = include_str!("../encrypted-exports/other-test-key-public.pem");
+const PYTHON: &[u8] = include_bytes!("../encrypted-exports/python.tar");
+const PYTHON_PLAIN: &[u8] = include_bytes!("../encrypted-exports/export.json");
 const ID: &str = "77a1c1c0-5e0e-4b7b-9a86-0b7b2f0f3d21";
 /// Where the token begins in a tar that was made here.
 const TOKEN: usize = 512;
 
 /// Encrypts an export for a public key, differently each time.
 pub(crate) fn encrypted(plain: &[u8], key: &str) -> Vec<u8> {
-    let (key, ambient) = (PublicKey::from_pem(key).expect("a key"), Ambient::system());
+    let (key, env) = (PublicKey::from_pem(key).expect("a key"), Environment::system());
     let mut out = Vec::new();
-    seal(plain, plain.len() as u64, &key, &ambient, &mut out).expect("it is encrypted");
+    encrypt(plain, plain.len() as u64, &key, &env, &mut out).expect("it is encrypted");
     out
 }
 
@@ -246,10 +246,10 @@ fn flipped(file: &[u8], at: usize) -> Vec<u8> {
 
 /// Files that are not what they should be, and what is said of them.
 fn bad(file: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let token = Sealed::open(
+    let token = Encrypted::open(
         Cursor::new(file.to_vec()),
         &PrivateKey::from_pem(PRIVATE).expect("a key"),
-        &Ambient::system(),
+        &Environment::system(),
     );
     // Version, time, vector; whole blocks; code.
     let bytes = 25 + (token.expect("it is good").size() as usize / 16 + 1) * 16 + 32;
