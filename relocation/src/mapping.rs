@@ -62,7 +62,7 @@ pub(crate) fn is_address_of(source_pk: i64) -> String {
 }
 
 impl Mapping<'_> {
-    /// Decides about a record. Findings that do not decide its decision (cleared references) go to `notes`.
+    /// Decides about a record. Findings that do not change the decision (cleared references) go to `notes`.
     pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Decision {
         if let Some(defect) = record.defect.take() {
             let reason = format!("{}; the filter leaves the record out", defect.reason);

@@ -122,7 +122,7 @@ async fn play<'a>(
     }
     let all_else = async {
         for (pause, fault) in &scenario.faults {
-            // The backoff are a part of the scenario, and wait for nothing.
+            // The pauses are a part of the scenario, and wait for nothing.
             sleep(*pause).await;
             inject(cluster, failpoints, *fault).await?;
         }

@@ -403,7 +403,7 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                             return Err(wrong(
                                 name,
                                 format!(
-                                    "follows {from}, which the model it refers to does not returned_columns"
+                                    "follows {from}, which the model it refers to does not return"
                                 ),
                             ));
                         }

@@ -1,4 +1,4 @@
-//! A dry run: chunks go writing with conflicts resolved, through the same rules, to a table that is only looked at. What
+//! A dry run: chunks are written as if there were conflicts, by the same rules, to a table that is only read. What
 //! they would have written is remembered, as far as it may be in the way of what comes behind.
 
 use std::{

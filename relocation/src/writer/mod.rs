@@ -1,5 +1,5 @@
 //! Writes the rows of a chunk. First as if nothing were taken, by the fastest way that the database has; a chunk that
-//! hits a unique set is written again with conflicts resolved, which looks up what is taken and applies the rules for it.
+//! hits a unique set is written again with its conflicts resolved: values that exist are looked up, and the rules for them applied.
 //!
 //! The caller owns the transaction, so that it can record the chunk in the same one.
 
@@ -195,7 +195,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether a model's rows are written with conflicts resolved from the start, because a rule asks for what no unique set of
+    /// Whether the conflicts of a model's rows are resolved from the start, because a rule asks for what no unique set of
     /// the database would show.
     #[must_use]
     pub fn first_mode(model: &Model) -> Mode {
@@ -213,7 +213,7 @@ impl Writer<'_> {
     /// Writes rows that have their ids.
     ///
     /// # Errors
-    /// A unique set that is hit in optimistic mode means: roll back and write again with conflicts resolved.
+    /// A unique set that is hit in optimistic mode means: roll back, and write again with the conflicts resolved.
     pub async fn write(
         &self,
         tx: &mut Tx,

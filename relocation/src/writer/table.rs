@@ -1,4 +1,4 @@
-//! What writing with conflicts resolved asks of a table: the table itself answers, or what a dry run knows of it.
+//! What is asked of a table to resolve conflicts: the table itself answers, or what a dry run knows of it.
 
 use std::collections::HashMap;
 

@@ -222,7 +222,7 @@ impl Cluster {
         RegionApi::new(node.name(), node.url(), node.channel(), self.env.clone())
     }
 
-    /// Calls to a region over a link, in the call_faults of all links.
+    /// Calls to a region over a link, with the faults of all links.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -232,7 +232,7 @@ impl Cluster {
         RegionApi::new(node.name(), client_link.url().to_owned(), client_link.channel(), self.env.clone())
     }
 
-    /// Calls to a control over a link, in the call_faults of all links.
+    /// Calls to a control over a link, with the faults of all links.
     ///
     /// # Panics
     /// If there is no control of this number.
@@ -461,7 +461,7 @@ impl Cluster {
         self.links.iter().flatten().chain(&self.client_links)
     }
 
-    /// Sets the call_faults on all links.
+    /// Sets which faults happen to calls on all links.
     pub fn set_call_faults(&self, call_faults: CallFaults) {
         self.trace.note(format!("{call_faults:?}"));
         for link in self.all_links() {
@@ -497,7 +497,7 @@ impl Cluster {
         self.database_server.start_database().await
     }
 
-    /// Ends all faults: no failpoint acts, all ways are open, the call_faults is fine, all services run.
+    /// Ends all faults: no failpoint acts, all links are open, no call has a fault, all services run.
     ///
     /// # Errors
     /// If a service does not start.

@@ -45,7 +45,7 @@ impl ClusterBuilder {
         }
     }
 
-    /// Stands on this database_server, rather than on one of its own.
+    /// Uses this database server, rather than one of its own.
     pub fn on(mut self, database_server: &Arc<DatabaseServer>) -> Self {
         self.store = database_server.store();
         self.database_server = Some(Arc::clone(database_server));

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::{Store, options};
 use crate::postgres::{self, Postgres};
 
-/// What clusters stand on. Several may stand on one database_server, each with databases of its own, which are copies of
+/// The database server of clusters. Several may use one, each with databases of its own, which are copies of
 /// migrated ones: that saves most of the time that a cluster takes to start.
 #[derive(Debug)]
 pub struct DatabaseServer {
@@ -30,7 +30,7 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// A database_server for many clusters.
+    /// A database server for many clusters.
     ///
     /// # Errors
     /// If there is no place for it, or PostgreSQL does not start.
@@ -38,7 +38,7 @@ impl DatabaseServer {
         Ok(Self { templates: Some(Mutex::default()), ..Self::for_one(store).await? })
     }
 
-    /// A database_server for one cluster, which has no use for copies.
+    /// A database server for one cluster, which has no use for copies.
     pub(super) async fn for_one(store: Store) -> anyhow::Result<Self> {
         let postgres = match store {
             Store::Sqlite => None,

@@ -43,7 +43,7 @@ pub enum LinkState {
     Open,
     /// Connections are broken and new ones end at once.
     Cut,
-    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the link_state is open again.
+    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the link is open again.
     Silent,
 }
 
@@ -301,7 +301,7 @@ impl Shared {
         target.call(request).await.map_err(unreachable)
     }
 
-    /// An answer of which nothing arrives while the link_state is silent.
+    /// An answer of which nothing arrives while the link is silent.
     fn held(self: Arc<Self>, answer: Response<Body>) -> Response<Body> {
         answer.map(|body| {
             let frames = stream::unfold((body, self), |(mut body, shared)| async move {
