@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState};
+use super::{Engine, Import, Worker};
 use crate::{
     error::Error,
     store::{self, lease_transaction::LeaseTransaction},
@@ -122,7 +122,10 @@ impl Engine {
 
     /// Whether this process can run an import: the file, where it still needs one, is in its spool directory.
     pub(super) fn can_run(&self, import: &Import) -> bool {
-        let needs_file = !matches!(import.state, ImportState::Succeeded | ImportState::Reverting);
-        !needs_file || import.spool_id.is_none_or(|spool| spool == self.context.holder.spool)
+        let has_file = import.spool_id.is_none_or(|spool| spool == self.context.holder.spool);
+        match import.state.worker() {
+            Worker::WithoutFile | Worker::UntilReported => true,
+            Worker::WithFile | Worker::Nobody => has_file,
+        }
     }
 }

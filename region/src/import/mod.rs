@@ -17,6 +17,7 @@ mod receive;
 mod resume;
 mod running;
 mod spool;
+mod state;
 mod steps;
 mod view;
 mod writes;
@@ -31,83 +32,9 @@ pub(crate) use engine::Engine;
 pub use lease::Lease;
 pub(crate) use pace::Pace;
 pub use receive::{Announced, Upload};
+pub use state::{ImportState, Worker};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
-
-/// Where an import is. It only goes forward, or to `Failed`, from where it may be resumed, or to `Reverting`.
-///
-/// | state | what has been committed | after a restart |
-/// | --- | --- | --- |
-/// | `Receiving` | nothing | forgotten: nobody was told that it began |
-/// | `Planning` | the file, in full | planned again |
-/// | `Writing` | plan findings, counts, and the chunks up to some point | goes on behind the last chunk |
-/// | `ResolvingSlugs` | all rows, hidden; perhaps the slugs | asks again (same operation, same answer), or confirms |
-/// | `Finishing` | confirmed slugs; perhaps chunks of deferred models | goes on behind the last chunk |
-/// | `Succeeded` | everything, visible | tells control's directory, if that is still to do |
-/// | `Failed` | what was written stays hidden | stays |
-/// | `Checking` | plan findings, counts; of a dry run | gone through from the start |
-/// | `Planned` | all findings and counts of a dry run | stays |
-/// | `Reverting` | nothing is visible; the marks of chunks that were taken back | goes on before the last mark |
-/// | `Reverted` | nothing is left but what others need | stays |
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImportState {
-    /// The file is being sent.
-    Receiving,
-    /// The file is read and checked.
-    Planning,
-    /// Models are written.
-    Writing,
-    /// Control resolves slugs, the region writes them and confirms.
-    ResolvingSlugs,
-    /// Deferred models are written, then everything becomes visible at once.
-    Finishing,
-    /// Done.
-    Succeeded,
-    /// Ended by an error.
-    Failed,
-    /// A dry run goes through all records and looks up what they would meet.
-    Checking,
-    /// A dry run is done.
-    Planned,
-    /// All that was written is being taken back.
-    Reverting,
-    /// All that was written has been taken back, but what others need.
-    Reverted,
-}
-
-impl ImportState {
-    const NAMES: &'static [(Self, &'static str)] = &[
-        (Self::Receiving, "receiving"),
-        (Self::Planning, "planning"),
-        (Self::Writing, "writing"),
-        (Self::ResolvingSlugs, "resolving_slugs"),
-        (Self::Finishing, "finishing"),
-        (Self::Succeeded, "succeeded"),
-        (Self::Failed, "failed"),
-        (Self::Checking, "checking"),
-        (Self::Planned, "planned"),
-        (Self::Reverting, "reverting"),
-        (Self::Reverted, "reverted"),
-    ];
-
-    /// Its name in the store.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
-    }
-
-    /// The state of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(state, _)| *state)
-    }
-
-    /// Whether nothing more happens to the import.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Planned | Self::Reverted)
-    }
-}
 
 /// What an import is to do; part of what its id stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -203,12 +130,10 @@ impl Import {
     /// Whether there is nothing left to do for it.
     #[must_use]
     pub fn needs_nobody(&self) -> bool {
-        match self.state {
-            ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
-                true
-            }
-            ImportState::Succeeded => self.reported,
-            _ => false,
+        match self.state.worker() {
+            Worker::Nobody => true,
+            Worker::UntilReported => self.reported,
+            Worker::WithFile | Worker::WithoutFile => false,
         }
     }
 }

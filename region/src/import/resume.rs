@@ -5,29 +5,20 @@ use causeway_relocation::{plan::Checkpoint, transact};
 use tokio::fs;
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState, spool::spool_path};
+use super::{Engine, Import, ImportState, Worker, spool::spool_path};
 use crate::{error::Error, store};
 
 impl Import {
     /// Whether its file may still be needed.
     pub(super) fn keeps_file(&self) -> bool {
         match self.state {
-            ImportState::Planning
-            | ImportState::Writing
-            | ImportState::ResolvingSlugs
-            | ImportState::Finishing
-            | ImportState::Checking => true,
             // A dry run is made again from the start.
             ImportState::Failed if self.parameters.dry_run => false,
             // A file that breaks a rule breaks it the next time too.
             ImportState::Failed => self.failure.as_ref().is_none_or(|failure| {
                 !matches!(failure.reason, ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing)
             }),
-            ImportState::Receiving
-            | ImportState::Succeeded
-            | ImportState::Planned
-            | ImportState::Reverting
-            | ImportState::Reverted => false,
+            state => state.worker() == Worker::WithFile,
         }
     }
 }

@@ -402,9 +402,7 @@ fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
                         if !returned {
                             return Err(wrong(
                                 name,
-                                format!(
-                                    "follows {from}, which the model it refers to does not return"
-                                ),
+                                format!("follows {from}, which the model it refers to does not return"),
                             ));
                         }
                     }
