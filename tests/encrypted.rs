@@ -1,5 +1,5 @@
 //! The command with encrypted exports. What the format is, is held by tests beside its code; the vectors of both
-//! are in `tests/sealed`, made by another implementation.
+//! are in `tests/encrypted-exports`, made by another implementation.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f6";
 
 fn vector(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sealed").join(name).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encrypted-exports").join(name).display().to_string()
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -81,8 +81,8 @@ fn an_export_is_encrypted_and_decrypted() {
     fs::write(place.path("export.json"), plain()).expect("it is written");
     let (file, tar) = (place.name("export.json"), place.name("export.json.tar"));
     done(&["encrypt", &file, "--with", &vector("test-key-public.pem")]);
-    let sealed = fs::read(&tar).expect("it has this name");
-    assert!(!sealed.windows(4).any(|bytes| bytes == b"acme"));
+    let encrypted = fs::read(&tar).expect("it has this name");
+    assert!(!encrypted.windows(4).any(|bytes| bytes == b"acme"));
 
     // Not over the file that is there, unless that is asked for.
     let private = vector("test-key-private.pem");
@@ -92,7 +92,7 @@ fn an_export_is_encrypted_and_decrypted() {
     done(&["decrypt", &tar, "--with", &private, "--force"]);
     assert_eq!(fs::read(&file).expect("it is there"), plain());
     fails(&["encrypt", &file, "--with", &vector("test-key-public.pem")], "exists already; --force");
-    assert_eq!(fs::read(&tar).expect("it is there"), sealed);
+    assert_eq!(fs::read(&tar).expect("it is there"), encrypted);
     assert_eq!(place.names(), ["export.json", "export.json.tar"]);
     #[cfg(unix)]
     {
@@ -107,9 +107,9 @@ fn stdout_is_a_place_too() {
     let place = Place::new();
     let private = vector("test-key-private.pem");
     assert_eq!(done(&["decrypt", &vector("python.tar"), "--with", &private, "--to", "-"]), plain());
-    let sealed =
+    let encrypted =
         done(&["encrypt", &vector("export.json"), "--with", &vector("test-key-public.pem"), "--to", "-"]);
-    fs::write(place.path("x.tar"), sealed).expect("it is written");
+    fs::write(place.path("x.tar"), encrypted).expect("it is written");
     done(&["decrypt", &place.name("x.tar"), "--with", &private]);
     assert_eq!(fs::read(place.path("x.json")).expect("it has this name"), plain());
 }
@@ -119,10 +119,10 @@ fn what_cannot_be_opened_leaves_nothing() {
     let place = Place::new();
     let (tar, to) = (place.name("changed.tar"), place.name("out.json"));
     let private = vector("test-key-private.pem");
-    let mut sealed = fs::read(vector("python.tar")).expect("it is there");
+    let mut encrypted = fs::read(vector("python.tar")).expect("it is there");
     // In the ciphertext, after a tar header and the beginning of the token.
-    sealed[512 + 60] = if sealed[512 + 60] == b'A' { b'B' } else { b'A' };
-    fs::write(&tar, sealed).expect("it is written");
+    encrypted[512 + 60] = if encrypted[512 + 60] == b'A' { b'B' } else { b'A' };
+    fs::write(&tar, encrypted).expect("it is written");
 
     fails(&["decrypt", &tar, "--with", &private, "--to", &to], "authentication code is wrong");
     fails(&["decrypt", &tar, "--with", &private, "--to", "-"], "authentication code is wrong");

@@ -34,13 +34,13 @@ fn env() -> Environment {
 /// Opens a file as the command does, and reads all of it and parts of it as a region does. Nothing may panic, and what
 /// is opened is as long as it was said to be.
 pub fn open(bytes: &[u8]) {
-    let sealed = match Encrypted::open(Cursor::new(bytes), &KEY, &env()) {
-        Ok(sealed) => sealed,
+    let encrypted = match Encrypted::open(Cursor::new(bytes), &KEY, &env()) {
+        Ok(encrypted) => encrypted,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     let mut plain = Vec::new();
-    sealed.plaintext().read_to_end(&mut plain).expect("it is authentic");
-    assert_eq!(plain.len() as u64, sealed.size());
+    encrypted.plaintext().read_to_end(&mut plain).expect("it is authentic");
+    assert_eq!(plain.len() as u64, encrypted.size());
     assert!(plain.len() < bytes.len());
     // Places that follow from the content: about the ends of blocks, and anywhere.
     let seed =
@@ -50,7 +50,7 @@ pub fn open(bytes: &[u8]) {
         let start = numbers.below(plain.len() + 2);
         let end = start + numbers.below(40);
         let mut part = Vec::new();
-        sealed.part(start as u64..end as u64).read_to_end(&mut part).expect("it is authentic");
+        encrypted.part(start as u64..end as u64).read_to_end(&mut part).expect("it is authentic");
         let end = end.min(plain.len());
         assert_eq!(part, plain[start.min(end)..end]);
     }
@@ -145,9 +145,9 @@ pub fn seeds(export: &[u8]) -> Vec<Vec<u8>> {
     let mut seeds = vec![include_bytes!("../../tests/encrypted-exports/python.tar").to_vec()];
     for length in [0, 1, 15, 16, 17, 500, export.len()] {
         let plain = &export[..length.min(export.len())];
-        let mut sealed = Vec::new();
-        encrypt(plain, plain.len() as u64, &public, &env(), &mut sealed).expect("it is encrypted");
-        seeds.push(sealed);
+        let mut encrypted = Vec::new();
+        encrypt(plain, plain.len() as u64, &public, &env(), &mut encrypted).expect("it is encrypted");
+        seeds.push(encrypted);
     }
     seeds
 }

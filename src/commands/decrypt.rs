@@ -12,7 +12,7 @@ use super::{
     Outcome,
     encrypt::{Out, write},
     keys,
-    outgoing::open_sealed,
+    outgoing::open_encrypted,
 };
 
 #[derive(Debug, clap::Args)]
@@ -41,8 +41,8 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let to = args.to.unwrap_or_else(|| default_name(&args.file));
     let context = format!("{} was not decrypted", args.file.display());
     let work = move |out: &mut Out| {
-        let sealed = open_sealed(&args.file, &*keys::private(&args.key)?, &env)?;
-        io::copy(&mut sealed.plaintext(), out).context("the export cannot be written whole")?;
+        let encrypted = open_encrypted(&args.file, &*keys::private(&args.key)?, &env)?;
+        io::copy(&mut encrypted.plaintext(), out).context("the export cannot be written whole")?;
         Ok(())
     };
     write(to, args.force, work).await.context(context)

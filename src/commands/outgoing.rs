@@ -48,13 +48,13 @@ pub(super) enum Outgoing {
 /// disk here.
 #[derive(Debug)]
 pub(super) struct Opened {
-    sealed: Encrypted<File>,
+    encrypted: Encrypted<File>,
     /// As the region can open it; if it can open nothing, it gets the export decrypted.
-    resealed: Option<Arc<Rewrapped<File>>>,
+    rewrapped: Option<Arc<Rewrapped<File>>>,
 }
 
 /// Opens an encrypted export, and authenticates all of it. Blocks.
-pub(super) fn open_sealed(
+pub(super) fn open_encrypted(
     file: &Path,
     key: &PrivateKey,
     env: &Environment,
@@ -79,14 +79,14 @@ impl Outgoing {
         let (file, env) = (file.to_owned(), env.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let context = || format!("{} cannot be decrypted", file.display());
-            open_sealed(&file, &key, &env).with_context(context)
+            open_encrypted(&file, &key, &env).with_context(context)
         });
-        Ok(Self::Opened(Opened { sealed: reading.await??, resealed: None }))
+        Ok(Self::Opened(Opened { encrypted: reading.await??, rewrapped: None }))
     }
 
     /// Makes it ready for this region: one that was opened here is encrypted for the region's key, if it has one.
     pub(super) async fn for_region(self, region: &Peer, env: &Environment) -> anyhow::Result<Self> {
-        let Self::Opened(Opened { sealed, .. }) = self else { return Ok(self) };
+        let Self::Opened(Opened { encrypted, .. }) = self else { return Ok(self) };
         let asked = region.answer(region.imports().get_public_key(unary(GetPublicKeyRequest {}))).await;
         let pem = match asked {
             Ok(answer) => answer.pem,
@@ -95,13 +95,13 @@ impl Outgoing {
                     "the region has no private key (--decryption-key): the export travels to it DECRYPTED, and the \
                      region keeps it so on its disk until the import has ended",
                 );
-                return Ok(Self::Opened(Opened { sealed, resealed: None }));
+                return Ok(Self::Opened(Opened { encrypted, rewrapped: None }));
             }
             Err(error) => return Err(error).context("the region's public key cannot be had"),
         };
         let key = PublicKey::from_pem(&pem).context("the region's public key cannot be used")?;
-        let resealed = Some(Arc::new(sealed.rewrap_key(&key, env)?));
-        Ok(Self::Opened(Opened { sealed, resealed }))
+        let rewrapped = Some(Arc::new(encrypted.rewrap_key(&key, env)?));
+        Ok(Self::Opened(Opened { encrypted, rewrapped }))
     }
 
     /// How many bytes the region gets.
@@ -128,13 +128,13 @@ impl Outgoing {
 
 impl Opened {
     fn size(&self) -> u64 {
-        self.resealed.as_ref().map_or(self.sealed.size(), |resealed| resealed.size())
+        self.rewrapped.as_ref().map_or(self.encrypted.size(), |rewrapped| rewrapped.size())
     }
 
     fn reader(&self) -> Box<dyn Read + Send> {
-        match &self.resealed {
-            Some(resealed) => Box::new(resealed.reader()),
-            None => Box::new(self.sealed.plaintext()),
+        match &self.rewrapped {
+            Some(rewrapped) => Box::new(rewrapped.reader()),
+            None => Box::new(self.encrypted.plaintext()),
         }
     }
 
@@ -146,7 +146,7 @@ impl Opened {
     ) -> Result<ImportOrganizationsResponse, UploadError> {
         let header = ImportHeader {
             size_bytes: Some(i64::try_from(self.size()).map_err(io::Error::other)?),
-            export_sha256: self.sealed.sha256(),
+            export_sha256: self.encrypted.sha256(),
             ..header.clone()
         };
         sent.store(0, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the vectors of tests/sealed.rs with another implementation than Causeway's: Python's `cryptography`.
+"""Makes the vectors of tests/encrypted.rs with another implementation than Causeway's: Python's `cryptography`.
 
     python3 make_vectors.py            makes the test key pairs and python.tar beside this file
     python3 make_vectors.py open FILE  opens an encrypted export with the test key, and prints what is in it

@@ -265,7 +265,7 @@ impl Caller {
         let sha256 = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
         let end = || json!({"end": {"sizeBytes": "2", "sha256": sha256}});
         let same = header(json!({"importId": id(1)}));
-        let sealed = self.encrypted("other.tar", OTHER_KEY).await;
+        let encrypted = self.encrypted("other.tar", OTHER_KEY).await;
         let damaged = self.encrypted("damaged.tar", KEY).await;
         let without_key = self.encrypted("any.tar", KEY).await;
         self.fails(
@@ -277,7 +277,7 @@ impl Caller {
                 (IMPORT, vec![header(json!({})), empty()], "STREAM_INCOMPLETE"),
                 (IMPORT, vec![header(json!({"sizeBytes": "5"})), empty(), end()], "UPLOAD_INVALID"),
                 (IMPORT, vec![header(json!({"sizeBytes": "1099511627776"})), empty()], "UPLOAD_TOO_LARGE"),
-                (IMPORT, sealed, "DECRYPTION_KEY_MISMATCH"),
+                (IMPORT, encrypted, "DECRYPTION_KEY_MISMATCH"),
                 (IMPORT, damaged, "ENCRYPTED_EXPORT_INVALID"),
                 (RESUME, vec![import_id(1)], "IMPORT_NOT_FAILED"),
             ],

@@ -398,14 +398,14 @@ pub(crate) async fn a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it(sto
     let cluster = encrypted::opening(store).await;
     let plain = exhaustive().to_bytes();
     let (of_plain, told) = dry_run(&cluster, &plain, &ImportOptions::default()).await;
-    let sealed = encrypted::encrypted(&plain, encrypted::PUBLIC);
-    let (of_sealed, also) = dry_run(&cluster, &sealed, &ImportOptions::default()).await;
-    assert_eq!(of_sealed.state(), ImportState::Planned);
-    assert_eq!((of_sealed.models, of_sealed.organizations), (of_plain.models, of_plain.organizations));
+    let encrypted = encrypted::encrypted(&plain, encrypted::PUBLIC);
+    let (of_encrypted, also) = dry_run(&cluster, &encrypted, &ImportOptions::default()).await;
+    assert_eq!(of_encrypted.state(), ImportState::Planned);
+    assert_eq!((of_encrypted.models, of_encrypted.organizations), (of_plain.models, of_plain.organizations));
     assert_eq!(places(&also), places(&told));
     let entries = std::fs::read_dir(cluster.spool_dir(0)).expect("it is there");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
-    let left: Vec<String> = names.filter(|name| name.contains(&of_sealed.import_id)).collect();
+    let left: Vec<String> = names.filter(|name| name.contains(&of_encrypted.import_id)).collect();
     assert!(left.is_empty(), "an upload is still there: {left:?}");
     cluster.stop().await;
 }

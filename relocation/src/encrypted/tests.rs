@@ -284,14 +284,14 @@ fn what_is_encrypted_for_another_key_is_the_same_export() {
     let other = PrivateKey::from_pem(OTHER_PRIVATE).expect("a key");
     let public = other.public_key().expect("it is long enough");
     assert_eq!(public.to_pem().expect("it is written"), OTHER_PUBLIC);
-    let resealed = opened.rewrap_key(&public, &env()).expect("it is encrypted");
+    let rewrapped = opened.rewrap_key(&public, &env()).expect("it is encrypted");
     let read = || {
         let mut bytes = Vec::new();
-        resealed.reader().read_to_end(&mut bytes).expect("it is there");
+        rewrapped.reader().read_to_end(&mut bytes).expect("it is there");
         bytes
     };
     let bytes = read();
-    assert_eq!(bytes.len() as u64, resealed.size());
+    assert_eq!(bytes.len() as u64, rewrapped.size());
     assert_eq!(read(), bytes);
     let (before, after) = (unpacked(&file), unpacked(&bytes));
     assert_eq!(after[0], before[0], "the token is as it was");
