@@ -8,15 +8,15 @@ use super::reservation::{Reservation, SlugReason};
 /// An organization that has a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedOrganization {
-    /// The slug.
+    /// The slug that was asked for, in lowercase.
     pub slug: String,
     /// The slug by which the organization is known: another one if this is an alias.
     pub canonical_slug: String,
-    /// The organization.
+    /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The region that owns it.
+    /// The name of the region that owns it.
     pub region: String,
-    /// Where that region is reached.
+    /// Where that region is reached: a URL, at most 2,048 bytes.
     pub region_address: String,
 }
 
@@ -40,41 +40,41 @@ pub struct SlugCheck {
 /// An organization as its region has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedOrganization {
-    /// Its id.
+    /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// Its slug.
+    /// Its slug as the region has it; at most 255 bytes. The directory shows the one that is reserved.
     pub slug: String,
-    /// Its name.
+    /// Its name, for people; at most 1,024 bytes.
     pub name: String,
-    /// Its status, 0 to 3.
+    /// 0 active, 1 pending deletion, 2 deletion in progress, 3 hidden until it is approved.
     pub status: i32,
 }
 
 /// An organization in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryOrganization {
-    /// Its id.
+    /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// Its slug.
+    /// The slug of its primary reservation.
     pub slug: String,
-    /// Its name.
+    /// Its name, as its region last reported it.
     pub name: String,
-    /// Its status, 0 to 3.
+    /// 0 active, 1 pending deletion, 2 deletion in progress, 3 hidden until it is approved.
     pub status: i32,
-    /// The region that owns it.
+    /// The name of the region that owns it.
     pub region: String,
-    /// When its region last reported it.
+    /// When its region last reported it, by control's clock.
     pub reported_at: DateTime<Utc>,
 }
 
 /// An organization for which control holds something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldOrganization {
-    /// Its id.
+    /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
     /// Its reservations, by slug.
     pub reservations: Vec<Reservation>,
-    /// Its place in the directory.
+    /// What the directory says of it; `None` if it is not listed.
     pub listed: Option<DirectoryOrganization>,
     /// The operation that is renaming it.
     pub rename: Option<Uuid>,

@@ -7,9 +7,9 @@ use super::reservation::ReservationType;
 /// A slug and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedReservation {
-    /// The slug.
+    /// Valid: 1 to 50 lowercase characters.
     pub slug: String,
-    /// The organization.
+    /// The id of the organization that has it, or had it last.
     pub organization_id: i64,
     /// What it is for; `None` if nobody has it any more.
     pub kind: Option<ReservationType>,
@@ -21,11 +21,11 @@ pub struct FeedReservation {
     pub wanted: bool,
 }
 
-/// A change.
+/// A change of one reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// One more than that of the event before.
     pub version: i64,
-    /// What is the case from now on.
+    /// The reservation as it is from this version on.
     pub reservation: FeedReservation,
 }

@@ -6,14 +6,14 @@ use uuid::Uuid;
 /// Why an organization does not get the slug that was reserved for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reason.
+    /// One of the reasons with which a region may refuse, or `OperationReleased`.
     pub reason: ErrorReason,
-    /// What is in the way.
+    /// The same for people; at most 1,000 bytes.
     pub message: String,
 }
 
 impl Refusal {
-    /// That nobody wants it any more.
+    /// The rename was released before its region confirmed it.
     pub(crate) fn released(operation_id: Uuid) -> Self {
         Self {
             reason: ErrorReason::OperationReleased,
@@ -27,30 +27,30 @@ impl Refusal {
 pub enum RenameState {
     /// The region has not confirmed it yet.
     Pending,
-    /// Done.
+    /// The region has written the slug, and control has made it the primary one.
     Confirmed,
-    /// It will not be done.
+    /// The region refused it, or it was released.
     Refused(Refusal),
 }
 
-/// A rename.
+/// A rename of one organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
-    /// Its operation.
+    /// The id that the caller chose; unique across regions.
     pub operation_id: Uuid,
     /// The region of the organization.
     pub region: String,
-    /// The organization.
+    /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug that was asked for.
+    /// The slug that was asked for, as it was asked for: of any form, at most 255 bytes.
     pub desired_slug: String,
-    /// Whether it must be exactly that.
+    /// Whether another slug than the desired one is refused.
     pub require_exact: bool,
     /// Whether the old slug stays as an alias.
     pub keep_alias: bool,
-    /// The slug that the organization gets.
+    /// The slug that the organization gets: valid, 1 to 50 characters.
     pub slug: String,
-    /// The slug that it had.
+    /// The slug that it had when the rename began.
     pub previous_slug: String,
     /// How far it is.
     pub state: RenameState,
@@ -61,15 +61,15 @@ pub struct Rename {
 pub struct WantedRename {
     /// An id that the caller chooses.
     pub operation_id: Uuid,
-    /// The region that the organization must be of, if that matters.
+    /// The region that the organization must belong to; any if `None`.
     pub region: Option<String>,
-    /// The organization.
+    /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug, of any form.
+    /// The slug, of any form; at most 255 bytes.
     pub desired_slug: String,
     /// Refuse rather than give another one.
     pub require_exact: bool,
-    /// Checkpoint the old slug as an alias.
+    /// Keep the old slug as an alias.
     pub keep_alias: bool,
 }
 

@@ -37,28 +37,28 @@ impl ReservationType {
 /// A slug that belongs to an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
-    /// The slug.
+    /// Valid: 1 to 50 lowercase characters. Unique across regions.
     pub slug: String,
-    /// The region that owns the organization.
+    /// The name of the region that owns the organization.
     pub region: String,
-    /// The organization.
+    /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
     /// What it is for.
     pub kind: ReservationType,
-    /// The operation that made it.
+    /// The operation that made it: a bulk creation of the region, or a rename.
     pub operation_id: Uuid,
-    /// When it was made.
+    /// When it was made, by control's clock.
     pub created_at: DateTime<Utc>,
 }
 
 /// One organization that needs a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedSlug {
-    /// Its id.
+    /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug that it wants, of any form.
+    /// The slug that it wants, of any form; at most 255 bytes.
     pub slug: String,
-    /// What to make a slug from if `slug` is empty.
+    /// What a slug is made from if `slug` is empty; at most 255 bytes.
     pub name: String,
     /// The region has an organization under this slug that control does not know of.
     pub taken_in_region: bool,
@@ -82,20 +82,20 @@ pub enum SlugReason {
 /// Who has a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The region.
+    /// The name of the region that owns the organization.
     pub region: String,
-    /// The organization.
+    /// The id of the organization.
     pub organization_id: i64,
 }
 
 /// The slug that an organization got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedSlug {
-    /// The organization.
+    /// The id of the organization.
     pub organization_id: i64,
-    /// The slug that it wanted.
+    /// The slug that it wanted, as it was asked for.
     pub wanted_slug: String,
-    /// The slug that it got.
+    /// The slug that it got: valid, 1 to 50 characters.
     pub slug: String,
     /// Why it is that one.
     pub reason: SlugReason,

@@ -50,7 +50,7 @@ pub struct Upload {
     /// The first bytes, by which an encrypted export is known.
     beginning: Vec<u8>,
     taken: bool,
-    /// CheckpointHeader to the end, also of an upload whose caller has gone.
+    /// Held until the upload ends, even if its caller has gone.
     _place: UploadPlace,
 }
 
