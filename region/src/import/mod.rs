@@ -39,9 +39,9 @@ pub use view::{ImportView, ModelKey, Progress};
 /// What an import is to do; part of what its id stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// Slugs of the organizations to take; all if `None`.
+    /// Slugs of the organizations to import; all if `None`.
     pub filter: Option<BTreeSet<String>>,
-    /// A user whose name is taken is the one who has it.
+    /// A user of the file whose username exists is mapped to the user who has it.
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
@@ -52,20 +52,20 @@ pub struct Parameters {
 /// What an import waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Why.
+    /// The reason of the last attempt that failed.
     pub reason: ErrorReason,
-    /// What the last attempt said.
+    /// The message of that attempt; at most 4,000 bytes.
     pub message: String,
-    /// Since when.
+    /// When the first of these attempts failed.
     pub since: DateTime<Utc>,
-    /// How many attempts have failed.
+    /// How many attempts have failed in a row.
     pub attempts: i64,
 }
 
 /// Why an import failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The reason.
+    /// The reason with which the step failed.
     pub reason: ErrorReason,
     /// What happened, to which record, and what to do.
     pub message: String,
@@ -78,7 +78,7 @@ pub struct Failure {
 pub struct Import {
     /// The id that the caller chose.
     pub id: Uuid,
-    /// Where it is.
+    /// How far it is.
     pub state: ImportState,
     /// What it is to do. Lists leave its filter out.
     pub parameters: Parameters,
@@ -98,19 +98,19 @@ pub struct Import {
     pub updated_at: DateTime<Utc>,
     /// Records in the file, known after planning.
     pub records: i64,
-    /// Which time it is that slugs are asked for; 0 if they never were.
+    /// How often slugs have been requested from control; 0 if never.
     pub slug_attempt: i64,
-    /// Whether the slugs stand in the organizations.
+    /// Whether the slugs have been written into the organizations.
     pub slugs_written: bool,
     /// Whether control's directory has the organizations.
     pub reported: bool,
     /// How many organizations have been written.
     pub organization_count: i64,
-    /// What it waits for.
+    /// What it waits for; `None` if it does not wait.
     pub waiting: Option<Waiting>,
-    /// Why it failed.
+    /// Why it failed; `None` if it did not.
     pub failure: Option<Failure>,
-    /// Who runs it.
+    /// Which process runs it; `None` if none does.
     pub lease: Option<Lease>,
     /// The spool directory that has its file; `None` if that was never noted.
     pub spool_id: Option<Uuid>,
@@ -141,29 +141,29 @@ impl Import {
 /// What became of the records of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelCounts {
-    /// The model.
+    /// The name of the model, e.g. `sentry.team`.
     pub model: String,
-    /// Its place in the order of writing; behind all others for models that the catalog has no place for.
+    /// Its place in the order of writing; after all others for models that the catalog has no place for.
     pub position: i64,
     /// Records in the file.
     pub seen: i64,
     /// New rows.
     pub inserted: i64,
-    /// Mapped to rows that were there.
+    /// Records mapped to rows that existed.
     pub existing: i64,
-    /// Mapped to rows that were there and have been overwritten.
+    /// Records mapped to rows that existed and were overwritten.
     pub overwritten: i64,
-    /// Of other scopes.
+    /// Records of other scopes.
     pub out_of_scope: i64,
-    /// Not wanted by the filter.
+    /// Records that the filter leaves out.
     pub filtered: i64,
-    /// Not written, each with a finding.
+    /// Records that were not written, each with a finding.
     pub dropped: i64,
     /// New rows that were deleted when the import was reverted.
     pub deleted: i64,
     /// New rows that stayed then, each with a finding.
     pub kept: i64,
-    /// Of models that the catalog has no place for: excluded, removed or unknown.
+    /// Records of models that the catalog has no place for: excluded, removed or unknown.
     pub passed_over: i64,
     /// Those among the mapped ones that are not quite as they were in the file. Not part of the sum.
     pub changed: i64,
@@ -197,13 +197,13 @@ pub struct ImportedOrganization {
     pub byte_offset: Option<i64>,
     /// The slug that it had in the export.
     pub wanted_slug: String,
-    /// Its name.
+    /// Its name in the export.
     pub name: String,
     /// The status that it gets back when the import finishes.
     pub status: i64,
     /// Another organization of this region has its slug.
     pub taken_in_region: bool,
-    /// Something of it was changed before its slug was decided.
+    /// A field of it was changed before its slug was decided.
     pub changed: bool,
     /// The attempt from which on its slug is known to be one that another organization of this region has.
     pub taken_from_attempt: Option<i64>,
