@@ -42,7 +42,7 @@ enum Lost {
     Broken(#[from] Broken),
 }
 
-/// The backoff between attempts at one thing.
+/// The pauses between attempts at one thing.
 struct Backoff<'a> {
     options: &'a Options,
     /// Of each process and thing another one.

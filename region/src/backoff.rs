@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use causeway_relocation::env::Environment;
 
-/// The backoff of a region between two attempts at the same thing. Only tests have reason to change them.
+/// How long a region waits between two attempts at the same thing. Only tests have reason to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Behind the first attempt that failed. Each further one is twice as long. 20 ms by default: most of what passes has
-    /// passed by then, and a service that is killed again and again has no time to lose.
+    /// The pause after the first failed attempt; each further one is twice as long. 20 ms by default: most transient errors
+    /// have passed by then, and a service that is killed again and again has no time to lose.
     pub first: Duration,
-    /// The longest. 15 s by default.
+    /// The longest pause. 15 s by default.
     pub longest: Duration,
     /// How long a comparison with control waits for the one before it. 30 s by default: as long as the lease of a process
     /// that is gone may last.

@@ -32,7 +32,7 @@ impl Holder {
     }
 }
 
-/// The id of a spool directory, in a file of it. One that cannot be read is made anew: then leases of the process
+/// The id of a spool directory, in a file of it. An unreadable one is replaced: then leases of the process
 /// before are waited for.
 fn spool_id(env: &Environment, dir: &Path) -> io::Result<Uuid> {
     let path = dir.join("id");

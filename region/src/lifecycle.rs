@@ -1,4 +1,4 @@
-//! How a region ends: who is told to stop, and what is waited for.
+//! How a region stops: what is cancelled, and what is waited for.
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

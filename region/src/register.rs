@@ -1,4 +1,5 @@
-//! Registers this region with control.
+//! Registers this region with control, with the ids that its tables hold: ids of organizations, teams and projects are unique
+//! across regions, and rows may be older than Causeway.
 
 use std::sync::atomic::Ordering;
 
@@ -10,9 +11,9 @@ impl Context {
     /// Registers this region with control, unless control knows it and its ids.
     pub(crate) async fn register(&self) -> Result<(), Error> {
         let registration = &self.registration;
-        // Several wait for it, of which one asks.
+        // If several wait for it, one of them registers.
         let _registering = registration.registering.lock().await;
-        // Before the ids are read: whoever finds further ones meanwhile has them told again.
+        // Set before the ids are read: whoever finds more ids meanwhile has all of them reported again.
         let ids_are_known = registration.ids_are_known.swap(true, Ordering::Relaxed);
         if ids_are_known && registration.is_known() {
             return Ok(());

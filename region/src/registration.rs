@@ -1,5 +1,4 @@
-//! Makes this region known to control, and tells which ids its tables hold: ids of organizations, teams and projects are
-//! unique across regions, and rows may be older than Causeway.
+//! What this process knows of its registration with control.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

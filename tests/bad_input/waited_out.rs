@@ -21,7 +21,7 @@ use crate::support::{all_reported, look};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a database is away: longer than a region backoff between two attempts.
+/// How long a database is away: longer than the first pauses of a region between two attempts.
 const DOWN: Duration = Duration::from_millis(300);
 
 /// The places that an import reaches, those where ids are leased first: a later import has ids left.

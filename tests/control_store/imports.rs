@@ -51,7 +51,7 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(fixture: Fixture) {
     let ann = here.keys.inserted[0].1;
     assert_eq!(first.keys.existing, [(1, ann)]);
     let told = |id: i64| -> serde_json::Value {
-        let (_, text) = first.returned.iter().find(|returned| returned.0 == id).expect("it is told");
+        let (_, text) = first.returned.iter().find(|returned| returned.0 == id).expect("it is answered");
         serde_json::from_str(text).expect("JSON")
     };
     let (bob, carol) = (first.keys.inserted[0].1, first.keys.inserted[1].1);

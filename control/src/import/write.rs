@@ -282,7 +282,7 @@ fn returned_text(model: &Model, values: Vec<Value>) -> String {
             let value = match value {
                 Value::Bool(value) => value.into(),
                 Value::Text(value) => value.into(),
-                // The catalog has no others returned; the store refuses them.
+                // The catalog has no other returned columns; the store refuses them.
                 _ => serde_json::Value::Null,
             };
             (column.field.clone(), value)

@@ -1,8 +1,8 @@
-//! Looking at organizations, on both sides, until what is seen stands still.
+//! Reads organizations on both sides, until two readings agree.
 //!
 //! Control is read first, and the region after it. What an import or a rename has reserved is noted in the region before
 //! control is asked for it, so a reservation that somebody works on is known as such. Anything else that moves in between
-//! is not the same when it is looked at again.
+//! differs when it is read again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,7 +32,7 @@ pub(super) struct Pages {
     token: Option<String>,
 }
 
-/// What was seen at once.
+/// What one reading of both sides has found.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) seen: BTreeMap<i64, Observation>,
@@ -40,7 +40,7 @@ pub(super) struct Snapshot {
     pub(super) behind: bool,
 }
 
-/// What stands still.
+/// The outcome of reading until nothing changes.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// The organizations that differ.

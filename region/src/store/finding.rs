@@ -119,12 +119,21 @@ pub(crate) async fn insert(
 
 /// Forgets the findings that were made in a state, because it is gone through again.
 pub(crate) async fn forget(lease: &mut LeaseTransaction<'_>, state: ImportState) -> Result<(), DbError> {
+    let import_id = lease.import_id();
+    delete(lease, import_id, state).await
+}
+
+/// Forgets why an import has failed, which is resumed: a call does that, not the holder of the lease.
+pub(crate) async fn forget_failure(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
+    delete(tx, import_id, ImportState::Failed).await
+}
+
+async fn delete(tx: &mut Tx, import_id: Uuid, state: ImportState) -> Result<(), DbError> {
     for delete in [
         "DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2",
         "DELETE FROM causeway_import_finding_count WHERE import_id = $1 AND state = $2",
     ] {
-        let statement = Statement::new(delete).with(lease.import_id()).with(state.name());
-        lease.execute(statement).await?;
+        tx.execute(Statement::new(delete).with(import_id).with(state.name())).await?;
     }
     Ok(())
 }
@@ -188,16 +197,4 @@ pub(crate) async fn counts(db: &Db, import_id: Uuid) -> Result<Vec<(FindingKind,
         .collect::<Result<_, DbError>>()?;
     counts.sort_unstable();
     Ok(counts)
-}
-
-/// Forgets why an import has failed, which is resumed: a call does that, not the holder of the lease.
-pub(crate) async fn forget_failure(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
-    let failed = ImportState::Failed.name();
-    for delete in [
-        "DELETE FROM causeway_import_finding WHERE import_id = $1 AND state = $2",
-        "DELETE FROM causeway_import_finding_count WHERE import_id = $1 AND state = $2",
-    ] {
-        tx.execute(Statement::new(delete).with(import_id).with(failed)).await?;
-    }
-    Ok(())
 }

@@ -43,7 +43,7 @@ pub enum LinkState {
     Open,
     /// Connections are broken and new ones end at once.
     Cut,
-    /// Nothing arrives on either side, and nobody is told. What was sent arrives when the link is open again.
+    /// Nothing arrives on either side, and no side gets an error. What was sent arrives when the link is open again.
     Silent,
 }
 
