@@ -1,5 +1,5 @@
-//! Catalog and migrated schema say the same, on each store and in each silo: tables, columns and types, unique sets,
-//! foreign keys.
+//! Catalog and schema say the same, on each store and in each silo: tables, columns and types, unique sets, foreign keys.
+//! What the catalog makes of a model is what the first migration made of it.
 
 #![expect(clippy::expect_used, reason = "a database that cannot be asked ends its test")]
 
@@ -97,6 +97,52 @@ impl Migrated {
             .collect()
     }
 
+    /// All that the database says of the tables of the silo's models, but for what Causeway has added to them.
+    async fn structure(&self) -> BTreeSet<(String, String)> {
+        let rows = self
+            .ask(
+                "SELECT c.relname::text AS table_name, concat_ws(' ', a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), \
+                 a.attndims, a.attnotnull, a.attidentity, a.atthasdef) AS part \
+                 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+                 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 \
+                 UNION ALL SELECT k.conrelid::regclass::text, concat_ws(' ', k.conname, pg_get_constraintdef(k.oid)) \
+                 FROM pg_constraint k WHERE k.connamespace = 'public'::regnamespace \
+                 UNION ALL SELECT tablename::text, indexdef FROM pg_indexes \
+                 WHERE schemaname = 'public' AND indexname NOT LIKE 'causeway%'",
+                "SELECT tbl_name AS table_name, sql AS part FROM sqlite_master \
+                 WHERE sql IS NOT NULL AND name NOT LIKE 'causeway%'",
+            )
+            .await;
+        let tables = self.tables();
+        let spaces = |text: String| {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            words.join(" ").replace("( ", "(").replace(" )", ")")
+        };
+        rows.iter()
+            .map(|row| (row.text("table_name").expect("a name"), spaces(row.text("part").expect("a text"))))
+            .filter(|(table, _)| tables.contains_key(table.as_str()))
+            .collect()
+    }
+
+    async fn drop_tables(&self) {
+        let tables: Vec<&str> = self
+            .catalog
+            .written()
+            .filter(|model| model.silo == self.silo)
+            .map(|model| model.table.as_str())
+            .collect();
+        let end = match self.db.dialect() {
+            Dialect::Postgres => "\" CASCADE",
+            Dialect::Sqlite => "\"",
+        };
+        let dropped: Result<(), DbError> = transact!(DbError, &self.db, |tx| {
+            for table in tables.iter().rev() {
+                tx.execute(Statement::new("DROP TABLE \"").push(table).push(end)).await?;
+            }
+        });
+        dropped.expect("dropped");
+    }
+
     async fn foreign_keys(&self) -> BTreeSet<ForeignKey> {
         let rows = self
             .ask(
@@ -119,7 +165,7 @@ impl Migrated {
 
 async fn tables_and_columns_are_those_of_the_catalog(store: Store) {
     on_both_silos(store, async |migrated| {
-        let wrong = schema::check(&migrated.db, &migrated.catalog, migrated.silo).await;
+        let wrong = schema::differences(&migrated.db, &migrated.catalog, migrated.silo).await;
         assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
     })
     .await;
@@ -163,6 +209,83 @@ async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
     .await;
 }
 
+async fn the_catalog_makes_the_tables_that_the_first_migration_made(store: Store) {
+    on_both_silos(store, async |migrated| {
+        let made = || schema::create_missing_tables(&migrated.db, &migrated.catalog, migrated.silo);
+        assert_eq!(made().await.expect("asked"), [] as [String; 0]);
+        let before = migrated.structure().await;
+        assert!(before.len() > migrated.tables().len());
+        migrated.drop_tables().await;
+        assert_eq!(migrated.structure().await, BTreeSet::new());
+        assert_eq!(made().await.expect("made").len(), migrated.tables().len());
+        assert_eq!(migrated.structure().await, before);
+    })
+    .await;
+}
+
+/// One entry in the catalog is all that a new model needs, also where all other tables are there already.
+async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store) {
+    let entry = r#" "models": {
+        "sentry.widgetnote": {
+         "silo": "region",
+         "scopes": ["organization"],
+         "unique": [{"fields": ["organization", "title"]}],
+         "columns": [
+          {"field": "organization", "type": "bigint", "references": "sentry.organization"},
+          {"field": "author_id", "type": "bigint", "null": true, "references": "sentry.user"},
+          {"field": "title", "type": "text", "sql": "varchar(128)"},
+          {"field": "body", "type": "text"},
+          {"field": "date_added", "type": "datetime", "default": "now()"}
+         ]
+        },"#;
+    let catalog = include_str!("../relocation/catalog.json").replacen(" \"models\": {", entry, 1);
+    let catalog = Catalog::parse(&catalog).expect("a catalog");
+    on_both_silos(store, async |migrated| {
+        let before = migrated.structure().await;
+        let made = || schema::create_missing_tables(&migrated.db, &catalog, migrated.silo);
+        // Several processes of one region may start at once.
+        let (one, other) = tokio::join!(made(), made());
+        let mut made: Vec<String> = one.expect("made").into_iter().chain(other.expect("made")).collect();
+        made.dedup();
+        let expected: &[&str] = match migrated.silo {
+            Silo::Region => &["sentry_widgetnote"],
+            Silo::Control => &[],
+        };
+        assert_eq!(made, expected);
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
+        assert_eq!(migrated.structure().await, before, "no other table was altered");
+    })
+    .await;
+}
+
+/// A product's table that is of another version is left as it is, and so is everything else.
+async fn a_table_that_differs_is_named_with_its_column(store: Store) {
+    on_both_silos(store, async |migrated| {
+        let (table, column) = match migrated.silo {
+            Silo::Control => ("sentry_email", "email"),
+            Silo::Region => ("sentry_team", "slug"),
+        };
+        migrated.drop_tables().await;
+        let made: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
+            let make = Statement::new("CREATE TABLE ").push(table);
+            tx.execute(make.push(" (id bigint PRIMARY KEY, ").push(column).push(" integer NOT NULL)"))
+                .await?;
+        });
+        made.expect("made");
+        let wrong = schema::differences(&migrated.db, &migrated.catalog, migrated.silo).await.expect("asked");
+        assert!(
+            wrong.iter().any(|one| one.starts_with(&format!("column {table}.{column} is integer"))),
+            "{wrong:?}"
+        );
+        assert!(
+            wrong.iter().all(|one| one.contains(table)),
+            "a table that is absent is no difference: {wrong:?}"
+        );
+    })
+    .await;
+}
+
 macro_rules! on_each_store {
     ($($behaviour:ident),+ $(,)?) => {
         mod sqlite {
@@ -188,6 +311,9 @@ on_each_store! {
     tables_and_columns_are_those_of_the_catalog,
     unique_sets_are_those_of_the_catalog,
     foreign_keys_are_the_references_within_the_silo,
+    the_catalog_makes_the_tables_that_the_first_migration_made,
+    a_new_model_gets_its_table_in_an_installation_that_exists,
+    a_table_that_differs_is_named_with_its_column,
 }
 
 /// PostgreSQL keeps the plans of a connection. One that reads whole tables, made while they were empty, would be in use

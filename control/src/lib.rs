@@ -110,13 +110,15 @@ impl Control {
     /// If it cannot be used, or a model table is not what the catalog says.
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
-        db.migrate(store::MIGRATIONS).await?;
-        let page_key = store::page_key(&db).await?;
         let catalog = Catalog::load()?;
-        let wrong = schema::check(&db, &catalog, Silo::Control).await?;
+        // Before anything is made: a refused start leaves the database as it was.
+        let wrong = schema::differences(&db, &catalog, Silo::Control).await?;
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
         }
+        db.migrate(store::MIGRATIONS).await?;
+        schema::create_missing_tables(&db, &catalog, Silo::Control).await?;
+        let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));
         let feeds = Feeds::start(db.clone(), options.feed);

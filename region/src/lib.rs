@@ -209,11 +209,13 @@ impl Region {
             options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
-        db.migrate(store::MIGRATIONS).await?;
-        let wrong = schema::check(&db, &catalog, Silo::Region).await?;
+        // Before anything is made: a refused start leaves the database as it was.
+        let wrong = schema::differences(&db, &catalog, Silo::Region).await?;
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
         }
+        db.migrate(store::MIGRATIONS).await?;
+        schema::create_missing_tables(&db, &catalog, Silo::Region).await?;
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
         let holder = Holder::new(&env, &options.spool_dir)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    catalog::{Catalog, Known, Model, Rule, USER},
+    catalog::{Catalog, FromActor, Known, Model, SkipWhen, USER},
     export::{decode_literal, each_field, unknown_option},
     finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
@@ -105,18 +105,14 @@ impl Mapping<'_> {
         let place = |finding: Finding| {
             finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset)
         };
-        for rule in &model.rules {
-            if let Rule::SkipWhen { column, equals } = rule {
-                let Some(column_def) = model.columns.get(*column) else { continue };
-                let matches = decode_literal(column_def, equals)
-                    .is_ok_and(|value| record.values.get(*column) == Some(&value));
-                if matches {
-                    let finding = Finding::new(
-                        FindingKind::SkippedByRule,
-                        format!("records with {equals} here are not imported"),
-                    );
-                    return Decision::Dropped(place(finding.field(&column_def.field)));
-                }
+        for SkipWhen { column, equals } in &model.rules.skip_when {
+            let Some(column_def) = model.columns.get(*column) else { continue };
+            let matches = decode_literal(column_def, equals)
+                .is_ok_and(|value| record.values.get(*column) == Some(&value));
+            if matches {
+                let reason = format!("records with {equals} here are not imported");
+                let finding = Finding::new(FindingKind::SkippedByRule, reason);
+                return Decision::Dropped(place(finding.field(&column_def.field)));
             }
         }
         if let Some((column, reason)) = unknown_option(model, &record.values) {
@@ -149,7 +145,7 @@ impl Mapping<'_> {
         }
         if let Some(holder) = self.plan.earlier_holder(model, record.offset)
             && holder.offset < self.chunk_begins
-            && let Some((column, _)) = model.warns_of_address()
+            && let Some((column, _)) = model.rules.warn_of_address
         {
             let field = model.columns.get(column).map_or("", |column| column.field.as_str());
             let reason = is_address_of(holder.source_pk);
@@ -168,25 +164,18 @@ impl Mapping<'_> {
     }
 
     fn is_out_of_scope(&self, model: &Model, record: &Record) -> bool {
-        model.rules.iter().any(|rule| match rule {
-            Rule::ScopeWhenSet { columns, .. } => {
-                columns.iter().any(|column| record.values.get(*column).is_some_and(|value| !value.is_null()))
-            }
-            Rule::ScopeFollows { reference } => {
-                let position = model.columns.get(*reference).and_then(|column| column.target);
-                let pk = record.values.get(*reference).and_then(Value::as_int);
-                position
-                    .zip(pk)
-                    .is_some_and(|(position, pk)| self.keys.get(position, pk) == Lookup::OutOfScope)
-            }
-            _ => false,
-        })
+        let follows = model.rules.scope_follows.is_some_and(|reference| {
+            let position = model.columns.get(reference).and_then(|column| column.target);
+            let pk = record.values.get(reference).and_then(Value::as_int);
+            position.zip(pk).is_some_and(|(position, pk)| self.keys.get(position, pk) == Lookup::OutOfScope)
+        });
+        follows || model.rules.is_of_another_scope(&record.values)
     }
 
     /// Sets the reference that a field of older releases means, where no reference is set: that field names an actor, and
     /// the export says what the actor stands for. Says which reference it is.
     fn resolve_actor(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Option<ByActor> {
-        let ((field, columns), actor) = (model.resolves_actor()?, record.actor?);
+        let (FromActor { field, columns }, actor) = (model.rules.from_actor.as_ref()?, record.actor?);
         let is_set = |column: &usize| record.values.get(*column).is_some_and(|value| !value.is_null());
         if columns.iter().any(is_set) {
             return None;
@@ -247,7 +236,7 @@ impl Mapping<'_> {
                         existing.push((index, target, pk));
                     }
                 }
-                _ if model.rules.contains(&Rule::ClearIfUnmapped { column: index }) => {
+                _ if model.rules.clear_if_unmapped.contains(&index) => {
                     *value = Value::Null;
                     let reason = match self.tense {
                         Tense::Happened => {
@@ -266,7 +255,7 @@ impl Mapping<'_> {
                 _ if by_actor.is_some_and(|by_actor| by_actor.column == index) => {
                     *value = Value::Null;
                     let actor = by_actor.map_or(0, |by_actor| by_actor.actor);
-                    let field = model.resolves_actor().map_or("", |(field, _)| field);
+                    let field = model.rules.from_actor.as_ref().map_or("", |actor| actor.field.as_str());
                     let reason = match self.tense {
                         Tense::Happened => format!(
                             "named actor {actor}, which stands for {target} {pk}, which was not imported; the record has none now"
@@ -304,8 +293,7 @@ impl Mapping<'_> {
                 Finding::new(FindingKind::DroppedReference, reason).field(first.field),
             )));
         }
-        for rule in &model.rules {
-            let Rule::AtMostOne { columns } = rule else { continue };
+        for columns in &model.rules.at_most_one {
             let is_set = |index: &&usize| record.values.get(**index).is_some_and(|value| !value.is_null());
             let mut set: Vec<usize> = columns.iter().filter(is_set).copied().collect();
             let others = set.split_off(set.len().min(1));
@@ -328,8 +316,7 @@ impl Mapping<'_> {
                 notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field(index))));
             }
         }
-        for rule in &model.rules {
-            let Rule::SkipWhenExisting { reference } = rule else { continue };
+        for reference in &model.rules.skip_when_existing {
             if let Some((_, target, pk)) = existing.iter().find(|(index, ..)| index == reference) {
                 let field = model.columns.get(*reference).map_or("", |column| column.field.as_str());
                 let reason = match self.tense {

@@ -255,7 +255,7 @@ impl ControlImports {
         model: &Model,
         records: &[Record],
     ) -> Result<HashMap<i64, TokenOwner>, Error> {
-        if !model.is_deferred() {
+        if !model.rules.deferred {
             return Ok(HashMap::new());
         }
         let column =

@@ -11,7 +11,7 @@ use causeway_proto::{
     relocation::v1::{self as contract, ImportFlags},
 };
 use causeway_relocation::{
-    catalog::{EMAIL, Model},
+    catalog::{EMAIL, FromColumn, Hide, Model},
     chunk::Chunk,
     db::Tx,
     finding::{Finding, FindingKind},
@@ -74,7 +74,9 @@ impl ChunkDraft {
 
     pub(super) fn new(state: ImportState, model: &Model, batch: &Batch) -> Self {
         let mut organizations = HashMap::new();
-        if let (Some((slug, name)), Some((status, _))) = (model.global_slug(), model.hidden_by()) {
+        if let (Some(FromColumn { column: slug, from: name }), Some(Hide { column: status, .. })) =
+            (model.rules.global_slug, model.rules.hide)
+        {
             let text = |record: &Record, column: usize| {
                 record.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned()
             };

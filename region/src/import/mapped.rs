@@ -5,7 +5,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use causeway_relocation::{
-    catalog::{Catalog, Model, Rule},
+    catalog::{Catalog, Hide, Model},
     finding::{Finding, FindingKind, Tense},
     keys::KeyMap,
     mapping::{Decision, Mapping},
@@ -52,10 +52,7 @@ pub(super) struct Mapper {
 impl Mapper {
     /// That a record had a status by which it was not seen by everybody, where nobody sees that status for now.
     fn hidden_status(&self, model: &Model, record: &Record) -> Option<Finding> {
-        let (column, shown) = model.rules.iter().find_map(|rule| match rule {
-            Rule::HideUntilFinished { column, shown, .. } => Some((*column, *shown)),
-            _ => None,
-        })?;
+        let Hide { column, shown, .. } = model.rules.hide?;
         let status = record.values.get(column).and_then(Value::as_int).filter(|status| *status != shown)?;
         let field = &model.columns.get(column)?.field;
         let name = match status {

@@ -10,8 +10,8 @@ use super::{Engine, Import, ImportState, ImportedOrganization};
 use crate::{error::Error, store};
 
 /// The model that says who is an owner, and how.
-pub(super) fn owners(catalog: &Catalog) -> Option<(&Model, NeedsOne<'_>)> {
-    catalog.written().find_map(|model| Some((model, model.needs_one()?)))
+pub(super) fn owners(catalog: &Catalog) -> Option<(&Model, &NeedsOne)> {
+    catalog.written().find_map(|model| Some((model, model.rules.needs_one.as_ref()?)))
 }
 
 /// That an organization has no owner.
@@ -35,7 +35,7 @@ impl Engine {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             let ids = page.iter().map(|organization| organization.id).collect();
-            let without = store::imported::without_one(&self.context.db, model, &needs, ids).await?;
+            let without = store::imported::without_one(&self.context.db, model, needs, ids).await?;
             let findings: Vec<Finding> = page
                 .iter()
                 .filter(|organization| without.contains(&organization.id))

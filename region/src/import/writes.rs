@@ -78,7 +78,7 @@ impl Engine {
         let catalog = Arc::clone(&self.context.catalog);
         let models: Vec<&Model> = catalog
             .written()
-            .filter(|model| model.is_deferred() == deferred && plan.seen(model) > 0)
+            .filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0)
             .collect();
         run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
         let writes = Writes {

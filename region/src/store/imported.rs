@@ -181,7 +181,7 @@ pub(crate) async fn page_end(
 pub(crate) async fn without_one(
     db: &Db,
     model: &Model,
-    needs: &NeedsOne<'_>,
+    needs: &NeedsOne,
     organizations: Vec<i64>,
 ) -> Result<HashSet<i64>, DbError> {
     let name = |column: usize| model.columns.get(column).map_or("", |column| column.column.as_str());
@@ -194,7 +194,7 @@ pub(crate) async fn without_one(
             name(needs.set),
             name(needs.column),
         ))
-        .arg(needs.equals)
+        .arg(needs.equals.as_str())
         .push(")");
     db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }

@@ -1,13 +1,6 @@
-//! From the file to the catalog: resolves every name, computes the order of writing, refuses contradictions.
+//! Refuses a catalog that contradicts itself, and names model and field.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-
-use serde_json::Value;
-
-use super::{
-    Actors, ArrayOf, Catalog, Column, Condition, Default, Generator, Ids, Kind, KnownOption, Model, Rule,
-    Scope, Silo, StandsFor, UniqueSet, file,
-};
+use super::{Catalog, Ids, Kind, Model, Scope, Silo, Then};
 
 /// A catalog that contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -25,437 +18,124 @@ pub enum CatalogError {
     },
 }
 
-fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
+pub(super) fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
     CatalogError::Model { model: model.to_owned(), what: what.into() }
 }
 
-pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
-    let names: HashSet<String> = file.models.iter().map(|(name, _)| name.clone()).collect();
-    let file_actors = file.actors;
-    let excluded: HashSet<String> = file.excluded_models.into_iter().collect();
-    let removed: HashSet<String> = file.removed_models.into_iter().collect();
-    if names.len() != file.models.len() {
-        return Err(wrong("", "a model stands twice"));
+/// Checks what can only be checked with all models at hand.
+pub(super) fn check(catalog: &Catalog) -> Result<(), CatalogError> {
+    for model in &catalog.models {
+        check_references(catalog, model)?;
+        check_rules(catalog, model)?;
+        check_scopes(model)?;
     }
-    if let Some(name) = names.iter().find(|name| excluded.contains(*name) || removed.contains(*name)) {
-        return Err(wrong(name, "cannot be a model and excluded or removed as well"));
-    }
-
-    let order = order(&file.models)?;
-    let mut by_position: Vec<Option<(String, file::Model)>> = file.models.into_iter().map(Some).collect();
-    let mut models = Vec::with_capacity(order.len());
-    for (position, index) in order.into_iter().enumerate() {
-        let Some((name, model)) = by_position.get_mut(index).and_then(Option::take) else { continue };
-        let removed_fields = file.removed_fields.get(&name).cloned().unwrap_or_default();
-        models.push(build_model(name, model, position, removed_fields)?);
-    }
-    let by_name: HashMap<String, usize> =
-        models.iter().map(|model| (model.name.clone(), model.position)).collect();
-    for column in models.iter_mut().flat_map(|model| &mut model.columns) {
-        column.target = column.references.as_ref().and_then(|name| by_name.get(name)).copied();
-    }
-    let actors =
-        file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
-    let catalog = Catalog { by_name, models, excluded, removed, actors };
-    check_references(&catalog)?;
-    Ok(catalog)
+    Ok(())
 }
 
-/// The order of writing, as indices: each model after all that it refers to or must come after; among those that may
-/// come next, the one that stands first in the file.
-fn order(models: &[(String, file::Model)]) -> Result<Vec<usize>, CatalogError> {
-    let index: HashMap<&str, usize> =
-        models.iter().enumerate().map(|(index, (name, _))| (name.as_str(), index)).collect();
-    let mut waits_for: Vec<BTreeSet<usize>> = Vec::with_capacity(models.len());
-    for (name, model) in models {
-        let mut needs = BTreeSet::new();
-        for target in &model.after {
-            needs.insert(
-                *index
-                    .get(target.as_str())
-                    .ok_or_else(|| wrong(name, format!("comes after {target}, which is no model")))?,
-            );
-        }
-        let references = model.columns.iter().filter_map(|column| column.references.as_deref());
-        needs.extend(references.filter_map(|target| index.get(target)));
-        waits_for.push(needs);
-    }
-    let mut order = Vec::with_capacity(models.len());
-    let mut ready: BTreeSet<usize> =
-        (0..models.len()).filter(|index| waits_for.get(*index).is_some_and(BTreeSet::is_empty)).collect();
-    while let Some(next) = ready.pop_first() {
-        order.push(next);
-        for (index, needs) in waits_for.iter_mut().enumerate() {
-            if needs.remove(&next) && needs.is_empty() {
-                ready.insert(index);
-            }
-        }
-    }
-    if order.len() < models.len() {
-        let name = models
-            .iter()
-            .enumerate()
-            .find(|(index, _)| !order.contains(index))
-            .map_or("", |(_, (name, _))| name);
-        return Err(wrong(name, "refers to itself through others, so there is no order of writing"));
-    }
-    Ok(order)
-}
-
-fn build_model(
-    name: String,
-    model: file::Model,
-    position: usize,
-    removed_fields: Vec<String>,
-) -> Result<Model, CatalogError> {
-    let mut by_field = HashMap::new();
-    let mut columns = Vec::with_capacity(model.columns.len());
-    for (index, column) in model.columns.into_iter().enumerate() {
-        if by_field.insert(column.field.clone(), index).is_some() {
-            return Err(wrong(&name, format!("field {} stands twice", column.field)));
-        }
-        columns.push(build_column(&name, column)?);
-    }
-    let find = |field: &str| {
-        by_field.get(field).copied().ok_or_else(|| wrong(&name, format!("there is no field {field}")))
-    };
-    let find_all = |fields: &[String]| fields.iter().map(|field| find(field)).collect::<Result<Vec<_>, _>>();
-
-    let mut unique = Vec::with_capacity(model.unique.len());
-    for set in model.unique {
-        let condition = match set.condition {
-            Some(condition) if condition.equals.is_some() == condition.is_null => {
-                return Err(wrong(&name, "a condition says either what a field equals or that it is null"));
-            }
-            Some(condition) => Some(Condition { column: find(&condition.field)?, equals: condition.equals }),
-            None => None,
-        };
-        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition });
-    }
-    let rules = model
-        .rules
-        .into_iter()
-        .map(|rule| build_rule(&name, rule, &find, &find_all))
-        .collect::<Result<_, _>>()?;
-    Ok(Model {
-        returned_columns: find_all(&model.returned_columns)?,
-        name,
-        position,
-        table: model.table,
-        silo: model.silo,
-        scopes: model.scopes,
-        columns,
-        unique,
-        ids: model.ids,
-        rules,
-        left_behind: model.left_behind.unwrap_or_default(),
-        after: model.after,
-        actor_field: None,
-        removed_fields: removed_fields.into_iter().collect(),
-        by_field,
-    })
-}
-
-/// Resolves what actors stand for, and says of the models concerned which of their removed fields names one.
-fn build_actors(
-    actors: file::Actors,
-    removed: &HashSet<String>,
-    by_name: &HashMap<String, usize>,
-    models: &mut [Model],
-) -> Result<Actors, CatalogError> {
-    if !removed.contains(&actors.model) {
-        return Err(wrong(&actors.model, "stands for others and is no removed model"));
-    }
-    let mut stands_for = Vec::with_capacity(actors.stands_for.len());
-    for target in actors.stands_for {
-        let position = by_name.get(&target.model).copied();
-        let Some((position, model)) = position.and_then(|at| Some((at, models.get_mut(at)?))) else {
-            return Err(wrong(&actors.model, format!("stands for {}, which is no model", target.model)));
-        };
-        if target.named_by.as_ref().is_some_and(|field| !model.removed_fields.contains(field)) {
-            return Err(wrong(&target.model, "is to name an actor by a field that is not a removed one"));
-        }
-        model.actor_field = target.named_by;
-        stands_for.push(StandsFor { position, kind: target.kind, field: target.field });
-    }
-    for model in models {
-        let Some((field, columns)) = model.rules.iter().find_map(|rule| match rule {
-            Rule::FromActor { field, columns } => Some((field.clone(), columns.clone())),
-            _ => None,
-        }) else {
-            continue;
-        };
-        let leads = |column: &usize| {
-            let column = model.columns.get(*column);
-            let target = column.filter(|column| column.null).and_then(|column| column.target);
-            stands_for.iter().any(|actor| Some(actor.position) == target)
-        };
-        if !model.removed_fields.contains(&field) || !columns.iter().all(leads) {
+fn check_references(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
+    for column in &model.columns {
+        let Some(target) = &column.references else { continue };
+        if matches!(catalog.known(target), super::Known::Unknown) {
             return Err(wrong(
                 &model.name,
-                "a removed field names an actor, which is one of some references that can be null",
+                format!("field {} refers to {target}, of which nothing is known", column.field),
             ));
         }
-        model.actor_field = Some(field);
+        if !matches!(column.kind, Kind::BigInt | Kind::Integer) {
+            return Err(wrong(
+                &model.name,
+                format!("field {} refers to {target} but is no integer", column.field),
+            ));
+        }
     }
-    Ok(Actors { model: actors.model, stands_for })
+    Ok(())
 }
 
-fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogError> {
-    let sql = column.sql.unwrap_or_else(|| column.kind.clone());
-    let kind = match column.kind.as_str() {
-        "bigint" => Kind::BigInt,
-        "integer" => Kind::Integer,
-        "smallint" => Kind::SmallInt,
-        "bitfield" => Kind::BitField,
-        "boolean" => Kind::Boolean,
-        "text" | "slug" | "email" | "url" => Kind::Text,
-        "datetime" => Kind::DateTime,
-        "json" => Kind::Json,
-        "uuid" => Kind::Uuid,
-        "inet" => Kind::Inet,
-        "float" => Kind::Float,
-        "array" => Kind::Array(
-            array_of(&sql)
-                .ok_or_else(|| wrong(model, format!("field {}: unknown array {sql}", column.field)))?,
-        ),
-        other => return Err(wrong(model, format!("field {}: unknown type {other}", column.field))),
-    };
-    let default = match column.default {
-        Some(Value::Null) => Default::Null,
-        Some(Value::String(text)) if text.ends_with("()") => match text.as_str() {
-            "now()" => Default::Now,
-            "get_secure_token()" => Default::Generated(Generator::SecureToken),
-            // Only models of other scopes have further functions, and those are never written.
-            _ => Default::Required,
-        },
-        Some(value) => Default::Literal(value.to_string()),
-        None if column.null => Default::Null,
-        None if column.blank && kind == Kind::Text => Default::Literal("\"\"".to_owned()),
-        None => Default::Required,
-    };
-    Ok(Column {
-        field: column.field,
-        column: column.column,
-        kind,
-        sql,
-        // Some say 32 for a UUID, which is its length without hyphens.
-        max_length: column.max_length.filter(|_| kind == Kind::Text),
-        min: column.min,
-        null: column.null,
-        default,
-        choices: column.choices.iter().map(Value::to_string).collect(),
-        references: column.references,
-        constrained: column.constrained,
-        target: None,
-    })
-}
+fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
+    let rules = &model.rules;
+    let require = |holds: bool, what: &str| if holds { Ok(()) } else { Err(wrong(&model.name, what)) };
+    let refers = |column: usize| model.columns.get(column).and_then(|column| column.references.as_deref());
+    let may_be_null = |column: &usize| model.columns.get(*column).is_some_and(|column| column.null);
 
-fn array_of(sql: &str) -> Option<ArrayOf> {
-    match sql {
-        "text[]" => Some(ArrayOf::Text(None)),
-        "double precision[][]" => Some(ArrayOf::FloatRows),
-        _ => sql
-            .strip_prefix("varchar(")?
-            .strip_suffix(")[]")?
-            .parse()
-            .ok()
-            .map(|length| ArrayOf::Text(Some(length))),
+    let references = rules
+        .skip_when_existing
+        .iter()
+        .chain(&rules.clear_if_unmapped)
+        .chain(&rules.scope_follows)
+        .chain(rules.follow.iter().map(|follow| &follow.reference))
+        .chain(rules.needs_one.as_ref().map(|needs| &needs.of));
+    for reference in references {
+        require(refers(*reference).is_some(), "a rule about a reference names a field that is none")?;
     }
+    for follow in &rules.follow {
+        let target = refers(follow.reference).and_then(|target| catalog.model(target));
+        for (_, from) in &follow.copies {
+            let returned = target.is_some_and(|target| {
+                target.column(from).is_some_and(|column| target.returned_columns.contains(&column))
+            });
+            require(returned, &format!("follows {from}, which the model it refers to does not return"))?;
+        }
+    }
+    let cleared_if_taken: Vec<usize> = rules
+        .if_taken
+        .iter()
+        .filter_map(|taken| match &taken.then {
+            Then::Clear { also } => Some(also.iter().copied().chain([taken.column])),
+            Then::Regenerate { .. } => None,
+        })
+        .flatten()
+        .collect();
+    let cleared = rules.clear_if_unmapped.iter().chain(&cleared_if_taken);
+    require(cleared.clone().all(may_be_null), "a rule clears a field that cannot be null")?;
+    let is_optional = |column: &usize| refers(*column).is_some() && may_be_null(column);
+    require(
+        rules.at_most_one.iter().flatten().all(is_optional),
+        "at most one of some references that can be null is set",
+    )?;
+    // What decides about a record before its references are mapped must hold after that too.
+    let actor = rules.from_actor.iter().flat_map(|actor| &actor.columns);
+    let mut cleared = cleared.chain(rules.at_most_one.iter().flatten()).chain(actor);
+    require(
+        !cleared.any(|column| rules.exactly_one.iter().flatten().any(|one| one == column)),
+        "exactly one field is set, and another rule clears one of them",
+    )?;
+    if let Some(alike) = &rules.merge_alike {
+        let is_set = model.unique.iter().any(|set| set.columns == alike.columns);
+        require(
+            model.silo == Silo::Region
+                && alike.columns.iter().all(|column| refers(*column).is_some())
+                && is_set,
+            "what is merged is a unique set of references in a region",
+        )?;
+    }
+    if let Some(needs) = &rules.needs_one {
+        require(
+            refers(needs.of) == Some(super::ORGANIZATION),
+            "only an organization needs one of something",
+        )?;
+    }
+    if let Some(slug) = rules.made_slug {
+        let sets = model.unique.iter().filter(|set| set.columns.contains(&slug.column)).count();
+        require(sets == 1, "a slug that is made is in one unique set")?;
+    }
+    if rules.global_slug.is_some() {
+        require(
+            model.silo == Silo::Region && model.ids == Ids::Leased,
+            "a model with a global slug lives in regions and leases its ids",
+        )?;
+    }
+    Ok(())
 }
 
-fn build_rule(
-    model: &str,
-    rule: file::Rule,
-    find: &impl Fn(&str) -> Result<usize, CatalogError>,
-    find_all: &impl Fn(&[String]) -> Result<Vec<usize>, CatalogError>,
-) -> Result<Rule, CatalogError> {
-    use file::Rule as F;
-    Ok(match rule {
-        F::Set { field, to: Value::String(text) } if text == "now()" => {
-            Rule::SetNow { column: find(&field)? }
-        }
-        F::Set { field, to } => Rule::Set { column: find(&field)?, to: to.to_string() },
-        F::Regenerate { field, with, if_set } => Rule::Regenerate { column: find(&field)?, with, if_set },
-        F::RegenerateIfTaken { field, with, last_characters } => Rule::RegenerateIfTaken {
-            column: find(&field)?,
-            with,
-            last_characters: last_characters.map(|field| find(&field)).transpose()?,
-        },
-        F::ClearIfTaken { field, also } => {
-            Rule::ClearIfTaken { column: find(&field)?, also: find_all(&also)? }
-        }
-        F::MergeOrSuffix { field, max_length } => Rule::MergeOrSuffix { column: find(&field)?, max_length },
-        F::ReuseExisting { field } => Rule::ReuseExisting { column: find(&field)? },
-        F::SkipWhen { field, equals } => Rule::SkipWhen { column: find(&field)?, equals: equals.to_string() },
-        F::SkipWhenExisting { reference } => Rule::SkipWhenExisting { reference: find(&reference)? },
-        F::ClearIfUnmapped { field } => Rule::ClearIfUnmapped { column: find(&field)? },
-        F::Follow { reference, copies } => Rule::Follow {
-            reference: find(&reference)?,
-            copies: copies
-                .into_iter()
-                .map(|(field, from)| Ok((find(&field)?, from)))
-                .collect::<Result<_, CatalogError>>()?,
-        },
-        F::ExactlyOne { fields } => Rule::ExactlyOne { columns: find_all(&fields)? },
-        F::AtMostOne { fields } => Rule::AtMostOne { columns: find_all(&fields)? },
-        F::ScopeWhenSet { fields, scope } => Rule::ScopeWhenSet { columns: find_all(&fields)?, scope },
-        F::ScopeFollows { reference } => Rule::ScopeFollows { reference: find(&reference)? },
-        F::KeepFirst { fields } => Rule::KeepFirst { columns: find_all(&fields)? },
-        F::Defer { until: file::Until::SlugsAreFinal } => Rule::Defer,
-        F::HideUntilFinished { field, hidden, shown } => {
-            Rule::HideUntilFinished { column: find(&field)?, hidden, shown }
-        }
-        F::OnlyIfReferred {} => Rule::OnlyIfReferred,
-        F::GlobalSlug { field, from } => Rule::GlobalSlug { column: find(&field)?, from: find(&from)? },
-        F::MergeAlike { fields: (one, other), highest } => Rule::MergeAlike {
-            columns: [find(&one)?, find(&other)?],
-            highest: find(&highest.field)?,
-            order: highest.order,
-        },
-        F::NeedsOne { of, condition, set } => match condition.equals {
-            Some(Value::String(equals)) => {
-                Rule::NeedsOne { of: find(&of)?, column: find(&condition.field)?, equals, set: find(&set)? }
-            }
-            _ => return Err(wrong(model, "what one is needed of is said by a text")),
-        },
-        F::SlugFrom { field, from } => Rule::SlugFrom { column: find(&field)?, from: find(&from)? },
-        F::FromActor { field, to } => Rule::FromActor { field, columns: find_all(&to)? },
-        F::WarnOfAddress { field, address } => {
-            Rule::WarnOfAddress { column: find(&field)?, address: find(&address)? }
-        }
-        F::KnownOptions { key, value, options } => {
-            let mut known = Vec::with_capacity(options.len());
-            for (name, option) in options {
-                let option = match (option.is, option.one_of) {
-                    (Some(file::Is::Timezone), None) => KnownOption::TimeZone,
-                    (Some(file::Is::Language), None) => KnownOption::Language,
-                    (Some(file::Is::Boolean), None) => KnownOption::Boolean,
-                    (None, Some(values)) => KnownOption::OneOf(values),
-                    _ => {
-                        return Err(wrong(
-                            model,
-                            format!("option {name} says either what it is or what it is one of"),
-                        ));
-                    }
-                };
-                known.push((name, option));
-            }
-            Rule::KnownOptions { key: find(&key)?, value: find(&value)?, options: known }
-        }
-    })
-}
-
-/// What can only be checked with all models at hand.
-fn check_references(catalog: &Catalog) -> Result<(), CatalogError> {
-    for model in &catalog.models {
-        let name = &model.name;
-        let refers =
-            |column: usize| model.columns.get(column).and_then(|column| column.references.as_deref());
-        let is_optional =
-            |column: usize| refers(column).is_some() && model.columns.get(column).is_some_and(|it| it.null);
-        // What decides about a record before its references are mapped must hold after that too.
-        let is_cleared = |index: usize| {
-            model.rules.iter().any(|rule| match rule {
-                Rule::ClearIfUnmapped { column } => *column == index,
-                Rule::ClearIfTaken { column, also } => *column == index || also.contains(&index),
-                Rule::AtMostOne { columns } | Rule::FromActor { columns, .. } => columns.contains(&index),
-                _ => false,
-            })
-        };
-        for column in &model.columns {
-            let Some(target) = &column.references else { continue };
-            if matches!(catalog.known(target), super::Known::Unknown) {
-                return Err(wrong(
-                    name,
-                    format!("field {} refers to {target}, of which nothing is known", column.field),
-                ));
-            }
-            if !matches!(column.kind, Kind::BigInt | Kind::Integer) {
-                return Err(wrong(
-                    name,
-                    format!("field {} refers to {target} but is no integer", column.field),
-                ));
-            }
-        }
-        for rule in &model.rules {
-            let needs_reference = match rule {
-                Rule::SkipWhenExisting { reference }
-                | Rule::ScopeFollows { reference }
-                | Rule::Follow { reference, .. } => Some(*reference),
-                Rule::NeedsOne { of, .. } => Some(*of),
-                Rule::ClearIfUnmapped { column } => Some(*column),
-                _ => None,
-            };
-            if needs_reference.is_some_and(|column| refers(column).is_none()) {
-                return Err(wrong(name, "a rule about a reference names a field that is none"));
-            }
-            match rule {
-                Rule::Follow { reference, copies } => {
-                    let target = refers(*reference).and_then(|target| catalog.model(target));
-                    for (_, from) in copies {
-                        let returned = target.is_some_and(|target| {
-                            target
-                                .column(from)
-                                .is_some_and(|column| target.returned_columns.contains(&column))
-                        });
-                        if !returned {
-                            return Err(wrong(
-                                name,
-                                format!("follows {from}, which the model it refers to does not return"),
-                            ));
-                        }
-                    }
-                }
-                Rule::ClearIfUnmapped { column } | Rule::ClearIfTaken { column, .. }
-                    if !model.columns.get(*column).is_some_and(|column| column.null) =>
-                {
-                    return Err(wrong(name, "a rule clears a field that cannot be null"));
-                }
-                Rule::AtMostOne { columns } if !columns.iter().all(|column| is_optional(*column)) => {
-                    return Err(wrong(name, "at most one of some references that can be null is set"));
-                }
-                Rule::ExactlyOne { columns } if columns.iter().any(|column| is_cleared(*column)) => {
-                    return Err(wrong(name, "exactly one field is set, and another rule clears one of them"));
-                }
-                Rule::MergeAlike { columns, .. }
-                    if model.silo != Silo::Region
-                        || !columns.iter().all(|column| refers(*column).is_some())
-                        || !model.unique.iter().any(|set| set.columns == *columns) =>
-                {
-                    return Err(wrong(name, "what is merged is a unique set of references in a region"));
-                }
-                Rule::NeedsOne { of, .. } if refers(*of) != Some(super::ORGANIZATION) => {
-                    return Err(wrong(name, "only an organization needs one of something"));
-                }
-                Rule::SlugFrom { column, .. }
-                    if model.unique.iter().filter(|set| set.columns.contains(column)).count() != 1 =>
-                {
-                    return Err(wrong(name, "a slug that is made is in one unique set"));
-                }
-                Rule::GlobalSlug { .. } if model.silo != Silo::Region || model.ids != Ids::Leased => {
-                    return Err(wrong(
-                        name,
-                        "a model with a global slug lives in regions and leases its ids",
-                    ));
-                }
-                Rule::ScopeWhenSet { scope, .. }
-                    if !model.scopes.contains(scope) || scope.in_organization_scope() =>
-                {
-                    return Err(wrong(name, "a rule names a scope that takes no record away"));
-                }
-                _ => {}
-            }
-        }
-        if model.in_organization_scope() && !model.scopes.iter().all(|scope| scope.in_organization_scope()) {
-            let decided = model
-                .rules
-                .iter()
-                .any(|rule| matches!(rule, Rule::ScopeWhenSet { .. } | Rule::ScopeFollows { .. }));
-            if !decided || model.scopes.contains(&Scope::User) {
-                return Err(wrong(name, "has scopes of which nothing says when"));
-            }
-        }
+fn check_scopes(model: &Model) -> Result<(), CatalogError> {
+    let rules = &model.rules;
+    let all_in = model.scopes.iter().all(|scope| scope.in_organization_scope());
+    if !rules.other_scope_when_set.is_empty() && all_in {
+        return Err(wrong(&model.name, "a rule names a scope that the model has not"));
+    }
+    let is_decided = !rules.other_scope_when_set.is_empty() || rules.scope_follows.is_some();
+    if model.in_organization_scope() && !all_in && (!is_decided || model.scopes.contains(&Scope::User)) {
+        return Err(wrong(&model.name, "has scopes of which nothing says when"));
     }
     Ok(())
 }
@@ -465,16 +145,38 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"about": "", "removed_models": [], "removed_fields": {}, "excluded_models": ["x.gone"], "models": {
-        "x.b": {"table": "b", "silo": "region", "scopes": ["organization"], "unique": [{"fields": ["a"]}],
-          "columns": [{"field": "a", "column": "a_id", "type": "bigint", "references": "x.a"}]},
-        "x.a": {"table": "a", "silo": "region", "scopes": ["organization"], "unique": [],
-          "columns": [{"field": "n", "column": "n", "type": "text", "null": true}], "rules": [{"clear_if_taken": {"field": "n"}}]}}}"#;
+        "x.b": {"silo": "region", "scopes": ["organization"], "unique": [{"fields": ["a"]}],
+          "columns": [{"field": "a", "type": "bigint", "references": "x.a"}]},
+        "x.a": {"silo": "region", "scopes": ["organization"], "unique": [],
+          "columns": [{"field": "n", "type": "text", "null": true}], "rules": [{"clear_if_taken": {"field": "n"}}]}}}"#;
 
     #[test]
     fn the_order_follows_the_references_not_the_file() {
         let catalog = Catalog::parse(GOOD).unwrap();
         let names: Vec<&str> = catalog.models().iter().map(|model| model.name.as_str()).collect();
         assert_eq!(names, ["x.a", "x.b"]);
+    }
+
+    #[test]
+    fn what_is_not_said_follows_from_what_is() {
+        let catalog = GOOD.replace(
+            r#"{"field": "n", "type": "text", "null": true}"#,
+            r#"{"field": "n", "type": "text", "sql": "varchar(7)", "null": true}, {"field": "owner_id", "type": "bigint",
+              "references": "x.gone", "null": true}, {"field": "at", "type": "datetime"}"#,
+        );
+        let catalog = Catalog::parse(&catalog).unwrap();
+        let columns = |model: &str| -> Vec<(String, String, Option<usize>)> {
+            let columns = &catalog.model(model).unwrap().columns;
+            columns.iter().map(|it| (it.column.clone(), it.sql.clone(), it.max_length)).collect()
+        };
+        assert_eq!(catalog.model("x.b").unwrap().table, "x_b");
+        assert_eq!(columns("x.b"), [("a_id".to_owned(), "bigint".to_owned(), None)]);
+        let expected = [
+            ("n".to_owned(), "varchar(7)".to_owned(), Some(7)),
+            ("owner_id".to_owned(), "bigint".to_owned(), None),
+            ("at".to_owned(), "timestamp with time zone".to_owned(), None),
+        ];
+        assert_eq!(columns("x.a"), expected);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
-    pub(super) table: String,
+    /// As the name says if there is none.
+    pub(super) table: Option<String>,
     pub(super) silo: Silo,
     pub(super) scopes: Vec<Scope>,
     pub(super) unique: Vec<Unique>,
@@ -80,10 +81,13 @@ pub(super) struct Where {
 #[serde(deny_unknown_fields)]
 pub(super) struct Column {
     pub(super) field: String,
-    pub(super) column: String,
+    /// As the field, or with `_id` behind it for a reference, if there is none.
+    pub(super) column: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: String,
+    /// The usual one of the type if there is none.
     pub(super) sql: Option<String>,
+    /// As `sql` says if there is none.
     pub(super) max_length: Option<usize>,
     pub(super) min: Option<i64>,
     #[serde(default)]

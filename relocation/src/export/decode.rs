@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{MAX_PK, alike::Alike, array, raw::cow_str};
 use crate::{
-    catalog::{ArrayOf, Column, Default, Kind, Model, Rule},
+    catalog::{ArrayOf, Column, Default, Kind, Model},
     env::Environment,
     finding::{Finding, FindingKind, shown},
     generate,
@@ -69,8 +69,8 @@ impl<'a> Decoder<'a> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
         let mut alike = Alike::default();
-        let slug_column = model.global_slug().map(|(column, _)| column);
-        let made_slug = model.made_slug().map(|(column, _)| column);
+        let slug_column = model.rules.global_slug.map(|slug| slug.column);
+        let made_slug = model.rules.made_slug.map(|slug| slug.column);
         let mut actor = None;
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
@@ -98,7 +98,7 @@ impl<'a> Decoder<'a> {
                 )
                 .field(name));
             }
-            let value = if raw.get() == "null" && is_made_if_missing(model, index) {
+            let value = if raw.get() == "null" && model.rules.makes_missing(index) {
                 Ok(Value::Null)
             } else if raw.get() == "null" && made_slug == Some(index) {
                 Ok(Value::Text(String::new()))
@@ -117,7 +117,7 @@ impl<'a> Decoder<'a> {
             values.push(match slot {
                 Some(value) => value,
                 None if slug_column == Some(index) || made_slug == Some(index) => Value::Text(String::new()),
-                None if is_made_if_missing(model, index) => Value::Null,
+                None if model.rules.makes_missing(index) => Value::Null,
                 None => match self.default(column) {
                     Ok(value) => value,
                     Err(missing) => return Err(alike.misnamed(index, column).unwrap_or(missing)),
@@ -150,7 +150,7 @@ impl<'a> Decoder<'a> {
         wanted: impl Fn(&Column) -> bool,
     ) -> Vec<Value> {
         let mut values = vec![Value::Null; model.columns.len()];
-        let slug_column = model.global_slug().map(|(column, _)| column);
+        let slug_column = model.rules.global_slug.map(|slug| slug.column);
         let mut expected = 0;
         let read = each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
@@ -218,11 +218,6 @@ fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>)
     } else {
         None
     }
-}
-
-/// Whether a rule makes the value of a record that has none.
-fn is_made_if_missing(model: &Model, index: usize) -> bool {
-    model.rules.iter().any(|rule| matches!(rule, Rule::RegenerateIfTaken { column, .. } if *column == index))
 }
 
 /// Calls `take` with the name and text of every field, in their order, without a tree in between.
@@ -512,8 +507,7 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
 /// The rules that one record can break by itself.
 fn check_rules(model: &Model, values: &[Value], alike: &Alike) -> Result<(), Finding> {
     let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
-    for rule in &model.rules {
-        let Rule::ExactlyOne { columns } = rule else { continue };
+    for columns in &model.rules.exactly_one {
         let is_set = |column: &&usize| match values.get(**column) {
             None | Some(Value::Null) => false,
             Some(value) => value.as_text() != Some(""),
@@ -542,16 +536,9 @@ const MAX_INDEXED: usize = 2_600;
 
 /// What is in a unique set is in an index too, which takes less than the columns.
 fn check_index(model: &Model, values: &[Value]) -> Result<(), Finding> {
-    let replaced = |index: usize| {
-        model.rules.iter().any(|rule| match rule {
-            Rule::Set { column, .. } | Rule::GlobalSlug { column, .. } => *column == index,
-            Rule::Regenerate { column, if_set, .. } => *column == index && !if_set,
-            _ => false,
-        })
-    };
     for set in &model.unique {
         let texts = set.columns.iter().filter_map(|index| match values.get(*index) {
-            Some(Value::Text(text)) if !replaced(*index) => Some((text.len(), *index)),
+            Some(Value::Text(text)) if !model.rules.always_replaces(*index) => Some((text.len(), *index)),
             _ => None,
         });
         let Some((_, longest)) = texts.clone().max() else { continue };

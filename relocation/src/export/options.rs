@@ -1,20 +1,17 @@
 //! Options whose values are known: what the application takes of them changes from release to release.
 
 use crate::{
-    catalog::{KnownOption, Model, Rule},
+    catalog::{KnownOption, KnownOptions, Model},
     value::Value,
 };
 
 /// The column with the value of an option that does not hold what is meant, and why it cannot be imported; `None` if
 /// there is nothing against it.
 pub(crate) fn unknown_option(model: &Model, values: &[Value]) -> Option<(usize, String)> {
-    model.rules.iter().find_map(|rule| {
-        let Rule::KnownOptions { key, value, options } = rule else { return None };
-        let (name, json) = (values.get(*key)?.as_text()?, values.get(*value)?.as_text()?);
-        let (_, option) = options.iter().find(|(known, _)| known == name)?;
-        (!holds(option, json))
-            .then(|| (*value, format!("the application does not take this value of {name}")))
-    })
+    let KnownOptions { key, value, options } = model.rules.known_options.as_ref()?;
+    let (name, json) = (values.get(*key)?.as_text()?, values.get(*value)?.as_text()?);
+    let (_, option) = options.iter().find(|(known, _)| known == name)?;
+    (!holds(option, json)).then(|| (*value, format!("the application does not take this value of {name}")))
 }
 
 fn holds(option: &KnownOption, json: &str) -> bool {

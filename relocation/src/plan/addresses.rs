@@ -66,7 +66,7 @@ fn split(set: u32) -> Option<(usize, u32)> {
 
 /// The entries of a record's name and address.
 pub(super) fn entries(model: &Model, record: &Record) -> Vec<Entry> {
-    let Some((name, address)) = model.warns_of_address() else { return Vec::new() };
+    let Some((name, address)) = model.rules.warn_of_address else { return Vec::new() };
     let (name, address) = (folded(&record.values, name), folded(&record.values, address));
     let entry = |text: &str, kind: u32| {
         let mut hasher = DefaultHasher::new();
@@ -182,8 +182,8 @@ impl<'a> Addresses<'a> {
         }
         self.more += 1;
         if self.first_more.is_none() {
-            let (column, _) = model.warns_of_address().unwrap_or_default();
-            let field = model.columns.get(column).map_or("", |column| column.field.as_str());
+            let column = model.rules.warn_of_address.and_then(|(column, _)| model.columns.get(column));
+            let field = column.map_or("", |column| column.field.as_str());
             let finding = Finding::new(FindingKind::UsernameIsAddress, "").model(&model.name).field(field);
             let mut finding = finding.at(offset);
             finding.source_pk = Some(source_pk);
@@ -194,7 +194,7 @@ impl<'a> Addresses<'a> {
 
     /// The primary key, name and address of a record, if the filter takes it.
     fn read(&self, model: &Model, offset: u64) -> Result<Option<Named>, ExportError> {
-        let Some((name, address)) = model.warns_of_address() else { return Ok(None) };
+        let Some((name, address)) = model.rules.warn_of_address else { return Ok(None) };
         let [name_of, address_of] =
             [name, address].map(|column| model.columns.get(column).map_or("", |it| it.field.as_str()));
         let decoder = Decoder::new(self.env, self.plan.now);

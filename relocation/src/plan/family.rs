@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 
 use super::{Plan, Watch, stopped};
 use crate::{
-    catalog::{Catalog, Model, ORGANIZATION, Rule, USER},
+    catalog::{Catalog, Model, ORGANIZATION, USER},
     env::Environment,
     export::{Decoder, ExportError, RawRecord},
     value::Value,
@@ -223,12 +223,12 @@ impl<'a> Family<'a> {
         }
         let mut organization: Option<u64> = None;
         let (mut here, mut lost, mut elsewhere, mut hangs_here, mut is_of_two) =
-            (false, is_of_another_scope(model, values), false, false, false);
+            (false, model.rules.is_of_another_scope(values), false, false, false);
         for (index, (column, value)) in model.columns.iter().zip(values).enumerate() {
             let (Some(name), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
             let target = column.target.and_then(|target| self.known.get(&target));
             let whose = target.and_then(|target| target.whose(unsigned(pk)));
-            if whose != Some(Whose::Here) && model.rules.contains(&Rule::ClearIfUnmapped { column: index }) {
+            if whose != Some(Whose::Here) && model.rules.clear_if_unmapped.contains(&index) {
                 continue;
             }
             match whose {
@@ -251,7 +251,7 @@ impl<'a> Family<'a> {
         let whose = match (elsewhere, lost, here) {
             (true, _, _) => Whose::Elsewhere,
             (_, true, _) => Whose::Lost,
-            (_, _, true) if !model.needs_referrers() => Whose::Here,
+            (_, _, true) if !model.rules.only_if_referred => Whose::Here,
             _ => Whose::Nowhere,
         };
         // What hangs from a record of two is of neither: one finding is enough.
@@ -297,16 +297,6 @@ pub(super) fn links(decoder: &Decoder<'_>, model: &Model, raw: &RawRecord<'_>) -
 /// Models of which the filter itself says what it takes.
 pub(super) fn is_selected(model: &Model) -> bool {
     matches!(model.name.as_str(), ORGANIZATION | USER)
-}
-
-/// Whether a record is of another scope, by what it has set.
-pub(super) fn is_of_another_scope(model: &Model, values: &[Value]) -> bool {
-    model.rules.iter().any(|rule| match rule {
-        Rule::ScopeWhenSet { columns, .. } => {
-            columns.iter().any(|column| values.get(*column).is_some_and(|value| !value.is_null()))
-        }
-        _ => false,
-    })
 }
 
 /// The written models that a model refers to.

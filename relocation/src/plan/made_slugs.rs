@@ -10,7 +10,7 @@ use roaring::RoaringTreemap;
 
 use super::{Family, Plan, Record, duplicates::Entry, sets::KeySet, unreferenced::Adrift};
 use crate::{
-    catalog::Model,
+    catalog::{FromColumn, Model},
     export::ExportError,
     finding::{Finding, FindingKind},
     slug::{CANDIDATES, candidate},
@@ -41,7 +41,7 @@ fn join(index: usize, attempt: usize) -> u32 {
 
 /// What a slug of a model is made of: the name, and how long it may be.
 fn source<'r>(model: &Model, values: &'r [Value]) -> Option<(usize, &'r str, usize)> {
-    let (column, from) = model.made_slug()?;
+    let FromColumn { column, from } = model.rules.made_slug?;
     let is_missing = values.get(column)?.as_text().is_some_and(str::is_empty);
     let most = model.columns.get(column)?.max_length.unwrap_or(50);
     let name = values.get(from).and_then(Value::as_text).unwrap_or_default();
@@ -139,8 +139,8 @@ impl Family<'_> {
                 if !is_without || self.is_left_out(model, &record, unreferenced) {
                     return Ok(());
                 }
-                let (column, _) = model.made_slug().unwrap_or_default();
-                let field = model.columns.get(column).map_or("", |column| column.field.as_str());
+                let column = model.rules.made_slug.and_then(|slug| model.columns.get(slug.column));
+                let field = column.map_or("", |column| column.field.as_str());
                 let reason = "is missing, and other records have all slugs that could be made of the name";
                 let finding = Finding::new(FindingKind::IntegrityError, reason);
                 let place = finding.record(record.ordinal, record.source_pk).at(record.offset);

@@ -2,11 +2,11 @@
 
 use super::{
     Family,
-    family::{Whose, is_of_another_scope, targets},
+    family::{Whose, targets},
     segment::{Notes, add_note},
 };
 use crate::{
-    catalog::{Model, Rule},
+    catalog::Model,
     export::ExportError,
     finding::{Finding, FindingKind},
 };
@@ -14,7 +14,7 @@ use crate::{
 impl Family<'_> {
     /// Whether some records of a model may be of another scope and belong to what is imported.
     fn may_be_outside(&self, model: &Model) -> bool {
-        let is_decided_by_record = model.rules.iter().any(|rule| matches!(rule, Rule::ScopeWhenSet { .. }));
+        let is_decided_by_record = !model.rules.other_scope_when_set.is_empty();
         self.plan.seen(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
     }
 
@@ -33,7 +33,7 @@ impl Family<'_> {
             }
             self.learn(parents.iter().copied())?;
             self.each(model, |record| {
-                if model.in_organization_scope() && !is_of_another_scope(model, &record.values) {
+                if model.in_organization_scope() && !model.rules.is_of_another_scope(&record.values) {
                     return Ok(());
                 }
                 let parent = model.columns.iter().zip(&record.values).find_map(|(column, value)| {

@@ -214,7 +214,7 @@ impl<'a> Checker<'a> {
                 if let Some(part) = checked.segment.models.get_mut(&model.position) {
                     part.defective.push(offset);
                 }
-                let slug = model.global_slug().map(|(column, _)| column);
+                let slug = model.rules.global_slug.map(|slug| slug.column);
                 let wanted = |column: &Column| slug == model.column(&column.field);
                 (self.decoder.salvage(model, raw.fields, wanted), None)
             }
@@ -252,7 +252,7 @@ impl<'a> Checker<'a> {
             checked.segment.keys.extend(addresses::entries(model, &record));
         }
         if let Some(actor) = record.actor {
-            match model.resolves_actor() {
+            match &model.rules.from_actor {
                 Some(_) => checked.segment.named_actors.extend(u64::try_from(actor)),
                 None => {
                     let named = actors::of_named(self.catalog, model.position, raw.pk, actor);
@@ -260,8 +260,8 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        if let (Some(filter), Some((slug, _))) = (self.filter, model.global_slug()) {
-            let slug = record.values.get(slug).and_then(Value::as_text).unwrap_or_default();
+        if let (Some(filter), Some(slug)) = (self.filter, model.rules.global_slug) {
+            let slug = record.values.get(slug.column).and_then(Value::as_text).unwrap_or_default();
             if filter.contains(slug) {
                 checked.segment.organizations.push((raw.pk, slug.to_owned()));
             }

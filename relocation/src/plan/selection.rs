@@ -18,7 +18,7 @@ use super::{
     stopped,
 };
 use crate::{
-    catalog::{Catalog, EMAIL, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
+    catalog::{Catalog, EMAIL, FromColumn, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
     env::Environment,
     export::ExportError,
     finding::{Finding, FindingKind, shown},
@@ -176,7 +176,7 @@ impl Plan {
     /// Which slugs the organizations of the file have, for people.
     fn slugs_of_file(&self, catalog: &Catalog, env: &Environment) -> String {
         let Some(model) = catalog.model(ORGANIZATION) else { return String::new() };
-        let Some((column, _)) = model.global_slug() else { return String::new() };
+        let Some(FromColumn { column, .. }) = model.rules.global_slug else { return String::new() };
         let count = usize::try_from(self.seen(model)).unwrap_or(usize::MAX);
         if count == 0 {
             return "The export has no organization at all".to_owned();

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::Record;
 use crate::{
-    catalog::{Catalog, Rule, UniqueSet},
+    catalog::{Catalog, UniqueSet},
     value::Value,
 };
 
@@ -42,15 +42,13 @@ pub(super) fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
     let mut sets = Vec::new();
     for model in catalog.written() {
         sets.push(KeySet { model: model.position, columns: Vec::new(), condition: None, keep_first: false });
-        for rule in &model.rules {
-            if let Rule::KeepFirst { columns } = rule {
-                sets.push(KeySet {
-                    model: model.position,
-                    columns: columns.clone(),
-                    condition: None,
-                    keep_first: true,
-                });
-            }
+        for columns in &model.rules.keep_first {
+            sets.push(KeySet {
+                model: model.position,
+                columns: columns.clone(),
+                condition: None,
+                keep_first: true,
+            });
         }
         for set in &model.unique {
             if !model.keeps_apart(set) {

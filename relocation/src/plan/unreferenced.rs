@@ -32,7 +32,8 @@ fn unsigned(pk: i64) -> u64 {
 
 /// Whether a record of this model may refer to nothing.
 fn may_drift(model: &Model) -> bool {
-    model.needs_referrers() || model.columns.iter().all(|column| column.references.is_none() || column.null)
+    model.rules.only_if_referred
+        || model.columns.iter().all(|column| column.references.is_none() || column.null)
 }
 
 /// Models whose records may be unreferenced, and those that refer to them, in the order of writing. Without a filter a record
@@ -41,7 +42,9 @@ fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usiz
     let (mut unreferenced, mut referrers) = (BTreeSet::new(), BTreeSet::new());
     for model in catalog.written() {
         let drifting = targets(catalog, model).filter(|target| {
-            may_drift(target) && !is_selected(target) && (selection.is_some() || target.needs_referrers())
+            may_drift(target)
+                && !is_selected(target)
+                && (selection.is_some() || target.rules.only_if_referred)
         });
         for target in drifting {
             unreferenced.insert(target.position);
@@ -96,7 +99,7 @@ impl Family<'_> {
         }
         let mut found = Adrift::default();
         for (position, mut pks) in unwanted {
-            let needs = catalog.models().get(position).is_some_and(Model::needs_referrers);
+            let needs = catalog.models().get(position).is_some_and(|model| model.rules.only_if_referred);
             if needs {
                 let dropped = match selection {
                     Some(_) => &pks & &missed.remove(&position).unwrap_or_default(),

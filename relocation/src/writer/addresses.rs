@@ -26,7 +26,7 @@ impl Writer<'_> {
         rows: &[Row],
         findings: &mut Vec<Finding>,
     ) -> Result<(), T::Error> {
-        let Some((column, address)) = model.warns_of_address() else { return Ok(()) };
+        let Some((column, address)) = model.rules.warn_of_address else { return Ok(()) };
         let (Some(name_of), Some(address_of)) = (model.columns.get(column), model.columns.get(address))
         else {
             return Ok(());

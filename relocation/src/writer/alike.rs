@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Row, Writer, Written, table::Table};
 use crate::{
-    catalog::Model,
+    catalog::{MergeAlike, Model},
     finding::{Finding, FindingKind},
     value::Value,
 };
@@ -31,7 +31,8 @@ impl Writer<'_> {
         mut rows: Vec<Row>,
         written: &mut Written,
     ) -> Result<Vec<Row>, T::Error> {
-        let Some((columns, highest, order)) = model.merge_alike() else { return Ok(rows) };
+        let Some(MergeAlike { columns, highest, order }) = &model.rules.merge_alike else { return Ok(rows) };
+        let (columns, highest) = (*columns, *highest);
         let here = table.alike(model, columns, &rows).await?;
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
         let mut places: HashMap<(i64, i64), usize> = HashMap::new();

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Row, WriteError, Writer, Written, table::Table};
+use super::{Regenerated, Row, WriteError, Writer, Written, table::Table};
 use crate::{
-    catalog::{Column, Model, Rule},
+    catalog::{Column, Model, TakenName, Then},
     env::BASE36,
     export::MAX_PK,
     finding::{Finding, FindingKind, Tense, shown},
@@ -41,12 +41,7 @@ impl Writer<'_> {
                 break;
             }
         }
-        if !rows.is_empty()
-            && model
-                .rules
-                .iter()
-                .any(|rule| matches!(rule, Rule::MergeOrSuffix { .. } | Rule::ReuseExisting { .. }))
-        {
+        if !rows.is_empty() && model.rules.taken_name.is_some() {
             // Somebody else took a name between looking and writing: the whole chunk is to be looked at again.
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
@@ -71,11 +66,7 @@ impl Writer<'_> {
         rows: Vec<Row>,
         written: &mut Written,
     ) -> Result<Vec<Row>, T::Error> {
-        let Some((column, suffix)) = model.rules.iter().find_map(|rule| match rule {
-            Rule::MergeOrSuffix { column, max_length } => Some((*column, Some(*max_length))),
-            Rule::ReuseExisting { column } => Some((*column, None)),
-            _ => None,
-        }) else {
+        let Some(TakenName { column, suffix_up_to: suffix }) = model.rules.taken_name else {
             return Ok(rows);
         };
         let Some(definition) = model.columns.get(column).filter(|_| !rows.is_empty()) else {
@@ -208,10 +199,8 @@ impl Writer<'_> {
         findings: &mut Vec<Finding>,
     ) -> Result<bool, T::Error> {
         let mut replaced = false;
-        for rule in &model.rules {
-            let (Rule::RegenerateIfTaken { column, .. } | Rule::ClearIfTaken { column, .. }) = rule else {
-                continue;
-            };
+        for rule in &model.rules.if_taken {
+            let column = &rule.column;
             let Some(definition) = model.columns.get(*column) else { continue };
             let here = table.rows_with(model, definition, texts(rows, *column)).await?;
             let mut seen = HashSet::new();
@@ -226,8 +215,8 @@ impl Writer<'_> {
                     continue;
                 }
                 replaced = true;
-                match rule {
-                    Rule::ClearIfTaken { also, .. } => {
+                match &rule.then {
+                    Then::Clear { also } => {
                         for column in also.iter().chain([column]) {
                             if let Some(value) = row.values.get_mut(*column) {
                                 *value = Value::Null;
@@ -242,7 +231,11 @@ impl Writer<'_> {
                         );
                         findings.push(row.place(model, finding.field(&definition.field)));
                     }
-                    _ => findings.extend(self.replace(model, row, rule, "is taken by another row")),
+                    Then::Regenerate { by, last_characters } => {
+                        let made =
+                            Regenerated { column: *column, by: *by, last_characters: *last_characters };
+                        findings.extend(self.regenerate(model, row, made, "is taken by another row"));
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::{
     table::{Table, folds},
 };
 use crate::{
-    catalog::{Catalog, Column, Model, Rule},
+    catalog::{Catalog, Column, Model},
     export::MAX_PK,
     plan::{Record, hash_value},
     value::Value,
@@ -52,7 +52,7 @@ pub struct DryRun {
     /// The unique sets of each model in which records may meet that did not meet in the file.
     sets: Vec<Vec<usize>>,
     next_id: i64,
-    /// The organizations that have what [`Model::needs_one`] says.
+    /// The organizations that have what [`crate::catalog::Rules::needs_one`] says.
     with_one: RoaringTreemap,
 }
 
@@ -126,8 +126,8 @@ fn hasher_of(kind: Kind, model: &Model, index: usize) -> DefaultHasher {
 fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
     let merges = |column: &usize| {
         let target = model.columns.get(*column).and_then(|column| column.references.as_deref());
-        let skipped = model.rules.contains(&Rule::SkipWhenExisting { reference: *column });
-        let merges = |target: &Model| target.merges() || target.merge_alike().is_some();
+        let skipped = model.rules.skip_when_existing.contains(column);
+        let merges = |target: &Model| target.merges() || target.rules.merge_alike.is_some();
         !skipped && target.and_then(|target| catalog.model(target)).is_some_and(merges)
     };
     let set = |(index, set): (usize, &crate::catalog::UniqueSet)| {
@@ -264,7 +264,7 @@ impl Writer<'_> {
         let mut findings = self.fill_missing(model, &mut filled);
         let stage = &mut Stage { dry_run, look };
         let mut written = self.write_resolving_conflicts(stage, model, filled.into_owned()).await?;
-        if let Some(needs) = model.needs_one() {
+        if let Some(needs) = &model.rules.needs_one {
             // Also of rows that became others: those have the highest role of both.
             let met = rows.iter().filter_map(|row| u64::try_from(needs.met(&row.values)?).ok());
             stage.dry_run.with_one.extend(met);
@@ -289,7 +289,7 @@ mod tests {
                 let new = set.columns.iter().any(|column| {
                     let target = model.columns[*column].references.as_deref();
                     // What hangs from a row that was there is not written.
-                    model.rules.contains(&Rule::SkipWhenExisting { reference: *column })
+                    model.rules.skip_when_existing.contains(column)
                         || target
                             .and_then(|target| catalog.model(target))
                             .is_some_and(|target| !target.merges())

@@ -23,7 +23,7 @@ pub use dry_run::{DryRun, LookUp, ScratchError};
 pub use table::find_rows;
 
 use crate::{
-    catalog::{Model, Rule},
+    catalog::{Generator, Model, Replace, TakenName, Then, With},
     db::{DbError, HasDbError, Tx},
     env::Environment,
     export::decode_literal,
@@ -160,25 +160,24 @@ impl Writer<'_> {
             })
             .collect();
         rows.sort_by_key(|row| row.source_pk);
-        for rule in &model.rules {
-            match rule {
-                Rule::Set { column, to } => {
+        for Replace { column, with } in &model.rules.replace {
+            match with {
+                With::Literal(to) => {
                     let Some(definition) = model.columns.get(*column) else { continue };
                     let value = decode_literal(definition, to)
                         .map_err(|finding| WriteError::Value(Box::new(finding.model(&model.name))))?;
                     set(&mut rows, *column, |_| Some(value.clone()));
                 }
-                Rule::SetNow { column } => set(&mut rows, *column, |_| Some(Value::Time(self.now))),
-                Rule::Regenerate { column, with, if_set } => {
+                With::Now => set(&mut rows, *column, |_| Some(Value::Time(self.now))),
+                With::Generated { by, if_set } => {
                     set(&mut rows, *column, |old| {
-                        (!if_set || !old.is_null()).then(|| generate::value(*with, self.env))
+                        (!if_set || !old.is_null()).then(|| generate::value(*by, self.env))
                     });
                 }
-                Rule::HideUntilFinished { column, hidden, .. } => {
-                    set(&mut rows, *column, |_| Some(Value::Int(*hidden)))
-                }
-                _ => {}
             }
+        }
+        if let Some(hide) = model.rules.hide {
+            set(&mut rows, hide.column, |_| Some(Value::Int(hide.hidden)));
         }
         Ok(rows)
     }
@@ -186,7 +185,7 @@ impl Writer<'_> {
     /// Gives each row its id, and what follows from it: an organization whose slug is not yet decided gets one that no
     /// organization can have.
     pub fn give_ids(&self, model: &Model, rows: &mut [Row], ids: impl IntoIterator<Item = i64>) {
-        let slug = model.global_slug().map(|(column, _)| column);
+        let slug = model.rules.global_slug.map(|slug| slug.column);
         for (row, id) in rows.iter_mut().zip(ids) {
             row.id = id;
             if let Some(value) = slug.and_then(|column| row.values.get_mut(column)) {
@@ -201,13 +200,9 @@ impl Writer<'_> {
     pub fn first_mode(model: &Model) -> Mode {
         let shows =
             |column: usize| model.unique.iter().any(|set| set.condition.is_none() && set.columns == [column]);
-        let careful = model.rules.iter().any(|rule| match rule {
-            // Names are compared without regard to case, which the set of the column is not.
-            Rule::MergeOrSuffix { .. } => true,
-            Rule::ReuseExisting { column } => !shows(*column),
-            _ => false,
-        });
-        if careful { Mode::ResolveConflicts } else { Mode::Optimistic }
+        // Names that get a suffix are compared without regard to case, which the set of their column is not.
+        let is_hidden = |name: TakenName| name.suffix_up_to.is_some() || !shows(name.column);
+        if model.rules.taken_name.is_some_and(is_hidden) { Mode::ResolveConflicts } else { Mode::Optimistic }
     }
 
     /// Writes rows that have their ids.
@@ -244,9 +239,10 @@ impl Writer<'_> {
     /// Makes the values that a rule wants and that are missing.
     fn fill_missing(&self, model: &Model, rows: &mut Cow<'_, [Row]>) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for rule in &model.rules {
-            let Rule::RegenerateIfTaken { column, .. } = rule else { continue };
-            let missing = |row: &Row| match row.values.get(*column) {
+        for rule in &model.rules.if_taken {
+            let Then::Regenerate { by, last_characters } = rule.then else { continue };
+            let made = Regenerated { column: rule.column, by, last_characters };
+            let missing = |row: &Row| match row.values.get(rule.column) {
                 Some(Value::Text(text)) => text.is_empty(),
                 Some(value) => value.is_null(),
                 None => false,
@@ -256,18 +252,18 @@ impl Writer<'_> {
                 continue;
             }
             for row in rows.to_mut().iter_mut().filter(|row| missing(row)) {
-                findings.extend(self.replace(model, row, rule, "is missing in the file"));
+                findings.extend(self.regenerate(model, row, made, "is missing in the file"));
             }
         }
         findings
     }
 
-    /// Gives a row a new value where a rule says how.
-    fn replace(&self, model: &Model, row: &mut Row, rule: &Rule, why: &str) -> Option<Finding> {
-        let Rule::RegenerateIfTaken { column, with, last_characters } = rule else { return None };
-        let field = &model.columns.get(*column)?.field;
+    /// Gives a row a new value.
+    fn regenerate(&self, model: &Model, row: &mut Row, made: Regenerated, why: &str) -> Option<Finding> {
+        let Regenerated { column, by, last_characters } = made;
+        let field = &model.columns.get(column)?.field;
         let owner = self.owner_of(model, row);
-        let value = match (with, owner) {
+        let value = match (by, owner) {
             (crate::catalog::Generator::OrgAuthToken, Some(owner)) => {
                 let token = generate::OrgAuthToken::new(owner, self.env);
                 if let Some(last) = last_characters.and_then(|column| row.values.get_mut(column)) {
@@ -275,9 +271,9 @@ impl Writer<'_> {
                 }
                 Value::Text(token.hashed)
             }
-            _ => generate::value(*with, self.env),
+            _ => generate::value(by, self.env),
         };
-        *row.values.get_mut(*column)? = value;
+        *row.values.get_mut(column)? = value;
         let reason = format!("{why}; {}", self.tense.words("a new one was made", "a new one would be made"));
         Some(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
     }
@@ -290,6 +286,14 @@ impl Writer<'_> {
             .position(|column| column.references.as_deref() == Some(crate::catalog::ORGANIZATION))?;
         self.token_owners.get(&row.values.get(column)?.as_int()?)
     }
+}
+
+/// What [`Then::Regenerate`] says of a column.
+#[derive(Clone, Copy)]
+struct Regenerated {
+    column: usize,
+    by: Generator,
+    last_characters: Option<usize>,
 }
 
 fn set(rows: &mut [Row], column: usize, value: impl Fn(&Value) -> Option<Value>) {

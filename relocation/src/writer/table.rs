@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Row, WriteError, alike, bulk};
 use crate::{
-    catalog::{Column, Model, Rule},
+    catalog::{Column, Model},
     db::{self, Db, DbError, Dialect, Statement, Tx},
 };
 
@@ -187,10 +187,9 @@ pub async fn find_rows(
 
 /// Whether a rule compares the values of a column without regard to case.
 pub(super) fn folds(model: &Model, column: &Column) -> bool {
-    model.rules.iter().any(|rule| {
-        matches!(rule, Rule::MergeOrSuffix { column: of, .. }
-            if model.columns.get(*of).is_some_and(|it| it.column == column.column))
-    })
+    let suffixed = model.rules.taken_name.filter(|name| name.suffix_up_to.is_some());
+    let suffixed = suffixed.and_then(|name| model.columns.get(name.column));
+    suffixed.is_some_and(|suffixed| suffixed.column == column.column)
 }
 
 /// Without regard to case where the column or the rule has none: on SQLite that means ASCII letters.

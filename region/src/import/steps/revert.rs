@@ -99,7 +99,7 @@ impl Engine {
         self.adopt_chunks(import).await?;
         self.context.env.failpoint("region.revert.adopted").await?;
         let models = |silo, deferred| -> Vec<String> {
-            let of = |model: &&Model| model.silo == silo && model.is_deferred() == deferred;
+            let of = |model: &&Model| model.silo == silo && model.rules.deferred == deferred;
             self.context.catalog.written().filter(of).map(|model| model.name.clone()).collect()
         };
         self.revert_chunks(import, run, models(Silo::Control, true)).await?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway_relocation::{
-    catalog::{Kind, Model, Rule},
+    catalog::{Follow, Kind, Model},
     chunk::Chunk,
     keys::KeyMap,
     plan::Record,
@@ -81,8 +81,7 @@ impl Engine {
         model: &Model,
         records: &mut [Record],
     ) -> Result<(), Error> {
-        for rule in &model.rules {
-            let Rule::Follow { reference, copies } = rule else { continue };
+        for Follow { reference, copies } in &model.rules.follow {
             let Some(target) = model.columns.get(*reference).and_then(|column| column.references.as_deref())
             else {
                 continue;

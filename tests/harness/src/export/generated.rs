@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::{
-    catalog::{ArrayOf, Catalog, CatalogError, Column, Default, Kind, Model, Rule},
+    catalog::{ArrayOf, Catalog, CatalogError, Column, Default, Kind, Model},
     export::MAX_PK,
 };
 use serde_json::{Map, Value, json};
@@ -83,14 +83,13 @@ fn fields(
         };
         fields.insert(column.field.clone(), value);
     }
-    for rule in &model.rules {
-        match rule {
-            Rule::ExactlyOne { columns } => exactly_one(model, columns, pks, &mut fields)?,
-            // Sometimes both stay: then the first one is what arrives.
-            Rule::AtMostOne { columns } if pick(4) > 0 => {
-                at_most_one(model, columns, &mut fields);
-            }
-            _ => {}
+    for columns in &model.rules.exactly_one {
+        exactly_one(model, columns, pks, &mut fields)?;
+    }
+    for columns in &model.rules.at_most_one {
+        // Sometimes both stay: then the first one is what arrives.
+        if pick(4) > 0 {
+            at_most_one(model, columns, &mut fields);
         }
     }
     Some(fields)
@@ -140,12 +139,9 @@ fn unique_keys(model: &Model, fields: &Map<String, Value>) -> Vec<String> {
         let values: Option<Vec<String>> = set.columns.iter().map(value).collect();
         keys.extend(values.map(|values| format!("{number} {}", values.join(" "))));
     }
-    for rule in &model.rules {
-        if let Rule::KeepFirst { columns } = rule {
-            let values: Vec<String> =
-                columns.iter().map(|column| value(column).unwrap_or_default()).collect();
-            keys.push(format!("first {}", values.join(" ")));
-        }
+    for columns in &model.rules.keep_first {
+        let values: Vec<String> = columns.iter().map(|column| value(column).unwrap_or_default()).collect();
+        keys.push(format!("first {}", values.join(" ")));
     }
     keys
 }

@@ -113,7 +113,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             check_values(model, &record);
             assert!(!is_left_out || plan.selection.is_some(), "it breaks a rule, and nothing leaves it out");
             if model.name == ORGANIZATION && slug.is_none() {
-                let (column, _) = model.global_slug().expect("it has a slug");
+                let column = model.rules.global_slug.expect("it has a slug").column;
                 slug = record.values.get(column).and_then(Value::as_text).map(str::to_owned);
             }
             let mut notes = Vec::new();
@@ -123,7 +123,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense, chunk_begins };
             let decision = mapping.map(model, record, &mut notes);
             match decision {
-                _ if is_left_out && !matches!(decision, Decision::Filtered) => {
+                _ if is_left_out && !matches!(decision, Decision::Filtered | Decision::OutOfScope) => {
                     panic!("it breaks a rule and is {decision:?}")
                 }
                 Decision::Write(record) => {
@@ -166,8 +166,10 @@ fn check_values(model: &Model, record: &Record) {
         match value {
             Value::Text(value) => {
                 let length = text(value);
-                let is_slug =
-                    model.global_slug().is_some_and(|(slug, _)| model.column(&column.field) == Some(slug));
+                let is_slug = model
+                    .rules
+                    .global_slug
+                    .is_some_and(|slug| model.column(&column.field) == Some(slug.column));
                 assert!(is_slug || column.max_length.is_none_or(|most| length <= most));
             }
             Value::Texts(values) => values.iter().flatten().for_each(|value| {

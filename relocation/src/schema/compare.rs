@@ -1,5 +1,4 @@
-//! Holds the database against the catalog: the tables may be an application's own, of another version than the
-//! catalog knows.
+//! Holds the tables of a database against the catalog.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +15,19 @@ struct Actual {
     has_default: bool,
 }
 
-/// Where tables and catalog differ in a way that would break an import, one sentence each. Columns that the catalog
-/// does not know are no matter as long as they need no value.
+/// Where the tables that are there differ from the catalog in a way that would break an import, one sentence each. A table
+/// that is absent is no difference: see [`super::create_missing_tables`]. Nor is a column that the catalog does not know,
+/// as long as it needs no value.
 ///
 /// # Errors
 /// If the database cannot be asked.
-pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
+pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
     let tables: Vec<String> =
         catalog.written().filter(|model| model.silo == silo).map(|model| model.table.clone()).collect();
     let actual = columns(db, tables).await?;
     let mut wrong = Vec::new();
     for model in catalog.written().filter(|model| model.silo == silo) {
-        let Some(table) = actual.get(&model.table) else {
-            wrong.push(format!("there is no table {}", model.table));
-            continue;
-        };
+        let Some(table) = actual.get(&model.table) else { continue };
         match table.get("id") {
             None => wrong.push(format!("table {} has no column id", model.table)),
             Some(id) if db.dialect() == Dialect::Postgres && id.sql != "bigint" => {
@@ -46,7 +43,7 @@ pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>
                 wrong.push(format!("table {} has no column {}", model.table, column.column));
                 continue;
             };
-            let expected = expected_type(column, db.dialect());
+            let expected = column_type(column, db.dialect());
             if found.sql != expected {
                 wrong.push(format!(
                     "column {}.{} is {} and not {expected}",
@@ -71,13 +68,13 @@ pub async fn check(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>
 }
 
 /// The type of a column, as the database names it.
-fn expected_type(column: &Column, dialect: Dialect) -> String {
-    let sql = if column.sql == "bitfield" { "bigint" } else { column.sql.as_str() };
+pub(super) fn column_type(column: &Column, dialect: Dialect) -> String {
+    let sql = column.sql.as_str();
     match dialect {
         // PostgreSQL does not tell how many dimensions an array was declared with, nor does it care.
         Dialect::Postgres => sql.replace("[][]", "[]"),
         Dialect::Sqlite => match sql {
-            "timestamp with time zone" | "uuid" | "inet" | "citext" | "slug" => "text".to_owned(),
+            "timestamp with time zone" | "uuid" | "inet" | "citext" => "text".to_owned(),
             _ if sql.ends_with("[]") => "text".to_owned(),
             _ => sql.to_owned(),
         },

@@ -1,0 +1,422 @@
+//! From the file to the catalog: resolves every name, derives what need not be said, computes the order of writing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::{
+    Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IfTaken,
+    Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, Replace, Rules, SkipWhen, StandsFor,
+    TakenName, Then, UniqueSet, With,
+    check::{self, CatalogError, wrong},
+    file,
+};
+
+pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
+    let names: HashSet<String> = file.models.iter().map(|(name, _)| name.clone()).collect();
+    let file_actors = file.actors;
+    let excluded: HashSet<String> = file.excluded_models.into_iter().collect();
+    let removed: HashSet<String> = file.removed_models.into_iter().collect();
+    if names.len() != file.models.len() {
+        return Err(wrong("", "a model stands twice"));
+    }
+    if let Some(name) = names.iter().find(|name| excluded.contains(*name) || removed.contains(*name)) {
+        return Err(wrong(name, "cannot be a model and excluded or removed as well"));
+    }
+
+    let order = order(&file.models)?;
+    let mut by_position: Vec<Option<(String, file::Model)>> = file.models.into_iter().map(Some).collect();
+    let mut models = Vec::with_capacity(order.len());
+    for (position, index) in order.into_iter().enumerate() {
+        let Some((name, model)) = by_position.get_mut(index).and_then(Option::take) else { continue };
+        let removed_fields = file.removed_fields.get(&name).cloned().unwrap_or_default();
+        models.push(build_model(name, model, position, removed_fields)?);
+    }
+    let by_name: HashMap<String, usize> =
+        models.iter().map(|model| (model.name.clone(), model.position)).collect();
+    for column in models.iter_mut().flat_map(|model| &mut model.columns) {
+        column.target = column.references.as_ref().and_then(|name| by_name.get(name)).copied();
+    }
+    let actors =
+        file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
+    let catalog = Catalog { by_name, models, excluded, removed, actors };
+    check::check(&catalog)?;
+    Ok(catalog)
+}
+
+/// The order of writing, as indices: each model after all that it refers to or must come after; among those that may
+/// come next, the one that stands first in the file.
+fn order(models: &[(String, file::Model)]) -> Result<Vec<usize>, CatalogError> {
+    let index: HashMap<&str, usize> =
+        models.iter().enumerate().map(|(index, (name, _))| (name.as_str(), index)).collect();
+    let mut waits_for: Vec<BTreeSet<usize>> = Vec::with_capacity(models.len());
+    for (name, model) in models {
+        let mut needs = BTreeSet::new();
+        for target in &model.after {
+            needs.insert(
+                *index
+                    .get(target.as_str())
+                    .ok_or_else(|| wrong(name, format!("comes after {target}, which is no model")))?,
+            );
+        }
+        let references = model.columns.iter().filter_map(|column| column.references.as_deref());
+        needs.extend(references.filter_map(|target| index.get(target)));
+        waits_for.push(needs);
+    }
+    let mut order = Vec::with_capacity(models.len());
+    let mut ready: BTreeSet<usize> =
+        (0..models.len()).filter(|index| waits_for.get(*index).is_some_and(BTreeSet::is_empty)).collect();
+    while let Some(next) = ready.pop_first() {
+        order.push(next);
+        for (index, needs) in waits_for.iter_mut().enumerate() {
+            if needs.remove(&next) && needs.is_empty() {
+                ready.insert(index);
+            }
+        }
+    }
+    if order.len() < models.len() {
+        let name = models
+            .iter()
+            .enumerate()
+            .find(|(index, _)| !order.contains(index))
+            .map_or("", |(_, (name, _))| name);
+        return Err(wrong(name, "refers to itself through others, so there is no order of writing"));
+    }
+    Ok(order)
+}
+
+fn build_model(
+    name: String,
+    model: file::Model,
+    position: usize,
+    removed_fields: Vec<String>,
+) -> Result<Model, CatalogError> {
+    let mut by_field = HashMap::new();
+    let mut columns = Vec::with_capacity(model.columns.len());
+    for (index, column) in model.columns.into_iter().enumerate() {
+        if by_field.insert(column.field.clone(), index).is_some() {
+            return Err(wrong(&name, format!("field {} stands twice", column.field)));
+        }
+        columns.push(build_column(&name, column)?);
+    }
+    let find = |field: &str| {
+        by_field.get(field).copied().ok_or_else(|| wrong(&name, format!("there is no field {field}")))
+    };
+    let find_all = |fields: &[String]| fields.iter().map(|field| find(field)).collect::<Result<Vec<_>, _>>();
+
+    let mut unique = Vec::with_capacity(model.unique.len());
+    for set in model.unique {
+        let condition = match set.condition {
+            Some(condition) if condition.equals.is_some() == condition.is_null => {
+                return Err(wrong(&name, "a condition says either what a field equals or that it is null"));
+            }
+            Some(condition) => Some(Condition { column: find(&condition.field)?, equals: condition.equals }),
+            None => None,
+        };
+        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition });
+    }
+    let mut rules = Rules::default();
+    for rule in model.rules {
+        add_rule(&mut rules, &name, rule, &find, &find_all)?;
+    }
+    let table = table_of(&name);
+    Ok(Model {
+        returned_columns: find_all(&model.returned_columns)?,
+        name,
+        position,
+        table: model.table.unwrap_or(table),
+        silo: model.silo,
+        scopes: model.scopes,
+        columns,
+        unique,
+        ids: model.ids,
+        rules,
+        left_behind: model.left_behind.unwrap_or_default(),
+        after: model.after,
+        actor_field: None,
+        removed_fields: removed_fields.into_iter().collect(),
+        by_field,
+    })
+}
+
+/// Resolves what actors stand for, and says of the models concerned which of their removed fields names one.
+fn build_actors(
+    actors: file::Actors,
+    removed: &HashSet<String>,
+    by_name: &HashMap<String, usize>,
+    models: &mut [Model],
+) -> Result<Actors, CatalogError> {
+    if !removed.contains(&actors.model) {
+        return Err(wrong(&actors.model, "stands for others and is no removed model"));
+    }
+    let mut stands_for = Vec::with_capacity(actors.stands_for.len());
+    for target in actors.stands_for {
+        let position = by_name.get(&target.model).copied();
+        let Some((position, model)) = position.and_then(|at| Some((at, models.get_mut(at)?))) else {
+            return Err(wrong(&actors.model, format!("stands for {}, which is no model", target.model)));
+        };
+        if target.named_by.as_ref().is_some_and(|field| !model.removed_fields.contains(field)) {
+            return Err(wrong(&target.model, "is to name an actor by a field that is not a removed one"));
+        }
+        model.actor_field = target.named_by;
+        stands_for.push(StandsFor { position, kind: target.kind, field: target.field });
+    }
+    for model in models {
+        let Some(FromActor { field, columns }) = model.rules.from_actor.clone() else { continue };
+        let leads = |column: &usize| {
+            let column = model.columns.get(*column);
+            let target = column.filter(|column| column.null).and_then(|column| column.target);
+            stands_for.iter().any(|actor| Some(actor.position) == target)
+        };
+        if !model.removed_fields.contains(&field) || !columns.iter().all(leads) {
+            return Err(wrong(
+                &model.name,
+                "a removed field names an actor, which is one of some references that can be null",
+            ));
+        }
+        model.actor_field = Some(field);
+    }
+    Ok(Actors { model: actors.model, stands_for })
+}
+
+fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogError> {
+    let (kind, usual) = match column.kind.as_str() {
+        "array" => {
+            let sql = column.sql.as_deref().unwrap_or_default();
+            let of = array_of(sql)
+                .ok_or_else(|| wrong(model, format!("field {}: unknown array {sql}", column.field)))?;
+            (Kind::Array(of), "")
+        }
+        other => usual(other)
+            .ok_or_else(|| wrong(model, format!("field {}: unknown type {other}", column.field)))?,
+    };
+    let sql = column.sql.unwrap_or_else(|| usual.to_owned());
+    let longest = longest(&sql);
+    let name = column.column.unwrap_or_else(|| column_of(&column.field, column.references.is_some()));
+    let default = match column.default {
+        Some(Value::Null) => Default::Null,
+        Some(Value::String(text)) if text.ends_with("()") => match text.as_str() {
+            "now()" => Default::Now,
+            "get_secure_token()" => Default::Generated(Generator::SecureToken),
+            // Only models of other scopes have further functions, and those are never written.
+            _ => Default::Required,
+        },
+        Some(value) => Default::Literal(value.to_string()),
+        None if column.null => Default::Null,
+        None if column.blank && kind == Kind::Text => Default::Literal("\"\"".to_owned()),
+        None => Default::Required,
+    };
+    Ok(Column {
+        field: column.field,
+        column: name,
+        kind,
+        sql,
+        max_length: column.max_length.or(longest),
+        min: column.min,
+        null: column.null,
+        default,
+        choices: column.choices.iter().map(Value::to_string).collect(),
+        references: column.references,
+        constrained: column.constrained,
+        target: None,
+    })
+}
+
+/// The table of a model that names none: `sentry.project` is in `sentry_project`.
+fn table_of(model: &str) -> String {
+    model.replace('.', "_")
+}
+
+/// The column of a field that names none: a reference is stored in a column of its own name with `_id`.
+fn column_of(field: &str, is_reference: bool) -> String {
+    let suffix = if is_reference && !field.ends_with("_id") { "_id" } else { "" };
+    format!("{field}{suffix}")
+}
+
+/// What a field of this type holds, and the SQL type of its column if it names none.
+fn usual(kind: &str) -> Option<(Kind, &'static str)> {
+    Some(match kind {
+        "bigint" => (Kind::BigInt, "bigint"),
+        "integer" => (Kind::Integer, "integer"),
+        "smallint" => (Kind::SmallInt, "smallint"),
+        "bitfield" => (Kind::BitField, "bigint"),
+        "boolean" => (Kind::Boolean, "boolean"),
+        "text" | "slug" | "email" | "url" => (Kind::Text, "text"),
+        "datetime" => (Kind::DateTime, "timestamp with time zone"),
+        "json" => (Kind::Json, "text"),
+        "uuid" => (Kind::Uuid, "uuid"),
+        "inet" => (Kind::Inet, "inet"),
+        "float" => (Kind::Float, "double precision"),
+        _ => return None,
+    })
+}
+
+/// The most characters that a column of this SQL type takes.
+fn longest(sql: &str) -> Option<usize> {
+    sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse().ok()
+}
+
+fn array_of(sql: &str) -> Option<ArrayOf> {
+    match sql {
+        "text[]" => Some(ArrayOf::Text(None)),
+        "double precision[][]" => Some(ArrayOf::FloatRows),
+        _ => sql
+            .strip_prefix("varchar(")?
+            .strip_suffix(")[]")?
+            .parse()
+            .ok()
+            .map(|length| ArrayOf::Text(Some(length))),
+    }
+}
+
+fn add_rule(
+    rules: &mut Rules,
+    model: &str,
+    rule: file::Rule,
+    find: &impl Fn(&str) -> Result<usize, CatalogError>,
+    find_all: &impl Fn(&[String]) -> Result<Vec<usize>, CatalogError>,
+) -> Result<(), CatalogError> {
+    use file::Rule as F;
+    let once = |is_new: bool| {
+        if is_new { Ok(()) } else { Err(wrong(model, "has two rules of which a model can have one")) }
+    };
+    match rule {
+        F::Set { field, to } => rules.replace.push(Replace {
+            column: find(&field)?,
+            with: match to {
+                Value::String(text) if text == "now()" => With::Now,
+                to => With::Literal(to.to_string()),
+            },
+        }),
+        F::Regenerate { field, with, if_set } => {
+            rules.replace.push(Replace { column: find(&field)?, with: With::Generated { by: with, if_set } })
+        }
+        F::RegenerateIfTaken { field, with, last_characters } => rules.if_taken.push(IfTaken {
+            column: find(&field)?,
+            then: Then::Regenerate {
+                by: with,
+                last_characters: last_characters.map(|field| find(&field)).transpose()?,
+            },
+        }),
+        F::ClearIfTaken { field, also } => rules
+            .if_taken
+            .push(IfTaken { column: find(&field)?, then: Then::Clear { also: find_all(&also)? } }),
+        F::MergeOrSuffix { field, max_length } => {
+            let name = TakenName { column: find(&field)?, suffix_up_to: Some(max_length) };
+            once(rules.taken_name.replace(name).is_none())?;
+        }
+        F::ReuseExisting { field } => {
+            let name = TakenName { column: find(&field)?, suffix_up_to: None };
+            once(rules.taken_name.replace(name).is_none())?;
+        }
+        F::SkipWhen { field, equals } => {
+            rules.skip_when.push(SkipWhen { column: find(&field)?, equals: equals.to_string() });
+        }
+        F::SkipWhenExisting { reference } => rules.skip_when_existing.push(find(&reference)?),
+        F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
+        F::Follow { reference, copies } => rules.follow.push(super::Follow {
+            reference: find(&reference)?,
+            copies: copies
+                .into_iter()
+                .map(|(field, from)| Ok((find(&field)?, from)))
+                .collect::<Result<_, CatalogError>>()?,
+        }),
+        F::ExactlyOne { fields } => rules.exactly_one.push(find_all(&fields)?),
+        F::AtMostOne { fields } => rules.at_most_one.push(find_all(&fields)?),
+        F::ScopeWhenSet { fields, scope } => {
+            if scope.in_organization_scope() {
+                return Err(wrong(model, "a rule names a scope that takes no record away"));
+            }
+            rules.other_scope_when_set.extend(find_all(&fields)?);
+        }
+        F::ScopeFollows { reference } => {
+            once(rules.scope_follows.replace(find(&reference)?).is_none())?;
+        }
+        F::KeepFirst { fields } => rules.keep_first.push(find_all(&fields)?),
+        F::Defer { until: file::Until::SlugsAreFinal } => rules.deferred = true,
+        F::HideUntilFinished { field, hidden, shown } => {
+            once(rules.hide.replace(Hide { column: find(&field)?, hidden, shown }).is_none())?;
+        }
+        F::OnlyIfReferred {} => rules.only_if_referred = true,
+        F::GlobalSlug { field, from } => {
+            let slug = FromColumn { column: find(&field)?, from: find(&from)? };
+            once(rules.global_slug.replace(slug).is_none())?;
+        }
+        F::MergeAlike { fields: (one, other), highest } => {
+            let alike = MergeAlike {
+                columns: [find(&one)?, find(&other)?],
+                highest: find(&highest.field)?,
+                order: highest.order,
+            };
+            once(rules.merge_alike.replace(alike).is_none())?;
+        }
+        F::NeedsOne { of, condition, set } => {
+            let Some(Value::String(equals)) = condition.equals else {
+                return Err(wrong(model, "what one is needed of is said by a text"));
+            };
+            let needs =
+                NeedsOne { of: find(&of)?, column: find(&condition.field)?, equals, set: find(&set)? };
+            once(rules.needs_one.replace(needs).is_none())?;
+        }
+        F::SlugFrom { field, from } => {
+            let slug = FromColumn { column: find(&field)?, from: find(&from)? };
+            once(rules.made_slug.replace(slug).is_none())?;
+        }
+        F::FromActor { field, to } => {
+            let actor = FromActor { field, columns: find_all(&to)? };
+            once(rules.from_actor.replace(actor).is_none())?;
+        }
+        F::WarnOfAddress { field, address } => {
+            once(rules.warn_of_address.replace((find(&field)?, find(&address)?)).is_none())?;
+        }
+        F::KnownOptions { key, value, options } => {
+            let options = options
+                .into_iter()
+                .map(|(name, option)| known_option(model, name, option))
+                .collect::<Result<_, _>>()?;
+            let known = KnownOptions { key: find(&key)?, value: find(&value)?, options };
+            once(rules.known_options.replace(known).is_none())?;
+        }
+    }
+    Ok(())
+}
+
+fn known_option(
+    model: &str,
+    name: String,
+    option: file::Option_,
+) -> Result<(String, KnownOption), CatalogError> {
+    let known = match (option.is, option.one_of) {
+        (Some(file::Is::Timezone), None) => KnownOption::TimeZone,
+        (Some(file::Is::Language), None) => KnownOption::Language,
+        (Some(file::Is::Boolean), None) => KnownOption::Boolean,
+        (None, Some(values)) => KnownOption::OneOf(values),
+        _ => {
+            return Err(wrong(model, format!("option {name} says either what it is or what it is one of")));
+        }
+    };
+    Ok((name, known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fact stands once.
+    #[test]
+    fn no_entry_says_what_follows_from_the_rest() {
+        let file: file::File = serde_json::from_str(include_str!("../../catalog.json")).unwrap();
+        for (name, model) in file.models {
+            assert_ne!(model.table, Some(table_of(&name)), "{name}");
+            for column in model.columns {
+                let usual_sql = usual(&column.kind).map_or("", |(_, sql)| sql);
+                let sql = column.sql.as_deref();
+                assert_ne!(sql, Some(usual_sql), "{name}.{}", column.field);
+                let is_said = column.max_length.is_some() && column.max_length == sql.and_then(longest);
+                assert!(!is_said, "{name}.{}", column.field);
+                let usual = column_of(&column.field, column.references.is_some());
+                assert_ne!(column.column, Some(usual), "{name}.{}", column.field);
+            }
+        }
+    }
+}
