@@ -10,6 +10,7 @@ use prost::Message as _;
 const FILES: &[&str] = &[
     "causeway/relocation/v1/error.proto",
     "causeway/relocation/v1/relocation.proto",
+    "causeway/relocation/v1/version_service.proto",
     "causeway/control/v1/control_import_service.proto",
     "causeway/control/v1/directory_service.proto",
     "causeway/control/v1/region_service.proto",

@@ -97,7 +97,8 @@ pub struct Control {
 
 impl Control {
     /// The full names of the gRPC services, for health.
-    pub const SERVICES: [&str; 4] = [
+    pub const SERVICES: [&str; 5] = [
+        "causeway.relocation.v1.VersionService",
         "causeway.control.v1.RegionService",
         "causeway.control.v1.SlugReservationService",
         "causeway.control.v1.DirectoryService",

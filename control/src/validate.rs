@@ -2,9 +2,6 @@
 
 use crate::Error;
 
-/// The longest wanted slug or name, in bytes.
-pub(crate) const MAX_TEXT: usize = 255;
-
 /// Refuses a text that is too long, or holds what a database cannot: a zero character.
 pub(crate) fn text(field: impl FnOnce() -> String, value: &str, most: usize) -> Result<(), Error> {
     if value.len() > most {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use causeway_proto::control::v1::{
-    FeedReservation, ReservationType, WatchSlugReservationsResponse, watch_slug_reservations_response::Part,
+    FeedReservation, ReservationType, WatchSlugReservationsResponse, feed_event::Change,
+    watch_slug_reservations_response::Part,
 };
 use tokio::time::Instant;
 
@@ -17,6 +18,9 @@ pub(crate) enum Broken {
     /// An event is missing, or came again.
     #[error("version {after} of the feed is followed by {version}")]
     Gap { after: i64, version: i64 },
+    /// An event of a kind that this release does not know.
+    #[error("event {0} of the feed is of an unknown kind")]
+    UnknownChange(i64),
     /// A snapshot without its beginning.
     #[error("a snapshot begins in its middle")]
     Middle,
@@ -47,23 +51,34 @@ struct Aliased {
 }
 
 impl Slugs {
-    /// Takes in what a reservation is from now on. One whose organization is yet to get it leads nowhere.
-    fn take(&mut self, reservation: FeedReservation) {
-        let kind = reservation.r#type();
-        let FeedReservation { slug, organization_id, canonical_slug, .. } = reservation;
-        if kind != ReservationType::Primary
-            && let Some(id) = self.primary.remove(slug.as_str())
+    /// Nobody has this slug any more.
+    fn remove(&mut self, slug: &str) {
+        if let Some(id) = self.primary.remove(slug)
             && let Some(aliased) = self.aliased.get_mut(&id)
         {
             aliased.own.take_if(|own| **own == *slug);
         }
-        if let Some(id) = self.aliases.remove(slug.as_str())
+        self.remove_alias(slug);
+    }
+
+    fn remove_alias(&mut self, slug: &str) {
+        if let Some(id) = self.aliases.remove(slug)
             && let Entry::Occupied(mut aliased) = self.aliased.entry(id)
         {
             aliased.get_mut().aliases -= 1;
             if aliased.get().aliases == 0 {
                 aliased.remove();
             }
+        }
+    }
+
+    /// Takes in what a reservation is from now on. One whose organization is yet to get it leads nowhere.
+    fn take(&mut self, reservation: FeedReservation) {
+        let kind = reservation.r#type();
+        let FeedReservation { slug, organization_id, canonical_slug, .. } = reservation;
+        match kind {
+            ReservationType::Primary => self.remove_alias(&slug),
+            _ => self.remove(&slug),
         }
         match kind {
             ReservationType::Primary => {
@@ -205,10 +220,17 @@ impl<R: Deref<Target = Replica>> Reader<R> {
                     if event.version != after + 1 || after == 0 {
                         return Err(Broken::Gap { after, version: event.version });
                     }
+                    if event.change.is_none() {
+                        return Err(Broken::UnknownChange(event.version));
+                    }
                     after = event.version;
                 }
-                for reservation in events.events.into_iter().filter_map(|event| event.reservation) {
-                    state.slugs.take(reservation);
+                for event in events.events {
+                    match event.change {
+                        Some(Change::Reservation(reservation)) => state.slugs.take(reservation),
+                        Some(Change::Removed(removed)) => state.slugs.remove(&removed.slug),
+                        None => {}
+                    }
                 }
                 state.version = after;
             }
@@ -226,7 +248,7 @@ impl<R: Deref<Target = Replica>> Reader<R> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use causeway_proto::control::v1::{FeedEvent, FeedEvents, FeedHeartbeat, FeedSnapshot};
+    use causeway_proto::control::v1::{FeedEvent, FeedEvents, FeedHeartbeat, FeedRemoval, FeedSnapshot};
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -241,32 +263,37 @@ mod tests {
     }
 
     /// What is told of a slug of an organization.
-    fn told(model: &Model, slug: &str, organization_id: i64) -> FeedReservation {
-        let kind = model.get(slug).map_or(ReservationType::Unspecified, |(_, kind)| *kind);
-        let canonical = own(model, organization_id).filter(|_| model.contains_key(slug));
-        FeedReservation {
-            slug: slug.to_owned(),
+    fn told(model: &Model, slug: &str, organization_id: i64) -> Change {
+        let slug = slug.to_owned();
+        let Some((_, kind)) = model.get(&slug) else {
+            return Change::Removed(FeedRemoval { slug, organization_id, ..FeedRemoval::default() });
+        };
+        Change::Reservation(FeedReservation {
+            slug,
             organization_id,
-            r#type: kind.into(),
-            canonical_slug: canonical.cloned().unwrap_or_default(),
+            r#type: (*kind).into(),
+            canonical_slug: own(model, organization_id).cloned().unwrap_or_default(),
             ..FeedReservation::default()
-        }
+        })
     }
 
     fn message(part: Part, current_version: i64) -> WatchSlugReservationsResponse {
         WatchSlugReservationsResponse { part: Some(part), current_version }
     }
 
-    fn events(after: i64, changes: Vec<FeedReservation>, current: i64) -> WatchSlugReservationsResponse {
+    fn events(after: i64, changes: Vec<Change>, current: i64) -> WatchSlugReservationsResponse {
         let events = (after + 1..).zip(changes);
-        let events =
-            events.map(|(version, change)| FeedEvent { version, reservation: Some(change) }).collect();
+        let events = events.map(|(version, change)| FeedEvent { version, change: Some(change) }).collect();
         message(Part::Events(FeedEvents { events }), current)
     }
 
     /// A snapshot in parts of two.
     fn snapshot(model: &Model, version: i64) -> Vec<WatchSlugReservationsResponse> {
-        let all: Vec<FeedReservation> = model.iter().map(|(slug, (id, _))| told(model, slug, *id)).collect();
+        let held = |(slug, (id, _)): (&String, &(i64, ReservationType))| match told(model, slug, *id) {
+            Change::Reservation(reservation) => Some(reservation),
+            Change::Removed(_) => None,
+        };
+        let all: Vec<FeedReservation> = model.iter().filter_map(held).collect();
         let mut parts: Vec<Vec<FeedReservation>> = all.chunks(2).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
@@ -325,9 +352,9 @@ mod tests {
 
     /// Does to the model what a step does, as control does it, and says what is told of that: one event for each slug
     /// that changes.
-    fn change(model: &mut Model, step: &Step) -> Vec<FeedReservation> {
+    fn change(model: &mut Model, step: &Step) -> Vec<Change> {
         let mut changes = Vec::new();
-        let free = |model: &mut Model, slug: &str, changes: &mut Vec<FeedReservation>| {
+        let free = |model: &mut Model, slug: &str, changes: &mut Vec<Change>| {
             if let Some((id, _)) = model.remove(slug) {
                 changes.push(told(model, slug, id));
             }

@@ -184,9 +184,10 @@ mod tests {
     use super::*;
     use crate::{
         control::v1::{
-            BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest, FindRowsRequest,
-            ListHeldOrganizationsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
-            ReleaseOrganizationsRequest, bulk_create_organization_slug_reservations_request::Part,
+            BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest, FindRowsRequest, HeldIds,
+            IdRange, ListHeldOrganizationsRequest, OrganizationSlugRequest, OrganizationSlugRequestBatch,
+            RegisterRegionRequest, ReleaseOrganizationsRequest,
+            bulk_create_organization_slug_reservations_request::Part,
         },
         region::v1::{
             ImportHeader, ImportOrganizationsRequest, OrganizationFilter, import_organizations_request,
@@ -202,6 +203,19 @@ mod tests {
     fn batch(requests: Vec<OrganizationSlugRequest>) -> BulkCreateOrganizationSlugReservationsRequest {
         let batch = OrganizationSlugRequestBatch { requests };
         BulkCreateOrganizationSlugReservationsRequest { part: Some(Part::Batch(batch)) }
+    }
+
+    #[test]
+    fn a_region_may_say_as_many_ranges_of_each_model_as_the_contract_allows() {
+        let range = IdRange { first_id: 1, last_id: 1 };
+        let held = |model: &str| HeldIds {
+            model: model.to_owned(),
+            ranges: vec![range; crate::limits::MAX_ID_RANGES],
+            exact: true,
+        };
+        let held_ids = ["sentry.organization", "sentry.project", "sentry.team"].map(held).to_vec();
+        let request = RegisterRegionRequest { held_ids, ..RegisterRegionRequest::default() };
+        checked(&request).expect("it is taken");
     }
 
     #[test]

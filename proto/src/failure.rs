@@ -1,6 +1,6 @@
 //! The one table from reasons to gRPC codes, and the one place where a rich `Status` is made or read.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -47,6 +47,8 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ImportFileGone
         | R::OrganizationNotReady
         | R::RenameInFlight
+        | R::ContractNotSupported
+        | R::CapabilityMissing
         | R::TooManyAliases
         | R::SlugNotAlias
         | R::ReconciliationUnderWay
@@ -71,6 +73,28 @@ pub const fn code(reason: ErrorReason) -> Code {
             Code::Unavailable
         }
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
+    }
+}
+
+/// How long to wait at least before the same call, with nothing else changed, may succeed; `None` if it fails again until
+/// somebody has done something. `error.proto` documents it behind the code.
+#[must_use]
+pub const fn retry_after(reason: ErrorReason) -> Option<Duration> {
+    use ErrorReason as R;
+    match reason {
+        R::DatabaseContention | R::StreamIncomplete => Some(Duration::from_millis(100)),
+        R::UniqueConflict
+        | R::UploadStalled
+        | R::StreamStalled
+        | R::DatabaseUnavailable
+        | R::ControlUnavailable
+        | R::ShuttingDown
+        | R::TooManyUploads
+        | R::TooManyBulkCreations
+        | R::TooMuchInHand
+        | R::TooManyWatches => Some(Duration::from_secs(1)),
+        R::DatabaseFull | R::ReconciliationUnderWay => Some(Duration::from_secs(10)),
+        _ => None,
     }
 }
 
@@ -185,6 +209,9 @@ impl From<Failure> for Status {
         for (field, description) in failure.fields {
             details.add_bad_request_violation(field, description);
         }
+        if let Some(least) = retry_after(failure.reason) {
+            details.set_retry_info(Some(least));
+        }
         if let Some((kind, subject)) = failure.precondition {
             details.add_precondition_failure_violation(kind, subject, description_of(&failure.message));
         }
@@ -214,26 +241,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_comes_with_the_code_that_its_comment_names() {
+    fn every_reason_comes_with_the_code_that_its_comment_names_and_may_be_retried_if_it_says_so() {
         let descriptors = crate::json::pool();
         let documented = descriptors
             .get_enum_by_name("causeway.relocation.v1.ErrorReason")
             .expect("the enum is in the descriptor set");
-        let file = documented.parent_file();
-        let locations =
-            &file.file_descriptor_proto().source_code_info.as_ref().expect("comments are kept").location;
         let mut checked = 0;
-        for (index, value) in documented.values().enumerate().skip(1) {
-            let path = [5, 0, 2, i32::try_from(index).expect("small")];
-            let comment = locations
-                .iter()
-                .find(|location| location.path == path)
-                .map(|location| location.leading_comments().trim().to_owned())
-                .expect("every reason has a comment");
-            let named = comment.split('.').next().expect("a first sentence").to_owned();
+        for value in documented.values().skip(1) {
+            let comment = crate::comments::of_value(&value);
+            let first = comment.split('.').next().expect("a first sentence");
+            let (named, retry) = first.strip_suffix(", retry").map_or((first, false), |code| (code, true));
             let reason = ErrorReason::try_from(value.number()).expect("generated from the same file");
             let ours = format!("{:?}", code(reason));
             assert_eq!(named.replace('_', "").to_lowercase(), ours.to_lowercase(), "{}", value.name());
+            assert_eq!(retry, retry_after(reason).is_some(), "{}", value.name());
             checked += 1;
         }
         assert!(checked > 25, "only {checked} reasons were found");
@@ -264,6 +285,38 @@ mod tests {
         assert_eq!(shown(&"x".repeat(101)), "x".repeat(100) + "…");
     }
 
+    /// The reasons that any call may give, as the comment of the enum says.
+    const OF_ANY_CALL: [&str; 5] =
+        ["DATABASE_UNAVAILABLE", "DATABASE_CONTENTION", "DATABASE_FULL", "SHUTTING_DOWN", "INTERNAL"];
+
+    #[test]
+    fn every_call_says_whether_it_may_be_repeated_and_lists_its_reasons() {
+        use prost_types::method_options::IdempotencyLevel;
+        let pool = crate::json::pool();
+        let mut checked = 0;
+        for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let name = call.full_name().to_owned();
+            let level =
+                call.method_descriptor_proto().options.as_ref().map(|options| options.idempotency_level());
+            assert_ne!(level.unwrap_or_default(), IdempotencyLevel::IdempotencyUnknown, "{name}");
+            let comment = crate::comments::of_call(&call);
+            let (_, reasons) =
+                comment.split_once("Reasons: ").unwrap_or_else(|| panic!("{name} lists no reasons"));
+            let words = reasons.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+            let reasons: Vec<&str> = words.filter(|word| word.len() > 3).collect();
+            assert!(
+                reasons.iter().any(|reason| !OF_ANY_CALL.contains(reason)) || reasons.is_empty(),
+                "{name}"
+            );
+            for reason in reasons {
+                let known = ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}"));
+                assert!(known.is_some(), "{name} lists {reason}, which is no reason");
+            }
+            checked += 1;
+        }
+        assert!(checked > 35, "only {checked} calls were found");
+    }
+
     #[test]
     fn a_status_gives_back_its_reason() {
         let status = Status::from(
@@ -273,6 +326,10 @@ mod tests {
         assert_eq!(reason_of(&status), Some(ErrorReason::SlugNotFound));
         assert_eq!(metadata_of(&status, "slug").as_deref(), Some("x"));
         assert_eq!(metadata_of(&status, "region"), None);
+        assert!(status.get_error_details().retry_info().is_none(), "it stays so");
+        let away = Status::from(Failure::new(ErrorReason::DatabaseUnavailable, "no database"));
+        let details = away.get_error_details();
+        assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(1)));
         assert_eq!(reason_of(&Status::not_found("somebody else's")), None);
     }
 }

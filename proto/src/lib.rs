@@ -6,13 +6,17 @@
 //! several services that answer alike ([`endpoints`]), limits that both sides keep ([`limits`]), and how a request stream says that it is whole ([`whole`]).
 
 pub mod codec;
+#[cfg(test)]
+mod comments;
 pub mod endpoints;
 pub mod failure;
 pub mod finding;
 pub mod json;
 pub mod limits;
+pub mod organization_status;
 pub mod page;
 pub mod time;
+pub mod version;
 pub mod whole;
 
 /// `causeway.control.v1`: what a control service answers.

@@ -15,6 +15,19 @@ pub fn from_proto(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
 }
 
+/// A protobuf duration as a length of time; `None` if it is negative or not a valid one.
+#[must_use]
+pub fn duration_from_proto(duration: &Duration) -> Option<std::time::Duration> {
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(std::time::Duration::new(u64::try_from(duration.seconds).ok()?, nanos))
+}
+
+/// So many seconds as a protobuf duration.
+#[must_use]
+pub fn seconds(seconds: u32) -> Duration {
+    Duration { seconds: seconds.into(), nanos: 0 }
+}
+
 /// `length` as a protobuf duration.
 #[must_use]
 pub fn duration_to_proto(length: TimeDelta) -> Duration {

@@ -19,8 +19,9 @@ use causeway_proto::{
     },
     endpoints::Endpoints,
     failure,
-    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES},
-    relocation::v1::ErrorReason,
+    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMED},
+    relocation::v1::{ErrorReason, GetVersionRequest, version_service_client::VersionServiceClient},
+    version::CONTRACT_REVISION,
     whole::SentOrganizations,
 };
 use causeway_relocation::chunk::Reverted;
@@ -49,9 +50,6 @@ impl Default for ControlTimeouts {
         }
     }
 }
-
-/// Organizations in a report, which the contract bounds.
-const REPORT: usize = 1_000;
 
 /// Why a call to control failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,21 +94,14 @@ impl ControlError {
     #[must_use]
     pub fn passes(&self) -> bool {
         match self.reason {
-            Some(reason) => matches!(
-                reason,
-                ErrorReason::DatabaseUnavailable
-                    | ErrorReason::DatabaseFull
-                    | ErrorReason::DatabaseContention
-                    | ErrorReason::ShuttingDown
-                    | ErrorReason::UniqueConflict
-                    | ErrorReason::StreamIncomplete
-                    | ErrorReason::StreamStalled
-                    | ErrorReason::TooManyBulkCreations
-                    | ErrorReason::TooMuchInHand
-                    // Control has lost its memory of us, or somebody took our name: an operator can mend either.
-                    | ErrorReason::RegionNotRegistered
-                    | ErrorReason::RegionNameTaken
-            ),
+            // Control has lost its memory of us, somebody took our name, or control is of another release: an operator can
+            // mend each of them.
+            Some(
+                ErrorReason::RegionNotRegistered
+                | ErrorReason::RegionNameTaken
+                | ErrorReason::ContractNotSupported,
+            ) => true,
+            Some(reason) => failure::retry_after(reason).is_some(),
             // No word of control itself: a broken connection, or a proxy in between while control is being replaced.
             None => !matches!(self.code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted),
         }
@@ -212,6 +203,12 @@ impl ControlClient {
             instance_id: instance_id.to_string(),
             held_ids,
         };
+        // One that serves another contract would take the rest for something else.
+        let ours = GetVersionRequest { contract_revision: CONTRACT_REVISION, ..GetVersionRequest::default() };
+        self.ask(ours, self.timeouts.call, async |channel, request| {
+            VersionServiceClient::new(channel).get_version(request).await
+        })
+        .await?;
         let answer = self
             .ask(request, self.timeouts.call, async |channel, request| {
                 RegionServiceClient::new(channel).register_region(request).await
@@ -497,7 +494,7 @@ impl ControlClient {
         organizations: Vec<ReportedOrganization>,
     ) -> Result<Vec<RefusedOrganization>, ControlError> {
         let mut refused = Vec::new();
-        for batch in organizations.chunks(REPORT) {
+        for batch in organizations.chunks(MAX_NAMED) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
             let answer = self

@@ -1,9 +1,9 @@
 //! Between the contract's messages and the region's own types.
 
 use causeway_proto::{
-    finding,
+    finding, organization_status,
     region::v1 as api,
-    relocation::v1::{self as contract},
+    relocation::v1::{self as contract, OrganizationStatus},
     time::to_proto,
 };
 use causeway_relocation::{
@@ -141,7 +141,6 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
         seen: counts.seen,
         inserted: counts.inserted,
         existing: counts.existing,
-        overwritten: counts.overwritten,
         out_of_scope: counts.out_of_scope,
         filtered: counts.filtered,
         dropped: counts.dropped,
@@ -218,7 +217,6 @@ pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
     let kind = match key.kind {
         KeyKind::Inserted => contract::KeyKind::Inserted,
         KeyKind::Existing => contract::KeyKind::Existing,
-        KeyKind::Overwritten => contract::KeyKind::Overwritten,
     };
     let (slug, wanted_slug) = key.organization.map_or_else(Default::default, |organization| {
         (organization.slug.unwrap_or_default(), organization.wanted_slug)
@@ -233,10 +231,13 @@ pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
     }
 }
 
-/// The status of an organization as control's directory has it. One that the application does not know is kept in its
-/// row; the directory knows none such.
-pub(crate) fn directory_status(status: i64) -> i32 {
-    i32::try_from(status).ok().filter(|status| (0..=3).contains(status)).unwrap_or(0)
+/// The status of an organization as control's directory has it. One that the contract does not know is kept in its row,
+/// and is active to the directory.
+pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
+    match organization_status::from_stored(status) {
+        OrganizationStatus::Unspecified => OrganizationStatus::Active,
+        status => status,
+    }
 }
 
 /// An organization for a caller.
@@ -245,7 +246,7 @@ pub(crate) fn organization_to_proto(organization: Organization) -> api::Organiza
         id: organization.id,
         slug: organization.slug,
         name: organization.name,
-        status: i32::try_from(organization.status).unwrap_or(0),
+        status: organization_status::from_stored(organization.status).into(),
         date_added: Some(to_proto(organization.date_added)),
     }
 }

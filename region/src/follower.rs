@@ -18,7 +18,7 @@ use std::{
 
 use causeway_proto::{
     control::v1::{
-        FeedReservation, ReservationType, SlugRefusal, WatchSlugReservationsResponse,
+        FeedEvent, FeedReservation, ReservationType, SlugRefusal, WatchSlugReservationsResponse, feed_event,
         watch_slug_reservations_response::Part,
     },
     relocation::v1::ErrorReason,
@@ -53,9 +53,29 @@ fn unreadable(what: &str) -> Error {
     Error::Internal(format!("control's feed cannot be read: {what}"))
 }
 
+fn operation(id: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(id).map_err(|_| unreadable("an operation id"))
+}
+
+/// What an event changes.
+fn changed(event: FeedEvent) -> Result<Change, Error> {
+    match event.change {
+        Some(feed_event::Change::Reservation(reservation)) => change(reservation),
+        Some(feed_event::Change::Removed(removed)) => Ok(Change {
+            operation_id: operation(&removed.operation_id)?,
+            slug: removed.slug,
+            organization_id: removed.organization_id,
+            kind: None,
+            canonical_slug: None,
+            wanted: false,
+        }),
+        None => Err(unreadable("an event of a kind that this release does not know")),
+    }
+}
+
 fn change(reservation: FeedReservation) -> Result<Change, Error> {
     let kind = match reservation.r#type() {
-        ReservationType::Unspecified => None,
+        ReservationType::Unspecified => return Err(unreadable("a reservation of no type")),
         ReservationType::Primary => Some(ReplicaType::Primary),
         ReservationType::TemporaryRenameAlias => Some(ReplicaType::Temporary),
         ReservationType::VanityAlias => Some(ReplicaType::Alias),
@@ -64,8 +84,7 @@ fn change(reservation: FeedReservation) -> Result<Change, Error> {
         organization_id: reservation.organization_id,
         kind,
         canonical_slug: Some(reservation.canonical_slug).filter(|slug| !slug.is_empty()),
-        operation_id: Uuid::try_parse(&reservation.operation_id)
-            .map_err(|_| unreadable("an operation id"))?,
+        operation_id: operation(&reservation.operation_id)?,
         wanted: reservation.wanted,
         slug: reservation.slug,
     })
@@ -246,8 +265,7 @@ impl Follower {
                 else {
                     return Ok(());
                 };
-                let reservations = events.events.into_iter().filter_map(|event| event.reservation);
-                let changes = reservations.map(change).collect::<Result<Vec<_>, _>>()?;
+                let changes = events.events.into_iter().map(changed).collect::<Result<Vec<_>, _>>()?;
                 self.apply(News::of(changes), now, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.

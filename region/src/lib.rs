@@ -188,7 +188,8 @@ pub struct Region {
 
 impl Region {
     /// The full names of the gRPC services, for health.
-    pub const SERVICES: [&str; 3] = [
+    pub const SERVICES: [&str; 4] = [
+        "causeway.relocation.v1.VersionService",
         "causeway.region.v1.ImportService",
         "causeway.region.v1.OrganizationService",
         "causeway.region.v1.ReconciliationService",

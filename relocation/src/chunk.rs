@@ -74,7 +74,7 @@ impl Chunk {
         let statement = Statement::new(
             "INSERT INTO causeway_import_chunk (region, import_id, model, position, min_ordinal, max_ordinal, inserted, existing, \
              overwritten, filtered, out_of_scope, dropped, digest, keys, findings, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING",
         )
         .with(&self.region)
         .with(self.import_id)
@@ -84,7 +84,6 @@ impl Chunk {
         .with(self.max_ordinal)
         .with(length(&self.keys.inserted))
         .with(length(&self.keys.existing))
-        .with(length(&self.keys.overwritten))
         .with(length(&self.keys.filtered))
         .with(length(&self.keys.out_of_scope))
         .with(self.dropped)
@@ -192,7 +191,7 @@ impl Chunk {
         model: &str,
     ) -> Result<Vec<Self>, DbError> {
         let statement = Statement::new(
-            "SELECT * FROM causeway_import_chunk WHERE model = $1 AND (existing > 0 OR overwritten > 0) AND reverted_at IS NULL \
+            "SELECT * FROM causeway_import_chunk WHERE model = $1 AND existing > 0 AND reverted_at IS NULL \
              AND NOT (region = $2 AND import_id = $3)",
         )
         .with(model)

@@ -89,20 +89,12 @@ kinds! {
     DatabaseError = "database_error", Error, "See to the database, then import the file again.";
     /// Not in the form of an export.
     DeserializationFailed = "deserialization_failed", Error, "Mend the file at this place, or export it again.";
-    /// A model reached a silo that does not hold it.
-    IncorrectSiloModeForModel = "incorrect_silo_mode_for_model", Error, "Have the service called that holds the model.";
     /// Two records of the file break a unique set.
     IntegrityError = "integrity_error", Error, "Change or remove one of the two records in the file.";
-    /// A chunk begins at an ordinal that cannot be.
-    InvalidMinOrdinal = "invalid_min_ordinal", Error, "Count the records of a model from 1.";
-    /// A write came without the id of its import.
-    MissingImportUuid = "missing_import_uuid", Error, "Name the import in the call.";
     /// A model that the catalog does not know.
     UnknownModel = "unknown_model", Warning, "If its records are needed, import with a release that knows the model.";
     /// A model that is never imported.
     UnexpectedModel = "unexpected_model", Info, "";
-    /// The import names no scope that there is.
-    UnspecifiedScope = "unspecified_scope", Error, "Name a scope that there is.";
     /// A value that its column cannot take.
     ValidationError = "validation_error", Error, "Correct the field in the file.";
     /// A record whose reference leads to something not imported.

@@ -15,8 +15,6 @@ pub enum KeyKind {
     Inserted,
     /// A row that was there already, or came earlier in the file.
     Existing,
-    /// A row that was there already and got the record's values.
-    Overwritten,
 }
 
 /// What became of the primary keys of one chunk.
@@ -26,8 +24,6 @@ pub struct ChunkKeys {
     pub inserted: Vec<(i64, i64)>,
     /// Old pks and those of the rows that were there.
     pub existing: Vec<(i64, i64)>,
-    /// Old pks and those of the rows that were overwritten.
-    pub overwritten: Vec<(i64, i64)>,
     /// Old pks of records that the filter did not leave.
     pub filtered: Vec<i64>,
     /// Old pks of records of other scopes, for models of which some are.
@@ -39,7 +35,8 @@ pub struct ChunkKeys {
 #[error("the stored primary keys of a chunk cannot be read")]
 pub struct BadKeys(#[from] postcard::Error);
 
-/// The lists of [`ChunkKeys`] as differences to what came before, which are short as variable-length integers.
+/// The lists of [`ChunkKeys`] as differences to what came before, which are short as variable-length integers. The fifth
+/// and sixth have always been empty.
 type Packed = [Vec<i64>; 8];
 
 fn differences(values: impl Iterator<Item = i64>) -> Vec<i64> {
@@ -68,8 +65,8 @@ impl ChunkKeys {
             news(&self.inserted),
             olds(&self.existing),
             news(&self.existing),
-            olds(&self.overwritten),
-            news(&self.overwritten),
+            Vec::new(),
+            Vec::new(),
             differences(self.filtered.iter().copied()),
             differences(self.out_of_scope.iter().copied()),
         ];
@@ -81,12 +78,11 @@ impl ChunkKeys {
     /// # Errors
     /// If the bytes are something else.
     pub fn unpack(bytes: &[u8]) -> Result<Self, BadKeys> {
-        let [io, inew, eo, enew, oo, onew, filtered, out_of_scope]: Packed = postcard::from_bytes(bytes)?;
+        let [io, inew, eo, enew, _, _, filtered, out_of_scope]: Packed = postcard::from_bytes(bytes)?;
         let pairs = |olds: &[i64], news: &[i64]| sums(olds).zip(sums(news)).collect();
         Ok(Self {
             inserted: pairs(&io, &inew),
             existing: pairs(&eo, &enew),
-            overwritten: pairs(&oo, &onew),
             filtered: sums(&filtered).collect(),
             out_of_scope: sums(&out_of_scope).collect(),
         })
@@ -97,10 +93,7 @@ impl ChunkKeys {
         let of = |kind, pairs: &[(i64, i64)]| {
             pairs.iter().map(move |(old, new)| (kind, *old, *new)).collect::<Vec<_>>()
         };
-        of(KeyKind::Inserted, &self.inserted)
-            .into_iter()
-            .chain(of(KeyKind::Existing, &self.existing))
-            .chain(of(KeyKind::Overwritten, &self.overwritten))
+        of(KeyKind::Inserted, &self.inserted).into_iter().chain(of(KeyKind::Existing, &self.existing))
     }
 }
 
@@ -253,10 +246,7 @@ impl KeyMap {
             }
         }
         keys.settle(added_from);
-        let others = [(&chunk.existing, KeyKind::Existing), (&chunk.overwritten, KeyKind::Overwritten)];
-        for (pairs, kind) in others {
-            keys.others.extend(pairs.iter().map(|(old, new)| (*old, (*new, kind))));
-        }
+        keys.others.extend(chunk.existing.iter().map(|(old, new)| (*old, (*new, KeyKind::Existing))));
         keys.filtered.extend(chunk.filtered.iter().filter_map(|old| u64::try_from(*old).ok()));
         keys.out_of_scope.extend(chunk.out_of_scope.iter().filter_map(|old| u64::try_from(*old).ok()));
     }
@@ -287,7 +277,6 @@ mod tests {
         let chunk = ChunkKeys {
             inserted: vec![(1, 100), (2, 101), (9, 102)],
             existing: vec![(3, 7)],
-            overwritten: vec![(4, 8)],
             filtered: vec![5],
             out_of_scope: vec![6],
         };
@@ -296,7 +285,7 @@ mod tests {
             Lookup::Mapped(100, KeyKind::Inserted),
             Lookup::Mapped(101, KeyKind::Inserted),
             Lookup::Mapped(7, KeyKind::Existing),
-            Lookup::Mapped(8, KeyKind::Overwritten),
+            Lookup::Absent,
             Lookup::Filtered,
             Lookup::OutOfScope,
             Lookup::Absent,

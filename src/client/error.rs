@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use causeway_proto::{
-    failure::{metadata_of, reason_name, reason_of},
+    failure::{metadata_of, reason_name, reason_of, retry_after},
     relocation::v1::ErrorReason,
 };
 use tonic::{Code, Status};
@@ -65,9 +65,7 @@ impl CallError {
     pub fn is_transient(&self) -> bool {
         match (self.code(), self.reason()) {
             (None, _) => true,
-            // Others come to their end, and then there is a place.
-            (Some(_), Some(ErrorReason::TooManyUploads | ErrorReason::TooManyWatches)) => true,
-            (Some(code), Some(_)) => matches!(code, Code::Unavailable | Code::Aborted),
+            (Some(_), Some(reason)) => retry_after(reason).is_some(),
             // A status that Causeway did not make: the transport's, for which a broken connection has many codes.
             (Some(code), None) => matches!(
                 code,

@@ -11,7 +11,9 @@ use causeway_proto::{
         ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
+    limits::MAX_NAMED,
     relocation::v1::ErrorReason,
+    time,
 };
 use causeway_relocation::env::Environment;
 use clap::Subcommand;
@@ -24,8 +26,6 @@ use super::{
 };
 use crate::output::{self, Format, lists};
 
-/// The most slugs that one call takes.
-const SLUGS_A_CALL: usize = 1_000;
 /// The largest page.
 const PAGE_SIZE: i32 = 1_000;
 
@@ -78,8 +78,8 @@ pub(super) struct Rename {
     #[arg(long, value_name = "UUID")]
     operation_id: Option<Uuid>,
     /// How long to wait for the region
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(i32).range(0..=60))]
-    wait: i32,
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=60))]
+    wait: u32,
     #[command(flatten)]
     control: ControlArgs,
     /// Text for people, or the answer as proto3 JSON
@@ -143,7 +143,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
 
 async fn resolve(control: &Peer, args: &Resolve) -> anyhow::Result<Outcome> {
     let mut answer = BatchResolveSlugsResponse::default();
-    for slugs in args.slugs.chunks(SLUGS_A_CALL) {
+    for slugs in args.slugs.chunks(MAX_NAMED) {
         let request = unary(BatchResolveSlugsRequest { slugs: slugs.to_vec() });
         let page = control.answer(control.directory().batch_resolve_slugs(request)).await?;
         answer.organizations.extend(page.organizations);
@@ -224,9 +224,9 @@ async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Ou
         operation_id: operation_id.to_string(),
         keep_alias: args.keep_alias,
         region: args.for_region.clone().unwrap_or_default(),
-        wait_seconds: Some(args.wait),
+        wait: Some(time::seconds(args.wait)),
     });
-    request.set_timeout(CALL_TIMEOUT + Duration::from_secs(args.wait.unsigned_abs().into()));
+    request.set_timeout(CALL_TIMEOUT + Duration::from_secs(args.wait.into()));
     let answer = control.answer(control.reservations().update_organization_slug(request)).await;
     if let Err(error) = &answer
         && error.reason() == Some(ErrorReason::RenameInFlight)

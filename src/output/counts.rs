@@ -21,7 +21,7 @@ pub(super) fn summary(import: &Import) -> Option<String> {
         return None;
     }
     let sum = |count: fn(&ModelCounts) -> i64| -> i64 { import.models.iter().map(count).sum() };
-    let arrived = sum(|counts| counts.inserted + counts.existing + counts.overwritten);
+    let arrived = sum(|counts| counts.inserted + counts.existing);
     let changed = sum(|counts| counts.changed);
     let (dropped, passed_over) = (sum(|counts| counts.dropped), sum(|counts| counts.passed_over));
     let (would, not) =
@@ -58,7 +58,6 @@ pub(super) fn records(models: &[ModelCounts]) -> String {
         ("seen", Right),
         ("inserted", Right),
         ("existing", Right),
-        ("overwritten", Right),
         ("out of scope", Right),
         ("filtered", Right),
         ("dropped", Right),
@@ -77,7 +76,6 @@ pub(super) fn records(models: &[ModelCounts]) -> String {
             counts.seen,
             counts.inserted,
             counts.existing,
-            counts.overwritten,
             counts.out_of_scope,
             counts.filtered,
             counts.dropped,
@@ -100,7 +98,6 @@ pub(super) fn records(models: &[ModelCounts]) -> String {
         total.seen += counts.seen;
         total.inserted += counts.inserted;
         total.existing += counts.existing;
-        total.overwritten += counts.overwritten;
         total.out_of_scope += counts.out_of_scope;
         total.filtered += counts.filtered;
         total.dropped += counts.dropped;

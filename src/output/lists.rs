@@ -5,6 +5,7 @@ use causeway_proto::{
         BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListSlugReservationsResponse,
         ReservationType,
     },
+    organization_status,
     region::v1::{ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse},
     relocation::v1::KeyKind,
     time::from_proto,
@@ -23,16 +24,6 @@ use super::{
 /// A time as the tables have it; empty if there is none.
 fn time(time: Option<DateTime<Utc>>) -> String {
     time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
-}
-
-fn status(status: i32) -> String {
-    match status {
-        0 => "active".to_owned(),
-        1 => "pending deletion".to_owned(),
-        2 => "deletion in progress".to_owned(),
-        3 => "hidden".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// Slugs and whose they are.
@@ -97,7 +88,7 @@ pub(crate) fn directory(answer: &Directory) -> String {
             organization.organization_id.to_string(),
             organization.slug.clone(),
             organization.name.clone(),
-            status(organization.status),
+            organization_status::shown(organization.status()),
             organization.region.clone(),
         ]);
     }
@@ -113,7 +104,7 @@ pub(crate) fn organizations(answer: &ListOrganizationsResponse) -> String {
             organization.id.to_string(),
             organization.slug.clone(),
             organization.name.clone(),
-            status(organization.status),
+            organization_status::shown(organization.status()),
             time(organization.date_added.as_ref().and_then(from_proto)),
         ]);
     }

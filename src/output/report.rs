@@ -393,11 +393,11 @@ Organizations (3)
   causeway imports keys 3b1f --model sentry.organization --region http://eu:1
 
 Records (19)
-  model                seen  inserted  existing  overwritten  out of scope  filtered  dropped  passed over  changed
-  sentry.organization     4         3         0            0             0         1        0            0        2
-  sentry.user            10         7         2            0             0         0        1            0        0
-  sentry.nonsense         5         0         0            0             0         0        0            5        0
-  total                  19        10         2            0             0         1        1            5        2
+  model                seen  inserted  existing  out of scope  filtered  dropped  passed over  changed
+  sentry.organization     4         3         0             0         1        0            0        2
+  sentry.user            10         7         2             0         0        1            0        0
+  sentry.nonsense         5         0         0             0         0        0            5        0
+  total                  19        10         2             0         1        1            5        2
 
 Findings (2)
   SLUG_CHANGED (info): 2

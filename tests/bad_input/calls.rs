@@ -11,7 +11,7 @@ use causeway_proto::{
     },
     failure::{code, reason_of},
     region::v1::ImportState,
-    relocation::v1::{ErrorReason, FindingKind, ImportFlags, Severity},
+    relocation::v1::{ErrorReason, FindingKind, ImportFlags, OrganizationStatus, Severity},
 };
 use tonic::Status;
 
@@ -141,7 +141,7 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
         organization_id: 1,
         slug: "good".to_owned(),
         name: "Good".to_owned(),
-        status: 0,
+        status: OrganizationStatus::Active.into(),
     };
     let gone = ReleaseOrganizationsRequest { region: NO_REGION.to_owned(), organization_ids: vec![1] };
     let revert =

@@ -270,7 +270,6 @@ pub(crate) fn check_import(name: &str, import: &Import) {
     for counts in &import.models {
         let sum = counts.inserted
             + counts.existing
-            + counts.overwritten
             + counts.out_of_scope
             + counts.filtered
             + counts.dropped

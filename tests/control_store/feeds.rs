@@ -248,6 +248,29 @@ pub(crate) async fn a_slow_reader_misses_nothing(fixture: Fixture) {
     assert_eq!(reader.slugs.len(), 9_000);
 }
 
+/// What a reader has not taken is read when there is room for it: what has happened until then is told with it.
+pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let control = &fixture.control;
+    let many = async |number: i64, count: i64| {
+        let slugs: Vec<String> = (0..count).map(|id| format!("slug-{number}-{id}")).collect();
+        let slugs: Vec<(i64, &str)> = (1 + number * 20_000..).zip(slugs.iter().map(String::as_str)).collect();
+        confirmed(control, u128::try_from(number).expect("small"), &slugs).await;
+    };
+    // A snapshot of six parts. When the reader has taken one, two wait for it, and one for a place among these.
+    many(1, 11_000).await;
+    let mut reader = Reader::new(control, "us", 0).await;
+    reader.hear().await;
+    many(2, 10).await;
+    let mut last = 0;
+    while reader.version == 0 {
+        last = reader.hear().await;
+    }
+    assert_eq!((reader.version, last), (11_001, 11_011), "the snapshot was over before, and says so");
+    reader.reach(11_011).await;
+    assert_eq!(reader.slugs.len(), 11_010);
+}
+
 pub(crate) async fn a_feed_ends_when_its_control_does(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let mut reader = Reader::new(&fixture.control, "us", 0).await;

@@ -76,6 +76,8 @@ on_each_store! {
         a_confirmation_counts_what_it_confirmed,
         an_operation_id_is_for_one_content,
         an_operation_without_organizations_is_one,
+        one_organization_gets_a_slug_as_many_do,
+        operations_say_how_far_they_are_page_by_page,
         confirming_twice_is_confirming_once,
         releasing_twice_is_releasing_once,
         an_operation_belongs_to_its_region,
@@ -128,6 +130,7 @@ on_each_store! {
         a_reader_hears_what_another_control_does,
         changes_at_once_are_told_in_one_order,
         a_slow_reader_misses_nothing,
+        a_slow_reader_is_told_how_far_the_feed_is,
         a_feed_ends_when_its_control_does;
     all_feeds:
         one_stream_carries_the_feeds_of_all_regions,

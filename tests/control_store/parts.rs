@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use causeway_control::{
     Control, Error,
+    model::operation::Progress,
     model::reservation::{
         Reservation,
         ReservationType::{self, Primary, TemporaryRenameAlias},
@@ -58,6 +59,13 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(200, "other")]).await.expect("reserved");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), AT_ONCE + 2);
+    let so_far = async || {
+        let so_far =
+            fixture.control.slug_reservations().operation("us", operation(1)).await.expect("it is there");
+        assert_eq!(so_far.organization_count, 10);
+        (so_far.progress, so_far.confirmed_count, so_far.released_count)
+    };
+    assert_eq!(so_far().await, (Progress::Reserving, 0, 0));
     held.open();
     let answers = call.await.expect("it ends").expect("reserved");
     assert!(held.reached() >= 4, "{} parts", held.reached());
@@ -81,6 +89,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     let reservations = fixture.reservations().await;
     let (primary, temporary) = (of(&reservations, Primary), of(&reservations, TemporaryRenameAlias));
     assert_eq!(primary.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(so_far().await, (Progress::Confirming, 3, 0));
     assert_eq!(temporary.len(), 7 + 1);
     // Asked again, it goes on, whoever is asked.
     assert_eq!(fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
@@ -98,6 +107,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
         control.slug_reservations().release("us", operation(1)).await
     });
     assert_eq!(of(&fixture.reservations().await, Primary).len(), 7);
+    assert_eq!(so_far().await, (Progress::Releasing, 10, 3));
     for refused in [
         bulk_create(&fixture.control, "us", operation(1), wishes()).await.map(drop),
         fixture.control.slug_reservations().confirm("us", operation(1)).await.map(drop),
@@ -109,6 +119,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     drop(held);
     assert_eq!(fixture.control.slug_reservations().release("us", operation(1)).await.expect("released"), 10);
     assert_eq!(of(&fixture.reservations().await, Primary).len(), 0);
+    assert_eq!(so_far().await, (Progress::Released, 10, 10));
     reader.reach(22).await;
     assert_eq!(reader.slugs(), [] as [&str; 0]);
 }

@@ -7,12 +7,13 @@ use std::{
 
 use causeway_control::{
     Error, PageRequest,
+    model::operation::{OperationFilter, Progress},
     model::rename::WantedRename,
     model::reservation::{ListFilter, Owner, Reservation, ReservationType, SlugReason, WantedSlug},
     slug::rules,
 };
 
-use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, slugs, wanted};
+use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, refused_field, slugs, wanted};
 
 pub(crate) async fn a_slug_that_is_free_is_kept(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
@@ -392,4 +393,68 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: F
     assert_eq!(fixture.reservations().await.len(), 100_000);
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 100_000);
     assert_eq!(fixture.reservations().await, []);
+}
+
+pub(crate) async fn one_organization_gets_a_slug_as_many_do(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
+    let one = reservations.create("us", operation(1), wanted(1, "Acme Inc")).await.expect("reserved");
+    assert_eq!((one.slug.as_str(), one.reason), ("acme-inc", SlugReason::Normalized));
+    // The same again, as a bulk creation of one too, is the same operation.
+    assert_eq!(reservations.create("us", operation(1), wanted(1, "Acme Inc")).await.expect("answered"), one);
+    let many = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "Acme Inc")]).await;
+    assert_eq!(many.expect("answered"), [one]);
+    let other = reservations.create("us", operation(1), wanted(1, "acme")).await;
+    assert!(matches!(other, Err(Error::OperationContentDiffers { .. })), "{other:?}");
+    let taken = reservations.create("de", operation(1), wanted(2, "acme-inc")).await.expect("reserved");
+    assert!(is_suffixed(&taken.slug, "acme-inc") && taken.reason == SlugReason::Taken, "{taken:?}");
+    let twice = reservations.create("us", operation(2), wanted(1, "bolt")).await;
+    assert!(matches!(twice, Err(Error::OrganizationAlreadyReserved { .. })), "{twice:?}");
+    assert_eq!(
+        refused_field(reservations.create("us", operation(3), wanted(0, "bolt")).await),
+        "batch.requests[0].organization_id"
+    );
+    let nowhere = reservations.create("nowhere", operation(3), wanted(3, "bolt")).await;
+    assert!(matches!(nowhere, Err(Error::RegionNotRegistered { .. })), "{nowhere:?}");
+}
+
+pub(crate) async fn operations_say_how_far_they_are_page_by_page(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let reservations = fixture.control.slug_reservations();
+    for (region, number, id) in [("us", 2, 1), ("us", 1, 2), ("us", 3, 3), ("de", 1, 4)] {
+        let organizations = vec![wanted(id, "acme"), wanted(id + 10, "bolt")];
+        bulk_create(&fixture.control, region, operation(number), organizations).await.expect("reserved");
+    }
+    reservations.confirm("us", operation(1)).await.expect("confirmed");
+    reservations.confirm("us", operation(3)).await.expect("confirmed");
+    reservations.release("us", operation(3)).await.expect("released");
+    let of = |region: Option<&str>, progress| OperationFilter { region: region.map(str::to_owned), progress };
+    let list = async |filter: &OperationFilter| {
+        let mut request = PageRequest { limit: 1, after: None };
+        let mut all = Vec::new();
+        loop {
+            let page = reservations.operations(filter, &request).await.expect("a page");
+            assert!(page.items.len() <= 1);
+            all.extend(page.items.into_iter().map(|it| (it.region, it.operation_id.as_u128(), it.progress)));
+            let Some(next) = page.next else { return all };
+            // A token has it as a text.
+            request.after = Some(next.to_string().parse().expect("a position"));
+        }
+    };
+    let all = [
+        ("de".to_owned(), 1, Progress::Reserved),
+        ("us".to_owned(), 1, Progress::Confirmed),
+        ("us".to_owned(), 2, Progress::Reserved),
+        ("us".to_owned(), 3, Progress::Released),
+    ];
+    assert_eq!(list(&of(None, None)).await, all);
+    assert_eq!(list(&of(Some("us"), None)).await, all[1..]);
+    assert_eq!(list(&of(Some("us"), Some(Progress::Reserved))).await, all[2..3]);
+    assert_eq!(list(&of(None, Some(Progress::Confirmed))).await, all[1..2]);
+    assert_eq!(list(&of(None, Some(Progress::Reserving))).await, []);
+    let released = reservations.operation("us", operation(3)).await.expect("it is there");
+    let counts = (released.organization_count, released.confirmed_count, released.released_count);
+    assert_eq!((counts, released.created_at, released.updated_at), ((2, 2, 2), now(), now()));
+    let none = reservations.operation("de", operation(2)).await;
+    assert!(matches!(none, Err(Error::OperationNotFound { .. })), "{none:?}");
 }

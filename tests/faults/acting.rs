@@ -206,7 +206,7 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
         operation_id: wish.operation_id.clone(),
         keep_alias: wish.keep_alias,
         region: wish.region.map(|region| cluster.region_name(region).to_owned()).unwrap_or_default(),
-        wait_seconds: None,
+        wait: None,
     };
     let given_up = async {
         if let Some(after) = wish.given_up_after {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use causeway_harness::cluster::{Cluster, ControlApi, ImportOptions, Silo, Store};
 use causeway_proto::{
-    failure::reason_of,
+    failure::{reason_of, retry_after},
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
@@ -44,16 +44,9 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Whether a call may succeed when it is made again.
 pub(crate) fn passes(status: &Status) -> bool {
     match reason_of(status) {
-        Some(reason) => matches!(
-            reason,
-            ErrorReason::DatabaseUnavailable
-                | ErrorReason::DatabaseContention
-                | ErrorReason::ShuttingDown
-                | ErrorReason::ControlUnavailable
-                | ErrorReason::Internal
-                | ErrorReason::SpoolFailed
-                | ErrorReason::ReconciliationUnderWay
-        ),
+        // What broke is mended by the run.
+        Some(ErrorReason::Internal | ErrorReason::SpoolFailed) => true,
+        Some(reason) => retry_after(reason).is_some(),
         None => !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
     }
 }

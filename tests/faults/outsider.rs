@@ -15,6 +15,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason::{
         self, OperationContentDiffers, OperationNotFound, OperationReleased, OrganizationAlreadyReserved,
     },
+    time,
 };
 use tokio::time::{Instant, sleep};
 
@@ -283,7 +284,7 @@ impl<'a> Outsider<'a> {
             desired_slug: slug.to_owned(),
             operation_id: self.plan.ids[3].clone(),
             region: NAME.to_owned(),
-            wait_seconds: Some(0),
+            wait: Some(time::seconds(0)),
             ..UpdateOrganizationSlugRequest::default()
         };
         let ask = async |request: &UpdateOrganizationSlugRequest| {

@@ -8,6 +8,7 @@ use causeway_proto::{
         UpdateOrganizationSlugRequest,
     },
     relocation::v1::ErrorReason,
+    time,
 };
 use tokio::time::Instant;
 
@@ -40,7 +41,7 @@ pub(crate) async fn rename(
     cluster: &Cluster,
     mut request: UpdateOrganizationSlugRequest,
 ) -> anyhow::Result<Renamed> {
-    request.wait_seconds = Some(1);
+    request.wait = Some(time::seconds(1));
     cluster.trace().note(format!("{request:?}"));
     let _wait = cluster.trace().wait(format!("the end of rename {}", request.operation_id));
     let until = Instant::now() + PATIENCE;

@@ -12,7 +12,7 @@ use causeway_harness::cluster::{Cluster, Trace};
 use causeway_proto::{
     control::v1::{
         FeedReservation, ReservationType, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
-        watch_slug_reservations_response::Part,
+        feed_event::Change, watch_slug_reservations_response::Part,
     },
     failure::reason_of,
     relocation::v1::ErrorReason,
@@ -59,9 +59,6 @@ impl Reservations {
     fn apply(&mut self, reservation: FeedReservation) {
         let (id, kind) = (reservation.organization_id, reservation.r#type());
         self.remove(&reservation.slug);
-        if kind == ReservationType::Unspecified {
-            return;
-        }
         let slugs = self.of_organizations.entry(id).or_default();
         if kind == ReservationType::Primary {
             // The other slugs of the organization lead to this one from now on, without an event of their own.
@@ -135,11 +132,7 @@ impl Heard {
                 let snapshot = self.snapshot.get_or_insert_default();
                 let _never = write!(told, "snapshot {}: {} slugs", part.version, part.reservations.len());
                 for reservation in part.reservations {
-                    let kind = reservation.r#type();
-                    ensure!(
-                        kind != ReservationType::Unspecified,
-                        "a snapshot has what nobody has: {reservation:?}"
-                    );
+                    is_of_a_type(&reservation)?;
                     let twice = snapshot.by_slug.contains_key(&reservation.slug);
                     ensure!(!twice, "a snapshot has `{}` twice", reservation.slug);
                     snapshot.apply(reservation);
@@ -162,11 +155,17 @@ impl Heard {
                         self.version
                     );
                     self.version = event.version;
-                    let reservation = event.reservation.context("an event of nothing")?;
+                    let change = event.change.context("an event of nothing")?;
                     if number < TOLD {
-                        tell(&mut told, event.version, &reservation);
+                        tell(&mut told, event.version, &change);
                     }
-                    self.reservations.apply(reservation);
+                    match change {
+                        Change::Reservation(reservation) => {
+                            is_of_a_type(&reservation)?;
+                            self.reservations.apply(reservation);
+                        }
+                        Change::Removed(removed) => self.reservations.remove(&removed.slug),
+                    }
                 }
                 if count > TOLD {
                     let _never = write!(told, " and {} events more", count - TOLD);
@@ -201,11 +200,30 @@ impl Heard {
     }
 }
 
+fn is_of_a_type(reservation: &FeedReservation) -> anyhow::Result<()> {
+    ensure!(
+        reservation.r#type() != ReservationType::Unspecified,
+        "a reservation of no type: {reservation:?}"
+    );
+    Ok(())
+}
+
 /// Adds what an event says, for the trace.
-fn tell(told: &mut String, version: i64, reservation: &FeedReservation) {
+fn tell(told: &mut String, version: i64, change: &Change) {
+    let reservation = match change {
+        Change::Reservation(reservation) => reservation,
+        Change::Removed(removed) => {
+            let _never = write!(
+                told,
+                " {version}: `{}` free (of organization {})",
+                removed.slug, removed.organization_id
+            );
+            return;
+        }
+    };
     let FeedReservation { slug, organization_id, canonical_slug, wanted, .. } = reservation;
     let kind = match reservation.r#type() {
-        ReservationType::Unspecified => "free",
+        ReservationType::Unspecified => "of no type",
         ReservationType::Primary => "primary",
         ReservationType::TemporaryRenameAlias => "temporary",
         ReservationType::VanityAlias => "alias",
@@ -430,7 +448,7 @@ mod tests {
     }
 
     fn event(version: i64) -> (Part, i64) {
-        let events = vec![FeedEvent { version, reservation: Some(primary("b")) }];
+        let events = vec![FeedEvent { version, change: Some(Change::Reservation(primary("b"))) }];
         (Part::Events(FeedEvents { events }), version)
     }
 

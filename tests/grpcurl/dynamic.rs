@@ -102,6 +102,10 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
+/// The reasons that any call may give, as the comment of `ErrorReason` says.
+const OF_ANY_CALL: [&str; 5] =
+    ["DATABASE_UNAVAILABLE", "DATABASE_CONTENTION", "DATABASE_FULL", "SHUTTING_DOWN", "INTERNAL"];
+
 /// A client of one address.
 pub(crate) struct Client {
     channel: Channel,
@@ -127,6 +131,20 @@ impl Client {
         let mut pool = DescriptorPool::new();
         pool.add_file_descriptor_protos(files).expect("the files fit together");
         Self { channel, services, pool }
+    }
+
+    /// Whether the comment of a method lists a reason, or it is one that any call may give.
+    pub(crate) fn lists(&self, method: &str, reason: &str) -> bool {
+        let (service, name) = method.split_once('/').expect("a service and a method");
+        let service = self.pool.get_service_by_name(service).expect("it is known");
+        let method = service.methods().find(|method| method.name() == name).expect("it is known");
+        let file = service.parent_file();
+        let info = file.file_descriptor_proto().source_code_info.as_ref().expect("comments are served");
+        let location = info.location.iter().find(|location| location.path == method.path());
+        let comment = location.expect("it is in the file").leading_comments();
+        let (_, reasons) = comment.split_once("Reasons:").expect("it lists its reasons");
+        let mut words = reasons.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        words.any(|word| word == reason) || OF_ANY_CALL.contains(&reason)
     }
 
     /// Calls a method, of whatever kind of streaming, and gives all answers as JSON.
@@ -214,6 +232,7 @@ impl Client {
             .unwrap_or_default();
         let (named, text) = comment.split_once('.').unwrap_or_else(|| panic!("{name} has no comment"));
         assert!(text.len() > 10, "{name} is not explained");
+        let named = named.strip_suffix(", retry").unwrap_or(named);
         let plain = |code: &str| code.replace('_', "").to_lowercase();
         (1..=16)
             .map(Code::from)

@@ -50,6 +50,10 @@ const GET_REGION: &str = "causeway.control.v1.RegionService/GetRegion";
 const REGISTER: &str = "causeway.control.v1.RegionService/RegisterRegion";
 const RESERVATIONS: &str = "causeway.control.v1.SlugReservationService/ListSlugReservations";
 const RESERVE: &str = "causeway.control.v1.SlugReservationService/BulkCreateOrganizationSlugReservations";
+const RESERVE_ONE: &str = "causeway.control.v1.SlugReservationService/CreateOrganizationSlugReservation";
+const OPERATION: &str = "causeway.control.v1.SlugReservationService/GetSlugOperation";
+const OPERATIONS: &str = "causeway.control.v1.SlugReservationService/ListSlugOperations";
+const VERSION: &str = "causeway.relocation.v1.VersionService/GetVersion";
 const CONFIRM: &str = "causeway.control.v1.SlugReservationService/ConfirmOrganizationSlugReservations";
 const RELEASE: &str = "causeway.control.v1.SlugReservationService/ReleaseOrganizationSlugReservations";
 const RENAME: &str = "causeway.control.v1.SlugReservationService/UpdateOrganizationSlug";
@@ -137,6 +141,7 @@ impl Caller {
             let mistake = client.call(method, requests).await.expect_err("it is a mistake");
             assert_eq!(mistake.reason, *reason, "{method} {requests:?}: {mistake:?}");
             assert!(mistake.message.len() > 10, "{method} {requests:?}: {mistake:?}");
+            assert!(client.lists(method, reason), "the comment of {method} does not list {reason}");
             self.meets(reason);
         }
     }
@@ -166,6 +171,12 @@ impl Caller {
                 (GET_REGION, vec![json!({"name": "atlantis"})], "REGION_NOT_FOUND"),
                 (FEED, vec![json!({"region": "atlantis"})], "REGION_NOT_REGISTERED"),
                 (FEED, vec![json!({"region": "us", "afterVersion": "-1"})], "INVALID_ARGUMENT"),
+                (VERSION, vec![json!({"contractRevision": 1_000})], "CONTRACT_NOT_SUPPORTED"),
+                (
+                    VERSION,
+                    vec![json!({"requiredCapabilities": ["CAPABILITY_ENCRYPTED_EXPORTS"]})],
+                    "CAPABILITY_MISSING",
+                ),
             ],
         )
         .await;
@@ -230,6 +241,9 @@ impl Caller {
             &[
                 (CONFIRM, vec![operation(20)], "OPERATION_RELEASED"),
                 (CONFIRM, vec![operation(22)], "OPERATION_NOT_FOUND"),
+                (OPERATION, vec![operation(22)], "OPERATION_NOT_FOUND"),
+                (RESERVE_ONE, vec![operation(22)], "INVALID_ARGUMENT"),
+                (OPERATIONS, vec![json!({"pageToken": "x"})], "INVALID_PAGE_TOKEN"),
             ],
         )
         .await;
@@ -349,7 +363,7 @@ impl Caller {
         let rename = |operation: u32, organization: &str, slug: &str| {
             json!({
                 "organizationId": organization, "desiredSlug": slug, "requireExact": true,
-                "operationId": id(operation), "waitSeconds": 30,
+                "operationId": id(operation), "wait": "30s",
             })
         };
         let done = self.succeeds(RENAME, rename(60, "1", "dune")).await;
@@ -381,7 +395,7 @@ impl Caller {
 
         cluster.stop_region(0).await;
         let mut impatient = rename(64, "3", "elm");
-        impatient["waitSeconds"] = json!(0);
+        impatient["wait"] = json!("0s");
         let begun = self.succeeds(RENAME, impatient).await;
         assert_eq!(begun["state"], "RENAME_STATE_PENDING", "{begun}");
         self.fails(None, &[(RENAME, vec![rename(65, "3", "fir")], "RENAME_IN_FLIGHT")]).await;

@@ -7,8 +7,9 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::ListOrganizationsRequest,
+    organization_status,
     region::v1::{ApproveOrganizationsRequest, Import, ImportState},
-    relocation::v1::ErrorReason,
+    relocation::v1::{ErrorReason, OrganizationStatus},
 };
 use serde_json::json;
 use tonic::Status;
@@ -30,11 +31,11 @@ async fn visible(region: &RegionApi) -> Vec<String> {
 }
 
 /// The status that control's directory has of each organization, by id.
-async fn directory(cluster: &Cluster) -> Vec<(i64, i32)> {
+async fn directory(cluster: &Cluster) -> Vec<(i64, OrganizationStatus)> {
     let request = ListOrganizationsRequest { page_size: 1_000, ..Default::default() };
     let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
     let of = answer.into_inner().organizations.into_iter();
-    of.map(|organization| (organization.organization_id, organization.status)).collect()
+    of.map(|organization| (organization.organization_id, organization.status())).collect()
 }
 
 async fn hidden(cluster: &Cluster, export: &Export) -> Import {
@@ -60,7 +61,10 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     assert_eq!(import.hidden_organization_count, 3);
     assert_eq!(visible(&region).await, [""; 0]);
     eventually("control knows of all three", async || directory(&cluster).await.len() == 3).await;
-    assert_eq!(directory(&cluster).await, [(ids[0], 3), (ids[1], 3), (ids[2], 3)]);
+    assert_eq!(
+        directory(&cluster).await,
+        ids[..3].iter().map(|id| (*id, OrganizationStatus::Hidden)).collect::<Vec<_>>()
+    );
 
     // One that is not there keeps the others hidden.
     let outcome = approve(&region, &[ids[0], 999_999, ids[1]], "").await;
@@ -69,7 +73,10 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
 
     assert_eq!(approve(&region, &[ids[0]], "").await.expect("approved"), 1);
     assert_eq!(visible(&region).await, ["one"]);
-    eventually("control hears of it", async || directory(&cluster).await[0] == (ids[0], 0)).await;
+    eventually("control hears of it", async || {
+        directory(&cluster).await[0] == (ids[0], OrganizationStatus::Active)
+    })
+    .await;
     assert_eq!(approve(&region, &[ids[0]], "").await.expect("approved before"), 0);
     let now = region.wait(&import.import_id).await.expect("it has ended");
     assert_eq!((now.state(), now.hidden_organization_count), (ImportState::Succeeded, 2));
@@ -82,11 +89,15 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     cluster.start_region(0).await.expect("it starts without control");
     cluster.start_control().await.expect("it starts");
     // Each has the status that it had in the file.
-    let expected = [(ids[0], 0), (ids[1], 0), (ids[2], 1)];
+    let (active, leaving) = (OrganizationStatus::Active, OrganizationStatus::PendingDeletion);
+    let expected = [(ids[0], active), (ids[1], active), (ids[2], leaving)];
     eventually("control hears of all", async || directory(&cluster).await == expected).await;
     let look = look(&cluster, 0).await;
     for (id, status) in expected {
-        assert_eq!(look.row(ORGANIZATION, id).expect("a row")["status"], Cell::Int(status.into()));
+        assert_eq!(
+            look.row(ORGANIZATION, id).expect("a row")["status"],
+            Cell::Int(organization_status::to_stored(status).expect("it is stored").into())
+        );
     }
     let region = cluster.region(0);
     assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved before"), 0);

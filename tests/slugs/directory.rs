@@ -10,6 +10,7 @@ use causeway_proto::{
         UpdateOrganizationSlugRequest,
     },
     region::v1::{ListImportsRequest, RevertImportRequest},
+    time,
 };
 use causeway_relocation::db::Statement;
 
@@ -195,7 +196,7 @@ pub(crate) async fn a_region_that_was_away_for_long_catches_up(store: Store) {
     cluster.stop_region(0).await;
     let release = ReleaseSlugAliasRequest { organization_id: id, slug: old.clone() };
     control.reservations().release_slug_alias(release).await.expect("released");
-    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(2, other, "elm") };
+    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(2, other, "elm") };
     assert_eq!(rename(&control, &impatient).await.expect("begun").state(), RenameState::Pending);
     let db = cluster.db(Silo::Control).await.expect("its database");
     let forget = "UPDATE causeway_feed SET oldest = version RETURNING version";

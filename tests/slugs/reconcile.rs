@@ -13,7 +13,7 @@ use causeway_proto::{
         Difference, DifferenceKind, ImportState, ReconcileMode, ReconcileResponse, ResumeImportRequest,
         RevertImportRequest,
     },
-    relocation::v1::FindingKind,
+    relocation::v1::{FindingKind, OrganizationStatus},
 };
 use causeway_relocation::{db::Statement, generate::derived_uuid};
 use uuid::Uuid;
@@ -101,11 +101,11 @@ async fn found_and_left(cluster: &Cluster, wanted: &[(i64, K)], why: &str) {
 }
 
 /// What control's directory has: slug, name and status, by id.
-async fn directory(cluster: &Cluster) -> BTreeMap<i64, (String, String, i32)> {
+async fn directory(cluster: &Cluster) -> BTreeMap<i64, (String, String, OrganizationStatus)> {
     let request = ListOrganizationsRequest { page_size: 1000, ..Default::default() };
     let all = cluster.control().directory().list_organizations(request).await.expect("the directory");
     let all = all.into_inner().organizations.into_iter();
-    all.map(|it| (it.organization_id, (it.slug, it.name, it.status))).collect()
+    all.map(|it| (it.organization_id, (it.slug.clone(), it.name.clone(), it.status()))).collect()
 }
 
 pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_reserved(store: Store) {

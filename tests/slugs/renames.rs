@@ -9,6 +9,7 @@ use causeway_proto::{
     failure::reason_of,
     region::v1::ReconcileMode,
     relocation::v1::ErrorReason,
+    time,
 };
 use causeway_relocation::db::Statement;
 
@@ -51,7 +52,7 @@ pub(crate) async fn a_rename_waits_for_a_region_that_is_away(store: Store) {
     let [(id, old), _] = imported(&cluster, 0).await;
     cluster.stop_region(0).await;
     let control = cluster.control();
-    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(1, id, "dune") };
+    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(1, id, "dune") };
     assert_eq!(rename(&control, &impatient).await.expect("begun").state(), RenameState::Pending);
     assert_eq!((leads(&control, &old).await, leads(&control, "dune").await), (led(id, &old), None));
     cluster.start_region(0).await.expect("it starts");
@@ -126,7 +127,7 @@ async fn given_up(
     // What the feed has told of the import is not what the failpoint is for.
     until("the region has heard of it", async || leads_in(cluster, 0, &old).await == led(id, &old)).await;
     failpoints.arm("region.feed.applied", Act::Kill, 0);
-    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(1, id, "dune") };
+    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(1, id, "dune") };
     rename(&control, &impatient).await.expect("begun");
     cluster.killed().await;
     cluster.kill(Service::Region(0)).await;
@@ -166,7 +167,7 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
     cluster.set_link_state(0, LinkState::Open);
     failpoints.held().await;
     let control = cluster.control();
-    let impatient = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(2, id, "dune") };
+    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(2, id, "dune") };
     rename(&control, &impatient).await.expect("begun");
     let db = cluster.db(Silo::Region(0)).await.expect("its database");
     until("the region has done both", async || {
@@ -235,7 +236,7 @@ async fn confirm(control: &ControlApi, wish: &UpdateOrganizationSlugRequest) {
 /// Asks for a rename that the region cannot hear of, and confirms it in the place of the region.
 async fn rename_without_region(cluster: &Cluster, number: u128, id: i64, slug: &str) {
     let control = cluster.control();
-    let wish = UpdateOrganizationSlugRequest { wait_seconds: Some(0), ..wish(number, id, slug) };
+    let wish = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(number, id, slug) };
     assert_eq!(rename(&control, &wish).await.expect("begun").state(), RenameState::Pending);
     confirm(&control, &wish).await;
 }

@@ -13,6 +13,7 @@ use causeway_proto::{
     failure::reason_of,
     region::v1::{GetOrganizationRequest, ImportState, get_organization_request::By},
     relocation::v1::ErrorReason,
+    time,
 };
 use causeway_relocation::db::Statement;
 use tonic::Status;
@@ -37,7 +38,7 @@ pub(crate) fn wish(number: u128, organization_id: i64, slug: &str) -> UpdateOrga
         organization_id,
         desired_slug: slug.to_owned(),
         operation_id: Uuid::from_u128(number).to_string(),
-        wait_seconds: Some(60),
+        wait: Some(time::seconds(60)),
         ..Default::default()
     }
 }

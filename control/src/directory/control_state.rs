@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use causeway_proto::limits::MAX_NAMED;
 use causeway_relocation::db::DbError;
 
-use super::{Directory, MAX_BATCH};
+use super::Directory;
 use crate::{
     Error, Page, PageRequest,
     model::{directory::HeldOrganization, reservation::Reservation},
@@ -35,7 +36,7 @@ impl Directory {
         mut ids: Vec<i64>,
         request: &PageRequest<i64>,
     ) -> Result<Held, Error> {
-        if ids.len() > MAX_BATCH {
+        if ids.len() > MAX_NAMED {
             return Err(Error::invalid("organization_ids", "at most 1,000 in one call"));
         }
         let region = regions::registered(&self.db, "region", region).await?.name;

@@ -4,6 +4,7 @@ pub mod control_state;
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_proto::limits::{MAX_NAMED, MAX_TEXT};
 use causeway_relocation::{db::Db, env::Environment, transact};
 
 use crate::{
@@ -16,12 +17,9 @@ use crate::{
     },
     regions::{self, ids},
     slug::rules::{self as slug, Fit, Outcome},
-    store,
-    validate::{self, MAX_TEXT},
+    store, validate,
 };
 
-/// The most slugs or organizations of one call.
-pub const MAX_BATCH: usize = 1000;
 /// The longest name of an organization, in bytes.
 const MAX_NAME: usize = 1024;
 
@@ -43,7 +41,7 @@ pub struct Directory {
 }
 
 fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
-    if list.len() > MAX_BATCH {
+    if list.len() > MAX_NAMED {
         return Err(Error::invalid(field, "at most 1,000 in one call"));
     }
     Ok(())
@@ -106,7 +104,7 @@ impl Directory {
         region: Option<&str>,
     ) -> Result<Vec<SlugCheck>, Error> {
         at_most_a_batch("slugs", &slugs)?;
-        if slugs.len() + organizations.len() > MAX_BATCH {
+        if slugs.len() + organizations.len() > MAX_NAMED {
             return Err(Error::invalid(
                 "organizations",
                 "at most 1,000 in one call, together with the slugs",

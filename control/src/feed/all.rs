@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{BATCH, Feeds, Message, Part, WAITING};
+use super::{BATCH, Feeds, Message, Part, WAITING, how_far};
 use crate::{
     Error,
     store::{
@@ -18,9 +18,8 @@ use crate::{
         region,
     },
 };
+use causeway_proto::limits::MAX_BATCH;
 
-/// The most positions that a reader may have.
-const MAX_POSITIONS: usize = 10_000;
 /// Regions, or positions, of one message.
 const LISTED: usize = 1_000;
 /// Regions that are read at once.
@@ -58,7 +57,7 @@ impl Feeds {
         &self,
         positions: Vec<(String, i64)>,
     ) -> Result<mpsc::Receiver<Result<AllMessage, Error>>, Error> {
-        if positions.len() > MAX_POSITIONS {
+        if positions.len() > MAX_BATCH {
             return Err(Error::invalid("positions", "at most 10,000"));
         }
         let mut has = HashMap::new();
@@ -183,9 +182,9 @@ impl Reader {
         match (events.first(), events.last()) {
             (Some(first), Some(last)) if first.version == at + 1 => {
                 let at = last.version;
+                let current_version = how_far(self.feeds.db(), region, &events, position.version).await?;
                 self.has.insert(region.to_owned(), at);
-                let message =
-                    Message { part: Part::Events(events), current_version: position.version.max(at) };
+                let message = Message { part: Part::Events(events), current_version };
                 self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
             }
             // What is between has been removed meanwhile.
@@ -206,7 +205,12 @@ impl Reader {
                 after.clone_from(&reservation.slug);
             }
             let part = Part::Snapshot { version, reservations, first, last };
-            let message = Message { part, current_version: version };
+            // It may have taken a while.
+            let current_version = match last {
+                true => store::position(self.feeds.db(), region).await?.version,
+                false => version,
+            };
+            let message = Message { part, current_version };
             self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
             if last {
                 self.has.insert(region.to_owned(), version);

@@ -303,6 +303,15 @@ impl Feeds {
     }
 }
 
+/// How far a feed is, at least, when a batch of its events has been read: as far as its last one, unless there may be more.
+async fn how_far(db: &Db, region: &str, events: &[Event], known: i64) -> Result<i64, Error> {
+    let last = events.last().map_or(known, |event| event.version.max(known));
+    Ok(match i64::try_from(events.len()).is_ok_and(|count| count < BATCH) {
+        true => last,
+        false => store::position(db, region).await?.version.max(last),
+    })
+}
+
 /// One reader of one feed.
 struct Reader {
     feeds: Feeds,
@@ -339,6 +348,7 @@ impl Reader {
                     continue;
                 }
                 self.at = last.version;
+                self.known = how_far(self.db(), &self.region, &events, self.known).await?;
                 self.send(Part::Events(events)).await;
                 continue;
             }
@@ -378,10 +388,12 @@ impl Reader {
             if let Some(reservation) = reservations.last() {
                 after.clone_from(&reservation.slug);
             }
-            self.known = self.known.max(version);
             if !full {
                 self.at = version;
+                // It may have taken a while.
+                self.known = store::position(self.db(), &self.region).await?.version;
             }
+            self.known = self.known.max(version);
             self.send(Part::Snapshot { version, reservations, first, last: !full }).await;
             if !full {
                 return Ok(());

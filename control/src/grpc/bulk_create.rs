@@ -150,7 +150,7 @@ pub(super) fn verdict(reason: SlugReason) -> SlugVerdict {
     }
 }
 
-fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
+pub(super) fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
     let (taken_by_region, taken_by_organization_id) =
         answer.taken_by.map(|owner| (owner.region, owner.organization_id)).unwrap_or_default();
     ResolvedSlug {
@@ -192,10 +192,10 @@ mod tests {
     fn the_largest_message_of_answers_is_well_below_the_limit() {
         let answer = |organization_id| reservation::ResolvedSlug {
             organization_id,
-            wanted_slug: "x".repeat(crate::validate::MAX_TEXT),
-            slug: "x".repeat(crate::slug::rules::MAX_LENGTH),
+            wanted_slug: "x".repeat(causeway_proto::limits::MAX_TEXT),
+            slug: "x".repeat(causeway_proto::limits::MAX_SLUG),
             reason: SlugReason::Taken,
-            candidate: "x".repeat(crate::slug::rules::MAX_LENGTH),
+            candidate: "x".repeat(causeway_proto::limits::MAX_SLUG),
             taken_by: Some(reservation::Owner {
                 region: "x".repeat(32),
                 organization_id: crate::model::region::MAX_ID,

@@ -8,6 +8,7 @@ use causeway_proto::{
         control_import_service_server::ControlImportService,
     },
     finding as names,
+    limits::MAX_TEXT,
     page::{List, PageKey, fitting},
     relocation::v1::{self as contract, KeyKind, MappedKey},
     time,
@@ -30,8 +31,6 @@ use crate::{
 
 /// Chunks of a page that has their keys too: some 35 bytes for each of 5,000 records of each.
 const WITH_KEYS: u16 = 10;
-/// The most bytes of what needs a row.
-const MAX_TEXT: usize = 255;
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -74,7 +73,6 @@ fn encode_key(model: &str, (kind, source_pk, new_pk): (keys::KeyKind, i64, i64))
     let kind = match kind {
         keys::KeyKind::Inserted => KeyKind::Inserted,
         keys::KeyKind::Existing => KeyKind::Existing,
-        keys::KeyKind::Overwritten => KeyKind::Overwritten,
     };
     MappedKey { model: model.to_owned(), source_pk, new_pk, kind: kind.into(), ..MappedKey::default() }
 }
@@ -85,7 +83,6 @@ fn encode_chunk(chunk: Chunk, with_keys: bool) -> ImportChunk {
     ImportChunk {
         inserted: count(&chunk.keys.inserted),
         existing: count(&chunk.keys.existing),
-        overwritten: count(&chunk.keys.overwritten),
         model: chunk.model,
         min_ordinal: chunk.min_ordinal,
         max_ordinal: chunk.max_ordinal,

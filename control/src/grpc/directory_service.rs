@@ -8,6 +8,7 @@ use causeway_proto::{
         ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
         ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
+    organization_status,
     page::{List, PageKey, fitting},
     time,
 };
@@ -21,6 +22,7 @@ use super::{
     status::reason,
 };
 use crate::{
+    Error,
     directory::{Directory, Refused},
     model::directory,
 };
@@ -55,9 +57,17 @@ fn check(check: directory::SlugCheck) -> SlugCheck {
     }
 }
 
-fn reported(organization: ReportedOrganization) -> directory::ReportedOrganization {
-    let ReportedOrganization { organization_id, slug, name, status } = organization;
-    directory::ReportedOrganization { organization_id, slug, name, status }
+fn reported(
+    (index, organization): (usize, ReportedOrganization),
+) -> Result<directory::ReportedOrganization, Error> {
+    let status = organization_status::to_stored(organization.status()).ok_or_else(|| {
+        Error::invalid(
+            format!("organizations[{index}].status"),
+            "must be a status, and not the unspecified one",
+        )
+    })?;
+    let ReportedOrganization { organization_id, slug, name, .. } = organization;
+    Ok(directory::ReportedOrganization { organization_id, slug, name, status })
 }
 
 fn refusal(refused: &Refused) -> RefusedOrganization {
@@ -73,7 +83,7 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
         organization_id: organization.organization_id,
         slug: organization.slug,
         name: organization.name,
-        status: organization.status,
+        status: organization_status::from_stored(organization.status.into()).into(),
         region: organization.region,
         report_time: Some(time::to_proto(organization.reported_at)),
     }
@@ -122,8 +132,8 @@ impl DirectoryService for Handler {
         request: Request<ReportOrganizationsRequest>,
     ) -> Result<Response<ReportOrganizationsResponse>, Status> {
         let ReportOrganizationsRequest { region, organizations } = request.into_inner();
-        let refused =
-            self.directory.report(&region, organizations.into_iter().map(reported).collect()).await?;
+        let organizations = organizations.into_iter().enumerate().map(reported).collect::<Result<_, _>>()?;
+        let refused = self.directory.report(&region, organizations).await?;
         Ok(Response::new(ReportOrganizationsResponse { refused: refused.iter().map(refusal).collect() }))
     }
 

@@ -8,6 +8,7 @@ mod directory_service;
 mod region_service;
 mod slug_reservation_service;
 mod status;
+mod version_service;
 
 use causeway_proto::{
     control::v1::{
@@ -16,6 +17,7 @@ use causeway_proto::{
         slug_reservation_service_server::SlugReservationServiceServer,
     },
     limits::MAX_MESSAGE_BYTES,
+    relocation::v1::version_service_server::VersionServiceServer,
 };
 use tonic::service::RoutesBuilder;
 use uuid::Uuid;
@@ -34,6 +36,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let directory = directory_service::Handler::new(control.directory().clone(), page_key());
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
+        .add_service(VersionServiceServer::new(version_service::Handler::new()))
         .add_service(
             ControlImportServiceServer::new(imports)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)

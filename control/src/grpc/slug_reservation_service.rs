@@ -6,16 +6,19 @@ use causeway_proto::{
     control::v1::{
         self as proto, BulkCreateOrganizationSlugReservationsRequest,
         BulkCreateOrganizationSlugReservationsResponse, ConfirmOrganizationSlugReservationsRequest,
-        ConfirmOrganizationSlugReservationsResponse, GetSlugRenameRequest, GetSlugRenameResponse,
+        ConfirmOrganizationSlugReservationsResponse, CreateOrganizationSlugReservationRequest,
+        CreateOrganizationSlugReservationResponse, GetSlugOperationRequest, GetSlugOperationResponse,
+        GetSlugRenameRequest, GetSlugRenameResponse, ListSlugOperationsRequest, ListSlugOperationsResponse,
         ListSlugReservationsRequest, ListSlugReservationsResponse,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationSlugReservationsResponse,
         ReleaseOrganizationsRequest, ReleaseOrganizationsResponse, ReleaseSlugAliasRequest,
-        ReleaseSlugAliasResponse, RenameState, ReservationType, UpdateOrganizationSlugRequest,
-        UpdateOrganizationSlugResponse, WatchAllSlugReservationsRequest, WatchAllSlugReservationsResponse,
-        WatchSlugReservationsRequest, WatchSlugReservationsResponse,
-        slug_reservation_service_server::SlugReservationService,
+        ReleaseSlugAliasResponse, RenameState, ReservationType, SlugOperationState,
+        UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse, WatchAllSlugReservationsRequest,
+        WatchAllSlugReservationsResponse, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
+        feed_event::Change, slug_reservation_service_server::SlugReservationService,
     },
     page::{List, PageKey, fitting},
+    time,
 };
 use causeway_relocation::page::PageRequest;
 use futures::{Stream, StreamExt as _};
@@ -24,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     bulk_create,
-    convert::{encode, kind},
+    convert::{encode, kind, wanted},
     filter, uuid,
 };
 use crate::{
@@ -32,6 +35,7 @@ use crate::{
     feed::{self, Feeds, Message, all::AllMessage},
     model::{
         feed::FeedReservation,
+        operation::{OperationFilter, OperationPosition, OperationSummary, Progress},
         rename::{self, Refusal, WantedRename},
         reservation::{self, ListFilter},
     },
@@ -41,7 +45,7 @@ use crate::{
 /// How long a rename is waited for if the caller does not say.
 const RENAME_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait that a caller may ask for, in seconds.
-const MAX_RENAME_WAIT: u64 = 60;
+const MAX_RENAME_WAIT: Duration = Duration::from_secs(60);
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -69,14 +73,63 @@ fn decode_type(number: i32) -> Result<Option<reservation::ReservationType>, Erro
     }
 }
 
-fn feed_reservation(reservation: FeedReservation) -> proto::FeedReservation {
-    proto::FeedReservation {
-        slug: reservation.slug,
-        organization_id: reservation.organization_id,
-        r#type: reservation.kind.map_or(ReservationType::Unspecified, kind).into(),
-        canonical_slug: reservation.canonical_slug.unwrap_or_default(),
-        operation_id: reservation.operation_id.to_string(),
-        wanted: reservation.wanted,
+fn slug_operation(operation: OperationSummary) -> proto::SlugOperation {
+    let state = match operation.progress {
+        Progress::Reserving => SlugOperationState::Reserving,
+        Progress::Reserved => SlugOperationState::Reserved,
+        Progress::Confirming => SlugOperationState::Confirming,
+        Progress::Confirmed => SlugOperationState::Confirmed,
+        Progress::Releasing => SlugOperationState::Releasing,
+        Progress::Released => SlugOperationState::Released,
+    };
+    proto::SlugOperation {
+        region: operation.region,
+        operation_id: operation.operation_id.to_string(),
+        state: state.into(),
+        organization_count: operation.organization_count,
+        confirmed_count: operation.confirmed_count,
+        released_count: operation.released_count,
+        create_time: Some(time::to_proto(operation.created_at)),
+        update_time: Some(time::to_proto(operation.updated_at)),
+    }
+}
+
+/// The filter of a list; all states if unspecified.
+fn progress(number: i32) -> Result<Option<Progress>, Error> {
+    match SlugOperationState::try_from(number) {
+        Ok(SlugOperationState::Unspecified) => Ok(None),
+        Ok(SlugOperationState::Reserving) => Ok(Some(Progress::Reserving)),
+        Ok(SlugOperationState::Reserved) => Ok(Some(Progress::Reserved)),
+        Ok(SlugOperationState::Confirming) => Ok(Some(Progress::Confirming)),
+        Ok(SlugOperationState::Confirmed) => Ok(Some(Progress::Confirmed)),
+        Ok(SlugOperationState::Releasing) => Ok(Some(Progress::Releasing)),
+        Ok(SlugOperationState::Released) => Ok(Some(Progress::Released)),
+        Err(_) => Err(Error::invalid("state", "is unknown")),
+    }
+}
+
+fn feed_change(reservation: FeedReservation) -> Change {
+    let FeedReservation { slug, organization_id, kind: of, canonical_slug, operation_id, wanted } =
+        reservation;
+    let operation_id = operation_id.to_string();
+    match of {
+        Some(of) => Change::Reservation(proto::FeedReservation {
+            slug,
+            organization_id,
+            r#type: kind(of).into(),
+            canonical_slug: canonical_slug.unwrap_or_default(),
+            operation_id,
+            wanted,
+        }),
+        None => Change::Removed(proto::FeedRemoval { slug, organization_id, operation_id }),
+    }
+}
+
+/// What a snapshot has of a slug. One that nobody has is not in it.
+fn feed_reservation(reservation: FeedReservation) -> Option<proto::FeedReservation> {
+    match feed_change(reservation) {
+        Change::Reservation(reservation) => Some(reservation),
+        Change::Removed(_) => None,
     }
 }
 
@@ -85,7 +138,7 @@ fn feed_message(message: Message) -> WatchSlugReservationsResponse {
     let part = match message.part {
         feed::Part::Snapshot { version, reservations, first, last } => Proto::Snapshot(proto::FeedSnapshot {
             version,
-            reservations: reservations.into_iter().map(feed_reservation).collect(),
+            reservations: reservations.into_iter().filter_map(feed_reservation).collect(),
             first,
             last,
         }),
@@ -94,7 +147,7 @@ fn feed_message(message: Message) -> WatchSlugReservationsResponse {
                 .into_iter()
                 .map(|event| proto::FeedEvent {
                     version: event.version,
-                    reservation: Some(feed_reservation(event.reservation)),
+                    change: Some(feed_change(event.reservation)),
                 })
                 .collect(),
         }),
@@ -180,13 +233,11 @@ impl SlugReservationService for Handler {
         request: Request<UpdateOrganizationSlugRequest>,
     ) -> Result<Response<UpdateOrganizationSlugResponse>, Status> {
         let request = request.into_inner();
-        let wait = match request.wait_seconds {
+        let wait = match &request.wait {
             None => RENAME_WAIT,
-            Some(seconds) => u64::try_from(seconds)
-                .ok()
-                .filter(|seconds| *seconds <= MAX_RENAME_WAIT)
-                .map(Duration::from_secs)
-                .ok_or_else(|| Error::invalid("wait_seconds", "must be 0 to 60"))?,
+            Some(wait) => time::duration_from_proto(wait)
+                .filter(|wait| *wait <= MAX_RENAME_WAIT)
+                .ok_or_else(|| Error::invalid("wait", "must be 0 to 60 s"))?,
         };
         let wanted = WantedRename {
             operation_id: uuid("operation_id", &request.operation_id)?,
@@ -243,6 +294,43 @@ impl SlugReservationService for Handler {
         let ReleaseSlugAliasRequest { organization_id, slug } = request.into_inner();
         let released = self.reservations.release_alias(organization_id, &slug).await?;
         Ok(Response::new(ReleaseSlugAliasResponse { released }))
+    }
+
+    async fn create_organization_slug_reservation(
+        &self,
+        request: Request<CreateOrganizationSlugReservationRequest>,
+    ) -> Result<Response<CreateOrganizationSlugReservationResponse>, Status> {
+        let CreateOrganizationSlugReservationRequest { region, operation_id, organization } =
+            request.into_inner();
+        let operation_id = uuid("operation_id", &operation_id)?;
+        let organization = organization.ok_or_else(|| Error::invalid("organization", "is missing"))?;
+        let slug = self.reservations.create(&region, operation_id, wanted(organization)).await?;
+        Ok(Response::new(CreateOrganizationSlugReservationResponse {
+            slug: Some(bulk_create::resolved(slug)),
+        }))
+    }
+
+    async fn get_slug_operation(
+        &self,
+        request: Request<GetSlugOperationRequest>,
+    ) -> Result<Response<GetSlugOperationResponse>, Status> {
+        let GetSlugOperationRequest { region, operation_id } = request.into_inner();
+        let operation = self.reservations.operation(&region, uuid("operation_id", &operation_id)?).await?;
+        Ok(Response::new(GetSlugOperationResponse { operation: Some(slug_operation(operation)) }))
+    }
+
+    async fn list_slug_operations(
+        &self,
+        request: Request<ListSlugOperationsRequest>,
+    ) -> Result<Response<ListSlugOperationsResponse>, Status> {
+        let ListSlugOperationsRequest { region, state, page_size, page_token } = request.into_inner();
+        let filters = [region.as_str(), &state.to_string()];
+        let list = List::new(&self.page_key, "ListSlugOperations", &filters);
+        let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
+        let filter = OperationFilter { region: filter(region.clone()), progress: progress(state)? };
+        let page = self.reservations.operations(&filter, &page_request).await?;
+        let (operations, next) = fitting(page.items, page.next, OperationPosition::of, slug_operation);
+        Ok(Response::new(ListSlugOperationsResponse { operations, next_page_token: list.token(next) }))
     }
 
     type WatchSlugReservationsStream =

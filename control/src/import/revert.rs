@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use causeway_proto::limits::MAX_NEEDED;
 use causeway_relocation::{
     catalog::{EMAIL, Model, Silo, USER, USER_EMAIL},
     chunk::{Chunk, Reverted},
@@ -17,8 +18,6 @@ use uuid::Uuid;
 use super::write::ControlImports;
 use crate::{Error, model::import::NeededRow, regions, store};
 
-/// The most rows of one call that a region says it needs.
-pub(crate) const MAX_NEEDED: usize = 5_000;
 /// Chunks that are read at once.
 const CHUNKS: i64 = 100;
 

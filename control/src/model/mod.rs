@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod feed;
 pub mod import;
+pub mod operation;
 pub mod region;
 pub mod rename;
 pub mod reservation;

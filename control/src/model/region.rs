@@ -27,7 +27,7 @@ pub struct IdBlock {
 }
 
 /// The most ids of one lease.
-pub const MAX_LEASE: i64 = 1_000_000;
+pub const MAX_LEASE: i64 = causeway_proto::limits::MAX_LEASE as i64;
 
 /// The highest id above which the counter of a model is put: half of all ids. What a region has above is stepped around.
 pub const FOLLOWED: i64 = 1 << 52;

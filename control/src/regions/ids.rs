@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 
+use causeway_proto::limits::MAX_ID_RANGES;
 use causeway_relocation::{
     catalog::ORGANIZATION,
     db::{DbError, Tx},
@@ -25,16 +26,14 @@ use crate::{
     store::{id_lease, region_ids as store},
 };
 
-/// The most ranges of one model that a region may say it holds.
-pub const MAX_RANGES: usize = 10_000;
 /// The most conflicts of one model that are told.
 pub const MAX_CONFLICTS: usize = 100;
 
 /// Refuses what is not a list of ranges.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
     let field = || format!("held_ids[{index}].ranges");
-    if held.ranges.len() > MAX_RANGES {
-        return Err(Error::invalid(field(), "at most 10,000 of one model"));
+    if held.ranges.len() > MAX_ID_RANGES {
+        return Err(Error::invalid(field(), format!("at most {MAX_ID_RANGES} of one model")));
     }
     let mut before = 0;
     for range in &held.ranges {

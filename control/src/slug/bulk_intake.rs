@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_largest_operation_fits_unless_set_otherwise() {
         let texts = 50 + 64;
-        let bytes = crate::slug::operation::MAX_ORGANIZATIONS * (ORGANIZATION + texts);
+        let bytes = causeway_proto::limits::MAX_ORGANIZATIONS * (ORGANIZATION + texts);
         assert!(bytes <= Options::default().bytes / 2, "{bytes}");
     }
 }

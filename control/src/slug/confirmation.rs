@@ -1,11 +1,11 @@
 //! Ends operations: confirms their reservations, or releases them.
 
+use causeway_proto::limits::MAX_BATCH;
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::transact;
 use uuid::Uuid;
 
 use super::{
-    operation::MAX_BATCH,
     renames,
     reservations::{SlugReservations, locked},
 };

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT};
 use causeway_relocation::{
     db::DbError,
     env::{BASE36, Environment},
@@ -17,13 +18,8 @@ use crate::{
         reservation::{Owner, ResolvedSlug, SlugReason, WantedSlug},
     },
     store::{slug_operation::OperationKey, slug_reservation::Candidates},
-    validate::{self, MAX_TEXT},
+    validate,
 };
-
-/// The most organizations of one batch.
-pub(crate) const MAX_BATCH: usize = 10_000;
-/// The most organizations of one operation.
-pub(crate) const MAX_ORGANIZATIONS: usize = causeway_relocation::plan::MAX_ORGANIZATIONS;
 
 /// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
 const ROUNDS_WITHOUT_SUFFIX: usize = 2;

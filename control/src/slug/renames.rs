@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use causeway_proto::limits::{MAX_REFUSAL, MAX_TEXT};
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{db::DbError, transact};
 use chrono::{DateTime, Utc};
@@ -38,11 +39,9 @@ use crate::{
         rename,
         slug_reservation::Candidates,
     },
-    validate::{self, MAX_TEXT},
+    validate,
 };
 
-/// The longest message of a refusal, in bytes.
-const MAX_REFUSAL: usize = 1_000;
 /// How many aliases an organization may have: all of them are told with it wherever it is told whole.
 pub(crate) const MAX_ALIASES: usize = 100;
 

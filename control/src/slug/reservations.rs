@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::{db::Db, env::Environment};
+use causeway_relocation::{
+    db::{Db, DbError},
+    env::Environment,
+};
 use uuid::Uuid;
 
 use super::{
@@ -15,8 +18,9 @@ use crate::{
     Error, Page, PageRequest,
     feed::Feeds,
     model::{
+        operation::{OperationFilter, OperationPosition, OperationSummary},
         rename::Rename,
-        reservation::{ListFilter, Reservation, ReservationType},
+        reservation::{ListFilter, Reservation, ReservationType, ResolvedSlug, WantedSlug},
     },
     regions,
     store::{
@@ -65,6 +69,50 @@ impl SlugReservations {
         }
         let rows = store::list(&self.db, filter, request.after.as_deref(), request.rows()).await?;
         Ok(Page::cut(rows, request, |reservation| reservation.slug.clone()))
+    }
+
+    /// Picks a slug for one organization and reserves it, as [`SlugReservations::bulk_create`] does for many.
+    ///
+    /// # Errors
+    /// As `bulk_create`, and if the region has not registered.
+    pub async fn create(
+        &self,
+        region: &str,
+        operation_id: Uuid,
+        wanted: WantedSlug,
+    ) -> Result<ResolvedSlug, Error> {
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let mut incoming = Incoming::new(region, operation_id);
+        incoming.add(vec![wanted])?;
+        let mut given = self.bulk_create(incoming).await?;
+        given.pop().ok_or_else(|| DbError::inconsistent("a slug operation has no answer").into())
+    }
+
+    /// How far an operation is.
+    ///
+    /// # Errors
+    /// If the region has not registered, or never began it.
+    pub async fn operation(&self, region: &str, operation_id: Uuid) -> Result<OperationSummary, Error> {
+        let region = regions::registered(&self.db, "region", region).await?.name;
+        let key = OperationKey { region: &region, operation_id };
+        let found = operations::get(&self.db, key).await?;
+        found.ok_or_else(|| Error::OperationNotFound { region, operation_id })
+    }
+
+    /// Operations by region and id.
+    ///
+    /// # Errors
+    /// If the region of the filter has not registered.
+    pub async fn operations(
+        &self,
+        filter: &OperationFilter,
+        request: &PageRequest<OperationPosition>,
+    ) -> Result<Page<OperationSummary, OperationPosition>, Error> {
+        if let Some(region) = &filter.region {
+            regions::registered(&self.db, "region", region).await?;
+        }
+        let rows = operations::list(&self.db, filter, request.after.as_ref(), request.rows()).await?;
+        Ok(Page::cut(rows, request, OperationPosition::of))
     }
 
     /// The slugs of a region's organizations, confirmed or not yet. One that has none is not in the answer.

@@ -2,10 +2,8 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
+use causeway_proto::limits::MAX_SLUG;
 use causeway_relocation::{catalog::reserved_organization_slugs, slug::normalize};
-
-/// The longest slug.
-pub const MAX_LENGTH: usize = 50;
 
 /// How long a random suffix is at first. It grows by one with each round that it is not enough.
 pub const FIRST_SUFFIX: usize = 2;
@@ -83,7 +81,7 @@ impl Outcome<'_> {
 /// Whether a text is a slug: 1 to 50 lowercase letters, digits and hyphens, no hyphen at either end, and a letter.
 #[must_use]
 pub fn is_valid(slug: &str) -> bool {
-    (1..=MAX_LENGTH).contains(&slug.len())
+    (1..=MAX_SLUG).contains(&slug.len())
         && slug.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && !slug.starts_with('-')
         && !slug.ends_with('-')
@@ -105,7 +103,7 @@ pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
     let base = if is_valid(wanted) {
         wanted.to_owned()
     } else {
-        normalize(if wanted.is_empty() { name } else { wanted }, MAX_LENGTH)
+        normalize(if wanted.is_empty() { name } else { wanted }, MAX_SLUG)
     };
     if base.is_empty() {
         Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: Unfit::Empty }
@@ -145,7 +143,7 @@ fn has_letter(slug: &str) -> bool {
 
 /// As much of `base` as leaves room for a hyphen and a suffix of `length` characters.
 fn front(base: &str, length: usize) -> &str {
-    base.get(..MAX_LENGTH - 1 - length).unwrap_or(base).trim_end_matches('-')
+    base.get(..MAX_SLUG - 1 - length).unwrap_or(base).trim_end_matches('-')
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `causeway_slug_operation` and `causeway_slug_operation_answer`: how far each operation is, and what it was answered.
 
-use causeway_relocation::db::{Column, Db, DbError, Statement};
+use causeway_relocation::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::feed_transaction::FeedTransaction;
+use crate::model::operation::{OperationFilter, OperationPosition, OperationSummary, Progress};
 
 /// Which operation: the id is the region's own, so that no region can meet another one's.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +129,95 @@ pub(crate) async fn lock(
         confirmed_count: row.int("confirmed_count")?,
         released_count: row.int("released_count")?,
     }))
+}
+
+const SUMMARY: &str = "SELECT region, operation_id, state, under_way, organization_count, confirmed_count, \
+    released_count, created_at, updated_at FROM causeway_slug_operation";
+
+/// What stands in `state` and `under_way` of an operation that is so far.
+fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
+    match progress {
+        Progress::Reserving => ("reserved", &["reserving", "withdrawing"]),
+        Progress::Reserved => ("reserved", &[]),
+        Progress::Confirming => ("reserved", &["confirming"]),
+        Progress::Confirmed => ("confirmed", &[]),
+        Progress::Releasing => ("released", &["releasing"]),
+        Progress::Released => ("released", &[]),
+    }
+}
+
+fn summary(row: &Row) -> Result<OperationSummary, DbError> {
+    let (state, under_way) = (row.text("state")?, row.opt_text("under_way")?);
+    let all = [
+        Progress::Reserving,
+        Progress::Reserved,
+        Progress::Confirming,
+        Progress::Confirmed,
+        Progress::Releasing,
+        Progress::Released,
+    ];
+    let progress = all.into_iter().find(|progress| {
+        let (of_state, under_ways) = stored(*progress);
+        of_state == state
+            && under_way.as_deref().map_or(under_ways.is_empty(), |under_way| under_ways.contains(&under_way))
+    });
+    Ok(OperationSummary {
+        region: row.text("region")?,
+        operation_id: row.uuid("operation_id")?,
+        progress: progress.ok_or_else(|| DbError::inconsistent("a slug operation is in an unknown state"))?,
+        organization_count: row.int("organization_count")?,
+        confirmed_count: row.int("confirmed_count")?,
+        released_count: row.int("released_count")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+/// How far an operation is, if there is one.
+pub(crate) async fn get(db: &Db, key: OperationKey<'_>) -> Result<Option<OperationSummary>, DbError> {
+    let statement = Statement::new(SUMMARY)
+        .push(" WHERE region = ")
+        .arg(key.region)
+        .push(" AND operation_id = ")
+        .arg(key.operation_id);
+    db.fetch_optional(statement).await?.as_ref().map(summary).transpose()
+}
+
+/// Operations by region and id, after a position.
+pub(crate) async fn list(
+    db: &Db,
+    filter: &OperationFilter,
+    after: Option<&OperationPosition>,
+    rows: i64,
+) -> Result<Vec<OperationSummary>, DbError> {
+    let mut statement = Statement::new(SUMMARY).push(" WHERE 1 = 1");
+    if let Some(after) = after {
+        statement = statement
+            .push(" AND (region, operation_id) > (")
+            .arg(&after.region)
+            .push(", ")
+            .arg(after.operation_id)
+            .push(")");
+    }
+    if let Some(region) = &filter.region {
+        statement = statement.push(" AND region = ").arg(region);
+    }
+    if let Some(progress) = filter.progress {
+        let (state, under_ways) = stored(progress);
+        statement = statement.push(" AND state = ").arg(state);
+        statement = match under_ways {
+            [] => statement.push(" AND under_way IS NULL"),
+            [first, rest @ ..] => {
+                let mut statement = statement.push(" AND under_way IN (").arg(*first);
+                for under_way in rest {
+                    statement = statement.push(", ").arg(*under_way);
+                }
+                statement.push(")")
+            }
+        };
+    }
+    let statement = statement.push(" ORDER BY region, operation_id LIMIT ").arg(rows);
+    db.fetch_all(statement).await?.iter().map(summary).collect()
 }
 
 /// Whether there is an operation.

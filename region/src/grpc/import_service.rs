@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use causeway_proto::{
+    limits::{MAX_BATCH, MAX_TEXT},
     page::{List, PageKey, fitting},
     region::v1::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
@@ -31,10 +32,6 @@ use crate::{
     import::{Announced, Engine, Import, Pace, Parameters, Upload},
 };
 
-/// The most slugs of a filter.
-const MAX_FILTER: usize = 10_000;
-/// The most bytes of a slug of a filter.
-const MAX_SLUG: usize = 255;
 /// The most bytes of a filter: whoever looks at its import is told it.
 const MAX_FILTER_BYTES: usize = 1 << 20;
 
@@ -149,13 +146,13 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
         return Err(Error::invalid("header.size_bytes", "must not be negative"));
     }
     let slugs = header.filter.as_ref().map_or(&[][..], |filter| &filter.slugs);
-    if slugs.len() > MAX_FILTER {
-        return Err(Error::invalid("header.filter.slugs", format!("must be at most {MAX_FILTER}")));
+    if slugs.len() > MAX_BATCH {
+        return Err(Error::invalid("header.filter.slugs", format!("must be at most {MAX_BATCH}")));
     }
-    if slugs.iter().any(|slug| slug.len() > MAX_SLUG || slug.chars().any(char::is_control)) {
+    if slugs.iter().any(|slug| slug.len() > MAX_TEXT || slug.chars().any(char::is_control)) {
         return Err(Error::invalid(
             "header.filter.slugs",
-            format!("must have at most {MAX_SLUG} bytes and no control characters"),
+            format!("must have at most {MAX_TEXT} bytes and no control characters"),
         ));
     }
     if slugs.iter().map(String::len).sum::<usize>() > MAX_FILTER_BYTES {

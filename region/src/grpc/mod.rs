@@ -4,6 +4,7 @@ mod import_service;
 mod organization_service;
 mod reconciliation_service;
 mod status;
+mod version_service;
 mod watch;
 
 use causeway_proto::{
@@ -12,6 +13,7 @@ use causeway_proto::{
         import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
         reconciliation_service_server::ReconciliationServiceServer,
     },
+    relocation::v1::version_service_server::VersionServiceServer,
 };
 
 use crate::{follower::Follower, import::Engine, reconcile::Reconciler};
@@ -31,6 +33,7 @@ pub(crate) fn add_services(
             follower.clone(),
             page_key.clone(),
         )))
+        .add_service(VersionServiceServer::new(version_service::Handler::new(engine)))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));

@@ -2,6 +2,7 @@
 
 use causeway_proto::{
     failure::shown,
+    limits::MAX_NAMED,
     page::{List, PageKey, fitting},
     region::v1::{
         ApproveOrganizationsRequest, ApproveOrganizationsResponse, GetOrganizationRequest,
@@ -21,9 +22,6 @@ use crate::{
     import::{Approved, Engine},
     store::organization,
 };
-
-/// The most organizations that one call names.
-const MAX_NAMED: usize = 1_000;
 
 /// Answers the calls.
 #[derive(Debug)]

@@ -355,7 +355,6 @@ fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
         model: model.name.clone(),
         inserted: length(keys.inserted.len()),
         existing: length(keys.existing.len()),
-        overwritten: length(keys.overwritten.len()),
         out_of_scope: length(keys.out_of_scope.len()),
         filtered: length(keys.filtered.len()),
         dropped,
@@ -370,7 +369,6 @@ pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> ChunkKeys {
         let pair = (line.source_pk, line.new_pk);
         match line.kind() {
             contract::KeyKind::Existing => keys.existing.push(pair),
-            contract::KeyKind::Overwritten => keys.overwritten.push(pair),
             _ => keys.inserted.push(pair),
         }
     }

@@ -151,8 +151,6 @@ pub struct ModelCounts {
     pub inserted: i64,
     /// Records mapped to rows that existed.
     pub existing: i64,
-    /// Records mapped to rows that existed and were overwritten.
-    pub overwritten: i64,
     /// Records of other scopes.
     pub out_of_scope: i64,
     /// Records that the filter leaves out.
@@ -176,7 +174,6 @@ impl ModelCounts {
         self.seen
             == self.inserted
                 + self.existing
-                + self.overwritten
                 + self.out_of_scope
                 + self.filtered
                 + self.dropped

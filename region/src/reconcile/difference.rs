@@ -90,7 +90,7 @@ impl Observation {
             // Control puts the slug that it holds in place of this one.
             slug: self.primary().map_or_else(|| organization.slug.clone(), |primary| primary.slug.clone()),
             name: organization.name.clone(),
-            status: directory_status(organization.status),
+            status: directory_status(organization.status).into(),
         })
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use causeway_proto::control::v1::{
     OrganizationSlugRequest, OrganizationSlugRequestBatch, ReportedOrganization, SlugCheck, SlugVerdict,
 };
+use causeway_proto::limits::MAX_SLUG;
 use causeway_relocation::transact;
 
 use super::{
@@ -18,8 +19,6 @@ use crate::{
     store::{organization, reconciliation},
 };
 
-/// The longest slug. What is longer need not be asked for.
-const MAX_SLUG: usize = 50;
 /// How often a repair brings to light another difference that is repaired too, e.g. an old directory.
 const ROUNDS: usize = 3;
 /// How often slugs are asked for without those that somebody else was given meanwhile.

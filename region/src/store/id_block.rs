@@ -1,6 +1,6 @@
 //! `causeway_id_block`: what is left of the block of ids that control gave last.
 
-use causeway_proto::control::v1::IdRange;
+use causeway_proto::{control::v1::IdRange, limits::MAX_ID_RANGES};
 use causeway_relocation::{
     catalog::Model,
     db::{Db, DbError, Dialect, Statement},
@@ -65,13 +65,10 @@ pub(crate) async fn rows_between(db: &Db, model: &Model, first: i64, last: i64) 
     db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
 }
 
-/// The most ranges of ids that are told of one model, which the contract bounds.
-const RANGES: usize = 10_000;
-
 /// Which ids the model's table holds, in ascending ranges, and whether it holds each id of them: where there would be too
 /// many, those with the smallest gaps between them are one.
 pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
-    let gaps = i64::try_from(RANGES).unwrap_or(i64::MAX);
+    let gaps = i64::try_from(MAX_ID_RANGES).unwrap_or(i64::MAX);
     let statement = Statement::new(
         "SELECT g.id AS last_id, g.next AS first_id FROM \
          (SELECT id, LEAD(id) OVER (ORDER BY id) AS next FROM \"",
@@ -99,8 +96,8 @@ pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool),
 /// The ranges between the first id and the last one, cut at gaps.
 fn ranges(mut gaps: Vec<(i64, i64)>, ends: Option<(i64, i64)>) -> (Vec<IdRange>, bool) {
     let Some((mut first_id, end)) = ends else { return (Vec::new(), true) };
-    let is_exact = gaps.len() < RANGES;
-    gaps.truncate(RANGES - 1);
+    let is_exact = gaps.len() < MAX_ID_RANGES;
+    gaps.truncate(MAX_ID_RANGES - 1);
     gaps.sort_unstable();
     let mut ranges = Vec::with_capacity(gaps.len() + 1);
     for (last_id, next) in gaps {
@@ -136,11 +133,12 @@ mod tests {
     #[test]
     fn where_there_are_too_many_the_smallest_gaps_are_no_gaps() {
         // The largest ones come first, as the database sorts them.
-        let gaps = (0..10_000).rev().map(|at| (at * 10, at * 10 + 9)).collect();
-        let (ranges, is_exact) = ranges(gaps, Some((0, 99_999)));
+        let most = i64::try_from(MAX_ID_RANGES).expect("small");
+        let gaps = (0..most).rev().map(|at| (at * 10, at * 10 + 9)).collect();
+        let (ranges, is_exact) = ranges(gaps, Some((0, most * 10 - 1)));
         assert!(!is_exact);
-        assert_eq!(ranges.len(), RANGES);
+        assert_eq!(ranges.len(), MAX_ID_RANGES);
         assert_eq!(ranges.first(), Some(&range(0, 10)));
-        assert_eq!(ranges.last(), Some(&range(99_999, 99_999)));
+        assert_eq!(ranges.last(), Some(&range(most * 10 - 1, most * 10 - 1)));
     }
 }

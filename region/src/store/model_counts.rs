@@ -16,7 +16,7 @@ pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCou
         "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, filtered, dropped, passed_over) SELECT ",
     )
     .arg(lease.import_id())
-    .push(", r.model, r.position, r.seen, r.inserted, r.existing, r.overwritten, r.out_of_scope, r.filtered, r.dropped, r.passed_over FROM ")
+    .push(", r.model, r.position, r.seen, r.inserted, r.existing, 0, r.out_of_scope, r.filtered, r.dropped, r.passed_over FROM ")
     .rows(
         lease.dialect(),
         "r",
@@ -26,7 +26,6 @@ pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCou
             ("seen", int(|counts| counts.seen)),
             ("inserted", int(|counts| counts.inserted)),
             ("existing", int(|counts| counts.existing)),
-            ("overwritten", int(|counts| counts.overwritten)),
             ("out_of_scope", int(|counts| counts.out_of_scope)),
             ("filtered", int(|counts| counts.filtered)),
             ("dropped", int(|counts| counts.dropped)),
@@ -40,15 +39,14 @@ pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCou
 /// Adds what became of the records of a chunk. `seen` stays as the plan has it.
 pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, overwritten = overwritten + $5, \
-         out_of_scope = out_of_scope + $6, filtered = filtered + $7, dropped = dropped + $8, deleted = deleted + $9, kept = kept + $10, \
-         changed = changed + $11 WHERE import_id = $1 AND model = $2",
+        "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, \
+         out_of_scope = out_of_scope + $5, filtered = filtered + $6, dropped = dropped + $7, deleted = deleted + $8, kept = kept + $9, \
+         changed = changed + $10 WHERE import_id = $1 AND model = $2",
     )
     .with(lease.import_id())
     .with(&chunk.model)
     .with(chunk.inserted)
     .with(chunk.existing)
-    .with(chunk.overwritten)
     .with(chunk.out_of_scope)
     .with(chunk.filtered)
     .with(chunk.dropped)
@@ -79,7 +77,6 @@ pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, D
                 seen: row.int("seen")?,
                 inserted: row.int("inserted")?,
                 existing: row.int("existing")?,
-                overwritten: row.int("overwritten")?,
                 out_of_scope: row.int("out_of_scope")?,
                 filtered: row.int("filtered")?,
                 dropped: row.int("dropped")?,

@@ -46,9 +46,6 @@ use crate::{
     finding::{Finding, FindingKind},
 };
 
-/// The most organizations of one import: control gives so many slugs in one operation.
-pub const MAX_ORGANIZATIONS: usize = 1_000_000;
-
 /// What the pass over a file needs to know.
 #[derive(Debug)]
 pub struct Request<'a> {

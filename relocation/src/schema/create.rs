@@ -8,7 +8,7 @@ use sha1::{Digest as _, Sha1};
 use super::compare::column_type;
 use crate::{
     catalog::{Catalog, Column, Condition, Model, Silo, UniqueSet},
-    db::{self, Db, DbError, Dialect, Statement, Tx},
+    db::{self, Db, DbError, Dialect, Row, Statement},
     generate::hex,
     transact,
 };
@@ -25,14 +25,26 @@ const LOCK: i64 = 0x6361_7573_6577_6179;
 /// # Errors
 /// If the database cannot be reached or does not let tables be made.
 pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
+    let models: Vec<&Model> = catalog.written().filter(|model| model.silo == silo).collect();
+    // Nearly always there is none, and then nobody who writes is waited for.
+    let absent = names(&db.fetch_all(absent(&models, db.dialect())).await?)?;
+    if absent.is_empty() {
+        return Ok(absent);
+    }
     let made = transact!(DbError, db, |tx| {
-        let models = missing(tx, catalog, silo).await?;
-        for model in &models {
+        if tx.dialect() == Dialect::Postgres {
+            tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
+        }
+        let absent = names(&tx.fetch_all(self::absent(&models, tx.dialect())).await?)?;
+        // In the order of writing: each after those that its foreign keys lead to.
+        let to_make: Vec<&Model> =
+            models.iter().copied().filter(|model| absent.contains(&model.table)).collect();
+        for model in &to_make {
             for statement in statements(catalog, model, tx.dialect()) {
                 tx.execute(Statement::new("").push(&statement)).await?;
             }
         }
-        models.iter().map(|model| model.table.clone()).collect::<Vec<_>>()
+        to_make.iter().map(|model| model.table.clone()).collect::<Vec<_>>()
     })?;
     if !made.is_empty() {
         tracing::info!(tables = made.join(", "), "made tables of models that the database did not have");
@@ -40,23 +52,19 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
     Ok(made)
 }
 
-/// The models whose table is absent, in the order of writing: each after those that its foreign keys lead to.
-async fn missing<'c>(tx: &mut Tx, catalog: &'c Catalog, silo: Silo) -> Result<Vec<&'c Model>, DbError> {
-    let models = || catalog.written().filter(|model| model.silo == silo);
-    let names = [("name", db::Column::Texts(models().map(|model| model.table.clone()).collect()))];
-    let dialect = tx.dialect();
-    let condition = match dialect {
-        Dialect::Postgres => {
-            tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
-            " WHERE to_regclass(quote_ident(t.name)) IS NULL"
-        }
-        // Whoever writes is alone.
-        Dialect::Sqlite => " WHERE NOT EXISTS (SELECT 1 FROM sqlite_master m WHERE m.name = t.name)",
-    };
-    let statement = Statement::new("SELECT t.name AS name FROM ").rows(dialect, "t", names).push(condition);
-    let rows = tx.fetch_all(statement).await?;
-    let absent = rows.iter().map(|row| row.text("name")).collect::<Result<Vec<_>, _>>()?;
-    Ok(models().filter(|model| absent.contains(&model.table)).collect())
+/// Asks which models have no table.
+fn absent(models: &[&Model], dialect: Dialect) -> Statement {
+    let tables = models.iter().map(|model| model.table.clone()).collect();
+    Statement::new("SELECT t.name AS name FROM ")
+        .rows(dialect, "t", [("name", db::Column::Texts(tables))])
+        .push(match dialect {
+            Dialect::Postgres => " WHERE to_regclass(quote_ident(t.name)) IS NULL",
+            Dialect::Sqlite => " WHERE NOT EXISTS (SELECT 1 FROM sqlite_master m WHERE m.name = t.name)",
+        })
+}
+
+fn names(rows: &[Row]) -> Result<Vec<String>, DbError> {
+    rows.iter().map(|row| row.text("name")).collect()
 }
 
 /// What makes the table of a model.

@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Context as _, bail, ensure};
 use causeway_proto::{
     control::v1::BatchResolveSlugsRequest,
+    organization_status,
     region::v1::{Import, ImportState, Organization},
     relocation::v1::{Finding, FindingKind, KeyKind, MappedKey},
 };
@@ -182,7 +183,7 @@ impl<'a> Audit<'a> {
                 (Some(seen), Some(status)) if status != 3 => {
                     let same = row.get("slug").and_then(Cell::as_text) == Some(&seen.slug)
                         && row.get("name").and_then(Cell::as_text) == Some(&seen.name)
-                        && i64::from(seen.status) == status;
+                        && seen.status() == organization_status::from_stored(status);
                     if !same {
                         case.mismatch(format!("organization {id} is shown as {seen:?}"));
                     }

@@ -2,10 +2,11 @@
 
 use std::{io, sync::Arc};
 
+use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::{
     catalog::Model,
     export::Limits,
-    plan::{Checkpoint, MAX_ORGANIZATIONS, Plan, Request, Watch},
+    plan::{Checkpoint, Plan, Request, Watch},
 };
 use tokio::sync::{mpsc, oneshot};
 

@@ -41,7 +41,7 @@ impl Engine {
                         organization_id: organization.id,
                         slug: organization.slug,
                         name: organization.name,
-                        status: directory_status(organization.status),
+                        status: directory_status(organization.status).into(),
                     }
                 });
             let refused =

@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_proto::{
     control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch, ResolvedSlug, SlugVerdict},
+    limits::MAX_TEXT,
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
@@ -34,9 +35,6 @@ use crate::{
     },
     store,
 };
-
-/// The most bytes of a name that the contract takes; a name of 64 characters may have one more.
-const MAX_NAME: usize = 255;
 
 /// The operation under which slugs are asked for the n-th time.
 pub(in crate::import) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
@@ -275,7 +273,7 @@ impl Engine {
 
 /// A name as control takes it.
 pub(in crate::import) fn name_for_control(name: &str) -> String {
-    name[..name.floor_char_boundary(MAX_NAME)].to_owned()
+    name[..name.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 /// That an organization got another slug than it wanted, and why.

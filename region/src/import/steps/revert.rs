@@ -163,7 +163,6 @@ impl Engine {
                     model: chunk.model.clone(),
                     inserted: theirs.inserted,
                     existing: theirs.existing,
-                    overwritten: theirs.overwritten,
                     dropped: theirs.dropped,
                     ..ModelCounts::default()
                 };

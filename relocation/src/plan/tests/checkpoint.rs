@@ -47,7 +47,7 @@ impl File_ {
             scratch_dir: self.dir.path(),
             filter: Some(&filter),
             limits,
-            most_organizations: MAX_ORGANIZATIONS,
+            most_organizations: 1_000_000,
             now: self.env.now(),
             keep: Some(&Checkpoint { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };

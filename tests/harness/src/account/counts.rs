@@ -20,7 +20,7 @@ impl AuditCase<'_> {
             let right = match key.kind() {
                 KeyKind::Inserted => fate == Some(Fate::Inserted(key.new_pk)),
                 KeyKind::Existing => fate == Some(Fate::Existing(key.new_pk)),
-                KeyKind::Unspecified | KeyKind::Overwritten => false,
+                KeyKind::Unspecified => false,
             };
             if !right {
                 complaints.push(format!("the key map has {key:?}, and the record is {fate:?}"));

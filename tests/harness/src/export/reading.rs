@@ -7,6 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
+use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::{
     catalog::{Catalog, Model, ORGANIZATION, Silo},
     env::Environment,
@@ -14,7 +15,7 @@ use causeway_relocation::{
     finding::{FindingKind, Tense},
     keys::{ChunkKeys, KeyMap},
     mapping::{Decision, Mapping},
-    plan::{MAX_ORGANIZATIONS, Plan, Record, Request, Watch},
+    plan::{Plan, Record, Request, Watch},
     value::Value,
 };
 use chrono::DateTime;

@@ -111,8 +111,8 @@ impl Import {
 pub(crate) struct Counts {
     pub(crate) model: String,
     pub(crate) seen: i64,
-    /// Inserted, existing, overwritten, out of scope, filtered, dropped.
-    pub(crate) parts: [i64; 7],
+    /// Inserted, existing, out of scope, filtered, dropped, of models that cannot be imported.
+    pub(crate) parts: [i64; 6],
     /// Of the inserted rows, how many were deleted and how many stay since it was reverted.
     pub(crate) reverted: [i64; 2],
 }
@@ -367,12 +367,11 @@ async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {
     let rows = db.fetch_all(statement).await?;
     rows.iter()
         .map(|row| {
-            let parts =
-                ["inserted", "existing", "overwritten", "out_of_scope", "filtered", "dropped", "passed_over"];
+            let parts = ["inserted", "existing", "out_of_scope", "filtered", "dropped", "passed_over"];
             let mut counts = Counts {
                 model: row.text("model")?,
                 seen: row.int("seen")?,
-                parts: [0; 7],
+                parts: [0; 6],
                 reverted: [row.int("deleted")?, row.int("kept")?],
             };
             for (slot, part) in counts.parts.iter_mut().zip(parts) {
