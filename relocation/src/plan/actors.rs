@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::duplicates::{Duplicates, Entry};
+use super::{duplicates::Duplicates, entry::Entry};
 use crate::{
     catalog::Catalog,
     export::{MAX_PK, each_field},

@@ -5,13 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{Hash as _, Hasher as _},
 };
 
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
-use super::{Plan, Record, duplicates::Entry, read_raw_at};
+use super::{Plan, Record, entry::Entry, read_raw_at};
 use crate::{
     catalog::{Catalog, Model},
     env::Environment,
@@ -69,7 +70,7 @@ pub(super) fn entries(model: &Model, record: &Record) -> Vec<Entry> {
     let Some((name, address)) = model.rules.warn_of_address else { return Vec::new() };
     let (name, address) = (folded(&record.values, name), folded(&record.values, address));
     let entry = |text: &str, kind: u32| {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = SipHasher13::new();
         text.hash(&mut hasher);
         Entry { hash: hasher.finish(), set: set(model, kind), offset: record.offset }
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Plan, Record, duplicates::Entry, sets::KeySet, unreferenced::Adrift};
+use super::{Family, Plan, Record, entry::Entry, sets::KeySet, unreferenced::Adrift};
 use crate::{
     catalog::{FromColumn, Model},
     export::ExportError,

@@ -3,10 +3,14 @@
 
 mod actors;
 mod addresses;
+mod bitmap;
 mod checkpoint;
+mod comparing;
 mod defects;
 mod duplicates;
+mod entry;
 mod family;
+mod frame;
 mod made_slugs;
 mod outside;
 mod pass;
@@ -16,6 +20,7 @@ mod runs;
 mod segment;
 mod selection;
 mod sets;
+mod steps;
 mod unreferenced;
 
 use std::{
@@ -35,9 +40,9 @@ use pass::Pass;
 pub use reader::{ModelReader, Record};
 use roaring::RoaringTreemap;
 use runs::Runs;
-use segment::Notes;
 pub use selection::Selection;
 pub(crate) use sets::hash_value;
+use steps::Notes;
 
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION},
@@ -189,7 +194,7 @@ impl Plan {
         log: &mut Log<'_>,
     ) -> Result<Self, ExportError> {
         let mut pass = Pass::new(catalog, env, request, self);
-        log.replay(&mut pass)?;
+        log.replay(|step| pass.take(step))?;
         pass.read(watch, log)?;
         let (mut plan, sets, duplicates, after) = pass.end()?;
         plan.select(catalog, env, request.filter, after.selected, watch, log)?;

@@ -3,7 +3,8 @@
 use super::{
     Family,
     family::{Whose, targets},
-    segment::{Notes, add_note},
+    segment::add_note,
+    steps::Notes,
 };
 use crate::{
     catalog::Model,

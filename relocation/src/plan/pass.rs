@@ -14,11 +14,13 @@ use std::{
 
 use super::{
     Plan, Request, Watch, actors,
-    checkpoint::{Frame, Log, Selected},
+    checkpoint::Log,
     counted,
-    duplicates::{Duplicates, Entry},
-    segment::{Checker, Cut, Notes, Segment, add_note, add_passed_over},
+    duplicates::Duplicates,
+    entry::Entry,
+    segment::{Checker, Cut, add_note, add_passed_over},
     sets::{KeySet, key_sets},
+    steps::{Notes, Segment, Selected, Step},
     stopped,
 };
 use crate::{
@@ -148,7 +150,7 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let last = segment.last;
-            let frame = Frame::Segment(segment);
+            let frame = Step::Segment(segment);
             log.append(&frame)?;
             self.take(frame)?;
             watch.records.store(self.plan.records, Ordering::Relaxed);
@@ -163,10 +165,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Adds what a frame of the log says.
-    pub(super) fn take(&mut self, frame: Frame) -> Result<(), ExportError> {
+    pub(super) fn take(&mut self, frame: Step) -> Result<(), ExportError> {
         match frame {
-            Frame::Segment(segment) => self.add(segment)?,
-            Frame::Compared { last, repeated, contradicting } => {
+            Step::Segment(segment) => self.add(segment)?,
+            Step::Compared { last, repeated, contradicting } => {
                 for (position, offset) in repeated {
                     if let Some(plan) = self.plan.models.get_mut(position) {
                         plan.marks.repeated.insert(offset);
@@ -179,7 +181,7 @@ impl<'a> Pass<'a> {
                 }
                 self.after.compared = Some(last);
             }
-            Frame::Selected(selected) => {
+            Step::Selected(selected) => {
                 if let Some(selection) = &mut self.plan.selection {
                     selection.add(&selected.users, &selected.emails);
                 }

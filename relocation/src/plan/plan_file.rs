@@ -7,14 +7,15 @@ use std::{
     path::Path,
 };
 
-use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Plan,
     actors::Actor,
     addresses::Holder,
-    checkpoint::{CheckpointHeader, open, packed, read_frame, unpacked, write_frame},
+    bitmap::{bitmap_from_bytes, bitmap_to_bytes},
+    checkpoint::CheckpointHeader,
+    frame::{open, packed, read_frame, unpacked, write_frame},
     runs::Run,
     selection::SavedSelection,
 };
@@ -45,16 +46,6 @@ enum Piece {
     Actors(Vec<Actor>),
     /// That is all.
     End,
-}
-
-pub(super) fn bitmap_to_bytes(bitmap: &RoaringTreemap) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    bitmap.serialize_into(&mut bytes)?;
-    Ok(bytes)
-}
-
-pub(super) fn bitmap_from_bytes(bytes: &[u8]) -> io::Result<RoaringTreemap> {
-    RoaringTreemap::deserialize_from(bytes)
 }
 
 /// Adds the plan that is kept there, if it is one of what is wanted and whole. If not, what `plan` is then does not count.

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Record, actors, addresses,
-    duplicates::Entry,
+    entry::Entry,
     made_slugs,
     runs::Run,
     sets::{KeySet, hash_key, key_sets},
+    steps::{Notes, Segment},
 };
 use crate::{
     catalog::{Catalog, Column, Known, Model, Silo},
@@ -26,46 +25,6 @@ const MAX_CONTROL_RECORD: usize = 3 * 1024 * 1024;
 const MAX_NOTES: usize = 1_000;
 /// Unknown models that are counted by name; the others are counted together.
 const MAX_PASSED_OVER: usize = 200;
-
-/// The first note of each kind, model and field, and how many there are.
-pub(super) type Notes = BTreeMap<NoteKey, (Finding, u64)>;
-/// Kind, model and field of a note.
-pub(super) type NoteKey = (FindingKind, String, String);
-
-/// What was learned of one model in a segment.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Part {
-    pub(super) seen: i64,
-    /// Stretches. None goes on in the next segment, so that a reader can pass over what it does not need.
-    pub(super) runs: Vec<Run>,
-    /// Where records begin that break a rule. There are some under a filter only, which may leave them out.
-    pub(super) defective: Vec<u64>,
-}
-
-/// What was learned of a segment of the file.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Segment {
-    pub(super) records: i64,
-    /// Where it ends, in bytes.
-    pub(super) end: u64,
-    /// Whether the file ends there too.
-    pub(super) last: bool,
-    pub(super) models: BTreeMap<usize, Part>,
-    /// Whether it ends where the file cannot be read further. Such a one is never logged.
-    #[serde(skip)]
-    pub(super) is_torn: bool,
-    /// Logged beside the rest.
-    #[serde(skip)]
-    pub(super) keys: Vec<Entry>,
-    /// What actors stand for.
-    pub(super) actors: Vec<Entry>,
-    /// Actors that stand for what a record refers to.
-    pub(super) named_actors: Vec<u64>,
-    pub(super) notes: Vec<(NoteKey, (Finding, u64))>,
-    pub(super) passed_over: BTreeMap<String, i64>,
-    /// Primary keys and slugs of organizations that the filter takes.
-    pub(super) organizations: Vec<(i64, String)>,
-}
 
 /// The records of a segment, not yet looked at.
 #[derive(Debug, Default)]

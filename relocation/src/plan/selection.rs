@@ -4,17 +4,19 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    hash::{BuildHasher as _, BuildHasherDefault},
     io,
 };
 
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use super::{
     Plan, Watch,
-    checkpoint::{Frame, Log, Selected},
-    plan_file::{bitmap_from_bytes, bitmap_to_bytes},
+    bitmap::{bitmap_from_bytes, bitmap_to_bytes},
+    checkpoint::Log,
+    steps::{Selected, Step},
     stopped,
 };
 use crate::{
@@ -59,7 +61,7 @@ fn unsigned(pk: i64) -> u64 {
 }
 
 fn email_hash(email: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(email.to_lowercase())
+    BuildHasherDefault::<SipHasher13>::default().hash_one(email.to_lowercase())
 }
 
 impl Selection {
@@ -239,7 +241,7 @@ impl Plan {
                 }
                 if record.ordinal % SELECTED == 0 {
                     let (users, emails) = selection.take_fresh();
-                    log.append(&Frame::Selected(Selected { stage, ordinal: record.ordinal, users, emails }))?;
+                    log.append(&Step::Selected(Selected { stage, ordinal: record.ordinal, users, emails }))?;
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! The sets in which records of a file must differ.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{Hash as _, Hasher as _};
 
 use super::Record;
 use crate::{
     catalog::{Catalog, UniqueSet},
     value::Value,
 };
+use siphasher::sip::SipHasher13;
 
 /// Columns whose values must differ between the records of a file.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub(super) fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
 
 /// The hash of the key that a record has in a set.
 pub(super) fn hash_key(set: &KeySet, pk: i64, key: Vec<&Value>) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = SipHasher13::new();
     if set.columns.is_empty() {
         pk.hash(&mut hasher);
     }
@@ -76,7 +77,7 @@ pub(super) fn hash_key(set: &KeySet, pk: i64, key: Vec<&Value>) -> u64 {
     hasher.finish()
 }
 
-pub(crate) fn hash_value(value: &Value, hasher: &mut DefaultHasher) {
+pub(crate) fn hash_value(value: &Value, hasher: &mut SipHasher13) {
     match value {
         Value::Null => 0_u8.hash(hasher),
         Value::Bool(value) => (1_u8, value).hash(hasher),

@@ -33,6 +33,7 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
     }
     let made = transact!(DbError, db, |tx| {
         if tx.dialect() == Dialect::Postgres {
+            // Whoever has waited here may still not see what the one before has made: hence IF NOT EXISTS below.
             tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
         }
         let absent = names(&tx.fetch_all(self::absent(&models, tx.dialect())).await?)?;
@@ -91,11 +92,11 @@ fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String>
         everywhere.iter().map(|set| format!("CONSTRAINT {} UNIQUE ({})", quoted(&set_name(set)), list(set))),
     );
 
-    let mut statements = vec![format!("CREATE TABLE {table} ({})", lines.join(", "))];
+    let mut statements = vec![format!("CREATE TABLE IF NOT EXISTS {table} ({})", lines.join(", "))];
     for set in in_part {
         let condition = set.condition.as_ref().map(|condition| holds(model, condition)).unwrap_or_default();
         statements.push(format!(
-            "CREATE UNIQUE INDEX {} ON {table} ({}) WHERE {condition}",
+            "CREATE UNIQUE INDEX IF NOT EXISTS {} ON {table} ({}) WHERE {condition}",
             quoted(&set_name(set)),
             list(set)
         ));
@@ -106,7 +107,7 @@ fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String>
     for (index, column) in model.columns.iter().enumerate() {
         if column.references.is_some() && column.constrained && !is_first(index) {
             statements.push(format!(
-                "CREATE INDEX {} ON {table} ({})",
+                "CREATE INDEX IF NOT EXISTS {} ON {table} ({})",
                 quoted(&index_name(&model.table, &[column.column.as_str()], "idx")),
                 quoted(&column.column)
             ));

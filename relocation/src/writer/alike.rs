@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::{Row, Writer, Written, table::Table};
+use super::{
+    Row, Writer, Written,
+    table::{Table, reference_key},
+};
 use crate::{
     catalog::{MergeAlike, Model},
     finding::{Finding, FindingKind},
@@ -14,11 +17,6 @@ use crate::{
 fn rank(order: &[String], value: Option<&Value>) -> usize {
     let text = value.and_then(Value::as_text);
     order.iter().position(|known| Some(known.as_str()) == text).unwrap_or(order.len())
-}
-
-/// The key of a row in a set of references, if both are set.
-pub(super) fn key([one, other]: [usize; 2], row: &Row) -> Option<(i64, i64)> {
-    row.values.get(one)?.as_int().zip(row.values.get(other)?.as_int())
 }
 
 impl Writer<'_> {
@@ -40,7 +38,7 @@ impl Writer<'_> {
         // The first one of the file is the row.
         rows.sort_by_key(|row| row.ordinal);
         for row in rows {
-            let Some(key) = key(columns, &row) else {
+            let Some(key) = reference_key(columns, &row) else {
                 kept.push(row);
                 continue;
             };

@@ -4,13 +4,14 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{Hash as _, Hasher as _},
     io,
     path::{Path, PathBuf},
 };
 
 use chrono::{DateTime, Utc};
 use roaring::RoaringTreemap;
+use siphasher::sip::SipHasher13;
 
 use super::{
     Row, WriteError, Writer, Written,
@@ -114,8 +115,8 @@ enum Kind {
     Asked,
 }
 
-fn hasher_of(kind: Kind, model: &Model, index: usize) -> DefaultHasher {
-    let mut hasher = DefaultHasher::new();
+fn hasher_of(kind: Kind, model: &Model, index: usize) -> SipHasher13 {
+    let mut hasher = SipHasher13::new();
     (kind, model.position, index).hash(&mut hasher);
     hasher
 }

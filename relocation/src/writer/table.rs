@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{Row, WriteError, alike, bulk};
+use super::{Row, WriteError, bulk};
 use crate::{
     catalog::{Column, Model},
     db::{self, Db, DbError, Dialect, Statement, Tx},
@@ -102,7 +102,7 @@ impl Table for Tx {
     ) -> Result<HashMap<i64, i64>, WriteError> {
         let (mut ids, mut ones, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
-            let Some((one, other)) = alike::key(columns, row) else { continue };
+            let Some((one, other)) = reference_key(columns, row) else { continue };
             ids.push(row.id);
             ones.push(one);
             others.push(other);
@@ -183,6 +183,11 @@ pub async fn find_rows(
         return Ok(HashMap::new());
     }
     found(db.fetch_all(asks_for(db.dialect(), model, column, values)).await?)
+}
+
+/// The key of a row in a set of references, if both are set.
+pub(super) fn reference_key([one, other]: [usize; 2], row: &Row) -> Option<(i64, i64)> {
+    row.values.get(one)?.as_int().zip(row.values.get(other)?.as_int())
 }
 
 /// Whether a rule compares the values of a column without regard to case.

@@ -1,0 +1,202 @@
+//! Finds records that share a primary key or break a unique set: those whose keys have the same hash are read again and
+//! compared.
+
+use std::collections::{BTreeMap, HashMap};
+
+use roaring::RoaringTreemap;
+
+use super::{
+    Family, Record,
+    addresses::{self, Addresses, Holders},
+    checkpoint::Log,
+    duplicates::Duplicates,
+    entry::Entry,
+    family::{Linked, links},
+    made_slugs::{LostSlugs, MadeSlugs, split},
+    read_raw_at,
+    sets::KeySet,
+    steps::Step,
+    unreferenced::Adrift,
+};
+use crate::{
+    catalog::Model,
+    export::{Decoder, ExportError},
+    finding::{Finding, FindingKind},
+};
+
+/// Records that agree in a hash and are compared between two frames of the log: some milliseconds.
+const COMPARED: u64 = 1_000;
+
+/// What comparing has found: where records begin, by the position of their model.
+#[derive(Debug, Default)]
+pub(super) struct Doubles {
+    /// A rule keeps the first one, and these are later.
+    pub(super) repeated: HashMap<usize, RoaringTreemap>,
+    /// They contradict an earlier one, and the filter leaves both out.
+    pub(super) contradicting: HashMap<usize, RoaringTreemap>,
+    /// Records without slug, by primary key, that do not get what they could, by the position of their model and the attempt.
+    pub(super) lost_slugs: LostSlugs,
+    /// Names that are an address of an earlier record, by the position of their model.
+    pub(super) addresses: BTreeMap<usize, Holders>,
+    /// What there is to tell of those that are too many.
+    pub(super) more_addresses: Option<Finding>,
+}
+
+impl Family<'_> {
+    /// Looks at records whose keys have the same hash: refuses those that must not be the same, unless the filter leaves
+    /// them out, and finds those of which a rule keeps the first. Those up to `behind` have been looked at.
+    pub(super) fn find_duplicates(
+        &mut self,
+        unreferenced: &Adrift,
+        (sets, duplicates): (&[KeySet], Duplicates),
+        behind: Option<Entry>,
+        log: &mut Log<'_>,
+    ) -> Result<Doubles, ExportError> {
+        let (catalog, mut doubles) = (self.catalog, Doubles::default());
+        let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
+        let mut made = MadeSlugs::default();
+        let mut lost = LostSlugs::new();
+        let mut addresses = Addresses::new(catalog, self.env, self.plan);
+        let see = |entry: Entry| {
+            if addresses::is_one(entry) {
+                return addresses.see(entry);
+            }
+            if let Some((index, attempt)) = made.see(entry)
+                && let Some(set) = sets.get(index)
+            {
+                lost.entry((set.model, attempt)).or_default().insert(entry.offset);
+            }
+            Ok(())
+        };
+        let found = |first: Entry, entry: Entry| -> Result<(), ExportError> {
+            let is_no_key = split(entry.set).1.is_some() || addresses::is_one(entry);
+            if is_no_key || behind.is_some_and(|behind| entry <= behind) {
+                return Ok(());
+            }
+            self.stopped()?;
+            let set = usize::try_from(entry.set).ok().and_then(|index| sets.get(index));
+            let model = set.and_then(|set| catalog.models().get(set.model));
+            let (Some(set), Some(model)) = (set, model) else { return Ok(()) };
+            match self.compare(unreferenced, model, set, first.offset, entry.offset)? {
+                Agreement::None => {}
+                Agreement::Repeated => {
+                    doubles.repeated.entry(set.model).or_default().insert(entry.offset);
+                    repeated.push((set.model, entry.offset));
+                }
+                Agreement::LeftOut => {
+                    doubles.contradicting.entry(set.model).or_default().insert(entry.offset);
+                    contradicting.push((set.model, entry.offset));
+                }
+            }
+            compared += 1;
+            if compared.is_multiple_of(COMPARED) {
+                log.append(&Step::Compared {
+                    last: entry,
+                    repeated: std::mem::take(&mut repeated),
+                    contradicting: std::mem::take(&mut contradicting),
+                })?;
+            }
+            Ok(())
+        };
+        duplicates.find(see, found)?;
+        doubles.lost_slugs = lost;
+        (doubles.addresses, doubles.more_addresses) = addresses.end();
+        Ok(doubles)
+    }
+
+    /// Compares two records that begin at these places.
+    fn compare(
+        &mut self,
+        unreferenced: &Adrift,
+        model: &Model,
+        set: &KeySet,
+        first: u64,
+        second: u64,
+    ) -> Result<Agreement, ExportError> {
+        // Of what is defective, only the primary key can be compared, and it is enough.
+        let is_key = set.columns.is_empty();
+        let (one, one_linked) = self.read_at(model, first, !is_key)?;
+        let (other, other_linked) = self.read_at(model, second, !is_key)?;
+        if !set.agree(&one, &other) {
+            return Ok(Agreement::None);
+        }
+        if set.keep_first {
+            return Ok(Agreement::Repeated);
+        }
+        if self.plan.selection.is_some() {
+            self.learn([model.position])?;
+            let left_out =
+                [one_linked, other_linked].map(|linked| self.is_left_out(model, &linked, unreferenced));
+            match left_out {
+                [true, true] => return Ok(Agreement::LeftOut),
+                // Only one of them is written. Which one a reference leads to is still not known.
+                [true, false] | [false, true] if !is_key => return Ok(Agreement::None),
+                _ => {}
+            }
+        }
+        Err(contradiction(model, set, &one, &other).into())
+    }
+
+    /// Reads one record, whole or only its references.
+    fn read_at(&self, model: &Model, offset: u64, whole: bool) -> Result<(Record, Linked), ExportError> {
+        let decoder = Decoder::new(self.env, self.plan.now);
+        read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
+            let (values, actor) = match whole {
+                true => {
+                    let placed = |finding: Finding| finding.model(&model.name).at(offset);
+                    let decoded = decoder.decode(model, raw.fields).map_err(placed)?;
+                    (decoded.values, decoded.actor)
+                }
+                false => (Vec::new(), None),
+            };
+            let (source_pk, links) = (raw.pk, links(&decoder, model, &raw));
+            let linked = Linked { ordinal: 0, source_pk, offset, values: links };
+            let record = Record {
+                ordinal: 0,
+                source_pk,
+                offset,
+                length,
+                changed: false,
+                values,
+                actor,
+                fields: None,
+                defect: None,
+            };
+            Ok((record, linked))
+        })
+    }
+}
+
+/// What two records with keys of one hash have to do with each other.
+enum Agreement {
+    /// Nothing.
+    None,
+    /// A rule keeps the first.
+    Repeated,
+    /// They contradict each other, and both are left out.
+    LeftOut,
+}
+
+/// What is wrong with two records of a file that agree where they must not.
+fn contradiction(model: &Model, set: &KeySet, one: &Record, other: &Record) -> Finding {
+    let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
+    let fields: Vec<&str> = columns.map(|column| column.field.as_str()).collect();
+    let first = one.offset;
+    let mut finding = Finding::new(
+        FindingKind::IntegrityError,
+        if fields.is_empty() {
+            format!("the primary key stands twice: also at byte {first}")
+        } else {
+            format!(
+                "the record agrees in {} with the record with pk {} at byte {first}; only one of them can be",
+                fields.join(" and "),
+                one.source_pk
+            )
+        },
+    )
+    .model(&model.name)
+    .at(other.offset);
+    finding.source_pk = Some(other.source_pk);
+    finding.field = fields.last().map(|field| (*field).to_owned());
+    finding
+}
