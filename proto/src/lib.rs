@@ -37,7 +37,8 @@ pub mod region {
 
 /// `causeway.relocation.v1`: what both speak of.
 pub mod relocation {
-    /// Messages and reasons shared by both services.
+    /// Messages, reasons, and the service that both services have.
+    #[expect(clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("causeway.relocation.v1");
     }

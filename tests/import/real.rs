@@ -1,6 +1,10 @@
-//! Exports that are not the project's own, if somebody has some.
+//! Exports that are not the project's own, if somebody has some; the example if not.
 
-use std::{env, fs, io::Write as _, path::PathBuf};
+use std::{
+    env, fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use causeway_harness::{
     account::Audit,
@@ -22,49 +26,52 @@ macro_rules! say {
 
 const DIRECTORY: &str = "CAUSEWAY_EXTRA_EXPORTS";
 
-/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names: once, once more on top, merged,
-/// each of its organizations alone, and encrypted. A file that is refused is printed and is no failure.
+/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names, or of `examples`: once, once more on
+/// top, merged, each of its organizations alone, and encrypted. A file that is refused is printed and is no failure, as
+/// long as not all are.
 pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store: Store) {
-    let Some(directory) = env::var_os(DIRECTORY) else {
-        say!("NOT RUN: {DIRECTORY} names no directory with exports");
-        return;
-    };
+    let examples = || Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").into_os_string();
+    let directory = env::var_os(DIRECTORY).unwrap_or_else(examples);
     let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{DIRECTORY}: {error}"));
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     assert!(!files.is_empty(), "{DIRECTORY} has no .json files");
+    let mut landed = 0;
     for file in files {
         let bytes = fs::read(&file).expect("the file can be read");
         let cluster = cluster(store, &["us"]).await;
-        all_ways(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
+        landed += all_ways(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
         let cluster = opening(store).await;
-        import_encrypted(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
+        landed += import_encrypted(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
     }
+    assert!(landed > 0, "nothing landed of any file in {}", directory.display());
 }
 
-/// Imports the file encrypted, into empty databases.
-async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) {
+/// Imports the file encrypted, into empty databases. Says how many records landed.
+async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
     let (options, before) = (ImportOptions::default(), look(cluster, 0).await);
     let import =
         cluster.region(0).import(&encrypted(bytes, PUBLIC), &options).await.expect("the import ends");
     if import.state() == ImportState::Failed {
         say!("{name} is refused encrypted: {}", import.failure.unwrap_or_default().message);
-        return;
+        return 0;
     }
     let account = accounted(Audit::new(cluster, 0, &before, bytes, &options, &import).run().await);
     say!("{name} encrypted: {} of {} records landed", account.inserted(), seen(&import.models));
+    landed(&import.models)
 }
 
-async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) {
+/// Imports the file in all other ways. Says how many records landed the first time.
+async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
     let first = ImportOptions::default();
     let trial = ImportOptions::default().filter(&[]);
     let import = cluster.region(0).import(bytes, &trial).await.expect("the import ends");
     if import.state() == ImportState::Failed {
         say!("{name} is refused: {}", import.failure.unwrap_or_default().message);
-        return;
+        return 0;
     }
     let (once, account) = import_bytes(cluster, bytes, &first).await;
     say!("{name} once: {} of {} records landed", account.inserted(), seen(&once.models));
@@ -72,11 +79,16 @@ async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) {
     say!("{name} twice: {} landed", account.inserted());
     let (_, account) = import_bytes(cluster, bytes, &first.clone().merge_users()).await;
     say!("{name} merged: {} landed", account.inserted());
-    for organization in once.organizations {
+    for organization in &once.organizations {
         let filter = ImportOptions::default().filter(&[&organization.wanted_slug]);
         let (_, account) = import_bytes(cluster, bytes, &filter).await;
         say!("{name} {} alone: {} landed", organization.wanted_slug, account.inserted());
     }
+    landed(&once.models)
+}
+
+fn landed(models: &[causeway_proto::relocation::v1::ModelCounts]) -> i64 {
+    models.iter().map(|counts| counts.inserted).sum()
 }
 
 fn seen(models: &[causeway_proto::relocation::v1::ModelCounts]) -> i64 {

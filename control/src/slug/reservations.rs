@@ -96,7 +96,7 @@ impl SlugReservations {
         let region = regions::registered(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let found = operations::get(&self.db, key).await?;
-        found.ok_or_else(|| Error::OperationNotFound { region, operation_id })
+        found.ok_or(Error::OperationNotFound { region, operation_id })
     }
 
     /// Operations by region and id.
