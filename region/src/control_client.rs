@@ -92,7 +92,7 @@ impl ControlError {
 
     /// Whether the call may succeed when it is repeated.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self.reason {
             // Control has lost its memory of us, somebody took our name, or control is of another release: an operator can
             // mend each of them.
@@ -530,6 +530,6 @@ mod tests {
         let error = within(limit, (), |_| std::future::pending::<Result<(), Status>>()).await;
         let error = ControlError::from(error.expect_err("there is no answer"));
         assert_eq!(error.reason(), ErrorReason::ControlUnavailable);
-        assert!(error.passes(), "it is asked again");
+        assert!(error.is_transient(), "it is asked again");
     }
 }

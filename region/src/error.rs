@@ -285,7 +285,7 @@ impl Error {
 
     /// Whether a step of an import that failed so is tried again until it succeeds.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         if let Some(error) = self.db_error() {
             return matches!(
                 error.kind(),
@@ -299,7 +299,7 @@ impl Error {
             );
         }
         match self {
-            Self::Control(error) => error.passes(),
+            Self::Control(error) => error.is_transient(),
             Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
             | Self::Scratch(_)
             | Self::ChunkExists { .. }
@@ -332,6 +332,6 @@ mod tests {
         assert!(error.is_stop(), "{error}");
         let broken = tokio::spawn(async { panic!("a defect") });
         let error = Error::of_task("a task", &broken.await.expect_err("it panicked"));
-        assert!(!error.is_stop() && !error.passes(), "{error}");
+        assert!(!error.is_stop() && !error.is_transient(), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Bulk creation: a slug for each of the organizations of an operation.
 //!
 //! One of few organizations is one transaction. One of many is done in parts, so that others can write in between; its
-//! states stand in [`crate::slug_reservations`]. Everybody who gives an organization a slug has the lock of its region's
+//! states stand in [`crate::slug`]. Everybody who gives an organization a slug has the lock of its region's
 //! feed, so that no organization gets two. Another region that wants one of them at the same time meets the unique index
 //! on organizations, and is refused when it looks again.
 
@@ -120,7 +120,7 @@ impl SlugReservations {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
                     Found::Withdrawing => None,
-                    // By another control, or an older life of this one, that does fewer at once: it is gone on with so.
+                    // Begun by another control, or by this one before a restart, in smaller parts. It goes on in parts.
                     Found::Open => None,
                     Found::Answered(_) => {
                         let kept =

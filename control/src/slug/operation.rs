@@ -23,7 +23,7 @@ use crate::{
 
 /// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
 const ROUNDS_WITHOUT_SUFFIX: usize = 2;
-/// After so many rounds the suffixes are so long that not taste but a defect keeps them from being free.
+/// By this round suffixes are so long that a collision can only be a defect.
 const MAX_ROUNDS: usize = ROUNDS_WITHOUT_SUFFIX + 23;
 
 /// An operation whose organizations are still coming in. Of each, only what picking its slug needs is kept.
@@ -95,7 +95,7 @@ impl Incoming {
     /// If the batch or the operation is too large, or an organization is malformed.
     pub fn add(&mut self, batch: Vec<WantedSlug>) -> Result<(), Error> {
         if batch.len() > MAX_BATCH {
-            return Err(Error::invalid("batch.requests", "at most 10,000 in one batch"));
+            return Err(Error::invalid("batch.requests", format!("at most {MAX_BATCH} in one batch")));
         }
         if self.requests.len() + batch.len() > MAX_ORGANIZATIONS {
             return Err(Error::TooManySlugs { most: MAX_ORGANIZATIONS });
@@ -241,11 +241,11 @@ impl SlugOperation {
             let as_wanted = given.slug == request.wanted;
             let owner = given.taken_by.as_deref();
             (!as_wanted).then(|| {
-                CheckpointHeader(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
+                KeptAnswer(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
             })
         };
-        let all: Vec<Option<CheckpointHeader>> = self.requests.iter().zip(given).map(kept).collect();
-        let text = |part: &[Option<CheckpointHeader>]| {
+        let all: Vec<Option<KeptAnswer>> = self.requests.iter().zip(given).map(kept).collect();
+        let text = |part: &[Option<KeptAnswer>]| {
             serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be kept"))
         };
         all.chunks(KEPT_PART).map(text).collect()
@@ -253,17 +253,17 @@ impl SlugOperation {
 
     /// What was given, out of what was [`kept`](Self::kept). `None` if that is not the answer to this operation.
     pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<Given>>, DbError> {
-        let mut kept: Vec<Option<CheckpointHeader>> = Vec::with_capacity(self.requests.len());
+        let mut kept: Vec<Option<KeptAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
-            let part: Vec<Option<CheckpointHeader>> = serde_json::from_str(part)
+            let part: Vec<Option<KeptAnswer>> = serde_json::from_str(part)
                 .map_err(|_| DbError::inconsistent("the answer of a slug operation cannot be read"))?;
             kept.extend(part);
         }
         if kept.len() != self.requests.len() {
             return Ok(None);
         }
-        let given = |(request, kept): (&SlugRequest, Option<CheckpointHeader>)| {
-            let Some(CheckpointHeader(slug, owner)) = kept else {
+        let given = |(request, kept): (&SlugRequest, Option<KeptAnswer>)| {
+            let Some(KeptAnswer(slug, owner)) = kept else {
                 return Given { slug: request.wanted.clone(), taken_by: None };
             };
             let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
@@ -291,7 +291,7 @@ const KEPT_PART: usize = 10_000;
 
 /// What is kept of one organization's answer: its slug, and region and id of who had the one that it could not get.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct CheckpointHeader(Box<str>, Option<(String, i64)>);
+struct KeptAnswer(Box<str>, Option<(String, i64)>);
 
 /// Who still has no slug. First, everybody whose wanted slug is valid as it is tries that. Then those try theirs whose
 /// slug had to be normalized: so none of them takes away what another one wants as it is. In each later round those

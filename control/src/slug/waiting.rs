@@ -15,8 +15,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// How often something is looked at of which nobody says that it may have ended, at least. It is up to a half less, so that
-/// not all are looked at in the same moment.
+/// The longest time between two queries for a result that nobody has announced. Up to half of it is left out at random, so
+/// that not all are asked for at the same moment.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What is waited for, by its id. Cheap to clone.

@@ -56,9 +56,8 @@ pub(super) struct ChunkDraft {
 }
 
 impl ChunkDraft {
-    /// What there is to tell of the records. That a name is an address was found out before it was known who is a new user
-    /// under that name: whoever is merged or gets another name has not got the address. Whoever was told of by the writer
-    /// needs no second finding.
+    /// The findings about the records. Mapping reports usernames that are e-mail addresses before it is known which users
+    /// are new. That finding is dropped for users who are merged or renamed, and for those that the writer has reported.
     pub(super) fn told(&self, written: &Written) -> Vec<Finding> {
         let is_new = |finding: &Finding| {
             let says_more = |it: &Finding| {

@@ -192,7 +192,7 @@ impl Engine {
             run.keys = None;
             run.sizes = Sizes::default();
             let (ended, error) = match error {
-                error if error.passes() => (false, error),
+                error if error.is_transient() => (false, error),
                 error => match self.end(id, &error).await {
                     Ok(ended) => (ended, error),
                     Err(other) => (false, other),
