@@ -152,6 +152,7 @@ causeway_harness::on_each_store! {
         as_many_watches_are_open_at_once_as_the_limit;
     uploads:
         as_many_uploads_are_taken_at_once_as_the_limit,
+        an_upload_is_taken_whatever_becomes_of_another_one_of_its_import,
         an_upload_that_stalls_gives_its_place_to_others,
         an_upload_that_is_cut_off_leaves_nothing,
         an_upload_that_trickles_gives_its_place_to_others,

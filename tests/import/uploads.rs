@@ -91,6 +91,46 @@ fn under_way(cluster: &Cluster) -> usize {
     paths.filter(|path| path.extension().is_some_and(|it| it == "part")).count()
 }
 
+/// Several uploads of one import share its row until one of them has taken it. One that ends early removes the row, also
+/// while another one is about to take it.
+pub(crate) async fn an_upload_is_taken_whatever_becomes_of_another_one_of_its_import(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let region = cluster.region(0);
+    let file = Export::new().organization(1, "one").to_bytes();
+    let (beginning, rest) = file.split_at(20);
+    let id = Uuid::from_u128(1);
+    let upload = Upload::of(&region, &id.to_string(), beginning).await;
+    eventually("it is under way", async || under_way(&cluster) == 1).await;
+
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let mut other = db.begin().await.expect("a transaction");
+    // Locked, and not changed: whoever inserts the row finds it there, and whoever changes it waits.
+    let lock = match store {
+        Store::Postgres => "SELECT state FROM causeway_import WHERE import_id = $1 FOR UPDATE",
+        Store::Sqlite => "SELECT state FROM causeway_import WHERE import_id = $1",
+    };
+    let row = other.fetch_one(Statement::new(lock).with(id)).await.expect("locked");
+    assert_eq!(row.text("state").expect("a text"), "receiving");
+    let file_of_it = file.clone();
+    let rest = rest.to_vec();
+    let ending = tokio::spawn(async move { upload.end(&rest, &file_of_it).await });
+    if store == Store::Postgres {
+        eventually("it waits for the row", async || {
+            let waits = "SELECT count(*) AS waits FROM pg_locks WHERE NOT granted";
+            let row = db.fetch_optional(Statement::new(waits)).await.expect("asked").expect("a row");
+            row.int("waits").expect("a number") > 0
+        })
+        .await;
+    }
+    let forget = "DELETE FROM causeway_import WHERE import_id = $1 AND state = 'receiving'";
+    assert_eq!(other.execute(Statement::new(forget).with(id)).await.expect("removed"), 1);
+    other.commit().await.expect("committed");
+    let begun = ending.await.expect("it ends").expect("it is taken");
+    assert!(!begun.joined);
+    assert_eq!(region.wait(&id.to_string()).await.expect("it ends").state(), ImportState::Succeeded);
+    cluster.stop().await;
+}
+
 pub(crate) async fn as_many_uploads_are_taken_at_once_as_the_limit(store: Store) {
     let cluster = limited(store, |limits| limits.uploads = 2).await;
     let region = cluster.region(0);

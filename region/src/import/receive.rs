@@ -1,6 +1,10 @@
 //! Receives an export: spools it to disk, then takes its import, once.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
@@ -313,21 +317,14 @@ impl Upload {
     async fn take(mut self) -> Result<(Uuid, bool), Error> {
         let received = self.received().await?;
         let path = spool_path(self.engine.spool_dir(), self.import_id);
-        let won = transact!(Error, self.engine.context.db, |tx| {
-            let now = self.engine.context.env.now();
-            let spool = self.engine.context.holder.spool;
-            let won =
-                store::import::receive(tx, self.import_id, &self.parameters, &received, spool, now).await?;
-            // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
-            // goes when the service starts.
-            if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
-                fs::rename(&self.part, &path).await.map_err(Error::SpoolFailed)?;
-                let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
-                dir.sync_all().await.map_err(Error::SpoolFailed)?;
+        let (won, import) = loop {
+            let won = self.commit(&received, &path).await?;
+            let import = store::import::get(&self.engine.context.db, self.import_id).await?;
+            // Another upload of the import that ended early may have removed the row before it could be taken.
+            if let Some(import) = import {
+                break (won, import);
             }
-            self.engine.context.env.failpoint("region.receive.spooled").await?;
-            won
-        })?;
+        };
         self.taken = true;
         self.engine.context.env.failpoint("region.receive.taken").await?;
         if won {
@@ -335,12 +332,28 @@ impl Upload {
             self.engine.spawn(self.import_id);
             return Ok((self.import_id, false));
         }
-        let import = store::import::get(&self.engine.context.db, self.import_id)
-            .await?
-            .ok_or(Error::ImportNotFound(self.import_id))?;
         same(&import, &self.parameters, &received.sha256)?;
         self.engine.take_up(&import);
         Ok((self.import_id, true))
+    }
+
+    /// Takes the import, unless somebody else has, and puts the file where it stays. Says whether it was taken.
+    async fn commit(&self, received: &Received, path: &Path) -> Result<bool, Error> {
+        transact!(Error, self.engine.context.db, |tx| {
+            let now = self.engine.context.env.now();
+            let spool = self.engine.context.holder.spool;
+            let won =
+                store::import::receive(tx, self.import_id, &self.parameters, received, spool, now).await?;
+            // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
+            // goes when the service starts.
+            if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
+                fs::rename(&self.part, path).await.map_err(Error::SpoolFailed)?;
+                let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
+                dir.sync_all().await.map_err(Error::SpoolFailed)?;
+            }
+            self.engine.context.env.failpoint("region.receive.spooled").await?;
+            won
+        })
     }
 }
 
