@@ -7,7 +7,6 @@ use std::{
     sync::LazyLock,
 };
 
-use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::{
     catalog::{Catalog, Model, ORGANIZATION, Silo},
     env::Environment,
@@ -20,6 +19,9 @@ use causeway_relocation::{
 };
 use chrono::DateTime;
 use serde::de::IgnoredAny;
+
+/// More than any file here has. Fuzzing compiles this file without the contract, which has the number of the services.
+const MOST_ORGANIZATIONS: usize = 1_000_000;
 
 /// The slug that a filter takes here. The fuzz target includes this file alone, so it stands here.
 const SLUG: &str = "acme";
@@ -48,7 +50,7 @@ impl File {
             scratch_dir: self.dir.path(),
             filter,
             limits: Limits::default(),
-            most_organizations: MAX_ORGANIZATIONS,
+            most_organizations: MOST_ORGANIZATIONS,
             now: self.env.now(),
             keep: None,
         };
