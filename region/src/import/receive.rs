@@ -317,21 +317,22 @@ impl Upload {
     async fn take(mut self) -> Result<(Uuid, bool), Error> {
         let received = self.received().await?;
         let path = spool_path(self.engine.spool_dir(), self.import_id);
-        let (won, import) = loop {
-            let won = self.commit(&received, &path).await?;
-            let import = store::import::get(&self.engine.context.db, self.import_id).await?;
-            // Another upload of the import that ended early may have removed the row before it could be taken.
-            if let Some(import) = import {
-                break (won, import);
+        let import = loop {
+            if self.commit(&received, &path).await? {
+                self.taken = true;
+                self.engine.context.env.failpoint("region.receive.taken").await?;
+                tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
+                // Nothing that can fail stands between the commit and this: a taken import must run.
+                self.engine.spawn(self.import_id);
+                return Ok((self.import_id, false));
+            }
+            // Another upload of the import that ended early may have removed the row before this one could take it.
+            if let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await? {
+                break import;
             }
         };
         self.taken = true;
         self.engine.context.env.failpoint("region.receive.taken").await?;
-        if won {
-            tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
-            self.engine.spawn(self.import_id);
-            return Ok((self.import_id, false));
-        }
         same(&import, &self.parameters, &received.sha256)?;
         self.engine.take_up(&import);
         Ok((self.import_id, true))
