@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use causeway_harness::cluster::{self, Cluster, Store};
+use causeway_harness::{
+    cluster::{self, Cluster, Store},
+    postgres::Postgres,
+};
 use causeway_relocation::{
     catalog::{Catalog, Silo, USER},
-    db::{Column, Db, DbError, Dialect, Statement},
+    db::{Column, Db, DbError, Dialect, Options, Statement},
     schema, transact,
     writer::find_rows,
 };
@@ -286,6 +289,48 @@ async fn a_table_that_differs_is_named_with_its_column(store: Store) {
     .await;
 }
 
+/// A service that does not start because a table is of another version has made nothing: the product's next upgrade finds
+/// its database as it was.
+async fn a_start_that_is_refused_leaves_the_database_as_it_was(store: Store) {
+    let server = match store {
+        Store::Postgres => Some(Postgres::start().await.expect("this test needs PostgreSQL")),
+        Store::Sqlite => None,
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (service, table, column) in [("control", "sentry_email", "email"), ("region", "sentry_team", "slug")]
+    {
+        let url = match &server {
+            Some(server) => server.create_database(service).await.expect("a database"),
+            None => format!("sqlite:{}", directory.path().join(format!("{service}.db")).display()),
+        };
+        let db = Db::connect(&url, &Options::default()).await.expect("a database");
+        let made: Result<(), DbError> = transact!(DbError, db, |tx| {
+            let make = Statement::new("CREATE TABLE ").push(table);
+            tx.execute(make.push(" (id bigint PRIMARY KEY, ").push(column).push(" integer NOT NULL)"))
+                .await?;
+        });
+        made.expect("made");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args([service, "--listen", "127.0.0.1:0", "--database-url", &url]).kill_on_drop(true);
+        if service == "region" {
+            command.args(["--name", "us", "--control", "http://127.0.0.1:1", "--spool-dir"]);
+            command.arg(directory.path().join("spool"));
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let ended = ended.expect("it does not start").expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success(), "{stderr}");
+        assert!(stderr.contains(&format!("column {table}.{column} is integer")), "{stderr}");
+        let all = match db.dialect() {
+            Dialect::Postgres => "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'",
+            Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table'",
+        };
+        let rows = db.fetch_all(Statement::new(all)).await.expect("asked");
+        let tables: Vec<String> = rows.iter().map(|row| row.text("name").expect("a name")).collect();
+        assert_eq!(tables, [table]);
+    }
+}
+
 macro_rules! on_each_store {
     ($($behaviour:ident),+ $(,)?) => {
         mod sqlite {
@@ -314,6 +359,7 @@ on_each_store! {
     the_catalog_makes_the_tables_that_the_first_migration_made,
     a_new_model_gets_its_table_in_an_installation_that_exists,
     a_table_that_differs_is_named_with_its_column,
+    a_start_that_is_refused_leaves_the_database_as_it_was,
 }
 
 /// PostgreSQL keeps the plans of a connection. One that reads whole tables, made while they were empty, would be in use

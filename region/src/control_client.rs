@@ -510,6 +510,11 @@ impl ControlClient {
 
 #[cfg(test)]
 mod tests {
+    use causeway_proto::relocation::v1::{
+        GetVersionResponse,
+        version_service_server::{VersionService, VersionServiceServer},
+    };
+
     use super::*;
 
     #[test]
@@ -531,5 +536,36 @@ mod tests {
         let error = ControlError::from(error.expect_err("there is no answer"));
         assert_eq!(error.reason(), ErrorReason::ControlUnavailable);
         assert!(error.is_transient(), "it is asked again");
+    }
+
+    /// A control of another release: it serves another revision of the contract, and nothing else that is known here.
+    struct OtherRelease;
+
+    #[tonic::async_trait]
+    impl VersionService for OtherRelease {
+        async fn get_version(
+            &self,
+            request: Request<GetVersionRequest>,
+        ) -> Result<Response<GetVersionResponse>, Status> {
+            assert_eq!(request.get_ref().contract_revision, CONTRACT_REVISION);
+            Err(failure::Failure::new(ErrorReason::ContractNotSupported, "of another release").into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_region_does_not_register_with_a_control_that_does_not_fit() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serving = tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(VersionServiceServer::new(OtherRelease))
+                .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
+        );
+        let control = ControlClient::new(&[url], "us", ControlTimeouts::default()).expect("a client");
+        let registered = control.register("http://us.example.com", Uuid::nil(), Vec::new()).await;
+        let error = registered.expect_err("it does not fit");
+        assert_eq!(error.reason(), ErrorReason::ContractNotSupported);
+        assert!(error.is_transient(), "an operator can mend it, and until then imports wait");
+        serving.abort();
     }
 }

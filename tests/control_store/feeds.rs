@@ -248,7 +248,7 @@ pub(crate) async fn a_slow_reader_misses_nothing(fixture: Fixture) {
     assert_eq!(reader.slugs.len(), 9_000);
 }
 
-/// What a reader has not taken is read when there is room for it: what has happened until then is told with it.
+/// The parts that a slow reader has not taken yet are read later. Each says how far the feed was when it was read.
 pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = &fixture.control;
@@ -269,6 +269,22 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
     assert_eq!((reader.version, last), (11_001, 11_011), "the snapshot was over before, and says so");
     reader.reach(11_011).await;
     assert_eq!(reader.slugs.len(), 11_010);
+
+    // So do events: five messages, of which the fifth is read when the reader has taken the second one.
+    many(3, 10_000).await;
+    while reader.version == 11_011 {
+        reader.hear().await;
+    }
+    many(4, 4_000).await;
+    while reader.version < 21_011 {
+        last = reader.hear().await;
+    }
+    assert_eq!(
+        (reader.version, last),
+        (21_011, 25_011),
+        "there is more than the message has, and it says so"
+    );
+    reader.reach(25_011).await;
 }
 
 pub(crate) async fn a_feed_ends_when_its_control_does(fixture: Fixture) {
