@@ -304,7 +304,7 @@ class Region:
                         if failure.what != "OPERATION_RELEASED":
                             raise
                         # By an operator, or by this region, which died before it stored that.
-                        self.ask_anew(creation)
+                        self.ask_again(creation)
             except Failure as failure:
                 if failure.what == "REGION_NOT_REGISTERED":
                     raise
@@ -354,18 +354,18 @@ class Region:
                 self.note("slug_given", organization_id=number, wanted=given.wanted_slug, slug=given.slug, why=why)
         if not usable:  # An organization that control does not know has it.
             self.release_slugs(creation["slug_operation"])
-            self.ask_anew(creation, taken_here=True)
+            self.ask_again(creation, taken_here=True)
 
-    def ask_anew(self, creation, **changes):
+    def ask_again(self, creation, **changes):
         """The operation has been released: the slug is asked for under another one, and not used until then."""
         with self.transaction():
-            if self.move(creation, "inserted", "slug_asked_anew", slug_operation=str(uuid.uuid4()), **changes):
+            if self.move(creation, "inserted", "slug_asked_again", slug_operation=str(uuid.uuid4()), **changes):
                 self.set_slug(creation["organization_id"], None)
 
     def when_written(self, creation, number):
         """Tells control that the slug is written, and shows the organization."""
         if self.confirm_slugs(creation["slug_operation"]) == 0:
-            return self.ask_anew(creation)  # All that was held for the organization has been released.
+            return self.ask_again(creation)  # All that was held for the organization has been released.
         with self.transaction():
             if self.move(creation, "visible", "organization_visible"):
                 self.write("UPDATE organization SET status = ? WHERE id = ?", ACTIVE, number)
@@ -568,7 +568,7 @@ class Region:
         return found
 
     def reconcile(self):
-        """Compares all organizations with control, and repairs what loses nothing. The rest is told: people decide
+        """Compares all organizations with control, and repairs what loses nothing. It reports the rest: people decide
         about it. Returns whether a snapshot is wanted."""
         first = self.look()
         again = {}

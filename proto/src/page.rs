@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message;
 use sha2::Sha256;
 
-use crate::{failure::Failure, relocation::v1::ErrorReason};
+use crate::{failure::Failure, limits::MAX_PAGE, relocation::v1::ErrorReason};
 
 const CHECKSUM: usize = 16;
 /// The most bytes of the entries of a page, well below what a message may have. A page has at least one entry.
@@ -52,7 +52,7 @@ impl<'a> List<'a> {
     /// A list with pages of 100, at most 1,000.
     #[must_use]
     pub fn new(key: &'a PageKey, call: &'static str, filters: &'a [&'a str]) -> Self {
-        Self { key, call, filters, default_size: 100, max_size: 1000 }
+        Self { key, call, filters, default_size: 100, max_size: MAX_PAGE }
     }
 
     fn checksum(&self, key: &[u8]) -> Hmac<Sha256> {

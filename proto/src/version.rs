@@ -1,8 +1,13 @@
 //! Revisions of the contract, and whether a client fits a service.
 
+use tonic::{Request, Response, Status};
+
 use crate::{
     failure::Failure,
-    relocation::v1::{Capability, ErrorReason, GetVersionRequest, GetVersionResponse, ServiceKind},
+    relocation::v1::{
+        Capability, ErrorReason, GetVersionRequest, GetVersionResponse, ServiceKind,
+        version_service_server::VersionService,
+    },
 };
 
 /// The revision of the contract of this release. Whoever adds to the contract raises it by one.
@@ -11,7 +16,7 @@ pub const CONTRACT_REVISION: i32 = 1;
 /// The oldest revision whose clients this release serves.
 pub const OLDEST_CONTRACT_REVISION: i32 = 1;
 
-/// What a service says of itself.
+/// What a service says of itself. Serves `VersionService`, which is the same for control and regions.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Which kind it is.
@@ -63,6 +68,16 @@ impl Service {
             capabilities,
             region: self.region.clone(),
         })
+    }
+}
+
+#[tonic::async_trait]
+impl VersionService for Service {
+    async fn get_version(
+        &self,
+        request: Request<GetVersionRequest>,
+    ) -> Result<Response<GetVersionResponse>, Status> {
+        Ok(Response::new(self.answer(request.get_ref())?))
     }
 }
 

@@ -37,7 +37,7 @@ impl Directory {
         request: &PageRequest<i64>,
     ) -> Result<Held, Error> {
         if ids.len() > MAX_NAMED {
-            return Err(Error::invalid("organization_ids", "at most 1,000 in one call"));
+            return Err(Error::invalid("organization_ids", format!("at most {MAX_NAMED} in one call")));
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
         // First, so that what is read is at least as new.

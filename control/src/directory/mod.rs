@@ -4,7 +4,11 @@ pub mod control_state;
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::limits::{MAX_NAMED, MAX_TEXT};
+use causeway_proto::{
+    limits::{MAX_NAMED, MAX_TEXT},
+    organization_status,
+    relocation::v1::OrganizationStatus,
+};
 use causeway_relocation::{db::Db, env::Environment, transact};
 
 use crate::{
@@ -42,7 +46,7 @@ pub struct Directory {
 
 fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
     if list.len() > MAX_NAMED {
-        return Err(Error::invalid(field, "at most 1,000 in one call"));
+        return Err(Error::invalid(field, format!("at most {MAX_NAMED} in one call")));
     }
     Ok(())
 }
@@ -107,7 +111,7 @@ impl Directory {
         if slugs.len() + organizations.len() > MAX_NAMED {
             return Err(Error::invalid(
                 "organizations",
-                "at most 1,000 in one call, together with the slugs",
+                format!("at most {MAX_NAMED} in one call, together with the slugs"),
             ));
         }
         for (index, slug) in slugs.iter().enumerate() {
@@ -191,8 +195,9 @@ impl Directory {
             }
             validate::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
             validate::text(|| field("name"), &organization.name, MAX_NAME)?;
-            if !(0..=3).contains(&organization.status) {
-                return Err(Error::invalid(field("status"), "must be 0 to 3"));
+            if organization_status::from_stored(organization.status.into()) == OrganizationStatus::Unspecified
+            {
+                return Err(Error::invalid(field("status"), "must be a status that the contract knows"));
             }
         }
         let region = regions::registered(&self.db, "region", region).await?.name;

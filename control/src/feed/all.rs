@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use causeway_proto::limits::MAX_BATCH;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -18,7 +19,6 @@ use crate::{
         region,
     },
 };
-use causeway_proto::limits::MAX_BATCH;
 
 /// Regions, or positions, of one message.
 const LISTED: usize = 1_000;
@@ -58,7 +58,7 @@ impl Feeds {
         positions: Vec<(String, i64)>,
     ) -> Result<mpsc::Receiver<Result<AllMessage, Error>>, Error> {
         if positions.len() > MAX_BATCH {
-            return Err(Error::invalid("positions", "at most 10,000"));
+            return Err(Error::invalid("positions", format!("at most {MAX_BATCH}")));
         }
         let mut has = HashMap::new();
         for (index, (region, version)) in positions.into_iter().enumerate() {

@@ -8,7 +8,6 @@ mod directory_service;
 mod region_service;
 mod slug_reservation_service;
 mod status;
-mod version_service;
 
 use causeway_proto::{
     control::v1::{
@@ -17,7 +16,8 @@ use causeway_proto::{
         slug_reservation_service_server::SlugReservationServiceServer,
     },
     limits::MAX_MESSAGE_BYTES,
-    relocation::v1::version_service_server::VersionServiceServer,
+    relocation::v1::{Capability, ServiceKind, version_service_server::VersionServiceServer},
+    version::Service,
 };
 use tonic::service::RoutesBuilder;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let directory = directory_service::Handler::new(control.directory().clone(), page_key());
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
-        .add_service(VersionServiceServer::new(version_service::Handler::new()))
+        .add_service(VersionServiceServer::new(what_it_is()))
         .add_service(
             ControlImportServiceServer::new(imports)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -57,6 +57,16 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
         );
+}
+
+/// What control says of itself.
+fn what_it_is() -> Service {
+    Service {
+        kind: ServiceKind::Control,
+        version: env!("CARGO_PKG_VERSION"),
+        capabilities: vec![Capability::SlugOperations, Capability::AllFeeds, Capability::Revert],
+        region: String::new(),
+    }
 }
 
 fn uuid(field: &str, text: &str) -> Result<Uuid, Error> {

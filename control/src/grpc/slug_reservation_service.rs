@@ -44,7 +44,7 @@ use crate::{
 
 /// How long a rename is waited for if the caller does not say.
 const RENAME_WAIT: Duration = Duration::from_secs(10);
-/// The longest wait that a caller may ask for, in seconds.
+/// The longest wait that a caller may ask for.
 const MAX_RENAME_WAIT: Duration = Duration::from_secs(60);
 
 /// Answers the calls.
@@ -73,19 +73,23 @@ fn decode_type(number: i32) -> Result<Option<reservation::ReservationType>, Erro
     }
 }
 
-fn slug_operation(operation: OperationSummary) -> proto::SlugOperation {
-    let state = match operation.progress {
+/// How far an operation is, in the words of the contract.
+fn operation_state(progress: Progress) -> SlugOperationState {
+    match progress {
         Progress::Reserving => SlugOperationState::Reserving,
         Progress::Reserved => SlugOperationState::Reserved,
         Progress::Confirming => SlugOperationState::Confirming,
         Progress::Confirmed => SlugOperationState::Confirmed,
         Progress::Releasing => SlugOperationState::Releasing,
         Progress::Released => SlugOperationState::Released,
-    };
+    }
+}
+
+fn slug_operation(operation: OperationSummary) -> proto::SlugOperation {
     proto::SlugOperation {
         region: operation.region,
         operation_id: operation.operation_id.to_string(),
-        state: state.into(),
+        state: operation_state(operation.progress).into(),
         organization_count: operation.organization_count,
         confirmed_count: operation.confirmed_count,
         released_count: operation.released_count,
@@ -96,16 +100,11 @@ fn slug_operation(operation: OperationSummary) -> proto::SlugOperation {
 
 /// The filter of a list; all states if unspecified.
 fn progress(number: i32) -> Result<Option<Progress>, Error> {
-    match SlugOperationState::try_from(number) {
-        Ok(SlugOperationState::Unspecified) => Ok(None),
-        Ok(SlugOperationState::Reserving) => Ok(Some(Progress::Reserving)),
-        Ok(SlugOperationState::Reserved) => Ok(Some(Progress::Reserved)),
-        Ok(SlugOperationState::Confirming) => Ok(Some(Progress::Confirming)),
-        Ok(SlugOperationState::Confirmed) => Ok(Some(Progress::Confirmed)),
-        Ok(SlugOperationState::Releasing) => Ok(Some(Progress::Releasing)),
-        Ok(SlugOperationState::Released) => Ok(Some(Progress::Released)),
-        Err(_) => Err(Error::invalid("state", "is unknown")),
+    if number == i32::from(SlugOperationState::Unspecified) {
+        return Ok(None);
     }
+    let known = Progress::ALL.into_iter().find(|progress| i32::from(operation_state(*progress)) == number);
+    known.map(Some).ok_or_else(|| Error::invalid("state", "is unknown"))
 }
 
 fn feed_change(reservation: FeedReservation) -> Change {

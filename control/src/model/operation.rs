@@ -22,6 +22,12 @@ pub enum Progress {
     Released,
 }
 
+impl Progress {
+    /// All of them, in the order in which an operation may go through them.
+    pub const ALL: [Self; 6] =
+        [Self::Reserving, Self::Reserved, Self::Confirming, Self::Confirmed, Self::Releasing, Self::Released];
+}
+
 /// An operation as its region or an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationSummary {

@@ -155,7 +155,7 @@ impl SlugReservations {
         mut organization_ids: Vec<i64>,
     ) -> Result<u64, Error> {
         if organization_ids.len() > MAX_BATCH {
-            return Err(Error::invalid("organization_ids", "at most 10,000 in one call"));
+            return Err(Error::invalid("organization_ids", format!("at most {MAX_BATCH} in one call")));
         }
         if let Some(index) = organization_ids.iter().position(|id| !(1..=MAX_ID).contains(id)) {
             let field = format!("organization_ids[{index}]");

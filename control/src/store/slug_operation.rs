@@ -148,15 +148,7 @@ fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
 
 fn summary(row: &Row) -> Result<OperationSummary, DbError> {
     let (state, under_way) = (row.text("state")?, row.opt_text("under_way")?);
-    let all = [
-        Progress::Reserving,
-        Progress::Reserved,
-        Progress::Confirming,
-        Progress::Confirmed,
-        Progress::Releasing,
-        Progress::Released,
-    ];
-    let progress = all.into_iter().find(|progress| {
+    let progress = Progress::ALL.into_iter().find(|progress| {
         let (of_state, under_ways) = stored(*progress);
         of_state == state
             && under_way.as_deref().map_or(under_ways.is_empty(), |under_way| under_ways.contains(&under_way))

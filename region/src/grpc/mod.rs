@@ -4,7 +4,6 @@ mod import_service;
 mod organization_service;
 mod reconciliation_service;
 mod status;
-mod version_service;
 mod watch;
 
 use causeway_proto::{
@@ -13,7 +12,8 @@ use causeway_proto::{
         import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
         reconciliation_service_server::ReconciliationServiceServer,
     },
-    relocation::v1::version_service_server::VersionServiceServer,
+    relocation::v1::{Capability, ServiceKind, version_service_server::VersionServiceServer},
+    version::Service,
 };
 
 use crate::{follower::Follower, import::Engine, reconcile::Reconciler};
@@ -33,8 +33,22 @@ pub(crate) fn add_services(
             follower.clone(),
             page_key.clone(),
         )))
-        .add_service(VersionServiceServer::new(version_service::Handler::new(engine)))
+        .add_service(VersionServiceServer::new(what_it_is(engine)))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));
+}
+
+/// What this region says of itself.
+fn what_it_is(engine: &Engine) -> Service {
+    let mut capabilities = vec![Capability::Revert];
+    if engine.key().is_some() {
+        capabilities.push(Capability::EncryptedExports);
+    }
+    Service {
+        kind: ServiceKind::Region,
+        version: env!("CARGO_PKG_VERSION"),
+        capabilities,
+        region: engine.context().region.clone(),
+    }
 }

@@ -65,7 +65,10 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         .chain(rules.follow.iter().map(|follow| &follow.reference))
         .chain(rules.needs_one.as_ref().map(|needs| &needs.of));
     for reference in references {
-        require(refers(*reference).is_some(), "a rule about a reference names a field that is none")?;
+        require(
+            refers(*reference).is_some(),
+            "a rule about a reference names a field that is not a reference",
+        )?;
     }
     for follow in &rules.follow {
         let target = refers(follow.reference).and_then(|target| catalog.model(target));
@@ -135,7 +138,10 @@ fn check_scopes(model: &Model) -> Result<(), CatalogError> {
     }
     let is_decided = !rules.other_scope_when_set.is_empty() || rules.scope_follows.is_some();
     if model.in_organization_scope() && !all_in && (!is_decided || model.scopes.contains(&Scope::User)) {
-        return Err(wrong(&model.name, "has scopes of which nothing says when"));
+        return Err(wrong(
+            &model.name,
+            "has scopes of both kinds, and no rule says which records have which",
+        ));
     }
     Ok(())
 }
@@ -190,7 +196,7 @@ mod tests {
             (
                 r#""scopes": ["organization"], "unique": []"#,
                 r#""scopes": ["organization", "global"], "unique": []"#,
-                "nothing says when",
+                "no rule says which records",
             ),
             (r#""unique": [],"#, r#""unique": [], "after": ["x.b"],"#, "no order"),
         ] {

@@ -24,7 +24,7 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
-    /// As the name says if there is none.
+    /// Derived from the name if it is missing.
     pub(super) table: Option<String>,
     pub(super) silo: Silo,
     pub(super) scopes: Vec<Scope>,
@@ -81,13 +81,13 @@ pub(super) struct Where {
 #[serde(deny_unknown_fields)]
 pub(super) struct Column {
     pub(super) field: String,
-    /// As the field, or with `_id` behind it for a reference, if there is none.
+    /// If it is missing: the field, with `_id` added for a reference.
     pub(super) column: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// The usual one of the type if there is none.
+    /// The usual one of the type if it is missing.
     pub(super) sql: Option<String>,
-    /// As `sql` says if there is none.
+    /// Derived from `sql` if it is missing.
     pub(super) max_length: Option<usize>,
     pub(super) min: Option<i64>,
     #[serde(default)]

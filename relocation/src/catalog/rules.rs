@@ -75,7 +75,7 @@ pub struct Rules {
     pub deferred: bool,
     /// How its rows are hidden until the import finishes.
     pub hide: Option<Hide>,
-    /// What its rows must say of each organization; if they do not, somebody is told.
+    /// A row that each organization must have; a finding names those that have none.
     pub needs_one: Option<NeedsOne>,
 }
 
@@ -91,7 +91,7 @@ impl Rules {
             })
     }
 
-    /// Whether this column is made anew in rows where it is missing.
+    /// Whether a row without a value in this column gets a new one.
     #[must_use]
     pub fn makes_missing(&self, column: usize) -> bool {
         self.if_taken
@@ -108,7 +108,7 @@ impl Rules {
     }
 }
 
-/// A column, and the one that its value is made from where there is none.
+/// A column, and the column from which a missing value is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromColumn {
     /// The column.

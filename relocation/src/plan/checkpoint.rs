@@ -139,7 +139,7 @@ impl<'k> Log<'k> {
         }
     }
 
-    /// Gives each step that the log has to `take`, and cuts off what is behind. A log of something else begins anew.
+    /// Passes each step of the log to `take`, and cuts off what follows the last whole one. A log of another plan starts empty.
     ///
     /// # Errors
     /// What `take` says.

@@ -12,7 +12,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use siphasher::sip::SipHasher13;
 
-/// The longest frame. One that says more is none.
+/// The longest frame, in bytes. A longer length means that the file is damaged.
 const MAX_FRAME: u32 = 1 << 30;
 
 /// Bytes in front of the payload of a frame.

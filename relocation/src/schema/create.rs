@@ -26,14 +26,14 @@ const LOCK: i64 = 0x6361_7573_6577_6179;
 /// If the database cannot be reached or does not let tables be made.
 pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
     let models: Vec<&Model> = catalog.written().filter(|model| model.silo == silo).collect();
-    // Nearly always there is none, and then nobody who writes is waited for.
+    // Nearly always nothing is missing. Then no write transaction is needed, and no writer is waited for.
     let absent = names(&db.fetch_all(absent(&models, db.dialect())).await?)?;
     if absent.is_empty() {
         return Ok(absent);
     }
     let made = transact!(DbError, db, |tx| {
         if tx.dialect() == Dialect::Postgres {
-            // Whoever has waited here may still not see what the one before has made: hence IF NOT EXISTS below.
+            // A process that waited here may not see yet what the other one has made: hence IF NOT EXISTS below.
             tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
         }
         let absent = names(&tx.fetch_all(self::absent(&models, tx.dialect())).await?)?;
