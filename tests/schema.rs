@@ -321,6 +321,7 @@ async fn a_start_that_is_refused_leaves_the_database_as_it_was(store: Store) {
         let stderr = String::from_utf8_lossy(&ended.stderr);
         assert!(!ended.status.success(), "{stderr}");
         assert!(stderr.contains(&format!("column {table}.{column} is integer")), "{stderr}");
+        assert!(stderr.contains("Nothing was changed. Give another --database-url"), "{stderr}");
         let all = match db.dialect() {
             Dialect::Postgres => "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'",
             Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table'",

@@ -221,6 +221,9 @@ pub enum StartError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// Tables that are not what the catalog says.
-    #[error("the database does not fit the catalog: {0}")]
+    #[error(
+        "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
+         --database-url, or start a release that knows these tables"
+    )]
     Schema(String),
 }

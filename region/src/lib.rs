@@ -329,7 +329,10 @@ pub enum StartError {
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
     /// Tables that are not what the catalog says.
-    #[error("the database does not fit the catalog: {0}")]
+    #[error(
+        "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
+         --database-url, or start a release that knows these tables"
+    )]
     Schema(String),
     /// The private key.
     #[error("the private key cannot be a region's: {0}")]
