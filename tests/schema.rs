@@ -238,6 +238,7 @@ async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store)
           {"field": "author_id", "type": "bigint", "null": true, "references": "sentry.user"},
           {"field": "title", "type": "text", "sql": "varchar(128)"},
           {"field": "body", "type": "text"},
+          {"field": "mail", "type": "email", "sql": "citext", "max_length": 75},
           {"field": "date_added", "type": "datetime", "default": "now()"}
          ]
         },"#;

@@ -40,6 +40,10 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
         // In the order of writing: each after those that its foreign keys lead to.
         let to_make: Vec<&Model> =
             models.iter().copied().filter(|model| absent.contains(&model.table)).collect();
+        let has_citext = |model: &&Model| model.columns.iter().any(|column| column.sql == "citext");
+        if tx.dialect() == Dialect::Postgres && to_make.iter().any(has_citext) {
+            tx.execute(Statement::new("CREATE EXTENSION IF NOT EXISTS citext")).await?;
+        }
         for model in &to_make {
             for statement in statements(catalog, model, tx.dialect()) {
                 tx.execute(Statement::new("").push(&statement)).await?;
