@@ -11,7 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{db, encrypted::PrivateKey, env::Environment};
+use causeway_relocation::encrypted::PrivateKey;
+use causeway_silo::{db, env::Environment};
 use tokio::net::TcpListener;
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::{db::DbError, env::Environment};
+use causeway_silo::{db::DbError, env::Environment};
 
 pub(crate) const VARIABLE: &str = "CAUSEWAY_FAILPOINTS";
 

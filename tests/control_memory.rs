@@ -19,7 +19,7 @@ use causeway_proto::{
     failure::reason_of,
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;

@@ -23,7 +23,7 @@ use causeway_harness::{
     export,
 };
 use causeway_proto::region::v1::ImportState;
-use causeway_relocation::db::{Db, Statement};
+use causeway_silo::db::{Db, Statement};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 const EVERY_REGION: Duration = Duration::from_millis(200);

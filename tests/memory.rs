@@ -22,7 +22,7 @@ use causeway_harness::{
     process::{self, Process},
 };
 use causeway_proto::region::v1::{Import, ImportHeader, ImportState};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tempfile::TempDir;
 
 /// The size of the export: large enough that every model with many records has many chunks.

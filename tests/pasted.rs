@@ -14,7 +14,7 @@ use causeway_harness::{
     export::Export,
     process,
 };
-use causeway_relocation::db::{Db, Options, Statement};
+use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
 use tokio::process::Command;
 

@@ -13,7 +13,8 @@ use causeway_harness::{
     export::{self, OTHER_SLUG, SLUG},
 };
 use causeway_proto::{region::v1::ImportState, relocation::v1::ErrorReason};
-use causeway_relocation::{env::Environment, export::Limits};
+use causeway_relocation::export::Limits;
+use causeway_silo::env::Environment;
 use chrono::{DateTime, Utc};
 use proptest::{
     collection::vec,

@@ -19,7 +19,7 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, OrganizationStatus},
     time,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{Db, DbError, Options, Statement},
     transact,
 };

@@ -14,9 +14,12 @@ use causeway_harness::{
 };
 use causeway_relocation::{
     catalog::{Catalog, Silo, USER},
-    db::{Column, Db, DbError, Dialect, Options, Statement},
-    schema, transact,
+    schema,
     writer::find_rows,
+};
+use causeway_silo::{
+    db::{Column, Db, DbError, Dialect, Options, Statement},
+    transact,
 };
 
 /// A table's unique set: its columns in alphabetical order, and the columns that its condition speaks of.
@@ -50,7 +53,7 @@ impl Migrated {
         models.map(|model| (model.table.as_str(), model.name.as_str())).collect()
     }
 
-    async fn ask(&self, postgres: &'static str, sqlite: &'static str) -> Vec<causeway_relocation::db::Row> {
+    async fn ask(&self, postgres: &'static str, sqlite: &'static str) -> Vec<causeway_silo::db::Row> {
         let sql = match self.db.dialect() {
             Dialect::Postgres => postgres,
             Dialect::Sqlite => sqlite,
@@ -158,7 +161,7 @@ impl Migrated {
             )
             .await;
         let tables = self.tables();
-        let text = |row: &causeway_relocation::db::Row, column: &str| row.text(column).expect("a name");
+        let text = |row: &causeway_silo::db::Row, column: &str| row.text(column).expect("a name");
         rows.iter()
             .map(|row| (text(row, "table_name"), text(row, "column_name"), text(row, "target")))
             .filter(|(table, ..)| tables.contains_key(table.as_str()))

@@ -1,6 +1,6 @@
 //! What is there before something is measured: many organizations, and many slugs.
 
-use causeway_relocation::db::{Db, Dialect, Options, Statement};
+use causeway_silo::db::{Db, Dialect, Options, Statement};
 
 use crate::rig::Databases;
 

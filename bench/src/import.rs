@@ -13,7 +13,7 @@ use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportState},
     relocation::v1::Scope,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use serde_json::json;
 
 use crate::{

@@ -16,7 +16,7 @@ use causeway_proto::{
     },
     whole::SentOrganizations,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use futures::future::try_join_all;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, Row as _};

@@ -15,7 +15,7 @@ use causeway_proto::control::v1::{
     directory_service_client::DirectoryServiceClient,
     slug_reservation_service_client::SlugReservationServiceClient,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{self, Db, Statement},
     env::Environment,
 };

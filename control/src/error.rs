@@ -2,10 +2,10 @@
 
 use causeway_proto::failure::shown;
 use causeway_relocation::{
-    db::{DbError, HasDbError},
     finding::Finding,
     writer::{HasWriteError, WriteError},
 };
+use causeway_silo::db::{DbError, HasDbError};
 use uuid::Uuid;
 
 use crate::model::rename::Refusal;

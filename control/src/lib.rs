@@ -26,12 +26,14 @@ use std::sync::Arc;
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError, Silo},
-    db::{self, Db},
-    env::Environment,
     schema,
 };
+use causeway_silo::{
+    db::{self, Db},
+    env::Environment,
+};
 
-pub use causeway_relocation::page::{Page, PageRequest};
+pub use causeway_silo::page::{Page, PageRequest};
 pub use error::Error;
 
 use crate::{

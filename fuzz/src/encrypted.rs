@@ -6,10 +6,8 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
-use causeway_relocation::{
-    encrypted::{Encrypted, PrivateKey, PublicKey, encrypt},
-    env::Environment,
-};
+use causeway_relocation::encrypted::{Encrypted, PrivateKey, PublicKey, encrypt};
+use causeway_silo::env::Environment;
 use chrono::DateTime;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 
 /// How long a region waits between two attempts at the same thing. Only tests have reason to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use causeway_relocation::{catalog::Catalog, db::Db, env::Environment};
+use causeway_relocation::catalog::Catalog;
+use causeway_silo::{db::Db, env::Environment};
 use uuid::Uuid;
 
 use crate::{

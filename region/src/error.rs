@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use causeway_proto::{failure::shown, relocation::v1::ErrorReason};
 use causeway_relocation::{
-    db::{DbError, DbErrorKind, HasDbError},
     encrypted::OpenError,
     export::{ExportError, Limit},
     writer::{HasWriteError, ScratchError, WriteError},
 };
+use causeway_silo::db::{DbError, DbErrorKind, HasDbError};
 use uuid::Uuid;
 
 use crate::{control_client::ControlError, import::ImportState};

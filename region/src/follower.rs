@@ -23,7 +23,7 @@ use causeway_proto::{
     },
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Tx},
     transact,
 };

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 /// A process that runs imports.

@@ -45,10 +45,13 @@ pub use backoff::Backoff;
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError, Silo},
-    db::{self, Db},
     encrypted::{KeyError, PrivateKey},
+    schema,
+};
+use causeway_silo::{
+    db::{self, Db},
     env::Environment,
-    region_name, schema,
+    region_name,
 };
 pub use control_client::{ControlError, ControlTimeouts};
 pub use error::Error;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use causeway_relocation::db::{DbError, Tx};
+use causeway_silo::db::{DbError, Tx};
 
 use crate::{
     replica::{Change, ReplicaType},

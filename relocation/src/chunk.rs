@@ -1,11 +1,11 @@
 //! The record of a chunk that has been written: what makes an import resumable, and a repeated call harmless. Both
 //! silos keep theirs in a table of the same form, in the same transaction as the rows.
 
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    db::{Column, Db, DbError, Row, Statement, Tx},
     finding::Finding,
     keys::{BadKeys, ChunkKeys},
 };

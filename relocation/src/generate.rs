@@ -1,14 +1,11 @@
 //! Makes new values: keys, tokens, hashes.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use causeway_silo::env::{ALPHANUMERIC, Environment, HEX};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{
-    catalog::Generator,
-    env::{ALPHANUMERIC, Environment, HEX},
-    value::Value,
-};
+use crate::{catalog::Generator, value::Value};
 
 /// The prefix of every organization auth token.
 const ORG_AUTH_TOKEN_PREFIX: &str = "sntrys_";

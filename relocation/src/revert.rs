@@ -4,12 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
 use roaring::RoaringTreemap;
 
-use crate::{
-    catalog::{Catalog, Model, Silo},
-    db::{Column, Db, DbError, Dialect, Statement, Tx},
-};
+use crate::catalog::{Catalog, Model, Silo};
 
 /// A column that holds ids of another table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,8 +200,9 @@ pub async fn lock_table(tx: &mut Tx, table: &str, now: chrono::DateTime<chrono::
 mod tests {
     use std::path::Path;
 
+    use causeway_silo::{db, transact};
+
     use super::*;
-    use crate::{db, transact};
 
     async fn database(directory: &Path, statements: &[&'static str]) -> Db {
         let url = format!("sqlite:{}", directory.join("region.db").display());

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use causeway::serve::serve_control;
 use causeway_control::{feed, slug::bulk_intake};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 
 use super::{Outcome, server::ServerArgs};
 use crate::settings::units;

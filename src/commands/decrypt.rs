@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 
 use super::{
     Outcome,

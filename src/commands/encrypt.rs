@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{encrypted::encrypt, env::Environment};
+use causeway_relocation::encrypted::encrypt;
+use causeway_silo::env::Environment;
 use tempfile::NamedTempFile;
 
 use super::{Outcome, keys, signals::Signals};

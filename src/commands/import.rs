@@ -15,7 +15,7 @@ use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::Subcommand;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;

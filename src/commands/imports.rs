@@ -11,7 +11,7 @@ use causeway_proto::{
     },
     relocation::v1::Finding,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 

@@ -26,7 +26,7 @@ mod to_its_end;
 
 use std::process::ExitCode;
 
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::settings::{Line, effective};

@@ -2,7 +2,7 @@
 
 use causeway::client::{Kind, Peer, collect_pages, unary};
 use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 

@@ -20,10 +20,8 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
     whole::SentBytes,
 };
-use causeway_relocation::{
-    encrypted::{Encrypted, PrivateKey, PublicKey, Rewrapped},
-    env::Environment,
-};
+use causeway_relocation::encrypted::{Encrypted, PrivateKey, PublicKey, Rewrapped};
+use causeway_silo::env::Environment;
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 

@@ -5,7 +5,7 @@ use causeway_proto::{
     json::to_json,
     region::v1::{ReconcileMode, ReconcileRequest, ReconcileResponse},
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tonic::Request;
 
 use super::{

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use causeway::serve::serve_region;
 use causeway_region::{ControlTimeouts, Limits, Options};
-use causeway_relocation::{env::Environment, export, region_name};
+use causeway_relocation::export;
+use causeway_silo::{env::Environment, region_name};
 
 use super::{Outcome, keys, server::ServerArgs, target};
 use crate::settings::units::{self, Size};

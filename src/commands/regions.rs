@@ -2,7 +2,7 @@
 
 use causeway::client::{Kind, Peer, unary};
 use causeway_proto::control::v1::TakeOverRegionRequest;
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 

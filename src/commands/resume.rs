@@ -2,7 +2,7 @@
 
 use causeway::client::{Peer, unary};
 use causeway_proto::region::v1::{ImportState, ResumeImportRequest};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin};
 use anyhow::{Context as _, bail};
 use causeway::client::{Peer, unary};
 use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use causeway::serve::{ConnectionLimits, Running, Settings, open_files};
-use causeway_relocation::db;
+use causeway_silo::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 

@@ -15,7 +15,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
     time,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use clap::Subcommand;
 use tonic::Request;
 use uuid::Uuid;

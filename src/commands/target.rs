@@ -6,7 +6,8 @@ use causeway::{
     client::{Kind, Peer},
     embedded::Embedded,
 };
-use causeway_relocation::{encrypted::PrivateKey, env::Environment};
+use causeway_relocation::encrypted::PrivateKey;
+use causeway_silo::env::Environment;
 
 use crate::output::place::Place;
 

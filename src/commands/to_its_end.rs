@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use causeway::client::{Kind, Peer};
 use causeway_proto::{json::to_json, region::v1::Import};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{

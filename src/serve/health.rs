@@ -1,6 +1,6 @@
 //! `grpc.health.v1`: a service is as healthy as its database, which must answer and take what is written.
 
-use causeway_relocation::db::DbErrorKind;
+use causeway_silo::db::DbErrorKind;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},

@@ -17,7 +17,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use causeway_control::Control;
 use causeway_region::Region;
-use causeway_relocation::{db::DbError, env::Environment};
+use causeway_silo::{db::DbError, env::Environment};
 use futures::future::BoxFuture;
 use tokio::{
     net::TcpListener,

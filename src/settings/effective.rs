@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use causeway_relocation::db;
+use causeway_silo::db;
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 use tracing::{info, warn};
 

@@ -6,7 +6,7 @@ use causeway_harness::{
     export::Export,
 };
 use causeway_proto::relocation::v1::FindingKind as Kind;
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use serde_json::{Value, json};
 
 use crate::support::{MEMBER, ORGANIZATION, PROJECT_KEY, USER, check_import, cluster, tells, tells_in_short};

@@ -2,10 +2,10 @@
 
 use causeway_harness::cluster::{ImportOptions, Silo, Store};
 use causeway_proto::relocation::v1::FindingKind;
-use causeway_relocation::{
+use causeway_relocation::export::MAX_PK;
+use causeway_silo::{
     db::Statement,
     env::{ALPHANUMERIC, Environment},
-    export::MAX_PK,
 };
 use chrono::DateTime;
 use serde_json::json;

@@ -11,7 +11,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState},
     relocation::v1::{ErrorReason, Finding, FindingKind, Severity},
 };
-use causeway_relocation::db::{Db, Dialect, Statement};
+use causeway_silo::db::{Db, Dialect, Statement};
 
 pub(crate) const ORGANIZATION: &str = "sentry.organization";
 pub(crate) const MEMBER: &str = "sentry.organizationmember";

@@ -14,7 +14,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tonic::Code;
 
 use crate::support::{all_reported, look};

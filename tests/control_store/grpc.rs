@@ -17,7 +17,7 @@ use causeway_proto::{
     failure::reason_of,
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

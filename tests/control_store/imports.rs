@@ -7,10 +7,8 @@ use causeway_control::{
     model::reservation::SlugReason,
     model::reservation::WantedSlug,
 };
-use causeway_relocation::{
-    db::{Dialect, Statement},
-    revert::lock_table,
-};
+use causeway_relocation::revert::lock_table;
+use causeway_silo::db::{Dialect, Statement};
 use serde_json::json;
 
 use crate::support::{Fixture, now, operation, refused_field};

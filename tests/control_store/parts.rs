@@ -11,7 +11,7 @@ use causeway_control::{
         WantedSlug,
     },
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{Dialect, Statement},
     env::Failpoints,
 };

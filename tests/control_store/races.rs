@@ -8,7 +8,7 @@ use causeway_control::{
     model::region::IdBlock,
     model::reservation::{ReservationType, ResolvedSlug},
 };
-use causeway_relocation::db::{Dialect, Statement};
+use causeway_silo::db::{Dialect, Statement};
 use tokio::task::JoinSet;
 
 use crate::support::{Fixture, bulk_create, is_suffixed, operation, wanted};

@@ -6,7 +6,7 @@ use causeway_control::{
     model::region::{ConflictKind, FOLLOWED, HeldIds, IdBlock, IdRange, MAX_ID, MAX_LEASE},
     model::reservation::ListFilter,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

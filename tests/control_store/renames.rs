@@ -16,7 +16,7 @@ use causeway_control::{
     slug::renames,
 };
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::env::Failpoints;
+use causeway_silo::env::Failpoints;
 use tokio::task::JoinSet;
 
 use crate::{

@@ -13,7 +13,7 @@ use causeway_proto::{
     page::PAGE_BYTES,
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

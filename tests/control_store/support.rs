@@ -14,7 +14,7 @@ use causeway_control::{
     slug::bulk_intake,
 };
 use causeway_harness::postgres::Postgres;
-use causeway_relocation::{
+use causeway_silo::{
     db::{self, Db},
     env::{Environment, Failpoints},
 };

@@ -19,7 +19,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState, WatchImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use serde_json::json;
 use tempfile::TempDir;
 use tonic::{Streaming, transport::Channel};

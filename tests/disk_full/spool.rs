@@ -18,7 +18,7 @@ use causeway_proto::{
     region::v1::{GetImportRequest, ImportState},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tempfile::TempDir;
 
 use crate::{ends, send};

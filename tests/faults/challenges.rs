@@ -8,7 +8,7 @@ use causeway_proto::{
         self, ChunkContentDiffers, ImportBeingReverted, OperationContentDiffers, OperationReleased,
     },
 };
-use causeway_relocation::db::{Row, Statement};
+use causeway_silo::db::{Row, Statement};
 use tonic::Status;
 
 use crate::{driver::passes, scenario::SeededRng};

@@ -17,7 +17,7 @@ use causeway_proto::{
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{db::Statement, env::Environment};
+use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tokio::{
     task::JoinHandle,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use causeway_harness::cluster::{Cluster, Silo, Store};
-use causeway_relocation::db::{Column, Db, Statement};
+use causeway_silo::db::{Column, Db, Statement};
 
 /// Whose a slug is.
 #[derive(Debug, Clone, PartialEq, Eq)]

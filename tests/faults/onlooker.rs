@@ -20,7 +20,7 @@ use causeway_proto::{
     },
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 

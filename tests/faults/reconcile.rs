@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use causeway_harness::cluster::{Cluster, Silo};
 use causeway_proto::region::v1::ReconcileMode;
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tokio::time::Instant;
 
 use crate::driver::{PATIENCE, retry_until_ok};

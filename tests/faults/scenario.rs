@@ -7,7 +7,7 @@ use causeway_harness::{
     cluster::{CallFaults, ImportOptions, LinkState, Store},
     export::Export,
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use serde_json::json;
 
 use crate::outsider::Outside;

@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_harness::cluster::{Cluster, Silo};
-use causeway_relocation::{
-    db::Statement,
-    encrypted::{PublicKey, encrypt},
-    env::Environment,
-};
+use causeway_relocation::encrypted::{PublicKey, encrypt};
+use causeway_silo::{db::Statement, env::Environment};
 use serde_json::{Value, json};
 
 use crate::{

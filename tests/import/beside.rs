@@ -1,8 +1,8 @@
 //! The application goes on inserting into its own tables, with the ids that they give by themselves.
 
 use causeway_harness::cluster::{Cluster, ImportOptions, Silo, Store};
-use causeway_relocation::{
-    catalog::Catalog,
+use causeway_relocation::catalog::Catalog;
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

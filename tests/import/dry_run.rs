@@ -11,7 +11,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ImportedOrganization, ListFindingsRequest},
     relocation::v1::{ErrorReason, Finding, FindingKind, Severity},
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{Db, DbError, Dialect, Statement},
     transact,
 };

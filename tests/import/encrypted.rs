@@ -17,9 +17,9 @@ use causeway_proto::{
 };
 use causeway_relocation::{
     encrypted::{Encrypted, PrivateKey, PublicKey, encrypt, is_tar},
-    env::Environment,
     generate::hex,
 };
+use causeway_silo::env::Environment;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};

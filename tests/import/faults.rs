@@ -9,7 +9,7 @@ use causeway_harness::{
     export::{self, Export},
 };
 use causeway_proto::region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest};
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::{
     support::{accounted, look},

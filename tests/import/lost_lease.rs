@@ -8,7 +8,7 @@ use causeway_harness::{
     export::Export,
 };
 use causeway_proto::region::v1::{ImportState, RevertImportRequest};
-use causeway_relocation::{db::Statement, env::Environment};
+use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use uuid::Uuid;
 

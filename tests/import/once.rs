@@ -9,8 +9,8 @@ use causeway_harness::{
 };
 use causeway_proto::region::v1::{GetOrganizationRequest, ImportState, get_organization_request::By};
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
-use causeway_relocation::{
-    catalog::Catalog,
+use causeway_relocation::catalog::Catalog;
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

@@ -15,7 +15,7 @@ use causeway_proto::{
     organization_status,
     region::v1::ImportState,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::support::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
 

@@ -9,7 +9,7 @@ use causeway_proto::{
     region::v1::{GetOrganizationRequest, Import, ImportState, get_organization_request::By},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::support::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
 

@@ -12,7 +12,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest},
     relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey},
 };
-use causeway_relocation::{db::Statement, env::Environment};
+use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;

@@ -6,7 +6,7 @@ use causeway_harness::{
     export::Export,
 };
 use causeway_proto::relocation::v1::{Finding, FindingKind};
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

@@ -9,7 +9,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState, ResumeImportRequest},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{db::Statement, env::Environment};
+use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;

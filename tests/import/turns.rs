@@ -10,7 +10,7 @@ use causeway_proto::{
     relocation::v1::FindingKind,
 };
 use causeway_region::Limits;
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::{
     resume::ORGANIZATIONS,

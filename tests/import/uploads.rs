@@ -15,7 +15,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
     whole::upload_end,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};

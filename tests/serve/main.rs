@@ -29,7 +29,7 @@ use causeway_proto::{
     region::v1::{Import, ImportFailure, ImportHeader, ImportState, OrganizationFilter},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{db, env::Environment};
+use causeway_silo::{db, env::Environment};
 use fake::{FakeRegion, state, succeeded};
 use tempfile::TempDir;
 use tokio::{

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use causeway::serve::{Running, Settings, serve_control, serve_region};
 use causeway_proto::control::v1::{TakeOverRegionRequest, region_service_client::RegionServiceClient};
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::{Streaming, transport::Channel};

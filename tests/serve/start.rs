@@ -6,7 +6,7 @@ use causeway_harness::{
     postgres::Postgres,
     process::{self, Process},
 };
-use causeway_relocation::db::{Db, Options, Statement};
+use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

@@ -8,7 +8,7 @@ use causeway_harness::{
     export::large,
 };
 use causeway_proto::region::v1::{Import, ImportState};
-use causeway_relocation::db::{Db, Statement, Tx};
+use causeway_silo::db::{Db, Statement, Tx};
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::{Status, transport::Channel};
 use tonic_health::pb::{

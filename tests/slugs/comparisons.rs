@@ -12,7 +12,7 @@ use causeway_proto::{
     region::v1::{DifferenceKind as K, ImportState, ReconcileMode},
     relocation::v1::ErrorReason,
 };
-use causeway_relocation::{db::Statement, env::Environment};
+use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
 use uuid::Uuid;
 

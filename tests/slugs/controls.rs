@@ -5,7 +5,7 @@ use causeway_harness::{
     export,
 };
 use causeway_proto::{control::v1::RenameState, region::v1::ImportState};
-use causeway_relocation::db::retried;
+use causeway_silo::db::retried;
 use tokio::task::JoinSet;
 
 use crate::support::{PATIENCE, agrees, imported, leads, rename, slug_of, wish};

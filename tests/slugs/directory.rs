@@ -12,7 +12,7 @@ use causeway_proto::{
     region::v1::{ListImportsRequest, RevertImportRequest},
     time,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::support::{PATIENCE, agrees, imported, leads_in, rename, until, wish};
 

@@ -15,7 +15,8 @@ use causeway_proto::{
     },
     relocation::v1::{FindingKind, OrganizationStatus},
 };
-use causeway_relocation::{db::Statement, generate::derived_uuid};
+use causeway_relocation::generate::derived_uuid;
+use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use crate::support::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};

@@ -11,7 +11,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
     time,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use crate::support::{agrees, imported, leads, leads_in, rename, slug_of, until, wish};
 

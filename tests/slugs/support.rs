@@ -15,7 +15,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
     time,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tonic::Status;
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_proto::limits::MAX_NAMED;
-use causeway_relocation::db::DbError;
+use causeway_silo::db::DbError;
 
 use super::Directory;
 use crate::{

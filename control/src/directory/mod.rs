@@ -9,7 +9,7 @@ use causeway_proto::{
     organization_status,
     relocation::v1::OrganizationStatus,
 };
-use causeway_relocation::{db::Db, env::Environment, transact};
+use causeway_silo::{db::Db, env::Environment, transact};
 
 use crate::{
     Error, Page, PageRequest,

@@ -13,7 +13,7 @@ mod places;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use causeway_relocation::{db::Db, transact};
+use causeway_silo::{db::Db, transact};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},

@@ -17,8 +17,8 @@ use causeway_relocation::{
     chunk::Chunk,
     finding::{Finding, Severity},
     keys,
-    page::PageRequest,
 };
+use causeway_silo::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::uuid;

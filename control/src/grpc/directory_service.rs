@@ -12,7 +12,7 @@ use causeway_proto::{
     page::{List, PageKey, fitting},
     time,
 };
-use causeway_relocation::page::PageRequest;
+use causeway_silo::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{

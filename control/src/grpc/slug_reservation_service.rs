@@ -20,7 +20,7 @@ use causeway_proto::{
     page::{List, PageKey, fitting},
     time,
 };
-use causeway_relocation::page::PageRequest;
+use causeway_silo::page::PageRequest;
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};

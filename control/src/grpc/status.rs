@@ -1,10 +1,8 @@
 //! The one place where an error of control becomes a failure of the contract, and a status.
 
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
-use causeway_relocation::{
-    db::{DbError, DbErrorKind},
-    writer::WriteError,
-};
+use causeway_relocation::writer::WriteError;
+use causeway_silo::db::{DbError, DbErrorKind};
 use tonic::Status;
 
 use crate::Error;

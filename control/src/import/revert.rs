@@ -7,12 +7,11 @@ use causeway_proto::limits::MAX_NEEDED;
 use causeway_relocation::{
     catalog::{EMAIL, Model, Silo, USER, USER_EMAIL},
     chunk::{Chunk, Reverted},
-    db::Tx,
     finding::{Finding, FindingKind},
     keys::KeyKind,
     revert::{self, Going, Needed, References},
-    transact,
 };
+use causeway_silo::{db::Tx, transact};
 use uuid::Uuid;
 
 use super::write::ControlImports;

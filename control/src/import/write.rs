@@ -12,16 +12,18 @@ use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES}
 use causeway_relocation::{
     catalog::{Catalog, EMAIL, Model, ORGANIZATION, Silo},
     chunk::Chunk,
-    db::{Db, Tx},
-    env::Environment,
     export::{Decoder, MAX_PK},
     finding::{Finding, FindingKind, Tense},
     generate::TokenOwner,
     keys::ChunkKeys,
-    page::{Page, PageRequest},
     plan::Record,
     value::Value,
     writer::{ChunkSilo, Row, Writer, Written, find_rows, write_chunk},
+};
+use causeway_silo::{
+    db::{Db, Tx},
+    env::Environment,
+    page::{Page, PageRequest},
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};

@@ -15,10 +15,8 @@
 use std::collections::HashMap;
 
 use causeway_proto::limits::MAX_ID_RANGES;
-use causeway_relocation::{
-    catalog::ORGANIZATION,
-    db::{DbError, Tx},
-};
+use causeway_relocation::catalog::ORGANIZATION;
+use causeway_silo::db::{DbError, Tx};
 
 use crate::{
     Error,

@@ -4,8 +4,8 @@ pub mod ids;
 
 use std::sync::Arc;
 
-use causeway_relocation::{
-    catalog::Catalog,
+use causeway_relocation::catalog::Catalog;
+use causeway_silo::{
     db::{Db, Tx},
     env::Environment,
     region_name, transact,

@@ -5,7 +5,7 @@
 //! feed, so that no organization gets two. Another region that wants one of them at the same time meets the unique index
 //! on organizations, and is refused when it looks again.
 
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbErrorKind, HasDbError as _},
     transact,
 };

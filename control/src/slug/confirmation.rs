@@ -2,7 +2,7 @@
 
 use causeway_proto::limits::MAX_BATCH;
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::transact;
+use causeway_silo::transact;
 use uuid::Uuid;
 
 use super::{

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT};
-use causeway_relocation::{
+use causeway_silo::{
     db::DbError,
     env::{BASE36, Environment},
 };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use causeway_proto::limits::{MAX_REFUSAL, MAX_TEXT};
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{db::DbError, transact};
+use causeway_silo::{db::DbError, transact};
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::watch,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::{
+use causeway_silo::{
     db::{Db, DbError},
     env::Environment,
 };

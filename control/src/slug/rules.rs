@@ -148,7 +148,7 @@ fn front(base: &str, length: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use causeway_relocation::env::{BASE36, Environment};
+    use causeway_silo::env::{BASE36, Environment};
     use chrono::DateTime;
     use proptest::prelude::*;
 

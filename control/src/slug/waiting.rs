@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tokio::{
     sync::{Notify, watch},
     time::sleep,

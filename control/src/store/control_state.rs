@@ -1,6 +1,6 @@
 //! For which organizations control holds something.
 
-use causeway_relocation::db::{Db, DbError, Statement};
+use causeway_silo::db::{Db, DbError, Statement};
 
 /// The ids of a region's organizations that have a reservation or stand in the directory, those after `after`.
 pub(crate) async fn ids(db: &Db, region: &str, after: Option<i64>, rows: i64) -> Result<Vec<i64>, DbError> {

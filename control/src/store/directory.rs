@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 
 use uuid::Uuid;

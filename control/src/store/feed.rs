@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::db::{Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 
 use crate::model::{
     feed::{Event, FeedReservation},

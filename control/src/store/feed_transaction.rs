@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
-//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_relocation::db::DbError> {
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_silo::db::DbError> {
 //! let mut feed = feed.begin().await?;
 //! slug_reservation::delete_slug(&mut feed, "acme").await?;
 //! feed.commit().await
@@ -17,7 +17,7 @@
 //!
 //! ```compile_fail
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
-//! # async fn free(db: causeway_relocation::db::Db) -> Result<(), causeway_relocation::db::DbError> {
+//! # async fn free(db: causeway_silo::db::Db) -> Result<(), causeway_silo::db::DbError> {
 //! let mut tx = db.begin().await?;
 //! slug_reservation::delete_slug(&mut tx, "acme").await?;
 //! tx.commit().await
@@ -28,7 +28,7 @@
 //!
 //! ```compile_fail
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
-//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_relocation::db::DbError> {
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_silo::db::DbError> {
 //! let mut feed = feed.begin().await?;
 //! slug_reservation::delete_slug(&mut feed, "acme").await?;
 //! (*feed).commit().await
@@ -37,7 +37,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use causeway_relocation::db::{Column, Db, DbError, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Statement, Tx};
 use tokio::sync::Notify;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! `causeway_id_lease_counter` and `causeway_id_lease`.
 
-use causeway_relocation::db::{DbError, Row, Statement, Tx};
+use causeway_silo::db::{DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -1,9 +1,7 @@
 //! Rows of model tables, as far as regions need to know them, `causeway_import` and `causeway_import_needed`.
 
-use causeway_relocation::{
-    catalog::{self, Kind, Model},
-    db::{Column, Db, DbError, Dialect, Statement, Tx},
-};
+use causeway_relocation::catalog::{self, Kind, Model};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
 use serde_json::Value;
 use uuid::Uuid;
 

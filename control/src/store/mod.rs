@@ -13,10 +13,8 @@ pub(crate) mod slug_operation;
 pub mod slug_reservation;
 
 use causeway_proto::page::PageKey;
-use causeway_relocation::{
-    catalog::Silo,
-    db::{Db, DbError, Migrations, Statement},
-};
+use causeway_relocation::catalog::Silo;
+use causeway_silo::db::{Db, DbError, Migrations, Statement};
 
 /// Behind a column that holds a region, in a statement over the reservations of given organizations: is this region. As a
 /// plain comparison it would invite PostgreSQL to read all reservations of a region when it does not know yet how many

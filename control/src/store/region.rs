@@ -1,6 +1,6 @@
 //! `causeway_region`.
 
-use causeway_relocation::db::{Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::{
-    catalog::ORGANIZATION,
-    db::{Column, Db, DbError, Row, Statement, Tx},
-};
+use causeway_relocation::catalog::ORGANIZATION;
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 
 use super::IS_BY_ORGANIZATION;
 use crate::model::region::{ConflictKind, IdConflict, IdRange};

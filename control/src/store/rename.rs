@@ -1,7 +1,7 @@
 //! `causeway_slug_rename`.
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! `causeway_slug_operation` and `causeway_slug_operation_answer`: how far each operation is, and what it was answered.
 
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

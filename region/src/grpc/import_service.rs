@@ -15,7 +15,7 @@ use causeway_proto::{
     },
     relocation::v1::{FindingKind, Scope, Severity},
 };
-use causeway_relocation::page::PageRequest;
+use causeway_silo::page::PageRequest;
 use chrono::{DateTime, Utc};
 use futures::Stream;
 use tokio::time::{Instant, timeout};

@@ -11,7 +11,7 @@ use causeway_proto::{
     },
     time,
 };
-use causeway_relocation::page::{Page, PageRequest};
+use causeway_silo::page::{Page, PageRequest};
 use tonic::{Request, Response, Status};
 
 use super::{import_service::import_id, status::database};

@@ -1,7 +1,7 @@
 //! The one place where an error of a region becomes a failure of the contract, and a status.
 
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
-use causeway_relocation::db::DbError;
+use causeway_silo::db::DbError;
 use tonic::Status;
 
 use crate::error::Error;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_relocation::transact;
+use causeway_silo::transact;
 use uuid::Uuid;
 
 use super::Engine;

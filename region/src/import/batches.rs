@@ -8,10 +8,10 @@ use std::sync::{
 use causeway_proto::limits::MAX_CHUNK_RECORDS;
 use causeway_relocation::{
     catalog::{Catalog, Model, Silo},
-    env::Environment,
     export::ExportError,
     plan::{Plan, Record},
 };
+use causeway_silo::env::Environment;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// The most records of a batch that this region writes itself.

@@ -13,14 +13,13 @@ use causeway_proto::{
 use causeway_relocation::{
     catalog::{EMAIL, FromColumn, Hide, Model},
     chunk::Chunk,
-    db::Tx,
     finding::{Finding, FindingKind},
     keys::ChunkKeys,
     plan::Record,
-    transact,
     value::Value,
     writer::{ChunkSilo, Row, WriteError, Writer, Written, write_chunk},
 };
+use causeway_silo::{db::Tx, transact};
 
 use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch};
 use crate::{

@@ -9,13 +9,12 @@ use std::{
 
 use causeway_relocation::{
     catalog::ORGANIZATION,
-    db::HasDbError as _,
     export::ExportError,
     finding::{Finding, FindingKind},
     plan::{Checkpoint, Plan},
-    transact,
     writer::{DryRun, WriteError},
 };
+use causeway_silo::{db::HasDbError as _, transact};
 use uuid::Uuid;
 
 use super::{

@@ -1,9 +1,7 @@
 //! Findings: kept up to a limit, and counted always.
 
-use causeway_relocation::{
-    db::DbError,
-    finding::{Finding, FindingKind, Severity},
-};
+use causeway_relocation::finding::{Finding, FindingKind, Severity};
+use causeway_silo::db::DbError;
 
 use super::{Engine, ImportState};
 use crate::store::{self, lease_transaction::LeaseTransaction};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use causeway_relocation::{db::Tx, transact};
+use causeway_silo::{db::Tx, transact};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::{
 /// Otherwise as [`transact!`].
 macro_rules! transact_leased {
     ($engine:expr, $import:expr, |$lease:ident| $body:block) => {
-        causeway_relocation::transact!($crate::error::Error, $engine.context.db, |tx| {
+        causeway_silo::transact!($crate::error::Error, $engine.context.db, |tx| {
             let $lease = &mut $engine.assert_lease(tx, $import).await?;
             $body
         })

@@ -10,8 +10,8 @@ use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
     generate::hex,
     plan::Watch,
-    transact,
 };
+use causeway_silo::transact;
 use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;

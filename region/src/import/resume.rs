@@ -1,7 +1,8 @@
 //! Going on: with what a former process left, and with an import that failed when its cause is gone.
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{plan::Checkpoint, transact};
+use causeway_relocation::plan::Checkpoint;
+use causeway_silo::transact;
 use tokio::fs;
 use uuid::Uuid;
 

@@ -7,10 +7,10 @@ use std::{
 
 use causeway_relocation::{
     encrypted::OpenError,
-    env::Environment,
     export::{ExportError, Source},
     plan::Watch,
 };
+use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::Engine;

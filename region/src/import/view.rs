@@ -5,8 +5,8 @@ use causeway_relocation::{
     chunk::Chunk,
     finding::{Finding, FindingKind, Severity, Tense},
     keys::KeyKind,
-    page::{Page, PageRequest},
 };
+use causeway_silo::page::{Page, PageRequest};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -12,11 +12,11 @@ use std::{
 
 use causeway_relocation::{
     catalog::{Model, Silo},
-    db::Dialect,
     keys::ChunkKeys,
     plan::Plan,
     writer::DryRun,
 };
+use causeway_silo::db::Dialect;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex as AsyncMutex;
 

@@ -2,7 +2,7 @@
 //!
 //! Repairs do no harm if two of them meet. But two comparisons that repair would each see what the other has begun.
 
-use causeway_relocation::{db::DbError, transact};
+use causeway_silo::{db::DbError, transact};
 use tokio::{
     sync::MutexGuard,
     time::{Instant, timeout},

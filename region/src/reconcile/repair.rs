@@ -7,7 +7,7 @@ use causeway_proto::control::v1::{
     OrganizationSlugRequest, OrganizationSlugRequestBatch, ReportedOrganization, SlugCheck, SlugVerdict,
 };
 use causeway_proto::limits::MAX_SLUG;
-use causeway_relocation::transact;
+use causeway_silo::transact;
 
 use super::{
     Mode, Reconciler,

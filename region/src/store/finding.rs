@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use causeway_relocation::{
+use causeway_relocation::finding::{Finding, FindingKind, Severity, Tense};
+use causeway_silo::{
     db::{Column, Db, DbError, Row, Statement, Tx},
-    finding::{Finding, FindingKind, Severity, Tense},
     page::PageRequest,
 };
 use uuid::Uuid;

@@ -1,10 +1,9 @@
 //! `causeway_id_block`: what is left of the block of ids that control gave last.
 
 use causeway_proto::{control::v1::IdRange, limits::MAX_ID_RANGES};
-use causeway_relocation::{
-    catalog::Model,
+use causeway_relocation::{catalog::Model, export::MAX_PK};
+use causeway_silo::{
     db::{Db, DbError, Dialect, Statement},
-    export::MAX_PK,
     transact,
 };
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::{
+use causeway_silo::{
     db::{Column, Db, DbError, Dialect, Row, Statement, Tx},
     page::PageRequest,
 };

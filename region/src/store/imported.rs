@@ -4,10 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::control::v1::SlugVerdict;
-use causeway_relocation::{
-    catalog::{Model, NeedsOne},
-    db::{Column, Db, DbError, Row, Statement},
-};
+use causeway_relocation::catalog::{Model, NeedsOne};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;

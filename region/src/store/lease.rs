@@ -1,7 +1,7 @@
 //! The lease of an import, in `causeway_import`: who runs it. Times are those of the holder's clock. One that is wrong
 //! costs work and harms nothing: each transaction of an import looks whether its process still holds the lease.
 
-use causeway_relocation::db::{DbError, Statement, Tx};
+use causeway_silo::db::{DbError, Statement, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 

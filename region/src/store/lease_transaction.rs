@@ -8,8 +8,8 @@
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
 //! # use causeway_region::{holder::Holder, import::Import};
 //! # use chrono::{DateTime, Utc};
-//! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
-//! # -> Result<(), causeway_relocation::db::DbError> {
+//! # async fn note(db: causeway_silo::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
+//! # -> Result<(), causeway_silo::db::DbError> {
 //! let mut tx = db.begin().await?;
 //! if let Some(mut lease) = LeaseTransaction::assert(&mut tx, mine, me, now).await? {
 //!     import::set_records(&mut lease, 7).await?;
@@ -25,8 +25,8 @@
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
 //! # use causeway_region::{holder::Holder, import::Import};
 //! # use chrono::{DateTime, Utc};
-//! # async fn note(db: causeway_relocation::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
-//! # -> Result<(), causeway_relocation::db::DbError> {
+//! # async fn note(db: causeway_silo::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
+//! # -> Result<(), causeway_silo::db::DbError> {
 //! let mut tx = db.begin().await?;
 //! import::set_records(&mut tx, 7).await?;
 //! tx.commit().await?;
@@ -36,7 +36,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use causeway_relocation::db::{DbError, Tx};
+use causeway_silo::db::{DbError, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -12,8 +12,8 @@ pub(crate) mod reconciliation;
 pub(crate) mod replica;
 
 use causeway_proto::page::PageKey;
-use causeway_relocation::{
-    catalog::Silo,
+use causeway_relocation::catalog::Silo;
+use causeway_silo::{
     db::{Db, DbError, Migrations, Statement},
     transact,
 };

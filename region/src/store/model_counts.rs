@@ -1,6 +1,6 @@
 //! `causeway_import_model`: what became of the records, by model.
 
-use causeway_relocation::db::{Column, Db, DbError, Statement};
+use causeway_silo::db::{Column, Db, DbError, Statement};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use causeway_relocation::{
+use causeway_silo::{
     db::{Column, Db, DbError, Row, Statement, Tx},
     page::PageRequest,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::lease::LENGTH;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_relocation::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -83,8 +83,8 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
     )
     // The UUID comes as text, which SQLite keeps.
     .push(match dialect {
-        causeway_relocation::db::Dialect::Postgres => "CAST(r.operation_id AS uuid), r.wanted = 1, ",
-        causeway_relocation::db::Dialect::Sqlite => "r.operation_id, r.wanted = 1, ",
+        causeway_silo::db::Dialect::Postgres => "CAST(r.operation_id AS uuid), r.wanted = 1, ",
+        causeway_silo::db::Dialect::Sqlite => "r.operation_id, r.wanted = 1, ",
     })
     .arg(generation)
     .push(" FROM ")

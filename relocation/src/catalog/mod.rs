@@ -10,6 +10,7 @@ mod rules;
 
 use std::collections::{HashMap, HashSet};
 
+pub use causeway_silo::Silo;
 pub use check::CatalogError;
 pub use column::{ArrayOf, Column, Default, Kind};
 pub use rules::{
@@ -30,16 +31,6 @@ pub const USER: &str = "sentry.user";
 pub const EMAIL: &str = "sentry.email";
 /// The model that ties users to their e-mail addresses.
 pub const USER_EMAIL: &str = "sentry.useremail";
-
-/// Which silo holds a model's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Silo {
-    /// The one control silo.
-    Control,
-    /// Each region, for its own organizations.
-    Region,
-}
 
 /// Which imports take a model. Organization imports take the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

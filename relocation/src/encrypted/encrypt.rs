@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use aes::Aes128;
 use base64::{engine::general_purpose::GeneralPurpose, prelude::BASE64_URL_SAFE, write::EncoderWriter};
+use causeway_silo::env::Environment;
 use cbc::{
     Encryptor,
     cipher::{BlockModeEncrypt as _, KeyIvInit as _},
@@ -17,7 +18,6 @@ use super::{
     container::{begin, end, finish},
     fernet::{BLOCK, Key, PREFIX, TAG, VERSION, blocks},
 };
-use crate::env::Environment;
 
 /// Encrypts an export of `size` bytes for whoever has the private key to `key`, with a fresh key and time out of
 /// `env`.

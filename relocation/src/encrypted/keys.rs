@@ -1,5 +1,6 @@
 //! RSA keys, and the key of an export encrypted with them.
 
+use causeway_silo::env::Environment;
 use rsa::{
     Oaep, RsaPrivateKey, RsaPublicKey,
     pkcs1::DecodeRsaPrivateKey as _,
@@ -11,7 +12,6 @@ use rsa::{
 use zeroize::Zeroizing;
 
 use super::{KeyError, SealError};
-use crate::env::Environment;
 
 /// The shortest key that new exports are encrypted with.
 const LEAST_BITS: usize = 2048;

@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use causeway_silo::env::Environment;
+
 use super::{
     OpenError, Plaintext, PrivateKey, PublicKey, ReadAt, TokenError,
     container::{Members, Span, members},
     fernet::{Key, Token},
 };
-use crate::{env::Environment, generate::hex};
+use crate::generate::hex;
 
 /// An encrypted export that is authentic and can be decrypted, at any place and as often as it is wanted. Cheap to
 /// clone.

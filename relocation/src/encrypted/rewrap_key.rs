@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use causeway_silo::env::Environment;
+
 use super::{
     EXPORT, Encrypted, PublicKey, ReadAt, SealError,
     container::{Span, begin},
     encrypt::{behind, now},
     fernet::Token,
 };
-use crate::env::Environment;
 
 /// An encrypted export for another key, to be read as often as it is wanted. Nothing of it is decrypted for that.
 pub struct Rewrapped<R> {

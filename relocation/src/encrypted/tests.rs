@@ -6,6 +6,7 @@ use std::io::{self, Cursor, Read as _};
 
 use aes::Aes128;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
+use causeway_silo::env::Environment;
 use cbc::cipher::{BlockModeDecrypt as _, KeyIvInit as _, block_padding};
 use chrono::DateTime;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::{env::Environment, generate::hex};
+use crate::generate::hex;
 
 const PRIVATE: &str = include_str!("../../../tests/encrypted-exports/test-key-private.pem");
 const PUBLIC: &str = include_str!("../../../tests/encrypted-exports/test-key-public.pem");

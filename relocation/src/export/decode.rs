@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
+use causeway_silo::env::Environment;
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeZone as _, Utc};
 use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
@@ -10,7 +11,6 @@ use uuid::Uuid;
 use super::{MAX_PK, alike::Alike, array, raw::cow_str};
 use crate::{
     catalog::{ArrayOf, Column, Default, Kind, Model},
-    env::Environment,
     finding::{Finding, FindingKind, shown},
     generate,
     value::Value,

@@ -9,10 +9,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use crate::{
-    encrypted::{Encrypted, OpenError, Plaintext, PrivateKey, ReadAt as _},
-    env::Environment,
-};
+use causeway_silo::env::Environment;
+
+use crate::encrypted::{Encrypted, OpenError, Plaintext, PrivateKey, ReadAt as _};
 
 /// An export in a file that is open. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
+use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -15,7 +16,6 @@ use siphasher::sip::SipHasher13;
 use super::{Plan, Record, entry::Entry, read_raw_at};
 use crate::{
     catalog::{Catalog, Model},
-    env::Environment,
     export::{Decoder, ExportError},
     finding::{Finding, FindingKind},
     value::Value,

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 
 use super::{Plan, Watch, stopped};
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION, USER},
-    env::Environment,
     export::{Decoder, ExportError, RawRecord},
     value::Value,
 };

@@ -32,6 +32,7 @@ use std::{
 use actors::Actors;
 pub use addresses::Holder;
 use addresses::Holders;
+use causeway_silo::env::Environment;
 pub use checkpoint::{Checkpoint, Stepped};
 use checkpoint::{CheckpointHeader, Log};
 use chrono::{DateTime, Utc};
@@ -46,7 +47,6 @@ use steps::Notes;
 
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION},
-    env::Environment,
     export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind},
 };

@@ -12,6 +12,8 @@ use std::{
     thread,
 };
 
+use causeway_silo::env::Environment;
+
 use super::{
     Plan, Request, Watch, actors,
     checkpoint::Log,
@@ -25,7 +27,6 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, Known},
-    env::Environment,
     export::{Decoder, ExportError, Part, Scanner},
     finding::Finding,
 };

@@ -8,6 +8,7 @@ use std::{
     io,
 };
 
+use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, EMAIL, FromColumn, Model, ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL},
-    env::Environment,
     export::ExportError,
     finding::{Finding, FindingKind, shown},
     value::Value,

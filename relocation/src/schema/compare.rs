@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    catalog::{Catalog, Column, Silo},
-    db::{self, Db, DbError, Dialect, Statement},
-};
+use causeway_silo::db::{self, Db, DbError, Dialect, Statement};
+
+use crate::catalog::{Catalog, Column, Silo};
 
 /// What a column of a table really is.
 #[derive(Debug, Clone, PartialEq, Eq)]

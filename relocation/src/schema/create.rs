@@ -3,14 +3,16 @@
 
 use std::fmt::Write as _;
 
+use causeway_silo::{
+    db::{self, Db, DbError, Dialect, Row, Statement},
+    transact,
+};
 use sha1::{Digest as _, Sha1};
 
 use super::compare::column_type;
 use crate::{
     catalog::{Catalog, Column, Condition, Model, Silo, UniqueSet},
-    db::{self, Db, DbError, Dialect, Row, Statement},
     generate::hex,
-    transact,
 };
 
 /// The most bytes that a name has in PostgreSQL.

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
+use causeway_silo::db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{Row, WriteError, copy};
-use crate::{
-    catalog::Model,
-    db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text},
-    value::Value,
-};
+use crate::{catalog::Model, value::Value};
 
 /// The most parameters of one SQLite statement. More gain nothing, and the connection that writes keeps the statements
 /// that it has prepared, with some 50 bytes for each parameter.

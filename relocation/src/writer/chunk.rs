@@ -1,12 +1,12 @@
 //! Writes one chunk from its records to its commit, the same way in both silos.
 
-use super::{Mode, Row, WriteError, Writer, Written, ids};
-use crate::{
-    catalog::Model,
+use causeway_silo::{
     db::{Db, DbError, DbErrorKind, HasDbError, Tx},
-    plan::Record,
     transact,
 };
+
+use super::{Mode, Row, WriteError, Writer, Written, ids};
+use crate::{catalog::Model, plan::Record};
 
 /// How often a chunk is begun again because somebody else wrote the same values meanwhile.
 const ATTEMPTS: usize = 8;

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_silo::env::BASE36;
+
 use super::{Regenerated, Row, WriteError, Writer, Written, table::Table};
 use crate::{
     catalog::{Column, Model, TakenName, Then},
-    env::BASE36,
     export::MAX_PK,
     finding::{Finding, FindingKind, Tense, shown},
     value::Value,

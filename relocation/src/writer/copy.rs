@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
+use causeway_silo::db::DbError;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{Row, WriteError};
 use crate::{
     catalog::{ArrayOf, Column, Kind, Model},
-    db::DbError,
     finding::{Finding, FindingKind},
     value::Value,
 };

@@ -1,9 +1,8 @@
 //! New primary keys of a chunk: those that a silo gives out itself, and room in front of those that come from elsewhere.
 
-use crate::{
-    catalog::Model,
-    db::{DbError, Statement, Tx},
-};
+use causeway_silo::db::{DbError, Statement, Tx};
+
+use crate::catalog::Model;
 
 /// Takes `count` new primary keys of a model, in ascending order, for rows that are written in the same transaction.
 ///

@@ -16,6 +16,10 @@ mod table;
 
 use std::{borrow::Cow, collections::HashMap};
 
+use causeway_silo::{
+    db::{DbError, HasDbError, Tx},
+    env::Environment,
+};
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use copy::LEAST_COPY;
@@ -24,8 +28,6 @@ pub use table::find_rows;
 
 use crate::{
     catalog::{Generator, Model, Replace, TakenName, Then, With},
-    db::{DbError, HasDbError, Tx},
-    env::Environment,
     export::decode_literal,
     finding::{Finding, FindingKind, Tense},
     generate::{self, TokenOwner},

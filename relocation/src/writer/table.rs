@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 
+use causeway_silo::db::{self, Db, DbError, Dialect, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{Row, WriteError, bulk};
-use crate::{
-    catalog::{Column, Model},
-    db::{self, Db, DbError, Dialect, Statement, Tx},
-};
+use crate::catalog::{Column, Model};
 
 /// Where the rows of a chunk go.
 pub(super) trait Table: Send {

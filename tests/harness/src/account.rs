@@ -39,7 +39,8 @@ use causeway_proto::{
     region::v1::{Import, ImportState, Organization},
     relocation::v1::{Finding, FindingKind, KeyKind, MappedKey},
 };
-use causeway_relocation::{catalog::Catalog, db::Statement};
+use causeway_relocation::catalog::Catalog;
+use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use case::AuditCase;

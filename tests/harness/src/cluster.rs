@@ -49,7 +49,7 @@ use std::{
 };
 
 use causeway::serve::{Settings, serve_control, serve_region};
-use causeway_relocation::{db::Db, env::Environment};
+use causeway_silo::{db::Db, env::Environment};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use crate::{

@@ -19,8 +19,8 @@ use causeway_relocation::{
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
-    transact,
 };
+use causeway_silo::transact;
 use uuid::Uuid;
 
 use crate::{

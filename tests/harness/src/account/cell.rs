@@ -2,10 +2,8 @@
 //! what a database holds.
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::{
-    catalog::{ArrayOf, Column, Kind},
-    db::Dialect,
-};
+use causeway_relocation::catalog::{ArrayOf, Column, Kind};
+use causeway_silo::db::Dialect;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use causeway_proto::control::v1::SlugReservation;
-use causeway_relocation::{
-    catalog::{self, Catalog, Model},
-    db::{Db, Statement},
-};
+use causeway_relocation::catalog::{self, Catalog, Model};
+use causeway_silo::db::{Db, Statement};
 
 use super::cell::{self, Cell};
 use crate::cluster::{Cluster, Silo};

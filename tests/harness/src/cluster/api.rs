@@ -18,7 +18,7 @@ use causeway_proto::{
     },
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tokio::time::timeout;
 use tonic::{Status, Streaming, transport::Channel};
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::ensure;
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use tokio::sync::Notify;
 
 use super::{

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use causeway_control::Control;
 use causeway_region::Region;
-use causeway_relocation::{db, env::Environment};
+use causeway_silo::{db, env::Environment};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 

@@ -12,7 +12,7 @@ use causeway_proto::{
     region::v1::{ImportOrganizationsRequest, import_organizations_request as import},
     whole::{SentBytes, SentOrganizations},
 };
-use causeway_relocation::{
+use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };

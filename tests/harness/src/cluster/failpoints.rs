@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use causeway_relocation::{db::DbError, env};
+use causeway_silo::{db::DbError, env};
 use tokio::sync::Notify;
 
 use super::{Service, node::Life, trace::Trace};

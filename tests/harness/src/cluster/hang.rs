@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{anyhow, bail};
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tokio::time::{sleep, timeout};
 
 use super::{Cluster, Silo};
@@ -75,7 +75,7 @@ impl Cluster {
         let statement = "SELECT import_id, state, reported, lease_place, waiting_reason, waiting_message \
                          FROM causeway_import ORDER BY created_at, import_id";
         let rows = db.fetch_all(Statement::new(statement)).await?;
-        let line = |row: &causeway_relocation::db::Row| {
+        let line = |row: &causeway_silo::db::Row| {
             let of = |name: &str| row.opt_text(name).map(|text| text.unwrap_or_else(|| "nobody".to_owned()));
             let waits = match row.opt_text("waiting_reason")? {
                 Some(reason) => {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_relocation::env::Environment;
+use causeway_silo::env::Environment;
 use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};

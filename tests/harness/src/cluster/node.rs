@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use causeway::serve::Running;
-use causeway_relocation::db::{self, Db};
+use causeway_silo::db::{self, Db};
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::Runtime,

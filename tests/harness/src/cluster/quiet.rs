@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use causeway_relocation::db::{Db, Statement};
+use causeway_silo::db::{Db, Statement};
 use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Silo, link::Link};

@@ -6,7 +6,7 @@ use causeway_proto::{
     control::v1::{GetRegionRequest, ListRegionsRequest},
     region::v1::ImportState,
 };
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 use tokio::net::TcpStream;
 use tonic::Code;
 

@@ -9,7 +9,6 @@ use std::{
 
 use causeway_relocation::{
     catalog::{Catalog, Model, ORGANIZATION, Silo},
-    env::Environment,
     export::{ExportError, Limits, MAX_PK, Source},
     finding::{FindingKind, Tense},
     keys::{ChunkKeys, KeyMap},
@@ -17,6 +16,7 @@ use causeway_relocation::{
     plan::{Plan, Record, Request, Watch},
     value::Value,
 };
+use causeway_silo::env::Environment;
 use chrono::DateTime;
 use serde::de::IgnoredAny;
 

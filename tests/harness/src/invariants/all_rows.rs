@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use causeway_relocation::{
     catalog::{self, Catalog, Model},
     chunk::Chunk,
-    db::{Db, Statement},
     keys::KeyKind,
 };
+use causeway_silo::db::{Db, Statement};
 use uuid::Uuid;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_relocation::db::Statement;
+use causeway_silo::db::Statement;
 
 use super::*;
 use crate::{

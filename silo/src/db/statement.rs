@@ -98,7 +98,7 @@ impl From<&String> for Arg {
 
 /// How a time is written in SQLite: in UTC, with microseconds, so that texts sort as times do.
 #[must_use]
-pub(crate) fn time_text(time: DateTime<Utc>) -> String {
+pub fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 

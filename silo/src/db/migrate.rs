@@ -8,7 +8,7 @@ use sqlx::{
 };
 
 use super::{Db, DbError, Dialect, Pool, Statement};
-use crate::catalog::Silo;
+use crate::Silo;
 
 /// Where migrations that have been applied are noted. An application whose tables are here too may have a table of the
 /// usual name.

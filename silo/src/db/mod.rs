@@ -2,7 +2,7 @@
 //!
 //! SQL is written once, with `$1` parameters, `ON CONFLICT` and `RETURNING`, which both understand. What
 //! differs is here: connecting, the types of parameters and rows, sets of rows as a parameter
-//! ([`Statement::rows`]), which errors mean "again" ([`DbError`]) and bulk writing ([`crate::writer`]).
+//! ([`Statement::rows`]), which errors mean "again" ([`DbError`]) and and reaching the connection itself for bulk writing ([`Tx`]).
 //!
 //! Reads go to [`Db`] directly, and are retried there. Writes go through [`transact!`](crate::transact), which retries a transaction
 //! that lost against another one; so its body may run more than once and must not do anything outside.
@@ -32,8 +32,7 @@ pub use migrate::{MigrateError, Migrations};
 pub use place::{check_url, redact};
 pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
-pub(crate) use statement::time_text;
-pub use statement::{Arg, Column, Statement};
+pub use statement::{Arg, Column, Statement, time_text};
 pub use tx::{Begun, Transactional, Tx};
 
 /// Which of the two databases it is.

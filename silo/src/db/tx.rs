@@ -105,7 +105,7 @@ impl<D: Transactional> Begun<D> {
     ///
     /// # Errors
     /// If the transaction is over already: what would be written then would be committed by itself.
-    pub(crate) fn work(&mut self) -> Result<Work<'_, D>, DbError> {
+    pub fn work(&mut self) -> Result<Work<'_, D>, DbError> {
         match (&mut self.connection, self.state) {
             (Some(connection), State::Open) => {
                 self.state = State::Underway;
@@ -138,7 +138,7 @@ impl<D: Transactional> Drop for Begun<D> {
 }
 
 /// The connection of a transaction while something is done on it.
-pub(crate) struct Work<'a, D: Transactional> {
+pub struct Work<'a, D: Transactional> {
     connection: &'a mut PoolConnection<D>,
     state: &'a mut State,
     room: &'a Room,
@@ -146,7 +146,7 @@ pub(crate) struct Work<'a, D: Transactional> {
 
 impl<D: Transactional> Work<'_, D> {
     /// What came of it. Without this the transaction cannot go on.
-    pub(crate) fn done<T, E: HasDbError>(self, outcome: Result<T, E>) -> Result<T, E> {
+    pub fn done<T, E: HasDbError>(self, outcome: Result<T, E>) -> Result<T, E> {
         let kind = outcome.as_ref().err().and_then(HasDbError::db_error).map(DbError::kind);
         if let Some(DbErrorKind::Full | DbErrorKind::ReadOnly) = kind {
             self.room.is_short();
