@@ -1,5 +1,5 @@
-//! The embedded default: a control and a region in this process, on SQLite files in one directory, each behind a
-//! real port on loopback. What one run leaves there the next one finds.
+//! The embedded default: a control and a region in this process, on SQLite files in one directory, each on a real
+//! loopback port. The next run continues with the data that this one leaves there.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -11,14 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use causeway_client::{CallError, Client, Service, Timeouts};
 use causeway_relocation::encrypted::PrivateKey;
 use causeway_silo::{db, env::Environment};
 use tokio::net::TcpListener;
 
-use crate::{
-    client::{CallError, Kind, Peer},
-    serve::{Running, Settings, serve_control, serve_region},
-};
+use crate::serve::{Running, Settings, serve_control, serve_region};
 
 /// The name of the embedded region.
 pub const REGION: &str = "embedded";
@@ -33,12 +31,12 @@ const LOCK_FILE: &str = "lock";
 pub struct Embedded {
     control: Running,
     region: Running,
-    /// Released by the operating system when it is closed, also after a crash.
+    /// The locked file. The operating system releases the lock when the file is closed, also after a crash.
     lock: File,
 }
 
 impl Embedded {
-    /// Starts both on the data in `directory`. It is made if it is absent and `create` is set.
+    /// Starts both on the data in `directory`. With `create`, makes the directory if it is absent.
     ///
     /// # Errors
     /// If the directory cannot be used, another process uses it, or, without `create`, there is no data in it.
@@ -46,11 +44,11 @@ impl Embedded {
         Self::start_with_key(directory, create, None, env).await
     }
 
-    /// The same, with what the region opens encrypted exports with. The key is not kept: an encrypted import that has not
-    /// come to its end waits until the region is started with it again.
+    /// Like [`start`](Self::start), with the private key that the region opens encrypted exports with. The key is not
+    /// stored: an encrypted import that has not ended waits until the region is started with the key again.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`start`](Self::start).
     pub async fn start_with_key(
         directory: &Path,
         create: bool,
@@ -59,7 +57,7 @@ impl Embedded {
     ) -> anyhow::Result<Self> {
         let shown = directory.display();
         if create {
-            // The databases hold what an export holds: nobody else reads them.
+            // The databases contain what exports contain, so only the owner may read them.
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -71,7 +69,7 @@ impl Embedded {
                  directory"
             );
         }
-        // Absolute, so that it means the same as long as the process runs.
+        // Absolute, so that it stays right if the working directory changes.
         let directory =
             directory.canonicalize().with_context(|| format!("the data directory {shown} cannot be used"))?;
         let lock = lock(&directory)?;
@@ -95,7 +93,7 @@ impl Embedded {
             listener.0,
             causeway_region::Options {
                 decryption_key: key,
-                // It lives for one command. `causeway reconcile` compares when that is wanted.
+                // The region lives for one command. `causeway reconcile` compares on demand.
                 reconcile_every: std::time::Duration::ZERO,
                 ..causeway_region::Options::new(
                     REGION.to_owned(),
@@ -121,24 +119,25 @@ impl Embedded {
     /// Connects to the control.
     ///
     /// # Errors
-    /// If it has stopped by itself.
-    pub async fn control(&self) -> Result<Peer, CallError> {
-        Peer::connect(Kind::Control, &self.control.url()).await
+    /// If control has stopped by itself.
+    pub async fn control(&self) -> Result<Client, CallError> {
+        Client::connect(Service::Control, &self.control.url(), Timeouts::default()).await
     }
 
     /// Connects to the region.
     ///
     /// # Errors
-    /// If it has stopped by itself.
-    pub async fn region(&self) -> Result<Peer, CallError> {
-        Peer::connect(Kind::Region, &self.region.url()).await
+    /// If the region has stopped by itself.
+    pub async fn region(&self) -> Result<Client, CallError> {
+        Client::connect(Service::Region, &self.region.url(), Timeouts::default()).await
     }
 
-    /// Stops both: the region first, for it needs control to come to a good end.
+    /// Stops both: the region first, because it needs control to stop cleanly.
     pub async fn stop(self) {
         self.region.stop().await;
         self.control.stop().await;
-        // Here and not when the file is closed: a process that is just being started has it open too, until it runs.
+        // Unlock here, not by closing the file: a child process that is being spawned has the file open too, until it
+        // runs its own program.
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the data directory stays locked until this process ends");
         }
@@ -152,7 +151,7 @@ async fn bind_loopback() -> anyhow::Result<(TcpListener, String)> {
     Ok((listener, url))
 }
 
-/// Takes the directory for this process. Two embedded regions on one database would both run its imports.
+/// Locks the directory for this process. Two embedded regions on one database would both run its imports.
 fn lock(directory: &Path) -> anyhow::Result<File> {
     let path = directory.join(LOCK_FILE);
     let taken = || -> io::Result<Option<File>> {
@@ -173,7 +172,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The URL of a SQLite file. Characters that mean something in a URL are escaped.
+/// The URL of a SQLite file. Escapes characters that have a meaning in a URL.
 fn sqlite_url(path: &Path) -> anyhow::Result<String> {
     let Some(path) = path.to_str() else { bail!("the path {} is not UTF-8", path.display()) };
     Ok(format!("sqlite:{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")))

@@ -1,4 +1,4 @@
-//! Failpoints of a process that a test lets fail or die. Only in builds with the feature `failpoints`.
+//! Failpoints: named places where a test makes this process fail or die. Only in builds with the feature `failpoints`.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ enum Act {
     Kill,
 }
 
-/// Reads `PLACE=ACT@N,...`: at the place, when it has been passed N times, ACT happens, once.
+/// Reads `PLACE=ACT@N,...`: after N passes of PLACE, the next pass does ACT, once.
 fn parse(text: &str) -> anyhow::Result<HashMap<String, (u64, Act)>> {
     let mut armed = HashMap::new();
     for one in text.split(',').filter(|one| !one.is_empty()) {
@@ -35,7 +35,7 @@ fn parse(text: &str) -> anyhow::Result<HashMap<String, (u64, Act)>> {
     Ok(armed)
 }
 
-/// The same surroundings with the failpoints that the environment names.
+/// `env` with the failpoints that the variable `CAUSEWAY_FAILPOINTS` names.
 pub(crate) fn armed(env: Environment) -> anyhow::Result<Environment> {
     let armed = Mutex::new(parse(&env::var(VARIABLE).unwrap_or_default())?);
     let reach = move |place: &'static str| {

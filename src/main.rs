@@ -1,4 +1,4 @@
-//! The `causeway` command. Everything that a program may want goes to stdout, everything else to stderr.
+//! The `causeway` command. Results go to stdout, everything else (notes, progress, the log) to stderr.
 
 mod commands;
 #[cfg(feature = "failpoints")]
@@ -8,8 +8,8 @@ mod settings;
 
 use std::{ffi::OsString, process::ExitCode};
 
-/// Gives memory that nobody uses any more back to the system after some seconds, whatever thread had it. That of the C
-/// library keeps much of it for each thread that has ever taken some.
+/// jemalloc gives unused memory back to the system after some seconds, whichever thread had it. The C library's
+/// allocator keeps much of it for each thread that has ever allocated.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => return output::failed(&error.into()),
     };
     let outcome = runtime.block_on(commands::run(line));
-    // What was to be waited for has been waited for; a thread that still hangs must not hold the process.
+    // The command has waited for what it needs. A thread that still hangs must not keep the process alive.
     runtime.shutdown_background();
     match outcome {
         Ok(outcome) => outcome.into(),

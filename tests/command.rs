@@ -1,4 +1,4 @@
-//! The command: `--findings-file`, what an import has to say as lines of JSON; and `--dry-run`.
+//! Tests of the command: `--findings-file`, which writes the findings of an import as lines of JSON, and `--dry-run`.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const ID: &str = "5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f7";
 
-/// A directory with the data of an embedded region, in which the command is run.
+/// The directory in which the command runs, with the data of its embedded region.
 struct Place(TempDir);
 
 impl Place {
@@ -44,7 +44,7 @@ fn example() -> String {
 #[test]
 fn the_findings_of_an_import_are_lines_of_json() {
     let place = Place::new();
-    // One that was there before is replaced.
+    // A file that exists already is replaced.
     fs::write(place.path("findings.jsonl"), "old").expect("it is written");
     let line =
         ["import", "organizations", &example(), "--import-id", ID, "--findings-file", "findings.jsonl"];
@@ -63,7 +63,7 @@ fn the_findings_of_an_import_are_lines_of_json() {
         }
     }
 
-    // Later, they are the same.
+    // A later command writes the same findings.
     let output = place.run(&["imports", "show", ID, "--findings-file", "again.jsonl"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(place.lines("again.jsonl"), findings);
@@ -135,7 +135,7 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
         "{stdout}"
     );
     assert_eq!(place.lines("findings.jsonl").len(), 0);
-    // It says where it looked, first and last.
+    // The command names the data directory that it checked, in the first line and in the last one.
     let data = place.path("causeway-data").canonicalize().expect("it is there").display().to_string();
     let lines: Vec<&str> = stderr.lines().collect();
     let told = format!("checked against the local data directory {data}");
@@ -167,7 +167,7 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
         assert!(line.is_some_and(|line| line.contains(told) && line.contains(&data)), "{stderr}");
     }
 
-    // Nothing was taken, so the import itself gets what it wants.
+    // The dry run reserved nothing, so the import itself gets the slug that it wants.
     let output = place.run(&["import", "organizations", &example(), "--import-id", ID]);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("       1  acme "), "something was taken");

@@ -1,5 +1,5 @@
-//! How much memory control takes for what many callers send at once, and what is left of it when they have gone. Control is
-//! a process of its own, so that what the kernel says of it is said of nothing else.
+//! Measures how much memory control takes for what many callers send at once, and how much of it is left when they have
+//! gone. Control is a process of its own, so that the kernel's figures are about control alone.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "all of this is test code, the helpers too")]
@@ -28,18 +28,19 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// How many bulk creations there may be at once, by default. Each of two regions has half of them.
+/// The most bulk creations at once, by default. Each of two regions may have half of them.
 const STREAMS: i64 = 64;
 const REGIONS: [&str; 2] = ["us", "de"];
-/// What an organization with a slug of 50 characters and no name counts, in bytes.
+/// The bytes that count against the limit for an organization with a slug of 50 characters and no name.
 const ORGANIZATION: i64 = 256 + 50;
-/// Organizations in a message.
+/// The number of organizations per message.
 const BATCH: i64 = 1_000;
-/// Organizations for which there is no room when all streams are full.
+/// The size of the bulk creation that tests whether control is full: so many organizations that there is no room for
+/// them when all streams are full.
 const LOOK: i64 = 8_000;
-/// How long anything may take. Nothing in a usual run takes a tenth of it.
+/// The longest that anything may take. Nothing in a usual run takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// What control may have beyond what it had before, in KiB, once callers have gone.
+/// The most memory in KiB that control may have beyond its initial memory once the callers have gone.
 const LEFT: u64 = 24 << 10;
 
 struct Control {
@@ -88,7 +89,8 @@ impl Control {
         Call { parts, call }
     }
 
-    /// Whether a bulk creation of [`LOOK`] organizations is refused because others have too much in hand. It is never whole.
+    /// Whether control refuses a bulk creation of [`LOOK`] organizations because others use up its memory limit. The
+    /// bulk creation is never complete.
     async fn is_full(&self, region: &str) -> bool {
         let call = self.open();
         call.send(header(region)).await;
@@ -132,11 +134,11 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Opens as many streams as there may be, fills them up to the limit on bytes, and lets them go.
+/// Opens as many streams as possible, fills them up to the limit on bytes, and closes them.
 async fn what_bulk_creations_took_is_given_back(max_bulk_bytes: i64) {
     let control = Control::start(max_bulk_bytes).await;
     let idle = control.memory().resident;
-    // A look needs a place of its own, in one region and at all.
+    // The test for whether control is full needs a stream of its own, in one region and in total.
     let streams = STREAMS - 2;
     let per_region = max_bulk_bytes / 2 / ORGANIZATION - LOOK / 2;
     let each = per_region / (streams / 2);
@@ -186,15 +188,15 @@ async fn what_is_in_hand_of_bulk_creations_is_bounded_and_given_back() {
     what_bulk_creations_took_is_given_back(128 << 20).await;
 }
 
-/// With the limits that a control has unless set otherwise. For figures: `cargo test --test control_memory -- --ignored
-/// --nocapture`.
+/// With the default limits of a control. To see the figures:
+/// `cargo test --test control_memory -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a gibibyte of memory, and minutes"]
 async fn what_is_in_hand_by_default_is_given_back() {
     what_bulk_creations_took_is_given_back(1 << 30).await;
 }
 
-/// As large as a message may be, and full of nothing.
+/// A message of the greatest size, full of empty entries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_of_two_million_empty_entries_costs_no_more_than_its_bytes() {
     let control = Control::start(2 << 20).await;

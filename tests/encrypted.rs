@@ -1,5 +1,5 @@
-//! The command with encrypted exports. What the format is, is held by tests beside its code; the vectors of both
-//! are in `tests/encrypted-exports`, made by another implementation.
+//! Tests of the command with encrypted exports. Tests beside the code of the format check the format itself. The test
+//! vectors of both are in `tests/encrypted-exports`; another implementation made them.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
@@ -35,7 +35,7 @@ fn done(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// The command fails, says this, and prints nothing.
+/// Checks that the command fails with this message, and prints nothing on standard output.
 #[track_caller]
 fn fails(arguments: &[&str], says: &str) {
     let output = run(arguments);
@@ -45,7 +45,7 @@ fn fails(arguments: &[&str], says: &str) {
     assert!(output.stdout.is_empty());
 }
 
-/// A directory, and paths in it.
+/// A temporary directory, and paths in it.
 struct Place(TempDir);
 
 impl Place {
@@ -84,7 +84,7 @@ fn an_export_is_encrypted_and_decrypted() {
     let encrypted = fs::read(&tar).expect("it has this name");
     assert!(!encrypted.windows(4).any(|bytes| bytes == b"acme"));
 
-    // Not over the file that is there, unless that is asked for.
+    // It does not overwrite an existing file, unless `--force` is given.
     let private = vector("test-key-private.pem");
     fs::write(&file, "mine").expect("it is written");
     fails(&["decrypt", &tar, "--with", &private], "export.json exists already; --force replaces it");
@@ -120,7 +120,7 @@ fn what_cannot_be_opened_leaves_nothing() {
     let (tar, to) = (place.name("changed.tar"), place.name("out.json"));
     let private = vector("test-key-private.pem");
     let mut encrypted = fs::read(vector("python.tar")).expect("it is there");
-    // In the ciphertext, after a tar header and the beginning of the token.
+    // Change a byte in the ciphertext, after a tar header and the beginning of the token.
     encrypted[512 + 60] = if encrypted[512 + 60] == b'A' { b'B' } else { b'A' };
     fs::write(&tar, encrypted).expect("it is written");
 
@@ -165,7 +165,7 @@ fn an_encrypted_export_is_imported() {
     assert_eq!(json["state"], "IMPORT_STATE_SUCCEEDED");
     assert_eq!(json["organizations"][0]["slug"], "acme");
     assert_eq!(json["encrypted"], true);
-    // To the region it is the same import as that of the export itself.
+    // To the region it is the same import as that of the plain export.
     let again = import(&vector("export.json"), &[]);
     assert_eq!(again, json);
 }
@@ -180,13 +180,13 @@ fn who_has_no_key_for_an_encrypted_export_is_told() {
     );
 }
 
-/// A control and a region as processes, which end when the test does, and where the region is.
+/// A control and a region as processes, which end when the test does, and the URL of the region.
 struct Services {
     _processes: [Process; 2],
     region: String,
 }
 
-/// Starts a service, and waits until it says where it serves.
+/// Starts a service, and waits until it reports where it serves.
 fn serve(place: &Place, name: &str, arguments: &[&str]) -> (Process, String) {
     let database = format!("sqlite:{}", place.name(&format!("{name}.db")));
     let mut command = command(arguments);
@@ -196,7 +196,7 @@ fn serve(place: &Place, name: &str, arguments: &[&str]) -> (Process, String) {
     (process, url)
 }
 
-/// Starts a control and a region with this private key, or none.
+/// Starts a control and a region with this private key, or without a key.
 fn services(place: &Place, key: Option<&str>) -> Services {
     let (control, url) = serve(place, "control", &["control"]);
     let spool = place.name("spool");
@@ -224,7 +224,7 @@ fn an_export_for_another_key_is_encrypted_anew_for_the_region() {
     assert!(!stderr.contains("DECRYPTED"), "{stderr}");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!((&json["state"], &json["encrypted"]), (&"IMPORT_STATE_SUCCEEDED".into(), &true.into()));
-    // Encrypted anew each time, and the same import.
+    // Each upload is encrypted again, and is still the same import.
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&done(&arguments)).expect("it is JSON"), json);
 }
 

@@ -1,11 +1,12 @@
-//! `kill -9` of the region every 200 ms and of control every 300 ms while 2,000 organizations are imported. Takes minutes
-//! and says how it went, so it runs only when asked for:
+//! `kill -9` of the region every 200 ms and of control every 300 ms while 2,000 organizations are imported. It takes
+//! minutes and prints figures, so it runs only on request:
 //!
 //! ```sh
 //! cargo test --release --test kills -- --ignored --nocapture --test-threads 1
 //! ```
 //!
-//! `KILLS_ORGANIZATIONS` sets the number of organizations, `KILLS_PROGRAM` another `causeway` than the one that is built.
+//! `KILLS_ORGANIZATIONS` sets the number of organizations. `KILLS_PROGRAM` names another `causeway` than the one that
+//! was built.
 
 #![expect(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test that reports figures")]
 
@@ -28,12 +29,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 const EVERY_REGION: Duration = Duration::from_millis(200);
 const EVERY_CONTROL: Duration = Duration::from_millis(300);
-/// Between two looks whether it has ended.
+/// The pause between two checks whether the import has ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// A run that takes longer has come to a halt.
+/// The longest time for a run. A longer run makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
-/// How far an import is: whatever a life of the region adds to it makes this another one.
+/// The progress of an import. It changes whenever the region adds something to the import between two kills.
 type Place = (String, i64, i64, bool, u64);
 
 async fn place(cluster: &Cluster, db: &Db, id: &str) -> anyhow::Result<Place> {
@@ -42,7 +43,7 @@ async fn place(cluster: &Cluster, db: &Db, id: &str) -> anyhow::Result<Place> {
          FROM causeway_import",
     );
     let row = db.fetch_optional(look).await?.context("there is an import")?;
-    // While it is planned, that is how far its log is.
+    // While the import is planned, the size of its planning log is its progress.
     let log = cluster.spool_dir(0).join(format!("{id}.planning"));
     let planned = std::fs::metadata(log).map_or(0, |log| log.len());
     let state = format!("{} {}", row.text("state")?, row.bool("reported")?);
@@ -53,13 +54,14 @@ async fn place(cluster: &Cluster, db: &Db, id: &str) -> anyhow::Result<Place> {
 #[derive(Default)]
 struct Tally {
     kills: Cell<u32>,
-    /// Lives of the region in which the import did not get further.
+    /// How often the import made no progress between two kills.
     idle: Cell<u32>,
-    /// In which of them that was so, by the state.
+    /// The same by the state of the import.
     where_idle: RefCell<BTreeMap<String, u32>>,
 }
 
-/// Kills a service again and again, as long as this is polled, whether it serves by then or not; it is started at once.
+/// Kills a service again and again as long as this future is polled, whether the service serves by then or not, and
+/// starts it again at once.
 async fn kill_every(
     cluster: &Cluster,
     service: Service,
@@ -76,7 +78,7 @@ async fn kill_every(
         sleep_until(until).await;
         cluster.kill(service).await;
         tally.kills.set(tally.kills.get() + 1);
-        // Nobody changes it now.
+        // Nobody changes the progress now, because the service is dead.
         let here = look().await;
         if let Some((state, ..)) = &here
             && here == before
@@ -143,7 +145,7 @@ async fn killed_all_the_time(store: Store) {
     cluster.revive().await.expect("they start");
     let import = cluster.region(0).wait(&id).await.expect("it has ended");
     assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
-    // Every row against the file: the same as after a run that nobody disturbed.
+    // Compare every row with the file: the result is the same as after a run without kills.
     let audit = Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await;
     if let Err(error) = audit {
         panic!("{error:#}");

@@ -1,5 +1,5 @@
-//! How much memory a region takes for an import. The region is a process of its own, so that what the kernel says of it
-//! is said of nothing else.
+//! Measures how much memory a region takes for an import. The region is a process of its own, so that the kernel's
+//! figures are about the region alone.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
@@ -11,11 +11,11 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use causeway::client::{ExportFile, Kind, Peer, Watch, WatchEvent, has_ended, upload};
 use causeway_bench::{
     generate::{Export, Extent},
     machine,
 };
+use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent, has_ended};
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
@@ -25,34 +25,34 @@ use causeway_proto::region::v1::{Import, ImportHeader, ImportState};
 use causeway_silo::env::Environment;
 use tempfile::TempDir;
 
-/// The size of the export: large enough that every model with many records has many chunks.
+/// The size of the export in bytes: large enough that every model with many records has many chunks.
 const SIZE: u64 = 16_000_000;
-/// What a dry run and an import of that size may take beyond what the region has before, in KiB. They take 18 to 28 MiB;
-/// prepared statements of 500 rows, kept by each connection, took 11 more.
+/// The most memory in KiB that a dry run and an import of that size may take beyond the region's initial memory. They
+/// take 18 to 28 MiB. Prepared statements of 500 rows, which each connection kept, once took 11 MiB more.
 const BEYOND_IDLE: u64 = 32 << 10;
 
 /// Starts a region, and waits until it serves.
-async fn start(directory: &Path, database_url: &str, control: &str) -> (Process, Peer) {
+async fn start(directory: &Path, database_url: &str, control: &str) -> (Process, Client) {
     let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
     command
-        // With several arenas, what threads have freed differs from run to run.
+        // With several arenas, the amount of memory that threads have freed differs from run to run.
         .env("_RJEM_MALLOC_CONF", "narenas:1")
         .args(["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control])
         .args(["--database-url", database_url, "--spool-dir"])
         .arg(directory.join("spool"));
     let mut region = Process::start(command).expect("it runs");
     let url = region.served_at().expect("it serves");
-    (region, Peer::connect(Kind::Region, &url).await.expect("it listens"))
+    (region, Client::connect(Service::Region, &url, Timeouts::default()).await.expect("it listens"))
 }
 
 fn memory(region: &Process) -> machine::Memory {
     machine::memory(region.id()).expect("it runs")
 }
 
-async fn import(region: &Peer, file: &ExportFile, dry_run: bool) -> Import {
+async fn import(region: &Client, file: &ExportFile, dry_run: bool) -> Import {
     let id = Environment::system().uuid().to_string();
     let header = ImportHeader { import_id: id.clone(), dry_run, ..ImportHeader::default() };
-    upload(region, file, &header, &Arc::new(AtomicU64::new(0))).await.expect("it is taken");
+    file.upload(region, &header, &Arc::new(AtomicU64::new(0))).await.expect("it is taken");
     let mut watch = Watch::new(region.clone(), id);
     loop {
         match watch.next().await.expect("the watch goes on") {

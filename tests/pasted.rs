@@ -1,4 +1,4 @@
-//! Every command that is printed works when it is pasted into a shell.
+//! Checks that every command that Causeway prints works when a user pastes it into a shell.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
@@ -18,7 +18,7 @@ use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Nothing here takes this long, unless it hangs.
+/// The longest that anything may take. Nothing here takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How a command ended, and what it printed.
@@ -30,7 +30,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// The commands in all that was printed: those in backticks, and those that have a line of their own.
+    /// All printed commands: those in backticks, and those on a line of their own.
     fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         for line in self.stdout.lines().chain(self.stderr.lines()) {
@@ -45,7 +45,7 @@ impl Ended {
         commands
     }
 
-    /// The one command that was printed with these words.
+    /// The one printed command that contains these words.
     fn command(&self, words: &str) -> String {
         let commands = self.commands();
         let found: Vec<&String> = commands.iter().filter(|command| command.contains(words)).collect();
@@ -60,7 +60,7 @@ impl Ended {
     }
 }
 
-/// A shell in a directory, which finds the command by its name.
+/// A shell in a directory of its own. It finds the command by its name.
 struct Shell(TempDir);
 
 impl Shell {
@@ -72,7 +72,7 @@ impl Shell {
         fs::write(self.0.path().join(name), text).expect("it is written");
     }
 
-    /// Changes the database of the embedded region in [`DATA`], by hand.
+    /// Changes the database of the embedded region in [`DATA`] directly.
     async fn change_region(&self, sql: &'static str) {
         let path = self.0.path().join("it's my data").join("region.db");
         let url = format!("sqlite:{}", path.display());
@@ -97,7 +97,7 @@ impl Shell {
     }
 }
 
-/// Organizations that all want one slug, and come one after the other.
+/// Organizations that all want the same slug, one after the other.
 fn many(count: i64) -> Vec<u8> {
     let mut export = Export::new();
     for pk in 1..=count {
@@ -106,7 +106,7 @@ fn many(count: i64) -> Vec<u8> {
     export.to_bytes()
 }
 
-/// A place that a shell would take apart: the data directory as it is called, in a shell's own words.
+/// The option for a data directory with a name that a shell would split, quoted for a shell.
 const DATA: &str = "--data-dir \"it's my data\"";
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn what_an_import_prints_can_be_pasted() {
     shell.write("an export.json", &many(1_001));
     let dry = shell.run(&format!("causeway import organizations 'an export.json' --dry-run {DATA}")).await;
     let dry = dry.ends_with(11);
-    // All findings of the dry run; and the import that it was made for.
+    // The commands are for all findings of the dry run, and for the import itself.
     let findings = shell.run(&dry.commands()[0]).await.ends_with(0);
     assert_eq!(findings.stdout.matches("SLUG_CHANGED (warning)").count(), 1_000, "{:?}", dry.commands());
     let line = dry.command("causeway import organizations");
@@ -163,19 +163,19 @@ async fn what_a_refused_file_prints_can_be_pasted() {
     shell.run(&line).await.ends_with(2);
 }
 
-/// The embedded region's database refuses organizations, which ends an import.
+/// Makes the embedded region's database refuse organizations, so that an import fails.
 const BREAK: &str =
     "CREATE TRIGGER broken BEFORE INSERT ON sentry_organization BEGIN SELECT RAISE(ABORT, 'broken'); END";
-/// It takes them again.
+/// Makes the database accept organizations again.
 const MEND: &str = "DROP TRIGGER broken";
 
-/// What a failed import prints: it is taken up again, and taken back.
+/// A failed import prints commands to resume and to revert it.
 #[tokio::test]
 async fn what_a_failed_import_prints_can_be_pasted() {
     let shell = Shell::new();
     shell.write("export.json", &many(2));
     let line = format!("causeway import organizations export.json {DATA}");
-    // It makes the databases.
+    // The dry run creates the databases.
     shell.run(&format!("{line} --dry-run")).await.ends_with(11);
     shell.change_region(BREAK).await;
     let failed = shell.run(&line).await.ends_with(1);
@@ -186,7 +186,7 @@ async fn what_a_failed_import_prints_can_be_pasted() {
     shell.change_region(BREAK).await;
     let failed = shell.run(&line).await.ends_with(1);
     shell.change_region(MEND).await;
-    // Nobody is there to be asked; it says what to do then.
+    // Nobody is there to confirm the revert, so the command prints what to run instead.
     let asked = shell.run(&failed.command("imports revert")).await.ends_with(1);
     let reverted = shell.run(&asked.command("imports revert")).await.ends_with(0);
     assert!(reverted.stdout.contains("REVERTED"), "{reverted:?}");
@@ -203,13 +203,13 @@ async fn what_a_rename_prints_can_be_pasted() {
     let pending =
         shell.run(&format!("causeway slugs rename wanted new --wait 0 {control}")).await.ends_with(1);
     let (again, release) = (pending.command("slugs rename"), pending.command("slugs release-operation"));
-    // Another one is told how to give up the first.
+    // Another rename prints how to cancel the first one.
     let other = shell.run(&format!("causeway slugs rename {id} other --wait 0 {control}")).await.ends_with(1);
     assert!(release.starts_with(&other.command("release-operation").replace(&format!(" {control}"), "")));
     cluster.start_region(0).await.expect("it starts");
     let done = shell.run(&again).await.ends_with(0);
     assert_eq!(done.stdout, format!("organization {id} of us, wanted, is now new\n"));
-    // It is done, so there is nothing to give up.
+    // The rename is done, so there is nothing to cancel.
     shell.run(&release).await.ends_with(1);
 
     cluster.stop_region(0).await;
@@ -233,14 +233,14 @@ async fn what_a_comparison_prints_can_be_pasted() {
         |slug| Statement::new("UPDATE sentry_organization SET slug = $2 WHERE id = $1").with(id).with(slug);
     let check = format!("causeway reconcile --check --region {}", cluster.region(0).url());
 
-    // Control takes the region's slug.
+    // Control takes over the region's slug.
     cluster.change(Silo::Region(0), &[set("by-hand")]).await.expect("changed");
     let differs = shell.run(&check).await.ends_with(10);
     shell.run(&differs.command("slugs rename")).await.ends_with(0);
     cluster.quiet(LIMIT).await.expect("quiet");
     shell.run(&check).await.ends_with(0);
 
-    // The region takes control's.
+    // The region takes over control's slug.
     cluster.change(Silo::Region(0), &[set("once-more")]).await.expect("changed");
     let differs = shell.run(&check).await.ends_with(10);
     let repaired = shell.run(&differs.command("reconcile --repair")).await.ends_with(0);

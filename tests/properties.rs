@@ -1,7 +1,8 @@
-//! Exports that nobody thought of, and good ones with something wrong in them. What comes out of the generator is
-//! imported and accounted for, in any order; what has been changed is refused without a trace, or accounted for.
+//! Property tests with random exports, valid and damaged. A generated export is imported and audited, in any order of
+//! its records. A damaged export is either refused without leaving anything behind, or passes the audit.
 //!
-//! A run tries few cases, the same ones each time. `PROPTEST_CASES=1000` tries so many, and others each time.
+//! A run tries few cases, the same ones each time. With `PROPTEST_CASES=1000` it tries 1,000 cases, other ones each
+//! time.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a property that does not hold ends its test")]
 
@@ -24,7 +25,7 @@ use proptest::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// Columns whose values are random, or the time of the import.
+/// Columns with values that are random, or the time of the import.
 const MADE_ANEW: &[&str] = &[
     "password",
     "last_password_change",
@@ -37,13 +38,13 @@ const MADE_ANEW: &[&str] = &[
     "date_modified",
 ];
 
-/// Numbers that a generator picks from, one after the other; small ones and few of them make small exports, so what
-/// fails can be shrunk.
+/// Numbers from which a generator picks, one after the other. Small and few numbers make small exports, so proptest can
+/// shrink a failing case.
 fn choices() -> impl Strategy<Value = Vec<u32>> {
     vec(any::<u32>(), 0..3_000)
 }
 
-/// Picks by these numbers; the first possibility when there are no more.
+/// Picks by these numbers, and the first possibility when there are no more.
 fn picker(choices: Vec<u32>) -> impl FnMut(usize) -> usize {
     let mut choices = choices.into_iter();
     move |bound| {
@@ -67,7 +68,7 @@ fn check<S: Strategy>(cases: u32, strategy: &S, property: impl AsyncFn(S::Value)
 }
 
 async fn cluster(store: Store) -> Result<Cluster, TestCaseError> {
-    // On PostgreSQL this needs one installed.
+    // On PostgreSQL this needs an installed server.
     Cluster::start(store, &["us"]).await.map_err(|error| wrong(format!("{error:#}")))
 }
 
@@ -75,7 +76,7 @@ fn wrong(error: impl std::fmt::Display) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-/// Imports a file, and accounts for it if it succeeds. If it is refused, nothing may have been written.
+/// Imports a file, and audits the import if it succeeds. If it is refused, nothing may have been written.
 async fn import(
     cluster: &Cluster,
     bytes: &[u8],
@@ -97,7 +98,7 @@ async fn import(
     Ok(None)
 }
 
-/// What is random or the time of the import is left out.
+/// The rows without columns that are random or the time of the import.
 fn lasting(account: &AuditReport, began: DateTime<Utc>) -> anyhow::Result<BTreeMap<(String, i64), Row>> {
     let mut rows = account.rows_by_source()?;
     for row in rows.values_mut() {
@@ -128,7 +129,7 @@ fn any_order_of_any_export_gives_the_same_rows(store: Store) {
     });
 }
 
-/// A file in which something is not as it was.
+/// A file with a few random changes.
 fn damaged(choices: Vec<u32>) -> anyhow::Result<Vec<u8>> {
     let mut pick = picker(choices);
     let whole = if pick(2) == 0 { export::exhaustive()? } else { export::generated(&mut pick)? };
@@ -152,7 +153,7 @@ fn damaged(choices: Vec<u32>) -> anyhow::Result<Vec<u8>> {
 fn what_was_changed_is_refused_or_accounted_for(store: Store) {
     let strategy = vec((choices(), any::<bool>(), 0..4_u8), 1..12);
     check(4, &strategy, async |files| {
-        // One on top of the other: what the first ones left may be taken.
+        // The imports go into one cluster: earlier ones may have taken what a later one wants.
         let cluster = cluster(store).await?;
         for (choices, merge_users, filter) in files {
             let slugs = [SLUG, OTHER_SLUG].map(str::to_owned).to_vec();
@@ -165,7 +166,7 @@ fn what_was_changed_is_refused_or_accounted_for(store: Store) {
     });
 }
 
-/// The same without a database, and so many more of them.
+/// The same without a database, and therefore with many more cases.
 #[test]
 fn whatever_a_file_is_reading_it_comes_to_an_end() {
     check(200, &choices(), async |choices| {

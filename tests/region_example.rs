@@ -1,5 +1,5 @@
-//! `examples/region.py`, the region in Python that `docs/write-a-region.md` explains, against a real control: two regions
-//! that want one slug, renames, kills between any two steps, a control that goes away, a snapshot, a refusal.
+//! Tests `examples/region.py`, the region in Python that `docs/write-a-region.md` explains, against a real control: two
+//! regions that want one slug, renames, kills between any two steps, a control that goes away, a snapshot, a refusal.
 
 #![expect(
     clippy::expect_used,
@@ -32,10 +32,10 @@ use tokio::{
 };
 use tonic::Status;
 
-/// How long anything may take.
+/// The longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Installs Python with gRPC and makes the code from the contract, unless both are there.
+/// Installs Python with gRPC and generates the code from the contract, unless both exist already.
 async fn install() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-grpcio");
     let installed = Command::new("bash").arg(script).status().await.expect("there is bash");
@@ -45,20 +45,20 @@ async fn install() {
     );
 }
 
-/// Where the regions are that are written in Python.
+/// The regions in Python, with their files and the cluster that they belong to.
 struct Example<'c> {
     cluster: &'c Cluster,
     directory: TempDir,
 }
 
-/// A region that runs.
+/// A running process of a region.
 struct Running {
     child: Child,
     events: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    /// Reads what it says up to an event of this name.
+    /// Reads its events up to the first one with this name.
     async fn says(&mut self, name: &str) -> Value {
         let reading = async {
             loop {
@@ -117,7 +117,7 @@ impl Example<'_> {
         assert!(ended.success(), "{ended}");
     }
 
-    /// All that a region has stored.
+    /// Everything that a region has stored.
     async fn list(&self, region: &str) -> Value {
         let mut listing = self.start(region, &["list"]);
         let mut text = String::new();
@@ -133,7 +133,7 @@ impl Example<'_> {
         organizations.iter().map(|row| row["slug"].as_str().expect("it has one").to_owned()).collect()
     }
 
-    /// Changes a region's database by hand.
+    /// Changes a region's database directly.
     async fn change(&self, region: &str, sql: &'static str) {
         let url = format!("sqlite:{}", self.database(region).display());
         let db = Db::connect(&url, &Options::default()).await.expect("a database");
@@ -176,7 +176,8 @@ impl Example<'_> {
         timeout(PATIENCE, asking).await.expect("it is renamed in time");
     }
 
-    /// Each slug of a region with its organization and whether it is an alias: as control has it, and as the region does.
+    /// Checks that control and the region agree on the region's slugs: each with its organization and whether it is an
+    /// alias.
     async fn agree(&self, region: &str) {
         let held = self.cluster.control().all_reservations().await.expect("all reservations");
         let held: BTreeMap<String, (i64, i32)> = held
@@ -226,7 +227,7 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     let other = example.slugs("pz").await;
     assert!(other[0].starts_with("acme-"), "{other:?}");
 
-    // Killed between any two steps, it goes on when it is asked again, or when it runs.
+    // Killed between any two steps, it continues when the caller asks again, or when it runs again.
     for (number, step) in ["creation_begun", "organization_inserted", "slug_written", "organization_visible"]
         .into_iter()
         .enumerate()
@@ -254,7 +255,8 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     running.kill().await;
     assert_eq!(example.slugs("py").await[0], "cord");
 
-    // What was asked for while it was away is done when it is back, also if it is killed before it has answered.
+    // A request from while the region was down is carried out when the region is back, even if it is killed before it
+    // has answered.
     let pending = example.rename(2, id, "dune", 0).await.expect("asked for");
     assert_eq!(pending.state(), RenameState::Pending);
     let mut running = example.run("py");
@@ -263,7 +265,7 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     let mut running = example.run("py");
     let _answered = running.says("compared").await;
     example.is_renamed(2).await;
-    // `cord` did not stay, `acme` is an alias from before.
+    // `cord` is gone, and `acme` is an alias from before.
     let aliases = example.cluster.control().all_reservations().await.expect("all reservations");
     let aliases: Vec<&str> = aliases
         .iter()
@@ -273,13 +275,13 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     assert_eq!(aliases, ["acme"]);
     example.agree("py").await;
 
-    // A slug that the region has for an organization that control does not know.
+    // The region uses the slug for an organization that control does not know.
     let by_hand = "INSERT INTO organization (id, slug, name, status) VALUES (900000001, 'elm', 'By hand', 1)";
     example.change("py", by_hand).await;
     let refused = example.rename(3, id, "elm", 30).await.expect_err("refused");
     assert_eq!(reason_of(&refused), Some(ErrorReason::SlugTakenInRegion), "{refused:?}");
 
-    // A control that goes away and comes back.
+    // Control goes away and comes back.
     let Example { directory, .. } = example;
     cluster.stop_control().await;
     let _gone = running.says("disconnected").await;
@@ -289,7 +291,8 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     assert_eq!(example.rename(4, id, "fir", 30).await.expect("renamed").state(), RenameState::Confirmed);
     running.kill().await;
 
-    // Without its place in the feed it takes a snapshot. The organization that was made by hand gets its slug reserved.
+    // Without its position in the feed, the region takes a snapshot. The organization that was made by hand gets its
+    // slug reserved.
     example.change("py", "UPDATE region SET version = 0").await;
     let mut running = example.run("py");
     let _taken = running.says("snapshot_taken").await;

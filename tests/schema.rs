@@ -1,5 +1,5 @@
-//! Catalog and schema say the same, on each store and in each silo: tables, columns and types, unique sets, foreign keys.
-//! What the catalog makes of a model is what the first migration made of it.
+//! Checks that catalog and schema agree, on each store and in each silo: tables, columns and types, unique sets,
+//! foreign keys. The table that the catalog creates for a model must equal the one that the first migration created.
 
 #![expect(clippy::expect_used, reason = "a database that cannot be asked ends its test")]
 
@@ -22,13 +22,13 @@ use causeway_silo::{
     transact,
 };
 
-/// A table's unique set: its columns in alphabetical order, and the columns that its condition speaks of.
+/// A table's unique set: its columns in alphabetical order, and the columns that its condition refers to.
 type UniqueSet = (String, Vec<String>, Vec<String>);
 
-/// Table, column, and the table that it leads to.
+/// Table, column, and the table that the column refers to.
 type ForeignKey = (String, String, String);
 
-/// What a test looks at: the database of one silo, and the catalog.
+/// What a test examines: the database of one silo, and the catalog.
 struct Migrated {
     silo: Silo,
     db: Db,
@@ -47,7 +47,7 @@ async fn on_both_silos(store: Store, test: impl AsyncFn(&Migrated)) {
 }
 
 impl Migrated {
-    /// The tables of the silo's models, and the models.
+    /// The tables of the silo's models, each with its model.
     fn tables(&self) -> BTreeMap<&str, &str> {
         let models = self.catalog.written().filter(|model| model.silo == self.silo);
         models.map(|model| (model.table.as_str(), model.name.as_str())).collect()
@@ -103,7 +103,7 @@ impl Migrated {
             .collect()
     }
 
-    /// All that the database says of the tables of the silo's models, but for what Causeway has added to them.
+    /// The database's own description of the tables of the silo's models, without what Causeway has added to them.
     async fn structure(&self) -> BTreeSet<(String, String)> {
         let rows = self
             .ask(
@@ -201,7 +201,7 @@ async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
         for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
             for column in model.columns.iter().filter(|column| column.constrained) {
                 let target = column.references.as_ref().and_then(|target| migrated.catalog.model(target));
-                // A row of another silo, or of a table that is not imported, cannot be held by this database.
+                // This database cannot contain a row of another silo, or of a table that is not imported.
                 let held =
                     target.filter(|target| target.silo == migrated.silo && target.in_organization_scope());
                 if let Some(target) = held {
@@ -229,7 +229,7 @@ async fn the_catalog_makes_the_tables_that_the_first_migration_made(store: Store
     .await;
 }
 
-/// One entry in the catalog is all that a new model needs, also where all other tables are there already.
+/// A new model needs only an entry in the catalog, even where all other tables exist already.
 async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store) {
     let entry = r#" "models": {
         "sentry.widgetnote": {
@@ -266,7 +266,7 @@ async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store)
     .await;
 }
 
-/// A product's table that is of another version is left as it is, and so is everything else.
+/// If a product's table has another version, it is left unchanged, and so is everything else.
 async fn a_table_that_differs_is_named_with_its_column(store: Store) {
     on_both_silos(store, async |migrated| {
         let (table, column) = match migrated.silo {
@@ -293,8 +293,8 @@ async fn a_table_that_differs_is_named_with_its_column(store: Store) {
     .await;
 }
 
-/// A service that does not start because a table is of another version has made nothing: the product's next upgrade finds
-/// its database as it was.
+/// If a service does not start because a table has another version, it has created nothing: the product's next upgrade
+/// finds its database unchanged.
 async fn a_start_that_is_refused_leaves_the_database_as_it_was(store: Store) {
     let server = match store {
         Store::Postgres => Some(Postgres::start().await.expect("this test needs PostgreSQL")),
@@ -367,8 +367,8 @@ on_each_store! {
     a_start_that_is_refused_leaves_the_database_as_it_was,
 }
 
-/// PostgreSQL keeps the plans of a connection. One that reads whole tables, made while they were empty, would be in use
-/// when they are not.
+/// PostgreSQL caches plans per connection. A plan that was made while the tables were empty, and that reads whole
+/// tables, would still be used when they are full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plans_on_empty_tables_ask_by_an_index() {
     on_both_silos(Store::Postgres, async |migrated| {
@@ -384,8 +384,9 @@ async fn plans_on_empty_tables_ask_by_an_index() {
     .await;
 }
 
-/// Of an expression in a table that was never analyzed, PostgreSQL takes one row in two hundred to have a given value. A
-/// join by it would read the whole index for every chunk of an import, and an import would take the square of its size.
+/// For an expression in a table that was never analyzed, PostgreSQL estimates that one row in two hundred has a given
+/// value. A join by the expression would then read the whole index for every chunk of an import, and the time for an
+/// import would grow with the square of its size.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
     on_both_silos(Store::Postgres, async |migrated| {
@@ -401,7 +402,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
         });
         filled.expect("users");
         let read = async || {
-            // A connection tells what it has counted when it is asked to, or after a while.
+            // A connection publishes its statistics on request, or after a while.
             let told = Statement::new("SELECT 1 AS told FROM pg_stat_force_next_flush()");
             migrated.db.fetch_all(told).await.expect("told");
             let entries = Statement::new(
@@ -415,7 +416,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
         let names = (19_001..=20_500).map(|number| format!("NAME.{number}")).collect();
         let found = find_rows(&migrated.db, user, column, names).await.expect("looked up");
         assert_eq!(found.len(), 1_000);
-        // The connection that looked them up is asked sooner or later.
+        // The connection that looked the names up gets the request to publish sooner or later.
         let told = async {
             loop {
                 match read().await - before {
@@ -425,7 +426,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
             }
         };
         let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is told");
-        // One that is found is looked up to say so, and again for its id.
+        // A name that exists is looked up twice: to see that it exists, and again for its id.
         assert!((1_000..=2_000).contains(&entries), "{entries} entries of indexes were read for 1,000 users");
     })
     .await;

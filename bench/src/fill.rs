@@ -1,4 +1,4 @@
-//! What is there before something is measured: many organizations, and many slugs.
+//! Fills the databases before a measurement: many organizations, and many slugs.
 
 use causeway_silo::db::{Db, Dialect, Options, Statement};
 
@@ -82,7 +82,7 @@ async fn execute(db: &Db, statement: Statement) -> anyhow::Result<()> {
     tx.execute(statement).await?;
     tx.commit().await?;
     if db.dialect() == Dialect::Postgres {
-        // As autovacuum would have done by the time that anybody works on.
+        // In production, autovacuum would have done this before anybody uses the rows.
         db.fetch_all(Statement::new("ANALYZE")).await?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! `import`: how fast exports are imported, beside the plainest way to write the same rows, and how much memory that
-//! takes.
+//! `import`: how fast exports are imported, compared with the plainest way to write the same rows, and how much memory
+//! that takes.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway::client::{ExportFile, Kind, Peer, Watch, WatchEvent, has_ended, upload};
+use causeway_client::{Client, ExportFile, Timeouts, Watch, WatchEvent, has_ended};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportState},
     relocation::v1::Scope,
@@ -26,23 +26,23 @@ use crate::{
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The stores.
+    /// The databases to measure on.
     pub stores: Vec<Store>,
-    /// How large the exports are.
+    /// The size of each export to measure.
     pub extents: Vec<Extent>,
-    /// How often each side is measured; the median counts.
+    /// How many times to measure each side. The result is the median.
     pub rounds: usize,
-    /// What the exports follow from.
+    /// The seed of the exports. The same seed gives the same exports.
     pub seed: u64,
-    /// Whether the other side is measured too.
+    /// Whether to measure the plain writes too. Must be `false` if `before` is not 0.
     pub compare: bool,
-    /// Organizations that are in the region before, and slugs that are reserved at control before.
+    /// Number of organizations that the region has before the import, and of slugs that control has reserved before it.
     pub before: u64,
-    /// The program.
+    /// Path of the `causeway` program to measure.
     pub causeway: PathBuf,
 }
 
-/// One import.
+/// The figures of one import. Memory is in KiB.
 #[derive(Debug)]
 struct Imported {
     import: Import,
@@ -92,7 +92,7 @@ const COLUMNS: &[&str] = &[
     "control",
 ];
 
-/// Measures, and says what was found.
+/// Measures each export on each database, and returns the results.
 ///
 /// # Errors
 /// If an import fails, or the other side does not write the same rows.
@@ -150,7 +150,7 @@ async fn measure(rig: &Rig, options: &Options, extent: Extent, report: &mut Repo
             );
             plain.push(written.time.as_secs_f64());
         }
-        // SQLite's rows are read out of the first import again and again.
+        // On SQLite, every round reads the rows from the databases of the first import, so these stay.
         if round > 0 || rig.store() == Store::Postgres {
             rig.remove(&name).await?;
         }
@@ -214,14 +214,14 @@ fn write(export: Export, path: &Path) -> anyhow::Result<u64> {
     Ok(written.bytes)
 }
 
-/// The size of the primary key map, which a region logs at the end of an import.
+/// The bytes of the primary key map, which a region logs at the end of an import.
 fn key_map(log: &str) -> anyhow::Result<f64> {
     let plain: String = log.replace("\u{1b}[3m", "").replace("\u{1b}[0m", "").replace("\u{1b}[2m", "");
     let bytes = plain.rsplit_once("key_map_bytes=").context("the region did not log the size of its map")?.1;
     Ok(bytes.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
 }
 
-/// As [`key_map`]; the region logs it when the import can already be seen to have succeeded.
+/// Like [`key_map`], but waits for the line: the region writes it after others can see that the import has succeeded.
 async fn logged_key_map(region: &Service) -> anyhow::Result<f64> {
     let asked = Instant::now();
     loop {
@@ -232,7 +232,7 @@ async fn logged_key_map(region: &Service) -> anyhow::Result<f64> {
     }
 }
 
-/// Imports the file into these databases, by processes that are started for it.
+/// Imports the file into these databases, with processes that are started for it.
 async fn import(rig: &Rig, databases: &Databases, file: &ExportFile) -> anyhow::Result<Imported> {
     let services = rig.serve(databases).await?;
     let imported = watch(&services, file).await?;
@@ -241,7 +241,9 @@ async fn import(rig: &Rig, databases: &Databases, file: &ExportFile) -> anyhow::
 }
 
 async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Imported> {
-    let region = Peer::connect(Kind::Region, &services.region.url()).await?;
+    let region =
+        Client::connect(causeway_client::Service::Region, &services.region.url(), Timeouts::default())
+            .await?;
     let region_idle = services.region.memory()?.resident;
     let id = Environment::system().uuid().to_string();
     let header =
@@ -251,7 +253,7 @@ async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Importe
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut last, now))
     };
-    upload(&region, file, &header, &Arc::new(AtomicU64::new(0))).await?;
+    file.upload(&region, &header, &Arc::new(AtomicU64::new(0))).await?;
     let upload = lap();
     let (mut plan, mut write) = (Duration::ZERO, Duration::ZERO);
     let mut state = ImportState::Planning;
@@ -259,7 +261,7 @@ async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Importe
     let import = loop {
         let WatchEvent::Changed(import) = watch.next().await? else { continue };
         if import.state() != state {
-            // The states between may have been too short to be seen.
+            // A state in between may have been too short to be seen.
             match state {
                 ImportState::Planning => plan = lap(),
                 ImportState::Writing => write = lap(),

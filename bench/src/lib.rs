@@ -1,4 +1,4 @@
-//! Measures Causeway, and makes exports of any size to measure it with. Not part of what is shipped.
+//! Measures Causeway, and makes exports of any size to measure it with. Not shipped.
 
 mod fill;
 pub mod generate;

@@ -1,11 +1,11 @@
-//! The machine that is measured on, and what its kernel says of processes.
+//! The machine that the measurement runs on, and what its kernel reports about processes.
 
 use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-/// What has to be known of a machine to read a figure.
+/// What a reader must know about the machine to interpret a figure: processor, cores, memory, kernel and load.
 #[must_use]
 pub fn describe() -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -28,16 +28,16 @@ pub fn describe() -> Value {
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What is resident now.
+    /// Resident now.
     pub resident: u64,
-    /// The most that was ever resident.
+    /// The largest resident size so far.
     pub peak: u64,
 }
 
 /// The memory of a running process.
 ///
 /// # Errors
-/// If there is no such process, or this is no Linux.
+/// If there is no such process, or this is not Linux.
 pub fn memory(process: u32) -> anyhow::Result<Memory> {
     let path = format!("/proc/{process}/status");
     let status = fs::read_to_string(Path::new(&path)).with_context(|| format!("{path} cannot be read"))?;

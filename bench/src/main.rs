@@ -31,28 +31,28 @@ struct Cli {
 enum Command {
     /// Write an export of any size. The same options give the same bytes.
     Generate(Generate),
-    /// Import exports, and write the same rows the plainest way.
+    /// Import exports, and compare with the plainest way to write the same rows.
     Import(Import),
     /// Reserve slugs, many at once and many callers at once.
     Reserve(Reserve),
-    /// Ask whose slugs are.
+    /// Resolve slugs to their organizations and regions.
     Resolve(Resolve),
-    /// Start services.
+    /// Start services, and measure how long that takes.
     Start(Start),
-    /// Serve a control and an empty handler beside it, for `resolve`.
+    /// Serve a control, an empty handler and a directory in one server, for `resolve`.
     #[command(hide = true)]
     ServeControl(ServeControl),
 }
 
 #[derive(Debug, clap::Args)]
 struct Reserve {
-    /// Slugs of the large operation.
+    /// Number of slugs in the large operation.
     #[arg(long, default_value_t = 100_000)]
     slugs: u64,
-    /// How often the large operation is measured; the medians count.
+    /// How many times to measure the large operation. The results are medians.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Organizations that are there before, and as many slugs that are reserved before.
+    /// Number of organizations that exist before the measurement, and of slugs that are reserved before it.
     #[arg(long, default_value_t = 0)]
     before: u64,
     #[command(flatten)]
@@ -61,10 +61,10 @@ struct Reserve {
 
 #[derive(Debug, clap::Args)]
 struct Resolve {
-    /// Slugs that there are.
+    /// Number of slugs that exist.
     #[arg(long, default_value_t = 100_000)]
     slugs: u64,
-    /// How often each kind of call is measured; the medians count.
+    /// How many times to measure each kind of call. The results are medians.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How many seconds each measurement takes.
@@ -76,7 +76,7 @@ struct Resolve {
 
 #[derive(Debug, clap::Args)]
 struct Start {
-    /// How often each start is measured; the medians count.
+    /// How many times to measure each start. The results are medians.
     #[arg(long, default_value_t = 10)]
     rounds: usize,
     #[command(flatten)]
@@ -93,25 +93,25 @@ struct ServeControl {
 
 #[derive(Debug, clap::Args)]
 struct Import {
-    /// What the services keep their data in.
+    /// The database of the services.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "postgres,sqlite")]
     store: Vec<Store>,
-    /// Exports of at least so many records.
+    /// Import exports of at least this many records.
     #[arg(long, value_delimiter = ',', conflicts_with = "size")]
     records: Vec<u64>,
-    /// Exports of about so many bytes, such as 1GB.
+    /// Import exports of about this size, such as 1GB.
     #[arg(long, value_delimiter = ',', value_parser = bytes, required_unless_present = "records")]
     size: Vec<u64>,
-    /// How often each side is measured; the medians count.
+    /// How many times to measure each side. The results are medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What the exports follow from.
+    /// The seed of the exports. The same seed gives the same exports.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only import.
+    /// Only import, without the comparison.
     #[arg(long)]
     no_compare: bool,
-    /// Organizations that are there before, and as many slugs that are reserved before.
+    /// Number of organizations that exist before the measurement, and of slugs that are reserved before it.
     #[arg(long, default_value_t = 0)]
     before: u64,
     #[command(flatten)]
@@ -121,7 +121,7 @@ struct Import {
 /// What all measurements need.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// The program to measure [default: `causeway` beside this one].
+    /// The program to measure [default: `causeway` next to this one].
     #[arg(long)]
     causeway: Option<PathBuf>,
     /// Where to write the results as JSON.
@@ -142,22 +142,22 @@ impl Common {
 struct Generate {
     #[command(flatten)]
     extent: ExtentOptions,
-    /// What everything in the export follows from.
+    /// The seed of the export. The same seed gives the same export.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The file to write; standard output if there is none.
+    /// The file to write; without it, standard output.
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
-/// One of these says how large the export is. It ends with a whole organization.
+/// One of these sets the size of the export. It ends with a whole organization.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct ExtentOptions {
-    /// The size of the file, such as 500MB or 4GB (powers of 1000), within a few hundredths.
+    /// The size of the file, such as 500MB or 4GB (powers of 1000), within a few percent.
     #[arg(long, value_parser = bytes)]
     size: Option<u64>,
-    /// The number of records at least.
+    /// The least number of records.
     #[arg(long)]
     records: Option<u64>,
     /// The number of organizations.

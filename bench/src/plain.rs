@@ -1,5 +1,5 @@
-//! The other side of the comparison: the same rows, written by the database's own plainest fast way, with nothing
-//! checked, mapped or noted.
+//! The other side of the comparison: the same rows, written in the plainest fast way that the database has, with
+//! nothing checked, mapped or recorded.
 
 use std::{
     fs::File,
@@ -22,9 +22,9 @@ use sqlx::{
 use crate::rig::{Databases, Rig, Store};
 
 const PIECE: usize = 256 * 1024;
-/// The signature of binary COPY, its flags, and the length of what readers skip.
+/// Bytes of the signature of binary COPY, of its flags, and of the length of the part that readers skip.
 const HEADER: usize = 19;
-/// Rows of one statement on SQLite, as far as its bound on parameters allows.
+/// Rows of one statement on SQLite, as far as its limit on parameters allows.
 const SQLITE_ROWS: usize = 500;
 const SQLITE_PARAMETERS: usize = 32_766;
 /// Rows of one transaction on SQLite.
@@ -34,7 +34,7 @@ const SQLITE_TRANSACTION: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Rows {
     tables: Vec<Table>,
-    /// The databases that they came from, which are still there on SQLite.
+    /// The databases that the rows came from. On SQLite they still exist, and the rows are read from them.
     from: Databases,
 }
 
@@ -42,21 +42,20 @@ pub(crate) struct Rows {
 struct Table {
     name: String,
     silo: Silo,
-    /// The binary form of PostgreSQL.
+    /// The rows in PostgreSQL's binary COPY format.
     file: PathBuf,
 }
 
-/// What writing them took.
+/// How many rows were written, and how long that took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Written {
-    /// Rows.
     pub(crate) rows: u64,
-    /// Time.
     pub(crate) time: Duration,
 }
 
 impl Rows {
-    /// Remembers the rows of all model tables, in the order in which they can be written.
+    /// Saves the rows of all model tables, in the order in which they can be written. On SQLite, only remembers where
+    /// they are.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -99,7 +98,8 @@ impl Rows {
         for table in &self.tables {
             let connection = if table.silo == Silo::Control { &mut control } else { &mut region };
             let mut file = File::open(&table.file)?;
-            // As the services fill it up: the wait for the end of short data is the driver's, and no other client has it.
+            // Pads short data as the services do. Without that, sqlx waits at the end of short data, and no other
+            // client does.
             let filling = LEAST_COPY.saturating_sub(usize::try_from(file.metadata()?.len())?);
             let mut header = [0; HEADER];
             file.read_exact(&mut header)?;
@@ -128,7 +128,7 @@ impl Rows {
         let mut written = Written { rows: 0, time: Duration::ZERO };
         for silo in [Silo::Control, Silo::Region] {
             let mut source = SqliteConnection::connect(self.from.of(silo)).await?;
-            // As the services have it.
+            // The same options as the services.
             let options: SqliteConnectOptions = into.of(silo).parse()?;
             let options = options
                 .foreign_keys(true)
@@ -208,7 +208,7 @@ fn statements(table: &Table, rows: &[SqliteRow]) -> anyhow::Result<Vec<(String, 
     Ok(statements)
 }
 
-/// Removes what [`Rows::dump`] has made.
+/// Removes the files that [`Rows::dump`] has made.
 ///
 /// # Errors
 /// If a file cannot be removed.

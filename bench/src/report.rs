@@ -24,7 +24,7 @@ impl Report {
         Self { title: title.to_owned(), columns, rows: Vec::new(), values: Vec::new(), notes: Vec::new() }
     }
 
-    /// Adds a line of the table, and the same with its units for programs.
+    /// Adds a row of the table for people, and the same figures with their units for programs.
     pub fn add(&mut self, row: Vec<String>, value: Value) {
         self.rows.push(row);
         self.values.push(value);
@@ -79,14 +79,15 @@ impl Report {
     }
 }
 
-/// The middle one of some figures; of an even number, the lower of the two.
+/// The middle one of some figures; of an even number, the lower of the two middle ones. NaN if there are none.
 #[must_use]
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The figure that so many of a hundred are not above. The figures are sorted.
+/// The figure that `percent` percent of the figures do not exceed. `sorted` must be in ascending order; NaN if it is
+/// empty.
 #[must_use]
 pub fn percentile(sorted: &[f64], percent: f64) -> f64 {
     let index = (sorted.len() as f64 * percent / 100.0).ceil() as usize;

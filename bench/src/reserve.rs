@@ -1,5 +1,5 @@
-//! `reserve`: how fast control gives out slugs: many in one operation, many operations at once, many callers with one
-//! each.
+//! `reserve`: how fast control reserves slugs: many in one operation, many operations at once, many callers with one
+//! slug each.
 
 use std::{
     path::PathBuf,
@@ -31,27 +31,27 @@ use crate::{
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Slugs of the large operation.
+    /// Number of slugs in the large operation.
     pub slugs: u64,
-    /// How often the large operation is measured; the median counts.
+    /// How many times to measure the large operation. The result is the median.
     pub rounds: usize,
-    /// Slugs that are reserved before.
+    /// Number of slugs that are reserved before the measurement; 0 for none.
     pub before: u64,
-    /// The program.
+    /// Path of the `causeway` program to measure.
     pub causeway: PathBuf,
 }
 
 const REGIONS: u64 = 10;
-/// Batches of each region.
+/// Batches per region.
 const BATCHES: u64 = 40;
 const BATCH: u64 = 100;
 const CALLERS: u64 = 64;
-/// Calls of each caller.
+/// Calls per caller.
 const CALLS: u64 = 40;
 
 const COLUMNS: &[&str] = &["what", "slugs/s", "calls/s", "p50", "p99", "beside", "ratio"];
 
-/// Measures on PostgreSQL, and says what was found.
+/// Measures on PostgreSQL, and returns the results.
 ///
 /// # Errors
 /// If a call fails.
@@ -65,14 +65,14 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     regions_at_once(&rig, &mut report).await?;
     callers_at_once(&rig, &mut report).await?;
     report.note(format!(
-        "PostgreSQL with fsync, {} slugs reserved before. SecondProcess: one INSERT ... SELECT ... ON CONFLICT of the same rows \
+        "PostgreSQL with fsync, {} slugs reserved before. Beside: one INSERT ... SELECT ... ON CONFLICT of the same rows \
          into the same table, in slugs/s; medians of {} rounds, in turns.",
         options.before, options.rounds
     ));
     Ok(report)
 }
 
-/// A control, and calls to it.
+/// A running control, and a connection to it.
 struct Control {
     service: Service,
     channel: Channel,
@@ -104,7 +104,7 @@ impl Control {
     }
 }
 
-/// What is asked for these organizations.
+/// The requests for these organizations, each an id and a wanted slug. The name is the slug.
 pub(crate) fn requests(wanted: impl Iterator<Item = (i64, String)>) -> Vec<OrganizationSlugRequest> {
     wanted
         .map(|(organization_id, slug)| OrganizationSlugRequest {
@@ -116,7 +116,7 @@ pub(crate) fn requests(wanted: impl Iterator<Item = (i64, String)>) -> Vec<Organ
         .collect()
 }
 
-/// One operation.
+/// Reserves slugs in one operation, and returns the slugs that control has reserved.
 ///
 /// # Errors
 /// If the call fails.
@@ -212,7 +212,7 @@ async fn regions_at_once(rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
             for batch in 0..BATCHES {
                 let wanted = requests((0..BATCH).map(|number| {
                     let id = i64::try_from(1 + (batch * BATCH) + number).unwrap_or(1);
-                    // Every other one is wanted by all regions.
+                    // All regions want every other slug.
                     let whose = if number % 2 == 0 { "all" } else { name.as_str() };
                     (id, format!("{whose}-{batch}-{number}"))
                 }));
@@ -268,7 +268,7 @@ async fn callers_at_once(rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs all of these at once, each in a task of its own, and gives back how long each call took, sorted.
+/// Runs all of these at once, each in a task of its own, and returns the seconds that each call took, sorted.
 async fn at_once<F>(work: impl Iterator<Item = F>) -> anyhow::Result<Vec<f64>>
 where
     F: Future<Output = anyhow::Result<Vec<Duration>>> + Send + 'static,
@@ -301,7 +301,7 @@ fn add(report: &mut Report, what: &str, slugs: f64, calls: f64, took: f64, times
     );
 }
 
-/// Deadlocks and transactions rolled back in a database, since it was made.
+/// Deadlocks and rolled back transactions in a database since it was created.
 async fn trouble(database: &str) -> anyhow::Result<(i64, i64)> {
     let mut connection = PgConnection::connect(database).await?;
     let row = sqlx::query(

@@ -1,5 +1,5 @@
-//! `resolve`: how fast it is said whose a slug is, from a directory in memory and straight from control's database,
-//! beside an empty handler in the same server; and how old a directory's answers are after a change.
+//! `resolve`: how fast slugs are resolved, from a directory in memory and from control's database, compared with an
+//! empty handler in the same server; and how long a directory's answers are out of date after a change.
 
 use std::{
     net::SocketAddr,
@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use causeway_client::{Client, Timeouts};
 use causeway_control::Control;
-use causeway_directory::{Directory, Endpoints};
+use causeway_directory::Directory;
 use causeway_proto::control::v1::{
     BatchResolveSlugsRequest, ConfirmOrganizationSlugReservationsRequest, ResolveSlugRequest,
     directory_service_client::DirectoryServiceClient,
@@ -36,13 +37,13 @@ use crate::{
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Slugs that there are.
+    /// Number of slugs that exist.
     pub slugs: u64,
-    /// How often each kind of call is measured; the median counts.
+    /// How many times to measure each kind of call. The result is the median.
     pub rounds: usize,
     /// How long each measurement takes.
     pub length: Duration,
-    /// The program.
+    /// Path of the `causeway` program to measure.
     pub causeway: PathBuf,
 }
 
@@ -50,13 +51,13 @@ const CONNECTIONS: usize = 4;
 /// Calls in flight on each connection.
 const IN_FLIGHT: u64 = 16;
 const BATCH: u64 = 1_000;
-/// The region whose slugs they are.
+/// The region that has the slugs.
 const REGION: &str = "elsewhere";
-/// Changes after which the directory is asked.
+/// How many changes are made to measure how long the directory is out of date.
 const CHANGES: usize = 200;
-/// The first organization that is changed; there are fewer before.
+/// The id of the first changed organization. All ids before the measurement are smaller.
 const FIRST_CHANGED: i64 = 1_000_000_000;
-/// A directory that knows nothing after this time is broken.
+/// A directory that does not know a change after this time is broken.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 const COLUMNS: &[&str] = &["call", "calls/s", "p50", "p99", "p99.9", "ratio"];
@@ -82,7 +83,7 @@ impl Kind {
     }
 }
 
-/// Measures, with the server in a process of its own, and says what was found.
+/// Measures, with the server in a process of its own, and returns the results.
 ///
 /// # Errors
 /// If a call fails.
@@ -161,7 +162,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Keeps calls of a kind in flight for some time. Gives back how many ended, in how many seconds, and what each took.
+/// Keeps calls of a kind in flight for `options.length`. Returns how many ended, in how many seconds, and the seconds
+/// of each.
 async fn load(channels: &[Channel], kind: Kind, options: &Options) -> anyhow::Result<(f64, f64, Vec<f64>)> {
     let began = Instant::now();
     let until = began + options.length;
@@ -220,7 +222,8 @@ async fn call(channel: &Channel, kind: Kind, number: u64, slugs: u64) -> anyhow:
     Ok(())
 }
 
-/// How long it takes until the directory knows what control has confirmed, change by change.
+/// How long it takes until the directory knows what control has confirmed: the number of changes, and the seconds of
+/// each.
 async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
     let env = Environment::system();
     let mut behind = Vec::new();
@@ -250,7 +253,8 @@ async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
     Ok((CHANGES, behind))
 }
 
-/// Serves a control's services, the empty handler and one with a directory that follows this control, until the process is ended.
+/// Serves a control's services, the empty handler, and a handler with a directory that follows this control, until the
+/// process is killed.
 ///
 /// # Errors
 /// If the control does not start or the port is taken.
@@ -267,12 +271,12 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
     let control = Control::start(options, Environment::system()).await?;
     let mut routes = RoutesBuilder::default();
     control.add_services(&mut routes);
-    let endpoints = Endpoints::new(&[url], |endpoint| endpoint.tcp_nodelay(true));
-    let directory = Directory::follow(endpoints.map_err(anyhow::Error::msg)?, Default::default());
+    let client = Client::new(causeway_client::Service::Control, &[url], Timeouts::default())?;
+    let directory = Directory::follow(client, Default::default());
     routes.add_service(unary::Unary(directory.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
-        // It follows this very server, so that begins before.
+        // The directory follows this same server, so the server must run first.
         directory.ready().await;
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     });

@@ -1,4 +1,4 @@
-//! What is measured: a control and a region as processes of their own, on databases that are fresh for each round.
+//! What is measured: a control and a region as processes of their own, on fresh databases in each round.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -18,7 +18,7 @@ use crate::machine::{self, Memory};
 const START_WITHIN: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(1);
 
-/// What the silos keep their data in.
+/// The database that the silos use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     /// A PostgreSQL server with `fsync`, a database for each silo.
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-/// A database server and the program that is measured. Dropped, all of it goes.
+/// A database server and the program to measure. Dropping it removes the server, its data and all files.
 #[derive(Debug)]
 pub struct Rig {
     causeway: PathBuf,
@@ -50,14 +50,14 @@ pub struct Rig {
 /// The databases of one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Databases {
-    /// The URL of control's.
+    /// The URL of control's database.
     pub control: String,
-    /// The URL of the region's.
+    /// The URL of the region's database.
     pub region: String,
 }
 
 impl Databases {
-    /// The one of a silo.
+    /// The URL of a silo's database.
     #[must_use]
     pub fn of(&self, silo: Silo) -> &str {
         match silo {
@@ -68,8 +68,8 @@ impl Databases {
 }
 
 impl Rig {
-    /// Starts the database server, and makes databases with the schema and nothing else, of which each round gets
-    /// copies.
+    /// Starts the database server, and makes the databases `empty`, which have the schema and no rows. Each round gets
+    /// copies of them.
     ///
     /// # Errors
     /// If PostgreSQL or Causeway does not start.
@@ -95,19 +95,19 @@ impl Rig {
         Ok(rig)
     }
 
-    /// What the silos keep their data in.
+    /// The database that the silos use.
     #[must_use]
     pub fn store(&self) -> Store {
         self.store
     }
 
-    /// A directory for what a round needs besides.
+    /// A directory for the other files of a round. It is removed with the rig.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The databases of this name, made or not.
+    /// The databases of this name, whether they exist or not.
     #[must_use]
     pub fn named(&self, name: &str) -> Databases {
         let url = |silo: &str| match &self.postgres {
@@ -121,10 +121,10 @@ impl Rig {
         self.directory.path().join(format!("{name}_{silo}.db"))
     }
 
-    /// Makes databases of this name that are copies of others.
+    /// Makes databases of the name `name` that are copies of those of the name `from`.
     ///
     /// # Errors
-    /// If they cannot be copied, e.g. because somebody is connected to the others.
+    /// If they cannot be copied, e.g. because somebody is connected to `from`.
     pub async fn copy(&self, from: &str, name: &str) -> anyhow::Result<Databases> {
         for silo in ["control", "region"] {
             if self.postgres.is_some() {
@@ -137,7 +137,7 @@ impl Rig {
         Ok(self.named(name))
     }
 
-    /// Removes databases.
+    /// Removes the databases of this name.
     ///
     /// # Errors
     /// If they are in use.
@@ -161,7 +161,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Writes out what the database has still to write, so that one round does not pay for another.
+    /// Makes the database write out what it has not written yet, so that one round does not pay for another.
     ///
     /// # Errors
     /// If PostgreSQL refuses.
@@ -230,13 +230,13 @@ impl Services {
     }
 }
 
-/// A service as a process of its own. Dropped, it is killed.
+/// A service as a process of its own. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Service {
     process: Child,
     address: SocketAddr,
     log: PathBuf,
-    /// From the start of the process to the first connection that it took.
+    /// From the start of the process until its health check answers `SERVING`.
     pub started_in: Duration,
 }
 
@@ -247,7 +247,7 @@ impl Service {
         arguments: &[&str],
         database: &str,
     ) -> anyhow::Result<Self> {
-        // A free port may be somebody else's by the time it is bound, which the process then says.
+        // Another process may take the free port first. This process then ends, and its log says why.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = directory.join(format!("{}-{}.log", arguments.first().unwrap_or(&""), address.port()));
         let began = Instant::now();
@@ -281,7 +281,7 @@ impl Service {
         }
     }
 
-    /// A hidden command of the program that measures.
+    /// Starts a hidden command of this program, the one that measures.
     pub(crate) async fn of_this_program(
         directory: &Path,
         command: &str,
@@ -290,7 +290,7 @@ impl Service {
         Self::start(&std::env::current_exe()?, directory, &[command], database).await
     }
 
-    /// Whether it says that it serves.
+    /// Whether its health check answers `SERVING`.
     async fn answers(&self) -> bool {
         if TcpStream::connect(self.address).is_err() {
             return false;
@@ -304,19 +304,19 @@ impl Service {
         })
     }
 
-    /// What it has logged.
+    /// What it has logged so far.
     #[must_use]
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Where it listens.
+    /// The address that it listens on, as an `http://` URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its memory.
+    /// The memory of its process now.
     ///
     /// # Errors
     /// If it does not run any more.

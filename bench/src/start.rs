@@ -1,4 +1,4 @@
-//! `start`: from the start of a process to its first answer, what it has in memory then, and how large it is.
+//! `start`: the time from the start of a process to its first answer, its memory then, and the size of the program.
 
 use std::path::PathBuf;
 
@@ -12,15 +12,15 @@ use crate::{
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How often each start is measured; the median counts.
+    /// How many times to measure each start. The result is the median.
     pub rounds: usize,
-    /// The program.
+    /// Path of the `causeway` program to measure.
     pub causeway: PathBuf,
 }
 
 const COLUMNS: &[&str] = &["service", "store", "start", "resident when idle"];
 
-/// Measures, and says what was found.
+/// Measures on both databases, and returns the results.
 ///
 /// # Errors
 /// If a service does not start.

@@ -1,5 +1,5 @@
 //! Unary gRPC handlers beside `ResolveSlug`, in the same server and with messages of the same size: one that does
-//! nothing, to measure others against, and one that answers from a directory in memory, as a router would.
+//! nothing, to compare others with, and one that answers from a directory in memory, as a router would.
 
 use std::{
     convert::Infallible,
@@ -20,10 +20,10 @@ use tonic_prost::ProstCodec;
 
 /// The handler that does nothing.
 pub(crate) const EMPTY: &str = "/causeway.bench.v1.Unary/Empty";
-/// The handler that has a directory.
+/// The handler that answers from a directory in memory.
 pub(crate) const DIRECTORY: &str = "/causeway.bench.v1.Unary/Directory";
 
-/// The service of both.
+/// The service with both handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Unary(pub(crate) Directory);
 
@@ -31,7 +31,7 @@ impl NamedService for Unary {
     const NAME: &'static str = "causeway.bench.v1.Unary";
 }
 
-/// What the empty handler answers to every call.
+/// The empty handler: the same answer to every call.
 struct Empty;
 
 impl UnaryService<ResolveSlugRequest> for Empty {
@@ -49,7 +49,7 @@ impl UnaryService<ResolveSlugRequest> for Empty {
     }
 }
 
-/// What the directory knows.
+/// The handler with a directory: answers with what the directory knows.
 struct Known(Directory);
 
 impl UnaryService<ResolveSlugRequest> for Known {
@@ -100,7 +100,7 @@ impl Service<http::Request<Body>> for Unary {
     }
 }
 
-/// Calls one of them.
+/// Calls the handler at `path`.
 ///
 /// # Errors
 /// If the call fails.

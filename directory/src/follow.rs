@@ -8,150 +8,100 @@ use std::{
     time::Duration,
 };
 
-use causeway_proto::{
-    control::v1::{
-        FeedHeartbeat, FeedPosition, FeedPositions, FeedRegion, FeedRegions, RegionFeed,
-        WatchAllSlugReservationsRequest, WatchSlugReservationsResponse, region_feed,
-        slug_reservation_service_client::SlugReservationServiceClient,
-        watch_all_slug_reservations_response::Part, watch_slug_reservations_response::Part as OfOne,
-    },
-    endpoints::Endpoints,
+use causeway_client::{
+    Backoff, Client,
+    feed::{AllFeeds, AllFeedsUpdate, FeedChange, FeedError, FeedUpdate},
 };
-use tokio::time::{Instant, sleep, timeout};
-use tonic::Status;
+use causeway_proto::control::v1::{FeedPosition, FeedRegion};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Followed, Known, Options,
-    replica::{Broken, Reader, Replica},
+    replica::{Intake, Replica},
 };
 
-/// Why the feeds are not heard any more.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    /// Control refused, or the connection broke.
-    #[error("{}", .0.message())]
-    Refused(#[from] Status),
-    /// Control has said nothing for too long.
-    #[error("control has said nothing for {0:?}")]
-    Silent(Duration),
-    /// The stream has come to an end.
-    #[error("the stream of the feeds has ended")]
-    Ended,
-    /// What it said makes no sense.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-}
-
-/// The pauses between attempts at one thing.
-struct Backoff<'a> {
-    options: &'a Options,
-    /// Of each process and thing another one.
+/// Whether the feeds are lost, and since how many attempts.
+struct Attempts {
+    backoff: Backoff,
+    /// Spreads the attempts of many directories: of each another one.
     spread: RandomState,
-    attempts: u32,
+    failed: i64,
 }
 
-impl<'a> Backoff<'a> {
-    fn new(options: &'a Options) -> Self {
-        Self { options, spread: RandomState::new(), attempts: 0 }
+impl Attempts {
+    fn new(options: &Options) -> Self {
+        let backoff = Backoff { first: options.first_pause, longest: options.longest_pause };
+        Self { backoff, spread: RandomState::new(), failed: 0 }
     }
 
-    /// The pause behind the next attempt that failed, and up to a quarter more: all who lost the same control are not to
-    /// come back at once.
-    fn next(&mut self) -> Duration {
-        let doubled = self.options.first_pause.saturating_mul(1 << self.attempts.min(30));
-        let pause = doubled.min(self.options.longest_pause);
-        self.attempts = self.attempts.saturating_add(1);
-        let quarter = u64::try_from((pause / 4).as_micros()).unwrap_or(0);
-        pause + Duration::from_micros(self.spread.hash_one(self.attempts).checked_rem(quarter).unwrap_or(0))
-    }
-
-    /// Tells of an attempt that failed: the first one aloud.
-    fn tell(&self, error: &Lost) {
-        if self.attempts == 0 {
+    /// Reports an attempt that failed, the first one aloud, and says how long to wait.
+    fn fail(&mut self, error: &FeedError) -> Duration {
+        if self.failed == 0 {
             tracing::warn!(%error, "the directory has lost control, and tries again");
         } else {
-            tracing::debug!(%error, attempts = self.attempts, "the directory cannot reach control");
+            tracing::debug!(%error, attempts = self.failed, "the directory cannot reach control");
         }
+        self.failed = self.failed.saturating_add(1);
+        self.backoff.after(self.failed, |bound| self.spread.hash_one(self.failed) % bound)
     }
 
-    /// It went well.
-    fn end(&mut self) {
-        if self.attempts > 0 {
+    fn succeed(&mut self) {
+        if self.failed > 0 {
             tracing::info!("the directory hears control again");
         }
-        self.attempts = 0;
+        self.failed = 0;
     }
 }
 
-/// Follows all regions that there are, for ever.
-pub(crate) async fn regions(known: Arc<Known>, endpoints: Endpoints, options: Options) {
-    let mut backoff = Backoff::new(&options);
+/// Follows the feeds of all regions, for ever.
+pub(crate) async fn regions(known: Arc<Known>, control: Client, options: Options) {
+    let mut attempts = Attempts::new(&options);
     loop {
-        let (number, channel) = endpoints.current();
-        let client = SlugReservationServiceClient::new(channel);
-        let error = match stream(client, &known, &options, &mut backoff).await {
+        let error = match stream(&control, &known, &options, &mut attempts).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        // What is wrong may be wrong with this control alone.
-        endpoints.leave(number);
-        backoff.tell(&error);
-        sleep(backoff.next()).await;
+        sleep(attempts.fail(&error)).await;
     }
 }
 
 /// Reads one stream of the feeds of all regions, until it breaks.
 async fn stream(
-    mut client: SlugReservationServiceClient<tonic::transport::Channel>,
+    control: &Client,
     known: &Known,
     options: &Options,
-    backoff: &mut Backoff<'_>,
-) -> Result<Infallible, Lost> {
-    let request = WatchAllSlugReservationsRequest { positions: known.positions() };
-    let silent = |_| Lost::Silent(options.silence);
-    let opening = client.watch_all_slug_reservations(request);
-    let mut messages = timeout(options.silence, opening).await.map_err(silent)??.into_inner();
-    let mut readers: HashMap<Arc<str>, Reader<Arc<Replica>>> = HashMap::new();
-    let mut listing: Vec<FeedRegion> = Vec::new();
+    attempts: &mut Attempts,
+) -> Result<Infallible, FeedError> {
+    let mut feeds = AllFeeds::open(control, known.positions(), options.silence).await?;
+    let mut intakes: HashMap<Arc<str>, Intake<Arc<Replica>>> = HashMap::new();
     loop {
-        let message = timeout(options.silence, messages.message()).await.map_err(silent)??;
+        let update = feeds.next().await?;
         let now = Instant::now();
-        match message.ok_or(Lost::Ended)?.part {
-            Some(Part::Regions(FeedRegions { regions, first, last })) => {
-                if first {
-                    listing.clear();
-                }
-                listing.extend(regions);
-                if last {
-                    known.set_regions(std::mem::take(&mut listing), now);
-                    let followed = known.replicas();
-                    readers.retain(|name, _| followed.contains_key(name));
-                    for (name, replica) in followed {
-                        readers.entry(name).or_insert_with(|| Reader::new(replica));
-                    }
+        match update {
+            AllFeedsUpdate::Regions(regions) => {
+                known.set_regions(regions, now);
+                let followed = known.replicas();
+                intakes.retain(|name, _| followed.contains_key(name));
+                for (name, replica) in followed {
+                    intakes.entry(name).or_insert_with(|| Intake::new(replica));
                 }
             }
-            Some(Part::Feed(RegionFeed { region, part, current_version })) => {
-                let reader =
-                    readers.get_mut(region.as_str()).ok_or_else(|| Broken::Unknown(region.clone()))?;
-                let part = part.map(|part| match part {
-                    region_feed::Part::Snapshot(snapshot) => OfOne::Snapshot(snapshot),
-                    region_feed::Part::Events(events) => OfOne::Events(events),
-                });
-                reader.take(WatchSlugReservationsResponse { part, current_version }, now)?;
+            AllFeedsUpdate::Feed { region, update } => {
+                if let Some(intake) = intakes.get_mut(region.as_str()) {
+                    intake.take(update, now);
+                }
             }
-            Some(Part::Positions(FeedPositions { positions })) => {
+            AllFeedsUpdate::Positions(positions) => {
                 for FeedPosition { region, version } in positions {
-                    let Some(reader) = readers.get_mut(region.as_str()) else { continue };
-                    let part = Some(OfOne::Heartbeat(FeedHeartbeat {}));
-                    reader.take(WatchSlugReservationsResponse { part, current_version: version }, now)?;
+                    if let Some(intake) = intakes.get_mut(region.as_str()) {
+                        let change = FeedChange::Nothing;
+                        intake.take(FeedUpdate { change, current_version: version }, now);
+                    }
                 }
                 known.hear_regions(now);
             }
-            // Of a control that is newer than this.
-            None => {}
         }
-        backoff.end();
+        attempts.succeed();
         known.look_if_ready();
     }
 }

@@ -6,18 +6,13 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use causeway_directory::{Directory, Endpoints, Options};
+//! use causeway_directory::{Client, Directory, Options, Service, Timeouts};
 //!
-//! # async fn example() -> Result<(), String> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! // All controls of the database. One that is away is passed over.
 //! let controls = ["http://control-1:50051".to_owned(), "http://control-2:50051".to_owned()];
-//! let endpoints = Endpoints::new(&controls, |endpoint| {
-//!     endpoint
-//!         .connect_timeout(Duration::from_secs(5))
-//!         .http2_keep_alive_interval(Duration::from_secs(20))
-//!         .keep_alive_timeout(Duration::from_secs(10))
-//! })?;
-//! let directory = Directory::follow(endpoints, Options::default());
+//! let control = Client::new(Service::Control, &controls, Timeouts::default())?;
+//! let directory = Directory::follow(control, Options::default());
 //! directory.ready().await;
 //!
 //! match directory.resolve("acme") {
@@ -47,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-pub use causeway_proto::endpoints::Endpoints;
+pub use causeway_client::{Client, InvalidUrl, Service, Timeouts};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::replica::Replica;
@@ -67,7 +62,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            silence: Duration::from_secs(20),
+            silence: causeway_client::feed::SILENCE,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(15),
         }
@@ -151,18 +146,18 @@ pub struct Directory {
 
 impl Directory {
     /// Begins to follow the feeds of all regions, on the runtime in which this is called, and does so until it is
-    /// dropped. That control is away is no error: it is tried again, at each of the endpoints, for ever.
+    /// dropped. That control is away is no error: it is tried again, at each of its addresses, for ever.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn follow(endpoints: Endpoints, options: Options) -> Self {
+    pub fn follow(control: Client, options: Options) -> Self {
         let known = Arc::new(Known {
             regions: RwLock::default(),
             listed: RwLock::default(),
             ready: watch::Sender::new(false),
         });
-        let following = tokio::spawn(follow::regions(Arc::clone(&known), endpoints, options));
+        let following = tokio::spawn(follow::regions(Arc::clone(&known), control, options));
         Self { known, _following: Arc::new(Following(following)) }
     }
 

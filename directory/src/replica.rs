@@ -6,31 +6,9 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use causeway_proto::control::v1::{
-    FeedReservation, ReservationType, WatchSlugReservationsResponse, feed_event::Change,
-    watch_slug_reservations_response::Part,
-};
+use causeway_client::feed::{FeedChange, FeedUpdate};
+use causeway_proto::control::v1::{FeedReservation, ReservationType, feed_event::Change};
 use tokio::time::Instant;
-
-/// Why what a feed says cannot be taken. It is followed anew, from what is known.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// An event is missing, or came again.
-    #[error("version {after} of the feed is followed by {version}")]
-    Gap { after: i64, version: i64 },
-    /// An event of a kind that this release does not know.
-    #[error("event {0} of the feed is of an unknown kind")]
-    UnknownChange(i64),
-    /// A snapshot without its beginning.
-    #[error("a snapshot begins in its middle")]
-    Middle,
-    /// Of a region that was not listed.
-    #[error("a feed is of {0}, which is no region")]
-    Unknown(String),
-    /// Something else in the middle of a snapshot.
-    #[error("a snapshot has no end")]
-    NoEnd,
-}
 
 /// The organizations that slugs lead to. Aliases are few, so that most organizations need no entry of their own.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -165,82 +143,61 @@ impl Replica {
     }
 }
 
-/// Takes in one stream of a feed.
+/// Takes what one stream of a feed says into a replica.
 #[derive(Debug)]
-pub(crate) struct Reader<R> {
+pub(crate) struct Intake<R> {
     replica: R,
-    /// A snapshot whose end has not come, and when it began. Until then what was known before is what is known.
-    coming: Option<(Slugs, Instant)>,
+    /// The slugs of a snapshot whose end is not in, and when it began. Until then the replica stays as it was.
+    snapshot: Option<(Slugs, Instant)>,
 }
 
-impl<R: Deref<Target = Replica>> Reader<R> {
+impl<R: Deref<Target = Replica>> Intake<R> {
     pub(crate) fn new(replica: R) -> Self {
-        Self { replica, coming: None }
+        Self { replica, snapshot: None }
     }
 
-    /// Takes in one message, heard `now`.
-    ///
-    /// # Errors
-    /// If it does not follow what came before. Nothing of it is taken then.
-    pub(crate) fn take(
-        &mut self,
-        message: WatchSlugReservationsResponse,
-        now: Instant,
-    ) -> Result<(), Broken> {
-        let current = message.current_version;
-        match message.part {
-            Some(Part::Snapshot(snapshot)) => {
-                let (mut slugs, begun) = match (snapshot.first, self.coming.take()) {
-                    (true, _) => (Slugs::default(), now),
-                    (false, Some(coming)) => coming,
-                    (false, None) => return Err(Broken::Middle),
+    /// Takes in one message, which came `now` and follows what came before.
+    pub(crate) fn take(&mut self, update: FeedUpdate, now: Instant) {
+        match update.change {
+            FeedChange::Snapshot(snapshot) => {
+                let (mut slugs, begun) = match self.snapshot.take() {
+                    Some(coming) if !snapshot.first => coming,
+                    _ => (Slugs::default(), now),
                 };
                 for reservation in snapshot.reservations {
                     slugs.take(reservation);
                 }
                 if !snapshot.last {
-                    self.coming = Some((slugs, begun));
-                    return Ok(());
+                    self.snapshot = Some((slugs, begun));
+                    return;
                 }
                 let before = {
                     let mut state = self.replica.write();
                     state.version = snapshot.version;
-                    // It took a while; what it says is at least as new as its beginning.
+                    // The snapshot took a while; what it says is at least as new as its beginning.
                     state.heard = Some(begun);
                     std::mem::replace(&mut state.slugs, slugs)
                 };
                 // Not under the lock: it may be large.
                 drop(before);
             }
-            Some(Part::Events(_)) if self.coming.is_some() => return Err(Broken::NoEnd),
-            Some(Part::Events(events)) => {
+            FeedChange::Events(events) => {
                 let mut state = self.replica.write();
-                let mut after = state.version;
-                for event in &events.events {
-                    if event.version != after + 1 || after == 0 {
-                        return Err(Broken::Gap { after, version: event.version });
-                    }
-                    if event.change.is_none() {
-                        return Err(Broken::UnknownChange(event.version));
-                    }
-                    after = event.version;
-                }
-                for event in events.events {
+                for event in events {
                     match event.change {
                         Some(Change::Reservation(reservation)) => state.slugs.take(reservation),
                         Some(Change::Removed(removed)) => state.slugs.remove(&removed.slug),
                         None => {}
                     }
+                    state.version = event.version;
                 }
-                state.version = after;
             }
-            Some(Part::Heartbeat(_)) | None => {}
+            FeedChange::Nothing => {}
         }
         let mut state = self.replica.write();
-        if state.version > 0 && state.version >= current {
+        if state.version > 0 && state.version >= update.current_version {
             state.heard = Some(now);
         }
-        Ok(())
     }
 }
 
@@ -248,7 +205,11 @@ impl<R: Deref<Target = Replica>> Reader<R> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use causeway_proto::control::v1::{FeedEvent, FeedEvents, FeedHeartbeat, FeedRemoval, FeedSnapshot};
+    use causeway_client::feed::{BrokenFeed, FeedReader};
+    use causeway_proto::control::v1::{
+        FeedEvent, FeedEvents, FeedHeartbeat, FeedRemoval, FeedSnapshot, WatchSlugReservationsResponse,
+        watch_slug_reservations_response::Part,
+    };
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -275,6 +236,23 @@ mod tests {
             canonical_slug: own(model, organization_id).cloned().unwrap_or_default(),
             ..FeedReservation::default()
         })
+    }
+
+    /// A stream of the feed of the region of a replica, from what is known on.
+    struct Stream<'a> {
+        reader: FeedReader,
+        intake: Intake<&'a Replica>,
+    }
+
+    impl<'a> Stream<'a> {
+        fn new(replica: &'a Replica) -> Self {
+            Self { reader: FeedReader::new(replica.version()), intake: Intake::new(replica) }
+        }
+
+        fn take(&mut self, message: WatchSlugReservationsResponse, now: Instant) -> Result<(), BrokenFeed> {
+            self.intake.take(self.reader.read(message)?, now);
+            Ok(())
+        }
     }
 
     fn message(part: Part, current_version: i64) -> WatchSlugReservationsResponse {
@@ -393,7 +371,7 @@ mod tests {
             let replica = Replica::new(None);
             let mut model = Model::new();
             let mut version = 1;
-            let mut reader = Reader::new(&replica);
+            let mut reader = Stream::new(&replica);
             for part in snapshot(&model, version) {
                 reader.take(part, now).expect("it follows");
             }
@@ -406,15 +384,15 @@ mod tests {
                 }
                 match step {
                     Step::Break => {
-                        reader = Reader::new(&replica);
+                        reader = Stream::new(&replica);
                         prop_assert_eq!(replica.version(), version);
                     }
                     Step::Anew(parts, again) => {
-                        reader = Reader::new(&replica);
+                        reader = Stream::new(&replica);
                         for part in snapshot(&model, version).into_iter().take(parts) {
                             reader.take(part, now).expect("it follows");
                         }
-                        reader = Reader::new(&replica);
+                        reader = Stream::new(&replica);
                         for part in snapshot(&model, version).into_iter().filter(|_| again) {
                             reader.take(part, now).expect("it follows");
                         }
@@ -438,13 +416,13 @@ mod tests {
         let (replica, now) = (Replica::new(None), Instant::now());
         let change = || vec![told(&primary("b", 2), "b", 2)];
         // Before there is a snapshot.
-        let refused = Reader::new(&replica).take(events(0, change(), 1), now);
-        assert_eq!(refused, Err(Broken::Gap { after: 0, version: 1 }));
-        let mut reader = Reader::new(&replica);
+        let refused = Stream::new(&replica).take(events(0, change(), 1), now);
+        assert_eq!(refused, Err(BrokenFeed::Gap { after: 0, version: 1 }));
+        let mut reader = Stream::new(&replica);
         reader.take(snapshot(&primary("a", 1), 7).remove(0), now).expect("a snapshot");
         for after in [6, 8] {
             let refused = reader.take(events(after, change(), 9), now);
-            assert_eq!(refused, Err(Broken::Gap { after: 7, version: after + 1 }));
+            assert_eq!(refused, Err(BrokenFeed::Gap { after: 7, version: after + 1 }));
             assert_eq!((replica.version(), resolved(&replica, "b")), (7, None));
         }
         reader.take(events(7, change(), 8), now).expect("it follows");
@@ -454,7 +432,7 @@ mod tests {
     #[test]
     fn a_snapshot_takes_the_place_of_all_at_once() {
         let (replica, now) = (Replica::new(None), Instant::now());
-        let mut reader = Reader::new(&replica);
+        let mut reader = Stream::new(&replica);
         reader.take(snapshot(&primary("gone", 1), 3).remove(0), now).expect("a snapshot");
         let new: Model = (2..).zip(["p", "q", "r"]).flat_map(|(id, slug)| primary(slug, id)).collect();
         let mut parts = snapshot(&new, 9);
@@ -464,20 +442,20 @@ mod tests {
             assert_eq!((resolved(&replica, "gone").is_some(), resolved(&replica, "p")), (true, None));
         }
         let refused = reader.take(events(3, vec![told(&Model::new(), "gone", 1)], 9), now);
-        assert_eq!(refused, Err(Broken::NoEnd));
+        assert_eq!(refused, Err(BrokenFeed::NoEnd));
         reader.take(last.clone(), now).expect("it follows");
         assert_eq!(
             (resolved(&replica, "gone"), resolved(&replica, "p").is_some(), replica.len()),
             (None, true, 3)
         );
-        assert_eq!(Reader::new(&replica).take(last, now), Err(Broken::Middle));
+        assert_eq!(Stream::new(&replica).take(last, now), Err(BrokenFeed::NoBeginning));
     }
 
     #[test]
     fn only_one_who_knows_all_is_up_to_date() {
         let (replica, now) = (Replica::new(None), Instant::now());
         let later = |seconds| now + std::time::Duration::from_secs(seconds);
-        let mut reader = Reader::new(&replica);
+        let mut reader = Stream::new(&replica);
         let mut behind = snapshot(&primary("a", 1), 3).remove(0);
         behind.current_version = 5;
         reader.take(behind, now).expect("a snapshot");

@@ -1,8 +1,8 @@
-//! How messages are read and written: as prost does it, but that a request is looked at before it is decoded.
+//! Reads and writes messages as prost does, but checks a request before decoding it.
 //!
-//! A request of 4 MiB may hold two million empty entries, which decoded are 30 times as large; and a text may hold a zero
-//! character, which PostgreSQL cannot keep. Both are found on the bytes, for every request of the contract alike, so that
-//! no call has to think of it. What a call bounds itself is checked by the call.
+//! A request of 4 MiB may contain two million empty entries, which take 30 times as much memory once decoded; and a
+//! text may contain a zero character, which PostgreSQL cannot store. The codec finds both in the encoded bytes of every
+//! request of the contract, so that no call has to check for them. Each call checks its own limits itself.
 
 use std::{collections::HashMap, marker::PhantomData, sync::LazyLock};
 
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Writes messages.
+/// Encodes messages, without any check.
 #[derive(Debug)]
 pub struct Writer<T>(PhantomData<T>);
 
@@ -60,7 +60,7 @@ impl<T: Message> Encoder for Writer<T> {
     }
 }
 
-/// Reads messages; of those that are requests, it knows the descriptor.
+/// Decodes messages. It has the descriptor of a message that is a request, and checks those first.
 #[derive(Debug)]
 pub struct Reader<U>(Option<&'static MessageDescriptor>, PhantomData<U>);
 
@@ -83,7 +83,7 @@ impl<U: Message + Default> Decoder for Reader<U> {
     }
 }
 
-/// What the methods of the contract are asked with, by full name.
+/// The request messages of the contract's methods, by full name.
 static REQUESTS: LazyLock<HashMap<String, MessageDescriptor>> = LazyLock::new(|| {
     let pool = crate::json::pool();
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
@@ -93,11 +93,12 @@ static REQUESTS: LazyLock<HashMap<String, MessageDescriptor>> = LazyLock::new(||
 /// Refuses a request that has too many entries, or a zero character in a text.
 fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), Failure> {
     let mut entries = 0;
-    // What is not well formed is left to the decoder, which says so.
+    // The decoder reports bytes that are not well formed.
     look(descriptor, bytes, "", &mut entries).unwrap_or(Ok(()))
 }
 
-/// Looks at a message. `None` if its bytes are not well formed.
+/// Checks a message and the messages in it, and counts their entries in `entries`. `None` if its bytes are not well
+/// formed.
 fn look(
     descriptor: &MessageDescriptor,
     mut bytes: &[u8],
@@ -133,7 +134,7 @@ fn look(
         if field.is_list() {
             *entries += match field.kind() {
                 Kind::String | Kind::Bytes | Kind::Message(_) => 1,
-                // Packed numbers: one for each byte that ends one.
+                // Packed numbers: each ends with a byte below 0x80.
                 _ if length.is_some() => value.iter().filter(|byte| **byte < 0x80).count(),
                 _ => 1,
             };
@@ -170,7 +171,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// The bytes of a message, as they are checked. For tests.
+/// Checks the encoded bytes of a message. For tests.
 #[cfg(test)]
 fn checked<M: Message + Name>(message: &M) -> Result<(), Failure> {
     check(REQUESTS.get(&M::full_name()).expect("it is a request"), &message.encode_to_vec())
@@ -270,7 +271,7 @@ mod tests {
         let header = ImportHeader { filter: Some(filter), ..Default::default() };
         let header = upload(import_organizations_request::Part::Header(header));
         assert_eq!(refused(checked(&header)), "header.filter.slugs");
-        // Bytes are no text.
+        // Bytes are not text.
         let data = upload(import_organizations_request::Part::Data(vec![0; 8]));
         checked(&data).expect("a file may hold anything");
     }

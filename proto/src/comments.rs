@@ -1,4 +1,4 @@
-//! The comments of the contract, for the tests that hold code against them.
+//! The comments of the contract, for tests that compare code with them.
 
 use prost_reflect::{EnumValueDescriptor, FileDescriptor, MethodDescriptor};
 

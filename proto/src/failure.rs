@@ -1,4 +1,4 @@
-//! The one table from reasons to gRPC codes, and the one place where a rich `Status` is made or read.
+//! The only table from reasons to gRPC codes, and the only place that makes or reads a rich `Status`.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -76,8 +76,8 @@ pub const fn code(reason: ErrorReason) -> Code {
     }
 }
 
-/// How long to wait at least before the same call, with nothing else changed, may succeed; `None` if it fails again until
-/// somebody has done something. `error.proto` documents it behind the code.
+/// The least time to wait before the same call, with nothing else changed, may succeed; `None` if it fails again until
+/// somebody acts. `error.proto` documents it after the code.
 #[must_use]
 pub const fn retry_after(reason: ErrorReason) -> Option<Duration> {
     use ErrorReason as R;
@@ -98,23 +98,24 @@ pub const fn retry_after(reason: ErrorReason) -> Option<Duration> {
     }
 }
 
-/// The most bytes of a value of a request that an error shows.
+/// The most bytes of a value of a request that an error shows; longer ones are cut.
 pub const SHOWN: usize = 100;
-/// The most bytes of a message as it travels, where what is not ASCII takes three times its own. It travels twice, and all
-/// that a status has must be below the 8 KiB that clients and proxies take of headers.
+/// The most bytes of a message as it is sent, where each byte that is not ASCII takes three. The message is sent twice,
+/// and the whole status must stay below the 8 KiB of headers that clients and proxies accept.
 const MESSAGE: usize = 1_100;
-/// The most bytes of a description of a field, and of a precondition.
+/// The most bytes of the description of a field or of a precondition.
 const DESCRIPTION: usize = 200;
-/// The most entries of each kind that a status has beside its message.
+/// The most `BadRequest` violations of a status. Further ones are left out.
 const DETAILS: usize = 8;
 
-/// A value of a request as an error shows it: its beginning, without control characters.
+/// A value of a request as an error shows it: its beginning, at most [`SHOWN`] bytes, without control characters.
 #[must_use]
 pub fn shown(value: &str) -> String {
     cut(value, SHOWN, |character| character.len_utf8())
 }
 
-/// The beginning of a text that has at most so many bytes as `length` counts them, and whether there was more.
+/// The beginning of a text, at most `most` bytes as `length` counts them, with `…` if there was more. Control
+/// characters become spaces.
 fn cut(text: &str, most: usize, length: impl Fn(char) -> usize) -> String {
     let mut bytes = 0;
     let mut beginning = String::new();
@@ -147,7 +148,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure for `reason`; the message says what happened and what to do. What is too long for a status is cut.
+    /// A failure for `reason`; the message says what happened and what to do. A message that is too long for a status
+    /// is cut.
     #[must_use]
     pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
         let travels = |character: char| if character.is_ascii() { 1 } else { 3 * character.len_utf8() };
@@ -175,7 +177,7 @@ impl Failure {
         self
     }
 
-    /// Adds a `BadRequest` violation.
+    /// Adds a `BadRequest` violation, unless the status already has 8 of them.
     #[must_use]
     pub fn field(mut self, field: &str, description: impl Into<String>) -> Self {
         if self.fields.len() < DETAILS {
@@ -191,7 +193,7 @@ impl Failure {
         self
     }
 
-    /// Its reason.
+    /// The reason, which decides the gRPC code.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {
         self.reason

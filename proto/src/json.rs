@@ -11,7 +11,7 @@ use crate::FILE_DESCRIPTOR_SET;
 static POOL: LazyLock<Result<DescriptorPool, String>> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string()));
 
-/// Why a message has no JSON. Either is a defect of the build, never of the message.
+/// Why a message cannot be written as JSON. The cause is always a defect of the build, never the message.
 #[derive(Debug)]
 pub struct JsonError(String);
 
@@ -29,8 +29,8 @@ pub fn pool() -> DescriptorPool {
     POOL.clone().unwrap_or_default()
 }
 
-/// `message`, which is of the type `name` (e.g. `causeway.region.v1.Import`), as indented proto3 JSON with every
-/// field, also those that have their default.
+/// `message`, which is of the type `name` (e.g. `causeway.region.v1.Import`), as indented proto3 JSON with every field,
+/// including those that have their default.
 ///
 /// # Errors
 /// If the contract has no message of that name, or the bytes are not one.
@@ -40,7 +40,7 @@ pub fn to_json(message: &impl Message, name: &str) -> Result<String, JsonError> 
     String::from_utf8(buffer).map_err(|error| JsonError(error.to_string()))
 }
 
-/// The same in one line.
+/// Like [`to_json`], in one line.
 ///
 /// # Errors
 /// If the contract has no message of that name, or the bytes are not one.

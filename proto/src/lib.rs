@@ -1,14 +1,13 @@
 //! The contract of Causeway: what passes between a caller, a region and control, and nothing else.
 //!
-//! The messages and services are generated from the `.proto` files beside this crate; their comments are
-//! the API reference. Some things are written by hand, because both services need them alike: the table from
-//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), calls to
-//! several services that answer alike ([`endpoints`]), limits that both sides keep ([`limits`]), and how a request stream says that it is whole ([`whole`]).
+//! The messages and services are generated from the `.proto` files beside this crate; their comments are the API
+//! reference. Some things are written by hand, because both services need them: the table from
+//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), limits that
+//! both sides keep ([`limits`]), and how a request stream shows that it is complete ([`whole`]).
 
 pub mod codec;
 #[cfg(test)]
 mod comments;
-pub mod endpoints;
 pub mod failure;
 pub mod finding;
 pub mod json;
@@ -19,7 +18,7 @@ pub mod time;
 pub mod version;
 pub mod whole;
 
-/// `causeway.control.v1`: what a control service answers.
+/// `causeway.control.v1`: the API of a control service.
 pub mod control {
     #[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
@@ -27,7 +26,7 @@ pub mod control {
     }
 }
 
-/// `causeway.region.v1`: what a region service answers.
+/// `causeway.region.v1`: the API of a region service.
 pub mod region {
     #[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
@@ -35,9 +34,9 @@ pub mod region {
     }
 }
 
-/// `causeway.relocation.v1`: what both speak of.
+/// `causeway.relocation.v1`: what both APIs share.
 pub mod relocation {
-    /// Messages, reasons, and the service that both services have.
+    /// Messages, error reasons, and `VersionService`, which both services have.
     #[expect(clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("causeway.relocation.v1");

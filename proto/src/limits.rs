@@ -1,5 +1,5 @@
-//! Limits of the contract that both sides keep to: services refuse what is larger, and clients split what they send. The
-//! comments of the contract name the same numbers.
+//! Limits of the contract that both sides keep to: services refuse what is larger, and clients split what they send.
+//! The comments of the contract name the same numbers.
 
 /// The largest message that either service sends or takes, in bytes. gRPC's own default.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -13,31 +13,31 @@ pub const MAX_FIND_VALUES: usize = 10_000;
 /// The most bytes of all values of a call of `FindRows`, because the answer repeats them.
 pub const MAX_FIND_BYTES: usize = 2 << 20;
 
-/// The most ranges of ids that a region says of one model when it registers. All models whose ids are leased fit into one
-/// request, which has at most [`MAX_ENTRIES`](crate::codec::MAX_ENTRIES) entries.
+/// The most id ranges of one model that a region reports when it registers. The ranges of all models with leased ids
+/// fit into one request, which has at most [`MAX_ENTRIES`](crate::codec::MAX_ENTRIES) entries.
 pub const MAX_ID_RANGES: usize = 3_000;
 
 /// The most characters of a slug.
 pub const MAX_SLUG: usize = 50;
 
-/// The most bytes of a text that a slug is asked for with: a wanted slug, or the name of an organization; and of what
-/// needs a row.
+/// The most bytes of a wanted slug, of the name of an organization that a slug is requested for, of a slug of a filter,
+/// and of the text that says what needs a row.
 pub const MAX_TEXT: usize = 255;
 
-/// The most organizations or slugs that one call names, where the answer says something of each.
+/// The most organizations or slugs of one call whose answer says something about each.
 pub const MAX_NAMED: usize = 1_000;
 
-/// The most organizations of a batch of a bulk creation, organizations that are released, positions of feeds, and slugs of
-/// a filter.
+/// The most organizations in a batch of a bulk creation or in a release, feed positions in one call, and slugs of a
+/// filter.
 pub const MAX_BATCH: usize = 10_000;
 
 /// The most organizations of one bulk creation.
 pub const MAX_ORGANIZATIONS: usize = 1_000_000;
 
-/// The most rows of a call of `RevertImport` that must stay.
+/// The most rows that one call of `RevertImport` lists as needed, so that they stay.
 pub const MAX_NEEDED: usize = 5_000;
 
-/// The most bytes of the message of a refusal of a rename.
+/// The most bytes of the message with which a rename is refused.
 pub const MAX_REFUSAL: usize = 1_000;
 
 /// The most ids of one lease.

@@ -1,4 +1,5 @@
-//! Between the contract's status of an organization, the number that is stored for it, and its name for people.
+//! Converts between the contract's status of an organization, the number that is stored for it, and its name for
+//! people.
 
 use crate::relocation::v1::OrganizationStatus;
 
@@ -25,7 +26,7 @@ pub fn to_stored(status: OrganizationStatus) -> Option<i32> {
     STORED.iter().find(|(it, _)| *it == status).map(|(_, stored)| *stored)
 }
 
-/// What people call it: its name in the contract, in lower case.
+/// The name for people: the name in the contract, in lower case and with spaces.
 #[must_use]
 pub fn shown(status: OrganizationStatus) -> String {
     let name = status.as_str_name();

@@ -1,5 +1,5 @@
-//! Page sizes and page tokens. A token is the last key of its page, with a checksum over the call, its filter and the
-//! key, which only who knows the secret of the database can make: one that was made for something else, or by hand, is
+//! Page sizes and page tokens. A token is the last key of its page, with a checksum over the call, its filters and the
+//! key. Only the secret of the database can make that checksum: a token that was made for another list, or by hand, is
 //! refused.
 
 use std::{fmt, fmt::Display, str::FromStr};
@@ -12,15 +12,16 @@ use sha2::Sha256;
 use crate::{failure::Failure, limits::MAX_PAGE, relocation::v1::ErrorReason};
 
 const CHECKSUM: usize = 16;
-/// The most bytes of the entries of a page, well below what a message may have. A page has at least one entry.
+/// The most bytes of the entries of a page: 2 MiB, well below the limit of a message. A page has at least one entry,
+/// even if that one is larger.
 pub const PAGE_BYTES: usize = 2 << 20;
 
-/// What makes the page tokens of a database: a secret that is kept in it, the same for all services on it.
+/// The secret that page tokens are made with. It is stored in the database, and so is the same for all services on it.
 #[derive(Clone)]
 pub struct PageKey([u8; 32]);
 
 impl PageKey {
-    /// The key of this secret.
+    /// Makes a key from the 32 bytes of the secret.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
         Self(secret)
@@ -33,30 +34,30 @@ impl fmt::Debug for PageKey {
     }
 }
 
-/// A list as it was asked for: the call, the filters that its pages must agree in, and how large pages are.
+/// A list as the caller requested it: the call, the filters that all its pages must share, and how large pages are.
 #[derive(Debug, Clone, Copy)]
 pub struct List<'a> {
-    /// What its tokens are made with.
+    /// The secret that its tokens are made with.
     pub key: &'a PageKey,
-    /// The call.
+    /// The name of the call, such as `ListRegions`. A token is valid for this call only.
     pub call: &'static str,
-    /// Its filters.
+    /// The values of its filters, in a fixed order. A token is valid for these only.
     pub filters: &'a [&'a str],
-    /// The size of a page that names none.
+    /// Entries of a page if the request names no size, which is 0.
     pub default_size: u16,
-    /// The largest size of a page.
+    /// The most entries of a page. A larger size in a request is lowered to it.
     pub max_size: u16,
 }
 
 impl<'a> List<'a> {
-    /// A list with pages of 100, at most 1,000.
+    /// A list with 100 entries per page by default, and at most 1,000.
     #[must_use]
     pub fn new(key: &'a PageKey, call: &'static str, filters: &'a [&'a str]) -> Self {
         Self { key, call, filters, default_size: 100, max_size: MAX_PAGE }
     }
 
     fn checksum(&self, key: &[u8]) -> Hmac<Sha256> {
-        // A key shorter than a block of the hash is filled up with zeros.
+        // HMAC pads a key that is shorter than a block of the hash with zeros.
         let mut block = [0; 64];
         block[..32].copy_from_slice(&self.key.0);
         let mut digest = Hmac::<Sha256>::new(&block.into());
@@ -68,7 +69,7 @@ impl<'a> List<'a> {
         digest
     }
 
-    /// How many entries the page may have.
+    /// How many entries the page may have, for the size in the request.
     ///
     /// # Errors
     /// If the size is negative.
@@ -113,8 +114,8 @@ impl<'a> List<'a> {
     }
 }
 
-/// The entries of a page in messages, as many as [`PAGE_BYTES`] hold and one at least; and the key to go on after: that of
-/// the last one if there are more, or else `next`.
+/// Encodes the entries of a page: as many as fit into [`PAGE_BYTES`], and at least one. Also returns the key after
+/// which the next page begins: that of the last encoded entry if some did not fit, or else `next`.
 pub fn fitting<T, M: Message, K>(
     items: Vec<T>,
     next: Option<K>,
@@ -127,7 +128,7 @@ pub fn fitting<T, M: Message, K>(
     for item in items {
         let item_key = key(&item);
         let message = encode(item);
-        // And what stands in front of it.
+        // Plus the tag and length in front of it.
         bytes = bytes.saturating_add(message.encoded_len() + 6);
         if bytes > PAGE_BYTES && last.is_some() {
             return (messages, last);

@@ -1,4 +1,4 @@
-//! Between the contract's times and chrono's.
+//! Converts between the contract's times and those of chrono and std.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use prost_types::{Duration, Timestamp};
@@ -15,14 +15,14 @@ pub fn from_proto(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
 }
 
-/// A protobuf duration as a length of time; `None` if it is negative or not a valid one.
+/// A protobuf duration as a `std` duration; `None` if it is negative or not a valid one.
 #[must_use]
 pub fn duration_from_proto(duration: &Duration) -> Option<std::time::Duration> {
     let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(std::time::Duration::new(u64::try_from(duration.seconds).ok()?, nanos))
 }
 
-/// So many seconds as a protobuf duration.
+/// `seconds` as a protobuf duration.
 #[must_use]
 pub fn seconds(seconds: u32) -> Duration {
     Duration { seconds: seconds.into(), nanos: 0 }

@@ -10,20 +10,20 @@ use crate::{
     },
 };
 
-/// The revision of the contract of this release. Whoever adds to the contract raises it by one.
+/// The contract revision of this release. A change that adds to the contract raises it by one.
 pub const CONTRACT_REVISION: i32 = 1;
 
 /// The oldest revision whose clients this release serves.
 pub const OLDEST_CONTRACT_REVISION: i32 = 1;
 
-/// What a service says of itself. Serves `VersionService`, which is the same for control and regions.
+/// What a service reports about itself. Serves `VersionService`, which is the same for control and regions.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Which kind it is.
+    /// Whether it is control or a region.
     pub kind: ServiceKind,
-    /// The version of the program.
+    /// The version of the program, such as `0.1.0`.
     pub version: &'static str,
-    /// What it can do.
+    /// The optional features that it has.
     pub capabilities: Vec<Capability>,
     /// The region's name; empty for control.
     pub region: String,
@@ -33,7 +33,8 @@ impl Service {
     /// Answers a client, or refuses one that does not fit.
     ///
     /// # Errors
-    /// If the client was written for a revision that is not served, or needs what this service cannot do.
+    /// If the client was written for a revision that is not served, or needs a capability that this service does not
+    /// have.
     pub fn answer(&self, request: &GetVersionRequest) -> Result<GetVersionResponse, Failure> {
         let GetVersionRequest { contract_revision: revision, required_capabilities } = request;
         if *revision < 0 {

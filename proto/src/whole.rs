@@ -1,7 +1,5 @@
-//! How a request stream says that it is whole. A stream that is cut off looks like one that has ended: only its last
-//! message, which says how much was sent and with which digest, tells them apart.
-
-use std::fmt::Write as _;
+//! How a request stream shows that it is complete. A stream that is cut off looks like one that has ended: only its
+//! last message, which has the amount sent and its digest, distinguishes them.
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,15 +8,7 @@ use crate::{
     region::v1::UploadEnd,
 };
 
-fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing into a text does not fail.
-        let _written = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-/// The organizations of a bulk creation, as they are sent or come in.
+/// Counts and hashes the organizations of a bulk creation, as they are sent or received.
 #[derive(Debug, Clone, Default)]
 pub struct SentOrganizations {
     count: i64,
@@ -26,7 +16,7 @@ pub struct SentOrganizations {
 }
 
 impl SentOrganizations {
-    /// Adds the next ones.
+    /// Adds the next organizations, in the order of the stream.
     pub fn add<'a>(&mut self, requests: impl IntoIterator<Item = &'a OrganizationSlugRequest>) {
         for OrganizationSlugRequest { organization_id, slug, name, taken_in_region } in requests {
             self.count += 1;
@@ -39,14 +29,14 @@ impl SentOrganizations {
         }
     }
 
-    /// The last message of a stream that has sent them.
+    /// The last message of a stream that has sent all that was added.
     #[must_use]
     pub fn end(self) -> BulkCreateEnd {
-        BulkCreateEnd { organization_count: self.count, sha256: hex(self.digest) }
+        BulkCreateEnd { organization_count: self.count, sha256: hex::encode(self.digest.finalize()) }
     }
 }
 
-/// The bytes of an upload, as they are sent.
+/// Counts and hashes the bytes of an upload, as they are sent.
 #[derive(Debug, Clone, Default)]
 pub struct SentBytes {
     size: i64,
@@ -54,20 +44,20 @@ pub struct SentBytes {
 }
 
 impl SentBytes {
-    /// Adds the next ones.
+    /// Adds the next bytes, in the order of the stream.
     pub fn add(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
         self.digest.update(bytes);
     }
 
-    /// The last message of an upload that has sent them.
+    /// The last message of an upload that has sent all that was added.
     #[must_use]
     pub fn end(self) -> UploadEnd {
-        UploadEnd { size_bytes: self.size, sha256: hex(self.digest) }
+        UploadEnd { size_bytes: self.size, sha256: hex::encode(self.digest.finalize()) }
     }
 }
 
-/// The last message of an upload of this file.
+/// The last message of an upload with these bytes as its file.
 #[must_use]
 pub fn upload_end(file: &[u8]) -> UploadEnd {
     let mut sent = SentBytes::default();
@@ -109,7 +99,7 @@ mod tests {
             .collect();
         assert!(comments.contains(&one.sha256), "the comment names another digest than {}", one.sha256);
         assert_eq!(one.organization_count, 1);
-        // That of nothing.
+        // The SHA-256 digest of no bytes.
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!((end(&[]).organization_count, end(&[]).sha256.as_str()), (0, nothing));
         assert_eq!(upload_end(b""), UploadEnd { size_bytes: 0, sha256: nothing.to_owned() });

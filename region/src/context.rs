@@ -1,18 +1,14 @@
 //! What all parts of a region share: its database, the catalog, control, limits, and how it ends.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
+use causeway_client::{Backoff, CallError};
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{db::Db, env::Environment};
 use uuid::Uuid;
 
 use crate::{
-    backoff::Backoff,
-    control_client::{ControlClient, ControlError},
-    error::Error,
-    holder::Holder,
-    lifecycle::Lifecycle,
-    limits::Limits,
+    control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
     registration::Registration,
 };
 
@@ -41,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// How long it waits before it tries something again.
     pub(crate) backoff: Backoff,
+    /// How long a comparison with control waits for the one before it.
+    pub(crate) comparison_wait: Duration,
     /// This process, as the holder of leases.
     pub(crate) holder: Holder,
     /// Whether control knows the region.
@@ -67,10 +65,7 @@ impl Context {
     ///
     /// # Errors
     /// That of the call, or [`Error::Stopping`].
-    pub(crate) async fn ask<T>(
-        &self,
-        call: impl Future<Output = Result<T, ControlError>>,
-    ) -> Result<T, Error> {
+    pub(crate) async fn ask<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, Error> {
         tokio::select! {
             answer = call => Ok(answer?),
             () = self.lifecycle.stopping() => Err(Error::Stopping),
@@ -83,7 +78,7 @@ impl Context {
     /// [`Error::Stopping`].
     pub(crate) async fn pause(&self, attempts: i64) -> Result<(), Error> {
         tokio::select! {
-            () = tokio::time::sleep(self.backoff.after(attempts, &self.env)) => Ok(()),
+            () = tokio::time::sleep(self.backoff.after(attempts, |bound| self.env.below(bound))) => Ok(()),
             () = self.lifecycle.stopping() => Err(Error::Stopping),
         }
     }

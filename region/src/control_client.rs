@@ -1,7 +1,11 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
-use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
+use causeway_client::{
+    CallError, Client,
+    feed::{self, FeedError, RegionFeed},
+};
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
@@ -11,127 +15,27 @@ use causeway_proto::{
         OrganizationSlugRequest, OrganizationSlugRequestBatch, RefusedOrganization, RegisterRegionRequest,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
         ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
-        SlugRefusal, WatchSlugReservationsRequest, WatchSlugReservationsResponse,
-        bulk_create_organization_slug_reservations_request::Part,
+        SlugRefusal, bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
-    endpoints::Endpoints,
-    failure,
     limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMED},
-    relocation::v1::{ErrorReason, GetVersionRequest, version_service_client::VersionServiceClient},
+    relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
     version::CONTRACT_REVISION,
     whole::SentOrganizations,
 };
 use causeway_relocation::chunk::Reverted;
-use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, transport::Channel};
 use uuid::Uuid;
 
 use crate::convert;
 
-/// How long calls to control may take. One that takes longer has failed, and is made again like any other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ControlTimeouts {
-    /// To get a connection.
-    pub connect: Duration,
-    /// For a call that touches a bounded number of rows.
-    pub call: Duration,
-    /// For one operation over all organizations of an import.
-    pub bulk: Duration,
-}
-
-impl Default for ControlTimeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            call: Duration::from_secs(60),
-            bulk: Duration::from_secs(600),
-        }
-    }
-}
-
-/// Why a call to control failed.
-#[derive(Debug, thiserror::Error)]
-#[error("control: {message}")]
-pub struct ControlError {
-    reason: Option<ErrorReason>,
-    code: Code,
-    message: String,
-}
-
-/// What is at the bottom of an error.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
-}
-
-impl From<Status> for ControlError {
-    fn from(status: Status) -> Self {
-        Self {
-            reason: failure::reason_of(&status),
-            code: status.code(),
-            // A connection that cannot be made has its cause below: refused, no such host, no way there.
-            message: match status.source() {
-                Some(source) => format!("it cannot be reached: {}", root(source)),
-                None => status.message().to_owned(),
-            },
-        }
-    }
-}
-
-impl ControlError {
-    /// The reason that control gave; that it cannot be reached if it gave none.
-    #[must_use]
-    pub fn reason(&self) -> ErrorReason {
-        self.reason.unwrap_or(ErrorReason::ControlUnavailable)
-    }
-
-    /// Whether the call may succeed when it is repeated.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self.reason {
-            // Control has lost its memory of us, somebody took our name, or control is of another release: an operator can
-            // mend each of them.
-            Some(
-                ErrorReason::RegionNotRegistered
-                | ErrorReason::RegionNameTaken
-                | ErrorReason::ContractNotSupported,
-            ) => true,
-            Some(reason) => failure::retry_after(reason).is_some(),
-            // No word of control itself: a broken connection, or a proxy in between while control is being replaced.
-            None => !matches!(self.code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted),
-        }
-    }
-}
-
-/// Connections to the controls that are made when they are needed, and made again when they are lost. A call that one
-/// cannot take goes to the next.
+/// Calls to control in the name of one region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlClient {
-    endpoints: Endpoints,
-    /// Where control is, as it was told.
-    urls: Arc<[String]>,
+    client: Client,
     region: String,
-    timeouts: ControlTimeouts,
-}
-
-/// A call with its limit, which control is told too. gRPC's own ends with the headers of the answer; this one is for the
-/// whole of it.
-async fn within<M, T, F: Future<Output = Result<T, Status>>>(
-    limit: Duration,
-    message: M,
-    call: impl FnOnce(Request<M>) -> F,
-) -> Result<T, Status> {
-    let mut request = Request::new(message);
-    request.set_timeout(limit);
-    match tokio::time::timeout(limit, call(request)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
-    }
 }
 
 /// Values in as many calls of `FindRows` as its limits ask for.
@@ -154,40 +58,38 @@ fn batches_of_values(values: Vec<String>) -> Vec<Vec<String>> {
 }
 
 impl ControlClient {
-    /// A client of the controls at these URLs.
-    ///
-    /// # Errors
-    /// If one is no URL, with its text.
-    pub(crate) fn new(urls: &[String], region: &str, timeouts: ControlTimeouts) -> Result<Self, String> {
-        let endpoints = Endpoints::new(urls, |endpoint| {
-            endpoint
-                .connect_timeout(timeouts.connect)
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .keep_alive_timeout(Duration::from_secs(10))
-        })?;
-        Ok(Self { endpoints, urls: urls.into(), region: region.to_owned(), timeouts })
+    /// Calls control in the name of `region`.
+    pub(crate) fn new(client: Client, region: &str) -> Self {
+        Self { client, region: region.to_owned() }
     }
 
     /// Where control is, for people who have to go there.
     pub(crate) fn urls(&self) -> &[String] {
-        &self.urls
+        self.client.urls()
     }
 
-    /// One call with one answer.
-    async fn ask<R: Clone, T, F>(
+    /// A call that touches a bounded number of rows.
+    async fn call<M: Clone, T, F>(
         &self,
-        request: R,
-        limit: Duration,
-        call: impl Fn(Channel, Request<R>) -> F,
-    ) -> Result<T, ControlError>
+        message: M,
+        call: impl Fn(Channel, Request<M>) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let answer = self
-            .endpoints
-            .call(|channel| within(limit, request.clone(), |request| call(channel, request)))
-            .await?;
-        Ok(answer.into_inner())
+        self.client.call(self.client.timeouts().call, message, call).await
+    }
+
+    /// A call over all organizations of an import.
+    async fn bulk_call<M: Clone, T, F>(
+        &self,
+        message: M,
+        call: impl Fn(Channel, Request<M>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.client.call(self.client.timeouts().bulk, message, call).await
     }
 
     /// Registers this region with the ids that its tables hold, and says which of them are not its own.
@@ -196,7 +98,7 @@ impl ControlClient {
         address: &str,
         instance_id: Uuid,
         held_ids: Vec<HeldIds>,
-    ) -> Result<Vec<IdConflict>, ControlError> {
+    ) -> Result<Vec<IdConflict>, CallError> {
         let request = RegisterRegionRequest {
             name: self.region.clone(),
             address: address.to_owned(),
@@ -205,12 +107,12 @@ impl ControlClient {
         };
         // One that serves another contract would take the rest for something else.
         let ours = GetVersionRequest { contract_revision: CONTRACT_REVISION, ..GetVersionRequest::default() };
-        self.ask(ours, self.timeouts.call, async |channel, request| {
+        self.call(ours, async |channel, request| {
             VersionServiceClient::new(channel).get_version(request).await
         })
         .await?;
         let answer = self
-            .ask(request, self.timeouts.call, async |channel, request| {
+            .call(request, async |channel, request| {
                 RegionServiceClient::new(channel).register_region(request).await
             })
             .await?;
@@ -224,7 +126,7 @@ impl ControlClient {
         model: &str,
         count: i32,
         above: i64,
-    ) -> Result<(i64, i64), ControlError> {
+    ) -> Result<(i64, i64), CallError> {
         let request = LeaseIdsRequest {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
@@ -233,7 +135,7 @@ impl ControlClient {
             above,
         };
         let block = self
-            .ask(request, self.timeouts.call, async |channel, request| {
+            .call(request, async |channel, request| {
                 RegionServiceClient::new(channel).lease_ids(request).await
             })
             .await?;
@@ -243,9 +145,9 @@ impl ControlClient {
     pub(crate) async fn import_models(
         &self,
         mut request: ImportModelsRequest,
-    ) -> Result<ImportModelsResponse, ControlError> {
+    ) -> Result<ImportModelsResponse, CallError> {
         request.region.clone_from(&self.region);
-        self.ask(request, self.timeouts.call, async |channel, request| {
+        self.call(request, async |channel, request| {
             ControlImportServiceClient::new(channel).import_models(request).await
         })
         .await
@@ -257,12 +159,12 @@ impl ControlClient {
         model: &str,
         field: &str,
         values: Vec<String>,
-    ) -> Result<HashMap<String, i64>, ControlError> {
+    ) -> Result<HashMap<String, i64>, CallError> {
         let mut found = HashMap::new();
         for values in batches_of_values(values) {
             let request = FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values };
             let rows = self
-                .ask(request, self.timeouts.call, async |channel, request| {
+                .call(request, async |channel, request| {
                     ControlImportServiceClient::new(channel).find_rows(request).await
                 })
                 .await?
@@ -277,11 +179,11 @@ impl ControlClient {
     pub(crate) async fn check_slugs(
         &self,
         organizations: Vec<OrganizationSlugRequest>,
-    ) -> Result<Vec<SlugCheck>, ControlError> {
+    ) -> Result<Vec<SlugCheck>, CallError> {
         let request =
             CheckSlugsRequest { organizations, region: self.region.clone(), ..CheckSlugsRequest::default() };
         let answer = self
-            .ask(request, self.timeouts.call, async |channel, request| {
+            .call(request, async |channel, request| {
                 DirectoryServiceClient::new(channel).check_slugs(request).await
             })
             .await?;
@@ -293,7 +195,7 @@ impl ControlClient {
         &self,
         operation_id: Uuid,
         batches: Vec<OrganizationSlugRequestBatch>,
-    ) -> Result<Vec<ResolvedSlug>, ControlError> {
+    ) -> Result<Vec<ResolvedSlug>, CallError> {
         let header = Part::Header(BulkCreateHeader {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
@@ -307,40 +209,37 @@ impl ControlClient {
             .chain(batches.into_iter().map(Part::Batch))
             .chain([Part::End(sent.end())])
             .collect();
-        let call = async |channel| {
+        let call = async |channel, request: Request<Arc<[Part]>>| {
             // Copied one by one as they are sent: there may be as many as organizations in a large export.
-            let parts = Arc::clone(&parts);
-            let parts = (0..parts.len()).map(move |at| BulkCreateOrganizationSlugReservationsRequest {
-                part: parts.get(at).cloned(),
+            let request = request.map(|parts| {
+                tokio_stream::iter((0..parts.len()).map(move |at| {
+                    BulkCreateOrganizationSlugReservationsRequest { part: parts.get(at).cloned() }
+                }))
             });
-            within(self.timeouts.bulk, tokio_stream::iter(parts), async |request| {
-                let mut client = SlugReservationServiceClient::new(channel);
-                let mut answers =
-                    client.bulk_create_organization_slug_reservations(request).await?.into_inner();
-                let mut slugs = Vec::new();
-                while let Some(answer) = answers.message().await? {
-                    slugs.extend(answer.slugs);
-                    if let Some(summary) = answer.summary
-                        && i64::try_from(slugs.len()) == Ok(summary.organization_count)
-                    {
-                        return Ok(slugs);
-                    }
+            let mut client = SlugReservationServiceClient::new(channel);
+            let mut answers = client.bulk_create_organization_slug_reservations(request).await?.into_inner();
+            let mut slugs = Vec::new();
+            while let Some(answer) = answers.message().await? {
+                slugs.extend(answer.slugs);
+                if let Some(summary) = answer.summary
+                    && i64::try_from(slugs.len()) == Ok(summary.organization_count)
+                {
+                    return Ok(Response::new(slugs));
                 }
-                Err(Status::unavailable("the answer ended before its last message"))
-            })
-            .await
+            }
+            Err(Status::unavailable("the answer ended before its last message"))
         };
-        Ok(self.endpoints.call(call).await?)
+        self.bulk_call(parts, call).await
     }
 
     /// Confirms an operation, and says how many reservations that made primary.
-    pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<i64, ControlError> {
+    pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<i64, CallError> {
         let request = ConfirmOrganizationSlugReservationsRequest {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         };
         let answer = self
-            .ask(request, self.timeouts.bulk, async |channel, request| {
+            .bulk_call(request, async |channel, request| {
                 SlugReservationServiceClient::new(channel)
                     .confirm_organization_slug_reservations(request)
                     .await
@@ -349,7 +248,7 @@ impl ControlClient {
         Ok(answer.reservation_count)
     }
 
-    pub(crate) async fn release_slugs(&self, operation_id: Uuid) -> Result<(), ControlError> {
+    pub(crate) async fn release_slugs(&self, operation_id: Uuid) -> Result<(), CallError> {
         self.release(operation_id, None).await
     }
 
@@ -358,17 +257,17 @@ impl ControlClient {
         &self,
         operation_id: Uuid,
         refusal: SlugRefusal,
-    ) -> Result<(), ControlError> {
+    ) -> Result<(), CallError> {
         self.release(operation_id, Some(refusal)).await
     }
 
-    async fn release(&self, operation_id: Uuid, refusal: Option<SlugRefusal>) -> Result<(), ControlError> {
+    async fn release(&self, operation_id: Uuid, refusal: Option<SlugRefusal>) -> Result<(), CallError> {
         let request = ReleaseOrganizationSlugReservationsRequest {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
             refusal,
         };
-        self.ask(request, self.timeouts.bulk, async |channel, request| {
+        self.bulk_call(request, async |channel, request| {
             SlugReservationServiceClient::new(channel).release_organization_slug_reservations(request).await
         })
         .await?;
@@ -376,9 +275,9 @@ impl ControlClient {
     }
 
     /// Frees the slugs of organizations that this region has no more.
-    pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), ControlError> {
+    pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), CallError> {
         let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
-        self.ask(request, self.timeouts.call, async |channel, request| {
+        self.call(request, async |channel, request| {
             SlugReservationServiceClient::new(channel).release_organizations(request).await
         })
         .await?;
@@ -390,10 +289,10 @@ impl ControlClient {
         &self,
         import_id: Uuid,
         needed: Vec<NeededRow>,
-    ) -> Result<(), ControlError> {
+    ) -> Result<(), CallError> {
         let request =
             RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
-        self.ask(request, self.timeouts.call, async |channel, request| {
+        self.call(request, async |channel, request| {
             ControlImportServiceClient::new(channel).revert_import(request).await
         })
         .await?;
@@ -405,7 +304,7 @@ impl ControlClient {
         &self,
         import_id: Uuid,
         page_token: String,
-    ) -> Result<ListImportChunksResponse, ControlError> {
+    ) -> Result<ListImportChunksResponse, CallError> {
         let request = ListImportChunksRequest {
             region: self.region.clone(),
             import_id: import_id.to_string(),
@@ -413,7 +312,7 @@ impl ControlClient {
             page_token,
             with_keys: true,
         };
-        self.ask(request, self.timeouts.call, async |channel, request| {
+        self.call(request, async |channel, request| {
             ControlImportServiceClient::new(channel).list_import_chunks(request).await
         })
         .await
@@ -425,7 +324,7 @@ impl ControlClient {
         import_id: Uuid,
         model: &str,
         min_ordinal: i64,
-    ) -> Result<Reverted, ControlError> {
+    ) -> Result<Reverted, CallError> {
         let request = RevertImportChunkRequest {
             region: self.region.clone(),
             import_id: import_id.to_string(),
@@ -433,7 +332,7 @@ impl ControlClient {
             min_ordinal,
         };
         let answer = self
-            .ask(request, self.timeouts.call, async |channel, request| {
+            .call(request, async |channel, request| {
                 ControlImportServiceClient::new(channel).revert_import_chunk(request).await
             })
             .await?;
@@ -449,56 +348,39 @@ impl ControlClient {
         &self,
         page_token: String,
         organization_ids: Vec<i64>,
-    ) -> Result<ListHeldOrganizationsResponse, ControlError> {
+    ) -> Result<ListHeldOrganizationsResponse, CallError> {
         let request = ListHeldOrganizationsRequest {
             region: self.region.clone(),
             page_size: i32::from(u16::MAX),
             page_token,
             organization_ids,
         };
-        self.ask(request, self.timeouts.call, async |channel, request| {
+        self.call(request, async |channel, request| {
             DirectoryServiceClient::new(channel).list_held_organizations(request).await
         })
         .await
     }
 
-    /// Begins to read the feed of this region. Answers which control is asked, too.
-    pub(crate) fn watch_slug_reservations(
+    /// Opens the feed of this region after the version up to which it has been read; 0 for a snapshot.
+    pub(crate) async fn open_feed(
         &self,
         after_version: i64,
         instance_id: Uuid,
-    ) -> (usize, impl Future<Output = Result<Streaming<WatchSlugReservationsResponse>, ControlError>> + use<>)
-    {
-        let (number, channel) = self.endpoints.current();
-        let request = WatchSlugReservationsRequest {
-            region: self.region.clone(),
-            after_version,
-            instance_id: instance_id.to_string(),
-        };
-        let opening = async move {
-            // No deadline: it never ends by itself.
-            let mut client = SlugReservationServiceClient::new(channel);
-            Ok(client.watch_slug_reservations(request).await?.into_inner())
-        };
-        (number, opening)
-    }
-
-    /// Asks another control first from now on.
-    pub(crate) fn leave(&self, number: usize) {
-        self.endpoints.leave(number);
+    ) -> Result<RegionFeed, FeedError> {
+        RegionFeed::open(&self.client, &self.region, after_version, instance_id, feed::SILENCE).await
     }
 
     /// Tells control's directory what organizations are like, and says which ones it does not take.
     pub(crate) async fn report_organizations(
         &self,
         organizations: Vec<ReportedOrganization>,
-    ) -> Result<Vec<RefusedOrganization>, ControlError> {
+    ) -> Result<Vec<RefusedOrganization>, CallError> {
         let mut refused = Vec::new();
         for batch in organizations.chunks(MAX_NAMED) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
             let answer = self
-                .ask(request, self.timeouts.call, async |channel, request| {
+                .call(request, async |channel, request| {
                     DirectoryServiceClient::new(channel).report_organizations(request).await
                 })
                 .await?;
@@ -510,12 +392,17 @@ impl ControlClient {
 
 #[cfg(test)]
 mod tests {
-    use causeway_proto::relocation::v1::{
-        GetVersionResponse,
-        version_service_server::{VersionService, VersionServiceServer},
+    use causeway_client::{Service, Timeouts};
+    use causeway_proto::{
+        failure::Failure,
+        relocation::v1::{
+            ErrorReason, GetVersionResponse,
+            version_service_server::{VersionService, VersionServiceServer},
+        },
     };
 
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn values_are_asked_for_in_calls_that_control_takes() {
@@ -529,15 +416,6 @@ mod tests {
         assert_eq!(sizes(&[]), [0_usize; 0]);
     }
 
-    #[tokio::test]
-    async fn an_answer_that_does_not_come_is_not_waited_for() {
-        let limit = Duration::from_millis(1);
-        let error = within(limit, (), |_| std::future::pending::<Result<(), Status>>()).await;
-        let error = ControlError::from(error.expect_err("there is no answer"));
-        assert_eq!(error.reason(), ErrorReason::ControlUnavailable);
-        assert!(error.is_transient(), "it is asked again");
-    }
-
     /// A control of another release: it serves another revision of the contract, and nothing else that is known here.
     struct OtherRelease;
 
@@ -548,7 +426,7 @@ mod tests {
             request: Request<GetVersionRequest>,
         ) -> Result<Response<GetVersionResponse>, Status> {
             assert_eq!(request.get_ref().contract_revision, CONTRACT_REVISION);
-            Err(failure::Failure::new(ErrorReason::ContractNotSupported, "of another release").into())
+            Err(Failure::new(ErrorReason::ContractNotSupported, "of another release").into())
         }
     }
 
@@ -561,11 +439,12 @@ mod tests {
                 .add_service(VersionServiceServer::new(OtherRelease))
                 .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
         );
-        let control = ControlClient::new(&[url], "us", ControlTimeouts::default()).expect("a client");
+        let client = Client::new(Service::Control, &[url], Timeouts::default()).expect("a client");
+        let control = ControlClient::new(client, "us");
         let registered = control.register("http://us.example.com", Uuid::nil(), Vec::new()).await;
         let error = registered.expect_err("it does not fit");
-        assert_eq!(error.reason(), ErrorReason::ContractNotSupported);
-        assert!(error.is_transient(), "an operator can mend it, and until then imports wait");
+        assert_eq!(error.reason(), Some(ErrorReason::ContractNotSupported));
+        assert!(Error::Control(error).is_transient(), "an operator can mend it, and until then imports wait");
         serving.abort();
     }
 }

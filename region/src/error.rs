@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use causeway_proto::{failure::shown, relocation::v1::ErrorReason};
+use causeway_client::{CallError, feed::FeedError};
+use causeway_proto::{
+    failure::{retry_after, shown},
+    relocation::v1::ErrorReason,
+};
 use causeway_relocation::{
     encrypted::OpenError,
     export::{ExportError, Limit},
     writer::{HasWriteError, ScratchError, WriteError},
 };
 use causeway_silo::db::{DbError, DbErrorKind, HasDbError};
+use tonic::Code;
 use uuid::Uuid;
 
-use crate::{control_client::ControlError, import::ImportState};
+use crate::import::ImportState;
 
 /// Why a call or a step of an import failed. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +131,12 @@ pub enum Error {
     /// The region has no replica of its reservations yet.
     #[error("this region has not heard from control yet, so it cannot say; try again")]
     NeverHeard,
-    /// Control.
-    #[error(transparent)]
-    Control(#[from] ControlError),
+    /// A call to control failed.
+    #[error("{}", control_message(.0))]
+    Control(#[from] CallError),
+    /// Control's feed ended, or says what does not follow what it said before.
+    #[error("control's feed cannot be read: {0}")]
+    Feed(FeedError),
     /// Another process has written a chunk of the import: the keys that it gave must be read again.
     #[error("the chunk of {model} that begins at ordinal {min_ordinal} has been written by another process")]
     ChunkExists {
@@ -190,6 +198,42 @@ fn spool_advice(error: &std::io::Error) -> &'static str {
             "the region may not write a file of this size; raise its limit (ulimit -f), then send the file again"
         }
         _ => "the region's log says why",
+    }
+}
+
+/// What control said, or why it said nothing.
+fn control_message(error: &CallError) -> String {
+    match error.reason() {
+        Some(_) => format!("control: {}", error.message()),
+        // It names control and its address.
+        None => error.message(),
+    }
+}
+
+/// Whether a call to control may succeed when it is made again.
+fn control_may_answer(error: &CallError) -> bool {
+    match error.reason() {
+        // Control has lost its memory of us, somebody took our name, or control is of another release: an operator can
+        // mend each of them.
+        Some(
+            ErrorReason::RegionNotRegistered
+            | ErrorReason::RegionNameTaken
+            | ErrorReason::ContractNotSupported,
+        ) => true,
+        Some(reason) => retry_after(reason).is_some(),
+        // Not from control itself: a broken connection, or a proxy in between while control is being replaced.
+        None => {
+            !matches!(error.code(), Some(Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted))
+        }
+    }
+}
+
+impl From<FeedError> for Error {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Call(error) => Self::Control(error),
+            error => Self::Feed(error),
+        }
     }
 }
 
@@ -275,8 +319,8 @@ impl Error {
             Self::OrganizationsNotReady(_) => ErrorReason::OrganizationNotReady,
             Self::SlugNotFound(_) => ErrorReason::SlugNotFound,
             Self::ReconciliationUnderWay(_) => ErrorReason::ReconciliationUnderWay,
-            Self::NeverHeard => ErrorReason::ControlUnavailable,
-            Self::Control(error) => error.reason(),
+            Self::NeverHeard | Self::Feed(_) => ErrorReason::ControlUnavailable,
+            Self::Control(error) => error.reason().unwrap_or(ErrorReason::ControlUnavailable),
             Self::Write(_) | Self::ChunkExists { .. } => ErrorReason::UniqueConflict,
             Self::Stopping | Self::Export(ExportError::Stopped) => ErrorReason::ShuttingDown,
             Self::Database(_) | Self::Internal(_) => ErrorReason::Internal,
@@ -299,7 +343,8 @@ impl Error {
             );
         }
         match self {
-            Self::Control(error) => error.is_transient(),
+            Self::Control(error) => control_may_answer(error),
+            Self::Feed(_) => true,
             Self::Write(WriteError::UniqueConflict { .. } | WriteError::IdsTaken { .. })
             | Self::Scratch(_)
             | Self::ChunkExists { .. }

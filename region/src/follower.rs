@@ -13,14 +13,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
+use causeway_client::feed::{FeedChange, FeedUpdate};
 use causeway_proto::{
-    control::v1::{
-        FeedEvent, FeedReservation, ReservationType, SlugRefusal, WatchSlugReservationsResponse, feed_event,
-        watch_slug_reservations_response::Part,
-    },
+    control::v1::{FeedEvent, FeedReservation, ReservationType, SlugRefusal, feed_event},
     relocation::v1::ErrorReason,
 };
 use causeway_silo::{
@@ -28,7 +25,7 @@ use causeway_silo::{
     transact,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
@@ -42,8 +39,6 @@ use crate::{
     },
 };
 
-/// How long control may say nothing, not even that it lives, until another one is asked. It says so every 5 s.
-const SILENCE: Duration = Duration::from_secs(20);
 /// Slugs that one transaction forgets at the end of a snapshot.
 const SWEPT: i64 = 10_000;
 /// How often it is stored that control has been heard, if nothing else is.
@@ -209,19 +204,10 @@ impl Follower {
         let context = self.context();
         context.register().await?;
         let cursor = replica::cursor(&context.db).await?;
-        let (number, opening) = context.control.watch_slug_reservations(cursor.version, context.instance_id);
         let watched = async {
-            let mut stream = match timeout(SILENCE, opening).await {
-                Ok(stream) => stream?,
-                Err(_) => return Err(unreadable("control does not answer")),
-            };
+            let mut feed = context.control.open_feed(cursor.version, context.instance_id).await?;
             loop {
-                let message = match timeout(SILENCE, stream.message()).await {
-                    Ok(message) => message.map_err(|status| Error::Control(status.into()))?,
-                    Err(_) => return Err(unreadable("control is silent")),
-                };
-                let Some(message) = message else { return Err(unreadable("it has ended")) };
-                self.take(message).await?;
+                self.take(feed.next().await?).await?;
                 if *attempts > 0 {
                     tracing::info!("the region follows control's feed");
                 }
@@ -233,20 +219,19 @@ impl Follower {
             () = self.0.anew.notified() => return Ok(()),
             () = context.lifecycle.stopping() => Err(Error::Stopping),
         };
-        if let Err(Error::Control(error)) = &ended {
+        if let Err(error @ Error::Control(_)) = &ended {
             context.registration.note_refusal(error.reason());
         }
-        context.control.leave(number);
         ended
     }
 
     /// Takes in one message, in one transaction.
-    async fn take(&self, message: WatchSlugReservationsResponse) -> Result<(), Error> {
+    async fn take(&self, update: FeedUpdate) -> Result<(), Error> {
         let now = self.context().env.now();
-        let current = message.current_version;
-        let cursor = match message.part {
-            Some(Part::Heartbeat(_)) | None => replica::cursor(&self.context().db).await?,
-            Some(Part::Snapshot(snapshot)) => {
+        let current = update.current_version;
+        let cursor = match update.change {
+            FeedChange::Nothing => replica::cursor(&self.context().db).await?,
+            FeedChange::Snapshot(snapshot) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
                 let begun = self
                     .apply(News::of(changes), now, |cursor| {
@@ -259,13 +244,13 @@ impl Follower {
                     false => begun,
                 }
             }
-            Some(Part::Events(events)) => {
+            FeedChange::Events(events) => {
                 let (Some(first), Some(last)) =
-                    (events.events.first().map(|it| it.version), events.events.last().map(|it| it.version))
+                    (events.first().map(|it| it.version), events.last().map(|it| it.version))
                 else {
                     return Ok(());
                 };
-                let changes = events.events.into_iter().map(changed).collect::<Result<Vec<_>, _>>()?;
+                let changes = events.into_iter().map(changed).collect::<Result<Vec<_>, _>>()?;
                 self.apply(News::of(changes), now, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.
@@ -398,12 +383,14 @@ impl Follower {
                 Err(Error::Control(error))
                     if matches!(
                         error.reason(),
-                        ErrorReason::OperationReleased
-                            | ErrorReason::OperationNotFound
-                            | ErrorReason::OperationConfirmed
+                        Some(
+                            ErrorReason::OperationReleased
+                                | ErrorReason::OperationNotFound
+                                | ErrorReason::OperationConfirmed
+                        )
                     ) =>
                 {
-                    error.reason() != ErrorReason::OperationConfirmed && answer.refusal.is_none()
+                    error.reason() != Some(ErrorReason::OperationConfirmed) && answer.refusal.is_none()
                 }
                 Err(error) => return Err(error),
             };

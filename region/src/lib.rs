@@ -1,16 +1,17 @@
-//! The region service: runs imports, holds organizations, asks control for what must be unique everywhere.
+//! The region service: runs imports, stores organizations, and asks control to decide what must be unique across
+//! regions.
 //!
-//! Imports run downwards only:
+//! A module uses only modules above it in this list:
 //!
 //! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, the types of [`import`];
 //! 2. `store`: the SQL, one file for each table;
-//! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with `lifecycle`
-//!    and `control_client`, through which all calls to control go; control never calls a region;
-//! 4. the parts, which do not know each other but for the replica that a comparison looks at: `register`, `follower`,
-//!    `reconcile`, and [`import`] with its engine. Each state of an import is a file in `import/steps`;
-//! 5. `grpc`: decodes a request, calls one of them, encodes the answer.
+//! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with
+//!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region;
+//! 4. the parts: `register`, `follower`, `reconcile`, and [`import`] with its engine. They do not use each other,
+//!    except that a comparison uses the replica, and that all of them register. Each state of an import is a file in
+//!    `import/steps`;
+//! 5. `grpc`: decodes a request, calls one of the parts, encodes the answer.
 
-mod backoff;
 mod context;
 mod control_client;
 mod convert;
@@ -29,7 +30,7 @@ mod reconcile;
 mod register;
 mod registration;
 mod replica;
-// Public for the examples of `store::lease_transaction` that must not compile. Nobody else calls it.
+// Public only for the doc examples of `store::lease_transaction`, one of which must not compile.
 #[doc(hidden)]
 pub mod store;
 
@@ -41,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-pub use backoff::Backoff;
+use causeway_client::{Backoff, Client, InvalidUrl, Service, Timeouts};
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError, Silo},
@@ -53,7 +54,6 @@ use causeway_silo::{
     env::Environment,
     region_name,
 };
-pub use control_client::{ControlError, ControlTimeouts};
 pub use error::Error;
 pub use limits::Limits;
 use tokio::sync::watch;
@@ -70,7 +70,7 @@ use crate::{
     registration::Registration,
 };
 
-/// The places between two writes of a region where a test may let it fail or die.
+/// The failpoints of a region: places between two writes where a test can make the process fail or die.
 pub const FAILPOINTS: &[&str] = &[
     "region.receive.spooled",
     "region.receive.taken",
@@ -127,35 +127,39 @@ pub const FAILPOINTS: &[&str] = &[
     "region.reconcile.replica_given_up",
 ];
 
-/// How a region is set up.
+/// The settings of a region.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its name.
+    /// The region's name. Control knows the region by it, and the region's database keeps it for good.
     pub name: String,
-    /// Where its users reach it, as a URL; told to control.
+    /// The URL at which users reach the region. The region registers it with control.
     pub address: String,
-    /// Its database.
+    /// The URL of the region's database.
     pub database_url: String,
-    /// The pool of connections to it.
+    /// The settings of the connection pool.
     pub database: db::Options,
-    /// Where control is, as URLs; several if several serve its database.
+    /// The URLs of control; several if several control processes serve its database.
     pub control_urls: Vec<String>,
-    /// How long calls to control may take.
-    pub control_timeouts: ControlTimeouts,
-    /// Where uploads are kept until their import has ended. Made if absent.
+    /// Timeouts of calls to control.
+    pub control_timeouts: Timeouts,
+    /// The directory where uploads are stored until their import has ended. Created if absent.
     pub spool_dir: PathBuf,
-    /// How long it waits before it tries something again.
+    /// The pauses between attempts: by default 20 ms at first, 15 s at most.
     pub backoff: Backoff,
-    /// What is bounded.
+    /// How long a comparison with control waits for another one to end; 30 s by default, because a dead process may
+    /// leave behind a lease that lasts that long.
+    pub comparison_wait: Duration,
+    /// Bounds on uploads, findings, watches and work at the same time.
     pub limits: Limits,
-    /// How often it compares its organizations with what control holds, for the first time 10 s after it starts; never if zero.
+    /// How often the region compares its organizations with control, 1 h by default. The first time is 10 s after the
+    /// start at the latest. Zero means never.
     pub reconcile_every: Duration,
-    /// What it opens encrypted exports with; without it, it refuses them.
+    /// The private key that opens encrypted exports. With `None`, the region refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,
 }
 
 impl Options {
-    /// A region with what it cannot do without; all else has its default.
+    /// Options with these values, which have no default. All others get their default.
     #[must_use]
     pub fn new(
         name: String,
@@ -170,9 +174,12 @@ impl Options {
             database_url,
             database: db::Options::default(),
             control_urls,
-            control_timeouts: ControlTimeouts::default(),
+            control_timeouts: Timeouts { call: Duration::from_secs(60), ..Timeouts::default() },
             spool_dir,
-            backoff: Backoff::default(),
+            // Most transient errors have passed after 20 ms, and a service that is killed again and again has no time
+            // to lose.
+            backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(15) },
+            comparison_wait: Duration::from_secs(30),
             limits: Limits::default(),
             reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
@@ -180,7 +187,7 @@ impl Options {
     }
 }
 
-/// A region that runs. Cheap to clone.
+/// A running region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Region {
     engine: Engine,
@@ -190,7 +197,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// The full names of the gRPC services, for health.
+    /// The full names of the gRPC services, for health checks.
     pub const SERVICES: [&str; 4] = [
         "causeway.relocation.v1.VersionService",
         "causeway.region.v1.ImportService",
@@ -198,13 +205,15 @@ impl Region {
         "causeway.region.v1.ReconciliationService",
     ];
 
-    /// Those of them that need control to know the region: an import of one that cannot register only waits.
+    /// The services that work only after the region has registered with control: before that, an import can only wait.
     pub const SERVICES_THAT_NEED_REGISTRATION: [&str; 1] = ["causeway.region.v1.ImportService"];
 
-    /// Opens and migrates the database and goes on with unfinished imports and control's feed. Control need not be there yet.
+    /// Opens and migrates the database, then continues unfinished imports and follows control's feed. Control may be
+    /// down.
     ///
     /// # Errors
-    /// If the database or the spool directory cannot be used, or a model table is not what the catalog says.
+    /// If the database or the spool directory cannot be used, a model table differs from the catalog, or an option is
+    /// invalid.
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         if !region_name::is_valid(&options.name) {
             return Err(StartError::Name(options.name));
@@ -213,7 +222,7 @@ impl Region {
             options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
-        // Before anything is made: a refused start leaves the database as it was.
+        // Checked before anything is created: a refused start leaves the database as it was.
         let wrong = schema::differences(&db, &catalog, Silo::Region).await?;
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
@@ -228,8 +237,9 @@ impl Region {
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
         }
-        let control = ControlClient::new(&options.control_urls, &options.name, options.control_timeouts)
-            .map_err(StartError::ControlUrl)?;
+        let client = Client::new(Service::Control, &options.control_urls, options.control_timeouts)
+            .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
+        let control = ControlClient::new(client, &options.name);
         let context = Context::new(Shared {
             db,
             catalog: Arc::new(catalog),
@@ -240,6 +250,7 @@ impl Region {
             instance_id: instance.id,
             limits: options.limits,
             backoff: options.backoff,
+            comparison_wait: options.comparison_wait,
             holder,
             registration: Registration::default(),
             lifecycle: Lifecycle::default(),
@@ -252,50 +263,50 @@ impl Region {
         Ok(Self { engine, follower, reconciler, page_key })
     }
 
-    /// Adds the services.
+    /// Adds the region's gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(&self.engine, &self.follower, &self.reconciler, &self.page_key, routes);
     }
 
-    /// Whether the database takes what is written, waiting no longer than `patience` for a turn.
+    /// Checks that the database accepts a write. Waits at most `patience` for its turn to write.
     ///
     /// # Errors
-    /// If it does not, or, as contention, if others were writing all the time.
+    /// If the database refuses the write; a contention error if others were writing all the time.
     pub async fn check_writable(&self, patience: Duration) -> Result<(), db::DbError> {
         self.engine.context().db.check_writable(patience).await
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not answer.
     pub async fn ping(&self) -> Result<(), db::DbError> {
         self.engine.context().db.ping().await
     }
 
-    /// Follows whether control knows this region: `false` until it has registered, and while its name is taken.
+    /// Watches whether control knows this region: `false` until it has registered, and while its name is taken.
     #[must_use]
     pub fn registration(&self) -> watch::Receiver<bool> {
         self.engine.context().registration.follow()
     }
 
-    /// Begins to stop: new uploads are refused and imports end behind the chunk in hand, while calls are still answered.
+    /// Begins to stop: new uploads are refused, and each import ends after its current chunk. Calls are still answered.
     pub fn begin_stop(&self) {
         self.engine.context().lifecycle.begin_stop();
     }
 
-    /// Stops: refuses new uploads, lets the chunk in hand be finished, ends streams, closes the database.
+    /// Stops: refuses new uploads, lets imports finish their current chunk, ends streams, closes the database.
     pub async fn stop(&self) {
         self.engine.stop().await;
         self.engine.context().db.close().await;
     }
 }
 
-/// How long a starting region waits for the one before it to let go of the spool directory.
+/// How long a starting region waits for a former process to release the spool directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Makes the spool directory, readable by nobody else, and takes it for this process: two processes that run the same
-/// imports would be in each other's way.
+/// Creates the spool directory, readable by nobody else, and locks it for this process: two processes that run the same
+/// imports would disturb each other.
 async fn lock_spool(dir: &Path) -> Result<File, StartError> {
     let unusable = |error| StartError::Spool { path: dir.to_owned(), error };
     let mut make = DirBuilder::new();
@@ -316,45 +327,45 @@ async fn lock_spool(dir: &Path) -> Result<File, StartError> {
     Ok(file)
 }
 
-/// Why a region does not start.
+/// Why a region cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The catalog.
+    /// The catalog cannot be loaded.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] db::ConnectError),
-    /// The database is that of another service or of a newer release, or cannot be brought up to date.
+    /// The database belongs to another service or to a newer release, or cannot be migrated.
     #[error(transparent)]
     Migrate(#[from] db::MigrateError),
-    /// The database.
+    /// The database failed.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
-    /// Tables that are not what the catalog says.
+    /// Tables of models differ from the catalog.
     #[error(
         "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
          --database-url, or start a release that knows these tables"
     )]
     Schema(String),
-    /// The private key.
+    /// The private key is not suitable for encrypted exports.
     #[error("the private key cannot be a region's: {0}")]
     DecryptionKey(#[source] KeyError),
-    /// The spool directory.
+    /// The spool directory cannot be created, read or written.
     #[error(
         "the spool directory {} cannot be used: {error}; it must be a directory that this user can write in, or can make \
          (--spool-dir)", path.display()
     )]
     Spool {
-        /// The directory.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// Another process has the spool directory.
+    /// Another process has locked the spool directory.
     #[error("another region process uses the spool directory {}; stop it first", .0.display())]
     SpoolInUse(PathBuf),
-    /// The name.
+    /// The name is not valid for a region.
     #[error("`{0}` cannot be a region's name, which is {rule}", rule = region_name::RULE)]
     Name(String),
     /// The database belongs to a region of another name.
@@ -365,10 +376,10 @@ pub enum StartError {
         /// The name of the region that the database belongs to.
         was: String,
     },
-    /// The URL of control.
+    /// A URL of control is invalid.
     #[error("`{0}` is no URL of a control")]
     ControlUrl(String),
-    /// What a former process left.
+    /// The work that a former process left cannot be continued.
     #[error("what a former process left cannot be taken up")]
     Resume(#[source] Error),
 }

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check a configuration without starting anything, and print what it comes to and where each value comes from
+    /// Check a configuration without starting anything, and print each effective value and where it comes from
     Check(Args),
 }
 
@@ -21,21 +21,21 @@ pub(super) enum Command {
 pub(super) struct Args {
     #[command(flatten)]
     file: FileArgs,
-    /// What to check; without it, each server that the file has a table for
+    /// The server to check; without it, each server that the file has a table for
     #[command(subcommand)]
     pub(super) server: Option<Server>,
 }
 
-/// A server as it would be started.
+/// A server, with the options that it would be started with.
 #[derive(Debug, Subcommand)]
 pub(super) enum Server {
-    /// As `causeway control` with the same options would be started
+    /// Check the settings with which `causeway control` and the same options would start
     Control(Box<control::Args>),
-    /// As `causeway region` with the same options would be started
+    /// Check the settings with which `causeway region` and the same options would start
     Region(Box<region::Args>),
 }
 
-/// All that could be wrong has been looked at by now.
+/// Prints the settings. They have been checked by now.
 pub(super) fn run(settings: &[Setting]) -> anyhow::Result<Outcome> {
     output::text(&render(settings))?;
     Ok(Outcome::Done)

@@ -12,11 +12,11 @@ use crate::settings::units;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to listen; port 0 takes a free one
+    /// The address to listen on; port 0 takes a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", env = "CAUSEWAY_LISTEN")]
     pub(super) listen: SocketAddr,
-    /// How many changes of each region's reservations are kept in its feed. A reader that is further behind, such as a
-    /// region that was away for long, begins anew with all reservations
+    /// How many changes of each region's reservations its feed keeps. A reader that is further behind, such as a region
+    /// that was away for long, starts again with all reservations
     #[arg(
         long,
         value_name = "N",
@@ -25,8 +25,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_FEED_KEEP_EVENTS"
     )]
     feed_keep_events: u32,
-    /// How many bulk creations of slugs may be under way at once; a further one is refused. One region has at most half
-    /// of them
+    /// The most bulk creations of slugs at once; a further one is refused. One region gets at most half of them
     #[arg(
         long,
         value_name = "N",
@@ -35,8 +34,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_BULK_CREATIONS"
     )]
     max_bulk_creations: u16,
-    /// How much memory the organizations of bulk creations may take that are under way; what goes beyond is refused. One
-    /// region has at most half of it. A million organizations take some 300 MiB
+    /// The most memory for the organizations of all bulk creations under way; what goes beyond is refused. One region
+    /// gets at most half of it. A million organizations take about 300 MiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -45,7 +44,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_BULK_BYTES"
     )]
     max_bulk_bytes: units::Size,
-    /// How long nothing may come of a bulk creation, or be taken of its answer, before it is ended
+    /// How long a bulk creation may send nothing, or its caller read nothing of the answer, before control ends it
     #[arg(
         long,
         value_name = "TIME",

@@ -26,13 +26,13 @@ pub(super) struct Args {
     /// The encrypted export: a tar of export.json, data.key and key.pub
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// The private RSA key that it was encrypted for, PEM, without a passphrase
+    /// The private RSA key that the export was encrypted for: a PEM file, without a passphrase
     #[arg(long = "with", value_name = "PRIVATE_PEM")]
     pub(super) key: PathBuf,
     /// Where to write the export; - is stdout [default: FILE with .json instead of .tar]
     #[arg(long, value_name = "OUT")]
     pub(super) to: Option<PathBuf>,
-    /// Replace the file that is there already
+    /// Replace an existing file
     #[arg(long)]
     pub(super) force: bool,
 }

@@ -1,4 +1,4 @@
-//! `causeway encrypt`, and writing a file that appears whole or not at all.
+//! `causeway encrypt`, and writing a file that appears complete or not at all.
 
 use std::{
     ffi::OsString,
@@ -25,16 +25,16 @@ use crate::output;
                         -out public.pem"
 )]
 pub(super) struct Args {
-    /// The export: a file, for its size must be known before it is read
+    /// The export: a regular file, because its size must be known before it is read
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// The public RSA key of whoever is to open it, PEM, 2048 to 4096 bits
+    /// The public RSA key of the recipient: a PEM file, 2048 to 4096 bits
     #[arg(long = "with", value_name = "PUBLIC_PEM")]
     pub(super) key: PathBuf,
     /// Where to write the encrypted export; - is stdout [default: FILE with .tar after it]
     #[arg(long, value_name = "OUT")]
     pub(super) to: Option<PathBuf>,
-    /// Replace the file that is there already
+    /// Replace an existing file
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -55,7 +55,7 @@ pub(super) fn default_name(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// Opens a file to read it more than once, or to the size that it has.
+/// Opens a regular file, and returns its size. Callers read it more than once, or exactly to that size.
 pub(super) fn open(path: &Path) -> anyhow::Result<(File, u64)> {
     let cannot = || format!("the file {} cannot be read", path.display());
     let file = File::open(path).with_context(cannot)?;
@@ -66,11 +66,11 @@ pub(super) fn open(path: &Path) -> anyhow::Result<(File, u64)> {
     Ok((file, metadata.len()))
 }
 
-/// What is written to: stdout, or a file that has no name of its own yet.
+/// The output: stdout, or a temporary file that does not have its final name yet.
 pub(super) type Out = BufWriter<Box<dyn Write + Send>>;
 
-/// Writes a file, or to stdout. A file is only readable for its owner, and has its name once all of it is there; one
-/// that was begun is gone if it cannot be finished, also if the command is interrupted.
+/// Writes to a file or to stdout. Only its owner can read the file. It gets its name once it is complete; an incomplete
+/// file is deleted, also if the command is interrupted.
 pub(super) async fn write(
     to: PathBuf,
     force: bool,
@@ -94,7 +94,7 @@ pub(super) async fn write(
     tokio::select! {
         written = writing => written??,
         () = signals.next() => {
-            // The path goes here, and the file with it.
+            // Dropping the path deletes the file.
             output::note("interrupted; nothing was written");
             return Ok(Outcome::Failed);
         }

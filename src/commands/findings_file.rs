@@ -3,7 +3,7 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, bail};
-use causeway::client::{CallError, Peer, unary};
+use causeway_client::{CallError, Client};
 use causeway_proto::{
     json::to_json_line,
     region::v1::{ListFindingsRequest, ListFindingsResponse},
@@ -15,12 +15,12 @@ use super::{
     encrypt::{Out, write},
 };
 
-/// The largest page.
+/// Findings per page: the most that the region allows.
 const PAGE_SIZE: i32 = 1_000;
 /// How many pages may wait for the disk.
 const PAGES_AHEAD: usize = 2;
 
-/// Says at once what would only show at the end of a long import.
+/// Refuses a path that cannot be written, before a long import begins rather than at its end.
 pub(super) fn check(to: &Path) -> anyhow::Result<()> {
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.is_dir() || to.is_dir() || to == Path::new("-") {
@@ -32,9 +32,9 @@ pub(super) fn check(to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the findings of an import, page by page. The file has its name once all of them are in it, and replaces one
-/// that was there before.
-pub(super) async fn save(region: &Peer, import_id: &str, to: &Path) -> anyhow::Result<Outcome> {
+/// Writes the findings of an import, page by page. The file gets its name once all of them are in it, and replaces an
+/// existing one.
+pub(super) async fn save(region: &Client, import_id: &str, to: &Path) -> anyhow::Result<Outcome> {
     let (sender, mut pages) = mpsc::channel(PAGES_AHEAD);
     let work = move |out: &mut Out| {
         while let Some(page) = pages.blocking_recv() {
@@ -50,15 +50,15 @@ pub(super) async fn save(region: &Peer, import_id: &str, to: &Path) -> anyhow::R
     written.with_context(|| format!("the findings were not written to {}", to.display()))
 }
 
-/// Fetches page after page, until the last one or an error, or until nobody wants them any more.
+/// Fetches page after page, until the last one, an error, or until the receiver is gone.
 async fn fetch(
-    region: &Peer,
+    region: &Client,
     import_id: String,
     pages: mpsc::Sender<Result<ListFindingsResponse, CallError>>,
 ) {
     let mut request = ListFindingsRequest { import_id, page_size: PAGE_SIZE, ..Default::default() };
     loop {
-        let page = region.answer(region.imports().list_findings(unary(request.clone()))).await;
+        let page = region.answer(region.imports().list_findings(region.unary(request.clone()))).await;
         let next = page.as_ref().map(|page| page.next_page_token.clone()).unwrap_or_default();
         if pages.send(page).await.is_err() || next.is_empty() {
             return;

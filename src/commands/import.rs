@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::client::{Peer, UploadError, Watch, WatchEvent, has_ended};
+use causeway_client::{Backoff, Client, UploadError, Watch, WatchEvent, has_ended};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
@@ -29,48 +29,52 @@ use super::{
 };
 use crate::output::{self, Format, place::Place, progress::Progress, report};
 
-/// How often an upload is begun before it is given up.
-const UPLOAD_ATTEMPTS: u32 = 5;
-const UPLOAD_PAUSE: Duration = Duration::from_millis(500);
-/// How often the progress of an upload is looked at.
+/// How many times an upload is tried before the command gives up.
+const UPLOAD_ATTEMPTS: i64 = 5;
+const UPLOAD_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(4) };
+/// How often to show the progress of an upload.
 const UPLOAD_TICK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Import the organizations of an export, with all that hangs from them, and wait until that is done
+    /// Import the organizations of an export with everything that belongs to them, and wait until that is done
     Organizations(Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The export: a JSON file, or an encrypted one, for which the region needs its key or the command --decrypt-with
+    /// The export: a JSON file, or an encrypted one. An encrypted one needs a region with the private key, or
+    /// --decrypt-with
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The private RSA key that the export was encrypted for, PEM, without a passphrase. The export is authenticated,
-    /// then sent encrypted for the region's own key. Only to a region that has none it is sent decrypted
+    /// The private RSA key that the export was encrypted for: a PEM file, without a passphrase. The command
+    /// authenticates the export, then sends it encrypted for the region's own key. Only a region without a key gets it
+    /// decrypted
     #[arg(long, value_name = "PEM")]
     pub(super) decrypt_with: Option<PathBuf>,
     #[command(flatten)]
     pub(super) region: RegionArgs,
-    /// Only these organizations, by their slugs in the export, with commas between them
+    /// Import only these organizations: their slugs in the export, separated by commas
     #[arg(long, value_name = "SLUGS", value_parser = slug_filter)]
     pub(super) filter_org_slugs: Option<OrganizationFilter>,
-    /// A user whose username exists already is that user; otherwise the imported one gets a suffix
+    /// Merge an imported user into the existing user with the same username; otherwise the imported username gets a
+    /// suffix
     #[arg(long)]
     merge_users: bool,
-    /// Leave the organizations hidden at the end, for somebody to approve
+    /// Leave the organizations hidden at the end, until somebody approves them
     #[arg(long)]
     hide_organizations: bool,
     /// Write nothing, and show what would happen: every slug, every record that would be dropped, every name that would
     /// be changed. Exit code 0 if all would arrive, 11 if there are warnings, 10 if the import would fail
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// The id of this import. The same id with the same file is the same import: begun if it is not there, joined if
-    /// it is [default: a new one]
+    /// The id of this import. The same id with the same file is the same import: it is started if it is new, and joined
+    /// if it exists [default: a new id]
     #[arg(long, value_name = "UUID")]
     pub(super) import_id: Option<Uuid>,
-    /// Write all findings to this file when the import has ended, one as proto3 JSON in each line. A file that is there
-    /// is replaced
+    /// Write all findings to this file when the import has ended, one per line as proto3 JSON. Replaces an existing
+    /// file
     #[arg(long, value_name = "FILE")]
     findings_file: Option<PathBuf>,
     /// Text for people, or the import as proto3 JSON
@@ -78,7 +82,7 @@ pub(super) struct Args {
     output: Format,
 }
 
-/// A filter without slugs would take nothing, which nobody means who writes it: a variable was empty.
+/// Refuses a filter without slugs: it would import nothing, and nobody wants that. Probably a shell variable was empty.
 fn slug_filter(text: &str) -> Result<OrganizationFilter, &'static str> {
     let slugs: Vec<String> =
         text.split(',').map(str::trim).filter(|slug| !slug.is_empty()).map(str::to_owned).collect();
@@ -89,7 +93,7 @@ fn slug_filter(text: &str) -> Result<OrganizationFilter, &'static str> {
 }
 
 impl Args {
-    /// The command that imports the file as this one does, or only looks at it first.
+    /// The command that imports the file with the same options, or with `dry_run` only checks it.
     pub(super) fn command(&self, dry_run: bool, import_id: Option<Uuid>) -> String {
         let mut words =
             vec!["import".to_owned(), "organizations".to_owned(), self.file.display().to_string()];
@@ -113,7 +117,7 @@ impl Args {
         self.region.place().command(words.iter().map(String::as_str))
     }
 
-    /// The data directory that the import goes into, if it goes into none that is served.
+    /// The local data directory that the import goes into; `None` if it goes to a region at a URL.
     fn local(&self) -> Option<String> {
         if self.region.region.is_some() {
             return None;
@@ -134,7 +138,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         let key = args.decrypt_with.as_deref().map(keys::private).transpose()?;
         let file = Outgoing::read(&args.file, key.as_ref(), &env).await?;
         let target = Target::open_region(&args.region, true, key, env.clone()).await?;
-        match file.for_region(&target.peer, &env).await {
+        match file.for_region(&target.client, &env).await {
             Ok(file) => Ok((file, target)),
             Err(error) => {
                 target.close().await;
@@ -153,7 +157,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     // Whether the region has the whole file, so that the import goes on without this command.
     let begun = AtomicBool::new(false);
     let outcome = tokio::select! {
-        outcome = import(&target.peer, &args, &file, import_id, &begun) => outcome,
+        outcome = import(&target.client, &args, &file, import_id, &env, &begun) => outcome,
         () = signals.next() => {
             output::note(&farewell(&args, import_id, begun.load(Ordering::Relaxed)));
             Ok(Outcome::Failed)
@@ -174,12 +178,12 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     outcome
 }
 
-/// The command that shows this import as it is.
+/// The command that shows the current state of this import.
 pub(super) fn look_again(place: &Place, import_id: Uuid) -> String {
     place.command(["imports", "show", &import_id.to_string()])
 }
 
-/// What to say to somebody who interrupts the command.
+/// The note for somebody who interrupts the command.
 fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
     let again = args.command(args.dry_run, Some(import_id));
     if !begun {
@@ -202,10 +206,11 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
 }
 
 async fn import(
-    region: &Peer,
+    region: &Client,
     args: &Args,
     file: &Outgoing,
     import_id: Uuid,
+    env: &Environment,
     begun: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let header = ImportHeader {
@@ -227,7 +232,8 @@ async fn import(
         None => String::new(),
     };
     progress.note(&format!("{what} {import_id} of {}{into}", args.file.display()));
-    let response = send(region, file, &header, &mut progress).await.with_context(|| unsent(&args.file))?;
+    let response =
+        send(region, file, &header, env, &mut progress).await.with_context(|| unsent(&args.file))?;
     begun.store(true, Ordering::Relaxed);
     if response.joined {
         progress.note("the region has this import already; it is watched");
@@ -255,7 +261,7 @@ async fn import(
     Ok(outcome)
 }
 
-/// How the command ends for an import that has ended.
+/// The outcome of the command for an import that has ended.
 fn outcome(import: &Import) -> Outcome {
     let warned = |count: &FindingCount| count.severity() != Severity::Info && count.count > 0;
     match import.state() {
@@ -271,11 +277,13 @@ fn unsent(file: &Path) -> String {
     format!("{} was not imported", file.display())
 }
 
-/// Sends the file, again if the connection breaks: the same id with the same content is always the same import.
+/// Sends the file, and repeats that if the connection breaks: the same id with the same content is always the same
+/// import.
 async fn send(
-    region: &Peer,
+    region: &Client,
     file: &Outgoing,
     header: &ImportHeader,
+    env: &Environment,
     progress: &mut Progress,
 ) -> Result<ImportOrganizationsResponse, UploadError> {
     let sent = Arc::new(AtomicU64::new(0));
@@ -295,7 +303,7 @@ async fn send(
         match uploaded {
             Err(error) if error.is_transient() && attempt < UPLOAD_ATTEMPTS => {
                 progress.note(&format!("the upload broke off and is begun again: {error}"));
-                sleep(UPLOAD_PAUSE * attempt).await;
+                sleep(UPLOAD_BACKOFF.after(attempt, |bound| env.below(bound))).await;
                 attempt += 1;
             }
             done => return done,
@@ -305,7 +313,7 @@ async fn send(
 
 /// Watches the import until it has ended.
 pub(super) async fn watch(
-    region: &Peer,
+    region: &Client,
     args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,

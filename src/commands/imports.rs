@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use causeway::client::{CallError, Kind, Peer, collect_pages, unary};
+use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     json::to_json,
     region::v1::{
@@ -24,11 +24,11 @@ use crate::output::{
     report::{self, Findings},
 };
 
-/// The largest page.
+/// Entries per page: the most that the region allows.
 const PAGE_SIZE: i32 = 1_000;
-/// The largest page of keys.
+/// Keys per page: the most that the region allows.
 const KEYS: i32 = 10_000;
-/// How many findings of a kind the report shows.
+/// How many findings of each kind the report shows.
 const SAMPLES: i32 = 5;
 
 #[derive(Debug, Subcommand)]
@@ -37,11 +37,11 @@ pub(super) enum Command {
     List(List),
     /// Show one import as it is now: organizations, records by model, findings
     Show(Show),
-    /// List which new primary key stands for which old one, model by model in the order of writing
+    /// List the new primary key of each old one, by model in the order of writing
     Keys(Keys),
-    /// Take an import that has failed up again, once the cause is gone, and wait until it has ended
+    /// Resume a failed import once the cause is gone, and wait until it has ended
     Resume(resume::Args),
-    /// Take an import back: delete what it inserted, in the region and in control, and free its slugs. Asks first
+    /// Revert an import: delete what it inserted, in the region and in control, and free its slugs. Asks first
     Revert(revert::Args),
 }
 
@@ -59,10 +59,10 @@ pub(super) struct Show {
     /// The import's id
     #[arg(value_name = "ID")]
     pub(super) import_id: Uuid,
-    /// All findings, not only the first of each kind; as JSON, a second message with them
+    /// Show all findings, not only the first of each kind; as JSON, they are a second message
     #[arg(long)]
     findings: bool,
-    /// Write all findings to this file, one as proto3 JSON in each line. A file that is there is replaced
+    /// Write all findings to this file, one per line as proto3 JSON. Replaces an existing file
     #[arg(long, value_name = "FILE")]
     findings_file: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(super) struct Keys {
     /// The import's id
     #[arg(value_name = "ID")]
     import_id: Uuid,
-    /// Only this model, e.g. sentry.organization
+    /// List only the keys of this model, e.g. sentry.organization
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(super) struct Keys {
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let open = async |args: &RegionArgs, env| {
-        Target::open(Kind::Region, args.region.as_deref(), &args.data, false, env).await
+        Target::open(Service::Region, args.region.as_deref(), &args.data, false, env).await
     };
     match &command {
         Command::List(args) => {
@@ -106,9 +106,9 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
     }
 }
 
-async fn list(region: &Peer, args: &List) -> anyhow::Result<Outcome> {
+async fn list(region: &Client, args: &List) -> anyhow::Result<Outcome> {
     let all: ListImportsResponse = collect_pages(async |page_token| {
-        let request = unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
+        let request = region.unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
         region.answer(region.imports().list_imports(request)).await
     })
     .await?;
@@ -119,12 +119,12 @@ async fn list(region: &Peer, args: &List) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
+async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
     if let Some(file) = &args.findings_file {
         findings_file::check(file)?;
     }
     let import_id = args.import_id.to_string();
-    let request = unary(GetImportRequest { import_id: import_id.clone() });
+    let request = region.unary(GetImportRequest { import_id: import_id.clone() });
     let answer: GetImportResponse = region.answer(region.imports().get_import(request)).await?;
     let all = match args.findings {
         true => Some(all_findings(region, &import_id).await?),
@@ -151,11 +151,11 @@ async fn show(region: &Peer, args: &Show) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Page by page: an import may have millions.
-async fn keys(region: &Peer, args: &Keys) -> anyhow::Result<Outcome> {
+/// Prints page by page, because an import may have millions of keys.
+async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
     let mut page_token = String::new();
     loop {
-        let request = unary(ListMappedKeysRequest {
+        let request = region.unary(ListMappedKeysRequest {
             import_id: args.import_id.to_string(),
             model: args.model.clone().unwrap_or_default(),
             page_size: KEYS,
@@ -173,9 +173,9 @@ async fn keys(region: &Peer, args: &Keys) -> anyhow::Result<Outcome> {
     }
 }
 
-async fn all_findings(region: &Peer, import_id: &str) -> Result<ListFindingsResponse, CallError> {
+async fn all_findings(region: &Client, import_id: &str) -> Result<ListFindingsResponse, CallError> {
     collect_pages(async |page_token| {
-        let request = unary(ListFindingsRequest {
+        let request = region.unary(ListFindingsRequest {
             import_id: import_id.to_owned(),
             page_size: PAGE_SIZE,
             page_token,
@@ -187,10 +187,10 @@ async fn all_findings(region: &Peer, import_id: &str) -> Result<ListFindingsResp
 }
 
 /// The first findings of each kind that the import has.
-pub(super) async fn first_findings(region: &Peer, import: &Import) -> Result<Vec<Finding>, CallError> {
+pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<Vec<Finding>, CallError> {
     let mut first = Vec::new();
     for count in &import.finding_counts {
-        let request = unary(ListFindingsRequest {
+        let request = region.unary(ListFindingsRequest {
             import_id: import.import_id.clone(),
             kind: count.kind,
             page_size: SAMPLES,

@@ -6,12 +6,12 @@ use anyhow::Context as _;
 use causeway_relocation::encrypted::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-/// No key file is as long as this.
+/// The most bytes that are read of a key file. No key file is as long as this.
 const KEY_BYTES: u64 = 64 * 1024;
 
-/// The text of a file with a key. One that is no text is no PEM either, which whoever reads it says.
+/// The text of a key file; empty if it is not UTF-8, which the PEM parser then refuses.
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    // Large enough from the beginning: what a growing one leaves behind would not be erased.
+    // Large enough from the start: a growing buffer would leave copies behind that are not erased.
     let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_BYTES)?));
     File::open(path)
         .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))
@@ -19,13 +19,13 @@ fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(str::from_utf8(&pem).unwrap_or_default().to_owned()))
 }
 
-/// A private key.
+/// Reads a private key from a PEM file.
 pub(super) fn private(path: &Path) -> anyhow::Result<Arc<PrivateKey>> {
     let key = PrivateKey::from_pem(&read(path)?).with_context(|| path.display().to_string())?;
     Ok(Arc::new(key))
 }
 
-/// A public key.
+/// Reads a public key from a PEM file.
 pub(super) fn public(path: &Path) -> anyhow::Result<PublicKey> {
     PublicKey::from_pem(&read(path)?).with_context(|| path.display().to_string())
 }

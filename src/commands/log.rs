@@ -16,11 +16,11 @@ enum Format {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {
-    /// The log on stderr as text, or as one JSON object a line
+    /// The format of the log on stderr: text, or one JSON object per line
     #[arg(long, global = true, value_enum, default_value = "text", env = "CAUSEWAY_LOG_FORMAT")]
     log_format: Format,
-    /// Which lines the log has: a level, or some with the parts that they are for, e.g. debug or warn,causeway=debug
-    /// [default: info for a server, warn for anything else]
+    /// What to log: a level, or levels for parts of the program, e.g. debug or warn,causeway=debug [default: info for a
+    /// server, warn for any other command]
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter, env = "CAUSEWAY_LOG")]
     log_filter: Option<String>,
 }
@@ -29,7 +29,8 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
     EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
-/// Starts the log: of a server its doings, of any other command only warnings, for its output is the message.
+/// Starts the log. By default a server logs what it does; any other command logs only warnings, because its output is
+/// the result.
 pub(crate) fn start(cli: &Cli) -> anyhow::Result<()> {
     let default = if cli.command.is_server() { "info" } else { "warn" };
     let filter = cli.log.log_filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);

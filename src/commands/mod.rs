@@ -50,50 +50,52 @@ enum Command {
     /// Import an export.
     #[command(subcommand)]
     Import(import::Command),
-    /// Look at the slugs of all regions, rename organizations, and free what is left of a rename or an import.
+    /// List and resolve the slugs of all regions, rename organizations, and free slugs that a rename or an import has
+    /// left reserved.
     #[command(subcommand)]
     Slugs(slugs::Command),
-    /// See to the regions that a control knows.
+    /// Manage the regions that control knows.
     #[command(subcommand)]
     Regions(regions::Command),
-    /// Look at organizations, and show those that an import has left hidden.
+    /// List organizations, and make those visible that an import has left hidden.
     #[command(subcommand)]
     Organizations(organizations::Command),
-    /// Look at the imports of a region.
+    /// List, show, resume and revert the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
-    /// Compare the organizations of a region with what control holds for them. Exit code 10 if differences are left.
+    /// Compare the organizations of a region with what control has stored for them. Exit code 10 if differences are
+    /// left.
     Reconcile(reconcile::Args),
-    /// Look at the configuration of a server.
+    /// Check the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
-    /// Encrypt an export for whoever has a private key.
+    /// Encrypt an export for the owner of a private key.
     Encrypt(encrypt::Args),
     /// Decrypt an encrypted export.
     Decrypt(decrypt::Args),
 }
 
 impl Command {
-    /// Whether it serves until it is told to stop, rather than doing one thing.
+    /// Whether the command serves until a signal stops it, rather than doing one thing.
     fn is_server(&self) -> bool {
         matches!(self, Self::Control(_) | Self::Region(_))
     }
 }
 
-/// How a command ended that could be carried out at all.
+/// How a command ended. One that could not be carried out at all is an error instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// What was asked for is done: exit code 0.
+    /// The command did what was requested: exit code 0.
     Done,
-    /// It was tried and is not done; why has been said: exit code 1.
+    /// The command tried and did not succeed; it has printed why: exit code 1.
     Failed,
     /// A dry run shows that the import would fail: exit code 10.
     WouldFail,
     /// A dry run shows that the import would succeed, and has warnings: exit code 11.
     Warnings,
-    /// An organization got another slug than was asked for: exit code 11.
+    /// An organization got another slug than the requested one: exit code 11.
     OtherSlug,
-    /// Region and control differ, and it was not repaired: exit code 10.
+    /// Region and control differ, and not all of it was repaired: exit code 10.
     Differences,
 }
 
@@ -108,10 +110,10 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Looks for what is wrong with a server's settings together, each being right by itself.
+/// Checks the settings of a server that clap cannot check: the database URL, and settings against each other.
 ///
 /// # Errors
-/// If a server could not be started with them.
+/// If the server could not be started with them.
 pub(crate) fn check(cli: &Cli) -> anyhow::Result<()> {
     use config::{Command::Check, Server};
     match &cli.command {

@@ -1,6 +1,6 @@
 //! `causeway organizations`.
 
-use causeway::client::{Kind, Peer, collect_pages, unary};
+use causeway_client::{Client, Service, collect_pages};
 use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
 use causeway_silo::env::Environment;
 use clap::Subcommand;
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::output::{self, Format, lists};
 
-/// The largest page.
+/// Entries per page: the most that the services allow.
 const PAGE_SIZE: i32 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the visible organizations of a region, or with --control those of all regions as they reported them
     List(List),
-    /// Show organizations that an import has left hidden (--hide-organizations): all of them, or none
+    /// Make organizations visible that an import has left hidden (--hide-organizations): all of them, or none
     Approve(Approve),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct List {
     /// The region to ask; without it and --control, the embedded one
     #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with_all = ["data_dir", "control"])]
     region: Option<String>,
-    /// The control whose directory to ask
+    /// The control to ask, for the organizations of all regions
     #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with = "data_dir")]
     control: Option<String>,
     #[command(flatten)]
@@ -59,25 +59,25 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
         Command::List(args) => args,
         Command::Approve(args) => {
             let url = args.region.region.as_deref();
-            let target = Target::open(Kind::Region, url, &args.region.data, false, env).await?;
+            let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
             return target.ask(async |region| approve(region, &args).await).await;
         }
     };
     let (kind, url) = match &args.control {
-        Some(url) => (Kind::Control, Some(url.as_str())),
-        None => (Kind::Region, args.region.as_deref()),
+        Some(url) => (Service::Control, Some(url.as_str())),
+        None => (Service::Region, args.region.as_deref()),
     };
     let target = Target::open(kind, url, &args.data, false, env).await?;
     target
-        .ask(async |peer| match kind {
-            Kind::Control => list_of_control(peer, args.output).await,
-            Kind::Region => list_of_region(peer, args.output).await,
+        .ask(async |client| match kind {
+            Service::Control => list_of_control(client, args.output).await,
+            Service::Region => list_of_region(client, args.output).await,
         })
         .await
 }
 
-async fn approve(region: &Peer, args: &Approve) -> anyhow::Result<Outcome> {
-    let request = unary(region::ApproveOrganizationsRequest {
+async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
+    let request = region.unary(region::ApproveOrganizationsRequest {
         organization_ids: args.organizations.clone(),
         import_id: args.import.map(|id| id.to_string()).unwrap_or_default(),
     });
@@ -95,14 +95,14 @@ async fn approve(region: &Peer, args: &Approve) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn list_of_control(peer: &Peer, format: Format) -> anyhow::Result<Outcome> {
+async fn list_of_control(client: &Client, format: Format) -> anyhow::Result<Outcome> {
     let all: control::ListOrganizationsResponse = collect_pages(async |page_token| {
-        let request = unary(control::ListOrganizationsRequest {
+        let request = client.unary(control::ListOrganizationsRequest {
             page_size: PAGE_SIZE,
             page_token,
             ..Default::default()
         });
-        peer.answer(peer.directory().list_organizations(request)).await
+        client.answer(client.directory().list_organizations(request)).await
     })
     .await?;
     match format {
@@ -112,10 +112,10 @@ async fn list_of_control(peer: &Peer, format: Format) -> anyhow::Result<Outcome>
     Ok(Outcome::Done)
 }
 
-async fn list_of_region(peer: &Peer, format: Format) -> anyhow::Result<Outcome> {
+async fn list_of_region(client: &Client, format: Format) -> anyhow::Result<Outcome> {
     let all: region::ListOrganizationsResponse = collect_pages(async |page_token| {
-        let request = unary(region::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token });
-        peer.answer(peer.organizations().list_organizations(request)).await
+        let request = client.unary(region::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token });
+        client.answer(client.organizations().list_organizations(request)).await
     })
     .await?;
     match format {

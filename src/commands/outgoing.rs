@@ -1,37 +1,23 @@
-//! An export on its way to a region: as it is, encrypted anew for the region's own key, or decrypted.
+//! An export on its way to a region: as it is, encrypted again for the region's own key, or decrypted.
 
 use std::{
     fs::File,
     io::{self, Read},
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use anyhow::Context as _;
-use causeway::client::{ExportFile, Peer, UploadError, unary, upload};
+use causeway_client::{Client, ExportFile, UploadError, upload};
 use causeway_proto::{
-    region::v1::{
-        GetPublicKeyRequest, ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse,
-        UploadEnd, import_organizations_request::Part,
-    },
+    region::v1::{GetPublicKeyRequest, ImportHeader, ImportOrganizationsResponse},
     relocation::v1::ErrorReason,
-    whole::SentBytes,
 };
 use causeway_relocation::encrypted::{Encrypted, PrivateKey, PublicKey, Rewrapped};
 use causeway_silo::env::Environment;
-use futures::{StreamExt as _, stream};
-use tokio::sync::mpsc;
 
 use super::encrypt::open;
 use crate::output;
-
-/// How much of an export goes into one message.
-const PART_BYTES: usize = 256 * 1024;
-/// How many parts may wait for the region.
-const PARTS_AHEAD: usize = 2;
 
 /// An export to send.
 #[derive(Debug)]
@@ -42,12 +28,13 @@ pub(super) enum Outgoing {
     Opened(Opened),
 }
 
-/// An encrypted export that was opened here. Only a few parts of it are in memory at a time, and none of it is written to
-/// disk here.
+/// An encrypted export that was opened here. Only a few parts of it are in memory at a time, and none of it is written
+/// to disk here.
 #[derive(Debug)]
 pub(super) struct Opened {
     encrypted: Encrypted<File>,
-    /// As the region can open it; if it can open nothing, it gets the export decrypted.
+    /// The export encrypted for the region's key. `None` if the region has no key, which then gets the export
+    /// decrypted.
     rewrapped: Option<Arc<Rewrapped<File>>>,
 }
 
@@ -62,7 +49,7 @@ pub(super) fn open_encrypted(
 }
 
 impl Outgoing {
-    /// Reads a file once. With a private key, it is one that was encrypted for it.
+    /// Reads a file once. With `key`, the file must be an export that was encrypted for it.
     pub(super) async fn read(
         file: &Path,
         key: Option<&Arc<PrivateKey>>,
@@ -82,10 +69,12 @@ impl Outgoing {
         Ok(Self::Opened(Opened { encrypted: reading.await??, rewrapped: None }))
     }
 
-    /// Makes it ready for this region: one that was opened here is encrypted for the region's key, if it has one.
-    pub(super) async fn for_region(self, region: &Peer, env: &Environment) -> anyhow::Result<Self> {
+    /// Prepares the export for this region: one that was opened here is encrypted for the region's key, if the region
+    /// has one.
+    pub(super) async fn for_region(self, region: &Client, env: &Environment) -> anyhow::Result<Self> {
         let Self::Opened(Opened { encrypted, .. }) = self else { return Ok(self) };
-        let asked = region.answer(region.imports().get_public_key(unary(GetPublicKeyRequest {}))).await;
+        let asked =
+            region.answer(region.imports().get_public_key(region.unary(GetPublicKeyRequest {}))).await;
         let pem = match asked {
             Ok(answer) => answer.pem,
             Err(error) if error.reason() == Some(ErrorReason::DecryptionKeyMissing) => {
@@ -110,15 +99,15 @@ impl Outgoing {
         }
     }
 
-    /// Sends it under `header`, whose size and hashes are filled in here. `sent` counts the bytes on their way.
+    /// Sends the export with `header`, and fills in its size and hashes. `sent` counts the bytes sent so far.
     pub(super) async fn upload(
         &self,
-        region: &Peer,
+        region: &Client,
         header: &ImportHeader,
         sent: &Arc<AtomicU64>,
     ) -> Result<ImportOrganizationsResponse, UploadError> {
         match self {
-            Self::File(file) => upload(region, file, header, sent).await,
+            Self::File(file) => file.upload(region, header, sent).await,
             Self::Opened(opened) => opened.upload(region, header, sent).await,
         }
     }
@@ -138,7 +127,7 @@ impl Opened {
 
     async fn upload(
         &self,
-        region: &Peer,
+        region: &Client,
         header: &ImportHeader,
         sent: &Arc<AtomicU64>,
     ) -> Result<ImportOrganizationsResponse, UploadError> {
@@ -147,57 +136,6 @@ impl Opened {
             export_sha256: self.encrypted.sha256(),
             ..header.clone()
         };
-        sent.store(0, Ordering::Relaxed);
-        let failed = Arc::new(Mutex::new(None));
-        let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
-        let (reader, failure) = (self.reader(), Arc::clone(&failed));
-        // One that is still at work for an upload that broke off ends with its next part, which nobody receives.
-        tokio::task::spawn_blocking(move || {
-            match parts(reader, |part| sender.blocking_send(Part::Data(part)).is_ok()) {
-                // Without the end the region keeps nothing.
-                Err(error) => *lock(&failure) = Some(error),
-                // Whoever does not take it any more has been answered.
-                Ok(end) => drop(sender.blocking_send(Part::End(end))),
-            }
-        });
-        let sent = Arc::clone(sent);
-        let data = stream::unfold(receiver, move |mut receiver| {
-            let sent = Arc::clone(&sent);
-            async move {
-                let part = receiver.recv().await?;
-                if let Part::Data(data) = &part {
-                    sent.fetch_add(u64::try_from(data.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
-                Some((part, receiver))
-            }
-        });
-        let messages = stream::iter([Part::Header(header)])
-            .chain(data)
-            .map(|part| ImportOrganizationsRequest { part: Some(part) });
-
-        let answer = region.answer(region.imports().import_organizations(messages)).await;
-        match lock(&failed).take() {
-            // The region has only seen an export that ended early; this is why it did.
-            Some(error) => Err(UploadError::File(error)),
-            None => Ok(answer?),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads in parts, until nobody takes them any more, and gives the end of what was read.
-fn parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<UploadEnd> {
-    let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
-    let mut sent = SentBytes::default();
-    loop {
-        let mut part = Vec::with_capacity(PART_BYTES);
-        reader.by_ref().take(limit).read_to_end(&mut part)?;
-        sent.add(&part);
-        if part.is_empty() || !take(part) {
-            return Ok(sent.end());
-        }
+        upload(region, header, self.reader(), sent).await
     }
 }

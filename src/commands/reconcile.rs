@@ -1,6 +1,6 @@
 //! `causeway reconcile`.
 
-use causeway::client::{Kind, Peer};
+use causeway_client::{Client, Service};
 use causeway_proto::{
     json::to_json,
     region::v1::{ReconcileMode, ReconcileRequest, ReconcileResponse},
@@ -32,13 +32,13 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let url = args.region.region.as_deref();
-    let target = Target::open(Kind::Region, url, &args.region.data, false, env).await?;
+    let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
     target.ask(async |region| reconcile(region, &args).await).await
 }
 
-async fn reconcile(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
+async fn reconcile(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let mode = if args.repair { ReconcileMode::Repair } else { ReconcileMode::Check };
-    // As long as it takes: it ends with the summary.
+    // No deadline, because the comparison takes as long as it takes. The stream ends with the summary.
     let request = Request::new(ReconcileRequest { mode: mode.into() });
     let mut parts = region.answer(region.reconciliation().reconcile(request)).await?;
     let mut all = ReconcileResponse::default();

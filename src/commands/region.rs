@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use causeway::serve::serve_region;
-use causeway_region::{ControlTimeouts, Limits, Options};
+use causeway_client::Timeouts;
+use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
 
@@ -13,27 +14,28 @@ use crate::settings::units::{self, Size};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The region's name: 1 to 32 lowercase letters, digits and hyphens. It stays what it is for good
+    /// The region's name: 1 to 32 lowercase letters, digits and hyphens, no hyphen at either end. It can never change
     #[arg(long, value_name = "NAME", env = "CAUSEWAY_REGION_NAME", value_parser = name)]
     pub(super) name: String,
-    /// Where to listen; port 0 takes a free one
+    /// The address to listen on; port 0 takes a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052", env = "CAUSEWAY_LISTEN")]
     pub(super) listen: SocketAddr,
-    /// Where control is; several, with commas, if several serve its database. None need be there yet
+    /// The URL of control; several, separated by commas, if several controls share one database. They need not run yet
     #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url,
         required = true, value_delimiter = ',')]
     pub(super) control: Vec<String>,
-    /// Where uploads are kept until their import has ended. Must outlive a restart [default: ./causeway-spool/NAME]
+    /// The directory for uploads, which are kept until their import has ended. It must survive a restart [default:
+    /// ./causeway-spool/NAME]
     #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
     pub(super) spool_dir: Option<PathBuf>,
-    /// The private RSA key with which the region opens encrypted exports: PEM, 2048 to 4096 bits, without a passphrase.
-    /// Without it, they are refused
+    /// The private RSA key that opens encrypted exports: a PEM file, 2048 to 4096 bits, without a passphrase. Without
+    /// it, the region refuses encrypted exports
     #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY")]
     pub(super) decryption_key: Option<PathBuf>,
-    /// The most bytes of an upload
+    /// The largest upload, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
     pub(super) max_upload_bytes: u64,
-    /// How many uploads may be under way at once; a further one is refused
+    /// The most uploads at once; a further one is refused
     #[arg(
         long,
         value_name = "N",
@@ -42,7 +44,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_UPLOADS"
     )]
     max_uploads: u16,
-    /// How many of them may come from one address; a further one is refused. Behind a proxy all have one address
+    /// The most uploads at once from one address; a further one is refused. Behind a proxy, all callers have one
+    /// address
     #[arg(
         long,
         value_name = "N",
@@ -51,8 +54,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_UPLOADS_PER_ADDRESS"
     )]
     max_uploads_per_address: u16,
-    /// How long nothing may come of an upload before it is ended and its place given to others. Messages without bytes are
-    /// nothing
+    /// How long an upload may send no bytes before the region ends it and gives its place to others. Messages without
+    /// bytes do not count
     #[arg(
         long,
         value_name = "TIME",
@@ -61,8 +64,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_UPLOAD_IDLE_TIMEOUT"
     )]
     upload_idle_timeout: Duration,
-    /// How much of an upload must come in a second, over each --upload-idle-timeout that is spent on waiting for it; one
-    /// that is slower is ended. 0 takes any
+    /// The least rate of an upload, per second, averaged over each --upload-idle-timeout that the region waits for it;
+    /// a slower one is ended. 0 for no limit
     #[arg(
         long,
         value_name = "SIZE",
@@ -71,7 +74,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_UPLOAD_MIN_RATE"
     )]
     upload_min_rate: Size,
-    /// How long a connection to control may take
+    /// How long connecting to control may take
     #[arg(
         long,
         value_name = "TIME",
@@ -80,7 +83,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_CONTROL_CONNECT_TIMEOUT"
     )]
     control_connect_timeout: Duration,
-    /// How long control may take to answer a call, other than those of --control-bulk-timeout. It is made again then
+    /// How long control may take to answer a call, other than those of --control-bulk-timeout. After that, the region
+    /// repeats the call
     #[arg(
         long,
         value_name = "TIME",
@@ -98,7 +102,7 @@ pub(super) struct Args {
         env = "CAUSEWAY_CONTROL_BULK_TIMEOUT"
     )]
     control_bulk_timeout: Duration,
-    /// The most bytes of a record of an export. One that is larger ends the import before anything is written
+    /// The largest record of an export. A larger one ends the import before anything is written
     #[arg(
         long,
         value_name = "SIZE",
@@ -107,7 +111,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_RECORD_SIZE"
     )]
     max_record_size: Size,
-    /// How deep a record of an export may be nested, its own braces included. As for --max-record-size
+    /// How deep a record of an export may be nested, its own braces included. A deeper one ends the import before
+    /// anything is written
     #[arg(
         long,
         value_name = "N",
@@ -116,8 +121,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_RECORD_DEPTH"
     )]
     max_record_depth: u16,
-    /// How many findings are stored of one import. Those behind are counted by kind, which is a finding of its own;
-    /// errors are stored always
+    /// How many findings of one import are stored. Further ones are counted by kind, and a finding of its own reports
+    /// that; errors are always stored
     #[arg(
         long,
         value_name = "N",
@@ -126,7 +131,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_FINDINGS"
     )]
     max_findings: u32,
-    /// How many imports are worked on at once; others wait for their turn, which is a chunk, or the plan of a file
+    /// How many imports the region works on at once. Others wait for their turn, which is one chunk, or the plan of one
+    /// file
     #[arg(
         long,
         value_name = "N",
@@ -135,8 +141,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_IMPORTS_AT_ONCE"
     )]
     imports_at_once: u16,
-    /// How often to compare the organizations with what control holds for them, for the first time 10 s after the start: what
-    /// can be repaired without a doubt is, the rest is in the log; 0 for never
+    /// How often to compare the organizations with what control has stored for them; the first time is 10 s after the
+    /// start. Differences that are safe to repair are repaired, others are logged; 0 for never
     #[arg(
         long,
         value_name = "TIME",
@@ -164,7 +170,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
     let options = Options {
         database: args.server.database(),
-        control_timeouts: ControlTimeouts {
+        control_timeouts: Timeouts {
             connect: args.control_connect_timeout,
             call: args.control_call_timeout,
             bulk: args.control_bulk_timeout,

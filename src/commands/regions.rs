@@ -1,6 +1,6 @@
 //! `causeway regions`.
 
-use causeway::client::{Kind, Peer, unary};
+use causeway_client::{Client, Service};
 use causeway_proto::control::v1::TakeOverRegionRequest;
 use causeway_silo::env::Environment;
 use clap::Subcommand;
@@ -14,7 +14,7 @@ use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Let another database have the name of a region, because the one before is gone for good
+    /// Let another database take over the name of a region, because its old database is lost
     TakeOver(TakeOver),
 }
 
@@ -23,7 +23,7 @@ pub(super) struct TakeOver {
     /// The name of the region
     #[arg(value_name = "NAME")]
     name: String,
-    /// The instance id of the database that may have it [default: whichever registers first]
+    /// The instance id of the database that may take the name [default: the first that registers]
     #[arg(long, value_name = "UUID")]
     instance: Option<Uuid>,
     #[command(flatten)]
@@ -33,13 +33,14 @@ pub(super) struct TakeOver {
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let Command::TakeOver(args) = &command;
     let control = &args.control;
-    let target = Target::open(Kind::Control, control.control.as_deref(), &control.data, false, env).await?;
+    let target =
+        Target::open(Service::Control, control.control.as_deref(), &control.data, false, env).await?;
     target.ask(async |control| take_over(control, args).await).await
 }
 
-async fn take_over(control: &Peer, args: &TakeOver) -> anyhow::Result<Outcome> {
+async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome> {
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
-    let request = unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
+    let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
     control.answer(control.regions().take_over_region(request)).await?;
     output::note(&format!(
         "the next database that registers as {name} has the name; a region that was refused tries again by itself. What \

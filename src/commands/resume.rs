@@ -1,6 +1,6 @@
 //! `causeway imports resume`.
 
-use causeway::client::{Peer, unary};
+use causeway_client::Client;
 use causeway_proto::region::v1::{ImportState, ResumeImportRequest};
 use causeway_silo::env::Environment;
 use uuid::Uuid;
@@ -29,8 +29,8 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
     attend(&args.region, args.import_id, env, interrupted, async |region| resume(region, args).await).await
 }
 
-async fn resume(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
-    let request = unary(ResumeImportRequest { import_id: args.import_id.to_string() });
+async fn resume(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
+    let request = region.unary(ResumeImportRequest { import_id: args.import_id.to_string() });
     let answer = region.answer(region.imports().resume_import(request)).await?;
     let progress = Progress::new();
     let import =

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, stdin};
 
 use anyhow::{Context as _, bail};
-use causeway::client::{Peer, unary};
+use causeway_client::Client;
 use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
 use causeway_silo::env::Environment;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// The import's id
     #[arg(value_name = "ID")]
     pub(super) import_id: Uuid,
-    /// Do not ask first
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(super) yes: bool,
     #[command(flatten)]
@@ -35,17 +35,17 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
     attend(&args.region, args.import_id, env, interrupted, async |region| revert(region, args).await).await
 }
 
-async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
+async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     if !args.yes {
-        let request = unary(GetImportRequest { import_id: args.import_id.to_string() });
+        let request = region.unary(GetImportRequest { import_id: args.import_id.to_string() });
         let import = region.answer(region.imports().get_import(request)).await?.import.unwrap_or_default();
-        // Of a dry run there is nothing to ask: the region refuses it.
+        // A dry run needs no question: the region refuses to revert it.
         if !import.dry_run && !confirmed(&import, args).await? {
             output::note("nothing was done");
             return Ok(Outcome::Failed);
         }
     }
-    let request = unary(RevertImportRequest { import_id: args.import_id.to_string() });
+    let request = region.unary(RevertImportRequest { import_id: args.import_id.to_string() });
     let answer = region.answer(region.imports().revert_import(request)).await?;
     let progress = Progress::new();
     let import =
@@ -63,7 +63,7 @@ async fn revert(region: &Peer, args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What reverting an import means, for somebody who is to say yes to it.
+/// What reverting an import does, for the person who must confirm it.
 fn what_will_happen(import: &Import) -> String {
     let inserted: i64 = import.models.iter().map(|counts| counts.inserted).sum();
     format!(

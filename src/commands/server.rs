@@ -1,4 +1,4 @@
-//! What `control` and `region` have in common: a port, a database, and an end.
+//! What `control` and `region` have in common: a port, a database, and a shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -27,7 +27,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_DATABASE_MAX_CONNECTIONS"
     )]
     database_max_connections: u32,
-    /// How long to wait for one of them before the database counts as unavailable
+    /// How long to wait for a database connection before the database counts as unavailable
     #[arg(
         long,
         value_name = "TIME",
@@ -36,8 +36,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
     )]
     database_acquire_timeout: Duration,
-    /// How many streams of WatchImport, WatchSlugReservations or WatchAllSlugReservations may be open at once; a further one is
-    /// refused. Regions have places of their own for their feeds
+    /// The most streams of WatchImport, WatchSlugReservations and WatchAllSlugReservations at once; a further one is
+    /// refused. The feeds of regions do not count
     #[arg(
         long,
         value_name = "N",
@@ -46,8 +46,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_WATCHES"
     )]
     max_watches: u32,
-    /// How many connections of callers may be open at once; a further one is closed at once. No more than the process may
-    /// have open files (ulimit -Hn), less some for its own
+    /// The most connections of callers at once; a further one is closed at once. Lowered to what the process's limit on
+    /// open files (ulimit -Hn) allows, less some files for its own use
     #[arg(
         long,
         value_name = "N",
@@ -56,7 +56,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_CONNECTIONS"
     )]
     max_connections: u32,
-    /// How long a connection may be without a call before it is closed; up to twice as long
+    /// How long a connection may have no call before it is closed; it may take up to twice as long
     #[arg(
         long,
         value_name = "TIME",
@@ -65,10 +65,10 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_CONNECTION_IDLE_TIMEOUT"
     )]
     connection_idle_timeout: Duration,
-    /// Where others reach this service, if not at http://ADDR of --listen
+    /// The URL at which others reach this service [default: http://ADDR of --listen]
     #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::http_url)]
     pub(super) advertise: Option<String>,
-    /// How often the database is asked whether it is well
+    /// How often to check the database
     #[arg(
         long,
         value_name = "TIME",
@@ -77,7 +77,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_HEALTH_INTERVAL"
     )]
     health_interval: Duration,
-    /// How long it may take to answer, and to take a small row that is written, before the service says NOT_SERVING
+    /// How long the database may take to answer, and to accept a small write, before health reports NOT_SERVING
     #[arg(
         long,
         value_name = "TIME",
@@ -86,7 +86,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_HEALTH_TIMEOUT"
     )]
     health_timeout: Duration,
-    /// How long calls are still taken at shutdown after health has said NOT_SERVING, for balancers to hear it first
+    /// How long to accept calls at shutdown after health reports NOT_SERVING, so that load balancers notice first
     #[arg(
         long,
         value_name = "TIME",
@@ -95,7 +95,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_SHUTDOWN_DRAIN"
     )]
     shutdown_drain: Duration,
-    /// How long calls and the chunk in hand get at shutdown before they are cut. --shutdown-drain is part of it
+    /// How long calls and the current chunk may take to end at shutdown before they are cut. --shutdown-drain is part
+    /// of it
     #[arg(
         long,
         value_name = "TIME",
@@ -106,14 +107,14 @@ pub(super) struct ServerArgs {
     shutdown_timeout: Duration,
 }
 
-/// A port that is bound, and where others reach it.
+/// A bound port, and the URL at which others reach it.
 pub(super) struct Port {
     pub(super) listener: TcpListener,
     pub(super) advertised: String,
 }
 
 impl ServerArgs {
-    /// Looks for what is wrong with settings that are right by themselves.
+    /// Checks the database URL, and settings against each other.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         db::check_url(&self.database_url).context("--database-url")?;
         if self.shutdown_drain > self.shutdown_timeout {
@@ -131,7 +132,7 @@ impl ServerArgs {
         usize::try_from(self.max_watches).context("--max-watches")
     }
 
-    /// How to connect to the database.
+    /// The options of the database connections.
     pub(super) fn database(&self) -> db::Options {
         db::Options {
             max_connections: self.database_max_connections,
@@ -139,7 +140,7 @@ impl ServerArgs {
         }
     }
 
-    /// How to serve. Raises the limit on open files.
+    /// The settings for serving. Raises the process's limit on open files.
     pub(super) fn settings(&self) -> Settings {
         Settings {
             health_interval: self.health_interval,
@@ -165,7 +166,7 @@ impl ServerArgs {
         let listening = listener.local_addr().with_context(cannot)?;
         let advertised = self.advertise.clone().unwrap_or_else(|| format!("http://{listening}"));
         if self.advertise.is_none() && listening.ip().is_unspecified() {
-            warn!(advertised, "nobody can reach this service at that address; say where with --advertise");
+            warn!(advertised, "others cannot reach this service at that address; set --advertise");
         }
         Ok(Port { listener, advertised })
     }

@@ -1,8 +1,8 @@
-//! SIGINT and SIGTERM, and what stands for them elsewhere.
+//! SIGINT and SIGTERM on Unix, Ctrl-C elsewhere.
 
 use std::io;
 
-/// Listens from when it is made, so that no signal is lost between two waits.
+/// Listens from its creation on, so that no signal is lost between two waits.
 #[derive(Debug)]
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -12,20 +12,20 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on a signal does not end the process any more.
+    /// From now on, a signal does not end the process.
     #[cfg(unix)]
     pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// From the first wait on a signal does not end the process any more.
+    /// From the first wait on, a signal does not end the process.
     #[cfg(not(unix))]
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {})
     }
 
-    /// Waits for the next signal. Safe to be dropped half way.
+    /// Waits for the next signal. Cancel safe.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) {
         tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use causeway::client::{CALL_TIMEOUT, CallError, Kind, Peer, collect_pages, unary};
+use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, GetSlugRenameRequest,
@@ -26,31 +26,31 @@ use super::{
 };
 use crate::output::{self, Format, lists};
 
-/// The largest page.
+/// Entries per page: the most that control allows.
 const PAGE_SIZE: i32 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Say which organization and region a slug belongs to. Exit code 1 if one of the slugs belongs to nobody
+    /// Show which organization and region each slug belongs to. Exit code 1 if one of the slugs belongs to none
     Resolve(Resolve),
-    /// List the slugs that are reserved
+    /// List the reserved slugs
     List(List),
-    /// Give an organization another slug. Exit code 1 if its region has not done it within the wait, 11 if it has another
-    /// slug now than the one asked for
+    /// Give an organization another slug. Exit code 1 if its region has not done it within --wait, 11 if the
+    /// organization got another slug than the requested one
     Rename(Rename),
-    /// Free a slug that an organization had before and that still leads to it
+    /// Free an old slug that still leads to its organization
     ReleaseAlias(ReleaseAlias),
-    /// Give up a rename that its region has not done, or free the slugs that an import has reserved and will not confirm.
-    /// Slugs that organizations have already are left alone
+    /// Give up a rename that its region has not done, or free the slugs that an import has reserved and will not
+    /// confirm. Slugs that organizations already have stay as they are
     ReleaseOperation(ReleaseOperation),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReleaseOperation {
-    /// The operation, as `slugs list` shows it
+    /// The id of the operation, as `slugs list` shows it
     #[arg(value_name = "UUID")]
     operation: Uuid,
-    /// Its region, if that is known; otherwise it is looked for in all
+    /// The region of the operation; without it, all regions are searched
     #[arg(long, value_name = "NAME")]
     for_region: Option<String>,
     #[command(flatten)]
@@ -62,22 +62,22 @@ pub(super) struct Rename {
     /// The organization: its id, or a slug of it
     #[arg(value_name = "ORGANIZATION")]
     pub(super) organization: String,
-    /// The slug that it is to have
+    /// The new slug
     #[arg(value_name = "SLUG")]
     pub(super) slug: String,
-    /// Refuse if it cannot have exactly that slug, rather than give it a similar one
+    /// Refuse if the organization cannot have exactly this slug, rather than give it a similar one
     #[arg(long)]
     pub(super) exact: bool,
     /// Keep the old slug, so that it still leads to the organization
     #[arg(long)]
     pub(super) keep_alias: bool,
-    /// The region of the organization; only needed if two have one of this id
+    /// The region of the organization; only needed if two regions have an organization with this id
     #[arg(long, value_name = "NAME")]
     for_region: Option<String>,
-    /// An id for this rename, to ask again for the same one [default: a new one]
+    /// An id for this rename; the same id asks again for the same rename [default: a new id]
     #[arg(long, value_name = "UUID")]
     operation_id: Option<Uuid>,
-    /// How long to wait for the region
+    /// How many seconds to wait for the region
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=60))]
     wait: u32,
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(super) struct Rename {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReleaseAlias {
-    /// The slug
+    /// The old slug to free
     #[arg(value_name = "SLUG")]
     slug: String,
     #[command(flatten)]
@@ -98,7 +98,7 @@ pub(super) struct ReleaseAlias {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Resolve {
-    /// The slugs, without regard to case
+    /// The slugs to resolve, without regard to case
     #[arg(required = true, value_name = "SLUG")]
     pub(super) slugs: Vec<String>,
     #[command(flatten)]
@@ -110,7 +110,7 @@ pub(super) struct Resolve {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
-    /// Only those of this region
+    /// List only the slugs of this region
     #[arg(long, value_name = "NAME")]
     pub(super) for_region: Option<String>,
     #[command(flatten)]
@@ -129,7 +129,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
         Command::ReleaseOperation(release) => &release.control,
     };
     let fresh = env.uuid();
-    let target = Target::open(Kind::Control, args.control.as_deref(), &args.data, false, env).await?;
+    let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
     target
         .ask(async |control| match &command {
             Command::Resolve(args) => resolve(control, args).await,
@@ -141,10 +141,10 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
         .await
 }
 
-async fn resolve(control: &Peer, args: &Resolve) -> anyhow::Result<Outcome> {
+async fn resolve(control: &Client, args: &Resolve) -> anyhow::Result<Outcome> {
     let mut answer = BatchResolveSlugsResponse::default();
     for slugs in args.slugs.chunks(MAX_NAMED) {
-        let request = unary(BatchResolveSlugsRequest { slugs: slugs.to_vec() });
+        let request = control.unary(BatchResolveSlugsRequest { slugs: slugs.to_vec() });
         let page = control.answer(control.directory().batch_resolve_slugs(request)).await?;
         answer.organizations.extend(page.organizations);
     }
@@ -159,16 +159,16 @@ async fn resolve(control: &Peer, args: &Resolve) -> anyhow::Result<Outcome> {
     Ok(if unknown.is_empty() { Outcome::Done } else { Outcome::Failed })
 }
 
-/// Those of `slugs` that are not in the answer, as they were asked for.
+/// The `slugs` that are not in the answer, as the caller spelled them.
 fn unknown<'a>(slugs: &'a [String], answer: &BatchResolveSlugsResponse) -> Vec<&'a str> {
     let known: HashSet<String> =
         answer.organizations.iter().map(|organization| organization.slug.to_lowercase()).collect();
     slugs.iter().map(String::as_str).filter(|slug| !known.contains(&slug.to_lowercase())).collect()
 }
 
-async fn list(control: &Peer, args: &List) -> anyhow::Result<Outcome> {
+async fn list(control: &Client, args: &List) -> anyhow::Result<Outcome> {
     let all: ListSlugReservationsResponse = collect_pages(async |page_token| {
-        let request = unary(ListSlugReservationsRequest {
+        let request = control.unary(ListSlugReservationsRequest {
             region: args.for_region.clone().unwrap_or_default(),
             page_size: PAGE_SIZE,
             page_token,
@@ -184,23 +184,24 @@ async fn list(control: &Peer, args: &List) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The id of an organization that is given by its id or a slug. A slug has a letter, so that it is no number.
-async fn organization_id(control: &Peer, organization: &str) -> anyhow::Result<i64> {
+/// The id of an organization that is given by its id or a slug. A slug has at least one letter, so it is never taken
+/// for an id.
+async fn organization_id(control: &Client, organization: &str) -> anyhow::Result<i64> {
     if let Ok(id) = organization.parse() {
         return Ok(id);
     }
-    let request = unary(ResolveSlugRequest { slug: organization.to_owned() });
+    let request = control.unary(ResolveSlugRequest { slug: organization.to_owned() });
     let answer = control.answer(control.directory().resolve_slug(request)).await?;
     Ok(answer.organization.unwrap_or_default().organization_id)
 }
 
-/// The organization of a rename. Asked again under its operation, a rename is found by that: the slug that the organization
-/// had then is not its slug any more once the rename is done.
-async fn renamed_organization_id(control: &Peer, args: &Rename) -> anyhow::Result<i64> {
+/// The organization of a rename. With an operation id, it is found by that id first: once the rename is done, the
+/// organization does not have its old slug any more.
+async fn renamed_organization_id(control: &Client, args: &Rename) -> anyhow::Result<i64> {
     if let Some(operation_id) = args.operation_id
         && args.organization.parse::<i64>().is_err()
     {
-        let request = unary(GetSlugRenameRequest { operation_id: operation_id.to_string() });
+        let request = control.unary(GetSlugRenameRequest { operation_id: operation_id.to_string() });
         match control.answer(control.reservations().get_slug_rename(request)).await {
             Ok(rename) => {
                 let is_meant = |slug: &str| slug.eq_ignore_ascii_case(&args.organization);
@@ -215,7 +216,7 @@ async fn renamed_organization_id(control: &Peer, args: &Rename) -> anyhow::Resul
     organization_id(control, &args.organization).await
 }
 
-async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
+async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
     let operation_id = args.operation_id.unwrap_or(fresh);
     let mut request = Request::new(UpdateOrganizationSlugRequest {
         organization_id: renamed_organization_id(control, args).await?,
@@ -226,7 +227,7 @@ async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Ou
         region: args.for_region.clone().unwrap_or_default(),
         wait: Some(time::seconds(args.wait)),
     });
-    request.set_timeout(CALL_TIMEOUT + Duration::from_secs(args.wait.into()));
+    request.set_timeout(control.timeouts().call + Duration::from_secs(args.wait.into()));
     let answer = control.answer(control.reservations().update_organization_slug(request)).await;
     if let Err(error) = &answer
         && error.reason() == Some(ErrorReason::RenameInFlight)
@@ -272,8 +273,8 @@ async fn rename(control: &Peer, args: &Rename, fresh: Uuid) -> anyhow::Result<Ou
     Ok(if is_other { Outcome::OtherSlug } else { Outcome::Done })
 }
 
-/// The command that asks again for a rename. The organization is told by its id: by the old slug, nobody would find it
-/// once it is done.
+/// The command that asks again for a rename. It names the organization by its id, because the old slug does not find it
+/// once the rename is done.
 fn again(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id: Uuid) -> String {
     let (organization, operation) = (answer.organization_id.to_string(), operation_id.to_string());
     let mut words = vec!["slugs", "rename", organization.as_str(), args.slug.as_str()];
@@ -290,7 +291,7 @@ fn again(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id: U
     args.control.place().command(words)
 }
 
-/// The command that gives a rename up.
+/// The command that gives up a rename.
 fn release(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id: Uuid) -> String {
     let operation = operation_id.to_string();
     let words = ["slugs", "release-operation", &operation, "--for-region", &answer.region];
@@ -298,11 +299,11 @@ fn release(args: &Rename, answer: &UpdateOrganizationSlugResponse, operation_id:
 }
 
 /// The first temporary reservation of an operation, if it has one.
-async fn temporary(control: &Peer, args: &ReleaseOperation) -> Result<Option<SlugReservation>, CallError> {
+async fn temporary(control: &Client, args: &ReleaseOperation) -> Result<Option<SlugReservation>, CallError> {
     let operation = args.operation.to_string();
     let mut page_token = String::new();
     loop {
-        let request = unary(ListSlugReservationsRequest {
+        let request = control.unary(ListSlugReservationsRequest {
             region: args.for_region.clone().unwrap_or_default(),
             r#type: ReservationType::TemporaryRenameAlias.into(),
             page_size: PAGE_SIZE,
@@ -317,9 +318,9 @@ async fn temporary(control: &Peer, args: &ReleaseOperation) -> Result<Option<Slu
     }
 }
 
-async fn release_operation(control: &Peer, args: &ReleaseOperation) -> anyhow::Result<Outcome> {
+async fn release_operation(control: &Client, args: &ReleaseOperation) -> anyhow::Result<Outcome> {
     let operation = args.operation;
-    // Releasing would also free slugs that were confirmed long ago: organizations have those.
+    // Without this check, releasing would also free slugs that were confirmed long ago and that organizations have.
     let Some(found) = temporary(control, args).await? else {
         output::note(&format!(
             "operation {operation} has no temporary reservation: it is unknown, done, or was released before; nothing was \
@@ -327,7 +328,7 @@ async fn release_operation(control: &Peer, args: &ReleaseOperation) -> anyhow::R
         ));
         return Ok(Outcome::Failed);
     };
-    let request = unary(ReleaseOrganizationSlugReservationsRequest {
+    let request = control.unary(ReleaseOrganizationSlugReservationsRequest {
         region: found.region.clone(),
         operation_id: operation.to_string(),
         refusal: None,
@@ -340,9 +341,9 @@ async fn release_operation(control: &Peer, args: &ReleaseOperation) -> anyhow::R
     Ok(Outcome::Done)
 }
 
-async fn release_alias(control: &Peer, args: &ReleaseAlias) -> anyhow::Result<Outcome> {
+async fn release_alias(control: &Client, args: &ReleaseAlias) -> anyhow::Result<Outcome> {
     let organization_id = organization_id(control, &args.slug).await?;
-    let request = unary(ReleaseSlugAliasRequest { organization_id, slug: args.slug.clone() });
+    let request = control.unary(ReleaseSlugAliasRequest { organization_id, slug: args.slug.clone() });
     control.answer(control.reservations().release_slug_alias(request)).await?;
     output::note(&format!("{} leads to organization {organization_id} no more", args.slug));
     Ok(Outcome::Done)

@@ -2,10 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use causeway::{
-    client::{Kind, Peer},
-    embedded::Embedded,
-};
+use causeway::embedded::Embedded;
+use causeway_client::{Client, Service, Timeouts};
 use causeway_relocation::encrypted::PrivateKey;
 use causeway_silo::env::Environment;
 
@@ -51,7 +49,7 @@ pub(super) struct DataArgs {
 }
 
 impl RegionArgs {
-    /// Where commands go that say the same.
+    /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> Place {
         match &self.region {
             Some(url) => Place::Region(url.clone()),
@@ -61,7 +59,7 @@ impl RegionArgs {
 }
 
 impl ControlArgs {
-    /// Where commands go that say the same.
+    /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> Place {
         match &self.control {
             Some(url) => Place::Control(url.clone()),
@@ -71,32 +69,35 @@ impl ControlArgs {
 }
 
 impl DataArgs {
-    /// Where commands go that say the same.
+    /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> Place {
         Place::Data(self.data_dir.clone())
     }
 }
 
-/// A service to ask, and the embedded default if it is part of that.
+/// A service to ask, with the embedded control and region if it is one of them.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) peer: Peer,
+    pub(super) client: Client,
     embedded: Option<Embedded>,
 }
 
 impl Target {
     /// The service of this kind at `url` or, without one, the embedded one.
     pub(super) async fn open(
-        kind: Kind,
+        service: Service,
         url: Option<&str>,
         data: &DataArgs,
         create: bool,
         env: Environment,
     ) -> anyhow::Result<Self> {
         if let Some(url) = url {
-            return Ok(Self { peer: Peer::connect(kind, url).await?, embedded: None });
+            return Ok(Self {
+                client: Client::connect(service, url, Timeouts::default()).await?,
+                embedded: None,
+            });
         }
-        Self::embedded(kind, Embedded::start(&data.data_dir, create, env).await?).await
+        Self::embedded(service, Embedded::start(&data.data_dir, create, env).await?).await
     }
 
     /// A region to import into. An embedded one opens encrypted exports with `key`.
@@ -108,21 +109,21 @@ impl Target {
     ) -> anyhow::Result<Self> {
         if args.region.is_some() {
             let url = args.region.as_deref();
-            return Self::open(Kind::Region, url, &args.data, create, env).await;
+            return Self::open(Service::Region, url, &args.data, create, env).await;
         }
-        // A key that is too short for new exports still opens old ones, here; a region would not take it.
+        // A key that is too short for new exports still opens old ones here, but a region would not accept it.
         let key = key.filter(|key| key.public_key().is_ok());
         let embedded = Embedded::start_with_key(&args.data.data_dir, create, key, env).await?;
-        Self::embedded(Kind::Region, embedded).await
+        Self::embedded(Service::Region, embedded).await
     }
 
-    async fn embedded(kind: Kind, embedded: Embedded) -> anyhow::Result<Self> {
-        let connected = match kind {
-            Kind::Control => embedded.control().await,
-            Kind::Region => embedded.region().await,
+    async fn embedded(service: Service, embedded: Embedded) -> anyhow::Result<Self> {
+        let connected = match service {
+            Service::Control => embedded.control().await,
+            Service::Region => embedded.region().await,
         };
         match connected {
-            Ok(peer) => Ok(Self { peer, embedded: Some(embedded) }),
+            Ok(client) => Ok(Self { client, embedded: Some(embedded) }),
             Err(error) => {
                 embedded.stop().await;
                 Err(error.into())
@@ -131,16 +132,16 @@ impl Target {
     }
 
     /// Asks the service, and stops it afterwards if it is an embedded one.
-    pub(super) async fn ask<T>(self, question: impl AsyncFnOnce(&Peer) -> T) -> T {
-        let answer = question(&self.peer).await;
+    pub(super) async fn ask<T>(self, question: impl AsyncFnOnce(&Client) -> T) -> T {
+        let answer = question(&self.client).await;
         self.close().await;
         answer
     }
 
     /// Stops an embedded service.
     pub(super) async fn close(self) {
-        // The connection goes first, for the service waits until it is closed.
-        drop(self.peer);
+        // The connection must be dropped first, because the service waits until it is closed.
+        drop(self.client);
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }

@@ -135,7 +135,7 @@ fn outcomes_are_exit_codes() {
     assert_eq!(ExitCode::from(Outcome::Failed), ExitCode::from(1));
 }
 
-/// The command that a line names, and that each of its options is one of it.
+/// Checks that the command of a line exists and has each option of the line.
 fn is_known(line: &str) -> Result<(), String> {
     let words = shlex::split(line).ok_or("it is no line of a shell")?;
     let mut root = Cli::command();
@@ -146,7 +146,7 @@ fn is_known(line: &str) -> Result<(), String> {
         command = inner;
         words.next();
     }
-    // `causeway slugs` alone is a way to speak of several.
+    // A text may say `causeway slugs` alone and mean all its subcommands.
     if let Some(word) = words.peek()
         && command.has_subcommands()
         && !word.starts_with('-')
@@ -162,7 +162,7 @@ fn is_known(line: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The commands in a text: lines of a block of code, and what stands in backticks.
+/// The commands in a text: lines of a code block, and spans in backticks.
 fn commands_in(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");
     let mut commands = Vec::new();
@@ -172,14 +172,14 @@ fn commands_in(text: &str) -> Vec<String> {
             commands.push(alone.to_owned());
         }
     }
-    // A span may go over the end of a line.
+    // A span may continue on the next line.
     let flat = text.replace("\n//", " ").replace("```", "").split_whitespace().collect::<Vec<_>>().join(" ");
     let spans = flat.split('`').skip(1).step_by(2);
     commands.extend(spans.filter(|span| span.starts_with("causeway ")).map(str::to_owned));
     commands
 }
 
-/// What people read besides the help, by name.
+/// The texts that people read besides the help: path and content of each.
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];

@@ -1,7 +1,7 @@
 //! What commands that act on an import have in common: they wait for its end, and may be interrupted.
 
 use anyhow::Context as _;
-use causeway::client::{Kind, Peer};
+use causeway_client::{Client, Service};
 use causeway_proto::{json::to_json, region::v1::Import};
 use causeway_silo::env::Environment;
 use uuid::Uuid;
@@ -17,18 +17,19 @@ use crate::output::{
     report::{self, Findings},
 };
 
-/// Asks a region to do something with an import. Whoever interrupts that is told `interrupted`, and where to look.
+/// Asks a region to do something with an import. On a signal, prints `interrupted` and the command that shows the
+/// import.
 pub(super) async fn attend(
     args: &RegionArgs,
     import_id: Uuid,
     env: Environment,
     interrupted: &str,
-    act: impl AsyncFnOnce(&Peer) -> anyhow::Result<Outcome>,
+    act: impl AsyncFnOnce(&Client) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let target = Target::open(Kind::Region, args.region.as_deref(), &args.data, false, env).await?;
+    let target = Target::open(Service::Region, args.region.as_deref(), &args.data, false, env).await?;
     let outcome = tokio::select! {
-        outcome = act(&target.peer) => outcome,
+        outcome = act(&target.client) => outcome,
         () = signals.next() => {
             let look = import::look_again(&args.place(), import_id);
             output::note(&format!("{interrupted}\n  {look}"));
@@ -41,7 +42,7 @@ pub(super) async fn attend(
 
 /// Watches an import until it has ended and reports on it.
 pub(super) async fn to_its_end(
-    region: &Peer,
+    region: &Client,
     args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,
@@ -49,12 +50,12 @@ pub(super) async fn to_its_end(
     mut progress: Progress,
 ) -> anyhow::Result<Import> {
     let import = import::watch(region, args, import_id, first, &mut progress).await?;
-    // Nothing may be drawn between the lines of the report.
+    // The progress bar must not draw between the lines of the report.
     drop(progress);
     match format {
         Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
         Format::Text => {
-            // The import has ended as it has, whether its findings can be shown or not.
+            // The outcome of the import stands, whether its findings can be shown or not.
             let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
                 output::note(&format!("the findings cannot be shown: {error}"));
                 Vec::new()

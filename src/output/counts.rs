@@ -1,4 +1,4 @@
-//! How many records of the file arrived, and how: in a sentence, and model by model.
+//! How many records of the file arrived, and how: as a sentence, and as a table by model.
 
 use causeway_proto::{
     region::v1::{Import, ImportState},
@@ -15,7 +15,8 @@ fn of_records(count: i64) -> String {
     if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
 }
 
-/// How much of the file arrived as it is there, or would.
+/// How many records arrived unchanged, changed, or not at all; for a dry run, how many would. `None` unless the import
+/// succeeded or the dry run was planned.
 pub(super) fn summary(import: &Import) -> Option<String> {
     if !matches!(import.state(), ImportState::Succeeded | ImportState::Planned) {
         return None;
@@ -45,7 +46,7 @@ pub(super) fn summary(import: &Import) -> Option<String> {
     Some(format!("Of {}: {}\n", of_records(seen), parts.join("; ")))
 }
 
-/// What became of the records, model by model.
+/// A table of what happened to the records, by model.
 pub(super) fn records(models: &[ModelCounts]) -> String {
     if models.is_empty() {
         return "Records (0)\n".to_owned();

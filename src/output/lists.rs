@@ -1,4 +1,4 @@
-//! Lists of the services' answers as tables.
+//! Tables of the services' answers.
 
 use causeway_proto::{
     control::v1::{
@@ -21,12 +21,12 @@ use super::{
     },
 };
 
-/// A time as the tables have it; empty if there is none.
+/// A time for a table, to the second; empty if there is none.
 fn time(time: Option<DateTime<Utc>>) -> String {
     time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
 }
 
-/// Slugs and whose they are.
+/// Slugs, each with its organization and region.
 pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
     let mut table = Table::new(&[
         ("slug", Left),
@@ -58,7 +58,7 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
         ("operation", Left),
     ]);
     for reservation in &answer.reservations {
-        // What is under way can be released by it.
+        // An operation under way can be released by its id.
         let operation = match reservation.r#type() {
             ReservationType::TemporaryRenameAlias => reservation.operation_id.clone(),
             _ => String::new(),
@@ -168,7 +168,8 @@ pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
     table.render()
 }
 
-/// In what a region and control differ, and what it came to. Commands go to `place`, or to control where they must.
+/// The differences between a region and control, and which were repaired. Commands in the text go to `place`, or to
+/// control where they must.
 pub(crate) fn differences(answer: &ReconcileResponse, place: &Place) -> String {
     let mut text = String::new();
     if !answer.differences.is_empty() {

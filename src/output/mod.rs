@@ -15,14 +15,14 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-/// The form of what is printed on stdout.
+/// The format of what is printed on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Text,
     Json,
 }
 
-/// Prints messages, which are JSON already, on stdout, one after the other.
+/// Prints messages on stdout, one after the other. They are JSON already.
 pub(crate) fn json(messages: &[String]) -> anyhow::Result<()> {
     let mut out = messages.join("\n");
     out.push('\n');
@@ -39,7 +39,7 @@ fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Whoever closes the pipe (`| head`) has seen enough; that is no failure.
+/// A reader that closes the pipe (`| head`) has seen enough: that is not a failure.
 fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -47,12 +47,12 @@ fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Says something on stderr. If even that cannot be written, there is nobody to tell.
+/// Prints a note on stderr. A failure to write it is ignored, because there is nowhere left to report it.
 pub(crate) fn note(text: &str) {
     let _ = write(&mut io::stderr().lock(), &format!("causeway: {text}\n"));
 }
 
-/// Says why the command failed, and gives its exit code.
+/// Prints why the command failed, and returns its exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     note(&format!("{error:#}"));
     ExitCode::FAILURE

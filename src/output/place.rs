@@ -1,19 +1,20 @@
-//! Commands that are told to people. They go where the command that tells them went, and work where they are pasted.
+//! Commands that the output suggests. They go to the same place as the command that prints them, and can be pasted into
+//! a shell.
 
 use std::{borrow::Cow, path::PathBuf};
 
-/// Where a command goes: what the next one must say to go there too.
+/// Where a command goes. A suggested command gets the arguments to go there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The region at this URL.
     Region(String),
     /// The control at this URL.
     Control(String),
-    /// The embedded control and region whose data this directory has.
+    /// The embedded control and region with their data in this directory.
     Data(PathBuf),
 }
 
-/// Adds a word as a shell takes it.
+/// Adds a word, quoted for a shell.
 fn push(line: &mut String, word: &str) {
     line.push(' ');
     // Only a NUL character cannot be quoted, and no argument has one.
@@ -42,8 +43,8 @@ impl Place {
         line
     }
 
-    /// A text of a service, in which each command in backticks is made one that goes where this one went. A region tells
-    /// at which addresses control is, for commands that go there.
+    /// Completes a text of a service: each command in backticks gets the arguments to go to this place. `control` lists
+    /// the addresses of control that a region reported, for commands that go there.
     pub(crate) fn complete(&self, text: &str, control: &[String]) -> String {
         let mut completed = String::with_capacity(text.len());
         for (index, part) in text.split('`').enumerate() {
@@ -51,7 +52,7 @@ impl Place {
                 completed.push('`');
             }
             completed.push_str(part);
-            // Every second part stands between two backticks.
+            // Every second part is between two backticks.
             if index % 2 == 0 || !part.starts_with("causeway ") {
                 continue;
             }

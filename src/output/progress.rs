@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use super::{note, report, table::clean};
 
-/// How long nothing is said about an import that goes on in the same state.
+/// Least time between two lines about an import that stays in the same state.
 const QUIET: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(120);
 
-/// How far something is, in a form that both the bar and the lines can show.
+/// The progress of an upload or an import, for both the bar and the lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
-    /// The state. A change of it is always worth a line, and the rate begins anew.
+    /// The state. A change of it always gets a line, and the rate starts again.
     state: String,
-    /// What it waits for; a change of it is worth a line too.
+    /// What it waits for; empty if it does not wait. A change of it gets a line too.
     waiting: String,
-    /// The model, or whatever is in hand.
+    /// The model that is worked on; empty if there is none.
     what: String,
     done: u64,
     /// 0 while it is not known.
@@ -37,7 +37,7 @@ impl Step {
         let waiting = import.waiting.as_ref().map_or_else(String::new, |waiting| {
             format!("waiting: {} ({})", clean(&waiting.message), report::reason(waiting.reason))
         });
-        // While planning the number of records is not known, but that of bytes is.
+        // While planning, the number of records is not known, but the number of bytes is.
         let by_bytes = import.state() == ImportState::Planning && progress.records_total == 0;
         let (done, total, unit) = if by_bytes {
             (number(progress.bytes_done), number(import.size_bytes), "bytes")
@@ -47,7 +47,7 @@ impl Step {
         Self { state: report::state(import), waiting, what: clean(&progress.model), done, total, unit }
     }
 
-    /// The step in words, with `rate` a second.
+    /// The step as text, with `rate` as its progress per second.
     fn line(&self, rate: Option<u64>) -> String {
         let mut parts = vec![self.state.clone()];
         if !self.what.is_empty() {
@@ -68,7 +68,7 @@ impl Step {
     }
 }
 
-/// Which steps are worth a line, and how fast it goes.
+/// Decides which steps get a line, and measures the rate.
 #[derive(Debug, Default)]
 struct Lines {
     /// The last step that got a line, and when.
@@ -78,7 +78,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// The line for `step`, if it is worth one.
+    /// The line for `step`, if it gets one.
     fn line(&mut self, step: &Step, now: Instant) -> Option<String> {
         let news = self.said.as_ref().is_none_or(|(said, _)| said.state != step.state);
         if news {
@@ -95,7 +95,7 @@ impl Lines {
         Some(line)
     }
 
-    /// What is done a second, on average over this state.
+    /// The average progress per second since this state began.
     fn rate(&self, step: &Step, now: Instant) -> Option<u64> {
         let (since, before) = self.begun?;
         let millis = u64::try_from(now.duration_since(since).as_millis()).ok()?;
@@ -106,9 +106,9 @@ impl Lines {
 /// Shows the progress of one import. Leaves nothing on a terminal when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// On a terminal.
+    /// `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
-    /// Whether the bar shows a part of a whole.
+    /// Whether the total is known, so that the bar shows a fraction.
     measured: bool,
     lines: Lines,
 }
@@ -126,7 +126,7 @@ impl Progress {
         Self { bar, measured: false, lines: Lines::default() }
     }
 
-    /// Says something above the bar.
+    /// Prints a note above the bar.
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| note(text)),
@@ -134,12 +134,12 @@ impl Progress {
         }
     }
 
-    /// The import is like this now.
+    /// Shows the current state of the import.
     pub(crate) fn changed(&mut self, import: &Import, now: Instant) {
         self.show(&Step::of(import), now);
     }
 
-    /// So much of the file has been sent.
+    /// Shows that `sent` bytes of `size` have been sent.
     pub(crate) fn sending(&mut self, sent: u64, size: u64, now: Instant) {
         self.show(
             &Step {
@@ -183,7 +183,7 @@ impl Drop for Progress {
     }
 }
 
-/// A bar where there is a whole to be a part of, otherwise something that turns.
+/// A bar if the total is known, otherwise a spinner.
 fn style(measured: bool) -> ProgressStyle {
     let template = if measured { "{spinner} [{bar:30}] {wide_msg}" } else { "{spinner} {wide_msg}" };
     ProgressStyle::with_template(template)

@@ -20,15 +20,15 @@ use super::{
     },
 };
 
-/// The model that organizations are records of.
+/// The model of organizations.
 const ORGANIZATION: &str = "sentry.organization";
 
 /// The findings that the report shows.
 #[derive(Debug)]
 pub(crate) enum Findings {
-    /// The first ones of each kind.
+    /// The first findings of each kind.
     First(Vec<Finding>),
-    /// All.
+    /// All findings of the import.
     All(Vec<Finding>),
 }
 
@@ -234,7 +234,7 @@ fn all_findings(all: &[Finding]) -> String {
     text
 }
 
-/// Where it is and what it says, with nothing for what it is not about.
+/// The place of a finding and its reason. Parts of the place that it does not have are left out.
 fn one_finding(finding: &Finding) -> String {
     let mut place = Vec::new();
     if !finding.model.is_empty() {
@@ -253,7 +253,7 @@ fn one_finding(finding: &Finding) -> String {
     if place.is_empty() { reason } else { format!("{}: {reason}", clean(&place.join(" "))) }
 }
 
-/// What to say on stderr about an import of a file without one record that an import takes.
+/// The warning for stderr if the file has no record of a model that is imported.
 pub(crate) fn nothing_imported(import: &Import) -> Option<String> {
     let nothing = |count: &FindingCount| count.kind() == FindingKind::NothingToImport && count.count > 0;
     let what = if import.dry_run { "would be imported" } else { "was imported" };
@@ -262,8 +262,8 @@ pub(crate) fn nothing_imported(import: &Import) -> Option<String> {
     })
 }
 
-/// What to say on stderr about an import that failed: why, and what to do. `again` is the command that imports the same
-/// file once more, if it is known.
+/// The text for stderr about a failed import: why it failed, and what to do. `again` is the command that imports the
+/// same file once more, if it is known.
 pub(crate) fn failure(import: &Import, place: &Place, again: Option<&str>) -> String {
     let id = &import.import_id;
     let Some(failure) = &import.failure else {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// How the cells of a column stand.
+/// The alignment of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
@@ -30,7 +30,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
-    /// The table as text, each line ended.
+    /// The table as text. Each line ends with a newline.
     pub(super) fn render(&self) -> String {
         let mut widths = vec![0; self.aligns.len()];
         for row in &self.rows {
@@ -55,7 +55,7 @@ impl Table {
     }
 }
 
-/// `text` without characters that would move the cursor or color the terminal: an export may hold any text.
+/// `text` without characters that would move the cursor or color the terminal: an export may contain any text.
 pub(super) fn clean(text: &str) -> String {
     if text.chars().any(is_control) {
         text.chars().map(|c| if is_control(c) { '\u{fffd}' } else { c }).collect()
@@ -64,7 +64,7 @@ pub(super) fn clean(text: &str) -> String {
     }
 }
 
-/// Control characters, and those that turn the direction of what stands around them.
+/// Control characters, and those that change the direction of the text around them.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

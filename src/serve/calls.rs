@@ -1,5 +1,5 @@
-//! What happens around every call: a span, a line in the log when it has ended, and the count of the open ones.
-//! Bodies are never looked at, apart from the status in their trailers.
+//! What happens around every call: a span, a log line when it has ended, and the count of open calls. Of a body, only
+//! the status in the trailers is read.
 
 use std::{
     convert::Infallible,
@@ -25,10 +25,10 @@ use tracing::{Instrument as _, Span, debug, info_span};
 
 use super::connections::{OnConnection, Origin};
 
-/// The most bytes of an error's message as a header has it, where one byte may take three. Clients take 8 KiB of headers at
-/// least, and the details are among them.
+/// The most bytes of an error message as a header, where one byte may take three. Clients accept at least 8 KiB of
+/// headers, which include the error details.
 const MAX_ERROR_MESSAGE: usize = 3_000;
-/// What is left of a message that is longer, in bytes before it is made a header.
+/// How many bytes of a longer message are kept, counted before it becomes a header.
 const SHORT_MESSAGE: usize = 900;
 
 /// The calls of one server. A tower layer.
@@ -39,24 +39,25 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// No calls yet, on the server of `region` or, without one, of control.
+    /// No open calls yet. `region` names the region that serves them; without it, control does.
     pub(super) fn new(region: Option<String>) -> Self {
         Self { open: TaskTracker::new(), region: region.map(Arc::from) }
     }
 
-    /// How many are open now.
+    /// How many are open now. Endless ones are not counted.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// Waits until none is open.
+    /// Waits until none of the counted ones is open.
     pub(super) async fn none_open(&self) {
         self.open.close();
         self.open.wait().await;
     }
 }
 
-/// Whether a call of `method` ends only when the caller or the service has had enough. Nobody waits for those.
+/// Whether a call of `method` ends only when the caller or the service ends it, such as a watch. Shutdown does not wait
+/// for those.
 fn is_endless(method: &str) -> bool {
     let (service, call) = method.rsplit_once('/').unwrap_or(("", method));
     call.starts_with("Watch") || service.starts_with("grpc.reflection.")
@@ -70,7 +71,7 @@ impl<S> Layer<S> for Calls {
     }
 }
 
-/// A service whose calls are counted.
+/// A service that counts its calls.
 #[derive(Debug, Clone)]
 pub(super) struct Counted<S> {
     inner: S,
@@ -119,7 +120,7 @@ where
     }
 }
 
-/// Cuts the message of an error that is too long for headers. Those of Causeway's own services never are; those of
+/// Cuts an error message that is too long for headers. Messages of Causeway's own services never are; those of
 /// libraries may repeat what the caller sent.
 fn shorten(headers: &mut HeaderMap) {
     if headers.get(Status::GRPC_MESSAGE).is_none_or(|message| message.len() <= MAX_ERROR_MESSAGE) {
@@ -130,13 +131,13 @@ fn shorten(headers: &mut HeaderMap) {
     let message = format!("{}...", status.message().get(..end).unwrap_or_default());
     let details = Bytes::copy_from_slice(status.details());
     let short = Status::with_details_and_metadata(status.code(), message, details, status.metadata().clone());
-    // It only fails for what is no header, and all of it came from headers.
+    // This fails only for values that are not valid headers, and all of these came from headers.
     if let Err(error) = short.add_header(headers) {
-        debug!(%error, "the message of an error could not be made shorter");
+        debug!(%error, "an error message could not be shortened");
     }
 }
 
-/// Held as long as a call is open, that is until its last byte is sent or it is given up.
+/// Lives as long as a call is open: until its last byte is sent or the caller gives up. Its drop writes the log line.
 struct Ending {
     _open: Option<TaskTrackerToken>,
     _on_connection: Option<OnConnection>,
@@ -146,7 +147,7 @@ struct Ending {
 }
 
 impl Ending {
-    /// Takes the code from the headers or trailers, if it is there.
+    /// Takes the status code from the headers or trailers, if it is there.
     fn note(&mut self, headers: &HeaderMap) {
         let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
         self.code = code.and_then(|code| code.parse().ok()).or(self.code);
@@ -173,7 +174,7 @@ impl HttpBody for CountedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // A stream's rows are fetched and sent in here, so its events belong to the call too.
+        // A stream fetches and sends its rows in here, so their log events belong to the call too.
         let span = self.ending.span.clone();
         let mut polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(cx));
         if let Poll::Ready(Some(Ok(frame))) = &mut polled

@@ -1,6 +1,6 @@
-//! Connections: how many there are, how long one may say nothing, and cutting them. tonic hands each one to a task of its
-//! own, which nobody can stop from outside; so the connection itself ends when its time is over, and with it every call
-//! on it.
+//! Connections: how many may be open, how long one may be silent, and how they are cut. tonic gives each one to a task
+//! of its own that cannot be stopped from outside; so the connection itself ends when its time is over, and every call
+//! on it ends with it.
 
 use std::{
     io,
@@ -25,21 +25,23 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 use tracing::warn;
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// When accepting fails, then for want of something (mostly file handles) that is not back in the next instant.
+/// Pause after a failed accept. It mostly fails for lack of something (such as file handles) that does not come back at
+/// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// With how many bytes every HTTP/2 connection begins.
+/// Length, in bytes, of the preface that every HTTP/2 connection begins with.
 const PREFACE: usize = 24;
-/// Between two lines of the log that say that connections are refused.
+/// Least time between two log lines about refused connections.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// What is bounded about connections.
+/// Limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many may be open at once. A further one is closed as soon as it has come in.
+    /// How many may be open at once. A further one is accepted and closed at once.
     pub open: usize,
-    /// How long one may take to begin to speak HTTP/2.
+    /// How long a connection may take to send the whole HTTP/2 preface.
     pub handshake: Duration,
-    /// How long one may be without a call; up to twice as long, as it is looked at now and then.
+    /// How long a connection may have no call before it is closed. It is checked once in this time, so it may last up
+    /// to twice as long.
     pub idle: Duration,
 }
 
@@ -49,7 +51,7 @@ impl Default for Limits {
     }
 }
 
-/// The connections that come in on `listener`, each of which ends when `cut` is cancelled.
+/// The connections accepted on `listener`. Each one ends when `cut` is cancelled.
 pub(super) fn incoming(
     listener: TcpListener,
     limits: Limits,
@@ -79,7 +81,7 @@ pub(super) fn incoming(
         })
 }
 
-/// Those that were refused since the log was told of it.
+/// The connections refused since the last log line about them.
 #[derive(Debug, Default)]
 struct Refusals {
     refused: u64,
@@ -104,11 +106,11 @@ impl Refusals {
 #[derive(Debug, Default)]
 struct Activity {
     open: AtomicUsize,
-    /// How many have begun, ever.
+    /// How many have ever begun.
     begun: AtomicUsize,
 }
 
-/// What a call knows of the connection that it came on.
+/// The connection that a call came on.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) tcp: TcpConnectInfo,
@@ -134,18 +136,18 @@ impl Drop for OnConnection {
     }
 }
 
-/// A connection that ends when it is cut, or has said nothing for too long.
+/// A connection that ends when it is cut or has been silent for too long.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// What of the beginning is still to come.
+    /// Bytes of the preface that have not arrived yet.
     missing: usize,
     idle: Duration,
-    /// Until when the beginning is to be there; behind it, when to look again whether there are calls.
+    /// When the preface must be complete; after that, when to check next for calls.
     deadline: Pin<Box<Sleep>>,
     activity: Arc<Activity>,
-    /// How many calls had begun when that was looked at.
+    /// How many calls had begun at the last check.
     seen: usize,
     _place: OwnedSemaphorePermit,
 }
@@ -164,7 +166,7 @@ impl Connection {
         }
     }
 
-    /// An error once it is cut; until then its task is woken when it is.
+    /// Fails once the connection is cut. Until then, the task is woken when that happens.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -172,7 +174,8 @@ impl Connection {
         }
     }
 
-    /// Whether it is over because nobody does anything on it; its task is woken when to ask again.
+    /// Whether the connection is over because it had no calls for too long. Fails if the preface is late. The task is
+    /// woken for the next check.
     fn poll_silent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         while self.deadline.as_mut().poll(cx).is_ready() {
             if self.missing > 0 {
@@ -210,7 +213,7 @@ impl AsyncRead for Connection {
             self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
             if self.missing == 0 {
                 self.look_later(0);
-                // For the new deadline to wake this task.
+                // So that the new deadline wakes this task.
                 self.poll_silent(cx)?;
             }
         }

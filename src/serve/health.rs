@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: a service is as healthy as its database, which must answer and take what is written.
+//! `grpc.health.v1`: a service is healthy if its database answers and accepts writes.
 
 use causeway_silo::db::DbErrorKind;
 use tokio::{
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{Settings, Silo};
 
-/// What stands for the server as a whole.
+/// The service name that stands for the whole server.
 const OVERALL: &str = "";
 
 /// The health of one server. Clones share it.
@@ -23,12 +23,12 @@ const OVERALL: &str = "";
 pub(super) struct Health {
     reporter: HealthReporter,
     services: &'static [&'static str],
-    /// Those that are of use only while control knows the silo.
+    /// Those that are of use only while control knows the silo; `NOT_SERVING` at other times.
     need_registration: &'static [&'static str],
     settings: Settings,
 }
 
-/// What the health of all services follows from.
+/// What decides the health of each service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     database: ServingStatus,
@@ -36,7 +36,7 @@ pub(super) struct State {
 }
 
 impl Health {
-    /// The health of `services`, and the gRPC service that tells it.
+    /// The health of `services`, and the gRPC service that reports it.
     pub(super) fn new(
         services: &'static [&'static str],
         need_registration: &'static [&'static str],
@@ -57,8 +57,8 @@ impl Health {
         state.database
     }
 
-    /// Tells the health of each service that is another one than `before`: who watches would take every message for a
-    /// change.
+    /// Publishes the health of each service that differs from its health at `before`, or of all without one. Watchers
+    /// take every message for a change.
     async fn set(&self, state: State, before: Option<State>) {
         for name in self.names() {
             let status = self.status(name, state);
@@ -68,8 +68,8 @@ impl Health {
         }
     }
 
-    /// Whether the database answers now and can be written to; if not, why. `before` is what stands if others write all the
-    /// time, so that nothing more can be said.
+    /// Whether the database answers and accepts writes now; if not, why. If others write all the time, the check learns
+    /// nothing more and returns `before`.
     async fn ask(&self, silo: &impl Silo, before: ServingStatus) -> Result<ServingStatus, String> {
         let limit = self.settings.health_timeout;
         match timeout(limit, silo.ping()).await {
@@ -85,7 +85,7 @@ impl Health {
         }
     }
 
-    /// Asks the database for the first time, before anybody can ask for the health.
+    /// Checks the database for the first time, before anybody can ask for the health.
     pub(super) async fn begin(&self, silo: &impl Silo) -> State {
         let database = self.ask(silo, ServingStatus::Serving).await.unwrap_or_else(|why| {
             warn!(why, "the database cannot be used; health is NOT_SERVING until it can");
@@ -96,7 +96,8 @@ impl Health {
         state
     }
 
-    /// Follows the database and the registration from `state` on until `stopping`; then it is `NOT_SERVING`.
+    /// Follows the database and the registration, starting from `state`, until `stopping`; then everything is
+    /// `NOT_SERVING`.
     pub(super) async fn follow(&self, silo: &impl Silo, mut state: State, stopping: CancellationToken) {
         let mut registration = silo.registration();
         let mut next = Instant::now() + self.settings.health_interval;
@@ -108,7 +109,7 @@ impl Health {
                         state.database = self.look(silo, before.database).await;
                         next = Instant::now() + self.settings.health_interval;
                     }
-                    // It fails if there is nothing to follow.
+                    // An error means that there is nothing to follow; it disables this branch.
                     Ok(now) = changed(&mut registration, before.is_registered) => {
                         state.is_registered = now;
                     }
@@ -121,7 +122,7 @@ impl Health {
         self.set(stopped, None).await;
     }
 
-    /// Asks the database again, and says in the log if its health has changed.
+    /// Checks the database again, and logs if its health has changed.
     async fn look(&self, silo: &impl Silo, before: ServingStatus) -> ServingStatus {
         let asked = self.ask(silo, before).await;
         let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
@@ -134,7 +135,7 @@ impl Health {
         now
     }
 
-    /// Ends the streams of all who watch, after they have got the last status.
+    /// Ends the streams of all watchers, after they have received the last status.
     pub(super) async fn end(mut self) {
         for name in self.names() {
             self.reporter.clear_service_status(name).await;
@@ -142,7 +143,7 @@ impl Health {
     }
 }
 
-/// Waits until a value is another one than `before`.
+/// Waits until a value differs from `before`.
 async fn changed(value: &mut watch::Receiver<bool>, before: bool) -> Result<bool, watch::error::RecvError> {
     value.wait_for(|now| *now != before).await.map(|now| *now)
 }

@@ -1,9 +1,9 @@
 //! Serving a control or a region over gRPC.
 //!
-//! The order at start: the caller binds the port, so that a taken port shows before a database is touched; then the
-//! database is opened and migrated; then calls are answered. The order at shutdown: health says `NOT_SERVING`, the
-//! port is closed, calls in flight and the chunk in hand get their time, the service stops, and what is still connected
-//! then is cut.
+//! At start, the caller binds the port first, so that a taken port is noticed before any database is touched; then the
+//! service opens and migrates its database; then it answers calls. At shutdown, health reports `NOT_SERVING`, the port
+//! is closed, calls in flight and the current chunk get time to end, the service stops, and connections that are still
+//! open are cut.
 
 mod calls;
 mod connections;
@@ -34,23 +34,24 @@ use health::Health;
 
 pub use connections::Limits as ConnectionLimits;
 
-/// How long calls in flight get at shutdown, if nobody says otherwise.
+/// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
 pub const SOFT_STOP: Duration = Duration::from_secs(10);
 
-/// How often a connection on which nothing is said is asked whether it still lives, and how long it may take to
-/// answer. Without this a peer whose machine is gone would hold its streams for ever.
+/// How often a silent connection is pinged, and how long the peer may take to answer. Without this, a peer on a dead
+/// machine would keep its streams for ever.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What this module must know of a service to serve it.
+/// What this module needs from a service to serve it.
 trait Silo: Send + Sync + 'static {
     /// The full names of its gRPC services, for health.
     const SERVICES: &'static [&'static str];
 
-    /// Those of them that are of use only while control knows the silo.
+    /// Those of them that are of use only while control knows the silo. Health reports `NOT_SERVING` for them at other
+    /// times.
     const NEED_REGISTRATION: &'static [&'static str] = &[];
 
-    /// Follows whether control knows it; a silo that has nothing to do with that is always known.
+    /// Whether control knows the silo, and changes of that. A silo that does not register is always known.
     fn registration(&self) -> watch::Receiver<bool> {
         watch::channel(true).1
     }
@@ -61,13 +62,13 @@ trait Silo: Send + Sync + 'static {
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
-    /// Whether its database takes what is written. Contention says that others were writing for as long as `patience`.
+    /// Whether its database accepts writes. Fails with contention if others were writing for all of `patience`.
     fn check_writable(&self, patience: Duration) -> impl Future<Output = Result<(), DbError>> + Send;
 
-    /// Has what runs in its background come to an end, while calls are still answered.
+    /// Asks its background tasks to end. Calls are still answered meanwhile.
     fn begin_stop(&self) {}
 
-    /// Ends what runs in its background and closes its database.
+    /// Ends its background tasks and closes its database.
     fn stop(&self) -> impl Future<Output = ()> + Send;
 }
 
@@ -120,18 +121,19 @@ impl Silo for Region {
     }
 }
 
-/// How a service is served, whichever of the two it is.
+/// How to serve a control or a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Between two questions to the database whether it is well.
+    /// Time between two checks of the database.
     pub health_interval: Duration,
-    /// How long the database may take to answer one.
+    /// How long the database may take to answer, and again as long to accept a write, before it counts as unusable.
     pub health_timeout: Duration,
-    /// How long calls are still taken at shutdown after health has said `NOT_SERVING`, for balancers to hear it.
+    /// How long calls are still accepted at shutdown after health reports `NOT_SERVING`, so that load balancers notice
+    /// first.
     pub drain: Duration,
-    /// What connections get to send their last words after the service has stopped.
+    /// How long connections get to send their last bytes after the service has stopped, before they are cut.
     pub last_words: Duration,
-    /// What is bounded about connections.
+    /// Limits on connections.
     pub connections: ConnectionLimits,
 }
 
@@ -194,7 +196,7 @@ async fn serve<S: Silo>(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(causeway_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // The details of errors, so that a client without files can show their reasons.
+            // The types of error details, so that a client without the .proto files can show reasons.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     routes.add_service(reflection().build_v1().context("the contract's descriptors are broken")?);
@@ -240,10 +242,10 @@ async fn serve<S: Silo>(
 
 type Served = Result<(), tonic::transport::Error>;
 
-/// A service that answers calls. If it is dropped without [`stop`](Running::stop), its port is closed and its
-/// connections are cut at once, as a crash would do it.
+/// A service that answers calls. If it is dropped without [`stop`](Running::stop), its port closes and its connections
+/// are cut at once, as in a crash.
 pub struct Running {
-    /// Where it listens.
+    /// The address that it listens on, with the actual port.
     pub address: SocketAddr,
     server: Option<JoinHandle<Served>>,
     following: JoinHandle<()>,
@@ -264,14 +266,14 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// Where it listens, as a URL.
+    /// The address that it listens on, as an `http://` URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Waits until the service ends by itself, which it never should, and says why it did. It still has to be
-    /// stopped then. Safe to be dropped half way.
+    /// Waits until the service ends by itself, which it never should, and returns why it did. It must still be stopped
+    /// then. Cancel safe.
     pub async fn wait(&mut self) -> anyhow::Error {
         let Some(server) = self.server.as_mut() else { return anyhow!("the service has ended") };
         let ended = server.await;
@@ -279,18 +281,18 @@ impl Running {
         why_it_ended(ended)
     }
 
-    /// Stops softly, and hard after [`SOFT_STOP`].
+    /// Stops softly, and cuts what is not done after [`SOFT_STOP`].
     pub async fn stop(self) {
         self.stop_within(SOFT_STOP).await;
     }
 
-    /// Stops softly: says `NOT_SERVING`, waits for balancers, closes the port, lets the calls in flight and the chunk in
-    /// hand end, stops the service. What is not done after `soft` is cut.
+    /// Stops softly: reports `NOT_SERVING`, waits for load balancers, closes the port, lets the calls in flight and the
+    /// current chunk end, stops the service. Cuts what is not done after `soft`.
     pub async fn stop_within(self, soft: Duration) {
         let begun = Instant::now();
         let deadline = begun + soft;
 
-        // Whoever balances calls over several services is to know before the first call is refused.
+        // Load balancers must know before the first call is refused.
         self.stopping.disarm().cancel();
         if let Err(error) = self.following.await {
             warn!(%error, "the health check has failed");
@@ -301,16 +303,16 @@ impl Running {
         self.closing.disarm().cancel();
         (self.begin_stop)();
 
-        // A call that does not end must not use up the time in which the service could.
+        // A call that does not end must not use up the time that the service needs to stop: a quarter is kept for it.
         let for_calls = deadline - deadline.duration_since(Instant::now()) / 4;
         if timeout_at(for_calls, self.calls.none_open()).await.is_err() {
-            warn!(address = %self.address, open = self.calls.open(), "calls are ended, their time is over");
+            warn!(address = %self.address, open = self.calls.open(), "calls did not end in time and are cut");
         }
         if timeout_at(deadline, (self.stop_silo)()).await.is_err() {
             warn!(address = %self.address, "the service did not stop in time and is cut");
         }
 
-        // Now nothing can be answered any more. What is left are streams without an end of their own.
+        // Nothing can be answered any more. Only streams without an end of their own are left.
         self.health.end().await;
         if let Some(mut server) = self.server {
             let soft_end = timeout(self.settings.last_words, &mut server).await;
@@ -324,7 +326,7 @@ impl Running {
             };
             match ended {
                 Some(Ok(Ok(()))) => {}
-                Some(ended) => warn!(error = %why_it_ended(ended), "the server did not end well"),
+                Some(ended) => warn!(error = %why_it_ended(ended), "the server did not end cleanly"),
                 None => server.abort(),
             }
         }

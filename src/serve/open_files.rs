@@ -1,14 +1,14 @@
-//! How many files, connections among them, this process may have open.
+//! The limit on open files of this process. Connections count as files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// What a service has open beside connections of callers and of the pool: ports, its log, spool files and their scratch,
-/// files of SQLite, connections to control.
+/// The open files that a service needs besides connections of callers and of the database pool: ports, its log, spool
+/// files and their scratch files, SQLite files, connections to control.
 const OTHERS: u64 = 100;
 
-/// Raises the limit as far as this process may without asking anybody: a shell gives 1,024, for programs that are older than
-/// larger numbers. Gives the limit that holds from then on; none if there is none.
+/// Raises the soft limit on open files to the hard limit. A shell gives 1,024, because some old programs cannot handle
+/// larger numbers. Returns the limit that now applies; `None` if there is none.
 pub fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -20,10 +20,11 @@ pub fn raise() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many connections of callers there may be, so that some of the open files are left for everything else.
+/// How many connections of callers to allow: `wanted`, or fewer, so that open files are left for everything else. At
+/// least one.
 pub fn connections(wanted: usize, open_files: Option<u64>, database_connections: u32) -> usize {
     let Some(open_files) = open_files else { return wanted };
-    // On SQLite a connection is three files.
+    // On SQLite, a database connection takes three files.
     let others = OTHERS + 3 * u64::from(database_connections);
     let left = usize::try_from(open_files.saturating_sub(others)).unwrap_or(usize::MAX).max(1);
     if left < wanted {
@@ -31,7 +32,7 @@ pub fn connections(wanted: usize, open_files: Option<u64>, database_connections:
             wanted,
             left,
             open_files,
-            "--max-connections is more than the process may have open and is lowered; raise its limit (ulimit -Hn)"
+            "--max-connections is above the limit on open files and is lowered; raise that limit (ulimit -Hn)"
         );
     }
     wanted.min(left)

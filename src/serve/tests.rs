@@ -1,4 +1,4 @@
-//! Serving, with a silo whose database and calls the test holds in its hands.
+//! Serving, with a fake silo: the test controls its database and its calls.
 
 use std::sync::{
     Mutex,
@@ -40,13 +40,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Fake {
     healthy: AtomicBool,
     writable: AtomicBool,
-    /// Whether control knows it.
+    /// Whether control knows the silo.
     registered: watch::Sender<bool>,
     /// A permit for each call that has come in.
     entered: Semaphore,
     /// A call is answered when it gets a permit of this.
     gate: Semaphore,
-    /// What happened, in its order.
+    /// What happened, in order.
     log: Mutex<Vec<&'static str>>,
 }
 
@@ -134,7 +134,7 @@ impl Silo for Arc<Fake> {
     }
 
     async fn stop(&self) {
-        // As one that has a little to do.
+        // Like a silo that has something to do before it stops.
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.log("stopped");
     }
@@ -168,7 +168,7 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatu
     message.expect("the stream is not broken").map(|message| message.status())
 }
 
-/// A call that is answered when the gate opens. It has come in when this returns.
+/// Makes a call that is answered when the gate opens. Returns once the call has arrived.
 async fn call(server: &Server) -> JoinHandle<Result<Response<GetOrganizationResponse>, Status>> {
     let mut client = OrganizationServiceClient::new(server.channel.clone());
     let call = tokio::spawn(async move { client.get_organization(GetOrganizationRequest::default()).await });
@@ -190,7 +190,7 @@ async fn health_follows_the_database() {
         assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "{name}");
         server.fake.healthy.store(true, Ordering::SeqCst);
         assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving), "{name}");
-        // It answers, and takes nothing.
+        // It answers, but accepts no writes.
         server.fake.writable.store(false, Ordering::SeqCst);
         assert_eq!(next(&mut watch).await, Some(ServingStatus::NotServing), "{name}");
         server.fake.writable.store(true, Ordering::SeqCst);
@@ -214,7 +214,7 @@ async fn imports_are_served_only_while_control_knows_the_region() {
     assert_eq!(next(&mut imports).await, Some(ServingStatus::NotServing));
     server.fake.registered.send_replace(true);
     assert_eq!(next(&mut imports).await, Some(ServingStatus::Serving));
-    // It needs both, and the others have not heard of any of this.
+    // Imports need both. The other services got no message about any of this.
     server.fake.registered.send_replace(false);
     assert_eq!(next(&mut imports).await, Some(ServingStatus::NotServing));
     server.fake.healthy.store(false, Ordering::SeqCst);
@@ -310,7 +310,7 @@ async fn calls_are_taken_until_balancers_have_heard() {
     stopping.abort();
 }
 
-/// With how HTTP/2 begins: the preface, and settings without any.
+/// How an HTTP/2 connection begins: the preface, and an empty SETTINGS frame.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn serve_with(connections: ConnectionLimits) -> Server {
@@ -322,10 +322,10 @@ async fn serve_with(connections: ConnectionLimits) -> Server {
     Server { fake, running, channel }
 }
 
-/// Connects, says this, and then nothing.
+/// Connects, sends `words`, and then nothing.
 async fn say(server: &Server, words: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.running.address).await.expect("it listens");
-    // Whoever is refused may be so before this is said.
+    // A refused connection may already be closed before this is sent.
     let _said = stream.write_all(words).await;
     stream
 }
@@ -333,7 +333,7 @@ async fn say(server: &Server, words: &[u8]) -> TcpStream {
 /// Reads until the other side has closed the connection.
 async fn closed(mut stream: TcpStream) {
     let end = timeout(LIMIT, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
-    // With a word or without.
+    // With an error or without.
     let _end = end.expect("it is closed");
 }
 
@@ -344,7 +344,7 @@ async fn whoever_does_not_begin_to_speak_is_cut_off() {
     for words in [&b""[..], b"GET / HTTP/1.1", &BEGINNING[..23]] {
         closed(say(&server, words).await).await;
     }
-    // Whoever has begun is not cut off for it.
+    // A connection that has begun properly is not cut.
     server.fake.gate.add_permits(1);
     call(&server).await.await.expect("no panic").expect("it is answered");
     stop(server.running, LIMIT).await;
@@ -354,9 +354,9 @@ async fn whoever_does_not_begin_to_speak_is_cut_off() {
 async fn silent_connections_shut_nobody_out_for_long() {
     let limits = ConnectionLimits { open: 50, handshake: Duration::from_millis(500), ..SHORT.connections };
     let server = serve_with(limits).await;
-    // Some have a place, and the others are refused at once.
+    // Some get a place; the others are refused at once.
     let silent: Vec<TcpStream> = futures::future::join_all((0..200).map(|_| say(&server, b""))).await;
-    // Whoever is there goes on.
+    // The connection that was there before goes on.
     server.fake.gate.add_permits(1);
     call(&server).await.await.expect("no panic").expect("it is answered");
     futures::future::join_all(silent.into_iter().map(closed)).await;

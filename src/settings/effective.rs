@@ -1,4 +1,4 @@
-//! What the settings of a server come to, and where each comes from.
+//! The effective settings of a server, and the source of each.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use tracing::{info, warn};
 
 use super::{File, command_of, is_setting, shown};
 
-/// Where a value comes from, the strongest first.
+/// Where a value comes from. An earlier variant overrides a later one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// An option of the command line.
+    /// A command line option, by its name without dashes.
     Option(String),
-    /// A variable of the environment.
+    /// An environment variable, by its name.
     Variable(String),
-    /// A line of the file.
+    /// The configuration file: its path, and the line, counted from 1.
     File(String, usize),
-    /// Nobody has said anything else.
+    /// The default, because nothing else sets it.
     Default,
 }
 
@@ -32,20 +32,20 @@ impl fmt::Display for Source {
     }
 }
 
-/// A setting that has a value. Secrets are not in it.
+/// A setting that has a value. Secrets are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// The server that it is one of; none for those of the log.
+    /// `control` or `region`; `None` for a setting of the log.
     pub(crate) server: Option<&'static str>,
     /// Its key in the file.
     pub(crate) key: String,
-    /// Its value, fit for a log.
+    /// Its value without secrets. The values of a list are joined with commas.
     pub(crate) value: String,
-    /// Where that comes from.
+    /// Where the value comes from.
     pub(crate) source: Source,
 }
 
-/// Those of the log and of a server, in the order of the help.
+/// The settings of the log and of `server`, in the order of the help.
 pub(super) fn settings_of(
     root: &Command,
     server: Option<&'static str>,
@@ -81,17 +81,17 @@ fn setting(
     Some(Setting { server, key: key.to_owned(), value, source })
 }
 
-/// A value without its secrets. Those that may have any hide the value of their variable from the help.
+/// A value without its secrets. Only URLs and arguments that hide their variable's value in the help may have secrets.
 fn redact(arg: &Arg, value: &str) -> String {
     if arg.is_hide_env_values_set() || value.contains("://") { db::redact(value) } else { value.to_owned() }
 }
 
-/// Tells the log, in one line.
+/// Logs the settings in one line.
 pub(crate) fn log(settings: &[Setting]) {
     info!("settings: {}", in_one_line(settings));
 }
 
-/// First what somebody has said, with where, and then the defaults.
+/// First the settings that somebody has set, each with its source, then the defaults.
 fn in_one_line(settings: &[Setting]) -> String {
     let (defaults, said): (Vec<_>, Vec<_>) =
         settings.iter().partition(|setting| setting.source == Source::Default);
@@ -101,7 +101,7 @@ fn in_one_line(settings: &[Setting]) -> String {
     said.chain([defaults]).collect::<Vec<_>>().join(", ")
 }
 
-/// The settings as a file that says the same, apart from secrets.
+/// The settings as a TOML file with the same meaning, apart from secrets.
 pub(crate) fn render(settings: &[Setting]) -> String {
     let mut text = String::new();
     let mut section = None;
@@ -115,7 +115,7 @@ pub(crate) fn render(settings: &[Setting]) -> String {
     text
 }
 
-/// A value in TOML.
+/// A value in TOML: whole numbers and booleans bare, anything else as a quoted string.
 fn quoted(value: &str) -> String {
     let is_plain = value.parse::<i64>().is_ok_and(|number| number.to_string() == value)
         || matches!(value, "true" | "false");
@@ -134,7 +134,7 @@ fn quoted(value: &str) -> String {
     text
 }
 
-/// Variables that look like settings and are none: mostly one that is misspelt, and so without effect.
+/// Warns of environment variables that look like settings but are not: mostly misspelt, and so without effect.
 pub(crate) fn warn_of_unknown_variables(root: &Command) {
     let known = variables(root);
     #[cfg(feature = "failpoints")]
@@ -143,11 +143,11 @@ pub(crate) fn warn_of_unknown_variables(root: &Command) {
     for name in names.filter(|name| name.starts_with("CAUSEWAY_") && !known.contains(name)) {
         let alike = |known: &&String| (strsim::normalized_damerau_levenshtein(known, &name) * 1000.0) as i64;
         let nearest = known.iter().max_by_key(alike).map(String::as_str).unwrap_or_default();
-        warn!(name, nearest, "a variable of the environment is no setting and has no effect");
+        warn!(name, nearest, "an environment variable is not a setting and has no effect");
     }
 }
 
-/// The variables that any command looks at.
+/// The environment variables that `command` and its subcommands read.
 fn variables(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! The TOML file. All that is wrong with it is told at once, each with its line.
+//! The TOML configuration file. All its problems are reported at once, each with its line.
 
 use std::{
     collections::BTreeMap,
@@ -11,29 +11,29 @@ use toml::de::{DeTable, DeValue};
 
 use super::{SERVERS, command_of, is_setting, shown, words};
 
-/// The least likeness of a name to a known one for which it may be meant.
+/// The least similarity, from 0 to 1, at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.3;
 
 /// What a file says about one setting.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Its value; several if it is a list.
+    /// Its value; several values if it is a list.
     pub(super) values: Vec<String>,
-    /// Where it stands.
+    /// The line of its key, counted from 1.
     pub(super) line: usize,
 }
 
-/// A file whose every key is a setting, with a value that it may have.
+/// A file that was checked: each key is a setting, and each value is valid for it.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: PathBuf,
-    /// By server, or none, and key.
+    /// By server and key. The server is `None` for keys at the top of the file.
     entries: BTreeMap<(Option<&'static str>, String), Entry>,
     servers: Vec<&'static str>,
 }
 
 impl File {
-    /// Reads a file and holds it against the settings that there are.
+    /// Reads a file and checks it against the settings that exist.
     ///
     /// # Errors
     /// If it cannot be read, or anything in it is wrong.
@@ -54,7 +54,7 @@ impl File {
         Ok(file)
     }
 
-    /// What it says about a setting.
+    /// The entry of a setting; `None` if the file does not set it.
     pub(super) fn get(&self, server: Option<&str>, key: &str) -> Option<&Entry> {
         let server = match server {
             Some(name) => Some(SERVERS.into_iter().find(|server| *server == name)?),
@@ -73,7 +73,7 @@ struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
     root: &'a Command,
-    /// With the line of each.
+    /// Each with its line.
     problems: Vec<(usize, String)>,
 }
 
@@ -131,7 +131,7 @@ impl Reader<'_> {
         }
     }
 
-    /// That there is no such key, and which may be meant.
+    /// The message that there is no such key, and which key may be meant.
     fn unknown(&self, server: Option<&str>, key: &str) -> String {
         let place = |server: Option<&str>| match server {
             Some(server) => format!("in [{server}]"),
@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 }
 
-/// A value as the command line would have it.
+/// A value as text, as on the command line; a list as several. `None` if a setting cannot have such a value.
 fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
     let one = |value: &DeValue<'_>| match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -185,7 +185,7 @@ fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// What the argument has against the values, tried on a command line that has nothing else.
+/// Why the argument refuses the values; `None` if it accepts them. Tries them on a command line with nothing else.
 fn refused(command: &Command, arg: &Arg, values: &[String]) -> Option<String> {
     if matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse) {
         let one = matches!(values, [value] if matches!(value.as_str(), "true" | "false"));

@@ -1,8 +1,9 @@
-//! The settings of a server: flags over environment over a file over defaults.
+//! The settings of a server. Options override environment variables, these override the file, and the file overrides
+//! the defaults.
 //!
-//! clap's definition of an argument is the only one that a setting has: its name, variable, default, help and parser
-//! serve the command line, the keys of the file, what is printed, and docs/configuration.md. A value of the file becomes
-//! the default of its argument, so that whatever clap prefers to a default it prefers to the file.
+//! Each setting is defined once, as a clap argument: its name, variable, default, help and parser serve the command
+//! line, the keys of the file, what is printed, and docs/configuration.md. A value of the file becomes the default of
+//! its argument, so that everything that overrides a default in clap also overrides the file.
 
 pub(crate) mod effective;
 mod file;
@@ -24,36 +25,37 @@ use crate::commands::Cli;
 use effective::{Setting, settings_of};
 use file::File;
 
-/// The commands whose arguments are settings. Each has a table of its name in the file.
+/// The commands that have settings as arguments. Each has a table of its name in the file.
 pub(crate) const SERVERS: [&str; 2] = ["control", "region"];
 
-/// Where the file is, if there is one.
+/// The option that names the configuration file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FileArgs {
-    /// A TOML file with settings: those of the log at its top, those of a server in the table [control] or [region],
-    /// under their names here with underscores. Variables and options override it
+    /// The TOML configuration file. Settings of the log are at its top, those of a server in the table [control] or
+    /// [region]. A key is the name of an option here, with underscores. Environment variables and options override the
+    /// file
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// The id of [`FileArgs::config`], the one option that is no setting.
+/// The id of [`FileArgs::config`], the only option that is not a setting.
 const CONFIG: &str = "config";
 
-/// A command line that has been understood, with what the file adds to it.
+/// A parsed command line, with what the file adds to it.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// What to do.
+    /// The command and its arguments.
     pub(crate) cli: Cli,
-    /// The settings of the server that it is about, and where each comes from.
+    /// The settings of the log and of the servers that the command is about, each with its source.
     pub(crate) settings: Vec<Setting>,
 }
 
 /// Why a command line cannot be carried out.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// It is wrong, or asks for help.
+    /// The line is wrong, or asks for help or the version.
     Usage(clap::Error),
-    /// The file, or what it comes to, is wrong.
+    /// The file is wrong, or a value that follows from it.
     Settings(anyhow::Error),
 }
 
@@ -79,7 +81,7 @@ fn is_setting(arg: &Arg) -> bool {
         )
 }
 
-/// What the file may say about a server, or for `None` at its top.
+/// The command that defines the keys of a server's table, or for `None` the keys at the top of the file.
 fn command_of<'a>(root: &'a Command, server: Option<&str>) -> &'a Command {
     server.and_then(|name| root.find_subcommand(name)).unwrap_or(root)
 }
@@ -112,7 +114,7 @@ fn change(command: Command, path: &[String], with: &dyn Fn(Command) -> Command) 
     }
 }
 
-/// The command with the values of the file as defaults, of the log at its root and of a server at `path`.
+/// The command with the values of the file as defaults: those of the log at its root, those of a server at `path`.
 fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) -> Command {
     let filled = |command: Command, section: Option<&str>| {
         command.mut_args(|arg| match file.get(section, arg.get_id().as_str()) {
@@ -127,16 +129,16 @@ fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) 
     }
 }
 
-/// Understands a command line, whose first word is the name of the program.
+/// Parses a command line. Its first word is the name of the program.
 ///
 /// # Errors
 /// If it is wrong or asks for help, or if the file that it names cannot be used.
 pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
     let root = Cli::command();
-    // What is required may stand in the file, and which file it is stands here.
+    // A required argument may be in the file, and only the line says which file. So nothing is required at first.
     let first = match nothing_required(root.clone()).try_get_matches_from(line) {
         Ok(matches) => matches,
-        // In the words of the real one.
+        // The error must be that of the real command.
         Err(error) => return Err(root.try_get_matches_from(line).err().unwrap_or(error).into()),
     };
     let (path, _) = innermost(&first);
@@ -151,7 +153,7 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
         None => root.clone(),
     };
     let matches = filled.try_get_matches_from(line).map_err(|error| match error.kind() {
-        // Whoever checks a configuration has made no mistake in the line that checks it.
+        // The configuration is incomplete. The line that checks it is not wrong.
         ErrorKind::MissingRequiredArgument if checks => anyhow!("{}", words(&error)).into(),
         _ => Refusal::Usage(error),
     })?;
@@ -181,7 +183,7 @@ fn each_server(root: &Command, file: Option<&File>) -> anyhow::Result<Vec<Settin
     Ok(settings)
 }
 
-/// What clap says of a mistake, without usage and hints.
+/// clap's message about a mistake, without usage and hints.
 fn words(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.split("\n\n").next().unwrap_or_default();
@@ -189,7 +191,7 @@ fn words(error: &clap::Error) -> String {
     lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// A path as a person wrote it.
+/// A path for a message, as the user wrote it.
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }

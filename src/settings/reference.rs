@@ -1,5 +1,5 @@
-//! docs/configuration.md and docs/commands.md are made of the definitions of the command line. These tests fail when
-//! they are out of date, and bring them up to date with `CAUSEWAY_BLESS=1 cargo test --bin causeway reference`.
+//! docs/configuration.md and docs/commands.md are generated from the definitions of the command line. These tests fail
+//! if they are out of date, and rewrite them with `CAUSEWAY_BLESS=1 cargo test --bin causeway reference`.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use super::{Cli, SERVERS, command_of, is_setting};
 
-/// What stands in front of the tables of settings.
+/// The text before the tables of settings.
 const HEAD: &str = "\
 # Configuration
 
@@ -46,7 +46,7 @@ when it starts. Passwords in URLs are shown by neither.
 - In the file, values are strings, numbers or booleans as is convenient: `\"10s\"`, `10` and `\"10\"` are the same time.
 ";
 
-/// Compares a page with what it should be, or writes it.
+/// Compares a page with the text that it should have, or writes it.
 fn hold(name: &str, wanted: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("CAUSEWAY_BLESS").is_some() {
@@ -60,12 +60,12 @@ fn hold(name: &str, wanted: &str) {
     );
 }
 
-/// The command line as it is in an environment without variables.
+/// The command line, with a help that does not show the values of environment variables.
 fn without_environment(command: Command) -> Command {
     command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_environment)
 }
 
-/// The help of an argument in one line, and its default if that is only said there.
+/// The help of an argument in one line, and its default if only the help states it.
 fn help(arg: &Arg) -> (String, Option<String>) {
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");

@@ -1,4 +1,4 @@
-//! Where settings come from, and what a wrong file is told.
+//! Where settings come from, and what is reported about a wrong file.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -187,7 +187,7 @@ fn help_and_wrong_lines_are_those_of_the_real_command() {
     assert!(help.to_string().contains("Usage: causeway region [OPTIONS] --name <NAME>"), "{help}");
 }
 
-/// What docs/configuration.md has a column for.
+/// docs/configuration.md has a column for each of these.
 #[test]
 fn every_setting_has_a_variable_a_help_and_a_unit() {
     let root = Cli::command();

@@ -2,14 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-/// A number and the unit behind it.
+/// Splits a text into a number and the unit after it. `None` if it does not begin with a number.
 fn parts(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
-/// A time: a number with `ms`, `s`, `m` or `h` behind it, or of seconds.
+/// A time: a number with the unit `ms`, `s`, `m` or `h`, or a number of seconds. At most 1000h.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let milliseconds = parts(text).and_then(|(number, unit)| {
         let unit = match unit {
@@ -22,7 +22,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         number.checked_mul(unit)
     });
     match milliseconds {
-        // Sums of a few with the clock stay far away from where that ends.
+        // Small enough that the clock plus a few of these cannot overflow.
         Some(milliseconds) if milliseconds <= 1_000 * 3_600_000 => Ok(Duration::from_millis(milliseconds)),
         Some(_) => Err("it is more than 1000h".to_owned()),
         None => Err("it must be a number with ms, s, m or h behind it, e.g. 10s".to_owned()),
@@ -37,7 +37,7 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Bytes.
+/// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -56,7 +56,7 @@ impl fmt::Display for Size {
 impl std::str::FromStr for Size {
     type Err = String;
 
-    /// A number of bytes, or one with `KiB`, `MiB` or `GiB` behind it.
+    /// Reads a number of bytes, or a number with the unit `KiB`, `MiB` or `GiB`.
     fn from_str(text: &str) -> Result<Self, String> {
         parts(text)
             .and_then(|(number, unit)| {
@@ -67,7 +67,7 @@ impl std::str::FromStr for Size {
     }
 }
 
-/// Reads a size within bounds.
+/// A parser for sizes from `least` to `most` bytes.
 pub(crate) fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<Size, String> + Clone {
     move |text| match text.parse::<Size>()? {
         size if size < Size(least) || size > Size(most) => {

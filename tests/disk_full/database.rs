@@ -1,5 +1,6 @@
-//! The disk of a database is full, or it can only be read, for a while: that of control, or that of a region. Imports wait
-//! meanwhile and say for what, health is NOT_SERVING, and all goes on by itself as soon as it can.
+//! The disk of a database is full, or the database is read-only, for a while: that of control, or that of a region.
+//! Imports wait meanwhile and report what they wait for, health is NOT_SERVING, and everything continues by itself as
+//! soon as it can.
 
 use std::{
     fs::{self, File},
@@ -9,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use causeway::client::{Kind, Peer};
+use causeway_client::{Client, Service, Timeouts};
 use causeway_harness::{
     postgres::Postgres,
     process::{self, Process},
@@ -30,19 +31,19 @@ use tonic_health::pb::{
 
 use crate::{ends, send_parts};
 
-/// What the small file systems hold: a service's tables, an import, and hardly more.
+/// The size of the small file systems: enough for a service's tables and an import, and hardly more.
 const SIZE: &str = "64m";
 
-/// How a database comes to take no more.
+/// Why a database accepts no more writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// SQLite on a file system in memory that only its service sees. It is filled up.
+    /// SQLite on a file system in memory that only its service sees. The test fills it up.
     SqliteDisk,
-    /// SQLite whose service may not write to files any more: an error of the disk, whatever it is.
+    /// SQLite in a service that may not write to files any more. SQLite sees an unspecific disk error.
     SqliteLimit,
-    /// PostgreSQL with a tablespace on a file system in memory. It is filled up.
+    /// PostgreSQL with a tablespace on a file system in memory. The test fills it up.
     PostgresDisk,
-    /// PostgreSQL that can only be read, as one that has become a standby.
+    /// PostgreSQL that is read-only, like a server that has become a standby.
     PostgresReadOnly,
 }
 
@@ -54,7 +55,7 @@ impl Way {
         }
     }
 
-    /// What an import that waits tells people to do.
+    /// A part of the advice that a waiting import gives.
     fn advice(self) -> &'static str {
         match self {
             Self::SqliteDisk | Self::PostgresDisk => "make room there",
@@ -64,17 +65,17 @@ impl Way {
     }
 }
 
-/// A database, and the disk or the server under it.
+/// A database, and the disk or the server that it is on.
 struct DatabaseServer {
     way: Way,
     url: String,
-    /// Where the small file system is.
+    /// The directory where the small file system is mounted.
     directory: TempDir,
     postgres: Option<Postgres>,
     _mounted: Option<Mounted>,
 }
 
-/// A file system in memory, seen by everybody, until this is dropped.
+/// A file system in memory that every process sees. It is unmounted when this is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -96,11 +97,11 @@ impl Drop for Mounted {
     }
 }
 
-/// The command of a service, on a disk of its own if the way needs one.
+/// The command line of a service, on a disk of its own if the way needs one.
 fn command(way: Way, directory: &Path) -> Command {
     let script = match way {
         Way::SqliteDisk => {
-            // In a namespace of its own, so that nothing of it is left.
+            // In a namespace of its own, so that nothing of it remains.
             let mut command = process::command("unshare");
             command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
             command.arg(format!(
@@ -109,7 +110,7 @@ fn command(way: Way, directory: &Path) -> Command {
             command.arg("sh").arg(directory);
             return command;
         }
-        // A write beyond the limit is an error rather than the end.
+        // With the signal ignored, a write beyond the limit is an error instead of the end of the process.
         _ => r#"trap '' XFSZ; exec "$@""#,
     };
     let mut command = process::command("sh");
@@ -118,10 +119,10 @@ fn command(way: Way, directory: &Path) -> Command {
 }
 
 impl DatabaseServer {
-    /// `None` if that cannot be had here, which is told.
+    /// Sets the database up. Prints a message and returns `None` if this machine does not support the way.
     async fn new(way: Way) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
-        // The server of PostgreSQL may be somebody else.
+        // The PostgreSQL server may run under another account.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
         let path = directory.path().to_owned();
         let mut mounted = None;
@@ -157,7 +158,7 @@ impl DatabaseServer {
         Some(Self { way, url, directory, postgres, _mounted: mounted })
     }
 
-    /// A service with this database.
+    /// Starts a service with this database.
     fn serve(&self, arguments: &[&str]) -> (Process, String) {
         let mut command = command(self.way, self.directory.path());
         command.arg(env!("CARGO_BIN_EXE_causeway")).args(arguments).args([
@@ -173,7 +174,7 @@ impl DatabaseServer {
         (process, url)
     }
 
-    /// The directory as the service sees it.
+    /// The directory under the path by which the test reaches the service's view of it.
     fn seen_by(&self, service: &Process) -> PathBuf {
         let own = self.directory.path();
         match self.way {
@@ -189,7 +190,7 @@ impl DatabaseServer {
         self.seen_by(service).join("ballast")
     }
 
-    /// From now on it takes nothing more.
+    /// Makes the database refuse further writes.
     async fn fill(&self, service: &Process) {
         match (self.way, &self.postgres) {
             (Way::SqliteLimit, _) => limit(service, "0:"),
@@ -213,7 +214,7 @@ impl DatabaseServer {
         }
     }
 
-    /// There is room again.
+    /// Makes the database accept writes again.
     async fn free(&self, service: &Process) {
         match (self.way, &self.postgres) {
             (Way::SqliteLimit, _) => limit(service, "unlimited:"),
@@ -225,7 +226,7 @@ impl DatabaseServer {
     }
 }
 
-/// Sets how large files may become that a service writes to.
+/// Sets the greatest size of files that a service may write.
 fn limit(service: &Process, limit: &str) {
     let set = Command::new("prlimit")
         .args(["--pid", &service.id().to_string(), &format!("--fsize={limit}")])
@@ -233,7 +234,7 @@ fn limit(service: &Process, limit: &str) {
     assert!(set.expect("it can be run").success());
 }
 
-/// The health of a service, from now on.
+/// The health of a service from now on, as a stream.
 async fn health(url: &str) -> Streaming<HealthCheckResponse> {
     let channel = Channel::from_shared(url.to_owned()).expect("a URL").connect().await.expect("it listens");
     HealthClient::new(channel).watch(HealthCheckRequest::default()).await.expect("it answers").into_inner()
@@ -248,8 +249,8 @@ async fn becomes(health: &mut Streaming<HealthCheckResponse>, wanted: ServingSta
     panic!("it has ended, and was not {wanted:?}");
 }
 
-/// Waits until an import says that it waits for this.
-async fn waits(region: &Peer, id: &str, reason: ErrorReason) -> Import {
+/// Waits until an import reports that it waits for this reason.
+async fn waits(region: &Client, id: &str, reason: ErrorReason) -> Import {
     let request = WatchImportRequest { import_id: id.to_owned() };
     let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
     while let Some(message) = watch.message().await.expect("the watch does not break") {
@@ -261,7 +262,7 @@ async fn waits(region: &Peer, id: &str, reason: ErrorReason) -> Import {
     panic!("it has ended, and did not wait for {reason:?}");
 }
 
-/// An export with more than a mebibyte for each silo.
+/// An export with more than a mebibyte of rows for each silo.
 fn export() -> impl Iterator<Item = Vec<u8>> + Send + 'static {
     let organizations = (1..=20).map(|pk| {
         let fields = json!({"name": format!("name {pk}"), "slug": format!("slug-{pk}")});
@@ -284,7 +285,7 @@ fn export() -> impl Iterator<Item = Vec<u8>> + Send + 'static {
     [format!("[{}]", records.join(",\n")).into_bytes()].into_iter()
 }
 
-/// Nothing that goes on by itself is told as a failure.
+/// Checks that the log reports nothing as a failure, because everything continues by itself.
 fn says_that_it_waits(log: &str, way: Way) {
     for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
         assert!(!line.contains("failed") && !line.contains(" ERROR "), "{way:?}: {line}");
@@ -314,13 +315,13 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
         "--spool-dir",
         spool.to_str().expect("UTF-8"),
     ]);
-    let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
+    let region = Client::connect(Service::Region, &url, Timeouts::default()).await.expect("it listens");
     let mut health = health(&url).await;
     becomes(&mut health, ServingStatus::Serving).await;
     let env = Environment::system();
     let [id, other] = [(); 2].map(|()| env.uuid().to_string());
 
-    // An import that has to wait for control, until the disk is full.
+    // The import has to wait for control until the disk is full.
     first.kill().expect("it runs");
     send_parts(&region, &id, export()).await.expect("it is taken");
     waits(&region, &id, ErrorReason::ControlUnavailable).await;
@@ -330,8 +331,8 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
     let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
     assert!(waiting.message.contains(way.advice()), "{way:?}: {}", waiting.message);
     becomes(&mut health, ServingStatus::NotServing).await;
-    // The spool directory is on another disk, if the limit is not one of the process. In PostgreSQL, a small row may have
-    // room beside another one.
+    // If the limit is one of the process, the spool directory is on the same disk. Otherwise it is on another one. In
+    // PostgreSQL, a small row may still fit next to another one.
     if matches!(way, Way::SqliteDisk | Way::PostgresReadOnly) {
         let error = send_parts(&region, &other, export()).await.expect_err("there is no room");
         assert_eq!(error.reason(), Some(way.reason()), "{way:?}: {error}");
@@ -362,7 +363,7 @@ async fn an_import_waits_until_control_has_room_again(way: Way) {
     if !process.log().contains("registered with control") {
         process.logged("registered with control").expect("it registers");
     }
-    let region = Peer::connect(Kind::Region, &url).await.expect("it listens");
+    let region = Client::connect(Service::Region, &url, Timeouts::default()).await.expect("it listens");
     let mut health = health(&control_url).await;
     becomes(&mut health, ServingStatus::Serving).await;
     let id = Environment::system().uuid().to_string();
@@ -374,7 +375,7 @@ async fn an_import_waits_until_control_has_room_again(way: Way) {
         assert!(waiting.message.contains(way.advice()), "{way:?}: {}", waiting.message);
     }
     becomes(&mut health, ServingStatus::NotServing).await;
-    // A caller hears the same.
+    // A caller gets the same reason.
     let request = causeway_proto::control::v1::LeaseIdsRequest {
         region: "us".to_owned(),
         operation_id: id.clone(),
@@ -385,7 +386,7 @@ async fn an_import_waits_until_control_has_room_again(way: Way) {
     let channel = Channel::from_shared(control_url).expect("a URL").connect().await.expect("it listens");
     let mut regions = causeway_proto::control::v1::region_service_client::RegionServiceClient::new(channel);
     if way != Way::PostgresDisk {
-        // A small row may have room beside another one in PostgreSQL.
+        // In PostgreSQL, a small row may still fit next to another one.
         let status = regions.lease_ids(request.clone()).await.expect_err("there is no room");
         assert_eq!(reason_of(&status), Some(way.reason()), "{way:?}: {status}");
     }

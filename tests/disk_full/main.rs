@@ -1,12 +1,12 @@
-//! Disks that are full: that of a region's spool directory, and those of the databases of control and of a region. Services
-//! are processes of their own, because a disk is made small for each alone.
+//! Tests with full disks: that of a region's spool directory, and those of the databases of control and of a region.
+//! Services are processes of their own, because each gets a small disk for itself.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
 mod database;
 mod spool;
 
-use causeway::client::{CallError, Peer};
+use causeway_client::{CallError, Client};
 use causeway_proto::{
     region::v1::{
         ImportHeader, ImportOrganizationsRequest, ImportState, WatchImportRequest,
@@ -16,8 +16,8 @@ use causeway_proto::{
 };
 use futures::{StreamExt as _, stream};
 
-/// Sends an export of one organization that is filled up with spaces to this size, part after part.
-async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
+/// Uploads an export of one organization, filled up with spaces to this size, part by part.
+async fn send(region: &Client, id: &str, size: usize) -> Result<bool, CallError> {
     let record = br#"[{"model": "sentry.organization", "pk": 1, "fields": {"name": "one", "slug": "one"}}"#;
     let spaces = size.saturating_sub(record.len() + 1);
     let part = 256 * 1024;
@@ -25,15 +25,15 @@ async fn send(region: &Peer, id: &str, size: usize) -> Result<bool, CallError> {
     send_parts(region, id, [record.to_vec()].into_iter().chain(filling).chain([b"]".to_vec()])).await
 }
 
-/// Sends an export in these parts. Says whether it was there already.
+/// Uploads an export in these parts. Returns whether the import existed already.
 async fn send_parts(
-    region: &Peer,
+    region: &Client,
     id: &str,
     data: impl Iterator<Item = Vec<u8>> + Send + 'static,
 ) -> Result<bool, CallError> {
     let header = ImportHeader { import_id: id.to_owned(), ..ImportHeader::default() };
     let mut sent = Some(SentBytes::default());
-    // The end is made when all before it has been sent.
+    // The end contains a hash, so it is made after everything before it has been sent.
     let data = data.map(Some).chain([None]).filter_map(move |data| {
         let Some(data) = data else { return sent.take().map(|sent| Part::End(sent.end())) };
         sent.as_mut()?.add(&data);
@@ -44,8 +44,8 @@ async fn send_parts(
     Ok(region.answer(region.imports().import_organizations(parts)).await?.joined)
 }
 
-/// Waits until an import has ended, and says how.
-async fn ends(region: &Peer, id: &str) -> ImportState {
+/// Waits until an import has ended, and returns its state.
+async fn ends(region: &Client, id: &str) -> ImportState {
     let request = WatchImportRequest { import_id: id.to_owned() };
     let mut watch = region.answer(region.imports().watch_import(request)).await.expect("it is there");
     let mut last = ImportState::Unspecified;

@@ -1,5 +1,5 @@
-//! A region whose disk is full while it spools an upload. Its disk is made small for it alone: by a limit on the size of
-//! files, which everybody may set, and by a file system of 4 MiB, where that may be mounted.
+//! A region whose disk is full while it spools an upload. The disk is small for that region alone: by a limit on the
+//! size of files, which every user may set, and by a file system of 4 MiB, where the test may mount one.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use causeway::client::{Kind, Peer};
+use causeway_client::{Client, Service, Timeouts};
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
@@ -23,17 +23,17 @@ use tempfile::TempDir;
 
 use crate::{ends, send};
 
-/// Larger than any file of the region's own, in a database that has hardly anything in it.
+/// The limit on the size of files, in bytes. The region's own files stay smaller, because its database is almost empty.
 const LIMIT: usize = 16 << 20;
-/// More than the small file system holds.
+/// The size of the small file system, in bytes.
 const MOUNTED: usize = 4 << 20;
 
-/// How the disk is made small. `$1` is the spool directory; what comes after it is the region's command.
+/// How the test makes the disk small. `$1` is the spool directory; the arguments after it are the region's command.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// Files may only have so many blocks of 512 bytes; a write beyond is an error, because the signal is ignored.
+    /// Files may have only so many blocks of 512 bytes. A write beyond that is an error, because the signal is ignored.
     FileSize,
-    /// The spool directory is a file system in memory.
+    /// The spool directory is a small file system in memory.
     Mount,
 }
 
@@ -43,7 +43,7 @@ impl Way {
             Self::FileSize => {
                 (vec!["sh", "-c"], r#"trap '' XFSZ; ulimit -f 32768 || exit 7; shift; exec "$@""#)
             }
-            // In a namespace of its own, so that nothing of it is left.
+            // In a namespace of its own, so that nothing of it remains.
             Self::Mount => (
                 vec!["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"],
                 r#"mkdir -p "$1" && mount -t tmpfs -o size=4m causeway-test "$1" || exit 7; shift; exec "$@""#,
@@ -54,7 +54,7 @@ impl Way {
         command
     }
 
-    /// More bytes than fit.
+    /// A size in bytes that does not fit.
     fn too_many(self) -> usize {
         match self {
             Self::FileSize => LIMIT + (1 << 20),
@@ -69,22 +69,22 @@ impl Way {
         }
     }
 
-    /// Whether it works here at all.
+    /// Whether this machine supports it.
     fn works(self, directory: &Path) -> bool {
         let status = self.command().arg(directory.join("try")).arg("true").status();
         status.is_ok_and(|status| status.success())
     }
 }
 
-/// A region that ends when the test does.
+/// A region as a process that ends when the test does.
 struct Region {
     process: Process,
     spool: PathBuf,
 }
 
 impl Region {
-    /// Starts it, and waits until it serves.
-    async fn start(way: Way, directory: &Path, database_url: &str, control: &str) -> (Self, Peer) {
+    /// Starts the region, and waits until it serves.
+    async fn start(way: Way, directory: &Path, database_url: &str, control: &str) -> (Self, Client) {
         let spool = directory.join("spool");
         let mut command = way.command();
         command
@@ -95,7 +95,10 @@ impl Region {
             .arg(&spool);
         let mut process = Process::start(command).expect("it runs");
         let url = process.served_at().expect("it serves");
-        (Self { process, spool }, Peer::connect(Kind::Region, &url).await.expect("it listens"))
+        (
+            Self { process, spool },
+            Client::connect(Service::Region, &url, Timeouts::default()).await.expect("it listens"),
+        )
     }
 
     /// The names of the uploads in its spool directory, as the process sees it.
@@ -144,7 +147,7 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
         other.unwrap_or_else(|error| panic!("{way:?}: it was sent beside the other: {error}"));
         assert_eq!(ends(&region, &beside).await, ImportState::Succeeded, "{way:?}");
 
-        // Nothing is left of it: neither a file nor an import, and its id may be used.
+        // Nothing of the upload remains: neither a file nor an import, and its id may be used again.
         assert_eq!(served.spooled(), [] as [String; 0], "{way:?}");
         let request = GetImportRequest { import_id: big.clone() };
         let asked = region.answer(region.imports().get_import(request)).await;

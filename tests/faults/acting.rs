@@ -1,4 +1,4 @@
-//! Acts out a scenario: everybody does what it says they do, while its faults happen.
+//! Runs a scenario: every actor does what the scenario says, while its faults happen.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ use crate::{
     watcher::Watcher,
 };
 
-/// Everybody who does something, each at their own times.
+/// The tasks of all actors. Each acts at times of its own.
 type Actors = JoinSet<anyhow::Result<()>>;
 
-/// Acts a scenario out to its end, and holds what there is then against all promises. What is answered meanwhile is held
-/// against what is there, all the time.
+/// Runs a scenario to its end, and then checks all promises. While it runs, the onlooker and the readers compare every
+/// answer with the rows in the databases.
 pub(crate) async fn act(
     cluster: &Arc<Cluster>,
     failpoints: &Failpoints,
@@ -96,7 +96,7 @@ async fn all_have_heard_all(
     router.has_heard_all(cluster).await
 }
 
-/// The scenario itself, until nothing is under way any more. Answers who has not left yet.
+/// Runs the scenario itself, until nothing is in progress any more. Returns the outsider if it has not left yet.
 async fn play<'a>(
     cluster: &'a Arc<Cluster>,
     failpoints: &Failpoints,
@@ -122,7 +122,7 @@ async fn play<'a>(
     }
     let all_else = async {
         for (pause, fault) in &scenario.faults {
-            // The pauses are a part of the scenario, and wait for nothing.
+            // The pauses are a part of the scenario. They wait for no event.
             sleep(*pause).await;
             inject(cluster, failpoints, *fault).await?;
         }
@@ -137,7 +137,7 @@ async fn play<'a>(
     Ok(outsider)
 }
 
-/// What is there before the faults begin.
+/// Runs the imports that must have ended before the faults begin.
 async fn peace(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
     if let Some(region) = scenario.without_keys {
         driver::take_keys(cluster, region, false).await?;
@@ -152,7 +152,7 @@ async fn peace(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One import, and all that is done with it.
+/// Runs one import and everything that the scenario does with it.
 async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
     if !import.before {
         sleep(import.after).await;
@@ -194,7 +194,7 @@ async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One wish, to its end, good or bad.
+/// Requests one rename and follows it to its end, whether it succeeds or not.
 async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wish) -> anyhow::Result<()> {
     sleep(wish.after).await;
     let found = driver::organization(&cluster, region, &import_id, wish.organization, wish.at_its_end);
@@ -244,7 +244,7 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
             ensure!(answer == refused, "other content under operation {} is {answer:?}", wish.operation_id);
         }
     }
-    // Whatever has happened to the organization since, this operation was done.
+    // The organization may have changed since, but the operation still has its result.
     let later = renames::rename(&cluster, request).await?;
     ensure!(&later == *done, "a rename that was {done:?} is {later:?} now");
     if let (Renamed::Confirmed { previous_slug, .. }, Some(after)) = (done, wish.alias_released_after) {
@@ -254,7 +254,7 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
     Ok(())
 }
 
-/// Whether a wish may come to this.
+/// Whether a rename request may have this result.
 fn may_be(wish: &Wish, renamed: &Renamed) -> anyhow::Result<()> {
     let may = match renamed {
         Renamed::Confirmed { slug, .. } => !wish.require_exact || slug == wish.slug,
@@ -268,7 +268,7 @@ fn may_be(wish: &Wish, renamed: &Renamed) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for everything to end as it should, after all has been healed, and until nothing is under way.
+/// After everything is healed: waits until every import ends as it should and nothing is in progress.
 async fn settle(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
     for region in (0..scenario.regions).filter(|region| scenario.may_fail(*region)) {
         driver::take_keys(cluster, region, true).await?;
@@ -283,7 +283,7 @@ async fn settle(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for the end of an import, and resumes it if it has failed as the scenario has it.
+/// Waits for the end of an import, and resumes it if it has failed as the scenario allows.
 async fn end(cluster: &Cluster, scenario: &Scenario, import: &Planned) -> anyhow::Result<()> {
     let wanted = match import {
         Planned { reverted_after: Some(_), .. } => ImportState::Reverted,
@@ -317,7 +317,7 @@ async fn inject(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> any
         Fault::KillControl(control) => cluster.kill(Service::Control(control)).await,
         Fault::StopRegion(region) => cluster.stop_service(Service::Region(region)).await,
         Fault::StopControl(control) => cluster.stop_service(Service::Control(control)).await,
-        // A failpoint may kill what starts.
+        // A failpoint may kill a service that starts.
         Fault::Revive => drop(cluster.revive().await),
         Fault::LinkState(region, link_state) => cluster.set_link_state(region, link_state),
         Fault::RoadTo(region, control, link_state) => cluster.set_link_state_to(region, control, link_state),

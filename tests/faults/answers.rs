@@ -1,21 +1,21 @@
-//! What may be answered, as rows have it: pure, so that each answer that may not be given can be tried.
+//! Decides which answers are allowed, given the rows. The functions are pure, so that a test can try each wrong answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Held, Past};
 
-/// Who was asked for a slug.
+/// The service or directory that resolved a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Control.
     Control,
-    /// A region, of its own organizations.
+    /// A region, which knows only its own organizations.
     Region(String),
     /// A directory in memory.
     Directory,
 }
 
-/// Where a slug was said to lead.
+/// The organization that a slug leads to, according to an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Led {
     pub(crate) region: String,
@@ -23,12 +23,12 @@ pub(crate) struct Led {
     pub(crate) canonical: String,
 }
 
-/// What two looks at the rows have seen, one before somebody was asked and one after.
+/// The history of slugs, read once before and once after a source was asked.
 #[derive(Debug)]
 pub(crate) struct Looks<'a> {
     pub(crate) before: &'a Past,
     pub(crate) after: &'a Past,
-    /// Whether the source had heard all that the first look saw. If not, its answer may be any older one.
+    /// Whether the source had received everything that the first read saw. If not, its answer may be any older one.
     pub(crate) up_to_date: bool,
 }
 
@@ -37,7 +37,7 @@ impl Looks<'_> {
         if self.up_to_date { self.after.since(self.before, slug) } else { self.after.of(slug) }
     }
 
-    /// What is wrong with an answer of this source, if something is.
+    /// Describes what is wrong with an answer of this source. `None` if nothing is.
     pub(crate) fn wrong(&self, source: &Source, slug: &str, answer: Option<&Led>) -> Option<String> {
         let states = self.states(slug);
         if !states.iter().any(|held| may_be(held, source, slug, answer)) {
@@ -48,7 +48,8 @@ impl Looks<'_> {
             ));
         }
         let led = answer?;
-        // The slug by which it is known, at some time: that of an alias changes by itself.
+        // The canonical slug must have been the organization's at some time. Not necessarily now: the canonical slug of
+        // an alias changes without an event.
         let of_it = |held: &Held| match held {
             Held::Primary(owner) => owner.region == led.region && owner.id == led.id,
             Held::Temporary(owner) => {
@@ -66,11 +67,11 @@ impl Looks<'_> {
     }
 }
 
-/// Whether somebody may answer that when the slug is this.
+/// Whether a source may give this answer while the slug is in this state.
 fn may_be(held: &Held, source: &Source, slug: &str, answer: Option<&Led>) -> bool {
     let (owner, is_known, is_alias) = match held {
         Held::Free => return answer.is_none(),
-        // Only its own region may know that its organization has it already.
+        // Only the organization's own region may know already that it has the slug.
         Held::Temporary(owner) => (owner, false, false),
         Held::Primary(owner) => (owner, true, false),
         Held::Alias(owner) => (owner, true, true),
@@ -86,20 +87,20 @@ fn may_be(held: &Held, source: &Source, slug: &str, answer: Option<&Led>) -> boo
     }
 }
 
-/// An import as a look at the rows saw it.
+/// An import, as read from the rows of its region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SeenImport {
     pub(crate) state: String,
     pub(crate) hides: bool,
-    /// Those that it has, if it is so far.
+    /// The ids of its organizations. Empty until the import has planned them.
     pub(crate) organizations: BTreeSet<i64>,
 }
 
-/// The imports of a region, by their id.
+/// The imports of a region by import id.
 pub(crate) type SeenImports = BTreeMap<String, SeenImport>;
 
-/// What is wrong with the organizations that a region showed between two looks, if something is. `asked` are those that
-/// were asked for; `None` is all.
+/// Describes what is wrong with the organizations that a region showed between two reads of the rows. `None` if nothing
+/// is. `asked` is the one organization that was asked for; `None` means all.
 pub(crate) fn wrongly_shown(
     before: &SeenImports,
     after: &SeenImports,
@@ -110,7 +111,7 @@ pub(crate) fn wrongly_shown(
     for (id, import) in after {
         let was = before.get(id).map_or("not there", |import| import.state.as_str());
         let is = import.state.as_str();
-        // Nothing leads back to where an import is visible, nor away from where it is taken back.
+        // No state leads back to `succeeded`, and `reverting` leads only to `reverted`.
         let must = was == "succeeded" && is == "succeeded" && !import.hides;
         let may = matches!(is, "succeeded" | "reverting" | "reverted")
             && !matches!(was, "reverting" | "reverted")
@@ -151,7 +152,8 @@ mod tests {
     const SOURCES: [fn() -> Source; 3] =
         [|| Source::Control, || Source::Region("us".to_owned()), || Source::Directory];
 
-    /// Whether an answer of each source about `acme` passes, when all was `before` and then `after`.
+    /// Whether an answer about `acme` is allowed from each of the three sources, when the history was `before` and then
+    /// `after`.
     fn pass(before: &[Held], after: &[Held], up_to_date: bool, answer: Option<&Led>) -> [bool; 3] {
         let own = [Held::Primary(us(1))];
         let before = Past::default().with("acme", before).with("own", &own);
@@ -164,7 +166,7 @@ mod tests {
     fn who_has_heard_all_says_what_is_the_case() {
         let primary = [Held::Primary(us(1))];
         assert_eq!(pass(&primary, &primary, true, led(1, "acme").as_ref()), [true; 3]);
-        // Somebody else's, nobody's, or under a name that it does not have.
+        // An organization of another region, none, or one under a slug that it does not have.
         assert_eq!(pass(&primary, &primary, true, led(2, "acme").as_ref()), [false; 3]);
         assert_eq!(pass(&primary, &primary, true, None), [false; 3]);
         assert_eq!(pass(&primary, &primary, true, led(1, "other").as_ref()), [false; 3]);
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(pass(&primary, &primary, true, Some(&other)), [false; 3]);
         let alias = [Held::Primary(us(1)), Held::Alias(us(1))];
         assert_eq!(pass(&alias, &alias, true, led(1, "own").as_ref()), [true; 3]);
-        // Control looks at both at once.
+        // Control reads the alias and the canonical slug at the same time.
         assert_eq!(pass(&alias, &alias, true, led(1, "acme").as_ref()), [false, true, true]);
     }
 
@@ -191,7 +193,7 @@ mod tests {
         }
         let back = [Held::Primary(us(1)), Held::Free, Held::Primary(us(2))];
         assert_eq!(pass(&back, &back, true, led(1, "acme").as_ref()), [false; 3]);
-        // Who has not heard of it yet may be behind, but invents nothing.
+        // A source that has not received the change yet may be behind, but it must not invent an answer.
         assert_eq!(pass(&back, &back, false, led(1, "acme").as_ref()), [true; 3]);
         assert_eq!(pass(&back, &back, false, led(3, "acme").as_ref()), [false; 3]);
     }
@@ -231,7 +233,7 @@ mod tests {
             assert_eq!(wrong(was, is, hides, &[]), must, "{was} {is} {hides}");
         }
         assert!(wrong("succeeded", "succeeded", false, &[7, 8]));
-        // Of one that was asked for alone, nothing is said of the others.
+        // An answer for one organization says nothing about the others.
         let after = seen("succeeded", false);
         assert!(wrongly_shown(&after, &after, Some(8), &BTreeSet::new()).is_none());
         assert!(wrongly_shown(&after, &after, Some(7), &BTreeSet::new()).is_some());

@@ -1,4 +1,5 @@
-//! Asks with other content under an id that is known: that must be refused with its reason, and change nothing.
+//! Sends a request with other content under a known id. The service must refuse it with the right reason, and change
+//! nothing.
 
 use causeway_harness::cluster::{Cluster, ControlApi, Silo};
 use causeway_proto::{
@@ -22,8 +23,8 @@ const LEASES: &str =
 const CHUNKS: &str = "SELECT region, import_id, model, min_ordinal FROM causeway_import_chunk \
                       ORDER BY import_id, model, min_ordinal LIMIT 50";
 
-/// Asks control with other content under an operation, a lease or a chunk that it knows. Answers what is wrong; the
-/// error is that the rows could not be read.
+/// Sends control other content under an operation, a lease or a chunk that it knows. Returns what is wrong with the
+/// answer. The error says that the rows could not be read.
 pub(crate) async fn known_id(cluster: &Cluster, rng: &SeededRng) -> anyhow::Result<Option<String>> {
     let control = cluster.control_number(rng.below(cluster.control_count()));
     let which = rng.below(3);
@@ -37,7 +38,8 @@ pub(crate) async fn known_id(cluster: &Cluster, rng: &SeededRng) -> anyhow::Resu
     }
 }
 
-/// What is wrong with how a call was answered that must be refused for one of these reasons.
+/// Describes what is wrong with the answer to a call that must be refused for one of these reasons. `None` if nothing
+/// is.
 pub(crate) fn must_be_refused<T>(
     what: &str,
     reasons: &[ErrorReason],
@@ -47,7 +49,7 @@ pub(crate) fn must_be_refused<T>(
         Ok(_) => Some(format!("{what}, with other content, was done")),
         Err(status) => match reason_of(&status) {
             Some(reason) if reasons.contains(&reason) => None,
-            // It could not be asked.
+            // The service could not be reached.
             _ if passes(&status) => None,
             _ => Some(format!("{what}, with other content, is refused for another reason: {status:?}")),
         },

@@ -1,4 +1,4 @@
-//! A client who does not give up: it asks again until it is answered, as real ones do.
+//! A client that does not give up: it repeats a call until it gets an answer, as real clients do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,30 +28,30 @@ use uuid::Uuid;
 
 use crate::scenario::{Other, Planned};
 
-/// How long anything may take when faults happen meanwhile. A run in which nothing happens ends before.
+/// The longest that anything may take while faults happen. A run without progress ends sooner, after [`IDLE`].
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long nothing at all may happen in a run.
+/// The longest time without any event in a run.
 pub(crate) const IDLE: Duration = Duration::from_secs(20);
-/// Between two attempts.
+/// The pause between two attempts of a call.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
-/// Between two looks at an import, which cost as much as what is looked at.
+/// The pause between two requests for an import. Each costs the region as much as a step of the import.
 const GLANCE: Duration = Duration::from_millis(15);
-/// Between two looks whether all services run.
+/// The longest pause between two checks whether all services run.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long one attempt may take.
+/// The timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Whether a call may succeed when it is made again.
+/// Whether a call may succeed when it is repeated.
 pub(crate) fn passes(status: &Status) -> bool {
     match reason_of(status) {
-        // What broke is mended by the run.
+        // The run repairs what broke.
         Some(ErrorReason::Internal | ErrorReason::SpoolFailed) => true,
         Some(reason) => retry_after(reason).is_some(),
         None => !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
     }
 }
 
-/// Makes a call until it is answered.
+/// Repeats a call until it is answered.
 pub(crate) async fn retry_until_ok<T, F>(
     cluster: &Cluster,
     what: &str,
@@ -75,7 +75,7 @@ where
     }
 }
 
-/// The same of a call that may be refused for these reasons, which ends it too.
+/// Like [`retry_until_ok`], but a refusal for one of these reasons also ends the call.
 pub(crate) async fn retry_until_ok_or_refused<T, F>(
     cluster: &Cluster,
     what: &str,
@@ -97,7 +97,7 @@ where
     .await
 }
 
-/// The controls one after the other, over their links: whoever is not answered asks the next one.
+/// The controls in turn, over their links. A call that gets no answer goes to the next control.
 #[derive(Debug, Default)]
 pub(crate) struct Controls(AtomicUsize);
 
@@ -107,7 +107,7 @@ impl Controls {
     }
 }
 
-/// Forgets all events of the feed of a region but the last one, as control does when there are many.
+/// Deletes all events of the feed of a region except the last one, as control does when there are many.
 pub(crate) async fn forget_events(cluster: &Cluster, region: usize) -> anyhow::Result<()> {
     let name = cluster.region_name(region);
     cluster.trace().note(format!("the feed of {name} is forgotten"));
@@ -118,8 +118,8 @@ pub(crate) async fn forget_events(cluster: &Cluster, region: usize) -> anyhow::R
     cluster.change(Silo::Control, &statements).await
 }
 
-/// Whether the database of a region takes keys of projects. An import fails as long as it does not, for a reason that
-/// does not pass by itself.
+/// Sets whether the database of a region accepts project keys. While it does not, imports fail for a reason that does
+/// not pass by itself.
 pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> anyhow::Result<()> {
     let sql = match (cluster.store(), take) {
         (Store::Sqlite, false) => {
@@ -137,7 +137,8 @@ pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> a
     cluster.change(Silo::Region(region), &[Statement::new(sql)]).await
 }
 
-/// What is written for each import that one process has: where it is, and the rest in a line.
+/// For each import whose lease one process has: its state, and everything that the process writes for it as one line of
+/// text.
 const WRITTEN: &str = "SELECT i.import_id, i.state, i.records || ' records, ' || i.slugs_written || ' slugs, ' \
     || (SELECT count(*) || ' chunks, taken back ' || count(c.reverted_at) FROM causeway_import_chunk c \
         WHERE c.import_id = i.import_id) \
@@ -145,19 +146,21 @@ const WRITTEN: &str = "SELECT i.import_id, i.state, i.records || ' records, ' ||
         FROM causeway_import_model m WHERE m.import_id = i.import_id) AS written \
     FROM causeway_import i WHERE i.lease_holder = $1";
 
-/// Whether somebody needs the lease of an import to write for it in this state: not while its file arrives, nor when it has
-/// ended, for what moves it then is a call.
+/// Whether a process needs the lease of an import in this state to write for it. It does not while the file arrives,
+/// nor after the end of the import: then only a call changes the import.
 fn is_run(state: &str) -> bool {
     !matches!(state, "receiving" | "succeeded" | "failed" | "reverted" | "planned")
 }
 
-/// Whether an import that another process had has been written for. One that is being taken back now was moved by a call.
+/// Whether a region has written for an import while another process had its lease. Starting a revert does not count: a
+/// call does that.
 fn is_written_for(before: &(String, String), after: &(String, String)) -> bool {
     let is_taken_back = before.0 != "reverting" && after.0 == "reverting";
     before != after && is_run(&before.0) && !is_taken_back
 }
 
-/// Another process has the imports of a region for a while. Whoever ran them still has a step in hand, and commits nothing.
+/// Gives the leases of all imports of a region to another process for a while. The process that ran them is still in
+/// the middle of a step, and must commit nothing.
 pub(crate) async fn take_leases(cluster: &Cluster, region: usize, during: Duration) -> anyhow::Result<()> {
     let name = cluster.region_name(region);
     cluster.trace().note(format!("another process has the imports of {name} for {during:?}"));
@@ -185,7 +188,7 @@ pub(crate) async fn take_leases(cluster: &Cluster, region: usize, during: Durati
     cluster.change(Silo::Region(region), &[free.with(thief)]).await?;
     cluster.trace().note(format!("the imports of {name} are free again"));
     for (id, before) in before.iter().filter(|(_, (state, _))| is_run(state)) {
-        // A call that takes it back lets go of the lease.
+        // A call that reverts the import releases the lease.
         let Some(after) = after.get(id) else { continue };
         ensure!(
             !is_written_for(before, after),
@@ -195,7 +198,7 @@ pub(crate) async fn take_leases(cluster: &Cluster, region: usize, during: Durati
     Ok(())
 }
 
-/// Sends an export until its import is taken.
+/// Repeats an upload until the region has accepted the import.
 pub(crate) async fn begin(
     cluster: &Cluster,
     region: usize,
@@ -210,12 +213,12 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// Sends something else under the id of an import that is there, which is refused.
+/// Sends other content under the id of a known import. The region must refuse it.
 pub(crate) async fn send_other(cluster: &Cluster, import: &Planned, other: Other) -> anyhow::Result<()> {
     cluster.trace().note(format!("other content ({other:?}) under import {}", import.id));
     let (mut export, mut options) = (import.export.clone(), import.options.clone());
     match other {
-        // One that is as valid.
+        // An equally valid file.
         Other::File => export.splice(1..1, *b"  \n").for_each(drop),
         Other::Flags => options.hide_organizations = !options.hide_organizations,
     }
@@ -228,7 +231,7 @@ pub(crate) async fn send_other(cluster: &Cluster, import: &Planned, other: Other
     Ok(())
 }
 
-/// That a region shows no organization of an import that it has been told to take back.
+/// Checks that a region shows no organization of an import whose revert it has accepted.
 pub(crate) async fn shows_nothing_of(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
     let shown = retry_until_ok(cluster, "what a region shows", || async {
         cluster.region_by_link(region).visible_organizations().await
@@ -240,7 +243,7 @@ pub(crate) async fn shows_nothing_of(cluster: &Cluster, region: usize, id: &str)
     Ok(())
 }
 
-/// Asks for an import.
+/// Reads an import from its region.
 pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<Import> {
     let answer = retry_until_ok(cluster, "a look at an import", || async {
         let request = GetImportRequest { import_id: id.to_owned() };
@@ -249,7 +252,7 @@ pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::R
     answer.await?.into_inner().import.context("an import")
 }
 
-/// Whether an import stays as it is unless somebody asks for something else.
+/// Whether an import stays in this state until somebody makes another request.
 fn has_ended(state: ImportState) -> bool {
     matches!(
         state,
@@ -257,7 +260,8 @@ fn has_ended(state: ImportState) -> bool {
     )
 }
 
-/// One of the organizations of an import, as soon as it has some, or when it has `ended`. `None` if it ends without.
+/// One of the organizations of an import, as soon as it has any, or only after its end if `ended` is true. `None` if it
+/// ends without organizations.
 pub(crate) async fn organization(
     cluster: &Cluster,
     region: usize,
@@ -293,7 +297,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
     }
 }
 
-/// Resumes an import, and says whether it has failed, or was resumed before.
+/// Resumes an import. Returns false if it had not failed, or was resumed already.
 pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<bool> {
     cluster.trace().note(format!("resume {id}"));
     let refusals = [ErrorReason::ImportNotFailed, ErrorReason::ImportBeingReverted];
@@ -304,7 +308,7 @@ pub(crate) async fn resume(cluster: &Cluster, region: usize, id: &str) -> anyhow
     Ok(resumed.await?.is_ok())
 }
 
-/// Takes an import back. That goes on when this returns.
+/// Starts the revert of an import. The revert goes on after this returns.
 pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("revert {id}"));
     retry_until_ok(cluster, "reverting", || async {
@@ -315,7 +319,7 @@ pub(crate) async fn revert(cluster: &Cluster, region: usize, id: &str) -> anyhow
     Ok(())
 }
 
-/// Starts whatever has died, again and again, until it is dropped. No failpoint acts any more when one has killed.
+/// Starts every service that has died, until this is dropped. It disarms all failpoints when one has killed a service.
 pub(crate) struct Reviver(JoinHandle<()>);
 
 impl Reviver {
@@ -323,11 +327,11 @@ impl Reviver {
         let cluster = Arc::clone(cluster);
         Self(tokio::spawn(async move {
             loop {
-                // A process is not announced when it dies.
+                // Nothing announces the death of a process.
                 let _looked = timeout(LOOK, cluster.killed()).await;
                 if !cluster.services().all(|service| cluster.is_running(service)) {
                     cluster.failpoints().disarm();
-                    // Killed while it starts, it is started once more.
+                    // If the service is killed while it starts, the next round starts it again.
                     let _killed_again = cluster.revive().await;
                 }
             }
@@ -354,7 +358,7 @@ mod tests {
             (of("writing", "1"), of("finishing", "1"), true),
             (of("reverting", "1"), of("reverting", "2"), true),
             (of("reverting", "1"), of("reverted", "1"), true),
-            // It has arrived; it is taken back; it is resumed.
+            // The file has arrived; the import is being reverted; it is resumed.
             (of("receiving", "0"), of("planning", "0"), false),
             (of("writing", "1"), of("reverting", "2"), false),
             (of("succeeded", "1"), of("reverting", "1"), false),

@@ -1,5 +1,6 @@
-//! Whose each slug has been, in order: noted by triggers on control's own table, so that an answer can be held against
-//! it whatever the services say. Who changes a slug holds its row, so the order is that in which it was committed.
+//! The history of each slug: which organization had it, in order. Triggers on control's own table record it, so that a
+//! test can compare an answer with it whatever the services say. A transaction that changes a slug locks its row, so
+//! the history has the order of the commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +8,16 @@ use anyhow::{Context as _, bail};
 use causeway_harness::cluster::{Cluster, Silo, Store};
 use causeway_silo::db::{Column, Db, Statement};
 
-/// Whose a slug is.
+/// The state of a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// Nobody's.
+    /// No organization has it.
     Free,
-    /// Reserved, but not confirmed.
+    /// An organization has reserved it, but not confirmed it.
     Temporary(Owner),
-    /// The slug by which an organization is known.
+    /// It is the canonical slug of an organization.
     Primary(Owner),
-    /// Another slug that leads to it.
+    /// It is an alias of an organization.
     Alias(Owner),
 }
 
@@ -27,30 +28,30 @@ pub(crate) struct Owner {
     pub(crate) id: i64,
 }
 
-/// What some slugs have been, each from its beginning.
+/// The states that slugs have had, each from its first one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Past(BTreeMap<String, Vec<Held>>);
 
 impl Past {
-    /// What a slug has been up to now. The last one is what it is; at first it was free.
+    /// The states of a slug so far. The last one is its current state. A slug without history is free.
     pub(crate) fn of(&self, slug: &str) -> &[Held] {
         self.0.get(slug).map_or(&[Held::Free], Vec::as_slice)
     }
 
-    /// What a slug has been since the look before, what it was then included.
+    /// The states of a slug since an earlier read, starting with its state at that time.
     pub(crate) fn since(&self, before: &Self, slug: &str) -> &[Held] {
         let known = before.of(slug).len();
         self.of(slug).get(known - 1..).unwrap_or_default()
     }
 
-    /// All slugs that lead somewhere now.
+    /// All slugs that lead to an organization now.
     pub(crate) fn leading(&self) -> BTreeSet<&str> {
         let leads = |held: &Held| matches!(held, Held::Primary(_) | Held::Alias(_));
         let leading = self.0.iter().filter(|(_, states)| states.last().is_some_and(leads));
         leading.map(|(slug, _)| slug.as_str()).collect()
     }
 
-    /// All slugs that ever were anybody's.
+    /// All slugs that any organization ever had.
     pub(crate) fn slugs(&self) -> impl Iterator<Item = &String> {
         self.0.keys()
     }
@@ -67,7 +68,7 @@ const TABLE: &str = "CREATE TABLE test_slug_history (seq SERIAL, slug text NOT N
 const INSERT: &str = "INSERT INTO test_slug_history (slug, region, organization_id, type) VALUES";
 const ON: &str = "ON causeway_organization_slug_reservation";
 
-/// Begins to note whose each slug is.
+/// Creates the table and the triggers that record the history of slugs.
 pub(crate) async fn begin(cluster: &Cluster) -> anyhow::Result<()> {
     let new = format!("{INSERT} (new.slug, new.region, new.organization_id, new.type)");
     let old = format!("{INSERT} (old.slug, old.region, old.organization_id, NULL)");
@@ -96,7 +97,7 @@ pub(crate) async fn begin(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.change(Silo::Control, &statements).await
 }
 
-/// What these slugs have been, in control's database; all, if none is named.
+/// Reads the history of these slugs from control's database; of all slugs if `None`.
 pub(crate) async fn read(db: &Db, slugs: Option<&BTreeSet<String>>) -> anyhow::Result<Past> {
     let select =
         Statement::new("SELECT h.slug, h.region, h.organization_id, h.type FROM test_slug_history h");

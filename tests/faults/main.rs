@@ -1,5 +1,5 @@
-//! Faults: services that are killed, calls that get lost or come twice, databases that go away, at every step and at
-//! random; and that nothing is lost, done twice or half done then. See `docs/testing.md`.
+//! Tests with faults: services are killed, calls get lost or arrive twice, databases go away, at every step and at
+//! random. The tests check that nothing is lost, done twice or half done. See `docs/testing.md`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 

@@ -1,6 +1,7 @@
-//! Somebody who asks all the time while a scenario is acted: control, the regions and a directory in memory where slugs
-//! lead, and the regions what they show. Each answer is held against the rows as they were before it and after it, so
-//! that one which is wrong for a moment is noticed. What is under way in the rows is told to the trace.
+//! An onlooker that asks all the time while a scenario runs: it asks control, the regions and a directory in memory
+//! where slugs lead, and the regions which organizations they show. It compares each answer with the rows before and
+//! after it, so that it notices an answer that is wrong only for a moment. It also notes changes of the rows in the
+//! trace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use causeway_directory::{Directory, Endpoints, Options};
+use causeway_client::{Client, Timeouts};
+use causeway_directory::{Directory, Options};
 use causeway_harness::cluster::{Cluster, Service, Silo};
 use causeway_proto::{
     control::v1::{BatchResolveSlugsRequest, ResolveSlugRequest, ResolvedOrganization},
@@ -32,45 +34,45 @@ use crate::{
     scenario::SeededRng,
 };
 
-/// Between two looks while others act.
+/// The pause between two rounds of questions while the scenario runs.
 const REST: Duration = Duration::from_millis(10);
-/// How long one call may take.
+/// The timeout of one call.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Slugs of one look while others act, and how many of them one region is asked for.
+/// The number of slugs per round while the scenario runs, and how many of them go to one region.
 const ASKED: usize = 16;
 const ASKED_OF_REGION: usize = 3;
-/// Slugs of one look in the end, and how many of them each region is asked for.
+/// The number of slugs per request at the end, and how many of them go to each region.
 const PAGE: usize = 1_000;
 const PAGE_OF_REGION: usize = 100;
-/// Rows that are told to the trace at once.
+/// The most rows that one round notes in the trace.
 const TOLD: usize = 12;
 
-/// What a look came to: something is wrong, or nothing is. The error is that the rows could not be read.
+/// The result of a check: a description of what is wrong, or `None`. The error says that the rows could not be read.
 type Found = anyhow::Result<Option<String>>;
 
-/// Somebody who looks.
+/// The onlooker of one cluster.
 pub(crate) struct Onlooker {
     cluster: Arc<Cluster>,
     rng: SeededRng,
     directory: Directory,
-    /// The last row of the history that was seen.
+    /// The sequence number of the last row of the history that it has read.
     seen: i64,
-    /// Slugs that were heard of, for a look.
+    /// Slugs to ask about, from the history.
     slugs: Vec<String>,
-    /// Where the imports of each region were.
+    /// The last known imports of each region, by region index.
     imports: Vec<SeenImports>,
 }
 
-/// What a call was answered.
+/// The outcome of a call.
 enum Asked<T> {
     Answered(T),
-    /// There is no such thing.
+    /// The slug or organization does not exist.
     Nothing,
-    /// Nobody could be asked now.
+    /// The service could not be reached.
     Away,
 }
 
-/// Makes a call. The error is a refusal that nothing explains.
+/// Makes a call. The error is a refusal that the faults do not explain.
 async fn ask<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> anyhow::Result<Asked<T>> {
     match timeout(ATTEMPT, call).await {
         Ok(Ok(answer)) => Ok(Asked::Answered(answer.into_inner())),
@@ -91,7 +93,7 @@ fn led(organization: &ResolvedOrganization) -> Led {
     }
 }
 
-/// An answer about a slug, whose it is, and whether it knew all.
+/// An answer about a slug: where it leads, and whether the source was up to date.
 struct Answer {
     source: Source,
     slug: String,
@@ -100,12 +102,12 @@ struct Answer {
 }
 
 impl Onlooker {
-    /// Begins to note whose each slug is, and to follow the feeds of all regions.
+    /// Starts to record the history of slugs, and to follow the feeds of all regions.
     pub(crate) async fn of(cluster: &Arc<Cluster>, seed: u64) -> anyhow::Result<Self> {
         history::begin(cluster).await?;
         let controls = (0..cluster.control_count()).map(|index| cluster.url(Service::Control(index)));
-        let endpoints = Endpoints::new(&controls.collect::<Vec<_>>(), |endpoint| endpoint)
-            .map_err(|error| anyhow!(error))?;
+        let controls: Vec<String> = controls.collect();
+        let control = Client::new(causeway_client::Service::Control, &controls, Timeouts::default())?;
         let options = Options {
             first_pause: Duration::from_millis(5),
             longest_pause: Duration::from_millis(100),
@@ -114,17 +116,17 @@ impl Onlooker {
         Ok(Self {
             cluster: Arc::clone(cluster),
             rng: SeededRng::new(seed),
-            directory: Directory::follow(endpoints, options),
+            directory: Directory::follow(control, options),
             seen: 0,
             slugs: Vec::new(),
             imports: vec![SeenImports::new(); cluster.region_count()],
         })
     }
 
-    /// Looks all the time, until something is wrong.
+    /// Checks continuously, and returns when something is wrong.
     pub(crate) async fn sees_something_wrong(&mut self) -> anyhow::Error {
         loop {
-            // What cannot be read now is looked at later.
+            // Rows that cannot be read now are read in a later round.
             if let Ok(Some(wrong)) = self.look().await {
                 return anyhow!("{wrong}");
             }
@@ -132,7 +134,7 @@ impl Onlooker {
         }
     }
 
-    /// One look at everything, as long as others act.
+    /// One round of checks while the scenario runs.
     async fn look(&mut self) -> Found {
         self.hear_of_slugs().await?;
         let region = self.rng.below(self.cluster.region_count());
@@ -150,7 +152,7 @@ impl Onlooker {
         if self.rng.chance(20) { challenges::known_id(&self.cluster, &self.rng).await } else { Ok(None) }
     }
 
-    /// Reads what has become of slugs since the last time, for the trace and for looks to come.
+    /// Reads the new rows of the history, for the trace and for later rounds.
     async fn hear_of_slugs(&mut self) -> anyhow::Result<()> {
         let db = self.cluster.shared_db(Silo::Control).await?;
         let rows = "SELECT seq, slug, region, organization_id, type FROM test_slug_history \
@@ -173,14 +175,15 @@ impl Onlooker {
         if rows.len() > TOLD {
             self.cluster.trace().note(format!("control: and {} slugs more", rows.len() - TOLD));
         }
-        // The newest ones, and those that everybody wants, which came first.
+        // Keep the newest slugs, and the oldest ones: the slugs that all imports want came first.
         if self.slugs.len() > 4 * ASKED {
             self.slugs.drain(ASKED..self.slugs.len() - ASKED);
         }
         Ok(())
     }
 
-    /// Where these slugs lead. Each region is asked for some. In the end everybody must have heard all.
+    /// Checks where these slugs lead. Each region is asked for some of them. At the end, every source must be up to
+    /// date.
     async fn where_slugs_lead(
         &self,
         asked: &BTreeSet<String>,
@@ -189,7 +192,7 @@ impl Onlooker {
     ) -> Found {
         let db = self.cluster.shared_db(Silo::Control).await?;
         let before = history::read(&db, Some(asked)).await?;
-        // What was seen is part of the feeds up to these versions.
+        // The feeds up to these versions contain everything that the read above has seen.
         let feeds = db.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
         let feeds: BTreeMap<String, i64> = feeds
             .iter()
@@ -215,7 +218,7 @@ impl Onlooker {
         Ok(answers.iter().find_map(wrong))
     }
 
-    /// Asks control for all of them at once, and for one by itself.
+    /// Asks control for all of these slugs at once, and for one of them separately.
     async fn control_says(&self, asked: &BTreeSet<String>, answers: &mut Vec<Answer>) -> anyhow::Result<()> {
         let mut add = |slug: &str, found: Option<&ResolvedOrganization>| {
             let (source, slug) = (Source::Control, slug.to_owned());
@@ -248,8 +251,8 @@ impl Onlooker {
         Ok(())
     }
 
-    /// Asks a region, one slug after the other. The outer error is that rows could not be read, the inner one a refusal
-    /// that nothing explains.
+    /// Asks a region for one slug after the other. The outer error says that rows could not be read; the inner one is a
+    /// refusal that the faults do not explain.
     async fn region_says(
         &self,
         region: usize,
@@ -262,7 +265,7 @@ impl Onlooker {
         let db = self.cluster.shared_db(Silo::Region(region)).await?;
         let cursor = db.fetch_optional(Statement::new("SELECT version FROM causeway_feed_cursor")).await?;
         let heard = cursor.map_or(Ok(0), |row| row.int("version"))?;
-        // A feed without a row has told nothing yet.
+        // A feed without a row has no events yet.
         let up_to_date = feeds.get(name).is_none_or(|version| heard >= *version);
         ensure!(up_to_date || !in_the_end, "{name} has not heard all");
         for slug in asked {
@@ -288,7 +291,7 @@ impl Onlooker {
         Ok(Ok(()))
     }
 
-    /// Asks the directory in memory, which costs nothing.
+    /// Asks the directory in memory, which needs no call.
     fn directory_says(
         &self,
         asked: &BTreeSet<String>,
@@ -314,7 +317,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// Whether a region shows what it may and must: all its organizations, and one by itself.
+    /// Checks that a region shows the organizations that it must and no others: in the list of all, and one separately.
     async fn what_is_shown(&mut self, region: usize) -> Found {
         let before = self.imports(region).await?;
         let name = self.cluster.region_name(region);
@@ -359,7 +362,7 @@ impl Onlooker {
         Ok(wrong.map(|wrong| format!("{name}: {wrong}")))
     }
 
-    /// The imports of a region and their organizations, as its rows have them.
+    /// Reads the imports of a region and their organizations from its rows.
     async fn imports(&self, region: usize) -> anyhow::Result<SeenImports> {
         let db = self.cluster.shared_db(Silo::Region(region)).await?;
         let statement = "SELECT i.import_id, i.state, i.hide_organizations, COALESCE(o.organization_id, 0) AS id FROM causeway_import i \
@@ -373,7 +376,8 @@ impl Onlooker {
         Ok(imports)
     }
 
-    /// What everybody says when nothing is under way: all slugs that ever were anybody's, and all organizations.
+    /// Checks the answers of every source when nothing is in progress: about all slugs that any organization ever had,
+    /// and all organizations.
     async fn look_at_all(&mut self) -> Found {
         let db = self.cluster.shared_db(Silo::Control).await?;
         let past: Past = history::read(&db, None).await?;
@@ -400,7 +404,7 @@ impl Onlooker {
         Ok(None)
     }
 
-    /// Looks until everybody has heard all. When nothing is under way, everybody says then what is the case.
+    /// Checks until every source is up to date. When nothing is in progress, every answer must then be right.
     pub(crate) async fn has_seen_all(&mut self) -> anyhow::Result<()> {
         let wait = self.cluster.trace().wait("that everybody says the same in the end");
         let until = Instant::now() + PATIENCE;
@@ -430,7 +434,8 @@ mod tests {
     const CONTROL: Silo = Silo::Control;
     const US: Silo = Silo::Region(0);
 
-    /// Where, what is done there and undone again, and the words with which the answers that follow are noticed.
+    /// The database, the change, how to undo it, and a part of the message with which the onlooker reports the wrong
+    /// answers.
     const TAMPERING: &[(Silo, &str, &str, &str)] = &[
         (
             CONTROL,
@@ -479,7 +484,7 @@ mod tests {
         cluster.region(0).import(&export.to_bytes(), &ImportOptions::default()).await.expect("it succeeds");
         cluster.quiet(PATIENCE).await.expect("it ends");
         onlooker.has_seen_all().await.expect("nothing is wrong");
-        // From now on nobody notes what is done to slugs.
+        // From now on, no trigger records changes of slugs.
         let blind = Statement::new("DROP TRIGGER test_slug_changed");
         cluster.change(CONTROL, &[blind]).await.expect("no trigger");
         for (silo, tamper, undo, words) in TAMPERING {

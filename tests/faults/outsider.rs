@@ -1,6 +1,6 @@
-//! A region of which nothing is there but the test: it leases ids and reserves slugs as one does, many at once in some
-//! stories, asks for everything again and with other content, has one renamed, and gives all of it back in the end. So
-//! each call is tried at which the answer of an operation can be compared with the one before.
+//! An outsider: a region that the test only simulates. It leases ids and reserves slugs as a region does (many at once
+//! in some scenarios), repeats every request, also with other content, has an organization renamed, and releases
+//! everything at the end. So it tries every call that must answer an operation the same way again.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,29 +21,30 @@ use tokio::time::{Instant, sleep};
 
 use crate::driver::{Controls, PATIENCE, retry_until_ok, retry_until_ok_or_refused};
 
-/// What the region is called.
+/// The name of the simulated region.
 pub(crate) const NAME: &str = "elsewhere";
 
-/// What it does.
+/// What the outsider does.
 #[derive(Debug, Clone)]
 pub(crate) struct Outside {
-    /// When it begins.
+    /// When it starts.
     pub(crate) after: Duration,
-    /// Before each further step.
+    /// The pause before each further step.
     pub(crate) pause: Duration,
-    /// What its organizations want to be called.
+    /// The slugs that its organizations want.
     pub(crate) wanted: Vec<String>,
-    /// What one of them is to be called later, if it is.
+    /// The slug that one of them is renamed to. `None` for no rename.
     pub(crate) renamed: Option<String>,
-    /// Its operation is released before it is confirmed.
+    /// It releases its operation instead of confirming it.
     pub(crate) gives_up: bool,
-    /// Its operation is released when it is confirmed, rather than its organizations.
+    /// At the end it releases its confirmed operation, instead of its organizations.
     pub(crate) releases_operation: bool,
-    /// Of the region, the lease, the slugs, the rename, and two more operations that want the same organizations.
+    /// The ids of the region's instance, the lease, the slugs, the rename, and two more operations that want the same
+    /// organizations.
     pub(crate) ids: [String; 6],
 }
 
-/// What it has by now.
+/// The outsider and what it has so far.
 pub(crate) struct Outsider<'a> {
     cluster: &'a Cluster,
     plan: &'a Outside,
@@ -52,7 +53,7 @@ pub(crate) struct Outsider<'a> {
 }
 
 impl<'a> Outsider<'a> {
-    /// Does all that it does but to leave. Answers what it has then.
+    /// Does everything except leave. Returns the outsider with what it has then.
     pub(crate) async fn act(cluster: &'a Cluster, plan: &'a Outside) -> anyhow::Result<Self> {
         let mut outsider = Self { cluster, plan, controls: Controls::default(), organizations: Vec::new() };
         sleep(plan.after).await;
@@ -74,7 +75,7 @@ impl<'a> Outsider<'a> {
         if let Some(slug) = &plan.renamed {
             sleep(plan.pause).await;
             outsider.rename(slug).await?;
-            // Whatever an organization is called since, the operation was answered that.
+            // Whatever slug the organization has now, the operation keeps its answer.
             outsider.repeat(&given, false).await?;
         }
         Ok(outsider)
@@ -99,7 +100,7 @@ impl<'a> Outsider<'a> {
         Ok(())
     }
 
-    /// Leases ids twice, and once more with other content. Answers the first id.
+    /// Leases ids twice, and once more with other content. Returns the first id.
     async fn lease(&self) -> anyhow::Result<i64> {
         let request = |count| LeaseIdsRequest {
             region: NAME.to_owned(),
@@ -127,7 +128,7 @@ impl<'a> Outsider<'a> {
         self.organizations.iter().copied().zip(self.plan.wanted.iter().cloned()).collect()
     }
 
-    /// Asks for slugs. What is asked for may be refused for one of these reasons.
+    /// Requests slugs. Control may refuse the request for one of these reasons.
     async fn ask(
         &self,
         wanted: &[(i64, String)],
@@ -148,8 +149,8 @@ impl<'a> Outsider<'a> {
         .await
     }
 
-    /// Asks by two operations for slugs of the same organizations at once. One of them gets some at most. The other one is
-    /// given up, until ours has its answer.
+    /// Requests slugs of the same organizations under two operations at once. At most one of them gets slugs. The
+    /// outsider releases the other one until its own operation has its answer.
     async fn compete(&self, wanted: &[(i64, String)]) -> anyhow::Result<Vec<String>> {
         let until = Instant::now() + PATIENCE;
         let refusals = [OrganizationAlreadyReserved];
@@ -183,14 +184,14 @@ impl<'a> Outsider<'a> {
                 })
                 .await?;
             if rivals.as_ref().is_ok_and(Result::is_ok) {
-                // It had them, and has them no more.
+                // The rival had the organizations, and has just released them.
                 return self.ask(wanted, &refusals).await?.ok().context("nobody else has its organizations");
             }
             ours = self.ask(wanted, &refusals).await;
         }
     }
 
-    /// An organization that has a slug gets none by another operation.
+    /// Checks that an organization with a slug gets none under another operation.
     async fn has_its_slugs_by_one_operation(&self) -> anyhow::Result<()> {
         let wanted = self.wanted();
         let last = wanted.last().cloned().context("an organization")?;
@@ -203,7 +204,7 @@ impl<'a> Outsider<'a> {
         self.note(&format!("reserve {} slugs", self.plan.wanted.len()));
         let wanted = self.wanted();
         let given = if self.plan.gives_up {
-            // Nothing of another operation may come when its own is released.
+            // No rival here: after the release of this operation, no request of another one may still arrive.
             self.ask(&wanted, &[]).await?.ok().context("nothing refuses it")?
         } else {
             self.compete(&wanted).await?
@@ -219,7 +220,7 @@ impl<'a> Outsider<'a> {
         Ok(given)
     }
 
-    /// The same operation again is answered as it was; with other content it is refused.
+    /// Checks that the same operation gets the same answer again, and is refused with other content.
     async fn repeat(&self, given: &[String], released: bool) -> anyhow::Result<()> {
         let refusals = [OperationContentDiffers, OperationReleased];
         let mut wanted = self.wanted();
@@ -252,7 +253,7 @@ impl<'a> Outsider<'a> {
         Ok(())
     }
 
-    /// All that is held for it comes in pages, each organization once.
+    /// Checks that control lists all organizations of the region in pages, each of them once.
     async fn is_held_in_pages(&self) -> anyhow::Result<()> {
         let mut held = Vec::new();
         let mut request = ListHeldOrganizationsRequest {
@@ -276,7 +277,7 @@ impl<'a> Outsider<'a> {
         Ok(())
     }
 
-    /// Has an organization renamed, and confirms that as its region would.
+    /// Renames an organization, and confirms the rename as its region would.
     async fn rename(&self, slug: &str) -> anyhow::Result<()> {
         self.note(&format!("rename one to {slug}"));
         let request = UpdateOrganizationSlugRequest {
@@ -321,7 +322,7 @@ impl<'a> Outsider<'a> {
             reservations.release_organization_slug_reservations(request.clone()).await
         })
         .await?;
-        // What is free is free at once.
+        // A released slug is free at once.
         if self.plan.renamed.is_none() {
             self.holds_nothing().await?;
         }
@@ -341,7 +342,7 @@ impl<'a> Outsider<'a> {
         Ok(())
     }
 
-    /// Gives back all that it has.
+    /// Releases everything that it has.
     pub(crate) async fn leave(self) -> anyhow::Result<()> {
         if self.plan.releases_operation && !self.plan.gives_up {
             self.release_operation().await?;

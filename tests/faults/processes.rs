@@ -1,4 +1,4 @@
-//! The steps again with real processes, which end at a failpoint without another word.
+//! The steps again with real processes, which end at a failpoint at once and without a message.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn every_death(store: Store) -> anyhow::Result<()> {
             steps::run(&database_server, Some(PROGRAM), Steps::All, 3, &failpoints, CallFaults::default())
                 .await;
         steps::compare(&format!("a process that died at {place}"), run, &as_it_is)?;
-        // Whoever started what had died took the failpoint away.
+        // The reviver disarms the failpoint when it starts the dead service again.
         ensure!(!failpoints.is_armed(), "no process died at {place}");
         Ok(())
     }))

@@ -1,4 +1,4 @@
-//! A region that differs from control, and is compared with it until nothing is left.
+//! Comparisons of regions with control, also of a region that differs, until nothing differs any more.
 
 use anyhow::{Context as _, ensure};
 use causeway_harness::cluster::{Cluster, Silo};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::driver::{PATIENCE, retry_until_ok};
 
-/// Makes the first region and control differ about these organizations of it in all ways that are repaired by a write
-/// of their own, and repairs that. The first one is called `slug`.
+/// Makes the first region and control differ about these organizations, in every way that a separate write repairs, and
+/// repairs the differences. `slug` is the slug of the first organization.
 pub(crate) async fn differ_and_repair(
     cluster: &Cluster,
     ids: [i64; 2],
@@ -42,7 +42,7 @@ pub(crate) async fn differ_and_repair(
     Ok(())
 }
 
-/// Compares a region with control, and repairs, until both agree.
+/// Compares a region with control and repairs it, until both agree.
 pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -61,8 +61,8 @@ pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<(
     }
 }
 
-/// Compares a region with control, where nobody has changed anything by hand: they do not differ, whatever happens
-/// meanwhile.
+/// Compares a region with control. They must not differ, whatever happens meanwhile, because nobody has changed rows by
+/// hand.
 pub(crate) async fn nothing_differs(
     cluster: &Cluster,
     region: usize,

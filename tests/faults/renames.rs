@@ -1,4 +1,4 @@
-//! Asking for other slugs, and for what follows from that, until there is an answer.
+//! Requests renames and related operations, and repeats them until there is an answer.
 
 use anyhow::ensure;
 use causeway_harness::cluster::Cluster;
@@ -14,16 +14,16 @@ use tokio::time::Instant;
 
 use crate::driver::{Controls, PATIENCE, retry_until_ok_or_refused};
 
-/// What became of a rename.
+/// The result of a rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Renamed {
-    /// It is done.
+    /// The region has confirmed it.
     Confirmed { slug: String, previous_slug: String },
-    /// It is not done.
+    /// It was refused for this reason.
     Refused(ErrorReason),
 }
 
-/// Why an organization may not get the slug that somebody wants it to have.
+/// The reasons for which a rename may be refused.
 const REFUSALS: [ErrorReason; 9] = [
     ErrorReason::OrganizationNotFound,
     ErrorReason::OrganizationNotReady,
@@ -36,7 +36,7 @@ const REFUSALS: [ErrorReason; 9] = [
     ErrorReason::OperationContentDiffers,
 ];
 
-/// Gives an organization another slug, and waits until its region has confirmed that, or it is refused.
+/// Requests a rename, and waits until the region has confirmed it or it is refused.
 pub(crate) async fn rename(
     cluster: &Cluster,
     mut request: UpdateOrganizationSlugRequest,
@@ -64,7 +64,7 @@ pub(crate) async fn rename(
     Ok(renamed)
 }
 
-/// Gives a rename up, as an operator does, unless it is done, or was never begun.
+/// Cancels a rename, as an operator does, unless it is done or never started.
 pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("give up rename {operation_id}"));
     let request = ReleaseOrganizationSlugReservationsRequest {
@@ -81,7 +81,7 @@ pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str
     Ok(())
 }
 
-/// Frees an alias, if it is one.
+/// Releases an alias. Does nothing if the slug is no alias.
 pub(crate) async fn release_alias(cluster: &Cluster, organization_id: i64, slug: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("release the alias {slug} of {organization_id}"));
     let request = ReleaseSlugAliasRequest { organization_id, slug: slug.to_owned() };

@@ -1,5 +1,5 @@
-//! A reader of the feeds of all regions on one stream, as a router is one. It leaves the stream now and then, goes on from
-//! what it has, or had, of each region, and holds what it hears against what the stream promises.
+//! A reader of the feeds of all regions on one stream, such as a router. It leaves the stream now and then, continues
+//! from what it has, or had, of each region, and compares what it receives with what the stream promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,26 +25,26 @@ use crate::{
     watcher::{BySlug, Heard, all_by_region, lock},
 };
 
-/// Of 100 messages, behind how many it goes back, and how often at most.
+/// After how many of 100 messages it goes back, and how often at most.
 const GOES_BACK: usize = 10;
 const TIMES: usize = 6;
 
-/// What a reader has of all feeds.
+/// What the reader has received of all feeds.
 #[derive(Debug, Default)]
 struct HeardOfAll {
-    /// Regions of which control may have forgotten what a reader does not have.
+    /// Regions with events that control may have deleted before the reader received them.
     forgotten: BTreeSet<String>,
     regions: BTreeMap<String, Heard>,
-    /// The list of regions that is under way.
+    /// The part of the list of regions that has arrived so far. `None` if no list is arriving.
     list: Option<BTreeSet<String>>,
-    /// Whether this stream has told which regions there are.
+    /// Whether this stream has sent a complete list of regions.
     is_listed: bool,
-    /// Somebody else took back what it had: what its stream still tells is of no use.
+    /// The test has reset what the reader has, so the rest of its current stream is void.
     is_left: bool,
 }
 
 impl HeardOfAll {
-    /// Another stream begins. Answers what the reader has.
+    /// Starts another stream. Returns what the reader has.
     fn begin(&mut self) -> Vec<FeedPosition> {
         (self.list, self.is_listed, self.is_left) = (None, false, false);
         self.regions.values_mut().for_each(Heard::begin);
@@ -54,7 +54,7 @@ impl HeardOfAll {
             .collect()
     }
 
-    /// Takes a message, and says what is in it.
+    /// Applies a message and describes it for the trace.
     fn take(&mut self, message: WatchAllSlugReservationsResponse) -> anyhow::Result<String> {
         let part = message.part.context("a message of nothing")?;
         ensure!(
@@ -115,7 +115,7 @@ impl HeardOfAll {
         }
     }
 
-    /// What differs from this, if something does.
+    /// Describes what differs from these reservations. `None` if nothing does.
     fn differs(&self, all: &BTreeMap<String, BySlug>) -> Option<String> {
         let nothing = BySlug::new();
         let unknown = all.keys().find(|region| !self.regions.contains_key(*region));
@@ -130,7 +130,7 @@ impl HeardOfAll {
     }
 }
 
-/// A reader of all feeds. Ends when it is dropped.
+/// A task that reads all feeds. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Router {
     heard: Arc<Mutex<HeardOfAll>>,
@@ -139,7 +139,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Begins to follow all feeds from their beginning. Of these regions events may be forgotten.
+    /// Starts to follow all feeds from their beginning. Control may delete events of the regions in `forgotten`.
     pub(crate) fn of(cluster: &Arc<Cluster>, forgotten: BTreeSet<String>, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(HeardOfAll { forgotten, ..HeardOfAll::default() }));
         let anew = Arc::new(Notify::new());
@@ -153,8 +153,8 @@ impl Router {
         Self { heard, anew, following: tokio::spawn(reader.follow()) }
     }
 
-    /// Waits until it has heard all that control has, in a cluster in which nothing is under way: by what it heard one
-    /// after the other, and then once more from nothing.
+    /// Waits until the reader has received everything that control has, in a cluster in which nothing is in progress:
+    /// first by the messages received so far, and then once more from nothing.
     pub(crate) async fn has_heard_all(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         let all = all_by_region(cluster).await?;
         self.has_heard(cluster, &all).await?;
@@ -180,7 +180,7 @@ impl Router {
         }
     }
 
-    /// Ends when something was wrong with the stream, and never otherwise.
+    /// Returns when the stream was wrong, and never otherwise.
     pub(crate) async fn has_ended(&mut self) -> anyhow::Error {
         let ended = match (&mut self.following).await {
             Ok(Ok(())) => anyhow::anyhow!("it has ended"),
@@ -190,7 +190,7 @@ impl Router {
         ended.context("the reader of all feeds")
     }
 
-    /// Ends it, and with it its part in the cluster.
+    /// Stops the reader, so that it no longer uses the cluster.
     pub(crate) async fn end(mut self) {
         self.following.abort();
         let _aborted = (&mut self.following).await;
@@ -203,13 +203,13 @@ impl Drop for Router {
     }
 }
 
-/// What follows the feeds.
+/// The task that follows the feeds.
 struct Reader {
     cluster: Arc<Cluster>,
     heard: Arc<Mutex<HeardOfAll>>,
     anew: Arc<Notify>,
     rng: SeededRng,
-    /// How often it will still go back.
+    /// How often it may still go back.
     times: usize,
 }
 
@@ -218,7 +218,7 @@ impl Reader {
         let controls = Controls::default();
         loop {
             let mut positions = lock(&self.heard).begin();
-            // One that control does not know is passed over.
+            // Control ignores a region that it does not know.
             positions.push(FeedPosition { region: "nowhere".to_owned(), version: 7 });
             let mut client = controls.next(&self.cluster).reservations();
             let request = WatchAllSlugReservationsRequest { positions };
@@ -232,7 +232,7 @@ impl Reader {
         }
     }
 
-    /// Reads a stream until it breaks, or is left.
+    /// Reads a stream until it breaks, or the reader leaves it.
     async fn read(
         &mut self,
         mut stream: tonic::Streaming<WatchAllSlugReservationsResponse>,
@@ -258,7 +258,7 @@ impl Reader {
             self.cluster.trace().note(format!("all feeds: {told}"));
             if self.times > 0 && self.rng.chance(GOES_BACK) {
                 self.times -= 1;
-                // Not of all at once: it has different versions of what it has.
+                // It goes back to a different version of each region.
                 for (name, heard) in &mut heard.regions {
                     heard.go_back(&self.rng);
                     let to = heard.version();

@@ -1,4 +1,4 @@
-//! What happens in a run, as it follows from a seed: imports that want the same slugs and users, renames of their
+//! Derives from a seed what happens in a run: imports that want the same slugs and users, renames of their
 //! organizations, and faults.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::outsider::Outside;
 
-/// Decisions that follow from a seed.
+/// Random decisions that are determined by a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRng(Environment);
 
@@ -21,17 +21,17 @@ impl SeededRng {
         Self(Environment::system().seeded(seed))
     }
 
-    /// A number from 0 up to and without `bound`.
+    /// A number from 0 to `bound` - 1.
     pub(crate) fn below(&self, bound: usize) -> usize {
         usize::try_from(self.0.below(bound as u64)).unwrap_or(0)
     }
 
-    /// A number of a range, both ends included.
+    /// A number from `least` to `most`, both included.
     pub(crate) fn between(&self, least: usize, most: usize) -> usize {
         least + self.below(most - least + 1)
     }
 
-    /// Whether something with a chance of so many in 100 happens.
+    /// True in `percent` of 100 cases.
     pub(crate) fn chance(&self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -53,60 +53,61 @@ impl SeededRng {
     }
 }
 
-/// One import.
+/// One import of a scenario, and what happens to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
     pub(crate) region: usize,
     pub(crate) id: String,
     pub(crate) options: ImportOptions,
     pub(crate) export: Vec<u8>,
-    /// It has ended before the faults begin, and what follows is counted from then on.
+    /// It must have ended before the faults begin. The times below then count from that moment.
     pub(crate) before: bool,
-    /// When it begins, if not before.
+    /// When it starts, unless `before` is set.
     pub(crate) after: Duration,
-    /// When it is sent once more, from when it has been taken; never if `None`.
+    /// When the same upload is sent again, counted from when the region has accepted the import. Never if `None`.
     pub(crate) again_after: Option<Duration>,
-    /// When something else is sent under its id, from when it has been taken: another file, or other flags.
+    /// When other content is sent under its id, counted from when the region has accepted the import: another file, or
+    /// other flags.
     pub(crate) other_after: Option<(Duration, Other)>,
     /// When somebody resumes it, whether it has failed or not.
     pub(crate) resumed_after: Option<Duration>,
-    /// When it is taken back.
+    /// When somebody reverts it.
     pub(crate) reverted_after: Option<Duration>,
-    /// Nobody resumes it in the end if it has failed.
+    /// If it has failed, nobody resumes it at the end.
     pub(crate) left_alone: bool,
-    /// What its organizations are to be called.
+    /// Rename requests for its organizations.
     pub(crate) wishes: Vec<Wish>,
 }
 
-/// What somebody sends under the id of an import that is another one.
+/// What differs when somebody sends other content under the id of an import.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Other {
     File,
     Flags,
 }
 
-/// What one organization is to be called.
+/// A rename request for one organization.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
-    /// When somebody wishes that, from when the import has been taken.
+    /// When it is made, counted from when the region has accepted the import.
     pub(crate) after: Duration,
-    /// Not before its import has ended.
+    /// Make it only after the import has ended.
     pub(crate) at_its_end: bool,
-    /// Which one of the import.
+    /// The index of the organization within the import.
     pub(crate) organization: usize,
-    /// The region that is said to have it; none if `None`.
+    /// The region that the request names; none if `None`.
     pub(crate) region: Option<usize>,
     pub(crate) operation_id: String,
     pub(crate) slug: &'static str,
     pub(crate) require_exact: bool,
     pub(crate) keep_alias: bool,
-    /// It is asked for twice at once.
+    /// Make the request twice at the same time.
     pub(crate) twice: bool,
-    /// Something else is asked for under its operation when it is done.
+    /// When the rename is done, send a request with other content under its operation.
     pub(crate) other: bool,
-    /// When an operator gives it up, from when it is asked for.
+    /// When an operator cancels it, counted from the request.
     pub(crate) given_up_after: Option<Duration>,
-    /// When the slug that it had before is released, from when the rename is done.
+    /// When the previous slug is released, counted from the end of the rename.
     pub(crate) alias_released_after: Option<Duration>,
 }
 
@@ -119,42 +120,42 @@ pub(crate) enum Fault {
     StopControl(usize),
     Revive,
     LinkState(usize, LinkState),
-    /// From a region to one of the controls.
+    /// The link from a region to one control.
     RoadTo(usize, usize, LinkState),
-    /// Whether the database of a region takes keys of projects: imports fail as long as it does not.
+    /// Whether the database of a region accepts project keys. While it does not, imports fail.
     Keys(usize, bool),
     CallFaults(CallFaults),
-    /// The feed of a region is forgotten but for its last event.
+    /// Control deletes the events of a region's feed, except the last one.
     ForgetEvents(usize),
-    /// Of 1,000 times that a failpoint is reached, how many fail and how many kill.
+    /// Of 1,000 times that a service reaches any failpoint: how many times it fails, and how many times it is killed.
     Failpoints(u32, u32),
     CrashDatabase(Duration),
-    /// Another process has the imports of a region for a while.
+    /// Another process has the leases of a region's imports for a while.
     TakeLeases(usize, Duration),
 }
 
-/// All that happens.
+/// Everything that happens in a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) regions: usize,
     pub(crate) controls: usize,
-    /// How many reservations or events one transaction of control changes.
+    /// How many reservations or events one transaction of control changes at most.
     pub(crate) changes_a_transaction: usize,
     pub(crate) imports: Vec<Planned>,
-    /// The region whose database takes no keys until the faults begin.
+    /// The region whose database accepts no project keys until the faults begin.
     pub(crate) without_keys: Option<usize>,
-    /// What a region does of which nothing is there but the test.
+    /// What the outsider, a simulated region, does. `None` if there is none.
     pub(crate) outside: Option<Outside>,
-    /// From what the randomness of those follows who look and listen.
+    /// The seed of the onlooker and the readers.
     pub(crate) onlookers: u64,
-    /// When a region is compared with control, from the first fault on, and whether that repairs.
+    /// Comparisons of regions with control: the time since the first fault, the region, and whether it repairs.
     pub(crate) comparisons: Vec<(Duration, usize, bool)>,
-    /// Each with the pause before it.
+    /// The faults, each with the pause before it.
     pub(crate) faults: Vec<(Duration, Fault)>,
 }
 
 const SLUGS: &[&str] = &["acme", "Acme", "initech", "größe", "settings", "", "7", "acme-corp", "hooli"];
-/// What somebody may want an organization to be called.
+/// The slugs that rename requests ask for.
 const WISHES: &[&str] = &["acme", "initech", "hooli", "umbrella", "Größe", "settings", "7", "acme-corp"];
 const USERS: &[&str] = &["ann", "Ann", "bob", "carol", "dave"];
 
@@ -165,7 +166,7 @@ impl Scenario {
         let controls = if store == Store::Postgres { rng.between(1, 2) } else { 1 };
         let before = rng.below(3);
         let count = rng.between(2, 4);
-        // More organizations than a page has, in one of the imports of some stories.
+        // In some scenarios, one import has more organizations than a page.
         let large = rng.chance(20).then(|| rng.below(count));
         let imports: Vec<Planned> =
             (0..count).map(|number| planned(&rng, number < before, regions, large == Some(number))).collect();
@@ -177,7 +178,7 @@ impl Scenario {
             (0..rng.below(3)).map(|_| (rng.up_to(120), rng.below(regions), rng.chance(50))).collect();
         let onlookers = rng.number();
         let many = outside.as_ref().is_some_and(|outside| outside.wanted.len() > 100);
-        // So that what is done in parts has several of them.
+        // Small limits, so that work in parts really has several parts.
         let few: &[usize] = if many || large.is_some() { &[400, 10_000] } else { &[1, 2, 3, 10_000] };
         let changes_a_transaction = rng.of(few);
         Self {
@@ -193,7 +194,7 @@ impl Scenario {
         }
     }
 
-    /// Whether a reader of the feed of a region may be told everything anew.
+    /// Whether control may delete events of a region's feed, so that a reader gets everything from the start again.
     pub(crate) fn may_forget(&self, region: usize) -> bool {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::ForgetEvents(it) if *it == region))
     }
@@ -211,7 +212,7 @@ fn planned(rng: &SeededRng, before: bool, regions: usize, large: bool) -> Planne
     options.dry_run = rng.chance(12);
     let id = rng.uuid();
     options.import_id = Some(id.clone());
-    // Of a dry run there is nothing to take back, and nothing to rename.
+    // A dry run has nothing to revert and nothing to rename.
     let dry = options.dry_run;
     let wishes = if dry { 0 } else { rng.below(4) };
     let mut export = export(rng);
@@ -254,7 +255,7 @@ fn wish(rng: &SeededRng, regions: usize) -> Wish {
     }
 }
 
-/// A region that reserves a few slugs that others want too, or more than one message of a feed has.
+/// An outsider that reserves a few slugs that others want too, or more than one message of a feed can contain.
 fn outside(rng: &SeededRng) -> Outside {
     let many = if rng.chance(25) { rng.between(2_001, 2_040) } else { 0 };
     let few = (0..rng.between(1, 4)).map(|_| rng.of(SLUGS).to_owned());
@@ -269,7 +270,7 @@ fn outside(rng: &SeededRng) -> Outside {
     }
 }
 
-/// A few organizations and users, whose names are those of others too.
+/// A few organizations and users. Their names also occur in other exports.
 pub(crate) fn export(rng: &SeededRng) -> Export {
     let mut export = Export::new();
     let mut names: Vec<&str> = Vec::new();
@@ -279,7 +280,7 @@ pub(crate) fn export(rng: &SeededRng) -> Export {
             names.push(name);
         }
     }
-    // Primary keys of different files meet, or not.
+    // Primary keys of different files may collide or not.
     let base = i64::try_from(rng.below(3) * 10).unwrap_or(0);
     for (number, name) in (base + 1..).zip(&names) {
         let address = format!("{}@example.com", name.to_lowercase());
@@ -307,7 +308,7 @@ pub(crate) fn export(rng: &SeededRng) -> Export {
     keys_once(export)
 }
 
-/// Keys and tokens that stand twice in one file are another matter.
+/// Removes repeated keys and tokens: duplicates within one file are a case for other tests.
 fn keys_once(mut export: Export) -> Export {
     let mut seen = std::collections::BTreeSet::new();
     export.records.retain(|record| {

@@ -1,5 +1,5 @@
-//! Runs from a seed: several regions import overlapping organizations at once, rename them and take them back, while
-//! faults happen. At the end all is healed, and every promise must hold.
+//! Runs from a seed: several regions import overlapping organizations at once, rename them and revert them, while
+//! faults happen. At the end everything is healed, and every promise must hold.
 //!
 //! `CAUSEWAY_SEED=123 cargo test --test faults seeds` runs one seed again. `.ci/seeds 10000` runs many.
 
@@ -29,13 +29,13 @@ use crate::{
 };
 
 const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
-/// How long a whole run may take in which something happens all the time; one takes about a second. One in which nothing
-/// happens ends much sooner.
+/// The longest time for a whole run with progress all the time; a run takes about a second. A run without progress ends
+/// much sooner.
 const WHOLE: Duration = Duration::from_secs(180);
-/// Failures after which no further seed is begun.
+/// The number of failures after which no further seed starts.
 const ENOUGH: usize = 5;
 
-/// What can be said in the environment.
+/// The seeds to run, from the environment.
 struct Settings {
     from: u64,
     count: u64,
@@ -67,12 +67,12 @@ async fn whatever_happens_no_promise_is_broken_on_postgres() {
     many(Store::Postgres, Settings::read(5)).await;
 }
 
-/// Says something at once, also when the test's output is kept back.
+/// Prints a line at once, even when the test's output is captured.
 fn say(line: &str) {
     let _closed = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Plays many seeds, as many at once as there are cores.
+/// Runs many seeds, as many at once as there are cores.
 async fn many(store: Store, settings: Settings) {
     let Settings { from, count } = settings;
     let (next, failures) = (Arc::new(AtomicU64::new(from)), Arc::new(Mutex::new(Vec::new())));
@@ -110,7 +110,7 @@ async fn many(store: Store, settings: Settings) {
     assert!(failures.is_empty(), "seeds that broke a promise: {failures:?}; CAUSEWAY_SEED runs one again");
 }
 
-/// Plays one seed. The error says what happened in it.
+/// Runs one seed. The error includes the trace.
 async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Result<()> {
     let scenario = Scenario::of(seed, database_server.store());
     let failpoints = Failpoints::default();
@@ -135,7 +135,7 @@ async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Resul
         }
         cluster.explain(&anyhow!(told))
     });
-    // Whoever still had a part in it has been dropped.
+    // All other owners of the cluster have been dropped.
     if let Some(cluster) = Arc::into_inner(cluster) {
         cluster.stop().await;
     }

@@ -1,7 +1,8 @@
-//! Each step: it fails once, or its service is killed, before and after what it commits; it is done twice. In the end
-//! all silos hold what they hold when nothing happened.
+//! Tests each step: it fails once, or its service is killed, before and after its commit; or its calls are made twice.
+//! At the end, all silos must have the same contents as in a run without faults.
 //!
-//! The table is the list of failpoints itself: a new one is tried by itself, and one that is never reached is an error.
+//! The list of failpoints is also the list of trials: a new failpoint is tested automatically, and a failpoint that is
+//! never reached is an error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +41,7 @@ fn id(number: u8) -> String {
     format!("5ee1ab1e-0000-4000-8000-0000000000{number:02}")
 }
 
-/// One organization with something of everything that matters, under names that others have too.
+/// Two organizations with something of everything that matters, under names that others have too.
 fn export(users: &[&str]) -> Vec<u8> {
     let mut export = Export::new();
     export.organization(1, "acme").organization(2, "acme").team(1, 1, "team").project(1, 1, "project");
@@ -57,7 +58,7 @@ fn export(users: &[&str]) -> Vec<u8> {
     export.to_bytes()
 }
 
-/// An import, from its upload to its end.
+/// Runs an import from its upload to its end.
 async fn import(
     cluster: &Cluster,
     region: usize,
@@ -72,7 +73,7 @@ async fn import(
     Ok(())
 }
 
-/// An import that fails for a reason that does not pass by itself, and is resumed when it is gone.
+/// Runs an import that fails for a reason that does not pass by itself, removes the reason, and resumes the import.
 async fn fail_and_resume(cluster: &Cluster, number: u8, export: &[u8]) -> anyhow::Result<()> {
     driver::take_keys(cluster, 0, false).await?;
     let options = ImportOptions::default().merge_users().import_id(&id(number));
@@ -86,7 +87,7 @@ async fn fail_and_resume(cluster: &Cluster, number: u8, export: &[u8]) -> anyhow
     Ok(())
 }
 
-/// An import that leaves its organizations hidden, until somebody approves them.
+/// Runs an import that leaves its organizations hidden, and then approves them.
 async fn import_hidden_and_approve(
     cluster: &Cluster,
     region: usize,
@@ -105,7 +106,7 @@ async fn import_hidden_and_approve(
     Ok(())
 }
 
-/// Takes an import back, to its end.
+/// Reverts an import and waits for the end of the revert.
 async fn revert(cluster: &Cluster, region: usize, number: u8) -> anyhow::Result<()> {
     driver::revert(cluster, region, &id(number)).await?;
     let end = driver::ended(cluster, region, &id(number)).await?;
@@ -113,7 +114,7 @@ async fn revert(cluster: &Cluster, region: usize, number: u8) -> anyhow::Result<
     Ok(())
 }
 
-/// Everything that goes in steps, one after the other.
+/// Runs everything that works in steps, one after the other.
 async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     let (one, two) = (export(&["ann", "bob"]), export(&["bob", "carol"]));
     import(cluster, 0, 1, &one, false).await.context("the first import")?;
@@ -151,8 +152,8 @@ async fn all_steps(cluster: &Cluster) -> anyhow::Result<()> {
     inspection.run().await
 }
 
-/// What is done in parts where it is large, with parts of one organization: slugs are reserved, refused, confirmed and
-/// released, and organizations shown.
+/// Runs the work that is split into parts when it is large, with one organization per part: slugs are reserved,
+/// refused, confirmed and released, and organizations shown.
 async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
     let one = export(&["ann"]);
     import(cluster, 0, 1, &one, false).await.context("the import")?;
@@ -166,7 +167,7 @@ async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
         })
         .await
     };
-    // What is refused leaves nothing reserved, although two of the three could have been.
+    // A refused request leaves nothing reserved, although two of its three organizations could have been.
     let (first, second) = ((900_001, "first"), (900_002, "second"));
     let taken = [ErrorReason::OrganizationIdTaken, ErrorReason::OrganizationAlreadyReserved];
     let refused = reserve(2, &[first, second, (theirs, "third")], &taken).await?;
@@ -190,17 +191,17 @@ async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
     Inspection::of(cluster).export(&id(1), &one)?.run().await
 }
 
-/// Which steps are done.
+/// Which steps a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Steps {
-    /// All of them, as they are.
+    /// All steps, with the usual size of parts.
     All,
-    /// Those of which there may be many, with parts of one. In this process only.
+    /// The steps that work in parts, with parts of one. Only for services in this process.
     InParts,
 }
 
 impl Steps {
-    /// The failpoints that these steps reach.
+    /// The failpoints that a run of these steps reaches.
     pub(crate) fn failpoints(self) -> impl Iterator<Item = &'static str> {
         failpoints().filter(move |place| match self {
             Self::All => !place.contains(".part_"),
@@ -209,7 +210,7 @@ impl Steps {
     }
 }
 
-/// What there is in the end when something happens at failpoints or to calls.
+/// Runs the steps with these failpoints and call faults, and returns the contents of all silos at the end.
 pub(crate) async fn run(
     database_server: &Arc<DatabaseServer>,
     program: Option<&str>,
@@ -220,7 +221,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ClusterSnapshot> {
     let builder = Cluster::builder(database_server.store()).on(database_server).region("us").region("de");
     let builder = program.into_iter().fold(builder, |builder, program| builder.processes(program));
-    // No balancer is to hear of the end of a process: waiting for one would take most of the time.
+    // No load balancer has to notice that a process ends. Waiting for one would take most of the time.
     let builder = builder.arguments(&["--shutdown-drain=0s"]).seed(seed).failpoints(failpoints);
     let builder = match steps {
         Steps::All => builder,
@@ -246,16 +247,16 @@ pub(crate) async fn run(
     snapshot
 }
 
-/// A run in which nothing happens.
+/// The result of runs without faults.
 pub(crate) struct Undisturbed {
     snapshot: ClusterSnapshot,
-    /// What is random in it.
+    /// The names with random values.
     random: BTreeSet<String>,
-    /// How often each failpoint is reached, at least.
+    /// The least number of times that each failpoint is reached.
     reached: BTreeMap<&'static str, u64>,
 }
 
-/// Runs twice with nothing happening.
+/// Runs the steps twice without faults.
 pub(crate) async fn undisturbed(
     database_server: &Arc<DatabaseServer>,
     steps: Steps,
@@ -280,7 +281,7 @@ pub(crate) async fn undisturbed(
     Ok(Undisturbed { snapshot: one, random, reached })
 }
 
-/// Holds a disturbed run against an undisturbed one.
+/// Compares a run with faults with the runs without.
 pub(crate) fn compare(
     what: &str,
     run: anyhow::Result<ClusterSnapshot>,
@@ -294,7 +295,7 @@ pub(crate) fn compare(
     Ok(())
 }
 
-/// Runs trials, a few at once because each one waits more than it works, and tells of all that fail.
+/// Runs trials, a few at once because each one waits more than it works, and reports all that fail.
 pub(crate) async fn all_pass<F>(trials: impl IntoIterator<Item = F>) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -306,11 +307,11 @@ where
     Ok(())
 }
 
-/// Something that happens while all steps are done.
+/// The fault of a trial.
 enum Trial {
-    /// A failpoint acts when it has been passed so often.
+    /// A failpoint acts after services have passed it this many times.
     Place(&'static str, Act, u64),
-    /// Calls meet this, all the time.
+    /// All calls meet these faults, for the whole run.
     Calls(&'static str, CallFaults),
 }
 
@@ -340,7 +341,7 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
     let database_server = Arc::new(DatabaseServer::new(store).await?);
     let as_it_is = undisturbed(&database_server, Steps::All).await?;
     let in_parts = undisturbed(&database_server, Steps::InParts).await?;
-    // The first and, where that costs little, the second time that a place is reached, if it is reached twice.
+    // Try the first time that a place is reached and, on the cheap store, also the second time, if there is one.
     let passes = if store == Store::Sqlite { 2 } else { 1 };
     let mut trials = Vec::new();
     for (steps, as_it_is) in [(Steps::All, &as_it_is), (Steps::InParts, &in_parts)] {

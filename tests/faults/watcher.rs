@@ -1,5 +1,5 @@
-//! A reader of the feed of a region, as a router is one: it follows whatever happens, goes back now and then to what it
-//! had before or to nothing at all, and holds what it hears against what a feed promises.
+//! A reader of the feed of one region, such as a router. It follows the feed whatever happens, goes back now and then
+//! to what it had before or to nothing, and compares what it receives with what a feed promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,18 +29,18 @@ use crate::{
     scenario::SeededRng,
 };
 
-/// Of 100 messages, behind how many a reader goes back, and how often at most.
+/// After how many of 100 messages a reader goes back, and how often at most.
 const GOES_BACK: usize = 15;
 const TIMES: usize = 5;
-/// Events of a message that are told to the trace.
+/// The most events of one message that it notes in the trace.
 const TOLD: usize = 12;
-/// How much of its past a reader keeps.
+/// How many earlier states a reader keeps.
 const PASTS: usize = 12;
 
-/// Reservations by slug: organization, type, and the slug by which the organization is known.
+/// Reservations by slug: organization, type, and the canonical slug of the organization.
 pub(crate) type BySlug = BTreeMap<String, (i64, ReservationType, String)>;
 
-/// Reservations, and where those of an organization are.
+/// Reservations, with an index from organizations to their slugs.
 #[derive(Debug, Clone, Default)]
 struct Reservations {
     by_slug: BySlug,
@@ -61,7 +61,7 @@ impl Reservations {
         self.remove(&reservation.slug);
         let slugs = self.of_organizations.entry(id).or_default();
         if kind == ReservationType::Primary {
-            // The other slugs of the organization lead to this one from now on, without an event of their own.
+            // From now on, the other slugs of the organization lead to this one, without events of their own.
             for slug in slugs.iter() {
                 if let Some(held) = self.by_slug.get_mut(slug) {
                     held.2.clone_from(&reservation.slug);
@@ -73,18 +73,18 @@ impl Reservations {
     }
 }
 
-/// What a reader has of one feed.
+/// What a reader has received of one feed.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     version: i64,
-    /// Control may have forgotten what comes behind that.
+    /// Control may have deleted the events after this version.
     may_be_forgotten: bool,
     reservations: Reservations,
-    /// What a snapshot that is under way has told so far.
+    /// What the snapshot in progress has sent so far. `None` outside a snapshot.
     snapshot: Option<Reservations>,
-    /// What it had after each message.
+    /// What the reader had after each message, by version.
     pasts: Vec<(i64, Reservations)>,
-    /// Somebody else took back what it had: what its stream still tells is of no use.
+    /// The test has reset what the reader has, so the rest of its current stream is void.
     is_left: bool,
 }
 
@@ -97,22 +97,22 @@ impl Heard {
         self.version
     }
 
-    /// What it has by now; nothing that it knows of if it has heard nothing.
+    /// The reservations that it has. `None` if it has received nothing.
     pub(crate) fn has(&self) -> Option<&BySlug> {
         (self.version > 0).then_some(&self.reservations.by_slug)
     }
 
-    /// Whether a snapshot has been begun, and not ended.
+    /// Whether a snapshot has begun but not ended.
     pub(crate) fn is_in_a_snapshot(&self) -> bool {
         self.snapshot.is_some()
     }
 
-    /// Another stream begins: what a snapshot had told so far is void.
+    /// Starts another stream. An unfinished snapshot is void.
     pub(crate) fn begin(&mut self) {
         self.snapshot = None;
     }
 
-    /// Takes a message, and says what is in it.
+    /// Applies a message and describes it for the trace.
     pub(crate) fn take(&mut self, part: Part, current: i64) -> anyhow::Result<String> {
         let mut told = String::new();
         match part {
@@ -183,7 +183,7 @@ impl Heard {
         }
     }
 
-    /// Goes back to nothing, to what it had before, or nowhere, as if it had been away.
+    /// Goes back to nothing, to an earlier state, or nowhere, as if the reader had been away.
     pub(crate) fn go_back(&mut self, rng: &SeededRng) {
         self.begin();
         match rng.below(3) {
@@ -208,7 +208,7 @@ fn is_of_a_type(reservation: &FeedReservation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds what an event says, for the trace.
+/// Describes an event for the trace.
 fn tell(told: &mut String, version: i64, change: &Change) {
     let reservation = match change {
         Change::Reservation(reservation) => reservation,
@@ -235,7 +235,7 @@ fn tell(told: &mut String, version: i64, change: &Change) {
     );
 }
 
-/// What control says that there is, by region. Temporary reservations are of imports that have failed, and in no feed.
+/// All reservations of control, by region. Leaves out temporary ones: they belong to failed imports and are in no feed.
 pub(crate) async fn all_by_region(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, BySlug>> {
     let all =
         retry_until_ok(cluster, "all reservations", || async { cluster.control().all_reservations().await });
@@ -253,7 +253,7 @@ pub(crate) async fn all_by_region(cluster: &Cluster) -> anyhow::Result<BTreeMap<
     Ok(by_region)
 }
 
-/// A reader of one feed. Ends when it is dropped.
+/// A task that reads one feed. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     region: String,
@@ -263,7 +263,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Begins to follow the feed of a region, from its beginning.
+    /// Starts to follow the feed of a region, from its beginning.
     pub(crate) fn of(cluster: &Arc<Cluster>, region: &str, may_be_forgotten: bool, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(Heard::new(may_be_forgotten)));
         let anew = Arc::new(Notify::new());
@@ -278,8 +278,8 @@ impl Watcher {
         Self { region: region.to_owned(), heard, anew, following: tokio::spawn(reader.follow()) }
     }
 
-    /// Waits until it has heard all that control has, in a cluster in which nothing is under way: by what it heard one
-    /// after the other, and then once more from nothing.
+    /// Waits until the reader has received everything that control has, in a cluster in which nothing is in progress:
+    /// first by the messages received so far, and then once more from nothing.
     pub(crate) async fn has_heard_all(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         let held = all_by_region(cluster).await?.remove(&self.region).unwrap_or_default();
         self.has_heard(cluster, &held).await?;
@@ -313,7 +313,7 @@ impl Watcher {
         }
     }
 
-    /// Ends when something was wrong with the feed, and never otherwise.
+    /// Returns when the feed was wrong, and never otherwise.
     pub(crate) async fn has_ended(&mut self) -> anyhow::Error {
         let ended = match (&mut self.following).await {
             Ok(Ok(())) => anyhow::anyhow!("it has ended"),
@@ -323,7 +323,7 @@ impl Watcher {
         ended.context(format!("the reader of the feed of {}", self.region))
     }
 
-    /// Ends it, and with it its part in the cluster.
+    /// Stops the reader, so that it no longer uses the cluster.
     pub(crate) async fn end(mut self) {
         self.following.abort();
         let _aborted = (&mut self.following).await;
@@ -340,14 +340,14 @@ pub(crate) fn lock<T>(heard: &Mutex<T>) -> MutexGuard<'_, T> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What follows a feed.
+/// The task that follows a feed.
 struct Reader {
     cluster: Arc<Cluster>,
     region: String,
     heard: Arc<Mutex<Heard>>,
     anew: Arc<Notify>,
     rng: SeededRng,
-    /// How often it will still go back.
+    /// How often it may still go back.
     times: usize,
 }
 
@@ -376,14 +376,14 @@ impl Reader {
                 Ok(stream) => self.read(stream.into_inner()).await?,
             };
             let Some(broken) = broken else { continue };
-            // A region that has not come so far to register yet has no feed.
+            // A region that has not registered yet has no feed.
             let unknown = reason_of(&broken) == Some(ErrorReason::RegionNotRegistered);
             ensure!(unknown || passes(&broken), "a feed breaks off for good: {broken:?}");
             sleep(PAUSE).await;
         }
     }
 
-    /// Reads a stream until it breaks, or is left.
+    /// Reads a stream until it breaks, or the reader leaves it.
     async fn read(
         &mut self,
         mut stream: tonic::Streaming<WatchSlugReservationsResponse>,
@@ -474,7 +474,7 @@ mod tests {
         assert_eq!(told, " 4: `b` primary (organization 1 known as `b`)");
         take((event(5).0, 3)).expect_err("behind its own events");
         assert_eq!(heard.pasts.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [3, 4, 5]);
-        // The slug that it had is known under the new one.
+        // The earlier slug of the organization now leads to the new one.
         let has = heard.has().expect("something");
         assert_eq!(has.get("a").map(|held| held.2.as_str()), Some("b"));
     }

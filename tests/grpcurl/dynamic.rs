@@ -20,7 +20,7 @@ use tonic_types::StatusExt as _;
 
 const REASONS: &str = "causeway.relocation.v1.ErrorReason";
 
-/// Encodes and decodes messages whose types are known only while it runs.
+/// Encodes and decodes messages with types that are known only at run time.
 struct Dynamic(MessageDescriptor);
 
 impl Codec for Dynamic {
@@ -61,7 +61,7 @@ impl Decoder for Reader {
     }
 }
 
-/// Asks a server about itself.
+/// Sends a server one reflection request.
 async fn ask(channel: &Channel, question: MessageRequest) -> MessageResponse {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
     let mut answers = ServerReflectionClient::new(channel.clone())
@@ -73,7 +73,7 @@ async fn ask(channel: &Channel, question: MessageRequest) -> MessageResponse {
     answer.message_response.expect("it is set")
 }
 
-/// Adds the files that answer a question, and those that they import.
+/// Adds the files that answer a reflection request, and the files that they import.
 async fn learn(
     channel: &Channel,
     question: MessageRequest,
@@ -94,7 +94,7 @@ async fn learn(
     }
 }
 
-/// What a failed call says.
+/// The status of a failed call.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Mistake {
     pub(crate) code: Code,
@@ -102,11 +102,11 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
-/// The reasons that any call may give, as the comment of `ErrorReason` says.
+/// The reasons that any call may give, according to the comment of `ErrorReason`.
 const OF_ANY_CALL: [&str; 5] =
     ["DATABASE_UNAVAILABLE", "DATABASE_CONTENTION", "DATABASE_FULL", "SHUTTING_DOWN", "INTERNAL"];
 
-/// A client of one address.
+/// A client of the server at one address.
 pub(crate) struct Client {
     channel: Channel,
     pub(crate) services: BTreeSet<String>,
@@ -114,7 +114,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Learns all that there is to know of a server.
+    /// Connects to a server and loads all its services and messages by reflection.
     pub(crate) async fn meet(address: &str) -> Self {
         let channel =
             Channel::from_shared(address.to_owned()).expect("an address").connect().await.expect("a server");
@@ -133,7 +133,7 @@ impl Client {
         Self { channel, services, pool }
     }
 
-    /// Whether the comment of a method lists a reason, or it is one that any call may give.
+    /// Whether the comment of a method lists a reason, or any call may give it.
     pub(crate) fn lists(&self, method: &str, reason: &str) -> bool {
         let (service, name) = method.split_once('/').expect("a service and a method");
         let service = self.pool.get_service_by_name(service).expect("it is known");
@@ -147,12 +147,12 @@ impl Client {
         words.any(|word| word == reason) || OF_ANY_CALL.contains(&reason)
     }
 
-    /// Calls a method, of whatever kind of streaming, and gives all answers as JSON.
+    /// Calls a method with any kind of streaming, and returns all answers as JSON.
     pub(crate) async fn call(&self, method: &str, requests: &[Value]) -> Result<Vec<Value>, Mistake> {
         self.call_for(method, requests, usize::MAX).await
     }
 
-    /// The same, and goes away when it has so many answers.
+    /// Like [`call`](Self::call), but disconnects after this many answers.
     pub(crate) async fn call_for(
         &self,
         method: &str,
@@ -201,13 +201,13 @@ impl Client {
         Ok(answers.remove(0))
     }
 
-    /// Whether the server can say what this is: a service, method, message or enum.
+    /// Whether the server can describe this service, method, message or enum.
     pub(crate) async fn describes(&self, symbol: &str) -> bool {
         let question = MessageRequest::FileContainingSymbol(symbol.to_owned());
         matches!(ask(&self.channel, question).await, MessageResponse::FileDescriptorResponse(_))
     }
 
-    /// All reasons that there are, without their prefix.
+    /// All reasons of the contract, without their prefix.
     pub(crate) fn reasons(&self) -> BTreeSet<String> {
         let reasons = self.pool.get_enum_by_name(REASONS).expect("reasons are documented");
         let name = |value: prost_reflect::EnumValueDescriptor| {
@@ -216,8 +216,8 @@ impl Client {
         reasons.values().skip(1).map(name).collect()
     }
 
-    /// The code that a reason comes with, as the contract says it, which the server itself tells. It must also say what
-    /// the reason means.
+    /// The status code of a reason according to the contract, which the server itself provides. The contract must also
+    /// explain the reason.
     pub(crate) fn documented(&self, reason: &str) -> Code {
         let reasons = self.pool.get_enum_by_name(REASONS).expect("reasons are documented");
         let name = format!("ERROR_REASON_{reason}");
@@ -248,7 +248,7 @@ pub(crate) fn method_of(pool: &DescriptorPool, method: &str) -> MethodDescriptor
     method.unwrap_or_else(|| panic!("{} has no {name}", service.full_name()))
 }
 
-/// Makes a message of proto3 JSON. Fields that it does not have are refused.
+/// Makes a message from proto3 JSON. Panics if the JSON has a field that the message does not have.
 pub(crate) fn message(descriptor: MessageDescriptor, json: &Value) -> DynamicMessage {
     let name = descriptor.full_name().to_owned();
     DynamicMessage::deserialize(descriptor, json).unwrap_or_else(|error| panic!("{json} as {name}: {error}"))

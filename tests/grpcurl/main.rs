@@ -1,5 +1,5 @@
 //! A client that knows nothing but the address: it learns services and messages by reflection, as grpcurl does, and
-//! speaks JSON. It runs what `docs/grpcurl.md` shows, and makes every mistake that the page names.
+//! speaks JSON. It runs the commands of `docs/grpcurl.md`, and makes every mistake that the page lists.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
@@ -18,7 +18,7 @@ use crate::dynamic::Client;
 
 const KEY: &str = include_str!("../encrypted-exports/test-key-private.pem");
 
-/// A cluster whose first region, and no other, opens encrypted exports.
+/// A cluster in which only the region `us` can decrypt encrypted exports.
 async fn cluster(regions: &[&str]) -> Cluster {
     let mut cluster = Cluster::start(Store::Sqlite, regions).await.expect("a cluster");
     cluster.configure_regions(|options| {

@@ -1,4 +1,4 @@
-//! Every mistake that a caller can make, and what is said to it.
+//! Every mistake that a caller can make, and the answer to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::{
     page::{self, Shell},
 };
 
-/// Reasons that no call alone brings about: something around the service must be broken, somebody else must be faster
-/// or in its place, or a million organizations be sent, or a hundred renames be made. Other tests hold them.
+/// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
+/// act in its place, or it takes a million organizations or a hundred renames. Other tests cover them.
 const OF_NO_CALLER: [&str; 20] = [
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
@@ -70,7 +70,7 @@ const PUBLIC_KEY: &str = "causeway.region.v1.ImportService/GetPublicKey";
 const ORGANIZATION: &str = "causeway.region.v1.OrganizationService/GetOrganization";
 const REPLICA: &str = "causeway.region.v1.OrganizationService/ResolveSlug";
 
-/// An id like no other.
+/// The id with this number.
 fn id(number: u32) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
 }
@@ -79,17 +79,17 @@ fn import_id(number: u32) -> Value {
     json!({"importId": id(number)})
 }
 
-/// What a caller has met.
+/// A caller, and the mistakes that it has made so far.
 struct Caller {
     control: Client,
     us: Client,
     de: Client,
     shell: Shell,
-    /// The code of each reason.
+    /// The code of each reason that it has received.
     met: BTreeMap<String, String>,
 }
 
-/// Makes all of them, in regions of which the first has a key and the second has none.
+/// Makes all mistakes. The first region has a key and the second one has none.
 pub(crate) async fn make_all(cluster: &mut Cluster) {
     let mut caller = Caller {
         control: Client::meet(&cluster.control_url()).await,
@@ -123,11 +123,11 @@ pub(crate) async fn make_all(cluster: &mut Cluster) {
 
 impl Caller {
     fn meets(&mut self, reason: &str) {
-        // Every reason is told by both services alike.
+        // Both services explain every reason in the same way.
         self.met.insert(reason.to_owned(), format!("{:?}", self.control.documented(reason)));
     }
 
-    /// Makes calls that fail for these reasons.
+    /// Makes calls that must fail for these reasons.
     async fn fails(&mut self, region: Option<usize>, calls: &[(&str, Vec<Value>, &str)]) {
         for (method, requests, reason) in calls {
             let client = match region {
@@ -143,12 +143,12 @@ impl Caller {
         }
     }
 
-    /// Makes a call that succeeds.
+    /// Makes a call that must succeed.
     async fn succeeds(&self, method: &str, request: Value) -> Value {
         self.control.one(method, request).await.unwrap_or_else(|mistake| panic!("{method}: {mistake:?}"))
     }
 
-    /// Imports a file into the first region, and gives the import as it ended.
+    /// Imports a file into the first region, and returns the import at its end.
     async fn import(&self, file: &str, mut header: Value) -> Value {
         header["scope"] = json!("SCOPE_ORGANIZATION");
         let messages = self.shell.messages(file, &header).await;
@@ -223,11 +223,11 @@ impl Caller {
             let end = json!({"organizationCount": "1", "sha256": sha256});
             vec![json!({"header": operation(number)}), json!({"batch": wanted}), json!({"end": end})]
         };
-        // Of `900000\0elsewhere\0\x000\n`.
+        // The hash of `900000\0elsewhere\0\x000\n`.
         let reserve = |number| {
             asks(number, "900000", "b6498d34d95edde7418c48628cc0ee389d4a5e718661649f3005c0d0338eeba3")
         };
-        // Of `900\0elsewhere\0\x000\n`. The id is in a block that the other region has.
+        // The hash of `900\0elsewhere\0\x000\n`. The id is in a block that the other region has leased.
         let of_another = asks(22, "900", "1e70589c52f4635cee2a8279b4482fbf926810a253caa2d61acb64e2dd1e92b0");
         self.fails(None, &[(RESERVE, of_another, "ORGANIZATION_ID_TAKEN")]).await;
         self.control.call(RESERVE, &reserve(20)).await.expect("reserved");
@@ -304,14 +304,14 @@ impl Caller {
         .await;
     }
 
-    /// An upload of an export that is encrypted for this key. A damaged one has another last byte in its token.
+    /// An upload of an export that is encrypted for this key. A damaged one has another byte in its token.
     async fn encrypted(&self, name: &str, key: &str) -> Vec<Value> {
         let (plain, key) = (b"[]\n".as_slice(), PublicKey::from_pem(key).expect("a key"));
         let mut bytes = Vec::new();
         encrypt(plain, plain.len() as u64, &key, &Environment::system(), &mut bytes)
             .expect("it is encrypted");
         if name == "damaged.tar" {
-            // The token begins behind the header of its member; its first bytes are a version and a time.
+            // The token begins after the header of its member. Its first bytes are a version and a time.
             bytes[512 + 40] ^= 1;
         }
         std::fs::write(self.shell.path().join(name), bytes).expect("it is written");
@@ -343,7 +343,7 @@ impl Caller {
             self.meets(reason);
         }
         self.fails(Some(0), &[(RESUME, vec![import_id(50)], "IMPORT_FILE_GONE")]).await;
-        // A limit of the region may have been raised since. It was not.
+        // A resume is accepted, because the region's limit may have been raised since. It was not.
         self.us.one(RESUME, import_id(51)).await.expect("it is taken up");
         let seen = self.us.call(WATCH, &[import_id(51)]).await.expect("it can be watched");
         let import = &seen.last().expect("it was seen")["import"];
@@ -355,7 +355,7 @@ impl Caller {
         self.fails(Some(0), &[(REVERT, vec![import_id(54)], "IMPORT_IS_DRY_RUN")]).await;
     }
 
-    /// Leaves the first region stopped.
+    /// Makes the mistakes of renames. Leaves the first region stopped.
     async fn renames(&mut self, cluster: &mut Cluster) {
         let rename = |operation: u32, organization: &str, slug: &str| {
             json!({
@@ -380,7 +380,7 @@ impl Caller {
             ],
         )
         .await;
-        // The application has renamed an organization without asking control; then an import is as if it had failed.
+        // The application renames an organization without asking control. After that, the import looks failed.
         let db = cluster.db(Silo::Region(0)).await.expect("its database");
         let local = "UPDATE sentry_organization SET slug = 'local' WHERE id = 2 RETURNING id";
         db.fetch_all(Statement::new(local)).await.expect("renamed");

@@ -1,4 +1,5 @@
-//! `docs/grpcurl.md`: what it shows, and a shell in which its commands run with a `grpcurl` that notes what it is asked.
+//! Reads the examples in `docs/grpcurl.md`, and provides a shell in which its commands run with a fake `grpcurl` that
+//! records its arguments.
 
 use std::{
     fs,
@@ -13,20 +14,20 @@ use tempfile::TempDir;
 pub(crate) const TEXT: &str = include_str!("../../docs/grpcurl.md");
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// What stands in a fence.
+/// The content of one code fence.
 #[derive(Debug, Clone)]
 pub(crate) enum Fence {
     /// A function that later commands use.
     Function(String),
-    /// Commands.
+    /// Commands to run.
     Commands(String),
-    /// Messages of a type.
+    /// Messages of a type, as JSON.
     Messages(String, Vec<Value>),
-    /// What grpcurl prints of a failed call.
+    /// What grpcurl prints for a failed call.
     Failure(String),
 }
 
-/// All fences of the page, in their order.
+/// All fences of the page, in order.
 pub(crate) fn fences() -> Vec<Fence> {
     let mut found = Vec::new();
     let mut open: Option<(&str, String)> = None;
@@ -55,7 +56,7 @@ fn fence(info: &str, text: String) -> Fence {
     }
 }
 
-/// JSON values that follow each other.
+/// Parses JSON values that follow each other.
 fn json(text: &[u8]) -> Vec<Value> {
     let values = serde_json::Deserializer::from_slice(text).into_iter();
     values.collect::<Result<_, _>>().unwrap_or_else(|error| {
@@ -63,7 +64,7 @@ fn json(text: &[u8]) -> Vec<Value> {
     })
 }
 
-/// The rows of the table of mistakes: reason and code.
+/// The rows of the page's table of mistakes: reason and code.
 pub(crate) fn mistakes() -> Vec<(String, String)> {
     let row = |line: &str| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -73,14 +74,14 @@ pub(crate) fn mistakes() -> Vec<(String, String)> {
     TEXT.lines().filter(|line| line.starts_with('|')).filter_map(row).collect()
 }
 
-/// One run of grpcurl.
+/// One recorded run of grpcurl.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Without the options that this test understands.
+    /// The arguments, without the options that this test understands.
     pub(crate) words: Vec<String>,
-    /// What is sent.
+    /// The request messages.
     pub(crate) requests: Vec<Value>,
-    /// Whether it ends after a time of its own accord.
+    /// Whether the run ends by itself after some time.
     pub(crate) timed: bool,
 }
 
@@ -107,14 +108,14 @@ impl Run {
     }
 }
 
-/// A shell in a directory of its own, with the examples of the repository.
+/// A shell in a directory of its own, with the repository's examples.
 pub(crate) struct Shell {
     directory: TempDir,
     functions: String,
 }
 
 impl Shell {
-    /// One that knows all functions of the page.
+    /// Creates a shell that knows all functions of the page.
     pub(crate) fn new() -> Self {
         let directory = TempDir::new().expect("a directory");
         let functions = fences().into_iter().filter_map(|fence| match fence {
@@ -154,7 +155,7 @@ impl Shell {
         output.stdout
     }
 
-    /// What grpcurl would be asked by these commands.
+    /// Runs these commands, and returns the runs of grpcurl that they make.
     pub(crate) async fn runs(&self, commands: &str) -> Vec<Run> {
         let calls = TempDir::new().expect("a directory");
         self.output(commands, &[], calls.path()).await;

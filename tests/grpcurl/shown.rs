@@ -1,4 +1,4 @@
-//! Runs all commands of the page in their order, and holds what comes against what the page shows.
+//! Runs all commands of the page in order, and compares the answers with those that the page shows.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::{
     page::{Fence, Run, Shell, fences},
 };
 
-/// Where the page has control and the region.
+/// The addresses of control and of the region on the page.
 const CONTROL: &str = "127.0.0.1:50051";
 const REGION: &str = "127.0.0.1:50052";
-/// What stands on the page for a token that the page before it has told.
+/// The page's placeholder for the token of the next page, which an earlier answer contains.
 const TOKEN: &str = "NEXT_PAGE_TOKEN";
-/// It answers from what it has heard of control, and it takes a moment until it has.
+/// This method answers from the region's replica, which receives changes from control a moment later.
 const REPLICA: &str = "causeway.region.v1.OrganizationService/ResolveSlug";
-/// How long it may take. It never takes a tenth of it.
+/// The longest that this may take. It never takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came of a call.
+/// The outcome of a call.
 struct Outcome {
     method: String,
     answers: Result<Vec<Value>, Mistake>,
@@ -32,7 +32,7 @@ struct Outcome {
 struct Reader {
     control: Client,
     region: Client,
-    /// Addresses as they are, and as the page has them.
+    /// Real addresses, each with its address on the page.
     addresses: [(String, &'static str); 2],
     token: String,
 }
@@ -73,7 +73,7 @@ pub(crate) async fn run(cluster: &Cluster) {
                         reader.compare(&outcome, messages);
                         compared += 1;
                     }
-                    // One that is only explained.
+                    // A message that the page only explains.
                     None => {
                         let descriptor = causeway_proto::json::pool().get_message_by_name(name);
                         let descriptor = descriptor.unwrap_or_else(|| panic!("no message {name}"));
@@ -100,7 +100,7 @@ pub(crate) async fn run(cluster: &Cluster) {
     assert!(calls > 30 && compared > 15, "{calls} calls, {compared} of them compared");
 }
 
-/// What the page does not show as failed has not failed.
+/// A call that the page does not show as failed must have succeeded.
 fn succeeded(outcome: Option<Outcome>) {
     if let Some(Outcome { method, answers: Err(mistake) }) = outcome {
         panic!("{method}: {mistake:?}");
@@ -117,7 +117,7 @@ impl Reader {
         method_of(pool, method).output().full_name().to_owned()
     }
 
-    /// Does what grpcurl would do. `shown` is how many answers the page has.
+    /// Makes the call that grpcurl would make. `shown` is the number of answers on the page.
     async fn make(&self, run: Run, shown: usize) -> Option<Outcome> {
         let (address, words) = run.words.split_first().expect("an address");
         let client = match address.as_str() {
@@ -150,7 +150,7 @@ impl Reader {
         None
     }
 
-    /// Holds answers against those that the page shows: the last ones, for of a stream it shows how it ends.
+    /// Compares answers with those that the page shows. Of a stream, the page shows only the last ones.
     fn compare(&mut self, outcome: &Outcome, shown: &[Value]) {
         let method = &outcome.method;
         let answers = outcome.answers.as_ref().unwrap_or_else(|mistake| panic!("{method}: {mistake:?}"));
@@ -162,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// Whether all that is shown is so; if not, where.
+    /// Checks that the real value has everything that the page shows. The error says where it does not.
     fn agree(&mut self, real: &Value, shown: &Value) -> Result<(), String> {
         match (real, shown) {
             (Value::Object(real), Value::Object(shown)) => {
@@ -189,7 +189,7 @@ impl Reader {
         }
     }
 
-    /// A text without what is another one each time.
+    /// A text with everything masked that differs from run to run.
     fn masked(&self, text: &str) -> String {
         let duration = |text: &str| text.strip_suffix('s').is_some_and(|it| it.parse::<f64>().is_ok());
         if Uuid::try_parse(text).is_ok() {
@@ -208,7 +208,7 @@ impl Reader {
         for (real, shown) in &self.addresses {
             text = text.replace(real.as_str(), shown);
         }
-        // The suffix of the one slug of the example that needs one.
+        // Mask the random suffix of the one slug of the example that needs a suffix.
         let mut parts = text.split("support-");
         let mut masked = parts.next().unwrap_or_default().to_owned();
         for part in parts {

@@ -1,4 +1,4 @@
-//! A region that does as it is told.
+//! A fake region that follows a script.
 
 use std::{
     collections::VecDeque,
@@ -27,18 +27,18 @@ use tonic::{
 
 use crate::ID;
 
-/// What a caller who watches gets on one connection, before it breaks.
+/// What a watching caller receives on one connection before the connection breaks.
 pub(crate) type Told = Vec<Result<Import, Failure>>;
 
 #[derive(Default)]
 pub(crate) struct Script {
-    /// The uploads that are refused before one is taken.
+    /// The refusals of the first uploads. After these, an upload is accepted.
     pub(crate) refusals: VecDeque<Failure>,
-    /// Whether an upload is joined to an import that is there, by its header alone.
+    /// Whether the region joins an upload to an existing import, by its header alone.
     pub(crate) joins: bool,
     /// One entry for each call of WatchImport.
     pub(crate) told: VecDeque<Told>,
-    /// Whether WatchImport stays open after it has told all.
+    /// Whether WatchImport keeps the stream open after the last message.
     pub(crate) stays_open: bool,
     pub(crate) header: Option<ImportHeader>,
     pub(crate) received: usize,

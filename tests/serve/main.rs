@@ -1,4 +1,4 @@
-//! Serving on real ports, and the command as a process: what it prints, and its exit codes.
+//! Tests services on real ports, and the command as a process: its output and its exit codes.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
@@ -19,10 +19,10 @@ use std::{
 };
 
 use causeway::{
-    client::{ExportFile, Kind, Peer, Watch, WatchEvent, upload},
     embedded::Embedded,
     serve::{Running, Settings, serve_control},
 };
+use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent};
 use causeway_harness::process::{self, Process};
 use causeway_proto::{
     failure::Failure,
@@ -43,7 +43,7 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-/// Nothing here takes this long, unless it hangs.
+/// The longest that anything may take. Nothing here takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 const ID: &str = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11";
 
@@ -194,11 +194,12 @@ async fn a_file_arrives_whole_in_parts() {
     let size = 5 * 1024 * 1024 + 1;
     let path = export(&directory, size);
     let fake = FakeRegion::default();
-    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let region =
+        Client::connect(Service::Region, &fake.serve().await, Timeouts::default()).await.expect("it listens");
     let file = ExportFile::read(Path::new(&path)).await.expect("it is there");
     let sent = Arc::new(AtomicU64::new(0));
     let header = ImportHeader { import_id: ID.to_owned(), ..Default::default() };
-    upload(&region, &file, &header, &sent).await.expect("it is taken");
+    file.upload(&region, &header, &sent).await.expect("it is taken");
     assert_eq!(sent.load(Ordering::Relaxed), file.size());
     let got = fake.script(|script| script.header.take()).expect("a header");
     assert_eq!(got.size_bytes, i64::try_from(size).ok());
@@ -212,13 +213,14 @@ async fn an_import_that_is_there_is_joined_without_its_file() {
     let path = export(&directory, 5 * 1024 * 1024);
     let fake = FakeRegion::default();
     fake.script(|script| script.joins = true);
-    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let region =
+        Client::connect(Service::Region, &fake.serve().await, Timeouts::default()).await.expect("it listens");
     let file = ExportFile::read(Path::new(&path)).await.expect("it is there");
     let header = ImportHeader { import_id: ID.to_owned(), ..Default::default() };
-    // The region answers while parts are on their way, so it must work whoever is first.
+    // The region answers while parts are still being sent, so this must work whichever is first.
     for _ in 0..20 {
         let sent = Arc::new(AtomicU64::new(0));
-        let answer = upload(&region, &file, &header, &sent).await.expect("it is joined");
+        let answer = file.upload(&region, &header, &sent).await.expect("it is joined");
         assert!(answer.joined);
         assert!(sent.load(Ordering::Relaxed) < file.size(), "the whole file was sent");
     }
@@ -236,7 +238,8 @@ async fn watching_goes_on_after_a_break_and_ends_where_it_makes_no_sense() {
             vec![Err(Failure::new(ErrorReason::ImportNotFound, "unknown"))],
         ]);
     });
-    let region = Peer::connect(Kind::Region, &fake.serve().await).await.expect("it listens");
+    let region =
+        Client::connect(Service::Region, &fake.serve().await, Timeouts::default()).await.expect("it listens");
     let mut watch = Watch::new(region.clone(), ID.to_owned());
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -372,7 +375,7 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     assert!(text(&output.stderr).contains("there is no data in"), "{}", text(&output.stderr));
     assert!(!Path::new(&absent).exists(), "looking makes nothing");
 
-    // A port that was free a moment ago: nobody listens on it.
+    // A port that was free a moment ago, so nobody listens on it.
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
     let url = format!("http://{free}");
     let output = run(&["organizations", "list", "--region", &url]).await;
@@ -381,7 +384,7 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     assert!(stderr.starts_with(&format!("causeway: the region at {url} cannot be reached: ")), "{stderr}");
 }
 
-/// Starts this command, and waits until it has logged something. What it talks to goes on meanwhile.
+/// Starts this command, and waits until it has logged a line with `mark`. The command runs on.
 async fn start(arguments: &[&str], mark: &'static str) -> Process {
     let mut process = Process::start(command(arguments)).expect("it runs");
     let waiting = spawn_blocking(move || {
@@ -391,7 +394,7 @@ async fn start(arguments: &[&str], mark: &'static str) -> Process {
     waiting.await.expect("it is logged")
 }
 
-/// Sends a signal, and waits for the end: how it was, and the log.
+/// Sends a signal, and waits for the end: the exit code and the log.
 #[cfg(unix)]
 async fn signal(process: Process, signal: &str) -> (Option<i32>, String) {
     process.signal(signal).expect("it runs");
@@ -399,7 +402,7 @@ async fn signal(process: Process, signal: &str) -> (Option<i32>, String) {
     (status.code(), log)
 }
 
-/// Starts a service, and waits until it says where it serves.
+/// Starts a service, and waits until it reports where it serves.
 fn serving(arguments: &[&str]) -> (Process, String) {
     let mut process = Process::start(command(arguments)).expect("it runs");
     let url = process.served_at().expect("it serves");
@@ -414,7 +417,7 @@ async fn a_server_says_where_it_is_and_stops_when_told() {
     let database = format!("sqlite:{}", path("control.db"));
     let arguments = ["control", "--listen", "127.0.0.1:0", "--database-url", &database];
     let (control, url) = serving(&arguments);
-    Peer::connect(Kind::Control, &url).await.expect("it listens");
+    Client::connect(Service::Control, &url, Timeouts::default()).await.expect("it listens");
 
     let (database, spool) = (format!("sqlite:{}", path("region.db")), path("spool"));
     let arguments = [

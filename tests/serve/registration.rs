@@ -1,4 +1,4 @@
-//! What the health of a region says before control knows it, and when another region has its name.
+//! The health that a region reports before it has registered at control, and after another region has taken its name.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ async fn until(watch: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus
 #[tokio::test]
 async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
     let directories = [(); 3].map(|()| TempDir::new().expect("a directory"));
-    // Nobody answers there yet.
+    // Nobody answers there yet. The listener only provides the URL.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let first = region(directories[0].path(), &url).await;
@@ -67,7 +67,7 @@ async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
         .expect("control starts");
     until(&mut imports, ServingStatus::Serving).await;
 
-    // A region of the same name that was set up from nothing.
+    // A new installation of a region with the same name.
     let second = region(directories[2].path(), &url).await;
     let to_second = channel(&second).await;
     let mut imports_of_second = watch(&to_second).await;
@@ -76,7 +76,7 @@ async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
     let taken = TakeOverRegionRequest { name: "eu".to_owned(), ..TakeOverRegionRequest::default() };
     RegionServiceClient::new(channel(&control).await).take_over_region(taken).await.expect("allowed");
     until(&mut imports_of_second, ServingStatus::Serving).await;
-    // The one before hears of it as soon as the new one reads the feed.
+    // The earlier region learns of it as soon as the new one reads the feed.
     until(&mut imports, ServingStatus::NotServing).await;
     assert_eq!(status(&to_first, "").await, ServingStatus::Serving);
     for running in [first, second, control] {

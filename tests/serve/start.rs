@@ -1,4 +1,4 @@
-//! What a service says when it starts, and when it cannot: what was tried, where, and what to do.
+//! What a service logs when it starts, and when it cannot: what it tried, where, and what to do about it.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -16,7 +16,7 @@ fn sqlite(directory: &TempDir, name: &str) -> String {
     format!("sqlite:{}", directory.path().join(name).display())
 }
 
-/// What it says on stderr last, after it could not start.
+/// The last line that a service prints on standard error when it could not start.
 async fn why_not(arguments: &[&str]) -> String {
     let output = run(&[arguments, &["--listen", "127.0.0.1:0"]].concat()).await;
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -54,7 +54,7 @@ async fn region(url: &str, directory: &TempDir) -> String {
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_named_with_what_to_do() {
     let directory = TempDir::new().expect("a directory");
-    // A port that was free a moment ago: nobody listens on it.
+    // A port that was free a moment ago, so nobody listens on it.
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
     let address = free.to_string();
     let url = format!("postgres://me:secret@{address}/orders");
@@ -93,7 +93,7 @@ async fn a_password_that_is_wrong_is_told_and_never_said() {
     let db = Db::connect(&url, &Options::default()).await.expect("it is there");
     for sql in [
         "CREATE ROLE me LOGIN PASSWORD 'right'",
-        // A server runs in its data directory.
+        // A PostgreSQL server's working directory is its data directory.
         "COPY (VALUES ('host all me 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust')) \
          TO PROGRAM 'cat > pg_hba.conf'",
     ] {
@@ -108,7 +108,7 @@ async fn a_password_that_is_wrong_is_told_and_never_said() {
     says(&refusal, &["database orders", "user me", "password", "--database-url"]);
 }
 
-/// Starts a service of each kind on a database, so that it is its own, and ends it.
+/// Starts a service on a database and kills it, so that the database belongs to that service.
 fn settle(server: &[&str], url: &str) {
     let (process, _) = serving(&[server, &["--listen", "127.0.0.1:0", "--database-url", url]].concat());
     process.kill().expect("it runs");
@@ -148,7 +148,8 @@ async fn a_database_of_somebody_else_is_left_alone_on_postgres() {
     a_database_of_somebody_else_is_left_alone(&control, &region, &directory).await;
 }
 
-/// The first start of a region, before its control is there; twice, for what is there already is no news.
+/// The first start of a region, before its control is up. It starts twice, because what exists already must not be
+/// logged again.
 async fn a_start_says_little(control_url: &str, region_url: &str, directory: &TempDir) {
     let spool = directory.path().join("spool").display().to_string();
     for _ in 0..2 {
@@ -210,7 +211,7 @@ async fn a_database_that_others_can_read_is_warned_of() {
     let (second, _) = serving(&arguments);
     let log = second.kill().expect("it runs");
     says(&log, &["other users of this machine can read", "644", &format!("chmod 600 '{}'", path.display())]);
-    // The embedded default says so too, on the way to what it was asked for.
+    // The embedded services warn too, while they do what the user asked for.
     let data = directory.path().join("data");
     let data = data.to_str().expect("UTF-8");
     run(&["imports", "list", "--data-dir", data]).await;
@@ -238,7 +239,7 @@ async fn a_shells_limit_on_open_files_is_raised() {
     for _ in 0..150 {
         silent.push(tokio::net::TcpStream::connect(address).await.expect("it listens"));
     }
-    // It answers behind all of them.
+    // It still answers after it has accepted all of these connections.
     let output = run(&["slugs", "list", "--control", &url]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(!control.kill().expect("it runs").contains("cannot be accepted"));

@@ -1,4 +1,4 @@
-//! What ends, and what is left then.
+//! What ends at a shutdown, and what remains.
 
 use std::time::{Duration, Instant};
 
@@ -29,14 +29,14 @@ pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(st
     let not_serving = Instant::now();
     assert!(!watching.is_finished(), "the watch ended before health said so");
     eventually("the port is closed", async || TcpStream::connect(&address).await.is_err()).await;
-    // From here on no chunk is begun. The one in hand is waited for.
+    // From here on, the region starts no chunk. It waits for the one in progress.
     hold.let_go().await;
     let status = cluster.ended(REGION).await.expect("it ends in time");
     assert_eq!(status.code(), Some(0), "{}", cluster.log(REGION).unwrap_or_default());
     assert!(signalled.elapsed() < Duration::from_secs(25), "{:?}", signalled.elapsed());
     assert_eq!(told(&mut health).await, None);
 
-    // Whoever watched saw all that was written, and why there is no more to be seen.
+    // The watcher saw everything that was written, and why the watch ended.
     let (last, status, ended) = watching.await.expect("it does not panic");
     assert_eq!((reason_of(&status), status.code()), (Some(ErrorReason::ShuttingDown), Code::Unavailable));
     assert!(ended > not_serving, "the watch ended before health said so");
@@ -54,14 +54,14 @@ pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(st
 }
 
 pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(store: Store) {
-    // It would take its time.
+    // A graceful shutdown would take long.
     let cluster = processes(store, &["--shutdown-drain=25s", "--shutdown-timeout=25s"]).await;
     let begun = Begun::half_written(&cluster).await;
     let (_client, mut health) = health(cluster.region(0).url()).await;
     assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
     cluster.signal(REGION, "TERM").expect("it runs");
     assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
-    // Calls are still taken, until it is told again.
+    // The region still accepts calls, until the second signal.
     let asked = GetImportRequest { import_id: begun.id.clone() };
     cluster.region(0).imports().get_import(asked).await.expect("it still answers");
     let signalled = Instant::now();
@@ -73,7 +73,7 @@ pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(stor
 
     cluster.start_service(REGION).await.expect("it starts");
     begun.arrives(&cluster).await;
-    // Softly, that would take as long as it was told to.
+    // A graceful stop would take as long as the arguments above say.
     for service in [REGION, Service::Control(0)] {
         cluster.kill(service).await;
     }
@@ -107,7 +107,7 @@ pub(crate) async fn a_control_that_is_terminated_ends_its_feeds(store: Store) {
     assert_eq!((reason_of(&status), status.code()), (Some(ErrorReason::ShuttingDown), Code::Unavailable));
     assert_eq!(cluster.ended(control).await.expect("it ends in time").code(), Some(0));
 
-    // The region that has followed it finds it again.
+    // The region that follows its feed reconnects.
     cluster.start_service(control).await.expect("it starts");
     let begun = Begun::half_written(&cluster).await;
     begun.arrives(&cluster).await;
@@ -124,7 +124,7 @@ pub(crate) async fn a_region_without_its_database_says_so_and_goes_on_when_it_is
 
     cluster.stop_database().await.expect("it stops");
     assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
-    // Whoever watches or asks hears why, and the import is not given up.
+    // Watchers and callers get the reason, and the import does not fail.
     let (_, status, _) = timeout(PATIENCE, watching).await.expect("it ends").expect("it does not panic");
     assert_eq!(reason_of(&status), Some(ErrorReason::DatabaseUnavailable), "{status:?}");
     let asked = GetImportRequest { import_id: begun.id.clone() };

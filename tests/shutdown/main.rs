@@ -1,5 +1,5 @@
-//! The end of real processes, by one signal and by two, and the end of the database under them. Whatever was begun goes
-//! on when all is back, and is done once.
+//! Shutdown of real processes, by one signal and by two, and loss of the database while they run. Whatever was begun
+//! continues when everything is back, and is done once.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
@@ -13,7 +13,7 @@ causeway_harness::on_each_store! {
         a_control_that_is_terminated_ends_its_feeds;
 }
 
-// SQLite is no server: it is away when its service is.
+// SQLite has no server: the database goes away only with its service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_without_its_database_says_so_and_goes_on_when_it_is_back_on_postgres() {
     ends::a_region_without_its_database_says_so_and_goes_on_when_it_is_back(

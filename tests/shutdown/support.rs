@@ -1,4 +1,4 @@
-//! Processes, an import that is under way, and those who watch.
+//! Helpers: services as processes, an import in progress, and watchers.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-/// Nothing here takes this long, unless it hangs.
+/// The longest that anything may take. Nothing here takes this long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// About 80,000 records.
+/// The organizations of the export, which has about 80,000 records.
 const ORGANIZATIONS: i64 = 800;
 pub(crate) const REGION: Service = Service::Region(0);
 
@@ -31,7 +31,7 @@ pub(crate) async fn processes(store: Store, arguments: &[&str]) -> Cluster {
         .expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` returns true.
 pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
@@ -41,7 +41,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("this did not come to be: {what}"));
 }
 
-/// An import that is under way.
+/// An import in progress.
 pub(crate) struct Begun {
     before: RowsBefore,
     file: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
-    /// Begins one, and waits until some of its records are written and most are not.
+    /// Starts an import, and waits until some of its records are written and most are not.
     pub(crate) async fn half_written(cluster: &Cluster) -> Self {
         let before = RowsBefore::at(cluster, 0).await.expect("the databases can be read");
         let (file, region) = (large(ORGANIZATIONS).to_bytes(), cluster.region(0));
@@ -63,7 +63,7 @@ impl Begun {
         Self { before, file, id }
     }
 
-    /// It comes to its end, and every record is there once.
+    /// Checks that the import succeeds, and that every record has been written once.
     pub(crate) async fn arrives(self, cluster: &Cluster) {
         let import = cluster.region(0).wait(&self.id).await.expect("it ends");
         assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
@@ -73,7 +73,8 @@ impl Begun {
     }
 }
 
-/// The state of the one import of the region, and the records that its chunks cover, of a model or of all.
+/// The state of the region's only import, and the number of records that its chunks cover, for the models that match
+/// the SQL pattern `model`.
 pub(crate) async fn covered(cluster: &Cluster, model: &str) -> (String, i64) {
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let chunks = Statement::new(
@@ -85,7 +86,7 @@ pub(crate) async fn covered(cluster: &Cluster, model: &str) -> (String, i64) {
     (row.text("state").expect("a state"), row.int("covered").expect("a sum"))
 }
 
-/// The health of a service as it is told, until that ends.
+/// The stream of a service's health, and its client.
 pub(crate) async fn health(
     url: &str,
 ) -> (HealthClient<Channel>, tonic::Streaming<tonic_health::pb::HealthCheckResponse>) {
@@ -102,7 +103,7 @@ pub(crate) async fn told(
     message.expect("it is not broken").map(|message| message.status())
 }
 
-/// Watches an import until that ends: the last that was seen, why it ended, and when.
+/// Watches an import until the stream ends. Returns the last state received, the reason for the end, and its time.
 pub(crate) async fn watch(cluster: &Cluster, id: &str) -> JoinHandle<(Import, Status, Instant)> {
     let mut stream = cluster.region(0).watch(id).await.expect("it is there");
     tokio::spawn(async move {
@@ -117,7 +118,8 @@ pub(crate) async fn watch(cluster: &Cluster, id: &str) -> JoinHandle<(Import, St
     })
 }
 
-/// Keeps a region in the middle of a chunk: on PostgreSQL of projects; on SQLite, which has one writer, of whatever is next.
+/// Stops a region in the middle of a chunk. On PostgreSQL it is a chunk of projects; on SQLite, which has one writer,
+/// it is whichever chunk comes next.
 pub(crate) struct Hold {
     db: Db,
     tx: Option<Tx>,
@@ -136,7 +138,7 @@ impl Hold {
         Self { db, tx: Some(tx) }
     }
 
-    /// Waits until the region is there, or on SQLite, keeps it where it is.
+    /// Waits until the region has reached that chunk. On SQLite, stops the region here.
     pub(crate) async fn reached(&mut self) {
         if self.tx.is_none() {
             self.tx = Some(self.db.begin().await.expect("the region lets others write now and then"));

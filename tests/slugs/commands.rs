@@ -1,4 +1,4 @@
-//! `causeway slugs rename` and `causeway slugs release-alias`: what they print, and how they end.
+//! Tests `causeway slugs rename`, `release-alias` and `release-operation`: their output and exit codes.
 
 use std::process::Output;
 
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::support::{PATIENCE, imported, leads};
 
-/// Runs the command: its exit code, and what it prints.
+/// Runs the command. Returns its exit code, standard output and standard error.
 pub(crate) async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::from(process::command(env!("CARGO_BIN_EXE_causeway")));
     command.args(arguments).kill_on_drop(true);
@@ -24,7 +24,7 @@ async fn slugs(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, S
     run(&[&["slugs"], arguments, &["--control", &cluster.control_url()]].concat()).await
 }
 
-/// It is refused, for a reason that says this.
+/// Checks that the command is refused, and that the reason contains `why`.
 async fn refused(cluster: &Cluster, arguments: &[&str], why: &str) {
     let (code, stdout, stderr) = slugs(cluster, arguments).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}: {stderr}");
@@ -38,7 +38,7 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let [(id, old), (other, taken)] = imported(&cluster, 0).await;
     let (id, other) = (id.to_string(), other.to_string());
 
-    // By its slug, and again with the id of the operation: the same answer.
+    // By the organization's slug, and again by its id with the same operation id: the same answer.
     let rename = ["rename", &id, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
     let by_slug = ["rename", &old, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
     for arguments in [by_slug, rename] {
@@ -67,7 +67,7 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     assert!(stderr.contains(&format!("{old} leads to organization {id} no more")), "{stderr}");
     assert_eq!(leads(&control, &old).await, None);
     refused(&cluster, &["release-alias", &old], &format!("no organization has the slug {old:?}")).await;
-    // The old slug leads nowhere any more, and the rename is the same all the same.
+    // The old slug leads nowhere any more, but repeating the rename still gives the same answer.
     for (asked, shown) in [(old.as_str(), "is now dune"), ("dune", "is now dune")] {
         let again = ["rename", asked, "dune", "--exact", "--keep-alias", "--operation-id", FIRST];
         let (code, stdout, stderr) = slugs(&cluster, &again).await;
@@ -77,7 +77,7 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let unknown = ["rename", &old, "dune", "--operation-id", PENDING];
     refused(&cluster, &unknown, &format!("no organization has the slug {old:?}")).await;
 
-    // A region that is away does it when it is back.
+    // A region that is down carries the rename out when it is back.
     cluster.stop_region(0).await;
     let rename = ["rename", &other, "elm", "--operation-id", PENDING];
     let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
@@ -92,7 +92,8 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let (code, stdout, stderr) = slugs(&cluster, &["rename", &taken, "elm", "--operation-id", PENDING]).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
-    // One that ends otherwise than was asked for says so. That of the other organization is taken; the second is no slug.
+    // A rename with another result than the requested slug reports that. The first slug is taken by the other
+    // organization; the second one is not a valid slug.
     for (asked, why) in [("elm", "elm-"), ("Fir", "fir")] {
         let (code, stdout, stderr) = slugs(&cluster, &["rename", &id, asked]).await;
         assert_eq!(code, Some(11), "{stderr}");
@@ -109,7 +110,7 @@ pub(crate) async fn an_operation_that_is_not_done_can_be_released_by_command(sto
     let (id, other) = (id.to_string(), other.to_string());
     let control = cluster.control();
     let import = control.all_reservations().await.expect("a list")[0].operation_id.clone();
-    // What is confirmed is left alone: organizations have those slugs.
+    // Confirmed reservations are left alone, because organizations use those slugs.
     refused(&cluster, &["release-operation", &import], "has no temporary reservation").await;
     assert!(leads(&control, &old).await.is_some());
 
@@ -121,14 +122,14 @@ pub(crate) async fn an_operation_that_is_not_done_can_be_released_by_command(sto
     assert_eq!(code, Some(0));
     let line = stdout.lines().find(|line| line.contains("dune")).expect("it is listed");
     assert!(line.contains("temporary_rename_alias") && line.ends_with(GIVEN_UP), "{line}");
-    // In no other region, which control does not even know, and not by another number.
+    // It cannot be released for another region (control does not even know this one).
     let elsewhere = ["release-operation", GIVEN_UP, "--for-region", "de"];
     refused(&cluster, &elsewhere, "REGION_NOT_REGISTERED").await;
     let (code, stdout, stderr) = slugs(&cluster, &["release-operation", GIVEN_UP]).await;
     assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
     assert!(stderr.contains("region us is released; dune"), "{stderr}");
     refused(&cluster, &["release-operation", GIVEN_UP], "has no temporary reservation").await;
-    // It is free for somebody else, and the first one keeps what it has.
+    // Another organization can get the slug, and the first one keeps its own.
     cluster.start_region(0).await.expect("it starts");
     let (code, _, stderr) = slugs(&cluster, &["rename", &other, "dune", "--exact", "--wait", "60"]).await;
     assert_eq!(code, Some(0), "{stderr}");

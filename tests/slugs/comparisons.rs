@@ -1,4 +1,5 @@
-//! Comparisons of a region with control as such: many pages, one at a time, and what the command prints of them.
+//! Comparisons of a region with control in themselves: many pages, one comparison at a time, and what the command
+//! prints.
 
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use crate::{
     support::{PATIENCE, imported, rename, wish},
 };
 
-/// More organizations than two pages hold.
+/// More organizations than two pages contain.
 const MANY: i64 = 2_100;
-/// From an organization that was imported to the one that was made like it.
+/// The distance between the id of an imported organization and the id of its copy.
 const BEYOND: i64 = 1_000_000;
 
-/// Imports many organizations, and gives their ids, in order.
+/// Imports many organizations, and returns their ids in order.
 async fn import_many(cluster: &Cluster) -> Vec<i64> {
     let mut export = Export::new();
     (1..=MANY).for_each(|pk| {
@@ -42,8 +43,8 @@ async fn import_many(cluster: &Cluster) -> Vec<i64> {
     ids
 }
 
-/// Behind many organizations that both sides have come as many of which one side has every other one: neither side's pages end
-/// where those of the other one do.
+/// After many organizations that both sides have, there are as many again of which each side has every other one, so
+/// that the pages of the two sides do not end at the same ids.
 pub(crate) async fn many_pages_are_compared_to_their_ends(store: Store) {
     let cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
     let ids = import_many(&cluster).await;
@@ -53,7 +54,7 @@ pub(crate) async fn many_pages_are_compared_to_their_ends(store: Store) {
          SELECT id + $1, name, slug || '-copy', 0, date_added, default_role, is_test, flags FROM sentry_organization \
          WHERE id % 2 = 0",
     );
-    // The last one that both have, too.
+    // The last organization that both sides have differs too.
     let renamed = Statement::new("UPDATE sentry_organization SET slug = 'by-hand' WHERE id = $1");
     let last = *ids.last().expect("many");
     let statements = [copies.with(BEYOND), renamed.with(last)];
@@ -73,7 +74,7 @@ pub(crate) async fn many_pages_are_compared_to_their_ends(store: Store) {
         let kinds = answer.differences.iter().map(|it| (it.organization_id, it.kind()));
         let (found, other): (Vec<_>, Vec<_>) = kinds.partition(|it| wanted.contains(it));
         assert!(found == wanted, "{mode:?}: {} are found: {found:?}", found.len());
-        // What a repair changes, the replica hears of a little later.
+        // The replica receives a little later what a repair has changed.
         let late = |(_, kind): &(i64, K)| mode == ReconcileMode::Repair && *kind == K::ReplicaDiffers;
         assert!(other.iter().all(late), "{mode:?}: {other:?} are found too");
         let differences = i64::try_from(answer.differences.len()).expect("some");
@@ -92,13 +93,13 @@ pub(crate) async fn many_pages_are_compared_to_their_ends(store: Store) {
     cluster.stop().await;
 }
 
-/// A cluster whose region compares itself with control and stands still in the middle of that, and the comparison.
+/// A cluster with a region that is stopped in the middle of a comparison, and the future of that comparison.
 async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl Future<Output = ()>) {
     let failpoints = Failpoints::default();
     let mut cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
     cluster.stop_region(0).await;
-    // None is worth waiting for.
-    cluster.configure_regions(|options| options.backoff.turn = Duration::from_millis(50));
+    // No change is in progress, so waiting for one would only take time.
+    cluster.configure_regions(|options| options.comparison_wait = Duration::from_millis(50));
     cluster.start_region(0).await.expect("it starts");
     let [(one, _), _] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
@@ -116,7 +117,7 @@ async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl F
     (cluster, failpoints, ends)
 }
 
-/// Who asks for a comparison is refused, and told who compares.
+/// Checks that another comparison is refused, and that the refusal says who is comparing.
 async fn is_refused(cluster: &Cluster, region: &RegionApi) {
     let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
@@ -154,7 +155,7 @@ pub(crate) async fn processes_of_a_region_compare_one_after_the_other(builder: C
     cluster.stop().await;
 }
 
-/// Of a process that is gone, or that takes too long for a page.
+/// The lease belongs to a process that is gone, or that takes too long for a page.
 pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
     let beside = cluster.start_beside(0).await.expect("it starts");
@@ -162,7 +163,7 @@ pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
     let over = over.with(Environment::system().now() - TimeDelta::seconds(1));
     cluster.change(Silo::Region(0), &[over]).await.expect("changed");
     agree(beside.region()).await;
-    // The lease has been given back, so the first one has it again and comes to its end.
+    // The second process has released the lease, so the first one takes it again and finishes.
     failpoints.release();
     first.await;
     beside.stop().await;
@@ -180,7 +181,7 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     assert_eq!((code, stdout.as_str()), (Some(0), clean), "{stderr}");
 
     let set = Statement::new("UPDATE sentry_organization SET slug = 'by-hand' WHERE id = $1").with(one);
-    // A slug that nobody may have: this is for people.
+    // A slug that no organization may have: a person must resolve this.
     let add = Statement::new(
         "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
          SELECT 900001, name, 'settings', 0, date_added, default_role, is_test, flags FROM sentry_organization \
@@ -190,7 +191,7 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     let added = 900_001;
     let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
     let control = answer.control_addresses.first().expect("the region knows where control is");
-    // What is repaired needs no words. Something is left both times, which is the exit code.
+    // A repaired difference needs no advice. Both runs leave a difference, and the exit code says so.
     let differs = format!(
         "organization {one} is `by-hand`, and control holds `{slug}` for it; give it control's slug: `causeway reconcile \
          --repair --region {url}`; or keep the region's: `causeway slugs rename {one} by-hand --exact --control {control}`"
@@ -214,13 +215,13 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     cluster.stop().await;
 }
 
-/// A region that hears late of a rename that it has done itself, for as long as it is compared.
+/// During the comparison, the region has not yet received the confirmation of a rename that it has carried out itself.
 pub(crate) async fn what_the_region_has_yet_to_hear_is_no_difference(builder: ClusterBuilder) {
     let failpoints = Failpoints::default();
     let cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
     let [(id, _), _] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
-    // The first that it hears is what it is to do, and the second that it is done.
+    // The first message is the rename request, and the second one is its confirmation.
     failpoints.arm("region.feed.prepared", Act::Hold, 1);
     rename(&cluster.control(), &wish(1, id, "dune")).await.expect("renamed");
     failpoints.held().await;

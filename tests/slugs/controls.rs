@@ -1,4 +1,4 @@
-//! Several controls on one database, as it isolates transactions.
+//! Several controls on one database, under its isolation level.
 
 use causeway_harness::{
     cluster::{Cluster, ClusterBuilder, ImportOptions, Service},
@@ -18,7 +18,7 @@ pub(crate) async fn a_region_goes_on_with_another_control(builder: ClusterBuilde
     let cluster = cluster(builder).await;
     let [(id, _), _] = imported(&cluster, 0).await;
     cluster.kill(Service::Control(0)).await;
-    // An import, and a rename, which needs the feed.
+    // An import through the other control, and a rename, which needs the feed.
     let [(other, _), _] = imported(&cluster, 1).await;
     let control = cluster.control_number(1);
     let done = rename(&control, &wish(1, id, "dune")).await.expect("renamed");
@@ -39,7 +39,7 @@ pub(crate) async fn a_region_goes_on_with_another_control(builder: ClusterBuilde
     cluster.stop().await;
 }
 
-/// Renames of four organizations, each asked of both controls at once, twenty in all.
+/// Renames of four organizations, each requested from both controls at once, twenty in all.
 pub(crate) async fn renames_through_two_controls_end_alike(builder: ClusterBuilder) {
     let cluster = cluster(builder).await;
     let (one, other) = tokio::join!(imported(&cluster, 0), imported(&cluster, 1));
@@ -67,8 +67,8 @@ pub(crate) async fn renames_through_two_controls_end_alike(builder: ClusterBuild
     cluster.stop().await;
 }
 
-/// Both regions import what wants the same slugs and the same users, while one control after the other is killed. Then
-/// all organizations are renamed through both at once.
+/// Both regions import exports that want the same slugs and users, while one control after the other is killed. Then
+/// all organizations are renamed through both controls at once.
 pub(crate) async fn imports_and_renames_outlive_their_controls(builder: ClusterBuilder) {
     const ROUNDS: usize = 3;
     let cluster = cluster(builder).await;
@@ -122,7 +122,7 @@ pub(crate) async fn imports_and_renames_outlive_their_controls(builder: ClusterB
     cluster.stop().await;
 }
 
-/// Transactions that lost against those of another control have been run again, and were counted.
+/// Transactions that conflicted with those of another control are retried and counted.
 pub(crate) async fn what_is_serializable_is_run_again_and_counted(builder: ClusterBuilder) {
     let before = retried();
     renames_through_two_controls_end_alike(builder.serializable()).await;

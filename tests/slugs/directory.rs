@@ -1,8 +1,9 @@
-//! A directory in memory, which follows the feeds of all regions; and a region that has to catch up.
+//! A directory in memory, which follows the feeds of all regions, and a region that has to catch up.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use causeway_directory::{Directory, Endpoints, Kind, Options};
+use causeway_client::{Client, Timeouts};
+use causeway_directory::{Directory, Kind, Options};
 use causeway_harness::cluster::{Cluster, ClusterBuilder, Service, Silo, Store};
 use causeway_proto::{
     control::v1::{
@@ -16,16 +17,18 @@ use causeway_silo::db::Statement;
 
 use crate::support::{PATIENCE, agrees, imported, leads_in, rename, until, wish};
 
-/// Follows through all controls, and looks often.
+/// Starts a directory that follows through all controls, with short pauses.
 fn follow(cluster: &Cluster) -> Directory {
     let controls = (0..cluster.control_count()).map(|index| cluster.url(Service::Control(index)));
-    let endpoints = Endpoints::new(&controls.collect::<Vec<_>>(), |endpoint| endpoint).expect("URLs");
+    let controls: Vec<String> = controls.collect();
+    let control =
+        Client::new(causeway_client::Service::Control, &controls, Timeouts::default()).expect("URLs");
     let options = Options {
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(100),
         ..Options::default()
     };
-    Directory::follow(endpoints, options)
+    Directory::follow(control, options)
 }
 
 async fn ready(directory: &Directory) {
@@ -33,14 +36,14 @@ async fn ready(directory: &Directory) {
     assert!(directory.is_ready() && directory.staleness().is_some());
 }
 
-/// What a slug leads to: organization, region, own slug.
+/// What a slug leads to: organization, region, canonical slug.
 fn led(directory: &Directory, slug: &str) -> Option<(i64, String, String)> {
     let found = directory.resolve(slug)?;
     assert_eq!(found.kind == Kind::Primary, found.canonical_slug == slug.to_lowercase(), "{found:?}");
     Some((found.organization_id, found.region.to_string(), found.canonical_slug))
 }
 
-/// Waits until a directory knows all that control holds, and nothing else.
+/// Waits until a directory has everything that control has, and nothing else.
 async fn knows_all(directory: &Directory, cluster: &Cluster, control: usize) {
     let reservations = cluster.control_number(control).all_reservations().await.expect("reservations");
     let own: BTreeMap<(&str, i64), &str> = reservations
@@ -69,11 +72,11 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
     let directory = follow(&cluster);
     ready(&directory).await;
     knows_all(&directory, &cluster, 0).await;
-    // A region that had nothing when the directory began.
+    // A region that had no organizations when the directory started.
     let [(other, _), (_, last)] = imported(&cluster, 1).await;
     knows_all(&directory, &cluster, 0).await;
 
-    // Renames, whose aliases always lead to the last one.
+    // Renames. Their aliases always lead to the latest slug.
     for (number, slug) in [(1, "dune"), (2, "elm")] {
         let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(number, first, slug) };
         rename(&control, &keep).await.expect("renamed");
@@ -84,7 +87,7 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
         assert_eq!(led(&directory, slug), us, "{slug}");
     }
 
-    // A slug that goes to an organization of another region.
+    // A slug that moves to an organization of another region.
     let release = ReleaseSlugAliasRequest { organization_id: first, slug: old.clone() };
     assert!(
         control.reservations().release_slug_alias(release).await.expect("released").into_inner().released
@@ -96,7 +99,7 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
     let found = directory.resolve(&old).expect("it leads somewhere");
     assert_eq!((&*found.region, &*found.region_address), ("de", cluster.region(1).url()));
 
-    // A new region, and an import that is taken back.
+    // A new region, and an import that is reverted.
     let new = RegisterRegionRequest {
         name: "fr".to_owned(),
         address: "http://fr.example.com".to_owned(),
@@ -135,12 +138,12 @@ pub(crate) async fn a_directory_answers_while_control_is_away(store: Store) {
     let before = age();
     until("what it knows grows old", async || age() > before + Duration::from_millis(200)).await;
     assert_eq!(led(&directory, &slug), Some((id, "us".to_owned(), slug.clone())));
-    // One that has never heard control knows nothing, and says so.
+    // A directory that has never reached control knows nothing, and reports that.
     let late = follow(&cluster);
     assert!(!late.is_ready());
     assert_eq!((late.staleness(), late.resolve(&slug)), (None, None));
 
-    // A slug goes, and so many changes follow that the one of it is forgotten.
+    // A slug is released, and so many changes follow that control deletes the event about it.
     let db = cluster.db(Silo::Control).await.expect("its database");
     let delete = "DELETE FROM causeway_organization_slug_reservation WHERE slug = $1 RETURNING slug";
     assert_eq!(db.fetch_all(Statement::new(delete).with(gone.as_str())).await.expect("deleted").len(), 1);
@@ -184,7 +187,7 @@ pub(crate) async fn a_directory_goes_on_with_another_control(builder: ClusterBui
     cluster.stop().await;
 }
 
-/// A region was away for a day, in which so much happened that control has forgotten what was first.
+/// A region was down for a day. So much happened meanwhile that control has deleted the first events.
 pub(crate) async fn a_region_that_was_away_for_long_catches_up(store: Store) {
     let mut cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
     let [(id, old), (other, _)] = imported(&cluster, 0).await;

@@ -1,5 +1,6 @@
-//! Slugs between control and its regions, through real services: renames, the regions' replicas, several controls.
-//! Each behaviour is one function that knows nothing of the store; the table below makes a test of it for each that can have it.
+//! Slugs between control and its regions, through real services: renames, the regions' replicas, several controls. Each
+//! behaviour is one function that does not depend on the store. The table below makes a test of it for each store that
+//! supports it.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
@@ -49,7 +50,8 @@ causeway_harness::on_each_store! {
         an_import_says_what_the_directory_does_not_take;
 }
 
-// SQLite is for one process. Of each a test for PostgreSQL as it comes, and for one where every transaction is serializable.
+// SQLite supports only one process. Each behaviour gets a test on PostgreSQL with its default isolation, and one in
+// which every transaction is serializable.
 macro_rules! on_postgres {
     ($($module:ident: $($behaviour:ident),+ $(,)?;)+) => {
         mod read_committed {

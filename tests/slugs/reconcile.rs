@@ -1,4 +1,4 @@
-//! A region compared with control: each difference is made by hand, found, and mended.
+//! Compares a region with control: each difference is made by hand, found, and repaired.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,7 +27,7 @@ async fn cluster(store: Store) -> Cluster {
     Cluster::start(store, &["us"]).await.expect("a cluster")
 }
 
-/// Changes something by hand.
+/// Changes the database of a silo by hand.
 async fn change(cluster: &Cluster, silo: Silo, statement: Statement) {
     cluster.change(silo, &[statement]).await.expect("changed");
 }
@@ -39,7 +39,7 @@ async fn set_slug(cluster: &Cluster, id: i64, slug: &str) {
     change(cluster, HERE, set).await;
 }
 
-/// An organization that the application has made without asking control, as a copy of another one.
+/// Inserts a copy of an organization, as if the application had created one without asking control.
 async fn made_by_hand(cluster: &Cluster, like: i64, id: i64, slug: &str) {
     let insert = Statement::new(
         "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
@@ -48,7 +48,7 @@ async fn made_by_hand(cluster: &Cluster, like: i64, id: i64, slug: &str) {
     change(cluster, HERE, insert.with(like).with(id).with(slug)).await;
 }
 
-/// Reserves a slug at control as region us would, and says which one it got.
+/// Reserves a slug at control as region us does, and returns the slug that the organization got.
 async fn reserve(control: &ControlApi, operation: Uuid, organization_id: i64, slug: &str) -> String {
     let operation = operation.to_string();
     control.reserve("us", &operation, organization_id, slug).await.expect("reserved")
@@ -62,15 +62,15 @@ fn kinds(answer: &ReconcileResponse) -> Vec<(i64, K)> {
     answer.differences.iter().map(|it| (it.organization_id, it.kind())).collect()
 }
 
-/// Both sides agree.
+/// Checks that both sides agree.
 async fn is_clean(cluster: &Cluster) {
     let answer = compare(cluster, ReconcileMode::Check).await;
     assert_eq!(answer.differences, [], "{answer:?}");
     assert_eq!(answer.summary.expect("a summary").moving, 0);
 }
 
-/// A check finds exactly this and changes nothing; a repair finds it again and mends all of it, with what comes to light
-/// by that; then both agree.
+/// A check finds exactly these differences and changes nothing. A repair finds them again and repairs all of them, with
+/// everything that only then comes to light. Then both sides agree.
 async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Difference> {
     let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     let checked = compare(cluster, ReconcileMode::Check).await;
@@ -91,7 +91,7 @@ async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Differe
     checked.differences
 }
 
-/// Differences that nobody but people can mend: told with the same reason by a check and by a repair.
+/// Differences that only people can resolve: a check and a repair report them with the same reason.
 async fn found_and_left(cluster: &Cluster, wanted: &[(i64, K)], why: &str) {
     for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
         let answer = compare(cluster, mode).await;
@@ -101,7 +101,7 @@ async fn found_and_left(cluster: &Cluster, wanted: &[(i64, K)], why: &str) {
     }
 }
 
-/// What control's directory has: slug, name and status, by id.
+/// The entries of control's directory by id: slug, name and status.
 async fn directory(cluster: &Cluster) -> BTreeMap<i64, (String, String, OrganizationStatus)> {
     let request = ListOrganizationsRequest { page_size: 1000, ..Default::default() };
     let all = cluster.control().directory().list_organizations(request).await.expect("the directory");
@@ -119,7 +119,7 @@ pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_res
     assert_eq!(leads(&cluster.control(), "before").await, Some((900_001, "before".to_owned())));
     assert_eq!(directory(&cluster).await[&900_001].0, "before");
 
-    // A slug that another organization has, as an alias; one that is none; one that differs by case.
+    // The slugs that follow: an alias of another organization, an invalid slug, and a slug that differs only in case.
     let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, other, "dune") };
     let old = rename(&cluster.control(), &keep).await.expect("renamed").previous_slug;
     cluster.quiet(PATIENCE).await.expect("quiet");
@@ -131,7 +131,7 @@ pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_res
     set_slug(&cluster, 900_002, "Before").await;
     let wanted = [(900_002, K::OrganizationWithoutReservation), (900_001, K::SlugTwice)];
     found_and_left(&cluster, &wanted, "give one of them another slug").await;
-    // Nothing of what was tried is left at control.
+    // No attempt has left anything at control.
     let reservations = cluster.control().all_reservations().await.expect("reservations");
     assert!(reservations.iter().all(|it| it.organization_id != 900_002), "{reservations:?}");
     set_slug(&cluster, 900_002, "after").await;
@@ -149,14 +149,14 @@ pub(crate) async fn an_organization_gets_the_slug_that_control_holds(store: Stor
     assert_eq!((found[0].slug.as_str(), found[0].control_slug.as_str()), ("by-hand", first.as_str()));
     assert_eq!(slug_of(&cluster, 0, one).await, first);
 
-    // Each has the slug of the other one: who is to go first is for people to say.
+    // Each has the slug of the other one. Only people can decide which one goes first.
     set_slug(&cluster, one, "for-now").await;
     set_slug(&cluster, other, &first).await;
     set_slug(&cluster, one, &second).await;
     let wanted = [(one, K::SlugDiffers), (other, K::SlugDiffers)];
     found_and_left(&cluster, &wanted, "of the region has that slug").await;
     set_slug(&cluster, one, "for-now").await;
-    // What was in the way of the other one is gone, and what it leaves is free for the first.
+    // The other slug is free now, so the second organization gets its slug back, which frees the slug of the first one.
     compare(&cluster, ReconcileMode::Repair).await;
     compare(&cluster, ReconcileMode::Repair).await;
     is_clean(&cluster).await;
@@ -177,11 +177,11 @@ pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     assert_eq!(leads(&control, "gone").await, None);
     until("the region has heard of it", async || leads_in(&cluster, 0, "gone").await.is_none()).await;
 
-    // A temporary one, of an organization that is not there.
+    // A temporary reservation of an organization that does not exist.
     let given = reserve(&control, Uuid::from_u128(2), 900_004, "left").await;
     let found = found_and_mended(&cluster, &[(900_004, K::TemporaryReservationLeft)]).await;
     assert_eq!(found[0].control_slug, given);
-    // One that has another slug by now, and one that has it.
+    // An organization that has another slug by now, and one that has the reserved slug.
     made_by_hand(&cluster, one, 900_008, "other").await;
     reserve(&control, Uuid::from_u128(3), 900_008, "left").await;
     let wanted = [(900_008, K::OrganizationWithoutReservation), (900_008, K::TemporaryReservationLeft)];
@@ -206,7 +206,7 @@ pub(crate) async fn the_directory_is_told_again(store: Store) {
     change(&cluster, Silo::Control, set.with(one)).await;
     let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
     change(&cluster, Silo::Control, forget.with(other)).await;
-    // One of no reservation is not in the directory, whatever its table has.
+    // An organization without reservation is not in the directory, even if the table has a row for it.
     let add = Statement::new(
         "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at) \
          SELECT 900006, region, name, status, reported_at FROM causeway_organization WHERE organization_id = $1",
@@ -240,7 +240,7 @@ pub(crate) async fn a_replica_that_is_wrong_is_made_anew(store: Store) {
     cluster.stop().await;
 }
 
-/// A call of the import's that was long on its way.
+/// A call of the import arrives late.
 pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
     let cluster = cluster(store).await;
     let bytes = export::exhaustive().expect("an export").to_bytes();
@@ -253,7 +253,7 @@ pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
     assert_eq!(import.state(), ImportState::Reverted);
     is_clean(&cluster).await;
     let id = Uuid::try_parse(&import_id).expect("an id");
-    // What the region would have asked next if it had not been stopped.
+    // The call that the region would have made next if it had not been stopped.
     let operation = derived_uuid(id, "organization slugs 2");
     reserve(&cluster.control(), operation, organization, "late").await;
     found_and_mended(&cluster, &[(organization, K::TemporaryReservationLeft)]).await;
@@ -261,7 +261,7 @@ pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
     cluster.stop().await;
 }
 
-/// It may be resumed, and needs what it has reserved then.
+/// A failed import may be resumed, and then needs what it has reserved.
 pub(crate) async fn what_a_failed_import_holds_is_left_alone(store: Store) {
     let cluster = cluster(store).await;
     let (refuse, take) = match store {
@@ -296,7 +296,7 @@ pub(crate) async fn what_a_failed_import_holds_is_left_alone(store: Store) {
     cluster.stop().await;
 }
 
-/// Imports, reverts and renames, while somebody compares and repairs all the time, twice at once.
+/// Imports, reverts and renames, while two tasks compare and repair all the time.
 pub(crate) async fn nothing_is_wrong_while_things_move(store: Store) {
     let cluster = cluster(store).await;
     let [(one, _), _] = imported(&cluster, 0).await;
@@ -342,7 +342,8 @@ pub(crate) async fn nothing_is_wrong_while_things_move(store: Store) {
     cluster.stop().await;
 }
 
-/// Soon after it starts, and now and again, a region mends what loses nothing, and leaves the rest to people.
+/// Soon after it starts and then at intervals, a region repairs differences if no data is lost by that, and leaves the
+/// others to people.
 pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     let mut cluster = cluster(store).await;
     let [(one, first), (other, _)] = imported(&cluster, 0).await;
@@ -354,7 +355,7 @@ pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     cluster.start_region(0).await.expect("it starts");
     let control = cluster.control();
     until("it is reserved", async || leads(&control, "before").await.is_some()).await;
-    // And again, while it runs.
+    // The same again while the region runs.
     let forget = Statement::new("DELETE FROM causeway_organization WHERE organization_id = $1");
     change(&cluster, Silo::Control, forget.with(other)).await;
     until("it is reported", async || directory(&cluster).await.contains_key(&other)).await;
@@ -365,8 +366,8 @@ pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     cluster.stop().await;
 }
 
-/// Organizations that are older than Causeway: no other region is leased their ids, and nothing of an import there is kept
-/// out of the directory.
+/// Organizations that are older than Causeway: control leases their ids to no other region, and adds all organizations
+/// of an import there to the directory.
 pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
     let mut cluster = Cluster::start(store, &["us", "de"]).await.expect("a cluster");
     cluster.stop_region(0).await;
@@ -394,7 +395,7 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
     cluster.stop().await;
 }
 
-/// One organization that the directory refuses keeps no other one out, and the import says so.
+/// If the directory refuses one organization, it still accepts the others, and the import reports the refused one.
 pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store) {
     let mut cluster = cluster(store).await;
     let bytes = export::exhaustive().expect("an export").to_bytes();
@@ -402,7 +403,7 @@ pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store
     let [one, other] = [0, 1].map(|at| import.organizations[at].id);
     cluster.quiet(PATIENCE).await.expect("quiet");
     cluster.stop_region(0).await;
-    // As if an operator had released one of them just before the region told the directory.
+    // As if an operator had released one of them just before the region reported to the directory.
     for table in ["causeway_organization_slug_reservation", "causeway_organization"] {
         let delete = Statement::new("DELETE FROM ").push(table).push(" WHERE organization_id = ").arg(one);
         change(&cluster, Silo::Control, delete).await;
@@ -422,7 +423,7 @@ pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store
     assert!(told[0].reason.contains("holds no confirmed slug"), "{}", told[0].reason);
     let import = cluster.region(0).wait(&import.import_id).await.expect("it has ended");
     assert_eq!(import.state(), ImportState::Succeeded);
-    // What the finding says to do helps.
+    // The advice in the finding works.
     compare(&cluster, ReconcileMode::Repair).await;
     is_clean(&cluster).await;
     assert!(directory(&cluster).await.contains_key(&one));

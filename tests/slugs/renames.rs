@@ -1,4 +1,4 @@
-//! Renames from the call to the region's confirmation.
+//! Tests of renames, from the call to the region's confirmation.
 
 use causeway_harness::cluster::{Act, Cluster, ControlApi, Failpoints, LinkState, Service, Silo, Store};
 use causeway_proto::{
@@ -36,7 +36,7 @@ pub(crate) async fn a_rename_is_done_by_its_region(store: Store) {
     assert_eq!(rename(&control, &wish(1, id, "dune")).await.expect("the same"), done);
     until("the region has heard of it", async || leads_in(&cluster, 0, &old).await.is_none()).await;
 
-    // Back, and this one stays as an alias.
+    // Rename it back. This time the previous slug stays as an alias.
     let back = UpdateOrganizationSlugRequest { keep_alias: true, require_exact: true, ..wish(2, id, &old) };
     assert_eq!(rename(&control, &back).await.expect("renamed").state(), RenameState::Confirmed);
     for slug in [old.as_str(), "dune", "DUNE"] {
@@ -68,7 +68,7 @@ pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
     let cluster = cluster(store).await;
     let [(id, old), (other, other_slug)] = imported(&cluster, 0).await;
     let control = cluster.control();
-    // The application has renamed an organization without asking control.
+    // The application renames an organization without asking control.
     let db = cluster.db(Silo::Region(0)).await.expect("its database");
     let set = |slug: &str| {
         Statement::new("UPDATE sentry_organization SET slug = $1 WHERE id = $2 RETURNING id")
@@ -86,7 +86,7 @@ pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
     let again = rename(&control, &wish(1, id, "local")).await.expect_err("it stays refused");
     assert_eq!(reason_of(&again), Some(ErrorReason::SlugTakenInRegion));
 
-    // An organization that the region has no more.
+    // An organization that is no longer visible in the region.
     db.fetch_all(set(&other_slug)).await.expect("renamed back");
     let gone = "UPDATE causeway_import SET state = 'failed' RETURNING state";
     db.fetch_all(Statement::new(gone)).await.expect("as if it had failed");
@@ -104,7 +104,7 @@ pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     until("the region has heard of it", async || leads_in(&cluster, 0, &old).await == led(id, "dune")).await;
     cluster.stop_control().await;
     assert_eq!(leads_in(&cluster, 0, "dune").await, led(id, "dune"));
-    // Also one that has only just been started.
+    // Also in a region that has just been started.
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
     assert_eq!(leads_in(&cluster, 0, &old).await, led(id, "dune"));
@@ -116,15 +116,15 @@ pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     cluster.stop().await;
 }
 
-/// A rename to `dune` that the region has done and cannot tell; meanwhile an operator has given it up. With the
-/// organization, and the slug that it had.
+/// A rename to `dune` that the region has carried out and cannot report, and that an operator has cancelled meanwhile.
+/// Returns the organization, its previous slug, and the request.
 async fn given_up(
     cluster: &Cluster,
     failpoints: &Failpoints,
 ) -> (i64, String, UpdateOrganizationSlugRequest) {
     let [(id, old), _] = imported(cluster, 0).await;
     let control = cluster.control();
-    // What the feed has told of the import is not what the failpoint is for.
+    // The failpoint must not act on the feed's events about the import.
     until("the region has heard of it", async || leads_in(cluster, 0, &old).await == led(id, &old)).await;
     failpoints.arm("region.feed.applied", Act::Kill, 0);
     let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(1, id, "dune") };
@@ -156,8 +156,8 @@ pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
     cluster.stop().await;
 }
 
-/// Somebody asks for the same slug again, and the region does that before it has heard that the first rename was given
-/// up: the slug stays.
+/// The same slug is requested again, and the region carries that out before it receives the cancellation of the first
+/// rename: the slug stays.
 pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: Store) {
     let failpoints = Failpoints::default();
     let cluster =
@@ -184,14 +184,14 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
     cluster.stop().await;
 }
 
-/// A rename that was given up is taken back just when the region hears of another one: that one stays.
+/// The region undoes a cancelled rename at the same time as it receives another one: the other one stays.
 pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(store: Store) {
     let failpoints = Failpoints::default();
     let cluster =
         Cluster::builder(store).region("us").failpoints(&failpoints).start().await.expect("a cluster");
     let (id, _, _) = given_up(&cluster, &failpoints).await;
     let db = cluster.db(Silo::Region(0)).await.expect("its database");
-    // As the feed is taken in: the cursor first.
+    // Lock the rows in the same order as the region when it applies the feed: the cursor first.
     let mut feed = db.begin().await.expect("a transaction");
     let renamed = Statement::new("UPDATE sentry_organization SET slug = 'elm' WHERE id = $1").with(id);
     for change in [Statement::new("UPDATE causeway_feed_cursor SET version = version"), renamed] {
@@ -202,14 +202,14 @@ pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(st
     failpoints.held().await;
     failpoints.release();
     if store == Store::Postgres {
-        // SQLite lets nobody read for a change who would have to wait.
+        // SQLite blocks other connections even from reading when they would have to wait to write.
         until("it waits", async || {
             let waiting = Statement::new(
                 "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                  AND (query LIKE '%causeway_feed_cursor%' OR query LIKE 'UPDATE sentry_organization%')",
             );
             let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");
-            // Who takes in the feed, and who takes back the rename.
+            // One applies the feed, the other undoes the rename.
             row.int("n").expect("a number") >= 2
         })
         .await;
@@ -233,7 +233,7 @@ async fn confirm(control: &ControlApi, wish: &UpdateOrganizationSlugRequest) {
     control.reservations().confirm_organization_slug_reservations(request).await.expect("confirmed");
 }
 
-/// Asks for a rename that the region cannot hear of, and confirms it in the place of the region.
+/// Requests a rename that the region cannot receive, and confirms it in the region's place.
 async fn rename_without_region(cluster: &Cluster, number: u128, id: i64, slug: &str) {
     let control = cluster.control();
     let wish = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(number, id, slug) };
@@ -241,14 +241,15 @@ async fn rename_without_region(cluster: &Cluster, number: u128, id: i64, slug: &
     confirm(&control, &wish).await;
 }
 
-/// Somebody else confirms renames, so that they are over when the region hears of them: as changes, or as a snapshot.
+/// Somebody else confirms renames, so that they are done before the region receives them: as events, or in a snapshot.
 pub(crate) async fn a_rename_that_somebody_else_confirms_reaches_the_region(store: Store) {
     for snapshot in [false, true] {
         let mut cluster = cluster(store).await;
         let [(one, first), (other, second)] = imported(&cluster, 0).await;
         agrees(&cluster, 0).await;
         cluster.stop_region(0).await;
-        // One goes through two slugs, and its first one goes to the other, whose own it gets in the end.
+        // One organization goes through two slugs. Its first slug goes to the other organization, and it gets the
+        // other's slug in the end.
         rename_without_region(&cluster, 1, one, "dune").await;
         rename_without_region(&cluster, 2, other, &first).await;
         rename_without_region(&cluster, 3, one, &second).await;
@@ -270,7 +271,7 @@ pub(crate) async fn a_rename_that_somebody_else_confirms_reaches_the_region(stor
     }
 }
 
-/// An organization that was renamed by hand is not what control last said, and people decide about it.
+/// An organization was renamed by hand, so its slug is not the one that control last had. People decide about it.
 pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_confirms_a_rename(store: Store) {
     let mut cluster = cluster(store).await;
     let [(one, _), (other, second)] = imported(&cluster, 0).await;
@@ -281,7 +282,7 @@ pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_con
         Statement::new("UPDATE sentry_organization SET slug = 'local' WHERE id = $1 RETURNING id").with(one);
     db.fetch_all(by_hand).await.expect("renamed");
     rename_without_region(&cluster, 1, one, "dune").await;
-    // What the region cannot do is no reason to do nothing else.
+    // A change that the region cannot carry out must not keep it from the others.
     rename_without_region(&cluster, 2, other, "local").await;
     cluster.start_region(0).await.expect("it starts");
     until("the region has heard of it", async || leads_in(&cluster, 0, "dune").await == led(one, "dune"))
@@ -295,8 +296,8 @@ pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_con
     cluster.stop().await;
 }
 
-/// A rename that the region did was given up, and the next one is confirmed by somebody else before the region hears of
-/// either: it gets the last one, and neither the first nor what was before.
+/// The region carried out a rename that was cancelled, and somebody else confirms the next one before the region
+/// receives either. The organization gets the last slug, not the first and not the original one.
 pub(crate) async fn a_rename_that_was_given_up_gives_way_to_one_that_somebody_else_confirmed(store: Store) {
     let failpoints = Failpoints::default();
     let cluster =
@@ -309,7 +310,7 @@ pub(crate) async fn a_rename_that_was_given_up_gives_way_to_one_that_somebody_el
     cluster.stop().await;
 }
 
-/// The places of a rename and how often each is passed before it is done.
+/// The failpoints of a rename, each as often as a rename passes it.
 const PLACES: [&str; 9] = [
     "control.rename.prepared",
     "control.rename.committed",
@@ -322,7 +323,7 @@ const PLACES: [&str; 9] = [
     "region.rename.noted",
 ];
 
-/// That a service dies at one of these places is tried with all other steps, in the fault tests.
+/// Here a call fails at each place. The fault tests kill services at these places, with all other steps.
 pub(crate) async fn a_rename_survives_a_failure_at_each_place(store: Store) {
     let failpoints = Failpoints::default();
     let cluster =
@@ -340,7 +341,7 @@ pub(crate) async fn a_rename_survives_a_failure_at_each_place(store: Store) {
         let done = rename(&control, &asked).await;
         let done = done.unwrap_or_else(|status| panic!("{place}: {status:?}"));
         assert_eq!((done.state(), done.slug.as_str()), (RenameState::Confirmed, slug.as_str()), "{place}");
-        // What comes behind the confirmation may be what is killed.
+        // The failpoint may act after the confirmation.
         until(&format!("{place} is reached"), async || !failpoints.is_armed()).await;
         agrees(&cluster, 0).await;
         assert_eq!(slug_of(&cluster, 0, id).await, slug, "{place}");

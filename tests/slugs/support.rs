@@ -1,4 +1,4 @@
-//! What the behaviours have in common.
+//! Helpers for the behaviours.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use causeway_silo::db::Statement;
 use tonic::Status;
 use uuid::Uuid;
 
-/// How long a change may take to get from one service to another. None takes a tenth of it on a quiet machine.
+/// The longest that a change may take to get from one service to another. On a quiet machine, none takes a tenth of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Imports the exhaustive export into a region: two organizations, whose ids and slugs are given, by slug.
+/// Imports the exhaustive export into a region. Returns the ids and slugs of its two organizations, sorted by slug.
 pub(crate) async fn imported(cluster: &Cluster, region: usize) -> [(i64, String); 2] {
     let bytes = export::exhaustive().expect("an export").to_bytes();
     let import = cluster.region(region).import(&bytes, &ImportOptions::default()).await.expect("it ends");
@@ -43,7 +43,7 @@ pub(crate) fn wish(number: u128, organization_id: i64, slug: &str) -> UpdateOrga
     }
 }
 
-/// Asks for a rename; again as long as control is away.
+/// Requests a rename, and repeats the request while control is unavailable.
 pub(crate) async fn rename(
     control: &ControlApi,
     wish: &UpdateOrganizationSlugRequest,
@@ -66,7 +66,7 @@ pub(crate) async fn rename(
     tokio::time::timeout(PATIENCE, asking).await.expect("control answers in time")
 }
 
-/// Which organization a slug leads to at control, and by which slug that is known.
+/// The organization that a slug leads to at control, and its canonical slug.
 pub(crate) async fn leads(control: &ControlApi, slug: &str) -> Option<(i64, String)> {
     let request = ResolveSlugRequest { slug: slug.to_owned() };
     match control.directory().resolve_slug(request).await {
@@ -79,7 +79,7 @@ pub(crate) async fn leads(control: &ControlApi, slug: &str) -> Option<(i64, Stri
     }
 }
 
-/// The same in a region.
+/// Like [`leads`], in a region.
 pub(crate) async fn leads_in(cluster: &Cluster, region: usize, slug: &str) -> Option<(i64, String)> {
     let request = causeway_proto::region::v1::ResolveSlugRequest { slug: slug.to_owned() };
     match cluster.region(region).organizations().resolve_slug(request).await {
@@ -87,7 +87,7 @@ pub(crate) async fn leads_in(cluster: &Cluster, region: usize, slug: &str) -> Op
             let found = answer.into_inner();
             Some((found.organization_id, found.canonical_slug))
         }
-        // Or it has not heard anything yet.
+        // Or the region has not received anything yet.
         Err(status)
             if matches!(
                 reason_of(&status),
@@ -100,19 +100,19 @@ pub(crate) async fn leads_in(cluster: &Cluster, region: usize, slug: &str) -> Op
     }
 }
 
-/// The slug that an organization has in its region, if that answers.
+/// The slug of an organization in its region, if the region answers.
 pub(crate) async fn slug_in(cluster: &Cluster, region: usize, id: i64) -> Result<String, Status> {
     let request = GetOrganizationRequest { by: Some(By::Id(id)) };
     let answer = cluster.region(region).organizations().get_organization(request).await?;
     Ok(answer.into_inner().organization.expect("an organization").slug)
 }
 
-/// The slug that an organization has in its region.
+/// The slug of an organization in its region. Panics if the organization is not visible.
 pub(crate) async fn slug_of(cluster: &Cluster, region: usize, id: i64) -> String {
     slug_in(cluster, region, id).await.expect("visible")
 }
 
-/// Waits until this is so.
+/// Waits until `so` returns true.
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !so().await {
@@ -122,7 +122,8 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
 }
 
-/// Everything is quiet, and each organization of the region has one primary reservation, with its slug.
+/// Waits until nothing is in progress, and checks that each organization of the region has one primary reservation,
+/// with its slug.
 pub(crate) async fn agrees(cluster: &Cluster, region: usize) {
     cluster.quiet(PATIENCE).await.expect("it becomes quiet");
     let db = cluster.db(Silo::Region(region)).await.expect("its database");

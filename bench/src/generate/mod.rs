@@ -1,8 +1,8 @@
-//! Exports of any size out of a seed, written as a stream: what an installation of many organizations looks like, a few
-//! of them large and most of them small.
+//! Exports of any size from a seed, written as a stream. They look like those of an installation with many
+//! organizations, a few of them large and most of them small.
 //!
-//! Nothing is kept of what has been written. Every organization's numbers follow from the seed and its place, so each
-//! model's pass over all organizations finds again what the passes before have made of them.
+//! Nothing that was written is kept in memory. The seed and the place of an organization determine all its numbers, so
+//! each model's pass over all organizations computes the same numbers as the passes before.
 
 mod records;
 mod shape;
@@ -16,22 +16,22 @@ use shape::{Counts, MODELS, Model, Organization};
 /// How large an export is to be. It always ends with a whole organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// So many organizations.
+    /// This many organizations, and at least one.
     Organizations(u64),
-    /// So many records at least.
+    /// At least this many records.
     Records(u64),
-    /// About so many bytes: within a few hundredths, from a few MB on.
+    /// About this many bytes: within a few percent, from a few MB on.
     Bytes(u64),
 }
 
-/// What an export has.
+/// The size of an export that was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Organizations.
+    /// Number of organizations.
     pub organizations: u64,
-    /// Records of all models, organizations included.
+    /// Number of records of all models, organizations included.
     pub records: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -43,7 +43,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// An export of this extent, of which everything follows from `seed`.
+    /// An export of this extent. `seed` determines everything in it.
     #[must_use]
     pub fn new(seed: u64, extent: Extent) -> Self {
         let organizations = match extent {
@@ -63,7 +63,7 @@ impl Export {
     /// Writes it, in many small pieces: `out` should be buffered.
     ///
     /// # Errors
-    /// If `out` does not take it.
+    /// If `out` cannot be written.
     pub fn write(&self, out: &mut impl Write) -> io::Result<Written> {
         let mut written = Written { organizations: self.organizations, ..Written::default() };
         let mut line = Line::default();
@@ -92,7 +92,7 @@ impl Export {
     }
 }
 
-/// How many organizations come to `wanted`, if a record of each model counts as much as `weights` say.
+/// How many organizations are needed to reach `wanted`, if a record of each model counts as much as `weights` say.
 fn until(seed: u64, wanted: f64, weights: &[f64; MODELS]) -> u64 {
     let mut total = 0.0;
     let mut index = 0;
@@ -108,7 +108,7 @@ fn until(seed: u64, wanted: f64, weights: &[f64; MODELS]) -> u64 {
     index.max(1)
 }
 
-/// What a record of each model takes in the file on average, with what separates it from the next. Out of the first
+/// How many bytes a record of each model takes on average, with the separator after it. Measured on the first
 /// organizations, which are like all others.
 fn record_lengths(seed: u64) -> [f64; MODELS] {
     const SAMPLE: u64 = 50;

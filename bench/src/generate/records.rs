@@ -35,12 +35,12 @@ const PROJECT_OPTIONS: &[&str] = &[
     "mail:subject_template",
 ];
 
-/// A record in the making. Its memory is used again for the next one.
+/// A buffer for one record, which is used again for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Line(Vec<u8>);
 
 impl Line {
-    /// The record of this number that an organization has of a model.
+    /// Writes record `number` of those that an organization has of a model.
     pub(super) fn write(&mut self, organization: &Organization, model: Model, number: u64) -> &[u8] {
         self.0.clear();
         let pk = organization.pk(model, number);
@@ -56,7 +56,7 @@ impl Line {
     }
 }
 
-/// The fields of a record in the making.
+/// Writes the fields of a record.
 struct Fields<'a> {
     line: &'a mut Line,
     any: bool,
@@ -76,7 +76,7 @@ impl Fields<'_> {
 
     fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        // A Vec takes whatever is written.
+        // Writing to a Vec does not fail.
         let _infallible = write!(self.line.0, "{value}");
     }
 
@@ -107,7 +107,7 @@ impl Fields<'_> {
         let _infallible = serde_json::to_writer(&mut self.line.0, value);
     }
 
-    /// JSON as exports often have it: as a text that holds it.
+    /// JSON as exports often have it: as text in a string.
     fn json_text(&mut self, name: &str, value: &Value) {
         self.text(name, &value.to_string());
     }
@@ -168,7 +168,7 @@ fn organization(f: &mut Fields<'_>, o: &Organization) {
     let name = text::company(&mut f.random);
     f.text("name", &name);
     let slug = match f.random.below(400) {
-        // What is no slug, and what some other organization has as well.
+        // First a text that is not a valid slug, then a slug that other organizations may have as well.
         0 => format!("Größe {}", o.index),
         1 => text::thing(&mut f.random),
         _ => format!("{}-{}", text::thing(&mut f.random), o.index),
@@ -239,7 +239,7 @@ fn places(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     f.text("platform", platform);
 }
 
-/// The address of the user at this place among all.
+/// The email address of the user at this place among all users.
 fn address(seed: u64, place: u64) -> String {
     let mut random = random(seed, Model::Email, place);
     let domain = random.pick(DOMAINS);
@@ -346,7 +346,7 @@ fn members(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     }
 }
 
-/// A user who is a member; numbers beyond begin again.
+/// The primary key of a member's user. For a member without one, that of the organization's first user.
 fn member(o: &Organization, number: u64) -> u64 {
     // The members with users come first.
     pk(Model::User, o.user_of_member(number).unwrap_or_else(|| o.place(Model::User, 0)))
@@ -368,7 +368,7 @@ fn token(f: &mut Fields<'_>, o: &Organization, number: u64) {
 }
 
 fn of_project(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
-    // Every record of a project in its turn; the second round gives it another one.
+    // The projects take turns; the second round gives each project another record.
     let projects = o.counts.of(Model::Project).max(1);
     let (project, round) = match model {
         Model::ProjectOwnership => (number * 3, 0),

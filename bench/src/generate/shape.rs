@@ -1,6 +1,6 @@
-//! How much of everything an organization has.
+//! How many records of each model an organization has, and their primary keys.
 
-/// The models of an export, in the order in which they stand in it.
+/// The models of an export, in their order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Model {
     ControlOption,
@@ -78,7 +78,7 @@ impl Model {
         Self::AlertRuleTriggerAction,
     ];
 
-    /// As the file writes it.
+    /// The name of the model in the file.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ControlOption => "sentry.controloption",
@@ -129,7 +129,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// What the organization at this place has.
+    /// The number of records of each model for the organization at this place.
     ///
     /// Sizes have a long tail: half of the organizations are no larger than twice the smallest, one in a hundred has a
     /// hundred times as many members as that, and one in a thousand a thousand times.
@@ -154,7 +154,7 @@ impl Counts {
             (Model::Organization, 1),
             (Model::OrganizationOption, 1 + about(2.5).min(7)),
             (Model::Team, teams),
-            // The last ones were invited and have no user yet.
+            // The last members were invited and have no user yet.
             (Model::User, members - members / 12 - shared(members, index)),
             (Model::SavedSearch, about(root).min(members - members / 12)),
             (Model::RecentSearch, about(2.0 * root)),
@@ -205,13 +205,13 @@ impl Counts {
     }
 }
 
-/// How many members of an organization came as users of those before it.
+/// How many members of an organization are users of the organizations before it.
 fn shared(members: u64, index: u64) -> u64 {
-    // Every organization has a user, so there are at least `index` of them.
+    // Every organization has a user, so the organizations before have at least `index` of them.
     (members / 10).min(index)
 }
 
-/// An organization, and where its records stand among all of their models.
+/// An organization, and the place of its records among all records of each model.
 #[derive(Debug)]
 pub(super) struct Organization {
     pub(super) seed: u64,
@@ -226,17 +226,17 @@ impl Organization {
         Self { seed, index, counts: Counts::new(seed, index), first }
     }
 
-    /// The place of its record of this number among all of the model.
+    /// The place of its record `number` among all records of the model.
     pub(super) fn place(&self, model: Model, number: u64) -> u64 {
         self.first.of(model) + number
     }
 
-    /// The primary key of its record of this number; numbers beyond begin again.
+    /// The primary key of its record `number`. Numbers beyond its records start again at the first.
     pub(super) fn pk(&self, model: Model, number: u64) -> u64 {
         pk(model, self.place(model, number % self.counts.of(model).max(1)))
     }
 
-    /// The place among all users of the member of this number, if that is no invited one.
+    /// The place of a member's user among all users; `None` if the member has no user.
     pub(super) fn user_of_member(&self, number: u64) -> Option<u64> {
         let own = self.counts.of(Model::User);
         if number < own {
@@ -244,17 +244,17 @@ impl Organization {
         }
         let (number, shared) = (number - own, shared(self.counts.of(Model::OrganizationMember), self.index));
         let before = self.first.of(Model::User);
-        // Neighbours, so that none is a member twice.
+        // Neighbouring places, so that no user is a member twice.
         (number < shared).then(|| (mix(self.seed, &[2, self.index]) % before + number) % before)
     }
 
-    /// Random numbers that belong to a record.
+    /// Random numbers for one record; the same record gets the same numbers.
     pub(super) fn random(&self, model: Model, number: u64) -> Random {
         random(self.seed, model, self.place(model, number))
     }
 }
 
-/// Random numbers that belong to the record at a place.
+/// Random numbers for one record; the same record gets the same numbers.
 pub(super) fn random(seed: u64, model: Model, place: u64) -> Random {
     Random::new(seed, &[3, model as u64, place])
 }
@@ -275,7 +275,7 @@ pub(super) fn pk(model: Model, place: u64) -> u64 {
     }
 }
 
-/// Random numbers that follow from where they begin.
+/// A generator of random numbers. The same start gives the same numbers.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
@@ -289,7 +289,7 @@ impl Random {
         scramble(self.0)
     }
 
-    /// From 0 up to and without `bound`.
+    /// A number from 0 to `bound - 1`; 0 if `bound` is 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
@@ -299,7 +299,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// From 0 up to and without 1.
+    /// A number from 0 to 1, without 1.
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -216,7 +216,7 @@ pub(super) fn person(random: &mut Random) -> String {
     format!("{} {}", random.pick(GIVEN), random.pick(FAMILY))
 }
 
-/// The name of something that people work on, with a hyphen, in ASCII.
+/// The name of something that people work on, in ASCII with a hyphen, such as `amber-api`.
 pub(super) fn thing(random: &mut Random) -> String {
     format!("{}-{}", random.pick(FIRST), random.pick(SECOND))
 }
@@ -230,7 +230,7 @@ pub(super) fn company(random: &mut Random) -> String {
     }
 }
 
-/// So many words.
+/// `count` random words.
 pub(super) fn words(random: &mut Random, count: u64) -> String {
     let mut text = String::new();
     for _ in 0..count {
@@ -242,7 +242,7 @@ pub(super) fn words(random: &mut Random, count: u64) -> String {
     text
 }
 
-/// So many hex digits.
+/// `digits` random hex digits.
 pub(super) fn hex(random: &mut Random, digits: usize) -> String {
     let mut text = String::with_capacity(digits + 16);
     while text.len() < digits {

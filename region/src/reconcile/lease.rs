@@ -14,7 +14,7 @@ use crate::{error::Error, store::reconciliation};
 impl Reconciler {
     /// Waits until nobody else compares.
     pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let patience = self.context().backoff.turn;
+        let patience = self.context().comparison_wait;
         let until = Instant::now() + patience;
         let here = || Error::ReconciliationUnderWay(self.context().holder.place.clone());
         let turn = tokio::select! {

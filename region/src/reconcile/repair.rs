@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
     match outcome {
         Ok(_) => Ok(None),
-        Err(Error::Control(error)) if !error.is_transient() => Ok(Some(error.to_string())),
+        Err(error @ Error::Control(_)) if !error.is_transient() => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,5 @@
 //! Two regions import the same organization while one of them dies half way and its calls to control get lost. In the
-//! end each has the organization once, under a slug of its own.
+//! end each region has the organization once, under a slug of its own.
 //!
 //! `cargo run -p causeway-harness --example two_regions`
 
@@ -17,10 +17,10 @@ async fn main() -> anyhow::Result<()> {
     export.organization(1, "acme").user(1, "ann").member(1, 1, 1).project(1, 1, "website");
     let export = export.to_bytes();
 
-    // Another store, more regions, several controls, real processes: all said here.
+    // The builder also sets another store, more regions, several controls, and real processes.
     let cluster = Cluster::builder(Store::Sqlite).region("us").region("de").seed(42).start().await?;
 
-    // Every second answer of control is lost on the way to a region, and one region cannot reach it at all.
+    // Half of control's answers get lost on the way to a region, and one region cannot reach control at all.
     cluster.set_call_faults(CallFaults { lose_answers: 500, ..CallFaults::default() });
     cluster.set_link_state(1, LinkState::Cut);
     for region in 0..cluster.region_count() {
@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     }
     cluster.kill(Service::Region(0)).await;
 
-    // All is well again: services run, roads are open. Nothing else has to be done.
+    // Now everything works again: services run, links are open. Nothing else has to be done.
     cluster.heal().await?;
     cluster.quiet(Duration::from_secs(30)).await?;
     cluster.assert_invariants().await?;

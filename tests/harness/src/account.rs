@@ -1,6 +1,6 @@
-//! Accounts for an import: holds what it says of itself and every row in the databases against the file and the rules
-//! of the format. Written from the rules; nothing of the importer's own code is called, only the catalog's facts
-//! (tables, columns, references, unique sets) are shared.
+//! Audits an import: compares what the import reports, and every row in the databases, with the file and the rules of
+//! the format. The audit is written from the rules and calls none of the importer's own code. It shares only the
+//! catalog's facts (tables, columns, references, unique sets).
 //!
 //! ```no_run
 //! # use causeway_harness::{account::{Audit, RowsBefore}, cluster::{Cluster, ImportOptions}};
@@ -52,22 +52,22 @@ pub(crate) use owners::{Owner, owner};
 
 use crate::cluster::{Cluster, ImportOptions, Silo};
 
-/// What became of a record.
+/// What the import did with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is this new row.
+    /// The record was inserted as the row with this id.
     Inserted(i64),
-    /// It is this row, which was there before or came earlier in the file.
+    /// The record was mapped to the row with this id, which existed before or came from an earlier record of the file.
     Existing(i64),
-    /// It is of another scope, excluded, removed or unknown.
+    /// The record is of another scope, or its model is excluded, removed or unknown.
     OutOfScope,
-    /// The filter does not leave it.
+    /// The filter excludes the record.
     Filtered,
-    /// It was not written, and a finding says why.
+    /// The record was not written, and a finding says why.
     Dropped,
 }
 
-/// An import that is to be accounted for.
+/// An import to audit, with everything that the audit compares it with.
 #[derive(Debug)]
 pub struct Audit<'a> {
     cluster: &'a Cluster,
@@ -79,20 +79,21 @@ pub struct Audit<'a> {
     beside: Vec<(usize, String)>,
 }
 
-/// An import that has been accounted for: every record, every row, every finding.
+/// The result of an audit without mismatches: every record, every row and every finding is accounted for.
 #[derive(Debug)]
 pub struct AuditReport {
-    /// What there is now.
+    /// All rows and slug reservations after the import.
     pub after: RowsBefore,
-    /// The findings of the import.
+    /// All findings that the region lists for the import.
     pub findings: Vec<Finding>,
-    /// The primary key map of the import.
+    /// The primary key map: for each record that is a row now, its primary key in the file and the id of the row.
     pub keys: Vec<MappedKey>,
     fates: HashMap<(String, i64), Fate>,
 }
 
 impl<'a> Audit<'a> {
-    /// An import of `export` into the region of this number that has succeeded. `before` was taken just before it.
+    /// Prepares the audit of an import of `export` into the region with this index. The import must have succeeded, and
+    /// `before` must have been read just before it.
     #[must_use]
     pub fn new(
         cluster: &'a Cluster,
@@ -105,18 +106,19 @@ impl<'a> Audit<'a> {
         Self { cluster, region, before, export, options, import, beside: Vec::new() }
     }
 
-    /// Another import that ran at the same time: its rows are its own, and what it took may have been taken before this
-    /// one wanted it, or not.
+    /// Names another import that ran at the same time. Its rows count as its own, and a value that it took may have
+    /// been taken before this import checked it, or after.
     #[must_use]
     pub fn beside(mut self, region: usize, import: &Import) -> Self {
         self.beside.push((region, import.import_id.clone()));
         self
     }
 
-    /// Accounts for it.
+    /// Runs the audit.
     ///
     /// # Errors
-    /// If a service or database cannot be asked, or anything is other than file and rules say: then with all of that.
+    /// If a service or database cannot be reached, or anything differs from what the file and the rules say. The error
+    /// then lists the differences, up to 40 of them.
     pub async fn run(self) -> anyhow::Result<AuditReport> {
         ensure!(
             self.import.state() == ImportState::Succeeded,
@@ -167,7 +169,7 @@ impl<'a> Audit<'a> {
         Ok(AuditReport { after, findings, keys, fates })
     }
 
-    /// The region shows the organizations of the import, unless they are hidden.
+    /// Checks that the region lists the organizations of the import, except the hidden ones.
     async fn check_what_is_visible(&self, case: &mut AuditCase<'_>) -> anyhow::Result<()> {
         let visible: BTreeMap<i64, Organization> = self
             .cluster
@@ -197,7 +199,7 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
-    /// Control resolves the slugs of the import to its organizations.
+    /// Checks that control resolves the slugs of the import to its organizations.
     async fn check_directory(&self, case: &mut AuditCase<'_>) -> anyhow::Result<()> {
         let rows = case.inserted_rows("sentry.organization");
         for rows in rows.chunks(100) {
@@ -229,13 +231,13 @@ impl<'a> Audit<'a> {
 }
 
 impl AuditReport {
-    /// What became of the record of a model with this primary key.
+    /// What the import did with the record of this model and source primary key. `None` if the file has no such record.
     #[must_use]
     pub fn fate(&self, model: &str, source_pk: i64) -> Option<Fate> {
         self.fates.get(&(model.to_owned(), source_pk)).copied()
     }
 
-    /// The row that a record is now.
+    /// The row that the record was inserted as or mapped to. `None` if the record was not written.
     #[must_use]
     pub fn row(&self, model: &str, source_pk: i64) -> Option<&Row> {
         match self.fate(model, source_pk)? {
@@ -244,26 +246,26 @@ impl AuditReport {
         }
     }
 
-    /// How many records became what `of` says.
+    /// The number of records for which `of` returns true.
     #[must_use]
     pub fn count(&self, of: impl Fn(Fate) -> bool) -> usize {
         self.fates.values().filter(|fate| of(**fate)).count()
     }
 
-    /// How many new rows there are.
+    /// The number of rows that the import inserted.
     #[must_use]
     pub fn inserted(&self) -> usize {
         self.count(|fate| matches!(fate, Fate::Inserted(_)))
     }
 
-    /// The findings of a kind.
+    /// The findings of this kind, in the order in which the region lists them.
     #[must_use]
     pub fn findings_of(&self, kind: FindingKind) -> Vec<&Finding> {
         self.findings.iter().filter(|finding| finding.kind() == kind).collect()
     }
 
-    /// The inserted rows by their primary keys in the export, references as well: two imports of the same records have
-    /// the same.
+    /// The inserted rows by model and source primary key, with the references in the rows translated to source primary
+    /// keys too. Two imports of the same records return the same map.
     ///
     /// # Errors
     /// If the catalog contradicts itself.

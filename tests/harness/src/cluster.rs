@@ -1,5 +1,5 @@
-//! One or more controls and some regions, each on a database of its own and served on a real port of the loopback
-//! interface: in this process, or as processes.
+//! One or more controls and some regions. Each has its own database (all controls share one) and serves on a real port
+//! of the loopback interface, in this process or in a process of its own.
 //!
 //! ```no_run
 //! # async fn example(export: &[u8]) -> anyhow::Result<()> {
@@ -18,12 +18,13 @@
 //! # }
 //! ```
 //!
-//! A service can be stopped, or killed, and started again; it comes back on the same port with the same database. In
-//! this process each service has a runtime of its own. To kill it is to drop that: no task of it takes another step.
-//! What differs from a process that is killed: a statement that its database has in hand is finished, also on SQLite.
+//! You can stop or kill a service and start it again; it comes back on the same port with the same database. In this
+//! process each service has its own runtime. Killing it drops that runtime: no task of the service takes another step.
+//! There is one difference from a killed process: a statement that the database already executes is finished, on SQLite
+//! too.
 //!
-//! A region calls control over a [link](LinkState) of its own, on which calls can be [lost, repeated or held](CallFaults).
-//! Tests may use one too ([`Cluster::region_by_link`]). Dropping the cluster stops everything.
+//! A region calls control over its own [link](LinkState), on which calls can be [lost, repeated or
+//! delayed](CallFaults). Tests can use a link too ([`Cluster::region_by_link`]). Dropping the cluster stops everything.
 
 mod api;
 mod builder;
@@ -68,30 +69,30 @@ pub use trace::{Trace, Wait};
 
 use crate::process;
 
-/// What the silos of a cluster keep their data in.
+/// The database that each silo of a cluster uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
-    /// A file for each silo, in a temporary directory.
+    /// One SQLite file per silo, in a temporary directory.
     Sqlite,
-    /// A PostgreSQL server for the cluster, with a database for each silo.
+    /// One PostgreSQL server for the cluster, with one database per silo.
     Postgres,
 }
 
-/// One database.
+/// One database of a cluster. All controls share one; each region has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silo {
-    /// That of control.
+    /// Control's database.
     Control,
-    /// That of the region of this number, in the order in which they were named.
+    /// The database of the region with this index, in the order in which the builder named the regions.
     Region(usize),
 }
 
-/// One service, in this process or a process.
+/// One service of a cluster, in this process or in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
-    /// The control of this number.
+    /// The control with this index. 0 is the first.
     Control(usize),
-    /// The region of this number, in the order in which they were named.
+    /// The region with this index, in the order in which the builder named the regions.
     Region(usize),
 }
 
@@ -104,16 +105,16 @@ impl fmt::Display for Service {
     }
 }
 
-/// Controls and regions.
+/// A running cluster: one or more controls and any number of regions. Dropping it stops everything.
 #[derive(Debug)]
 pub struct Cluster {
-    // Fields are dropped in order: what happened is told, then services go before what they stand on.
+    // Rust drops fields in this order: first the trace is printed, then the services go, then what they depend on.
     _last_words: LastWords,
     regions: Vec<Node>,
     controls: Vec<Node>,
-    /// The ways of each region to each control.
+    /// The links from each region to each control, by region index and then control index.
     links: Vec<Vec<Link>>,
-    /// The ways of a test to the controls and then the regions.
+    /// The links from a test to each service: the controls first, then the regions.
     client_links: Vec<Link>,
     env: Environment,
     failpoints: Failpoints,
@@ -128,12 +129,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster to be described further.
+    /// Starts to describe a cluster. It runs once [`ClusterBuilder::start`] is called.
     pub fn builder(store: Store) -> ClusterBuilder {
         ClusterBuilder::new(store)
     }
 
-    /// Starts a control and regions of these names, in this process.
+    /// Starts one control and regions with these names, in this process.
     ///
     /// # Errors
     /// If a service or PostgreSQL does not start.
@@ -141,54 +142,54 @@ impl Cluster {
         regions.iter().fold(Self::builder(store), |builder, name| builder.region(name)).start().await
     }
 
-    /// What its silos keep their data in.
+    /// Which kind of database the silos use.
     #[must_use]
     pub fn store(&self) -> Store {
         self.database_server.store()
     }
 
-    /// How many regions there are.
+    /// The number of regions. Region indices run from 0 to one less.
     #[must_use]
     pub fn region_count(&self) -> usize {
         self.regions.len()
     }
 
-    /// How many controls there are.
+    /// The number of controls. Control indices run from 0 to one less.
     #[must_use]
     pub fn control_count(&self) -> usize {
         self.controls.len()
     }
 
-    /// All services: the controls, then the regions.
+    /// All services: first the controls, then the regions.
     pub fn services(&self) -> impl Iterator<Item = Service> + use<> {
         let controls = (0..self.controls.len()).map(Service::Control);
         controls.chain((0..self.regions.len()).map(Service::Region))
     }
 
-    /// All databases: that of control, then those of the regions.
+    /// All databases: first control's, then those of the regions.
     pub fn silos(&self) -> impl Iterator<Item = Silo> + use<> {
         [Silo::Control].into_iter().chain((0..self.regions.len()).map(Silo::Region))
     }
 
-    /// What happened so far.
+    /// The trace: what happened to the cluster so far.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// The failpoints of its services.
+    /// The failpoints that all services of the cluster share.
     #[must_use]
     pub fn failpoints(&self) -> &Failpoints {
         &self.failpoints
     }
 
-    /// Where the first control is reached. It stays the same when control is stopped and started.
+    /// The URL of the first control. It stays the same when control is stopped and started.
     #[must_use]
     pub fn control_url(&self) -> String {
         self.controls[0].url()
     }
 
-    /// Where a service is reached. It stays the same when the service is stopped and started.
+    /// The URL of a service. It stays the same when the service is stopped and started.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -197,54 +198,54 @@ impl Cluster {
         self.node(service).url()
     }
 
-    /// Calls to the first control.
+    /// A client of the first control. Its calls go directly to control, without a link.
     #[must_use]
     pub fn control(&self) -> ControlApi {
         self.control_number(0)
     }
 
-    /// Calls to a control.
+    /// A client of the control with this index. Its calls go directly to control, without a link.
     ///
     /// # Panics
     /// If there is no control of this number.
     #[must_use]
     pub fn control_number(&self, index: usize) -> ControlApi {
-        ControlApi::new(self.controls[index].channel())
+        ControlApi::new(self.controls[index].client())
     }
 
-    /// Calls to a region.
+    /// A client of the region with this index. Its calls go directly to the region, without a link.
     ///
     /// # Panics
     /// If there is no region of this number.
     #[must_use]
     pub fn region(&self, index: usize) -> RegionApi {
         let node = &self.regions[index];
-        RegionApi::new(node.name(), node.url(), node.channel(), self.env.clone())
+        RegionApi::new(node.name(), node.client(), self.env.clone())
     }
 
-    /// Calls to a region over a link, with the faults of all links.
+    /// A client of a region over a link, so that its calls meet the faults that are set for all links.
     ///
     /// # Panics
     /// If there is no region of this number.
     #[must_use]
     pub fn region_by_link(&self, index: usize) -> RegionApi {
         let (node, client_link) = (&self.regions[index], &self.client_links[self.controls.len() + index]);
-        RegionApi::new(node.name(), client_link.url().to_owned(), client_link.channel(), self.env.clone())
+        RegionApi::new(node.name(), client_link.client(), self.env.clone())
     }
 
-    /// Calls to a control over a link, with the faults of all links.
+    /// A client of a control over a link, so that its calls meet the faults that are set for all links.
     ///
     /// # Panics
     /// If there is no control of this number.
     #[must_use]
     pub fn control_by_link(&self, index: usize) -> ControlApi {
-        ControlApi::new(self.client_links[index].channel())
+        ControlApi::new(self.client_links[index].client())
     }
 
-    /// A look into the database of a silo, beside its service, on connections of its own.
+    /// Opens new connections to the database of a silo, separate from those of its service.
     ///
     /// # Errors
-    /// If it cannot be reached.
+    /// If the database cannot be reached.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -252,10 +253,11 @@ impl Cluster {
         self.database_of(silo).connect().await
     }
 
-    /// The same on connections that are there already, for those who look often. They are the cluster's: not to be closed.
+    /// Like [`db`](Self::db), on connections that the cluster opens once and keeps. For callers that query often. The
+    /// cluster owns the connections: do not close them.
     ///
     /// # Errors
-    /// If it cannot be reached.
+    /// If the database cannot be reached.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -263,7 +265,7 @@ impl Cluster {
         self.database_of(silo).shared_db().await
     }
 
-    /// A service on this database.
+    /// A service that uses this database. For control it is the first control.
     fn database_of(&self, silo: Silo) -> &Node {
         match silo {
             Silo::Control => &self.controls[0],
@@ -278,7 +280,7 @@ impl Cluster {
         }
     }
 
-    /// The name of a region.
+    /// The name that a region has been given in the builder.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -287,7 +289,7 @@ impl Cluster {
         self.regions[index].name()
     }
 
-    /// Whether a service runs.
+    /// Whether a service runs at this moment.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -296,10 +298,10 @@ impl Cluster {
         self.node(service).is_alive()
     }
 
-    /// Starts a service, or nothing if it runs.
+    /// Starts a service. Does nothing if it runs already.
     ///
     /// # Errors
-    /// If its port has been taken, its database cannot be used, or it is killed before it serves.
+    /// If the port of the service is taken, its database cannot be used, or the service is killed before it serves.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -343,8 +345,8 @@ impl Cluster {
         self.links[region].iter().map(|link| link.url().to_owned()).collect()
     }
 
-    /// Changes the options that regions in this process are started with from now on. One that runs stays as it is until
-    /// it is stopped and started again.
+    /// Changes the options with which regions in this process are started from now on. A running region keeps its
+    /// options until it is stopped and started again.
     pub fn configure_regions(
         &mut self,
         configure: impl Fn(&mut causeway_region::Options) + Send + Sync + 'static,
@@ -352,7 +354,8 @@ impl Cluster {
         self.configure = Configure(Box::new(configure));
     }
 
-    /// Where a region keeps uploads, unless something else was configured.
+    /// The directory in which a region keeps uploads, unless [`configure_regions`](Self::configure_regions) set another
+    /// one.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -365,10 +368,10 @@ impl Cluster {
         self.directory.path().join(format!("{}.log", self.node(service).name()))
     }
 
-    /// What the processes of a service have logged so far, in all their lives.
+    /// Everything that the processes of a service have logged so far, over all restarts.
     ///
     /// # Errors
-    /// If the service has not been a process.
+    /// If the service has never been a process.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -379,7 +382,7 @@ impl Cluster {
     /// Sends a signal to the process of a service, e.g. `TERM`.
     ///
     /// # Errors
-    /// If the service is no process, or does not run.
+    /// If the service is not a process, or does not run.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -388,10 +391,10 @@ impl Cluster {
         self.node(service).signal(signal)
     }
 
-    /// Waits until the process of a service has ended by itself, and says how.
+    /// Waits until the process of a service has ended, without ending it, and returns its exit status.
     ///
     /// # Errors
-    /// If the service is no process, or has not ended after half a minute.
+    /// If the service is not a process, or has not ended after 30 seconds.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -399,7 +402,7 @@ impl Cluster {
         self.node(service).ended().await
     }
 
-    /// The command that is a service.
+    /// The command line that starts a service as a process.
     fn command(&self, program: &PathBuf, service: Service) -> Command {
         let node = self.node(service);
         let mut command = process::command(program);
@@ -416,7 +419,7 @@ impl Cluster {
         command
     }
 
-    /// Stops a service softly: it ends the chunk in hand and forgets all that is not in its database.
+    /// Stops a service gracefully: it finishes the current chunk. Everything that is not in its database is lost.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -434,12 +437,13 @@ impl Cluster {
         self.node(service).kill().await;
     }
 
-    /// Waits until a service has been killed, by [`kill`](Self::kill) or a failpoint, since this was last asked.
+    /// Waits until [`kill`](Self::kill) or a failpoint kills a service. Returns at once if one was killed since the
+    /// last call.
     pub async fn killed(&self) {
         self.killed.notified().await;
     }
 
-    /// Opens or closes the ways of a region to all controls.
+    /// Sets the state of the links from a region to all controls.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -449,7 +453,7 @@ impl Cluster {
         }
     }
 
-    /// Opens or closes the way of a region to one control.
+    /// Sets the state of the link from a region to one control.
     ///
     /// # Panics
     /// If there is no region or control of this number.
@@ -461,7 +465,7 @@ impl Cluster {
         self.links.iter().flatten().chain(&self.client_links)
     }
 
-    /// Sets which faults happen to calls on all links.
+    /// Sets the faults that calls on all links meet.
     pub fn set_call_faults(&self, call_faults: CallFaults) {
         self.trace.note(format!("{call_faults:?}"));
         for link in self.all_links() {
@@ -469,20 +473,20 @@ impl Cluster {
         }
     }
 
-    /// Ends the database server as a crash does, and starts it again after `down`. Does nothing on SQLite.
+    /// Crashes the database server and starts it again after `down`. Does nothing on SQLite.
     ///
     /// # Errors
-    /// If it does not start again.
+    /// If the server does not start again.
     pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
         self.trace.note(format!("the database crashes, and is down for {down:?}"));
         self.database_server.crash_database(down).await
     }
 
-    /// Stops the database server in good order, so that it is away until it is [started](Self::start_database). Does
+    /// Shuts the database server down cleanly. It stays down until [`start_database`](Self::start_database). Does
     /// nothing on SQLite.
     ///
     /// # Errors
-    /// If it cannot be stopped.
+    /// If the server cannot be stopped.
     pub async fn stop_database(&self) -> anyhow::Result<()> {
         self.trace.note("the database stops");
         self.database_server.stop_database().await
@@ -491,13 +495,14 @@ impl Cluster {
     /// Starts the database server again. Does nothing on SQLite.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the server does not start.
     pub async fn start_database(&self) -> anyhow::Result<()> {
         self.trace.note("the database starts");
         self.database_server.start_database().await
     }
 
-    /// Ends all faults: no failpoint acts, all links are open, no call has a fault, all services run.
+    /// Ends all faults: disarms all failpoints, opens all links, removes all call faults, and starts all services that
+    /// do not run.
     ///
     /// # Errors
     /// If a service does not start.
@@ -511,10 +516,10 @@ impl Cluster {
         self.revive().await
     }
 
-    /// Starts all services that do not run.
+    /// Starts all services that do not run at the moment.
     ///
     /// # Errors
-    /// If one does not start, or is killed while it does.
+    /// If a service does not start, or is killed while it starts.
     pub async fn revive(&self) -> anyhow::Result<()> {
         for service in self.services() {
             self.start_service(service).await?;
@@ -522,7 +527,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the first control, or nothing if it runs.
+    /// Starts the first control. Does nothing if it runs already.
     ///
     /// # Errors
     /// As [`start_service`](Self::start_service).
@@ -530,12 +535,12 @@ impl Cluster {
         self.start_service(Service::Control(0)).await
     }
 
-    /// Stops the first control softly. Until it is started again, nobody listens on its port.
+    /// Stops the first control gracefully. Until it is started again, nobody listens on its port.
     pub async fn stop_control(&mut self) {
         self.stop_service(Service::Control(0)).await;
     }
 
-    /// Starts a region, or nothing if it runs.
+    /// Starts a region. Does nothing if it runs already.
     ///
     /// # Errors
     /// As [`start_service`](Self::start_service).
@@ -546,7 +551,7 @@ impl Cluster {
         self.start_service(Service::Region(index)).await
     }
 
-    /// Stops a region softly.
+    /// Stops a region gracefully.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -554,7 +559,7 @@ impl Cluster {
         self.stop_service(Service::Region(index)).await;
     }
 
-    /// Stops everything softly: the regions first, for they need control to come to a good end.
+    /// Stops everything gracefully. The regions go first, because they need control to shut down cleanly.
     pub async fn stop(mut self) {
         for node in self.regions.iter_mut().chain(&mut self.controls) {
             node.stop().await;

@@ -1,4 +1,4 @@
-//! Exports for tests: built record by record, or one with everything that there is.
+//! Exports for tests: built record by record, generated, mutated, or one with everything.
 
 mod exhaustive;
 mod generated;
@@ -18,16 +18,16 @@ pub use reading::read;
 /// A record of an export.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// The model, as the file writes it.
+    /// The model's name, written as in the file.
     pub model: String,
-    /// The primary key.
+    /// The primary key in the file.
     pub pk: i64,
-    /// The fields.
+    /// The fields by name, without references resolved.
     pub fields: Map<String, Value>,
 }
 
 impl Record {
-    /// A record. `fields` is an object.
+    /// Creates a record. `fields` is a JSON object.
     #[must_use]
     pub fn new(model: &str, pk: i64, fields: &Value) -> Self {
         Self { model: model.to_owned(), pk, fields: fields.as_object().cloned().unwrap_or_default() }
@@ -37,7 +37,7 @@ impl Record {
         json!({"model": self.model, "pk": self.pk, "fields": self.fields}).to_string()
     }
 
-    /// Sets fields, in place of what they were.
+    /// Sets fields, and replaces those that exist already. `fields` is a JSON object.
     #[must_use]
     pub fn with(mut self, fields: &Value) -> Self {
         self.fields.extend(fields.as_object().cloned().unwrap_or_default());
@@ -45,8 +45,8 @@ impl Record {
     }
 }
 
-/// An export in the making. Each helper adds a record with what its model needs at least; what they do not know can be
-/// [pushed](Export::push).
+/// Builds an export. Each helper adds a record with the fields that its model needs at least. Records of other models,
+/// or with other fields, can be [pushed](Export::push).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Export {
     /// The records, in the order of the file.
@@ -60,15 +60,15 @@ impl Export {
         Self::default()
     }
 
-    /// The file, a record a line.
+    /// The bytes of the file, one record per line.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let lines: Vec<String> = self.records.iter().map(Record::line).collect();
         format!("[\n{}\n]\n", lines.join(",\n")).into_bytes()
     }
 
-    /// Where the record of a model with this primary key begins in the [file](Self::to_bytes), in bytes. The last one,
-    /// if there are several.
+    /// The byte offset in the [file](Self::to_bytes) at which the record of a model with this primary key begins. The
+    /// last such record, if there are several.
     #[must_use]
     pub fn offset(&self, model: &str, pk: i64) -> Option<usize> {
         let mut at = 2;
@@ -82,13 +82,13 @@ impl Export {
         found
     }
 
-    /// Adds a record. `fields` is an object.
+    /// Adds a record at the end. `fields` is a JSON object.
     pub fn push(&mut self, model: &str, pk: i64, fields: &Value) -> &mut Self {
         self.records.push(Record::new(model, pk, fields));
         self
     }
 
-    /// The record of a model, named without regard to case, with this primary key.
+    /// Finds the record of a model with this primary key. The letter case of the model does not matter.
     pub fn find(&mut self, model: &str, pk: i64) -> Option<&mut Record> {
         self.records.iter_mut().find(|record| record.pk == pk && record.model.eq_ignore_ascii_case(model))
     }
@@ -113,8 +113,8 @@ impl Export {
         Self { records: keyed.into_iter().map(|(_, record)| record).collect() }
     }
 
-    /// Puts the records into the order in which exports normally have them: model by model, each after those that it
-    /// refers to. Models that the catalog does not know come first.
+    /// Sorts the records as exports normally have them: model by model, each after those that it refers to. Models that
+    /// the catalog does not know come first.
     ///
     /// # Errors
     /// If the catalog contradicts itself.
@@ -129,7 +129,7 @@ impl Export {
         self.push("sentry.organization", pk, &json!({"name": format!("Organization {pk}"), "slug": slug}))
     }
 
-    /// Adds a user, with an e-mail address made of the username.
+    /// Adds a user, with an e-mail address derived from the username.
     pub fn user(&mut self, pk: i64, username: &str) -> &mut Self {
         let email = format!("{username}@example.com");
         self.push("sentry.user", pk, &json!({"username": username, "password": "pbkdf2$x", "email": email}))
@@ -145,7 +145,7 @@ impl Export {
         self.push("sentry.useremail", pk, &json!({"user": user, "email": email, "is_verified": true}))
     }
 
-    /// Gives a user an option that holds everywhere.
+    /// Gives a user an option that applies everywhere.
     pub fn user_option(&mut self, pk: i64, user: i64, key: &str, value: &Value) -> &mut Self {
         self.push("sentry.useroption", pk, &json!({"user": user, "key": key, "value": value.to_string()}))
     }
@@ -174,7 +174,7 @@ impl Export {
         self.push("sentry.project", pk, &json!({"organization": organization, "slug": slug, "name": slug}))
     }
 
-    /// Gives a project a key. Both halves are made of `key`.
+    /// Gives a project a key. Both halves are derived from `key`.
     pub fn project_key(&mut self, pk: i64, project: i64, key: &str) -> &mut Self {
         let (public, secret) = (values::hex(&["public", key], 32), values::hex(&["secret", key], 32));
         self.push(
@@ -193,7 +193,7 @@ impl Export {
         )
     }
 
-    /// Gives an organization an auth token, whose hash is made of `name`.
+    /// Gives an organization an auth token. Its hash is derived from `name`.
     pub fn auth_token(&mut self, pk: i64, organization: i64, name: &str) -> &mut Self {
         let hashed = values::hex(&["token", name], 64);
         self.push(
@@ -207,8 +207,8 @@ impl Export {
     }
 }
 
-/// An export of some size: `organizations` of them, each with about a hundred records of fourteen models and a long
-/// text in many of them. Every tenth slug is wanted twice.
+/// A large export: `organizations` of them, each with about a hundred records of fourteen models, and a long text in
+/// many of the records. Every tenth slug occurs twice.
 #[must_use]
 pub fn large(organizations: i64) -> Export {
     let mut export = Export::new();

@@ -1,4 +1,4 @@
-//! The promises of `docs/design.md`, I1 to I10, held against all tables of all silos.
+//! Checks the promises of `docs/design.md`, I1 to I10, against all tables of all silos.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! What a service says of itself is not asked for: the rows are read. They are read one table after the other, so
-//! nothing may be under way meanwhile. Everything in the model tables must come from imports.
+//! The checks read the rows and ask no service. They read one table after the other, so nothing may be in progress
+//! meanwhile. All rows in the model tables must come from imports.
 
 mod all_rows;
 mod ids;
@@ -30,15 +30,15 @@ use uuid::Uuid;
 pub(crate) use self::all_rows::{AllRows, ORGANIZATION};
 use crate::{account::FileRecord, cluster::Cluster};
 
-/// The violations that are shown at most.
+/// The most violations that an error lists.
 const SHOWN: usize = 40;
 
 /// Rows that break a promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The number of the promise.
+    /// The number of the promise, 1 to 10.
     pub invariant: u8,
-    /// Which rows, and how.
+    /// Which rows break the promise, and how.
     pub message: String,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A look at all tables for what breaks a promise.
+/// Checks all tables of a cluster for rows that break a promise.
 #[derive(Debug)]
 pub struct Inspection<'a> {
     cluster: &'a Cluster,
@@ -56,7 +56,7 @@ pub struct Inspection<'a> {
     approved: Vec<Uuid>,
 }
 
-/// What was found so far.
+/// The violations found so far.
 #[derive(Debug, Default)]
 struct Found(Vec<Violation>);
 
@@ -67,31 +67,32 @@ impl Found {
 }
 
 impl<'a> Inspection<'a> {
-    /// A look at a cluster in which nothing is under way.
+    /// Prepares the check of a cluster in which nothing is in progress.
     #[must_use]
     pub fn of(cluster: &'a Cluster) -> Self {
         Self { cluster, exports: Vec::new(), approved: Vec::new() }
     }
 
-    /// What an import was of: then I7 is that each reference leads to the row that the file means, and not only to one.
+    /// Names the export of an import. I7 then requires that each reference leads to the row that the file means, and
+    /// not only to some row.
     ///
     /// # Errors
-    /// If the id is no UUID or the file no export.
+    /// If the id is not a UUID or the file is not an export.
     pub fn export(mut self, import_id: &str, export: &[u8]) -> anyhow::Result<Self> {
         self.exports.push((Uuid::try_parse(import_id)?, crate::account::parse(export)?));
         Ok(self)
     }
 
-    /// The organizations of an import, which left them hidden, have been approved.
+    /// Says that the organizations of an import, which left them hidden, have been approved and so may be visible.
     ///
     /// # Errors
-    /// If the id is no UUID.
+    /// If the id is not a UUID.
     pub fn approved(mut self, import_id: &str) -> anyhow::Result<Self> {
         self.approved.push(Uuid::try_parse(import_id)?);
         Ok(self)
     }
 
-    /// All that breaks a promise.
+    /// Finds all rows that break a promise.
     ///
     /// # Errors
     /// If a database cannot be read.
@@ -105,10 +106,10 @@ impl<'a> Inspection<'a> {
         Ok(found.0)
     }
 
-    /// Nothing breaks a promise.
+    /// Checks that no row breaks a promise.
     ///
     /// # Errors
-    /// If something does: with all of it. If a database cannot be read.
+    /// If a row breaks a promise; the error lists the violations, up to 40 of them. If a database cannot be read.
     pub async fn run(&self) -> anyhow::Result<()> {
         let violations = self.violations().await?;
         if violations.is_empty() {
@@ -123,7 +124,7 @@ impl Cluster {
     /// Checks all promises; see [the module](crate::invariants).
     ///
     /// # Errors
-    /// If something breaks one: with all of it. If a database cannot be read.
+    /// If a row breaks a promise; the error lists the violations, up to 40 of them. If a database cannot be read.
     pub async fn assert_invariants(&self) -> anyhow::Result<()> {
         Inspection::of(self).run().await
     }

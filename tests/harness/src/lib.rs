@@ -1,5 +1,5 @@
-//! What tests of a multi-region Causeway stand on: real servers on free ports and temporary directories, which go
-//! when the test does. A library of its own, so that others may test against Causeway with it too.
+//! Test harness for a multi-region Causeway: it runs real servers on free ports and in temporary directories, and
+//! removes them when the test ends. It is a separate library so that other projects can test against Causeway too.
 
 pub mod account;
 pub mod cluster;
@@ -9,8 +9,8 @@ pub mod postgres;
 pub mod process;
 pub mod snapshot;
 
-/// Makes a test of each behaviour for each store, in the modules `sqlite` and `postgres`. A behaviour is a function of a
-/// module of the test that takes the [store](cluster::Store) and knows nothing else of it.
+/// Generates a test per behaviour and store, in the modules `sqlite` and `postgres`. A behaviour is a function in a
+/// module of the test that takes the [store](cluster::Store) and does not otherwise depend on which store it is.
 ///
 /// ```no_run
 /// mod once {

@@ -1,8 +1,8 @@
 //! A real PostgreSQL server for a test.
 //!
-//! Each test starts its own and no two share anything, so a test may stop its server, or fill it, as it likes. A
-//! server is a copy of a template that `initdb` made once for this machine, on a free port of the loopback interface,
-//! in a temporary directory. Nothing of it outlives the test, also when the test process is killed.
+//! Each test starts its own server and no two share anything, so a test may stop its server, or fill it, as it likes. A
+//! server is a copy of a template that `initdb` made once for this machine. It runs on a free port of the loopback
+//! interface, in a temporary directory. Nothing of it outlives the test, even if the test process is killed.
 
 mod installation;
 mod template;
@@ -27,7 +27,8 @@ const SUPERUSER: &str = "postgres";
 const START_WITHIN: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// Nothing here has to survive the machine, so nothing is forced to disk. What is committed does survive the server.
+/// No data has to survive a crash of the machine, so nothing is forced to disk. Committed data does survive a crash of
+/// the server.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -35,12 +36,12 @@ const SETTINGS: &[&str] = &[
     "fsync=off",
     "full_page_writes=off",
     "max_wal_size=256MB",
-    // In the directory, so that it goes with it.
+    // In the server's directory, so that it is removed with the directory.
     "dynamic_shared_memory_type=mmap",
     "timezone=UTC",
 ];
 
-/// As a server is set up that has to keep what it is given, and to be measured: everything is forced to disk.
+/// Settings for measurements of a server that has to keep its data: everything is forced to disk.
 const DURABLE: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -51,14 +52,14 @@ const DURABLE: &[&str] = &[
     "timezone=UTC",
 ];
 
-/// A running server. Dropped, it is stopped at once and its directory removed.
+/// A running server. Dropping it stops the server at once and removes its directory.
 #[derive(Debug)]
 pub struct Postgres {
     server: Option<Child>,
     guard: Child,
     place: Place,
     port: u16,
-    // Fields are dropped in order: the directory goes last.
+    // Rust drops fields in this order: the directory goes last.
     _directory: TempDir,
 }
 
@@ -69,12 +70,14 @@ impl Postgres {
     /// If no PostgreSQL is installed (the error says how to get it), or it does not start (the error ends with the end
     /// of its log).
     pub async fn start() -> anyhow::Result<Self> {
-        // Blocking, apart from the runtime: a test whose runtime has its clock paused can start servers too.
+        // On a blocking thread, apart from the runtime: a test whose runtime has its clock paused can start servers
+        // too.
         tokio::task::spawn_blocking(|| Self::start_blocking(directory("causeway-postgres-")?, SETTINGS))
             .await?
     }
 
-    /// Starts a server for measurements: on disk, with `fsync` and whole log segments, as one that has to keep its data.
+    /// Starts a server for measurements: on disk, with `fsync` and full-size log segments, like a server that has to
+    /// keep its data.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -87,7 +90,7 @@ impl Postgres {
             if let Some(mut server) = postgres.server.take() {
                 end(&mut server, "INT")?;
             }
-            // The template has small segments, of which a large import would fill a thousand.
+            // The template has small segments. A large import would fill a thousand of them.
             let place = &postgres.place;
             let reset = &mut place.installation.program("pg_resetwal", &place.root);
             let done = reset.args(["--wal-segsize=16", "-D", "data"]).stdout(Stdio::null()).status()?;
@@ -110,7 +113,7 @@ impl Postgres {
         let place = Place { installation, root: directory.path().to_owned(), settings };
         let mut postgres = Self { server: None, guard, place, port: 0, _directory: directory };
         Template::new(&postgres.place.installation, &env::temp_dir())?.unpack(&postgres.place.root)?;
-        // A free port may be somebody else's by the time the server binds it.
+        // Another process may take the free port before the server binds it.
         for _ in 0..4 {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             if let Some(server) = postgres.place.launch(port)? {
@@ -125,13 +128,12 @@ impl Postgres {
     /// Creates an empty database and returns its URL. `name` is made of lowercase letters, digits and `_`.
     ///
     /// # Errors
-    /// If the name is not such a name or is taken, or the server is not running.
+    /// If the name has other characters or is taken, or the server is not running.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.copy_database(name, None).await
     }
 
-    /// Creates a database with all that another one holds, to which nobody may be connected; an empty one if there is
-    /// no other.
+    /// Creates a copy of the database `of`, to which nobody may be connected. Without `of`, the database is empty.
     ///
     /// # Errors
     /// As [`create_database`](Self::create_database).
@@ -141,8 +143,7 @@ impl Postgres {
         Ok(self.url(name))
     }
 
-    /// Creates an empty database with all its tables in a directory, which must be empty and such that everybody can reach
-    /// it.
+    /// Creates an empty database with all its tables in a directory, which must be empty and accessible to everybody.
     ///
     /// # Errors
     /// As [`create_database`](Self::create_database), or if the directory cannot be used.
@@ -156,7 +157,7 @@ impl Postgres {
         Ok(self.url(name))
     }
 
-    /// Lets no database of the server be written to, or lets them again; what is connected hears of it too.
+    /// Makes all databases of the server read-only, or writable again. Open connections change too.
     ///
     /// # Errors
     /// If the server is not running.
@@ -165,28 +166,28 @@ impl Postgres {
         self.execute("SELECT pg_reload_conf()".to_owned()).await
     }
 
-    /// Removes a database, and cuts off whoever is connected to it.
+    /// Removes a database and breaks all connections to it.
     ///
     /// # Errors
-    /// If there is none, or the server is not running.
+    /// If there is no such database, or the server is not running.
     pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
         self.execute(format!("DROP DATABASE {} WITH (FORCE)", quoted(name)?)).await
     }
 
-    /// Runs a statement that takes no parameters. Names in it were checked.
+    /// Runs a statement without parameters. The caller has checked the names in it.
     async fn execute(&self, statement: String) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
         Ok(connection.close().await?)
     }
 
-    /// The URL of a database of this server. It stays the same over [`restart`](Self::restart).
+    /// The URL of a database of this server. It stays the same after a [`restart`](Self::restart).
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// Shuts the server down in good order: connections are closed, what was committed is written out.
+    /// Shuts the server down cleanly: it closes connections and writes out what was committed.
     ///
     /// # Errors
     /// If the server cannot be signalled.
@@ -194,8 +195,8 @@ impl Postgres {
         self.end("INT").await
     }
 
-    /// Ends the server as a crash does: connections break off, nothing is written out, and the next start has to
-    /// recover. (Not by SIGKILL: that would leave its sessions running for a while, and its shared memory for ever.)
+    /// Ends the server as a crash does: connections break, nothing is written out, and the next start has to recover.
+    /// (Not by SIGKILL: that would leave its sessions running for a while, and its shared memory for ever.)
     ///
     /// # Errors
     /// If the server cannot be signalled.
@@ -209,7 +210,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts the server again, on the same port, with what it held. Crashes it first if it is running.
+    /// Starts the server again, on the same port and with the same data. Crashes it first if it is running.
     ///
     /// # Errors
     /// If it does not start, e.g. because the port has been taken meanwhile.
@@ -233,7 +234,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A name as it stands in a statement, where it cannot be bound as a parameter.
+/// Quotes a name for a statement in which it cannot be bound as a parameter.
 fn quoted(name: &str) -> anyhow::Result<String> {
     ensure!(
         (1..=63).contains(&name.len())
@@ -243,8 +244,8 @@ fn quoted(name: &str) -> anyhow::Result<String> {
     Ok(format!("\"{name}\""))
 }
 
-/// Sends a signal that ends the server and waits until it has. A server that was stopped by SIGSTOP is woken for it;
-/// one that cannot be signalled is killed. The server itself bounds how long its sessions may take.
+/// Sends a signal that ends the server, and waits until it has ended. Wakes a server that SIGSTOP has stopped, and
+/// kills one that cannot be signalled. The server itself limits how long its sessions may take.
 fn end(server: &mut Child, signal: &str) -> io::Result<()> {
     if server.try_wait()?.is_some() {
         return Ok(());
@@ -259,8 +260,8 @@ fn end(server: &mut Child, signal: &str) -> io::Result<()> {
     server.wait().map(drop)
 }
 
-/// A directory for a server: in memory, if there is ample room and `TMPDIR` does not say otherwise. A server is a
-/// thousand small files, for which some disks take a second, and each database is three hundred more.
+/// A directory for a server: in memory, if there is ample room and `TMPDIR` is not set. A server has a thousand small
+/// files, which take some disks a second, and each database has three hundred more.
 pub(crate) fn directory(prefix: &str) -> io::Result<TempDir> {
     const MEMORY: &str = "/dev/shm";
     const ROOM_KIB: u64 = 2 << 20;
@@ -281,8 +282,9 @@ pub(crate) fn directory(prefix: &str) -> io::Result<TempDir> {
     named.tempdir()
 }
 
-/// A process that waits until this one is gone, however it went, and then ends the server and removes the directory.
-/// It notices by the end of its input. Its process group is its own, so that nothing that ends the test's group ends it.
+/// Starts a process that waits until this one is gone, for whatever reason, then ends the server and removes the
+/// directory. It notices when its standard input ends. It has its own process group, so that a signal that ends the
+/// test's group does not end it.
 fn guard(root: &Path) -> anyhow::Result<Child> {
     const SCRIPT: &str = r#"
         while read -r _; do :; done
@@ -309,7 +311,7 @@ fn guard(root: &Path) -> anyhow::Result<Child> {
         .context("sh cannot be run")
 }
 
-/// Where a server lives and what it is made with.
+/// A server's directory, with the installation and settings that it uses.
 #[derive(Debug, Clone)]
 struct Place {
     installation: Installation,
@@ -326,7 +328,7 @@ impl Place {
         self.root.join("server.log")
     }
 
-    /// Starts the server and waits until it says that it is ready. `None` if it ended instead.
+    /// Starts the server and waits until it is ready. `None` if it ended instead.
     fn launch(&self, port: u16) -> anyhow::Result<Option<Child>> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut server = self
@@ -339,7 +341,7 @@ impl Place {
             .args(self.settings.iter().flat_map(|setting| ["-c", *setting]))
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C is for the test, which then ends the server.
+            // Only the test receives Ctrl-C. It then ends the server.
             .process_group(0)
             .spawn()?;
         let began = Instant::now();
@@ -357,8 +359,8 @@ impl Place {
         Ok(Some(server))
     }
 
-    /// Whether the server has written into its lock file that it takes connections. Unlike a connection that succeeds,
-    /// this cannot be another server on a port that was taken meanwhile.
+    /// Whether the server has written into its lock file that it accepts connections. A successful connection would
+    /// prove less: it may reach another server that took the port meanwhile.
     fn is_ready(&self, server: &Child) -> bool {
         let Ok(lock) = fs::read_to_string(self.data().join("postmaster.pid")) else { return false };
         let mut lines = lock.lines().map(str::trim);

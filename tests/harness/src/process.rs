@@ -1,4 +1,4 @@
-//! The `causeway` command as a process.
+//! Runs a command, such as `causeway`, as a process and reads its log.
 
 use std::{
     ffi::OsStr,
@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Nothing that is waited for here takes this long, unless it hangs.
+/// The longest wait. Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A command of which nothing of the surroundings decides what it does: without the settings of the environment, and
-/// without anything to read.
+/// A command that does not depend on the environment of the test: without any `CAUSEWAY_*` variable and with an empty
+/// standard input.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     let settings = std::env::vars_os()
@@ -31,7 +31,8 @@ pub(crate) fn send(child: &Child, signal: &str) -> std::io::Result<ExitStatus> {
     Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()
 }
 
-/// A process whose log is read, and that ends when this is dropped. What waits for it blocks.
+/// A running process. Reads its log (standard error), and kills it when this is dropped. All methods that wait block
+/// the thread.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -40,10 +41,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts the command as a process.
     ///
     /// # Errors
-    /// If it cannot be run.
+    /// If the command cannot be run.
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
         let child = command.stderr(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("{command:?} cannot be run"))?;
@@ -51,16 +52,16 @@ impl Process {
         Ok(Self { child, lines: lines(stderr), log: String::new() })
     }
 
-    /// Its id.
+    /// The process id that the operating system gave it.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it has logged a line with this in it, and gives back that line.
+    /// Waits for a log line that contains `mark` and returns that line.
     ///
     /// # Errors
-    /// If it ends before, or does not log that.
+    /// If the process ends first, or logs no such line within a minute.
     pub fn logged(&mut self, mark: &str) -> anyhow::Result<String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -73,17 +74,17 @@ impl Process {
         }
     }
 
-    /// Waits until it serves, and says where that is, as a URL.
+    /// Waits until the service logs that it serves, and returns its URL.
     ///
     /// # Errors
-    /// If it ends before, or does not serve.
+    /// If the process ends first, or does not serve within a minute.
     pub fn served_at(&mut self) -> anyhow::Result<String> {
         let line = self.logged("serving")?;
         let address = line.rsplit_once("address=").with_context(|| format!("no address in {line:?}"))?.1;
         Ok(format!("http://{}", address.trim()))
     }
 
-    /// The next line of the log; `None` behind the last one.
+    /// The next line of the log; `None` after the last one.
     fn line(&mut self, until: Instant) -> anyhow::Result<Option<String>> {
         match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => {
@@ -97,35 +98,35 @@ impl Process {
         }
     }
 
-    /// What it had logged when it was last waited for.
+    /// The log up to the last line that a waiting method has read.
     #[must_use]
     pub fn log(&self) -> &str {
         &self.log
     }
 
-    /// Sends it a signal, e.g. `TERM`.
+    /// Sends a signal, e.g. `TERM`, to the process.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the process has ended.
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         ensure!(send(&self.child, signal)?.success(), "it is gone; its log:\n{}", self.log);
         Ok(())
     }
 
-    /// Waits until it has ended by itself, and says how, and what it has logged.
+    /// Waits until the process has ended, without ending it. Returns its exit status and its log.
     ///
     /// # Errors
-    /// If it does not end.
+    /// If the process does not end within a minute.
     pub fn ended(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let until = Instant::now() + PATIENCE;
         while self.line(until)?.is_some() {}
         Ok((self.child.wait()?, std::mem::take(&mut self.log)))
     }
 
-    /// Kills it, and says what it has logged.
+    /// Kills the process and returns its log.
     ///
     /// # Errors
-    /// If somebody else still has its log open.
+    /// If another process, such as a child of it, keeps its log open.
     pub fn kill(mut self) -> anyhow::Result<String> {
         self.child.kill()?;
         Ok(self.ended()?.1)
@@ -139,7 +140,8 @@ impl Drop for Process {
     }
 }
 
-/// Reads a log line by line, whether anybody waits for it or not: whoever logs must not wait for a reader.
+/// Reads a log line by line on a thread, whether anybody waits for a line or not: a full pipe would block the process
+/// that logs.
 fn lines(log: ChildStderr) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -147,7 +149,7 @@ fn lines(log: ChildStderr) -> Receiver<String> {
         let mut line = Vec::new();
         while log.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                // Nobody will ask for it any more.
+                // The receiver is gone. Drain the pipe anyway.
                 let _ended = std::io::copy(&mut log, &mut std::io::sink());
             }
             line.clear();

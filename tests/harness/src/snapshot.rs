@@ -1,5 +1,5 @@
-//! What all silos hold, said without ids: two clusters in which the same things happened have the same snapshot, but for
-//! what is random or a time.
+//! The contents of all silos, described without ids. Two clusters in which the same things happened have the same
+//! snapshot, apart from random values and times.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use crate::{
     invariants::AllRows,
 };
 
-/// Every row of every model table, every reservation, and the end of every import, as lines of names and values.
+/// Every row of every model table, every reservation, and the end state of every import, as lines of names and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSnapshot(BTreeMap<String, String>);
 
 impl ClusterSnapshot {
-    /// Looks at a cluster in which nothing is under way. A row is named by the import that inserted it and its primary
+    /// Reads a cluster in which nothing is in progress. A row is named by the import that inserted it and its primary
     /// key in the file, so imports must have the same ids in clusters that are compared.
     ///
     /// # Errors
@@ -74,14 +74,14 @@ impl ClusterSnapshot {
         Ok(Self(lines))
     }
 
-    /// The names whose values differ, or that only one of them has.
+    /// The names with different values, and the names that only one of the snapshots has.
     #[must_use]
     pub fn differences(&self, other: &Self) -> BTreeSet<String> {
         let names = self.0.keys().chain(other.0.keys());
         names.filter(|name| self.0.get(*name) != other.0.get(*name)).cloned().collect()
     }
 
-    /// What differs from the other one, shown, but for the names in `random`.
+    /// Describes the differences from the other snapshot, except those of the names in `random`.
     #[must_use]
     pub fn compare(&self, other: &Self, random: &BTreeSet<String>) -> Vec<String> {
         let differ = self.differences(other).into_iter().filter(|name| !random.contains(name));
@@ -89,7 +89,7 @@ impl ClusterSnapshot {
     }
 }
 
-/// The findings of an import without what they say, which may hold random values.
+/// The findings of an import without their reasons, which may contain random values.
 async fn findings(cluster: &Cluster, region: usize, import_id: Uuid) -> anyhow::Result<Vec<String>> {
     let db = cluster.shared_db(Silo::Region(region)).await?;
     let statement = Statement::new(

@@ -1,4 +1,4 @@
-//! What members set up for themselves and to be warned: searches, rules, dashboards, alerts.
+//! Records that members create to watch their projects: searches, rules, dashboards, alerts.
 
 use serde_json::json;
 

@@ -59,7 +59,7 @@ impl Engine {
         let operation = operation_id(import.id, import.slug_attempt);
         match self.ask_or_confirm(import, run, operation).await {
             // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
-            Err(Error::Control(error)) if error.reason() == ErrorReason::OperationReleased => {
+            Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationReleased) => {
                 self.ask_again(import, run).await
             }
             outcome => outcome,

@@ -331,7 +331,7 @@ impl Engine {
                     .ask(self.context.control.release_slugs(operation_id(import.id, attempt)))
                     .await
                 {
-                    Err(Error::Control(error)) if error.reason() == ErrorReason::OperationNotFound => {}
+                    Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationNotFound) => {}
                     released => released?,
                 }
             }

@@ -1,4 +1,5 @@
-//! Records that refer to nothing, or are of use only to what refers to them: they go with whatever refers to them.
+//! Unreferenced records: records that refer to nothing, or that are of use only to the records that refer to them. The
+//! import takes such a record only together with a record that refers to it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,31 +7,31 @@ use causeway_relocation::catalog::Scope;
 
 use super::{case::AuditCase, family::is_of_integration, fates::is_cleared, file::FileRecord};
 
-/// Models whose records may refer to nothing and are referred to.
+/// Models whose records may have no references of their own while others refer to them.
 const MODELS: &[&str] = &["sentry.alertrule", "sentry.snubaquery", "sentry.timeseriessnapshot"];
-/// Those of them that are of use only to what refers to them.
+/// Those of `MODELS` whose records are of use only to the records that refer to them.
 const NEEDY: &[&str] = &["sentry.snubaquery"];
 const ORGANIZATION: &str = "sentry.organization";
 const USER: &str = "sentry.user";
 
 type Key = (String, i64);
 
-/// Whose a record is.
+/// Whether a record belongs to an organization or user that the filter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Wanted,
     Unwanted,
     Nobodys,
-    /// Something that it needs is not imported. Whether it belongs to a wanted organization.
+    /// A record that it needs is not imported. The flag says whether it belongs to a wanted organization.
     Lost(bool),
 }
 
-/// Records that nothing refers to which is imported.
+/// Records of `MODELS` that no imported record refers to.
 #[derive(Debug, Default)]
 pub(super) struct Adrift {
-    /// The filter leaves them out.
+    /// The filter excludes these.
     pub(super) filtered: HashSet<Key>,
-    /// They would be of no use.
+    /// The import drops these, because no imported record needs them.
     pub(super) unreferred: HashSet<Key>,
 }
 
@@ -70,8 +71,9 @@ impl AuditCase<'_> {
         }
     }
 
-    /// The records that hang from nothing and that nothing refers to which the filter takes, if there is one; and those
-    /// that nothing needs.
+    /// Finds the records of `MODELS` that belong to no organization and that no wanted record refers to. A filter
+    /// excludes them. Records of `NEEDY` are dropped instead if there is no filter, or if a lost record of a wanted
+    /// organization refers to them.
     pub(super) fn adrift(&self, filter: Option<(&HashSet<i64>, &HashSet<i64>)>) -> Adrift {
         let mut known: HashMap<Key, Whose> = HashMap::new();
         for model in self.catalog.models().iter().filter(|model| model.in_organization_scope()) {
@@ -86,7 +88,7 @@ impl AuditCase<'_> {
                     Some(true) => Whose::Wanted,
                     Some(false) => Whose::Unwanted,
                     None => match self.whose(&record, &known) {
-                        // Nobody asks whose a rule is that stands alone.
+                        // Without a filter, an alert rule is imported even if nothing refers to it.
                         Whose::Nobodys if filter.is_none() && model.name == "sentry.alertrule" => {
                             Whose::Wanted
                         }

@@ -1,4 +1,4 @@
-//! Everything that an import is judged by, and what is found to be wrong.
+//! Everything that the audit compares an import with, and the mismatches that it finds.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,19 +15,20 @@ use chrono::{DateTime, Utc};
 use super::{Fate, Row, RowsBefore, file::FileRecord};
 use crate::cluster::ImportOptions;
 
-/// A finding that there must be.
+/// A finding that the audit expects.
 #[derive(Debug)]
 pub(super) struct Note {
-    /// It is of one of these kinds.
+    /// The finding has one of these kinds.
     pub(super) kinds: Vec<FindingKind>,
     pub(super) model: String,
-    /// The record, if it is about one.
+    /// The source primary key of the record that the finding is about. `None` if it is about a model.
     pub(super) pk: Option<i64>,
-    /// It names one of these fields; any, if there are none.
+    /// The finding names one of these fields. If the list is empty, any field will do.
     pub(super) fields: Vec<String>,
 }
 
-/// An import with its file, its parameters, and what there was before and after.
+/// One audit: the import with its file and its parameters, the rows before and after it, and what the checks have
+/// found.
 #[derive(Debug)]
 pub(super) struct AuditCase<'a> {
     pub(super) catalog: &'a Catalog,
@@ -39,18 +40,19 @@ pub(super) struct AuditCase<'a> {
     pub(super) after: &'a RowsBefore,
     pub(super) keys: &'a [MappedKey],
     pub(super) findings: &'a [Finding],
-    /// Rows that other imports inserted meanwhile, by model and id.
+    /// Rows that concurrent imports inserted, by model and id.
     pub(super) others: &'a BTreeSet<(String, i64)>,
-    /// New pk and kind, by model and pk in the file.
+    /// The new primary key and its kind, by model and source primary key.
     pub(super) mapped: HashMap<(String, i64), (i64, KeyKind)>,
     pub(super) fates: HashMap<(String, i64), Fate>,
-    /// Users who had to get another name, by pk in the file.
+    /// Users whose usernames the import had to change, by source primary key.
     pub(super) renamed: BTreeSet<i64>,
-    /// The roles that memberships got from others that are one with them, by model and pk in the file.
+    /// Roles that a membership took over from memberships merged into it, by model and source primary key.
     pub(super) roles: HashMap<(String, i64), Option<String>>,
-    /// Records that break a rule by themselves and are left out, by model and number.
+    /// Records that break a rule by themselves and are left out, by model and ordinal.
     pub(super) defective: BTreeSet<(String, i64)>,
-    /// The organization that each record belongs to, by model and pk in the file.
+    /// The source primary key of the organization that a record belongs to, by the record's model and source primary
+    /// key.
     pub(super) organizations: HashMap<(String, i64), i64>,
     pub(super) notes: Vec<Note>,
     complaints: Vec<String>,
@@ -111,7 +113,8 @@ impl<'a> AuditCase<'a> {
         (self.fates, self.complaints)
     }
 
-    /// The records of a model in the order of the file. Shared, so that complaints can be made about them.
+    /// The records of a model in file order. They are shared, so that the caller can report mismatches while it
+    /// iterates.
     pub(super) fn records_of(&self, model: &str) -> Vec<Arc<FileRecord>> {
         self.by_model.get(model).cloned().unwrap_or_default()
     }
@@ -120,7 +123,7 @@ impl<'a> AuditCase<'a> {
         self.fates.get(&(model.to_owned(), pk)).copied()
     }
 
-    /// What a record is now, whether it was inserted or was there.
+    /// The id of the row that a record was inserted as or mapped to. `None` if the record was not written.
     pub(super) fn new_pk(&self, model: &str, pk: i64) -> Option<i64> {
         match self.fate(model, pk)? {
             Fate::Inserted(id) | Fate::Existing(id) => Some(id),
@@ -162,8 +165,8 @@ impl<'a> AuditCase<'a> {
         });
     }
 
-    /// Whether a time may be the one that rules of the import mean by now: in a region, that at which the import began;
-    /// at control, which has a clock of its own, one while it ran.
+    /// Whether a time is a valid "now" for the rules of the import: in a region exactly the time at which the import
+    /// began; at control, which has a clock of its own, any time while the import ran.
     pub(super) fn is_now(&self, model: &Model, time: DateTime<Utc>) -> bool {
         let read = |time: Option<prost_types::Timestamp>| {
             let time = time.unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A value of a column in a form that can be compared: made of a field of the file by the rules of the format, or of
-//! what a database holds.
+//! A column value in a form that can be compared, made from a field of the file by the rules of the format, or from
+//! what a database stores.
 
 use anyhow::{Context as _, bail};
 use causeway_relocation::catalog::{ArrayOf, Column, Kind};
@@ -8,24 +8,24 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A value.
+/// The value of a column, independent of how the file or the database writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// Nothing.
+    /// NULL.
     Null,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// An integer, also flags and references.
+    /// An integer. Flags and references are integers too.
     Int(i64),
-    /// A number.
+    /// A floating-point number.
     Float(f64),
-    /// A text.
+    /// A text, as the database stores it: without NUL characters.
     Text(String),
-    /// A time, whatever way it is written.
+    /// A point in time, in whatever notation it is written.
     Time(DateTime<Utc>),
-    /// A UUID.
+    /// A UUID, in whatever notation it is written.
     Uuid(Uuid),
-    /// A JSON value, whatever way it is written.
+    /// A JSON value, in whatever notation it is written.
     Json(Value),
     /// A list of texts, or of rows of numbers.
     List(Value),
@@ -68,7 +68,7 @@ fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
     Ok(time.with_context(|| format!("{text:?} is no time"))?.and_utc())
 }
 
-/// What a field of the file means for its column.
+/// The cell that a field of the file stands for in its column.
 pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
     if value.is_null() && (column.null || column.kind != Kind::Json) {
         return Ok(Cell::Null);
@@ -89,7 +89,7 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
         Kind::Text | Kind::Inet => Cell::Text(text()?.replace('\0', "")),
         Kind::DateTime => Cell::Time(time(text()?)?),
         Kind::Uuid => Cell::Uuid(Uuid::try_parse(text()?)?),
-        // A text that holds JSON is that JSON.
+        // A text that contains JSON stands for that JSON.
         Kind::Json => Cell::Json(
             value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| value.clone()),
         ),
@@ -97,7 +97,7 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
     })
 }
 
-/// A list as JSON, as a text with JSON, or as a text in the way that Python prints lists.
+/// Reads a list that is JSON, a text with JSON, or a text in the notation in which Python prints lists.
 fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
     let list = match value {
         Value::Array(_) => value.clone(),
@@ -117,7 +117,7 @@ fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
     })
 }
 
-/// No text of a database can hold a NUL.
+/// Removes NUL characters, which no text in a database can contain.
 fn clean(list: Value) -> Value {
     match list {
         Value::Array(items) => items.into_iter().map(clean).collect(),
@@ -126,7 +126,7 @@ fn clean(list: Value) -> Value {
     }
 }
 
-/// Whether a text, or a list of them, cannot be held as it is.
+/// Whether the import must clean a text, or a list of texts, because a database cannot store it as it is.
 pub(super) fn is_cleaned(column: &Column, value: &Value) -> bool {
     match column.kind {
         Kind::Text => value.as_str().is_some_and(|text| text.contains('\0')),
@@ -142,7 +142,7 @@ pub(super) fn is_cleaned(column: &Column, value: &Value) -> bool {
     }
 }
 
-/// 1 and 1.0 are the same number.
+/// Turns all numbers into floats, because 1 and 1.0 are the same number.
 fn floats(list: &Value) -> Value {
     match list {
         Value::Array(items) => items.iter().map(floats).collect(),
@@ -179,7 +179,7 @@ fn python_list(text: &str) -> Option<Value> {
     }
 }
 
-/// How a column is asked for, so that [`of_database`] can read it as text.
+/// The SQL expression that selects a column as text that [`of_database`] can read.
 pub(super) fn select(column: &Column, dialect: Dialect) -> String {
     let name = format!("\"{}\"", column.column);
     match (dialect, column.kind) {
@@ -188,7 +188,7 @@ pub(super) fn select(column: &Column, dialect: Dialect) -> String {
         }
         (Dialect::Postgres, Kind::Array(_)) => format!("to_json({name})::text"),
         (Dialect::Postgres, _) => format!("{name}::text"),
-        // All digits that there are; CAST leaves some out.
+        // All significant digits. CAST drops some.
         (Dialect::Sqlite, Kind::Float) => {
             format!("CASE WHEN {name} IS NOT NULL THEN format('%!.17g', {name}) END")
         }
@@ -196,7 +196,7 @@ pub(super) fn select(column: &Column, dialect: Dialect) -> String {
     }
 }
 
-/// What a database holds.
+/// The cell that a text from a database stands for. `None` is NULL.
 pub(super) fn of_database(column: &Column, text: Option<String>) -> anyhow::Result<Cell> {
     let Some(text) = text else { return Ok(Cell::Null) };
     let of = || format!("column {} holds {text:?}", column.column);

@@ -1,4 +1,4 @@
-//! What the import says of itself in numbers and keys.
+//! Checks the counts and the primary key map that the import reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use causeway_proto::relocation::v1::{FindingKind, KeyKind, ModelCounts};
 use super::{Fate, case::AuditCase, cell, findings::names_actor};
 
 impl AuditCase<'_> {
-    /// The primary key map has the records that are a row now, and no other.
+    /// Checks that the primary key map lists exactly the records that are rows now.
     pub(super) fn check_keys(&mut self) {
         let mut complaints = Vec::new();
         let known: BTreeMap<(&str, i64), Option<Fate>> = self
@@ -36,8 +36,8 @@ impl AuditCase<'_> {
         }
     }
 
-    /// The records that are not quite as they were, if they were written: each about which there is a finding, for the
-    /// findings are checked by themselves; and each with a field that was left out or cleaned.
+    /// The records that the import changes if it writes them: those with a finding (the findings are checked
+    /// separately), and those with a field that was left out or cleaned.
     fn changed(&self) -> BTreeSet<(&str, i64)> {
         let by_finding = self.findings.iter().filter(|finding| {
             !matches!(
@@ -73,7 +73,7 @@ impl AuditCase<'_> {
         by_finding.chain(by_field.map(|record| (record.model.as_str(), record.pk))).collect()
     }
 
-    /// The counts of each model are those of its records, in the order of writing.
+    /// Checks that the counts of each model match its records, in the order in which models are written.
     pub(super) fn check_counts(&mut self) {
         let changed = self.changed();
         let mut expected: BTreeMap<String, ModelCounts> = BTreeMap::new();

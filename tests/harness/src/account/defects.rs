@@ -1,4 +1,4 @@
-//! Records that break a rule and that a filter leaves out: whether one does, from the rules of the format.
+//! Defects: decides from the rules of the format which records break a rule, so that a filter leaves them out.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{case::AuditCase, cell, file::FileRecord, taken::Taken};
 
-/// Fields that may be missing though nothing is their default.
+/// Fields that may be missing although they have no default, because the import makes a value for them.
 const MADE: &[(&str, &str)] = &[
     ("sentry.organization", "slug"),
     ("sentry.team", "slug"),
@@ -18,10 +18,10 @@ const MADE: &[(&str, &str)] = &[
     ("sentry.projectkey", "secret_key"),
     ("sentry.orgauthtoken", "token_hashed"),
 ];
-/// What an index takes.
+/// The most bytes of text that an index takes for one row.
 const INDEXED: usize = 2_600;
 
-/// Whether a field cannot be.
+/// Whether a field has a value that cannot be written. `Perhaps` if the audit cannot decide.
 fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
     let is_made = MADE.contains(&(model.name.as_str(), column.field.as_str()));
     let Some(value) = value else {
@@ -57,7 +57,7 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
             let looks_so = text.trim_start().starts_with(['{', '[', '"']);
             !looks_so || serde_json::from_str::<Value>(text).is_ok()
         }),
-        // In more forms than are known here.
+        // The importer accepts more notations than the audit knows.
         Kind::DateTime | Kind::Array(ArrayOf::FloatRows) if cell::of_file(column, value).is_err() => {
             return Taken::Perhaps;
         }
@@ -67,7 +67,7 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
     if right { Taken::No } else { Taken::Yes }
 }
 
-/// What a record has in each unique set, as a text.
+/// The values of a record in each unique set, as one text per set. Sets in which a value is missing do not count.
 fn keys_of(model: &Model, record: &FileRecord) -> Vec<String> {
     let key = |(number, set): (usize, &UniqueSet)| {
         let values: Option<Vec<String>> = set
@@ -113,8 +113,9 @@ impl AuditCase<'_> {
         }
     }
 
-    /// The records that are left out although they would end any other import, by model and number, each with its
-    /// finding. The import has succeeded: so nothing that it takes is one.
+    /// Expects a finding for each record that is left out although it would fail an import without a filter, and notes
+    /// those that break a rule by themselves in `defective`. The import has succeeded, so no record that the filter
+    /// takes has a defect.
     pub(super) fn expect_defects(&mut self) {
         if self.options.filter.is_none() {
             return;
@@ -129,7 +130,7 @@ impl AuditCase<'_> {
             let (mut pks, mut keys) = (HashSet::new(), HashSet::new());
             for record in self.records_of(&model.name) {
                 let is_second = !pks.insert(record.pk);
-                // Of some sets a rule sees to it that they do not matter.
+                // A rule resolves conflicts in some unique sets, so a conflict alone is not a defect.
                 let agrees =
                     keys_of(model, &record).into_iter().filter(|key| !keys.insert(key.clone())).count() > 0;
                 let is_told = told.contains(&(model.name.as_str(), record.ordinal));

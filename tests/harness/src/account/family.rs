@@ -1,4 +1,4 @@
-//! What records belong to: the organization that their references lead to, or two of them.
+//! Finds the organization that a record belongs to: the one that its references lead to, or two of them.
 
 use causeway_relocation::catalog::{Catalog, Model, Scope};
 
@@ -7,19 +7,19 @@ use super::{Fate, case::AuditCase, file::FileRecord};
 const ORGANIZATION: &str = "sentry.organization";
 const ACTION: &str = "sentry.notificationaction";
 
-/// Whether an action is one of an integration or app, which makes it one of another scope.
+/// Whether a notification action belongs to an integration or an app. Then it is of another scope.
 pub(super) fn is_of_integration(record: &FileRecord) -> bool {
     record.model == ACTION
         && (record.set("integration_id").is_some() || record.set("sentry_app_id").is_some())
 }
 
-/// Whether users are what a model hangs from.
+/// Whether the records of a model belong to users. Also true for a model that the catalog does not know.
 fn is_of_users(catalog: &Catalog, model: &str) -> bool {
     catalog.model(model).is_none_or(|model| model.scopes.contains(&Scope::User))
 }
 
 impl AuditCase<'_> {
-    /// The records that a record refers to, users aside.
+    /// The records that a record refers to, except users and their records.
     fn parents<'m>(
         &'m self,
         model: &'m Model,
@@ -28,13 +28,14 @@ impl AuditCase<'_> {
         model.columns.iter().filter_map(move |column| {
             let target = column.references.as_deref().filter(|target| !is_of_users(self.catalog, target))?;
             let pk = record.pk_in(&column.field)?;
-            // What is cleared does not count.
+            // References that the import clears do not count.
             let is_here = matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_)));
             (is_here || !super::fates::is_cleared(&model.name, &column.field)).then_some((target, pk))
         })
     }
 
-    /// Finds out which organization a record belongs to; whether it belongs to two.
+    /// Finds the organization that a record belongs to and remembers it. Returns whether the record belongs to more
+    /// than one.
     pub(super) fn is_of_two(&mut self, model: &Model, record: &FileRecord) -> bool {
         if record.model == ORGANIZATION {
             self.organizations.insert((record.model.clone(), record.pk), record.pk);
@@ -52,7 +53,7 @@ impl AuditCase<'_> {
         all.len() > 1
     }
 
-    /// Whether something that a record refers to is imported, users aside.
+    /// Whether a record that this record refers to is imported, apart from users and their records.
     pub(super) fn belongs_to_what_is_here(&self, model: &Model, record: &FileRecord) -> bool {
         self.parents(model, record)
             .any(|(target, pk)| matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_))))

@@ -1,4 +1,5 @@
-//! What must become of each record, from the file, the filter, the flags, and what was there before.
+//! Decides what the import must do with each record, from the file, the filter, the flags, and the rows that existed
+//! before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -20,7 +21,8 @@ const MEMBER: &str = "sentry.organizationmember";
 const USER: &str = "sentry.user";
 const EMAIL: &str = "sentry.email";
 
-/// What a filter leaves of the models that it names.
+/// What a filter selects directly: organizations, the users among their members, and the e-mail addresses of those
+/// users.
 struct Selection {
     nothing: bool,
     organizations: HashSet<i64>,
@@ -28,7 +30,7 @@ struct Selection {
     emails: HashSet<String>,
 }
 
-/// Whether the application does not take the value of an option.
+/// Whether the application rejects the value of an option. `Perhaps` if the audit cannot decide.
 fn is_unknown_option(model: &Model, record: &FileRecord) -> Taken {
     let (Some(key), Some(value)) = (record.text("key"), record.fields.get("value")) else { return Taken::No };
     let column = model.column("value").and_then(|index| model.columns.get(index));
@@ -50,14 +52,14 @@ fn is_unknown_option(model: &Model, record: &FileRecord) -> Taken {
             "0".into(),
             "1".into(),
         ]),
-        // There are too many to list them here.
+        // There are too many valid values to list them here.
         "timezone" | "language" if value.is_string() => Taken::Perhaps,
         "timezone" | "language" => Taken::Yes,
         _ => Taken::No,
     }
 }
 
-/// Options of which there is one for an owner, by the fields that say which.
+/// The fields that identify an option, for models that have at most one option for an owner and a key.
 fn one_for_each(model: &str) -> Option<&'static [&'static str]> {
     match model {
         "sentry.organizationoption" => Some(&["organization", "key"]),
@@ -67,12 +69,12 @@ fn one_for_each(model: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// References that are cleared if they lead to nothing imported, and take no record with them.
+/// Whether the import clears a reference whose target is not imported, instead of dropping the record.
 pub(super) fn is_cleared(model: &str, field: &str) -> bool {
     matches!((model, field), (MEMBER, "inviter_id") | ("sentry.monitor", "owner_team_id"))
 }
 
-/// The owner of a record that has two, of which a row has only the first: the fields of both.
+/// The two owner fields of a record that has both set. The row keeps only the first owner.
 pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'static str)> {
     let both = match record.model.as_str() {
         "sentry.rule" => ("owner_team", "owner_user_id"),
@@ -83,7 +85,7 @@ pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'stati
 }
 
 impl AuditCase<'_> {
-    /// Decides about every record of the file, models in an order in which none comes before what it refers to.
+    /// Decides about every record of the file. Each model comes after the models that it refers to.
     pub(super) fn decide_fates(&mut self) {
         let selection = self.selection();
         let adrift = self.adrift(selection.as_ref().map(|it| (&it.organizations, &it.users)));
@@ -148,7 +150,7 @@ impl AuditCase<'_> {
         Some(Selection { nothing: wanted.is_empty(), organizations, users, emails })
     }
 
-    /// Why a record must not be written, if it must not.
+    /// Why the import must not write a record. `None` if it must write it.
     fn unwritten(
         &mut self,
         model: &Model,
@@ -161,7 +163,7 @@ impl AuditCase<'_> {
         if self.defective.contains(&(record.model.clone(), record.ordinal)) {
             return Some(Fate::Filtered);
         }
-        // Two scopes: decided by the record, or by what it goes with.
+        // These models are in two scopes. The record itself decides, or the record that it refers to.
         let other_scope = match model.name.as_str() {
             "sentry.notificationaction" => {
                 record.set("integration_id").is_some() || record.set("sentry_app_id").is_some()
@@ -205,8 +207,9 @@ impl AuditCase<'_> {
                 Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
                 _ if is_cleared(&model.name, &column.field) => cleared.push(column.field.as_str()),
                 _ => {
-                    // What hangs from another organization, or from a user who is not wanted, is not wanted either. A
-                    // record of a wanted organization that speaks of such a user is lost.
+                    // If a record belongs to another organization, or to a user whom the filter excludes, the filter
+                    // excludes the record too. If a record of a wanted organization only refers to such a user, the
+                    // import drops it.
                     let of_user = model.scopes.contains(&Scope::User);
                     elsewhere |= fate == Some(Fate::Filtered) && (target != USER || of_user);
                     reasons.push(FindingKind::DroppedReference);
@@ -281,7 +284,7 @@ impl AuditCase<'_> {
         Some(Fate::Dropped)
     }
 
-    /// A user: whoever has the name already, or a new one.
+    /// Decides about a user: it is merged into the user who has the name already, or becomes a new row.
     fn user(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
         let name = record.text("username").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(USER.to_owned(), record.pk)).copied();
@@ -322,7 +325,7 @@ impl AuditCase<'_> {
         Fate::Inserted(id)
     }
 
-    /// An e-mail address: the one that is there already, or a new one.
+    /// Decides about an e-mail address: it is mapped to the row that exists already, or becomes a new row.
     fn email(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
         let email = record.text("email").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(EMAIL.to_owned(), record.pk)).copied();
@@ -355,7 +358,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// A record that must be a new row, unless another row is the same to a unique set by now.
+    /// Decides about a record that must become a new row, unless a row exists that agrees with it in a unique set.
     fn inserted(&mut self, model: &Model, record: &FileRecord) -> Fate {
         match self.mapped.get(&(model.name.clone(), record.pk)).copied() {
             Some((id, KeyKind::Inserted)) => Fate::Inserted(id),

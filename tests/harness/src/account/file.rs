@@ -1,4 +1,4 @@
-//! An export file as whoever reads it sees it.
+//! An export file, parsed without the importer's code.
 
 use std::collections::HashMap;
 
@@ -14,23 +14,23 @@ pub(crate) struct FileRecord {
     pub(crate) pk: i64,
     /// Its number among the records of its model, from 1.
     pub(crate) ordinal: i64,
-    /// Where it begins, in bytes.
+    /// The byte offset in the file at which the record begins.
     pub(crate) offset: i64,
     pub(crate) fields: Map<String, Value>,
 }
 
 impl FileRecord {
-    /// A field that is there and not null.
+    /// The value of a field, if it is present and not null.
     pub(crate) fn set(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    /// A field that holds a primary key.
+    /// The value of a field, if it is an integer such as a primary key.
     pub(crate) fn pk_in(&self, field: &str) -> Option<i64> {
         self.set(field)?.as_i64()
     }
 
-    /// A field that holds a text.
+    /// The value of a field, if it is a text.
     pub(crate) fn text(&self, field: &str) -> Option<&str> {
         self.set(field)?.as_str()
     }
@@ -43,7 +43,7 @@ struct Form {
     fields: Map<String, Value>,
 }
 
-/// All records of a file.
+/// Parses all records of a file.
 pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
     let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is no JSON list")?;
     let mut seen: HashMap<String, i64> = HashMap::new();

@@ -1,4 +1,5 @@
-//! Findings: one for everything that a person should know, none besides, at the right place, without secrets.
+//! Checks the findings: one for everything that a person should know, no others, at the right place, and without
+//! secrets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +13,7 @@ use super::{
     family::is_of_integration,
 };
 
-/// Fields whose values never stand in a finding.
+/// Fields whose values must never appear in a finding.
 const SECRETS: &[&str] = &[
     "password",
     "session_nonce",
@@ -61,7 +62,7 @@ fn severity(kind: FindingKind) -> Severity {
 }
 
 impl AuditCase<'_> {
-    /// Checks all findings against what the other checks have found to be due.
+    /// Checks all findings against those that the other checks expect.
     pub(super) fn check_findings(&mut self) {
         self.expect_of_the_file();
         self.check_places();
@@ -91,7 +92,8 @@ impl AuditCase<'_> {
         self.check_finding_counts();
     }
 
-    /// What the file alone gives rise to: one finding for each model or field that is not known.
+    /// Expects the findings that follow from the file alone: one for each model or field that is unknown or otherwise
+    /// not imported as it is.
     fn expect_of_the_file(&mut self) {
         let mut due: BTreeSet<(i32, String, Option<String>)> = BTreeSet::new();
         for record in &self.records {
@@ -114,7 +116,7 @@ impl AuditCase<'_> {
                     continue;
                 }
             };
-            // Of what is left out because of a defect, nothing else is told.
+            // A record that is left out because of a defect gets no findings about its fields.
             let is_defective = self.defective.contains(&(name.clone(), record.ordinal));
             let is_outside = !model.in_organization_scope() || is_of_integration(record);
             if is_outside && self.belongs_to_what_is_here(model, record) {
@@ -122,7 +124,8 @@ impl AuditCase<'_> {
             }
             for (field, value) in record.fields.iter().filter(|_| !is_defective) {
                 let kind = match model.column(field) {
-                    // What held nothing is no loss, nor is what names an actor: that is followed.
+                    // A removed field that was null is no loss. Neither is one that names an actor: the import follows
+                    // the actor.
                     None if model.is_removed_field(field)
                         && (value.is_null() || names_actor(name, field, value)) =>
                     {
@@ -156,7 +159,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// A finding that names a record names the right one.
+    /// Checks that every finding that names a record gives the right primary key and byte offset for it.
     fn check_places(&mut self) {
         let places: HashMap<(&str, i64), (i64, i64)> = self
             .records
@@ -178,8 +181,8 @@ impl AuditCase<'_> {
         }
     }
 
-    /// No finding tells what its record keeps secret. Names may look like addresses; those that were changed are told,
-    /// so that somebody can look for them.
+    /// Checks that no finding reveals a secret of its record. Findings about changed usernames are exempt: they quote
+    /// the username, which may look like an address, so that somebody can search for it.
     fn check_secrets(&mut self) {
         let mut complaints = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.kind() != FindingKind::UsernameChanged) {
@@ -213,7 +216,7 @@ impl AuditCase<'_> {
     }
 }
 
-/// Whether a finding is about a model or field, however many records there are.
+/// Whether a finding of this kind is about a model or field, however many records it has.
 fn is_of_model(kind: FindingKind) -> bool {
     matches!(
         kind,
@@ -246,7 +249,7 @@ fn fits(note: &Note, finding: &Finding) -> bool {
     note.kinds.contains(&finding.kind()) && field
 }
 
-/// Whether a column is given a value that the application does not know.
+/// Whether a field has a value that the application does not know for its column.
 fn is_unknown_choice(column: &Column, value: &Value) -> bool {
     let known: Vec<Value> =
         column.choices.iter().filter_map(|choice| serde_json::from_str(choice).ok()).collect();

@@ -1,4 +1,4 @@
-//! All that an import may change, as it is at one moment.
+//! All rows that an import may change, read at one moment.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use causeway_silo::db::{Db, Statement};
 use super::cell::{self, Cell};
 use crate::cluster::{Cluster, Silo};
 
-/// A row: its values by the names that the fields have in an export.
+/// A row: its values by the field names that an export uses.
 pub type Row = BTreeMap<String, Cell>;
 
 /// The rows of a table by their ids.
@@ -26,10 +26,10 @@ pub struct RowsBefore {
 static NO_ROWS: Rows = Rows::new();
 
 impl RowsBefore {
-    /// Looks at control and a region.
+    /// Reads all rows of control and of the region with this index.
     ///
     /// # Errors
-    /// If a database or control cannot be reached, or holds what its column cannot mean.
+    /// If a database or control cannot be reached, or a value does not fit the type of its column.
     pub async fn at(cluster: &Cluster, region: usize) -> anyhow::Result<Self> {
         let catalog = Catalog::load()?;
         let mut models = BTreeMap::new();
@@ -44,32 +44,32 @@ impl RowsBefore {
         Ok(Self { models, reservations: cluster.control().all_reservations().await? })
     }
 
-    /// The rows of a model.
+    /// The rows of a model. Empty if the catalog does not write such a model.
     #[must_use]
     pub fn rows(&self, model: &str) -> &Rows {
         self.models.get(model).unwrap_or(&NO_ROWS)
     }
 
-    /// A row of a model.
+    /// The row of a model with this id, if it exists.
     #[must_use]
     pub fn row(&self, model: &str, id: i64) -> Option<&Row> {
         self.rows(model).get(&id)
     }
 
-    /// The reservations by slug.
+    /// All slug reservations of all regions, by slug.
     #[must_use]
     pub fn reservations(&self) -> &[SlugReservation] {
         &self.reservations
     }
 
-    /// How many rows there are in all tables.
+    /// The number of rows in all tables together.
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.models.values().map(BTreeMap::len).sum()
     }
 }
 
-/// All rows of a model.
+/// Reads all rows of a model.
 pub(crate) async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
     let columns: Vec<String> = model
         .columns

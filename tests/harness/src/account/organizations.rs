@@ -1,4 +1,5 @@
-//! Slugs: each organization has one reservation, a slug that could be kept was kept, and every change is told.
+//! Checks slugs: each organization has one reservation, the import keeps a slug where it can, and a finding reports
+//! every change.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,17 +15,17 @@ use causeway_relocation::catalog::reserved_organization_slugs;
 use super::{Fate, case::AuditCase, file::FileRecord};
 
 const ORGANIZATION: &str = "sentry.organization";
-/// Organizations that the import itself names.
+/// The most organizations that the import message itself lists.
 const NAMED: usize = 1_000;
 
-/// Whether a text is a slug.
+/// Whether a text is a valid slug.
 fn is_slug(text: &str) -> bool {
     (1..=50).contains(&text.len())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
-/// What slugs that are almost the same have in common.
+/// The common form of slugs that differ only in case, spaces, underscores and hyphens.
 fn folded(text: &str) -> String {
     text.to_lowercase().replace([' ', '_'], "-")
 }
@@ -87,7 +88,7 @@ impl AuditCase<'_> {
 
     fn check_slugs(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let reserved: HashSet<&str> = reserved_organization_slugs().collect();
-        // What control knows to be taken, and what the region had before control was asked.
+        // The slugs that control knows to be taken, and those that the region had before it asked control.
         let here = self.before.rows(ORGANIZATION).values().filter_map(|row| row.get("slug")?.as_text());
         let reserved_before = self.before.reservations().iter().map(|reservation| reservation.slug.as_str());
         let before: HashSet<&str> = reserved_before.chain(here).collect();
@@ -116,7 +117,7 @@ impl AuditCase<'_> {
                 }
                 (true, false) => complaints.push(format!("`{wanted}` was free and became `{slug}`")),
                 (false, true) => complaints.push(format!("`{wanted}` could not be given and was")),
-                // What is left of one that is no slug still resembles it, unless nothing is.
+                // A repaired slug still resembles the invalid one, unless none of its characters is left.
                 (false, false) => {
                     let front: String = folded(wanted).chars().take(3).collect();
                     if is_slug(&front) && !slug.starts_with(&front) {
@@ -133,7 +134,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// The import and the primary key map say the same of organizations as the table.
+    /// Checks that the import and the primary key map list the same organizations as the table.
     fn check_named(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let mut named: Vec<(i64, i64, &str, &str)> = organizations
             .iter()

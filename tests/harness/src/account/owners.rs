@@ -1,4 +1,5 @@
-//! Owners: whom older exports mean by one, which memberships are one after a merge, and which organizations have none.
+//! Checks owners: whom an older export means by an owner, which memberships are merged, and which organizations have no
+//! owner.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,18 +14,18 @@ const ORGANIZATION: &str = "sentry.organization";
 const TEAM: &str = "sentry.team";
 const USER: &str = "sentry.user";
 
-/// Whom an export up to 24.4 means by the owner of a rule.
+/// Whom an export up to 24.4 means by the owner of a rule, which it names by an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Nobody, or the record says it in the way of today.
+    /// The record has no owner, or names it in the fields that exports use today.
     NotByActor,
-    /// The export does not say what the actor stands for.
+    /// The export does not say whom the actor stands for.
     Unknown,
-    /// The field of today, the model, and the record.
+    /// Today's field for the owner, the owner's model, and the owner's source primary key.
     Known(&'static str, &'static str, i64),
 }
 
-/// Whom a record means by its owner. `records` are all those of the file.
+/// Finds the owner that a record names by an actor. `records` are all records of the file.
 pub(crate) fn owner<'r>(records: impl Iterator<Item = &'r FileRecord> + Clone, record: &FileRecord) -> Owner {
     let (team_field, user_field) = match record.model.as_str() {
         "sentry.rule" => ("owner_team", "owner_user_id"),
@@ -48,10 +49,11 @@ pub(crate) fn owner<'r>(records: impl Iterator<Item = &'r FileRecord> + Clone, r
     })
 }
 
-/// What a membership connects: fields, and the models that they lead to.
+/// The two fields of a membership, each with the model that it refers to.
 type Connected = [(&'static str, &'static str); 2];
 
-/// The fields in which two memberships are one, and the roles from the highest to the lowest that has a name.
+/// The fields in which two memberships must agree to be merged, and the roles from the highest to the lowest that has a
+/// name. `None` if the model is no membership.
 fn alike(model: &str) -> Option<(Connected, &'static [&'static str])> {
     match model {
         MEMBER => Some((
@@ -63,7 +65,7 @@ fn alike(model: &str) -> Option<(Connected, &'static [&'static str])> {
     }
 }
 
-/// A membership that is a row.
+/// A membership that the import has written as a row.
 #[derive(Debug)]
 struct Membership {
     pk: i64,
@@ -71,17 +73,18 @@ struct Membership {
     role: Option<String>,
 }
 
-/// The memberships of a model that have been gone through, by what they connect.
+/// The memberships of one model that the audit has seen so far, by the two rows that they connect.
 #[derive(Debug, Default)]
 pub(super) struct Memberships(HashMap<(i64, i64), Membership>);
 
 impl AuditCase<'_> {
-    /// Whom a record means by its owner.
+    /// The owner that a record names by an actor.
     pub(super) fn owner(&self, record: &FileRecord) -> Owner {
         owner(self.records.iter().map(AsRef::as_ref), record)
     }
 
-    /// A membership that is one with an earlier one of the file is that row; the other one gets the higher role.
+    /// Merges a membership into an earlier one of the file that connects the same rows. The earlier one gets the higher
+    /// of the two roles.
     pub(super) fn merged(&mut self, record: &FileRecord, seen: &mut Memberships) -> Option<Fate> {
         let (fields, order) = alike(&record.model)?;
         let [one, other] =
@@ -110,8 +113,9 @@ impl AuditCase<'_> {
         }
     }
 
-    /// A username that is the address of another user of the file, or that was here as an address, is told of; so is an
-    /// address that was somebody's username here. Of two users of the file, the one who comes later may be told of.
+    /// Expects a finding for a username that is the address of another user of the file, or that existed here as an
+    /// address; and for an address that existed here as a username. If two users of the file share one, the finding may
+    /// be about the later of them.
     pub(super) fn check_usernames(&mut self) {
         let mut users = Vec::new();
         let mut unwritten = HashSet::new();
@@ -135,7 +139,7 @@ impl AuditCase<'_> {
                 || holders.iter().any(|(holder, ..)| self.is_told_of_address(holder, "email"));
             let must = addresses.taken(name) == Taken::Yes
                 || (!holders.is_empty() && (is_told || !is_told_there()))
-                // The file alone does not say that whoever has the address is somebody who was here.
+                // The file alone does not say whether the holder of the address is a user who existed before.
                 || (is_told && unwritten.contains(name));
             if name.contains('@') && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);
@@ -158,7 +162,7 @@ impl AuditCase<'_> {
         })
     }
 
-    /// Every organization in which nobody is an owner is told of.
+    /// Expects a finding for every organization without an owner.
     pub(super) fn check_owners(&mut self) {
         let owned: Vec<i64> = self
             .after

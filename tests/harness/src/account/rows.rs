@@ -1,4 +1,5 @@
-//! Every inserted row against its record: each column as the file has it, references mapped, save for what a rule says.
+//! Compares every inserted row with its record: each column has the value of the file, with references mapped, unless a
+//! rule says otherwise.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,43 +19,43 @@ use super::{
     taken::Taken,
 };
 
-/// What a rule makes of a column.
+/// How a rule changes the value of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// Always this.
+    /// Always this value; likewise for `True` and `Null`.
     False,
     True,
     Null,
-    /// The status of a subscription that the product has yet to make.
+    /// The status of a subscription that the product has not created yet.
     Creating,
     /// The time of the import.
     Now,
-    /// A password that nobody can have.
+    /// A password hash that no password matches.
     Unusable,
-    /// 32 letters and digits that nobody knew before.
+    /// 32 new random letters and digits.
     Secret,
-    /// Another UUID; null stays null.
+    /// A new UUID; null stays null.
     NewUuid,
-    /// Kept if nobody has it; otherwise another one, made so.
+    /// Kept if no other row has it. Otherwise replaced as [`New`] says.
     Unique(New),
-    /// What the user is like to whom the row points.
+    /// A copy of this field of the user that the row refers to.
     OfUser(&'static str),
-    /// Judged elsewhere, with all rows of the model.
+    /// Checked elsewhere, with all rows of the model.
     Elsewhere,
 }
 
-/// What a value that is taken or missing is replaced by.
+/// What replaces a value that is taken or missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum New {
     /// 32 hex digits.
     Key,
     /// The SHA-256 of a new token in hex.
     Hash,
-    /// Nothing.
+    /// NULL.
     Nothing,
 }
 
-/// The table of the rules.
+/// The rule for a column. `None` if the column keeps the value of the file.
 fn change(model: &str, field: &str) -> Option<Change> {
     Some(match (model.trim_start_matches("sentry."), field) {
         ("user", "is_staff" | "is_superuser" | "is_managed") | ("useremail", "is_verified") => Change::False,
@@ -177,7 +178,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// What a column is to hold by the file alone; `None` for the time of the import.
+    /// The value that a column must have by the file alone. `None` for the time of the import.
     fn wanted(&self, column: &Column, record: &FileRecord) -> anyhow::Result<Option<Cell>> {
         if let Owner::Known(field, target, pk) = self.owner(record)
             && field == column.field
@@ -199,7 +200,7 @@ impl AuditCase<'_> {
                 &default
             }
             (None, Default::Now) => return Ok(None),
-            // Replaced in any case: by a rule, or by what control resolves.
+            // It is replaced in any case, by a rule or by the slug that control assigns.
             (None, Default::Generated(_)) => return Ok(Some(Cell::Null)),
             (None, Default::Required) if column.field == "slug" => return Ok(Some(Cell::Null)),
             (None, Default::Required) => anyhow::bail!("the field is missing, and nothing is the default"),
@@ -213,7 +214,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// Columns for which more than the column matters.
+    /// Checks a column whose value depends on more than its own field.
     fn is_right(
         &self,
         model: &Model,
@@ -243,7 +244,7 @@ impl AuditCase<'_> {
                 given.chars().count() <= 128 && whole && !suffix.is_empty()
             }
             "status" if self.options.hide_organizations => *found == Cell::Int(3),
-            // With all slugs, or with what it belongs to.
+            // Checked together with all slugs, or with the token that they belong to.
             "slug" | "token_last_characters" | "token_expires_at" => {
                 !matches!(found, Cell::Null) || model.name != "sentry.organization"
             }
@@ -251,7 +252,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// A column whose values must differ: the file's own, as far as nobody has them.
+    /// Checks a column with unique values: each row keeps the value of the file, unless another row has it.
     fn check_unique(&mut self, model: &Model, column: &Column, new: New, rows: &[(Arc<FileRecord>, &Row)]) {
         let holders = self.holders(&model.name, &column.field, false);
         let mut alike: BTreeMap<String, Vec<&(Arc<FileRecord>, &Row)>> = BTreeMap::new();
@@ -263,7 +264,7 @@ impl AuditCase<'_> {
         for (wanted, pairs) in alike {
             let is_kept = |row: &Row| row.get(&column.field).and_then(Cell::as_text) == Some(wanted.as_str());
             let missing = wanted.is_empty();
-            // Only the first one of the file may.
+            // Only the first record of the file may keep the value.
             let kept = pairs.iter().filter(|(_, row)| !missing && is_kept(row)).count();
             let first = pairs.first().is_some_and(|(_, row)| is_kept(row));
             let right = match (holders.taken(&wanted), kept) {
@@ -338,7 +339,7 @@ impl AuditCase<'_> {
         }
     }
 
-    /// Whatever was there is as it was, and there are no rows besides those that the import inserted.
+    /// Checks that rows from before the import are unchanged, and that the import added only the rows that it reports.
     pub(super) fn check_no_other_rows(&mut self) {
         for model in self.catalog.models() {
             let inserted: BTreeSet<i64> =

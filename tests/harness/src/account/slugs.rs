@@ -1,10 +1,10 @@
-//! Slugs that are made where a record has none: of the name, and unlike all others of the same owner.
+//! Slugs that the import makes for records without one: from the name, and unique among the records of the same owner.
 
 use causeway_proto::relocation::v1::FindingKind;
 
 use super::{case::AuditCase, file::FileRecord};
 
-/// The field that says among whom a slug must differ.
+/// The field that names the owner within which a slug must be unique. `None` for models whose slugs are not made.
 fn among(model: &str) -> Option<&'static str> {
     match model {
         "sentry.project" | "sentry.team" => Some("organization"),
@@ -13,12 +13,12 @@ fn among(model: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a record should have a slug and has none.
+/// Whether a record needs a slug and has none.
 fn lacks_slug(record: &FileRecord) -> bool {
     among(&record.model).is_some() && record.text("slug").unwrap_or_default().is_empty()
 }
 
-/// What a name is as a slug, if that is plain to see: words of ASCII letters and digits.
+/// The slug for a name of ASCII letters, digits and spaces. `None` for other names, whose slugs are not obvious.
 fn plain(name: &str) -> Option<String> {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || character == ' ';
     let words: Vec<String> = name.split_whitespace().map(str::to_ascii_lowercase).collect();
@@ -28,21 +28,21 @@ fn plain(name: &str) -> Option<String> {
 }
 
 impl AuditCase<'_> {
-    /// Expects to be told of a slug that is made.
+    /// Expects a finding for a slug that the import makes.
     pub(super) fn expect_made_slug(&mut self, record: &FileRecord) {
         if lacks_slug(record) {
             self.expect(record, &[FindingKind::SlugMade], &["slug"]);
         }
     }
 
-    /// Whether this is a slug that may have been made for a record; `None` if none is to be made for it.
+    /// Whether the import may have made this slug for the record. `None` if it must not make one.
     pub(super) fn is_made_slug(&self, record: &FileRecord, slug: &str) -> Option<bool> {
         let owner = among(&record.model).filter(|_| lacks_slug(record))?;
         let form = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_slug = (1..=50).contains(&slug.len()) && slug.bytes().all(form);
         let records = self.records_of(&record.model);
         let neighbours = || records.iter().filter(|other| other.pk_in(owner) == record.pk_in(owner));
-        // Whoever has a slug keeps it, wherever in the file.
+        // A record with a slug keeps it, wherever it is in the file.
         let is_new = !neighbours().any(|other| other.text("slug") == Some(slug));
         let Some(plain) = plain(record.text("name").unwrap_or_default()) else {
             return Some(is_slug && is_new);

@@ -1,10 +1,10 @@
-//! Which values somebody else had, or may have had.
+//! Finds the values that other rows had, or may have had, when the import checked for conflicts.
 
 use std::collections::HashMap;
 
 use super::{case::AuditCase, cell::Cell};
 
-/// Who had the values of a column, by value.
+/// The ids of the rows that have each value of a column.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// Rows that were there before the import.
@@ -17,7 +17,7 @@ pub(super) struct Holders {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     No,
-    /// By an import that ran at the same time, before or after this one looked.
+    /// A concurrent import took it, before or after this import checked.
     Perhaps,
     Yes,
 }
@@ -42,7 +42,8 @@ impl Holders {
 }
 
 impl AuditCase<'_> {
-    /// Who had the values of a text column; in lower case if that makes no difference.
+    /// The rows that have the values of a text column. With `folded`, values are in lower case, because case makes no
+    /// difference.
     pub(super) fn holders(&self, model: &str, field: &str, folded: bool) -> Holders {
         let value = |cell: Option<&Cell>| {
             let text = cell?.as_text()?;

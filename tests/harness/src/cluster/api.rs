@@ -1,65 +1,62 @@
-//! Calls to the services of a cluster: the generated clients, and what every test does with them.
+//! Clients of the services of a cluster: the generated gRPC clients, and the calls that every test makes.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
+use causeway_client::{Client, collect_pages, has_ended};
 use causeway_proto::{
     control::v1::{
         ListSlugReservationsRequest, SlugReservation,
         control_import_service_client::ControlImportServiceClient,
-        directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
-        slug_reservation_service_client::SlugReservationServiceClient,
     },
     region::v1::{
-        Import, ImportHeader, ImportOrganizationsResponse, ImportState, ListFindingsRequest,
-        ListMappedKeysRequest, ListOrganizationsRequest, Organization, OrganizationFilter, ReconcileMode,
-        ReconcileRequest, ReconcileResponse, WatchImportRequest, import_organizations_request::Part,
-        import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
-        reconciliation_service_client::ReconciliationServiceClient,
+        Import, ImportHeader, ImportOrganizationsResponse, ListFindingsRequest, ListMappedKeysRequest,
+        ListOrganizationsRequest, Organization, OrganizationFilter, ReconcileMode, ReconcileRequest,
+        ReconcileResponse, WatchImportRequest, import_organizations_request::Part,
     },
     relocation::v1::{Finding, ImportFlags, MappedKey, Scope},
 };
 use causeway_silo::env::Environment;
 use tokio::time::timeout;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Response, Status, Streaming, transport::Channel};
 
 use super::direct::upload_messages;
 
-/// How long nothing may be seen of an import that a test waits for.
+/// The longest time without a message about an import that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of a part of an upload.
+/// The size of one part of an upload, in bytes.
 const PART: usize = 64 * 1024;
 
-/// What an import is to do.
+/// The parameters of an import that a test starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportOptions {
-    /// Slugs of the organizations to take; all if `None`.
+    /// Slugs of the organizations to import; all if `None`.
     pub filter: Option<Vec<String>>,
-    /// Users whose names are taken are those who have them.
+    /// Merge a user whose name is taken into the user who has it.
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
-    /// Write nothing and say what would happen.
+    /// Write nothing and report what an import would do.
     pub dry_run: bool,
-    /// The import's id; a fresh one if `None`.
+    /// The import's id; a random one if `None`.
     pub import_id: Option<String>,
 }
 
 impl ImportOptions {
-    /// Takes only the organizations with these slugs.
+    /// Imports only the organizations with these slugs.
     #[must_use]
     pub fn filter(mut self, slugs: &[&str]) -> Self {
         self.filter = Some(slugs.iter().map(|slug| (*slug).to_owned()).collect());
         self
     }
 
-    /// Merges users.
+    /// Merges each user whose name is taken into the user who has it.
     #[must_use]
     pub fn merge_users(mut self) -> Self {
         self.merge_users = true;
         self
     }
 
-    /// Leaves organizations hidden.
+    /// Leaves the imported organizations hidden at the end.
     #[must_use]
     pub fn hide_organizations(mut self) -> Self {
         self.hide_organizations = true;
@@ -81,39 +78,29 @@ impl ImportOptions {
     }
 }
 
-/// Calls to control.
+/// A client of control. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ControlApi {
-    channel: Channel,
+    client: Client,
+}
+
+impl Deref for ControlApi {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl ControlApi {
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { channel }
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
     }
 
-    /// Regions and id leases.
-    #[must_use]
-    pub fn regions(&self) -> RegionServiceClient<Channel> {
-        RegionServiceClient::new(self.channel.clone())
-    }
-
-    /// Slug reservations.
-    #[must_use]
-    pub fn reservations(&self) -> SlugReservationServiceClient<Channel> {
-        SlugReservationServiceClient::new(self.channel.clone())
-    }
-
-    /// The directory of organizations.
-    #[must_use]
-    pub fn directory(&self) -> DirectoryServiceClient<Channel> {
-        DirectoryServiceClient::new(self.channel.clone())
-    }
-
-    /// What regions have control write.
+    /// The client with which regions have control write rows of an import.
     #[must_use]
     pub fn imports(&self) -> ControlImportServiceClient<Channel> {
-        ControlImportServiceClient::new(self.channel.clone())
+        self.control_imports()
     }
 
     /// All reservations of all regions, by slug.
@@ -121,67 +108,51 @@ impl ControlApi {
     /// # Errors
     /// If a call fails.
     pub async fn all_reservations(&self) -> Result<Vec<SlugReservation>, Status> {
-        let mut all = Vec::new();
-        let mut request = ListSlugReservationsRequest { page_size: 1_000, ..Default::default() };
-        loop {
-            let page = self.reservations().list_slug_reservations(request.clone()).await?.into_inner();
-            all.extend(page.reservations);
-            if page.next_page_token.is_empty() {
-                return Ok(all);
-            }
-            request.page_token = page.next_page_token;
-        }
+        let all = collect_pages(async |page_token| {
+            let request = ListSlugReservationsRequest { page_size: 1_000, page_token, ..Default::default() };
+            self.reservations().list_slug_reservations(request).await.map(Response::into_inner)
+        });
+        Ok(all.await?.reservations)
     }
 }
 
-/// Calls to a region.
+/// A client of a region. Calls that every client makes come from [`Client`].
 #[derive(Debug, Clone)]
 pub struct RegionApi {
     name: String,
-    url: String,
-    channel: Channel,
+    client: Client,
     env: Environment,
 }
 
+impl Deref for RegionApi {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl RegionApi {
-    pub(super) fn new(name: &str, url: String, channel: Channel, env: Environment) -> Self {
-        Self { name: name.to_owned(), url, channel, env }
+    pub(super) fn new(name: &str, client: Client, env: Environment) -> Self {
+        Self { name: name.to_owned(), client, env }
     }
 
-    /// The region's name.
+    /// The name of the region, as the cluster's builder got it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is reached. It stays the same when the region is stopped and started.
+    /// The URL of the region. It stays the same when the region is stopped and started.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        self.urls().first().map_or("", String::as_str)
     }
 
-    /// Imports.
-    #[must_use]
-    pub fn imports(&self) -> ImportServiceClient<Channel> {
-        ImportServiceClient::new(self.channel.clone())
-    }
-
-    /// Organizations.
-    #[must_use]
-    pub fn organizations(&self) -> OrganizationServiceClient<Channel> {
-        OrganizationServiceClient::new(self.channel.clone())
-    }
-
-    /// Whether the region and control agree.
-    #[must_use]
-    pub fn reconciliation(&self) -> ReconciliationServiceClient<Channel> {
-        ReconciliationServiceClient::new(self.channel.clone())
-    }
-
-    /// Compares the region with control, to the end, as one answer.
+    /// Compares the region with control, and joins all parts of the streamed answer into one.
     ///
     /// # Errors
-    /// If the comparison does not come to its end.
+    /// If the comparison fails before its end.
     pub async fn reconcile(&self, mode: ReconcileMode) -> Result<ReconcileResponse, Status> {
         let request = ReconcileRequest { mode: mode.into() };
         let mut parts = self.reconciliation().reconcile(request).await?.into_inner();
@@ -197,10 +168,10 @@ impl RegionApi {
         }
     }
 
-    /// Sends an export and begins, or joins, its import.
+    /// Uploads an export and starts its import, or joins an import with the same id.
     ///
     /// # Errors
-    /// If the region does not take it.
+    /// If the region rejects the upload.
     pub async fn begin(
         &self,
         export: &[u8],
@@ -224,33 +195,27 @@ impl RegionApi {
         Ok(self.imports().import_organizations(messages).await?.into_inner())
     }
 
-    /// Imports an export and waits until the import has ended, well or not.
+    /// Imports an export and waits until the import has ended, with success or without.
     ///
     /// # Errors
-    /// If the region does not take it, or cannot be watched to the end.
+    /// If the region rejects the upload, or the import cannot be watched to the end.
     pub async fn import(&self, export: &[u8], options: &ImportOptions) -> Result<Import, Status> {
         let begun = self.begin(export, options).await?.import.unwrap_or_default();
         self.wait(&begun.import_id).await
     }
 
-    /// Waits until an import has ended, well or not.
+    /// Waits until an import has ended, with success or without.
     ///
     /// # Errors
-    /// If there is none, or it cannot be watched to the end.
+    /// If there is no such import, or it cannot be watched to the end.
     pub async fn wait(&self, import_id: &str) -> Result<Import, Status> {
-        self.wait_until(import_id, |import| {
-            matches!(
-                import.state(),
-                ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
-            )
-        })
-        .await
+        self.wait_until(import_id, has_ended).await
     }
 
-    /// Waits until an import is as `wanted` says.
+    /// Waits until `wanted` returns true for the import.
     ///
     /// # Errors
-    /// If there is none, it ends before, or it cannot be watched until then.
+    /// If there is no such import, it ends first, or it cannot be watched until then.
     pub async fn wait_until(
         &self,
         import_id: &str,
@@ -277,10 +242,10 @@ impl RegionApi {
         waiting.await
     }
 
-    /// Watches an import.
+    /// Opens the stream of states of an import.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such import.
     pub async fn watch(
         &self,
         import_id: &str,
@@ -294,20 +259,16 @@ impl RegionApi {
     /// # Errors
     /// If a call fails.
     pub async fn findings(&self, import_id: &str) -> Result<Vec<Finding>, Status> {
-        let mut all = Vec::new();
-        let mut request = ListFindingsRequest {
-            import_id: import_id.to_owned(),
-            page_size: 1_000,
-            ..ListFindingsRequest::default()
-        };
-        loop {
-            let page = self.imports().list_findings(request.clone()).await?.into_inner();
-            all.extend(page.findings);
-            if page.next_page_token.is_empty() {
-                return Ok(all);
-            }
-            request.page_token = page.next_page_token;
-        }
+        let all = collect_pages(async |page_token| {
+            let request = ListFindingsRequest {
+                import_id: import_id.to_owned(),
+                page_size: 1_000,
+                page_token,
+                ..ListFindingsRequest::default()
+            };
+            self.imports().list_findings(request).await.map(Response::into_inner)
+        });
+        Ok(all.await?.findings)
     }
 
     /// The whole primary key map of an import.
@@ -315,20 +276,16 @@ impl RegionApi {
     /// # Errors
     /// If a call fails.
     pub async fn mapped_keys(&self, import_id: &str) -> Result<Vec<MappedKey>, Status> {
-        let mut all = Vec::new();
-        let mut request = ListMappedKeysRequest {
-            import_id: import_id.to_owned(),
-            page_size: 10_000,
-            ..ListMappedKeysRequest::default()
-        };
-        loop {
-            let page = self.imports().list_mapped_keys(request.clone()).await?.into_inner();
-            all.extend(page.keys);
-            if page.next_page_token.is_empty() {
-                return Ok(all);
-            }
-            request.page_token = page.next_page_token;
-        }
+        let all = collect_pages(async |page_token| {
+            let request = ListMappedKeysRequest {
+                import_id: import_id.to_owned(),
+                page_size: 10_000,
+                page_token,
+                ..ListMappedKeysRequest::default()
+            };
+            self.imports().list_mapped_keys(request).await.map(Response::into_inner)
+        });
+        Ok(all.await?.keys)
     }
 
     /// All visible organizations, by id.
@@ -336,15 +293,10 @@ impl RegionApi {
     /// # Errors
     /// If a call fails.
     pub async fn visible_organizations(&self) -> Result<Vec<Organization>, Status> {
-        let mut all = Vec::new();
-        let mut request = ListOrganizationsRequest { page_size: 1_000, ..Default::default() };
-        loop {
-            let page = self.organizations().list_organizations(request.clone()).await?.into_inner();
-            all.extend(page.organizations);
-            if page.next_page_token.is_empty() {
-                return Ok(all);
-            }
-            request.page_token = page.next_page_token;
-        }
+        let all = collect_pages(async |page_token| {
+            let request = ListOrganizationsRequest { page_size: 1_000, page_token };
+            self.organizations().list_organizations(request).await.map(Response::into_inner)
+        });
+        Ok(all.await?.organizations)
     }
 }

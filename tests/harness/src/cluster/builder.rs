@@ -1,8 +1,9 @@
-//! What a cluster is to be like.
+//! Describes a cluster before it starts.
 
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::ensure;
+use causeway_client::Service as Called;
 use causeway_silo::env::Environment;
 use tokio::sync::Notify;
 
@@ -11,7 +12,7 @@ use super::{
     trace::LastWords,
 };
 
-/// A cluster in the making.
+/// The description of a cluster. Nothing runs until [`start`](Self::start).
 #[derive(Debug)]
 #[must_use = "it does nothing until it is started"]
 pub struct ClusterBuilder {
@@ -45,33 +46,33 @@ impl ClusterBuilder {
         }
     }
 
-    /// Uses this database server, rather than one of its own.
+    /// Uses this database server, and its kind of store, instead of starting one for this cluster.
     pub fn on(mut self, database_server: &Arc<DatabaseServer>) -> Self {
         self.store = database_server.store();
         self.database_server = Some(Arc::clone(database_server));
         self
     }
 
-    /// Has so many controls on one database; 1 if nothing is said. More than one need PostgreSQL.
+    /// Sets the number of controls, which share one database. The default is 1. More than one needs PostgreSQL.
     pub fn controls(mut self, count: usize) -> Self {
         self.controls = count;
         self
     }
 
-    /// Has a region of this name.
+    /// Adds a region with this name.
     pub fn region(mut self, name: &str) -> Self {
         self.regions.push(name.to_owned());
         self
     }
 
-    /// A transaction of a control in this process changes so many reservations or events at most, so that few are done in
-    /// parts as many are.
+    /// Sets how many reservations or events a transaction of a control in this process changes at most. With a small
+    /// number, a few changes already take several transactions, as many changes do.
     pub fn changes_a_transaction(mut self, count: usize) -> Self {
         self.changes_a_transaction = Some(count);
         self
     }
 
-    /// Regions in this process are set up so, from their first start on.
+    /// Changes the options of regions in this process, from their first start on.
     pub fn configure_regions(
         mut self,
         configure: impl Fn(&mut causeway_region::Options) + Send + Sync + 'static,
@@ -80,37 +81,37 @@ impl ClusterBuilder {
         self
     }
 
-    /// Every transaction on PostgreSQL is serializable. Those on SQLite are in any case.
+    /// Makes every transaction on PostgreSQL serializable. Transactions on SQLite always are.
     pub fn serializable(mut self) -> Self {
         self.serializable = true;
         self
     }
 
-    /// All randomness of services and links begins with this number.
+    /// Seeds all randomness of services and links with this number.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Services are processes of this program, the `causeway` command.
+    /// Runs the services as processes of this program, the `causeway` command.
     pub fn processes(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = Some(program.into());
         self
     }
 
-    /// Processes get these arguments too, e.g. `--shutdown-drain=2s`: such as a control has as well as a region.
+    /// Adds these arguments to every process, e.g. `--shutdown-drain=2s`. Both `control` and `region` must accept them.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
     }
 
-    /// Services have these failpoints. Processes do if they were built with the feature `failpoints`.
+    /// Gives the services these failpoints. Processes have them if they were built with the feature `failpoints`.
     pub fn failpoints(mut self, failpoints: &Failpoints) -> Self {
         self.failpoints = failpoints.clone();
         self
     }
 
-    /// Starts it.
+    /// Starts the database server, the links, the controls and then the regions.
     ///
     /// # Errors
     /// If a service or PostgreSQL does not start.
@@ -137,24 +138,27 @@ impl ClusterBuilder {
         let database_url = database_server.database(directory.path(), None).await? + isolation;
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
-            controls.push(Node::new(&name, database_url.clone(), Arc::clone(&killed))?);
+            controls.push(Node::new(Called::Control, &name, database_url.clone(), Arc::clone(&killed))?);
         }
         let mut regions = Vec::new();
         let mut links = Vec::new();
         for name in &self.regions {
             let database_url = database_server.database(directory.path(), Some(name)).await? + isolation;
-            regions.push(Node::new(name, database_url, Arc::clone(&killed))?);
+            regions.push(Node::new(Called::Region, name, database_url, Arc::clone(&killed))?);
             let mut ways = Vec::new();
             for control in &controls {
                 let way = format!("{name} -> {}", control.name());
-                ways.push(Link::open(way, control.address(), derived(&env), trace.clone()).await?);
+                ways.push(
+                    Link::open(Called::Control, way, control.address(), derived(&env), trace.clone()).await?,
+                );
             }
             links.push(ways);
         }
         let mut client_links = Vec::new();
-        for node in controls.iter().chain(&regions) {
+        let called = controls.iter().map(|node| (Called::Control, node));
+        for (called, node) in called.chain(regions.iter().map(|node| (Called::Region, node))) {
             let way = format!("client -> {}", node.name());
-            client_links.push(Link::open(way, node.address(), derived(&env), trace.clone()).await?);
+            client_links.push(Link::open(called, way, node.address(), derived(&env), trace.clone()).await?);
         }
         let cluster = Cluster {
             _last_words: LastWords::of(trace.clone()),
@@ -176,7 +180,8 @@ impl ClusterBuilder {
         let may_die = cluster.failpoints.is_armed();
         for service in cluster.services().collect::<Vec<Service>>() {
             match cluster.start_service(service).await {
-                // A failpoint may be reached before all have started. What dies there is started again by whoever armed it.
+                // A failpoint may kill a service before all have started. The test that armed it starts the service
+                // again.
                 Err(error) if may_die && !cluster.is_running(service) => {
                     cluster.trace.note(format!("{service} does not start: {error:#}"));
                 }
@@ -187,7 +192,8 @@ impl ClusterBuilder {
     }
 }
 
-/// Randomness of its own, which follows from that of the cluster: what one service draws is nothing to the others.
+/// An environment with its own random numbers, seeded from those of the cluster, so that what one service draws does
+/// not affect the others.
 pub(super) fn derived(env: &Environment) -> Environment {
     env.clone().seeded(u64::from_le_bytes(env.bytes()))
 }

@@ -1,4 +1,4 @@
-//! What clusters stand on: a temporary directory and, for PostgreSQL, a server.
+//! What clusters run on: a temporary directory and, for PostgreSQL, a server.
 
 use std::{
     collections::HashMap,
@@ -17,50 +17,52 @@ use tokio::sync::Mutex;
 use super::{Store, options};
 use crate::postgres::{self, Postgres};
 
-/// The database server of clusters. Several may use one, each with databases of its own, which are copies of
-/// migrated ones: that saves most of the time that a cluster takes to start.
+/// The database server of one or more clusters. Each cluster has its own databases. On a server for many clusters they
+/// are copies of migrated templates, which saves most of the time that a cluster takes to start.
 #[derive(Debug)]
 pub struct DatabaseServer {
     store: Store,
     templates: Option<Mutex<HashMap<String, PathBuf>>>,
     numbers: AtomicU64,
-    // Fields are dropped in order: the server before its directory.
+    // Rust drops fields in this order: the server before its directory.
     postgres: Option<Mutex<Postgres>>,
     directory: TempDir,
 }
 
 impl DatabaseServer {
-    /// A database server for many clusters.
+    /// Creates a database server for many clusters.
     ///
     /// # Errors
-    /// If there is no place for it, or PostgreSQL does not start.
+    /// If there is no room for its directory, or PostgreSQL does not start.
     pub async fn new(store: Store) -> anyhow::Result<Self> {
         Ok(Self { templates: Some(Mutex::default()), ..Self::for_one(store).await? })
     }
 
-    /// A database server for one cluster, which has no use for copies.
+    /// Creates a database server for one cluster. It makes no templates, because one cluster does not reuse them.
     pub(super) async fn for_one(store: Store) -> anyhow::Result<Self> {
         let postgres = match store {
             Store::Sqlite => None,
             Store::Postgres => Some(Mutex::new(Postgres::start().await?)),
         };
-        // Every commit on SQLite waits for the disk, and a test has hundreds.
+        // Every commit on SQLite waits for the disk and a test has hundreds of commits, so the directory is in memory
+        // if possible.
         let directory = postgres::directory("causeway-cluster-")?;
         Ok(Self { store, templates: None, numbers: AtomicU64::new(0), postgres, directory })
     }
 
-    /// What its databases are.
+    /// The kind of its databases.
     #[must_use]
     pub fn store(&self) -> Store {
         self.store
     }
 
-    /// A directory for one cluster.
+    /// Creates the directory of one cluster.
     pub(super) fn directory(&self) -> anyhow::Result<TempDir> {
         Ok(tempfile::Builder::new().prefix("cluster-").tempdir_in(self.directory.path())?)
     }
 
-    /// The URL of a new database of control or, with a name, of a region. A file goes into `directory`.
+    /// Creates a database of control or, with a name, of a region, and returns its URL. An SQLite file goes into
+    /// `directory`.
     pub(super) async fn database(&self, directory: &Path, region: Option<&str>) -> anyhow::Result<String> {
         let kind = match region {
             Some(name) => format!("region_{}", name.replace('-', "_")),
@@ -88,7 +90,8 @@ impl DatabaseServer {
         }
     }
 
-    /// A migrated database to copy: its file, or its name.
+    /// The migrated template to copy: the path of an SQLite file, or the name of a PostgreSQL database. Made on first
+    /// use.
     async fn template(
         &self,
         templates: &mut HashMap<String, PathBuf>,
@@ -123,7 +126,7 @@ impl DatabaseServer {
         Ok(template)
     }
 
-    /// Removes the database of a URL that [`database`](Self::database) gave, unless it goes with its directory.
+    /// Removes a database that [`database`](Self::database) created, unless it is removed with its directory.
     pub(super) async fn forget(&self, url: &str) -> anyhow::Result<()> {
         match &self.postgres {
             Some(postgres) => {
@@ -135,7 +138,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Stops the database server in good order. Does nothing on SQLite.
+    /// Shuts the database server down cleanly. Does nothing on SQLite.
     ///
     /// # Errors
     /// If it cannot be stopped.
@@ -144,7 +147,7 @@ impl DatabaseServer {
         postgres.lock().await.stop().await
     }
 
-    /// Starts the database server that was stopped. Does nothing on SQLite.
+    /// Starts the stopped database server again. Does nothing on SQLite.
     ///
     /// # Errors
     /// If it does not start.
@@ -153,8 +156,8 @@ impl DatabaseServer {
         postgres.lock().await.restart().await
     }
 
-    /// Ends the database server as a crash does, and starts it again after a while. Does nothing on SQLite, which is no
-    /// server: its database is down when the service is.
+    /// Crashes the database server and starts it again after `down`. Does nothing on SQLite, which has no server: its
+    /// database is down when the service is.
     ///
     /// # Errors
     /// If it does not start again.
@@ -171,7 +174,7 @@ fn sqlite_url(path: &Path) -> anyhow::Result<String> {
     Ok(format!("sqlite:{}", path.to_str().context("the temporary directory is not UTF-8")?))
 }
 
-/// The pool of a service of a test: small, for there are many, and impatient.
+/// The pool options of a service in a test: few connections, because there are many services, and a short timeout.
 pub(super) fn pool() -> db::Options {
     db::Options { max_connections: 6, acquire_timeout: Duration::from_secs(5) }
 }

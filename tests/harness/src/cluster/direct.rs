@@ -1,4 +1,4 @@
-//! What a test does beside the services, or in their place.
+//! What a test does directly, alongside the services or in their place.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use tonic::Status;
 
 use super::{Cluster, ControlApi, Silo};
 
-/// How long a change may be kept from being made, by locks or faults.
+/// How long locks or faults may prevent a change.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Slugs in a message.
+/// The number of slugs per message.
 const BATCH: usize = 1_000;
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The messages of a bulk creation that has these parts, with its end.
+/// The messages of a bulk creation with these parts, followed by its end.
 #[must_use]
 pub fn bulk_create_messages(mut parts: Vec<Part>) -> Vec<BulkCreateOrganizationSlugReservationsRequest> {
     let mut sent = SentOrganizations::default();
@@ -42,7 +42,7 @@ pub fn bulk_create_messages(mut parts: Vec<Part>) -> Vec<BulkCreateOrganizationS
     parts.into_iter().map(message).collect()
 }
 
-/// The messages of an upload that has these parts, with its end.
+/// The messages of an upload with these parts, followed by its end.
 #[must_use]
 pub fn upload_messages(mut parts: Vec<import::Part>) -> Vec<ImportOrganizationsRequest> {
     let mut sent = SentBytes::default();
@@ -56,10 +56,10 @@ pub fn upload_messages(mut parts: Vec<import::Part>) -> Vec<ImportOrganizationsR
 }
 
 impl Cluster {
-    /// Changes something in the database of a silo, beside its service, in one transaction.
+    /// Changes the database of a silo in one transaction, without its service. Tries again for up to a minute.
     ///
     /// # Errors
-    /// If that cannot be done, again and again.
+    /// If no attempt succeeds within a minute.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -86,7 +86,7 @@ impl Cluster {
 }
 
 impl ControlApi {
-    /// Reserves a slug as a region does, and says which one the organization got.
+    /// Reserves a slug as a region does, and returns the slug that the organization got.
     ///
     /// # Errors
     /// If the call fails.
@@ -101,7 +101,7 @@ impl ControlApi {
         given.into_iter().next().ok_or_else(|| Status::internal("no slug in the answer"))
     }
 
-    /// Reserves the slug of each of these organizations under one operation.
+    /// Reserves a slug for each of these organizations under one operation, and returns the slugs that they got.
     ///
     /// # Errors
     /// If the call fails.
@@ -134,7 +134,7 @@ impl ControlApi {
         Err(Status::unavailable("the answer ended without its summary"))
     }
 
-    /// Confirms all that an operation has reserved.
+    /// Confirms all reservations of an operation.
     ///
     /// # Errors
     /// If the call fails.

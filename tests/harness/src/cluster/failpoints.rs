@@ -1,4 +1,4 @@
-//! Named places between two writes, where a service of a cluster fails or is killed.
+//! Failpoints: named places between two writes, at which a service of a cluster fails, waits or is killed.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use tokio::sync::Notify;
 
 use super::{Service, node::Life, trace::Trace};
 
-/// What happens at a failpoint.
+/// What a service does at a failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// An error, as if the database had gone away.
+    /// The service gets an error, as if the database had gone away.
     Fail,
-    /// The service is killed; nothing behind the failpoint happens.
+    /// The service is killed; nothing after the failpoint happens.
     Kill,
-    /// The service stands still there until it is [released](Failpoints::release). In this process only.
+    /// The service waits there until it is [released](Failpoints::release). Only for services in this process.
     Hold,
 }
 
@@ -26,7 +26,7 @@ pub enum Act {
 #[derive(Clone, Default)]
 pub struct Failpoints(Arc<Mutex<State>>, Arc<Held>);
 
-/// A service that stands still, and the word that it may go on.
+/// Signals for [`Act::Hold`]: that a service waits at its failpoint, and that it may go on.
 #[derive(Default)]
 struct Held {
     there: Notify,
@@ -35,16 +35,16 @@ struct Held {
 
 #[derive(Default)]
 struct State {
-    /// How often each place was reached.
+    /// How often services have reached each place.
     reached: BTreeMap<&'static str, u64>,
     armed: Vec<Armed>,
-    /// Of 1,000 times that any place is reached: how many fail, and how many kill.
+    /// Of 1,000 times that a service reaches any place: how many times it fails, and how many times it is killed.
     chances: (u32, u32),
 }
 
 struct Armed {
     place: String,
-    /// How often it is passed before something happens.
+    /// How often services pass the place before something happens.
     pass: u64,
     act: Act,
 }
@@ -60,52 +60,52 @@ impl Failpoints {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a place act once, when it is reached and has been passed `pass` times from now on.
+    /// Arms a place: it acts once, after services have passed it `pass` more times.
     pub fn arm(&self, place: &str, act: Act, pass: u64) {
         self.state().armed.push(Armed { place: place.to_owned(), pass, act });
     }
 
-    /// Waits until a service stands still.
+    /// Waits until a service waits at a failpoint with [`Act::Hold`].
     pub async fn held(&self) {
         self.1.there.notified().await;
     }
 
-    /// Lets the service that stands still go on.
+    /// Lets the service that waits at a failpoint go on.
     pub fn release(&self) {
         self.1.go_on.notify_one();
     }
 
-    /// Of 1,000 times that any place is reached, so many fail and so many kill.
+    /// Sets how many of 1,000 times that a service reaches any place it fails, and how many times it is killed.
     pub fn set_chances(&self, fail: u32, kill: u32) {
         self.state().chances = (fail, kill);
     }
 
-    /// Nothing happens at any place from now on.
+    /// Disarms everything: from now on nothing happens at any place.
     pub fn disarm(&self) {
         let mut state = self.state();
         state.armed.clear();
         state.chances = (0, 0);
     }
 
-    /// How often a place was reached.
+    /// How often services have reached a place.
     #[must_use]
     pub fn reached(&self, place: &str) -> u64 {
         self.state().reached.get(place).copied().unwrap_or(0)
     }
 
-    /// The places that were reached, and how often.
+    /// All places that services have reached, and how often.
     #[must_use]
     pub fn all_reached(&self) -> BTreeMap<&'static str, u64> {
         self.state().reached.clone()
     }
 
-    /// Whether something is armed that has not acted yet.
+    /// Whether a place is armed that has not acted yet.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         !self.state().armed.is_empty()
     }
 
-    /// As the environment of a process says it: see `docs/testing.md`.
+    /// The armed places, written as in the environment of a process: see `docs/testing.md`.
     #[must_use]
     pub fn to_environment(&self) -> String {
         let acts: Vec<String> = self
@@ -124,7 +124,7 @@ impl Failpoints {
         acts.join(",")
     }
 
-    /// What happens at this place now.
+    /// Counts that a service has reached a place, and decides what it does there. `chance` is random and below 1,000.
     fn decide(&self, place: &'static str, chance: u64) -> Option<Act> {
         let mut state = self.state();
         *state.reached.entry(place).or_default() += 1;
@@ -148,7 +148,7 @@ impl Failpoints {
         }
     }
 
-    /// What a service in this process does at its failpoints.
+    /// The function that a service in this process calls at its failpoints.
     pub(super) fn hook(
         &self,
         service: Service,

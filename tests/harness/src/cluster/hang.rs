@@ -1,4 +1,4 @@
-//! A run in which nothing happens any more.
+//! Ends a run that makes no progress, and explains what it waits for.
 
 use std::{future::Future, time::Duration};
 
@@ -8,15 +8,16 @@ use tokio::time::{sleep, timeout};
 
 use super::{Cluster, Silo};
 
-/// How long a database may take to say how things stand.
+/// How long a database may take to answer a question about its state.
 const ANSWER: Duration = Duration::from_secs(2);
 
 impl Cluster {
-    /// Does something, unless nothing happens for so long, as the [trace](Self::trace) has it: then the error says how
-    /// everything stands, and the rest is given up. What takes its time must note that it gets on.
+    /// Runs `doing` to its end, unless the [trace](Self::trace) gets no event for as long as `idle`. Then the error
+    /// describes the state of everything, and `doing` is dropped. An operation that takes long must note its progress
+    /// in the trace.
     ///
     /// # Errors
-    /// What `doing` ends with, or that it hangs.
+    /// The error of `doing`, or that it hangs.
     pub async fn unless_it_hangs<T>(
         &self,
         idle: Duration,
@@ -27,7 +28,7 @@ impl Cluster {
                 sleep(rest).await;
             }
         };
-        // It stays until it has been told what it waits for.
+        // `doing` is dropped only after the error has described what it waits for.
         let mut doing = std::pin::pin!(doing);
         tokio::select! {
             biased;
@@ -36,7 +37,7 @@ impl Cluster {
         }
     }
 
-    /// How everything stands, for people: what is waited for, which services run, where each import is.
+    /// The state of everything, for people to read: what is waited for, which services run, and how far each import is.
     pub async fn standing(&self) -> String {
         let mut lines: Vec<String> = Vec::new();
         lines.extend(self.trace.waits().iter().map(|wait| format!("waits for {wait}")));
@@ -69,7 +70,7 @@ impl Cluster {
         lines.join("\n")
     }
 
-    /// Where each import of a region is, a line each.
+    /// The state of each import of a region, one line each.
     async fn imports_of(&self, region: usize) -> anyhow::Result<Vec<String>> {
         let db = self.shared_db(Silo::Region(region)).await?;
         let statement = "SELECT import_id, state, reported, lease_place, waiting_reason, waiting_message \
@@ -95,7 +96,7 @@ impl Cluster {
         rows.iter().map(line).collect()
     }
 
-    /// An error with what happened behind it: the reason comes first.
+    /// Appends the trace to an error. The reason comes first.
     #[must_use]
     pub fn explain(&self, reason: &anyhow::Error) -> anyhow::Error {
         anyhow!("{reason:#}\n\nwhat happened:\n{}", self.trace)

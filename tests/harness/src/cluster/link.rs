@@ -1,7 +1,7 @@
-//! The way between a client and a service, on which calls may get lost, come twice, late, or not at all.
+//! Links between clients and services, on which calls can get lost, arrive twice, late, or not at all.
 //!
-//! A link is a proxy that understands gRPC: it has a port of its own, takes calls there and makes them at the service.
-//! So it is the same for services in this process and for processes, and neither knows of it.
+//! A link is a proxy that understands gRPC: it has a port of its own, accepts calls there and makes them at the
+//! service. So it works the same for services in this process and for processes, and neither knows of it.
 
 use std::{
     convert::Infallible,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use causeway_client::{Client, Service, Timeouts};
 use causeway_silo::env::Environment;
 use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -36,34 +37,35 @@ use tonic::{
 
 use super::trace::Trace;
 
-/// Whether calls get through.
+/// Whether calls pass a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
-    /// They do.
+    /// Calls pass.
     Open,
-    /// Connections are broken and new ones end at once.
+    /// Existing connections are broken, and new ones end at once.
     Cut,
-    /// Nothing arrives on either side, and no side gets an error. What was sent arrives when the link is open again.
+    /// Nothing arrives on either side, and neither side gets an error. What was sent arrives when the link is open
+    /// again.
     Silent,
 }
 
-/// How many of 1,000 calls meet with something. Streams without an end are left alone.
+/// How many of 1,000 calls meet each fault. Streams without an end are left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CallFaults {
-    /// Never reach the service; the caller sees a broken connection.
+    /// Calls that never reach the service; the caller sees a broken connection.
     pub lose_requests: u32,
-    /// Are done, but the caller sees a broken connection.
+    /// Calls that the service carries out, although the caller sees a broken connection.
     pub lose_answers: u32,
-    /// Reach the service twice: at once one after the other, or the second time long after the answer.
+    /// Calls that reach the service twice: at once one after the other, or the second time long after the answer.
     pub repeat: u32,
-    /// Are held for up to [`longest_delay`](Self::longest_delay), so that others overtake them.
+    /// Calls that wait for up to [`longest_delay`](Self::longest_delay), so that others overtake them.
     pub delay: u32,
-    /// How long at most.
+    /// The longest delay of a call, and the longest time until a late second call.
     pub longest_delay: Duration,
 }
 
 impl CallFaults {
-    /// Something happens to about every fifth call.
+    /// About every fourth call meets a fault.
     pub const STORM: Self = Self {
         lose_requests: 50,
         lose_answers: 60,
@@ -73,7 +75,7 @@ impl CallFaults {
     };
 }
 
-/// What happens to a call.
+/// The fault that a call meets, or `Pass`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Pass,
@@ -84,12 +86,12 @@ enum Fate {
     Delay(Duration),
 }
 
-/// A way from somebody to a service.
+/// A link from a client to a service. Dropping it closes its port and breaks its connections.
 #[derive(Debug)]
 pub(super) struct Link {
     url: String,
-    /// For a test that uses it.
-    channel: Channel,
+    /// For a test that calls the service over this link.
+    client: Client,
     shared: Arc<Shared>,
     accepting: AbortHandle,
 }
@@ -103,13 +105,14 @@ struct Shared {
     env: Environment,
     trace: Trace,
     connections: Mutex<Vec<AbortHandle>>,
-    /// Calls that are to be made a second time, although they have been answered.
+    /// The number of calls that have been answered and that the link will still make a second time.
     late: AtomicUsize,
 }
 
 impl Link {
-    /// A way to `target`, with a port of its own.
+    /// Opens a link to `target`, on a port of its own.
     pub(super) async fn open(
+        service: Service,
         name: String,
         target: SocketAddr,
         env: Environment,
@@ -129,19 +132,19 @@ impl Link {
             late: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        let channel = Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect_lazy();
-        Ok(Self { url, channel, shared, accepting })
+        let client = Client::new(service, std::slice::from_ref(&url), Timeouts::default())?;
+        Ok(Self { url, client, shared, accepting })
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
-    /// Opens or closes it.
+    /// Sets the state of the link. `Cut` breaks its connections.
     pub(super) fn set_link_state(&self, link_state: LinkState) {
         if self.shared.link_state.send_replace(link_state) != link_state {
             self.shared.trace.note(format!("{}: {link_state:?}", self.shared.name));
@@ -151,7 +154,7 @@ impl Link {
         }
     }
 
-    /// How many calls are still to come a second time, although they have been answered.
+    /// The number of calls that have been answered and are still to be made a second time.
     pub(super) fn late_calls(&self) -> usize {
         self.shared.late.load(Ordering::Acquire)
     }
@@ -171,7 +174,7 @@ impl Drop for Link {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // For want of file handles, mostly.
+            // Mostly because the process has no file handles left.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -191,7 +194,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         async move { shared.pass(request).await }
     });
-    // It ends with an error when the client is killed, which is no news.
+    // It ends with an error when the client is killed, which is normal.
     let _ended =
         http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), calls).await;
 }
@@ -203,10 +206,10 @@ impl Shared {
         }
     }
 
-    /// Waits as long as nothing arrives.
+    /// Waits until the link is not silent.
     async fn arrive(&self) {
         let mut link_state = self.link_state.subscribe();
-        // It fails when the link is gone, and with it whoever waits.
+        // This fails when the link has been dropped, and every waiting call with it.
         let _gone = link_state.wait_for(|link_state| *link_state != LinkState::Silent).await;
     }
 
@@ -245,7 +248,7 @@ impl Shared {
             Fate::LoseRequest => Err(Status::unavailable("the request got lost")),
             Fate::LoseAnswer => match self.call(request.map(Body::new)).await {
                 Ok(answer) => {
-                    // All of it was sent; none of it arrives.
+                    // The whole answer was sent; none of it arrives.
                     let _lost = answer.into_body().collect().await;
                     Err(Status::unavailable("the answer got lost"))
                 }
@@ -261,8 +264,8 @@ impl Shared {
         Ok(answer.map_or_else(|error| error.into_http(), |answer| self.held(answer)))
     }
 
-    /// Makes a call twice. The caller gets the answer of the first time if the second one is late, and of the second one
-    /// otherwise.
+    /// Makes a call twice. If the second call comes late, the caller gets the answer of the first one; otherwise it
+    /// gets the answer of the second one.
     async fn repeat(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -301,7 +304,7 @@ impl Shared {
         target.call(request).await.map_err(unreachable)
     }
 
-    /// An answer of which nothing arrives while the link is silent.
+    /// Wraps an answer so that nothing of it arrives while the link is silent.
     fn held(self: Arc<Self>, answer: Response<Body>) -> Response<Body> {
         answer.map(|body| {
             let frames = stream::unfold((body, self), |(mut body, shared)| async move {

@@ -1,4 +1,5 @@
-//! One service: its port, its database, and its life, which is a runtime of its own in this process, or a process.
+//! One service of a cluster: its port, its database, and its life. It lives on a runtime of its own in this process, or
+//! as a process.
 
 use std::{
     io::ErrorKind,
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use causeway::serve::Running;
+use causeway_client::{Client, Service, Timeouts};
 use causeway_silo::db::{self, Db};
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -19,42 +21,41 @@ use tokio::{
     sync::{Notify, OnceCell},
     time::{Instant, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::process::send;
 
-/// How long a process may take until it serves, and to end softly.
+/// How long a process may take to start serving, and to stop gracefully.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks whether it does.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_millis(5);
-/// How long what a killed service has in hand, such as a statement in a thread of SQLite, may take to end.
+/// How long work in progress of a killed service may take to end, such as a statement in a thread of SQLite.
 const LAST_BREATH: Duration = Duration::from_secs(10);
 
-/// A service that is alive, or not.
+/// The life of a service: whether it runs, and how.
 #[derive(Debug, Default)]
 pub(super) struct Life {
     alive: Mutex<Option<Alive>>,
-    /// Threads that kill it from within. It cannot live again before they have ended.
+    /// Threads that kill the service from within. It cannot start again before they have ended.
     killers: Mutex<Vec<JoinHandle<()>>>,
-    /// Told when it was killed.
+    /// Notified when the service has been killed.
     killed: Arc<Notify>,
 }
 
 #[derive(Debug)]
 enum Alive {
-    /// In this process, on a runtime of its own; without `running` as long as it starts.
+    /// In this process, on a runtime of its own. `running` is `None` while the service starts.
     Here { runtime: Runtime, running: Option<Box<Running>> },
     /// A process.
     Process(Child),
 }
 
 impl Alive {
-    /// Ends it at once. Blocks.
+    /// Kills the service at once. Blocks.
     fn kill(self) {
         match self {
             Self::Here { runtime, running } => {
-                // The runtime first: the other way round the server would notice, and end in good order.
+                // The runtime first: the other way round the server would notice, and shut down cleanly.
                 runtime.shutdown_timeout(LAST_BREATH);
                 drop(running);
             }
@@ -79,8 +80,8 @@ impl Life {
         }
     }
 
-    /// Ends it at once. In this process, nothing of it goes on when this returns, but for a statement that its database
-    /// had in hand. Blocks.
+    /// Kills the service at once. When this returns, nothing of a service in this process still runs, except a
+    /// statement that its database was executing. Blocks.
     fn kill(&self) {
         if let Some(alive) = self.alive().take() {
             alive.kill();
@@ -88,7 +89,7 @@ impl Life {
         }
     }
 
-    /// Kills it from within, where nothing may block. From now on it is not alive.
+    /// Kills the service from within, where nothing may block. From now on the service does not count as alive.
     pub(super) fn kill_soon(&self) {
         if let Some(alive) = self.alive().take() {
             let killed = Arc::clone(&self.killed);
@@ -100,7 +101,7 @@ impl Life {
         }
     }
 
-    /// Waits until what was killed from within is gone. Blocks.
+    /// Waits until the threads that kill the service have ended. Blocks.
     fn bury(&self) {
         let killers = std::mem::take(&mut *self.killers.lock().unwrap_or_else(PoisonError::into_inner));
         for killer in killers {
@@ -113,7 +114,7 @@ impl Drop for Life {
     fn drop(&mut self) {
         match self.alive().take() {
             None => {}
-            // A runtime must not wait where it is dropped by another one.
+            // A runtime must not block where another runtime drops it.
             Some(Alive::Here { runtime, running }) => {
                 runtime.shutdown_background();
                 drop(running);
@@ -126,20 +127,20 @@ impl Drop for Life {
     }
 }
 
-/// A service of a cluster.
+/// A service of a cluster, whether it runs or not.
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
     database_url: String,
-    channel: Channel,
+    client: Client,
     pub(super) life: Arc<Life>,
-    /// One start or stop at a time.
+    /// Allows one start or stop at a time.
     changing: tokio::sync::Mutex<()>,
-    /// Connections for whoever looks; made when the first one does.
+    /// Connections for tests that read the database, opened on first use.
     db: OnceCell<Db>,
     address: SocketAddr,
-    /// Bound and never listening: keeps the port from being given to anybody else while the service is stopped, and
-    /// whoever connects then is refused, as by a service that is not there.
+    /// Bound but never listening. It keeps the port from going to another program while the service is stopped, and a
+    /// client that connects then is refused, as if no service were there.
     _port: TcpSocket,
 }
 
@@ -150,7 +151,7 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Listens on a port that is ours. What listened on it before may have closed it without being gone yet.
+/// Listens on a port that the node owns. Retries, because a listener that was closed there before may not be gone yet.
 async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let until = Instant::now() + LAST_BREATH;
     loop {
@@ -164,16 +165,21 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 impl Node {
-    /// A service that does not run yet, with a port of its own. `killed` is told when it was killed.
-    pub(super) fn new(name: &str, database_url: String, killed: Arc<Notify>) -> anyhow::Result<Self> {
+    /// Creates a service that does not run yet, with a port of its own. `killed` is notified when the service has been
+    /// killed.
+    pub(super) fn new(
+        service: Service,
+        name: &str,
+        database_url: String,
+        killed: Arc<Notify>,
+    ) -> anyhow::Result<Self> {
         let port = socket((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = port.local_addr()?;
-        // Connects when it is used, and again when the connection is lost.
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect_lazy();
+        let client = Client::new(service, &[format!("http://{address}")], Timeouts::default())?;
         Ok(Self {
             name: name.to_owned(),
             database_url,
-            channel,
+            client,
             life: Arc::new(Life { alive: Mutex::default(), killers: Mutex::default(), killed }),
             changing: tokio::sync::Mutex::default(),
             db: OnceCell::new(),
@@ -198,34 +204,34 @@ impl Node {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
-    /// New connections to the database, beside the service.
+    /// Opens new connections to the database, separate from those of the service.
     pub(super) async fn connect(&self) -> anyhow::Result<Db> {
         let options = db::Options { max_connections: 2, ..db::Options::default() };
         Ok(Db::connect(&self.database_url, &options).await?)
     }
 
-    /// Connections that are made once.
+    /// Connections that are opened once and then shared.
     pub(super) async fn shared_db(&self) -> anyhow::Result<Db> {
         Ok(self.db.get_or_try_init(|| self.connect()).await?.clone())
     }
 
-    /// Closes the connections of those who looked.
+    /// Closes the shared connections.
     pub(super) async fn close_db(&mut self) {
         if let Some(db) = self.db.take() {
             db.close().await;
         }
     }
 
-    /// Whether it runs.
+    /// Whether the service runs.
     pub(super) fn is_alive(&self) -> bool {
         self.life.is_alive()
     }
 
-    /// Serves on the port of this service, in this process, unless it is being served.
+    /// Starts the service in this process, on its port. Does nothing if it runs.
     pub(super) async fn start<F>(
         &self,
         serve: impl FnOnce(TcpListener) -> F + Send + 'static,
@@ -264,7 +270,7 @@ impl Node {
         }
     }
 
-    /// The same as a process, and waits until it serves. Its log goes into a file.
+    /// Starts the service as a process and waits until it serves. Its log goes into a file.
     pub(super) async fn start_process(
         &self,
         mut command: std::process::Command,
@@ -280,7 +286,8 @@ impl Node {
         *self.life.alive() = Some(Alive::Process(child));
         let serves = async {
             while self.is_alive() {
-                let asked = HealthClient::new(self.channel()).check(HealthCheckRequest::default()).await;
+                let asked =
+                    HealthClient::new(self.client.channel()).check(HealthCheckRequest::default()).await;
                 if asked.is_ok() {
                     return true;
                 }
@@ -296,7 +303,7 @@ impl Node {
         Ok(())
     }
 
-    /// Sends a signal to the process that it is.
+    /// Sends a signal to the process of the service.
     pub(super) fn signal(&self, signal: &str) -> anyhow::Result<()> {
         match &*self.life.alive() {
             Some(Alive::Process(child)) => ensure!(send(child, signal)?.success(), "{} is gone", self.name),
@@ -305,7 +312,7 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until the process that it is has ended by itself, and says how.
+    /// Waits until the process of the service has ended, without ending it, and returns its exit status.
     pub(super) async fn ended(&self) -> anyhow::Result<ExitStatus> {
         let ended = async {
             loop {
@@ -326,7 +333,7 @@ impl Node {
         Ok(status)
     }
 
-    /// Stops it softly.
+    /// Stops the service gracefully.
     pub(super) async fn stop(&self) {
         let _changing = self.changing.lock().await;
         let alive = self.life.alive().take();
@@ -334,10 +341,11 @@ impl Node {
             None => {}
             Some(Alive::Here { runtime, running }) => {
                 if let Some(running) = running {
-                    // On its own runtime. If it ends by itself, it has stopped too.
+                    // This runs on the service's own runtime. If the service ends by itself, it has stopped too.
                     let _stopped = runtime.spawn(running.stop()).await;
                 }
-                // All of it, so that nothing listens on its port any more when it is started again. That blocks.
+                // Wait for the whole runtime, so that nothing listens on the port any more when the service starts
+                // again. That blocks.
                 let _gone = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LAST_BREATH)).await;
             }
             Some(Alive::Process(mut child)) => {
@@ -355,7 +363,7 @@ impl Node {
         }
     }
 
-    /// Kills it.
+    /// Kills the service and waits until it is gone.
     pub(super) async fn kill(&self) {
         let _changing = self.changing.lock().await;
         let life = Arc::clone(&self.life);
@@ -363,7 +371,7 @@ impl Node {
             life.kill();
             life.bury();
         });
-        // It fails if the test's own runtime ends, and the services with it.
+        // This fails if the test's own runtime ends, and the services with it.
         let _ended = killing.await;
     }
 }

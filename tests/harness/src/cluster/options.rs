@@ -2,16 +2,16 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use causeway_region::Backoff;
+use causeway_client::Backoff;
 
 use super::database_server::pool;
 
-/// Short, for a test that waits for all of them.
+/// Short delays, because a test waits for all of them.
 fn backoff() -> Backoff {
-    Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(100), ..Backoff::default() }
+    Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(100) }
 }
 
-/// What is changed in the options of regions before they start.
+/// Changes the options of regions before they start.
 pub(super) struct Configure(pub(super) Box<dyn Fn(&mut causeway_region::Options) + Send + Sync>);
 
 impl fmt::Debug for Configure {
@@ -40,7 +40,7 @@ pub(super) fn region(
     causeway_region::Options {
         database: pool(),
         backoff: backoff(),
-        // A test that wants comparisons asks for them.
+        // Off: a test that wants comparisons starts them itself.
         reconcile_every: Duration::ZERO,
         ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)
     }

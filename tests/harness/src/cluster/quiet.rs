@@ -1,4 +1,4 @@
-//! Waiting until nothing is under way.
+//! Waits until nothing is in progress in a cluster.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Silo, link::Link};
 
-/// Between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Cluster {
-    /// Waits until nothing is under way in any silo or on any link: every import has ended, and control's directory has
-    /// heard of it; every rename is confirmed or refused; no reservation is temporary but those of imports that have
-    /// failed; and every region has heard all of its feed. Whoever makes calls must have ended before.
+    /// Waits until nothing is in progress in any silo or on any link: every import has ended, and control's directory
+    /// has received its result; every rename is confirmed or refused; no reservation is temporary, except those of
+    /// failed imports; and every region has received its whole feed. The test's own calls must have ended before.
     ///
     /// # Errors
-    /// If that takes longer than `within`: with what it still waits for.
+    /// If that takes longer than `within`. The error lists what is still in progress.
     pub async fn quiet(&self, within: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + within;
         loop {
@@ -33,8 +33,9 @@ impl Cluster {
         }
     }
 
-    /// What is under way, a line each. Asked for in the order in which one thing leads to the next, so that nothing
-    /// passes unseen from what is asked later to what was asked before: calls, imports, control, feeds.
+    /// What is in progress, one line each. The checks run in the order in which one thing leads to the next (calls,
+    /// imports, control, feeds), so that nothing can move unseen from something checked later to something checked
+    /// earlier.
     pub(super) async fn under_way(&self) -> anyhow::Result<Vec<String>> {
         let late: usize = self.all_links().map(Link::late_calls).sum();
         let mut waits = Vec::new();
@@ -102,7 +103,7 @@ impl Cluster {
     }
 }
 
-/// Organizations of imports that have failed keep what they have reserved until somebody decides.
+/// The organizations of failed imports. Their reservations stay until somebody decides what to do with the import.
 async fn organizations_of_failed(db: &Db) -> anyhow::Result<Vec<i64>> {
     let statement = Statement::new(
         "SELECT o.organization_id FROM causeway_import_organization o \

@@ -4,30 +4,30 @@ use std::net::Ipv4Addr;
 
 use anyhow::ensure;
 use causeway::serve::{Running, Settings, serve_region};
+use causeway_client::{Client, Timeouts};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tonic::transport::Endpoint;
 
 use super::{Cluster, Node, RegionApi, Silo, Store, builder::derived, options};
 
-/// What another process of a region would be, in this one: on the same database, with a port and a spool directory of
-/// its own. No link lies between it and the controls, and no failpoint acts in it.
+/// Stands in for another process of a region: a service in this process, on the same database, with a port and a spool
+/// directory of its own. It calls the controls directly, without a link, and has no failpoints.
 #[derive(Debug)]
 pub struct SecondProcess {
-    // Fields are dropped in order: the service before what it stands on.
+    // Rust drops fields in this order: the service before its spool directory.
     running: Running,
     api: RegionApi,
     _spool: TempDir,
 }
 
 impl SecondProcess {
-    /// Calls to it.
+    /// A client of this process of the region.
     #[must_use]
     pub fn region(&self) -> &RegionApi {
         &self.api
     }
 
-    /// Stops it softly. That is to be done before the cluster stops.
+    /// Stops it gracefully. Do this before the cluster stops.
     pub async fn stop(self) {
         self.running.stop().await;
     }
@@ -37,7 +37,7 @@ impl Cluster {
     /// Starts another process of a region.
     ///
     /// # Errors
-    /// If it does not start, or on SQLite, which is for one process.
+    /// If it does not start, or on SQLite, which only one process can use.
     ///
     /// # Panics
     /// If there is no region of this number.
@@ -57,7 +57,7 @@ impl Cluster {
         (self.configure.0)(&mut options);
         let env = derived(&self.env);
         let running = serve_region(listener, options, Settings::default(), env.clone()).await?;
-        let channel = Endpoint::from_shared(url.clone())?.tcp_nodelay(true).connect_lazy();
-        Ok(SecondProcess { running, api: RegionApi::new(node.name(), url, channel, env), _spool: spool })
+        let client = Client::new(causeway_client::Service::Region, &[url], Timeouts::default())?;
+        Ok(SecondProcess { running, api: RegionApi::new(node.name(), client, env), _spool: spool })
     }
 }

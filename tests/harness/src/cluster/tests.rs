@@ -1,4 +1,4 @@
-//! Clusters, and the faults that they can have.
+//! Tests of clusters, and of the faults that they can have.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn services_come_back_where_they_were_and_leave_nothing() {
     cluster.start_control().await.unwrap();
     assert_eq!((cluster.control_url(), cluster.region(0).url()), (control, us.as_str()));
 
-    // A client that was there before need not notice. Regions register when they find control.
+    // A client that connected before need not notice. Regions register when they reach control.
     let import = cluster.region(0).import(b"[]", &ImportOptions::default()).await.unwrap();
     assert_eq!(import.region, "us");
     let mut regions = cluster.control().regions();
@@ -70,7 +70,7 @@ async fn a_service_that_is_killed_is_gone_at_once_and_goes_on_when_it_is_back() 
     TcpStream::connect(cluster.control_url().trim_start_matches("http://")).await.unwrap_err();
     let before = count(&cluster, Silo::Region(0), "causeway_import_chunk").await;
     cluster.start_service(Service::Region(0)).await.unwrap();
-    // Without control nothing more can be written than the plan.
+    // Without control, the import can write nothing beyond its plan.
     assert_eq!(count(&cluster, Silo::Region(0), "causeway_import_chunk").await, before);
     cluster.quiet(Duration::from_millis(50)).await.unwrap_err();
     cluster.heal().await.unwrap();
@@ -119,7 +119,7 @@ async fn calls_get_lost_and_come_twice_as_the_weather_says() {
     assert_eq!(begin(&id(1)).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(imports().await, 1);
 
-    // The second time it joins what the first time began.
+    // The second call joins the import that the first one began.
     cluster.set_call_faults(CallFaults { repeat: 1000, ..CallFaults::default() });
     begin(&id(2)).await.unwrap();
     assert_eq!(imports().await, 2);
@@ -167,7 +167,7 @@ async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
     cluster.kill(Service::Control(0)).await;
     let wait = cluster.trace().wait("the end of the import");
     wait.tried("it waits");
-    // It cannot end, however long it takes until that is noticed.
+    // The import cannot end, however long it takes to notice that it hangs.
     let doing = async { Ok(cluster.region(0).wait(&id).await?) };
     let hangs = cluster.unless_it_hangs(Duration::from_millis(100), doing).await.unwrap_err();
     let told = cluster.explain(&hangs).to_string();
@@ -185,7 +185,7 @@ async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
     assert!(order.is_sorted(), "{told}");
     drop(wait);
     cluster.heal().await.unwrap();
-    // What gets on is left alone, and what it says is passed on.
+    // An operation that makes progress is not interrupted, and its result is returned.
     let done = cluster.unless_it_hangs(SOON, async { Ok(cluster.region(0).wait(&id).await?) }).await;
     assert_eq!(done.unwrap().state(), ImportState::Succeeded);
     cluster.stop().await;

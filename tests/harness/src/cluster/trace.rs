@@ -1,4 +1,4 @@
-//! What happened to a cluster, in order, and what is being waited for: shown when a test fails.
+//! The trace of a cluster: what happened, in order, and what is being waited for. It is shown when a test fails.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ struct Inner {
 #[derive(Default)]
 struct Told {
     events: Vec<(Duration, String)>,
-    /// What is waited for, since when, and what the last attempt came to.
+    /// The current waits by number: when each began, what it waits for, and the outcome of the last attempt.
     waits: BTreeMap<u64, (Duration, String, String)>,
     next_wait: u64,
 }
@@ -35,21 +35,21 @@ impl Trace {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event. Whoever only looks again and again must not: [`idle`](Self::idle) is counted from the last event.
+    /// Adds an event. Code that only polls must not add events: [`idle`](Self::idle) counts from the last event.
     pub fn note(&self, event: impl Into<String>) {
         let event = event.into();
         tracing::debug!(event, "trace");
         self.told().events.push((self.0.began.elapsed(), event));
     }
 
-    /// How long ago the last event was.
+    /// The time since the last event.
     #[must_use]
     pub fn idle(&self) -> Duration {
         let last = self.told().events.last().map_or(Duration::ZERO, |(at, _)| *at);
         self.0.began.elapsed().saturating_sub(last)
     }
 
-    /// Somebody waits for something, until what this returns is dropped.
+    /// Notes that somebody waits for something, until the returned [`Wait`] is dropped.
     pub fn wait(&self, what: impl Into<String>) -> Wait {
         let mut told = self.told();
         let number = told.next_wait;
@@ -59,7 +59,7 @@ impl Trace {
         Wait { trace: self.clone(), number }
     }
 
-    /// What is being waited for, a line each: the oldest first.
+    /// What is being waited for, one line each, the oldest first.
     #[must_use]
     pub fn waits(&self) -> Vec<String> {
         let now = self.0.began.elapsed();
@@ -72,7 +72,7 @@ impl Trace {
 }
 
 impl fmt::Display for Trace {
-    /// An event a line, with the seconds since the cluster began.
+    /// Writes one event per line, with the seconds since the cluster began.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, event) in &self.told().events {
             writeln!(f, "{:>9.4} {event}", at.as_secs_f64())?;
@@ -87,7 +87,7 @@ impl fmt::Debug for Trace {
     }
 }
 
-/// Somebody who waits for something.
+/// A wait that is noted in a trace. It ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "the wait ends when this is dropped"]
 pub struct Wait {
@@ -96,7 +96,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// What the last attempt came to.
+    /// Notes the outcome of the last attempt.
     pub fn tried(&self, outcome: impl Into<String>) {
         if let Some((_, _, last)) = self.trace.told().waits.get_mut(&self.number) {
             *last = outcome.into();
@@ -110,7 +110,7 @@ impl Drop for Wait {
     }
 }
 
-/// Tells a trace when it is dropped by a panic: the panic has said its reason by then.
+/// Prints a trace when a panic drops this. The panic has printed its reason by then.
 #[derive(Debug)]
 pub(super) struct LastWords {
     trace: Trace,
@@ -118,7 +118,7 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    /// Of a cluster, on the error output of the test.
+    /// Prints the trace of a cluster on the standard error of the test.
     pub(super) fn of(trace: Trace) -> Self {
         Self { trace, say: |words| eprintln!("{words}") }
     }

@@ -1,4 +1,4 @@
-//! An export with everything: each model of the catalog, each column set, each case that a rule speaks of.
+//! An export with everything: each model of the catalog, each column set, and each case that a rule covers.
 
 use causeway_relocation::catalog::{Catalog, CatalogError, Known, Model};
 use serde_json::{Value, json};
@@ -14,20 +14,20 @@ pub const SOURCE_ID: i64 = 4_554_202_386_792_449;
 /// The primary key of the second organization.
 pub const OTHER_SOURCE_ID: i64 = 4_554_202_386_792_450;
 
-/// Users, by how they belong to the two organizations.
+/// Primary keys of users, named after how they belong to the two organizations.
 const INACTIVE_IN_BOTH: i64 = 11;
 const ACTIVE_IN_FIRST: i64 = 12;
 const ACTIVE_IN_SECOND: i64 = 13;
 const IN_NONE: i64 = 14;
 
-/// All that hangs from one organization.
+/// Builds the records of one organization. `number` is 1 or 2.
 struct AllRows<'a> {
     catalog: &'a Catalog,
     number: i64,
 }
 
 impl AllRows<'_> {
-    /// The primary key of this world's record of a model. Those of different models are often the same.
+    /// The primary key of this organization's record of a model. Records of different models often share one.
     fn pk(&self, model: &str) -> i64 {
         match model {
             "sentry.organization" => SOURCE_ID - 1 + self.number,
@@ -41,14 +41,15 @@ impl AllRows<'_> {
         }
     }
 
-    /// A record with every column set that can be: references lead to this world's records.
+    /// A record with every column set that can be set. References lead to records of the same organization.
     fn record(&self, model: &Model, pk: i64) -> Record {
         let mut record = Record { model: model.name.clone(), pk, fields: serde_json::Map::new() };
         for column in &model.columns {
             let value = match &column.references {
                 None => values::value(&model.name, column, pk),
                 Some(target) => match self.catalog.known(target) {
-                    // A record whose reference leads out of the scope is not imported; some are added for that.
+                    // A record that refers to a record outside the scope is not imported. Some are added elsewhere to
+                    // test that.
                     Known::Model(target)
                         if target.in_organization_scope() || !model.in_organization_scope() =>
                     {
@@ -76,7 +77,7 @@ impl AllRows<'_> {
         }
     }
 
-    /// What a record of a model must have for its kind.
+    /// The fields that a record of a model must have to be valid, or that make it a case of its own.
     fn of_a_kind(&self, model: &str) -> Value {
         match model {
             "sentry.organization" if self.number == 1 => json!({"slug": SLUG, "status": 1}),
@@ -86,16 +87,16 @@ impl AllRows<'_> {
             "sentry.email" if self.number == 1 => json!({"email": "inactive@example.com"}),
             "sentry.useremail" if self.number == 1 => json!({"email": "Inactive@Example.com"}),
             "sentry.email" | "sentry.useremail" => json!({"email": "owner"}),
-            // A user and no address; what is copied from the user is out of date.
+            // A member has a user and no address. Its copies of the user's fields are out of date.
             "sentry.organizationmember" => {
                 json!({"email": null, "user_email": "former@example.com", "user_is_active": self.number == 1})
             }
             "sentry.savedsearch" => json!({"is_global": false, "visibility": "organization"}),
             "sentry.counter" => json!({"value": i64::MAX}),
             "sentry.neglectedrule" => json!({"disable_date": "9999-12-31T23:59:59.999999Z"}),
-            // Of one rule or of one alert rule; see the other one among the cases.
+            // It is for a rule or for an alert rule. This one is for an alert rule; `cases` adds the other one.
             "sentry.rulesnooze" => json!({"rule": null, "until": "0001-01-01T00:00:00Z"}),
-            // One owner for each.
+            // Each has one owner.
             "sentry.rule" if self.number == 1 => json!({"owner_user_id": null}),
             "sentry.rule" => json!({"owner_team": null}),
             "sentry.monitor" if self.number == 1 => json!({"owner_user_id": null}),
@@ -106,8 +107,8 @@ impl AllRows<'_> {
     }
 }
 
-/// The export. Both organizations have a record of each model, with every column set and every reference leading to
-/// another record of the export; beside these there are the cases that rules speak of.
+/// Builds the export. Both organizations have a record of each model, with every column set and every reference leading
+/// to another record of the export. Besides these, it has the cases that rules cover.
 ///
 /// # Errors
 /// If the catalog contradicts itself.
@@ -136,7 +137,7 @@ fn people(export: &mut Export, first: &AllRows<'_>, second: &AllRows<'_>) {
         let everywhere = json!({"user": pk, "project_id": null, "organization_id": null, "key": "language", "value": "\"pt-br\""});
         first.add(export, "sentry.useroption", pk, &everywhere);
     }
-    // A second address, and one that is nobody's.
+    // A second address of a user, and an address without a user.
     first.add(
         export,
         "sentry.useremail",
@@ -153,23 +154,23 @@ fn people(export: &mut Export, first: &AllRows<'_>, second: &AllRows<'_>) {
     second.add(export, "sentry.organizationmember", 32, &member(INACTIVE_IN_BOTH));
     let invite = |email: &str, inviter: i64| json!({"user_id": null, "email": email, "inviter_id": inviter, "user_email": null});
     first.add(export, "sentry.organizationmember", 33, &invite("invited@example.com", INACTIVE_IN_BOTH));
-    // Whoever invited them is no member of this organization, so a filter leaves the invitation and not the inviter.
+    // The inviter is not a member of this organization, so a filter takes the invitation but not the inviter.
     second.add(export, "sentry.organizationmember", 34, &invite("invited@example.com", ACTIVE_IN_FIRST));
     second.add(export, "sentry.ruleactivity", 35, &json!({"user_id": ACTIVE_IN_FIRST}));
 }
 
-/// What rules do something with, in one organization.
+/// Records of one organization to which a rule applies.
 fn cases(export: &mut Export, world: &AllRows<'_>) {
     let pk = 200 * world.number;
     let add = |export: &mut Export, model: &str, number: i64, fields: Value| {
         world.add(export, model, pk + number, &fields);
     };
-    // Several keys of one project; one with nothing in it.
+    // Several keys of one project, one of them without values.
     add(export, "sentry.projectkey", 41, json!({}));
     add(export, "sentry.projectkey", 42, json!({"public_key": null, "secret_key": null}));
-    // Nothing that could be set.
+    // A global search has no organization and no owner to set.
     add(export, "sentry.savedsearch", 44, json!({"is_global": true, "organization": null, "owner_id": null}));
-    // Null and empty where the others have something.
+    // Null and empty values where the other records have something.
     add(
         export,
         "sentry.querysubscription",
@@ -191,12 +192,12 @@ fn cases(export: &mut Export, world: &AllRows<'_>) {
         51,
         json!({"tags": [], "aggregates": null, "span_attribute": "", "created_by_id": null}),
     );
-    // No slug: one is made of the name.
+    // Without a slug: the import makes one from the name.
     add(export, "sentry.project", 54, json!({"slug": null, "name": "No Slug"}));
     add(export, "sentry.project", 55, json!({"slug": "", "name": "No Slug"}));
     add(export, "sentry.team", 54, json!({"slug": "", "name": "404"}));
     add(export, "sentry.monitor", 54, json!({"slug": "", "name": "No Slug", "owner_team_id": null}));
-    // Of another scope, decided by the record; what goes with it.
+    // Of another scope because of a field of the record; and the records that go with them.
     let app = world.pk("sentry.sentryapp");
     let integration = world.pk("sentry.integration");
     add(export, "sentry.notificationaction", 52, json!({"sentry_app_id": app}));
@@ -205,7 +206,7 @@ fn cases(export: &mut Export, world: &AllRows<'_>) {
     add(export, "sentry.notificationactionproject", 53, json!({"action": pk + 53}));
 }
 
-/// Records that are dropped because what they refer to is not imported, and what hangs from them.
+/// Records that are dropped because the record that they refer to is not imported, and the records that depend on them.
 fn lost(export: &mut Export, world: &AllRows<'_>) {
     world.add(export, "sentry.incident", 61, &json!({"activation": 7, "identifier": 61}));
     world.add(export, "sentry.incidentsubscription", 61, &json!({"incident": 61}));
@@ -214,7 +215,8 @@ fn lost(export: &mut Export, world: &AllRows<'_>) {
     world.add(export, "sentry.projectbookmark", 62, &json!({"project": 999_999}));
 }
 
-/// Models and fields that are not in the catalog, or not any more, and names in the case of older releases.
+/// Models and fields that the catalog does not know, or no longer knows, and names in the letter case of older
+/// releases.
 fn strangers(export: &mut Export, world: &AllRows<'_>) {
     let organization = world.pk("sentry.organization");
     for pk in 1..=2 {
@@ -234,7 +236,8 @@ fn strangers(export: &mut Export, world: &AllRows<'_>) {
     }
     world.add(export, "sentry.rule", 72, &json!({"owner": 1, "owner_team": null}));
     world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
-    // Owners by actors: a team, a user, a team that names its actor, nobody who is known, a team that the file lacks.
+    // Owners named by an actor: a team, a user, a team that names its actor, an unknown actor, and a team that the file
+    // lacks.
     export.push("sentry.actor", 3, &json!({"type": 0, "team": world.pk("sentry.team"), "user_id": null}));
     export.push("sentry.actor", 4, &json!({"type": 1, "team": null, "user_id": INACTIVE_IN_BOTH}));
     export.push("sentry.actor", 5, &json!({"type": 0}));
@@ -244,7 +247,7 @@ fn strangers(export: &mut Export, world: &AllRows<'_>) {
         let by_actor = json!({"owner": actor, "team": null, "user_id": null, "snuba_query": null});
         world.add(export, "sentry.alertrule", pk, &by_actor);
     }
-    // Nothing is lost of what held nothing.
+    // A field that was null is no loss.
     world.add(export, "sentry.rule", 79, &json!({"owner": null, "owner_team": null, "owner_user_id": null}));
 }
 

@@ -1,5 +1,5 @@
-//! Exports that nobody thought of: records of any model, with references to each other, nulls, values at the edge of
-//! what their columns hold, and fields that are left out. All of it is valid.
+//! Random exports: records of any model, with references to each other, nulls, values at the limits of their columns,
+//! and fields that are left out. All of them are valid.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Export, Record, values};
 
-/// The most records of a model.
+/// A model gets fewer records than this.
 const RECORDS: usize = 4;
 
-/// An export that follows from what is picked: `pick` chooses a number below the one that it gets. Whatever it picks,
-/// the export can be imported, and no record is the same as another one to a rule.
+/// Builds an export from the choices of `pick`, which returns a number below its argument. Whatever it picks, the
+/// export can be imported, and no rule treats two records as the same.
 ///
 /// # Errors
 /// If the catalog contradicts itself.
@@ -25,7 +25,7 @@ pub fn generated(pick: &mut impl FnMut(usize) -> usize) -> Result<Export, Catalo
     let mut pks: HashMap<String, Vec<i64>> = HashMap::new();
     for model in catalog.models() {
         let mut used = HashSet::new();
-        // Without an organization little would be left to see.
+        // Without an organization there would be little to check.
         let least = usize::from(model.name == "sentry.organization");
         for _ in 0..least.max(pick(RECORDS)) {
             let pk = pk(pick, pks.get(&model.name).map_or(&[], Vec::as_slice));
@@ -53,7 +53,7 @@ fn pk(pick: &mut impl FnMut(usize) -> usize, others: &[i64]) -> i64 {
     pk
 }
 
-/// The fields of a record; none if it needs to refer to something that is not there.
+/// The fields of a record. `None` if it has to refer to a record that does not exist.
 fn fields(
     catalog: &Catalog,
     model: &Model,
@@ -63,12 +63,12 @@ fn fields(
 ) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     for (index, column) in model.columns.iter().enumerate() {
-        // Where two records must differ, they do.
+        // Columns in which two records must differ get distinct values.
         let unique = model.unique.iter().any(|set| set.columns.contains(&index));
         let value = match &column.references {
             Some(target) => {
                 let others = pks.get(target).map_or(&[][..], Vec::as_slice);
-                // A reference to another scope would take the record with it.
+                // Because of a reference to another scope, the import would drop the record.
                 let leads = catalog.model(target).is_some_and(Model::in_organization_scope);
                 if others.is_empty() || !leads || (column.null && pick(4) == 0) {
                     column.null.then_some(Value::Null)?
@@ -87,7 +87,7 @@ fn fields(
         exactly_one(model, columns, pks, &mut fields)?;
     }
     for columns in &model.rules.at_most_one {
-        // Sometimes both stay: then the first one is what arrives.
+        // Sometimes both stay set. Then the import keeps the first one.
         if pick(4) > 0 {
             at_most_one(model, columns, &mut fields);
         }
@@ -95,7 +95,7 @@ fn fields(
     Some(fields)
 }
 
-/// Leaves the first of some fields that is set. Says whether there is one.
+/// Keeps only the first of these fields that is set. Returns whether one is set.
 fn at_most_one(model: &Model, columns: &[usize], fields: &mut Map<String, Value>) -> bool {
     let names = columns.iter().filter_map(|column| model.columns.get(*column)).map(|column| &column.field);
     let set: Vec<&String> =
@@ -106,7 +106,7 @@ fn at_most_one(model: &Model, columns: &[usize], fields: &mut Map<String, Value>
     !set.is_empty()
 }
 
-/// Sees to it that one of some fields is set; `None` if there is nothing to which it could refer.
+/// Sets one of these fields if none is set. `None` if there is no record that it could refer to.
 fn exactly_one(
     model: &Model,
     columns: &[usize],
@@ -128,7 +128,7 @@ fn exactly_one(
     Some(())
 }
 
-/// Values that no other record of the file may have as well, in a form that can be compared.
+/// The combinations of values that no other record of the file may have, in a form that can be compared.
 fn unique_keys(model: &Model, fields: &Map<String, Value>) -> Vec<String> {
     let value = |column: &usize| {
         let field = &model.columns.get(*column)?.field;
@@ -146,7 +146,7 @@ fn unique_keys(model: &Model, fields: &Map<String, Value>) -> Vec<String> {
     keys
 }
 
-/// The most and the least that a column holds, and what is hard to write.
+/// The largest and the smallest value of a column, and values that are hard to write.
 fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
     let one_of =
         |pick: &mut dyn FnMut(usize) -> usize, values: Vec<Value>| values[pick(values.len())].clone();

@@ -1,8 +1,9 @@
-//! Changes of an export, as damage, older tools and people with editors make them. Knows JSON and nothing of models.
+//! Random changes of an export, such as damage, older tools and people with editors make. They work on JSON and know no
+//! models.
 
 use serde_json::{Map, Value, json};
 
-/// Values that have been wrong somewhere before.
+/// Values that have caused errors somewhere before.
 fn odd(pick: &mut impl FnMut(usize) -> usize) -> Value {
     match pick(26) {
         0 => Value::Null,
@@ -34,7 +35,7 @@ fn odd(pick: &mut impl FnMut(usize) -> usize) -> Value {
     }
 }
 
-/// A record, and one of its fields.
+/// Picks a record and one of its fields.
 fn field<'a>(
     records: &'a mut [Value],
     pick: &mut impl FnMut(usize) -> usize,
@@ -45,15 +46,15 @@ fn field<'a>(
     Some((fields, name))
 }
 
-/// A file of one record that is nested so deep, its own brackets and those of its fields among them.
+/// A file with one record, nested to this depth. The brackets of the file, the record and its fields count.
 #[must_use]
 pub fn nested(depth: usize) -> Vec<u8> {
     let (open, close) = ("[".repeat(depth.saturating_sub(2)), "]".repeat(depth.saturating_sub(2)));
     format!(r#"[{{"model": "sentry.rule", "pk": 1, "fields": {{"data": {open}{close}}}}}]"#).into_bytes()
 }
 
-/// Changes one thing: takes a record or a field away, doubles it, moves it, gives it another value or name. `pick`
-/// chooses a number below the one that it gets. What cannot be done to these records is not done.
+/// Changes one thing: removes, duplicates or moves a record or a field, or gives it another value or name. `pick`
+/// returns a number below its argument. A change that these records do not allow is skipped.
 pub fn mutate(records: &mut Vec<Value>, pick: &mut impl FnMut(usize) -> usize) {
     let count = records.len();
     if count == 0 {
@@ -70,7 +71,7 @@ pub fn mutate(records: &mut Vec<Value>, pick: &mut impl FnMut(usize) -> usize) {
             let record = records.remove(pick(count));
             records.insert(pick(count), record);
         }
-        // One of the three parts of a record goes, or is of another type.
+        // One of the three parts of a record is missing, or has another type.
         4 => {
             if let Some(record) = records[pick(count)].as_object_mut() {
                 record.remove(["model", "pk", "fields"][pick(3)]);
@@ -83,7 +84,7 @@ pub fn mutate(records: &mut Vec<Value>, pick: &mut impl FnMut(usize) -> usize) {
                 record.insert(part.to_owned(), value);
             }
         }
-        // A model or a primary key that another record has, or nearly has.
+        // A model or a primary key that another record has, or almost has.
         6 => {
             let (from, to, part) = (pick(count), pick(count), ["model", "pk"][pick(2)]);
             let value = records[from].get(part).cloned();

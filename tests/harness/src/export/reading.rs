@@ -1,5 +1,5 @@
-//! The way of an export from bytes to what becomes of each record, without a database: scanner, records, decoder, plan,
-//! mapping.
+//! Reads an export as an import does, from bytes to what happens to each record, without a database: scanner, records,
+//! decoder, plan, mapping.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -20,10 +20,11 @@ use causeway_silo::env::Environment;
 use chrono::DateTime;
 use serde::de::IgnoredAny;
 
-/// More than any file here has. Fuzzing compiles this file without the contract, which has the number of the services.
+/// More than any file in the tests has. The fuzz target compiles this file without the contract, which defines the
+/// number that the services use.
 const MOST_ORGANIZATIONS: usize = 1_000_000;
 
-/// The slug that a filter takes here. The fuzz target includes this file alone, so it stands here.
+/// The slug that a filter selects here. It is defined here because the fuzz target includes this file alone.
 const SLUG: &str = "acme";
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::load().expect("the catalog is sound"));
@@ -36,7 +37,7 @@ struct File {
 
 impl File {
     fn new(bytes: &[u8]) -> Self {
-        // In memory where that can be: nothing of it has to outlive the process.
+        // In memory if possible: nothing of it has to outlive the process.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let path: PathBuf = dir.path().join("export.json");
         std::fs::write(&path, bytes).expect("it can be written");
@@ -58,11 +59,12 @@ impl File {
     }
 }
 
-/// Reads a file as an import does, whole and under a filter. What is taken must be what another parser sees, and each
-/// record must come to an end; what is refused has its place.
+/// Reads a file as an import does, without a filter and with one. If the plan accepts the file, it must agree with what
+/// another parser sees, and the mapping must decide about each record. If the plan refuses the file, the refusal must
+/// name its place.
 ///
 /// # Panics
-/// If that is not so.
+/// If one of these conditions does not hold.
 pub fn read(bytes: &[u8]) {
     let file = File::new(bytes);
     let plan = match file.plan(None) {
@@ -71,7 +73,7 @@ pub fn read(bytes: &[u8]) {
             let offset = finding.byte_offset.expect("a refusal names its place");
             assert!(usize::try_from(offset).is_ok_and(|offset| offset <= bytes.len()), "{finding}");
             assert!(!finding.reason.is_empty());
-            // What is wrong with it may be nothing that a filter takes.
+            // The filter may exclude the record that is wrong.
             let filter = BTreeSet::from([SLUG.to_owned()]);
             if let Ok(plan) = file.plan(Some(&filter)) {
                 follow(&file, &plan, bytes);
@@ -95,7 +97,7 @@ pub fn read(bytes: &[u8]) {
     }
 }
 
-/// Maps every record. Gives back the slug of an organization.
+/// Maps every record. Returns the slug of an organization.
 fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
     let mut keys = KeyMap::new(&CATALOG);
     let mut slug = None;
@@ -121,7 +123,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             }
             let mut notes = Vec::new();
             let pk = record.source_pk;
-            // Each record is taken for a chunk of its own.
+            // Each record is treated as the start of a chunk of its own.
             let (tense, chunk_begins) = (Tense::Happened, record.offset);
             let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense, chunk_begins };
             let decision = mapping.map(model, record, &mut notes);
@@ -146,7 +148,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             }
         }
         assert_eq!(ordinal, plan.seen(model), "{} has other records the second time", model.name);
-        // Half of them again, as after a restart.
+        // Read the second half again, as after a restart.
         let half = ordinal / 2 + 1;
         let mut again = plan.reader(model, &file.env, half).expect("it can be read");
         if let Some(record) = again.next_record().expect("it can be read again") {
@@ -158,7 +160,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
     slug
 }
 
-/// What a database could not take must not come that far.
+/// Checks that no value reaches this point that a database could not store.
 fn check_values(model: &Model, record: &Record) {
     assert_eq!(record.values.len(), model.columns.len());
     for (column, value) in model.columns.iter().zip(&record.values) {

@@ -1,21 +1,21 @@
-//! Values for columns: never null, never the default, and the same on every run. They follow from model, field and
-//! primary key, so no two rows have the same where it matters.
+//! Values for columns: never null, never the default, and the same on every run. They are derived from model, field and
+//! primary key, so rows differ where they must.
 
 use causeway_relocation::catalog::{ArrayOf, Column, Default, Kind};
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-/// A number that follows from texts (FNV-1a).
+/// A number derived from texts (FNV-1a).
 pub(super) fn hash(texts: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in texts.join("\u{1f}").bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    // The last bytes of a text have stirred the high bits the most.
+    // The last bytes of a text affect the high bits most, so those are mixed into the low ones.
     hash ^ (hash >> 32)
 }
 
-/// Hex digits that follow from texts.
+/// Hex digits derived from texts.
 pub(super) fn hex(texts: &[&str], length: usize) -> String {
     let mut digits = String::new();
     for round in 0_u8.. {
@@ -52,7 +52,7 @@ pub(super) fn value(model: &str, column: &Column, pk: i64) -> Value {
     }
 }
 
-/// One of the values that the application knows, other than the default.
+/// One of the values that the application knows, except the default.
 fn choice(column: &Column, seed: u64) -> Option<Value> {
     let others: Vec<Value> = column
         .choices
@@ -65,7 +65,7 @@ fn choice(column: &Column, seed: u64) -> Option<Value> {
     others.get(index).cloned()
 }
 
-/// A text as long as it may be, with characters that some way of writing it would have to escape.
+/// A text of the greatest length that the column allows, up to 300, with characters that some notation has to escape.
 fn text(model: &str, column: &Column, pk: i64, seed: u64) -> String {
     let name = model.trim_start_matches("sentry.");
     if column.field.contains("slug") {
@@ -87,7 +87,7 @@ fn text(model: &str, column: &Column, pk: i64, seed: u64) -> String {
     start.chars().chain(rest).take(column.max_length.unwrap_or(120).min(300)).collect()
 }
 
-/// A time in one of the forms that exports have.
+/// A time in one of the notations that exports use.
 pub(super) fn time(seed: u64) -> String {
     let seconds = i64::try_from(seed % 100_000_000).unwrap_or(0);
     let time: DateTime<Utc> = DateTime::UNIX_EPOCH
@@ -109,7 +109,7 @@ fn uuid(seed: u64) -> String {
         .join("-")
 }
 
-/// JSON as exports have it: as it is, or as a text that holds it.
+/// JSON in the two ways that exports write it: directly, or as a text that contains it.
 fn json_value(seed: u64) -> Value {
     let tree = json!({
         "number": seed % 1_000, "large": 1_u64 << 60, "float": 0.1, "text": "é \" \\ \n 🦀", "list": [1, [true, null], {}],
@@ -123,7 +123,7 @@ fn json_value(seed: u64) -> Value {
     }
 }
 
-/// A list of texts in one of the forms that exports have.
+/// A list of texts in one of the notations that exports use.
 fn texts(pk: i64, seed: u64) -> Value {
     match seed % 3 {
         0 => json!([format!("org:{pk}"), "a, b", "it's é"]),

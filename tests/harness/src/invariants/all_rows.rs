@@ -1,4 +1,4 @@
-//! All rows that the promises are about.
+//! Reads all rows that the promises are about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,14 +19,15 @@ use crate::{
 pub(crate) const HIDDEN: i64 = 3;
 pub(crate) const ORGANIZATION: &str = "sentry.organization";
 
-/// Where a row is: control, or the region of this number.
+/// Where a row is: control if `None`, otherwise the region with this index.
 pub(crate) type Place = Option<usize>;
 
 pub(crate) struct AllRows {
     pub(crate) catalog: Catalog,
     pub(crate) control: Control,
     pub(crate) regions: Vec<Region>,
-    /// Rows that an import says it has inserted: place, model, id; with the import and the primary key in its file.
+    /// Rows that imports report as inserted, by place, model and id. Each has the import and the primary key in its
+    /// file.
     pub(crate) inserted: BTreeMap<(Place, String, i64), Vec<(Uuid, i64)>>,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Control {
     pub(crate) region_names: BTreeSet<String>,
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) operations: Vec<Operation>,
-    /// By organization: region and slug.
+    /// The region and slug of each organization, by organization id.
     pub(crate) directory: BTreeMap<i64, (String, String)>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) chunks: Vec<Chunk>,
@@ -72,16 +73,16 @@ pub(crate) struct Lease {
     pub(crate) region: String,
     pub(crate) model: String,
     pub(crate) first: i64,
-    /// The first id behind it.
+    /// The first id after the block.
     pub(crate) until: i64,
 }
 
 pub(crate) struct Region {
     pub(crate) name: String,
     pub(crate) imports: Vec<Import>,
-    /// What is left of the last block of ids, by model.
+    /// What is left of the region's last block of ids, by model.
     pub(crate) blocks: Vec<Lease>,
-    /// What it knows of its reservations, by slug: organization, type, canonical slug.
+    /// The region's replica of its reservations, by slug: organization, type, canonical slug.
     pub(crate) replica: BTreeMap<String, (i64, String, Option<String>)>,
     pub(crate) tables: HashMap<String, Rows>,
 }
@@ -94,7 +95,8 @@ pub(crate) struct Import {
     pub(crate) counts: Vec<Counts>,
     pub(crate) organizations: Vec<Organization>,
     pub(crate) chunks: Vec<Chunk>,
-    /// Records whose rows stay although the import was reverted, as its findings say: model and primary key in the file.
+    /// Records with rows that stay although the import was reverted, as its findings report: model and primary key in
+    /// the file.
     pub(crate) kept: BTreeSet<(String, i64)>,
 }
 
@@ -111,9 +113,9 @@ impl Import {
 pub(crate) struct Counts {
     pub(crate) model: String,
     pub(crate) seen: i64,
-    /// Inserted, existing, out of scope, filtered, dropped, of models that cannot be imported.
+    /// Counts of records: inserted, existing, out of scope, filtered, dropped, and of models that cannot be imported.
     pub(crate) parts: [i64; 6],
-    /// Of the inserted rows, how many were deleted and how many stay since it was reverted.
+    /// Counts of inserted rows that the revert deleted, and that it left in place.
     pub(crate) reverted: [i64; 2],
 }
 
@@ -147,7 +149,7 @@ impl AllRows {
         let at_control = self.control.chunks.iter().map(|chunk| (None, chunk));
         let mut inserted: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (place, chunk) in here.chain(at_control) {
-            // Of models of control, the region has a copy of the note.
+            // For a model of control, the region only has a copy of what control noted.
             if self.place_of(&chunk.model, place) != place {
                 continue;
             }
@@ -164,13 +166,14 @@ impl AllRows {
         self.inserted = inserted;
     }
 
-    /// Where the rows of a model are, of which a record was imported into a region.
+    /// The place of the rows of a model, when a record of it was imported into a region.
     pub(crate) fn place_of(&self, model: &str, region: Place) -> Place {
         let silo = self.catalog.model(model).map(|model| model.silo);
         if silo == Some(catalog::Silo::Control) { None } else { region }
     }
 
-    /// Where the row is that a row at `from` refers to. Rows of control refer to those of whatever region has them.
+    /// The place of the row that a row at `from` refers to. For a row of control, that is the region that has such a
+    /// row.
     pub(crate) fn place_of_row(&self, model: &str, from: Place, id: i64) -> Place {
         match self.place_of(model, from.or(Some(0))) {
             Some(_) if from.is_none() => {
@@ -202,7 +205,7 @@ impl AllRows {
         })
     }
 
-    /// The lines of the primary key map of an import.
+    /// The entries of the primary key map of an import.
     pub(crate) fn keys(import: &Import) -> HashMap<(&str, i64), (KeyKind, i64)> {
         let of = |chunk: &'_ Chunk| chunk.keys.mapped().collect::<Vec<_>>();
         import
@@ -215,7 +218,7 @@ impl AllRows {
     }
 }
 
-/// An integer column of a row.
+/// The value of an integer column of a row.
 pub(crate) fn int(row: &crate::account::Row, field: &str) -> Option<i64> {
     row.get(field).and_then(Cell::as_int)
 }

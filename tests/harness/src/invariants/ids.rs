@@ -1,4 +1,4 @@
-//! Ids: I10, and that nobody uses the ids of another region (I9).
+//! Checks ids: I10, and that no region uses the ids of another one (I9).
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub(super) fn check(world: &AllRows, found: &mut Found) {
 }
 
 fn blocks_do_not_overlap(world: &AllRows, found: &mut Found) {
-    // They come in the order of model and first id.
+    // The leases are sorted by model and first id.
     for pair in world.control.leases.windows(2) {
         let [one, next] = pair else { continue };
         if one.model == next.model && next.first < one.until {

@@ -1,4 +1,4 @@
-//! What imports wrote: I4, I5, I6.
+//! Checks what imports wrote: I4, I5, I6.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,7 +87,7 @@ fn every_record_was_read_once(world: &AllRows, region: &Region, import: &Import,
     }
 }
 
-/// I6.
+/// I6: the counts of an import agree with its chunks.
 fn counts_are_those_of_the_chunks(region: &Region, import: &Import, found: &mut Found) {
     for counts in &import.counts {
         let of = |part: fn(&Chunk) -> usize| {
@@ -119,7 +119,7 @@ fn counts_are_those_of_the_chunks(region: &Region, import: &Import, found: &mut 
     }
 }
 
-/// I6, for an import that was reverted: what it inserted was deleted, or stays with a finding.
+/// I6, for a reverted import: each row that it inserted was deleted, or stays with a finding.
 fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found) {
     for counts in &import.counts {
         let kept = import.kept.iter().filter(|(model, _)| *model == counts.model).count();
@@ -137,7 +137,7 @@ fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found
     }
 }
 
-/// I4: what the region noted of a chunk of control is what control did.
+/// I4: what the region noted about a chunk of control agrees with what control did.
 fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import, found: &mut Found) {
     let theirs: BTreeMap<(&str, i64), &Chunk> = world
         .control
@@ -157,7 +157,7 @@ fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import
             Some(theirs) => {
                 theirs.keys.inserted == chunk.keys.inserted && theirs.keys.existing == chunk.keys.existing
             }
-            // Nothing of it was sent.
+            // The region sent nothing of the chunk.
             None => chunk.keys.inserted.is_empty() && chunk.keys.existing.is_empty(),
         };
         if !same {
@@ -181,7 +181,7 @@ fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import
     }
 }
 
-/// I4: every line of the primary key map leads to a row.
+/// I4: every entry of the primary key map leads to a row.
 fn what_it_says_is_there(world: &AllRows, region: usize, import: &Import, found: &mut Found) {
     if import.was_reverted() {
         return;
@@ -205,7 +205,7 @@ fn what_it_says_is_there(world: &AllRows, region: usize, import: &Import, found:
     }
 }
 
-/// I5: what an import wrote is hidden until it has succeeded, and then as it was.
+/// I5: the organizations of an import are hidden until it has succeeded, and then have their own status again.
 fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], found: &mut Found) {
     let is_hidden = !import.succeeded() || import.hides && !approved.contains(&import.id);
     let Some(rows) = region.tables.get(ORGANIZATION) else { return };
@@ -224,7 +224,7 @@ fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], f
     }
 }
 
-/// I4 and I5: there are no rows but those that an import which was not reverted has inserted, each once.
+/// I4 and I5: every row was inserted by an import that was not reverted. I10: no row was inserted twice.
 fn rows_are_of_imports(world: &AllRows, found: &mut Found) {
     for (place, model, rows) in world.all_tables() {
         for id in rows.keys() {

@@ -1,4 +1,4 @@
-//! References: I7.
+//! Checks references: I7.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ fn references_lead_somewhere(world: &AllRows, found: &mut Found) {
     }
 }
 
-/// Each reference of an inserted row leads to what became of the record that the file's reference leads to.
+/// Each reference of an inserted row leads to the row of the record that the file's reference leads to.
 fn references_are_those_of_the_file(
     world: &AllRows,
     region: usize,

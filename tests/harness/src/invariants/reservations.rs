@@ -1,4 +1,4 @@
-//! Slugs: I1, I2, I3, and as far as they are about reservations, I8 and I9.
+//! Checks slugs: I1, I2, I3, and I8 and I9 as far as they are about reservations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -39,7 +39,7 @@ fn organizations(world: &AllRows) -> Vec<Row<'_>> {
     rows.flatten().collect()
 }
 
-/// I1, at control and among the organizations themselves.
+/// I1: a slug belongs to one organization, at control and among the organizations themselves.
 fn one_slug_one_organization(world: &AllRows, found: &mut Found) {
     let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for reservation in &world.control.reservations {
@@ -76,7 +76,7 @@ fn by_organization(world: &AllRows) -> HashMap<(&str, i64), Vec<&Reservation>> {
     by
 }
 
-/// I2.
+/// I2: each visible organization has one primary reservation, and a reservation of its slug.
 fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
     let by = by_organization(world);
     for row in organizations(world).into_iter().filter(|row| row.visible) {
@@ -105,7 +105,7 @@ fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
     }
 }
 
-/// I3, and that the directory says the same.
+/// I3: each reservation has its organization, and the directory agrees with the reservations.
 fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
     let rows: HashMap<(&str, i64), Row<'_>> = organizations(world)
         .into_iter()
@@ -177,7 +177,7 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
     }
 }
 
-/// I3: a region knows what control has reserved for it, but what an import has not confirmed.
+/// I3: a region's replica agrees with what control has reserved for it, except what an import has not confirmed.
 fn replicas_are_what_control_has(world: &AllRows, found: &mut Found) {
     let by = by_organization(world);
     let canonical = |reservation: &Reservation| {
@@ -202,7 +202,7 @@ fn replicas_are_what_control_has(world: &AllRows, found: &mut Found) {
     }
 }
 
-/// I8: what was done under an operation, however often it was called, is what its row says.
+/// I8: the row of an operation agrees with what was done under it, however often it was called.
 fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
     let mut of: HashMap<(&str, Uuid), Vec<&Reservation>> = HashMap::new();
     for reservation in &world.control.reservations {
@@ -214,7 +214,7 @@ fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
         let temporary = under.iter().filter(|reservation| reservation.is_temporary()).count();
         let wrong = match operation.state.as_str() {
             "reserved" => count != operation.organization_count || temporary != under.len(),
-            // Renamed or reverted since, an organization has its slug from elsewhere, or none.
+            // An organization that was renamed or reverted since has its slug from another operation, or none.
             "confirmed" => count > operation.organization_count || temporary > 0,
             "released" => count > 0,
             _ => false,
@@ -242,7 +242,7 @@ fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
     }
 }
 
-/// I9: nothing at control is of another region than the one it says.
+/// I9: every row at control belongs to the region that it names.
 fn everything_has_its_region(world: &AllRows, found: &mut Found) {
     let known = &world.control.region_names;
     for reservation in &world.control.reservations {

@@ -1,4 +1,4 @@
-//! That each promise, when it is broken, is seen to be.
+//! Checks that each broken promise is noticed.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn export() -> Vec<u8> {
 async fn tamper(cluster: &Cluster, silo: Silo, sql: &'static str) {
     let db = cluster.shared_db(silo).await.unwrap();
     let mut tx = db.begin().await.unwrap();
-    // The constraints of the tables keep most of this from happening at all.
+    // The constraints of the tables would prevent most of this.
     for sql in ["PRAGMA ignore_check_constraints = ON", sql, "PRAGMA ignore_check_constraints = OFF"] {
         tx.execute(Statement::new(sql)).await.unwrap();
     }
@@ -31,7 +31,8 @@ async fn tamper(cluster: &Cluster, silo: Silo, sql: &'static str) {
 const CONTROL: Silo = Silo::Control;
 const US: Silo = Silo::Region(0);
 
-/// Where, what is done there, and which promise that breaks, in which words. One after the other, on top of each other.
+/// The database, the SQL, the promise that it breaks, and a part of the message. They run one after the other, on top
+/// of each other.
 const TAMPERING: &[(Silo, &str, u8, &str)] = &[
     (
         CONTROL,

@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's programs, and running them as somebody they accept.
+//! Finds PostgreSQL's programs, and runs them under an account that they accept.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ const HELP: &str = "install PostgreSQL 15 or later, its server and contributed e
     it on Debian, Ubuntu, Fedora and with Homebrew. Or set CAUSEWAY_POSTGRES_BIN to the directory of initdb and \
     postgres.";
 
-/// The server's programs.
+/// An installation of the server's programs.
 #[derive(Debug, Clone)]
 pub(super) struct Installation {
     bin: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Installation {
     account: Option<Account>,
 }
 
-/// The account that the programs run as where that is not the test's own.
+/// The account that the programs run under, if that is not the test's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Account {
     uid: u32,
@@ -35,8 +35,8 @@ struct Account {
 }
 
 impl Installation {
-    /// The installation in `chosen` if that is given; else where `pg_config` says, else the newest where packages put
-    /// it, else on the path.
+    /// The installation in `chosen`, if that is set. Otherwise the one that `pg_config` names, then the newest one in
+    /// the directories of packages, then the one on the path.
     pub(super) fn find(chosen: Option<OsString>) -> anyhow::Result<Self> {
         let (bin, version) = match &chosen {
             Some(bin) => found_in(PathBuf::from(bin)).with_context(|| {
@@ -50,7 +50,7 @@ impl Installation {
         Ok(Self { bin, version, account: Account::for_this_process()? })
     }
 
-    /// Tells this installation from others, also from what it is after an upgrade.
+    /// Distinguishes this installation from others, and from itself after an upgrade.
     pub(super) fn identity(&self) -> (&Path, &str) {
         (&self.bin, &self.version)
     }
@@ -64,7 +64,7 @@ impl Installation {
         command
     }
 
-    /// A command that runs as the server does, in a directory that it has access to.
+    /// A command that runs under the server's account, in a directory that the account has access to.
     pub(super) fn command(&self, program: impl AsRef<Path>, directory: &Path) -> Command {
         let mut command = Command::new(program.as_ref());
         command.current_dir(directory).stdin(Stdio::null());
@@ -74,19 +74,20 @@ impl Installation {
         command
     }
 
-    /// Makes a directory the server's own.
+    /// Makes the server's account the owner of a directory.
     pub(super) fn give(&self, directory: &Path) -> io::Result<()> {
         self.account.map_or(Ok(()), |Account { uid, gid }| chown(directory, Some(uid), Some(gid)))
     }
 }
 
-/// Who this process is. That needs no more than a look at who owns what it makes.
+/// The user id of this process, read from the owner of a file that it creates.
 pub(super) fn uid() -> io::Result<u32> {
     Ok(tempfile::tempfile()?.metadata()?.uid())
 }
 
 impl Account {
-    /// PostgreSQL refuses to run as root: then `postgres`, which comes with a package of the server, or else `nobody`.
+    /// PostgreSQL refuses to run as root. In that case, this is `postgres`, which comes with a package of the server,
+    /// or else `nobody`.
     fn for_this_process() -> anyhow::Result<Option<Self>> {
         if uid()? != 0 {
             return Ok(None);
@@ -121,7 +122,7 @@ fn packaged() -> Option<(PathBuf, String)> {
 }
 
 fn on_path() -> Option<(PathBuf, String)> {
-    // What is on the path may be a link to this one program, away from the others.
+    // The program on the path may be a link to this one program, in a directory without the others.
     env::split_paths(&env::var_os("PATH")?)
         .filter_map(|directory| fs::canonicalize(directory.join("postgres")).ok())
         .find_map(|program| found_in(program.parent()?.to_owned()))
@@ -138,7 +139,7 @@ fn found_in(bin: PathBuf) -> Option<(PathBuf, String)> {
     (major(&version)? >= OLDEST).then_some((bin, version))
 }
 
-/// Of "15.8" or "18beta1".
+/// The major number of a version such as "15.8" or "18beta1".
 fn major(version: &str) -> Option<u32> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The template that servers are copies of.
+//! The template that servers are copied from.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -32,11 +32,11 @@ const INITDB: &[&str] = &[
     SUPERUSER,
 ];
 
-/// A fresh cluster that `initdb` made: unpacking it is several times faster than `initdb`. One for each user,
-/// PostgreSQL and way of making it, in the system's temporary directory.
+/// A new database cluster that `initdb` made. Unpacking it is several times faster than `initdb`. There is one for each
+/// user, PostgreSQL installation and way of making it, in the system's temporary directory.
 ///
-/// One file, for two reasons: cleaning up a temporary directory takes all of it or nothing, and opening a thousand
-/// files is slow on some disks.
+/// It is one file, for two reasons: a cleanup of the temporary directory removes all of it or nothing, and opening a
+/// thousand files is slow on some disks.
 #[derive(Debug)]
 pub(super) struct Template<'a> {
     installation: &'a Installation,
@@ -57,10 +57,11 @@ impl<'a> Template<'a> {
         self.parent.join(format!("causeway-postgres-{}-{version}-{:016x}.tar", self.uid, hasher.finish()))
     }
 
-    /// Makes `data` in the directory `root`, which is the server's own. Makes the template before if there is none.
+    /// Makes `data` in the directory `root`, which the server's account owns. Makes the template first if there is
+    /// none.
     pub(super) fn unpack(&self, root: &Path) -> anyhow::Result<()> {
         let archive = {
-            // Many tests begin at once. Making the template is for one of them.
+            // Many tests begin at once. Only one of them makes the template.
             static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
             let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
             match self.open()? {
@@ -81,7 +82,7 @@ impl<'a> Template<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.with_context(|| format!("{} cannot be opened", path.display()))?,
         };
-        // Everybody may write to a temporary directory, and a server's configuration can run commands.
+        // Anybody can write to a temporary directory, and a server's configuration can run commands.
         let metadata = archive.metadata()?;
         ensure!(
             metadata.is_file() && metadata.uid() == self.uid && metadata.mode() & 0o022 == 0,
@@ -91,7 +92,7 @@ impl<'a> Template<'a> {
         Ok(Some(archive))
     }
 
-    /// Several processes may do this at once: each makes its own, and the last one stays.
+    /// Makes the template. Several processes may do this at once: each makes its own, and the last one stays.
     fn make(&self) -> anyhow::Result<()> {
         let making = super::directory("causeway-postgres-")?;
         self.installation.give(making.path())?;
@@ -108,7 +109,7 @@ impl<'a> Template<'a> {
 fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let program = command.get_program().to_owned();
     let name = Path::new(&program).display();
-    // Not `output()`, which would take over the standard output.
+    // Not `output()`, which would capture the standard output too.
     let directory = command.get_current_dir().unwrap_or(Path::new(".")).to_owned();
     let child = command.stderr(Stdio::piped()).spawn().with_context(|| {
         format!(

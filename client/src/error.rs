@@ -1,6 +1,6 @@
 //! Why a call failed, in words for the person who made it.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
 use causeway_proto::{
     failure::{metadata_of, reason_name, reason_of, retry_after},
@@ -8,13 +8,15 @@ use causeway_proto::{
 };
 use tonic::{Code, Status};
 
-use super::{CALL_TIMEOUT, Kind};
+use crate::Service;
 
 /// A call that failed, or a connection that did not come about.
 #[derive(Debug)]
 pub struct CallError {
-    kind: Kind,
+    service: Service,
     address: String,
+    /// The deadline of a unary call to it.
+    limit: Duration,
     cause: Box<Cause>,
 }
 
@@ -25,12 +27,13 @@ enum Cause {
 }
 
 impl CallError {
-    pub(super) fn connect(kind: Kind, address: &str, error: tonic::transport::Error) -> Self {
-        Self { kind, address: address.to_owned(), cause: Box::new(Cause::Connect(error)) }
+    pub(crate) fn connect(service: Service, address: &str, error: tonic::transport::Error) -> Self {
+        let cause = Box::new(Cause::Connect(error));
+        Self { service, address: address.to_owned(), limit: Duration::ZERO, cause }
     }
 
-    pub(super) fn call(kind: Kind, address: &str, status: Status) -> Self {
-        Self { kind, address: address.to_owned(), cause: Box::new(Cause::Call(status)) }
+    pub(crate) fn call(service: Service, address: &str, limit: Duration, status: Status) -> Self {
+        Self { service, address: address.to_owned(), limit, cause: Box::new(Cause::Call(status)) }
     }
 
     /// The reason that the service gave, if it gave one.
@@ -60,6 +63,15 @@ impl CallError {
         }
     }
 
+    /// What happened, without the reason that [`reason`](Self::reason) gives.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self.cause.as_ref() {
+            Cause::Call(status) if reason_of(status).is_some() => status.message().to_owned(),
+            Cause::Connect(_) | Cause::Call(_) => self.to_string(),
+        }
+    }
+
     /// Whether the same call may succeed a little later: the connection broke, or the service says so.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -86,10 +98,10 @@ fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, address, cause } = self;
+        let Self { service, address, limit, cause } = self;
         let status = match cause.as_ref() {
             Cause::Connect(error) => {
-                return write!(f, "{kind} at {address} cannot be reached: {}", root(error));
+                return write!(f, "{service} at {address} cannot be reached: {}", root(error));
             }
             Cause::Call(status) => status,
         };
@@ -98,19 +110,19 @@ impl fmt::Display for CallError {
         }
         match (status.code(), status.source()) {
             (Code::DeadlineExceeded, _) => {
-                write!(f, "{kind} at {address} did not answer within {} s", CALL_TIMEOUT.as_secs())
+                write!(f, "{service} at {address} did not answer within {} s", limit.as_secs())
             }
             (Code::Cancelled, Some(source)) if root(source).is::<tonic::TimeoutExpired>() => {
-                write!(f, "{kind} at {address} did not answer within {} s", CALL_TIMEOUT.as_secs())
+                write!(f, "{service} at {address} did not answer within {} s", limit.as_secs())
             }
             // A source means that the status was made on this side, of an error of the connection.
             (_, Some(source)) => {
-                write!(f, "the connection to {kind} at {address} failed: {}", root(source))
+                write!(f, "the connection to {service} at {address} failed: {}", root(source))
             }
             (Code::Unimplemented, None) => {
-                write!(f, "at {address} there is no service for this call: {address} is not {kind}")
+                write!(f, "at {address} there is no service for this call: {address} is not {service}")
             }
-            (code, None) => write!(f, "{kind} at {address} answered {code:?}: {}", status.message()),
+            (code, None) => write!(f, "{service} at {address} answered {code:?}: {}", status.message()),
         }
     }
 }
@@ -124,14 +136,17 @@ mod tests {
     use super::*;
 
     fn failed(status: Status) -> CallError {
-        CallError::call(Kind::Region, "http://127.0.0.1:7", status)
+        CallError::call(Service::Region, "http://127.0.0.1:7", Duration::from_secs(30), status)
     }
 
     #[test]
     fn a_reason_is_shown_with_the_services_own_message() {
         let error = failed(Failure::new(ErrorReason::ImportNotFound, "no import x").into());
         assert_eq!(error.to_string(), "no import x (IMPORT_NOT_FOUND)");
-        assert_eq!(error.reason(), Some(ErrorReason::ImportNotFound));
+        assert_eq!(
+            (error.message().as_str(), error.reason()),
+            ("no import x", Some(ErrorReason::ImportNotFound))
+        );
         assert!(!error.is_transient());
     }
 

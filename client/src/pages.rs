@@ -2,8 +2,6 @@
 
 use causeway_proto::{control::v1 as control, region::v1 as region};
 
-use super::CallError;
-
 /// A page of a list.
 pub trait Page: Default {
     /// Takes the token of the page after this one; it is empty on the last page.
@@ -28,9 +26,11 @@ macro_rules! page {
 
 page! {
     control::ListOrganizationsResponse: organizations;
+    control::ListSlugOperationsResponse: operations;
     control::ListSlugReservationsResponse: reservations;
     region::ListFindingsResponse: findings;
     region::ListImportsResponse: imports;
+    region::ListMappedKeysResponse: keys;
     region::ListOrganizationsResponse: organizations;
 }
 
@@ -38,9 +38,10 @@ page! {
 ///
 /// # Errors
 /// If a page cannot be had.
-pub async fn collect_pages<P: Page>(
-    mut fetch: impl AsyncFnMut(String) -> Result<P, CallError>,
-) -> Result<P, CallError> {
+pub async fn collect_pages<P: Page, E, F>(mut fetch: impl FnMut(String) -> F) -> Result<P, E>
+where
+    F: Future<Output = Result<P, E>>,
+{
     let mut all = P::default();
     let mut token = String::new();
     loop {
@@ -60,13 +61,13 @@ mod tests {
     #[tokio::test]
     async fn pages_become_one_list() {
         let mut asked = Vec::new();
-        let all = collect_pages(async |token: String| {
+        let all = collect_pages(|token: String| {
             asked.push(token.clone());
             let number: i64 = token.parse().unwrap_or(0);
-            Ok(region::ListOrganizationsResponse {
+            std::future::ready(Ok::<_, std::convert::Infallible>(region::ListOrganizationsResponse {
                 organizations: vec![region::Organization { id: number, ..Default::default() }],
                 next_page_token: if number < 2 { (number + 1).to_string() } else { String::new() },
-            })
+            }))
         })
         .await
         .expect("every page is there");

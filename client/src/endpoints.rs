@@ -1,39 +1,46 @@
-//! Several services that answer alike, such as controls on one database: a call that one of them cannot take goes to
-//! the next. Every call of the contract that writes may be repeated, so none is lost and none is done twice.
+//! Fail-over among several services that answer alike, such as controls on one database: a call that one of them cannot
+//! take goes to the next. Every call of the contract that writes may be repeated, so none is lost or done twice.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
+use causeway_proto::{failure::reason_of, relocation::v1::ErrorReason};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::{failure::reason_of, relocation::v1::ErrorReason};
+use crate::InvalidUrl;
 
 /// Channels to services that answer alike. Cheap to clone; clones agree on which one they ask first.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     channels: Arc<[Channel]>,
-    /// Which one answered last.
+    /// The index of the one that answered last.
     first: Arc<AtomicUsize>,
+}
+
+impl From<Channel> for Endpoints {
+    fn from(channel: Channel) -> Self {
+        Self { channels: [channel].into(), first: Arc::default() }
+    }
 }
 
 impl Endpoints {
     /// Channels to these URLs, made ready by `configure`. They connect when they are used.
     ///
     /// # Errors
-    /// If a URL is none, with its text; an empty text if there is no URL.
-    pub fn new(urls: &[String], configure: impl Fn(Endpoint) -> Endpoint) -> Result<Self, String> {
+    /// If there is no URL, or a text is not one.
+    pub fn new(urls: &[String], configure: impl Fn(Endpoint) -> Endpoint) -> Result<Self, InvalidUrl> {
         let channel = |url: &String| match Endpoint::from_shared(url.clone()) {
             Ok(endpoint) => Ok(configure(endpoint).connect_lazy()),
-            Err(_) => Err(url.clone()),
+            Err(_) => Err(InvalidUrl(url.clone())),
         };
         let channels: Arc<[Channel]> = urls.iter().map(channel).collect::<Result<_, _>>()?;
         if channels.is_empty() {
-            return Err(String::new());
+            return Err(InvalidUrl(String::new()));
         }
         Ok(Self { channels, first: Arc::default() })
     }
@@ -82,7 +89,7 @@ impl Endpoints {
 pub fn is_away(status: &Status) -> bool {
     match reason_of(status) {
         Some(reason) => matches!(reason, ErrorReason::ShuttingDown | ErrorReason::DatabaseUnavailable),
-        // No word of the service itself: the connection broke, or a proxy answered.
+        // Not from the service itself: the connection broke, or a proxy answered.
         None => matches!(
             status.code(),
             Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
@@ -92,8 +99,9 @@ pub fn is_away(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use causeway_proto::failure::Failure;
+
     use super::*;
-    use crate::failure::Failure;
 
     fn endpoints(count: usize) -> Endpoints {
         let urls: Vec<String> = (1..=count).map(|port| format!("http://127.0.0.1:{port}")).collect();
@@ -125,18 +133,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_word_of_the_service_is_final() {
+    async fn an_answer_of_the_service_itself_is_final() {
         let endpoints = endpoints(2);
         let refuse = |reason| move |_| Err(Failure::new(reason, "no").into());
         assert_eq!(asked(&endpoints, refuse(ErrorReason::SlugTaken)).await, (1, false));
         assert_eq!(asked(&endpoints, refuse(ErrorReason::Internal)).await, (1, false));
         assert_eq!(asked(&endpoints, refuse(ErrorReason::ShuttingDown)).await, (2, false));
-    }
-
-    #[tokio::test]
-    async fn what_is_no_url_is_named() {
-        let urls = ["http://127.0.0.1:1".to_owned(), "no url".to_owned()];
-        assert_eq!(Endpoints::new(&urls, |endpoint| endpoint).expect_err("one is none"), "no url");
-        assert_eq!(Endpoints::new(&[], |endpoint| endpoint).expect_err("there is none"), "");
     }
 }

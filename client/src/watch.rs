@@ -6,10 +6,9 @@ use causeway_proto::region::v1::{Import, ImportState, WatchImportRequest, WatchI
 use tokio::time::{Instant, sleep};
 use tonic::{Status, Streaming};
 
-use super::{CallError, Peer};
+use crate::{Backoff, CallError, Client};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 /// How long a region may be away before watching is given up. The import itself does not mind.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -34,18 +33,18 @@ pub enum WatchEvent {
 /// Watches one import.
 #[derive(Debug)]
 pub struct Watch {
-    region: Peer,
+    region: Client,
     import_id: String,
     stream: Option<Streaming<WatchImportResponse>>,
-    /// Since when the region has been away, and how long to wait before it is tried again.
-    away: Option<(Instant, Duration)>,
+    /// Since when the region has been away, and how many attempts have failed since.
+    away: Option<(Instant, i64)>,
     patience: Duration,
 }
 
 impl Watch {
     /// Watches the import of that id in `region`.
     #[must_use]
-    pub fn new(region: Peer, import_id: String) -> Self {
+    pub fn new(region: Client, import_id: String) -> Self {
         Self { region, import_id, stream: None, away: None, patience: PATIENCE }
     }
 
@@ -55,9 +54,10 @@ impl Watch {
     /// If the region has no such import, or has been away for five minutes.
     pub async fn next(&mut self) -> Result<WatchEvent, CallError> {
         if self.stream.is_none()
-            && let Some((_, pause)) = self.away
+            && let Some((_, attempts)) = self.away
         {
-            sleep(pause).await;
+            // One watch of one import: there is nobody to spread the attempts among.
+            sleep(BACKOFF.after(attempts, |_| 0)).await;
         }
         let lost = match self.message().await {
             Ok(import) => {
@@ -68,11 +68,8 @@ impl Watch {
         };
         self.stream = None;
         let now = Instant::now();
-        let (since, pause) = match self.away {
-            Some((since, pause)) => (since, (pause * 2).min(LONGEST_PAUSE)),
-            None => (now, FIRST_PAUSE),
-        };
-        self.away = Some((since, pause));
+        let (since, attempts) = self.away.unwrap_or((now, 0));
+        self.away = Some((since, attempts + 1));
         if lost.is_transient() && now.duration_since(since) < self.patience {
             return Ok(WatchEvent::Lost(lost));
         }
