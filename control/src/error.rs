@@ -1,4 +1,4 @@
-//! What a caller of control may do wrong or meet.
+//! The errors of control's use cases.
 
 use causeway_proto::failure::shown;
 use causeway_relocation::{
@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use crate::model::rename::Refusal;
 
-/// Why a call failed. Each variant is one reason of the contract; the gRPC layer says which.
+/// Why a call failed. The gRPC layer maps each variant to one reason of the contract.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A field of the request is missing or malformed.
     #[error("{field}: {description}")]
     InvalidArgument {
-        /// Which field, as a path into the request.
+        /// The path of the field in the request, e.g. `batch.requests[0].slug`.
         field: String,
         /// What is wrong with it.
         description: String,
@@ -27,105 +27,105 @@ pub enum Error {
          it again"
     )]
     StreamIncomplete,
-    /// Nothing has come of a request stream.
+    /// No message of a request stream arrived for this long.
     #[error("nothing came of the request stream for {0:?}; nothing of it was kept, send it again")]
     StreamStalled(std::time::Duration),
-    /// As many bulk creations are under way as there may be.
+    /// The maximum number of bulk creations is already in progress.
     #[error(
         "{limit} bulk creations of {} are under way, and there are no more at once; nothing of this one was kept, send it \
          again a little later", if *.of == "region" { "this region" } else { "all regions" }
     )]
     TooManyBulkCreations {
-        /// How many that are.
+        /// That maximum.
         limit: usize,
-        /// Of whom: `region` or `control`.
+        /// Whose maximum it is: `region`, which has half of the total, or `control`, the total.
         of: &'static str,
     },
-    /// The bulk creations that are under way take as much memory as they may.
+    /// The bulk creations in progress would take more memory than they may.
     #[error(
         "the bulk creations of {} that are under way would take more than {limit} bytes; nothing of this one was kept, \
          send it again a little later, or start control with a larger --max-bulk-bytes",
         if *.of == "region" { "this region" } else { "all regions" }
     )]
     TooMuchInHand {
-        /// How many bytes they may take.
+        /// The maximum in bytes.
         limit: usize,
-        /// Of whom: `region` or `control`.
+        /// Whose maximum it is: `region`, which has half of the total, or `control`, the total.
         of: &'static str,
     },
-    /// The region that calls, or that is asked about, never registered.
+    /// The region that calls, or that the call asks about, has never registered.
     #[error("region {region} has not registered with this control")]
     RegionNotRegistered {
-        /// Its name.
+        /// Its name; the form is valid.
         region: String,
     },
-    /// Another region database has the name.
+    /// Another region database has registered under this name.
     #[error(
         "another region database has registered as {region}; give this region another name, or, if that database is gone \
          for good, let this one have the name: causeway regions take-over {region} --control URL"
     )]
     RegionNameTaken {
-        /// The name.
+        /// The name that both databases use.
         region: String,
     },
-    /// No region has the name.
+    /// No region has registered under this name.
     #[error("no region is called {}", shown(.region))]
     RegionNotFound {
-        /// The name.
+        /// The name from the request.
         region: String,
     },
-    /// The ids asked for would reach 2^53.
+    /// No free block of the requested size is left below 2^53.
     #[error("the ids of {model} have reached 2^53")]
     IdSpaceExhausted {
-        /// The model.
+        /// The model, by its catalog name.
         model: String,
     },
-    /// No organization has the slug.
+    /// No organization has the slug, or its reservation is not confirmed yet.
     #[error("no organization has the slug {:?}", shown(.slug))]
     SlugNotFound {
-        /// The slug.
+        /// The slug as the caller sent it.
         slug: String,
     },
-    /// The region never began the operation.
+    /// The region has no such operation. To a confirmation, an operation without an answer does not exist either.
     #[error("region {region} has no operation {operation_id}")]
     OperationNotFound {
-        /// The region.
+        /// The region from the request.
         region: String,
-        /// The operation.
+        /// The operation id from the request.
         operation_id: Uuid,
     },
-    /// No rename has that operation.
+    /// No rename has this operation id.
     #[error("there is no rename with the operation {operation_id}")]
     RenameNotFound {
-        /// The operation.
+        /// The operation id from the request.
         operation_id: Uuid,
     },
-    /// The operation id was used before for something else.
+    /// The operation id was used before with other content.
     #[error("operation {operation_id} was used before with another content; use a new id")]
     OperationContentDiffers {
-        /// The operation.
+        /// The operation id from the request.
         operation_id: Uuid,
     },
-    /// The operation has been undone.
+    /// The operation has been released.
     #[error("operation {operation_id} has been released")]
     OperationReleased {
-        /// The operation.
+        /// The operation id from the request.
         operation_id: Uuid,
     },
     /// The operation asks for too many slugs.
     #[error("one operation may reserve at most {most} slugs; split it")]
     TooManySlugs {
-        /// How many it may be.
+        /// The most slugs that it may ask for.
         most: usize,
     },
-    /// An organization of the operation has a slug already.
+    /// An organization of the operation already has a slug from another operation.
     #[error("organization {organization_id} has the slug {slug} by operation {operation_id} already")]
     OrganizationAlreadyReserved {
-        /// The organization.
+        /// The id of the organization.
         organization_id: i64,
-        /// Its slug.
+        /// Its primary or temporary slug.
         slug: String,
-        /// The operation that reserved it.
+        /// The other operation, which reserved that slug.
         operation_id: Uuid,
     },
     /// The id of an organization belongs to another region.
@@ -134,55 +134,55 @@ pub enum Error {
          is in a block that was leased to it. Give the organization another id: export it, import it again, delete the old one"
     )]
     OrganizationIdTaken {
-        /// The organization.
+        /// The id of the organization.
         organization_id: i64,
-        /// The other region.
+        /// The region that the id belongs to.
         region: String,
     },
-    /// Control holds no confirmed slug for an organization.
+    /// Control has no confirmed slug for an organization.
     #[error(
         "control holds no confirmed slug for organization {organization_id}, so its directory does not take it; \
          `causeway reconcile --repair` has its slug reserved"
     )]
     OrganizationNotReserved {
-        /// The organization.
+        /// The id of the organization.
         organization_id: i64,
     },
-    /// Somebody has the slug.
+    /// Another organization has the slug.
     #[error("the slug {slug} is taken")]
     SlugTaken {
-        /// The slug.
+        /// The desired slug.
         slug: String,
     },
-    /// The slug has not the form of one.
+    /// The desired slug is not a valid slug, and the caller accepts no other one.
     #[error(
         "{:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter", shown(.slug)
     )]
     SlugInvalid {
-        /// The slug.
+        /// The desired slug as the caller sent it.
         slug: String,
     },
-    /// The slug is a word that is kept for something else.
+    /// The desired slug is a reserved word, and the caller accepts no other one.
     #[error("{slug} is a reserved word, which no organization may be called by")]
     SlugReserved {
-        /// The slug.
+        /// The desired slug.
         slug: String,
     },
-    /// Control knows no organization of this id.
+    /// No region has a confirmed slug for an organization with this id, or not the region that the request names.
     #[error("no region has confirmed a slug of an organization {organization_id}")]
     OrganizationNotFound {
-        /// Its id.
+        /// The id from the request.
         organization_id: i64,
     },
-    /// The organization has as many aliases as one may have.
+    /// The organization already has the maximum number of aliases.
     #[error(
         "organization {organization_id} has {limit} aliases, and no organization may have more; release one that nobody \
          uses, or rename without keeping the old slug"
     )]
     TooManyAliases {
-        /// The organization.
+        /// The id of the organization.
         organization_id: i64,
-        /// How many that are.
+        /// That maximum.
         limit: usize,
     },
     /// The organization is being renamed.
@@ -190,73 +190,73 @@ pub enum Error {
         "operation {operation_id} is renaming organization {organization_id}; wait for it, or release it"
     )]
     RenameInFlight {
-        /// The organization.
+        /// The id of the organization.
         organization_id: i64,
-        /// The operation.
+        /// The operation that is renaming it.
         operation_id: Uuid,
     },
-    /// The region does not give the organization the slug.
+    /// The region refused the rename, or the rename was released before the region confirmed it.
     #[error("{}", .0.message)]
     Refused(Refusal),
-    /// The slug is more than an alias.
+    /// The slug is not an alias, but the primary or temporary slug of its organization.
     #[error("{slug} is no alias: its organization is known by it, or will be")]
     SlugNotAlias {
-        /// The slug.
+        /// The slug from the request, in lowercase.
         slug: String,
     },
-    /// The rename is done.
+    /// The rename is confirmed, so it cannot be released.
     #[error("rename {operation_id} is confirmed; rename the organization again instead")]
     OperationConfirmed {
-        /// The operation.
+        /// The operation of the rename.
         operation_id: Uuid,
     },
-    /// There are as many readers of feeds as there may be.
+    /// The maximum number of feed readers is reached, or a newer stream of the same region took this stream's place.
     #[error(
         "{limit} watches are open, and this control has no more at once; watch again a little later, close watches that \
          nobody reads, or start control with a larger --max-watches"
     )]
     TooManyWatches {
-        /// How many that are.
+        /// That maximum: of one region's streams of its own feed, or of all other readers.
         limit: usize,
     },
     /// The service is stopping.
     #[error("control is going down; try again")]
     Stopping,
-    /// The model is none that control writes.
+    /// Control does not write this model.
     #[error("{} is no model that control writes", shown(.model))]
     ModelNotWritable {
-        /// The model.
+        /// The model from the request.
         model: String,
     },
-    /// A record cannot be written.
+    /// The fields of a record cannot be decoded.
     #[error("{0}")]
     ExportInvalid(Box<Finding>),
-    /// Another chunk has the same place in an import.
+    /// A chunk with the same first ordinal was written before with other content.
     #[error(
         "the chunk of {model} that begins at ordinal {min_ordinal} was written before with another content"
     )]
     ChunkContentDiffers {
-        /// The model.
+        /// The model, by its catalog name.
         model: String,
-        /// The first ordinal.
+        /// The first ordinal that both chunks cover.
         min_ordinal: i64,
     },
-    /// The import is being reverted, or was: nothing more of it is written.
+    /// The import is being reverted, or was: control writes no more chunks of it.
     #[error("import {import_id} is being reverted, or was; nothing more of it is written")]
     ImportBeingReverted {
-        /// The import.
+        /// The id of the import.
         import_id: Uuid,
     },
-    /// The chunk is being written by another call. Never leaves the use case unless that one fails.
+    /// Another call is writing the chunk. The use case returns this only if that call fails.
     #[error("the chunk is being written by another call; try again")]
     ChunkExists,
-    /// The task of a call ended by itself: a defect, or the service is going down.
+    /// The task of a call panicked or was cancelled: a defect, or the service is stopping.
     #[error("the call ended by itself: {0}")]
     Stopped(String),
-    /// Writing rows.
+    /// Writing rows failed.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
 }

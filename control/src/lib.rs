@@ -1,12 +1,12 @@
-//! The control service: owns what must be unique everywhere.
+//! The control service: owns what must be unique across all regions.
 //!
-//! The crate has floors, and imports run downwards only:
+//! The crate has four layers, the lowest first. A layer never imports from a higher one:
 //!
 //! 1. [`model`]: plain types;
-//! 2. `store`: the SQL, one file for each table or question;
+//! 2. `store`: the SQL, one file for each table or query topic;
 //! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`];
-//! 4. `grpc`: decodes a request, calls one use case, encodes the answer. [`error`](Error) and its gRPC code stand in one
-//!    table.
+//! 4. `grpc`: decodes a request, calls one use case, encodes the answer. One table maps each [`error`](Error) to its
+//!    gRPC code.
 
 pub mod directory;
 mod error;
@@ -16,7 +16,7 @@ pub mod import;
 pub mod model;
 pub mod regions;
 pub mod slug;
-// Public for the examples of `store::feed_transaction` that must not compile. Nobody else calls it.
+// Public only because the `compile_fail` examples of `store::feed_transaction` need access. Nobody else calls it.
 #[doc(hidden)]
 pub mod store;
 mod validate;
@@ -44,22 +44,22 @@ use crate::{
     slug::{bulk_intake, reservations::SlugReservations},
 };
 
-/// How a control is set up.
+/// Configuration of a control service.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its database.
+    /// URL of its database.
     pub database_url: String,
-    /// The pool of connections to it.
+    /// Options of the connection pool for that database.
     pub database: db::Options,
-    /// Where its users reach it, as a URL; stands in auth tokens that are made anew.
+    /// URL under which users reach this control. Control writes it into each auth token that it generates.
     pub address: String,
-    /// The feeds of the regions.
+    /// Options for the feeds of the regions.
     pub feed: feed::Options,
-    /// What is in hand of bulk creations.
+    /// Limits for bulk creations in progress.
     pub bulk: bulk_intake::Options,
 }
 
-/// Places where a test may let a control fail or die: before and after each commit that a region waits for. See
+/// Places where a test can make a control fail or die: before and after each commit that a region waits for. See
 /// [`Environment::failpoint`].
 pub const FAILPOINTS: &[&str] = &[
     "control.import_models.recorded",
@@ -84,8 +84,8 @@ pub const FAILPOINTS: &[&str] = &[
     "control.rename.committed",
 ];
 
-/// A control service. Cheap to clone; clones share its connections. It holds no state beside its database, so that
-/// several of them may serve the same one.
+/// A control service. Cheap to clone; clones share its connections. All lasting state is in the database, so several
+/// controls can serve the same database.
 #[derive(Debug, Clone)]
 pub struct Control {
     db: Db,
@@ -98,7 +98,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// The full names of the gRPC services, for health.
+    /// The full names of the gRPC services, for the health service.
     pub const SERVICES: [&str; 5] = [
         "causeway.relocation.v1.VersionService",
         "causeway.control.v1.RegionService",
@@ -107,14 +107,14 @@ impl Control {
         "causeway.control.v1.ControlImportService",
     ];
 
-    /// Opens and migrates the database.
+    /// Opens and migrates the database, creates missing model tables, and starts the background tasks of the feeds.
     ///
     /// # Errors
-    /// If it cannot be used, or a model table is not what the catalog says.
+    /// If the database cannot be used, or a model table differs from the catalog.
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
         let catalog = Catalog::load()?;
-        // Before anything is made: a refused start leaves the database as it was.
+        // Check before creating anything: a refused start leaves the database unchanged.
         let wrong = schema::differences(&db, &catalog, Silo::Control).await?;
         if !wrong.is_empty() {
             return Err(StartError::Schema(wrong.join("; ")));
@@ -144,55 +144,55 @@ impl Control {
         })
     }
 
-    /// The regions, and their ids.
+    /// Use cases of regions, and of the ids that they lease.
     #[must_use]
     pub fn regions(&self) -> &Regions {
         &self.regions
     }
 
-    /// The slug reservations.
+    /// Use cases of slugs: reservations, operations and renames.
     #[must_use]
     pub fn slug_reservations(&self) -> &SlugReservations {
         &self.slug_reservations
     }
 
-    /// The feeds of the regions.
+    /// The feeds of the regions, for readers.
     #[must_use]
     pub fn feeds(&self) -> &Feeds {
         &self.feeds
     }
 
-    /// The directory of organizations.
+    /// The directory of the organizations of all regions.
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// The imports of the regions, as far as they concern control.
+    /// Writes and reverts chunks of models of the control silo for the imports of regions.
     #[must_use]
     pub fn imports(&self) -> &ControlImports {
         &self.imports
     }
 
-    /// What its page tokens are made with.
+    /// The key for the checksums of page tokens. All controls on one database share it.
     pub(crate) fn page_key(&self) -> &PageKey {
         &self.page_key
     }
 
-    /// Adds the services.
+    /// Adds the gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(self, routes);
     }
 
-    /// Whether the database takes what is written, waiting no longer than `patience` for a turn.
+    /// Checks that the database accepts writes. Waits at most `patience` for its turn to write.
     ///
     /// # Errors
-    /// If it does not, or, as contention, if others were writing all the time.
+    /// If it does not, or with the kind `Contention` if others were writing all that time.
     pub async fn check_writable(&self, patience: std::time::Duration) -> Result<(), db::DbError> {
         self.db.check_writable(patience).await
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
     /// If it does not.
@@ -200,7 +200,7 @@ impl Control {
         self.db.ping().await
     }
 
-    /// Ends the feeds and closes the database.
+    /// Ends the feeds and other background tasks, then closes the database.
     pub async fn stop(&self) {
         self.feeds.stop().await;
         self.db.close().await;
@@ -213,16 +213,16 @@ pub enum StartError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] db::ConnectError),
-    /// The database is that of another service or of a newer release, or cannot be brought up to date.
+    /// The database belongs to another service or to a newer release, or cannot be migrated.
     #[error(transparent)]
     Migrate(#[from] db::MigrateError),
-    /// The database.
+    /// A query failed while control prepared the database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
-    /// The catalog.
+    /// The built-in catalog of models cannot be loaded.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Tables that are not what the catalog says.
+    /// Model tables differ from the catalog. The text lists the differences.
     #[error(
         "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
          --database-url, or start a release that knows these tables"

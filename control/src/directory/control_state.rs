@@ -1,4 +1,4 @@
-//! All that control holds for the organizations of a region, for the region to compare it with what it has.
+//! All that control stores for the organizations of a region. The region compares it with its own tables.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,21 @@ use crate::{
     store::{self, feed},
 };
 
-/// The most reservations of a page. No organization has as many.
+/// The most reservations in a page. No single organization has that many.
 const MAX_RESERVATIONS: usize = 10_000;
 
-/// What is held for some organizations.
+/// What control stores for a page of organizations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The organizations, by id.
+    /// The organizations, sorted by id.
     pub page: Page<HeldOrganization, i64>,
-    /// How far the region's feed was before they were read.
+    /// The version of the region's feed before control read them.
     pub feed_version: i64,
 }
 
 impl Directory {
-    /// What is held for organizations of a region, by id, page by page: for all, or for those of `ids`.
+    /// A page of what control stores for organizations of a region, sorted by id: for those in `ids`, or for all if
+    /// `ids` is empty.
     ///
     /// # Errors
     /// If the region has not registered, or there are too many ids.
@@ -40,7 +41,7 @@ impl Directory {
             return Err(Error::invalid("organization_ids", format!("at most {MAX_NAMED} in one call")));
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
-        // First, so that what is read is at least as new.
+        // Read the version first, so that what is read after it is at least as new.
         let feed_version = feed::position(&self.db, &region).await?.version;
         if ids.is_empty() {
             ids = store::control_state::ids(&self.db, &region, request.after, request.rows()).await?;
@@ -50,7 +51,7 @@ impl Directory {
             ids.dedup();
         }
         let mut page = Page::cut(ids, request, |id| *id);
-        // A look at each table: what moves in between is seen by a second look.
+        // One query for each table. If something changes in between, a second comparison shows it.
         let renames = store::rename::pending(&self.db, &region, page.items.clone()).await?;
         let reservations = self.some_reservations(&region, &mut page).await?;
         let listed = store::directory::of(&self.db, &region, page.items).await?;
@@ -69,14 +70,14 @@ impl Directory {
             let id = organization.organization_id;
             held.entry(id).or_insert_with(|| nothing(id)).listed = Some(organization);
         }
-        // One that is being renamed has a reservation.
+        // An organization that is being renamed also has a reservation.
         for (id, rename) in renames {
             held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
         }
         Ok(Held { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
     }
 
-    /// All reservations of the organizations of a page, which ends early if these are too many to hold.
+    /// All reservations of the organizations of a page. If there are too many, shortens the page.
     async fn some_reservations(
         &self,
         region: &str,
@@ -88,7 +89,7 @@ impl Directory {
         if reservations.len() > MAX_RESERVATIONS
             && let Some(cut) = reservations.last().map(|last| last.organization_id)
         {
-            // Of the last one, some are missing.
+            // The last organization may lack some of its reservations.
             page.items.retain(|id| *id < cut);
             match page.items.last() {
                 Some(last) => {

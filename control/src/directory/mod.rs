@@ -1,4 +1,4 @@
-//! Which organization and region is this slug?
+//! The directory: which organization, of which region, has a slug.
 
 pub mod control_state;
 
@@ -27,12 +27,12 @@ use crate::{
 /// The longest name of an organization, in bytes.
 const MAX_NAME: usize = 1024;
 
-/// An organization that the directory does not take.
+/// An organization that the directory refuses.
 #[derive(Debug)]
 pub struct Refused {
-    /// Its id.
+    /// The id from the report.
     pub organization_id: i64,
-    /// Why.
+    /// Why: it has no confirmed slug, or its id belongs to another region.
     pub error: Error,
 }
 
@@ -56,10 +56,10 @@ impl Directory {
         Self { db, env, feeds }
     }
 
-    /// The organization that is known by a slug.
+    /// The organization that has a slug, as its primary slug or an alias, without regard to case.
     ///
     /// # Errors
-    /// If the slug is empty or far too long, or nobody is known by it.
+    /// If the slug is empty or far too long, or no organization has it.
     pub async fn resolve(&self, slug: &str) -> Result<ResolvedOrganization, Error> {
         if slug.is_empty() {
             return Err(Error::invalid("slug", "is missing"));
@@ -69,7 +69,7 @@ impl Directory {
         found.into_iter().next().ok_or_else(|| Error::SlugNotFound { slug: slug.to_owned() })
     }
 
-    /// The organizations that are known by one of these slugs, by slug.
+    /// The organizations that have one of these slugs, sorted by slug.
     ///
     /// # Errors
     /// If there are too many slugs.
@@ -78,7 +78,8 @@ impl Directory {
         self.known_by(slugs.iter().map(|slug| slug.to_ascii_lowercase()).collect()).await
     }
 
-    /// A slug that is reserved but not confirmed leads nowhere yet: its organization is not visible.
+    /// Resolves slugs in lowercase. A slug that is reserved but not confirmed leads nowhere yet, because its
+    /// organization is not visible.
     async fn known_by(&self, mut slugs: Vec<String>) -> Result<Vec<ResolvedOrganization>, Error> {
         slugs.retain(|slug| slug::is_valid(slug));
         slugs.sort_unstable();
@@ -88,7 +89,7 @@ impl Directory {
         Ok(known.map(|(_, organization)| organization).collect())
     }
 
-    /// What would happen to these slugs if they were reserved now by one operation, for organizations in this order.
+    /// What control would give if one operation reserved these slugs now, for organizations in this order.
     ///
     /// # Errors
     /// If there are too many slugs, or one is far too long.
@@ -96,8 +97,8 @@ impl Directory {
         self.check_all(slugs, Vec::new(), None).await
     }
 
-    /// The same for slugs, and behind them for organizations as they would ask for theirs. If a region is given that asks,
-    /// it is also looked at whether the ids of the organizations belong to another one.
+    /// The same for slugs, and after them for organizations with their full requests. If `region` is given, it also
+    /// checks whether the ids of the organizations belong to another region.
     ///
     /// # Errors
     /// If there are too many, a text is far too long, or the region has not registered.
@@ -144,7 +145,7 @@ impl Directory {
             owners.iter().map(|(_, owner)| (owner.slug.as_str(), owner)).collect();
         let mut given = HashSet::new();
         let mut gets = vec![false; plans.len()];
-        // As a bulk creation does it: first those that are valid as they are.
+        // In the order of a bulk creation: first the slugs that are valid unchanged, then the normalized ones.
         for round in [Fit::Exact, Fit::Normalized] {
             for ((plan, wanted), gets) in plans.iter().zip(&wanted).zip(&mut gets) {
                 if plan.fit() == round && !wanted.taken_in_region && !owners.contains_key(plan.base()) {
@@ -173,11 +174,11 @@ impl Directory {
         Ok(plans.iter().zip(&wanted).zip(gets).map(check).collect())
     }
 
-    /// Takes in what a region's organizations are like now, and says which of them are refused: those for which it holds no
-    /// confirmed slug, and those whose ids belong to another region. The others are taken.
+    /// Stores what a region reports about its organizations now, and returns those that it refuses: organizations for
+    /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others.
     ///
     /// # Errors
-    /// If the region has not registered, there are too many organizations, or one of them is malformed or stands twice.
+    /// If the region has not registered, there are too many organizations, or one of them is malformed or a duplicate.
     pub async fn report(
         &self,
         region: &str,
@@ -202,7 +203,7 @@ impl Directory {
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
         let now = self.env.now();
-        // With the lock of the feed, so that none of the slugs is released meanwhile.
+        // This has the lock of the feed, so nobody releases one of the slugs meanwhile.
         transact!(Error, self.feeds.of(&region), |feed| {
             let written = store::directory::upsert(feed, &organizations, now).await?;
             let ids = organizations.iter().map(|it| it.organization_id);
@@ -219,7 +220,7 @@ impl Directory {
         })
     }
 
-    /// Organizations by id, of one region or all.
+    /// A page of organizations in the directory, sorted by id, of one region or all.
     ///
     /// # Errors
     /// If the region has not registered.

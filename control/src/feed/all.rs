@@ -1,7 +1,7 @@
-//! The feeds of all regions on one stream, for whoever sends requests to the right region.
+//! The feeds of all regions on one stream, for routers, which send requests to the right region.
 //!
-//! One query says where all feeds are; only those of which the reader does not have everything are read. They take turns: a
-//! batch of events of each, or a whole snapshot.
+//! One query reads the positions of all feeds. Control then reads only the feeds of which the reader lacks something.
+//! They take turns: a batch of events of each, or a whole snapshot.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,39 +20,40 @@ use crate::{
     },
 };
 
-/// Regions, or positions, of one message.
+/// The most regions or positions in one message.
 const LISTED: usize = 1_000;
-/// Regions that are read at once.
+/// The most regions that one query reads.
 const REGIONS: i64 = 1_000;
 
-/// What a reader of all feeds hears.
+/// A message to a reader of all feeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllMessage {
-    /// A part of the list of regions: of each, name and address.
+    /// A part of the list of regions.
     Regions {
-        /// By name.
+        /// Name and address of each region, sorted by name.
         regions: Vec<(String, String)>,
-        /// The first part: what the reader had is void.
+        /// Whether this is the first part: the list that the reader had before is void.
         first: bool,
-        /// The last part.
+        /// Whether this is the last part.
         last: bool,
     },
     /// A part of the feed of a region.
     Feed {
-        /// The region.
+        /// The name of the region.
         region: String,
         /// A part of a snapshot, or events.
         message: Message,
     },
-    /// All has been told up to these versions.
+    /// The reader has received everything up to these versions, each with the name of its region.
     Positions(Vec<(String, i64)>),
 }
 
 impl Feeds {
-    /// The feeds of all regions after the positions that the reader has. It ends as [`Feeds::watch`] does.
+    /// Streams the feeds of all regions after the versions that the reader has, given by region. The stream ends as
+    /// that of [`Feeds::watch`] does.
     ///
     /// # Errors
-    /// If there are too many positions, one is negative or a region has two, or there are as many readers as there may be.
+    /// If there are too many positions, one is negative, a region has two, or the maximum number of readers is reached.
     pub async fn watch_all(
         &self,
         positions: Vec<(String, i64)>,
@@ -84,16 +85,16 @@ impl Feeds {
 /// One reader of all feeds.
 struct Reader {
     feeds: Feeds,
-    /// What the reader has of each region; nothing of those that are not there.
+    /// The version that the reader has of each region's feed. Of a region that is missing here, it has nothing.
     has: HashMap<String, i64>,
-    /// The regions that it has been told of, with their addresses.
+    /// The regions that were sent to the reader, with their addresses.
     regions: BTreeMap<String, String>,
     messages: mpsc::Sender<Result<AllMessage, Error>>,
 }
 
 impl Reader {
     async fn send(&self, message: AllMessage) {
-        // A reader that has gone ends the task by itself.
+        // If the receiver is gone, `Feeds::read` ends this task.
         let _gone = self.messages.send(Ok(message)).await;
     }
 
@@ -129,7 +130,7 @@ impl Reader {
         }
     }
 
-    /// Tells which regions there are, if that has changed.
+    /// Sends the list of regions if it has changed.
     async fn list_regions(&mut self) -> Result<(), Error> {
         let mut all = BTreeMap::new();
         let mut after: Option<String> = None;
@@ -146,7 +147,7 @@ impl Reader {
         let listed: Vec<(String, String)> = all.clone().into_iter().collect();
         let mut left = listed.as_slice();
         let mut first = true;
-        // A list of no region has one part too.
+        // An empty list has one part too.
         while first || !left.is_empty() {
             let (part, rest) = left.split_at(left.len().min(LISTED));
             self.send(AllMessage::Regions { regions: part.to_vec(), first, last: rest.is_empty() }).await;
@@ -167,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// Tells the next of a feed, if there is something that the reader does not have; `false` if there is nothing.
+    /// Sends the next batch of events of a feed, or a snapshot. Returns `false` if the reader has everything already.
     async fn tell(&mut self, region: &str, position: Position) -> Result<bool, Error> {
         let Some(at) =
             self.has.get(region).copied().filter(|at| (position.oldest..=position.version).contains(at))
@@ -187,13 +188,14 @@ impl Reader {
                 let message = Message { part: Part::Events(events), current_version };
                 self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
             }
-            // What is between has been removed meanwhile.
+            // The events in between have been removed meanwhile.
             _ => self.snapshot(region).await?,
         }
         Ok(true)
     }
 
-    /// Sends everything of a region. The version is read first: what changes while the pages are read comes as an event.
+    /// Sends a snapshot of a region. It reads the version first, so what changes while it reads the pages is sent again
+    /// as an event.
     async fn snapshot(&mut self, region: &str) -> Result<(), Error> {
         let version = store::position(self.feeds.db(), region).await?.version;
         let mut after = String::new();
@@ -205,7 +207,7 @@ impl Reader {
                 after.clone_from(&reservation.slug);
             }
             let part = Part::Snapshot { version, reservations, first, last };
-            // It may have taken a while.
+            // Reading the pages may have taken a while.
             let current_version = match last {
                 true => store::position(self.feeds.db(), region).await?.version,
                 false => version,

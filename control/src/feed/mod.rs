@@ -1,12 +1,12 @@
-//! The feed of each region: what happens to its reservations, in order and without a gap.
+//! The feed of each region: all changes of its reservations, in order and without a gap.
 //!
-//! Every change of a region's reservations takes the region's row in `causeway_feed`, gives its events the versions
-//! that follow, and commits all of it together. So a reader that has seen version 7 has seen everything up to it, and
-//! what follows is 8, through whichever control it reads. Reservations of an import become part of the feed when they
-//! are confirmed: its region made them itself, and nobody else may see them before.
+//! Every transaction that changes a region's reservations locks the region's row in `causeway_feed`, gives its events
+//! the next versions, and commits changes and events together. So a reader that has version 7 has everything up to 7,
+//! and the next event is 8, through whichever control it reads. Reservations of an import become part of the feed when
+//! they are confirmed: the region made them itself, and no other reader may see them before.
 //!
-//! A reader holds no transaction open. Events are read in batches as they are sent, and no more are read while the
-//! reader does not take them. One task for each control looks how far all feeds are, whoever made the changes.
+//! A reader holds no transaction open. Control reads events in batches as it sends them, and pauses while the reader
+//! does not take them. One task in each control polls the versions of all feeds, whichever control made the changes.
 
 pub mod all;
 mod places;
@@ -34,27 +34,29 @@ use crate::{
     },
 };
 
-/// The most reservations of one message: with the longest slugs, far below what a message may have.
+/// The most reservations or events of one message. Even with the longest slugs, it stays far below the message limit.
 pub(crate) const BATCH: i64 = 2_000;
-/// Messages that wait for a reader before no more are read for it.
+/// How many messages wait for a reader at most. While that many wait, control reads no more for it.
 pub(crate) const WAITING: usize = 2;
-/// How long it takes until the database is asked again after it did not answer, and how often old events are removed.
+/// How long the poll task waits after a failed query.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often a control removes old events.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How a control keeps its feeds.
+/// Configuration of the feeds of a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How often it looks for changes that another control has made. Its own are seen at once.
+    /// How often control polls for changes that another control made. It notices its own changes at once.
     pub poll_interval: Duration,
-    /// How often a reader hears that nothing has happened.
+    /// How often a reader receives a heartbeat while nothing happens.
     pub heartbeat: Duration,
-    /// How many events of each region are kept; at least one. A reader that is further behind begins with a snapshot.
+    /// How many events of each region control keeps; at least one. A reader that is further behind begins with a
+    /// snapshot.
     pub keep_events: i64,
-    /// How many reservations or events one transaction changes, at least one: whoever else changes reservations of that
-    /// region waits for it, and on SQLite whoever wants to write at all.
+    /// The most reservations or events that one transaction changes, at least one. Until it ends, other changes of that
+    /// region's reservations wait, and on SQLite all other writes.
     pub changes_a_transaction: usize,
-    /// How many readers there may be at once, other than regions, which have places of their own; a further one is refused.
+    /// The most readers at once, not counting regions, which have places of their own. Control refuses further readers.
     pub watches: usize,
 }
 
@@ -70,36 +72,37 @@ impl Default for Options {
     }
 }
 
-/// What a reader hears.
+/// The content of a message to a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// A part of all there is.
+    /// A part of a snapshot, which has all reservations of the region.
     Snapshot {
-        /// What the reader has when it has taken all parts. It may have heard some of what follows already.
+        /// The version that the reader has after the last part. The snapshot may contain some later changes already.
         version: i64,
-        /// Reservations, by slug.
+        /// Reservations, sorted by slug.
         reservations: Vec<FeedReservation>,
-        /// The first part: what the reader had is void.
+        /// Whether this is the first part: what the reader had before is void.
         first: bool,
-        /// The last part.
+        /// Whether this is the last part.
         last: bool,
     },
-    /// Changes.
+    /// Changes, in the order of their versions.
     Events(Vec<Event>),
-    /// Nothing has happened.
+    /// Nothing has happened for a while. A stream that needs no snapshot also begins with a heartbeat.
     Heartbeat,
 }
 
-/// A part of a feed.
+/// A message of a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The part.
+    /// The content.
     pub part: Part,
-    /// How far the feed was, at least, when the part was read.
+    /// A lower bound of the feed's version when control read the part. A reader that has this version had everything at
+    /// that time.
     pub current_version: i64,
 }
 
-/// How far the feed of each region is, as far as this control has seen.
+/// The version of each region's feed, as this control last read it.
 pub(crate) type Versions = HashMap<String, i64>;
 
 /// The feeds of a control. Cheap to clone.
@@ -111,9 +114,8 @@ struct Inner {
     db: Db,
     options: Options,
     versions: watch::Sender<Versions>,
-    /// Somebody has begun to watch, or this control has changed something.
+    /// Notified when a reader subscribes, or when this control has committed events.
     changed: Notify,
-    /// The places for readers.
     places: Places,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -140,14 +142,14 @@ impl Feeds {
         feeds
     }
 
-    /// Ends all streams.
+    /// Ends all streams and background tasks, and waits for them.
     pub(crate) async fn stop(&self) {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    /// Runs something in the background until the control stops.
+    /// Runs `task` in the background until it ends or the control stops.
     pub(crate) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         let until_stopped = self.0.stop.clone().run_until_cancelled_owned(task);
         self.0.tasks.spawn(async move {
@@ -155,24 +157,24 @@ impl Feeds {
         });
     }
 
-    /// Ends when the control begins to stop.
+    /// Returns when the control begins to stop.
     pub(crate) async fn stopping(&self) {
         self.0.stop.cancelled().await;
     }
 
-    /// The feed of a region, to change its reservations.
+    /// The feed of a region, to begin transactions that change its reservations.
     pub(crate) fn of<'a>(&'a self, region: &'a str) -> RegionFeed<'a> {
         RegionFeed::new(&self.0.db, region, &self.0.changed)
     }
 
-    /// Hears of changes from now on.
+    /// Subscribes to the versions of all feeds, and has them queried at once.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Versions> {
         let versions = self.0.versions.subscribe();
         self.0.changed.notify_one();
         versions
     }
 
-    /// Looks how far all feeds are, as long as somebody wants to know.
+    /// Polls the versions of all feeds as long as there is a subscriber.
     async fn poll(&self) {
         loop {
             if self.0.versions.is_closed() {
@@ -188,7 +190,7 @@ impl Feeds {
                     let _either = timeout(self.0.options.poll_interval, self.0.changed.notified()).await;
                 }
                 Err(error) => {
-                    warn!(%error, "control cannot look for changes of reservations");
+                    warn!(%error, "control cannot query the versions of the feeds");
                     sleep(AFTER_FAILURE).await;
                 }
             }
@@ -200,13 +202,13 @@ impl Feeds {
             sleep(PRUNE_INTERVAL).await;
             match self.prune().await {
                 Ok(0) => {}
-                Ok(pruned) => debug!(pruned, "old events are removed from the feeds"),
-                Err(error) => warn!(%error, "old events cannot be removed from the feeds"),
+                Ok(pruned) => debug!(pruned, "control removed old events from the feeds"),
+                Err(error) => warn!(%error, "control cannot remove old events from the feeds"),
             }
         }
     }
 
-    /// Removes old events of all feeds, and says how many there were. Done now and again by itself.
+    /// Removes old events of all feeds and returns how many. Control also does this by itself once a minute.
     ///
     /// # Errors
     /// If the database fails.
@@ -233,7 +235,7 @@ impl Feeds {
         &self.0.db
     }
 
-    /// How many changes one transaction makes.
+    /// The most reservations or events that one transaction changes.
     pub(crate) fn changes_a_transaction(&self) -> i64 {
         i64::try_from(self.0.options.changes_a_transaction).unwrap_or(i64::MAX)
     }
@@ -246,7 +248,7 @@ impl Feeds {
         &self.0.places
     }
 
-    /// Runs a reader until it ends, its messages are not wanted any more, its place is taken, or this control stops.
+    /// Runs a reader until it ends, its receiver is dropped, its place is taken, or this control stops.
     pub(crate) fn read<M: Send + 'static>(
         &self,
         place: Place,
@@ -262,19 +264,19 @@ impl Feeds {
                 () = feeds.stopping() => Err(Error::Stopping),
             };
             if let Err(error) = ended {
-                // If the reader does not take what it has, it sees the end alone.
+                // If the channel is full, the reader sees the end of the stream but not the error.
                 let _gone = messages.try_send(Err(error));
             }
         });
     }
 
-    /// The feed of a region after a version; 0 if the reader has nothing. It ends when the receiver is dropped, or by
-    /// an error, also when this control stops. A reader that is the region says the id of its database, and has one of the
-    /// region's own places.
+    /// Streams the feed of a region after version `after`; 0 if the reader has nothing. The stream ends when the
+    /// receiver is dropped, or with an error, also when this control stops. If the reader is the region itself, it
+    /// passes the id of its database as `instance_id`, and gets one of the region's own places.
     ///
     /// # Errors
-    /// If the region has not registered or has another database, the version is negative, or there are as many readers as
-    /// there may be.
+    /// If the region has not registered or has another database, the version is negative, or the maximum number of
+    /// readers is reached.
     pub async fn watch(
         &self,
         region: &str,
@@ -303,7 +305,8 @@ impl Feeds {
     }
 }
 
-/// How far a feed is, at least, when a batch of its events has been read: as far as its last one, unless there may be more.
+/// A lower bound of a feed's version after reading a batch of its events. If the batch is not full, that is the version
+/// of its last event or `known`. If it is full, there may be more events, so this queries the version.
 async fn how_far(db: &Db, region: &str, events: &[Event], known: i64) -> Result<i64, Error> {
     let last = events.last().map_or(known, |event| event.version.max(known));
     Ok(match i64::try_from(events.len()).is_ok_and(|count| count < BATCH) {
@@ -316,9 +319,9 @@ async fn how_far(db: &Db, region: &str, events: &[Event], known: i64) -> Result<
 struct Reader {
     feeds: Feeds,
     region: String,
-    /// What the reader has.
+    /// The version that the reader has.
     at: i64,
-    /// How far the feed is, at least.
+    /// A lower bound of the feed's version.
     known: i64,
     messages: mpsc::Sender<Result<Message, Error>>,
 }
@@ -331,7 +334,7 @@ impl Reader {
     async fn send(&mut self, part: Part) {
         self.known = self.known.max(self.at);
         let message = Message { part, current_version: self.known };
-        // A reader that has gone ends the task by itself.
+        // If the receiver is gone, `Feeds::read` ends this task.
         let _gone = self.messages.send(Ok(message)).await;
     }
 
@@ -343,7 +346,7 @@ impl Reader {
             let events = store::events(self.db(), &self.region, self.at, BATCH).await?;
             if let (Some(first), Some(last)) = (events.first(), events.last()) {
                 if first.version != self.at + 1 {
-                    // What is between has been removed meanwhile.
+                    // The events in between have been removed meanwhile.
                     self.snapshot().await?;
                     continue;
                 }
@@ -366,7 +369,8 @@ impl Reader {
         }
     }
 
-    /// Looks where the feed is, and tells the reader: all of it, if what it has does not lead there.
+    /// Reads the position of the feed and sends a heartbeat, or a snapshot if no events lead from the reader's version
+    /// to the feed's.
     async fn look(&mut self) -> Result<(), Error> {
         let position = store::position(self.db(), &self.region).await?;
         if self.at < position.oldest || self.at > position.version {
@@ -377,7 +381,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Sends everything. The version is read first: what changes while the pages are read comes as an event again.
+    /// Sends a snapshot. It reads the version first, so what changes while it reads the pages is sent again as an
+    /// event.
     async fn snapshot(&mut self) -> Result<(), Error> {
         let version = store::position(self.db(), &self.region).await?.version;
         let mut after = String::new();
@@ -390,7 +395,7 @@ impl Reader {
             }
             if !full {
                 self.at = version;
-                // It may have taken a while.
+                // Reading the pages may have taken a while.
                 self.known = store::position(self.db(), &self.region).await?.version;
             }
             self.known = self.known.max(version);

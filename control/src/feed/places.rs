@@ -1,8 +1,9 @@
-//! Who may read feeds at once: each region its own, and so many others.
+//! Limits the readers of feeds: each region has places for streams of its own feed, and all other readers share the
+//! rest.
 //!
-//! A region that loses its feed does no renames, so nobody else can take its places. It has few; a stream that it opens
-//! beyond those ends its oldest one, which is most likely one that has broken and does not know yet. When another database
-//! has taken the name of a region over, the streams of the one before end: it has to hear of that.
+//! A region without its feed does no renames, so no other reader can take its places. A region has few places: a stream
+//! that it opens beyond them ends its oldest one, which most likely broke without noticing. When another database takes
+//! over the name of a region, the streams of the former database end, so that it learns that it has lost the name.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,10 +16,10 @@ use uuid::Uuid;
 
 use crate::Error;
 
-/// How many streams of its own feed a region may have open at a control.
+/// The most streams of its own feed that a region may have open at one control.
 pub(crate) const OF_A_REGION: usize = 4;
 
-/// The places of a control. Cheap to clone.
+/// All places of a control. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     others: Arc<Semaphore>,
@@ -26,32 +27,32 @@ pub(crate) struct Places {
     regions: Arc<Mutex<Streams>>,
 }
 
-/// The open streams of regions of their own feeds, oldest first.
+/// The open streams that regions have of their own feeds, by region; oldest first.
 type Streams = HashMap<String, VecDeque<Stream>>;
 
 #[derive(Debug)]
 struct Stream {
-    /// The database of the region that reads it.
+    /// The id of the region database that reads it.
     instance_id: Uuid,
-    /// Cancelled when it loses its place.
+    /// Cancelled when the stream loses its place.
     taken: CancellationToken,
 }
 
-/// A place, until it is dropped.
+/// A taken place. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// A region's own.
+    /// One of a region's own places.
     Own {
-        /// All places.
+        /// All places, to which this one is given back.
         places: Places,
-        /// The region.
+        /// The name of the region.
         region: String,
-        /// Its database.
+        /// The id of the region's database.
         instance_id: Uuid,
         /// Cancelled when a newer stream of the region takes the place.
         taken: CancellationToken,
     },
-    /// One of those for everybody.
+    /// One of the places that all other readers share.
     Other(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit),
 }
 
@@ -64,17 +65,17 @@ impl Places {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of the places for everybody.
+    /// Takes one of the shared places.
     ///
     /// # Errors
-    /// If there is none left.
+    /// If none is left.
     pub(crate) fn take(&self) -> Result<Place, Error> {
         let place = Arc::clone(&self.others).try_acquire_owned();
         place.map(Place::Other).map_err(|_| Error::TooManyWatches { limit: self.limit })
     }
 
-    /// One of a region's own places. If it has them all, its oldest stream loses the one that it has. Streams of a database
-    /// that had the region's name before lose theirs in any case.
+    /// Takes one of a region's own places. If all are taken, the region's oldest stream loses its place. Streams of a
+    /// database that had the region's name before always lose theirs.
     pub(crate) fn take_own(&self, region: &str, instance_id: Uuid) -> Place {
         let taken = CancellationToken::new();
         let mut regions = self.regions();
@@ -94,7 +95,8 @@ impl Places {
 }
 
 impl Place {
-    /// Ends when a newer stream has taken the place.
+    /// Waits until a newer stream takes the place, and returns the error for the stream that lost it. A shared place is
+    /// never lost.
     pub(crate) async fn lost(&self) -> Error {
         let Self::Own { places, region, instance_id, taken } = self else {
             return std::future::pending().await;
@@ -111,7 +113,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Self::Own { places, region, taken, .. } = self else { return };
-        // Those that were not taken are in the list still; the token that is cancelled here is this one alone.
+        // If the stream still has its place, it is in the list. No other stream has this token.
         taken.cancel();
         let mut regions = places.regions();
         if let Some(streams) = regions.get_mut(region) {
@@ -139,7 +141,7 @@ mod tests {
         for place in [&after, &elsewhere] {
             assert!(futures::poll!(Box::pin(place.lost())).is_pending());
         }
-        // Its end takes nothing from the new one.
+        // Dropping the old place does not end the new one.
         drop(before);
         assert!(futures::poll!(Box::pin(after.lost())).is_pending());
         drop((after, elsewhere));
@@ -161,7 +163,7 @@ mod tests {
         for place in own[1..].iter().chain([&another]) {
             assert!(futures::poll!(Box::pin(place.lost())).is_pending());
         }
-        // One that was given back is free.
+        // A place that was given back is free.
         drop(own.split_off(2));
         let next = places.take_own("us", ONE);
         assert!(futures::poll!(Box::pin(own[1].lost())).is_pending());

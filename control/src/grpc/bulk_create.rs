@@ -1,4 +1,4 @@
-//! Taking in a bulk creation, and giving its answer: the two streams of one call.
+//! The two streams of a bulk creation: control receives the organizations, then sends the answers.
 
 use std::{iter, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     slug::{bulk_intake::Place, operation::Incoming, reservations::SlugReservations},
 };
 
-/// The most answers of one message. With the longest slugs they take less than half of what a message may.
+/// The most answers in one message. With the longest slugs, they take less than half of the message limit.
 const ANSWERS: usize = 4000;
 
-/// The parts of one call as they come in.
+/// The parts of one call as they arrive.
 struct Parts {
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
     idle: Duration,
@@ -34,7 +34,7 @@ impl Parts {
     /// The next message.
     ///
     /// # Errors
-    /// If none comes in time.
+    /// If none arrives within `idle`.
     async fn message(&mut self) -> Result<Option<BulkCreateOrganizationSlugReservationsRequest>, Status> {
         match timeout(self.idle, self.parts.message()).await {
             Ok(message) => message,
@@ -45,7 +45,7 @@ impl Parts {
     /// The next part.
     ///
     /// # Errors
-    /// If the stream is over, broken off or not: the transport does not say which.
+    /// If the stream has ended: the transport does not say whether the caller ended it or it was cut off.
     async fn next(&mut self) -> Result<Option<Part>, Status> {
         match self.message().await? {
             Some(message) => Ok(message.part),
@@ -60,7 +60,7 @@ impl Parts {
         }
     }
 
-    /// Refuses what comes after the end.
+    /// Refuses a message after the end part.
     async fn is_over(&mut self) -> Result<(), Status> {
         match self.message().await? {
             None => Ok(()),
@@ -69,13 +69,13 @@ impl Parts {
     }
 }
 
-/// Takes in a whole bulk creation, with its place. Whatever ends early leaves nothing, for nothing is written before the
-/// end has come.
+/// Receives a whole bulk creation, and returns it with its place. A stream that ends early leaves nothing behind,
+/// because control writes nothing before the end part has arrived.
 pub(super) async fn take_in(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
 ) -> Result<(Incoming, Place), Status> {
-    // Before the header, so that a caller who sends none is counted too.
+    // Take the place before the header, so that a caller who sends no header counts too.
     let mut place = reservations.intake.enter()?;
     let mut parts = Parts { parts, idle: reservations.intake.idle() };
     let header = parts.header().await?;
@@ -108,8 +108,8 @@ pub(super) async fn take_in(
     }
 }
 
-/// Sends the answers as the caller takes them. Who does not take them for too long gets no more, and no summary, which says
-/// that something is missing; until then they keep their place.
+/// Sends the answers as the caller takes them. If the caller takes none for too long, the stream ends without a
+/// summary, which shows that answers are missing. The call keeps its place until the stream ends.
 pub(super) fn send(
     reservations: &SlugReservations,
     given: Vec<reservation::ResolvedSlug>,
@@ -128,7 +128,7 @@ pub(super) fn send(
     ReceiverStream::new(receiver)
 }
 
-/// Refuses an end that is not that of what came.
+/// Refuses an end part that does not match the organizations that arrived.
 fn check(end: &BulkCreateEnd, came: &BulkCreateEnd) -> Result<(), Error> {
     if end.organization_count != came.organization_count {
         let description = format!("is {}, and {} came", end.organization_count, came.organization_count);
@@ -156,7 +156,7 @@ pub(super) fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
     ResolvedSlug {
         organization_id: answer.organization_id,
         verdict: verdict(answer.reason).into(),
-        // The same as the wanted one in nearly all answers.
+        // Empty if it is the wanted slug, as in nearly all answers.
         candidate: if answer.candidate == answer.wanted_slug { String::new() } else { answer.candidate },
         wanted_slug: answer.wanted_slug,
         slug: answer.slug,
@@ -165,7 +165,7 @@ pub(super) fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
     }
 }
 
-/// The answers in messages, made one after the other as the caller takes them, and the summary.
+/// The answers in messages, and after them the summary. Each message is made when the caller takes it.
 fn answers(
     answers: Vec<reservation::ResolvedSlug>,
 ) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {

@@ -29,10 +29,9 @@ use crate::{
     validate,
 };
 
-/// Chunks of a page that has their keys too: some 35 bytes for each of 5,000 records of each.
+/// The most chunks in a page with keys. Each chunk has keys of up to 5,000 records, about 35 bytes each.
 const WITH_KEYS: u16 = 10;
 
-/// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     imports: ControlImports,
@@ -64,7 +63,8 @@ fn encode_finding(finding: Finding) -> contract::Finding {
     }
 }
 
-/// The region adds it again from the kind. With it, the answer for a chunk could be too large for a message.
+/// Removes the remedy, which the region adds again from the kind. With remedies, the answer for a chunk could be too
+/// large for a message.
 fn without_remedy(finding: contract::Finding) -> contract::Finding {
     contract::Finding { remedy: String::new(), ..finding }
 }
@@ -92,7 +92,7 @@ fn encode_chunk(chunk: Chunk, with_keys: bool) -> ImportChunk {
     }
 }
 
-/// The key of a page of chunks, as text.
+/// The key in page tokens of chunks: the model's position and the chunk's first ordinal, separated by a space.
 struct ChunkKey(i64, i64);
 
 impl std::fmt::Display for ChunkKey {
@@ -132,8 +132,9 @@ impl ControlImportService for Handler {
             max_ordinal: request.max_ordinal,
             records: request.records.into_iter().map(record).collect(),
         };
-        // In a task of its own: a caller who goes away does not cut off a COPY in the middle, which would leave its
-        // connection out of step. What is begun is finished, and the caller hears of it when it asks again.
+        // A separate task, so that a caller who goes away does not cut off a COPY in the middle, which would leave the
+        // connection out of step. The task finishes what it has begun, and the caller gets the answer when it asks
+        // again.
         let imports = self.imports.clone();
         let written = tokio::spawn(async move { imports.import_models(chunk).await })
             .await

@@ -1,4 +1,4 @@
-//! What several services say in the words of the contract.
+//! Conversions between plain types and messages that several services use.
 
 use causeway_proto::{
     control::v1::{OrganizationSlugRequest, ReservationType, SlugReservation},

@@ -27,7 +27,6 @@ use crate::{
     model::directory,
 };
 
-/// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     directory: Directory,
@@ -156,7 +155,7 @@ impl DirectoryService for Handler {
     ) -> Result<Response<ListHeldOrganizationsResponse>, Status> {
         let ListHeldOrganizationsRequest { region, page_size, page_token, organization_ids } =
             request.into_inner();
-        // Those of another question have no pages in common with these.
+        // The ids are a filter of the list: a page token is valid for these ids only.
         let ids = organization_ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
         let filters = [region.as_str(), &ids];
         let mut list = List::new(&self.page_key, "ListHeldOrganizations", &filters);

@@ -1,5 +1,5 @@
-//! The gRPC services: they decode, call one use case, and encode. What a request must be is checked there; only what
-//! plain types cannot even hold is refused here.
+//! The gRPC services. They decode a request, call one use case, and encode the answer. The use cases check requests;
+//! this layer refuses only what the plain types cannot represent.
 
 mod bulk_create;
 mod control_import_service;
@@ -59,7 +59,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
         );
 }
 
-/// What control says of itself.
+/// What control reports about itself to the version service.
 fn what_it_is() -> Service {
     Service {
         kind: ServiceKind::Control,
@@ -73,7 +73,7 @@ fn uuid(field: &str, text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|_| Error::invalid(field, "must be a UUID"))
 }
 
-/// A filter that is not set is an empty text.
+/// Decodes an optional text: in a request, an empty one means that it is not set.
 fn filter(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }

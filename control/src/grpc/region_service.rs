@@ -16,7 +16,6 @@ use tonic::{Request, Response, Status};
 use super::uuid;
 use crate::{Error, model::region, regions::Regions};
 
-/// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     regions: Regions,

@@ -42,12 +42,11 @@ use crate::{
     slug::{renames, reservations::SlugReservations},
 };
 
-/// How long a rename is waited for if the caller does not say.
+/// How long a call waits for the end of a rename if the caller sets no time.
 const RENAME_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait that a caller may ask for.
 const MAX_RENAME_WAIT: Duration = Duration::from_secs(60);
 
-/// Answers the calls.
 #[derive(Debug)]
 pub(super) struct Handler {
     reservations: SlugReservations,
@@ -73,7 +72,6 @@ fn decode_type(number: i32) -> Result<Option<reservation::ReservationType>, Erro
     }
 }
 
-/// How far an operation is, in the words of the contract.
 fn operation_state(progress: Progress) -> SlugOperationState {
     match progress {
         Progress::Reserving => SlugOperationState::Reserving,
@@ -98,7 +96,7 @@ fn slug_operation(operation: OperationSummary) -> proto::SlugOperation {
     }
 }
 
-/// The filter of a list; all states if unspecified.
+/// Decodes the state filter of a list; `None` (all states) if it is unspecified.
 fn progress(number: i32) -> Result<Option<Progress>, Error> {
     if number == i32::from(SlugOperationState::Unspecified) {
         return Ok(None);
@@ -124,7 +122,7 @@ fn feed_change(reservation: FeedReservation) -> Change {
     }
 }
 
-/// What a snapshot has of a slug. One that nobody has is not in it.
+/// Encodes a reservation of a snapshot; `None` if the slug is free, because a snapshot leaves free slugs out.
 fn feed_reservation(reservation: FeedReservation) -> Option<proto::FeedReservation> {
     match feed_change(reservation) {
         Change::Reservation(reservation) => Some(reservation),

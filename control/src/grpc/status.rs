@@ -1,4 +1,4 @@
-//! The one place where an error of control becomes a failure of the contract, and a status.
+//! The only place that turns an error of control into a failure of the contract and a gRPC status.
 
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
 use causeway_relocation::writer::WriteError;
@@ -13,7 +13,7 @@ impl From<Error> for Status {
     }
 }
 
-/// The reason of an error about one organization, for an answer about many.
+/// The reason of an error about one organization, for an answer that lists many.
 pub(super) fn reason(error: &Error) -> ErrorReason {
     failure(error).reason()
 }
@@ -103,14 +103,14 @@ fn failure(error: &Error) -> Failure {
             new(ErrorReason::UniqueConflict)
         }
         Error::Stopped(error) => {
-            tracing::error!(%error, "a call ended by itself");
+            tracing::error!(%error, "the task of a call panicked or was cancelled");
             Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
         }
         Error::Database(error) | Error::Write(WriteError::Database(error)) => database_failure(error),
     }
 }
 
-/// What the database says is for the log. A caller learns what it can do about it.
+/// Logs what the database says. The caller only learns what it can do about the failure.
 fn database_failure(error: &DbError) -> Failure {
     match error.kind() {
         DbErrorKind::Full => {
@@ -135,11 +135,11 @@ fn database_failure(error: &DbError) -> Failure {
             )
         }
         DbErrorKind::Closed => {
-            tracing::debug!(%error, "a call came when the service had stopped");
+            tracing::debug!(%error, "a call arrived after the service had stopped");
             Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
         }
         DbErrorKind::Contention => {
-            tracing::warn!(%error, "a transaction lost against others time after time");
+            tracing::warn!(%error, "a transaction failed repeatedly because of concurrent transactions");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
         }
         DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {

@@ -1,4 +1,5 @@
-//! The models of the control silo: written for imports of regions ([`write`](self::write)), and taken back ([`revert`]).
+//! Writes models of the control silo for the imports of regions ([`write`](self::write)), and reverts them
+//! ([`revert`]).
 
 pub mod revert;
 pub mod write;

@@ -1,5 +1,5 @@
-//! Takes back what control has written for an import, chunk by chunk. What others have come to need stays: users whom
-//! another import found and took for its own, all that hangs from them, and rows that other rows refer to.
+//! Reverts what control has written for an import, chunk by chunk. Rows that something else needs by now stay: users
+//! that another import has matched, all rows that belong to them, and rows that other rows refer to.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,25 +17,25 @@ use uuid::Uuid;
 use super::write::ControlImports;
 use crate::{Error, model::import::NeededRow, regions, store};
 
-/// Chunks that are read at once.
+/// The most chunks that one query reads.
 const CHUNKS: i64 = 100;
 
-/// A chunk on its way back, with what decides which of its rows stay.
+/// A chunk that is being reverted, with what decides which of its rows stay.
 struct Undoing<'a> {
     imports: &'a ControlImports,
     region: &'a str,
     import_id: Uuid,
     references: References,
-    /// Rows of this import that have not been taken back yet.
+    /// Rows of this import that are not reverted yet. They keep no row, because they will be deleted too.
     going: Going,
 }
 
 impl ControlImports {
-    /// Closes an import for good: no chunk of it is written from now on. Adds rows that its region still needs. Again, it
-    /// changes nothing.
+    /// Closes an import for good: control writes no more chunks of it. Stores which of its rows the region still needs.
+    /// The same call again changes nothing.
     ///
     /// # Errors
-    /// If the region is not registered, or too many rows or a model that is none of control's are named.
+    /// If the region is not registered, there are too many rows, or control does not write the model of one of them.
     pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
         regions::registered(self.db(), "region", region).await?;
         if needed.len() > MAX_NEEDED {
@@ -51,11 +51,11 @@ impl ControlImports {
         Ok(self.env().failpoint("control.revert.closed").await?)
     }
 
-    /// Takes a chunk back in one transaction, or gives the answer of the time before. A chunk that control does not have
-    /// had no rows.
+    /// Reverts a chunk in one transaction, or returns the former answer if it was reverted before. A chunk that control
+    /// does not have had no rows.
     ///
     /// # Errors
-    /// If the region is not registered or the model is none that control writes.
+    /// If the region is not registered, or control does not write the model.
     pub async fn revert_chunk(
         &self,
         region: &str,
@@ -85,12 +85,12 @@ impl ControlImports {
         self.env().failpoint("control.revert_chunk.committed").await?;
         match reverted {
             Some(reverted) => Ok(reverted),
-            // Another call was faster.
+            // Another call has reverted the chunk meanwhile.
             None => Ok(find().await?.and_then(|chunk| chunk.reverted).unwrap_or_default()),
         }
     }
 
-    /// The rows of an import that have not been taken back, by table.
+    /// The rows of an import that are not reverted yet, by table.
     async fn going(&self, region: &str, import_id: Uuid) -> Result<Going, Error> {
         let mut going = Going::new();
         let mut after = (-1, 0);
@@ -108,10 +108,10 @@ impl ControlImports {
 }
 
 impl Undoing<'_> {
-    /// Deletes the rows of a chunk that nobody needs, and marks it. `None` if it is marked already.
+    /// Deletes the rows of a chunk that nothing needs, and marks the chunk as reverted. `None` if it is marked already.
     async fn undo(&self, tx: &mut Tx, model: &Model, chunk: &Chunk) -> Result<Option<Reverted>, Error> {
         let (now, users) = (self.imports.env().now(), self.imports.catalog().model(USER));
-        // Whoever merges users or reuses addresses holds these while it looks and writes.
+        // Imports that merge users or reuse addresses hold the same locks while they check and write.
         for model in users.into_iter().chain(Some(model).filter(|model| model.name != USER)) {
             revert::lock_table(tx, &model.table, now).await?;
         }
@@ -141,7 +141,7 @@ impl Undoing<'_> {
         Ok(chunk.set_reverted(tx, &reverted, now).await?.then_some(reverted))
     }
 
-    /// Which of these rows are needed, whatever they hang from.
+    /// Those of these rows that something needs, apart from users who stay.
     async fn needed(&self, tx: &mut Tx, model: &Model, ids: &[i64]) -> Result<Needed, Error> {
         let mut needed = self.references.needed(tx, &model.table, ids, &self.going).await?;
         let asked = store::import::needed(tx, self.region, self.import_id, &model.name, ids.to_vec()).await?;
@@ -170,7 +170,7 @@ impl Undoing<'_> {
         Ok(needed)
     }
 
-    /// Which of these rows hang from users who stay.
+    /// Those of these rows that belong to users who stay.
     async fn of_users_who_stay(
         &self,
         tx: &mut Tx,

@@ -1,7 +1,7 @@
-//! Imports, as far as they concern control: writes chunks of the models of the control silo for regions.
+//! Writes chunks of the models of the control silo for the imports of regions.
 //!
-//! Rows, chunk and answer are committed together. A region that did not hear the answer sends the chunk again and
-//! hears the same.
+//! Rows, chunk entry and answer are committed together. A region that did not receive the answer sends the chunk again
+//! and gets the same answer.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -37,7 +37,7 @@ use crate::{
     store,
 };
 
-/// Writes chunks for regions. Cheap to clone.
+/// The use cases of imports: writes and reverts chunks for regions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ControlImports {
     db: Db,
@@ -86,7 +86,7 @@ impl ChunkSilo for Writing<'_> {
         if !store::import::hold_open(tx, &chunk.region, chunk.import_id).await? {
             return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
         }
-        // The same chunk is being written twice at once: this one gives way.
+        // Another call has written the same chunk at the same time: this one gives up.
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists);
         }
@@ -118,7 +118,7 @@ impl ControlImports {
         &self.catalog
     }
 
-    /// A model that control writes.
+    /// Finds a model by name if control writes it.
     pub(crate) fn writable(&self, name: &str) -> Result<&Model, Error> {
         self.catalog
             .model(name)
@@ -126,11 +126,11 @@ impl ControlImports {
             .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
     }
 
-    /// Writes a chunk in one transaction, or gives the answer of the one that was written before.
+    /// Writes a chunk in one transaction, or returns the former answer if it was written before.
     ///
     /// # Errors
-    /// If the region is not registered, the model is none that control writes, a record cannot be, or another chunk
-    /// has the same place.
+    /// If the region is not registered, control does not write the model, a record cannot be written, the import is
+    /// closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         regions::registered(&self.db, "region", &request.region).await?;
         let model = self.writable(&request.model)?;
@@ -164,10 +164,10 @@ impl ControlImports {
         }
     }
 
-    /// Which rows of a model have one of these values, by the value.
+    /// The rows of a model that have one of these values: value and row id, sorted by value.
     ///
     /// # Errors
-    /// If the model is none that control writes, no rule looks up the field, there are too many values, or the database
+    /// If control does not write the model, no rule looks up the field, there are too many values, or the database
     /// fails.
     pub async fn find_rows(
         &self,
@@ -193,7 +193,7 @@ impl ControlImports {
         Ok(found)
     }
 
-    /// The chunks of an import in the order of writing; the key is position and first ordinal.
+    /// A page of an import's chunks, in the order of writing. The key is the model's position and the first ordinal.
     ///
     /// # Errors
     /// If the database fails.
@@ -228,7 +228,7 @@ impl ControlImports {
         self.answer(model, chunk.keys, chunk.findings, Vec::new()).await.map(Some)
     }
 
-    /// What a region is told of a chunk. Carried values of rows that have just been inserted need not be read back.
+    /// Builds the answer for a chunk. Reads the returned values from the database, except those of rows in `inserted`.
     async fn answer(
         &self,
         model: &Model,
@@ -250,7 +250,8 @@ impl ControlImports {
         Ok(ImportedModels { keys, findings, returned })
     }
 
-    /// Whose the auth tokens of these records are, in case they must be made anew.
+    /// For models with auth tokens: what a new token says of its organization, by organization id. A token that is
+    /// taken gets a new value.
     async fn token_owners(
         &self,
         region: &str,
@@ -275,7 +276,7 @@ impl ControlImports {
     }
 }
 
-/// Carried values as the store gives them: a JSON object by field.
+/// Encodes returned values as the store does: a JSON object by field.
 fn returned_text(model: &Model, values: Vec<Value>) -> String {
     let columns = model.returned_columns.iter().filter_map(|column| model.columns.get(*column));
     let fields: serde_json::Map<String, serde_json::Value> = columns
@@ -319,7 +320,7 @@ fn check_ordinals(request: &ImportModels) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a chunk asks for: the same again gives the same digest.
+/// The digest of a chunk's content. The same chunk sent again has the same digest.
 fn digest(request: &ImportModels) -> Vec<u8> {
     let mut digest = Sha256::new();
     digest.update(request.max_ordinal.to_be_bytes());

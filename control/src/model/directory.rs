@@ -1,4 +1,4 @@
-//! Organizations, as the directory has them.
+//! Organizations, as the directory stores and shows them.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -20,29 +20,29 @@ pub struct ResolvedOrganization {
     pub region_address: String,
 }
 
-/// What would become of a slug.
+/// What control would give an organization that asked for a slug now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlugCheck {
-    /// The slug as it was asked for.
+    /// The slug as the caller sent it.
     pub slug: String,
-    /// Why it would become what it would.
+    /// Why control would give `would_become`.
     pub reason: SlugReason,
-    /// What it would become; a random suffix stands as `-?`.
+    /// The slug that control would give. `-?` stands for a random suffix.
     pub would_become: String,
-    /// What it would become without a suffix.
+    /// The slug that control would give without a suffix.
     pub candidate: String,
-    /// Who has it, if it is taken by somebody outside the question.
+    /// The organization that has the candidate; `None` if it is free, or taken only within the same request or region.
     pub taken_by: Option<ResolvedOrganization>,
-    /// The region that the id of the organization belongs to, if that is another one than that which asks.
+    /// The region that the id of the organization belongs to, if that is not the region that asks.
     pub id_taken_by: Option<String>,
 }
 
-/// An organization as its region has it.
+/// An organization as its region reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedOrganization {
     /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// Its slug as the region has it; at most 255 bytes. The directory shows the one that is reserved.
+    /// Its slug in the region's table; at most 255 bytes. The directory shows the reserved slug instead.
     pub slug: String,
     /// Its name, for people; at most 1,024 bytes.
     pub name: String,
@@ -67,15 +67,15 @@ pub struct DirectoryOrganization {
     pub reported_at: DateTime<Utc>,
 }
 
-/// An organization for which control holds something.
+/// Everything that control stores for one organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldOrganization {
     /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// Its reservations, by slug.
+    /// Its reservations, sorted by slug.
     pub reservations: Vec<Reservation>,
-    /// What the directory says of it; `None` if it is not listed.
+    /// Its directory entry; `None` if it has none.
     pub listed: Option<DirectoryOrganization>,
-    /// The operation that is renaming it.
+    /// The operation that is renaming it; `None` if no rename is in flight.
     pub rename: Option<Uuid>,
 }

@@ -1,30 +1,30 @@
-//! What the feed of a region says.
+//! Reservations and changes, as the feed of a region sends them.
 
 use uuid::Uuid;
 
 use super::reservation::ReservationType;
 
-/// A slug and whose it is.
+/// A slug and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedReservation {
     /// Valid: 1 to 50 lowercase characters.
     pub slug: String,
     /// The id of the organization that has it, or had it last.
     pub organization_id: i64,
-    /// What it is for; `None` if nobody has it any more.
+    /// The type of the reservation; `None` if the slug is free again.
     pub kind: Option<ReservationType>,
-    /// The slug by which the organization is known, if it is known by one.
+    /// The primary slug of the organization; `None` if it has none, or if `kind` is `None`.
     pub canonical_slug: Option<String>,
-    /// The operation that made it, or that wants it.
+    /// If `wanted`, the rename that wants the slug; otherwise the operation that made the reservation.
     pub operation_id: Uuid,
-    /// The region is to give the organization this slug, and to confirm the operation.
+    /// Whether the region must give the organization this slug and then confirm the operation.
     pub wanted: bool,
 }
 
 /// A change of one reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// One more than that of the event before.
+    /// One more than the version of the previous event.
     pub version: i64,
     /// The reservation as it is from this version on.
     pub reservation: FeedReservation,

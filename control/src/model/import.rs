@@ -1,4 +1,4 @@
-//! What regions have control write, and keep.
+//! What control writes for the imports of regions, and what it must keep.
 
 use causeway_relocation::{finding::Finding, keys::ChunkKeys};
 use uuid::Uuid;
@@ -6,53 +6,53 @@ use uuid::Uuid;
 /// A chunk to write.
 #[derive(Debug, Clone)]
 pub struct ImportModels {
-    /// The region that imports.
+    /// The name of the region that imports.
     pub region: String,
-    /// The import.
+    /// The id of the import in that region.
     pub import_id: Uuid,
-    /// The model.
+    /// The model of all records.
     pub model: String,
-    /// A user whose name is taken is the one who has it.
+    /// A user whose name is taken is merged into the user who has it.
     pub merge_users: bool,
-    /// The first ordinal that the chunk covers.
+    /// The first ordinal that the chunk covers, from 1.
     pub min_ordinal: i64,
-    /// The last ordinal that the chunk covers.
+    /// The last ordinal that the chunk covers. Records in between that were filtered are missing.
     pub max_ordinal: i64,
-    /// The records.
+    /// The records, by ascending ordinal; at most 2,500.
     pub records: Vec<ImportRecord>,
 }
 
-/// A record to write. Its references lead to rows already.
+/// A record to write. The region has already rewritten its references to new primary keys.
 #[derive(Debug, Clone)]
 pub struct ImportRecord {
-    /// Its number among those of its model.
+    /// Its number among the records of its model in the file, from 1.
     pub ordinal: i64,
-    /// Its primary key in the export.
+    /// Its primary key in the export, 1 to 2^53 - 1.
     pub source_pk: i64,
-    /// Where it begins in the file.
+    /// Where it begins in the file, in bytes.
     pub byte_offset: i64,
     /// Its fields, a JSON object.
     pub fields_json: String,
 }
 
-/// What became of a chunk.
+/// The answer for a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedModels {
-    /// The new primary keys.
+    /// The new primary keys of the records.
     pub keys: ChunkKeys,
-    /// What there is to know.
+    /// What a person should know, including each record that was dropped.
     pub findings: Vec<Finding>,
-    /// Values that the region needs: primary key and a JSON object.
+    /// Values that the region needs for rows of its own: the primary key, and a JSON object by field.
     pub returned: Vec<(i64, String)>,
 }
 
-/// A row of an import that something in its region needs.
+/// A row of an import that something in its region needs, so that a revert keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededRow {
     /// Its model.
     pub model: String,
-    /// Its id.
+    /// Its primary key.
     pub id: i64,
-    /// What needs it, for people.
+    /// What needs it, as text for people; at most 255 bytes.
     pub needed_by: String,
 }

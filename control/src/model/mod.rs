@@ -1,4 +1,4 @@
-//! What control speaks of, in plain types: no SQL, no contract, no decision. Everything else in the crate stands on them.
+//! Plain types: no SQL, no gRPC, no decisions. All other modules of the crate use them.
 
 pub mod directory;
 pub mod feed;

@@ -1,14 +1,14 @@
-//! How far an operation that reserves slugs is.
+//! The progress of operations that reserve slugs.
 
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// How far it is.
+/// The progress of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Its organizations are being given slugs, or what was given is being taken back: it has no answer yet.
+    /// Control is reserving slugs for its organizations, or freeing them again. The operation has no answer yet.
     Reserving,
     /// Its reservations are temporary.
     Reserved,
@@ -23,7 +23,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// All of them, in the order in which an operation may go through them.
+    /// All values, in the order in which an operation may pass through them.
     pub const ALL: [Self; 6] =
         [Self::Reserving, Self::Reserved, Self::Confirming, Self::Confirmed, Self::Releasing, Self::Released];
 }
@@ -35,54 +35,54 @@ pub struct OperationSummary {
     pub region: String,
     /// The id that the region chose.
     pub operation_id: Uuid,
-    /// How far it is.
+    /// What it has reached, or what is in progress.
     pub progress: Progress,
-    /// How many organizations it was asked for.
+    /// How many organizations its request names.
     pub organization_count: i64,
     /// How many reservations it has made primary so far.
     pub confirmed_count: i64,
     /// How many reservations its release has freed so far.
     pub released_count: i64,
-    /// When it was begun.
+    /// When control recorded it.
     pub created_at: DateTime<Utc>,
-    /// When its state last changed, or a part of it was done.
+    /// When its state last changed or a part of it was completed.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Which operations a list is of.
+/// Which operations to list; by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperationFilter {
-    /// Only those of this region.
+    /// Only those of this region; `None` for all regions.
     pub region: Option<String>,
-    /// Only those that are so far.
+    /// Only those with this progress; `None` for any progress.
     pub progress: Option<Progress>,
 }
 
-/// Where an operation stands in a list: by region, then by id.
+/// The position of an operation in a list, which is sorted by region, then by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationPosition {
-    /// The region.
+    /// The name of the region.
     pub region: String,
-    /// The operation.
+    /// The id of the operation.
     pub operation_id: Uuid,
 }
 
 impl OperationPosition {
-    /// That of an operation.
+    /// The position of `operation`.
     #[must_use]
     pub fn of(operation: &OperationSummary) -> Self {
         Self { region: operation.region.clone(), operation_id: operation.operation_id }
     }
 }
 
-/// As a page token has it: region and id, with a space between.
+/// The form in page tokens: region and id, separated by a space.
 impl fmt::Display for OperationPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.region, self.operation_id)
     }
 }
 
-/// A text that is no position of an operation.
+/// A text is not the position of an operation.
 #[derive(Debug, thiserror::Error)]
 #[error("is no position of an operation")]
 pub struct NoPosition;

@@ -1,4 +1,4 @@
-//! Regions, and the ids that they hold.
+//! Regions, and the ids in their tables.
 
 use chrono::{DateTime, Utc};
 
@@ -7,64 +7,64 @@ pub use causeway_relocation::export::MAX_PK as MAX_ID;
 /// A region that registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Its name.
+    /// Its name: 1 to 32 lowercase letters, digits and hyphens.
     pub name: String,
-    /// Where its users reach it.
+    /// The URL under which its users reach it; at most 2,048 bytes.
     pub address: String,
-    /// When it registered first.
+    /// When it first registered, by control's clock.
     pub created_at: DateTime<Utc>,
-    /// When it registered last.
+    /// When it last registered, by control's clock.
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Ids that belong to one region.
+/// A block of consecutive ids that belong to one region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdBlock {
-    /// The first one.
+    /// The first id.
     pub first_id: i64,
-    /// How many.
+    /// How many ids, 1 to 1,000,000.
     pub count: i64,
 }
 
 /// The most ids of one lease.
 pub const MAX_LEASE: i64 = causeway_proto::limits::MAX_LEASE as i64;
 
-/// The highest id above which the counter of a model is put: half of all ids. What a region has above is stepped around.
+/// Ids in use raise the counter of a model up to this id at most: half of all ids. Leases skip ids in use above it.
 pub const FOLLOWED: i64 = 1 << 52;
 
-/// Ids from the first to the last.
+/// A range of ids, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// The first.
+    /// The first id.
     pub first: i64,
-    /// The last.
+    /// The last id.
     pub last: i64,
 }
 
-/// Which ids of one model the table of a region holds.
+/// The ids of one model in the table of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldIds {
-    /// The model.
+    /// The model, by its catalog name; one with leased ids.
     pub model: String,
-    /// In ranges, ascending, without overlaps.
+    /// At most 3,000 ranges, ascending, without overlaps.
     pub ranges: Vec<IdRange>,
-    /// Whether the region holds each id of the ranges, and not only some.
+    /// Whether the table has each id of the ranges. If not, the ranges include small gaps.
     pub is_exact: bool,
 }
 
-/// Why ids that a region holds are not its own.
+/// Why ids in a region's table conflict with another region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictKind {
-    /// They were leased to another region.
+    /// They are in a block that was leased to the other region.
     Leased,
-    /// Another region holds them too.
+    /// The table of the other region has them too.
     Held,
-    /// Another region has reserved a slug for the organization of that id.
+    /// The other region has reserved a slug for the organization with that id.
     Reserved,
 }
 
 impl ConflictKind {
-    /// Its name in the store.
+    /// The value in the database.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Leased => "leased",
@@ -74,20 +74,20 @@ impl ConflictKind {
     }
 }
 
-/// Ids that a region holds and another one too, or may give out.
+/// Ids in a region's table that another region also has, or may give out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdConflict {
-    /// The model.
+    /// The model, by its catalog name.
     pub model: String,
-    /// The ids.
+    /// The ids in conflict.
     pub ids: IdRange,
     /// The other region.
     pub region: String,
-    /// Why they are not this region's own.
+    /// Why they conflict.
     pub kind: ConflictKind,
 }
 
-/// Where blocks begin that may reach into a range: none is longer than [`MAX_LEASE`].
+/// A block that overlaps a range begins above this id, because no block is longer than [`MAX_LEASE`].
 pub(crate) fn earliest_block(within: IdRange) -> i64 {
     within.first.saturating_sub(MAX_LEASE)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub struct Refusal {
     /// One of the reasons with which a region may refuse, or `OperationReleased`.
     pub reason: ErrorReason,
-    /// The same for people; at most 1,000 bytes.
+    /// The reason as text for people; at most 1,000 bytes.
     pub message: String,
 }
 
@@ -22,7 +22,7 @@ impl Refusal {
     }
 }
 
-/// How far a rename is.
+/// The state of a rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenameState {
     /// The region has not confirmed it yet.
@@ -42,39 +42,39 @@ pub struct Rename {
     pub region: String,
     /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug that was asked for, as it was asked for: of any form, at most 255 bytes.
+    /// The slug as the caller asked for it: in any form, 1 to 255 bytes.
     pub desired_slug: String,
-    /// Whether another slug than the desired one is refused.
+    /// Whether control refuses the rename if it cannot give exactly the desired slug.
     pub require_exact: bool,
-    /// Whether the old slug stays as an alias.
+    /// Whether the old slug stays as an alias; if not, it is freed.
     pub keep_alias: bool,
     /// The slug that the organization gets: valid, 1 to 50 characters.
     pub slug: String,
     /// The slug that it had when the rename began.
     pub previous_slug: String,
-    /// How far it is.
+    /// Pending until the region confirms or refuses it, or somebody releases it.
     pub state: RenameState,
 }
 
-/// What somebody wants an organization to be called.
+/// A request to rename an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedRename {
     /// An id that the caller chooses.
     pub operation_id: Uuid,
-    /// The region that the organization must belong to; any if `None`.
+    /// The region that the organization must belong to; `None` for any region.
     pub region: Option<String>,
     /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug, of any form; at most 255 bytes.
+    /// The slug that the organization should get, in any form; at most 255 bytes.
     pub desired_slug: String,
-    /// Refuse rather than give another one.
+    /// Refuse the rename rather than give another slug.
     pub require_exact: bool,
     /// Keep the old slug as an alias.
     pub keep_alias: bool,
 }
 
 impl WantedRename {
-    /// Whether a rename is what this asks for.
+    /// Whether `rename` is what this request asks for.
     pub(crate) fn is(&self, rename: &Rename) -> bool {
         self.organization_id == rename.organization_id
             && self.desired_slug == rename.desired_slug

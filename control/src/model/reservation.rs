@@ -3,21 +3,21 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// What a reservation is for.
+/// The type of a reservation: what its slug is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationType {
     /// The slug by which the organization is known.
     Primary,
-    /// Taken for an organization whose region has not yet confirmed that it uses it.
+    /// Reserved for an organization whose region has not yet confirmed that it uses the slug.
     TemporaryRenameAlias,
-    /// A slug that the organization had before, and that still leads to it.
+    /// A former slug of the organization that still leads to it.
     VanityAlias,
 }
 
 impl ReservationType {
     const ALL: [Self; 3] = [Self::Primary, Self::TemporaryRenameAlias, Self::VanityAlias];
 
-    /// Its name in the store.
+    /// The value in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl ReservationType {
         }
     }
 
-    /// The type of that name in the store.
+    /// The type with this value in the database; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -43,7 +43,7 @@ pub struct Reservation {
     pub region: String,
     /// The id of the organization, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// What it is for.
+    /// What the slug is for.
     pub kind: ReservationType,
     /// The operation that made it: a bulk creation of the region, or a rename.
     pub operation_id: Uuid,
@@ -56,30 +56,30 @@ pub struct Reservation {
 pub struct WantedSlug {
     /// Its id, 1 to 2^53 - 1.
     pub organization_id: i64,
-    /// The slug that it wants, of any form; at most 255 bytes.
+    /// The slug that it wants, in any form; at most 255 bytes, and may be empty.
     pub slug: String,
-    /// What a slug is made from if `slug` is empty; at most 255 bytes.
+    /// The text from which control makes a slug if `slug` is empty; at most 255 bytes.
     pub name: String,
-    /// The region has an organization under this slug that control does not know of.
+    /// Whether an organization of the region that control does not know already has this slug.
     pub taken_in_region: bool,
 }
 
-/// Why an organization has, or would have, the slug that it was given.
+/// Why an organization gets the slug that it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlugReason {
-    /// It is the one that was wanted.
+    /// It is the wanted slug.
     Free,
-    /// The wanted one is not valid, and became this.
+    /// The wanted slug is not valid, and was normalized to this one.
     Normalized,
-    /// Somebody else has the wanted one, or what that was normalized to.
+    /// Another organization has the wanted slug, or what it was normalized to.
     Taken,
-    /// The wanted one is a reserved word.
+    /// The wanted slug, or what it was normalized to, is a reserved word.
     ReservedWord,
-    /// The wanted one has no letter, or nothing is left of it.
+    /// The wanted slug has no letter, or normalization leaves nothing of it.
     Invalid,
 }
 
-/// Who has a slug.
+/// The owner of a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The name of the region that owns the organization.
@@ -93,23 +93,23 @@ pub struct Owner {
 pub struct ResolvedSlug {
     /// The id of the organization.
     pub organization_id: i64,
-    /// The slug that it wanted, as it was asked for.
+    /// The slug that it wanted, as its region sent it.
     pub wanted_slug: String,
     /// The slug that it got: valid, 1 to 50 characters.
     pub slug: String,
-    /// Why it is that one.
+    /// Why it got that one.
     pub reason: SlugReason,
-    /// What it would have got without a suffix: the wanted slug, or what that was normalized to.
+    /// What it would have got without a suffix: the wanted slug, or what it was normalized to.
     pub candidate: String,
-    /// Who had the candidate, if it was taken by one that control knew: of another operation, or of the same one.
+    /// The owner of the candidate, if control knew an organization that had it, from the same operation or another one.
     pub taken_by: Option<Owner>,
 }
 
-/// Which reservations a list is of.
+/// Which reservations to list; by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Only those of this region.
+    /// Only those of this region; `None` for all regions.
     pub region: Option<String>,
-    /// Only those of this type.
+    /// Only those of this type; `None` for all types.
     pub kind: Option<ReservationType>,
 }

@@ -1,16 +1,16 @@
-//! Ids of organizations, teams and projects are unique across regions. Control gives them out in blocks, and hears of each
-//! region which ones its tables hold, so that no block has an id that is in use anywhere.
+//! Ids of organizations, teams and projects are unique across regions. Control leases them in blocks. Each region
+//! reports which ids its tables have, so that no block has an id that is in use anywhere.
 //!
-//! The counter of a model never lies below an id up to [`FOLLOWED`] that a region holds, was leased, or reserved a slug
-//! for. What lies above is stepped around: one absurd id does not use up those of all.
+//! The counter of a model is never below an id up to [`FOLLOWED`] that a region has reported, was leased, or has
+//! reserved a slug for. Control skips ids in use above that: one absurd id does not use up the ids of all.
 //!
 //! | died after | what is left | what happens then |
 //! | --- | --- | --- |
-//! | the region has read its tables | nothing | it registers again |
-//! | control's commit | the counter, the ranges and the conflicts, all of it | registered again, which changes nothing |
-//! | the answer, before the region's log | the same | it registers at its next start, and says so then |
-//! | a lease, not heard by the region | a block that nobody uses | the region asks for another one |
-//! | a lease, before the region looks into its table | the same | the same |
+//! | the region has read its tables | nothing | the region registers again |
+//! | control's commit | all of the counter, the ranges and the conflicts | it registers again, which changes nothing |
+//! | the answer, before the region has logged it | the same | it registers at its next start, and logs it then |
+//! | a lease, answer lost | a block that nobody uses | the region asks for another block |
+//! | a lease, before the region has checked its table | the same | the same |
 
 use std::collections::HashMap;
 
@@ -24,10 +24,10 @@ use crate::{
     store::{id_lease, region_ids as store},
 };
 
-/// The most conflicts of one model that are told.
+/// The most conflicts of one model that control reports.
 pub const MAX_CONFLICTS: usize = 100;
 
-/// Refuses what is not a list of ranges.
+/// Refuses ranges that are too many, out of bounds, not ascending, or that overlap.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
     let field = || format!("held_ids[{index}].ranges");
     if held.ranges.len() > MAX_ID_RANGES {
@@ -46,10 +46,10 @@ pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes in which ids of a model a region holds, and says which of them are not its own.
+/// Stores which ids of a model a region's table has, and returns those that conflict with other regions.
 pub(crate) async fn take_in(tx: &mut Tx, region: &str, held: &HeldIds) -> Result<Vec<IdConflict>, DbError> {
     let HeldIds { model, ranges, is_exact } = held;
-    // Nobody leases ids of the model until this is committed.
+    // Until this transaction ends, nobody else leases ids of the model.
     let counter = id_lease::lock_counter(tx, model).await?;
     let mut conflicts = Vec::new();
     if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
@@ -81,13 +81,13 @@ pub(crate) async fn take_in(tx: &mut Tx, region: &str, held: &HeldIds) -> Result
     }
     conflicts.truncate(MAX_CONFLICTS);
     store::replace(tx, region, model, ranges, *is_exact).await?;
-    // What a region holds of an inexact range it must look up itself.
+    // An inexact range also has ids that the region does not have, so the region must check such conflicts itself.
     store::replace_conflicts(tx, region, model, if *is_exact { &conflicts } else { &[] }).await?;
     Ok(conflicts)
 }
 
-/// Which of these organizations belong to other regions, and to which: those for which they hold a reservation, and those
-/// in a block that was leased to them.
+/// Which of these organizations belong to other regions, each with its region: those for which another region has a
+/// reservation, and those in a block that was leased to another region.
 pub(crate) async fn of_others(
     tx: &mut Tx,
     region: &str,
@@ -111,8 +111,8 @@ pub(crate) async fn of_others(
     Ok(others)
 }
 
-/// Refuses organizations that belong to another region. The counter is above those that it takes from then on; until the
-/// transaction ends, nobody leases one of them.
+/// Refuses organizations that belong to another region. For the others, it first raises the counter, so that no lease
+/// gets one of their ids: neither later, nor before the transaction ends.
 pub(crate) async fn refuse_of_others(
     tx: &mut Tx,
     region: &str,
@@ -122,10 +122,11 @@ pub(crate) async fn refuse_of_others(
     look_for_others(tx, region, organization_ids).await
 }
 
-/// Puts the counter above these organizations. Until the transaction ends, nobody leases one of them if it had to be moved.
+/// Raises the counter, so that no later lease gets the id of one of these organizations. If the counter has to move,
+/// nobody leases one of the ids before the transaction ends either.
 pub(crate) async fn raise_above(tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
     let highest = organization_ids.iter().copied().filter(|id| *id <= FOLLOWED).max();
-    // Those of an import are leased, so that no lease waits for it here.
+    // The ids of an import are leased, so the counter is there already, and no lease has to wait for this transaction.
     if let Some(highest) = highest
         && !id_lease::is_reached(tx, ORGANIZATION, highest).await?
     {
@@ -134,7 +135,7 @@ pub(crate) async fn raise_above(tx: &mut Tx, organization_ids: &[i64]) -> Result
     Ok(())
 }
 
-/// Refuses organizations that belong to another region, and changes nothing.
+/// Refuses organizations that belong to another region. Changes nothing.
 pub(crate) async fn look_for_others(
     tx: &mut Tx,
     region: &str,
@@ -147,7 +148,8 @@ pub(crate) async fn look_for_others(
     }
 }
 
-/// The first of `count` ids above the counter of a model of which none is known to be in use; `None` if there are no more.
+/// Finds `count` consecutive ids above the counter of a model, none of them known to be in use, and returns the first.
+/// `None` if no such block is left.
 pub(crate) async fn free_block(
     tx: &mut Tx,
     model: &str,
@@ -160,7 +162,7 @@ pub(crate) async fn free_block(
         if last > MAX_ID {
             return Ok(None);
         }
-        // Below, nothing is in use above the counter.
+        // Up to `FOLLOWED`, no id above the counter is in use.
         if last <= FOLLOWED {
             return Ok(Some(first));
         }

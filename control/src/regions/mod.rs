@@ -1,4 +1,4 @@
-//! Which regions there are, and which ids each of them may give out.
+//! Regions: their registration, and the ids that control leases to them.
 
 pub mod ids;
 
@@ -19,7 +19,7 @@ use crate::{
     store::{self, id_lease::Lease},
 };
 
-/// The longest address of a region.
+/// The longest address of a region, in bytes.
 const MAX_ADDRESS: usize = 2048;
 
 /// The use cases of regions and ids. Cheap to clone.
@@ -30,7 +30,7 @@ pub struct Regions {
     catalog: Arc<Catalog>,
 }
 
-/// `name`, if it can be a region's.
+/// Returns `name` if it is a valid name of a region.
 fn valid_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
     if region_name::is_valid(name) {
         return Ok(name);
@@ -45,7 +45,7 @@ fn is_valid_address(address: &str) -> bool {
         && address.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A region that must have registered. Every call that a region makes begins with this.
+/// Reads a region, which must have registered. Every call that a region makes begins with this check.
 pub(crate) async fn registered(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
     let name = valid_name(field, name)?;
     store::region::get(db, name).await?.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
@@ -60,15 +60,16 @@ struct LeaseRequest<'a> {
     above: i64,
 }
 
-/// The lease of an operation, whatever it is for; a new one if there is none.
+/// The lease of an operation, or a new one if there is none. An existing lease may be of another model or size: the
+/// caller compares it.
 async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Result<Lease, Error> {
     let LeaseRequest { region, operation_id, model, count, above } = wanted;
-    // A call that is repeated later needs no lock.
+    // A call that is repeated later needs no lock: it finds its lease here.
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
     }
     let counter = store::id_lease::lock_counter(tx, model).await?;
-    // One that is repeated at once waited for the first one at the counter, and finds the lease behind it.
+    // A call that is repeated at the same time has waited for the first one at the counter, and finds its lease here.
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
     }
@@ -79,7 +80,7 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
     let lease = Lease { model: model.to_owned(), first_id, count };
     store::id_lease::move_counter(tx, model, first_id + count - 1).await?;
     if !store::id_lease::insert(tx, region, operation_id, &lease, now).await? {
-        // It is there now and was not before: it is for another model, which has another counter.
+        // The lease was not there before, so it is for another model, which has another counter.
         return Err(Error::OperationContentDiffers { operation_id });
     }
     Ok(lease)
@@ -90,17 +91,17 @@ impl Regions {
         Self { db, env, catalog }
     }
 
-    /// Makes a region known that holds no ids of leased models, or says nothing of them. See
+    /// Registers a region that has no ids of leased models, or does not report them. See
     /// [`Regions::register_with_ids`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub async fn register(&self, name: &str, address: &str, instance_id: Uuid) -> Result<Region, Error> {
         Ok(self.register_with_ids(name, address, instance_id, Vec::new()).await?.0)
     }
 
-    /// Makes a region known, or renews its address, and takes in which ids its tables hold. Answers those that are not its
-    /// own: another region holds them too, or may give them out.
+    /// Registers a region, or updates its address, and stores which ids its tables have. Returns the ids that another
+    /// region also has, or may give out.
     ///
     /// # Errors
     /// If the name, the address or a range is malformed, or another region database has the name.
@@ -126,7 +127,7 @@ impl Regions {
             held.model.clone_from(&model.name);
             ids::check(index, held)?;
         }
-        // Counters are locked in one order.
+        // Every registration locks the counters in the same order.
         held.sort_by(|one, other| one.model.cmp(&other.model));
         if held.windows(2).any(|pair| pair[0].model == pair[1].model) {
             return Err(Error::invalid("held_ids", "a model stands twice in it"));
@@ -144,7 +145,7 @@ impl Regions {
         })
     }
 
-    /// The ids that a region holds and others too, or may give out, as it was when it registered last.
+    /// The ids in a region's tables that other regions also have, or may give out, as of its last registration.
     ///
     /// # Errors
     /// If there is no region of that name.
@@ -153,8 +154,9 @@ impl Regions {
         Ok(store::region_ids::conflicts(&self.db, &name).await?)
     }
 
-    /// Lets another database have the name of a region at its next registration: that of this instance id, or whichever
-    /// registers first. All that is held for the region stays: reservations, places in the directory, leases.
+    /// Lets another database take over the name of a region at its next registration: the database with this instance
+    /// id, or if `None`, the first one that registers. All that control stores for the region stays: reservations,
+    /// directory entries, leases.
     ///
     /// # Errors
     /// If there is no region of that name.
@@ -165,10 +167,10 @@ impl Regions {
         region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
     }
 
-    /// One region.
+    /// Reads one region.
     ///
     /// # Errors
-    /// If there is none of that name.
+    /// If there is no region of that name.
     pub async fn get(&self, name: &str) -> Result<Region, Error> {
         let name = valid_name("name", name)?;
         store::region::get(&self.db, name)
@@ -176,7 +178,7 @@ impl Regions {
             .ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
     }
 
-    /// Regions by name.
+    /// A page of regions, sorted by name.
     ///
     /// # Errors
     /// If the database fails.
@@ -185,7 +187,7 @@ impl Regions {
         Ok(Page::cut(regions, request, |region| region.name.clone()))
     }
 
-    /// Where the users of a region reach it.
+    /// The URL under which users reach a region.
     ///
     /// # Errors
     /// If it has not registered.
@@ -193,12 +195,13 @@ impl Regions {
         Ok(registered(&self.db, "region", region).await?.address)
     }
 
-    /// Gives a region ids that nobody else has or will get, all of them above `above` unless that is above [`FOLLOWED`]:
-    /// one absurd id is not to use up those of all. The same operation again gives the same ids.
+    /// Leases a block of ids to a region. No other region has or will get one of them. All are above `above`, unless
+    /// that is above [`FOLLOWED`]: one absurd id must not use up the ids of all. The same operation again returns the
+    /// same ids.
     ///
     /// # Errors
-    /// If the region has not registered, the model has no leased ids, `count` or `above` is out of bounds, the operation
-    /// was used for something else, or the ids are used up.
+    /// If the region has not registered, the model has no leased ids, `count` or `above` is out of bounds, the
+    /// operation was used with other content, or the ids are used up.
     pub async fn lease_ids(
         &self,
         region: &str,
@@ -207,7 +210,8 @@ impl Regions {
         count: i64,
         above: i64,
     ) -> Result<IdBlock, Error> {
-        // The catalog knows a model in any case. Its counter goes by one name only: two would give ids twice.
+        // The catalog finds a model in upper or lower case. The counter needs one name: two names would lease ids
+        // twice.
         let Some(model) = self.catalog.model(model).filter(|model| model.leases_ids()) else {
             return Err(Error::invalid("model", "is not one whose ids are leased"));
         };

@@ -1,9 +1,9 @@
-//! Bulk creation: a slug for each of the organizations of an operation.
+//! Bulk creation: reserves a slug for each organization of an operation.
 //!
-//! One of few organizations is one transaction. One of many is done in parts, so that others can write in between; its
-//! states stand in [`crate::slug`]. Everybody who gives an organization a slug has the lock of its region's
-//! feed, so that no organization gets two. Another region that wants one of them at the same time meets the unique index
-//! on organizations, and is refused when it looks again.
+//! A small operation is one transaction. A large one is done in parts, so that others can write in between; its states
+//! are listed in [`crate::slug`]. Every transaction that gives an organization a slug has the lock of its region's
+//! feed, so no organization gets two. If another region wants a slug for the same organization at the same time, its
+//! insert violates the unique index on organizations, and the check of its next attempt refuses it.
 
 use causeway_silo::{
     db::{DbErrorKind, HasDbError as _},
@@ -25,37 +25,38 @@ use crate::{
     },
 };
 
-/// How often an operation is begun again because what it had reserved before was still being freed.
+/// How often a call begins an operation again because its former reservations are still to be freed, and how often
+/// because another region has just reserved a slug for one of its organizations.
 const MAX_RESTARTS: usize = 8;
 
-/// Where an operation is when it is asked for.
+/// How far an operation is when a call asks for it.
 enum Found {
-    /// Its slugs are to be reserved, or the rest of them.
+    /// Its slugs, or the rest of them, must be reserved.
     Open,
-    /// What it reserved before is to be freed first.
+    /// Its former reservations must be freed first.
     Withdrawing,
-    /// It was answered before.
+    /// It was answered before. `found` leaves the slugs empty; callers that need them read the stored answer.
     Answered(Vec<Given>),
 }
 
-/// What became of a part of an operation.
+/// The result of one part of an operation.
 enum Part {
     /// These organizations have these slugs.
     Reserved(Vec<(i64, String)>),
-    /// One of them has a slug by another operation, or belongs to another region.
+    /// One of its organizations has a slug from another operation, or belongs to another region.
     Refused(Error),
-    /// The operation is elsewhere by now, by another call.
+    /// Another call has changed the state of the operation.
     Elsewhere,
 }
 
 impl SlugReservations {
-    /// Picks a slug for each organization and reserves it until the operation is confirmed or released. Either each
-    /// one has got a slug then, or none. The answers are in the order of the organizations' ids. The same operation
-    /// again has the same answer, whatever has become of its reservations, until it is released.
+    /// Picks a slug for each organization and reserves it until the operation is confirmed or released. Either all
+    /// organizations get a slug, or none. The answers are sorted by organization id. Until the operation is released,
+    /// the same operation again has the same answer, whatever happened to its reservations.
     ///
     /// # Errors
-    /// If an organization stands twice in the operation or has a slug by another one, or the operation was used for
-    /// something else or released.
+    /// If the operation names an organization twice, or one that has a slug from another operation or belongs to
+    /// another region; or if the operation was used with other content or released.
     pub async fn bulk_create(&self, incoming: Incoming) -> Result<Vec<ResolvedSlug>, Error> {
         let operation = incoming.complete()?;
         let now = self.env.now();
@@ -68,8 +69,8 @@ impl SlugReservations {
                 false => self.create_in_parts(&operation, now).await,
             };
             let given = match outcome {
-                // Another region took a slug for one of the organizations after the check for that. The next check finds
-                // it, and says so properly.
+                // Another region reserved a slug for one of the organizations after the check. The next check finds
+                // that, and returns the proper error.
                 Err(error) if is_unique(&error) && clashes < MAX_RESTARTS => {
                     clashes += 1;
                     continue;
@@ -92,7 +93,8 @@ impl SlugReservations {
         Ok(operation.answers(given))
     }
 
-    /// All of it in one transaction; `None` if something is to be withdrawn first.
+    /// Does all of it in one transaction. `None` if something must be withdrawn first, or if the operation was begun in
+    /// parts.
     async fn create_at_once(
         &self,
         operation: &SlugOperation,
@@ -120,12 +122,12 @@ impl SlugReservations {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
                     Found::Withdrawing => None,
-                    // Begun by another control, or by this one before a restart, in smaller parts. It goes on in parts.
+                    // Another control, or this one before a restart, began it in smaller parts. It continues in parts.
                     Found::Open => None,
                     Found::Answered(_) => {
                         let kept =
                             operation.given(&operations::kept_answer(feed, key.operation_id).await?)?;
-                        // One of a release that kept no answers must be asked for under another id.
+                        // Older releases of Causeway stored no answers. The region must ask under another id.
                         Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
                     }
                 }
@@ -133,7 +135,8 @@ impl SlugReservations {
         })
     }
 
-    /// The same in parts; `None` also if another call has taken the operation elsewhere meanwhile.
+    /// Does it in parts. `None` if something must be withdrawn first, or if another call has changed the operation's
+    /// state meanwhile.
     async fn create_in_parts(
         &self,
         operation: &SlugOperation,
@@ -143,7 +146,8 @@ impl SlugReservations {
         let most = self.feeds.changes_a_transaction();
         let at_once = usize::try_from(most).unwrap_or(usize::MAX);
         if !operations::exists(&self.db, key).await? {
-            // What is refused leaves nothing, nearly always because nothing has been written.
+            // A refused operation leaves nothing behind. Thanks to this check, nearly always nothing was written at
+            // all.
             for ids in operation.organization_ids().chunks(at_once) {
                 transact!(Error, self.db, |tx| {
                     ids::look_for_others(tx, key.region, ids).await?;
@@ -156,7 +160,7 @@ impl SlugReservations {
             if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), reserving, now)
                 .await?
             {
-                // Nobody leases one of them from now on; what was leased before is looked for with each part.
+                // From now on nobody leases one of these ids. Each part checks whether one was leased before.
                 ids::raise_above(feed, &operation.organization_ids()).await?;
                 (now, Found::Open)
             } else {
@@ -195,7 +199,7 @@ impl SlugReservations {
                         self.withdraw(key, now).await?;
                         return Err(error);
                     }
-                    // Looked at again, what it is now is found.
+                    // The next attempt finds the new state.
                     Part::Elsewhere => return Ok(None),
                 }
                 self.env.failpoint("control.bulk_create.part_committed").await?;
@@ -204,7 +208,7 @@ impl SlugReservations {
         self.keep(operation, begun, rounds.finish(), now).await
     }
 
-    /// Reserves a part of the slugs of a round, as far as they are free.
+    /// Reserves those slugs of one part of a round that are free.
     async fn reserve(
         &self,
         operation: &SlugOperation,
@@ -218,7 +222,7 @@ impl SlugReservations {
                 return Ok(Part::Elsewhere);
             };
             match found(operation, &before)? {
-                // One that was withdrawn and begun again has lost what this call knows of.
+                // The operation was withdrawn and begun again: the reservations that this call knows of are gone.
                 Found::Open if before.created_at != begun => Part::Elsewhere,
                 Found::Open => {
                     let ids = candidates.organization_ids.clone();
@@ -239,7 +243,7 @@ impl SlugReservations {
                             Part::Refused(error)
                         }
                         None => {
-                            // The same call at once may have been here.
+                            // The same call, made twice at once, may have reserved some already.
                             let mut slugs = store::own(feed, key.operation_id, ids).await?;
                             let open = candidates.clone().without(&slugs);
                             slugs.extend(store::take_free(feed, key.operation_id, open, now).await?);
@@ -252,7 +256,7 @@ impl SlugReservations {
         })
     }
 
-    /// Keeps the answer, part by part. With the last one the operation is reserved.
+    /// Stores the answer, part by part. After the last part, the operation is reserved.
     async fn keep(
         &self,
         operation: &SlugOperation,
@@ -275,7 +279,7 @@ impl SlugReservations {
                 }
             })?;
         }
-        // The same call at once may have kept some of the parts: what is kept is the answer.
+        // The same call, made twice at once, may have stored some of the parts. What is stored is the answer.
         let kept = transact!(Error, self.feeds.of(key.region), |feed| {
             let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
             let kept = match found(operation, &before)? {
@@ -284,7 +288,7 @@ impl SlugReservations {
                     operations::kept_answer(feed, key.operation_id).await?
                 }
                 Found::Answered(_) => operations::kept_answer(feed, key.operation_id).await?,
-                // It was withdrawn by another call, and perhaps begun again: it is asked for once more.
+                // Another call withdrew it, and perhaps began it again: `bulk_create` tries once more.
                 Found::Open | Found::Withdrawing => Vec::new(),
             };
             self.env.failpoint("control.bulk_create.prepared").await?;
@@ -293,7 +297,7 @@ impl SlugReservations {
         operation.given(&kept).map_err(Into::into)
     }
 
-    /// Frees what an operation has reserved that comes to no answer, in parts, and then the operation.
+    /// Frees in parts what an operation without an answer has reserved, then deletes the operation.
     async fn withdraw(&self, key: OperationKey<'_>, now: DateTime<Utc>) -> Result<(), Error> {
         let most = self.feeds.changes_a_transaction();
         loop {
@@ -319,7 +323,7 @@ impl SlugReservations {
                         }
                         found < most
                     }
-                    // Another call has done that, or the operation is released.
+                    // Another call has done this, or the operation is released.
                     _ => true,
                 }
             })?;
@@ -335,7 +339,7 @@ fn is_unique(error: &Error) -> bool {
     error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Unique)
 }
 
-/// Where an operation is that was begun before.
+/// How far an operation is that was begun before.
 fn found(operation: &SlugOperation, before: &Operation) -> Result<Found, Error> {
     let operation_id = operation.key().operation_id;
     if before.under_way == Some(UnderWay::Withdrawing) {

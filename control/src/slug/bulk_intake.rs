@@ -1,5 +1,5 @@
-//! How many bulk creations are taken in at once, and how much of them is in hand. All of one is in memory until its answer
-//! has been sent, so that without a bound a few callers could use up that of control.
+//! Limits the bulk creations in progress: their number, and the memory that they take. A bulk creation stays in memory
+//! until its answer has been sent, so without a limit a few callers could use up control's memory.
 
 use std::{
     collections::HashMap,
@@ -9,18 +9,19 @@ use std::{
 
 use crate::{Error, model::reservation::WantedSlug};
 
-/// What an organization of a bulk creation takes beside its texts, in bytes: what is kept of it, and what it was given.
+/// The bytes that one organization of a bulk creation takes besides its texts: its request and its answer.
 const ORGANIZATION: usize = 256;
 
-/// What control has in hand of bulk creations at once. One region has at most half of either, for others must get
-/// through.
+/// Limits for bulk creations in progress. One region gets at most half of the calls and half of the bytes, so that
+/// others get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How many there may be; at least two.
+    /// The most calls at once; at least two.
     pub calls: usize,
-    /// How many bytes their organizations may take.
+    /// The most bytes that their organizations may take.
     pub bytes: usize,
-    /// How long nothing may come of one, or be taken of its answer, before it is ended.
+    /// How long control waits for the next message of a call, or for the caller to take the next answer, before it ends
+    /// the call.
     pub idle: Duration,
 }
 
@@ -62,10 +63,10 @@ impl BulkIntake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a call that has yet to say whose it is.
+    /// Takes a place for a call whose region is not known yet.
     ///
     /// # Errors
-    /// If there are as many as there may be.
+    /// If no place is left.
     pub(crate) fn enter(&self) -> Result<Place, Error> {
         let mut state = self.state();
         if state.all.calls >= self.options.calls {
@@ -76,7 +77,7 @@ impl BulkIntake {
     }
 }
 
-/// The place of a bulk creation, and how much of it is in hand. Given back when it is dropped.
+/// The place of a bulk creation, and the bytes that it takes. Dropping it gives both back.
 #[derive(Debug)]
 pub(crate) struct Place {
     intake: BulkIntake,
@@ -85,10 +86,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Says whose call it is.
+    /// Assigns the call to a region.
     ///
     /// # Errors
-    /// If the region has as many as one may have.
+    /// If the region already has the maximum number of calls.
     pub(crate) fn of(&mut self, region: &str) -> Result<(), Error> {
         let limit = self.intake.options.calls / 2;
         let mut state = self.intake.state();
@@ -102,10 +103,10 @@ impl Place {
         Ok(())
     }
 
-    /// Makes room for more organizations.
+    /// Takes bytes for more organizations.
     ///
     /// # Errors
-    /// If there is none at the moment, of the region or at all.
+    /// If the region, or all regions together, would take more bytes than they may.
     pub(crate) fn grow(&mut self, organizations: &[WantedSlug]) -> Result<(), Error> {
         let Options { bytes: limit, .. } = self.intake.options;
         let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();

@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-/// Reservations of an organization, other than the one by which it is known, that it may have: one transaction releases so
-/// many organizations fewer than it makes changes.
+/// The assumed number of aliases of an organization: a transaction that may make `n` changes releases `n / ALIASES`
+/// organizations.
 const ALIASES: i64 = 10;
 
 impl SlugReservations {
-    /// Makes an operation's reservations primary, and says how many that were. Confirming again changes nothing, and
-    /// says the same. Those of many organizations become primary in parts, each with the events that tell of it: if that
-    /// ends half way, confirming again goes on with the next part.
+    /// Makes an operation's reservations primary and returns how many. Confirming again changes nothing and returns the
+    /// same. A large operation is confirmed in parts, each in one transaction with its events. If that ends half way,
+    /// confirming again continues with the next part.
     ///
     /// # Errors
     /// If the region has not registered, never began the operation or has no answer to it, or released it.
@@ -81,8 +81,8 @@ impl SlugReservations {
         Ok(count)
     }
 
-    /// Frees an operation's slugs, and says how many that were. Releasing again changes nothing, and says the same. Those of
-    /// many organizations are freed in parts: if that ends half way, releasing again goes on.
+    /// Frees an operation's slugs and returns how many. Releasing again changes nothing and returns the same. A large
+    /// operation is released in parts. If that ends half way, releasing again continues.
     ///
     /// # Errors
     /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
@@ -90,7 +90,7 @@ impl SlugReservations {
         self.release_or_refuse(region, operation_id, None).await
     }
 
-    /// The same of a region that says why it does not do what a rename asks of it.
+    /// The same, for a region that may give the reason why it refuses a rename.
     ///
     /// # Errors
     /// As [`SlugReservations::release`].
@@ -120,7 +120,7 @@ impl SlugReservations {
                         Some(released)
                     }
                     (_, _) => {
-                        // From the first part on nobody confirms it or is answered any more.
+                        // From the first part on, nobody can confirm the operation or get its answer.
                         let page = store::page_end(feed, operation_id, 0, most).await?;
                         let (last, found) = page.unwrap_or((0, 0));
                         let of = Of::Operation(operation_id, 0, last);
@@ -144,8 +144,8 @@ impl SlugReservations {
         Ok(released)
     }
 
-    /// Frees all that is held for organizations that their region has no more, renames in flight and the directory
-    /// included, and says how many reservations that were. Releasing again changes nothing.
+    /// Frees all that control stores for organizations that their region no longer has: reservations, renames in flight
+    /// and directory entries. Returns how many reservations it freed. Releasing again changes nothing.
     ///
     /// # Errors
     /// If the region has not registered, or there are too many organizations, or one is malformed.
@@ -192,7 +192,8 @@ impl SlugReservations {
     }
 }
 
-/// An operation that has an answer: not one whose slugs are still being reserved, or were and are freed again.
+/// Refuses an operation without an answer as not found: one whose slugs are still being reserved, or are being freed
+/// again.
 fn answered(
     operation: Option<operations::Operation>,
     key: OperationKey<'_>,

@@ -1,4 +1,4 @@
-//! One bulk creation on its way: what was asked for, as it comes in, and who gets which slug, round by round.
+//! One bulk creation: the requests as they arrive, and which organization gets which slug, round by round.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,12 +21,12 @@ use crate::{
     validate,
 };
 
-/// The rounds before the first suffix: slugs that are valid as they are, then those that had to be normalized.
+/// The rounds before the first suffix: one for slugs that are valid unchanged, one for normalized slugs.
 const ROUNDS_WITHOUT_SUFFIX: usize = 2;
 /// By this round suffixes are so long that a collision can only be a defect.
 const MAX_ROUNDS: usize = ROUNDS_WITHOUT_SUFFIX + 23;
 
-/// An operation whose organizations are still coming in. Of each, only what picking its slug needs is kept.
+/// An operation whose organizations are still arriving. It stores only what is needed to pick a slug for each of them.
 #[derive(Debug)]
 pub struct Incoming {
     region: String,
@@ -39,12 +39,12 @@ pub struct Incoming {
 struct SlugRequest {
     organization_id: i64,
     wanted: Box<str>,
-    /// What its slug is or begins with; `None` if that is `wanted` as it is.
+    /// Its slug without a suffix; `None` if that is `wanted`, unchanged.
     base: Option<Box<str>>,
     fit: Fit,
-    /// The region has its base already, for an organization that control does not know of.
+    /// Whether an organization of the region that control does not know already has the base.
     taken_in_region: bool,
-    /// Of everything that was sent of it.
+    /// SHA-256 over everything that was sent about the organization.
     digest: [u8; 32],
 }
 
@@ -75,12 +75,12 @@ impl SlugRequest {
     }
 }
 
-/// What one organization was given.
+/// The slug that one organization got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Given {
-    /// Its slug.
+    /// Empty as long as the organization has no slug.
     pub(crate) slug: Box<str>,
-    /// Who had the slug that it could not get.
+    /// The owner of the slug that it could not get, if control knows one.
     pub(crate) taken_by: Option<Box<Owner>>,
 }
 
@@ -89,7 +89,7 @@ impl Incoming {
         Self { region, operation_id, requests: Vec::new() }
     }
 
-    /// Adds a batch.
+    /// Adds a batch of organizations.
     ///
     /// # Errors
     /// If the batch or the operation is too large, or an organization is malformed.
@@ -100,7 +100,7 @@ impl Incoming {
         if self.requests.len() + batch.len() > MAX_ORGANIZATIONS {
             return Err(Error::TooManySlugs { most: MAX_ORGANIZATIONS });
         }
-        // No more than they need: of a million, what doubling leaves unused is as much again.
+        // Reserve exactly: with a million requests, doubling could leave as much memory unused.
         self.requests.reserve_exact(batch.len());
         for (index, request) in batch.into_iter().enumerate() {
             self.requests.push(slug_request(index, request)?);
@@ -108,7 +108,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Brings the organizations into their order, and takes the digest of all.
+    /// Sorts the organizations by id, refuses duplicates, and computes the digest of the operation.
     pub(crate) fn complete(self) -> Result<SlugOperation, Error> {
         let Self { region, operation_id, mut requests } = self;
         requests.sort_unstable_by_key(|request| request.organization_id);
@@ -137,7 +137,7 @@ fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error>
     validate::text(|| field("name"), &name, MAX_TEXT)?;
     let mut digest = Sha256::new();
     digest.update(organization_id.to_be_bytes());
-    // No text holds a zero byte, so that one can end it.
+    // No text contains a zero byte, so a zero byte can end it.
     for text in [&wanted, &name] {
         digest.update(text);
         digest.update([0]);
@@ -150,7 +150,7 @@ fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error>
     Ok(SlugRequest { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
 }
 
-/// A complete operation. Its organizations are in the order of their ids.
+/// A complete operation. Its organizations are sorted by id.
 #[derive(Debug)]
 pub(crate) struct SlugOperation {
     region: String,
@@ -160,7 +160,7 @@ pub(crate) struct SlugOperation {
 }
 
 impl Candidates {
-    /// The same in parts of at most so many.
+    /// Splits the candidates into parts of at most `most`.
     pub(crate) fn parts(self, most: usize) -> Vec<Self> {
         let mut parts = Vec::new();
         let mut rest = self;
@@ -176,7 +176,7 @@ impl Candidates {
         parts
     }
 
-    /// Without those of organizations that have a slug already.
+    /// Removes the candidates of organizations that already have a slug.
     pub(crate) fn without(mut self, having: &[(i64, String)]) -> Self {
         let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();
         let open: Vec<bool> = self.organization_ids.iter().map(|id| !having.contains(id)).collect();
@@ -197,7 +197,7 @@ impl SlugOperation {
         OperationKey { region: &self.region, operation_id: self.operation_id }
     }
 
-    /// SHA-256 over all that was asked for, in whatever order and batches it came.
+    /// SHA-256 over the whole request. The order of organizations and batches does not change it.
     pub(crate) fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -211,7 +211,7 @@ impl SlugOperation {
         self.requests.iter().map(|request| request.organization_id).collect()
     }
 
-    /// The slugs that organizations wanted and could have had, but somebody else had them: each once.
+    /// The slugs that organizations could not get because they were taken. Each slug once.
     pub(crate) fn taken(&self, given: &[Given]) -> Vec<String> {
         let mut taken: Vec<String> = self
             .requests
@@ -225,7 +225,7 @@ impl SlugOperation {
         taken
     }
 
-    /// Notes who has the slugs that were [`taken`](Self::taken).
+    /// Records who has the slugs that were [`taken`](Self::taken).
     pub(crate) fn note_owners(&self, given: &mut [Given], owners: &HashMap<String, Owner>) {
         for (request, given) in self.requests.iter().zip(given) {
             if request.reason(&given.slug) == SlugReason::Taken {
@@ -234,8 +234,8 @@ impl SlugOperation {
         }
     }
 
-    /// What is kept of the answer, in parts of [`KEPT_PART`] organizations. What was given as it was wanted, which is
-    /// nearly all, takes two characters.
+    /// The answer as the database stores it: JSON, in parts of [`KEPT_PART`] organizations. A slug that was given as
+    /// wanted, as nearly all are, is stored as `null`.
     pub(crate) fn kept(&self, given: &[Given]) -> Result<Vec<String>, DbError> {
         let kept = |(request, given): (&SlugRequest, &Given)| {
             let as_wanted = given.slug == request.wanted;
@@ -251,7 +251,7 @@ impl SlugOperation {
         all.chunks(KEPT_PART).map(text).collect()
     }
 
-    /// What was given, out of what was [`kept`](Self::kept). `None` if that is not the answer to this operation.
+    /// Restores the given slugs from a stored answer, see [`kept`](Self::kept). `None` if it is not complete.
     pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<Given>>, DbError> {
         let mut kept: Vec<Option<KeptAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
@@ -272,7 +272,7 @@ impl SlugOperation {
         Ok(Some(self.requests.iter().zip(kept).map(given).collect()))
     }
 
-    /// The answer: the slugs that were given, one for each organization in the order of their ids.
+    /// The answer: one slug for each organization, sorted by organization id.
     pub(crate) fn answers(self, given: Vec<Given>) -> Vec<ResolvedSlug> {
         let answer = |(request, given): (SlugRequest, Given)| ResolvedSlug {
             organization_id: request.organization_id,
@@ -286,22 +286,23 @@ impl SlugOperation {
     }
 }
 
-/// How many organizations a kept part of an answer is of.
+/// The number of organizations in one stored part of an answer.
 const KEPT_PART: usize = 10_000;
 
-/// What is kept of one organization's answer: its slug, and region and id of who had the one that it could not get.
+/// The stored answer for one organization: its slug, and region and id of the owner of the slug that it could not get.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct KeptAnswer(Box<str>, Option<(String, i64)>);
 
-/// Who still has no slug. First, everybody whose wanted slug is valid as it is tries that. Then those try theirs whose
-/// slug had to be normalized: so none of them takes away what another one wants as it is. In each later round those
-/// that are left try theirs with a random suffix, longer from round to round, so that it ends.
+/// Picks slugs in rounds. In the first round, all organizations whose wanted slug is valid unchanged try it. In the
+/// second, those whose slug had to be normalized try that, so that none of them takes a slug that another one wants
+/// unchanged. In each later round, those that are left try theirs with a random suffix. It gets longer each round, so
+/// the rounds end.
 #[derive(Debug)]
 pub(crate) struct Rounds<'a> {
     operation: &'a SlugOperation,
-    /// What each organization has; its slug is empty as long as it has none.
+    /// The slug of each organization; empty as long as it has none.
     given: Vec<Given>,
-    /// The organizations without one, by their place.
+    /// The indexes of the organizations without a slug.
     open: Vec<usize>,
     number: usize,
 }
@@ -312,8 +313,8 @@ impl<'a> Rounds<'a> {
         Self { operation, given: vec![Given::default(); count], open: (0..count).collect(), number: 0 }
     }
 
-    /// The slugs of the next round, in their order, each wanted by one organization only; `None` when everybody has
-    /// one. Of several organizations that come to the same slug, the one with the lowest id tries it.
+    /// The candidates of the next round, sorted by slug, each slug for one organization only; `None` when every
+    /// organization has a slug. If several organizations come to the same slug, the one with the lowest id tries it.
     ///
     /// # Errors
     /// If there were too many rounds.
@@ -341,7 +342,7 @@ impl<'a> Rounds<'a> {
         Ok(Some(candidates))
     }
 
-    /// What each organization that has no slug tries in this round.
+    /// The slugs to try in this round, each with the index of the organization that tries it.
     fn tries(&self, env: &Environment) -> Vec<(String, usize)> {
         let requests = self.open.iter().map(|index| (*index, &self.operation.requests[*index]));
         let Some(longer) = self.number.checked_sub(ROUNDS_WITHOUT_SUFFIX) else {
@@ -356,7 +357,7 @@ impl<'a> Rounds<'a> {
             .collect()
     }
 
-    /// Says which organizations got what they tried.
+    /// Records which organizations got the slug that they tried.
     pub(crate) fn won(&mut self, winners: Vec<(i64, String)>) {
         for (organization_id, slug) in winners {
             let requests = &self.operation.requests;
@@ -370,7 +371,7 @@ impl<'a> Rounds<'a> {
         self.open.retain(|index| given[*index].slug.is_empty());
     }
 
-    /// What was given to each organization.
+    /// The slug of each organization, in the order of their ids.
     pub(crate) fn finish(self) -> Vec<Given> {
         self.given
     }

@@ -1,13 +1,14 @@
-//! Renames: the new slug is reserved here, the region writes it, and its confirmation makes the two change places.
+//! Renames: control reserves the new slug, the region writes it, and the region's confirmation makes it the primary
+//! slug in place of the old one.
 //!
 //! | died after | what is left | what happens then |
 //! | --- | --- | --- |
 //! | the reservation | a rename in flight, an event in the feed | the region writes the slug when it reads the event |
-//! | the region's commit | the new slug in the region, the old one primary here | the region confirms until it is answered |
-//! | the confirmation | the new slug primary | confirmed again, which changes nothing |
+//! | the region's commit | the new slug in the region, the old one primary here | the region confirms until answered |
+//! | the confirmation | the new slug primary | the region confirms again, which changes nothing |
 //! | the region's refusal | a rename in flight | the region refuses again until it is answered |
 //!
-//! Whoever asked hears `Pending` if that takes longer than they wait, and asks again under the same operation.
+//! A caller that does not wait long enough gets `Pending`, and asks again with the same operation id.
 
 use std::time::Duration;
 
@@ -42,13 +43,13 @@ use crate::{
     validate,
 };
 
-/// How many aliases an organization may have: all of them are told with it wherever it is told whole.
+/// The most aliases of an organization. It is limited because messages about a whole organization list all of them.
 pub(crate) const MAX_ALIASES: usize = 100;
 
-/// A refusal as a region says it.
+/// Checks a refusal that a region sent.
 ///
 /// # Errors
-/// If it is not one of those with which a region may refuse, or the message is too long.
+/// If a region may not refuse with this reason, or the message is too long.
 pub fn refusal(reason: ErrorReason, message: &str) -> Result<Refusal, Error> {
     if !matches!(
         reason,
@@ -64,11 +65,11 @@ pub fn refusal(reason: ErrorReason, message: &str) -> Result<Refusal, Error> {
 
 impl SlugReservations {
     /// Gives an organization another slug, and waits at most `wait` for its region to confirm it. The same operation
-    /// again has the same outcome, or a later one.
+    /// again returns the same state, or a later one.
     ///
     /// # Errors
-    /// If the slug cannot be had, nobody knows the organization, another operation is renaming it, the operation was
-    /// used for something else, or the region refuses.
+    /// If control cannot give the slug, no region has confirmed a slug of the organization, another operation is
+    /// renaming it, the operation was used with other content, or the region refuses.
     pub async fn update_organization_slug(
         &self,
         wanted: &WantedRename,
@@ -107,7 +108,7 @@ impl SlugReservations {
         }
     }
 
-    /// A rename by its operation.
+    /// Reads a rename by its operation id.
     ///
     /// # Errors
     /// If there is none.
@@ -115,7 +116,7 @@ impl SlugReservations {
         rename::get(&self.db, operation_id).await?.ok_or(Error::RenameNotFound { operation_id })
     }
 
-    /// Hears how a rename has ended, as soon as it has.
+    /// Returns a receiver that gets the rename as soon as it has ended.
     fn end_of_rename(&self, operation_id: Uuid) -> watch::Receiver<Option<Rename>> {
         let (db, env) = (self.db.clone(), self.env.clone());
         let look = move || {
@@ -128,7 +129,7 @@ impl SlugReservations {
                 match looked.await {
                     Ok(rename) => rename.filter(|rename| rename.state != RenameState::Pending),
                     Err(error) => {
-                        tracing::warn!(%error, %operation_id, "control cannot look whether a rename has ended, and tries again");
+                        tracing::warn!(%error, %operation_id, "control cannot check whether a rename has ended, and tries again");
                         None
                     }
                 }
@@ -147,7 +148,7 @@ impl SlugReservations {
         let now = self.env.now();
         let begun = transact!(Error, self.feeds.of(&region), |feed| {
             if let Some(before) = rename::find(feed, wanted.operation_id).await? {
-                // The same call at once.
+                // The same call, made twice at once, has begun it.
                 return Ok(before);
             }
             let held = store::slug_reservation::of_organization(feed, wanted.organization_id).await?;
@@ -195,7 +196,7 @@ impl SlugReservations {
         Ok(begun)
     }
 
-    /// The slug that the organization gets: its own, one of its aliases, or one that is reserved here.
+    /// Picks the slug that the organization gets: one that it already has, or a free one, which it reserves here.
     async fn pick(
         &self,
         feed: &mut FeedTransaction<'_>,
@@ -253,10 +254,10 @@ impl SlugReservations {
         Err(DbError::inconsistent("a rename ended without a slug").into())
     }
 
-    /// Frees an alias of an organization, and says whether there was one.
+    /// Frees an alias of an organization. Returns `false` if the organization does not have the slug.
     ///
     /// # Errors
-    /// If the organization is known by the slug, or is being renamed to it.
+    /// If the slug is the primary or temporary slug of the organization, or the organization is being renamed to it.
     pub async fn release_alias(&self, organization_id: i64, slug: &str) -> Result<bool, Error> {
         validate::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
         let slug = slug.to_ascii_lowercase();
@@ -286,8 +287,8 @@ impl SlugReservations {
     }
 }
 
-/// Makes the new slug of a rename the primary one. Two slugs change, and two events say so, however many aliases there are:
-/// those lead to the new slug because it is the primary one.
+/// Makes the new slug of a rename the primary one. Two slugs change, so there are two events, however many aliases
+/// exist: aliases lead to whichever slug is primary.
 pub(crate) async fn confirm(
     feed: &mut FeedTransaction<'_>,
     rename: &Rename,
@@ -297,7 +298,7 @@ pub(crate) async fn confirm(
     rename::confirm(feed, rename.operation_id, now).await?;
     let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
     let old = held.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
-    // There is never more than one primary slug: first the old one goes.
+    // An organization never has two primary slugs, so the old one goes first.
     if let Some(old) = old {
         if rename.keep_alias {
             let alias = ReservationType::VanityAlias;
@@ -307,7 +308,7 @@ pub(crate) async fn confirm(
         }
     }
     store::slug_reservation::set_type(feed, slug, ReservationType::Primary, now).await?;
-    // In the feed the new slug comes first, so that no reader sees an organization without one.
+    // In the feed the new slug comes first, so that no reader sees an organization without a primary slug.
     feed.append_upserts(Of::Slug(slug)).await?;
     match old {
         Some(old) if rename.keep_alias => feed.append_upserts(Of::Slug(&old.slug)).await?,
@@ -317,7 +318,7 @@ pub(crate) async fn confirm(
     Ok(())
 }
 
-/// Ends a rename that is in flight without doing it. Returns how many slugs are free now.
+/// Ends a rename in flight without doing it. Returns how many slugs this freed: 0 or 1.
 pub(crate) async fn refuse(
     feed: &mut FeedTransaction<'_>,
     rename: &Rename,
@@ -329,7 +330,7 @@ pub(crate) async fn refuse(
     let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
     let own = held.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
-        // An alias stays one.
+        // The slug was an alias before the rename, and stays one.
         feed.append_upserts(Of::Slug(slug)).await?;
         return Ok(0);
     }

@@ -1,5 +1,5 @@
-//! Which slug belongs to which organization. Operations are in files of their own: `bulk_creation`, `confirmation`, and
-//! [`renames`](super::renames).
+//! Which slug belongs to which organization. The changes of reservations are in other files: `bulk_creation`,
+//! `confirmation` and [`renames`](super::renames).
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ pub struct SlugReservations {
     pub(crate) env: Environment,
     pub(crate) feeds: Feeds,
     pub(crate) intake: BulkIntake,
-    /// Those who wait for the end of renames.
+    /// The callers that wait for the end of renames.
     pub(crate) waiting: Waiting<Rename>,
 }
 
@@ -45,8 +45,8 @@ impl SlugReservations {
         Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting: Waiting::default() }
     }
 
-    /// Begins to take in a bulk creation. [`Incoming::add`] takes the organizations, [`SlugReservations::bulk_create`]
-    /// does the work.
+    /// Begins to receive a bulk creation. [`Incoming::add`] adds the organizations, [`SlugReservations::bulk_create`]
+    /// reserves their slugs.
     ///
     /// # Errors
     /// If the region has not registered.
@@ -55,7 +55,7 @@ impl SlugReservations {
         Ok(Incoming::new(region, operation_id))
     }
 
-    /// Reservations by slug.
+    /// A page of reservations, sorted by slug.
     ///
     /// # Errors
     /// If the region of the filter has not registered.
@@ -88,7 +88,7 @@ impl SlugReservations {
         given.pop().ok_or_else(|| DbError::inconsistent("a slug operation has no answer").into())
     }
 
-    /// How far an operation is.
+    /// Reads the progress of an operation.
     ///
     /// # Errors
     /// If the region has not registered, or never began it.
@@ -99,7 +99,7 @@ impl SlugReservations {
         found.ok_or(Error::OperationNotFound { region, operation_id })
     }
 
-    /// Operations by region and id.
+    /// A page of operations, sorted by region and id.
     ///
     /// # Errors
     /// If the region of the filter has not registered.
@@ -115,7 +115,8 @@ impl SlugReservations {
         Ok(Page::cut(rows, request, OperationPosition::of))
     }
 
-    /// The slugs of a region's organizations, confirmed or not yet. One that has none is not in the answer.
+    /// The slugs of a region's organizations, by id: the primary slug, or the temporary one if there is no primary one.
+    /// Organizations without either are left out.
     ///
     /// # Errors
     /// If the database fails.

@@ -1,17 +1,17 @@
-//! What a slug is, and what becomes of one that is none. Pure: whether somebody has a slug is known elsewhere.
+//! Rules for slugs, and how an invalid one is repaired. Pure: other modules know which slugs are taken.
 
 use std::{collections::HashSet, sync::LazyLock};
 
 use causeway_proto::limits::MAX_SLUG;
 use causeway_relocation::{catalog::reserved_organization_slugs, slug::normalize};
 
-/// How long a random suffix is at first. It grows by one with each round that it is not enough.
+/// The length of a random suffix in its first round. It grows by one in each round that follows.
 pub const FIRST_SUFFIX: usize = 2;
 
 /// The longest suffix: 36^24 of them are never all taken.
 const LONGEST_SUFFIX: usize = 24;
 
-/// What an organization is called of whose slug and name nothing is left.
+/// The base of a slug if normalization leaves nothing of the wanted slug, or of the name if no slug is wanted.
 const FALLBACK: &str = "organization";
 
 static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| reserved_organization_slugs().collect());
@@ -21,43 +21,43 @@ static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| reserved_org
 pub enum Unfit {
     /// It is a reserved word.
     Reserved,
-    /// It has no letter, so that it could be taken for an id.
+    /// It has no letter, so it could be mistaken for an id.
     NoLetter,
-    /// Nothing is left of it.
+    /// Normalization leaves nothing of it.
     Empty,
 }
 
-/// What becomes of a wanted slug.
+/// What control can give for a wanted slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// It can be given as it is.
+    /// The wanted slug, unchanged.
     Exact(&'a str),
-    /// This can be given in its place.
+    /// This slug, normalized from the wanted one.
     Normalized(String),
-    /// Only something that begins with `base` can be given; [`with_suffix`] makes it.
+    /// Only `base` with a suffix; [`with_suffix`] adds it.
     NeedsSuffix {
-        /// What the slug begins with.
+        /// The part before the suffix.
         base: String,
-        /// Why.
+        /// Why a suffix is needed.
         why: Unfit,
     },
 }
 
-/// Whether a wanted slug can be had, if nobody has it.
+/// In which form control can give a wanted slug if it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// As it is.
+    /// Unchanged.
     Exact,
-    /// In another form.
+    /// Normalized.
     Normalized,
     /// Only with a suffix: it is a reserved word.
     ReservedWord,
-    /// Only with a suffix: it has no letter, or nothing is left of it.
+    /// Only with a suffix: it has no letter, or normalization leaves nothing of it.
     Invalid,
 }
 
 impl Outcome<'_> {
-    /// Whether it can be had.
+    /// In which form control can give it.
     #[must_use]
     pub fn fit(&self) -> Fit {
         match self {
@@ -68,7 +68,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// What the slug is, or begins with if it needs a suffix.
+    /// The slug without a suffix.
     #[must_use]
     pub fn base(&self) -> &str {
         match self {
@@ -88,13 +88,13 @@ pub fn is_valid(slug: &str) -> bool {
         && has_letter(slug)
 }
 
-/// Whether a slug is a word that no organization may be called by.
+/// Whether a slug is a reserved word, which no organization may have.
 #[must_use]
 pub fn is_reserved(slug: &str) -> bool {
     RESERVED.contains(slug)
 }
 
-/// What becomes of `wanted`, or of `name` if nothing is wanted.
+/// Works out what control can give for `wanted`, or for `name` if `wanted` is empty.
 #[must_use]
 pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
     if is_valid(wanted) && !is_reserved(wanted) {
@@ -116,8 +116,8 @@ pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
     }
 }
 
-/// `base` with a random suffix of `length` characters, shortened in front of the suffix where it would be too long.
-/// `random` gives that many lowercase letters and digits, and is asked again until the whole is a slug and not a
+/// Adds a random suffix of `length` characters to `base`, and shortens `base` if the whole would be too long. `random`
+/// returns that many lowercase letters and digits. It is called again until the whole is a valid slug and not a
 /// reserved word.
 #[must_use]
 pub fn with_suffix(base: &str, length: usize, mut random: impl FnMut(usize) -> String) -> String {
@@ -131,7 +131,7 @@ pub fn with_suffix(base: &str, length: usize, mut random: impl FnMut(usize) -> S
     }
 }
 
-/// `base` with a suffix that is not known yet, for a person to read.
+/// `base` with `-?` in place of a suffix that is not known yet, for people.
 #[must_use]
 pub fn preview(base: &str) -> String {
     format!("{}-?", front(base, FIRST_SUFFIX))
@@ -212,7 +212,7 @@ mod tests {
         let slug = with_suffix(&"a".repeat(50), 2, random(1));
         assert_eq!(slug.len(), 50);
         assert!(slug.starts_with(&format!("{}-", "a".repeat(47))));
-        // The cut falls behind a hyphen, which must not be doubled.
+        // The cut falls after a hyphen, which must not be doubled.
         let slug = with_suffix(&format!("{}-bcd", "a".repeat(46)), 2, random(1));
         assert!(slug.starts_with(&format!("{}-", "a".repeat(46))) && !slug.contains("--"), "{slug}");
     }
@@ -253,7 +253,7 @@ mod tests {
                 }
                 Outcome::Normalized(slug) => {
                     prop_assert!(is_valid(&slug) && !is_reserved(&slug), "{}", slug);
-                    // What control hands out once, it takes back as it is.
+                    // Control accepts a slug that it gave once, unchanged.
                     prop_assert_eq!(plan(&slug, ""), Outcome::Exact(&slug));
                     slug
                 }

@@ -1,6 +1,6 @@
-//! Those who wait until something has ended: all who wait for the same thing share one look at it. It is looked at once
-//! when somebody begins to wait, whenever somebody says that it may have ended, and now and again, because another
-//! control may have ended it. Whoever waits is woken by its end and by nothing else.
+//! Callers that wait until something has ended. All who wait for the same thing share one task that queries it: when
+//! the first of them begins to wait, whenever this control reports that it may have ended, and about once a second,
+//! because another control may have ended it. Only the end wakes the callers.
 
 use std::{
     collections::HashMap,
@@ -15,19 +15,19 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// The longest time between two queries for a result that nobody has announced. Up to half of it is left out at random, so
-/// that not all are asked for at the same moment.
+/// The longest time between two queries for a result that nobody has reported. Each wait is shorter by a random part,
+/// up to half of it, so that the queries do not all run at the same moment.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is waited for, by its id. Cheap to clone.
+/// What callers wait for, by its id. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Waiting<T>(Arc<Mutex<HashMap<Uuid, Arc<Awaited<T>>>>>);
 
 #[derive(Debug)]
 struct Awaited<T> {
-    /// How it has ended.
+    /// How it has ended; `None` until then.
     ended: watch::Sender<Option<T>>,
-    /// It may have.
+    /// Notified when it may have ended.
     woken: Notify,
 }
 
@@ -48,15 +48,16 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something may have ended.
+    /// Reports that something may have ended, so that it is queried at once.
     pub(crate) fn wake(&self, id: Uuid) {
         if let Some(awaited) = self.all().get(&id) {
             awaited.woken.notify_one();
         }
     }
 
-    /// Begins to wait: the receiver hears how it has ended. `look` says that, or `None` if it has not. It is called by the
-    /// future that is handed to `run`, if nobody waits for the same thing already.
+    /// Begins to wait. The receiver gets the result when the thing has ended. `look` queries the result; it returns
+    /// `None` if the thing has not ended. If nobody waits for the same thing already, `run` gets the future that calls
+    /// `look`.
     pub(crate) fn wait_for<F, L>(
         &self,
         id: Uuid,
@@ -152,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Lets everything run that can, without any time going by.
+    /// Runs all tasks that are ready, without advancing the clock.
     async fn settle() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -165,14 +166,14 @@ mod tests {
         let mut waiting: Vec<_> = (0..3_000).map(|_| stage.wait_for(1)).collect();
         settle().await;
         assert_eq!(stage.looks(), 1);
-        // What others wait for ends all the time.
+        // Other things end all the time.
         for other in 2..1_000 {
             stage.waiting.wake(Uuid::from_u128(other));
         }
         settle().await;
         assert_eq!(stage.looks(), 1);
         assert!(waiting.iter().all(|it| !it.has_changed().unwrap()));
-        // It may have ended, but has not: nobody is woken.
+        // It may have ended but has not, so nobody is woken.
         stage.waiting.wake(Uuid::from_u128(1));
         settle().await;
         assert_eq!(stage.looks(), 2);

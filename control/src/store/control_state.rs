@@ -1,10 +1,10 @@
-//! For which organizations control holds something.
+//! The organizations for which control stores something.
 
 use causeway_silo::db::{Db, DbError, Statement};
 
-/// The ids of a region's organizations that have a reservation or stand in the directory, those after `after`.
+/// The ids of a region's organizations that have a reservation or a directory entry: those after `after`, ascending.
 pub(crate) async fn ids(db: &Db, region: &str, after: Option<i64>, rows: i64) -> Result<Vec<i64>, DbError> {
-    // Each side ends by itself behind enough rows, along its index.
+    // Each side has its own limit, so it reads no further along its index than necessary.
     let side = |statement: Statement, table: &str| {
         statement
             .push("SELECT organization_id FROM (SELECT DISTINCT organization_id FROM ")

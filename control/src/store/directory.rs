@@ -1,4 +1,4 @@
-//! Reservations by slug, and `causeway_organization`.
+//! Lookup of slugs, and the table `causeway_organization`.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::model::{
     reservation::ReservationType,
 };
 
-/// Who has these slugs, and what for, by slug. Each slug stands once among `slugs`.
+/// The owners of these slugs, each with the type of the reservation, sorted by slug. `slugs` must have no duplicates.
 pub(crate) async fn find(
     db: &Db,
     slugs: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) async fn find(
     db.fetch_all(statement).await?.into_iter().map(found).collect()
 }
 
-/// Writes what a region says of its organizations, and tells which ones were written: those for which it holds a
+/// Writes what a region reports about its organizations, and returns which ones were written: those for which it has a
 /// primary reservation.
 pub(crate) async fn upsert(
     feed: &mut FeedTransaction<'_>,
@@ -69,7 +69,7 @@ pub(crate) async fn upsert(
     )
     .push(IS_BY_ORGANIZATION)
     .push("$1")
-    // In one order, so that two transactions wait for each other in one direction only.
+    // Always in the same order, so that two transactions wait for each other in one direction only.
     .push(
         " ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE \
          SET region = excluded.region, name = excluded.name, status = excluded.status, \
@@ -78,7 +78,7 @@ pub(crate) async fn upsert(
     feed.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// Forgets the organizations that are known by a slug of this operation: those up to an id.
+/// Deletes the directory entries of organizations with ids up to `last` whose primary slug is from this operation.
 pub(crate) async fn delete_of_operation(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -95,7 +95,7 @@ pub(crate) async fn delete_of_operation(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Forgets organizations of a region.
+/// Deletes directory entries of organizations of a region.
 pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i64]) -> Result<(), DbError> {
     let dialect = feed.dialect();
     let statement = Statement::new(
@@ -108,12 +108,12 @@ pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i
     feed.execute(statement).await.map(|_| ())
 }
 
-/// What the directory says: each organization with the slug of its primary reservation.
+/// The directory entries: each organization with the slug of its primary reservation.
 const SELECT: &str = "SELECT o.organization_id, o.region, p.slug, o.name, o.status, o.reported_at \
                       FROM causeway_organization o JOIN causeway_organization_slug_reservation p \
                       ON p.organization_id = o.organization_id AND p.region = o.region AND p.type = 'primary'";
 
-/// Organizations by id, those after `after`.
+/// Directory entries after `after`, sorted by organization id; of all regions if `region` is `None`.
 pub(crate) async fn list(
     db: &Db,
     region: Option<&str>,
@@ -129,7 +129,7 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(organization).collect()
 }
 
-/// Those of these organizations that a region has reported.
+/// The directory entries of those of these organizations that the region has reported.
 pub(crate) async fn of(
     db: &Db,
     region: &str,

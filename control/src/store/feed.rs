@@ -1,4 +1,4 @@
-//! `causeway_feed` and `causeway_feed_event`, as readers need them. What changes them is in
+//! Queries on `causeway_feed` and `causeway_feed_event` for readers. The changes are in
 //! [`feed_transaction`](super::feed_transaction).
 
 use std::collections::HashMap;
@@ -10,24 +10,24 @@ use crate::model::{
     reservation::ReservationType,
 };
 
-/// The version of a feed to which nothing has happened yet. Readers that have nothing say 0.
+/// The version of a feed that has no events yet. A reader that has nothing has version 0.
 pub(crate) const FIRST: i64 = 1;
 
-/// Where a feed is.
+/// The position of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The version of the last change.
+    /// The version of the last event, or [`FIRST`].
     pub(crate) version: i64,
-    /// The events above this one are there.
+    /// Events above this version are stored.
     pub(crate) oldest: i64,
 }
 
 impl Position {
-    /// Nothing has happened yet.
+    /// The position of a feed that has no events yet.
     pub(crate) const BEGINNING: Self = Self { version: FIRST, oldest: FIRST };
 }
 
-/// Begins the feed of a region, unless it has begun: so that whoever follows all feeds sees the region soon.
+/// Creates the feed of a region if it does not exist, so that readers of all feeds see the region soon.
 pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) ON CONFLICT (region) DO NOTHING",
@@ -37,8 +37,8 @@ pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
     tx.execute(statement).await.map(|_| ())
 }
 
-/// What a feed tells of reservations `s` beside their slug and organization: `type`, `canonical_slug`, `operation_id`,
-/// `wanted`. Most are primary, and of those nothing must be looked up.
+/// What a feed says of reservations `s` besides slug and organization: `type`, `canonical_slug`, `operation_id`,
+/// `wanted`. Most reservations are primary, and need no subquery.
 pub(super) const TOLD: &str = "s.type AS type, \
     CASE WHEN s.type = 'primary' THEN s.slug ELSE \
     (SELECT p.slug FROM causeway_organization_slug_reservation p WHERE p.region = s.region \
@@ -51,7 +51,7 @@ pub(super) const TOLD: &str = "s.type AS type, \
     (SELECT 1 FROM causeway_slug_rename n WHERE n.region = s.region \
     AND n.organization_id = s.organization_id AND n.slug = s.slug AND n.state = 'pending') END AS wanted";
 
-/// The type of a reservation, as its row has it.
+/// Decodes the type of a reservation from its row.
 pub(super) fn reservation_type(name: &str) -> Result<ReservationType, DbError> {
     ReservationType::from_name(name)
         .ok_or_else(|| DbError::inconsistent("a slug reservation is of an unknown type"))
@@ -68,13 +68,13 @@ fn reservation(row: &Row) -> Result<FeedReservation, DbError> {
     })
 }
 
-/// Where the feeds of all regions are. One that is not in the answer is at [`FIRST`].
+/// The version of each region's feed. A feed that is missing in the result is at [`FIRST`].
 pub(crate) async fn versions(db: &Db) -> Result<HashMap<String, i64>, DbError> {
     let rows = db.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
     rows.iter().map(|row| Ok((row.text("region")?, row.int("version")?))).collect()
 }
 
-/// Where the feeds of all regions are. One that is not in the answer has not begun.
+/// The position of each region's feed. A feed that is missing in the result has not begun.
 pub(crate) async fn positions(db: &Db) -> Result<HashMap<String, Position>, DbError> {
     let rows = db.fetch_all(Statement::new("SELECT region, version, oldest FROM causeway_feed")).await?;
     let position = |row: &Row| {
@@ -83,7 +83,7 @@ pub(crate) async fn positions(db: &Db) -> Result<HashMap<String, Position>, DbEr
     rows.iter().map(position).collect()
 }
 
-/// Where the feed of a region is.
+/// The position of a region's feed.
 pub(crate) async fn position(db: &Db, region: &str) -> Result<Position, DbError> {
     let statement =
         Statement::new("SELECT version, oldest FROM causeway_feed WHERE region = $1").with(region);
@@ -93,7 +93,7 @@ pub(crate) async fn position(db: &Db, region: &str) -> Result<Position, DbError>
     })
 }
 
-/// Events of a region after a version, in their order.
+/// Events of a region after version `after`, in order; at most `limit`.
 pub(crate) async fn events(db: &Db, region: &str, after: i64, limit: i64) -> Result<Vec<Event>, DbError> {
     let statement = Statement::new(
         "SELECT version, slug, organization_id, type, canonical_slug, operation_id, wanted \
@@ -106,7 +106,8 @@ pub(crate) async fn events(db: &Db, region: &str, after: i64, limit: i64) -> Res
     db.fetch_all(statement).await?.iter().map(event).collect()
 }
 
-/// What a snapshot has of a region, by slug, after `after`: all but what an import has not confirmed yet.
+/// Reservations of a region for a snapshot, after slug `after`, sorted by slug. Those that an import has not confirmed
+/// yet are left out.
 pub(crate) async fn snapshot(
     db: &Db,
     region: &str,
@@ -127,7 +128,7 @@ pub(crate) async fn snapshot(
     db.fetch_all(statement).await?.iter().map(reservation).collect()
 }
 
-/// The regions of whose feeds more than `keep` events are there.
+/// The regions whose feed has more than `keep` stored events.
 pub(crate) async fn to_prune(db: &Db, keep: i64) -> Result<Vec<String>, DbError> {
     let statement =
         Statement::new("SELECT region FROM causeway_feed WHERE version - oldest > $1 ORDER BY region")

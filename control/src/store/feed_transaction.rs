@@ -1,8 +1,8 @@
 //! The only way to change the reservations of a region: a transaction that holds the lock of its feed.
 //!
-//! It locks the feed when it begins, appends events, and sets the version of the feed where it commits; whoever waits for the
-//! feed is notified then. Functions that change reservations, operations, renames or the directory take this type, and not a
-//! plain transaction, so that none of these steps can be forgotten.
+//! It locks the feed when it begins, appends events, and sets the version of the feed when it commits. Then it notifies
+//! the task that polls the feeds. Functions that change reservations, operations, renames or the directory take this
+//! type, not a plain transaction, so none of these steps can be forgotten.
 //!
 //! ```no_run
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! A transaction that has not locked the feed is refused:
+//! A transaction that has not locked the feed does not compile:
 //!
 //! ```compile_fail
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
@@ -24,7 +24,7 @@
 //! # }
 //! ```
 //!
-//! One that has cannot be committed without the feed:
+//! One that has locked it cannot be committed without the feed:
 //!
 //! ```compile_fail
 //! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
@@ -47,26 +47,26 @@ use super::{
 };
 use crate::model::reservation::Reservation;
 
-/// Which reservations of a region.
+/// Selects reservations of a region.
 pub(crate) enum Of<'a> {
-    /// Those of an operation, of organizations after an id, up to another one.
+    /// Those of an operation, of organizations with ids above the first number, up to the second.
     Operation(Uuid, i64, i64),
-    /// All of these organizations.
+    /// All reservations of these organizations.
     Organizations(&'a [i64]),
-    /// That of one slug.
+    /// The reservation of one slug.
     Slug(&'a str),
 }
 
-/// What has become of them.
+/// What happens to the selected reservations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// They are what their rows say.
+    /// They are new or changed; their rows say how.
     Upsert,
     /// They are about to be deleted.
     Remove,
 }
 
-/// The feed of one region, on which transactions can begin.
+/// The feed of one region. Transactions begin on it.
 #[derive(Debug, Clone, Copy)]
 pub struct RegionFeed<'a> {
     db: &'a Db,
@@ -115,7 +115,7 @@ impl<'a> FeedTransaction<'a> {
         self.version
     }
 
-    /// Appends an event for each of these reservations: they are what their rows say now.
+    /// Appends an event for each of these reservations, with what its row says now.
     ///
     /// # Errors
     /// If the database refuses.
@@ -123,7 +123,7 @@ impl<'a> FeedTransaction<'a> {
         self.append(of, Change::Upsert).await
     }
 
-    /// Appends an event for each of these reservations: they are removed. To be called before their rows are deleted.
+    /// Appends a removal for each of these reservations. Call this before deleting their rows.
     ///
     /// # Errors
     /// If the database refuses.
@@ -177,8 +177,8 @@ impl DerefMut for FeedTransaction<'_> {
     }
 }
 
-/// Forgets events of a region up to a version: at most so many, the oldest ones, and says how many. Those above what the
-/// feed says is its oldest are always there.
+/// Deletes the oldest events of a region up to version `up_to`, at most `most`, and returns how many. Events above the
+/// `oldest` of the feed are always there.
 pub(crate) async fn prune(feed: &mut FeedTransaction<'_>, up_to: i64, most: i64) -> Result<u64, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_feed SET oldest = CASE WHEN oldest + $3 < $2 THEN oldest + $3 ELSE $2 END \
@@ -194,8 +194,8 @@ pub(crate) async fn prune(feed: &mut FeedTransaction<'_>, up_to: i64, most: i64)
     feed.execute(statement).await
 }
 
-/// Makes this transaction the only one that changes reservations of the region until it ends, and says how far the
-/// feed is.
+/// Locks the feed: until this transaction ends, no other one changes reservations of the region. Returns the version of
+/// the feed.
 async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) \
@@ -206,15 +206,15 @@ async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
     tx.fetch_one(statement).await?.int("version")
 }
 
-/// Sets how far the feed is. The transaction holds its lock.
+/// Sets the version of the feed. The transaction holds its lock.
 async fn advance(tx: &mut Tx, region: &str, version: i64) -> Result<(), DbError> {
     let statement =
         Statement::new("UPDATE causeway_feed SET version = $2 WHERE region = $1").with(region).with(version);
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Appends an event for each of the reservations, after version `after`, and says which version the last one has.
-/// Primary ones come first, so that no reader ever sees an organization without one.
+/// Appends an event for each of the reservations, after version `after`, and returns the version of the last event.
+/// Primary reservations come first, so that no reader ever sees an organization without one.
 async fn append(tx: &mut Tx, region: &str, after: i64, of: Of<'_>, change: Change) -> Result<i64, DbError> {
     let dialect = tx.dialect();
     let statement = Statement::new(

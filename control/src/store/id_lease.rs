@@ -1,4 +1,4 @@
-//! `causeway_id_lease_counter` and `causeway_id_lease`.
+//! The tables `causeway_id_lease_counter` and `causeway_id_lease`.
 
 use causeway_silo::db::{DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
@@ -6,19 +6,19 @@ use uuid::Uuid;
 
 use crate::model::region::{IdRange, earliest_block};
 
-/// A lease as it was recorded.
+/// A stored lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// The model.
+    /// The model, by its catalog name.
     pub(crate) model: String,
     /// The first id.
     pub(crate) first_id: i64,
-    /// How many.
+    /// How many ids, 1 to 1,000,000.
     pub(crate) count: i64,
 }
 
-/// The highest id of a model that was given out, 0 if none was. Until the transaction ends, no other one gets past
-/// this.
+/// Locks the counter of a model and returns it: the id above which leases begin, 0 at first. Until the transaction
+/// ends, other transactions wait here.
 pub(crate) async fn lock_counter(tx: &mut Tx, model: &str) -> Result<i64, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_id_lease_counter (model, last_id) VALUES ($1, 0) \
@@ -28,7 +28,7 @@ pub(crate) async fn lock_counter(tx: &mut Tx, model: &str) -> Result<i64, DbErro
     tx.fetch_one(statement).await?.int("last_id")
 }
 
-/// Says what the highest id is now.
+/// Sets the counter of a model.
 pub(crate) async fn move_counter(tx: &mut Tx, model: &str, last_id: i64) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE causeway_id_lease_counter SET last_id = $2 WHERE model = $1")
         .with(model)
@@ -45,7 +45,8 @@ pub(crate) async fn is_reached(tx: &mut Tx, model: &str, id: i64) -> Result<bool
     Ok(tx.fetch_optional(statement).await?.is_some())
 }
 
-/// Puts the counter of a model to this id, unless it is above. Until the transaction ends, nobody leases ids of it.
+/// Raises the counter of a model to this id, unless it is above. Until the transaction ends, nobody else leases ids of
+/// the model.
 pub(crate) async fn raise_counter(tx: &mut Tx, model: &str, id: i64) -> Result<(), DbError> {
     if lock_counter(tx, model).await? < id {
         move_counter(tx, model, id).await?;
@@ -53,7 +54,7 @@ pub(crate) async fn raise_counter(tx: &mut Tx, model: &str, id: i64) -> Result<(
     Ok(())
 }
 
-/// The blocks of a model that were leased to other regions and reach into this range, by their first id.
+/// The blocks of a model that were leased to other regions and overlap this range, sorted by first id.
 pub(crate) async fn of_others(
     tx: &mut Tx,
     region: &str,

@@ -1,4 +1,4 @@
-//! Rows of model tables, as far as regions need to know them, `causeway_import` and `causeway_import_needed`.
+//! Values of model tables that regions or a revert need, and the tables `causeway_import` and `causeway_import_needed`.
 
 use causeway_relocation::catalog::{self, Kind, Model};
 use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::model::import::NeededRow;
 
-/// The returned values of rows, as JSON objects by field, with their ids.
+/// The values of rows that a region needs: for each row its id, and a JSON object by field.
 pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Vec<(i64, String)>, DbError> {
     let columns: Vec<_> =
         model.returned_columns.iter().filter_map(|column| model.columns.get(*column)).collect();
@@ -18,7 +18,7 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
     let mut fields = Vec::with_capacity(columns.len());
     for column in columns {
         let value = match (column.kind, db.dialect()) {
-            // A number there, which is to be a truth value.
+            // SQLite stores a number, but the JSON must have a boolean.
             (Kind::Boolean, Dialect::Sqlite) => {
                 format!(
                     "json(CASE t.\"{0}\" WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
@@ -28,7 +28,7 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
             (Kind::Boolean | Kind::Text, _) => format!("t.\"{}\"", column.column),
             _ => return Err(DbError::inconsistent(format!("{} cannot be returned", column.field))),
         };
-        // The names of fields are those of the catalog.
+        // Field names come from the catalog, not from a request.
         fields.push(format!("'{}', {value}", column.field));
     }
     let statement = Statement::new("SELECT t.id AS id, CAST(")
@@ -39,7 +39,7 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
     let unreadable = || DbError::inconsistent(format!("a row of {} cannot be returned", model.table));
     for row in db.fetch_many(statement, ["id", "fields"]).await? {
         let [Value::Number(id), Value::String(fields)] = row else { return Err(unreadable()) };
-        // Each database has white space of its own.
+        // The databases write JSON with different white space, so it is written again here.
         let fields: Value = serde_json::from_str(&fields).map_err(|_| unreadable())?;
         returned.push((id.as_i64().ok_or_else(unreadable)?, fields.to_string()));
     }
@@ -47,7 +47,7 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
     Ok(returned)
 }
 
-/// Holds an import open until the transaction ends. `false` if it is closed: it is being reverted.
+/// Locks an import, so that nobody closes it until the transaction ends. `false` if it is closed for a revert.
 pub(crate) async fn hold_open(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
@@ -59,7 +59,7 @@ pub(crate) async fn hold_open(tx: &mut Tx, region: &str, import_id: Uuid) -> Res
     Ok(!tx.fetch_one(statement).await?.bool("reverting")?)
 }
 
-/// Closes an import for good.
+/// Closes an import for good: control writes no more chunks of it.
 pub(crate) async fn close(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
@@ -72,7 +72,7 @@ pub(crate) async fn close(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<
     Ok(())
 }
 
-/// Adds rows of an import that its region needs.
+/// Stores which rows of an import its region needs, in addition to those stored before.
 pub(crate) async fn add_needed(
     tx: &mut Tx,
     region: &str,
@@ -102,7 +102,7 @@ pub(crate) async fn add_needed(
     Ok(())
 }
 
-/// Which of these rows the region of an import needs, and what for.
+/// Those of these rows that the region of an import needs, each with what needs it.
 pub(crate) async fn needed(
     tx: &mut Tx,
     region: &str,
@@ -122,7 +122,7 @@ pub(crate) async fn needed(
     found.iter().map(|row| Ok((row.int("row_id")?, row.text("needed_by")?))).collect()
 }
 
-/// What rows hold in a column of references, by id; rows that hold nothing there are left out.
+/// The values of a column of references, by row id. Rows with null in the column are left out.
 pub(crate) async fn column(
     tx: &mut Tx,
     model: &Model,
@@ -140,7 +140,7 @@ pub(crate) async fn column(
     tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.int("value")?))).collect()
 }
 
-/// Which of these e-mail addresses some user has, in any case.
+/// Those of these e-mail rows whose address some user has, in upper or lower case.
 pub(crate) async fn addresses_in_use(
     tx: &mut Tx,
     emails: &Model,

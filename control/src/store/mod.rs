@@ -1,4 +1,4 @@
-//! Control's SQL, and nothing else. Every time is passed in.
+//! Control's SQL, and nothing else. Callers pass in every time.
 
 pub(crate) mod control_state;
 pub(crate) mod directory;
@@ -16,12 +16,12 @@ use causeway_proto::page::PageKey;
 use causeway_relocation::catalog::Silo;
 use causeway_silo::db::{Db, DbError, Migrations, Statement};
 
-/// Behind a column that holds a region, in a statement over the reservations of given organizations: is this region. As a
-/// plain comparison it would invite PostgreSQL to read all reservations of a region when it does not know yet how many
-/// that has, rather than to look for each organization.
+/// Compares a region column, which it follows, in a statement over the reservations of given organizations. With a
+/// plain comparison, PostgreSQL may read all reservations of a region rather than look for each organization, as long
+/// as it does not know how many reservations the region has.
 const IS_BY_ORGANIZATION: &str = " || '' = ";
 
-/// The schema of a control's database.
+/// The schema of a control's database: numbered migrations for PostgreSQL and SQLite.
 pub(crate) const MIGRATIONS: Migrations = Migrations {
     silo: Silo::Control,
     postgres: &[
@@ -62,7 +62,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
     ],
 };
 
-/// What the page tokens of this database are made with.
+/// The key for the checksums of page tokens, which the database stores.
 pub(crate) async fn page_key(db: &Db) -> Result<PageKey, DbError> {
     let statement = Statement::new("SELECT value FROM causeway_secret WHERE name = 'page_tokens'");
     let row = db.fetch_optional(statement).await?;

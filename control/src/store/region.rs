@@ -1,4 +1,4 @@
-//! `causeway_region`.
+//! The table `causeway_region`.
 
 use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ fn region(row: &Row) -> Result<Region, DbError> {
     })
 }
 
-/// Inserts or renews a region. `None` if the name belongs to another instance, and this one may not take it over.
+/// Inserts or updates a region. `None` if the name belongs to another instance, and this one may not take it over.
 pub(crate) async fn upsert(
     tx: &mut Tx,
     name: &str,
@@ -41,8 +41,8 @@ pub(crate) async fn upsert(
     tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 
-/// Lets another instance have the name of a region: this one, or whichever registers first. `None` if there is no region of
-/// the name.
+/// Lets another instance take over the name of a region: `instance_id`, or if that is `None`, the first one that
+/// registers. Returns `None` if there is no region of that name.
 pub(crate) async fn allow_take_over(
     tx: &mut Tx,
     name: &str,
@@ -57,7 +57,7 @@ pub(crate) async fn allow_take_over(
     tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 
-/// One region.
+/// Reads one region; `None` if there is none of that name.
 pub(crate) async fn get(db: &Db, name: &str) -> Result<Option<Region>, DbError> {
     let statement =
         Statement::new("SELECT name, address, created_at, last_seen_at FROM causeway_region WHERE name = $1")
@@ -65,14 +65,14 @@ pub(crate) async fn get(db: &Db, name: &str) -> Result<Option<Region>, DbError> 
     db.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 
-/// Whether a region's database is this one; `None` if there is no such region.
+/// Whether the database of a region has this instance id; `None` if there is no such region.
 pub(crate) async fn is_instance(db: &Db, name: &str, instance_id: Uuid) -> Result<Option<bool>, DbError> {
     let statement = Statement::new("SELECT instance_id FROM causeway_region WHERE name = $1").with(name);
     let Some(row) = db.fetch_optional(statement).await? else { return Ok(None) };
     Ok(Some(row.uuid("instance_id")? == instance_id))
 }
 
-/// Regions by name, those after `after`.
+/// Regions after `after`, sorted by name.
 pub(crate) async fn list(db: &Db, after: Option<&str>, rows: i64) -> Result<Vec<Region>, DbError> {
     let statement = Statement::new(
         "SELECT name, address, created_at, last_seen_at FROM causeway_region WHERE name > $1 \

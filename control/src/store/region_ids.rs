@@ -1,4 +1,4 @@
-//! `causeway_region_ids` and `causeway_region_id_conflict`: which ids the tables of regions hold.
+//! The tables `causeway_region_ids` and `causeway_region_id_conflict`: which ids the tables of regions have.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use super::IS_BY_ORGANIZATION;
 use crate::model::region::{ConflictKind, IdConflict, IdRange};
 
-/// Writes down which ids of a model a region holds, in place of what was known.
+/// Stores which ids of a model a region's table has, in place of what was stored before.
 pub(crate) async fn replace(
     tx: &mut Tx,
     region: &str,
@@ -59,7 +59,7 @@ fn of_region(row: &Row) -> Result<(String, IdRange), DbError> {
     Ok((row.text("region")?, range(row)?))
 }
 
-/// What other regions hold, and are known to hold exactly, of a model between these two ids, by the first id.
+/// The ranges of other regions that overlap this range, sorted by first id. Only exact ranges.
 pub(crate) async fn held_by_others(
     tx: &mut Tx,
     region: &str,
@@ -78,7 +78,7 @@ pub(crate) async fn held_by_others(
     tx.fetch_all(statement).await?.iter().map(of_region).collect()
 }
 
-/// Organizations in these ranges for which other regions hold reservations, by id, at most so many.
+/// Organizations in these ranges for which other regions have reservations, sorted by id; at most `most`.
 pub(crate) async fn reserved_by_others(
     tx: &mut Tx,
     region: &str,
@@ -100,7 +100,7 @@ pub(crate) async fn reserved_by_others(
     tx.fetch_all(statement).await?.iter().map(of_region).collect()
 }
 
-/// Which of these organizations other regions hold reservations for, and which region that is.
+/// Those of these organizations for which another region has a reservation, each with that region.
 pub(crate) async fn reserved_elsewhere(
     tx: &mut Tx,
     region: &str,
@@ -120,7 +120,8 @@ pub(crate) async fn reserved_elsewhere(
         .collect()
 }
 
-/// The highest id that is known to be in use, or in a range of which some are, between these two. `None` if all are free.
+/// The highest id that is or may be in use: the end of a stored range that overlaps `within`, exact or not, or an
+/// organization in `within` that has a reservation. `None` if all ids of `within` are free.
 pub(crate) async fn in_use(tx: &mut Tx, model: &str, within: IdRange) -> Result<Option<i64>, DbError> {
     let held = Statement::new(
         "SELECT MAX(last_id) AS id FROM causeway_region_ids WHERE model = $1 AND last_id >= $2 AND first_id <= $3",
@@ -141,7 +142,7 @@ pub(crate) async fn in_use(tx: &mut Tx, model: &str, within: IdRange) -> Result<
     Ok(held.max(tx.fetch_one(reserved).await?.opt_int("id")?))
 }
 
-/// Writes down in which ids a region meets others, in place of what was known.
+/// Stores which ids of a region conflict with other regions, in place of what was stored before.
 pub(crate) async fn replace_conflicts(
     tx: &mut Tx,
     region: &str,
@@ -178,7 +179,7 @@ pub(crate) async fn replace_conflicts(
     tx.execute(insert).await.map(|_| ())
 }
 
-/// In which ids a region meets others.
+/// The stored conflicts of a region's ids with other regions.
 pub(crate) async fn conflicts(db: &Db, region: &str) -> Result<Vec<IdConflict>, DbError> {
     let statement = Statement::new(
         "SELECT model, first_id, last_id, other_region, kind FROM causeway_region_id_conflict WHERE region = $1 \

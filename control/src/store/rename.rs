@@ -1,4 +1,4 @@
-//! `causeway_slug_rename`.
+//! The table `causeway_slug_rename`.
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
@@ -39,7 +39,7 @@ fn read(row: &Row) -> Result<Rename, DbError> {
     })
 }
 
-/// The rename of an operation, whichever region's it is.
+/// The rename of an operation, of any region.
 pub(crate) async fn get(db: &Db, operation_id: Uuid) -> Result<Option<Rename>, DbError> {
     let statement = Statement::new(SELECT).push(" WHERE operation_id = ").arg(operation_id);
     db.fetch_optional(statement).await?.as_ref().map(read).transpose()
@@ -51,7 +51,7 @@ pub(crate) async fn find(tx: &mut Tx, operation_id: Uuid) -> Result<Option<Renam
     tx.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
-/// The rename that an operation of a region is; `None` if it is something else.
+/// The rename of an operation of the feed's region; `None` if the operation is not a rename.
 pub(crate) async fn of_operation(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -60,7 +60,7 @@ pub(crate) async fn of_operation(
     Ok(rename.filter(|rename| rename.region == feed.region()))
 }
 
-/// The operation that is renaming an organization, if one is.
+/// The rename of an organization that is in flight, if there is one.
 pub(crate) async fn in_flight(
     feed: &mut FeedTransaction<'_>,
     organization_id: i64,
@@ -74,7 +74,7 @@ pub(crate) async fn in_flight(
     feed.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
-/// Which of these organizations are being renamed, each with its operation.
+/// The organizations among these that are being renamed, each with the operation of its rename.
 pub(crate) async fn pending(
     db: &Db,
     region: &str,
@@ -113,7 +113,7 @@ pub(crate) async fn insert(
     Ok(feed.execute(statement).await? == 1)
 }
 
-/// Notes that a rename is confirmed.
+/// Records that a rename is confirmed.
 pub(crate) async fn confirm(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -127,7 +127,7 @@ pub(crate) async fn confirm(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Notes that a rename is refused, and why.
+/// Records that a rename is refused, and why.
 pub(crate) async fn refuse(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -145,7 +145,8 @@ pub(crate) async fn refuse(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Refuses all renames of these organizations that are in flight, and releases their operations. Says which those are.
+/// Refuses all renames of these organizations that are in flight, and releases their operations. Returns the
+/// operations.
 pub(crate) async fn refuse_all(
     feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],

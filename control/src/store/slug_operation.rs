@@ -1,4 +1,5 @@
-//! `causeway_slug_operation` and `causeway_slug_operation_answer`: how far each operation is, and what it was answered.
+//! The tables `causeway_slug_operation` and `causeway_slug_operation_answer`: the state of each operation, and its
+//! answer.
 
 use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
@@ -7,16 +8,16 @@ use uuid::Uuid;
 use super::feed_transaction::FeedTransaction;
 use crate::model::operation::{OperationFilter, OperationPosition, OperationSummary, Progress};
 
-/// Which operation: the id is the region's own, so that no region can meet another one's.
+/// The key of an operation. Each region has its own ids, so no region can hit an operation of another one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OperationKey<'a> {
-    /// The region.
+    /// The name of the region that began it.
     pub(crate) region: &'a str,
-    /// Its id.
+    /// The id that the region chose.
     pub(crate) operation_id: Uuid,
 }
 
-/// How far an operation is.
+/// The stored state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OperationState {
     /// Its reservations are temporary.
@@ -27,12 +28,13 @@ pub(crate) enum OperationState {
     Released,
 }
 
-/// What is being done to an operation of many organizations, part by part.
+/// What is in progress for a large operation, part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnderWay {
-    /// Its organizations are being given slugs. Nobody has heard of them yet.
+    /// Control is reserving slugs for its organizations. It has not sent them to anybody yet.
     Reserving,
-    /// An organization turned out to have a slug by another operation: what was reserved is freed, and the operation goes.
+    /// One of its organizations already has a slug from another operation, or belongs to another region. Control frees
+    /// what it has reserved, then deletes the operation.
     Withdrawing,
     /// Its reservations are becoming primary.
     Confirming,
@@ -51,26 +53,25 @@ impl UnderWay {
     }
 }
 
-/// An operation as it was recorded.
+/// A stored operation.
 #[derive(Debug)]
 pub(crate) struct Operation {
-    /// The digest of its content.
+    /// SHA-256 of what was asked for; zeros for a rename.
     pub(crate) digest: Vec<u8>,
-    /// How far it is.
     pub(crate) state: OperationState,
-    /// What is being done to it.
+    /// What is in progress; `None` if nothing is.
     pub(crate) under_way: Option<UnderWay>,
-    /// The last organization whose slug is confirmed, while that is under way.
+    /// The last organization whose slug is confirmed, while a confirmation is in progress; 0 before.
     pub(crate) done_through: i64,
-    /// When it was begun.
+    /// When it was begun. An operation that is withdrawn and begun again gets a new time.
     pub(crate) created_at: DateTime<Utc>,
-    /// How many reservations its confirmation made primary; 0 before.
+    /// How many reservations its confirmation has made primary so far; 0 before.
     pub(crate) confirmed_count: i64,
-    /// How many reservations its release freed; 0 before.
+    /// How many reservations its release has freed so far; 0 before.
     pub(crate) released_count: i64,
 }
 
-/// Records an operation. `false` if it is there already; whoever is making it is waited for.
+/// Records an operation. `false` if it exists already. Waits for a transaction that is recording the same one.
 pub(crate) async fn insert(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -93,12 +94,12 @@ pub(crate) async fn insert(
     Ok(feed.execute(statement).await? == 1)
 }
 
-/// An operation, if there is one. Until the transaction ends, nobody else gets past this.
+/// Reads and locks an operation, if it exists. Until the transaction ends, other transactions wait here.
 pub(crate) async fn lock(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
 ) -> Result<Option<Operation>, DbError> {
-    // An update that changes nothing: the lock that both databases know.
+    // An update that changes nothing is a lock in both databases.
     let statement = Statement::new(
         "UPDATE causeway_slug_operation SET state = state WHERE region = $1 AND operation_id = $2 \
          RETURNING content_digest, state, confirmed_count, released_count, under_way, done_through, created_at",
@@ -134,7 +135,7 @@ pub(crate) async fn lock(
 const SUMMARY: &str = "SELECT region, operation_id, state, under_way, organization_count, confirmed_count, \
     released_count, created_at, updated_at FROM causeway_slug_operation";
 
-/// What stands in `state` and `under_way` of an operation that is so far.
+/// The values of `state` and `under_way` in the database for a progress. An empty list means that `under_way` is null.
 fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
     match progress {
         Progress::Reserving => ("reserved", &["reserving", "withdrawing"]),
@@ -165,7 +166,7 @@ fn summary(row: &Row) -> Result<OperationSummary, DbError> {
     })
 }
 
-/// How far an operation is, if there is one.
+/// Reads an operation, if it exists.
 pub(crate) async fn get(db: &Db, key: OperationKey<'_>) -> Result<Option<OperationSummary>, DbError> {
     let statement = Statement::new(SUMMARY)
         .push(" WHERE region = ")
@@ -175,7 +176,7 @@ pub(crate) async fn get(db: &Db, key: OperationKey<'_>) -> Result<Option<Operati
     db.fetch_optional(statement).await?.as_ref().map(summary).transpose()
 }
 
-/// Operations by region and id, after a position.
+/// Operations after a position, sorted by region and id.
 pub(crate) async fn list(
     db: &Db,
     filter: &OperationFilter,
@@ -212,7 +213,7 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(summary).collect()
 }
 
-/// Whether there is an operation.
+/// Whether the operation exists.
 pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbError> {
     let statement =
         Statement::new("SELECT state FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2")
@@ -221,7 +222,7 @@ pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbErr
     Ok(db.fetch_optional(statement).await?.is_some())
 }
 
-/// Notes what is being done to an operation; nothing more is if `None`.
+/// Records what is in progress for an operation; `None` if nothing is any more.
 pub(crate) async fn set_under_way(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -239,7 +240,7 @@ pub(crate) async fn set_under_way(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Notes that so many slugs of an operation are confirmed too, up to that of an organization. There are more.
+/// Records that `count` further slugs of an operation are confirmed, up to organization `through`. There are more.
 pub(crate) async fn set_confirming(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -259,7 +260,7 @@ pub(crate) async fn set_confirming(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Forgets an operation that never came to an answer.
+/// Deletes an operation that was never answered.
 pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, operation_id: Uuid) -> Result<(), DbError> {
     for delete in [
         "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2",
@@ -271,7 +272,7 @@ pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, operation_id: Uuid) -
     Ok(())
 }
 
-/// Notes that an operation is confirmed, and how many slugs were confirmed last.
+/// Records that an operation is confirmed, and adds `confirmed_count`, the slugs that were confirmed last.
 pub(crate) async fn set_confirmed(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -290,7 +291,8 @@ pub(crate) async fn set_confirmed(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Notes that an operation is released, how many slugs were freed last, and whether there are more. Its answer is of no use to anybody from then on.
+/// Records that an operation is released, adds `released_count`, the slugs that were freed last, and notes whether
+/// there are more. Deletes its answer, which nobody needs from then on.
 pub(crate) async fn set_released(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -315,7 +317,7 @@ pub(crate) async fn set_released(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Keeps parts of what an operation was answered, from a number on. A part that is kept already stays as it is.
+/// Stores parts of an operation's answer, numbered from `first` on. A part that is stored already does not change.
 pub(crate) async fn keep_answer(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -342,7 +344,7 @@ pub(crate) async fn keep_answer(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// What was kept of the answer of an operation, in the order of its parts.
+/// The stored parts of an operation's answer, in order.
 pub(crate) async fn kept_answer(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,

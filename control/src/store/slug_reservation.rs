@@ -1,4 +1,5 @@
-//! `causeway_organization_slug_reservation`. Whatever is done to many reservations is one statement for each part of them.
+//! The table `causeway_organization_slug_reservation`. A change of many reservations is one statement for each part of
+//! them.
 
 use std::collections::HashMap;
 
@@ -12,29 +13,29 @@ use super::{
 };
 use crate::model::reservation::{ListFilter, Owner, Reservation, ReservationType};
 
-/// An organization that has a reservation by another operation.
+/// An organization that has a reservation from another operation.
 #[derive(Debug)]
 pub(crate) struct Conflict {
-    /// The organization.
     pub(crate) organization_id: i64,
-    /// Its slug.
+    /// Its primary or temporary slug.
     pub(crate) slug: String,
-    /// The other operation.
+    /// The other operation, which reserved that slug.
     pub(crate) operation_id: Uuid,
 }
 
-/// Slugs to take, column by column.
+/// Slugs to try, as columns of equal length.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Candidates {
-    /// The organizations.
+    /// The organizations that try them.
     pub(crate) organization_ids: Vec<i64>,
-    /// The slug that each of them is to get; no two are the same.
+    /// The slug that each of them tries; no two are the same.
     pub(crate) slugs: Vec<String>,
     /// The slug that each of them wanted.
     pub(crate) wanted_slugs: Vec<String>,
 }
 
-/// The last of the next organizations of an operation after an id, and how many they are; `None` if there is none.
+/// The next organizations of an operation with ids above `after`, at most `most`: the last id, and how many there are.
+/// `None` if there are none.
 pub(crate) async fn page_end(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -55,7 +56,8 @@ pub(crate) async fn page_end(
     Ok(row.opt_int("last")?.map(|last| (last, count)))
 }
 
-/// What an operation has given so far, by organization: the next ones after an id.
+/// The slugs that an operation has reserved so far, for the next organizations with ids above `after`; at most `most`,
+/// sorted by organization.
 pub(crate) async fn given(
     db: &Db,
     key: OperationKey<'_>,
@@ -85,7 +87,7 @@ fn owner(row: &Row) -> Result<(String, Owner), DbError> {
     Ok((row.text("slug")?, owner))
 }
 
-/// Who has these slugs, those that anybody has.
+/// The owners of these slugs. Free slugs are left out.
 pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
     if slugs.is_empty() {
         return Ok(HashMap::new());
@@ -94,7 +96,7 @@ pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<St
     tx.fetch_all(statement).await?.iter().map(owner).collect()
 }
 
-/// The same as it is now.
+/// The same, outside of a transaction.
 pub(crate) async fn owners_now(db: &Db, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
     db.fetch_all(owners_of(db.dialect(), slugs)).await?.iter().map(owner).collect()
 }
@@ -119,8 +121,9 @@ fn conflict_of(row: &Row) -> Result<Conflict, DbError> {
     })
 }
 
-/// One of these organizations of the region that has a slug by another operation, if any has. The transaction holds the
-/// lock of the region's feed, as everybody has who gives an organization of the region a slug, so that it stays true.
+/// The first of these organizations of the region that has a slug from another operation, if any has. The transaction
+/// must hold the lock of the region's feed. Every transaction that gives an organization of the region a slug holds it,
+/// so the result stays true.
 pub(crate) async fn conflict(
     tx: &mut Tx,
     key: OperationKey<'_>,
@@ -130,7 +133,7 @@ pub(crate) async fn conflict(
     tx.fetch_optional(statement).await?.as_ref().map(conflict_of).transpose()
 }
 
-/// The same as it is now.
+/// The same, outside of a transaction.
 pub(crate) async fn conflict_now(
     db: &Db,
     key: OperationKey<'_>,
@@ -140,7 +143,7 @@ pub(crate) async fn conflict_now(
     db.fetch_optional(statement).await?.as_ref().map(conflict_of).transpose()
 }
 
-/// The slugs that these organizations have by this operation.
+/// The slugs that this operation has reserved for these organizations.
 pub(crate) async fn own(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -158,8 +161,8 @@ pub(crate) async fn own(
     feed.fetch_all(statement).await?.into_iter().map(own).collect()
 }
 
-/// Takes those of the slugs that nobody has, and says which organization got which. In the order of the slugs, so
-/// that two transactions that want the same ones wait for each other in one direction only.
+/// Reserves those slugs that are free, and returns which organization got which. Inserts in the order of the slugs, so
+/// that two transactions that want the same slugs wait for each other in one direction only.
 pub(crate) async fn take_free(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -190,8 +193,8 @@ pub(crate) async fn take_free(
     feed.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
-/// Makes reservations of an operation the ones by which the organizations are known, and says how many that were: those of
-/// organizations after an id, up to another one.
+/// Makes temporary reservations of an operation primary, and returns how many: those of organizations with ids above
+/// `after`, up to `last`.
 pub(crate) async fn make_primary(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -212,7 +215,7 @@ pub(crate) async fn make_primary(
     feed.execute(statement).await.map(u64::cast_signed)
 }
 
-/// Frees slugs of an operation, and says how many that were: those of organizations up to an id.
+/// Frees slugs of an operation, and returns how many: those of organizations with ids up to `last`.
 pub(crate) async fn delete(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -227,7 +230,7 @@ pub(crate) async fn delete(
     feed.execute(statement).await.map(u64::cast_signed)
 }
 
-/// Frees all slugs of these organizations.
+/// Frees all slugs of these organizations, and returns how many.
 pub(crate) async fn delete_of_organizations(
     feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],
@@ -254,7 +257,7 @@ pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Says what a slug of a region is for from now on.
+/// Changes the type of the reservation of a slug.
 pub(crate) async fn set_type(
     feed: &mut FeedTransaction<'_>,
     slug: &str,
@@ -286,7 +289,7 @@ fn read(row: &Row) -> Result<Reservation, DbError> {
     })
 }
 
-/// The slug by which an organization is known, whatever region it is of.
+/// The primary reservation of an organization, of any region.
 pub(crate) async fn primary(db: &Db, organization_id: i64) -> Result<Option<Reservation>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE organization_id = ")
@@ -295,7 +298,7 @@ pub(crate) async fn primary(db: &Db, organization_id: i64) -> Result<Option<Rese
     db.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
-/// All reservations of an organization.
+/// All reservations of an organization of the feed's region, sorted by slug.
 pub(crate) async fn of_organization(
     feed: &mut FeedTransaction<'_>,
     organization_id: i64,
@@ -309,7 +312,7 @@ pub(crate) async fn of_organization(
     feed.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// The reservations of these organizations, by organization and slug; at most so many.
+/// The reservations of these organizations, sorted by organization and slug; at most `most`.
 pub(crate) async fn of_organizations(
     db: &Db,
     region: &str,
@@ -329,7 +332,7 @@ pub(crate) async fn of_organizations(
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// Reservations by slug, those after `after`.
+/// Reservations after `after`, sorted by slug.
 pub(crate) async fn list(
     db: &Db,
     filter: &ListFilter,
@@ -347,7 +350,7 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// The slugs of a region's organizations, each with what it is for.
+/// The primary and temporary slugs of a region's organizations, with their types.
 pub(crate) async fn slugs_of(
     db: &Db,
     region: &str,
