@@ -98,7 +98,7 @@ fn a_place_that_cannot_be_written_is_told_before_anything_is_begun() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("the findings cannot be written to"), "{stderr}");
     }
-    assert!(!place.path("causeway-data").exists(), "something was begun");
+    assert!(!place.path("causeway-data").exists(), "an import was started");
 }
 
 #[test]
@@ -170,5 +170,5 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
     // The dry run reserved nothing, so the import itself gets the slug that it wants.
     let output = place.run(&["import", "organizations", &example(), "--import-id", ID]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("       1  acme "), "something was taken");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("       1  acme "), "the slug was taken");
 }

@@ -179,7 +179,7 @@ async fn what_bulk_creations_took_is_given_back(max_bulk_bytes: i64) {
     );
     let beyond = full.peak - idle;
     let limit = u64::try_from(max_bulk_bytes).expect("positive") >> 10;
-    assert!(beyond <= limit + LEFT, "{beyond} KiB were in hand, and {limit} may be");
+    assert!(beyond <= limit + LEFT, "{beyond} KiB were in use, and {limit} may be");
     assert!(left <= idle + LEFT, "{left} KiB are left of {}, and {idle} were there before", full.resident);
 }
 

@@ -140,8 +140,8 @@ async fn killed_all_the_time(store: Store) {
         took.as_secs_f64(),
     );
     println!("{figures}");
-    ended.unwrap_or_else(|_| panic!("it comes to no end: {figures}; {:?}", cluster.trace()));
-    assert!(kills > 0 && of_control.kills.get() > 0, "nobody was killed: {figures}");
+    ended.unwrap_or_else(|_| panic!("the import did not end: {figures}; {:?}", cluster.trace()));
+    assert!(kills > 0 && of_control.kills.get() > 0, "no service was killed: {figures}");
     cluster.revive().await.expect("they start");
     let import = cluster.region(0).wait(&id).await.expect("it has ended");
     assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);

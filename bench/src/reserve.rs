@@ -14,7 +14,7 @@ use causeway_proto::{
         bulk_create_organization_slug_reservations_request::Part, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
-    whole::SentOrganizations,
+    whole::OrganizationDigest,
 };
 use causeway_silo::env::Environment;
 use futures::future::try_join_all;
@@ -127,7 +127,7 @@ pub(crate) async fn reserve(
     wanted: Vec<OrganizationSlugRequest>,
 ) -> anyhow::Result<Vec<ResolvedSlug>> {
     let header = BulkCreateHeader { region: region.to_owned(), operation_id: operation_id.to_string() };
-    let mut sent = SentOrganizations::default();
+    let mut sent = OrganizationDigest::default();
     sent.add(&wanted);
     let batches: Vec<Vec<OrganizationSlugRequest>> = wanted.chunks(1_000).map(<[_]>::to_vec).collect();
     let parts = std::iter::once(Part::Header(header))

@@ -58,7 +58,7 @@ const CHANGES: usize = 200;
 /// The id of the first changed organization. All ids before the measurement are smaller.
 const FIRST_CHANGED: i64 = 1_000_000_000;
 /// A directory that does not know a change after this time is broken.
-const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+const STALENESS_LIMIT: Duration = Duration::from_secs(10);
 
 const COLUMNS: &[&str] = &["call", "calls/s", "p50", "p99", "p99.9", "ratio"];
 
@@ -246,7 +246,7 @@ async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
                 Err(status) if status.code() == tonic::Code::NotFound => {}
                 Err(status) => return Err(status.into()),
             }
-            ensure!(began.elapsed() < KNOWN_WITHIN, "the directory does not hear of {slug}");
+            ensure!(began.elapsed() < STALENESS_LIMIT, "the directory does not hear of {slug}");
         }
         behind.push(began.elapsed().as_secs_f64());
     }

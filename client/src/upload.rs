@@ -16,7 +16,7 @@ use causeway_proto::{
         ImportHeader, ImportOrganizationsRequest, ImportOrganizationsResponse, UploadEnd,
         import_organizations_request::Part,
     },
-    whole::SentBytes,
+    whole::UploadDigest,
 };
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -168,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Reads in parts of `PART_BYTES`, until `take` says that no more are wanted, and gives the end of what was read.
 fn read_parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<UploadEnd> {
     let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
-    let mut sent = SentBytes::default();
+    let mut sent = UploadDigest::default();
     loop {
         let mut part = Vec::with_capacity(PART_BYTES);
         reader.by_ref().take(limit).read_to_end(&mut part)?;

@@ -221,7 +221,7 @@ pub enum Error {
     },
     /// The service is stopping.
     #[error("control is going down; try again")]
-    Stopping,
+    ShuttingDown,
     /// Control does not write this model.
     #[error("{} is no model that control writes", shown(.model))]
     ModelNotWritable {
@@ -252,7 +252,7 @@ pub enum Error {
     ChunkExists,
     /// The task of a call panicked or was cancelled: a defect, or the service is stopping.
     #[error("the call ended by itself: {0}")]
-    Stopped(String),
+    TaskFailed(String),
     /// Writing rows failed.
     #[error(transparent)]
     Write(#[from] WriteError),

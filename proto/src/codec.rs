@@ -94,12 +94,12 @@ static REQUESTS: LazyLock<HashMap<String, MessageDescriptor>> = LazyLock::new(||
 fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), Failure> {
     let mut entries = 0;
     // The decoder reports bytes that are not well formed.
-    look(descriptor, bytes, "", &mut entries).unwrap_or(Ok(()))
+    check_message(descriptor, bytes, "", &mut entries).unwrap_or(Ok(()))
 }
 
 /// Checks a message and the messages in it, and counts their entries in `entries`. `None` if its bytes are not well
 /// formed.
-fn look(
+fn check_message(
     descriptor: &MessageDescriptor,
     mut bytes: &[u8],
     path: &str,
@@ -149,7 +149,7 @@ fn look(
                 return Some(Err(Failure::invalid_field(&field, "must not hold a zero character")));
             }
             Kind::Message(inner) if length.is_some() => {
-                if let Err(refused) = look(&inner, value, &name(), entries)? {
+                if let Err(refused) = check_message(&inner, value, &name(), entries)? {
                     return Some(Err(refused));
                 }
             }

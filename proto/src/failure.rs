@@ -99,19 +99,19 @@ pub const fn retry_after(reason: ErrorReason) -> Option<Duration> {
 }
 
 /// The most bytes of a value of a request that an error shows; longer ones are cut.
-pub const SHOWN: usize = 100;
+pub const MAX_VALUE_BYTES: usize = 100;
 /// The most bytes of a message as it is sent, where each byte that is not ASCII takes three. The message is sent twice,
 /// and the whole status must stay below the 8 KiB of headers that clients and proxies accept.
-const MESSAGE: usize = 1_100;
+const MAX_MESSAGE_BYTES: usize = 1_100;
 /// The most bytes of the description of a field or of a precondition.
-const DESCRIPTION: usize = 200;
+const MAX_DESCRIPTION_BYTES: usize = 200;
 /// The most `BadRequest` violations of a status. Further ones are left out.
-const DETAILS: usize = 8;
+const MAX_VIOLATIONS: usize = 8;
 
-/// A value of a request as an error shows it: its beginning, at most [`SHOWN`] bytes, without control characters.
+/// A value of a request as an error shows it: its beginning, at most [`MAX_VALUE_BYTES`] bytes, without control characters.
 #[must_use]
 pub fn shown(value: &str) -> String {
-    cut(value, SHOWN, |character| character.len_utf8())
+    cut(value, MAX_VALUE_BYTES, |character| character.len_utf8())
 }
 
 /// The beginning of a text, at most `most` bytes as `length` counts them, with `…` if there was more. Control
@@ -155,7 +155,7 @@ impl Failure {
         let travels = |character: char| if character.is_ascii() { 1 } else { 3 * character.len_utf8() };
         Self {
             reason,
-            message: cut(&message.into(), MESSAGE, travels),
+            message: cut(&message.into(), MAX_MESSAGE_BYTES, travels),
             metadata: HashMap::new(),
             fields: Vec::new(),
             precondition: None,
@@ -180,7 +180,7 @@ impl Failure {
     /// Adds a `BadRequest` violation, unless the status already has 8 of them.
     #[must_use]
     pub fn field(mut self, field: &str, description: impl Into<String>) -> Self {
-        if self.fields.len() < DETAILS {
+        if self.fields.len() < MAX_VIOLATIONS {
             self.fields.push((shown(field), description_of(&description.into())));
         }
         self
@@ -201,7 +201,7 @@ impl Failure {
 }
 
 fn description_of(text: &str) -> String {
-    cut(text, DESCRIPTION, char::len_utf8)
+    cut(text, MAX_DESCRIPTION_BYTES, char::len_utf8)
 }
 
 impl From<Failure> for Status {

@@ -22,10 +22,10 @@ pub const MAX_SLUG: usize = 50;
 
 /// The most bytes of a wanted slug, of the name of an organization that a slug is requested for, of a slug of a filter,
 /// and of the text that says what needs a row.
-pub const MAX_TEXT: usize = 255;
+pub const MAX_TEXT_BYTES: usize = 255;
 
 /// The most organizations or slugs of one call whose answer says something about each.
-pub const MAX_NAMED: usize = 1_000;
+pub const MAX_NAMES_PER_CALL: usize = 1_000;
 
 /// The most organizations in a batch of a bulk creation or in a release, feed positions in one call, and slugs of a
 /// filter.
@@ -35,10 +35,10 @@ pub const MAX_BATCH: usize = 10_000;
 pub const MAX_ORGANIZATIONS: usize = 1_000_000;
 
 /// The most rows that one call of `RevertImport` lists as needed, so that they stay.
-pub const MAX_NEEDED: usize = 5_000;
+pub const MAX_NEEDED_ROWS: usize = 5_000;
 
 /// The most bytes of the message with which a rename is refused.
-pub const MAX_REFUSAL: usize = 1_000;
+pub const MAX_REFUSAL_BYTES: usize = 1_000;
 
 /// The most ids of one lease.
 pub const MAX_LEASE: usize = 1_000_000;
@@ -53,35 +53,35 @@ mod tests {
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
     const NAMED: [(&str, usize); 31] = [
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
-        ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT),
-        ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT),
+        ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
+        ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequestBatch.requests", MAX_BATCH),
         ("causeway.control.v1.SlugReservationService.BulkCreateOrganizationSlugReservations", MAX_BATCH),
         ("causeway.control.v1.ReleaseOrganizationsRequest.organization_ids", MAX_BATCH),
         ("causeway.control.v1.WatchAllSlugReservationsRequest.positions", MAX_BATCH),
-        ("causeway.control.v1.UpdateOrganizationSlugRequest.desired_slug", MAX_TEXT),
-        ("causeway.control.v1.SlugRefusal.message", MAX_REFUSAL),
-        ("causeway.control.v1.FeedRegions.regions", MAX_NAMED),
-        ("causeway.control.v1.FeedPositions.positions", MAX_NAMED),
+        ("causeway.control.v1.UpdateOrganizationSlugRequest.desired_slug", MAX_TEXT_BYTES),
+        ("causeway.control.v1.SlugRefusal.message", MAX_REFUSAL_BYTES),
+        ("causeway.control.v1.FeedRegions.regions", MAX_NAMES_PER_CALL),
+        ("causeway.control.v1.FeedPositions.positions", MAX_NAMES_PER_CALL),
         ("causeway.control.v1.ListSlugReservationsRequest.page_size", MAX_PAGE as usize),
         ("causeway.control.v1.ListSlugOperationsRequest.page_size", MAX_PAGE as usize),
-        ("causeway.control.v1.BatchResolveSlugsRequest.slugs", MAX_NAMED),
-        ("causeway.control.v1.CheckSlugsRequest.slugs", MAX_NAMED),
-        ("causeway.control.v1.ReportOrganizationsRequest.organizations", MAX_NAMED),
-        ("causeway.control.v1.ListHeldOrganizationsRequest.organization_ids", MAX_NAMED),
+        ("causeway.control.v1.BatchResolveSlugsRequest.slugs", MAX_NAMES_PER_CALL),
+        ("causeway.control.v1.CheckSlugsRequest.slugs", MAX_NAMES_PER_CALL),
+        ("causeway.control.v1.ReportOrganizationsRequest.organizations", MAX_NAMES_PER_CALL),
+        ("causeway.control.v1.ListHeldOrganizationsRequest.organization_ids", MAX_NAMES_PER_CALL),
         ("causeway.control.v1.ListOrganizationsRequest.page_size", MAX_PAGE as usize),
         ("causeway.control.v1.HeldIds.ranges", MAX_ID_RANGES),
         ("causeway.control.v1.LeaseIdsRequest.count", MAX_LEASE),
         ("causeway.control.v1.ListRegionsRequest.page_size", MAX_PAGE as usize),
         ("causeway.control.v1.ImportModelsRequest.records", MAX_CHUNK_RECORDS),
         ("causeway.control.v1.FindRowsRequest.values", MAX_FIND_VALUES),
-        ("causeway.control.v1.NeededRow.needed_by", MAX_TEXT),
-        ("causeway.control.v1.RevertImportRequest.needed", MAX_NEEDED),
+        ("causeway.control.v1.NeededRow.needed_by", MAX_TEXT_BYTES),
+        ("causeway.control.v1.RevertImportRequest.needed", MAX_NEEDED_ROWS),
         ("causeway.region.v1.ImportHeader.filter", MAX_BATCH),
-        ("causeway.region.v1.ImportHeader.filter", MAX_TEXT),
+        ("causeway.region.v1.ImportHeader.filter", MAX_TEXT_BYTES),
         ("causeway.region.v1.ListImportsRequest.page_size", MAX_PAGE as usize),
         ("causeway.region.v1.ListFindingsRequest.page_size", MAX_PAGE as usize),
-        ("causeway.region.v1.ApproveOrganizationsRequest.organization_ids", MAX_NAMED),
+        ("causeway.region.v1.ApproveOrganizationsRequest.organization_ids", MAX_NAMES_PER_CALL),
         ("causeway.relocation.v1.ErrorReason.ERROR_REASON_TOO_MANY_SLUGS", MAX_ORGANIZATIONS),
     ];
 

@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::{failure::Failure, limits::MAX_PAGE, relocation::v1::ErrorReason};
 
-const CHECKSUM: usize = 16;
+const CHECKSUM_BYTES: usize = 16;
 /// The most bytes of the entries of a page: 2 MiB, well below the limit of a message. A page has at least one entry,
 /// even if that one is larger.
 pub const PAGE_BYTES: usize = 2 << 20;
@@ -99,7 +99,7 @@ impl<'a> List<'a> {
 
     fn key<K: FromStr>(&self, token: &str) -> Option<K> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (checksum, key) = bytes.split_at_checked(CHECKSUM)?;
+        let (checksum, key) = bytes.split_at_checked(CHECKSUM_BYTES)?;
         self.checksum(key).verify_truncated_left(checksum).ok()?;
         str::from_utf8(key).ok()?.parse().ok()
     }
@@ -109,7 +109,7 @@ impl<'a> List<'a> {
         next.map_or_else(String::new, |key| {
             let key = key.to_string();
             let checksum = self.checksum(key.as_bytes()).finalize().into_bytes();
-            URL_SAFE_NO_PAD.encode([&checksum[..CHECKSUM], key.as_bytes()].concat())
+            URL_SAFE_NO_PAD.encode([&checksum[..CHECKSUM_BYTES], key.as_bytes()].concat())
         })
     }
 }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_token_of_something_else_is_refused() {
         let token = list().token(Some("acme"));
-        let checksum = URL_SAFE_NO_PAD.decode(&token).expect("base64")[..CHECKSUM].to_vec();
+        let checksum = URL_SAFE_NO_PAD.decode(&token).expect("base64")[..CHECKSUM_BYTES].to_vec();
         let forged = URL_SAFE_NO_PAD.encode([checksum.as_slice(), b"acmf"].concat());
         let of_another_database = List { key: &key(2), ..list() }.token(Some("acme"));
         for (list, token) in [

@@ -10,12 +10,12 @@ use crate::{
 
 /// Counts and hashes the organizations of a bulk creation, as they are sent or received.
 #[derive(Debug, Clone, Default)]
-pub struct SentOrganizations {
+pub struct OrganizationDigest {
     count: i64,
     digest: Sha256,
 }
 
-impl SentOrganizations {
+impl OrganizationDigest {
     /// Adds the next organizations, in the order of the stream.
     pub fn add<'a>(&mut self, requests: impl IntoIterator<Item = &'a OrganizationSlugRequest>) {
         for OrganizationSlugRequest { organization_id, slug, name, taken_in_region } in requests {
@@ -38,12 +38,12 @@ impl SentOrganizations {
 
 /// Counts and hashes the bytes of an upload, as they are sent.
 #[derive(Debug, Clone, Default)]
-pub struct SentBytes {
+pub struct UploadDigest {
     size: i64,
     digest: Sha256,
 }
 
-impl SentBytes {
+impl UploadDigest {
     /// Adds the next bytes, in the order of the stream.
     pub fn add(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
@@ -60,7 +60,7 @@ impl SentBytes {
 /// The last message of an upload with these bytes as its file.
 #[must_use]
 pub fn upload_end(file: &[u8]) -> UploadEnd {
-    let mut sent = SentBytes::default();
+    let mut sent = UploadDigest::default();
     sent.add(file);
     sent.end()
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn end(requests: &[OrganizationSlugRequest]) -> BulkCreateEnd {
-        let mut sent = SentOrganizations::default();
+        let mut sent = OrganizationDigest::default();
         sent.add(requests);
         sent.end()
     }
@@ -109,7 +109,7 @@ mod tests {
     fn the_digest_is_of_all_that_is_sent_in_its_order_and_of_no_batches() {
         let [one, two] = [organization(1, "a", "A"), organization(2, "b", "B")];
         let both = end(&[one.clone(), two.clone()]);
-        let mut sent = SentOrganizations::default();
+        let mut sent = OrganizationDigest::default();
         sent.add([&one]);
         sent.add([]);
         sent.add([&two]);

@@ -20,10 +20,10 @@ use causeway_proto::{
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
-    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMED},
+    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMES_PER_CALL},
     relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
     version::CONTRACT_REVISION,
-    whole::SentOrganizations,
+    whole::OrganizationDigest,
 };
 use causeway_relocation::chunk::Reverted;
 use tonic::{Request, Response, Status, transport::Channel};
@@ -200,7 +200,7 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
         });
-        let mut sent = SentOrganizations::default();
+        let mut sent = OrganizationDigest::default();
         for batch in &batches {
             sent.add(&batch.requests);
         }
@@ -376,7 +376,7 @@ impl ControlClient {
         organizations: Vec<ReportedOrganization>,
     ) -> Result<Vec<RefusedOrganization>, CallError> {
         let mut refused = Vec::new();
-        for batch in organizations.chunks(MAX_NAMED) {
+        for batch in organizations.chunks(MAX_NAMES_PER_CALL) {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
             let answer = self

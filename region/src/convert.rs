@@ -1,4 +1,4 @@
-//! Between the contract's messages and the region's own types.
+//! Converts between messages of the contract and the region's own types.
 
 use causeway_proto::{
     finding, organization_status,
@@ -23,12 +23,12 @@ fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
     finding::kind(kind.name())
 }
 
-/// The kind of the contract, if it is one.
+/// The region's kind of finding for one of the contract; `None` if it has none.
 pub(crate) fn kind_from_proto(kind: contract::FindingKind) -> Option<FindingKind> {
     finding::name(kind).parse().ok()
 }
 
-/// The severity of the contract, if it is one.
+/// The region's severity for one of the contract; `None` if that is unspecified.
 pub(crate) fn severity_from_proto(severity: contract::Severity) -> Option<Severity> {
     match severity {
         contract::Severity::Unspecified => None,
@@ -46,7 +46,7 @@ fn severity_to_proto(severity: Severity) -> contract::Severity {
     }
 }
 
-/// A finding for a caller.
+/// Encodes a finding for a caller.
 pub(crate) fn finding_to_proto(finding: Finding, tense: Tense) -> contract::Finding {
     contract::Finding {
         kind: kind_to_proto(finding.kind).into(),
@@ -61,7 +61,7 @@ pub(crate) fn finding_to_proto(finding: Finding, tense: Tense) -> contract::Find
     }
 }
 
-/// A finding that control made.
+/// Decodes a finding that control made. A kind that this release does not know becomes [`FindingKind::Unknown`].
 pub(crate) fn finding_from_proto(finding: &contract::Finding) -> Finding {
     Finding {
         kind: kind_from_proto(finding.kind()).unwrap_or(FindingKind::Unknown),
@@ -120,7 +120,7 @@ fn lease_to_proto(lease: Lease) -> api::ImportLease {
 fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOrganization {
     api::ImportedOrganization {
         source_id: organization.source_id,
-        // Ids of a dry run are made up.
+        // A dry run invents ids above `MAX_PK`, which callers do not see.
         id: if organization.id > MAX_PK { 0 } else { organization.id },
         wanted_slug: organization.wanted_slug,
         slug: organization.slug.unwrap_or_default(),
@@ -151,7 +151,7 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
     }
 }
 
-/// An import for a caller, without its filter and what belongs to it.
+/// Encodes an import for a caller, without its filter, progress, counts and organizations.
 pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
     api::Import {
         import_id: import.id.to_string(),
@@ -177,14 +177,14 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         waiting: import.waiting.map(waiting_to_proto),
         failure: import.failure.map(failure_to_proto),
         dry_run: import.parameters.dry_run,
-        // What has ended is only tidied up after.
+        // An import that has ended may still have a lease, to tidy up. Callers do not see that one.
         lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
         resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),
         encrypted: import.encrypted,
     }
 }
 
-/// An import for a caller.
+/// Encodes an import for a caller, with all that belongs to it.
 pub(crate) fn view_to_proto(mut view: ImportView, region: &str) -> api::Import {
     let filter = view.import.parameters.filter.take();
     let tense = view.import.tense();
@@ -212,7 +212,7 @@ pub(crate) fn view_to_proto(mut view: ImportView, region: &str) -> api::Import {
     }
 }
 
-/// A line of the primary key map for a caller.
+/// Encodes a line of the primary key map for a caller.
 pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
     let kind = match key.kind {
         KeyKind::Inserted => contract::KeyKind::Inserted,
@@ -231,8 +231,8 @@ pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
     }
 }
 
-/// The status of an organization as control's directory has it. One that the contract does not know is kept in its row,
-/// and is active to the directory.
+/// The status of an organization in control's directory. A status that the contract does not know stays in the region's
+/// row, and is active in the directory.
 pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
     match organization_status::from_stored(status) {
         OrganizationStatus::Unspecified => OrganizationStatus::Active,
@@ -240,7 +240,7 @@ pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
     }
 }
 
-/// An organization for a caller.
+/// Encodes an organization for a caller.
 pub(crate) fn organization_to_proto(organization: Organization) -> api::Organization {
     api::Organization {
         id: organization.id,

@@ -317,7 +317,7 @@ impl Follower {
         let (cursor, answers) = transact!(Error, context.db, |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
             // Before what was known is overwritten: it says which organizations have the slug that control last said.
-            primaries::follow(tx, &held).await?;
+            primaries::apply(tx, &held).await?;
             replica::upsert(tx, cursor.generation, &held).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
             replica::without_canonical(tx, &news.freed).await?;
@@ -470,7 +470,7 @@ async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
     let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(()) };
     let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
     if owners.get(slug) != Some(organization_id)
-        || replica::is_held_otherwise(tx, slug, *organization_id, *operation_id).await?
+        || replica::is_used_by_other_operation(tx, slug, *organization_id, *operation_id).await?
     {
         return Ok(());
     }

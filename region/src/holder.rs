@@ -1,23 +1,23 @@
-//! This process, as the holder of leases on imports.
+//! This process as a holder of leases.
 
 use std::{fs, io, path::Path};
 
 use causeway_silo::env::Environment;
 use uuid::Uuid;
 
-/// A process that runs imports.
+/// A process that runs imports, as its leases name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its id, another one each time that it starts.
+    /// The id of the process, a new one at each start.
     pub(crate) id: Uuid,
-    /// Where it is, for people: host and process id.
+    /// Host name and process id, for people.
     pub(crate) place: String,
-    /// The id of its spool directory, which it has locked.
+    /// The id of the spool directory that the process has locked.
     pub(crate) spool: Uuid,
 }
 
 impl Holder {
-    /// This process, with this spool directory. It must have locked it.
+    /// This process. It must have locked `spool_dir`.
     ///
     /// # Errors
     /// If the directory cannot be read or written.
@@ -32,8 +32,8 @@ impl Holder {
     }
 }
 
-/// The id of a spool directory, in a file of it. An unreadable one is replaced: then leases of the process
-/// before are waited for.
+/// Reads the id of a spool directory from its file `id`, or creates it. An unreadable id is replaced. Then leases of
+/// the former process have to expire, because this process no longer knows that they are of the same directory.
 fn spool_id(env: &Environment, dir: &Path) -> io::Result<Uuid> {
     let path = dir.join("id");
     match fs::read_to_string(&path).map(|text| Uuid::try_parse(text.trim())) {
@@ -61,7 +61,7 @@ mod tests {
         let (one, other) = (Holder::new(&env, dir.path()).unwrap(), Holder::new(&env, dir.path()).unwrap());
         assert_eq!(one.spool, other.spool);
         assert_ne!(one.id, other.id);
-        // Cut off in the middle of its first write, it gets another.
+        // A file that was cut off in the middle of its first write is replaced.
         fs::write(dir.path().join("id"), "3b1f").unwrap();
         assert_ne!(Holder::new(&env, dir.path()).unwrap().spool, one.spool);
     }

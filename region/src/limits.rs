@@ -1,33 +1,35 @@
-//! What a region bounds so that no import can fill its database, disk or memory.
+//! Bounds of a region, so that no import can fill its database, disk or memory.
 
 use std::time::Duration;
 
 use causeway_relocation::export;
 
-/// Bounds of a region. Each has a default that serves most.
+/// Bounds of a region. The defaults suit most regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many findings are stored of one import. Those behind are counted by kind and not stored, which is a finding
-    /// of its own; errors and the first few of each kind are stored always.
+    /// How many findings of one import are stored, 100,000 by default. Further ones are only counted by kind, and that
+    /// is a finding of its own. Errors and the first few of each kind are always stored.
     pub findings: u32,
-    /// How many bytes an upload may have, as it is sent.
+    /// The most bytes of an upload as it is sent, 64 GiB by default.
     pub upload_bytes: u64,
-    /// How many uploads may be under way at once; a further one is refused.
+    /// How many uploads may run at once, 8 by default; a further one is refused.
     pub uploads: usize,
-    /// How many of them may come from one address; a further one is refused.
+    /// How many uploads may come from one address at once, 6 by default; a further one is refused.
     pub uploads_per_address: usize,
-    /// How long nothing may come of an upload before its place is given to others.
+    /// How long an upload may be silent before the region gives its place to others, 60 s by default.
     pub upload_idle: Duration,
-    /// How many bytes a second an upload must have over each such time that is spent on waiting for it; 0 if any.
+    /// The least rate of an upload in bytes a second, 16 KiB by default; 0 if any rate will do. It is measured over
+    /// each stretch of `upload_idle` that the region spends on waiting for the upload.
     pub upload_rate: u64,
-    /// How many streams of `WatchImport` may be open at once; a further one is refused.
+    /// How many streams of `WatchImport` may be open at once, 1,000 by default; a further one is refused.
     pub watches: usize,
     /// How large and how deeply nested a record of an export may be.
     pub record: export::Limits,
-    /// How many imports are worked on at once; further ones wait for their turn. A turn is a chunk, or the plan of a file.
+    /// How many imports the region works on at once, 2 by default; others wait for their turn. A turn is a chunk, or
+    /// the plan of a file.
     pub imports_at_once: usize,
-    /// How many organizations one transaction names, shows or hides; at least one. That keeps it short, however many an
-    /// import has.
+    /// How many organizations one transaction changes, 20,000 by default; 0 counts as 1. It keeps transactions short,
+    /// however many organizations an import has.
     pub organizations_a_transaction: u32,
 }
 

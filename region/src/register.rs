@@ -1,5 +1,5 @@
-//! Registers this region with control, with the ids that its tables hold: ids of organizations, teams and projects are unique
-//! across regions, and rows may be older than Causeway.
+//! Registers this region with control, and reports the ids in its tables: ids of organizations, teams and projects are
+//! unique across regions, and rows may be older than Causeway.
 
 use std::sync::atomic::Ordering;
 
@@ -8,12 +8,12 @@ use causeway_proto::control::v1::{HeldIds, IdConflict, IdConflictKind};
 use crate::{context::Context, error::Error, store::id_block};
 
 impl Context {
-    /// Registers this region with control, unless control knows it and its ids.
+    /// Registers this region with control, unless control already knows it and its ids.
     pub(crate) async fn register(&self) -> Result<(), Error> {
         let registration = &self.registration;
-        // If several wait for it, one of them registers.
+        // If several tasks wait, the first one registers.
         let _registering = registration.registering.lock().await;
-        // Set before the ids are read: whoever finds more ids meanwhile has all of them reported again.
+        // Set before the ids are read. A task that finds more ids meanwhile resets it, and all ids are reported again.
         let ids_are_known = registration.ids_are_known.swap(true, Ordering::Relaxed);
         if ids_are_known && registration.is_known() {
             return Ok(());
@@ -21,7 +21,7 @@ impl Context {
         let (control, instance_id) = (self.control.urls().join(","), self.instance_id);
         let registered = self.register_with_ids().await;
         if registered.is_err() {
-            registration.tell_ids_again();
+            registration.report_ids_again();
         }
         match &registered {
             Ok(()) => {
@@ -36,7 +36,7 @@ impl Context {
                 );
             }
             Err(error) if error.is_stop() => {}
-            // Once, however many wait for it.
+            // Logged once, however many tasks wait for the registration.
             Err(error) if !registration.is_logged.swap(true, Ordering::Relaxed) => tracing::warn!(
                 control, %instance_id, %error,
                 "the region cannot register with control yet and tries again; imports wait for it"
@@ -46,7 +46,7 @@ impl Context {
         registered
     }
 
-    /// Registers, and writes into the log which rows have ids that belong to another region as well.
+    /// Registers, and logs which rows have ids that also belong to another region.
     async fn register_with_ids(&self) -> Result<(), Error> {
         let mut held = Vec::new();
         for model in self.catalog.models().iter().filter(|model| model.leases_ids()) {
@@ -55,13 +55,13 @@ impl Context {
         }
         let conflicts = self.ask(self.control.register(&self.address, self.instance_id, held)).await?;
         for conflict in conflicts {
-            self.tell_conflict(&conflict).await?;
+            self.log_conflict(&conflict).await?;
         }
         Ok(())
     }
 
-    /// Writes into the log that rows have ids of another region, if there are such rows.
-    async fn tell_conflict(&self, conflict: &IdConflict) -> Result<(), Error> {
+    /// Logs that rows have ids of another region, if there are such rows.
+    async fn log_conflict(&self, conflict: &IdConflict) -> Result<(), Error> {
         let Some(model) = self.catalog.model(&conflict.model) else {
             return Err(Error::Internal(format!(
                 "control knows a model {}, which is not in the catalog",

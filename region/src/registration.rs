@@ -1,44 +1,44 @@
-//! What this process knows of its registration with control.
+//! What this process knows about the region's registration with control.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use causeway_proto::relocation::v1::ErrorReason;
 use tokio::sync::{Mutex, watch};
 
-/// What is known of a region's registration with control.
+/// The state of the registration with control, as far as this process knows.
 #[derive(Debug, Default)]
 pub(crate) struct Registration {
-    /// Whether control knows this region.
+    /// Whether control knows this region: set by a registration, and reset when control refuses a call.
     pub(crate) known: watch::Sender<bool>,
-    /// Whether control has heard which ids there are.
+    /// Whether control has received the ids of this region's rows.
     pub(crate) ids_are_known: AtomicBool,
-    /// Held by whoever registers.
+    /// Locked by the task that registers, so that there is only one.
     pub(crate) registering: Mutex<()>,
-    /// Whether the log says that the region cannot register, since it last could.
+    /// Whether the log already says that the region cannot register. A successful registration resets it.
     pub(crate) is_logged: AtomicBool,
 }
 
 impl Registration {
-    /// Whether control knows this region, as far as is known here.
+    /// Whether control knows this region, as far as this process knows.
     pub(crate) fn is_known(&self) -> bool {
         *self.known.borrow()
     }
 
-    /// Follows [`Registration::is_known`].
+    /// Watches [`Registration::is_known`].
     pub(crate) fn follow(&self) -> watch::Receiver<bool> {
         self.known.subscribe()
     }
 
-    /// Control has refused a call. If it does not know this region, or knows another database by its name, the region has
-    /// to register again.
+    /// Notes that control has refused a call. If control does not know this region, or knows another database by its
+    /// name, the region has to register again.
     pub(crate) fn note_refusal(&self, reason: ErrorReason) {
         if matches!(reason, ErrorReason::RegionNotRegistered | ErrorReason::RegionNameTaken) {
             self.known.send_if_modified(|known| std::mem::replace(known, false));
         }
     }
 
-    /// There are rows with ids that control has not heard of: the next registration tells it all of them again.
-    pub(crate) fn tell_ids_again(&self) {
+    /// Makes the next registration report all ids again, because there are rows with ids that control does not know.
+    pub(crate) fn report_ids_again(&self) {
         self.ids_are_known.store(false, Ordering::Relaxed);
     }
 }

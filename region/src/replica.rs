@@ -1,21 +1,21 @@
-//! What a region knows of its slugs at control, and what it has to answer: plain types.
+//! Plain types of the replica of slug reservations, and of the answers that the region sends to control.
 
 use causeway_proto::relocation::v1::ErrorReason;
 use uuid::Uuid;
 
-/// What a reservation of the replica is for.
+/// The type of a reservation in the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplicaType {
     /// The slug by which the organization is known.
     Primary,
-    /// Reserved for the organization, which is to have it.
+    /// Reserved for the organization, but not confirmed yet.
     Temporary,
     /// A slug that also leads to the organization.
     Alias,
 }
 
 impl ReplicaType {
-    /// Its name in the store, which is control's.
+    /// Its name in the store, the same as at control.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Primary => "primary",
@@ -25,28 +25,28 @@ impl ReplicaType {
     }
 }
 
-/// What a reservation is from now on.
+/// The new state of one slug, as the feed reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) slug: String,
     pub(crate) organization_id: i64,
-    /// `None` if nobody has the slug any more.
+    /// `None` if no organization has the slug any more.
     pub(crate) kind: Option<ReplicaType>,
-    /// The slug by which the organization is known.
+    /// The primary slug of the organization; `None` if it has none.
     pub(crate) canonical_slug: Option<String>,
     pub(crate) operation_id: Uuid,
-    /// The organization is to have this slug.
+    /// Whether control requests that the region gives the organization this slug.
     pub(crate) wanted: bool,
 }
 
-/// What is to be answered to control about a rename.
+/// The answer to control about a rename that it requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) operation_id: Uuid,
     pub(crate) organization_id: i64,
     pub(crate) slug: String,
-    /// What the organization goes back to if control has given the rename up.
+    /// The slug that the organization gets back if control has abandoned the rename.
     pub(crate) previous_slug: Option<String>,
-    /// Why it was not done; `None` if it was.
+    /// Why the region refused the rename; `None` if it did the rename.
     pub(crate) refusal: Option<(ErrorReason, String)>,
 }

@@ -1,5 +1,6 @@
-//! The record of a chunk that has been written: what makes an import resumable, and a repeated call harmless. Both
-//! silos keep theirs in a table of the same form, in the same transaction as the rows.
+//! Chunk entries: each records that a chunk has been written. They make an import resumable, and a repeated call
+//! harmless. Both kinds of silo have a table of the same form for them, and insert an entry in the same transaction as
+//! the rows.
 
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
@@ -10,43 +11,43 @@ use crate::{
     keys::{BadKeys, ChunkKeys},
 };
 
-/// A chunk that has been written.
+/// The entry of a chunk that has been written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// The region that imports.
+    /// The name of the importing region.
     pub region: String,
-    /// The import.
+    /// The id of the import.
     pub import_id: Uuid,
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// The model's place in the order of writing.
+    /// The model's position in the order of writing.
     pub position: i64,
     /// The first ordinal that the chunk covers.
     pub min_ordinal: i64,
     /// The last ordinal that the chunk covers.
     pub max_ordinal: i64,
-    /// What became of the primary keys.
+    /// The old and new primary keys of its records.
     pub keys: ChunkKeys,
-    /// Records that were not written, each with a finding.
+    /// How many records were dropped, each with a finding.
     pub dropped: i64,
-    /// The digest of what was asked for, where it may be asked for again.
+    /// The digest of the request that wrote the chunk, if the request may be repeated; otherwise empty.
     pub digest: Vec<u8>,
-    /// The findings, where they must be answered again.
+    /// The findings, if a repeated request must return them again; otherwise empty.
     pub findings: Vec<Finding>,
     /// When it was written.
     pub created_at: DateTime<Utc>,
-    /// What came of taking it back, if that was done.
+    /// The result of reverting the chunk; `None` if it was not reverted.
     pub reverted: Option<Reverted>,
 }
 
-/// What came of taking a chunk back.
+/// The result of reverting a chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reverted {
-    /// Rows that were deleted.
+    /// How many rows were deleted.
     pub deleted: i64,
-    /// Rows that the chunk had inserted and that stay, each with a finding.
+    /// How many rows of the chunk were kept, each with a finding.
     pub kept: i64,
-    /// The findings, where they must be answered again.
+    /// The findings, if a repeated request must return them again; otherwise empty.
     pub findings: Vec<Finding>,
 }
 
@@ -65,7 +66,8 @@ fn length(list: &[impl Sized]) -> i64 {
 }
 
 impl Chunk {
-    /// Records the chunk. `false` if one with the same import, model and first ordinal is there: then nothing changed.
+    /// Inserts the entry. Returns `false`, and changes nothing, if there is an entry with the same import, model and
+    /// first ordinal.
     ///
     /// # Errors
     /// If the database refuses.
@@ -137,7 +139,7 @@ impl Chunk {
         db.fetch_optional(statement).await?.as_ref().map(Self::read).transpose()
     }
 
-    /// The chunks of an import in the order of writing, behind the one with this position and first ordinal.
+    /// The chunks of an import in the order of writing, after the one with this position and first ordinal.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -160,7 +162,7 @@ impl Chunk {
         db.fetch_all(statement).await?.iter().map(Self::read).collect()
     }
 
-    /// The last chunk of an import, in the order of writing, that is of one of these models and has not been taken back.
+    /// The last chunk of an import, in the order of writing, that is of one of these models and has not been reverted.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -180,7 +182,7 @@ impl Chunk {
         db.fetch_optional(statement).await?.as_ref().map(Self::read).transpose()
     }
 
-    /// The chunks of other imports that mapped records of a model to rows that were there, and have not been taken back.
+    /// The chunks of other imports that mapped records of a model to existing rows, and have not been reverted.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -200,7 +202,8 @@ impl Chunk {
         tx.fetch_all(statement).await?.iter().map(Self::read).collect()
     }
 
-    /// Notes that the chunk was taken back, in the transaction that does it. `false` if it was before.
+    /// Records that the chunk was reverted, in the transaction that reverts it. Returns `false` if it had been reverted
+    /// before.
     ///
     /// # Errors
     /// If the database refuses.

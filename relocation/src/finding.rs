@@ -1,22 +1,22 @@
-//! One thing about an export or import that a person should know.
+//! Findings: what a person should know about an export or an import.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding matters.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Something was changed or passed over as the rules say.
+    /// The import changed or skipped something as the rules say.
     Info,
-    /// Something of the export did not arrive, or not as it was.
+    /// Part of the export was not imported, or not as it was.
     Warning,
-    /// The import cannot go on.
+    /// The import cannot continue.
     Error,
 }
 
-/// Whether what a finding tells of has happened, or would happen: a dry run's finding is about the import after it.
+/// Whether a finding reports what has happened, or, in a dry run, what would happen in the import that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tense {
     /// It has happened.
@@ -32,7 +32,7 @@ impl Tense {
         if dry_run { Self::Would } else { Self::Happened }
     }
 
-    /// The words that fit.
+    /// Selects the words for this tense.
     #[must_use]
     pub fn words<'a>(self, happened: &'a str, would: &'a str) -> &'a str {
         match self {
@@ -44,7 +44,7 @@ impl Tense {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident, $remedy:literal;)*) => {
-        /// What a finding is about. The contract's `FindingKind` documents each.
+        /// What a finding is about. `FindingKind` of the gRPC contract documents each kind.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum FindingKind {
@@ -55,7 +55,7 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
-            /// Its name, as the stores keep it: that of the contract in lower case.
+            /// The name under which databases store it: the name in the contract, in lower case.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -63,7 +63,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// How much it matters in an import.
+            /// The severity in an import.
             #[must_use]
             pub fn severity(self) -> Severity {
                 match self {
@@ -83,11 +83,11 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// None of the others.
+    /// A problem of no other kind.
     Unknown = "unknown", Error, "Look at the log of the region at the time of the failure.";
     /// The database refused a statement.
     DatabaseError = "database_error", Error, "See to the database, then import the file again.";
-    /// Not in the form of an export.
+    /// The file is not in the form of an export.
     DeserializationFailed = "deserialization_failed", Error, "Mend the file at this place, or export it again.";
     /// Two records of the file break a unique set.
     IntegrityError = "integrity_error", Error, "Change or remove one of the two records in the file.";
@@ -97,9 +97,9 @@ kinds! {
     UnexpectedModel = "unexpected_model", Info, "";
     /// A value that its column cannot take.
     ValidationError = "validation_error", Error, "Correct the field in the file.";
-    /// A record whose reference leads to something not imported.
+    /// A record was dropped, because a reference points to a record that is not imported.
     DroppedReference = "dropped_reference", Warning, "If the record is needed, import what it refers to as well, or make it by hand.";
-    /// A reference that was cleared.
+    /// A reference to a record that is not imported was set to null.
     ClearedReference = "cleared_reference", Warning, "If the record needs what it referred to, such as an owner, set it again in the application.";
     /// A field that the catalog does not know.
     UnknownField = "unknown_field", Warning, "If the field is needed, import with a release that knows it.";
@@ -107,63 +107,63 @@ kinds! {
     RemovedModel = "removed_model", Info, "";
     /// A field of older releases that had a value.
     RemovedField = "removed_field", Warning, "Look what the value meant to the older release, and set it by hand where it still matters.";
-    /// Another slug than in the export.
+    /// The organization got another slug than in the export.
     SlugChanged = "slug_changed", Info, "Tell the members of the organization its new slug.";
-    /// Another username than in the export.
+    /// The user got another username than in the export.
     UsernameChanged = "username_changed", Info, "Tell the user the new name. If it is the user who has the name, import with users merged.";
-    /// A user merged into one that exists.
+    /// A user was merged into an existing one.
     UserMerged = "user_merged", Info, "Make sure that both are one person: whoever has the username has the memberships of the file now.";
-    /// A new key.
+    /// A key or token was missing or taken, and the record got a new one.
     KeyRegenerated = "key_regenerated", Info, "Put the new key wherever the old one is in use.";
-    /// A token that was cleared.
+    /// A token was taken by another row and was set to null.
     TokenCleared = "token_cleared", Info, "If the invitation is still open, send it again.";
-    /// A record that a rule keeps out.
+    /// A record was dropped because a rule of its model says so.
     SkippedByRule = "skipped_by_rule", Info, "";
-    /// A record that would be the second of its kind.
+    /// A record was dropped because it would be the second of its kind.
     DuplicateDropped = "duplicate_dropped", Warning, "Look whether the row that was kept will do; otherwise change it by hand.";
-    /// A slug of the filter that the export lacks.
+    /// The export has no organization with this slug of the filter.
     FilterSlugNotFound = "filter_slug_not_found", Warning, "If the organization is wanted, correct its slug in the filter, and import it under a new id.";
-    /// A filter of which the export has no slug.
+    /// The export has none of the slugs of the filter.
     FilterMatchesNothing = "filter_matches_nothing", Error, "Correct the filter, and import the file again under a new id; the file may be as it is.";
-    /// A file without one record that an import takes.
+    /// The file has no record that an import takes.
     NothingToImport = "nothing_to_import", Warning, "Look whether it is the right file, and whether its models are known under other names in this release.";
     /// A value outside the choices of its column.
     UnknownChoice = "unknown_choice", Warning, "Look whether the application takes the value.";
-    /// A text that lost its NUL characters.
+    /// NUL characters were removed from a text.
     TextCleaned = "text_cleaned", Info, "";
-    /// Findings that were counted and not kept, because there were too many.
+    /// Findings were counted but not stored, because there were too many.
     FindingsNotStored = "findings_not_stored", Info, "The counts are exact. If each finding is needed, raise the region's limit on findings, or import in parts by a filter.";
-    /// A record that became an earlier one after users were merged.
+    /// A record was merged into an earlier one, after users were merged.
     RecordMerged = "record_merged", Warning, "Look whether the person should have the role and the teams of both.";
-    /// A slug that was missing.
+    /// A missing slug was generated.
     SlugMade = "slug_made", Info, "Use the slug where the old product was asked by id, or change it in the application.";
-    /// An organization in which nobody is an owner.
+    /// No member of the organization is an owner.
     OrganizationWithoutOwner = "organization_without_owner", Warning, "Make a member an owner in the application, or nobody can change its settings and members.";
-    /// A username that is the e-mail address of somebody else.
+    /// A username is the e-mail address of another user.
     UsernameIsAddress = "username_is_address", Warning, "Change one of the two: whoever signs in with the address may be taken for either.";
-    /// An organization that control's directory does not take.
+    /// Control's directory does not accept the organization.
     NotInDirectory = "not_in_directory", Warning, "Do what the reason says, then compare the region with control: causeway reconcile --repair.";
-    /// A record that breaks a rule, of what the filter leaves out.
+    /// A record breaks a rule, but the filter excludes it.
     DefectFiltered = "defect_filtered", Info, "Mend the file at this place before what the filter leaves out is imported.";
-    /// An option that the application does not take any more.
+    /// An option was left out, because the application does not accept its value, or no longer does.
     OptionLeftOut = "option_left_out", Warning, "Nothing, or have the owner of the option choose again: until then the application's default holds.";
-    /// A record between two organizations.
+    /// The references of a record point to two organizations.
     TwoOrganizations = "two_organizations", Warning, "Look at the record where the export comes from: one of its references is wrong.";
-    /// A record of another scope that belongs to what is imported.
+    /// An out-of-scope record belongs to something that is imported.
     OutOfScope = "out_of_scope", Warning, "Make anew in the application what is needed of it.";
-    /// The status of an organization that stays hidden.
+    /// An organization stays hidden and was not active in the export. The reason says what its status was.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
-    /// A row that stays when its import is reverted.
+    /// A row was kept when its import was reverted, because something else needs it.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }
 
 impl FindingKind {
-    /// Whether a record that is written is not quite as it was in the file because of this. A new kind counts as one
-    /// that changes a record, so that a dry run does not pass over it in silence.
+    /// Whether a record with this finding is written differently from the file. A new kind counts as one that changes a
+    /// record, so that a dry run does not pass over it silently.
     #[must_use]
     pub fn changes_record(self) -> bool {
-        // What a value outside the choices of its column is to the application, nobody knows; it is written as it is.
-        // The others are about no record that is written.
+        // An unknown choice is written unchanged, because only the application knows what the value means. The other
+        // kinds do not change a record that is written.
         !matches!(
             self,
             Self::UnknownChoice
@@ -187,8 +187,8 @@ impl FindingKind {
         )
     }
 
-    /// How much it matters in an import or a dry run. Whoever makes a dry run wants to know whether everything would
-    /// arrive as it is: what an import only mentions is a warning there, unless it says nothing about that.
+    /// The severity in an import or a dry run. A dry run is meant to show whether everything would be imported
+    /// unchanged. So what an import only mentions is a warning in a dry run, unless it has nothing to do with that.
     #[must_use]
     pub fn severity_in(self, tense: Tense) -> Severity {
         match (tense, self.severity()) {
@@ -197,7 +197,7 @@ impl FindingKind {
         }
     }
 
-    /// What a person can do about it after an import, or before it if it is told by a dry run.
+    /// What a person can do about it: after an import, or before it if a dry run reports it.
     #[must_use]
     pub fn remedy_in(self, tense: Tense) -> &'static str {
         match (tense, self) {
@@ -242,27 +242,27 @@ impl std::str::FromStr for FindingKind {
 #[error("no finding kind has that name")]
 pub struct UnknownKind;
 
-/// One thing that a person should know. Never holds a secret.
+/// What a person should know about an export or an import. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is about.
+    /// The kind. Severity and remedy follow from it.
     pub kind: FindingKind,
-    /// The model.
+    /// The name of the model, if the finding is about one.
     pub model: Option<String>,
     /// The record's number among those of its model in the file, from 1.
     pub ordinal: Option<i64>,
     /// The record's primary key in the export.
     pub source_pk: Option<i64>,
-    /// The field.
+    /// The name of the field, if the finding is about one.
     pub field: Option<String>,
-    /// Where the record begins in the file, in bytes.
+    /// The place in the file, in bytes: usually where the record begins.
     pub byte_offset: Option<i64>,
     /// What happened. What to do about it follows from the kind, see [`FindingKind::remedy`].
     pub reason: String,
 }
 
 impl Finding {
-    /// A finding about no record in particular.
+    /// A finding that is not about a particular record.
     #[must_use]
     pub fn new(kind: FindingKind, reason: impl Into<String>) -> Self {
         Self {
@@ -306,11 +306,11 @@ impl Finding {
     }
 }
 
-/// The most bytes of a name out of a file that is repeated to a person.
+/// The maximum number of bytes of a name from a file that messages repeat.
 const MAX_SHOWN: usize = 200;
 
-/// A name out of a file as it may be shown and stored: without control characters, which no database text can hold or
-/// no terminal should see, and cut where it is too long to be one. No two names become one that the catalog has.
+/// A name from a file, safe to show and to store: without control characters, which database texts cannot contain or
+/// terminals should not receive, and cut if it is too long. A changed name is never a name of the catalog.
 #[must_use]
 pub fn shown(name: &str) -> String {
     let visible =
@@ -369,7 +369,7 @@ mod tests {
     fn a_name_out_of_a_file_is_shown_clean_and_short() {
         assert_eq!(shown("sentry.user"), "sentry.user");
         assert_eq!(shown("a\0b\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
-        // It is not the model of that name.
+        // It must not become the name of a model.
         assert_ne!(shown("sentry.user\0"), "sentry.user");
         let long = shown(&"é".repeat(5_000_000));
         assert!(long.len() <= MAX_SHOWN + 3 && long.ends_with("..."));

@@ -1,4 +1,4 @@
-//! Makes new values: keys, tokens, hashes.
+//! Generates new values: keys, tokens, hashes.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use causeway_silo::env::{ALPHANUMERIC, Environment, HEX};
@@ -23,28 +23,28 @@ pub fn value(generator: Generator, env: &Environment) -> Value {
     }
 }
 
-/// What an organization auth token says of its organization.
+/// The owner of an organization auth token, as the token names it.
 #[derive(Debug, Clone)]
 pub struct TokenOwner {
     /// The organization's slug.
     pub organization_slug: String,
-    /// Where the organization's region is reached.
+    /// The URL of the organization's region.
     pub region_url: String,
-    /// Where control is reached.
+    /// The URL of control.
     pub control_url: String,
 }
 
-/// What is kept of a new organization auth token. The token itself is known to nobody.
+/// The parts of a new organization auth token that are stored. The token itself is discarded, so nobody knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrgAuthToken {
-    /// Its SHA-256 in hex.
+    /// The SHA-256 of the token in hex.
     pub hashed: String,
-    /// Its last four characters.
+    /// The last four characters of the token.
     pub last_characters: String,
 }
 
 impl OrgAuthToken {
-    /// A new token for an organization: prefix, a payload that says whose it is, and a random secret.
+    /// Generates a token for an organization: a prefix, a payload that names the organization, and a random secret.
     #[must_use]
     pub fn new(owner: &TokenOwner, env: &Environment) -> Self {
         let now = env.now();
@@ -68,13 +68,13 @@ impl OrgAuthToken {
     }
 }
 
-/// Lowercase hex.
+/// The bytes in lowercase hex, two digits each.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The UUID of a name within an import, the same every time.
+/// The UUID of a name within an import. The same name always gets the same UUID.
 #[must_use]
 pub fn derived_uuid(import_id: Uuid, name: &str) -> Uuid {
     Uuid::new_v5(&import_id, name.as_bytes())

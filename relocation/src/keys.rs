@@ -1,5 +1,6 @@
-//! The primary key map: old pk to new pk, per model, with how it came. It is what a whole import holds in memory, so
-//! it is compact: the ids of a chunk are one block, given in the order of the old pks, and only the old ones are kept.
+//! The primary key map: for each model, from old pk to new pk, and how the new pk came about. The whole map of an
+//! import is in memory, so it is compact: the new pks of a chunk are one block in the order of the old pks, so only the
+//! old pks are stored.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
 
-/// How a record came by its new primary key.
+/// How a record got its new primary key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyKind {
-    /// A new row.
+    /// The record was inserted as a new row.
     Inserted,
-    /// A row that was there already, or came earlier in the file.
+    /// The record was mapped to a row that existed already, or to the row of an earlier record of the file.
     Existing,
 }
 
-/// What became of the primary keys of one chunk.
+/// The old and new primary keys of one chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkKeys {
-    /// Old and new pks of inserted rows, by old pk.
+    /// Old and new pks of inserted rows, sorted by old pk.
     pub inserted: Vec<(i64, i64)>,
-    /// Old pks and those of the rows that were there.
+    /// Old pks, and the pks of the existing rows that the records were mapped to.
     pub existing: Vec<(i64, i64)>,
-    /// Old pks of records that the filter did not leave.
+    /// Old pks of records that the filter excludes.
     pub filtered: Vec<i64>,
-    /// Old pks of records of other scopes, for models of which some are.
+    /// Old pks of out-of-scope records, of models that have some of them.
     pub out_of_scope: Vec<i64>,
 }
 
@@ -35,8 +36,8 @@ pub struct ChunkKeys {
 #[error("the stored primary keys of a chunk cannot be read")]
 pub struct BadKeys(#[from] postcard::Error);
 
-/// The lists of [`ChunkKeys`] as differences to what came before, which are short as variable-length integers. The fifth
-/// and sixth have always been empty.
+/// The lists of [`ChunkKeys`], each value as the difference to the one before it, which is short as a variable-length
+/// integer. The fifth and sixth list are unused: they have always been empty.
 type Packed = [Vec<i64>; 8];
 
 fn differences(values: impl Iterator<Item = i64>) -> Vec<i64> {
@@ -53,10 +54,10 @@ fn sums(differences: &[i64]) -> impl Iterator<Item = i64> {
 }
 
 impl ChunkKeys {
-    /// The bytes that a store keeps.
+    /// Encodes the keys for the database.
     ///
     /// # Errors
-    /// Never, in practice: the form has no value that cannot be written.
+    /// Never in practice: every value can be encoded.
     pub fn pack(&self) -> Result<Vec<u8>, BadKeys> {
         let olds = |pairs: &[(i64, i64)]| differences(pairs.iter().map(|pair| pair.0));
         let news = |pairs: &[(i64, i64)]| differences(pairs.iter().map(|pair| pair.1));
@@ -73,10 +74,10 @@ impl ChunkKeys {
         Ok(postcard::to_stdvec(&packed)?)
     }
 
-    /// Reads what [`pack`](Self::pack) made.
+    /// Decodes what [`pack`](Self::pack) encoded.
     ///
     /// # Errors
-    /// If the bytes are something else.
+    /// If the bytes did not come from [`pack`](Self::pack).
     pub fn unpack(bytes: &[u8]) -> Result<Self, BadKeys> {
         let [io, inew, eo, enew, _, _, filtered, out_of_scope]: Packed = postcard::from_bytes(bytes)?;
         let pairs = |olds: &[i64], news: &[i64]| sums(olds).zip(sums(news)).collect();
@@ -88,7 +89,7 @@ impl ChunkKeys {
         })
     }
 
-    /// All lines of the map, with how they came.
+    /// All pairs of old and new pk, each with its kind.
     pub fn mapped(&self) -> impl Iterator<Item = (KeyKind, i64, i64)> {
         let of = |kind, pairs: &[(i64, i64)]| {
             pairs.iter().map(move |(old, new)| (kind, *old, *new)).collect::<Vec<_>>()
@@ -97,26 +98,26 @@ impl ChunkKeys {
     }
 }
 
-/// What became of a record that another one refers to.
+/// What the map knows about a record that another one refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// It is this row now.
+    /// It was mapped to this new pk.
     Mapped(i64, KeyKind),
-    /// The filter did not leave it.
+    /// The filter excludes it.
     Filtered,
-    /// It is of another scope.
+    /// It is out of scope.
     OutOfScope,
     /// It was dropped, or the file does not have it.
     Absent,
 }
 
-/// Inserted rows of a chunk: the new pks are a block in the order of the old ones.
+/// Inserted rows of a chunk. The new pks are a block, in the order of the old pks.
 #[derive(Debug)]
 struct Segment {
     first: i64,
     last: i64,
     new_first: i64,
-    /// The old pks, as distances to the first; `None` if there are no gaps.
+    /// The old pks, as distances from `first`; `None` if there are no gaps.
     distances: Option<Box<[u32]>>,
 }
 
@@ -135,9 +136,9 @@ impl Segment {
 
 #[derive(Debug, Default)]
 struct ModelKeys {
-    /// By their first old pk.
+    /// Sorted by `first`.
     segments: Vec<Segment>,
-    /// The furthest old pk of the segments up to each.
+    /// For each segment: the largest `last` of it and of all segments before it.
     reach: Vec<i64>,
     others: BTreeMap<i64, (i64, KeyKind)>,
     filtered: RoaringTreemap,
@@ -157,8 +158,8 @@ impl ModelKeys {
             + self.out_of_scope.serialized_size()
     }
 
-    /// Brings segments that were added at the end into order. Chunks mostly come in the order of their pks; where they
-    /// do not, the sort finds what is in order already.
+    /// Sorts in the segments that were added at the end. Chunks mostly come in the order of their pks. If they do not,
+    /// the sort is still fast, because most segments are in order already.
     fn settle(&mut self, added_from: usize) {
         let in_order = |pair: &[Segment]| matches!(pair, [a, b] if a.first <= b.first);
         let checked = self.segments.get(added_from.saturating_sub(1)..).unwrap_or_default();
@@ -214,13 +215,14 @@ impl KeyMap {
         Self { models: catalog.models().iter().map(|_| ModelKeys::default()).collect() }
     }
 
-    /// What became of a record, by the position of its model.
+    /// What the map knows about a record. `position` is the position of its model.
     #[must_use]
     pub fn get(&self, position: usize, old: i64) -> Lookup {
         self.models.get(position).map_or(Lookup::Absent, |keys| keys.get(old))
     }
 
-    /// About how many bytes of memory it takes. A matched record counts with what a tree of such entries takes for each.
+    /// The approximate memory use in bytes. A record that was mapped to an existing row counts with the average size of
+    /// a tree entry.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.models.iter().map(ModelKeys::bytes).sum()
@@ -233,7 +235,7 @@ impl KeyMap {
         let mut inserted = chunk.inserted.clone();
         inserted.sort_unstable();
         for block in inserted.chunk_by(|a, b| b.1 == a.1 + 1 && b.0 > a.0) {
-            // Old pks without gaps need no list. Where there are many gaps, one list is smaller than many segments.
+            // Old pks without gaps need no list. If there are many gaps, one list is smaller than many segments.
             let dense: Vec<&[(i64, i64)]> = block.chunk_by(|a, b| b.0 == a.0 + 1).collect();
             if dense.len() <= 1 + block.len() / 16 {
                 for run in dense {
@@ -253,7 +255,7 @@ impl KeyMap {
 }
 
 impl ModelKeys {
-    /// Adds rows whose new pks have no gaps.
+    /// Adds rows with consecutive new pks. `gaps`: their old pks have gaps, so store each one.
     fn insert_run(&mut self, run: &[(i64, i64)], gaps: bool) {
         let (Some((first, new_first)), Some((last, _))) = (run.first().copied(), run.last().copied()) else {
             return;
@@ -308,7 +310,7 @@ mod tests {
             }
             map.bytes() as f64 / 100_000.0
         };
-        // Keys that run on, with a gap now and then, and the long ones that regions share, which have many.
+        // Consecutive keys, keys with a gap now and then, and the large keys that regions share, which have many gaps.
         assert!(bytes(|row| 1 + row) < 0.1);
         assert!(bytes(|row| 1 + row + row / 40 * 3) < 4.0);
         assert!(bytes(|row| 4_507_110_000_000_001 + row * 16) < 4.5);

@@ -1,4 +1,5 @@
-//! What a silo does with an export. Knows no gRPC and not which silo it is in.
+//! Everything that control and the regions do with an export. Contains no gRPC code, and does not depend on which silo
+//! runs it.
 
 pub mod catalog;
 pub mod chunk;
@@ -12,5 +13,6 @@ pub mod plan;
 pub mod revert;
 pub mod schema;
 pub mod slug;
+mod spill;
 pub mod value;
 pub mod writer;

@@ -1,4 +1,5 @@
-//! Decides what becomes of a record, as far as the file and the primary key map can tell, and rewrites its references.
+//! Decides what happens to a record, as far as the file, the plan and the primary key map determine it, and rewrites
+//! its references.
 
 use std::fmt::Write as _;
 
@@ -11,14 +12,14 @@ use crate::{
     value::Value,
 };
 
-/// What becomes of a record.
+/// What happens to a record.
 #[derive(Debug)]
 pub enum Decision {
     /// It is written; its references are rewritten.
     Write(Box<Record>),
-    /// The filter does not leave it.
+    /// The filter excludes it.
     Filtered,
-    /// It is of another scope.
+    /// It is out of scope.
     OutOfScope,
     /// It is not written; the finding says why.
     Dropped(Finding),
@@ -27,19 +28,20 @@ pub enum Decision {
 /// Maps the records of one import.
 #[derive(Debug)]
 pub struct Mapping<'a> {
-    /// The catalog.
+    /// The catalog, with the rules of all models.
     pub catalog: &'a Catalog,
     /// The plan of the file.
     pub plan: &'a Plan,
-    /// What has been imported up to here.
+    /// The primary key map of everything that has been imported so far.
     pub keys: &'a KeyMap,
-    /// Whether the records are written, or would be. Findings are worded so.
+    /// Whether the records are written, or would be after a dry run. Decides the wording of findings.
     pub tense: Tense,
-    /// Where the first record of the chunk begins in the file. What is to be told of records of one chunk, the writer tells.
+    /// The byte offset of the first record of the chunk. The writer reports what concerns two records of the same
+    /// chunk.
     pub chunk_begins: u64,
 }
 
-/// A reference that leads to something that was not imported.
+/// A reference to a record that was not imported.
 struct Lost<'a> {
     field: &'a str,
     target: &'a str,
@@ -47,7 +49,7 @@ struct Lost<'a> {
     lookup: Lookup,
 }
 
-/// A reference that an actor stands for.
+/// A reference that was set because the record names an actor.
 #[derive(Debug, Clone, Copy)]
 struct ByActor {
     /// The column.
@@ -56,7 +58,7 @@ struct ByActor {
     actor: i64,
 }
 
-/// The finding about a name that is the address of another record of the file.
+/// The reason of a finding about a name that is also the address of another record of the file.
 pub(crate) fn is_address_of(source_pk: i64) -> String {
     format!("is the e-mail address of the record with pk {source_pk} as well")
 }
@@ -151,7 +153,7 @@ impl Mapping<'_> {
             let reason = is_address_of(holder.source_pk);
             cleared.push(place(Finding::new(FindingKind::UsernameIsAddress, reason).field(field)));
         }
-        // Of a record that is not written, nobody needs to know what was cleared.
+        // Cleared references matter only if the record is written.
         notes.append(&mut cleared);
         if let Some((field, reason)) = of_two {
             let finding = Finding::new(
@@ -172,8 +174,8 @@ impl Mapping<'_> {
         follows || model.rules.is_of_another_scope(&record.values)
     }
 
-    /// Sets the reference that a field of older releases means, where no reference is set: that field names an actor, and
-    /// the export says what the actor stands for. Says which reference it is.
+    /// If no reference is set and a removed field names an actor, sets the reference to the record that the actor
+    /// stands for according to the export. Returns that reference.
     fn resolve_actor(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Option<ByActor> {
         let (FromActor { field, columns }, actor) = (model.rules.from_actor.as_ref()?, record.actor?);
         let is_set = |column: &usize| record.values.get(*column).is_some_and(|value| !value.is_null());
@@ -211,7 +213,8 @@ impl Mapping<'_> {
         }
     }
 
-    /// Gives every reference its new pk, or says what becomes of a record that has one without.
+    /// Replaces every reference by its new pk. Returns the decision if a reference has none and the record cannot be
+    /// written.
     fn rewrite(
         &self,
         model: &Model,
@@ -270,8 +273,8 @@ impl Mapping<'_> {
             }
         }
         if let Some(first) = lost.first() {
-            // Under a filter, what hangs from another organization is simply not wanted. A record of a wanted one that
-            // needs a user who is not taken is lost, and somebody must hear of it.
+            // Under a filter, a record that belongs to another organization is simply filtered. A record of a selected
+            // organization that needs a user who is not selected is lost, and gets a finding.
             let elsewhere = lost.iter().any(|lost| {
                 lost.lookup == Lookup::Filtered && (lost.target != USER || model.is_user_scoped())
             });
@@ -335,7 +338,7 @@ impl Mapping<'_> {
         Ok(())
     }
 
-    /// What there is to say of a record that belongs to two organizations.
+    /// The field and the reason for a finding, if a record belongs to two organizations.
     fn of_two<'m>(&self, model: &'m Model, record: &Record) -> Option<(&'m str, String)> {
         if !self.plan.is_of_two(model, record.offset) {
             return None;

@@ -1,6 +1,6 @@
-//! Takes back what an import inserted, a chunk at a time, and leaves what others have come to need. What is needed is
-//! asked of the database: its own foreign keys, also those of tables that the catalog does not know, and the references
-//! of the catalog that are none.
+//! Reverts an import: deletes the rows that it inserted, one chunk at a time, and keeps the rows that others need by
+//! now. References are found through the foreign keys of the database, also those of tables that the catalog does not
+//! know, and through the references of the catalog that are not foreign keys.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,27 +9,27 @@ use roaring::RoaringTreemap;
 
 use crate::catalog::{Catalog, Model, Silo};
 
-/// A column that holds ids of another table.
+/// A column that contains ids of another table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Referrer {
-    /// The table, as SQL.
+    /// The table as SQL, quoted and perhaps with its schema.
     table: String,
-    /// The column, as SQL.
+    /// The column as SQL, quoted.
     column: String,
-    /// Both, for people.
+    /// `table.column`, for messages.
     shown: String,
 }
 
-/// Which columns hold ids of which table, in one silo.
+/// Which columns refer to which table, in one silo.
 #[derive(Debug, Default)]
 pub struct References {
     by_table: HashMap<String, BTreeSet<Referrer>>,
 }
 
-/// Rows of an import that are not in the way because they go too: ids by table.
+/// Rows of an import that will be deleted too, so their references do not count: ids by table.
 pub type Going = HashMap<String, RoaringTreemap>;
 
-/// Ids that rows elsewhere need, each with who does.
+/// Ids that other rows need, each with a reason that names the column that refers to it.
 pub type Needed = BTreeMap<i64, String>;
 
 fn quoted(name: &str) -> String {
@@ -37,10 +37,10 @@ fn quoted(name: &str) -> String {
 }
 
 impl References {
-    /// Reads the foreign keys of the database, and adds those references of the catalog between tables of this silo.
+    /// Reads the foreign keys of the database, and adds the references of the catalog between tables of this silo.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If the database cannot be queried.
     pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
         let models = || catalog.written().filter(|model| model.silo == silo);
         let names = [("name", Column::Texts(models().map(|model| model.table.clone()).collect()))];
@@ -84,7 +84,7 @@ impl References {
         Ok(references)
     }
 
-    /// The references of the catalog out of the tables of one silo into those of the other.
+    /// The references of the catalog from tables of one silo to tables of the other.
     #[must_use]
     pub fn across(catalog: &Catalog, from: Silo) -> Self {
         let mut references = Self::default();
@@ -102,14 +102,14 @@ impl References {
     fn add(&mut self, target: &str, table_sql: &str, table: &str, column: &str) {
         let shown = format!("{table}.{column}");
         let known = self.by_table.entry(target.to_owned()).or_default();
-        // The catalog and a foreign key say the same of most columns.
+        // Most columns are known both from the catalog and from a foreign key.
         if !known.iter().any(|known| known.shown == shown) {
             known.insert(Referrer { table: table_sql.to_owned(), column: quoted(column), shown });
         }
     }
 
-    /// Which of these rows of a table other rows need. Rows that go too do not count, nor do these ones among
-    /// themselves.
+    /// Which of these rows of a table other rows need. Rows that will be deleted too do not count, nor do references
+    /// among these rows.
     ///
     /// # Errors
     /// If the database refuses.
@@ -139,7 +139,7 @@ impl References {
                     }
                 }
             }
-            // What stays may refer to others of its own table.
+            // A row that stays may refer to other rows of its own table, so check again.
             if needed.len() == before {
                 return Ok(needed);
             }
@@ -150,7 +150,7 @@ impl References {
     }
 }
 
-/// Which of these ids a column holds and, if asked for, in which rows.
+/// Which of these ids a column contains and, if `with_rows`, the id of each row that contains one.
 async fn pairs(
     tx: &mut Tx,
     referrer: &Referrer,
@@ -166,10 +166,10 @@ async fn pairs(
     tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.opt_int("by_id")?))).collect()
 }
 
-/// Deletes rows of a model by their ids and says how many there were.
+/// Deletes rows of a model by their ids and returns how many there were.
 ///
 /// # Errors
-/// If the database refuses, e.g. because somebody has come to need a row since it was asked.
+/// If the database refuses, e.g. because something has started to refer to a row since [`References::needed`].
 pub async fn delete(tx: &mut Tx, model: &Model, ids: Vec<i64>) -> Result<u64, DbError> {
     if ids.is_empty() {
         return Ok(0);
@@ -182,7 +182,8 @@ pub async fn delete(tx: &mut Tx, model: &Model, ids: Vec<i64>) -> Result<u64, Db
     tx.execute(statement).await
 }
 
-/// Takes the lock under which rows of a table are looked up and written, so that nobody comes to need one meanwhile.
+/// Takes the lock under which rows of a table are read and then written, so that no other writer starts to need one in
+/// between.
 ///
 /// # Errors
 /// If the database refuses.
@@ -248,8 +249,8 @@ mod tests {
             references.needed(tx, "sentry_team", &[1, 2, 3, 4, 5, 6], &going).await?
         })
         .unwrap();
-        // 3 by a table that the catalog does not know, and so 2 and 1 by what stays; 4 by a row of somebody else. The row
-        // that refers to 5 goes too, and so do 5 and 6.
+        // 3 is needed by a table that the catalog does not know. It refers to 2 and 2 to 1, so these stay too. 4 is
+        // needed by a row that is not deleted. The row that refers to 5 is deleted too, and so are 5 and 6.
         assert_eq!(needed.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert_eq!(needed[&3], "a row refers to it in a \"notes\" table.team");
         assert_eq!(needed[&4], "a row refers to it in sentry_projectteam.team_id");

@@ -1,19 +1,19 @@
-//! How a slug is made of a name, and how one is told apart from others that are made of the same name.
+//! Generates slugs from names, and distinguishes slugs that come from the same name by a suffix.
 
 use deunicode::deunicode_with_tofu;
 use sha2::{Digest as _, Sha256};
 
 use crate::generate::hex;
 
-/// How long the suffix of each further candidate is. They follow from the record, so a longer one helps only where a file
-/// was made to have the shorter ones.
+/// The length of the suffix of each further candidate. Suffixes are computed from the record, so a longer one is needed
+/// only for a file that was crafted to contain the shorter ones.
 const SUFFIXES: [usize; 3] = [4, 8, 24];
 
-/// How many candidates there are for the slug of one record.
+/// The number of slug candidates of one record.
 pub const CANDIDATES: usize = SUFFIXES.len() + 1;
 
-/// The lowercase ASCII letters, digits and hyphens of a text, `most` of them; empty if there are none. Hyphens stand
-/// alone and never at an end.
+/// The lowercase ASCII letters, digits and single hyphens of a text, at most `most` characters, with no hyphen at
+/// either end. Empty if nothing is left.
 #[must_use]
 pub fn normalize(text: &str, most: usize) -> String {
     let mut slug = String::with_capacity(most);
@@ -33,8 +33,9 @@ pub fn normalize(text: &str, most: usize) -> String {
     slug
 }
 
-/// The slug that a record gets in the given attempt, 0 first: the one of its name, then ones with a suffix. The same for
-/// the same record, whoever asks. `model` is the name of its model, `name` what the slug is made of, `most` its length.
+/// The slug of a record in the given attempt: the one from its name in attempt 0, then ones with a suffix. A record
+/// always gets the same candidates. `model` is the name of its model, `name` the text that the slug is made from,
+/// `most` the maximum length.
 #[must_use]
 pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) -> String {
     let mut base = normalize(name, most);
@@ -43,7 +44,8 @@ pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) 
         let kind = model.rsplit_once('.').map_or(model, |(_, kind)| kind);
         base = normalize(kind, most);
     }
-    // Digits alone could be taken for an id; and what was made of no name says nothing.
+    // A slug of digits alone could be mistaken for an id, and a slug made from the model's name identifies nothing.
+    // Both get a suffix.
     let suffix = match attempt.checked_sub(1) {
         None if !is_number => return base,
         None => SUFFIXES.first(),

@@ -1,37 +1,37 @@
-//! A value on its way from a field of the export to a column.
+//! A value between decoding and writing: it comes from a field of the export and goes to a column.
 
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// What a column gets.
+/// A decoded value, ready to be written to a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// SQL `NULL`.
     Null,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// An integer of any width, also a reference or flags.
+    /// An integer of any width; also the primary key in a reference, or a bit field.
     Int(i64),
-    /// A number.
+    /// A finite 64-bit floating point number.
     Float(f64),
-    /// A text, also JSON as text.
+    /// A text; also a JSON value, as its text.
     Text(String),
-    /// A time, to the microsecond.
+    /// A point in time in UTC, to the microsecond.
     Time(DateTime<Utc>),
-    /// A UUID.
+    /// A UUID; PostgreSQL has a type for it, SQLite stores its hyphenated text.
     Uuid(Uuid),
-    /// An address, perhaps of a network of this many bits.
+    /// An IP address and its prefix length in bits: 32 or 128 for a single host.
     Inet(IpAddr, u8),
-    /// A list of texts.
+    /// A list of texts; `None` is a null element.
     Texts(Vec<Option<String>>),
     /// Rows of numbers, all of the same length.
     FloatRows(Vec<Vec<f64>>),
 }
 
 impl Value {
-    /// Whether it is null.
+    /// Whether this is [`Value::Null`].
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

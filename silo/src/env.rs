@@ -1,5 +1,5 @@
-//! What code otherwise takes from its surroundings: the time, random bytes, fresh ids. Passed in, so that a test
-//! can fix them.
+//! The parts of the environment that code depends on: the time, random bytes, new ids. They are passed in, so that a
+//! test can fix them.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use crate::db::DbError;
 
 type Clock = dyn Fn() -> DateTime<Utc> + Send + Sync;
 
-/// What a failpoint does when it is reached: nothing, an error as of a lost database, or never come back.
+/// What a failpoint does when it is reached: nothing, fail like a lost database, or never return.
 pub type Failpoints =
     dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send>> + Send + Sync;
 
@@ -24,7 +24,7 @@ pub type Failpoints =
 pub struct Environment {
     clock: Arc<Clock>,
     rng: Arc<Mutex<StdRng>>,
-    /// Only in tests.
+    /// `None` except in tests.
     failpoints: Option<Arc<Failpoints>>,
 }
 
@@ -46,7 +46,7 @@ impl Environment {
         }
     }
 
-    /// A clock that stands still and a generator that repeats itself. For tests.
+    /// A clock that always shows `now`, and a generator that repeats itself. For tests.
     #[must_use]
     pub fn fixed(now: DateTime<Utc>, seed: u64) -> Self {
         Self {
@@ -68,11 +68,11 @@ impl Environment {
         Self { failpoints: Some(failpoints), ..self }
     }
 
-    /// A named place between two writes, where a test may let the process die or fail. Does nothing otherwise. Names
+    /// A named place between two writes, where a test can make the process die or fail. Does nothing otherwise. Names
     /// are `SILO.STEP.PLACE`, such as `region.confirm.answered`.
     ///
     /// # Errors
-    /// What the test says, as an error that passes.
+    /// The error that the test chose, as a temporary error.
     pub async fn failpoint(&self, place: &'static str) -> Result<(), DbError> {
         match &self.failpoints {
             Some(failpoints) => failpoints(place).await,
@@ -80,7 +80,7 @@ impl Environment {
         }
     }
 
-    /// The time, to the microsecond: what both stores can hold.
+    /// The current time, to the microsecond, which both databases can store.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         (self.clock)().trunc_subsecs(6)
@@ -94,13 +94,13 @@ impl Environment {
         bytes
     }
 
-    /// A fresh random UUID.
+    /// A new random UUID (version 4).
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         uuid::Builder::from_random_bytes(self.bytes()).into_uuid()
     }
 
-    /// `length` random characters out of `alphabet`, each equally likely as long as the alphabet has at most 256.
+    /// `length` random characters from `alphabet`, each equally likely as long as the alphabet has at most 256.
     #[must_use]
     pub fn characters(&self, alphabet: &[u8], length: usize) -> String {
         let size = alphabet.len().clamp(1, 256);
@@ -120,7 +120,8 @@ impl Environment {
         text
     }
 
-    /// A number from 0 up to and without `bound`; 0 if `bound` is 0. Not exactly uniform: for jitter.
+    /// A random number from 0 up to but not including `bound`; 0 if `bound` is 0. Not exactly uniform, so only for
+    /// jitter.
     #[must_use]
     pub fn below(&self, bound: u64) -> u64 {
         u64::from_le_bytes(self.bytes()).checked_rem(bound).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What both kinds of silo, control and region, stand on. Knows no export and no gRPC.
+//! The base of both kinds of silo, control and region. Contains no code for exports or gRPC.
 
 pub mod db;
 pub mod env;
@@ -7,12 +7,12 @@ pub mod region_name;
 
 use serde::Deserialize;
 
-/// One of the two kinds of service. Each has a database of its own.
+/// The two kinds of service. Each service has a database of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Silo {
-    /// The one control silo.
+    /// Control, of which there is only one.
     Control,
-    /// Each region, for its own organizations.
+    /// A region, with the rows of its own organizations.
     Region,
 }

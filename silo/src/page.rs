@@ -1,10 +1,10 @@
-//! Pages of a list, by the key of the last entry rather than by a count: an entry that comes or goes in between
-//! neither hides nor repeats another one.
+//! Pages of a list, by the key of the last entry and not by a count: an entry that is added or removed between two
+//! pages neither hides nor repeats another one.
 
 /// Which page of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest<K> {
-    /// How many entries at most.
+    /// The maximum number of entries.
     pub limit: u16,
     /// The key of the last entry of the page before; `None` for the first page.
     pub after: Option<K>,
@@ -13,14 +13,14 @@ pub struct PageRequest<K> {
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T, K> {
-    /// The entries.
+    /// The entries, at most as many as the request allows.
     pub items: Vec<T>,
-    /// The key to go on after; `None` on the last page.
+    /// The key to request the next page with; `None` on the last page.
     pub next: Option<K>,
 }
 
 impl<K> PageRequest<K> {
-    /// How many rows to read: one more than wanted, which tells whether there is a next page.
+    /// How many rows to read: one more than requested, which shows whether there is a next page.
     #[must_use]
     pub fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
@@ -28,7 +28,7 @@ impl<K> PageRequest<K> {
 }
 
 impl<T, K> Page<T, K> {
-    /// The page out of the rows that [`PageRequest::rows`] asked for.
+    /// Makes a page from rows that were read with the limit [`PageRequest::rows`].
     pub fn cut(mut items: Vec<T>, request: &PageRequest<K>, key: impl Fn(&T) -> K) -> Self {
         let more = items.len() > usize::from(request.limit);
         items.truncate(usize::from(request.limit));

@@ -1,6 +1,6 @@
-//! What a region may be called.
+//! The rule for the names of regions.
 
-/// The rule, for messages.
+/// The rule in words, for messages.
 pub const RULE: &str = "1 to 32 lowercase letters, digits and hyphens, with no hyphen at either end";
 
 /// Whether a text can be a region's name, by [`RULE`].

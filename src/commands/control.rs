@@ -49,7 +49,7 @@ pub(super) struct Args {
         long,
         value_name = "TIME",
         default_value = "60s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_BULK_IDLE_TIMEOUT"
     )]
     bulk_idle_timeout: Duration,

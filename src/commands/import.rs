@@ -25,9 +25,9 @@ use super::{
     outgoing::Outgoing,
     signals::Signals,
     target::{RegionArgs, Target},
-    to_its_end::to_its_end,
+    watching::watch_and_report,
 };
-use crate::output::{self, Format, place::Place, progress::Progress, report};
+use crate::output::{self, Format, place::CommandTarget, progress::Progress, report};
 
 /// How many times an upload is tried before the command gives up.
 const UPLOAD_ATTEMPTS: i64 = 5;
@@ -142,7 +142,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             Ok(file) => Ok((file, target)),
             Err(error) => {
                 target.close().await;
-                Err(error.context(unsent(&args.file)))
+                Err(error.context(not_imported(&args.file)))
             }
         }
     };
@@ -159,7 +159,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let outcome = tokio::select! {
         outcome = import(&target.client, &args, &file, import_id, &env, &begun) => outcome,
         () = signals.next() => {
-            output::note(&farewell(&args, import_id, begun.load(Ordering::Relaxed)));
+            output::note(&interrupted_note(&args, import_id, begun.load(Ordering::Relaxed)));
             Ok(Outcome::Failed)
         }
     };
@@ -179,12 +179,12 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
 }
 
 /// The command that shows the current state of this import.
-pub(super) fn look_again(place: &Place, import_id: Uuid) -> String {
+pub(super) fn show_command(place: &CommandTarget, import_id: Uuid) -> String {
     place.command(["imports", "show", &import_id.to_string()])
 }
 
 /// The note for somebody who interrupts the command.
-fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
+fn interrupted_note(args: &Args, import_id: Uuid, begun: bool) -> String {
     let again = args.command(args.dry_run, Some(import_id));
     if !begun {
         return format!(
@@ -192,7 +192,7 @@ fn farewell(args: &Args, import_id: Uuid, begun: bool) -> String {
              it again is safe:\n  {again}"
         );
     }
-    let look = look_again(&args.region.place(), import_id);
+    let look = show_command(&args.region.place(), import_id);
     match (&args.region.region, &args.decrypt_with) {
         (Some(_), _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
         (None, Some(_)) => {
@@ -233,12 +233,13 @@ async fn import(
     };
     progress.note(&format!("{what} {import_id} of {}{into}", args.file.display()));
     let response =
-        send(region, file, &header, env, &mut progress).await.with_context(|| unsent(&args.file))?;
+        send(region, file, &header, env, &mut progress).await.with_context(|| not_imported(&args.file))?;
     begun.store(true, Ordering::Relaxed);
     if response.joined {
         progress.note("the region has this import already; it is watched");
     }
-    let import = to_its_end(region, &args.region, import_id, response.import, args.output, progress).await?;
+    let import =
+        watch_and_report(region, &args.region, import_id, response.import, args.output, progress).await?;
     let outcome = outcome(&import);
     match outcome {
         Outcome::Failed | Outcome::WouldFail => {
@@ -273,7 +274,7 @@ fn outcome(import: &Import) -> Outcome {
     }
 }
 
-fn unsent(file: &Path) -> String {
+fn not_imported(file: &Path) -> String {
     format!("{} was not imported", file.display())
 }
 
@@ -328,7 +329,7 @@ pub(super) async fn watch(
         let event = watch.next().await.with_context(|| {
             format!(
                 "the import cannot be seen any more, but may go on; look again with\n  {}\n",
-                look_again(&args.place(), import_id)
+                show_command(&args.place(), import_id)
             )
         })?;
         match event {

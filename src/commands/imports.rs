@@ -27,9 +27,9 @@ use crate::output::{
 /// Entries per page: the most that the region allows.
 const PAGE_SIZE: i32 = 1_000;
 /// Keys per page: the most that the region allows.
-const KEYS: i32 = 10_000;
+const KEYS_PAGE_SIZE: i32 = 10_000;
 /// How many findings of each kind the report shows.
-const SAMPLES: i32 = 5;
+const FINDINGS_PER_KIND: i32 = 5;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -158,7 +158,7 @@ async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
         let request = region.unary(ListMappedKeysRequest {
             import_id: args.import_id.to_string(),
             model: args.model.clone().unwrap_or_default(),
-            page_size: KEYS,
+            page_size: KEYS_PAGE_SIZE,
             page_token,
         });
         let page = region.answer(region.imports().list_mapped_keys(request)).await?;
@@ -193,7 +193,7 @@ pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<V
         let request = region.unary(ListFindingsRequest {
             import_id: import.import_id.clone(),
             kind: count.kind,
-            page_size: SAMPLES,
+            page_size: FINDINGS_PER_KIND,
             ..Default::default()
         });
         first.extend(region.answer(region.imports().list_findings(request)).await?.findings);

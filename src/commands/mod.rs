@@ -22,7 +22,7 @@ mod slugs;
 mod target;
 #[cfg(test)]
 mod tests;
-mod to_its_end;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -60,7 +60,7 @@ pub(super) struct Args {
         long,
         value_name = "TIME",
         default_value = "60s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_UPLOAD_IDLE_TIMEOUT"
     )]
     upload_idle_timeout: Duration,
@@ -79,7 +79,7 @@ pub(super) struct Args {
         long,
         value_name = "TIME",
         default_value = "5s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_CONTROL_CONNECT_TIMEOUT"
     )]
     control_connect_timeout: Duration,
@@ -89,7 +89,7 @@ pub(super) struct Args {
         long,
         value_name = "TIME",
         default_value = "60s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_CONTROL_CALL_TIMEOUT"
     )]
     control_call_timeout: Duration,
@@ -98,7 +98,7 @@ pub(super) struct Args {
         long,
         value_name = "TIME",
         default_value = "10m",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_CONTROL_BULK_TIMEOUT"
     )]
     control_bulk_timeout: Duration,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Outcome,
     target::RegionArgs,
-    to_its_end::{attend, to_its_end},
+    watching::{run_interruptible, watch_and_report},
 };
 use crate::output::{self, Format, progress::Progress, report};
 
@@ -26,7 +26,10 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let interrupted = "interrupted; look at the import with";
-    attend(&args.region, args.import_id, env, interrupted, async |region| resume(region, args).await).await
+    run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
+        resume(region, args).await
+    })
+    .await
 }
 
 async fn resume(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
@@ -34,7 +37,7 @@ async fn resume(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let answer = region.answer(region.imports().resume_import(request)).await?;
     let progress = Progress::new();
     let import =
-        to_its_end(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
+        watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
     if import.state() == ImportState::Succeeded {
         return Ok(Outcome::Done);
     }

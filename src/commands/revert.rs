@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     Outcome,
     target::RegionArgs,
-    to_its_end::{attend, to_its_end},
+    watching::{run_interruptible, watch_and_report},
 };
 use crate::output::{self, Format, progress::Progress, report};
 
@@ -32,7 +32,10 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let interrupted = "interrupted; what was begun goes on in the region. Look at it with";
-    attend(&args.region, args.import_id, env, interrupted, async |region| revert(region, args).await).await
+    run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
+        revert(region, args).await
+    })
+    .await
 }
 
 async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
@@ -49,7 +52,7 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let answer = region.answer(region.imports().revert_import(request)).await?;
     let progress = Progress::new();
     let import =
-        to_its_end(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
+        watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
     if import.state() != ImportState::Reverted {
         bail!("import {} is {}", import.import_id, report::state(&import));
     }

@@ -32,7 +32,7 @@ pub(super) struct ServerArgs {
         long,
         value_name = "TIME",
         default_value = "5s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
     )]
     database_acquire_timeout: Duration,
@@ -61,7 +61,7 @@ pub(super) struct ServerArgs {
         long,
         value_name = "TIME",
         default_value = "15m",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_CONNECTION_IDLE_TIMEOUT"
     )]
     connection_idle_timeout: Duration,
@@ -73,7 +73,7 @@ pub(super) struct ServerArgs {
         long,
         value_name = "TIME",
         default_value = "3s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_HEALTH_INTERVAL"
     )]
     health_interval: Duration,
@@ -82,7 +82,7 @@ pub(super) struct ServerArgs {
         long,
         value_name = "TIME",
         default_value = "3s",
-        value_parser = units::some_time,
+        value_parser = units::nonzero_duration,
         env = "CAUSEWAY_HEALTH_TIMEOUT"
     )]
     health_timeout: Duration,

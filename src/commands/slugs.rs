@@ -11,7 +11,7 @@ use causeway_proto::{
         ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
-    limits::MAX_NAMED,
+    limits::MAX_NAMES_PER_CALL,
     relocation::v1::ErrorReason,
     time,
 };
@@ -143,7 +143,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
 
 async fn resolve(control: &Client, args: &Resolve) -> anyhow::Result<Outcome> {
     let mut answer = BatchResolveSlugsResponse::default();
-    for slugs in args.slugs.chunks(MAX_NAMED) {
+    for slugs in args.slugs.chunks(MAX_NAMES_PER_CALL) {
         let request = control.unary(BatchResolveSlugsRequest { slugs: slugs.to_vec() });
         let page = control.answer(control.directory().batch_resolve_slugs(request)).await?;
         answer.organizations.extend(page.organizations);

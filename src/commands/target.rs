@@ -7,7 +7,7 @@ use causeway_client::{Client, Service, Timeouts};
 use causeway_relocation::encrypted::PrivateKey;
 use causeway_silo::env::Environment;
 
-use crate::output::place::Place;
+use crate::output::place::CommandTarget;
 
 /// Where the embedded default keeps its data.
 const DATA_DIR: &str = "./causeway-data";
@@ -50,9 +50,9 @@ pub(super) struct DataArgs {
 
 impl RegionArgs {
     /// Where commands with the same arguments go.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> CommandTarget {
         match &self.region {
-            Some(url) => Place::Region(url.clone()),
+            Some(url) => CommandTarget::Region(url.clone()),
             None => self.data.place(),
         }
     }
@@ -60,9 +60,9 @@ impl RegionArgs {
 
 impl ControlArgs {
     /// Where commands with the same arguments go.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> CommandTarget {
         match &self.control {
-            Some(url) => Place::Control(url.clone()),
+            Some(url) => CommandTarget::Control(url.clone()),
             None => self.data.place(),
         }
     }
@@ -70,8 +70,8 @@ impl ControlArgs {
 
 impl DataArgs {
     /// Where commands with the same arguments go.
-    pub(super) fn place(&self) -> Place {
-        Place::Data(self.data_dir.clone())
+    pub(super) fn place(&self) -> CommandTarget {
+        CommandTarget::Data(self.data_dir.clone())
     }
 }
 

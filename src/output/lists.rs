@@ -13,7 +13,7 @@ use causeway_proto::{
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
-    place::Place,
+    place::CommandTarget,
     report::{self, short},
     table::{
         Align::{Left, Right},
@@ -170,7 +170,7 @@ pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
 
 /// The differences between a region and control, and which were repaired. Commands in the text go to `place`, or to
 /// control where they must.
-pub(crate) fn differences(answer: &ReconcileResponse, place: &Place) -> String {
+pub(crate) fn differences(answer: &ReconcileResponse, place: &CommandTarget) -> String {
     let mut text = String::new();
     if !answer.differences.is_empty() {
         let mut table = Table::new(&[

@@ -5,7 +5,7 @@ use std::{borrow::Cow, path::PathBuf};
 
 /// Where a command goes. A suggested command gets the arguments to go there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum CommandTarget {
     /// The region at this URL.
     Region(String),
     /// The control at this URL.
@@ -26,7 +26,7 @@ fn is_for_control(command: &str) -> bool {
     command.starts_with("causeway slugs ")
 }
 
-impl Place {
+impl CommandTarget {
     fn arguments(&self) -> [String; 2] {
         match self {
             Self::Region(url) => ["--region".to_owned(), url.clone()],
@@ -74,15 +74,15 @@ mod tests {
     #[test]
     fn a_command_goes_where_the_one_before_went() {
         let words = ["imports", "show", "3b1f"];
-        let region = Place::Region("http://127.0.0.1:50052".to_owned());
+        let region = CommandTarget::Region("http://127.0.0.1:50052".to_owned());
         assert_eq!(region.command(words), "causeway imports show 3b1f --region http://127.0.0.1:50052");
-        let control = Place::Control("http://[::1]:50051".to_owned());
+        let control = CommandTarget::Control("http://[::1]:50051".to_owned());
         assert_eq!(control.command(["slugs", "list"]), "causeway slugs list --control 'http://[::1]:50051'");
     }
 
     #[test]
     fn what_a_shell_would_take_apart_is_quoted() {
-        let data = Place::Data("my data; rm -rf '$HOME'".into());
+        let data = CommandTarget::Data("my data; rm -rf '$HOME'".into());
         let command = data.command(["import", "organizations", "it's `here`.json"]);
         let words = shlex::split(&command).expect("a line of a shell");
         let expected = [
@@ -100,13 +100,13 @@ mod tests {
     fn commands_of_a_service_are_completed() {
         let text =
             "have it: `causeway reconcile --repair`; or `causeway slugs rename 7 elm --exact`. `elm` is free";
-        let region = Place::Region("http://r:1".to_owned());
+        let region = CommandTarget::Region("http://r:1".to_owned());
         assert_eq!(
             region.complete(text, &["http://c:1".to_owned(), "http://c:2".to_owned()]),
             "have it: `causeway reconcile --repair --region http://r:1`; or \
              `causeway slugs rename 7 elm --exact --control http://c:1`. `elm` is free"
         );
-        let data = Place::Data("./causeway-data".into());
+        let data = CommandTarget::Data("./causeway-data".into());
         assert_eq!(
             data.complete(text, &[]),
             "have it: `causeway reconcile --repair --data-dir ./causeway-data`; or \

@@ -13,7 +13,7 @@ use chrono::SecondsFormat;
 
 use super::{
     counts::{records, summary},
-    place::Place,
+    place::CommandTarget,
     table::{
         Align::{Left, Right},
         Table, clean,
@@ -53,7 +53,7 @@ pub(super) fn reason(reason: i32) -> String {
 }
 
 /// Everything about an import that fits on a few screens. Commands in it go to `place`.
-pub(crate) fn render(import: &Import, findings: &Findings, place: &Place) -> String {
+pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget) -> String {
     let (what, written) = if import.dry_run { ("Dry run", "; nothing was written") } else { ("Import", "") };
     let mut sections = vec![format!(
         "{what} {} in region {}: {}{written}\n",
@@ -102,7 +102,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &Place) -> Str
     sections.join("\n")
 }
 
-fn organizations(import: &Import, place: &Place) -> String {
+fn organizations(import: &Import, place: &CommandTarget) -> String {
     let mut text = format!("Organizations ({})\n", import.organization_count);
     if import.organizations.is_empty() {
         return text;
@@ -148,7 +148,7 @@ fn why_changed(plan: Option<&SlugPlan>) -> String {
 }
 
 /// What a dry run found out about each organization.
-fn slug_plans(import: &Import, place: &Place) -> String {
+fn slug_plans(import: &Import, place: &CommandTarget) -> String {
     let mut text = format!("Organizations that would be imported ({})\n", import.organization_count);
     if import.organizations.is_empty() {
         return text;
@@ -194,7 +194,7 @@ fn severity_name(severity: Severity) -> String {
     short(severity.as_str_name(), "SEVERITY_").to_lowercase()
 }
 
-fn findings_by_kind(import: &Import, first: &[Finding], place: &Place) -> String {
+fn findings_by_kind(import: &Import, first: &[Finding], place: &CommandTarget) -> String {
     let total: i64 = import.finding_counts.iter().map(|count| count.count).sum();
     let mut text = format!("Findings ({total})\n");
     let mut more = false;
@@ -264,7 +264,7 @@ pub(crate) fn nothing_imported(import: &Import) -> Option<String> {
 
 /// The text for stderr about a failed import: why it failed, and what to do. `again` is the command that imports the
 /// same file once more, if it is known.
-pub(crate) fn failure(import: &Import, place: &Place, again: Option<&str>) -> String {
+pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str>) -> String {
     let id = &import.import_id;
     let Some(failure) = &import.failure else {
         return format!("import {id} is {}", state(import));
@@ -306,8 +306,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place::Region("http://eu:1".to_owned())
+    fn place() -> CommandTarget {
+        CommandTarget::Region("http://eu:1".to_owned())
     }
 
     fn import() -> Import {

@@ -23,7 +23,7 @@ use tonic::{
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, debug, info_span};
 
-use super::connections::{OnConnection, Origin};
+use super::connections::{OpenCall, Origin};
 
 /// The most bytes of an error message as a header, where one byte may take three. Clients accept at least 8 KiB of
 /// headers, which include the error details.
@@ -100,7 +100,7 @@ where
         }
         let method = request.uri().path().trim_start_matches('/');
         let span = info_span!("call", method, region = self.calls.region.as_deref());
-        let mut ending = Ending {
+        let mut ending = CallGuard {
             _open: (!is_endless(method)).then(|| self.calls.open.token()),
             _on_connection: on_connection,
             begun: Instant::now(),
@@ -138,15 +138,15 @@ fn shorten(headers: &mut HeaderMap) {
 }
 
 /// Lives as long as a call is open: until its last byte is sent or the caller gives up. Its drop writes the log line.
-struct Ending {
+struct CallGuard {
     _open: Option<TaskTrackerToken>,
-    _on_connection: Option<OnConnection>,
+    _on_connection: Option<OpenCall>,
     begun: Instant,
     code: Option<i32>,
     span: Span,
 }
 
-impl Ending {
+impl CallGuard {
     /// Takes the status code from the headers or trailers, if it is there.
     fn note(&mut self, headers: &HeaderMap) {
         let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
@@ -154,7 +154,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         let code = self.code.map_or("given up".to_owned(), |code| format!("{:?}", tonic::Code::from(code)));
         debug!(parent: &self.span, code, elapsed = ?self.begun.elapsed(), "ended");
@@ -163,7 +163,7 @@ impl Drop for Ending {
 
 struct CountedBody {
     body: Body,
-    ending: Ending,
+    ending: CallGuard,
 }
 
 impl HttpBody for CountedBody {

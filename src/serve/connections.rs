@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Length, in bytes, of the preface that every HTTP/2 connection begins with.
 const PREFACE: usize = 24;
 /// Least time between two log lines about refused connections.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ struct Refusals {
 impl Refusals {
     fn count(&mut self, limit: usize) {
         self.refused += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
             let refused = std::mem::take(&mut self.refused);
             warn!(
                 limit,
@@ -119,18 +119,18 @@ pub(super) struct Origin {
 
 impl Origin {
     /// Counts a call on its connection until this is dropped.
-    pub(super) fn call(&self) -> OnConnection {
+    pub(super) fn call(&self) -> OpenCall {
         self.activity.begun.fetch_add(1, Ordering::Relaxed);
         self.activity.open.fetch_add(1, Ordering::Relaxed);
-        OnConnection(Arc::clone(&self.activity))
+        OpenCall(Arc::clone(&self.activity))
     }
 }
 
 /// A call that is open on a connection.
 #[derive(Debug)]
-pub(super) struct OnConnection(Arc<Activity>);
+pub(super) struct OpenCall(Arc<Activity>);
 
-impl Drop for OnConnection {
+impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -185,12 +185,12 @@ impl Connection {
             if begun == self.seen && self.activity.open.load(Ordering::Relaxed) == 0 {
                 return Ok(true);
             }
-            self.look_later(begun);
+            self.schedule_check(begun);
         }
         Ok(false)
     }
 
-    fn look_later(&mut self, begun: usize) {
+    fn schedule_check(&mut self, begun: usize) {
         self.seen = begun;
         self.deadline.as_mut().reset(Instant::now() + self.idle);
     }
@@ -212,7 +212,7 @@ impl AsyncRead for Connection {
         if self.missing > 0 {
             self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
             if self.missing == 0 {
-                self.look_later(0);
+                self.schedule_check(0);
                 // So that the new deadline wakes this task.
                 self.poll_silent(cx)?;
             }

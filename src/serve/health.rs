@@ -13,7 +13,7 @@ use tonic_health::{
 };
 use tracing::{info, warn};
 
-use super::{Settings, Silo};
+use super::{ServedService, Settings};
 
 /// The service name that stands for the whole server.
 const OVERALL: &str = "";
@@ -70,7 +70,7 @@ impl Health {
 
     /// Whether the database answers and accepts writes now; if not, why. If others write all the time, the check learns
     /// nothing more and returns `before`.
-    async fn ask(&self, silo: &impl Silo, before: ServingStatus) -> Result<ServingStatus, String> {
+    async fn ask(&self, silo: &impl ServedService, before: ServingStatus) -> Result<ServingStatus, String> {
         let limit = self.settings.health_timeout;
         match timeout(limit, silo.ping()).await {
             Ok(Ok(())) => {}
@@ -86,7 +86,7 @@ impl Health {
     }
 
     /// Checks the database for the first time, before anybody can ask for the health.
-    pub(super) async fn begin(&self, silo: &impl Silo) -> State {
+    pub(super) async fn begin(&self, silo: &impl ServedService) -> State {
         let database = self.ask(silo, ServingStatus::Serving).await.unwrap_or_else(|why| {
             warn!(why, "the database cannot be used; health is NOT_SERVING until it can");
             ServingStatus::NotServing
@@ -98,7 +98,12 @@ impl Health {
 
     /// Follows the database and the registration, starting from `state`, until `stopping`; then everything is
     /// `NOT_SERVING`.
-    pub(super) async fn follow(&self, silo: &impl Silo, mut state: State, stopping: CancellationToken) {
+    pub(super) async fn follow(
+        &self,
+        silo: &impl ServedService,
+        mut state: State,
+        stopping: CancellationToken,
+    ) {
         let mut registration = silo.registration();
         let mut next = Instant::now() + self.settings.health_interval;
         let follow = async {
@@ -123,7 +128,7 @@ impl Health {
     }
 
     /// Checks the database again, and logs if its health has changed.
-    async fn look(&self, silo: &impl Silo, before: ServingStatus) -> ServingStatus {
+    async fn look(&self, silo: &impl ServedService, before: ServingStatus) -> ServingStatus {
         let asked = self.ask(silo, before).await;
         let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
         if now != before {

@@ -43,7 +43,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What this module needs from a service to serve it.
-trait Silo: Send + Sync + 'static {
+trait ServedService: Send + Sync + 'static {
     /// The full names of its gRPC services, for health.
     const SERVICES: &'static [&'static str];
 
@@ -72,7 +72,7 @@ trait Silo: Send + Sync + 'static {
     fn stop(&self) -> impl Future<Output = ()> + Send;
 }
 
-impl Silo for Control {
+impl ServedService for Control {
     const SERVICES: &'static [&'static str] = &Self::SERVICES;
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
@@ -92,7 +92,7 @@ impl Silo for Control {
     }
 }
 
-impl Silo for Region {
+impl ServedService for Region {
     const SERVICES: &'static [&'static str] = &Self::SERVICES;
     const NEED_REGISTRATION: &'static [&'static str] = &Self::SERVICES_THAT_NEED_REGISTRATION;
 
@@ -132,7 +132,7 @@ pub struct Settings {
     /// first.
     pub drain: Duration,
     /// How long connections get to send their last bytes after the service has stopped, before they are cut.
-    pub last_words: Duration,
+    pub flush_timeout: Duration,
     /// Limits on connections.
     pub connections: ConnectionLimits,
 }
@@ -143,7 +143,7 @@ impl Default for Settings {
             health_interval: Duration::from_secs(3),
             health_timeout: Duration::from_secs(3),
             drain: Duration::ZERO,
-            last_words: Duration::from_secs(1),
+            flush_timeout: Duration::from_secs(1),
             connections: ConnectionLimits::default(),
         }
     }
@@ -178,7 +178,7 @@ pub async fn serve_region(
     serve(listener, Arc::new(region), Some(name), settings).await
 }
 
-async fn serve<S: Silo>(
+async fn serve<S: ServedService>(
     listener: TcpListener,
     silo: Arc<S>,
     region: Option<String>,
@@ -217,7 +217,7 @@ async fn serve<S: Silo>(
     );
 
     let stopping = CancellationToken::new();
-    let following = tokio::spawn({
+    let health_task = tokio::spawn({
         let (health, silo, stopping) = (health.clone(), Arc::clone(&silo), stopping.clone());
         async move { health.follow(silo.as_ref(), state, stopping).await }
     });
@@ -225,7 +225,7 @@ async fn serve<S: Silo>(
     Ok(Running {
         address,
         server: Some(server),
-        following,
+        health_task,
         health,
         calls,
         begin_stop: Box::new({
@@ -248,7 +248,7 @@ pub struct Running {
     /// The address that it listens on, with the actual port.
     pub address: SocketAddr,
     server: Option<JoinHandle<Served>>,
-    following: JoinHandle<()>,
+    health_task: JoinHandle<()>,
     health: Health,
     calls: Calls,
     begin_stop: Box<dyn FnOnce() + Send + Sync>,
@@ -294,7 +294,7 @@ impl Running {
 
         // Load balancers must know before the first call is refused.
         self.stopping.disarm().cancel();
-        if let Err(error) = self.following.await {
+        if let Err(error) = self.health_task.await {
             warn!(%error, "the health check has failed");
         }
         if !self.settings.drain.is_zero() {
@@ -315,13 +315,13 @@ impl Running {
         // Nothing can be answered any more. Only streams without an end of their own are left.
         self.health.end().await;
         if let Some(mut server) = self.server {
-            let soft_end = timeout(self.settings.last_words, &mut server).await;
+            let soft_end = timeout(self.settings.flush_timeout, &mut server).await;
             let ended = match soft_end {
                 Ok(ended) => Some(ended),
                 Err(_) => {
                     debug!(address = %self.address, "connections are cut");
                     self.cut.disarm().cancel();
-                    timeout(self.settings.last_words, &mut server).await.ok()
+                    timeout(self.settings.flush_timeout, &mut server).await.ok()
                 }
             };
             match ended {

@@ -29,7 +29,7 @@ const SHORT: Settings = Settings {
     health_interval: Duration::from_millis(5),
     health_timeout: Duration::from_secs(3),
     drain: Duration::ZERO,
-    last_words: Duration::from_millis(50),
+    flush_timeout: Duration::from_millis(50),
     connections: ConnectionLimits { open: 1_000, handshake: LIMIT, idle: LIMIT },
 };
 
@@ -103,7 +103,7 @@ impl OrganizationService for Calls {
     }
 }
 
-impl Silo for Arc<Fake> {
+impl ServedService for Arc<Fake> {
     const SERVICES: &'static [&'static str] = &[SERVICE, IMPORTS];
     const NEED_REGISTRATION: &'static [&'static str] = &[IMPORTS];
 

@@ -30,7 +30,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A time that is not zero.
-pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be more than zero".to_owned()),
         duration => Ok(duration),
@@ -94,7 +94,7 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        assert!(some_time("0ms").is_err());
+        assert!(nonzero_duration("0ms").is_err());
     }
 
     #[test]

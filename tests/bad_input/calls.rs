@@ -1,4 +1,4 @@
-//! What is wrong with the request and not with the file.
+//! Mistakes in the request, not in the file.
 
 use causeway_harness::cluster::{ImportOptions, Store};
 use causeway_proto::{
@@ -20,7 +20,7 @@ use crate::support::{Everything, ORGANIZATION, all_reported, check_import, clust
 const ID: &str = "7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c1f00";
 const NO_REGION: &str = "atlantis";
 
-/// The reason of a refused call, which comes with its own code.
+/// The reason of a refused call. Checks that the call has the status code of that reason.
 fn refused<T>(name: &str, outcome: Result<T, Status>) -> ErrorReason {
     let Err(status) = outcome else { panic!("{name}: was not refused") };
     let reason = reason_of(&status).unwrap_or_else(|| panic!("{name}: no reason in {status:?}"));
@@ -40,7 +40,7 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
         let options = ImportOptions::default().filter(slugs);
         let import = match cluster.region(0).import(&good().to_bytes(), &options).await {
             Ok(import) => import,
-            // An empty slug is none: the call itself says so.
+            // An empty slug is not valid, so the call itself is refused.
             Err(status) if slugs == [""] => {
                 assert_eq!(refused::<()>(name, Err(status)), ErrorReason::InvalidArgument, "{name}");
                 continue;
@@ -58,7 +58,7 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
         assert_eq!(findings[0].severity(), Severity::Error, "{name}");
         assert!(Everything::of(&cluster).await == before, "{name}: something was written");
     }
-    // A filter without slugs is another thing: it asks for nothing and gets it.
+    // A filter without slugs is different: it selects nothing, and the import succeeds.
     let name = "an empty filter";
     let options = ImportOptions::default().filter(&[]);
     let import = cluster.region(0).import(&good().to_bytes(), &options).await.expect("the import ends");
@@ -93,8 +93,8 @@ pub(crate) async fn an_import_id_with_other_content_is_refused(store: Store) {
         assert!(Everything::of(&cluster).await == before, "{name}: something was written");
     }
     let joined = region.begin(&file, &options).await.expect("the same is no mistake");
-    assert!(joined.joined, "the same again joins");
-    assert!(Everything::of(&cluster).await == before, "the same again: something was written");
+    assert!(joined.joined, "the same upload again joins the import");
+    assert!(Everything::of(&cluster).await == before, "the same upload again wrote something");
     cluster.stop().await;
 }
 

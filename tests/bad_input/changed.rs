@@ -1,4 +1,4 @@
-//! What is changed, with a finding.
+//! What an import changes, with a finding.
 
 use causeway_harness::{
     account::AuditReport,
@@ -26,12 +26,12 @@ fn slug(account: &AuditReport, pk: i64) -> String {
     row["slug"].as_text().unwrap_or_default().to_owned()
 }
 
-/// A slug that is valid, and `stem` with or without a suffix.
+/// Checks that a slug is valid, and that it is `stem` with or without a suffix.
 fn check_slug(name: &str, slug: &str, stem: &str, suffixed: bool) {
     let valid = (1..=50).contains(&slug.len())
         && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && slug.bytes().any(|byte| byte.is_ascii_lowercase());
-    assert!(valid, "{name}: {slug} is no valid slug");
+    assert!(valid, "{name}: {slug} is not a valid slug");
     if suffixed {
         assert!(slug.starts_with(&format!("{stem}-")), "{name}: {slug} is not {stem} with a suffix");
     } else {
@@ -66,12 +66,12 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
             check_slug(name, &slug, stem, suffixed);
         }
     }
-    // Without its NUL it is a slug that can be kept.
+    // Without its NUL it is a valid slug that can be kept.
     let file = organization(Some(json!("nu\0l"))).to_bytes();
     let told = [(Kind::TextCleaned, ORGANIZATION, 1, "slug")];
     let (import, _) = tells_in_short(&cluster, "NUL in it", &file, &told).await;
     check_slug("NUL in it", &import.organizations[0].slug, "nul", false);
-    // Those that can be kept are.
+    // Valid slugs are kept.
     for kept in ["a", "x-1", "forty-nine-characters-are-not-too-long-for-a-slug", "4000a"] {
         let file = organization(Some(json!(kept))).to_bytes();
         let (_, account) = tells(&cluster, kept, &file, &ImportOptions::default(), &[]).await;
@@ -80,7 +80,7 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
     cluster.stop().await;
 }
 
-/// An organization that the application made by itself: control does not know of it.
+/// Inserts an organization as the application would, so that control does not know of it.
 async fn make_by_hand(cluster: &Cluster, slug: &str) {
     let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
     let mut tx = db.begin().await.expect("a transaction");
@@ -128,7 +128,7 @@ pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
     check_import(name, &import);
     let mut findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
     findings.retain(|finding| finding.kind() != Kind::OrganizationWithoutOwner);
-    // Two of the three, at least: `TWIN` changes in any case.
+    // Two of the three change: `TWIN`, which is not valid, and one that wants the same slug as another.
     assert!(
         findings.iter().all(|it| it.kind() == Kind::SlugChanged && it.field == "slug"),
         "{name}: {findings:?}"

@@ -1,4 +1,4 @@
-//! The table of cases in the documentation.
+//! Checks the table of cases in the documentation.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All Rust files in a directory.
+/// Finds all Rust files in a directory.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("the directory is there") {
         let path = entry.expect("an entry").path();
@@ -22,7 +22,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The functions that a text defines.
+/// The names of the functions that a text defines.
 fn functions(text: &str) -> impl Iterator<Item = &str> {
     let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     text.match_indices("fn ").filter_map(move |(at, _)| text.get(at + 3..)?.split(|it| !word(it)).next())

@@ -1,4 +1,4 @@
-//! Fields that their column cannot take.
+//! Fields with values that their column cannot take.
 
 use causeway_harness::cluster::{ImportOptions, Silo, Store};
 use causeway_proto::relocation::v1::FindingKind;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::{Place, Refused, check_import, cluster, good, refuse, tells, with_record};
 
-/// A record of a model with one bad field. Of the other fields there are those that the model needs.
+/// A record of a model with one bad field. `others` are the fields that the model needs besides.
 fn bad(model: &str, others: &str, field: &str, value: &str, says: &str) -> Refused {
     let kept = if others.is_empty() { String::new() } else { format!(", {others}") };
     let fields = format!(r#"{{"{field}": {value}{kept}}}"#);
@@ -39,7 +39,7 @@ fn invalid(name: &str, model: &str, fields: &str, field: &str, says: &str) -> Re
     }
 }
 
-/// What a team needs, what a project needs, and so on.
+/// The fields that a team needs, a project needs, and so on.
 const TEAM: &str = r#""organization": 1, "slug": "s""#;
 const PROJECT: &str = r#""organization": 1, "slug": "s", "name": "n""#;
 const USER: &str = r#""password": "x", "username": "u", "email": "e""#;
@@ -206,7 +206,7 @@ fn references() -> Vec<Refused> {
     {
         let others = r#""slug": "s", "name": "n""#;
         cases.push(bad("sentry.team", others, "organization", wrong, "not a primary key"));
-        // Also where it may be null, and where the name ends with `_id`.
+        // A bad reference is refused too where it may be null, and where the name ends with `_id`.
         cases.push(bad(
             "sentry.organizationmember",
             r#""organization": 1, "email": "e""#,
@@ -218,7 +218,7 @@ fn references() -> Vec<Refused> {
     cases
 }
 
-/// A record with a field that has nearly the name of one that is missing.
+/// A record with a field whose name is almost that of a missing one.
 fn misnamed(model: &str, others: &str, field: &str, says: &str) -> Refused {
     let fields = format!(r#"{{{others}, "{field}": 1}}"#);
     invalid(&format!("{model} with {field}"), model, &fields, field, says)
@@ -256,7 +256,7 @@ fn missing() -> Vec<Refused> {
             "user_id",
             "exactly one",
         ),
-        // Known as the name of a field, if not quite.
+        // Names that are close to the name of a missing field.
         misnamed(
             "sentry.organizationmember",
             r#""organization": 1, "email": null"#,
@@ -300,11 +300,11 @@ pub(crate) async fn a_field_that_its_column_cannot_take_is_refused(store: Store)
     cluster.stop().await;
 }
 
-/// What lies behind each bound is refused above; what lies at it is taken by the plan, and then by either database.
+/// The cases above refuse values beyond each bound. The plan accepts values at the bound, and so does either database.
 pub(crate) async fn values_at_their_bounds_arrive(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = good();
-    // Texts that no database can make shorter.
+    // Random texts, which no database can compress.
     let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
     let text = |length: usize| env.characters(ALPHANUMERIC, length);
     let wide = |length: usize| -> String {
@@ -347,7 +347,7 @@ pub(crate) async fn values_at_their_bounds_arrive(store: Store) {
     ];
     tells(&cluster, name, &export.to_bytes(), &ImportOptions::default(), &choices).await;
 
-    // JSON that another parser would not take stays as it is written.
+    // JSON that other parsers refuse is stored as it is written.
     for (number, json) in (20..).zip([
         r#""\ud800""#,
         "1e400",

@@ -1,11 +1,11 @@
-//! Files that are no array of records.
+//! Files that are not an array of records.
 
 use causeway_harness::cluster::Store;
 use causeway_proto::relocation::v1::FindingKind;
 
 use crate::support::{Place, Refused, cluster, good, refuse, with_record};
 
-/// Deeper than any parser's stack.
+/// A nesting depth that would overflow the stack of a recursive parser.
 const DEEP: usize = 20_000;
 
 fn refused(name: &str, file: impl Into<Vec<u8>>, offset: usize, says: &str) -> Refused {
@@ -18,12 +18,13 @@ fn refused(name: &str, file: impl Into<Vec<u8>>, offset: usize, says: &str) -> R
     }
 }
 
-/// Over a limit: what stands in front of the place where that shows has been read, and names the record.
+/// A file over a limit. The parser has read everything before the place where it notices that, so the refusal names the
+/// record.
 fn over(name: &str, file: impl Into<Vec<u8>>, place: Place, says: &str) -> Refused {
     Refused { place, ..refused(name, file, 0, says) }
 }
 
-/// The last record of a good export is cut, changed or followed by something.
+/// Good exports with the last record cut off or changed, or with something after the end.
 fn spoilt() -> Vec<Refused> {
     let whole = good().to_bytes();
     let end = whole.len() - "\n]\n".len();
@@ -50,12 +51,12 @@ fn spoilt() -> Vec<Refused> {
     ]
 }
 
-/// The rule with pk 6 that is put behind a good export.
+/// The place of the rule with primary key 6 that follows a good export.
 fn rule(offset: usize) -> Place {
     Place { offset, model: "sentry.rule".to_owned(), ordinal: 1, pk: Some(6), ..Place::default() }
 }
 
-/// Records nested `DEEP` levels, in each way that a file may have it.
+/// Records nested `DEEP` levels, in each way in which a file can do that.
 fn deep() -> Vec<Refused> {
     let nested = |open: &str, close: &str| open.repeat(DEEP) + "1" + &close.repeat(DEEP);
     let mut cases = Vec::new();

@@ -1,4 +1,4 @@
-//! The same records in the habits of other releases and other writers.
+//! The same records, written as other releases and other writers write them.
 
 use causeway_harness::{
     account::{Cell, RowsBefore},
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{PROJECT, check_import, cluster, look, tells};
 
-/// Imports a file and gives what is there then and the import's id.
+/// Imports a file. Returns all rows after the import, and the import's id.
 async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsBefore, String) {
     let region = cluster.region(0);
     let import = region
@@ -27,7 +27,7 @@ async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsBefore, Str
     (look(cluster).await, import.import_id)
 }
 
-/// The cell of the row that a record became.
+/// The value of a field in the row that the record of a model has become.
 async fn cell(cluster: &Cluster, name: &str, file: &[u8], model: &str, field: &str) -> Cell {
     let (look, id) = imports(cluster, name, file).await;
     let keys = cluster.region(0).mapped_keys(&id).await.expect("a list");
@@ -36,7 +36,7 @@ async fn cell(cluster: &Cluster, name: &str, file: &[u8], model: &str, field: &s
     row[field].clone()
 }
 
-/// An organization with a slug and an owner of its own, and one record.
+/// An export with an organization, its own slug and owner, and one more record.
 fn with(slug: &str, model: &str, fields: &Value) -> Vec<u8> {
     let mut export = Export::new();
     export.organization(1, slug).user(1, slug).member(1, 1, 1).push(model, MAX_PK, fields);

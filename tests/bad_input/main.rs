@@ -1,6 +1,6 @@
-//! Wrong, old and odd files: what is refused is refused whole and says where to look; what is passed over or changed
-//! has its finding, and the rest arrives. A behaviour is one function that knows nothing of the store and tries many
-//! named files on one cluster; the table below makes a test of it for both stores.
+//! Wrong, old and odd files. A file that is refused is refused as a whole, and the refusal names the place. What is
+//! skipped or changed has its finding, and the rest is imported. A behaviour is one function that does not depend on
+//! the store and tries many named files on one cluster. The table below makes a test of it for both stores.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 

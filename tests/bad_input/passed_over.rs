@@ -1,4 +1,4 @@
-//! What is passed over, with a finding, while the rest is imported.
+//! What an import passes over, with a finding, while it imports the rest.
 
 use causeway_harness::{
     account::{Cell, Fate},
@@ -12,7 +12,7 @@ use crate::support::{
     MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, reason, tells, tells_in_short,
 };
 
-/// An export with one organization of its own slug.
+/// An export with one organization that has this slug.
 fn of(slug: &str) -> Export {
     let mut export = Export::new();
     export.organization(1, slug).user(2, slug).member(3, 1, 2);
@@ -23,7 +23,7 @@ struct AuditCase {
     name: &'static str,
     records: Vec<(&'static str, i64, Value)>,
     expected: Vec<Told>,
-    /// A model, how many of its records are counted as out of scope, and how many as passed over.
+    /// A model, the number of its records that count as out of scope, and the number that count as passed over.
     not_taken: (&'static str, i64, i64),
 }
 
@@ -60,7 +60,7 @@ fn strangers() -> Vec<AuditCase> {
             name: "other-scopes",
             records: vec![
                 ("sentry.option", 1, json!({"key": "k", "value": "\"v\""})),
-                // Nobody looks at values of records that are not imported.
+                // The import does not check values of records that it does not import.
                 ("sentry.userip", 1, json!({"user": "x", "ip_address": "no address"})),
                 ("sentry.userip", 2, json!({"user": 2, "ip_address": "300.1.2.3/99"})),
             ],
@@ -100,7 +100,7 @@ fn strangers() -> Vec<AuditCase> {
                 ("sentry.team", 4, team(json!({"actor": 4, "org_role": "owner"}))),
                 ("sentry.team", 5, team(json!({"actor": 5, "org_role": null, "slug": "u"}))),
             ],
-            // What names an actor is followed.
+            // A field that names an actor is no loss: the import follows the actor.
             expected: vec![(Kind::RemovedField, TEAM, 4, "org_role")],
             not_taken: ("", 0, 0),
         },
@@ -298,7 +298,7 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     let told = [(Kind::TextCleaned, USER, 6, "username")];
     let (_, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
     let kept = look.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
-    assert!(kept, "{name}: nobody is called so");
+    assert!(kept, "{name}: no user has this name");
     cluster.stop().await;
 }
 
@@ -320,7 +320,7 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
         7,
         &json!({"organization_id": 1}),
     );
-    // What only a user has, and what nobody has that is imported, is nobody's loss.
+    // A record that belongs only to a user, or to an organization that is not imported, is no loss for anybody.
     export.push("sentry.userip", 8, &json!({"user": 2})).push(
         "sentry.apikey",
         8,

@@ -1,4 +1,4 @@
-//! Records that lack a part, and records that contradict each other.
+//! Records without a required part, and records that contradict each other.
 
 use causeway_harness::{cluster::Store, export::Export};
 use causeway_proto::relocation::v1::FindingKind;
@@ -68,7 +68,7 @@ pub(crate) async fn a_record_without_its_three_parts_is_refused(store: Store) {
     cluster.stop().await;
 }
 
-/// The last record of an export contradicts an earlier one.
+/// A refusal because the last record of an export contradicts an earlier one.
 fn contradicts(name: &str, export: &Export, model: &str, earlier: i64, later: i64, field: &str) -> Refused {
     let first = export.records.iter().position(|it| it.model == model && it.pk == earlier);
     let mut until = export.clone();
@@ -101,7 +101,7 @@ pub(crate) async fn records_that_contradict_each_other_are_refused(store: Store)
     ] {
         let mut export = good();
         let double = export.find(model, pk).expect("it is there").clone();
-        // Other unique values: it is the primary key alone that stands twice.
+        // Other unique values, so that only the primary key occurs twice.
         let other = match model {
             "sentry.organizationmember" => json!({"user_id": null, "email": "other@example.com"}),
             "sentry.user" => json!({"username": "other"}),
@@ -129,7 +129,7 @@ pub(crate) async fn records_that_contradict_each_other_are_refused(store: Store)
     ));
     refuse(&cluster, cases).await;
 
-    // What only looks alike is none of these.
+    // These records look similar, but do not contradict each other.
     let mut export = good();
     export.organization(7, "better").team(9, 7, "good").project(9, 7, "good").team(10, 1, "Good");
     export.push("sentry.environment", 8, &environment).push(

@@ -1,4 +1,4 @@
-//! What the behaviours have in common.
+//! Helpers for the behaviours.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ pub(crate) async fn cluster(store: Store, regions: &[&str]) -> Cluster {
     Cluster::start(store, regions).await.expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
-/// A good export with one organization, which a bad record is put behind.
+/// A valid export with one organization. Tests append a bad record to it.
 pub(crate) fn good() -> Export {
     let mut export = Export::new();
     export.organization(1, "good").user(2, "good").member(3, 1, 2).team(4, 1, "good").project(5, 1, "good");
     export
 }
 
-/// A file of the records of an export and one more, and where that one begins.
+/// A file with the records of an export and one more, and the byte offset at which that one begins.
 pub(crate) fn with_record(export: &Export, record: &str) -> (Vec<u8>, usize) {
     let mut file = export.to_bytes();
     file.truncate(file.len() - "\n]\n".len());
@@ -42,7 +42,7 @@ pub(crate) fn with_record(export: &Export, record: &str) -> (Vec<u8>, usize) {
     (file, offset)
 }
 
-/// Where a refusal says that the fault is.
+/// The place of the fault that a refusal names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Place {
     pub(crate) offset: usize,
@@ -53,12 +53,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A byte of the file.
+    /// A place that is only a byte of the file.
     pub(crate) fn byte(offset: usize) -> Self {
         Self { offset, ..Self::default() }
     }
 
-    /// As messages begin.
+    /// The place as messages begin with it.
     fn shown(&self) -> String {
         let mut parts = vec![format!("byte {}", self.offset)];
         match (self.model.as_str(), self.ordinal) {
@@ -86,7 +86,7 @@ impl Place {
     }
 }
 
-/// A file that is refused.
+/// A file that must be refused.
 pub(crate) struct Refused {
     pub(crate) name: String,
     pub(crate) file: Vec<u8>,
@@ -97,7 +97,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// The reason that the refusal has: a limit of its own, or that a rule is broken.
+    /// The reason of the refusal: the reason of a limit, or the one for a broken rule.
     fn reason(&self) -> ErrorReason {
         match self.says.as_str() {
             says if says.starts_with("nested deeper") => ErrorReason::RecordTooDeep,
@@ -107,7 +107,7 @@ impl Refused {
     }
 }
 
-/// All that an import may not change if it is refused: rows, reservations, ids that were given out.
+/// Everything that a refused import must not change: rows, reservations, and ids that were given out.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Everything {
     look: RowsBefore,
@@ -127,7 +127,8 @@ const REGION_COUNTS: &[&str] = &[
     "SELECT count(*) AS n FROM causeway_import_carried",
     "SELECT CAST(coalesce(sum(next), 0) AS bigint) AS n FROM causeway_id_block",
 ];
-/// Where ids of a silo's own come from. Causeway numbers its own findings too, and those are to be kept.
+/// The state of the databases' own id sequences. Excludes those of Causeway's own tables, such as findings, which are
+/// kept.
 const SEQUENCES: &str = "SELECT CAST(coalesce(sum(last_value), 0) AS bigint) AS n FROM pg_sequences \
                          WHERE sequencename NOT LIKE 'causeway%'";
 const COUNTERS: &str = "SELECT CAST(coalesce(sum(next), 0) AS bigint) AS n FROM causeway_id_counter";
@@ -151,7 +152,8 @@ impl Everything {
     }
 }
 
-/// Until control's directory has heard of all imports that have succeeded: that is behind what an import waits for.
+/// Waits until control's directory has received all imports that have succeeded. That happens after the end that a test
+/// waits for.
 pub(crate) async fn all_reported(cluster: &Cluster) {
     cluster.quiet(Duration::from_secs(30)).await.expect("everything comes to an end");
 }
@@ -165,7 +167,7 @@ pub(crate) async fn look(cluster: &Cluster) -> RowsBefore {
     RowsBefore::at(cluster, 0).await.expect("the databases can be read")
 }
 
-/// Imports each file into the first region, which refuses it and writes nothing.
+/// Imports each file into the first region. The region must refuse it and write nothing.
 pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
     let before = Everything::of(cluster).await;
     let mut complaints = Vec::new();
@@ -198,14 +200,14 @@ pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// A refusal is the one error among the findings, and says in parts what the message says.
+/// Checks that the refusal is the only error among the findings, and that the finding's fields agree with the message.
 async fn check_finding(
     cluster: &Cluster,
     import: &Import,
     case: &Refused,
     mismatch: &mut impl FnMut(String),
 ) {
-    // In a finding, a primary key of 0 is none.
+    // In a finding, a primary key of 0 means none.
     let place = Place { pk: case.place.pk.filter(|pk| *pk != 0), ..case.place.clone() };
     let findings = cluster.region(0).findings(&import.import_id).await.expect("a list of findings");
     let errors: Vec<&Finding> =
@@ -220,10 +222,10 @@ async fn check_finding(
     }
 }
 
-/// A finding in short: what, of which model, of which record (0: of none), of which field.
+/// A finding in short: kind, model, source primary key (0: none), and field.
 pub(crate) type Told = (FindingKind, &'static str, i64, &'static str);
 
-/// Imports a file into the first region, accounts for every record and row, and expects exactly these findings.
+/// Imports a file into the first region, audits the import, and expects exactly these findings.
 pub(crate) async fn tells(
     cluster: &Cluster,
     name: &str,
@@ -246,7 +248,7 @@ pub(crate) async fn tells(
     (import, account)
 }
 
-/// Imports a file into the first region and expects exactly these findings, without an account of every row.
+/// Imports a file into the first region and expects exactly these findings, without an audit.
 pub(crate) async fn tells_in_short(
     cluster: &Cluster,
     name: &str,
@@ -264,7 +266,7 @@ pub(crate) async fn tells_in_short(
     (import, look(cluster).await)
 }
 
-/// The import has succeeded, and the counts of every model add up.
+/// Checks that the import has succeeded, and that the counts of every model add up.
 pub(crate) fn check_import(name: &str, import: &Import) {
     assert_eq!(import.state(), ImportState::Succeeded, "{name}: {:?}", import.failure);
     for counts in &import.models {
@@ -278,8 +280,8 @@ pub(crate) fn check_import(name: &str, import: &Import) {
     }
 }
 
-/// Exactly these findings are there, in whatever order. That an organization has no owner need not be expected: few exports
-/// here have members.
+/// Checks that there are exactly these findings, in any order. An organization without owner need not be expected,
+/// because few exports here have members.
 pub(crate) fn expect_findings(name: &str, findings: &[Finding], expected: &[Told]) {
     let mut expected = expected.to_vec();
     expected.sort_unstable_by_key(|told| (told.0 as i32, told.1, told.2, told.3));
@@ -295,7 +297,7 @@ pub(crate) fn expect_findings(name: &str, findings: &[Finding], expected: &[Told
     assert_eq!(told, expected, "{name}: {findings:#?}");
 }
 
-/// The reason of the finding about a record.
+/// The reason of the finding about a record. Empty if there is none.
 pub(crate) fn reason<'a>(account: &'a AuditReport, model: &str, pk: i64) -> &'a str {
     let found = account.findings.iter().find(|it| it.model == model && it.source_pk == pk);
     found.map_or("", |finding| finding.reason.as_str())

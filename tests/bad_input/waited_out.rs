@@ -1,6 +1,6 @@
-//! What is waited out: control or a database that goes away before, during and after any step. Each step of an import
-//! ends in a place that a test can name, before and behind each commit and each call; at each of them something is taken
-//! away, and given back when the import has noticed or is past it.
+//! Imports wait while control or a database is down before, during or after any step. Each step of an import ends at a
+//! failpoint that a test can name, before and after each commit and each call. At each of them the test takes something
+//! away, and gives it back when the import has noticed or is past it.
 
 use std::time::Duration;
 
@@ -19,12 +19,13 @@ use tonic::Code;
 
 use crate::support::{all_reported, look};
 
-/// Longer than anything here takes.
+/// The longest wait. Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a database is away: longer than the first pauses of a region between two attempts.
+/// How long a database is down: longer than a region's first pauses between two attempts.
 const DOWN: Duration = Duration::from_millis(300);
 
-/// The places that an import reaches, those where ids are leased first: a later import has ids left.
+/// The failpoints that an import reaches. Those at which it leases ids come first, because a later import still has
+/// ids.
 fn places() -> Vec<&'static str> {
     let mut places: Vec<&str> =
         causeway_region::FAILPOINTS.iter().copied().filter(|place| is_of_an_import(place)).collect();
@@ -32,15 +33,15 @@ fn places() -> Vec<&'static str> {
     places
 }
 
-/// Whether an import reaches a place by itself, without somebody who resumes or reverts one.
+/// Whether an import reaches a failpoint by itself, without a resume or a revert.
 fn is_of_an_import(place: &str) -> bool {
     ["receive", "plan", "ids", "chunk", "control_chunk", "models", "slugs", "finish", "report"]
         .iter()
         .any(|step| place.strip_prefix("region.").is_some_and(|rest| rest.starts_with(&format!("{step}."))))
 }
 
-/// An export of its own for each place, with records of both silos. The first has an organization and nothing else, so
-/// that the second is the first one that needs ids for a project.
+/// An export for each failpoint, with records of both silos. The first one has only an organization, so that the second
+/// one is the first to need ids for a project.
 fn export(number: usize) -> Export {
     let name = format!("at-{number}");
     let mut export = Export::new();
@@ -51,18 +52,18 @@ fn export(number: usize) -> Export {
     export
 }
 
-/// Sends a file until the region takes it: whoever gets no answer sends again.
+/// Uploads a file until the region accepts it: a client without an answer sends it again.
 async fn begin(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) {
     let sent = async {
         while let Err(status) = cluster.region(0).begin(bytes, options).await {
-            // A connection that breaks has many codes, and no reason of ours.
+            // A broken connection can have many codes, and none of our reasons.
             assert!(status.code() == Code::Unavailable || reason_of(&status).is_none(), "{status:?}");
         }
     };
     tokio::time::timeout(PATIENCE, sent).await.expect("the region takes it");
 }
 
-/// Imports one export for each place, and takes something away while the import stands still there.
+/// Imports one export for each failpoint, and takes something away while the import waits there.
 async fn at_each_place(store: Store, take: impl AsyncFn(&Cluster, &Failpoints, &str, &ImportOptions)) {
     let failpoints = Failpoints::default();
     let cluster = Cluster::builder(store)
@@ -91,7 +92,7 @@ async fn at_each_place(store: Store, take: impl AsyncFn(&Cluster, &Failpoints, &
     cluster.stop().await;
 }
 
-/// Waits until an import waits, or has succeeded.
+/// Waits until an import waits for something, or has succeeded.
 async fn until_it_waits(cluster: &Cluster, id: &str) -> Import {
     let seen = |import: &Import| import.waiting.is_some() || import.state() == ImportState::Succeeded;
     cluster.region(0).wait_until(id, seen).await.expect("it goes on")
@@ -101,13 +102,13 @@ pub(crate) async fn control_that_goes_away_at_any_step_is_waited_for(store: Stor
     at_each_place(store, async |cluster, failpoints, place, options| {
         cluster.stop_service(Service::Control(0)).await;
         failpoints.release();
-        // A file that is not taken yet is no import.
+        // A file that has not been accepted yet is not an import.
         if !place.starts_with("region.receive.") {
             let id = options.import_id.as_deref().unwrap_or_default();
             let import = until_it_waits(cluster, id).await;
             if import.state() != ImportState::Succeeded {
                 let waiting = import.waiting.unwrap_or_default();
-                // A call that arrives while it stops gets this reason.
+                // A call that arrives while control stops gets `ShuttingDown`.
                 let reasons = [ErrorReason::ControlUnavailable, ErrorReason::ShuttingDown];
                 assert!(reasons.contains(&waiting.reason()), "{place}: {waiting:?}");
             }
@@ -117,7 +118,7 @@ pub(crate) async fn control_that_goes_away_at_any_step_is_waited_for(store: Stor
     .await;
 }
 
-/// Both databases are on one server. On SQLite there is none: the database is away when its service is.
+/// On PostgreSQL both databases are on one server. SQLite has no server: a database is down when its service is.
 pub(crate) async fn databases_that_go_away_at_any_step_are_waited_for(store: Store) {
     at_each_place(store, async |cluster, failpoints, _, _| match store {
         Store::Postgres => {

@@ -1,4 +1,4 @@
-//! The feeds of all regions on one stream, and whose places are whose.
+//! The feeds of all regions on one stream, and the limits on streams for routers and regions.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::support::{Fixture, WATCHES, bulk_create, operation, refused_field, wa
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a reader of all feeds knows: of each region, its version and its slugs.
+/// What a reader of all feeds has: for each region, its version and its slugs.
 #[derive(Debug)]
 struct All {
     messages: mpsc::Receiver<Result<AllMessage, Error>>,
@@ -77,7 +77,7 @@ impl All {
         message
     }
 
-    /// Reads until it has everything.
+    /// Reads until control has sent everything, and returns the positions.
     async fn positions(&mut self) -> BTreeMap<String, i64> {
         loop {
             if let AllMessage::Positions(positions) = self.next().await {
@@ -107,28 +107,28 @@ pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(fixture: Fixture
     let (control, other) = (&fixture.control, fixture.another(2).await);
     confirmed(control, "us", 1, 1, "acme").await;
     let mut all = All::new(&other, &[]).await;
-    assert!(matches!(all.next().await, AllMessage::Regions { .. }), "which regions there are comes first");
+    assert!(matches!(all.next().await, AllMessage::Regions { .. }), "the list of regions comes first");
     let positions = all.positions().await;
     assert_eq!((all.has("us", "acme"), all.snapshots), (Some(1), 2));
     assert_eq!(positions["us"], all.regions["us"].0);
     assert_eq!(positions["de"], all.regions["de"].0);
 
-    // Each change is reported, whoever makes it.
+    // Control reports each change, whichever control makes it.
     confirmed(control, "de", 1, 2, "bolt").await;
     confirmed(&other, "us", 2, 3, "cord").await;
     all.until(|all| all.has("de", "bolt") == Some(2) && all.has("us", "cord") == Some(3)).await;
     control.slug_reservations().release("us", operation(1)).await.expect("released");
     all.until(|all| all.has("us", "acme").is_none()).await;
-    assert_eq!(all.snapshots, 2, "changes come as changes");
+    assert_eq!(all.snapshots, 2, "changes arrive as events");
 
-    // A region that registers is there soon, and so is what it has.
+    // A region that registers appears soon, and so do its slugs.
     let address = "https://au.example.com";
     control.regions().register("au", address, Uuid::from_u128(7)).await.expect("registered");
     all.until(|all| all.regions.contains_key("au")).await;
     confirmed(control, "au", 1, 4, "dune").await;
     all.until(|all| all.has("au", "dune") == Some(4)).await;
 
-    // A reader that comes back goes on where it was, and gets a snapshot only where that is not possible.
+    // A reader that comes back continues at its positions, and gets a snapshot only where that is not possible.
     let at = |all: &All, region: &str| all.regions[region].0;
     let (us, de) = (at(&all, "us"), at(&all, "de"));
     drop(all);
@@ -148,7 +148,7 @@ pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(fixture: Fixture
     assert_eq!(refused_field(control.feeds().watch_all(many).await.map(|_| ())), "positions");
 }
 
-/// How a stream has ended.
+/// The error that ends a stream.
 async fn end(messages: &mut mpsc::Receiver<Result<Message, Error>>) -> Option<Error> {
     let ended = async {
         while let Some(message) = messages.recv().await {
@@ -174,7 +174,7 @@ pub(crate) async fn routers_do_not_take_the_places_of_regions(fixture: Fixture) 
     let refused = feeds.watch("us", 0, None).await.map(|_| ());
     assert!(matches!(refused, Err(Error::TooManyWatches { limit: WATCHES })), "{refused:?}");
 
-    // Each region has its own feed all the same, but not that of another one.
+    // Each region still gets its own feed, but not the feed of another one.
     let refused = feeds.watch("us", 0, de).await.map(|_| ());
     assert!(matches!(refused, Err(Error::RegionNameTaken { .. })), "{refused:?}");
     let mut other = feeds.watch("de", 0, de).await.expect("a stream");
@@ -182,17 +182,17 @@ pub(crate) async fn routers_do_not_take_the_places_of_regions(fixture: Fixture) 
     for _ in 0..5 {
         own.push(feeds.watch("us", 0, us).await.expect("a stream"));
     }
-    // The stream that was opened first gives way to the fifth.
+    // The first stream is closed in favour of the fifth.
     let ended = end(&mut own[0]).await;
     assert!(matches!(ended, Some(Error::TooManyWatches { limit: 4 })), "{ended:?}");
     for messages in own[1..].iter_mut().chain([&mut other]) {
         assert!(messages.recv().await.expect("it goes on").is_ok());
     }
-    // Those that regions have are not taken from routers either.
+    // Streams of regions do not use up the places of routers either.
     drop(routers.pop());
     let mut again = feeds.watch_all(Vec::new()).await;
     while again.is_err() {
-        // The place is given back when its task has ended.
+        // The place becomes free when the stream's task has ended.
         tokio::time::sleep(Duration::from_millis(5)).await;
         again = feeds.watch_all(Vec::new()).await;
     }

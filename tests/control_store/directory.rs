@@ -1,4 +1,4 @@
-//! The directory: what slugs lead to, and what regions report.
+//! The directory: where slugs lead, and what regions report.
 
 use causeway_control::{
     Error, PageRequest,
@@ -18,7 +18,7 @@ pub(crate) async fn a_confirmed_slug_leads_to_its_region(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let directory = fixture.control.directory();
     bulk_create(&fixture.control, "us", operation(1), vec![wanted(7, "acme")]).await.expect("reserved");
-    // Until it is confirmed, its organization is not visible.
+    // Until the reservation is confirmed, its organization is not visible.
     assert!(matches!(directory.resolve("acme").await, Err(Error::SlugNotFound { .. })));
     fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
     let expected = ResolvedOrganization {
@@ -118,14 +118,14 @@ pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(fixture: Fixture) 
     }
 }
 
-/// Reserves and confirms these slugs.
+/// Reserves and confirms these slugs under one operation.
 async fn hold(fixture: &Fixture, region: &str, number: u128, held: &[(i64, &str)]) {
     let wishes = held.iter().map(|(id, slug)| wanted(*id, slug)).collect();
     bulk_create(&fixture.control, region, operation(number), wishes).await.expect("reserved");
     fixture.control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
 }
 
-/// Reports, and says which organizations were refused, and why.
+/// Reports organizations. Returns those that were refused, each with the reason.
 async fn report(
     fixture: &Fixture,
     region: &str,
@@ -140,7 +140,7 @@ async fn report(
     refused.iter().map(|it| (it.organization_id, why(&it.error))).collect()
 }
 
-/// What the directory lists: id, slug and region of each organization.
+/// The entries of the directory: id, slug and region of each organization.
 async fn listed(fixture: &Fixture) -> Vec<(i64, String, String)> {
     let page = PageRequest { limit: 1000, after: None };
     let page = fixture.control.directory().list(None, &page).await.expect("a page");
@@ -171,7 +171,7 @@ pub(crate) async fn a_report_is_what_the_directory_shows(fixture: Fixture) {
         };
         assert_eq!((entries.len(), &entries[0], entries[1].status), (2, &expected, 3));
     }
-    // Name and status are the region's to say, the slug is not.
+    // The region decides about name and status, control about the slug.
     assert_eq!(report(&fixture, "us", vec![reported(2, "acme", 0)]).await, []);
     let entries = all().await;
     assert_eq!((entries[1].slug.as_str(), entries[1].status, entries.len()), ("bolt", 0, 2));
@@ -204,25 +204,26 @@ pub(crate) async fn a_refused_organization_keeps_no_other_one_out(fixture: Fixtu
     }
 }
 
-/// Whatever happens to reservations: nobody is listed by a slug that is not reserved for them, and no slug twice.
+/// Whatever happens to reservations: the directory lists nobody under a slug that is not reserved for them, and no slug
+/// twice.
 pub(crate) async fn the_directory_says_what_is_reserved(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let reservations = fixture.control.slug_reservations();
     hold(&fixture, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
     let all = vec![reported(1, "acme", 0), reported(2, "bolt", 0)];
     assert_eq!(report(&fixture, "us", all.clone()).await, []);
-    // A confirmed operation that is released takes its organizations along.
+    // Releasing a confirmed operation removes its organizations from the directory.
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 2);
     assert_eq!(listed(&fixture).await, []);
     let not_reserved = |id| (id, "not reserved".to_owned());
     assert_eq!(report(&fixture, "us", all.clone()).await, [not_reserved(1), not_reserved(2)]);
-    // The slug is somebody else's now, and no report brings it back.
+    // The slug belongs to another organization now, and no report brings it back.
     hold(&fixture, "de", 1, &[(7, "acme")]).await;
     assert_eq!(report(&fixture, "de", vec![reported(7, "acme", 0)]).await, []);
     hold(&fixture, "us", 2, &[(1, "apex")]).await;
     assert_eq!(report(&fixture, "us", all).await, [not_reserved(2)]);
     assert_eq!(listed(&fixture).await, [entry(1, "apex", "us"), entry(7, "acme", "de")]);
-    // An organization that was renamed is not listed by a slug that its first operation still has.
+    // After a rename, the directory does not list the organization under the slug of its first operation.
     let rename = WantedRename {
         operation_id: operation(9),
         region: None,

@@ -1,4 +1,4 @@
-//! The feeds: in order, without a gap, through whichever control.
+//! The feeds: in order, without gaps, through any control.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,10 +12,10 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::support::{Fixture, KEPT, bulk_create, operation, wanted};
 
-/// How long a change may take until a reader has it. None takes a tenth of it.
+/// The longest that a change may take to reach a reader. None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A reader that keeps what it hears, and holds it to the rules.
+/// A reader that stores what it receives, and checks that the feed keeps its rules.
 pub(crate) struct Reader {
     messages: mpsc::Receiver<Result<Message, Error>>,
     pub(crate) version: i64,
@@ -30,7 +30,7 @@ impl Reader {
         Self { messages, version: after, slugs: BTreeMap::new(), events: Vec::new(), snapshots: 0 }
     }
 
-    /// The next message. Answers how far the feed was.
+    /// Receives the next message. Returns the version that the feed had then.
     async fn hear(&mut self) -> i64 {
         let message = timeout(PATIENCE, self.messages.recv()).await.expect("something is heard in time");
         let message = message.expect("the feed goes on").expect("the feed does not fail");
@@ -53,14 +53,14 @@ impl Reader {
                     self.events.push(event);
                 }
             }
-            // One that has to catch up hears first how far that is.
+            // A reader that has to catch up first learns how far the feed is.
             Part::Heartbeat => {}
         }
         assert!(message.current_version >= self.version);
         message.current_version
     }
 
-    /// What an organization's primary slug is concerns all that it has.
+    /// Applies an event. A new primary slug changes the canonical slug of all the organization's slugs.
     fn take(&mut self, told: FeedReservation) {
         let others = self.slugs.values_mut().filter(|it| it.organization_id == told.organization_id);
         match told.kind {
@@ -83,7 +83,7 @@ impl Reader {
         }
     }
 
-    /// Hears until this version is reached.
+    /// Receives messages until this version is reached.
     pub(crate) async fn reach(&mut self, version: i64) {
         while self.version < version {
             self.hear().await;
@@ -116,7 +116,7 @@ pub(crate) async fn a_reader_begins_with_all_there_is(fixture: Fixture) {
 
     let mut reader = Reader::new(control, "us", 0).await;
     reader.reach(3).await;
-    // What an import has only begun, and what other regions have, is not in it.
+    // The feed has neither unconfirmed reservations nor those of other regions.
     assert_eq!(reader.slugs(), ["acme", "bolt"]);
     let acme = FeedReservation {
         slug: "acme".to_owned(),
@@ -152,10 +152,10 @@ pub(crate) async fn a_reader_goes_on_where_it_was(fixture: Fixture) {
     let mut reader = Reader::new(control, "us", 3).await;
     reader.reach(5).await;
     assert_eq!((reader.snapshots, reader.slugs()), (0, vec!["cord", "dune"]));
-    // One that is up to date hears that it is.
+    // A reader that is up to date is informed of that.
     let mut reader = Reader::new(control, "us", 5).await;
     assert_eq!((reader.hear().await, reader.version, reader.snapshots), (5, 5, 0));
-    // One that knows more than there is has heard it of a database that is no more.
+    // A reader with a version above control's must have received it from a database that no longer exists.
     let mut reader = Reader::new(control, "us", 9).await;
     reader.hear().await;
     assert_eq!((reader.version, reader.snapshots, reader.slugs.len()), (5, 1, 4));
@@ -195,7 +195,7 @@ pub(crate) async fn a_reader_hears_what_another_control_does(fixture: Fixture) {
     assert_eq!(reader.slugs(), ["acme", "bolt"]);
 }
 
-/// Four controls, each with operations of its own on one region, some released again; two readers.
+/// Four controls, each with operations of its own on one region, some of them released again; two readers.
 pub(crate) async fn changes_at_once_are_told_in_one_order(fixture: Fixture) {
     const CONTROLS: u128 = 4;
     const OPERATIONS: u128 = 8;
@@ -237,18 +237,20 @@ pub(crate) async fn a_slow_reader_misses_nothing(fixture: Fixture) {
     let control = &fixture.control;
     let mut reader = Reader::new(control, "us", 0).await;
     reader.reach(1).await;
-    // More than the messages hold that wait for a reader.
+    // More events than the messages that wait for a reader can contain.
     for number in 0..3 {
         let slugs: Vec<String> = (0..3_000).map(|id| format!("slug-{number}-{id}")).collect();
         let slugs: Vec<(i64, &str)> = (1 + number * 10_000..).zip(slugs.iter().map(String::as_str)).collect();
         confirmed(control, u128::try_from(number).expect("small"), &slugs).await;
     }
-    // If it is so slow that events are pruned meanwhile, it begins anew, and has all of them too.
+    // If the reader is so slow that control prunes events meanwhile, it starts again from a snapshot, and still gets
+    // all slugs.
     reader.reach(9_001).await;
     assert_eq!(reader.slugs.len(), 9_000);
 }
 
-/// The parts that a slow reader has not taken yet are read later. Each says how far the feed was when it was read.
+/// Control reads the parts that a slow reader has not taken yet only later. Each part says how far the feed was when
+/// control read it.
 pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = &fixture.control;
@@ -257,7 +259,7 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
         let slugs: Vec<(i64, &str)> = (1 + number * 20_000..).zip(slugs.iter().map(String::as_str)).collect();
         confirmed(control, u128::try_from(number).expect("small"), &slugs).await;
     };
-    // A snapshot of six parts. When the reader has taken one, two wait for it, and one for a place among these.
+    // A snapshot of six parts. When the reader has taken one, two wait for it, and a third waits for room among these.
     many(1, 11_000).await;
     let mut reader = Reader::new(control, "us", 0).await;
     reader.hear().await;
@@ -266,11 +268,11 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
     while reader.version == 0 {
         last = reader.hear().await;
     }
-    assert_eq!((reader.version, last), (11_001, 11_011), "the snapshot was over before, and says so");
+    assert_eq!((reader.version, last), (11_001, 11_011), "the last part says that there is more");
     reader.reach(11_011).await;
     assert_eq!(reader.slugs.len(), 11_010);
 
-    // So do events: five messages, of which the fifth is read when the reader has taken the second one.
+    // The same for events: five messages. Control reads the fifth one when the reader has taken the second one.
     many(3, 10_000).await;
     while reader.version == 11_011 {
         reader.hear().await;
@@ -282,7 +284,7 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
     assert_eq!(
         (reader.version, last),
         (21_011, 25_011),
-        "there is more than the message has, and it says so"
+        "the feed has more than the message, and the message says so"
     );
     reader.reach(25_011).await;
 }
@@ -301,5 +303,5 @@ pub(crate) async fn a_feed_ends_when_its_control_does(fixture: Fixture) {
         }
     });
     let ended = ended.await.expect("it ends");
-    assert!(matches!(ended, Some(Err(Error::Stopping))), "{ended:?}");
+    assert!(matches!(ended, Some(Err(Error::ShuttingDown))), "{ended:?}");
 }

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::support::{Fixture, WATCHES, operation};
 
-/// A server on the loopback interface, which ends with this.
+/// A server on the loopback interface. It ends when this is dropped.
 pub(crate) struct Served {
     pub(crate) channel: Channel,
     server: JoinHandle<()>,
@@ -62,12 +62,13 @@ impl Served {
         SlugReservationServiceClient::new(self.channel.clone())
     }
 
-    /// A whole bulk creation.
+    /// Makes a complete bulk creation.
     pub(crate) async fn bulk_create(&self, parts: Vec<Part>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
         self.send(bulk_create_messages(parts)).await
     }
 
-    /// A bulk creation of these messages, and the batches of its answer. A whole one has its summary.
+    /// Makes a bulk creation of these messages, and returns the batches of its answer. A complete answer ends with a
+    /// summary.
     async fn send(&self, messages: Vec<Message>) -> Result<Vec<Vec<ResolvedSlug>>, Status> {
         let call = self
             .reservations()
@@ -81,7 +82,7 @@ impl Served {
             summary = batch.summary;
             batches.push(batch.slugs);
         }
-        assert_eq!(batches.pop(), Some(Vec::new()), "the summary stands alone");
+        assert_eq!(batches.pop(), Some(Vec::new()), "the summary has a message of its own");
         let count: usize = batches.iter().map(Vec::len).sum();
         assert_eq!(summary.map(|it| it.organization_count), i64::try_from(count).ok());
         Ok(batches)
@@ -158,14 +159,14 @@ pub(crate) async fn a_stream_out_of_order_is_refused(fixture: Fixture) {
     ] {
         refused(served.send(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
     }
-    // The end must be that of what was sent.
+    // The end must match what was sent.
     let other_end = bulk_create_messages(vec![batch(1..4)]).remove(1);
     let other_digest = bulk_create_messages(vec![batch(2..4)]).remove(1);
     for end in [other_end, other_digest] {
         let messages = vec![whole[0].clone(), whole[1].clone(), end];
         refused(served.send(messages).await, Code::InvalidArgument, ErrorReason::InvalidArgument);
     }
-    // One that just ends may have been cut off anywhere.
+    // A stream without its end may have been cut off anywhere.
     for cut in 0..whole.len() {
         let outcome = served.send(whole[..cut].to_vec()).await;
         refused(outcome, Code::Aborted, ErrorReason::StreamIncomplete);
@@ -210,7 +211,7 @@ pub(crate) async fn failures_carry_their_reason(fixture: Fixture) {
     let mut directory = DirectoryServiceClient::new(served.channel.clone());
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::NotFound, ErrorReason::SlugNotFound);
-    // Whoever comes when control has stopped is to ask the next one.
+    // A caller that comes when control has stopped must ask the next control.
     fixture.control.stop().await;
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::Unavailable, ErrorReason::ShuttingDown);
@@ -274,7 +275,7 @@ pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(fixture: Fixtu
     let details = tonic_types::StatusExt::get_error_details(&refused);
     let limit = details.error_info().and_then(|info| info.metadata.get("limit").cloned());
     assert_eq!(limit, Some(WATCHES.to_string()));
-    // The others hear what happens, and whoever goes leaves a place.
+    // The other streams go on, and a closed stream leaves a place.
     for stream in &mut open {
         stream.message().await.expect("it is not broken").expect("it is not over");
     }

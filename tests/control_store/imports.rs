@@ -1,4 +1,4 @@
-//! What regions have control write, and what they only ask for.
+//! What regions have control write, and what they only ask it about.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use serde_json::json;
 
 use crate::support::{Fixture, now, operation, refused_field};
 
-/// A record with a number of its own.
+/// A record. Its ordinal is also its primary key.
 fn record(ordinal: i64, fields: serde_json::Value) -> ImportRecord {
     ImportRecord { ordinal, source_pk: ordinal, byte_offset: 0, fields_json: fields.to_string() }
 }
 
-/// A chunk of an import that has that number.
+/// A chunk of the import with this number.
 fn chunk_of(import: u128, model: &str, records: Vec<ImportRecord>) -> ImportModels {
     ImportModels {
         region: "us".to_owned(),
@@ -45,7 +45,7 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(fixture: Fixture) {
     let chunk = ImportModels { merge_users: true, ..chunk_of(2, "sentry.user", records) };
     let first = imports.import_models(chunk.clone()).await.expect("written");
 
-    // What regions are told is what is in the table: of the user who was there, and of those who are new.
+    // The answer to the region equals the rows in the table, both for the existing user and for the new ones.
     let ann = here.keys.inserted[0].1;
     assert_eq!(first.keys.existing, [(1, ann)]);
     let told = |id: i64| -> serde_json::Value {
@@ -56,7 +56,7 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(fixture: Fixture) {
     assert_eq!(told(ann), json!({"email": "ann@old.example", "is_active": false}));
     assert_eq!(told(bob), json!({"email": "b\u{f6}b \"the\" builder@new.example", "is_active": false}));
     assert_eq!(told(carol), json!({"email": "", "is_active": true}));
-    // The second time, all of it is read from the table.
+    // The second time, control reads the whole answer from the table.
     assert_eq!(imports.import_models(chunk).await.expect("answered"), first);
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk
 pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_other(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let db = fixture.db().await;
-    // One that begins with the last of them.
+    // The other transaction begins with the last of them.
     let mut other = db.begin().await.expect("a transaction");
     lock_table(&mut other, "sentry_email", now()).await.expect("nobody has it");
     let insert = |address: &str| {
@@ -102,7 +102,7 @@ pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_ot
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Who waits has nothing that this one would wait for.
+        // The waiting transaction has no lock that this one would wait for.
         other.execute(Statement::new("SET LOCAL lock_timeout = '100ms'")).await.expect("set");
     }
     other.execute(insert("a@example.com")).await.expect("inserted without waiting");
@@ -130,7 +130,7 @@ pub(crate) async fn rows_are_found_as_the_rules_compare_them(fixture: Fixture) {
     assert_eq!(found.expect("found").len(), 1);
     assert_eq!(imports.find_rows("sentry.user", "username", Vec::new()).await.expect("nothing"), []);
 
-    // Only what a rule has to know, of models that control writes, and not without end.
+    // Only fields that a rule needs, only of models that control writes, and only a limited number of values.
     for field in ["password", "name", "id"] {
         let refused = imports.find_rows("sentry.user", field, asked(&["x"])).await;
         assert_eq!(refused_field(refused), "field");

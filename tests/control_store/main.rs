@@ -1,6 +1,6 @@
-//! What control promises, held against each store: SQLite, PostgreSQL as it comes, and PostgreSQL where every
-//! transaction is serializable. Each behaviour is one function that knows nothing of the store; the table below makes
-//! a test of it for each of them, e.g. `postgres::ids_are_never_given_twice`.
+//! Checks what control promises, on each store: SQLite, PostgreSQL with its default isolation, and PostgreSQL with
+//! serializable transactions only. Each behaviour is one function that does not depend on the store. The table below
+//! makes a test of it for each store, e.g. `postgres::ids_are_never_given_twice`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 

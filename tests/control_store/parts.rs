@@ -1,4 +1,4 @@
-//! Operations of more organizations than one transaction takes: three, here.
+//! Operations with more organizations than one transaction takes: here, three.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ fn nothing() -> Arc<Failpoints> {
     Arc::new(|_| Box::pin(async { Ok(()) }))
 }
 
-/// Ten organizations. Some want the same, one a reserved word, one what is no slug.
+/// Ten organizations. Some want the same slug, one wants a reserved word, one wants an invalid slug.
 fn wishes() -> Vec<WantedSlug> {
     let wanted_slugs =
         ["acme", "Acme", "bolt", "cord", "acme", "settings", "dune", "elm", "Elm Street", "fir"];
@@ -39,7 +39,7 @@ fn of(reservations: &[Reservation], kind: ReservationType) -> BTreeMap<i64, Stri
     of_kind.map(|it| (it.organization_id, it.slug.clone())).collect()
 }
 
-/// Begins something that stands still at a place.
+/// Starts a call that stops at a failpoint.
 macro_rules! held_at {
     ($fixture:expr, $seed:expr, $place:expr, |$control:ident| $call:expr) => {{
         let (held, failpoints) = Held::at($place);
@@ -55,7 +55,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
-    // Others get slugs in between, also in the same region.
+    // Other operations get slugs in between, also in the same region.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(200, "other")]).await.expect("reserved");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), AT_ONCE + 2);
@@ -75,13 +75,13 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
         is_suffixed(given[1], "acme") && is_suffixed(given[4], "acme") && is_suffixed(given[5], "settings")
     );
     assert_eq!(given[8], "elm-street");
-    // The same again, also from a control that does all at once, is the same answer.
+    // Repeating it gives the same answer, also from a control that does everything in one transaction.
     for control in [&fixture.control, &fixture.another_in_parts(3, AT_ONCE, nothing()).await] {
         assert_eq!(bulk_create(control, "us", operation(1), wishes()).await.expect("answered"), answers);
     }
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
 
-    // Each part of a confirmation comes with its events, and no organization loses what it had.
+    // Each part of a confirmation writes its events, and no organization loses what it had.
     let mut reader = Reader::new(&fixture.control, "us", 0).await;
     let (held, call) = held_at!(fixture, 4, "control.confirm.part_committed", |control| {
         control.slug_reservations().confirm("us", operation(1)).await
@@ -91,7 +91,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     assert_eq!(primary.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(so_far().await, (Progress::Confirming, 3, 0));
     assert_eq!(temporary.len(), 7 + 1);
-    // Asked again, it goes on, whoever is asked.
+    // Repeating it continues it, through any control.
     assert_eq!(fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
     held.open();
     assert_eq!(call.await.expect("it ends").expect("confirmed"), 10);
@@ -102,7 +102,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     told.sort_unstable_by_key(|slug| reader.slugs[*slug].organization_id);
     assert_eq!(told, given);
 
-    // So is a release: from its first part on the operation is released.
+    // The same for a release: from its first part on, the operation is released.
     let (held, call) = held_at!(fixture, 5, "control.release.part_committed", |control| {
         control.slug_reservations().release("us", operation(1)).await
     });
@@ -161,30 +161,30 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
-    // The last one that gets a slug: there is a reserved word in its place, so it gets none in the first round.
+    // Organization 6 is the last one to get a slug: it wants a reserved word, so it gets none in the first round.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
     held.open();
     let refused = call.await.expect("it ends").expect_err("it has one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
-    // The id stands for nothing yet.
+    // The operation id does not stand for anything yet.
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
     let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
     assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
-    // What is known to have one beforehand is refused before anything is written.
+    // If control knows beforehand that an organization has a slug, it refuses the request before it writes anything.
     let refused = bulk_create(&control, "us", operation(3), wishes()).await.expect_err("all have one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { .. }), "{refused:?}");
     let unknown = control.slug_reservations().release("us", operation(3)).await;
     assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
 }
 
-/// A control dies while it frees what it had reserved before it found the organization that has a slug.
+/// A control dies while it releases what it had reserved before it found the organization with a slug.
 pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (reserving, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
-    // The process ends with some slugs reserved, and the organization that comes last gets one by another operation.
+    // The process ends with some slugs reserved. Then another operation gives the last organization a slug.
     reserving.go_on();
     reserving.there().await;
     call.abort();
@@ -200,7 +200,7 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
     assert!(left.len() > 1 && left.contains_key(&6), "{left:?}");
     let refused = fixture.control.slug_reservations().confirm("us", operation(1)).await;
     assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
-    // As if it had never been asked: it is refused for the same reason, and leaves nothing.
+    // As if it had never been requested: it is refused for the same reason, and leaves nothing.
     let control = fixture.another_in_parts(4, AT_ONCE, nothing()).await;
     let refused = bulk_create(&control, "us", operation(1), wishes()).await.expect_err("one has a slug");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
@@ -212,7 +212,7 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
 pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let is_taken = |refused: &Error| matches!(refused, Error::OrganizationIdTaken { organization_id: 6, region } if region == "de");
-    // The other region comes in between, before this one has given it a slug.
+    // The other region reserves a slug for organization 6 before this one does.
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), wishes()).await
     });
@@ -221,7 +221,8 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
     let refused = call.await.expect("it ends").expect_err("another region has one");
     assert!(is_taken(&refused), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
-    // What is known to be of another region beforehand is refused before anything is written.
+    // If control knows beforehand that an organization belongs to another region, it refuses the request before it
+    // writes anything.
     let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
     let refused =
         bulk_create(&control, "us", operation(3), wishes()).await.expect_err("another region has one");
@@ -253,8 +254,8 @@ async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Res
     control.slug_reservations().confirm("us", operation(number)).await
 }
 
-/// One operation has seen that the organization has no slug, when another one gives it one and is confirmed. No unique set
-/// keeps the two apart, for the first is primary by then.
+/// One operation has seen that the organization has no slug when another operation gives it one and is confirmed. No
+/// unique set keeps the two apart, because the first reservation is primary by then.
 pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (held, failpoints) = Held::at("control.bulk_create.looked");
@@ -264,7 +265,7 @@ pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fi
     let other = fixture.another(3).await;
     let second = tokio::spawn(async move { reserve_and_confirm(&other, 2, "bolt").await });
     let db = fixture.db().await;
-    // SQLite has no such thing to look at: there, whoever writes waits before it has read anything.
+    // SQLite has no such table to check. There, a writer waits before it has read anything.
     while db.dialect() == Dialect::Postgres && !second.is_finished() {
         let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
         let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");

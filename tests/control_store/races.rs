@@ -1,4 +1,4 @@
-//! Calls at the same time, through several controls on one database.
+//! Concurrent calls, through several controls on one database.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -63,7 +63,7 @@ pub(crate) async fn the_same_lease_at_once_is_one_lease(fixture: Fixture) {
         .map(|outcome| outcome.expect("every call gets ids").first_id)
         .collect();
     assert_eq!(blocks, HashSet::from([1]));
-    // One operation id for two models: whoever is first has it.
+    // One operation id for two models: the first call gets it.
     let mut calls = JoinSet::new();
     for ((_, control), model) in
         controls(&fixture).await.into_iter().zip(["sentry.team", "sentry.project"].into_iter().cycle())
@@ -85,7 +85,7 @@ pub(crate) async fn regions_that_want_the_same_slugs_at_once_all_get_some(fixtur
     let fixture = fixture.with_regions(&REGIONS).await;
     let mut calls = JoinSet::new();
     for ((region, control), first) in controls(&fixture).await.into_iter().zip((0..).step_by(10_000)) {
-        // Each in another order: the order in which rows are taken must not depend on it.
+        // Each region uses another order, because the order in which control locks rows must not depend on it.
         let mut wishes: Vec<_> =
             (0..COUNT).map(|number| wanted(first + 1 + number, &format!("slug-{number}"))).collect();
         let length = wishes.len();
@@ -191,15 +191,15 @@ pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(
             Err(error) => assert!(matches!(error, Error::OperationReleased { .. }), "{error:?}"),
         }
         assert_eq!(released.expect("released"), 50);
-        // Whoever was first: released is released.
+        // Whichever call was first: a released operation stays released.
         let late = fixture.control.slug_reservations().confirm("us", operation(number)).await;
         assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
         assert_eq!(fixture.reservations().await, []);
     }
 }
 
-/// A caller that goes away ends its call wherever it is. The limits are far too short for most calls to end, and let
-/// each of them end somewhere else.
+/// A caller that disconnects ends its call at any point. The limits are far too short for most calls to finish, and
+/// stop each of them at another point.
 pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture) {
     let fixture = fixture.with_regions(&REGIONS).await;
     let wishes = |number: i64| -> Vec<_> {
@@ -215,7 +215,7 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture)
         let limit = Duration::from_micros(u64::try_from(number).expect("small") * 400);
         let _ended_or_not = tokio::time::timeout(limit, call).await;
     }
-    // What is there belongs to whole operations, and each of them can be repeated to its end.
+    // All reservations belong to complete operations, and each operation can be repeated to its end.
     assert_eq!(fixture.reservations().await.len() % 100, 0);
     for number in 0..30 {
         let wishes = wishes(i64::try_from(number).expect("small"));
@@ -225,7 +225,7 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture)
     assert_eq!(fixture.reservations().await.len(), 3000);
 }
 
-/// What a region says may be older than what control holds, also if a rename is confirmed just then.
+/// A region's report may be older than control's data, also if a rename is confirmed at that moment.
 pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = fixture.control.clone();
@@ -242,14 +242,14 @@ pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(fixture: F
     let db = fixture.db().await;
     let mut renaming = db.begin().await.expect("a transaction");
     for rename in [
-        // Whoever changes slugs of a region holds its feed.
+        // A transaction that changes slugs of a region locks the region's feed.
         "UPDATE causeway_feed SET version = version WHERE region = 'us'",
         "UPDATE causeway_organization_slug_reservation SET slug = 'new' WHERE slug = 'old'",
     ] {
         assert_eq!(renaming.execute(Statement::new(rename)).await.expect("renamed"), 1);
     }
     let reporting = tokio::spawn(report());
-    // SQLite has no such thing to look at: there, whoever writes waits before it has read anything.
+    // SQLite has no such table to check. There, a writer waits before it has read anything.
     while db.dialect() == Dialect::Postgres {
         let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
         let row = db.fetch_optional(waiting).await.expect("it answers").expect("a row");

@@ -3,7 +3,9 @@
 use causeway_control::{
     Error, PageRequest,
     model::directory::ReportedOrganization,
-    model::region::{ConflictKind, FOLLOWED, HeldIds, IdBlock, IdRange, MAX_ID, MAX_LEASE},
+    model::region::{
+        ConflictKind, HeldIds, IdBlock, IdRange, MAX_COUNTER_FROM_IDS_IN_USE, MAX_ID, MAX_LEASE,
+    },
     model::reservation::ListFilter,
 };
 use causeway_silo::{
@@ -99,10 +101,10 @@ pub(crate) async fn leased_ids_follow_each_other(fixture: Fixture) {
     assert_eq!(lease("de", 1, "sentry.organization", 1).await, IdBlock { first_id: 4, count: 1 });
     assert_eq!(lease("us", 2, "sentry.organization", MAX_LEASE).await.first_id, 5);
     assert_eq!(lease("us", 3, "sentry.organization", 1).await.first_id, 5 + MAX_LEASE);
-    // Each model counts for itself.
+    // Ids are counted per model.
     assert_eq!(lease("us", 4, "sentry.project", 1).await.first_id, 1);
     assert_eq!(lease("us", 5, "sentry.team", 1).await.first_id, 1);
-    // In whatever case it is written.
+    // The letter case of the model does not matter.
     assert_eq!(lease("us", 6, "Sentry.Team", 1).await.first_id, 2);
     assert_eq!(lease("us", 6, "sentry.team", 1).await.first_id, 2);
 }
@@ -116,7 +118,7 @@ pub(crate) async fn leased_ids_lie_above_what_the_region_has(fixture: Fixture) {
     assert_eq!(lease("us", 1, 500).await, 501);
     assert_eq!(lease("de", 2, 20).await, 511);
     assert_eq!(lease("de", 3, 520).await, 521);
-    // What the region has may have grown since; the block is still the same.
+    // The region's highest id may have grown since. The block is still the same.
     assert_eq!(lease("us", 1, 900).await, 501);
 }
 
@@ -131,7 +133,7 @@ pub(crate) async fn a_repeated_lease_is_the_same_lease(fixture: Fixture) {
         let other = regions.lease_ids("us", operation(1), model, count, 0).await;
         assert!(matches!(other, Err(Error::OperationContentDiffers { .. })));
     }
-    // The same id from another region is another operation. What was refused has used up no id.
+    // The same id from another region is another operation. A refused request has used up no ids.
     let elsewhere = regions.lease_ids("de", operation(1), "sentry.team", 11, 0).await.expect("leased");
     assert_eq!(elsewhere.first_id, next.first_id + next.count);
     let project = regions.lease_ids("de", operation(2), "sentry.project", 1, 0).await.expect("leased");
@@ -151,7 +153,7 @@ pub(crate) async fn a_lease_out_of_bounds_is_refused(fixture: Fixture) {
     assert_eq!(refused_field(regions.lease_ids("us", operation(1), "sentry.team", 1, -1).await), "above");
 }
 
-/// A region that says it holds these ranges of an organization's ids.
+/// Registers a region that reports these ranges of organization ids as its own.
 async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64, String, ConflictKind)> {
     let held = HeldIds {
         model: "sentry.organization".to_owned(),
@@ -193,16 +195,16 @@ pub(crate) async fn no_lease_has_an_id_that_a_region_holds(fixture: Fixture) {
             .expect("leased")
             .first_id
     };
-    // Organizations from before Causeway, told at registration.
+    // Organizations from before Causeway, reported at registration.
     assert_eq!(join(&fixture, "us", &[(1, 3), (40, 40)]).await, []);
     assert_eq!(join(&fixture, "de", &[]).await, []);
     assert_eq!(lease("de", 1).await, 41);
-    // One that a region made without Causeway, and reserves a slug for.
+    // An organization that a region made without Causeway, and for which it reserves a slug.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "made-here")])
         .await
         .expect("reserved");
     assert_eq!(lease("de", 3).await, 101);
-    // What was held is not given out when it is gone, either.
+    // Control does not give out the ids of deleted organizations either.
     assert_eq!(join(&fixture, "us", &[(1, 3), (150, 150)]).await, []);
     assert_eq!(join(&fixture, "us", &[(1, 3)]).await, []);
     assert_eq!(lease("us", 4).await, 151);
@@ -224,20 +226,33 @@ pub(crate) async fn one_absurd_id_does_not_use_up_those_of_all(fixture: Fixture)
         .await
         .expect("reserved");
     assert_eq!(lease(3, 10, i64::MAX).await, 14);
-    // Even half of all ids leaves the other half, in which blocks lie between what is held there.
+    // Even if half of all ids are used up, the other half remains, with blocks between the ids that are used there.
     assert_eq!(
-        join(&fixture, "us", &[(FOLLOWED, FOLLOWED), (FOLLOWED + 500, FOLLOWED + 509), (MAX_ID, MAX_ID)])
-            .await,
+        join(
+            &fixture,
+            "us",
+            &[
+                (MAX_COUNTER_FROM_IDS_IN_USE, MAX_COUNTER_FROM_IDS_IN_USE),
+                (MAX_COUNTER_FROM_IDS_IN_USE + 500, MAX_COUNTER_FROM_IDS_IN_USE + 509),
+                (MAX_ID, MAX_ID)
+            ]
+        )
+        .await,
         []
     );
-    bulk_create(&fixture.control, "us", operation(4), vec![wanted(FOLLOWED + 600, "half-way")])
-        .await
-        .expect("reserved");
-    assert_eq!(lease(5, 400, 0).await, FOLLOWED + 1);
-    assert_eq!(lease(6, 99, 0).await, FOLLOWED + 401);
-    assert_eq!(lease(7, 90, 0).await, FOLLOWED + 510);
-    assert_eq!(lease(8, 1, 0).await, FOLLOWED + 601);
-    assert_eq!(lease(7, 90, 0).await, FOLLOWED + 510);
+    bulk_create(
+        &fixture.control,
+        "us",
+        operation(4),
+        vec![wanted(MAX_COUNTER_FROM_IDS_IN_USE + 600, "half-way")],
+    )
+    .await
+    .expect("reserved");
+    assert_eq!(lease(5, 400, 0).await, MAX_COUNTER_FROM_IDS_IN_USE + 1);
+    assert_eq!(lease(6, 99, 0).await, MAX_COUNTER_FROM_IDS_IN_USE + 401);
+    assert_eq!(lease(7, 90, 0).await, MAX_COUNTER_FROM_IDS_IN_USE + 510);
+    assert_eq!(lease(8, 1, 0).await, MAX_COUNTER_FROM_IDS_IN_USE + 601);
+    assert_eq!(lease(7, 90, 0).await, MAX_COUNTER_FROM_IDS_IN_USE + 510);
 }
 
 pub(crate) async fn an_id_of_another_region_is_refused(fixture: Fixture) {
@@ -255,7 +270,7 @@ pub(crate) async fn an_id_of_another_region_is_refused(fixture: Fixture) {
             "{refused:?}"
         );
     }
-    // It says so before, too, and all that is not of another region is taken.
+    // A check reports the same beforehand. Organizations that belong to no other region are accepted.
     let asked = vec![wanted(10, "cord"), wanted(11, "bolt"), wanted(50, "elm")];
     let checks = fixture.control.directory().check_all(vec![], asked, Some("de")).await.expect("checked");
     let told: Vec<_> = checks.iter().map(|check| check.id_taken_by.as_deref()).collect();
@@ -278,7 +293,7 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: F
         let told = join(&fixture, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
         assert_eq!(told, [us(10, 13, Leased), us(2, 2, Held), us(90, 90, Reserved)]);
     }
-    // Its own ids are not in its way, wherever they come from.
+    // A region's own ids do not conflict with it, whether they were leased or reported.
     let de = |first, last, kind| (first, last, "de".to_owned(), kind);
     assert_eq!(join(&fixture, "us", &[(1, 13)]).await, [de(2, 2, Held), de(10, 13, Held)]);
     assert_eq!(join(&fixture, "de", &[(30, 40)]).await, []);
@@ -309,16 +324,16 @@ pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(fixture: Fixtu
     for _ in 0..2 {
         assert_eq!(regions.take_over("us", Some(new)).await.expect("allowed").name, "us");
     }
-    // Nobody else, and the one before until then.
+    // No other instance may take over, and the old one keeps the name until the new one registers.
     assert!(is_taken(register(third).await));
     register(old).await.expect("still its own");
     register(new).await.expect("taken over");
     assert!(is_taken(register(old).await) && is_taken(register(third).await));
-    // Once only, if it is for whoever comes first.
+    // If anyone may take over, only the first instance to register can.
     regions.take_over("us", None).await.expect("allowed");
     register(new).await.expect("its own, which uses nothing up");
     register(third).await.expect("taken over");
     assert!(is_taken(register(new).await) && is_taken(register(old).await));
-    // What was held is held.
+    // Reservations stay.
     assert_eq!(fixture.reservations().await.len(), 1);
 }

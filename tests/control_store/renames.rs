@@ -1,4 +1,4 @@
-//! Renames as control sees them. The region is played by whoever confirms or refuses.
+//! Renames as control sees them. The test plays the region: it confirms or refuses.
 
 use std::{
     sync::{
@@ -43,7 +43,7 @@ async fn confirm(control: &Control, number: u128) {
     assert_eq!(control.slug_reservations().confirm("us", operation(number)).await.expect("confirmed"), 1);
 }
 
-/// Organizations 1 and 2 of `us` have `acme` and `bolt`, organization 3 of `de` has `cord`.
+/// Organizations 1 and 2 of `us` get `acme` and `bolt`, organization 3 of `de` gets `cord`.
 async fn begin(fixture: Fixture) -> Fixture {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
@@ -55,7 +55,7 @@ async fn begin(fixture: Fixture) -> Fixture {
     fixture
 }
 
-/// Where a slug leads, and by which one its organization is known.
+/// The organization that a slug leads to, and its canonical slug.
 async fn leads(control: &Control, slug: &str) -> Option<(i64, String)> {
     match control.directory().resolve(slug).await {
         Ok(found) => Some((found.organization_id, found.canonical_slug)),
@@ -83,7 +83,7 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     let begun = rename(control, &wish(2, 1, "dune")).await.expect("begun");
     assert_eq!((begun.state.clone(), begun.slug.as_str()), (RenameState::Pending, "dune"));
     assert_eq!((begun.previous_slug.as_str(), begun.region.as_str()), ("acme", "us"));
-    // Until the region has written it, the old one leads there and the new one nowhere.
+    // Until the region has written the new slug, the old one leads to the organization and the new one nowhere.
     assert_eq!((leads(control, "acme").await, leads(control, "dune").await), (led(1, "acme"), None));
     reader.reach(4).await;
     let told = &reader.slugs["dune"];
@@ -96,18 +96,18 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     }
     let done = rename(control, &wish(2, 1, "dune")).await.expect("done");
     assert_eq!(done, Rename { state: RenameState::Confirmed, ..begun });
-    // The new one is told before the old one is gone.
+    // The feed has the new slug before it removes the old one.
     reader.reach(6).await;
     let told: Vec<_> =
         reader.events[1..].iter().map(|it| (it.reservation.slug.as_str(), it.reservation.kind)).collect();
     assert_eq!(told, [("dune", Some(Primary)), ("acme", None)]);
     assert!(!reader.slugs["dune"].wanted);
-    // A report that was on its way says the old slug; the directory knows better.
+    // A delayed report has the old slug; the directory keeps the new one.
     control.directory().report("us", vec![report]).await.expect("reported");
     let page = PageRequest { limit: 10, after: None };
     let listed = control.directory().list(None, &page).await.expect("listed").items;
     assert_eq!(listed[0].slug, "dune");
-    // Anybody may have the old one.
+    // Any organization may have the old slug.
     let de = bulk_create(control, "de", operation(5), vec![wanted(4, "acme")]).await.expect("free");
     assert_eq!(de[0].slug, "acme");
     let released = control.slug_reservations().release("us", operation(2)).await;
@@ -136,7 +136,8 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
         ("elm", Primary),
     ];
     assert_eq!(kinds, expected);
-    // Each alias leads to the slug by which its organization is known, whenever that changes, without an event of its own.
+    // Each alias leads to the canonical slug of its organization. When that changes, the alias needs no event of its
+    // own.
     reader.reach(3 + 1 + 2 + 1 + 2).await;
     let mut fresh = Reader::new(control, "us", 0).await;
     fresh.reach(9).await;
@@ -144,7 +145,7 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
     for slug in ["acme", "dune", "elm"] {
         assert_eq!(reader.slugs[slug].canonical_slug.as_deref(), Some("elm"));
     }
-    // An alias belongs to its organization.
+    // An alias belongs to its organization, so no other one can get it.
     let taken = WantedRename { require_exact: true, ..wish(4, 2, "acme") };
     let taken = rename(control, &taken).await;
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
@@ -162,7 +163,8 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
         renamed(number, &name(number), true).await.expect("begun");
         confirm(control, number).await;
     }
-    // Each is told by what is wanted and by the two slugs that change places, and not by all that there are.
+    // Each rename makes three events, for the wanted slug and the two slugs that change places, however many slugs the
+    // organization has.
     let mut reader = Reader::new(control, "us", 0).await;
     reader.reach(3 + 100 * 3).await;
     assert_eq!(reader.slugs.len(), 102);
@@ -170,7 +172,7 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
     let refused = renamed(102, "one-more", true).await;
     assert!(matches!(refused, Err(Error::TooManyAliases { organization_id: 1, limit: 100 })), "{refused:?}");
     assert_eq!(fixture.reservations().await, before);
-    // One that leaves nothing behind, or takes an alias for its slug, is none too many.
+    // A rename that leaves no alias, or that turns an alias into the slug, does not exceed the limit.
     renamed(103, "other", false).await.expect("begun");
     confirm(control, 103).await;
     renamed(104, "acme", true).await.expect("begun");
@@ -199,7 +201,7 @@ pub(crate) async fn an_organization_may_have_its_old_slug_back(fixture: Fixture)
     let mut reader = Reader::new(control, "us", 0).await;
     let back = WantedRename { require_exact: true, keep_alias: true, ..wish(3, 1, "acme") };
     assert_eq!(rename(control, &back).await.expect("begun").slug, "acme");
-    // As long as it is not confirmed, it is the alias that it was.
+    // Until it is confirmed, the slug stays the alias that it was.
     assert_eq!(leads(control, "acme").await, led(1, "dune"));
     reader.reach(7).await;
     let told = &reader.slugs["acme"];
@@ -258,7 +260,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
     let before = fixture.reservations().await;
 
     for id in [4, 9] {
-        // One that is not confirmed is known to nobody yet.
+        // An organization with an unconfirmed slug is not known yet.
         let unknown = rename(control, &wish(4, id, "dune")).await;
         assert!(matches!(unknown, Err(Error::OrganizationNotFound { .. })), "{unknown:?}");
     }
@@ -270,7 +272,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
         matches!(flying, Err(Error::RenameInFlight { operation_id, .. }) if operation_id == operation(3)),
         "{flying:?}"
     );
-    // An operation id is for one content, of renames and of bulk creations.
+    // An operation id is for one request, of renames and of bulk creations.
     for other in
         [wish(3, 2, "dune"), wish(3, 1, "flight"), WantedRename { keep_alias: true, ..wish(3, 2, "flight") }]
     {
@@ -286,7 +288,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
     assert_eq!(refused_field(rename(control, &wish(4, 1, "a\0")).await), "desired_slug");
     assert_eq!(fixture.reservations().await, before);
 
-    // An id is of one region; named, it must be that one.
+    // An organization id belongs to one region. If a request names a region, it must be that one.
     let taken = bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await;
     assert!(matches!(taken, Err(Error::OrganizationIdTaken { organization_id: 1, .. })), "{taken:?}");
     let elsewhere = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
@@ -317,7 +319,7 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(fixture: Fixture) {
     let late = control.slug_reservations().confirm("us", operation(2)).await;
     assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
 
-    // An operator who releases it says nothing of why.
+    // An operator who releases it gives no reason.
     rename(control, &wish(3, 1, "dune")).await.expect("begun anew");
     control.slug_reservations().release("us", operation(3)).await.expect("released");
     let refused = rename(control, &wish(3, 1, "dune")).await;
@@ -341,7 +343,8 @@ pub(crate) async fn a_rename_is_waited_for(fixture: Fixture) {
     assert_eq!((done.state, done.slug.as_str()), (RenameState::Confirmed, "dune"));
 }
 
-/// Many wait for one rename while others are asked for and end. They share the looks at it, and those are few.
+/// Many callers wait for one rename while others start and end. The callers share their database reads, and there are
+/// few of those.
 pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(fixture: Fixture) {
     const WAITING: usize = 300;
     let fixture = begin(fixture).await;
@@ -372,10 +375,10 @@ pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(fi
         assert_eq!(done.expect("renamed").state, RenameState::Confirmed);
     }
     let looks = looks.load(Ordering::Relaxed);
-    assert!((1..100).contains(&looks), "{looks} looks for {WAITING} callers");
+    assert!((1..100).contains(&looks), "{looks} reads for {WAITING} callers");
 }
 
-/// Through several controls: one operation twice at once, and another one for the same organization.
+/// Through several controls: one operation twice at the same time, and another one for the same organization.
 pub(crate) async fn renames_at_once_are_one(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let mut calls = JoinSet::new();
@@ -409,7 +412,7 @@ pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
     assert!(matches!(refused, Err(Error::RenameInFlight { .. })), "{refused:?}");
     reservations.release("us", operation(3)).await.expect("released");
 
-    // Of somebody else, or of nobody: nothing to release.
+    // A slug of another organization, or of nobody: nothing to release.
     for (id, slug) in [(2, "acme"), (1, "nobody"), (1, "cord")] {
         assert!(!reservations.release_alias(id, slug).await.expect("nothing"));
     }
@@ -438,7 +441,7 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture)
     control.directory().report("us", reported.into()).await.expect("reported");
     let mut reader = Reader::new(control, "us", 0).await;
 
-    // Another region reaches none of it.
+    // Another region cannot release any of it.
     assert_eq!(reservations.release_organizations("de", vec![1, 9]).await.expect("nothing"), 0);
     for released in [4, 0] {
         let answer = reservations.release_organizations("us", vec![9, 1, 1, 77]).await;

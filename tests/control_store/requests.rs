@@ -1,4 +1,4 @@
-//! Requests that no call takes, and answers that are bounded, whatever a caller asks.
+//! Requests that every call refuses, and limits on answers, whatever a caller asks for.
 
 use causeway_proto::{
     control::v1::{
@@ -25,7 +25,7 @@ use crate::{
     support::{Fixture, bulk_create, operation, wanted},
 };
 
-/// The least that is refused of what a request may hold many of.
+/// One more than a request may have of anything.
 const TOO_MANY: usize = 10_001;
 
 impl Served {
@@ -99,8 +99,7 @@ pub(crate) async fn a_zero_character_in_any_text_is_refused(fixture: Fixture) {
     }
 }
 
-/// Tokens of the form that they have, with a made up checksum: of the keys `acme`, `7`, one with a zero character, none, and
-/// `7 7`.
+/// Well-formed tokens with made-up checksums, of the keys `acme`, `7`, one with a zero character, none, and `7 7`.
 const FORGED: [&str; 5] = [
     "BwcHBwcHBwcHBwcHBwcHB2FjbWU",
     "BwcHBwcHBwcHBwcHBwcHBzc",
@@ -141,7 +140,7 @@ pub(crate) async fn a_forged_page_token_is_refused(fixture: Fixture) {
     }
 }
 
-/// Several controls on one database take each other's tokens.
+/// Controls on one database accept each other's tokens.
 pub(crate) async fn a_page_token_is_good_at_any_control_of_the_database(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let (one, other) = (serve(&fixture.control).await, fixture.another(2).await);
@@ -171,7 +170,7 @@ pub(crate) async fn an_error_never_gives_a_request_back(fixture: Fixture) {
     }
 }
 
-/// As many aliases as an organization may have, of many organizations.
+/// Many organizations, each with the most aliases that it may have.
 pub(crate) async fn a_page_of_what_is_held_is_bounded_by_bytes(fixture: Fixture) {
     const ORGANIZATIONS: i64 = 250;
     const ALIASES: i64 = 100;

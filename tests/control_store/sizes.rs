@@ -1,4 +1,4 @@
-//! The largest answers that there can be fit into a message, so that no caller is cut off by its own library.
+//! The largest possible answers fit into a message, so that no caller's library refuses them.
 
 use causeway_proto::{
     control::v1::{
@@ -20,7 +20,7 @@ use crate::{
     support::{Fixture, operation, refused_field},
 };
 
-/// The longest name and address that a region may have.
+/// A registration with the longest name and address that a region may have.
 fn longest_region() -> RegisterRegionRequest {
     let address = "http://control.example.com/";
     RegisterRegionRequest {
@@ -55,7 +55,7 @@ pub(crate) async fn the_largest_answers_about_slugs_fit_into_a_message(fixture: 
     assert_eq!(resolved.get_ref().organizations.len(), 1_000);
     assert!(resolved.get_ref().encoded_len() > MAX_MESSAGE_BYTES / 2, "they are not the largest");
 
-    // Who asks is another region, and wants what is taken in a text that is as long as it may be.
+    // Another region asks for the taken slugs, in texts of the greatest length.
     let other = RegisterRegionRequest { name: "us".to_owned(), ..longest_region() };
     let other = RegisterRegionRequest { instance_id: operation(98).to_string(), ..other };
     RegionServiceClient::new(served.channel.clone()).register_region(other).await.expect("registered");
@@ -97,7 +97,7 @@ pub(crate) async fn the_largest_answer_for_a_chunk_fits_into_a_message(fixture: 
         records: (1..=count).map(record).collect(),
     };
     imports.import_models(chunk(1, MAX_CHUNK_RECORDS)).await.expect("written");
-    // All of them once more: each gets another name, of which there is a finding.
+    // The same users again: each gets another username, with a finding.
     let written = imports.import_models(chunk(2, MAX_CHUNK_RECORDS)).await.expect("written").into_inner();
     let renamed = written.findings.iter().filter(|it| it.kind() == FindingKind::UsernameChanged).count();
     assert_eq!((renamed, written.keys.len()), (MAX_CHUNK_RECORDS, MAX_CHUNK_RECORDS));

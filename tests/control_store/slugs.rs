@@ -20,7 +20,7 @@ pub(crate) async fn a_slug_that_is_free_is_kept(fixture: Fixture) {
     let longest = "a".repeat(50);
     let wishes = vec![wanted(30, "zulu"), wanted(10, &longest), wanted(20, "4-chan")];
     let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
-    // In the order of the ids, whatever the order of the request.
+    // The answers are sorted by id, whatever the order of the request.
     assert_eq!(answers.iter().map(|answer| answer.organization_id).collect::<Vec<_>>(), [10, 20, 30]);
     assert_eq!(slugs(&answers), [longest.as_str(), "4-chan", "zulu"]);
     assert!(answers.iter().all(|answer| answer.slug == answer.wanted_slug));
@@ -66,14 +66,15 @@ pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let us = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
     assert_eq!(slugs(&us), ["acme"]);
-    // By another region, without regard to case, and by others of the same operation: one that is valid as it is.
+    // Taken by another region, regardless of case, and by others of the same operation, one of which is valid as it is.
     let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
     let de = bulk_create(&fixture.control, "de", operation(1), wishes).await.expect("suffixed");
     let got = slugs(&de);
     assert!(is_suffixed(got[0], "acme") && is_suffixed(got[1], "other") && got[2] == "other", "{got:?}");
 }
 
-/// Whatever the order of the ids: what is wanted as it is comes before what had to be normalized to the same.
+/// Whatever the order of the ids: a slug that is valid as it is takes precedence over one that is normalized to the
+/// same slug.
 pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (longest, too_long) = ("x".repeat(50), "x".repeat(51));
@@ -83,7 +84,7 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fi
         .flat_map(|(odd, valid)| [*odd, *valid])
         .zip(1..)
         .map(|(slug, id)| wanted(id, slug))
-        // Nobody wants this one as it is, so the first one has it.
+        // Nobody wants this slug in its valid form, so the first organization gets it.
         .chain([wanted(7, "Oak"), wanted(8, "OAK"), wanted(9, "elm"), wanted(10, "elm")])
         .collect();
     let names = wishes.iter().map(|wish| wish.slug.clone()).collect();
@@ -98,7 +99,7 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fi
     use SlugReason::{Free, Normalized, Taken};
     let reasons = [Taken, Free, Taken, Free, Taken, Free, Normalized, Taken, Free, Taken];
     assert_eq!(answers.iter().map(|answer| answer.reason).collect::<Vec<_>>(), reasons);
-    // A dry run says the same.
+    // A check for a dry run gives the same results.
     assert_eq!(checks.iter().map(|check| check.reason).collect::<Vec<_>>(), reasons);
     for (check, answer) in checks.iter().zip(&answers) {
         assert_eq!(check.candidate, answer.candidate);
@@ -144,7 +145,7 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
         (Free, "free", None),
     ];
     assert_eq!(told, expected);
-    // The same is said again when the slug has another owner by then, or none.
+    // The answer stays the same when the slug has another owner by then, or none.
     fixture.control.slug_reservations().release("de", operation(1)).await.expect("released");
     let again = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again");
     assert_eq!(again, answers);
@@ -178,7 +179,7 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture:
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("as before"), 4);
     assert_eq!(reservations.confirm("us", operation(2)).await.expect("as before"), 1);
     assert_eq!(fixture.reservations().await, []);
-    // From its release on it is refused, and says each time what the release came to.
+    // After its release the operation is refused, and each release returns the same count.
     for _ in 0..2 {
         assert_eq!(reservations.release("us", operation(1)).await.expect("nothing was left"), 0);
         assert!(matches!(again().await, Err(Error::OperationReleased { .. })));
@@ -275,7 +276,7 @@ pub(crate) async fn releasing_twice_is_releasing_once(fixture: Fixture) {
         let confirm = reservations.confirm("us", operation(number)).await;
         assert!(matches!(confirm, Err(Error::OperationReleased { .. })), "{confirm:?}");
     }
-    // The slugs are free for anybody again.
+    // The slugs are free again for any organization.
     let de = bulk_create(&fixture.control, "de", operation(1), wishes()).await.expect("reserved");
     assert_eq!(slugs(&de), ["acme", "bolt"]);
 }
@@ -307,10 +308,10 @@ pub(crate) async fn an_organization_has_one_slug(fixture: Fixture) {
             "{refused:?}"
         );
         assert_eq!(fixture.reservations().await.len(), 1);
-        // The refused operation was never begun.
+        // The refused operation was never started.
         let confirm = reservations.confirm("us", operation(number)).await;
         assert!(matches!(confirm, Err(Error::OperationNotFound { .. })), "{confirm:?}");
-        // The second time, the slug that it has is a primary one.
+        // In the second round, the organization's slug is confirmed.
         reservations.confirm("us", operation(1)).await.expect("confirmed");
     }
     reservations.release("us", operation(1)).await.expect("released");
@@ -365,7 +366,7 @@ pub(crate) async fn the_slugs_of_organizations_are_known(fixture: Fixture) {
     assert_eq!(of("us", vec![]).await, HashMap::new());
 }
 
-/// Half of them want slugs of their own, the other half all want the same two.
+/// Half of the organizations want slugs of their own, the other half all want the same two.
 pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: Fixture) {
     const COUNT: i64 = 100_000;
     let fixture = fixture.with_regions(&["us"]).await;
@@ -400,7 +401,7 @@ pub(crate) async fn one_organization_gets_a_slug_as_many_do(fixture: Fixture) {
     let reservations = fixture.control.slug_reservations();
     let one = reservations.create("us", operation(1), wanted(1, "Acme Inc")).await.expect("reserved");
     assert_eq!((one.slug.as_str(), one.reason), ("acme-inc", SlugReason::Normalized));
-    // The same again, as a bulk creation of one too, is the same operation.
+    // Repeating it, also as a bulk creation of one organization, is the same operation.
     assert_eq!(reservations.create("us", operation(1), wanted(1, "Acme Inc")).await.expect("answered"), one);
     let many = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "Acme Inc")]).await;
     assert_eq!(many.expect("answered"), [one]);
@@ -437,7 +438,7 @@ pub(crate) async fn operations_say_how_far_they_are_page_by_page(fixture: Fixtur
             assert!(page.items.len() <= 1);
             all.extend(page.items.into_iter().map(|it| (it.region, it.operation_id.as_u128(), it.progress)));
             let Some(next) = page.next else { return all };
-            // A token has it as a text.
+            // A page token contains the position as a text.
             request.after = Some(next.to_string().parse().expect("a position"));
         }
     };

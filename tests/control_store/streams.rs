@@ -1,4 +1,4 @@
-//! Bulk creations whose streams do not come to their end.
+//! Bulk creations whose streams do not reach their end.
 
 use std::time::Duration;
 
@@ -19,21 +19,21 @@ use crate::{
     support::{Fixture, operation},
 };
 
-/// How many calls a region may have at once here: half of all.
+/// The most calls that a region may have at once here: half of all.
 const CALLS_OF_REGION: u16 = 8;
-/// How long anything may take. Nothing takes a tenth of it.
+/// The longest that anything may take. Nothing takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many calls are broken off.
+/// The number of calls that the test breaks off.
 const CALLS: u16 = 150;
 
-/// A call that sends what it is given, and its outcome.
+/// A call that sends the parts that it gets, and its outcome.
 struct Call {
     parts: mpsc::Sender<Message>,
     call: JoinHandle<Result<(), Status>>,
 }
 
 impl Call {
-    /// One that is given up after this time, if any.
+    /// Starts a call that ends after this time, if any.
     fn begin(served: &Served, timeout: Option<Duration>) -> Self {
         let (parts, waiting) = mpsc::channel(8);
         let mut reservations = served.reservations();
@@ -50,13 +50,13 @@ impl Call {
         Self { parts, call }
     }
 
-    /// Sends a part, unless the call is over.
+    /// Sends a part. Does nothing if the call is over.
     async fn send(&self, part: Part) {
         let _over = self.parts.send(Message { part: Some(part) }).await;
     }
 }
 
-/// The transport makes a cancelled or timed-out stream look like one that has ended.
+/// In the transport, a cancelled or timed-out stream looks like one that has ended normally.
 pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let served = serve(&fixture.control).await;
@@ -69,7 +69,7 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) 
             call.send(batch(first * 100 + 1..first * 100 + 101)).await;
         }
         match timeout {
-            // Nothing more comes, until the time is over.
+            // The test sends nothing more until the time is over.
             Some(_) => {
                 call.call.await.expect("no panic").expect_err("its time is over");
             }
@@ -80,7 +80,7 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) 
         }
     }
     assert_eq!(fixture.reservations().await, []);
-    // No operation has begun either: each of the ids can be used for something else.
+    // No operation has started either: each id can be used for something else.
     for number in 0..CALLS {
         let first = 1_000 + i64::from(number);
         let outcome = served.bulk_create(vec![header("us", &id(number)), batch(first..first + 1)]).await;
@@ -89,7 +89,7 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) 
     assert_eq!(fixture.reservations().await.len(), usize::from(CALLS));
 }
 
-/// What is begun and not gone on with gives its place to others.
+/// A bulk creation that stops sending leaves its place to others.
 pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let served = serve(&fixture.control).await;
@@ -103,7 +103,7 @@ pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: F
     for number in 0..CALLS_OF_REGION {
         silent.push(open("us", number).await);
     }
-    // The others are refused as soon as control has seen them.
+    // Further calls are refused once control has counted these.
     let refused = async |region: &str| {
         let parts = vec![header(region, &operation(99).to_string()), batch(5_000..5_001)];
         let outcome = served.bulk_create(parts).await;
@@ -111,14 +111,15 @@ pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: F
     };
     let until = Instant::now() + PATIENCE;
     while !refused("us").await {
-        assert!(Instant::now() < until, "they are not counted");
-        // The look itself may have had the place of one, and any may have waited for too long by now.
+        assert!(Instant::now() < until, "control does not count the silent calls");
+        // The test call itself may have taken a place, and control may have closed any of these calls for waiting too
+        // long.
         for (number, call) in silent.iter_mut().enumerate().filter(|(_, call)| call.call.is_finished()) {
             *call = open("us", u16::try_from(number).expect("a few")).await;
         }
     }
     assert!(!refused("de").await, "another region gets through");
-    // In the end control waits no more, and there are places again.
+    // In the end control stops waiting, and there are places again.
     for call in silent {
         let status = call.call.await.expect("no panic").expect_err("nothing comes of it");
         assert_eq!(reason_of(&status), Some(ErrorReason::StreamStalled), "{status:?}");

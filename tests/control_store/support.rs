@@ -1,4 +1,4 @@
-//! A control on a store of its own, and what the behaviours have in common.
+//! A control on a store of its own, and helpers for the behaviours.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// A database that goes when the test does, and a control on it.
+/// A database that goes when the test does, and a control on it. The PostgreSQL server, if any, goes too.
 pub(crate) struct Fixture {
     pub(crate) control: Control,
     url: String,
@@ -31,19 +31,19 @@ pub(crate) struct Fixture {
     _directory: Option<TempDir>,
 }
 
-/// What each control takes for the time.
+/// The time that each control's clock shows.
 pub(crate) fn now() -> DateTime<Utc> {
     Utc.timestamp_micros(1_700_000_000_123_456).single().expect("a time")
 }
 
-/// How many events of a feed a control keeps here.
+/// The number of events of a feed that a control keeps here.
 pub(crate) const KEPT: i64 = 1_000;
 
-/// How many bulk creations a control has at once here, and how long it waits for their parts.
+/// The most bulk creations that a control accepts at once here, and how long it waits for their parts.
 pub(crate) const CALLS: usize = 16;
 pub(crate) const BULK_IDLE: Duration = Duration::from_secs(4);
 
-/// How many readers of feeds a control has at once here.
+/// The most readers of feeds that a control accepts at once here.
 pub(crate) const WATCHES: usize = 8;
 
 async fn control(url: &str, env: Environment) -> Control {
@@ -89,17 +89,18 @@ impl Fixture {
         Self { control, url, _server: Some(server), _directory: None }
     }
 
-    /// Another control on the same database. Its randomness begins with `seed`; that of the first one, with 1.
+    /// Starts another control on the same database. Its random numbers start from `seed`; those of the first control
+    /// start from 1.
     pub(crate) async fn another(&self, seed: u64) -> Control {
         control(&self.url, Environment::fixed(now(), seed)).await
     }
 
-    /// The same, with something that happens at its failpoints.
+    /// The same with these failpoints.
     pub(crate) async fn another_with(&self, seed: u64, failpoints: Arc<Failpoints>) -> Control {
         control(&self.url, Environment::fixed(now(), seed).with_failpoints(failpoints)).await
     }
 
-    /// The same, with transactions of at most so many changes.
+    /// The same with transactions of at most `most` changes.
     pub(crate) async fn another_in_parts(
         &self,
         seed: u64,
@@ -109,7 +110,7 @@ impl Fixture {
         control_with(&self.url, Environment::fixed(now(), seed).with_failpoints(failpoints), most).await
     }
 
-    /// Connections to the database, beside those of a control.
+    /// Opens connections to the database, separate from those of a control.
     pub(crate) async fn db(&self) -> Db {
         Db::connect(&self.url, &db::Options::default()).await.expect("a database")
     }
@@ -124,7 +125,7 @@ impl Fixture {
         self
     }
 
-    /// All reservations there are.
+    /// All reservations of all regions.
     pub(crate) async fn reservations(&self) -> Vec<Reservation> {
         let mut request = PageRequest { limit: 1000, after: None };
         let mut all = Vec::new();
@@ -141,7 +142,7 @@ impl Fixture {
     }
 }
 
-/// A place where a control stands still, each time that it comes there.
+/// A failpoint at which a control stops each time that it reaches it.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     there: Notify,
@@ -151,7 +152,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// What is done at failpoints.
+    /// Creates it, together with the failpoints for a control.
     pub(crate) fn at(place: &'static str) -> (Arc<Self>, Arc<Failpoints>) {
         let held = Arc::new(Self::default());
         let holding = Arc::clone(&held);
@@ -171,30 +172,30 @@ impl Held {
         (held, failpoints)
     }
 
-    /// Waits until it is there.
+    /// Waits until the control has reached the failpoint.
     pub(crate) async fn there(&self) {
         let there = tokio::time::timeout(Duration::from_secs(60), self.there.notified()).await;
         there.expect("the place is reached in time");
     }
 
-    /// Lets it go on, up to the next time.
+    /// Lets the control go on, up to the next time.
     pub(crate) fn go_on(&self) {
         self.go_on.notify_one();
     }
 
-    /// Lets it go on for good.
+    /// Lets the control go on, now and every time from now on.
     pub(crate) fn open(&self) {
         self.is_open.store(true, Ordering::Relaxed);
         self.go_on();
     }
 
-    /// How often the place was reached.
+    /// How often the control has reached the failpoint.
     pub(crate) fn reached(&self) -> usize {
         self.reached.load(Ordering::Relaxed)
     }
 }
 
-/// An operation id.
+/// The operation id with this number.
 pub(crate) fn operation(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
@@ -203,7 +204,7 @@ pub(crate) fn wanted(organization_id: i64, slug: &str) -> WantedSlug {
     WantedSlug { organization_id, slug: slug.to_owned(), name: String::new(), taken_in_region: false }
 }
 
-/// A whole bulk creation, in batches of 10,000.
+/// Makes a complete bulk creation, in batches of 10,000.
 pub(crate) async fn bulk_create(
     control: &Control,
     region: &str,
@@ -221,7 +222,7 @@ pub(crate) async fn bulk_create(
     reservations.bulk_create(incoming).await
 }
 
-/// The slugs of an answer.
+/// The slugs of an answer, in order.
 pub(crate) fn slugs(answers: &[ResolvedSlug]) -> Vec<&str> {
     answers.iter().map(|answer| answer.slug.as_str()).collect()
 }
@@ -233,7 +234,7 @@ pub(crate) fn is_suffixed(slug: &str, base: &str) -> bool {
     })
 }
 
-/// The field that a refusal names.
+/// The request field that a refusal names.
 pub(crate) fn refused_field<T: std::fmt::Debug>(outcome: Result<T, Error>) -> String {
     match outcome {
         Err(Error::InvalidArgument { field, .. }) => field,

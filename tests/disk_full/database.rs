@@ -174,7 +174,7 @@ impl DatabaseServer {
         (process, url)
     }
 
-    /// The directory under the path by which the test reaches the service's view of it.
+    /// The path under which the test sees the directory as the service sees it.
     fn seen_by(&self, service: &Process) -> PathBuf {
         let own = self.directory.path();
         match self.way {
@@ -331,8 +331,8 @@ async fn a_region_goes_on_when_there_is_room_again(way: Way) {
     let waiting = waits(&region, &id, way.reason()).await.waiting.expect("it waits");
     assert!(waiting.message.contains(way.advice()), "{way:?}: {}", waiting.message);
     becomes(&mut health, ServingStatus::NotServing).await;
-    // If the limit is one of the process, the spool directory is on the same disk. Otherwise it is on another one. In
-    // PostgreSQL, a small row may still fit next to another one.
+    // A limit of the process also affects the spool directory. Otherwise that is on another disk. In PostgreSQL, a small
+    // row may still fit next to another one.
     if matches!(way, Way::SqliteDisk | Way::PostgresReadOnly) {
         let error = send_parts(&region, &other, export()).await.expect_err("there is no room");
         assert_eq!(error.reason(), Some(way.reason()), "{way:?}: {error}");

@@ -12,7 +12,7 @@ use causeway_proto::{
         ImportHeader, ImportOrganizationsRequest, ImportState, WatchImportRequest,
         import_organizations_request::Part,
     },
-    whole::SentBytes,
+    whole::UploadDigest,
 };
 use futures::{StreamExt as _, stream};
 
@@ -32,7 +32,7 @@ async fn send_parts(
     data: impl Iterator<Item = Vec<u8>> + Send + 'static,
 ) -> Result<bool, CallError> {
     let header = ImportHeader { import_id: id.to_owned(), ..ImportHeader::default() };
-    let mut sent = Some(SentBytes::default());
+    let mut sent = Some(UploadDigest::default());
     // The end contains a hash, so it is made after everything before it has been sent.
     let data = data.map(Some).chain([None]).filter_map(move |data| {
         let Some(data) = data else { return sent.take().map(|sent| Part::End(sent.end())) };

@@ -144,7 +144,7 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
         let error = refused.expect_err("there is no room");
         assert_eq!(error.reason(), Some(ErrorReason::SpoolFailed), "{way:?}: {error}");
         assert!(error.to_string().contains(way.advice()), "{way:?}: {error}");
-        other.unwrap_or_else(|error| panic!("{way:?}: it was sent beside the other: {error}"));
+        other.unwrap_or_else(|error| panic!("{way:?}: it was sent in parallel: {error}"));
         assert_eq!(ends(&region, &beside).await, ImportState::Succeeded, "{way:?}");
 
         // Nothing of the upload remains: neither a file nor an import, and its id may be used again.

@@ -82,7 +82,7 @@ async fn learn(
     let mut open = vec![question];
     while let Some(question) = open.pop() {
         let MessageResponse::FileDescriptorResponse(answer) = ask(channel, question.clone()).await else {
-            panic!("{question:?} is answered by something else")
+            panic!("{question:?} got another kind of answer")
         };
         for bytes in answer.file_descriptor_proto {
             let file = prost_types::FileDescriptorProto::decode(bytes.as_slice()).expect("a descriptor");
@@ -221,7 +221,7 @@ impl Client {
     pub(crate) fn documented(&self, reason: &str) -> Code {
         let reasons = self.pool.get_enum_by_name(REASONS).expect("reasons are documented");
         let name = format!("ERROR_REASON_{reason}");
-        let value = reasons.get_value_by_name(&name).unwrap_or_else(|| panic!("{name} is in no contract"));
+        let value = reasons.get_value_by_name(&name).unwrap_or_else(|| panic!("the contract has no {name}"));
         let file = reasons.parent_file();
         let source = file.file_descriptor_proto().source_code_info.as_ref().expect("comments are served");
         let comment = source
@@ -237,12 +237,12 @@ impl Client {
         (1..=16)
             .map(Code::from)
             .find(|code| plain(&format!("{code:?}")) == plain(named))
-            .unwrap_or_else(|| panic!("{name}: {named} is no code"))
+            .unwrap_or_else(|| panic!("{name}: {named} is not a code"))
     }
 }
 
 pub(crate) fn method_of(pool: &DescriptorPool, method: &str) -> MethodDescriptor {
-    let (service, name) = method.split_once('/').unwrap_or_else(|| panic!("{method} is no method"));
+    let (service, name) = method.split_once('/').unwrap_or_else(|| panic!("{method} is not a method"));
     let service = pool.get_service_by_name(service).unwrap_or_else(|| panic!("no service {service}"));
     let method = service.methods().find(|method| method.name() == name);
     method.unwrap_or_else(|| panic!("{} has no {name}", service.full_name()))

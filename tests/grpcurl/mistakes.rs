@@ -113,11 +113,11 @@ pub(crate) async fn make_all(cluster: &mut Cluster) {
     let expected: BTreeSet<String> = caller.control.reasons().difference(&spared).cloned().collect();
     assert_eq!(
         met, expected,
-        "a reason that a caller can meet is not met here, or is listed as one that he cannot"
+        "a reason that a caller can get is not tested here, or is listed as one that no caller can get"
     );
-    assert!(met.is_disjoint(&spared), "one of {spared:?} was met");
+    assert!(met.is_disjoint(&spared), "a caller got one of {spared:?}");
     let shown = page::mistakes();
-    assert_eq!(shown.len(), met.len(), "a reason stands twice on the page, or not at all");
+    assert_eq!(shown.len(), met.len(), "a reason is on the page twice, or not at all");
     assert_eq!(shown.into_iter().collect::<BTreeMap<_, _>>(), caller.met);
 }
 

@@ -123,7 +123,7 @@ impl Reader {
         let client = match address.as_str() {
             CONTROL => &self.control,
             REGION => &self.region,
-            other => panic!("who is at {other}?"),
+            other => panic!("unknown address {other}"),
         };
         match words {
             [verb] if verb == "list" => assert!(!client.services.is_empty()),

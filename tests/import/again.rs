@@ -1,4 +1,4 @@
-//! More than one import: the same file under another id, and the same id.
+//! More than one import: the same file under another id, and under the same id.
 
 use causeway_harness::{
     account::{Audit, Fate},
@@ -15,7 +15,7 @@ use causeway_proto::{
 
 use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, look, refused, told};
 
-/// All of an import but how far its last step was, which is known only while it runs.
+/// An import without its progress, which is known only while it runs.
 fn lasting(import: Import) -> Import {
     Import { progress: None, ..import }
 }
@@ -29,7 +29,7 @@ pub(crate) async fn a_second_import_changes_only_what_is_taken(store: Store) {
     let (_, second) = import(&cluster, &export, &ImportOptions::default()).await;
 
     let records = |model: &str| export.records.iter().filter(|record| record.model == model).count();
-    // Everything that is new in the second one, and what of it could not be as it was.
+    // The second import has the findings of the first one, and those for values that are taken by now.
     let mut expected = kinds(&first);
     expected.insert("SLUG_CHANGED", records("sentry.organization"));
     expected.insert("USERNAME_CHANGED", records(USER));
@@ -41,7 +41,7 @@ pub(crate) async fn a_second_import_changes_only_what_is_taken(store: Store) {
     assert_eq!(second.inserted() + records("sentry.email"), first.inserted());
     assert_eq!(first.inserted() + second.inserted(), second.after.row_count());
 
-    // A third one finds the names that the second one made, too.
+    // A third import also conflicts with the names that the second one made.
     import(&cluster, &export, &ImportOptions::default()).await;
     cluster.stop().await;
 }
@@ -60,7 +60,7 @@ pub(crate) async fn a_merging_import_leaves_users_as_they_are(store: Store) {
             "sentry.useremail" | "sentry.useroption" => {
                 assert_eq!(second.fate(&record.model, record.pk), Some(Fate::Dropped))
             }
-            // The second organizations' members are the first users.
+            // The members of the second import's organizations are the users of the first import.
             MEMBER => {
                 let user =
                     |row: Option<&causeway_harness::account::Row>| row.expect("a member")["user_id"].clone();
@@ -84,7 +84,7 @@ pub(crate) async fn the_same_import_again_changes_nothing(store: Store) {
     let joined = region.begin(&export.to_bytes(), &options).await.expect("it is joined");
     assert!(joined.joined);
     assert_eq!(lasting(region.wait(ID).await.expect("it has ended")), lasting(first.clone()));
-    // Whoever knows the hash need not send the file.
+    // A client that knows the hash need not send the file.
     let header =
         ImportHeader { import_id: ID.to_owned(), sha256: first.sha256.clone(), ..ImportHeader::default() };
     let parts = [ImportOrganizationsRequest { part: Some(Part::Header(header)) }];
@@ -104,7 +104,7 @@ pub(crate) async fn an_import_that_is_sent_twice_at_once_is_one(store: Store) {
     let before = look(&cluster, 0).await;
     let (one, other) = tokio::join!(region.begin(&export, &options), region.begin(&export, &options));
     let (one, other) = (one.expect("it is taken"), other.expect("it is taken"));
-    assert!(one.joined ^ other.joined, "one of them began it: {} {}", one.joined, other.joined);
+    assert!(one.joined ^ other.joined, "exactly one of them started it: {} {}", one.joined, other.joined);
     let import = region.wait(ID).await.expect("the import ends");
     accounted(Audit::new(&cluster, 0, &before, &export, &options, &import).run().await);
     cluster.stop().await;
@@ -135,7 +135,7 @@ pub(crate) async fn an_import_id_stands_for_one_content_and_one_set_of_parameter
     assert_eq!(lasting(region.wait(ID).await.expect("it has ended")), lasting(first.clone()));
     assert_eq!(look(&cluster, 0).await, after, "rows or reservations have changed");
 
-    // An import that has failed keeps its id too.
+    // A failed import keeps its id too.
     let options =
         ImportOptions::default().filter(&["nobody"]).import_id("0d8a52a3-36f1-4d5e-8d63-6d1f7d2f7b12");
     let failed = region.import(&same, &options).await.expect("it ends");

@@ -1,4 +1,4 @@
-//! Organizations that were left hidden are shown when somebody approves them, all together or not at all.
+//! Organizations that an import left hidden become visible when somebody approves them, all together or not at all.
 
 use causeway_harness::{
     account::Cell,
@@ -30,7 +30,7 @@ async fn visible(region: &RegionApi) -> Vec<String> {
     all.into_iter().map(|organization| organization.slug).collect()
 }
 
-/// The status that control's directory has of each organization, by id.
+/// The status of each organization in control's directory, by id.
 async fn directory(cluster: &Cluster) -> Vec<(i64, OrganizationStatus)> {
     let request = ListOrganizationsRequest { page_size: 1_000, ..Default::default() };
     let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
@@ -45,7 +45,7 @@ async fn hidden(cluster: &Cluster, export: &Export) -> Import {
     import
 }
 
-/// Three organizations, of which one waits for its deletion.
+/// Three organizations, one of them pending deletion.
 fn three() -> Export {
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "two");
@@ -66,7 +66,7 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
         ids[..3].iter().map(|id| (*id, OrganizationStatus::Hidden)).collect::<Vec<_>>()
     );
 
-    // One that is not there keeps the others hidden.
+    // If one organization does not exist, the others stay hidden.
     let outcome = approve(&region, &[ids[0], 999_999, ids[1]], "").await;
     assert_eq!(refused(outcome), ErrorReason::OrganizationNotFound);
     assert_eq!(visible(&region).await, [""; 0]);
@@ -81,14 +81,14 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     let now = region.wait(&import.import_id).await.expect("it has ended");
     assert_eq!((now.state(), now.hidden_organization_count), (ImportState::Succeeded, 2));
 
-    // While control is away, it is told later, also by another process.
+    // While control is down, the region reports later, also from another process.
     cluster.stop_control().await;
     assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved"), 2);
     assert_eq!(visible(&region).await, ["one", "two", "three"]);
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts without control");
     cluster.start_control().await.expect("it starts");
-    // Each has the status that it had in the file.
+    // Each has its status from the file.
     let (active, leaving) = (OrganizationStatus::Active, OrganizationStatus::PendingDeletion);
     let expected = [(ids[0], active), (ids[1], active), (ids[2], leaving)];
     eventually("control hears of all", async || directory(&cluster).await == expected).await;
@@ -127,7 +127,7 @@ pub(crate) async fn what_cannot_be_approved_is_refused(store: Store) {
     let dry = region.import(&three().to_bytes(), &dry).await.expect("it ends");
     assert_eq!(refused(approve(&region, &[], &dry.import_id).await), ErrorReason::OrganizationNotReady);
 
-    // What is being taken back does not come to be seen once more.
+    // An organization of an import that is being reverted cannot become visible any more.
     revert(&cluster, &import.import_id).await.expect("it is reverted");
     assert_eq!(refused(approve(&region, &[], &import.import_id).await), ErrorReason::OrganizationNotReady);
     let outcome = refused(approve(&region, &[id], "").await);

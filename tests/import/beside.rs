@@ -1,4 +1,4 @@
-//! The application goes on inserting into its own tables, with the ids that they give by themselves.
+//! The application keeps inserting into its own tables, with ids from the tables' own sequences.
 
 use causeway_harness::cluster::{Cluster, ImportOptions, Silo, Store};
 use causeway_relocation::catalog::Catalog;
@@ -10,11 +10,11 @@ use causeway_silo::{
 use crate::support::{ORGANIZATION, cluster, exhaustive, import, look};
 
 const TEAM: &str = "sentry.team";
-/// The models whose ids are leased, and one whose ids are not, with a column whose values must differ.
+/// The models whose ids are leased, and one whose ids are not, each with a column that must be unique.
 const MODELS: [(&str, &str); 4] =
     [(ORGANIZATION, "slug"), (TEAM, "slug"), ("sentry.project", "slug"), ("sentry.environment", "name")];
 
-/// Copies the first row of a table without its id, as an application inserts, and gives the id that the copy got.
+/// Copies the first row of a table without its id, as an application inserts, and returns the id of the copy.
 async fn insert(cluster: &Cluster, model: &str, differs: &str, value: &str) -> i64 {
     let catalog = Catalog::load().expect("the catalog is sound");
     let model = catalog.model(model).expect("it is known");
@@ -31,7 +31,7 @@ async fn insert(cluster: &Cluster, model: &str, differs: &str, value: &str) -> i
     one(cluster, statement).await
 }
 
-/// Runs a statement in the region's database, and gives the id that it says.
+/// Runs a statement in the region's database, and returns the id that it returns.
 async fn one(cluster: &Cluster, statement: Statement) -> i64 {
     let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
     let row = transact!(DbError, db, |tx| { tx.fetch_one(statement.clone()).await? }).expect("it is taken");
@@ -39,18 +39,18 @@ async fn one(cluster: &Cluster, statement: Statement) -> i64 {
     row.int("id").expect("a number")
 }
 
-/// Each table gives an id above all that it has.
+/// Inserts into each table, and checks that the new id is above all existing ones.
 async fn all_insert(cluster: &Cluster, round: &str) {
     for (model, differs) in MODELS {
         let highest = look(cluster, 0).await.rows(model).keys().max().copied().expect("the import has some");
         let id = insert(cluster, model, differs, &format!("beside-{round}")).await;
-        assert!(id > highest, "{model} gives {id}, and has {highest}");
+        assert!(id > highest, "{model} gave id {id}, and already has {highest}");
     }
 }
 
 pub(crate) async fn the_application_inserts_beside_imports(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    // Control writes users and addresses: their ids are its own too.
+    // Control writes users and addresses, so their ids come from its own sequences too.
     for round in ["one", "two", "three"] {
         import(&cluster, &exhaustive(), &ImportOptions::default()).await;
         all_insert(&cluster, round).await;
@@ -61,7 +61,7 @@ pub(crate) async fn the_application_inserts_beside_imports(store: Store) {
 pub(crate) async fn ids_that_a_table_gives_never_go_back(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     import(&cluster, &exhaustive(), &ImportOptions::default()).await;
-    // Somebody else's rows, far above all others, of which the table's own counting knows nothing.
+    // A row with an id far above all others, of which the table's sequence knows nothing.
     let copy = insert(&cluster, TEAM, "slug", "copy").await;
     let moved =
         Statement::new("UPDATE sentry_team SET id = 300000 WHERE id = ").arg(copy).push(" RETURNING id");
@@ -70,7 +70,7 @@ pub(crate) async fn ids_that_a_table_gives_never_go_back(store: Store) {
     all_insert(&cluster, "far").await;
 
     if store == Store::Postgres {
-        // What the table gave is given, whether it was used or not.
+        // An id that the sequence has given out stays used, whether a row has it or not.
         let ahead = |id: i64| {
             Statement::new("SELECT setval(CAST(pg_get_serial_sequence('sentry_team', 'id') AS regclass), ")
                 .arg(id)
@@ -80,7 +80,7 @@ pub(crate) async fn ids_that_a_table_gives_never_go_back(store: Store) {
         import(&cluster, &exhaustive(), &ImportOptions::default()).await;
         let id = insert(&cluster, TEAM, "slug", "ahead").await;
         assert!(id > 7_000_000, "{id}");
-        // A table may do without.
+        // A table may have no sequence.
         let without = [Statement::new("ALTER TABLE sentry_team ALTER COLUMN id DROP IDENTITY")];
         cluster.change(Silo::Region(0), &without).await.expect("it is changed");
         import(&cluster, &exhaustive(), &ImportOptions::default()).await;

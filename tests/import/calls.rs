@@ -1,4 +1,4 @@
-//! Calls of a region's import service: watching, uploads that are not what they say, imports that are not there.
+//! Calls of a region's import service: watches, invalid uploads, and imports that do not exist.
 
 use causeway_harness::{
     cluster::{ImportOptions, RegionApi, Store, upload_messages},
@@ -35,10 +35,10 @@ pub(crate) async fn a_watch_shows_an_import_from_its_beginning_to_its_end(store:
         );
         states.push(import.state());
     }
-    assert!(states.is_sorted(), "it went back: {states:?}");
+    assert!(states.is_sorted(), "the state went back: {states:?}");
     assert_eq!(states.last(), Some(&ImportState::Succeeded));
 
-    // Watched afterwards, it is seen once.
+    // A watch that starts after the end receives the import once.
     let mut watch = region.watch(ID).await.expect("it is there");
     let seen = watch.message().await.expect("the watch does not break").expect("an import");
     assert_eq!(seen.import.expect("an import").state(), ImportState::Succeeded);
@@ -58,7 +58,7 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
     let size = i64::try_from(bytes.len()).expect("a size");
     let header = ImportHeader { import_id: ID.to_owned(), ..ImportHeader::default() };
     let data = || Part::Data(bytes.clone());
-    // The end, with other bytes and another hash.
+    // The end of an upload, with another size or another hash.
     let end = |more: i64, hashed: usize| {
         let end = upload_end(&bytes[hashed..]);
         Part::End(UploadEnd { size_bytes: size + more, ..end })
@@ -84,7 +84,7 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
         assert_eq!(upload(&region, upload_messages(parts)).await, reason, "{shown}");
     }
     let message = |part| ImportOrganizationsRequest { part: Some(part) };
-    // The end is that of what was sent, and nothing comes after it.
+    // The end must match what was sent, and nothing may follow it.
     for parts in [
         vec![Part::Header(header.clone()), data(), end(1, 0)],
         vec![Part::Header(header.clone()), data(), end(-1, 0)],
@@ -96,7 +96,7 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
         let messages = parts.into_iter().map(message).collect();
         assert_eq!(upload(&region, messages).await, ErrorReason::UploadInvalid, "{shown}");
     }
-    // Without it nobody knows whether there was more.
+    // Without the end, nobody knows whether there was more.
     let whole = upload_messages(with(header.clone()));
     for cut in 0..whole.len() {
         assert_eq!(upload(&region, whole[..cut].to_vec()).await, ErrorReason::StreamIncomplete, "{cut}");
@@ -104,7 +104,7 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
     let imports = region.imports().list_imports(ListImportsRequest::default()).await;
     assert_eq!(imports.expect("a list").into_inner().imports, []);
 
-    // The id is free: the right file can be sent under it.
+    // The id is still free: the right file can be sent under it.
     let right = ImportHeader { size_bytes: Some(size), scope: Scope::Organization.into(), ..header };
     let messages = tokio_stream::iter(upload_messages(with(right)));
     let begun = region.imports().import_organizations(messages).await;

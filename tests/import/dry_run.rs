@@ -1,4 +1,4 @@
-//! What a dry run says is what the import after it does, and nothing is written for it.
+//! A dry run predicts exactly what the import after it does, and writes nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     support::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
 };
 
-/// The tables in which a dry run keeps its own record.
+/// The tables in which a dry run keeps its own records.
 const OF_IMPORTS: [&str; 5] = [
     "causeway_import",
     "causeway_import_model",
@@ -32,7 +32,7 @@ const OF_IMPORTS: [&str; 5] = [
     "causeway_import_finding_count",
 ];
 
-/// Every row of every table of a database, and where every sequence stands.
+/// Every row of every table of a database, and the position of every sequence.
 async fn dump(db: &Db) -> BTreeMap<String, Vec<String>> {
     let all = async |sql: Statement| db.fetch_all(sql).await.expect("the database answers");
     let (tables, sequences) = match db.dialect() {
@@ -53,7 +53,7 @@ async fn dump(db: &Db) -> BTreeMap<String, Vec<String>> {
     let mut dump = BTreeMap::new();
     for table in all(tables).await {
         let table = table.text("name").expect("a name");
-        // Where a service tries whether it can write, now and then.
+        // A service writes to `causeway_health` now and then, to check that it can.
         if OF_IMPORTS.contains(&table.as_str()) || table == "causeway_health" {
             continue;
         }
@@ -107,9 +107,9 @@ fn places(findings: &[Finding]) -> Vec<Place> {
     places
 }
 
-/// Makes a dry run, which changes nothing.
+/// Makes a dry run, and checks that it changes nothing.
 async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (Import, Vec<Finding>) {
-    // The region hears of its last import a little later.
+    // The region receives the feed's events about its last import a little later.
     cluster.quiet(Duration::from_secs(60)).await.expect("quiet");
     let before = dump_all(cluster).await;
     let region = cluster.region(0);
@@ -128,7 +128,7 @@ async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (I
     (dry, findings)
 }
 
-/// Makes a dry run and then the import, and holds them against each other.
+/// Makes a dry run and then the import, and compares the two.
 async fn agree(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Import) {
     let bytes = export.to_bytes();
     let (dry, told) = dry_run(cluster, &bytes, options).await;
@@ -143,7 +143,8 @@ async fn agree(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (
         import.finding_counts.iter().map(|count| (count.kind, count.count)).collect()
     };
     assert_eq!(counts(&dry), counts(&real));
-    // What the import only mentions is a warning before it, told in the conditional; and all that is changed is counted.
+    // A finding that is only informational for the import is a warning in the dry run, worded as a prediction. The
+    // counts include everything that is changed.
     for finding in &told {
         let is_counted_only = finding.kind() == FindingKind::FindingsNotStored;
         assert!(is_counted_only || finding.severity() >= Severity::Warning, "{finding:?}");
@@ -176,7 +177,7 @@ pub(crate) async fn a_dry_run_says_what_an_import_does(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let export = exhaustive();
     let plain = ImportOptions::default();
-    // Into nothing, on top, on top with users merged, and parts of it.
+    // Into an empty database, again on top, on top with users merged, and only a part.
     agree(&cluster, &export, &plain).await;
     agree(&cluster, &export, &plain).await;
     agree(&cluster, &export, &plain.clone().merge_users()).await;
@@ -200,7 +201,7 @@ pub(crate) async fn a_dry_run_knows_what_repeats_in_the_file(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "two").project(31, 1, "p");
-    // Two users who merge, each a member and with bookmarks of one project; and names that differ in case.
+    // Users who merge, members with bookmarks of one project; and names that differ only in case.
     export.user(13, "ANN").user(11, "ann").user(12, "Ann").user(14, "bob");
     export.member(21, 1, 11).member(22, 1, 12).member(23, 2, 12).member(24, 1, 14).member(25, 1, 13);
     for (pk, user) in [(41, 11), (42, 12), (43, 14), (44, 13)] {
@@ -208,7 +209,7 @@ pub(crate) async fn a_dry_run_knows_what_repeats_in_the_file(store: Store) {
     }
     export.user_option(1, 11, "theme", &json!("dark")).user_option(2, 12, "theme", &json!("light"));
     export.email(1, "Ann@Example.com").email(2, "ann@example.com").email(3, "bob@example.com");
-    // Keys and tokens twice, and missing.
+    // Keys and tokens that occur twice, and missing ones.
     export.project_key(1, 31, "key").project_key(2, 31, "key");
     export.push("sentry.projectkey", 6, &json!({"project": 31, "public_key": "", "secret_key": ""}));
     export.auth_token(1, 1, "kept").auth_token(2, 1, "kept").auth_token(3, 1, "missing");
@@ -225,7 +226,7 @@ pub(crate) async fn a_dry_run_knows_what_repeats_in_the_file(store: Store) {
     agree(&cluster, &export, &plain).await;
     agree(&cluster, &export, &plain.clone().merge_users()).await;
 
-    // The same over several chunks, of which each has a mebibyte at most.
+    // The same over several chunks, each of at most a mebibyte.
     let mut export = Export::new();
     export.organization(1, "chunks").project(1, 1, "p");
     for pk in 1..=120 {
@@ -259,7 +260,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     theirs.organization(1, "theirs");
     let theirs = theirs.to_bytes();
     let there = cluster.region(1).import(&theirs, &ImportOptions::default()).await.expect("it ends");
-    // One that control has never heard of.
+    // An organization that control does not know.
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let here = "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
                 VALUES (7000000, 'Here', 'here', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)";
@@ -307,7 +308,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     assert_eq!(plan(8), nobody(SlugVerdict::Invalid));
     assert_eq!(plan(9), nobody(SlugVerdict::Normalized));
     assert_eq!(plan(90), nobody(SlugVerdict::Normalized));
-    // The import says the same of those that were there, and knows the others.
+    // The import reports the same owners of slugs as the dry run, and also the new ids of those in the file.
     let new = |pk: i64| real.organizations.iter().find(|it| it.source_id == pk).expect("imported");
     for pk in [1, 2, 3, 4, 7, 8, 9, 90] {
         assert_eq!(of(&real, pk), plan(pk), "{pk}");
@@ -331,11 +332,11 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
         assert_eq!(found.reason, format!("{why}; the organization is `{}` now", new(pk).slug));
     }
 
-    // More than control is asked about at once.
+    // More slugs than one request to control may have.
     let mut export = Export::new();
     for pk in 1..=1_100 {
         let slug = match pk {
-            // A valid one that comes long after one that must change to the same.
+            // A valid slug that comes long after an invalid one that becomes the same.
             1 => "Larch",
             1_050 => "Same",
             1_100 => "larch",
@@ -352,7 +353,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let slug = Statement::new("SELECT slug FROM sentry_organization WHERE id = $1").with(last);
     let row = db.fetch_optional(slug).await.expect("a look").expect("a row");
-    assert_eq!(row.text("slug").expect("a text"), "larch", "the valid one has lost its slug");
+    assert_eq!(row.text("slug").expect("a text"), "larch", "the organization with the valid slug lost it");
     db.close().await;
     cluster.stop().await;
 }
@@ -373,7 +374,7 @@ pub(crate) async fn a_dry_run_fails_as_the_import_would(store: Store) {
         assert_eq!((dry.state(), real.state()), (ImportState::Failed, ImportState::Failed));
         assert_eq!(dry.failure.clone().unwrap_or_default().reason(), reason);
         assert_eq!(dry.failure, real.failure);
-        // What to do is worded for what happened or would.
+        // The remedy differs in wording: what happened, or what would happen.
         let bare = |findings: Vec<Finding>| -> Vec<Finding> {
             findings.into_iter().map(|it| Finding { remedy: String::new(), ..it }).collect()
         };
@@ -421,7 +422,7 @@ pub(crate) async fn a_dry_run_waits_for_control_and_begins_again(store: Store) {
     let checking = |import: &Import| import.state() == ImportState::Checking && import.waiting.is_some();
     let waits = region.wait_until(&id, checking).await.expect("it waits");
     assert_eq!(waits.waiting.unwrap_or_default().reason(), ErrorReason::ControlUnavailable);
-    // A region that comes back takes it up.
+    // A region that restarts continues it.
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts without control");
     cluster.start_control().await.expect("it starts");
@@ -432,7 +433,7 @@ pub(crate) async fn a_dry_run_waits_for_control_and_begins_again(store: Store) {
     cluster.stop().await;
 }
 
-/// Whether it has ended well, has failed or still waits: nothing of it is there to take back, and it is left as it is.
+/// Whether the dry run has succeeded, has failed or still waits: there is nothing to revert, and it stays unchanged.
 pub(crate) async fn a_dry_run_cannot_be_reverted(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default().dry_run());
@@ -463,7 +464,7 @@ pub(crate) async fn a_dry_run_cannot_be_reverted(store: Store) {
     cluster.stop().await;
 }
 
-/// A dry run is without a warning only if all would arrive as it is.
+/// A dry run has no warnings only if everything would be imported unchanged.
 pub(crate) async fn a_dry_run_warns_of_all_that_would_be_changed(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let plain = ImportOptions::default();
@@ -475,7 +476,7 @@ pub(crate) async fn a_dry_run_warns_of_all_that_would_be_changed(store: Store) {
     let real = cluster.region(0).import(&clean.to_bytes(), &plain).await.expect("it ends");
     assert_eq!(real.state(), ImportState::Succeeded);
 
-    // The same once more: the slug, the name and the key are taken by now. Each is one record that is changed.
+    // The same again: the slug, the name and the key are taken now. Each record counts once as changed.
     let (dry, told) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
     let mut reasons: Vec<(FindingKind, Severity, &str)> =
         told.iter().map(|it| (it.kind(), it.severity(), it.reason.as_str())).collect();
@@ -497,7 +498,7 @@ pub(crate) async fn a_dry_run_warns_of_all_that_would_be_changed(store: Store) {
     let expected = [("sentry.organization", 1), ("sentry.projectkey", 1), ("sentry.user", 1)];
     assert_eq!(changed, BTreeMap::from(expected));
     assert!(dry.finding_counts.iter().all(|count| count.severity() == Severity::Warning), "{dry:?}");
-    // They are given when warnings are asked for.
+    // A list of warnings contains them.
     for (severity, expected) in [(Severity::Warning, 4), (Severity::Info, 0)] {
         let request = ListFindingsRequest {
             import_id: dry.import_id.clone(),

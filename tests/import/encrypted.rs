@@ -1,4 +1,4 @@
-//! Encrypted exports in a region that has the key, and in one that has not.
+//! Encrypted exports in a region that has the key, and in one that does not.
 
 use std::{fs, io::Cursor, sync::Arc, time::Duration};
 
@@ -33,10 +33,10 @@ const OTHER_PUBLIC: &str = include_str!("../encrypted-exports/other-test-key-pub
 const PYTHON: &[u8] = include_bytes!("../encrypted-exports/python.tar");
 const PYTHON_PLAIN: &[u8] = include_bytes!("../encrypted-exports/export.json");
 const ID: &str = "77a1c1c0-5e0e-4b7b-9a86-0b7b2f0f3d21";
-/// Where the token begins in a tar that was made here.
+/// The byte offset of the token in a tar that these tests make.
 const TOKEN: usize = 512;
 
-/// Encrypts an export for a public key, differently each time.
+/// Encrypts an export for a public key. The result differs each time.
 pub(crate) fn encrypted(plain: &[u8], key: &str) -> Vec<u8> {
     let (key, env) = (PublicKey::from_pem(key).expect("a key"), Environment::system());
     let mut out = Vec::new();
@@ -48,7 +48,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Starts the region again with this private key, or none.
+/// Restarts the region with this private key, or without one.
 async fn with_key(cluster: &mut Cluster, key: Option<&'static str>) {
     cluster.configure_regions(move |options| {
         options.decryption_key = key.map(|pem| Arc::new(PrivateKey::from_pem(pem).expect("a key")));
@@ -57,14 +57,14 @@ async fn with_key(cluster: &mut Cluster, key: Option<&'static str>) {
     cluster.start_region(0).await.expect("it starts");
 }
 
-/// A cluster of one region that opens what is encrypted with [`PUBLIC`].
+/// A cluster with one region that can decrypt what is encrypted for [`PUBLIC`].
 pub(crate) async fn opening(store: Store) -> Cluster {
     let mut cluster = cluster(store, &["us"]).await;
     with_key(&mut cluster, Some(PRIVATE)).await;
     cluster
 }
 
-/// The uploads that are in the spool directory, and plans of them.
+/// The uploads in the spool directory, and their plans.
 fn spooled(cluster: &Cluster) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(cluster.spool_dir(0)).expect("it is there");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -72,7 +72,7 @@ fn spooled(cluster: &Cluster) -> Vec<std::path::PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|it| of_imports.iter().any(|of| it == *of))).collect()
 }
 
-/// Waits until the spool directory is empty: what has ended is told before its files are removed.
+/// Waits until the spool directory is empty: the region reports the end of an import before it removes the files.
 async fn nothing_is_spooled(cluster: &Cluster) {
     for _ in 0..500 {
         if spooled(cluster).is_empty() {
@@ -80,10 +80,10 @@ async fn nothing_is_spooled(cluster: &Cluster) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("there is still {:?}", spooled(cluster));
+    panic!("the spool directory still has {:?}", spooled(cluster));
 }
 
-/// Sends a header and this file under it.
+/// Uploads this file with this header.
 async fn send(
     region: &RegionApi,
     header: ImportHeader,
@@ -115,7 +115,7 @@ pub(crate) async fn an_encrypted_export_arrives_as_its_file_has_it(store: Store)
     assert_eq!((import.size_bytes, &import.sha256), (plain.len() as i64, &sha256(&plain)));
     nothing_is_spooled(&cluster).await;
 
-    // It is the same import however it comes.
+    // Every form of the export is the same import.
     for file in [&first, &again, &plain] {
         assert!(region.begin(file, &options).await.expect("it is the same").joined);
     }
@@ -127,7 +127,7 @@ pub(crate) async fn an_encrypted_export_arrives_as_its_file_has_it(store: Store)
     ] {
         assert!(send(&region, known, b"").await.expect("it is known by its hash").joined);
     }
-    // One that was encrypted anew is not known by its own hash, so it is read.
+    // The region does not recognize the hash of a new encryption of the export, so it reads the file.
     let anew = ImportHeader { sha256: sha256(&again), ..header() };
     assert!(send(&region, anew, &again).await.expect("it is the same").joined);
 
@@ -153,7 +153,7 @@ pub(crate) async fn an_encrypted_export_arrives_as_its_file_has_it(store: Store)
     cluster.stop().await;
 }
 
-/// The import waits for control, then for a key: without one, and with another one, nothing of it is lost.
+/// The import waits for control, then for a key. Without a key, and with a wrong one, nothing of the import is lost.
 pub(crate) async fn an_encrypted_export_stays_encrypted_and_waits_for_its_key(store: Store) {
     let mut cluster = opening(store).await;
     let (plain, options) = (exhaustive().to_bytes(), ImportOptions::default().import_id(ID));
@@ -169,13 +169,13 @@ pub(crate) async fn an_encrypted_export_stays_encrypted_and_waits_for_its_key(st
     };
     waits_for(&cluster, ErrorReason::ControlUnavailable).await;
 
-    // The export as it came, and what was planned: in neither is a value of it to be read.
+    // The spooled upload and the plan: neither contains a readable value of the export.
     let kept = spooled(&cluster);
     assert_eq!(kept.len(), 2, "{kept:?}");
     for path in kept {
         let bytes = fs::read(&path).expect("it is there");
         let is_export = path.extension().is_some_and(|it| it == "json");
-        assert_eq!(is_export, bytes == file, "it is not kept as it came");
+        assert_eq!(is_export, bytes == file, "the upload is not stored as it arrived");
         assert!(!bytes.windows(SLUG.len()).any(|some| some == SLUG.as_bytes()), "{}", path.display());
     }
     assert!(is_tar(&file));
@@ -200,7 +200,7 @@ pub(crate) async fn a_region_without_the_right_key_takes_no_encrypted_export(sto
 
     let asked = cluster.region(0).imports().get_public_key(GetPublicKeyRequest {}).await;
     assert_eq!(refused(asked), ErrorReason::DecryptionKeyMissing);
-    // It is refused when it is seen to be encrypted, not when all of it is there.
+    // The region refuses the upload as soon as it sees the encryption, not after the last byte.
     let huge = [encrypted(&plain, PUBLIC), vec![b'x'; 5_000_000]].concat();
     let status = cluster.region(0).begin(&huge, &options).await.expect_err("there is no key");
     assert_eq!(reason_of(&status), Some(ErrorReason::DecryptionKeyMissing), "{status:?}");
@@ -213,14 +213,14 @@ pub(crate) async fn a_region_without_the_right_key_takes_no_encrypted_export(sto
     assert_eq!(look(&cluster, 0).await, before, "something was written");
     nothing_is_spooled(&cluster).await;
 
-    // The id is free.
+    // The id is still free.
     let begun = cluster.region(0).begin(&encrypted(&plain, OTHER_PUBLIC), &options).await;
     assert!(!begun.expect("it is for this key").joined);
     assert_eq!(cluster.region(0).wait(ID).await.expect("it ends").state(), ImportState::Succeeded);
     cluster.stop().await;
 }
 
-/// The tar with a member of this name as `change` makes it, or without it.
+/// The tar with this member as `change` returns it, or without the member.
 fn repacked(file: &[u8], name: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
     let mut out = tar::Builder::new(Vec::new());
     for entry in tar::Archive::new(Cursor::new(file)).entries().expect("a tar") {
@@ -237,21 +237,21 @@ fn repacked(file: &[u8], name: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) 
     out.into_inner().expect("it is packed")
 }
 
-/// The file with another character of base64 at this place.
+/// The file with another base64 character at this offset.
 fn flipped(file: &[u8], at: usize) -> Vec<u8> {
     let mut changed = file.to_vec();
     changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
     changed
 }
 
-/// Files that are not what they should be, and what is said of them.
+/// Damaged files, each with a part of the message for it.
 fn bad(file: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let token = Encrypted::open(
         Cursor::new(file.to_vec()),
         &PrivateKey::from_pem(PRIVATE).expect("a key"),
         &Environment::system(),
     );
-    // Version, time, vector; whole blocks; code.
+    // Fernet token: version, time and vector; whole blocks; code.
     let bytes = 25 + (token.expect("it is good").size() as usize / 16 + 1) * 16 + 32;
     let end = TOKEN + bytes.div_ceil(3) * 4;
     let with = |name: &str, content: &'static [u8]| repacked(file, name, |_| Some(content.to_vec()));
@@ -298,7 +298,7 @@ pub(crate) async fn a_tar_that_is_not_in_order_leaves_nothing(store: Store) {
         assert!(status.message().contains(says), "{name}: {status:?}");
         assert_eq!(spooled(&cluster), [] as [std::path::PathBuf; 0], "{name}");
     }
-    // It says that it was made for another key.
+    // The tar says that it was encrypted for another key.
     let foreign = repacked(&file, "key.pub", |_| Some(OTHER_PUBLIC.as_bytes().to_vec()));
     let sent = cluster.region(0).begin(&foreign, &ImportOptions::default()).await;
     assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch);
@@ -307,7 +307,8 @@ pub(crate) async fn a_tar_that_is_not_in_order_leaves_nothing(store: Store) {
     cluster.stop().await;
 }
 
-/// Places are those of the export, however it came; and records that contradict each other are found by reading both again.
+/// Places refer to the plain export, whether it was encrypted or not. The region finds contradicting records by reading
+/// both of them again.
 pub(crate) async fn places_in_an_encrypted_export_are_those_of_the_export(store: Store) {
     let cluster = opening(store).await;
     let mut invalid = exhaustive();
@@ -326,7 +327,7 @@ pub(crate) async fn places_in_an_encrypted_export_are_those_of_the_export(store:
     cluster.stop().await;
 }
 
-/// What would be slow to find in one buffer: batches of many models from many places, in no order, and a filter.
+/// A worst case for a reader with one buffer: batches of many models from many places, in no order, and a filter.
 pub(crate) async fn an_encrypted_export_in_no_order_arrives(store: Store) {
     let cluster = opening(store).await;
     let plain = exhaustive().shuffled(5).to_bytes();
@@ -345,7 +346,7 @@ pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
     assert_eq!(large.len(), 1_000);
     let larger = [large.as_slice(), b"\n"].concat();
     for (header, file, says) in [
-        // Before a byte was sent, and when too many were.
+        // The announced size is too large, or too many bytes arrive.
         (ImportHeader { size_bytes: Some(1_001), ..header() }, &b""[..], "has 1001 bytes"),
         (header(), &larger, "has more bytes"),
     ] {

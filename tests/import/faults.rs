@@ -1,5 +1,5 @@
-//! Each place between two writes of a revert and of a resumption: a service fails there once, and once it dies there. The
-//! end is always the same.
+//! Each failpoint of a revert and of a resume: a service fails there once, and is killed there once. The end is always
+//! the same.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::{
     survive::{refuse_projects, take_projects_again},
 };
 
-/// How often something is asked before it is given up. None is asked more than a few times.
+/// The most attempts of a request. No request needs more than a few.
 const PATIENCE: usize = 200;
 
-/// How long to wait between two looks whether somebody has died.
+/// The pause between two checks whether a service has died.
 const SOON: Duration = Duration::from_millis(300);
 
-/// Something of all that an import does: both silos, models that are deferred, slugs, leased ids.
+/// An export with something for every step of an import: both silos, deferred models, slugs, leased ids.
 fn export() -> Vec<u8> {
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "one").user(1, "ann").email(1, "ann@example.com");
@@ -36,7 +36,7 @@ async fn cluster(store: Store, failpoints: &Failpoints) -> Cluster {
     built.expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
-/// Asks again and again, with services that are started whenever they have died, until there is an answer.
+/// Repeats a request until there is an answer, and restarts services that have died.
 async fn retry_until_ok<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() -> Result<T, E>) -> T {
     let mut last = None;
     for _ in 0..PATIENCE {
@@ -44,13 +44,13 @@ async fn retry_until_ok<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl Asyn
             Ok(answer) => return answer,
             Err(error) => last = Some(error),
         }
-        // One that is killed while it starts is started by the next round.
+        // If a service is killed while it starts, the next round starts it.
         let _killed = cluster.revive().await;
     }
     panic!("it never succeeded, at last because of {last:?}; {:?}", cluster.trace());
 }
 
-/// Waits until an import has ended, with services that are started whenever they have died.
+/// Waits until an import has ended, and restarts services that have died.
 async fn to_its_end(cluster: &Cluster, id: &str) -> Import {
     let region = cluster.region(0);
     retry_until_ok(cluster, async || {
@@ -62,7 +62,7 @@ async fn to_its_end(cluster: &Cluster, id: &str) -> Import {
     .await
 }
 
-/// The places whose names begin so.
+/// The failpoints whose names start with one of these.
 fn places(of: &[&str]) -> Vec<&'static str> {
     let all = causeway_region::FAILPOINTS.iter().chain(causeway_control::FAILPOINTS).copied();
     all.filter(|place| of.iter().any(|front| place.starts_with(front))).collect()
@@ -118,10 +118,10 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
     cluster.stop().await;
 }
 
-/// Where a life of a region ends that has done one thing that need not be done again.
+/// The failpoints at which a region is killed after it has done one thing that it need not do again.
 const STEPS: [&str; 3] = ["region.plan.kept", "region.chunk.committed", "region.control_chunk.noted"];
 
-/// How many chunks there are of an import.
+/// The number of chunks of an import.
 async fn chunks(cluster: &Cluster, id: &str) -> u64 {
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let id: uuid::Uuid = id.parse().expect("an id");
@@ -132,7 +132,7 @@ async fn chunks(cluster: &Cluster, id: &str) -> u64 {
     u64::try_from(row.int("chunks").expect("a number")).expect("not negative")
 }
 
-/// However short the lives of a region are, each gets an import further: no step is made twice.
+/// However often the region is killed, the import progresses every time: no step is done twice.
 pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
     let failpoints = Failpoints::default();
     let cluster = cluster(store, &failpoints).await;
@@ -141,7 +141,7 @@ pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
     assert_eq!(undisturbed.state(), ImportState::Succeeded);
     cluster.quiet(SOON * 100).await.expect("it has been reported");
     let steps = STEPS.map(|place| failpoints.reached(place));
-    assert!(steps.iter().all(|steps| *steps >= 3), "it is too small: {steps:?}");
+    assert!(steps.iter().all(|steps| *steps >= 3), "the export is too small: {steps:?}");
 
     let before = look(&cluster, 0).await;
     let arm = || {
@@ -162,7 +162,7 @@ pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
             break;
         }
         arm();
-        // It may get so far before it serves; then it is started by the next round.
+        // The region may reach the failpoint before it serves. Then the next round starts it.
         let _killed = cluster.revive().await;
     }
     failpoints.disarm();
@@ -170,7 +170,7 @@ pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
     let now = STEPS.map(|place| failpoints.reached(place));
     let made: Vec<u64> = now.iter().zip(steps).map(|(now, before)| now - before).collect();
     assert_eq!(made[0], steps[0], "steps of planning");
-    // Chunks of other models may be committed while a region dies behind one, but none is written twice.
+    // Chunks of other models may be committed while the region dies after one, but none is written twice.
     let chunks = chunks(&cluster, id).await;
     assert!(made[1] > 0 && made[2] > 0 && made[1] + made[2] <= chunks, "{made:?} of {chunks}");
     accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);

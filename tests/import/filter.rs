@@ -1,4 +1,4 @@
-//! Imports of some organizations of a file.
+//! Imports of some of the organizations of a file.
 
 use std::collections::BTreeMap;
 
@@ -22,22 +22,22 @@ pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store:
     assert_eq!(import_.organization_count, 1);
     assert_eq!(account.fate(ORGANIZATION, SOURCE_ID), Some(Fate::Filtered));
     assert!(matches!(account.fate(ORGANIZATION, OTHER_SOURCE_ID), Some(Fate::Inserted(_))));
-    // Members come, whether they are members of others too; nobody else does.
+    // The users are the members, also those who are members of other organizations too, and nobody else.
     let users = [11, 12, 13, 14].map(|pk| matches!(account.fate(USER, pk), Some(Fate::Inserted(_))));
     assert_eq!(users, [true, false, true, false]);
-    // Addresses, also second ones, of those; but not of the others, and not those that are nobody's.
+    // The addresses are those of these users, second ones included; not those of other users or of nobody.
     let mut addresses: Vec<&str> =
         account.after.rows("sentry.email").values().filter_map(|row| row["email"].as_text()).collect();
     addresses.sort_unstable();
     assert_eq!(addresses, ["inactive@example.com", "owner", "second@example.com"]);
-    // An invitation stays though whoever made it does not come; what else speaks of such a user is lost.
+    // An invitation stays although the inviter is not imported. Other records that refer to such a user are dropped.
     assert_eq!(account.row(MEMBER, 34).expect("the invitation")["inviter_id"], Cell::Null);
     assert_eq!(account.fate("sentry.ruleactivity", 35), Some(Fate::Dropped));
     assert_eq!(told(&account, FindingKind::ClearedReference), 1);
-    // And what leads nowhere at all is lost under any filter.
+    // A record with a reference that leads nowhere is dropped under any filter.
     assert_eq!(told(&account, FindingKind::DroppedReference), 2);
 
-    // The other one, on top, and then both by name.
+    // The other organization on top, and then both by name.
     let options = ImportOptions::default().filter(&[SLUG]).merge_users();
     let (import_, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import_.organizations[0].slug, SLUG);
@@ -59,7 +59,7 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
     let options = ImportOptions::default().filter(&["nobody", "ACME"]);
     let (failed, message) = fails(&cluster, &exhaustive(), &options, ErrorReason::FilterMatchesNothing).await;
     assert!(message.contains("nobody") && message.contains("ACME"), "{message}");
-    // The file need not be mended, and it says what the filter could have.
+    // The file need not be repaired, and the message lists the slugs that it has.
     let (_, has) = message.split_once("The export has").expect("it says which slugs there are");
     assert!([SLUG, OTHER_SLUG].iter().all(|slug| has.contains(&format!("`{slug}`"))), "{message}");
     let findings = cluster.region(0).findings(&failed.import_id).await.expect("a list");
@@ -120,10 +120,10 @@ pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
     let queries =
         (11..=14).map(|pk| matches!(account.fate("sentry.snubaquery", pk), Some(Fate::Inserted(_))));
     assert_eq!(queries.collect::<Vec<_>>(), [true, false, false, false]);
-    // A rule that hangs from nothing either.
+    // Nor is a rule that belongs to no organization.
     assert_eq!(account.fate("sentry.alertrule", 3), Some(Fate::Filtered));
     assert_eq!(account.after.rows("sentry.querysubscription").len(), 1);
-    // Without a filter, nobody asks whose they are. But the last one is nobody's.
+    // Without a filter, records need no owner. But nothing refers to the last query.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert!(matches!(account.fate("sentry.snubaquery", 13), Some(Fate::Inserted(_))));
     assert_eq!(account.fate("sentry.snubaquery", 14), Some(Fate::Dropped));
@@ -134,7 +134,7 @@ pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
 pub(crate) async fn a_query_that_nothing_imported_refers_to_does_not_stay(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
-    // `left` is no member any more, and still the owner of a rule.
+    // `left` is no longer a member, but still owns a rule.
     export.organization(1, "one").organization(2, "two").user(5, "ann").user(6, "left").member(1, 1, 5);
     export.push("sentry.environment", 3, &json!({"organization_id": 1, "name": "e"}));
     let query = json!({"type": 0, "dataset": "events", "query": "", "aggregate": "a", "time_window": 1, "resolution": 1, "environment": 3});
@@ -149,7 +149,7 @@ pub(crate) async fn a_query_that_nothing_imported_refers_to_does_not_stay(store:
     assert_eq!(account.fate("sentry.snubaquery", 11), Some(Fate::Dropped));
     assert_eq!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Filtered));
     assert_eq!(account.after.rows("sentry.snubaquery").len(), 0);
-    // With everybody, the rule has its owner and the query its rule.
+    // Without a filter, the rule has its owner and the query its rule.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(account.after.rows("sentry.snubaquery").len(), 1);
     assert!(matches!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Inserted(_))));
@@ -163,7 +163,8 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     export.member(1, 1, 5).member(2, 2, 6).project(21, 1, "p").team(11, 1, "t");
     let filter = ImportOptions::default().filter(&["one"]);
     let whole = export.clone();
-    // Too long, of a wrong type, without what it needs, twice in two ways; and a child of one of them.
+    // A value that is too long, one of a wrong type, a missing field, two kinds of duplicates; and a child of one of
+    // these records.
     let long = "x".repeat(60);
     export.push("sentry.project", 22, &json!({"organization": 2, "slug": long, "name": "n"}));
     export.push("sentry.project", 23, &json!({"organization": 2, "slug": "s", "name": 7}));
@@ -184,7 +185,7 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     assert!(finding.reason.contains("60 characters") && finding.field == "slug", "{finding:?}");
     assert!(finding.ordinal == 2 && finding.byte_offset > 0, "{finding:?}");
 
-    // The same of the organization that is wanted ends the import, and so does all of it without a filter.
+    // The same mistake in the wanted organization fails the import, and so does the whole file without a filter.
     let mut export = whole;
     export.push("sentry.project", 22, &json!({"organization": 1, "slug": long, "name": "n"}));
     let (_, message) = fails(&cluster, &export, &filter, ErrorReason::ExportInvalid).await;
@@ -219,7 +220,7 @@ pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
     cluster.stop().await;
 }
 
-/// The kinds of findings of a dry run, and the import itself.
+/// Makes a dry run and returns the kinds of its findings, then makes the import.
 async fn import_dry(
     cluster: &Cluster,
     export: &Export,

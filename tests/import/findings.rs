@@ -1,4 +1,4 @@
-//! Findings as a whole: how many are kept, which are given, and where they are.
+//! Findings as a whole: how many are stored, which are listed, and where they are.
 
 use causeway_harness::{
     cluster::{ImportOptions, Store},
@@ -31,10 +31,10 @@ pub(crate) async fn findings_are_kept_up_to_a_limit_and_counted_past_it(store: S
     assert_eq!(counts, expected);
     let kept = region.findings(&done.import_id).await.expect("a list");
     let of = |kind| kept.iter().filter(|finding| finding.kind() == kind).count();
-    // Of a kind that comes late there are a few all the same.
+    // Kinds that come late still have a few findings stored.
     assert_eq!(expected.map(|(kind, _)| of(kind)), [5, 10, 1, 5]);
 
-    // An error is kept in any case.
+    // An error is always stored.
     for pk in 1..=20 {
         let fields = json!({"username": format!("u{pk}"), "password": "x", "email": "", format!("x{pk}"): 1});
         export.push("sentry.user", 100 + pk, &fields);
@@ -65,7 +65,7 @@ pub(crate) async fn findings_of_a_severity_are_given(store: Store) {
         assert_eq!(given.is_empty(), severity == Severity::Error);
     }
     assert_eq!(refused(list(77).await), ErrorReason::InvalidArgument);
-    // Each says what to do, if there is something, and where it is.
+    // Each finding says what to do, if there is something to do, and where it is.
     let findings = account.findings_of(FindingKind::SlugChanged);
     let last = findings.last().expect("one");
     assert_eq!((last.model.as_str(), last.source_pk), (ORGANIZATION, 900));

@@ -1,4 +1,4 @@
-//! What a region bounds, exactly at each bound and one beyond it.
+//! The limits of a region, exactly at each limit and one beyond it.
 
 use causeway_harness::{
     cluster::{ImportOptions, Store},
@@ -14,10 +14,10 @@ use tonic::{Code, Status};
 
 use crate::support::{cluster, eventually, fails, import, kinds, limited};
 
-/// The most bytes of a record of a model that control keeps.
+/// The most bytes of a record of a model that control stores.
 const CONTROL_RECORD: usize = 3 << 20;
 
-/// An export with a record of this model that has exactly so many bytes, and its primary key 9.
+/// An export with a record of this model that has exactly this many bytes. Its primary key is 9.
 fn record_of(bytes: usize, model: &str, fields: impl Fn(&str) -> Value) -> Export {
     let with = |text: &str| {
         let mut export = Export::new();
@@ -49,7 +49,7 @@ pub(crate) async fn a_record_may_have_as_many_bytes_as_the_limit(store: Store) {
     cluster.stop().await;
 }
 
-/// A record of control's models travels to it in one message.
+/// A record of a model of control must fit into one message to control.
 pub(crate) async fn a_record_for_control_may_have_as_many_bytes_as_a_message_takes(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let options = ImportOptions::default();
@@ -71,7 +71,7 @@ pub(crate) async fn a_record_may_be_nested_as_deep_as_the_limit(store: Store) {
     const DEEPEST: usize = 12;
     let cluster = limited(store, |limits| limits.record.depth = DEEPEST).await;
     let options = ImportOptions::default();
-    // The record and its fields are two of them.
+    // The record itself and its fields are two of the levels.
     let nested = |depth: usize| {
         let data = (2..depth)
             .fold(json!(1), |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({"a": inner}) });
@@ -99,7 +99,7 @@ pub(crate) async fn as_many_findings_are_stored_as_the_limit(store: Store) {
         }
         export
     };
-    // All but the first get another slug, which is a finding of each.
+    // All but the first one get another slug, each with a finding.
     let (_, account) = import(&cluster, &wanted_alike("wanted-by-all", 11), &ImportOptions::default()).await;
     assert_eq!(kinds(&account), [("SLUG_CHANGED", MOST)].into());
     let region = cluster.region(0);
@@ -112,7 +112,7 @@ pub(crate) async fn as_many_findings_are_stored_as_the_limit(store: Store) {
     cluster.stop().await;
 }
 
-/// Refused for a bound of this size.
+/// Checks that a call was refused because of a limit of this size.
 pub(crate) fn is_over(status: &Status, reason: ErrorReason, limit: &str) {
     assert_eq!((reason_of(status), status.code()), (Some(reason), Code::ResourceExhausted), "{status:?}");
     let details = tonic_types::StatusExt::get_error_details(status);
@@ -122,7 +122,7 @@ pub(crate) fn is_over(status: &Status, reason: ErrorReason, limit: &str) {
 
 pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(store: Store) {
     let mut cluster = limited(store, |limits| limits.watches = 2).await;
-    // Without control the import waits as long as it is watched.
+    // Without control the import waits, so it can be watched.
     cluster.stop_control().await;
     let region = cluster.region(0);
     let file = Export::new().organization(1, "one").to_bytes();
@@ -142,7 +142,7 @@ pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(store: Store) 
         last = message.import.unwrap_or_default().state();
     }
     assert_eq!(last, ImportState::Succeeded);
-    // Nor does one that has come to its end keep its place.
+    // A watch that has ended leaves its place too.
     for _ in 0..5 {
         eventually("there is a place again", async || region.wait(&id).await.is_ok()).await;
     }

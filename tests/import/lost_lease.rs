@@ -1,4 +1,4 @@
-//! A process that lost an import to another one while it had a step in hand: what it still wants to commit is refused.
+//! A process loses an import to another one in the middle of a step: whatever it still tries to commit is refused.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::{
     survive::change,
 };
 
-/// Places of an import right before one of its transactions. Each has a transaction of another kind after it.
+/// Failpoints of an import right before one of its transactions, each with the name of that transaction. Each
+/// transaction is of another kind.
 const OF_AN_IMPORT: [(&str, &str); 8] = [
     ("region.plan.made", "the plan"),
     ("region.control_chunk.answered", "the note of a chunk that control wrote"),
@@ -29,17 +30,17 @@ const OF_AN_IMPORT: [(&str, &str); 8] = [
     ("region.report.told", "that control's directory knows"),
 ];
 
-/// The same of a revert.
+/// The same for a revert.
 const OF_A_REVERT: [(&str, &str); 3] = [
     ("region.revert_control_chunk.answered", "the mark of a chunk that control has taken back"),
     ("region.revert_chunk.ready", "a chunk that is taken back"),
     ("region.revert.released", "the end of the revert"),
 ];
 
-/// How long a place may take to be reached. None takes a tenth of it.
+/// The longest that an import may take to reach a failpoint. None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the transactions of imports change.
+/// Everything that the transactions of imports change, as one text.
 const CHANGED: &str = "SELECT i.state || ' ' || i.slug_attempt || ' ' || i.slugs_written || ' ' || i.reported || ' ' || i.records \
     || ' chunks ' || (SELECT count(*) FROM causeway_import_chunk) \
     || ' reverted ' || (SELECT count(*) FROM causeway_import_chunk WHERE reverted_at IS NOT NULL) \
@@ -51,7 +52,7 @@ const CHANGED: &str = "SELECT i.state || ' ' || i.slug_attempt || ' ' || i.slugs
     || ' projects ' || (SELECT count(*) FROM sentry_project) || ' teams ' || (SELECT count(*) FROM sentry_team) \
     AS held FROM causeway_import i WHERE i.import_id = $1";
 
-/// Something of all that an import does: both silos, models that are deferred, slugs, a finding.
+/// An export with something for every step of an import: both silos, deferred models, slugs, a finding.
 fn export() -> Vec<u8> {
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "one").user(1, "ann").email(1, "ann@example.com");
@@ -67,8 +68,8 @@ async fn held(cluster: &Cluster, id: Uuid) -> String {
     row.text("held").expect("a text")
 }
 
-/// Another process has the import from now on, for as long as the test takes. It stays in its state: what the old process
-/// wants to commit is refused because of the lease alone.
+/// Gives the lease of the import to another process, for as long as the test takes. The import keeps its state, so the
+/// old process is refused because of the lease alone.
 async fn give_to_another(cluster: &Cluster, id: Uuid) {
     let until = Environment::system().now() + TimeDelta::days(1);
     let take = Statement::new(
@@ -89,7 +90,8 @@ async fn standing(store: Store, failpoints: &Failpoints) -> Cluster {
     built.expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
-/// The process that is held at this place loses the import, goes on, and ends. It has committed nothing then.
+/// Takes the import from the process that waits at this failpoint, lets the process go on, and stops it. Describes what
+/// the process has committed; `None` if nothing.
 async fn loses_it(
     cluster: &mut Cluster,
     failpoints: &Failpoints,
@@ -102,7 +104,7 @@ async fn loses_it(
     give_to_another(cluster, id).await;
     let before = held(cluster, id).await;
     failpoints.release();
-    // It ends after what it has in hand.
+    // It ends after its current step.
     cluster.stop_region(0).await;
     let after = held(cluster, id).await;
     take_back(cluster, id).await;
@@ -152,16 +154,17 @@ pub(crate) async fn what_a_process_without_the_lease_wants_to_take_back_stays(st
     cluster.stop().await;
 }
 
-/// Two real processes on one database: the one that lost the import comes back when the other has ended it.
+/// Two real processes on one database: the process that lost the import comes back after the other one has ended it.
 pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store) {
     if store == Store::Sqlite {
-        // One process at a time has such a file.
+        // Only one process can use an SQLite file.
         return;
     }
     let failpoints = Failpoints::default();
     let mut cluster = standing(store, &failpoints).await;
     let (bytes, options) = (export(), ImportOptions::default());
-    // Where the file is still needed the other process, which does not have it, leaves the import alone.
+    // Only failpoints after which the import needs no file: the other process does not have the file, and would leave
+    // the import alone.
     for place in ["region.report.told", "region.revert.adopted", "region.revert_control_chunk.answered"] {
         let before = look(&cluster, 0).await;
         failpoints.arm(place, Act::Hold, 0);

@@ -1,6 +1,6 @@
 //! Imports from the first byte to the last, through a real control and real regions, on each store. Every import that
-//! succeeds is accounted for: each record, each row, each finding. Each behaviour is one function that knows nothing
-//! of the store; the table below makes a test of it for both.
+//! succeeds is audited: each record, each row, each finding. Each behaviour is one function that does not depend on the
+//! store. The table below makes a test of it for both stores.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 

@@ -26,7 +26,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     assert_eq!(account.count(|fate| matches!(fate, Fate::Existing(_) | Fate::Filtered)), 0);
     let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(slugs, [SLUG, OTHER_SLUG]);
-    // Nothing was taken: what was made anew had been missing.
+    // Nothing was taken: the regenerated keys and made slugs replace missing ones.
     let expected = [
         ("CLEARED_REFERENCE", 4),
         ("DROPPED_REFERENCE", 4),
@@ -44,7 +44,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     cluster.stop().await;
 }
 
-/// The account itself, held against databases in which something is wrong.
+/// Tests the audit itself, with databases in which something is wrong.
 pub(crate) async fn a_row_that_is_not_as_the_file_has_it_is_noticed(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (export, options) = (exhaustive().to_bytes(), ImportOptions::default());
@@ -121,7 +121,7 @@ pub(crate) async fn organizations_may_stay_hidden(store: Store) {
     let options = ImportOptions::default().hide_organizations();
     let (import, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import.state(), ImportState::Succeeded);
-    // Whoever shows them must know that one of them was about to be deleted.
+    // A person who shows the organizations must know that one of them was about to be deleted.
     let told = account.findings_of(FindingKind::HiddenStatus);
     assert!(
         matches!(told[..], [one] if one.source_pk == SOURCE_ID && one.reason.contains("1 (pending deletion)")),
@@ -134,7 +134,7 @@ pub(crate) async fn organizations_may_stay_hidden(store: Store) {
         let answer = cluster.region(0).organizations().get_organization(request).await;
         assert_eq!(refused(answer), ErrorReason::OrganizationNotFound);
     }
-    // Their slugs are theirs all the same.
+    // Their slugs are reserved all the same.
     assert_eq!(account.after.reservations().len(), 2);
     cluster.stop().await;
 }
@@ -147,7 +147,7 @@ pub(crate) async fn the_order_of_the_records_makes_no_difference(store: Store) {
         let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
         let mut rows = account.rows_by_source().expect("rows");
         for ((model, _), row) in &mut rows {
-            // What is random, or the time of the import.
+            // Values that are random, or the time of the import.
             for field in [
                 "password",
                 "last_password_change",
@@ -182,7 +182,7 @@ pub(crate) async fn a_file_without_records_is_an_import_of_nothing(store: Store)
     cluster.stop().await;
 }
 
-/// The export of the README, which the project wrote.
+/// The example export of the README, which the project itself wrote.
 pub(crate) async fn the_example_arrives(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json");
@@ -194,7 +194,7 @@ pub(crate) async fn the_example_arrives(store: Store) {
     cluster.stop().await;
 }
 
-/// Parts of an export, in some order, with some options, one on top of the other.
+/// Parts of an export, in random order, with various options, on top of each other.
 pub(crate) async fn any_part_of_an_export_adds_up(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     for (seed, tenths_lost) in [(1, 1), (2, 3), (3, 2), (4, 4), (6, 0)] {

@@ -1,4 +1,4 @@
-//! Lists in pages.
+//! Lists with pages.
 
 use causeway_harness::{
     cluster::{ImportOptions, RegionApi, Store},
@@ -86,7 +86,7 @@ pub(crate) async fn pages_cover_everything_once(store: Store) {
     for _ in 0..2 {
         ids.push(import(&cluster, &exhaustive(), &ImportOptions::default()).await.0.import_id);
     }
-    // What was accounted for was read in the largest pages.
+    // The audit has read everything in the largest pages.
     for id in &ids {
         let all = region.findings(id).await.expect("a list");
         for page_size in [1, 7] {
@@ -117,7 +117,7 @@ pub(crate) async fn pages_cover_everything_once(store: Store) {
         assert!(ids.len() == 4 && ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     }
 
-    // A token is for the list that gave it.
+    // A token is valid only for the list that it came from.
     let request = ListFindingsRequest { import_id: ids[0].clone(), page_size: 1, ..Default::default() };
     let page = region.imports().list_findings(request.clone()).await.expect("a page").into_inner();
     let other =
@@ -126,7 +126,7 @@ pub(crate) async fn pages_cover_everything_once(store: Store) {
     cluster.stop().await;
 }
 
-/// A filter may be large, and nobody asks for a list of imports to see it.
+/// A filter can be large, and nobody lists imports to see it.
 pub(crate) async fn a_list_of_imports_leaves_their_filters_out(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let region = cluster.region(0);
@@ -148,7 +148,7 @@ pub(crate) async fn a_list_of_imports_leaves_their_filters_out(store: Store) {
         let expected = (import.import_id != whole.import_id).then_some(4_001);
         assert_eq!(import.filter_slug_count, expected, "{}", import.import_id);
     }
-    // One that is larger than an answer is refused.
+    // A filter that is larger than an answer is refused.
     let larger: Vec<String> = (0..5_000).map(|number| format!("{:a>240}{number}", "")).collect();
     let larger: Vec<&str> = larger.iter().map(String::as_str).collect();
     let refusal = region.begin(&file, &ImportOptions::default().filter(&larger)).await;

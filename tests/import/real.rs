@@ -1,4 +1,4 @@
-//! Exports that are not the project's own, if somebody has some; the example if not.
+//! Exports from outside the project, if a directory with some is given; otherwise the example.
 
 use std::{
     env, fs,
@@ -17,7 +17,7 @@ use crate::{
     support::{accounted, cluster, import_bytes, look},
 };
 
-/// Says something on the terminal at once: the test harness keeps what `println!` says to itself.
+/// Prints a line on the terminal at once: the test harness captures the output of `println!`.
 macro_rules! say {
     ($($what:tt)*) => {
         writeln!(std::io::stderr(), $($what)*).expect("somebody listens")
@@ -26,9 +26,9 @@ macro_rules! say {
 
 const DIRECTORY: &str = "CAUSEWAY_EXTRA_EXPORTS";
 
-/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names, or of `examples`: once, once more on
-/// top, merged, each of its organizations alone, and encrypted. A file that is refused is printed and is no failure, as
-/// long as not all are.
+/// Imports every `.json` file of the directory that `CAUSEWAY_EXTRA_EXPORTS` names, or of `examples`: once, again on
+/// top, merged, each of its organizations alone, and encrypted. A refused file is printed and is no failure, unless all
+/// files are refused.
 pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store: Store) {
     let examples = || Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").into_os_string();
     let directory = env::var_os(DIRECTORY).unwrap_or_else(examples);
@@ -47,10 +47,10 @@ pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store
         landed += import_encrypted(&cluster, &format!("{store:?} {}", file.display()), &bytes).await;
         cluster.stop().await;
     }
-    assert!(landed > 0, "nothing landed of any file in {}", directory.display());
+    assert!(landed > 0, "no file in {} was imported", directory.display());
 }
 
-/// Imports the file encrypted, into empty databases. Says how many records landed.
+/// Imports the file encrypted, into empty databases. Returns how many records were imported.
 async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
     let (options, before) = (ImportOptions::default(), look(cluster, 0).await);
     let import =
@@ -64,7 +64,7 @@ async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
     landed(&import.models)
 }
 
-/// Imports the file in all other ways. Says how many records landed the first time.
+/// Imports the file in all other ways. Returns how many records were imported the first time.
 async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
     let first = ImportOptions::default();
     let trial = ImportOptions::default().filter(&[]);

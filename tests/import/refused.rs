@@ -1,4 +1,4 @@
-//! Files that are refused as a whole: nothing is written in any silo, and the message says where to look.
+//! Files that are refused as a whole: nothing is written in any silo, and the message says where the fault is.
 
 use causeway_harness::{
     cluster::{ImportOptions, Store},
@@ -37,7 +37,7 @@ pub(crate) async fn a_primary_key_that_stands_twice_is_refused(store: Store) {
     cluster.stop().await;
 }
 
-/// A record that cannot be, and the field that is to blame.
+/// Invalid records, each with the field at fault.
 fn invalid() -> Vec<(&'static str, serde_json::Value, &'static str)> {
     let organization = 4_554_202_386_792_449_i64;
     vec![
@@ -96,7 +96,7 @@ pub(crate) async fn an_invalid_record_is_refused_with_its_place(store: Store) {
     cluster.stop().await;
 }
 
-/// Whoever lists findings sees what the failure's message says, in parts.
+/// The list of findings has the same details as the failure's message.
 pub(crate) async fn a_refusal_is_a_finding_with_its_kind(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut invalid = Export::new();

@@ -39,7 +39,7 @@ pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(sto
     assert_eq!((reservations.len(), slugs.len()), (4, 4));
     assert!(slugs.contains(SLUG) && slugs.contains(OTHER_SLUG));
     assert!(reservations.iter().all(|it| it.r#type() == ReservationType::Primary));
-    // Ids that must be unique everywhere are.
+    // Ids that must be unique in all regions are unique.
     for model in [ORGANIZATION, "sentry.project", "sentry.team"] {
         let ids = |account: &AuditReport| -> BTreeSet<i64> {
             let mine = account.keys.iter().filter(|key| key.model == model);
@@ -47,12 +47,12 @@ pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(sto
         };
         assert!(ids(&one).is_disjoint(&ids(&other)), "{model}");
     }
-    // Users live at control: one of the two had to give other names.
+    // Users are stored at control, so one of the two imports had to change usernames.
     assert_eq!(other.after.rows("sentry.user").len(), 8);
     cluster.stop().await;
 }
 
-/// Both imports bring the same users. Whoever comes second finds those of the first one.
+/// Both imports have the same users. The second one finds the users of the first one.
 pub(crate) async fn two_regions_that_merge_at_once_share_their_users(store: Store) {
     let cluster = cluster(store, &["us", "de"]).await;
     let (us, de) = (cluster.region(0), cluster.region(1));
@@ -90,7 +90,7 @@ pub(crate) async fn two_imports_at_once_into_one_region_do_not_meet(store: Store
     cluster.stop().await;
 }
 
-/// Control hears of the organizations after the import has ended, so it is asked until it has.
+/// Control receives the organizations after the import has ended, so the test asks until it has them.
 pub(crate) async fn the_directory_shows_what_was_imported(store: Store) {
     let cluster = cluster(store, &["us", "de"]).await;
     let (_, account) = import(&cluster, &exhaustive(), &ImportOptions::default()).await;
@@ -119,7 +119,8 @@ pub(crate) async fn the_directory_shows_what_was_imported(store: Store) {
     cluster.stop().await;
 }
 
-/// The application writes a row between the region's last look at its table and the lease: control could not know of it.
+/// The application writes a row after the region last read its table and before the lease. Control could not know of
+/// it.
 pub(crate) async fn a_block_of_ids_with_a_row_in_it_is_given_up(store: Store) {
     let failpoints = Failpoints::default();
     let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
@@ -130,7 +131,7 @@ pub(crate) async fn a_block_of_ids_with_a_row_in_it_is_given_up(store: Store) {
     failpoints.arm("region.ids.leased", Act::Hold, 0);
     let begun = region.begin(&export.to_bytes(), &ImportOptions::default()).await.expect("it begins");
     failpoints.held().await;
-    // The first block that control leases begins with 1.
+    // The first block that control leases starts at 1.
     let row = Statement::new(
         "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
          VALUES (1, 'Other', 'other', 0, CURRENT_TIMESTAMP, 'member', FALSE, 1)",
@@ -141,6 +142,6 @@ pub(crate) async fn a_block_of_ids_with_a_row_in_it_is_given_up(store: Store) {
     assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
     assert_eq!(failpoints.reached("region.ids.leased"), 2, "it leased another block");
     let ids: Vec<i64> = import.organizations.iter().map(|organization| organization.id).collect();
-    assert!(ids.len() == 1 && ids[0] > 1_000, "{ids:?} is of the block that was given up");
+    assert!(ids.len() == 1 && ids[0] > 1_000, "{ids:?} is in the block that was given up");
     cluster.stop().await;
 }

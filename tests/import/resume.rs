@@ -1,4 +1,4 @@
-//! Services that go away while an import runs, and come back.
+//! Services that stop while an import runs, and start again.
 
 use causeway_harness::{
     account::{Audit, RowsBefore},
@@ -13,10 +13,10 @@ use causeway_silo::db::Statement;
 
 use crate::support::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
 
-/// About 11,000 records.
+/// The organizations of the export, which has about 11,000 records.
 pub(crate) const ORGANIZATIONS: i64 = 120;
 
-/// A cluster with an import that stands still in the middle of writing, behind a chunk of the region.
+/// A cluster with an import that is stopped in the middle of writing, after a chunk of the region.
 pub(crate) async fn half_written(
     store: Store,
     failpoints: &Failpoints,
@@ -56,7 +56,7 @@ pub(crate) async fn a_region_that_is_stopped_goes_on_when_it_is_back(store: Stor
         "SELECT state, (SELECT count(*) FROM causeway_import_chunk) AS chunks FROM causeway_import",
     );
     let row = db.fetch_optional(state).await.expect("it answers").expect("an import");
-    assert_eq!(row.text("state").expect("a state"), "writing", "it was stopped too late to show anything");
+    assert_eq!(row.text("state").expect("a state"), "writing", "it was stopped too late for this test");
     assert!(row.int("chunks").expect("a count") > 0);
 
     cluster.start_region(0).await.expect("it starts");
@@ -78,7 +78,7 @@ pub(crate) async fn an_import_waits_for_control(store: Store) {
     assert_eq!(waiting.reason(), ErrorReason::ControlUnavailable);
     assert!(waiting.attempts > 0 && waiting.since.is_some() && !waiting.message.is_empty(), "{waiting:?}");
     assert!(waits.failure.is_none());
-    // Nor does it matter if the region goes away meanwhile.
+    // It does not matter either if the region stops meanwhile.
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts without control");
     let still = cluster.region(0).wait_until(&id, |import| import.waiting.is_some()).await;
@@ -93,7 +93,7 @@ pub(crate) async fn an_import_waits_for_control(store: Store) {
     cluster.stop().await;
 }
 
-/// Lives in which an import may get no further, one after the other.
+/// The most restarts in a row without progress of the import.
 const SHORT_LIVES: usize = 10;
 
 pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Store) {
@@ -106,8 +106,9 @@ pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Sto
     let before = look(&cluster, 0).await;
     let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins").import;
     let id = begun.unwrap_or_default().import_id;
-    // One after the other, each time at another step: whatever is in hand is ended, all else forgotten. Most lives end as
-    // soon as they have begun, which may be too soon to get any further: after some of those, one lasts until it does.
+    // Restarts the services in turn, each time at another step: they finish the current step and forget everything
+    // else. Most stop as soon as they have started, which may be too soon for progress. After some restarts without
+    // progress, the test waits for some.
     let place = |import: &Import| (import.state(), import.progress.as_ref().map(|it| it.records_done));
     let (mut at, mut lives) = (None, 0);
     for round in 0.. {
@@ -136,7 +137,7 @@ pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
     let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
     let export = export::large(ORGANIZATIONS);
     let (mut cluster, before, bytes, id) = half_written(store, &failpoints, &export, &options).await;
-    // Without control it cannot come to its end.
+    // Without control it cannot finish.
     cluster.stop_control().await;
     failpoints.release();
     let region = cluster.region(0);

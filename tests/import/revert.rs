@@ -1,4 +1,4 @@
-//! Imports that are taken back.
+//! Reverts of imports.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(crate) async fn revert(cluster: &Cluster, id: &str) -> Result<Import, Status
     Ok(answer.import.unwrap_or_default())
 }
 
-/// Reverts an import and waits until that is done.
+/// Reverts an import and waits until the revert has ended.
 async fn reverted(cluster: &Cluster, id: &str) -> Import {
     let begun = revert(cluster, id).await.expect("it is taken back");
     assert!(matches!(begun.state(), ImportState::Reverting | ImportState::Reverted), "{begun:?}");
@@ -40,14 +40,14 @@ async fn reverted(cluster: &Cluster, id: &str) -> Import {
     import
 }
 
-/// Organizations in control's directory.
+/// The ids of the organizations in control's directory.
 async fn in_directory(cluster: &Cluster) -> Vec<i64> {
     let request = ListOrganizationsRequest::default();
     let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
     answer.into_inner().organizations.iter().map(|organization| organization.organization_id).collect()
 }
 
-/// What was there before is there again, and nothing else.
+/// Checks that all rows from before the import are there again, and no others.
 async fn assert_gone(cluster: &Cluster, before: &RowsBefore, import: &Import) {
     assert_eq!(&look(cluster, 0).await, before, "something is left, or has changed");
     for counts in &import.models {
@@ -68,7 +68,7 @@ fn inserted(keys: &[MappedKey]) -> BTreeSet<(&str, i64)> {
 pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (export, options) = (exhaustive(), ImportOptions::default());
-    // Something is there before, whose users and addresses have the same names.
+    // Import the same users and addresses before, so that the names conflict.
     import(&cluster, &export, &options).await;
     let (before, directory) = (look(&cluster, 0).await, in_directory(&cluster).await);
 
@@ -80,7 +80,7 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     assert_eq!(in_directory(&cluster).await, directory);
     assert!(taken_back.models.iter().map(|counts| counts.deleted).sum::<i64>() > 100);
 
-    // Again, it changes nothing. The id stays taken, and the import cannot be resumed.
+    // A second revert changes nothing. The id stays taken, and the import cannot be resumed.
     let again = revert(&cluster, &import_id).await.expect("it was taken back");
     assert_eq!(again.state(), ImportState::Reverted);
     let request = ResumeImportRequest { import_id: import_id.clone() };
@@ -116,9 +116,9 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let export = exhaustive();
     let (first, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    // Another import takes the users of the first for its own.
+    // Another import merges its users into those of the first one.
     let (second, _) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
-    // And the application has made rows of its own since, one in a table that Causeway does not know.
+    // The application has made rows of its own since then, one of them in a table that Causeway does not know.
     let team = account.keys.iter().find(|key| key.model == TEAM).expect("a team").clone();
     change(
         &cluster,
@@ -136,12 +136,12 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
         cluster.region(0).mapped_keys(&first.import_id).await.expect("a list"),
         cluster.region(0).mapped_keys(&second.import_id).await.expect("a list"),
     );
-    // All that the second import has is as it was.
+    // Everything of the second import is unchanged.
     for key in &seconds {
         assert_eq!(after.row(&key.model, key.new_pk), before.row(&key.model, key.new_pk), "{key:?}");
         assert!(after.row(&key.model, key.new_pk).is_some(), "{key:?} is gone");
     }
-    // Of the first, each row is gone or told.
+    // Each row of the first import is gone, or has a finding.
     let findings = cluster.region(0).findings(&first.import_id).await.expect("a list");
     let told: BTreeSet<(&str, i64)> = findings
         .iter()
@@ -164,7 +164,7 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     for counts in &taken_back.models {
         assert_eq!(counts.deleted + counts.kept, counts.inserted, "{counts:?}");
     }
-    // Nothing else is gone.
+    // No other row is gone.
     let gone = inserted(&firsts).len() - left.len();
     assert_eq!(before.row_count() - after.row_count(), gone);
     // The organization that stays is hidden, and keeps its slug.
@@ -181,7 +181,7 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     assert!(visible.iter().all(|organization| !organizations.contains(&organization.id)));
     assert_eq!(reservations.len(), visible.len() + organizations.len());
 
-    // The second can be taken back too. It has inserted no users, so they stay.
+    // The second import can be reverted too. It has inserted no users, so they stay.
     let second = reverted(&cluster, &second.import_id).await;
     assert_eq!(second.models.iter().map(|counts| counts.kept).sum::<i64>(), 0);
     assert_eq!(look(&cluster, 0).await.rows(USER), after.rows(USER));
@@ -190,7 +190,7 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
 
 pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
     let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
-    // One that writes.
+    // An import that is writing.
     let (mut cluster, before, bytes, id) =
         half_written(store, &failpoints, &export::large(ORGANIZATIONS), &options).await;
     let asked = revert(&cluster, &id).await.expect("it is taken back");
@@ -201,7 +201,7 @@ pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
     assert_eq!(taken_back.state(), ImportState::Reverted);
     assert_gone(&cluster, &before, &taken_back).await;
 
-    // One that waits for control, and goes on waiting for it.
+    // An import that waits for control. The revert waits for control as well.
     cluster.stop_control().await;
     let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
     region.wait_until(&begun.import_id, |import| import.waiting.is_some()).await.expect("it waits");
@@ -217,15 +217,15 @@ pub(crate) async fn an_import_that_has_not_ended_can_be_reverted(store: Store) {
     cluster.stop().await;
 }
 
-/// A revert needs no file, so it needs no spool directory: neither that of the process which received the file, nor one that
-/// stays where it is.
+/// A revert does not read the file, so it needs no spool directory: neither that of the process that received the file,
+/// nor one that stays in place.
 pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(store: Store) {
     let (failpoints, options) = (Failpoints::default(), ImportOptions::default());
-    // While it is being written, its service is killed and the directory is gone.
+    // While the import is being written, its service is killed and the directory is removed.
     let (mut cluster, before, bytes, id) =
         half_written(store, &failpoints, &export::large(ORGANIZATIONS), &options).await;
     cluster.kill(Service::Region(0)).await;
-    // The clock of the process that is gone may have been wrong: nobody waits for the end of its lease.
+    // The clock of the dead process may have been wrong, so the region must not wait for the end of that lease.
     let lease = Statement::new("UPDATE causeway_import SET lease_until = $1");
     change(&cluster, vec![lease.with(Environment::system().now() + TimeDelta::days(1))]).await;
     std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
@@ -236,7 +236,7 @@ pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(stor
     assert_eq!(taken_back.state(), ImportState::Reverted);
     assert_gone(&cluster, &before, &taken_back).await;
 
-    // The directory goes under a service that runs.
+    // The directory is removed while the service runs.
     let import = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     std::fs::remove_dir_all(cluster.spool_dir(0)).expect("it is there");
     let taken_back = reverted(&cluster, &import.import_id).await;
@@ -244,7 +244,7 @@ pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(stor
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
 
-    // The same while it is being written.
+    // The same while the import is being written.
     failpoints.arm("region.chunk.committed", Act::Hold, 2);
     let begun =
         cluster.region(0).begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();
@@ -266,7 +266,7 @@ pub(crate) async fn an_import_that_failed_can_be_reverted(store: Store) {
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     assert_eq!(failed.state(), ImportState::Failed);
     assert_ne!(look(&cluster, 0).await, before);
-    // As if it had died between the answer of control and its note: control alone knows of the users.
+    // As if the region had died between control's answer and its own note of it: only control knows of the users.
     let forget = Statement::new("DELETE FROM causeway_import_chunk WHERE model = 'sentry.user'");
     let discount =
         Statement::new("UPDATE causeway_import_model SET inserted = 0 WHERE model = 'sentry.user'");

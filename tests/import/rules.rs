@@ -1,4 +1,4 @@
-//! Single rules, each on the smallest export that shows it.
+//! Single rules, each on the smallest export that demonstrates it.
 
 use causeway_harness::{
     account::{AuditReport, Cell, Fate},
@@ -38,7 +38,7 @@ pub(crate) async fn users_who_merge_have_one_membership(store: Store) {
     assert_eq!(account.fate(MEMBER, 22), Some(Fate::Existing(membership)));
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("RECORD_MERGED", 1), ("USER_MERGED", 1)].into());
 
-    // The same once more: both are somebody who is there.
+    // The same again: both are merged into the user who exists already.
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
     assert_eq!(account.fate(USER, 11), Some(Fate::Existing(ann)));
     assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
@@ -51,7 +51,7 @@ fn member(organization: i64, user: i64, role: &str) -> serde_json::Value {
     json!({"organization": organization, "user_id": user, "role": role})
 }
 
-/// Whatever their order in the file; teams of both are those of the one that stays, with the higher role there too.
+/// In any order of the file. The remaining membership gets the teams of both, with the higher role in each team too.
 pub(crate) async fn the_higher_role_of_two_memberships_stays_with_the_teams_of_both(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let roles = [
@@ -70,7 +70,7 @@ pub(crate) async fn the_higher_role_of_two_memberships_stays_with_the_teams_of_b
             organization,
             "second",
         );
-        // The second one of the file has the lower primary key.
+        // The second membership in the file has the lower primary key.
         export.push(MEMBER, organization * 10 + 5, &member(organization, 11, first));
         export.push(MEMBER, organization * 10, &member(organization, 12, second));
         for (pk, member, team, role) in [(0, 5, 0, None), (1, 0, 0, Some("admin")), (2, 0, 1, None)] {
@@ -120,7 +120,7 @@ pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
     cluster.stop().await;
 }
 
-/// Whoever signs in with it may be taken for either, in the file or here, whichever came first.
+/// Somebody who signs in with it may be taken for either user, in the file or in the database, whichever came first.
 pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let user = |export: &mut Export, pk: i64, name: &str, email: &str| {
@@ -157,7 +157,7 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     cluster.stop().await;
 }
 
-/// However many users stand between the two: a chunk of control has 2,500.
+/// However many users are between the two: a chunk of control has 2,500.
 pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(store: Store) {
     const CHUNK: i64 = 2_500;
     let cluster = cluster(store, &["us"]).await;
@@ -167,7 +167,8 @@ pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(stor
     let mut export = Export::new();
     user(&mut export, 1, "NAME.first@x.test", "one@x.test");
     user(&mut export, 2, "two", "Address.first@x.test");
-    // Two with one address, of whom the first has it as name too, and both are before whoever has it as name alone.
+    // Two users share one address. The first of them also has it as username, and both come before the user who has it
+    // only as username.
     user(&mut export, 3, "both@x.test", "both@x.test");
     for pk in 4..=CHUNK {
         user(&mut export, pk, &format!("u{pk}@x.test"), &format!("U{pk}@x.test"));
@@ -188,14 +189,14 @@ pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(stor
     };
     let of = |pk: i64, field: &str| (pk, field.to_owned(), true);
     let expected = [of(CHUNK + 1, "email"), of(CHUNK + 2, "username"), of(CHUNK + 3, "email")];
-    // Pk CHUNK + 4 has the name of pk 3 but for its case, so it gets another one, which is nobody's address.
+    // Primary key CHUNK + 4 has the name of 3 except for case, so it gets another name, which is nobody's address.
     assert_eq!(told(&account.findings), expected);
     let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
     assert_eq!(told(&findings), expected, "the dry run");
     cluster.stop().await;
 }
 
-/// A slug that the file has is never lost to one that is made, whichever comes first.
+/// A slug from the file takes precedence over one that the import makes, whichever comes first.
 pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -207,7 +208,7 @@ pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(stor
     project(&mut export, 1, 1, json!(null), "Ticket Booth");
     project(&mut export, 2, 1, json!("ticket-booth"), "Ticket Booth 2");
     project(&mut export, 3, 1, json!(""), "Ticket Booth");
-    // Another organization has its own.
+    // Another organization has slugs of its own.
     project(&mut export, 4, 2, json!(null), "Ticket Booth");
     project(&mut export, 5, 2, json!(null), "ticket_booth");
     project(&mut export, 6, 2, json!(null), "404");
@@ -231,13 +232,13 @@ pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(stor
     assert_eq!(text(&account, "sentry.monitor", 1, "slug"), "back-up");
     assert_eq!(kinds(&account), [("SLUG_MADE", 9)].into());
 
-    // The same file makes the same slugs.
+    // The same file gives the same slugs.
     let (_, again) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(text(&again, "sentry.project", 3, "slug"), slug(3));
     cluster.stop().await;
 }
 
-/// Exports up to 24.4 name an owner by an actor, whose record may stand anywhere in the file.
+/// Exports up to 24.4 name an owner by an actor, and the actor's record may be anywhere in the file.
 pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -255,7 +256,7 @@ pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
         let alert = json!({"organization": 1, "name": "a", "threshold_period": 1, "owner": owner});
         export.push("sentry.alertrule", *pk, &alert);
     }
-    // Who is named in the way of today is the owner.
+    // An owner in today's fields takes precedence.
     let both = json!({"project": 4, "label": "r", "data": {}, "owner": 7, "owner_user_id": 2});
     export.push("sentry.rule", 37, &both);
     export.push("sentry.actor", 7, &json!({"type": 0, "team": 11, "user_id": null}));
@@ -289,7 +290,7 @@ pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
     }
     let row = account.row("sentry.rule", 37).expect("a row");
     assert_eq!((&row["owner_team"], &row["owner_user_id"]), (&Cell::Null, &ann));
-    // Of actor 10 nothing is known, and no actor is called x. What was null is nothing to speak of.
+    // Nothing is known of actor 10, and there is no actor x. A null field is no loss.
     assert_eq!(
         kinds(&account),
         [("CLEARED_REFERENCE", 2), ("REMOVED_FIELD", 2), ("REMOVED_MODEL", 1)].into()
@@ -297,7 +298,7 @@ pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
     cluster.stop().await;
 }
 
-/// The number is that of a team of the file. As it is, it would be the team of whoever has that id here.
+/// The number refers to a team of the file. Without mapping, it would mean the team with that id in this database.
 pub(crate) async fn the_team_that_owns_a_monitor_is_the_one_of_the_file(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -322,7 +323,7 @@ pub(crate) async fn the_team_that_owns_a_monitor_is_the_one_of_the_file(store: S
     cluster.stop().await;
 }
 
-/// The product's own tables refuse what these say. On SQLite, triggers say the same.
+/// Adds the checks of the product's own tables. On SQLite they are triggers.
 async fn add_checks_of_the_product(cluster: &Cluster, store: Store) {
     let exactly_one = "(rule_id IS NULL) <> (alert_rule_id IS NULL)";
     let at_most_one = "owner_team_id IS NULL OR owner_user_id IS NULL";
@@ -346,7 +347,7 @@ async fn add_checks_of_the_product(cluster: &Cluster, store: Store) {
     }
 }
 
-/// What the plan passes, the database of the product takes: it has checks that two owners of one thing would break.
+/// The product's database accepts what the plan accepts: it has checks that two owners of one thing would violate.
 pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     add_checks_of_the_product(&cluster, store).await;
@@ -354,7 +355,7 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     export.organization(1, "one").user(2, "ann").member(3, 1, 2).project(4, 1, "p").team(5, 1, "t");
     let rule = |team: i64, user: i64| json!({"project": 4, "label": "r", "data": {}, "owner_team": team, "owner_user_id": user});
     export.push("sentry.rule", 1, &rule(5, 2));
-    // Whatever it was to lead to is not there, so there are not two owners to choose from.
+    // The team does not exist, so only one of the two owners is left.
     export.push("sentry.rule", 2, &rule(99, 2));
     for (pk, team) in [(1, json!(5)), (2, json!(99)), (3, json!(null))] {
         let fields = json!({
@@ -405,7 +406,7 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     cluster.stop().await;
 }
 
-/// An export with a record of each kind has none that the product's own tables would refuse.
+/// No record of an export with all kinds of records violates the checks of the product's tables.
 pub(crate) async fn every_model_arrives_in_tables_with_the_products_checks(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     add_checks_of_the_product(&cluster, store).await;
@@ -417,7 +418,8 @@ pub(crate) async fn every_model_arrives_in_tables_with_the_products_checks(store
     cluster.stop().await;
 }
 
-/// Whatever they were, the product makes those that are creating; it never looks at an active one without an id.
+/// The product creates the subscriptions with status creating, whatever they were before. It never checks an active one
+/// without an id.
 pub(crate) async fn subscriptions_to_queries_are_to_be_made(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -469,14 +471,14 @@ pub(crate) async fn usernames_that_differ_only_in_case_are_taken(store: Store) {
     export.organization(1, "one").user(13, "ANN").user(11, "ann").user(12, "Ann").user(14, "bob");
     export.member(21, 1, 11).member(22, 1, 12).member(23, 1, 13).member(24, 1, 14);
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    // The first one of the file keeps it.
+    // The first user of the file keeps the name.
     assert_eq!(text(&account, USER, 13, "username"), "ANN");
     assert!(text(&account, USER, 11, "username").starts_with("ann-"));
     assert!(text(&account, USER, 12, "username").starts_with("Ann-"));
     assert_eq!(account.after.rows(MEMBER).len(), 4);
     assert_eq!(kinds(&account), [("USERNAME_CHANGED", 2)].into());
 
-    // Against the database: somebody else writes the name otherwise.
+    // Against the database: the file writes the name in another case.
     let mut export = Export::new();
     export.organization(1, "two").user(1, "aNN").user(2, "Bob").member(1, 1, 1).member(2, 1, 2);
     let (_, suffixed) = import(&cluster, &export, &ImportOptions::default()).await;
@@ -505,7 +507,7 @@ pub(crate) async fn every_key_of_a_project_is_kept(store: Store) {
     for pk in 1..=5 {
         export.project_key(pk, 1, &format!("key {pk}"));
     }
-    // The same key twice in one file, in another project and half.
+    // The same key twice in one file, in another project, and half a key.
     let twice = export.find("sentry.projectkey", 1).expect("a key").fields["public_key"].clone();
     export.push("sentry.projectkey", 6, &json!({"project": 2, "public_key": twice, "secret_key": ""}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
@@ -524,7 +526,8 @@ pub(crate) async fn an_owner_has_one_option_of_a_name(store: Store) {
         export.user_option(pk, 1, "k", &json!(value));
     }
     export.project_option(3, 2, "k", &json!(3)).user_option(3, 1, "another", &json!(3));
-    // Of a project, which has its own; of an organization, which has one whatever the project.
+    // An option of a project counts for that project only. An option of an organization counts once, whatever its
+    // project is.
     export.push("sentry.useroption", 4, &json!({"user": 1, "key": "k", "project_id": 1, "value": 4}));
     for (pk, project) in [(5, 1), (6, 2)] {
         let fields =
@@ -544,7 +547,7 @@ pub(crate) async fn an_option_that_the_application_does_not_take_is_left_out(sto
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     export.organization(1, "one").user(1, "ann").member(1, 1, 1);
-    // Of other years: names that are gone, and numbers that mean nothing any more.
+    // Options of older releases: names that no longer exist, and numbers that mean nothing any more.
     let old = [
         ("timezone", json!("US/Pacific-New")),
         ("theme", json!("default")),
@@ -555,13 +558,13 @@ pub(crate) async fn an_option_that_the_application_does_not_take_is_left_out(sto
     for (pk, (key, value)) in (1..).zip(&old) {
         export.user_option(pk, 1, key, value);
     }
-    // Behind one that is left out, the next one of its name is the first.
+    // If an option is left out, the next one with its key is the first one.
     export.user_option(11, 1, "theme", &json!("dark")).user_option(12, 1, "theme", &json!("light"));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("OPTION_LEFT_OUT", 5)].into());
     assert_eq!(account.after.rows("sentry.useroption").len(), 1);
     assert!(matches!(account.fate("sentry.useroption", 11), Some(Fate::Inserted(_))));
-    // Those of somebody who is there are not even looked at.
+    // Options of an existing user are not checked at all.
     let merged = ImportOptions::default().merge_users();
     let (_, account) = import(&cluster, &export, &merged).await;
     assert_eq!(told(&account, FindingKind::OptionLeftOut), 0);
@@ -604,7 +607,7 @@ pub(crate) async fn a_token_that_is_taken_is_cleared(store: Store) {
     }
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     let tokens = [1, 2, 3].map(|pk| account.row(MEMBER, pk).expect("a member")["token"].clone());
-    // The first one of the file keeps it.
+    // The first membership of the file keeps the token.
     assert_eq!(tokens, [Cell::Null, Cell::Text("t".to_owned()), Cell::Text("u".to_owned())]);
     assert_eq!(told(&account, FindingKind::TokenCleared), 1);
 
@@ -690,7 +693,7 @@ pub(crate) async fn a_thousand_organizations_of_one_slug_are_told_apart(store: S
     cluster.stop().await;
 }
 
-/// A chunk has a mebibyte at most; here what is taken was taken in the chunk before.
+/// A chunk has at most a mebibyte. Here the conflicting value is in an earlier chunk.
 pub(crate) async fn rules_hold_between_chunks(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -699,14 +702,14 @@ pub(crate) async fn rules_hold_between_chunks(store: Store) {
     for pk in 1..=120 {
         let name = format!("user-{}", first(pk));
         let name = if pk > 100 { name.to_uppercase() } else { name };
-        // Who comes later has the higher role.
+        // The later membership has the higher role.
         let role = if pk > 100 { "manager" } else { "admin" };
         export.user(pk, &name).email(pk, &format!("{name}@example.com"));
         export.push(MEMBER, pk, &member(1, pk, role));
         export.project_key(pk, 1, &format!("key {}", first(pk)));
     }
     for record in &mut export.records {
-        // Some 70 of these are a mebibyte.
+        // About 70 of these are a mebibyte.
         record.fields.insert("padding".to_owned(), json!("x".repeat(15_000)));
     }
     let (import, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
@@ -724,7 +727,7 @@ pub(crate) async fn rules_hold_between_chunks(store: Store) {
     cluster.stop().await;
 }
 
-/// The target may be a database in which an application has rows, of which control knows nothing.
+/// The target may be a database with rows of an application, of which control knows nothing.
 pub(crate) async fn rows_that_were_here_before_are_left_alone(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let db = cluster.db(Silo::Region(0)).await.expect("a database");

@@ -1,4 +1,4 @@
-//! What the behaviours have in common.
+//! Helpers for the behaviours.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ pub(crate) async fn cluster(store: Store, regions: &[&str]) -> Cluster {
     Cluster::start(store, regions).await.expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
-/// A cluster of one region that has these limits.
+/// A cluster of one region with these limits.
 pub(crate) async fn limited(store: Store, limit: impl Fn(&mut Limits) + Send + Sync + 'static) -> Cluster {
     let mut cluster = cluster(store, &["us"]).await;
     cluster.configure_regions(move |options| limit(&mut options.limits));
@@ -32,7 +32,7 @@ pub(crate) async fn limited(store: Store, limit: impl Fn(&mut Limits) + Send + S
     cluster
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` returns true.
 pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
@@ -40,7 +40,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
         }
     };
     let so = tokio::time::timeout(Duration::from_secs(60), waiting).await;
-    so.unwrap_or_else(|_| panic!("this did not come to be: {what}"));
+    so.unwrap_or_else(|_| panic!("timed out while waiting for: {what}"));
 }
 
 pub(crate) fn exhaustive() -> Export {
@@ -51,7 +51,7 @@ pub(crate) async fn look(cluster: &Cluster, region: usize) -> RowsBefore {
     RowsBefore::at(cluster, region).await.expect("the databases can be read")
 }
 
-/// Imports into the first region and accounts for it.
+/// Imports into the first region and audits the import.
 pub(crate) async fn import(
     cluster: &Cluster,
     export: &Export,
@@ -60,7 +60,7 @@ pub(crate) async fn import(
     import_bytes(cluster, &export.to_bytes(), options).await
 }
 
-/// Imports a file into the first region and accounts for it.
+/// Imports a file into the first region and audits the import.
 pub(crate) async fn import_bytes(
     cluster: &Cluster,
     bytes: &[u8],
@@ -72,12 +72,12 @@ pub(crate) async fn import_bytes(
     (import, account)
 }
 
-/// The account, or all that does not add up.
+/// The report of an audit. Panics with all mismatches if there are any.
 pub(crate) fn accounted(account: anyhow::Result<AuditReport>) -> AuditReport {
     account.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Imports into the first region, where it fails for this reason without a trace. Gives the message.
+/// Imports into the first region. The import must fail for this reason and leave nothing behind. Returns the message.
 pub(crate) async fn fails(
     cluster: &Cluster,
     export: &Export,
@@ -102,8 +102,8 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>) -> ErrorRe
     reason_of(&status).unwrap_or_else(|| panic!("no reason in {status:?}"))
 }
 
-/// How many findings there are of each kind. That an organization has no owner is left out: few exports here have members,
-/// and a test of its own is about that.
+/// The number of findings of each kind. Leaves out organizations without owner: few exports here have members, and a
+/// separate test covers that.
 pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
     let told = account.findings.iter().filter(|it| it.kind() != FindingKind::OrganizationWithoutOwner);
@@ -114,7 +114,7 @@ pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
     kinds
 }
 
-/// How many findings there are of one kind.
+/// The number of findings of one kind.
 pub(crate) fn told(account: &AuditReport, kind: FindingKind) -> usize {
     account.findings_of(kind).len()
 }

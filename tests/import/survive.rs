@@ -1,4 +1,4 @@
-//! Imports that failed and go on, and which process runs one.
+//! Imports that failed and are resumed, and which process runs an import.
 
 use causeway_harness::{
     account::Audit,
@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use crate::support::{accounted, cluster, eventually, exhaustive, import, look, refused};
 
-/// Changes something in a region's database beside its service.
+/// Changes a region's database directly, without its service.
 pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
     cluster.change(Silo::Region(0), &statements).await.expect("it is changed");
 }
 
-/// From now on the database takes no project.
+/// Makes the database refuse projects.
 pub(crate) async fn refuse_projects(cluster: &Cluster, store: Store) {
     let statement = match store {
         Store::Sqlite => {
@@ -58,7 +58,7 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     assert_eq!((failure.reason(), failure.state()), (ErrorReason::Internal, ImportState::Writing));
     assert!(failed.lease.is_none(), "{:?}", failed.lease);
 
-    // The cause is still there: it fails again, in the same place.
+    // The cause is still there, so the import fails again in the same place.
     let resumed = resume(&cluster, &id).await.expect("it is resumed");
     assert_eq!(resumed.resume_count, 1);
     let again = cluster.region(0).wait(&id).await.expect("it ends");
@@ -70,7 +70,7 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     assert!(import.failure.is_none());
     accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
 
-    // Whoever did not hear the answer asks again, and nothing changes.
+    // A caller that did not receive the answer repeats the request, and nothing changes.
     let after = look(&cluster, 0).await;
     let heard = resume(&cluster, &id).await.expect("it was resumed before");
     assert_eq!((heard.state(), heard.resume_count), (ImportState::Succeeded, 2));
@@ -78,10 +78,10 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     cluster.stop().await;
 }
 
-/// Four chunks of teams, which are written at once with projects where a store can do that.
+/// Four chunks of teams. Stores that can do so write them in parallel with projects.
 const TEAMS: i64 = 20_000;
 
-/// The number that this statement gives in a silo's database.
+/// The number that this statement returns in a silo's database.
 async fn number(cluster: &Cluster, silo: Silo, sql: &'static str) -> i64 {
     let db = cluster.db(silo).await.expect("a database");
     let row = db.fetch_optional(Statement::new(sql)).await.expect("it answers").expect("a row");
@@ -89,8 +89,8 @@ async fn number(cluster: &Cluster, silo: Silo, sql: &'static str) -> i64 {
     row.int("n").expect("a number")
 }
 
-/// From now on the database takes no project, and says so when the first chunk of teams is there: teams are being
-/// written then.
+/// Makes the database refuse projects, but only after the first chunk of teams has been written, so that the import is
+/// writing teams at that moment.
 async fn refuse_projects_among_teams(cluster: &Cluster, store: Store) {
     if store == Store::Sqlite {
         return refuse_projects(cluster, store).await;
@@ -120,7 +120,7 @@ pub(crate) async fn a_model_that_fails_ends_the_others_behind_their_chunk(store:
     assert_eq!((failure.reason(), failure.state()), (ErrorReason::Internal, ImportState::Writing));
     assert!(failure.message.contains("no projects"), "{}", failure.message);
 
-    // Nobody is left in the middle of anything, and nothing is written any more.
+    // No transaction stays open, and nothing is written any more.
     if store == Store::Postgres {
         for silo in [Silo::Control, Silo::Region(0)] {
             let open = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
@@ -131,7 +131,7 @@ pub(crate) async fn a_model_that_fails_ends_the_others_behind_their_chunk(store:
         let teams = number(&cluster, Silo::Region(0), teams).await;
         assert!(0 < teams && teams < TEAMS, "teams were not being written, or went on: {teams}");
         let rows = "SELECT count(*) AS n FROM sentry_team";
-        assert_eq!(number(&cluster, Silo::Region(0), rows).await, teams, "a chunk is there in part");
+        assert_eq!(number(&cluster, Silo::Region(0), rows).await, teams, "a chunk was written in part");
     }
     assert_eq!(number(&cluster, Silo::Region(0), CHUNKS).await, chunks, "something was written later");
 
@@ -153,7 +153,7 @@ pub(crate) async fn what_cannot_be_resumed_is_refused(store: Store) {
     assert_eq!(refused(resume(&cluster, "7").await), ErrorReason::InvalidArgument);
     let (succeeded, _) = import(&cluster, &exhaustive(), &ImportOptions::default()).await;
     assert_eq!(refused(resume(&cluster, &succeeded.import_id).await), ErrorReason::ImportNotFailed);
-    // A file that breaks a rule would break it again, and is not kept.
+    // A file that breaks a rule would break it again, so the region does not keep it.
     let failed = region.import(br#"[{"model": 7}]"#, &ImportOptions::default()).await.expect("it ends");
     assert_eq!(failed.failure.clone().unwrap_or_default().reason(), ErrorReason::ExportInvalid);
     assert_eq!(refused(resume(&cluster, &failed.import_id).await), ErrorReason::ImportFileGone);
@@ -174,7 +174,7 @@ pub(crate) async fn a_process_that_lost_an_import_leaves_it_alone_until_the_leas
     assert!(lease.place.contains(&format!("process {}", std::process::id())), "{lease:?}");
     assert!(lease.acquire_time.is_some() && lease.renew_time.is_some() && lease.expire_time.is_some());
 
-    // Another process, with another spool directory, takes it over for a while.
+    // Another process, with another spool directory, has the lease for a while.
     let (other, until) = (Uuid::from_u128(7), Environment::system().now() + TimeDelta::seconds(3));
     let take = Statement::new(
         "UPDATE causeway_import SET lease_holder = $1, lease_place = 'elsewhere', lease_spool = $1, lease_renewed_at = $2, lease_until = $2",
@@ -188,7 +188,7 @@ pub(crate) async fn a_process_that_lost_an_import_leaves_it_alone_until_the_leas
         .expect("the holder is seen");
     assert_eq!(seen.lease.unwrap_or_default().place, "elsewhere");
     cluster.start_control().await.expect("it starts");
-    // A process that starts meanwhile leaves it alone too.
+    // A process that starts meanwhile leaves the import alone too.
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
 

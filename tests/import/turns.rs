@@ -1,4 +1,4 @@
-//! No import keeps others waiting for long, however large it is: turns are chunks, and transactions are short.
+//! No import keeps others waiting for long, however large it is: a turn is one chunk, and transactions are short.
 
 use causeway_harness::{
     account::Audit,
@@ -18,7 +18,7 @@ use crate::{
     survive::change,
 };
 
-/// A cluster of one region with failpoints and these limits.
+/// A cluster of one region with these failpoints and limits.
 async fn standing(
     store: Store,
     failpoints: &Failpoints,
@@ -32,8 +32,8 @@ async fn standing(
     cluster
 }
 
-/// Where one import is worked on at a time, the large one gives its turn away between two chunks. It stands still then, and
-/// the small one comes to its end.
+/// If the region works on one import at a time, the large import gives up its turn between two chunks. The test stops
+/// it there, and the small import finishes.
 pub(crate) async fn a_small_import_ends_while_a_large_one_is_being_written(store: Store) {
     let failpoints = Failpoints::default();
     let cluster = standing(store, &failpoints, |limits| limits.imports_at_once = 1).await;
@@ -47,7 +47,7 @@ pub(crate) async fn a_small_import_ends_while_a_large_one_is_being_written(store
     failpoints.arm("region.turn.passed", Act::Hold, 0);
     let small = region.begin(&small.to_bytes(), &options).await.expect("it begins").import;
     let small = small.unwrap_or_default().import_id;
-    // Reading its file takes no turn of those who write.
+    // Planning an import takes no turn of the imports that write.
     let planned = region.wait_until(&small, |import| import.state() == ImportState::Writing).await;
     planned.expect("it is planned while the large one has its turn");
     failpoints.release();
@@ -55,7 +55,7 @@ pub(crate) async fn a_small_import_ends_while_a_large_one_is_being_written(store
     let small = region.wait(&small).await.expect("it ends");
     assert_eq!((small.state(), small.organization_count), (ImportState::Succeeded, 1));
     let now = region.wait_until(&large.import_id, |_| true).await.expect("it is there");
-    assert_eq!(now.state(), ImportState::Writing, "it has not ended before");
+    assert_eq!(now.state(), ImportState::Writing, "the import has not ended before");
     failpoints.release();
     let large = region.wait(&large.import_id).await.expect("it ends");
     assert_eq!((large.state(), large.organization_count), (ImportState::Succeeded, ORGANIZATIONS));
@@ -73,7 +73,7 @@ fn organizations(count: i64) -> Export {
     export
 }
 
-/// A transaction shows four organizations at most, and the service dies between two of them.
+/// A transaction makes at most four organizations visible, and the service dies between two transactions.
 pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
     let failpoints = Failpoints::default();
     let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
@@ -118,16 +118,16 @@ pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidde
     cluster.stop().await;
 }
 
-/// While the slugs of a first page are written, an organization is made by hand with a slug that control gave to one of the
-/// next page. All slugs are taken back and asked for again, and each change is reported once. The service dies in the middle of
-/// that.
+/// While the region writes a first page of slugs, somebody makes an organization by hand with a slug that control gave
+/// to an organization of the next page. The region releases all slugs and requests them again, and each change is
+/// reported once. In the second round, the service dies in the middle of that.
 pub(crate) async fn slugs_that_the_region_has_after_all_are_asked_for_again(store: Store) {
     const COUNT: i64 = 1_003;
     for kill in [false, true] {
         let failpoints = Failpoints::default();
         let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 400).await;
         let mut export = organizations(COUNT);
-        // Changed in the first page, whatever else happens.
+        // This organization's slug changes in the first page in any case.
         export.organization(COUNT + 1, "settings");
         let (bytes, options) = (export.reversed().to_bytes(), ImportOptions::default());
         failpoints.arm("region.slugs.page_written", Act::Hold, 0);

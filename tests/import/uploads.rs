@@ -1,4 +1,4 @@
-//! Uploads that are many, slow, or do not come to their end.
+//! Uploads that are many, slow, or that do not reach their end.
 
 use std::{fs, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     support::{cluster, eventually, import_bytes, limited, look},
 };
 
-/// An upload that is under way. Dropped, it breaks off.
+/// An upload in progress. Dropping it breaks the upload off.
 struct Upload {
     parts: mpsc::Sender<ImportOrganizationsRequest>,
     call: JoinHandle<Result<ImportOrganizationsResponse, Status>>,
@@ -43,7 +43,7 @@ impl Upload {
         Self::begin_within(region, None)
     }
 
-    /// One that is given up after this time, if any.
+    /// Starts an upload that ends after this time, if any.
     fn begin_within(region: &RegionApi, timeout: Option<Duration>) -> Self {
         let (parts, waiting) = mpsc::channel(4);
         let mut imports = region.imports();
@@ -57,7 +57,7 @@ impl Upload {
         Self { parts, call }
     }
 
-    /// How it came out.
+    /// The outcome of the upload.
     async fn ended(mut self) -> Result<ImportOrganizationsResponse, Status> {
         (&mut self.call).await.expect("it is not aborted")
     }
@@ -66,7 +66,7 @@ impl Upload {
         self.parts.send(ImportOrganizationsRequest { part: Some(part) }).await.expect("it is taken");
     }
 
-    /// One that has sent its header and the beginning of this file.
+    /// Starts an upload, and sends its header and the beginning of its file.
     async fn of(region: &RegionApi, id: &str, beginning: &[u8]) -> Self {
         let upload = Self::begin(region);
         upload.send(Part::Header(ImportHeader { import_id: id.to_owned(), ..Default::default() })).await;
@@ -74,7 +74,7 @@ impl Upload {
         upload
     }
 
-    /// Sends the rest of its file, of which this is all, and ends it.
+    /// Sends the rest of the file and ends the upload. `file` is the whole file.
     async fn end(mut self, rest: &[u8], file: &[u8]) -> Result<ImportOrganizationsResponse, Status> {
         self.send(Part::Data(rest.to_vec())).await;
         self.send(Part::End(upload_end(file))).await;
@@ -84,15 +84,15 @@ impl Upload {
     }
 }
 
-/// The uploads in the spool directory that are not at their end.
+/// The number of unfinished uploads in the spool directory.
 fn under_way(cluster: &Cluster) -> usize {
     let entries = fs::read_dir(cluster.spool_dir(0)).expect("it is there");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths.filter(|path| path.extension().is_some_and(|it| it == "part")).count()
 }
 
-/// Several uploads of one import share its row until one of them has taken it. One that ends early removes the row, also
-/// while another one is about to take it.
+/// Several uploads of one import share its row until the region accepts one of them. An upload that ends early removes
+/// the row, also while another upload is about to be accepted.
 pub(crate) async fn an_upload_is_taken_whatever_becomes_of_another_one_of_its_import(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let region = cluster.region(0);
@@ -104,7 +104,7 @@ pub(crate) async fn an_upload_is_taken_whatever_becomes_of_another_one_of_its_im
 
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let mut other = db.begin().await.expect("a transaction");
-    // Locked, and not changed: whoever inserts the row finds it there, and whoever changes it waits.
+    // Lock the row without a change: a transaction that inserts the row finds it there, and one that changes it waits.
     let lock = match store {
         Store::Postgres => "SELECT state FROM causeway_import WHERE import_id = $1 FOR UPDATE",
         Store::Sqlite => "SELECT state FROM causeway_import WHERE import_id = $1",
@@ -148,7 +148,7 @@ pub(crate) async fn as_many_uploads_are_taken_at_once_as_the_limit(store: Store)
     assert_eq!(look(&cluster, 0).await, before, "something was written");
     assert_eq!(under_way(&cluster), 2, "something was kept");
 
-    // One that breaks off leaves its place, and so does one that comes to its end.
+    // An upload that breaks off leaves its place, and so does one that reaches its end.
     let (one, other) = uploads;
     drop(one);
     eventually("its file is gone", async || under_way(&cluster) == 1).await;
@@ -162,11 +162,11 @@ pub(crate) async fn as_many_uploads_are_taken_at_once_as_the_limit(store: Store)
     eventually("there are two places again", async || under_way(&cluster) == 2).await;
     drop(uploads);
 
-    // Whoever says nothing at all has a place too.
+    // An upload that sends nothing takes a place too.
     eventually("both have gone", async || under_way(&cluster) == 0).await;
     let mut silent = Vec::new();
     eventually("they are counted", async || {
-        // The question itself may have been in the place of the one before.
+        // The test upload itself may have been in the place of the one before.
         silent.push(Upload::begin(&region));
         let asked = region.begin(&file, &ImportOptions::default().import_id(&second)).await;
         asked.is_err_and(|status| reason_of(&status) == Some(ErrorReason::TooManyUploads))
@@ -200,14 +200,14 @@ pub(crate) async fn an_upload_that_stalls_gives_its_place_to_others(store: Store
     cluster.stop().await;
 }
 
-/// How many uploads are broken off.
+/// The number of uploads that the test breaks off.
 const CUT: u16 = 60;
 
-/// The transport makes a cancelled or timed-out stream look like one that has ended.
+/// In the transport, a cancelled or timed-out stream looks like one that has ended normally.
 pub(crate) async fn an_upload_that_is_cut_off_leaves_nothing(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let region = cluster.region(0);
-    // Each part of it that is sent would be an export by itself.
+    // Each part of the file that is sent would be an export by itself.
     let file = Export::new().organization(1, "one").to_bytes();
     let id = |number: u16| Uuid::from_u128(1_000 + u128::from(number)).to_string();
     for number in 0..CUT {
@@ -217,11 +217,11 @@ pub(crate) async fn an_upload_that_is_cut_off_leaves_nothing(store: Store) {
         let mut parts = vec![Part::Header(header), Part::Data(file.clone()), Part::Data(b" ".to_vec())];
         parts.truncate(usize::from(number % 4));
         for part in parts {
-            // It may be over by now.
+            // The upload may be over by now.
             let _over = upload.parts.send(ImportOrganizationsRequest { part: Some(part) }).await;
         }
         match timeout {
-            // Nothing more comes, until the time is over.
+            // The test sends nothing more until the time is over.
             Some(_) => {
                 upload.ended().await.expect_err("its time is over");
             }
@@ -241,7 +241,7 @@ pub(crate) async fn an_upload_that_is_cut_off_leaves_nothing(store: Store) {
     })
     .await;
     db.close().await;
-    // Each of the ids can be used for the file.
+    // Each id can be used for the file.
     for number in [0, 1, 2, 3, CUT - 1] {
         let options = ImportOptions::default().import_id(&id(number));
         assert!(!region.begin(&file, &options).await.expect("it is taken").joined);
@@ -250,7 +250,7 @@ pub(crate) async fn an_upload_that_is_cut_off_leaves_nothing(store: Store) {
     cluster.stop().await;
 }
 
-/// Messages without bytes are no sign of life, and few bytes are too few.
+/// Messages without bytes do not count as progress, and a few bytes are too few.
 pub(crate) async fn an_upload_that_trickles_gives_its_place_to_others(store: Store) {
     let cluster = limited(store, |limits| {
         (limits.uploads, limits.upload_idle) = (1, Duration::from_millis(200));
@@ -263,7 +263,7 @@ pub(crate) async fn an_upload_that_trickles_gives_its_place_to_others(store: Sto
         let upload = Upload::begin(&region);
         let header = ImportHeader { import_id: Uuid::from_u128(1).to_string(), ..Default::default() };
         upload.send(Part::Header(header)).await;
-        // Until nobody takes it any more.
+        // Until the region accepts no more parts.
         let next = || ImportOrganizationsRequest { part: Some(Part::Data(part.clone())) };
         while upload.parts.send(next()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -277,7 +277,7 @@ pub(crate) async fn an_upload_that_trickles_gives_its_place_to_others(store: Sto
     cluster.stop().await;
 }
 
-/// Others get through, whatever comes from one address.
+/// However many uploads come from one address, others get through.
 pub(crate) async fn one_address_has_as_many_uploads_as_its_limit(store: Store) {
     let cluster = limited(store, |limits| (limits.uploads, limits.uploads_per_address) = (3, 1)).await;
     let region = cluster.region(0);

@@ -1,4 +1,4 @@
-//! Many who watch one import.
+//! Many clients that watch one import.
 
 use causeway_harness::cluster::{Cluster, Failpoints, ImportOptions, Store};
 use causeway_proto::region::v1::{Import, ImportState};
@@ -6,14 +6,14 @@ use causeway_proto::region::v1::{Import, ImportState};
 use crate::support::exhaustive;
 
 const WATCHES: usize = 100;
-/// How many attempts of an import that waits are watched.
+/// How many attempts of a waiting import the test watches.
 const ATTEMPTS: i64 = 5;
 
 fn attempts(import: &Import) -> i64 {
     import.waiting.as_ref().map_or(0, |waiting| waiting.attempts.into())
 }
 
-/// Each of them hears what happens, and the import is looked at as often as if there was one.
+/// Each of them receives the changes, and the region reads the import as often as for one watcher.
 pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store) {
     let failpoints = Failpoints::default();
     let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
@@ -38,12 +38,13 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
         last = last.max(heard);
     }
     let looks = failpoints.reached("region.watch.looked") - looked;
-    // A look for each attempt that was told, and some while nothing had changed. Each of them alone would have made so many.
+    // One read for each reported attempt, and some while nothing had changed. A single watcher would have caused as
+    // many.
     let most = u64::try_from(2 * (last - attempts(&waits)) + 20).expect("some");
-    assert!(looks <= most, "{looks} looks for {last} attempts");
-    assert!(looks < WATCHES.try_into().expect("some"), "{looks} looks for {WATCHES} watches");
+    assert!(looks <= most, "{looks} reads for {last} attempts");
+    assert!(looks < WATCHES.try_into().expect("some"), "{looks} reads for {WATCHES} watches");
 
-    // Everybody hears of the end.
+    // All of them receive the end.
     cluster.start_control().await.expect("it starts");
     for watch in &mut watches {
         let mut state = ImportState::Unspecified;

@@ -373,7 +373,7 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     let output = run(&["slugs", "list", "--data-dir", &absent]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("there is no data in"), "{}", text(&output.stderr));
-    assert!(!Path::new(&absent).exists(), "looking makes nothing");
+    assert!(!Path::new(&absent).exists(), "a command that only reads creates nothing");
 
     // A port that was free a moment ago, so nobody listens on it.
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");

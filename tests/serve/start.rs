@@ -206,7 +206,7 @@ async fn a_database_that_others_can_read_is_warned_of() {
     for name in ["control.db", "control.db-wal", "control.db-shm"] {
         assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
     }
-    assert!(!first.kill().expect("it runs").contains("can read"), "nobody else can");
+    assert!(!first.kill().expect("it runs").contains("can read"), "no other user can read it");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
     let (second, _) = serving(&arguments);
     let log = second.kill().expect("it runs");

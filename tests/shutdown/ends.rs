@@ -41,11 +41,11 @@ pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(st
     assert_eq!((reason_of(&status), status.code()), (Some(ErrorReason::ShuttingDown), Code::Unavailable));
     assert!(ended > not_serving, "the watch ended before health said so");
     let (state, all) = covered(&cluster, "%").await;
-    assert_eq!(state, "writing", "it was stopped too late to show anything");
+    assert_eq!(state, "writing", "it was stopped too late for this test");
     let shown = last.models.iter().map(|it| it.inserted + it.existing + it.filtered + it.dropped);
     assert_eq!(shown.sum::<i64>(), all);
     if store == Store::Postgres {
-        assert!(covered(&cluster, "sentry.project").await.1 > 0, "the chunk in hand is lost");
+        assert!(covered(&cluster, "sentry.project").await.1 > 0, "the current chunk is lost");
     }
 
     cluster.start_service(REGION).await.expect("it starts");

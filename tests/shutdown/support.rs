@@ -38,7 +38,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("this did not come to be: {what}"));
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("timed out while waiting for: {what}"));
 }
 
 /// An import in progress.

@@ -98,7 +98,7 @@ async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl F
     let failpoints = Failpoints::default();
     let mut cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");
     cluster.stop_region(0).await;
-    // No change is in progress, so waiting for one would only take time.
+    // A comparison that is refused should not wait long for the running one.
     cluster.configure_regions(|options| options.comparison_wait = Duration::from_millis(50));
     cluster.start_region(0).await.expect("it starts");
     let [(one, _), _] = imported(&cluster, 0).await;

@@ -126,5 +126,5 @@ pub(crate) async fn imports_and_renames_outlive_their_controls(builder: ClusterB
 pub(crate) async fn what_is_serializable_is_run_again_and_counted(builder: ClusterBuilder) {
     let before = retried();
     renames_through_two_controls_end_alike(builder.serializable()).await;
-    assert!(retried() > before, "nobody lost against anybody");
+    assert!(retried() > before, "no transaction was retried");
 }

@@ -119,7 +119,7 @@ pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_res
     assert_eq!(leads(&cluster.control(), "before").await, Some((900_001, "before".to_owned())));
     assert_eq!(directory(&cluster).await[&900_001].0, "before");
 
-    // The slugs that follow: an alias of another organization, an invalid slug, and a slug that differs only in case.
+    // The slugs that follow: an alias of another organization, a reserved word, and one that differs only in case.
     let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, other, "dune") };
     let old = rename(&cluster.control(), &keep).await.expect("renamed").previous_slug;
     cluster.quiet(PATIENCE).await.expect("quiet");

@@ -202,7 +202,7 @@ pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(st
     failpoints.held().await;
     failpoints.release();
     if store == Store::Postgres {
-        // SQLite blocks other connections even from reading when they would have to wait to write.
+        // On SQLite, a transaction that would have to wait to write cannot even read.
         until("it waits", async || {
             let waiting = Statement::new(
                 "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
@@ -310,7 +310,7 @@ pub(crate) async fn a_rename_that_was_given_up_gives_way_to_one_that_somebody_el
     cluster.stop().await;
 }
 
-/// The failpoints of a rename, each as often as a rename passes it.
+/// The failpoints that a rename passes.
 const PLACES: [&str; 9] = [
     "control.rename.prepared",
     "control.rename.committed",

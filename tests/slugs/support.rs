@@ -119,7 +119,7 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("timed out: {what}"));
 }
 
 /// Waits until nothing is in progress, and checks that each organization of the region has one primary reservation,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_proto::limits::MAX_NAMED;
+use causeway_proto::limits::MAX_NAMES_PER_CALL;
 use causeway_silo::db::DbError;
 
 use super::Directory;
@@ -18,7 +18,7 @@ const MAX_RESERVATIONS: usize = 10_000;
 
 /// What control stores for a page of organizations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct StoredState {
     /// The organizations, sorted by id.
     pub page: Page<HeldOrganization, i64>,
     /// The version of the region's feed before control read them.
@@ -36,9 +36,12 @@ impl Directory {
         region: &str,
         mut ids: Vec<i64>,
         request: &PageRequest<i64>,
-    ) -> Result<Held, Error> {
-        if ids.len() > MAX_NAMED {
-            return Err(Error::invalid("organization_ids", format!("at most {MAX_NAMED} in one call")));
+    ) -> Result<StoredState, Error> {
+        if ids.len() > MAX_NAMES_PER_CALL {
+            return Err(Error::invalid(
+                "organization_ids",
+                format!("at most {MAX_NAMES_PER_CALL} in one call"),
+            ));
         }
         let region = regions::registered(&self.db, "region", region).await?.name;
         // Read the version first, so that what is read after it is at least as new.
@@ -74,7 +77,7 @@ impl Directory {
         for (id, rename) in renames {
             held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
         }
-        Ok(Held { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
+        Ok(StoredState { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
     }
 
     /// All reservations of the organizations of a page. If there are too many, shortens the page.

@@ -5,7 +5,7 @@ pub mod control_state;
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::{
-    limits::{MAX_NAMED, MAX_TEXT},
+    limits::{MAX_NAMES_PER_CALL, MAX_TEXT_BYTES},
     organization_status,
     relocation::v1::OrganizationStatus,
 };
@@ -20,7 +20,7 @@ use crate::{
         reservation::{ReservationType, SlugReason, WantedSlug},
     },
     regions::{self, ids},
-    slug::rules::{self as slug, Fit, Outcome},
+    slug::rules::{self as slug, Outcome, SlugForm},
     store, validate,
 };
 
@@ -45,8 +45,8 @@ pub struct Directory {
 }
 
 fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
-    if list.len() > MAX_NAMED {
-        return Err(Error::invalid(field, format!("at most {MAX_NAMED} in one call")));
+    if list.len() > MAX_NAMES_PER_CALL {
+        return Err(Error::invalid(field, format!("at most {MAX_NAMES_PER_CALL} in one call")));
     }
     Ok(())
 }
@@ -64,7 +64,7 @@ impl Directory {
         if slug.is_empty() {
             return Err(Error::invalid("slug", "is missing"));
         }
-        validate::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        validate::text(|| "slug".to_owned(), slug, MAX_TEXT_BYTES)?;
         let found = self.known_by(vec![slug.to_ascii_lowercase()]).await?;
         found.into_iter().next().ok_or_else(|| Error::SlugNotFound { slug: slug.to_owned() })
     }
@@ -109,19 +109,19 @@ impl Directory {
         region: Option<&str>,
     ) -> Result<Vec<SlugCheck>, Error> {
         at_most_a_batch("slugs", &slugs)?;
-        if slugs.len() + organizations.len() > MAX_NAMED {
+        if slugs.len() + organizations.len() > MAX_NAMES_PER_CALL {
             return Err(Error::invalid(
                 "organizations",
-                format!("at most {MAX_NAMED} in one call, together with the slugs"),
+                format!("at most {MAX_NAMES_PER_CALL} in one call, together with the slugs"),
             ));
         }
         for (index, slug) in slugs.iter().enumerate() {
-            validate::text(|| format!("slugs[{index}]"), slug, MAX_TEXT)?;
+            validate::text(|| format!("slugs[{index}]"), slug, MAX_TEXT_BYTES)?;
         }
         for (index, organization) in organizations.iter().enumerate() {
             let field = |name: &str| format!("organizations[{index}].{name}");
-            validate::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
-            validate::text(|| field("name"), &organization.name, MAX_TEXT)?;
+            validate::text(|| field("slug"), &organization.slug, MAX_TEXT_BYTES)?;
+            validate::text(|| field("name"), &organization.name, MAX_TEXT_BYTES)?;
         }
         let alone =
             |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
@@ -135,7 +135,7 @@ impl Directory {
         let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
         let mut candidates: Vec<String> = plans
             .iter()
-            .filter(|plan| matches!(plan.fit(), Fit::Exact | Fit::Normalized))
+            .filter(|plan| matches!(plan.fit(), SlugForm::Exact | SlugForm::Normalized))
             .map(|plan| plan.base().to_owned())
             .collect();
         candidates.sort_unstable();
@@ -146,7 +146,7 @@ impl Directory {
         let mut given = HashSet::new();
         let mut gets = vec![false; plans.len()];
         // In the order of a bulk creation: first the slugs that are valid unchanged, then the normalized ones.
-        for round in [Fit::Exact, Fit::Normalized] {
+        for round in [SlugForm::Exact, SlugForm::Normalized] {
             for ((plan, wanted), gets) in plans.iter().zip(&wanted).zip(&mut gets) {
                 if plan.fit() == round && !wanted.taken_in_region && !owners.contains_key(plan.base()) {
                     *gets = given.insert(plan.base());
@@ -155,11 +155,11 @@ impl Directory {
         }
         let check = |((plan, wanted), gets): ((&Outcome<'_>, &WantedSlug), bool)| {
             let reason = match plan.fit() {
-                Fit::Exact if gets => SlugReason::Free,
-                Fit::Normalized if gets => SlugReason::Normalized,
-                Fit::Exact | Fit::Normalized => SlugReason::Taken,
-                Fit::ReservedWord => SlugReason::ReservedWord,
-                Fit::Invalid => SlugReason::Invalid,
+                SlugForm::Exact if gets => SlugReason::Free,
+                SlugForm::Normalized if gets => SlugReason::Normalized,
+                SlugForm::Exact | SlugForm::Normalized => SlugReason::Taken,
+                SlugForm::ReservedWord => SlugReason::ReservedWord,
+                SlugForm::Invalid => SlugReason::Invalid,
             };
             let candidate = plan.base().to_owned();
             SlugCheck {
@@ -194,7 +194,7 @@ impl Directory {
             if !ids.insert(organization.organization_id) {
                 return Err(Error::invalid(field("organization_id"), "stands twice in the call"));
             }
-            validate::text(|| field("slug"), &organization.slug, MAX_TEXT)?;
+            validate::text(|| field("slug"), &organization.slug, MAX_TEXT_BYTES)?;
             validate::text(|| field("name"), &organization.name, MAX_NAME)?;
             if organization_status::from_stored(organization.status.into()) == OrganizationStatus::Unspecified
             {

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{BATCH, Feeds, Message, Part, WAITING, how_far};
+use super::{BATCH, BUFFERED_MESSAGES, Feeds, Message, Part, known_version};
 use crate::{
     Error,
     store::{
@@ -61,22 +61,26 @@ impl Feeds {
         if positions.len() > MAX_BATCH {
             return Err(Error::invalid("positions", format!("at most {MAX_BATCH}")));
         }
-        let mut has = HashMap::new();
+        let mut reader_versions = HashMap::new();
         for (index, (region, version)) in positions.into_iter().enumerate() {
             if version < 0 {
                 return Err(Error::invalid(format!("positions[{index}].version"), "must not be negative"));
             }
-            if has.insert(region, version).is_some() {
+            if reader_versions.insert(region, version).is_some() {
                 return Err(Error::invalid(
                     format!("positions[{index}].region"),
                     "stands twice in the request",
                 ));
             }
         }
-        let place = self.places().take()?;
-        let (messages, receiver) = mpsc::channel(WAITING);
-        let mut reader =
-            Reader { feeds: self.clone(), has, regions: BTreeMap::new(), messages: messages.clone() };
+        let place = self.reader_slots().take()?;
+        let (messages, receiver) = mpsc::channel(BUFFERED_MESSAGES);
+        let mut reader = Reader {
+            feeds: self.clone(),
+            reader_versions,
+            regions: BTreeMap::new(),
+            messages: messages.clone(),
+        };
         self.read(place, messages, async move { reader.follow().await });
         Ok(receiver)
     }
@@ -86,7 +90,7 @@ impl Feeds {
 struct Reader {
     feeds: Feeds,
     /// The version that the reader has of each region's feed. Of a region that is missing here, it has nothing.
-    has: HashMap<String, i64>,
+    reader_versions: HashMap<String, i64>,
     /// The regions that were sent to the reader, with their addresses.
     regions: BTreeMap<String, String>,
     messages: mpsc::Sender<Result<AllMessage, Error>>,
@@ -101,32 +105,33 @@ impl Reader {
     async fn follow(&mut self) -> Result<(), Error> {
         let mut versions = self.feeds.subscribe();
         let heartbeat = self.feeds.options().heartbeat;
-        let mut all_is_to_be_told = true;
+        let mut send_all_positions = true;
         loop {
             let positions = store::positions(self.feeds.db()).await?;
             let is_known = positions.keys().all(|region| self.regions.contains_key(region));
-            if all_is_to_be_told || !is_known {
+            if send_all_positions || !is_known {
                 self.list_regions().await?;
             }
-            let mut told = false;
+            let mut sent = false;
             for region in self.regions.keys().cloned().collect::<Vec<_>>() {
                 let position = positions.get(&region).copied().unwrap_or(Position::BEGINNING);
-                told |= self.tell(&region, position).await?;
+                sent |= self.send_next(&region, position).await?;
             }
-            if told {
+            if sent {
                 continue;
             }
-            if all_is_to_be_told {
+            if send_all_positions {
                 self.send_positions().await;
             }
             let next = Instant::now() + heartbeat;
-            let (has, regions) = (&self.has, &self.regions);
+            let (reader_versions, regions) = (&self.reader_versions, &self.regions);
             let changed = versions.wait_for(|seen| {
                 seen.iter().any(|(region, version)| {
-                    !regions.contains_key(region) || has.get(region).is_none_or(|has| has < version)
+                    !regions.contains_key(region)
+                        || reader_versions.get(region).is_none_or(|has| has < version)
                 })
             });
-            all_is_to_be_told = timeout_at(next, changed).await.is_err();
+            send_all_positions = timeout_at(next, changed).await.is_err();
         }
     }
 
@@ -143,7 +148,7 @@ impl Reader {
         if all == self.regions && !all.is_empty() {
             return Ok(());
         }
-        self.has.retain(|region, _| all.contains_key(region));
+        self.reader_versions.retain(|region, _| all.contains_key(region));
         let listed: Vec<(String, String)> = all.clone().into_iter().collect();
         let mut left = listed.as_slice();
         let mut first = true;
@@ -159,7 +164,7 @@ impl Reader {
 
     async fn send_positions(&self) {
         let positions: Vec<(String, i64)> =
-            self.has.iter().map(|(region, version)| (region.clone(), *version)).collect();
+            self.reader_versions.iter().map(|(region, version)| (region.clone(), *version)).collect();
         for part in positions.chunks(LISTED) {
             self.send(AllMessage::Positions(part.to_vec())).await;
         }
@@ -169,9 +174,12 @@ impl Reader {
     }
 
     /// Sends the next batch of events of a feed, or a snapshot. Returns `false` if the reader has everything already.
-    async fn tell(&mut self, region: &str, position: Position) -> Result<bool, Error> {
-        let Some(at) =
-            self.has.get(region).copied().filter(|at| (position.oldest..=position.version).contains(at))
+    async fn send_next(&mut self, region: &str, position: Position) -> Result<bool, Error> {
+        let Some(at) = self
+            .reader_versions
+            .get(region)
+            .copied()
+            .filter(|at| (position.oldest..=position.version).contains(at))
         else {
             self.snapshot(region).await?;
             return Ok(true);
@@ -183,8 +191,9 @@ impl Reader {
         match (events.first(), events.last()) {
             (Some(first), Some(last)) if first.version == at + 1 => {
                 let at = last.version;
-                let current_version = how_far(self.feeds.db(), region, &events, position.version).await?;
-                self.has.insert(region.to_owned(), at);
+                let current_version =
+                    known_version(self.feeds.db(), region, &events, position.version).await?;
+                self.reader_versions.insert(region.to_owned(), at);
                 let message = Message { part: Part::Events(events), current_version };
                 self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
             }
@@ -215,7 +224,7 @@ impl Reader {
             let message = Message { part, current_version };
             self.send(AllMessage::Feed { region: region.to_owned(), message }).await;
             if last {
-                self.has.insert(region.to_owned(), version);
+                self.reader_versions.insert(region.to_owned(), version);
                 return Ok(());
             }
             first = false;

@@ -9,7 +9,7 @@
 //! does not take them. One task in each control polls the versions of all feeds, whichever control made the changes.
 
 pub mod all;
-mod places;
+mod reader_slots;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use self::places::{Place, Places};
+use self::reader_slots::{ReaderSlot, ReaderSlots};
 use crate::{
     Error,
     model::feed::{Event, FeedReservation},
@@ -37,7 +37,7 @@ use crate::{
 /// The most reservations or events of one message. Even with the longest slugs, it stays far below the message limit.
 pub(crate) const BATCH: i64 = 2_000;
 /// How many messages wait for a reader at most. While that many wait, control reads no more for it.
-pub(crate) const WAITING: usize = 2;
+pub(crate) const BUFFERED_MESSAGES: usize = 2;
 /// How long the poll task waits after a failed query.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often a control removes old events.
@@ -116,7 +116,7 @@ struct Inner {
     versions: watch::Sender<Versions>,
     /// Notified when a reader subscribes, or when this control has committed events.
     changed: Notify,
-    places: Places,
+    reader_slots: ReaderSlots,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -132,7 +132,7 @@ impl Feeds {
             },
             versions: watch::Sender::new(Versions::new()),
             changed: Notify::new(),
-            places: Places::new(options.watches),
+            reader_slots: ReaderSlots::new(options.watches),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
@@ -244,14 +244,14 @@ impl Feeds {
         &self.0.options
     }
 
-    pub(crate) fn places(&self) -> &Places {
-        &self.0.places
+    pub(crate) fn reader_slots(&self) -> &ReaderSlots {
+        &self.0.reader_slots
     }
 
     /// Runs a reader until it ends, its receiver is dropped, its place is taken, or this control stops.
     pub(crate) fn read<M: Send + 'static>(
         &self,
-        place: Place,
+        place: ReaderSlot,
         messages: mpsc::Sender<Result<M, Error>>,
         reading: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
@@ -261,7 +261,7 @@ impl Feeds {
                 ended = reading => ended,
                 () = messages.closed() => return,
                 lost = place.lost() => Err(lost),
-                () = feeds.stopping() => Err(Error::Stopping),
+                () = feeds.stopping() => Err(Error::ShuttingDown),
             };
             if let Err(error) = ended {
                 // If the channel is full, the reader sees the end of the stream but not the error.
@@ -287,17 +287,17 @@ impl Feeds {
             return Err(Error::invalid("after_version", "must not be negative"));
         }
         let place = match instance_id {
-            None => self.0.places.take()?,
+            None => self.0.reader_slots.take()?,
             Some(instance_id) => {
                 let name = regions::registered(&self.0.db, "region", region).await?.name;
                 if region::is_instance(&self.0.db, &name, instance_id).await? != Some(true) {
                     return Err(Error::RegionNameTaken { region: name });
                 }
-                self.0.places.take_own(&name, instance_id)
+                self.0.reader_slots.take_own(&name, instance_id)
             }
         };
         let region = regions::registered(&self.0.db, "region", region).await?.name;
-        let (messages, receiver) = mpsc::channel(WAITING);
+        let (messages, receiver) = mpsc::channel(BUFFERED_MESSAGES);
         let mut reader =
             Reader { feeds: self.clone(), region, at: after, known: 0, messages: messages.clone() };
         self.read(place, messages, async move { reader.follow().await });
@@ -307,7 +307,7 @@ impl Feeds {
 
 /// A lower bound of a feed's version after reading a batch of its events. If the batch is not full, that is the version
 /// of its last event or `known`. If it is full, there may be more events, so this queries the version.
-async fn how_far(db: &Db, region: &str, events: &[Event], known: i64) -> Result<i64, Error> {
+async fn known_version(db: &Db, region: &str, events: &[Event], known: i64) -> Result<i64, Error> {
     let last = events.last().map_or(known, |event| event.version.max(known));
     Ok(match i64::try_from(events.len()).is_ok_and(|count| count < BATCH) {
         true => last,
@@ -341,7 +341,7 @@ impl Reader {
     async fn follow(&mut self) -> Result<(), Error> {
         let mut versions = self.feeds.subscribe();
         let heartbeat = self.feeds.0.options.heartbeat;
-        self.look().await?;
+        self.send_position().await?;
         loop {
             let events = store::events(self.db(), &self.region, self.at, BATCH).await?;
             if let (Some(first), Some(last)) = (events.first(), events.last()) {
@@ -351,7 +351,7 @@ impl Reader {
                     continue;
                 }
                 self.at = last.version;
-                self.known = how_far(self.db(), &self.region, &events, self.known).await?;
+                self.known = known_version(self.db(), &self.region, &events, self.known).await?;
                 self.send(Part::Events(events)).await;
                 continue;
             }
@@ -364,14 +364,14 @@ impl Reader {
             });
             match known {
                 Some(known) => self.known = known,
-                None => self.look().await?,
+                None => self.send_position().await?,
             }
         }
     }
 
     /// Reads the position of the feed and sends a heartbeat, or a snapshot if no events lead from the reader's version
     /// to the feed's.
-    async fn look(&mut self) -> Result<(), Error> {
+    async fn send_position(&mut self) -> Result<(), Error> {
         let position = store::position(self.db(), &self.region).await?;
         if self.at < position.oldest || self.at > position.version {
             return self.snapshot().await;

@@ -8,7 +8,7 @@ use causeway_proto::{
         BulkCreateOrganizationSlugReservationsResponse, BulkCreateSummary, ResolvedSlug, SlugVerdict,
         bulk_create_organization_slug_reservations_request::Part,
     },
-    whole::SentOrganizations,
+    whole::OrganizationDigest,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,7 +18,7 @@ use super::{convert::wanted, uuid};
 use crate::{
     Error,
     model::reservation::{self, SlugReason},
-    slug::{bulk_intake::Place, operation::Incoming, reservations::SlugReservations},
+    slug::{bulk_intake::IntakeSlot, operation::Incoming, reservations::SlugReservations},
 };
 
 /// The most answers in one message. With the longest slugs, they take less than half of the message limit.
@@ -74,7 +74,7 @@ impl Parts {
 pub(super) async fn take_in(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
-) -> Result<(Incoming, Place), Status> {
+) -> Result<(Incoming, IntakeSlot), Status> {
     // Take the place before the header, so that a caller who sends no header counts too.
     let mut place = reservations.intake.enter()?;
     let mut parts = Parts { parts, idle: reservations.intake.idle() };
@@ -82,7 +82,7 @@ pub(super) async fn take_in(
     let operation_id = uuid("header.operation_id", &header.operation_id)?;
     let mut incoming = reservations.begin(&header.region, operation_id).await?;
     place.of(&header.region)?;
-    let mut sent = SentOrganizations::default();
+    let mut sent = OrganizationDigest::default();
     loop {
         match parts.next().await? {
             Some(Part::Batch(batch)) if batch.requests.is_empty() => {
@@ -113,7 +113,7 @@ pub(super) async fn take_in(
 pub(super) fn send(
     reservations: &SlugReservations,
     given: Vec<reservation::ResolvedSlug>,
-    place: Place,
+    place: IntakeSlot,
 ) -> ReceiverStream<Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(1);
     let idle = reservations.intake.idle();
@@ -192,7 +192,7 @@ mod tests {
     fn the_largest_message_of_answers_is_well_below_the_limit() {
         let answer = |organization_id| reservation::ResolvedSlug {
             organization_id,
-            wanted_slug: "x".repeat(causeway_proto::limits::MAX_TEXT),
+            wanted_slug: "x".repeat(causeway_proto::limits::MAX_TEXT_BYTES),
             slug: "x".repeat(causeway_proto::limits::MAX_SLUG),
             reason: SlugReason::Taken,
             candidate: "x".repeat(causeway_proto::limits::MAX_SLUG),

@@ -8,7 +8,7 @@ use causeway_proto::{
         control_import_service_server::ControlImportService,
     },
     finding as names,
-    limits::MAX_TEXT,
+    limits::MAX_TEXT_BYTES,
     page::{List, PageKey, fitting},
     relocation::v1::{self as contract, KeyKind, MappedKey},
     time,
@@ -138,7 +138,7 @@ impl ControlImportService for Handler {
         let imports = self.imports.clone();
         let written = tokio::spawn(async move { imports.import_models(chunk).await })
             .await
-            .map_err(|error| Error::Stopped(error.to_string()))??;
+            .map_err(|error| Error::TaskFailed(error.to_string()))??;
         Ok(Response::new(ImportModelsResponse {
             keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
             findings: written.findings.into_iter().map(encode_finding).map(without_remedy).collect(),
@@ -195,7 +195,7 @@ impl ControlImportService for Handler {
             .into_iter()
             .enumerate()
             .map(|(index, row)| {
-                validate::text(|| format!("needed[{index}].needed_by"), &row.needed_by, MAX_TEXT)?;
+                validate::text(|| format!("needed[{index}].needed_by"), &row.needed_by, MAX_TEXT_BYTES)?;
                 Ok(NeededRow { model: row.model, id: row.pk, needed_by: row.needed_by })
             })
             .collect::<Result<_, Error>>()?;

@@ -36,7 +36,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let directory = directory_service::Handler::new(control.directory().clone(), page_key());
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
-        .add_service(VersionServiceServer::new(what_it_is()))
+        .add_service(VersionServiceServer::new(service_description()))
         .add_service(
             ControlImportServiceServer::new(imports)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -60,7 +60,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
 }
 
 /// What control reports about itself to the version service.
-fn what_it_is() -> Service {
+fn service_description() -> Service {
     Service {
         kind: ServiceKind::Control,
         version: env!("CARGO_PKG_VERSION"),

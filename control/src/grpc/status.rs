@@ -89,7 +89,7 @@ fn failure(error: &Error) -> Failure {
             .with("operation_id", operation_id)
             .precondition("OPERATION", operation_id.to_string()),
         Error::TooManyWatches { limit } => new(ErrorReason::TooManyWatches).with("limit", limit),
-        Error::Stopping => new(ErrorReason::ShuttingDown),
+        Error::ShuttingDown => new(ErrorReason::ShuttingDown),
         Error::ModelNotWritable { model } => new(ErrorReason::ModelNotWritable).with("model", model),
         Error::ExportInvalid(_) | Error::Write(WriteError::Value(_)) => new(ErrorReason::ExportInvalid),
         Error::ChunkContentDiffers { model, min_ordinal } => {
@@ -102,7 +102,7 @@ fn failure(error: &Error) -> Failure {
         | Error::Write(WriteError::IdsTaken { .. } | WriteError::UniqueConflict { .. }) => {
             new(ErrorReason::UniqueConflict)
         }
-        Error::Stopped(error) => {
+        Error::TaskFailed(error) => {
             tracing::error!(%error, "the task of a call panicked or was cancelled");
             Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
         }

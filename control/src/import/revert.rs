@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use causeway_proto::limits::MAX_NEEDED;
+use causeway_proto::limits::MAX_NEEDED_ROWS;
 use causeway_relocation::{
     catalog::{EMAIL, Model, Silo, USER, USER_EMAIL},
     chunk::{Chunk, Reverted},
@@ -38,8 +38,8 @@ impl ControlImports {
     /// If the region is not registered, there are too many rows, or control does not write the model of one of them.
     pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
         regions::registered(self.db(), "region", region).await?;
-        if needed.len() > MAX_NEEDED {
-            return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED}")));
+        if needed.len() > MAX_NEEDED_ROWS {
+            return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED_ROWS}")));
         }
         for row in needed {
             self.writable(&row.model)?;

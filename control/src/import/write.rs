@@ -83,7 +83,7 @@ impl ChunkSilo for Writing<'_> {
             created_at: self.env.now(),
             reverted: None,
         };
-        if !store::import::hold_open(tx, &chunk.region, chunk.import_id).await? {
+        if !store::import::lock_if_open(tx, &chunk.region, chunk.import_id).await? {
             return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
         }
         // Another call has written the same chunk at the same time: this one gives up.

@@ -30,7 +30,7 @@ pub struct IdBlock {
 pub const MAX_LEASE: i64 = causeway_proto::limits::MAX_LEASE as i64;
 
 /// Ids in use raise the counter of a model up to this id at most: half of all ids. Leases skip ids in use above it.
-pub const FOLLOWED: i64 = 1 << 52;
+pub const MAX_COUNTER_FROM_IDS_IN_USE: i64 = 1 << 52;
 
 /// A range of ids, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

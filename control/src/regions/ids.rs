@@ -1,7 +1,7 @@
 //! Ids of organizations, teams and projects are unique across regions. Control leases them in blocks. Each region
 //! reports which ids its tables have, so that no block has an id that is in use anywhere.
 //!
-//! The counter of a model is never below an id up to [`FOLLOWED`] that a region has reported, was leased, or has
+//! The counter of a model is never below an id up to [`MAX_COUNTER_FROM_IDS_IN_USE`] that a region has reported, was leased, or has
 //! reserved a slug for. Control skips ids in use above that: one absurd id does not use up the ids of all.
 //!
 //! | died after | what is left | what happens then |
@@ -20,7 +20,7 @@ use causeway_silo::db::{DbError, Tx};
 
 use crate::{
     Error,
-    model::region::{ConflictKind, FOLLOWED, HeldIds, IdConflict, IdRange, MAX_ID},
+    model::region::{ConflictKind, HeldIds, IdConflict, IdRange, MAX_COUNTER_FROM_IDS_IN_USE, MAX_ID},
     store::{id_lease, region_ids as store},
 };
 
@@ -47,7 +47,11 @@ pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
 }
 
 /// Stores which ids of a model a region's table has, and returns those that conflict with other regions.
-pub(crate) async fn take_in(tx: &mut Tx, region: &str, held: &HeldIds) -> Result<Vec<IdConflict>, DbError> {
+pub(crate) async fn store_held_ids(
+    tx: &mut Tx,
+    region: &str,
+    held: &HeldIds,
+) -> Result<Vec<IdConflict>, DbError> {
     let HeldIds { model, ranges, is_exact } = held;
     // Until this transaction ends, nobody else leases ids of the model.
     let counter = id_lease::lock_counter(tx, model).await?;
@@ -73,8 +77,12 @@ pub(crate) async fn take_in(tx: &mut Tx, region: &str, held: &HeldIds) -> Result
             let most = i64::try_from(MAX_CONFLICTS).unwrap_or(i64::MAX);
             found(ConflictKind::Reserved, store::reserved_by_others(tx, region, ranges, most).await?);
         }
-        let highest = ranges.iter().map(|range| range.last.min(FOLLOWED)).zip(ranges).rev();
-        let highest = highest.filter(|(_, range)| range.first <= FOLLOWED).map(|(last, _)| last).next();
+        let highest =
+            ranges.iter().map(|range| range.last.min(MAX_COUNTER_FROM_IDS_IN_USE)).zip(ranges).rev();
+        let highest = highest
+            .filter(|(_, range)| range.first <= MAX_COUNTER_FROM_IDS_IN_USE)
+            .map(|(last, _)| last)
+            .next();
         if let Some(highest) = highest.filter(|highest| *highest > counter) {
             id_lease::move_counter(tx, model, highest).await?;
         }
@@ -119,13 +127,13 @@ pub(crate) async fn refuse_of_others(
     organization_ids: &[i64],
 ) -> Result<(), Error> {
     raise_above(tx, organization_ids).await?;
-    look_for_others(tx, region, organization_ids).await
+    check_not_of_others(tx, region, organization_ids).await
 }
 
 /// Raises the counter, so that no later lease gets the id of one of these organizations. If the counter has to move,
 /// nobody leases one of the ids before the transaction ends either.
 pub(crate) async fn raise_above(tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
-    let highest = organization_ids.iter().copied().filter(|id| *id <= FOLLOWED).max();
+    let highest = organization_ids.iter().copied().filter(|id| *id <= MAX_COUNTER_FROM_IDS_IN_USE).max();
     // The ids of an import are leased, so the counter is there already, and no lease has to wait for this transaction.
     if let Some(highest) = highest
         && !id_lease::is_reached(tx, ORGANIZATION, highest).await?
@@ -136,7 +144,7 @@ pub(crate) async fn raise_above(tx: &mut Tx, organization_ids: &[i64]) -> Result
 }
 
 /// Refuses organizations that belong to another region. Changes nothing.
-pub(crate) async fn look_for_others(
+pub(crate) async fn check_not_of_others(
     tx: &mut Tx,
     region: &str,
     organization_ids: &[i64],
@@ -162,8 +170,8 @@ pub(crate) async fn free_block(
         if last > MAX_ID {
             return Ok(None);
         }
-        // Up to `FOLLOWED`, no id above the counter is in use.
-        if last <= FOLLOWED {
+        // Up to `MAX_COUNTER_FROM_IDS_IN_USE`, no id above the counter is in use.
+        if last <= MAX_COUNTER_FROM_IDS_IN_USE {
             return Ok(Some(first));
         }
         match store::in_use(tx, model, IdRange { first, last }).await? {

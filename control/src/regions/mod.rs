@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Page, PageRequest,
-    model::region::{FOLLOWED, HeldIds, IdBlock, IdConflict, MAX_LEASE, Region},
+    model::region::{HeldIds, IdBlock, IdConflict, MAX_COUNTER_FROM_IDS_IN_USE, MAX_LEASE, Region},
     store::{self, id_lease::Lease},
 };
 
@@ -73,7 +73,7 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
     }
-    let counter = if above <= FOLLOWED { counter.max(above) } else { counter };
+    let counter = if above <= MAX_COUNTER_FROM_IDS_IN_USE { counter.max(above) } else { counter };
     let Some(first_id) = ids::free_block(tx, model, counter, count).await? else {
         return Err(Error::IdSpaceExhausted { model: model.to_owned() });
     };
@@ -139,7 +139,7 @@ impl Regions {
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
             for held in &held {
-                conflicts.extend(ids::take_in(tx, name, held).await?);
+                conflicts.extend(ids::store_held_ids(tx, name, held).await?);
             }
             (region, conflicts)
         })
@@ -196,7 +196,7 @@ impl Regions {
     }
 
     /// Leases a block of ids to a region. No other region has or will get one of them. All are above `above`, unless
-    /// that is above [`FOLLOWED`]: one absurd id must not use up the ids of all. The same operation again returns the
+    /// that is above [`MAX_COUNTER_FROM_IDS_IN_USE`]: one absurd id must not use up the ids of all. The same operation again returns the
     /// same ids.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use causeway_silo::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    operation::{Given, Incoming, Rounds, SlugOperation},
+    operation::{GivenSlug, Incoming, Rounds, SlugOperation},
     reservations::{SlugReservations, locked, refuse_conflict},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     model::reservation::ResolvedSlug,
     regions::ids,
     store::{
-        slug_operation::{self as operations, Operation, OperationKey, OperationState, UnderWay},
+        slug_operation::{self as operations, InProgress, Operation, OperationKey, OperationState},
         slug_reservation::{self as store, Candidates},
     },
 };
@@ -30,13 +30,13 @@ use crate::{
 const MAX_RESTARTS: usize = 8;
 
 /// How far an operation is when a call asks for it.
-enum Found {
+enum OperationProgress {
     /// Its slugs, or the rest of them, must be reserved.
     Open,
     /// Its former reservations must be freed first.
     Withdrawing,
     /// It was answered before. `found` leaves the slugs empty; callers that need them read the stored answer.
-    Answered(Vec<Given>),
+    Answered(Vec<GivenSlug>),
 }
 
 /// The result of one part of an operation.
@@ -46,7 +46,7 @@ enum Part {
     /// One of its organizations has a slug from another operation, or belongs to another region.
     Refused(Error),
     /// Another call has changed the state of the operation.
-    Elsewhere,
+    ChangedMeanwhile,
 }
 
 impl SlugReservations {
@@ -99,7 +99,7 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Given>>, Error> {
+    ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
         transact!(Error, self.feeds.of(key.region), |feed| {
             if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), None, now)
@@ -110,23 +110,23 @@ impl SlugReservations {
                 self.env.failpoint("control.bulk_create.looked").await?;
                 let mut rounds = Rounds::new(operation);
                 while let Some(candidates) = rounds.next(&self.env)? {
-                    rounds.won(store::take_free(feed, key.operation_id, candidates, now).await?);
+                    rounds.record_winners(store::take_free(feed, key.operation_id, candidates, now).await?);
                 }
                 let mut given = rounds.finish();
                 let owners = store::owners(feed, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
-                operations::keep_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
+                operations::store_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
                 self.env.failpoint("control.bulk_create.prepared").await?;
                 Some(given)
             } else {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
-                    Found::Withdrawing => None,
+                    OperationProgress::Withdrawing => None,
                     // Another control, or this one before a restart, began it in smaller parts. It continues in parts.
-                    Found::Open => None,
-                    Found::Answered(_) => {
+                    OperationProgress::Open => None,
+                    OperationProgress::Answered(_) => {
                         let kept =
-                            operation.given(&operations::kept_answer(feed, key.operation_id).await?)?;
+                            operation.given(&operations::stored_answer(feed, key.operation_id).await?)?;
                         // Older releases of Causeway stored no answers. The region must ask under another id.
                         Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
                     }
@@ -141,7 +141,7 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Given>>, Error> {
+    ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
         let most = self.feeds.changes_a_transaction();
         let at_once = usize::try_from(most).unwrap_or(usize::MAX);
@@ -150,26 +150,26 @@ impl SlugReservations {
             // all.
             for ids in operation.organization_ids().chunks(at_once) {
                 transact!(Error, self.db, |tx| {
-                    ids::look_for_others(tx, key.region, ids).await?;
+                    ids::check_not_of_others(tx, key.region, ids).await?;
                 })?;
                 refuse_conflict(store::conflict_now(&self.db, key, ids.to_vec()).await?)?;
             }
         }
         let (begun, where_it_is) = transact!(Error, self.feeds.of(key.region), |feed| {
-            let reserving = Some(UnderWay::Reserving);
+            let reserving = Some(InProgress::Reserving);
             if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), reserving, now)
                 .await?
             {
                 // From now on nobody leases one of these ids. Each part checks whether one was leased before.
                 ids::raise_above(feed, &operation.organization_ids()).await?;
-                (now, Found::Open)
+                (now, OperationProgress::Open)
             } else {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 let found = match found(operation, &before)? {
-                    Found::Answered(_) => {
+                    OperationProgress::Answered(_) => {
                         let kept =
-                            operation.given(&operations::kept_answer(feed, key.operation_id).await?)?;
-                        Found::Answered(
+                            operation.given(&operations::stored_answer(feed, key.operation_id).await?)?;
+                        OperationProgress::Answered(
                             kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
                         )
                     }
@@ -179,9 +179,9 @@ impl SlugReservations {
             }
         })?;
         match where_it_is {
-            Found::Answered(given) => return Ok(Some(given)),
-            Found::Withdrawing => return Ok(None),
-            Found::Open => {}
+            OperationProgress::Answered(given) => return Ok(Some(given)),
+            OperationProgress::Withdrawing => return Ok(None),
+            OperationProgress::Open => {}
         }
         let mut rounds = Rounds::new(operation);
         let mut after = 0;
@@ -189,18 +189,18 @@ impl SlugReservations {
             let before = store::given(&self.db, key, after, most).await?;
             let Some((last, _)) = before.last() else { break };
             after = *last;
-            rounds.won(before);
+            rounds.record_winners(before);
         }
         while let Some(candidates) = rounds.next(&self.env)? {
             for part in candidates.parts(at_once) {
                 match self.reserve(operation, begun, part, now).await? {
-                    Part::Reserved(slugs) => rounds.won(slugs),
+                    Part::Reserved(slugs) => rounds.record_winners(slugs),
                     Part::Refused(error) => {
                         self.withdraw(key, now).await?;
                         return Err(error);
                     }
                     // The next attempt finds the new state.
-                    Part::Elsewhere => return Ok(None),
+                    Part::ChangedMeanwhile => return Ok(None),
                 }
                 self.env.failpoint("control.bulk_create.part_committed").await?;
             }
@@ -219,12 +219,12 @@ impl SlugReservations {
         let key = operation.key();
         transact!(Error, self.feeds.of(key.region), |feed| {
             let Some(before) = operations::lock(feed, key.operation_id).await? else {
-                return Ok(Part::Elsewhere);
+                return Ok(Part::ChangedMeanwhile);
             };
             match found(operation, &before)? {
                 // The operation was withdrawn and begun again: the reservations that this call knows of are gone.
-                Found::Open if before.created_at != begun => Part::Elsewhere,
-                Found::Open => {
+                OperationProgress::Open if before.created_at != begun => Part::ChangedMeanwhile,
+                OperationProgress::Open => {
                     let ids = candidates.organization_ids.clone();
                     let refused = match ids::refuse_of_others(feed, key.region, &ids).await {
                         Ok(()) => refuse_conflict(store::conflict(feed, key, ids.clone()).await?).err(),
@@ -236,7 +236,7 @@ impl SlugReservations {
                             operations::set_under_way(
                                 feed,
                                 key.operation_id,
-                                Some(UnderWay::Withdrawing),
+                                Some(InProgress::Withdrawing),
                                 now,
                             )
                             .await?;
@@ -251,7 +251,7 @@ impl SlugReservations {
                         }
                     }
                 }
-                Found::Withdrawing | Found::Answered(_) => Part::Elsewhere,
+                OperationProgress::Withdrawing | OperationProgress::Answered(_) => Part::ChangedMeanwhile,
             }
         })
     }
@@ -261,9 +261,9 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         begun: DateTime<Utc>,
-        mut given: Vec<Given>,
+        mut given: Vec<GivenSlug>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Given>>, Error> {
+    ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
         let at_once = usize::try_from(self.feeds.changes_a_transaction()).unwrap_or(usize::MAX);
         let mut owners = std::collections::HashMap::new();
@@ -274,8 +274,9 @@ impl SlugReservations {
         for (number, part) in (0..).zip(operation.kept(&given)?) {
             transact!(Error, self.feeds.of(key.region), |feed| {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
-                if before.created_at == begun && matches!(found(operation, &before)?, Found::Open) {
-                    operations::keep_answer(feed, key.operation_id, number, vec![part.clone()]).await?;
+                if before.created_at == begun && matches!(found(operation, &before)?, OperationProgress::Open)
+                {
+                    operations::store_answer(feed, key.operation_id, number, vec![part.clone()]).await?;
                 }
             })?;
         }
@@ -283,13 +284,13 @@ impl SlugReservations {
         let kept = transact!(Error, self.feeds.of(key.region), |feed| {
             let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
             let kept = match found(operation, &before)? {
-                Found::Open if before.created_at == begun => {
+                OperationProgress::Open if before.created_at == begun => {
                     operations::set_under_way(feed, key.operation_id, None, now).await?;
-                    operations::kept_answer(feed, key.operation_id).await?
+                    operations::stored_answer(feed, key.operation_id).await?
                 }
-                Found::Answered(_) => operations::kept_answer(feed, key.operation_id).await?,
+                OperationProgress::Answered(_) => operations::stored_answer(feed, key.operation_id).await?,
                 // Another call withdrew it, and perhaps began it again: `bulk_create` tries once more.
-                Found::Open | Found::Withdrawing => Vec::new(),
+                OperationProgress::Open | OperationProgress::Withdrawing => Vec::new(),
             };
             self.env.failpoint("control.bulk_create.prepared").await?;
             kept
@@ -304,7 +305,7 @@ impl SlugReservations {
             let gone = transact!(Error, self.feeds.of(key.region), |feed| {
                 match operations::lock(feed, key.operation_id).await? {
                     Some(operation)
-                        if operation.under_way == Some(UnderWay::Withdrawing)
+                        if operation.in_progress == Some(InProgress::Withdrawing)
                             && operation.state == OperationState::Reserved =>
                     {
                         let page = store::page_end(feed, key.operation_id, 0, most).await?;
@@ -316,7 +317,7 @@ impl SlugReservations {
                             operations::set_under_way(
                                 feed,
                                 key.operation_id,
-                                Some(UnderWay::Withdrawing),
+                                Some(InProgress::Withdrawing),
                                 now,
                             )
                             .await?;
@@ -340,10 +341,10 @@ fn is_unique(error: &Error) -> bool {
 }
 
 /// How far an operation is that was begun before.
-fn found(operation: &SlugOperation, before: &Operation) -> Result<Found, Error> {
+fn found(operation: &SlugOperation, before: &Operation) -> Result<OperationProgress, Error> {
     let operation_id = operation.key().operation_id;
-    if before.under_way == Some(UnderWay::Withdrawing) {
-        return Ok(Found::Withdrawing);
+    if before.in_progress == Some(InProgress::Withdrawing) {
+        return Ok(OperationProgress::Withdrawing);
     }
     if before.digest != operation.digest() {
         return Err(Error::OperationContentDiffers { operation_id });
@@ -351,8 +352,8 @@ fn found(operation: &SlugOperation, before: &Operation) -> Result<Found, Error> 
     if before.state == OperationState::Released {
         return Err(Error::OperationReleased { operation_id });
     }
-    Ok(match before.under_way {
-        Some(UnderWay::Reserving) => Found::Open,
-        _ => Found::Answered(Vec::new()),
+    Ok(match before.in_progress {
+        Some(InProgress::Reserving) => OperationProgress::Open,
+        _ => OperationProgress::Answered(Vec::new()),
     })
 }

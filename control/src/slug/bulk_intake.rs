@@ -67,25 +67,25 @@ impl BulkIntake {
     ///
     /// # Errors
     /// If no place is left.
-    pub(crate) fn enter(&self) -> Result<Place, Error> {
+    pub(crate) fn enter(&self) -> Result<IntakeSlot, Error> {
         let mut state = self.state();
         if state.all.calls >= self.options.calls {
             return Err(Error::TooManyBulkCreations { limit: self.options.calls, of: "control" });
         }
         state.all.calls += 1;
-        Ok(Place { intake: self.clone(), region: None, bytes: 0 })
+        Ok(IntakeSlot { intake: self.clone(), region: None, bytes: 0 })
     }
 }
 
 /// The place of a bulk creation, and the bytes that it takes. Dropping it gives both back.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct IntakeSlot {
     intake: BulkIntake,
     region: Option<String>,
     bytes: usize,
 }
 
-impl Place {
+impl IntakeSlot {
     /// Assigns the call to a region.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for IntakeSlot {
     fn drop(&mut self) {
         let mut state = self.intake.state();
         state.all.calls -= 1;
@@ -165,7 +165,7 @@ mod tests {
         vec![one; count]
     }
 
-    fn of(intake: &BulkIntake, region: &str) -> Result<Place, Error> {
+    fn of(intake: &BulkIntake, region: &str) -> Result<IntakeSlot, Error> {
         let mut place = intake.enter()?;
         place.of(region)?;
         Ok(place)

@@ -15,16 +15,16 @@ use crate::{
     regions,
     store::{
         directory,
-        feed_transaction::Of,
+        feed_transaction::Selection,
         rename,
-        slug_operation::{self as operations, OperationKey, OperationState, UnderWay},
+        slug_operation::{self as operations, InProgress, OperationKey, OperationState},
         slug_reservation as store,
     },
 };
 
-/// The assumed number of aliases of an organization: a transaction that may make `n` changes releases `n / ALIASES`
+/// The assumed number of aliases of an organization: a transaction that may make `n` changes releases `n / ASSUMED_ALIASES`
 /// organizations.
-const ALIASES: i64 = 10;
+const ASSUMED_ALIASES: i64 = 10;
 
 impl SlugReservations {
     /// Makes an operation's reservations primary and returns how many. Confirming again changes nothing and returns the
@@ -56,7 +56,7 @@ impl SlugReservations {
                             let page = store::page_end(feed, operation_id, after, most).await?;
                             let (last, found) = page.unwrap_or((after, 0));
                             let part = store::make_primary(feed, operation_id, after, last, now).await?;
-                            let of = Of::Operation(operation_id, after, last);
+                            let of = Selection::Operation(operation_id, after, last);
                             feed.append_upserts(of).await?;
                             if found < most {
                                 operations::set_confirmed(feed, operation_id, part, now).await?;
@@ -110,7 +110,9 @@ impl SlugReservations {
                 let operation = locked(operations::lock(feed, operation_id).await?, key)?;
                 let count = operation.released_count;
                 let released = match (operation.state, rename::of_operation(feed, operation_id).await?) {
-                    (OperationState::Released, _) if operation.under_way.is_none() => return Ok(Some(count)),
+                    (OperationState::Released, _) if operation.in_progress.is_none() => {
+                        return Ok(Some(count));
+                    }
                     (OperationState::Confirmed, Some(_)) => {
                         return Err(Error::OperationConfirmed { operation_id });
                     }
@@ -123,7 +125,7 @@ impl SlugReservations {
                         // From the first part on, nobody can confirm the operation or get its answer.
                         let page = store::page_end(feed, operation_id, 0, most).await?;
                         let (last, found) = page.unwrap_or((0, 0));
-                        let of = Of::Operation(operation_id, 0, last);
+                        let of = Selection::Operation(operation_id, 0, last);
                         feed.append_removals(of).await?;
                         directory::delete_of_operation(feed, operation_id, last).await?;
                         let part = store::delete(feed, operation_id, last).await?;
@@ -170,12 +172,13 @@ impl SlugReservations {
         };
         let now = self.env.now();
         let mut released = 0;
-        let at_once =
-            usize::try_from(self.feeds.changes_a_transaction() / ALIASES).unwrap_or(usize::MAX).max(1);
+        let at_once = usize::try_from(self.feeds.changes_a_transaction() / ASSUMED_ALIASES)
+            .unwrap_or(usize::MAX)
+            .max(1);
         for organization_ids in organization_ids.chunks(at_once) {
             let (freed, refused) = transact!(Error, self.feeds.of(&region), |feed| {
                 let refused = rename::refuse_all(feed, organization_ids, &refusal, now).await?;
-                let of = Of::Organizations(organization_ids);
+                let of = Selection::Organizations(organization_ids);
                 feed.append_removals(of).await?;
                 directory::delete(feed, organization_ids).await?;
                 let freed = store::delete_of_organizations(feed, organization_ids).await?;
@@ -199,7 +202,7 @@ fn answered(
     key: OperationKey<'_>,
 ) -> Result<operations::Operation, Error> {
     let has_answer = |it: &operations::Operation| {
-        !matches!(it.under_way, Some(UnderWay::Reserving | UnderWay::Withdrawing))
+        !matches!(it.in_progress, Some(InProgress::Reserving | InProgress::Withdrawing))
     };
     locked(operation.filter(has_answer), key)
 }

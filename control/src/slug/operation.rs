@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT};
+use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT_BYTES};
 use causeway_silo::{
     db::DbError,
     env::{BASE36, Environment},
@@ -10,7 +10,7 @@ use causeway_silo::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::rules::{self as slug, Fit};
+use super::rules::{self as slug, SlugForm};
 use crate::{
     Error,
     model::{
@@ -41,7 +41,7 @@ struct SlugRequest {
     wanted: Box<str>,
     /// Its slug without a suffix; `None` if that is `wanted`, unchanged.
     base: Option<Box<str>>,
-    fit: Fit,
+    fit: SlugForm,
     /// Whether an organization of the region that control does not know already has the base.
     taken_in_region: bool,
     /// SHA-256 over everything that was sent about the organization.
@@ -56,9 +56,9 @@ impl SlugRequest {
     /// Whether it tries its base, without a suffix, in this round.
     fn tries_base(&self, round: usize) -> bool {
         let own_round = match self.fit {
-            Fit::Exact => 0,
-            Fit::Normalized => 1,
-            Fit::ReservedWord | Fit::Invalid => return false,
+            SlugForm::Exact => 0,
+            SlugForm::Normalized => 1,
+            SlugForm::ReservedWord | SlugForm::Invalid => return false,
         };
         own_round == round && !self.taken_in_region
     }
@@ -66,18 +66,18 @@ impl SlugRequest {
     /// Why it got `slug`.
     fn reason(&self, slug: &str) -> SlugReason {
         match self.fit {
-            Fit::ReservedWord => SlugReason::ReservedWord,
-            Fit::Invalid => SlugReason::Invalid,
-            Fit::Exact | Fit::Normalized if slug != self.base() => SlugReason::Taken,
-            Fit::Exact => SlugReason::Free,
-            Fit::Normalized => SlugReason::Normalized,
+            SlugForm::ReservedWord => SlugReason::ReservedWord,
+            SlugForm::Invalid => SlugReason::Invalid,
+            SlugForm::Exact | SlugForm::Normalized if slug != self.base() => SlugReason::Taken,
+            SlugForm::Exact => SlugReason::Free,
+            SlugForm::Normalized => SlugReason::Normalized,
         }
     }
 }
 
 /// The slug that one organization got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct GivenSlug {
     /// Empty as long as the organization has no slug.
     pub(crate) slug: Box<str>,
     /// The owner of the slug that it could not get, if control knows one.
@@ -133,8 +133,8 @@ fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error>
     if !(1..=MAX_ID).contains(&organization_id) {
         return Err(Error::invalid(field("organization_id"), "must be above 0 and below 2^53"));
     }
-    validate::text(|| field("slug"), &wanted, MAX_TEXT)?;
-    validate::text(|| field("name"), &name, MAX_TEXT)?;
+    validate::text(|| field("slug"), &wanted, MAX_TEXT_BYTES)?;
+    validate::text(|| field("name"), &name, MAX_TEXT_BYTES)?;
     let mut digest = Sha256::new();
     digest.update(organization_id.to_be_bytes());
     // No text contains a zero byte, so a zero byte can end it.
@@ -145,7 +145,7 @@ fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error>
     digest.update([u8::from(taken_in_region)]);
     let plan = slug::plan(&wanted, &name);
     let fit = plan.fit();
-    let base = (fit != Fit::Exact).then(|| plan.base().into());
+    let base = (fit != SlugForm::Exact).then(|| plan.base().into());
     let wanted = wanted.into_boxed_str();
     Ok(SlugRequest { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
 }
@@ -212,7 +212,7 @@ impl SlugOperation {
     }
 
     /// The slugs that organizations could not get because they were taken. Each slug once.
-    pub(crate) fn taken(&self, given: &[Given]) -> Vec<String> {
+    pub(crate) fn taken(&self, given: &[GivenSlug]) -> Vec<String> {
         let mut taken: Vec<String> = self
             .requests
             .iter()
@@ -226,7 +226,7 @@ impl SlugOperation {
     }
 
     /// Records who has the slugs that were [`taken`](Self::taken).
-    pub(crate) fn note_owners(&self, given: &mut [Given], owners: &HashMap<String, Owner>) {
+    pub(crate) fn note_owners(&self, given: &mut [GivenSlug], owners: &HashMap<String, Owner>) {
         for (request, given) in self.requests.iter().zip(given) {
             if request.reason(&given.slug) == SlugReason::Taken {
                 given.taken_by = owners.get(request.base()).cloned().map(Box::new);
@@ -236,8 +236,8 @@ impl SlugOperation {
 
     /// The answer as the database stores it: JSON, in parts of [`KEPT_PART`] organizations. A slug that was given as
     /// wanted, as nearly all are, is stored as `null`.
-    pub(crate) fn kept(&self, given: &[Given]) -> Result<Vec<String>, DbError> {
-        let kept = |(request, given): (&SlugRequest, &Given)| {
+    pub(crate) fn kept(&self, given: &[GivenSlug]) -> Result<Vec<String>, DbError> {
+        let kept = |(request, given): (&SlugRequest, &GivenSlug)| {
             let as_wanted = given.slug == request.wanted;
             let owner = given.taken_by.as_deref();
             (!as_wanted).then(|| {
@@ -252,7 +252,7 @@ impl SlugOperation {
     }
 
     /// Restores the given slugs from a stored answer, see [`kept`](Self::kept). `None` if it is not complete.
-    pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<Given>>, DbError> {
+    pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<GivenSlug>>, DbError> {
         let mut kept: Vec<Option<KeptAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
             let part: Vec<Option<KeptAnswer>> = serde_json::from_str(part)
@@ -264,17 +264,17 @@ impl SlugOperation {
         }
         let given = |(request, kept): (&SlugRequest, Option<KeptAnswer>)| {
             let Some(KeptAnswer(slug, owner)) = kept else {
-                return Given { slug: request.wanted.clone(), taken_by: None };
+                return GivenSlug { slug: request.wanted.clone(), taken_by: None };
             };
             let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
-            Given { slug, taken_by: owner }
+            GivenSlug { slug, taken_by: owner }
         };
         Ok(Some(self.requests.iter().zip(kept).map(given).collect()))
     }
 
     /// The answer: one slug for each organization, sorted by organization id.
-    pub(crate) fn answers(self, given: Vec<Given>) -> Vec<ResolvedSlug> {
-        let answer = |(request, given): (SlugRequest, Given)| ResolvedSlug {
+    pub(crate) fn answers(self, given: Vec<GivenSlug>) -> Vec<ResolvedSlug> {
+        let answer = |(request, given): (SlugRequest, GivenSlug)| ResolvedSlug {
             organization_id: request.organization_id,
             reason: request.reason(&given.slug),
             candidate: request.base().to_owned(),
@@ -301,7 +301,7 @@ struct KeptAnswer(Box<str>, Option<(String, i64)>);
 pub(crate) struct Rounds<'a> {
     operation: &'a SlugOperation,
     /// The slug of each organization; empty as long as it has none.
-    given: Vec<Given>,
+    given: Vec<GivenSlug>,
     /// The indexes of the organizations without a slug.
     open: Vec<usize>,
     number: usize,
@@ -310,7 +310,7 @@ pub(crate) struct Rounds<'a> {
 impl<'a> Rounds<'a> {
     pub(crate) fn new(operation: &'a SlugOperation) -> Self {
         let count = operation.requests.len();
-        Self { operation, given: vec![Given::default(); count], open: (0..count).collect(), number: 0 }
+        Self { operation, given: vec![GivenSlug::default(); count], open: (0..count).collect(), number: 0 }
     }
 
     /// The candidates of the next round, sorted by slug, each slug for one organization only; `None` when every
@@ -358,7 +358,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Records which organizations got the slug that they tried.
-    pub(crate) fn won(&mut self, winners: Vec<(i64, String)>) {
+    pub(crate) fn record_winners(&mut self, winners: Vec<(i64, String)>) {
         for (organization_id, slug) in winners {
             let requests = &self.operation.requests;
             if let Ok(index) =
@@ -372,7 +372,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// The slug of each organization, in the order of their ids.
-    pub(crate) fn finish(self) -> Vec<Given> {
+    pub(crate) fn finish(self) -> Vec<GivenSlug> {
         self.given
     }
 }
@@ -442,24 +442,24 @@ mod tests {
         let first = rounds.next(&env).expect("few rounds").expect("nobody has one");
         assert_eq!(first.organization_ids, [3]);
         assert_eq!(first.slugs, ["acme"]);
-        rounds.won(vec![(3, "acme".to_owned())]);
+        rounds.record_winners(vec![(3, "acme".to_owned())]);
         let normalized = rounds.next(&env).expect("few rounds").expect("three have none");
         assert_eq!(
             (normalized.organization_ids.as_slice(), normalized.slugs.as_slice()),
             (&[2][..], &["acme".to_owned()][..])
         );
         assert_eq!(normalized.wanted_slugs, ["Acme"]);
-        rounds.won(vec![]);
+        rounds.record_winners(vec![]);
         let second = rounds.next(&env).expect("few rounds").expect("three have none");
         let mut trying = second.organization_ids.clone();
         trying.sort_unstable();
         assert_eq!(trying, [1, 2, 4]);
         assert!(second.slugs.iter().all(|slug| slug.len() == slug.find('-').expect("a suffix") + 3));
-        rounds.won(vec![(2, "acme-x1".to_owned()), (4, "acme-x2".to_owned())]);
+        rounds.record_winners(vec![(2, "acme-x1".to_owned()), (4, "acme-x2".to_owned())]);
         let third = rounds.next(&env).expect("few rounds").expect("one has none");
         assert_eq!(third.organization_ids, [1]);
         assert_eq!(third.slugs[0].len(), "settings-xyz".len());
-        rounds.won(vec![(1, third.slugs[0].clone())]);
+        rounds.record_winners(vec![(1, third.slugs[0].clone())]);
         assert!(rounds.next(&env).expect("few rounds").is_none());
         let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|given| given.slug).collect();
         assert!(slugs[0].starts_with("settings-"), "{slugs:?}");
@@ -478,11 +478,11 @@ mod tests {
             operation(batches.chunks(MAX_BATCH).map(<[_]>::to_vec).collect()).expect("well formed")
         };
         let owner = Owner { region: "de".to_owned(), organization_id: MAX_ID };
-        let mut given = vec![Given::default(); 20_004];
+        let mut given = vec![GivenSlug::default(); 20_004];
         for (given, request) in given.iter_mut().zip(&operation().requests) {
             given.slug.clone_from(&request.wanted);
         }
-        given[0] = Given { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
+        given[0] = GivenSlug { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
         given[1].slug = "acme-y8".into();
         given[2].slug = "settings-z9".into();
         given[3].slug = "7-a0".into();

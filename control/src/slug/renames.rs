@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use causeway_proto::limits::{MAX_REFUSAL, MAX_TEXT};
+use causeway_proto::limits::{MAX_REFUSAL_BYTES, MAX_TEXT_BYTES};
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::{db::DbError, transact};
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{
     operation::{Incoming, Rounds},
     reservations::SlugReservations,
-    rules::{self as slug, Outcome, Unfit},
+    rules::{self as slug, Outcome, SuffixReason},
 };
 use crate::{
     Error,
@@ -36,7 +36,7 @@ use crate::{
     },
     store::{
         self,
-        feed_transaction::{FeedTransaction, Of},
+        feed_transaction::{FeedTransaction, Selection},
         rename,
         slug_reservation::Candidates,
     },
@@ -59,7 +59,7 @@ pub fn refusal(reason: ErrorReason, message: &str) -> Result<Refusal, Error> {
     ) {
         return Err(Error::invalid("refusal.reason", "is not one with which a region refuses a slug"));
     }
-    validate::text(|| "refusal.message".to_owned(), message, MAX_REFUSAL)?;
+    validate::text(|| "refusal.message".to_owned(), message, MAX_REFUSAL_BYTES)?;
     Ok(Refusal { reason, message: message.to_owned() })
 }
 
@@ -81,7 +81,7 @@ impl SlugReservations {
         if wanted.desired_slug.is_empty() {
             return Err(Error::invalid("desired_slug", "is missing"));
         }
-        validate::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT)?;
+        validate::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT_BYTES)?;
         let deadline = Instant::now() + wait;
         let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
             Some(rename) => rename,
@@ -99,7 +99,7 @@ impl SlugReservations {
                         rename = ended.clone();
                     }
                 }
-                () = self.feeds.stopping() => return Err(Error::Stopping),
+                () = self.feeds.stopping() => return Err(Error::ShuttingDown),
             }
         }
         match rename.state {
@@ -187,7 +187,7 @@ impl SlugReservations {
                 return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
             }
             if changes {
-                feed.append_upserts(Of::Slug(&rename.slug)).await?;
+                feed.append_upserts(Selection::Slug(&rename.slug)).await?;
             }
             self.env.failpoint("control.rename.prepared").await?;
             rename
@@ -209,7 +209,7 @@ impl SlugReservations {
         if wanted.require_exact {
             match plan {
                 Outcome::Exact(_) => {}
-                Outcome::NeedsSuffix { why: Unfit::Reserved, .. } if slug::is_reserved(desired) => {
+                Outcome::NeedsSuffix { why: SuffixReason::Reserved, .. } if slug::is_reserved(desired) => {
                     return Err(Error::SlugReserved { slug: desired.clone() });
                 }
                 _ => return Err(Error::SlugInvalid { slug: desired.clone() }),
@@ -259,7 +259,7 @@ impl SlugReservations {
     /// # Errors
     /// If the slug is the primary or temporary slug of the organization, or the organization is being renamed to it.
     pub async fn release_alias(&self, organization_id: i64, slug: &str) -> Result<bool, Error> {
-        validate::text(|| "slug".to_owned(), slug, MAX_TEXT)?;
+        validate::text(|| "slug".to_owned(), slug, MAX_TEXT_BYTES)?;
         let slug = slug.to_ascii_lowercase();
         let found = store::directory::find(&self.db, vec![slug.clone()]).await?;
         let Some((_, owner)) = found.into_iter().find(|(_, it)| it.organization_id == organization_id) else {
@@ -279,7 +279,7 @@ impl SlugReservations {
             {
                 return Err(Error::RenameInFlight { organization_id, operation_id: rename.operation_id });
             }
-            feed.append_removals(Of::Slug(&slug)).await?;
+            feed.append_removals(Selection::Slug(&slug)).await?;
             store::slug_reservation::delete_slug(feed, &slug).await?;
             true
         })?;
@@ -309,9 +309,9 @@ pub(crate) async fn confirm(
     }
     store::slug_reservation::set_type(feed, slug, ReservationType::Primary, now).await?;
     // In the feed the new slug comes first, so that no reader sees an organization without a primary slug.
-    feed.append_upserts(Of::Slug(slug)).await?;
+    feed.append_upserts(Selection::Slug(slug)).await?;
     match old {
-        Some(old) if rename.keep_alias => feed.append_upserts(Of::Slug(&old.slug)).await?,
+        Some(old) if rename.keep_alias => feed.append_upserts(Selection::Slug(&old.slug)).await?,
         Some(old) => feed.append_removed(old).await?,
         None => {}
     }
@@ -331,10 +331,10 @@ pub(crate) async fn refuse(
     let own = held.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
         // The slug was an alias before the rename, and stays one.
-        feed.append_upserts(Of::Slug(slug)).await?;
+        feed.append_upserts(Selection::Slug(slug)).await?;
         return Ok(0);
     }
-    feed.append_removals(Of::Slug(slug)).await?;
+    feed.append_removals(Selection::Slug(slug)).await?;
     store::slug_reservation::delete_slug(feed, slug).await?;
     Ok(i64::from(own.is_some()))
 }

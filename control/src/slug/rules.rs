@@ -18,7 +18,7 @@ static RESERVED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| reserved_org
 
 /// Why a slug cannot be given without a suffix, even if it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum SuffixReason {
     /// It is a reserved word.
     Reserved,
     /// It has no letter, so it could be mistaken for an id.
@@ -39,13 +39,13 @@ pub enum Outcome<'a> {
         /// The part before the suffix.
         base: String,
         /// Why a suffix is needed.
-        why: Unfit,
+        why: SuffixReason,
     },
 }
 
 /// In which form control can give a wanted slug if it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub enum SlugForm {
     /// Unchanged.
     Exact,
     /// Normalized.
@@ -59,12 +59,12 @@ pub enum Fit {
 impl Outcome<'_> {
     /// In which form control can give it.
     #[must_use]
-    pub fn fit(&self) -> Fit {
+    pub fn fit(&self) -> SlugForm {
         match self {
-            Self::Exact(_) => Fit::Exact,
-            Self::Normalized(_) => Fit::Normalized,
-            Self::NeedsSuffix { why: Unfit::Reserved, .. } => Fit::ReservedWord,
-            Self::NeedsSuffix { why: Unfit::NoLetter | Unfit::Empty, .. } => Fit::Invalid,
+            Self::Exact(_) => SlugForm::Exact,
+            Self::Normalized(_) => SlugForm::Normalized,
+            Self::NeedsSuffix { why: SuffixReason::Reserved, .. } => SlugForm::ReservedWord,
+            Self::NeedsSuffix { why: SuffixReason::NoLetter | SuffixReason::Empty, .. } => SlugForm::Invalid,
         }
     }
 
@@ -106,11 +106,11 @@ pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
         normalize(if wanted.is_empty() { name } else { wanted }, MAX_SLUG)
     };
     if base.is_empty() {
-        Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: Unfit::Empty }
+        Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: SuffixReason::Empty }
     } else if !has_letter(&base) {
-        Outcome::NeedsSuffix { base, why: Unfit::NoLetter }
+        Outcome::NeedsSuffix { base, why: SuffixReason::NoLetter }
     } else if is_reserved(&base) {
-        Outcome::NeedsSuffix { base, why: Unfit::Reserved }
+        Outcome::NeedsSuffix { base, why: SuffixReason::Reserved }
     } else {
         Outcome::Normalized(base)
     }
@@ -159,7 +159,7 @@ mod tests {
         move |length| env.characters(BASE36, length)
     }
 
-    fn needs_suffix(base: &str, why: Unfit) -> Outcome<'_> {
+    fn needs_suffix(base: &str, why: SuffixReason) -> Outcome<'_> {
         Outcome::NeedsSuffix { base: base.to_owned(), why }
     }
 
@@ -194,15 +194,15 @@ mod tests {
 
     #[test]
     fn what_must_not_stand_alone_needs_a_suffix() {
-        assert_eq!(plan("settings", ""), needs_suffix("settings", Unfit::Reserved));
-        assert_eq!(plan("Settings", ""), needs_suffix("settings", Unfit::Reserved));
-        assert_eq!(plan("_admin", ""), needs_suffix("admin", Unfit::Reserved));
-        assert_eq!(plan("", "Settings"), needs_suffix("settings", Unfit::Reserved));
-        assert_eq!(plan("404", ""), needs_suffix("404", Unfit::NoLetter));
-        assert_eq!(plan("12-34", ""), needs_suffix("12-34", Unfit::NoLetter));
-        assert_eq!(plan("", ""), needs_suffix("organization", Unfit::Empty));
-        assert_eq!(plan("---", "Acme"), needs_suffix("organization", Unfit::Empty));
-        assert_eq!(plan("!?", "Acme"), needs_suffix("organization", Unfit::Empty));
+        assert_eq!(plan("settings", ""), needs_suffix("settings", SuffixReason::Reserved));
+        assert_eq!(plan("Settings", ""), needs_suffix("settings", SuffixReason::Reserved));
+        assert_eq!(plan("_admin", ""), needs_suffix("admin", SuffixReason::Reserved));
+        assert_eq!(plan("", "Settings"), needs_suffix("settings", SuffixReason::Reserved));
+        assert_eq!(plan("404", ""), needs_suffix("404", SuffixReason::NoLetter));
+        assert_eq!(plan("12-34", ""), needs_suffix("12-34", SuffixReason::NoLetter));
+        assert_eq!(plan("", ""), needs_suffix("organization", SuffixReason::Empty));
+        assert_eq!(plan("---", "Acme"), needs_suffix("organization", SuffixReason::Empty));
+        assert_eq!(plan("!?", "Acme"), needs_suffix("organization", SuffixReason::Empty));
     }
 
     #[test]

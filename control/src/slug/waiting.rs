@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// The longest time between two queries for a result that nobody has reported. Each wait is shorter by a random part,
 /// up to half of it, so that the queries do not all run at the same moment.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What callers wait for, by its id. Cheap to clone.
 #[derive(Debug)]
@@ -55,14 +55,14 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         }
     }
 
-    /// Begins to wait. The receiver gets the result when the thing has ended. `look` queries the result; it returns
+    /// Begins to wait. The receiver gets the result when the thing has ended. `query` queries the result; it returns
     /// `None` if the thing has not ended. If nobody waits for the same thing already, `run` gets the future that calls
-    /// `look`.
+    /// `query`.
     pub(crate) fn wait_for<F, L>(
         &self,
         id: Uuid,
         env: &Environment,
-        look: L,
+        query: L,
         run: impl FnOnce(futures::future::BoxFuture<'static, ()>),
     ) -> watch::Receiver<Option<T>>
     where
@@ -78,7 +78,7 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         all.insert(id, Arc::clone(&awaited));
         drop(all);
         let (waiting, env) = (self.clone(), env.clone());
-        run(Box::pin(async move { waiting.watch(id, &awaited, &env, look).await }));
+        run(Box::pin(async move { waiting.watch(id, &awaited, &env, query).await }));
         receiver
     }
 
@@ -87,18 +87,19 @@ impl<T: Clone + Send + Sync + 'static> Waiting<T> {
         id: Uuid,
         awaited: &Awaited<T>,
         env: &Environment,
-        look: impl Fn() -> F,
+        query: impl Fn() -> F,
     ) {
         loop {
-            if let Some(ended) = look().await {
+            if let Some(ended) = query().await {
                 self.all().remove(&id);
                 awaited.ended.send_replace(Some(ended));
                 return;
             }
-            let jitter = Duration::from_millis(env.below(u64::try_from(LOOK.as_millis() / 2).unwrap_or(1)));
+            let jitter =
+                Duration::from_millis(env.below(u64::try_from(POLL_INTERVAL.as_millis() / 2).unwrap_or(1)));
             tokio::select! {
                 () = awaited.woken.notified() => {}
-                () = sleep(LOOK - jitter) => {}
+                () = sleep(POLL_INTERVAL - jitter) => {}
                 () = awaited.ended.closed() => {
                     let mut all = self.all();
                     if awaited.ended.receiver_count() == 0 {
@@ -138,12 +139,12 @@ mod tests {
 
         fn wait_for(&self, id: u128) -> watch::Receiver<Option<&'static str>> {
             let (looks, ended) = (Arc::clone(&self.looks), Arc::clone(&self.ended));
-            let look = move || {
+            let query = move || {
                 looks.fetch_add(1, Ordering::Relaxed);
                 let ended = ended.load(Ordering::Relaxed).then_some("ended");
                 async move { ended }
             };
-            self.waiting.wait_for(Uuid::from_u128(id), &self.env, look, |watching| {
+            self.waiting.wait_for(Uuid::from_u128(id), &self.env, query, |watching| {
                 tokio::spawn(watching);
             })
         }
@@ -192,7 +193,7 @@ mod tests {
         let stage = Stage::new();
         let mut receiver = stage.wait_for(1);
         settle().await;
-        tokio::time::advance(LOOK * 10).await;
+        tokio::time::advance(POLL_INTERVAL * 10).await;
         settle().await;
         let looks = stage.looks();
         assert_eq!(looks, 2, "one look for each time that the clock is read");
@@ -212,7 +213,7 @@ mod tests {
         drop(other);
         settle().await;
         assert!(stage.waiting.all().is_empty());
-        tokio::time::advance(LOOK * 10).await;
+        tokio::time::advance(POLL_INTERVAL * 10).await;
         settle().await;
         assert_eq!(stage.looks(), 1);
     }

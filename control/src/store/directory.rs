@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use uuid::Uuid;
 
-use super::{IS_BY_ORGANIZATION, feed::reservation_type, feed_transaction::FeedTransaction};
+use super::{EQUALS_WITHOUT_REGION_INDEX, feed::reservation_type, feed_transaction::FeedTransaction};
 use crate::model::{
     directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
     reservation::ReservationType,
@@ -67,7 +67,7 @@ pub(crate) async fn upsert(
         " JOIN causeway_organization_slug_reservation p \
          ON p.organization_id = r.organization_id AND p.type = 'primary' WHERE p.region",
     )
-    .push(IS_BY_ORGANIZATION)
+    .push(EQUALS_WITHOUT_REGION_INDEX)
     .push("$1")
     // Always in the same order, so that two transactions wait for each other in one direction only.
     .push(
@@ -103,7 +103,7 @@ pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i
     )
     .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
     .push(") AND region")
-    .push(IS_BY_ORGANIZATION)
+    .push(EQUALS_WITHOUT_REGION_INDEX)
     .arg(feed.region());
     feed.execute(statement).await.map(|_| ())
 }
@@ -139,7 +139,7 @@ pub(crate) async fn of(
         .push(" JOIN ")
         .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" ON r.organization_id = o.organization_id WHERE o.region")
-        .push(IS_BY_ORGANIZATION)
+        .push(EQUALS_WITHOUT_REGION_INDEX)
         .arg(region);
     db.fetch_all(statement).await?.iter().map(organization).collect()
 }

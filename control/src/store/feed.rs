@@ -11,12 +11,12 @@ use crate::model::{
 };
 
 /// The version of a feed that has no events yet. A reader that has nothing has version 0.
-pub(crate) const FIRST: i64 = 1;
+pub(crate) const EMPTY_FEED_VERSION: i64 = 1;
 
 /// The position of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The version of the last event, or [`FIRST`].
+    /// The version of the last event, or [`EMPTY_FEED_VERSION`].
     pub(crate) version: i64,
     /// Events above this version are stored.
     pub(crate) oldest: i64,
@@ -24,7 +24,7 @@ pub(crate) struct Position {
 
 impl Position {
     /// The position of a feed that has no events yet.
-    pub(crate) const BEGINNING: Self = Self { version: FIRST, oldest: FIRST };
+    pub(crate) const BEGINNING: Self = Self { version: EMPTY_FEED_VERSION, oldest: EMPTY_FEED_VERSION };
 }
 
 /// Creates the feed of a region if it does not exist, so that readers of all feeds see the region soon.
@@ -33,13 +33,13 @@ pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
         "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) ON CONFLICT (region) DO NOTHING",
     )
     .with(region)
-    .with(FIRST);
+    .with(EMPTY_FEED_VERSION);
     tx.execute(statement).await.map(|_| ())
 }
 
 /// What a feed says of reservations `s` besides slug and organization: `type`, `canonical_slug`, `operation_id`,
 /// `wanted`. Most reservations are primary, and need no subquery.
-pub(super) const TOLD: &str = "s.type AS type, \
+pub(super) const FEED_COLUMNS: &str = "s.type AS type, \
     CASE WHEN s.type = 'primary' THEN s.slug ELSE \
     (SELECT p.slug FROM causeway_organization_slug_reservation p WHERE p.region = s.region \
     AND p.organization_id = s.organization_id AND p.type = 'primary') END AS canonical_slug, \
@@ -68,7 +68,7 @@ fn reservation(row: &Row) -> Result<FeedReservation, DbError> {
     })
 }
 
-/// The version of each region's feed. A feed that is missing in the result is at [`FIRST`].
+/// The version of each region's feed. A feed that is missing in the result is at [`EMPTY_FEED_VERSION`].
 pub(crate) async fn versions(db: &Db) -> Result<HashMap<String, i64>, DbError> {
     let rows = db.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
     rows.iter().map(|row| Ok((row.text("region")?, row.int("version")?))).collect()
@@ -115,7 +115,7 @@ pub(crate) async fn snapshot(
     limit: i64,
 ) -> Result<Vec<FeedReservation>, DbError> {
     let statement = Statement::new("SELECT s.slug, s.organization_id, ")
-        .push(TOLD)
+        .push(FEED_COLUMNS)
         .push(" FROM causeway_organization_slug_reservation s WHERE s.region = ")
         .arg(region)
         .push(" AND s.slug > ")

@@ -42,13 +42,13 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    IS_BY_ORGANIZATION,
-    feed::{FIRST, TOLD},
+    EQUALS_WITHOUT_REGION_INDEX,
+    feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
 };
 use crate::model::reservation::Reservation;
 
 /// Selects reservations of a region.
-pub(crate) enum Of<'a> {
+pub(crate) enum Selection<'a> {
     /// Those of an operation, of organizations with ids above the first number, up to the second.
     Operation(Uuid, i64, i64),
     /// All reservations of these organizations.
@@ -59,7 +59,7 @@ pub(crate) enum Of<'a> {
 
 /// What happens to the selected reservations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum EventKind {
     /// They are new or changed; their rows say how.
     Upsert,
     /// They are about to be deleted.
@@ -119,19 +119,19 @@ impl<'a> FeedTransaction<'a> {
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn append_upserts(&mut self, of: Of<'_>) -> Result<(), DbError> {
-        self.append(of, Change::Upsert).await
+    pub(crate) async fn append_upserts(&mut self, of: Selection<'_>) -> Result<(), DbError> {
+        self.append(of, EventKind::Upsert).await
     }
 
     /// Appends a removal for each of these reservations. Call this before deleting their rows.
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn append_removals(&mut self, of: Of<'_>) -> Result<(), DbError> {
-        self.append(of, Change::Remove).await
+    pub(crate) async fn append_removals(&mut self, of: Selection<'_>) -> Result<(), DbError> {
+        self.append(of, EventKind::Remove).await
     }
 
-    async fn append(&mut self, of: Of<'_>, change: Change) -> Result<(), DbError> {
+    async fn append(&mut self, of: Selection<'_>, change: EventKind) -> Result<(), DbError> {
         self.version = append(&mut self.tx, self.feed.region, self.version, of, change).await?;
         Ok(())
     }
@@ -202,7 +202,7 @@ async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
          ON CONFLICT (region) DO UPDATE SET version = causeway_feed.version RETURNING version",
     )
     .with(region)
-    .with(FIRST);
+    .with(EMPTY_FEED_VERSION);
     tx.fetch_one(statement).await?.int("version")
 }
 
@@ -215,7 +215,13 @@ async fn advance(tx: &mut Tx, region: &str, version: i64) -> Result<(), DbError>
 
 /// Appends an event for each of the reservations, after version `after`, and returns the version of the last event.
 /// Primary reservations come first, so that no reader ever sees an organization without one.
-async fn append(tx: &mut Tx, region: &str, after: i64, of: Of<'_>, change: Change) -> Result<i64, DbError> {
+async fn append(
+    tx: &mut Tx,
+    region: &str,
+    after: i64,
+    of: Selection<'_>,
+    change: EventKind,
+) -> Result<i64, DbError> {
     let dialect = tx.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_feed_event \
@@ -227,20 +233,20 @@ async fn append(tx: &mut Tx, region: &str, after: i64, of: Of<'_>, change: Chang
          s.slug, s.organization_id, ",
     );
     let statement = match change {
-        Change::Upsert => statement.push(TOLD),
-        Change::Remove => {
+        EventKind::Upsert => statement.push(FEED_COLUMNS),
+        EventKind::Remove => {
             statement.push("CAST(NULL AS text), CAST(NULL AS text), s.operation_id, ").arg(false)
         }
     };
     let statement = statement.push(" FROM causeway_organization_slug_reservation s");
     let statement = match of {
-        Of::Organizations(ids) => statement
+        Selection::Organizations(ids) => statement
             .push(" JOIN ")
             .rows(dialect, "r", [("organization_id", Column::Ints(ids.to_vec()))])
             .push(" ON r.organization_id = s.organization_id WHERE s.region")
-            .push(IS_BY_ORGANIZATION)
+            .push(EQUALS_WITHOUT_REGION_INDEX)
             .arg(region),
-        Of::Operation(operation_id, after, last) => statement
+        Selection::Operation(operation_id, after, last) => statement
             .push(" WHERE s.region = ")
             .arg(region)
             .push(" AND s.operation_id = ")
@@ -249,7 +255,9 @@ async fn append(tx: &mut Tx, region: &str, after: i64, of: Of<'_>, change: Chang
             .arg(after)
             .push(" AND s.organization_id <= ")
             .arg(last),
-        Of::Slug(slug) => statement.push(" WHERE s.region = ").arg(region).push(" AND s.slug = ").arg(slug),
+        Selection::Slug(slug) => {
+            statement.push(" WHERE s.region = ").arg(region).push(" AND s.slug = ").arg(slug)
+        }
     };
     let appended = tx.execute(statement).await?;
     Ok(after.saturating_add_unsigned(appended))

@@ -48,7 +48,7 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
 }
 
 /// Locks an import, so that nobody closes it until the transaction ends. `false` if it is closed for a revert.
-pub(crate) async fn hold_open(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
+pub(crate) async fn lock_if_open(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
          ON CONFLICT (region, import_id) DO UPDATE SET reverting = causeway_import.reverting RETURNING reverting",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use causeway_relocation::catalog::ORGANIZATION;
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 
-use super::IS_BY_ORGANIZATION;
+use super::EQUALS_WITHOUT_REGION_INDEX;
 use crate::model::region::{ConflictKind, IdConflict, IdRange};
 
 /// Stores which ids of a model a region's table has, in place of what was stored before.
@@ -111,7 +111,7 @@ pub(crate) async fn reserved_elsewhere(
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
         .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND NOT s.region")
-        .push(IS_BY_ORGANIZATION)
+        .push(EQUALS_WITHOUT_REGION_INDEX)
         .arg(region);
     tx.fetch_all(statement)
         .await?

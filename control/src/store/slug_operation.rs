@@ -30,7 +30,7 @@ pub(crate) enum OperationState {
 
 /// What is in progress for a large operation, part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnderWay {
+pub(crate) enum InProgress {
     /// Control is reserving slugs for its organizations. It has not sent them to anybody yet.
     Reserving,
     /// One of its organizations already has a slug from another operation, or belongs to another region. Control frees
@@ -42,7 +42,7 @@ pub(crate) enum UnderWay {
     Releasing,
 }
 
-impl UnderWay {
+impl InProgress {
     fn name(self) -> &'static str {
         match self {
             Self::Reserving => "reserving",
@@ -60,7 +60,7 @@ pub(crate) struct Operation {
     pub(crate) digest: Vec<u8>,
     pub(crate) state: OperationState,
     /// What is in progress; `None` if nothing is.
-    pub(crate) under_way: Option<UnderWay>,
+    pub(crate) in_progress: Option<InProgress>,
     /// The last organization whose slug is confirmed, while a confirmation is in progress; 0 before.
     pub(crate) done_through: i64,
     /// When it was begun. An operation that is withdrawn and begun again gets a new time.
@@ -77,7 +77,7 @@ pub(crate) async fn insert(
     operation_id: Uuid,
     digest: [u8; 32],
     organization_count: i64,
-    under_way: Option<UnderWay>,
+    in_progress: Option<InProgress>,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
     let statement = Statement::new(
@@ -90,7 +90,7 @@ pub(crate) async fn insert(
     .with(digest.to_vec())
     .with(organization_count)
     .with(now)
-    .with(under_way.map(|it| it.name().to_owned()));
+    .with(in_progress.map(|it| it.name().to_owned()));
     Ok(feed.execute(statement).await? == 1)
 }
 
@@ -113,17 +113,17 @@ pub(crate) async fn lock(
         "released" => OperationState::Released,
         _ => return Err(DbError::inconsistent("a slug operation is in an unknown state")),
     };
-    let under_way = match row.opt_text("under_way")?.as_deref() {
+    let in_progress = match row.opt_text("under_way")?.as_deref() {
         None => None,
-        Some("reserving") => Some(UnderWay::Reserving),
-        Some("withdrawing") => Some(UnderWay::Withdrawing),
-        Some("confirming") => Some(UnderWay::Confirming),
-        Some("releasing") => Some(UnderWay::Releasing),
+        Some("reserving") => Some(InProgress::Reserving),
+        Some("withdrawing") => Some(InProgress::Withdrawing),
+        Some("confirming") => Some(InProgress::Confirming),
+        Some("releasing") => Some(InProgress::Releasing),
         Some(_) => return Err(DbError::inconsistent("something unknown is done to a slug operation")),
     };
     Ok(Some(Operation {
         digest: row.bytes("content_digest")?,
-        under_way,
+        in_progress,
         done_through: row.int("done_through")?,
         created_at: row.time("created_at")?,
         state,
@@ -135,7 +135,7 @@ pub(crate) async fn lock(
 const SUMMARY: &str = "SELECT region, operation_id, state, under_way, organization_count, confirmed_count, \
     released_count, created_at, updated_at FROM causeway_slug_operation";
 
-/// The values of `state` and `under_way` in the database for a progress. An empty list means that `under_way` is null.
+/// The values of `state` and `in_progress` in the database for a progress. An empty list means that `in_progress` is null.
 fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
     match progress {
         Progress::Reserving => ("reserved", &["reserving", "withdrawing"]),
@@ -148,11 +148,13 @@ fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
 }
 
 fn summary(row: &Row) -> Result<OperationSummary, DbError> {
-    let (state, under_way) = (row.text("state")?, row.opt_text("under_way")?);
+    let (state, in_progress) = (row.text("state")?, row.opt_text("under_way")?);
     let progress = Progress::ALL.into_iter().find(|progress| {
         let (of_state, under_ways) = stored(*progress);
         of_state == state
-            && under_way.as_deref().map_or(under_ways.is_empty(), |under_way| under_ways.contains(&under_way))
+            && in_progress
+                .as_deref()
+                .map_or(under_ways.is_empty(), |in_progress| under_ways.contains(&in_progress))
     });
     Ok(OperationSummary {
         region: row.text("region")?,
@@ -202,8 +204,8 @@ pub(crate) async fn list(
             [] => statement.push(" AND under_way IS NULL"),
             [first, rest @ ..] => {
                 let mut statement = statement.push(" AND under_way IN (").arg(*first);
-                for under_way in rest {
-                    statement = statement.push(", ").arg(*under_way);
+                for in_progress in rest {
+                    statement = statement.push(", ").arg(*in_progress);
                 }
                 statement.push(")")
             }
@@ -226,7 +228,7 @@ pub(crate) async fn exists(db: &Db, key: OperationKey<'_>) -> Result<bool, DbErr
 pub(crate) async fn set_under_way(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
-    under_way: Option<UnderWay>,
+    in_progress: Option<InProgress>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
@@ -235,7 +237,7 @@ pub(crate) async fn set_under_way(
     )
     .with(feed.region())
     .with(operation_id)
-    .with(under_way.map(|it| it.name().to_owned()))
+    .with(in_progress.map(|it| it.name().to_owned()))
     .with(now);
     feed.execute(statement).await.map(|_| ())
 }
@@ -308,7 +310,7 @@ pub(crate) async fn set_released(
     .with(operation_id)
     .with(released_count)
     .with(now)
-    .with(more.then(|| UnderWay::Releasing.name().to_owned()));
+    .with(more.then(|| InProgress::Releasing.name().to_owned()));
     feed.execute(statement).await?;
     let statement =
         Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
@@ -318,7 +320,7 @@ pub(crate) async fn set_released(
 }
 
 /// Stores parts of an operation's answer, numbered from `first` on. A part that is stored already does not change.
-pub(crate) async fn keep_answer(
+pub(crate) async fn store_answer(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
     first: i64,
@@ -345,7 +347,7 @@ pub(crate) async fn keep_answer(
 }
 
 /// The stored parts of an operation's answer, in order.
-pub(crate) async fn kept_answer(
+pub(crate) async fn stored_answer(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
 ) -> Result<Vec<String>, DbError> {

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    IS_BY_ORGANIZATION, feed::reservation_type, feed_transaction::FeedTransaction,
+    EQUALS_WITHOUT_REGION_INDEX, feed::reservation_type, feed_transaction::FeedTransaction,
     slug_operation::OperationKey,
 };
 use crate::model::reservation::{ListFilter, Owner, Reservation, ReservationType};
@@ -106,7 +106,7 @@ fn conflicts(dialect: Dialect, key: OperationKey<'_>, organization_ids: Vec<i64>
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
         .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
-        .push(IS_BY_ORGANIZATION)
+        .push(EQUALS_WITHOUT_REGION_INDEX)
         .arg(key.region)
         .push(" AND s.operation_id <> ")
         .arg(key.operation_id)
@@ -153,7 +153,7 @@ pub(crate) async fn own(
     let statement = Statement::new("SELECT s.organization_id, s.slug FROM ")
         .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id WHERE s.region")
-        .push(IS_BY_ORGANIZATION)
+        .push(EQUALS_WITHOUT_REGION_INDEX)
         .arg(feed.region())
         .push(" AND s.operation_id = ")
         .arg(operation_id);
@@ -240,7 +240,7 @@ pub(crate) async fn delete_of_organizations(
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
             .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
             .push(") AND region")
-            .push(IS_BY_ORGANIZATION)
+            .push(EQUALS_WITHOUT_REGION_INDEX)
             .arg(feed.region());
     feed.execute(statement).await
 }
@@ -325,7 +325,7 @@ pub(crate) async fn of_organizations(
     .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
     .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
     .push(" WHERE s.region")
-    .push(IS_BY_ORGANIZATION)
+    .push(EQUALS_WITHOUT_REGION_INDEX)
     .arg(region)
     .push(" ORDER BY s.organization_id, s.slug LIMIT ")
     .arg(i64::try_from(most).unwrap_or(i64::MAX));
@@ -360,7 +360,7 @@ pub(crate) async fn slugs_of(
         .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
         .push(" JOIN causeway_organization_slug_reservation s ON s.organization_id = r.organization_id")
         .push(" WHERE s.type IN ('primary', 'temporary_rename_alias') AND s.region")
-        .push(IS_BY_ORGANIZATION)
+        .push(EQUALS_WITHOUT_REGION_INDEX)
         .arg(region);
     let slug = |row: Row| {
         Ok((row.int("organization_id")?, reservation_type(&row.text("type")?)?, row.text("slug")?))

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use causeway_proto::{
-    limits::{MAX_BATCH, MAX_TEXT},
+    limits::{MAX_BATCH, MAX_TEXT_BYTES},
     page::{List, PageKey, fitting},
     region::v1::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
@@ -32,10 +32,10 @@ use crate::{
     import::{Announced, Engine, Import, Pace, Parameters, Upload},
 };
 
-/// The most bytes of a filter: whoever looks at its import is told it.
+/// The most bytes of a filter. Answers about its import repeat it.
 const MAX_FILTER_BYTES: usize = 1 << 20;
 
-/// Answers the calls.
+/// Handles the calls of the service.
 #[derive(Debug)]
 pub(super) struct Handler {
     engine: Engine,
@@ -48,8 +48,8 @@ impl Handler {
         Self { engine, watches: Watches::default(), page_key }
     }
 
-    /// The next message of an upload. A client that stalls must neither hold up a region that stops, nor keep its place
-    /// from others.
+    /// The next message of an upload. A client that stalls must not delay the stop of a region, and must not keep its
+    /// place from others.
     async fn next_part(
         &self,
         parts: &mut Streaming<ImportOrganizationsRequest>,
@@ -63,7 +63,7 @@ impl Handler {
             };
             let bytes = match &message {
                 Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }))) => bytes.len(),
-                // Header and end come once.
+                // Header and end come only once, so each counts as a byte.
                 Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Header(_) | Part::End(_)) }))) => 1,
                 _ => 0,
             };
@@ -74,7 +74,7 @@ impl Handler {
         }
     }
 
-    /// The next part of an upload, which is not over: one that has been cut off looks as if it were.
+    /// The next part of an upload that must not be over yet: a stream that was cut off looks like one that has ended.
     async fn part(
         &self,
         parts: &mut Streaming<ImportOrganizationsRequest>,
@@ -120,14 +120,14 @@ pub(super) fn import_id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|_| Error::invalid("import_id", "must be a UUID"))
 }
 
-/// What a header asks for.
+/// The content of a header.
 struct Asked {
     import_id: Uuid,
     parameters: Parameters,
     announced: Announced,
 }
 
-/// A SHA-256 of a header; none if it is empty.
+/// A SHA-256 in a header; `None` if it is empty.
 fn sha256(field: &'static str, text: String) -> Result<Option<String>, Error> {
     let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     match text.as_str() {
@@ -149,10 +149,10 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
     if slugs.len() > MAX_BATCH {
         return Err(Error::invalid("header.filter.slugs", format!("must be at most {MAX_BATCH}")));
     }
-    if slugs.iter().any(|slug| slug.len() > MAX_TEXT || slug.chars().any(char::is_control)) {
+    if slugs.iter().any(|slug| slug.len() > MAX_TEXT_BYTES || slug.chars().any(char::is_control)) {
         return Err(Error::invalid(
             "header.filter.slugs",
-            format!("must have at most {MAX_TEXT} bytes and no control characters"),
+            format!("must have at most {MAX_TEXT_BYTES} bytes and no control characters"),
         ));
     }
     if slugs.iter().map(String::len).sum::<usize>() > MAX_FILTER_BYTES {
@@ -177,7 +177,7 @@ fn asked(header: ImportHeader) -> Result<Asked, Error> {
     })
 }
 
-/// The key of a page of imports, as text.
+/// The page key of a list of imports, as text: creation time and id.
 struct ImportKey(DateTime<Utc>, Uuid);
 
 impl std::fmt::Display for ImportKey {
@@ -196,7 +196,8 @@ impl std::str::FromStr for ImportKey {
     }
 }
 
-/// The key of a page of the primary key map, as text.
+/// The page key of the primary key map, as text: position and first ordinal of a chunk, and lines of it that came
+/// before.
 struct LineKey(i64, i64, usize);
 
 impl std::fmt::Display for LineKey {
@@ -223,7 +224,7 @@ impl ImportService for Handler {
         &self,
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
-        // Before the header, so that a caller who sends none is counted too.
+        // Before the header, so that a caller that sends none counts too.
         let place = self.engine.permits().upload(request.remote_addr().map(|address| address.ip()))?;
         let limits = &self.engine.context().limits;
         let mut pace = Pace::new(limits.upload_idle, limits.upload_rate);

@@ -1,4 +1,4 @@
-//! The gRPC layer: decodes, calls one use case, encodes.
+//! The gRPC layer: decodes a request, calls one use case, encodes the answer.
 
 mod import_service;
 mod organization_service;
@@ -18,7 +18,7 @@ use causeway_proto::{
 
 use crate::{follower::Follower, import::Engine, reconcile::Reconciler};
 
-/// Adds the region's services.
+/// Adds the region's services to `routes`.
 pub(crate) fn add_services(
     engine: &Engine,
     follower: &Follower,
@@ -33,14 +33,14 @@ pub(crate) fn add_services(
             follower.clone(),
             page_key.clone(),
         )))
-        .add_service(VersionServiceServer::new(what_it_is(engine)))
+        .add_service(VersionServiceServer::new(version_info(engine)))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));
 }
 
-/// What this region says of itself.
-fn what_it_is(engine: &Engine) -> Service {
+/// What this region reports about itself.
+fn version_info(engine: &Engine) -> Service {
     let mut capabilities = vec![Capability::Revert];
     if engine.key().is_some() {
         capabilities.push(Capability::EncryptedExports);

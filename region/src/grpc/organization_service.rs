@@ -2,7 +2,7 @@
 
 use causeway_proto::{
     failure::shown,
-    limits::MAX_NAMED,
+    limits::MAX_NAMES_PER_CALL,
     page::{List, PageKey, fitting},
     region::v1::{
         ApproveOrganizationsRequest, ApproveOrganizationsResponse, GetOrganizationRequest,
@@ -23,7 +23,7 @@ use crate::{
     store::organization,
 };
 
-/// Answers the calls.
+/// Handles the calls of the service.
 #[derive(Debug)]
 pub(super) struct Handler {
     engine: Engine,
@@ -96,7 +96,9 @@ impl OrganizationService for Handler {
             (true, true) => return wrong("name organizations, or an import"),
             (false, false) => return wrong("name either organizations or an import"),
             (true, false) => Approved::Import(import_id(&import)?),
-            (false, true) if organization_ids.len() > MAX_NAMED => return wrong("at most 1,000 in one call"),
+            (false, true) if organization_ids.len() > MAX_NAMES_PER_CALL => {
+                return wrong("at most 1,000 in one call");
+            }
             (false, true) => Approved::Organizations(organization_ids.into_iter().collect()),
         };
         let approved = self.engine.approve_organizations(of).await?;

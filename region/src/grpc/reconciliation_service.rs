@@ -15,12 +15,13 @@ use crate::{
     reconcile::{self, Mode, Reconciler, Summary},
 };
 
-/// How long a caller may leave an answer untaken. A comparison waits for it, and others wait for the comparison.
+/// How long a caller may leave an answer unread. The comparison waits for that, and other comparisons wait for this
+/// one.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 type Answer = Result<ReconcileResponse, Status>;
 
-/// Answers the calls.
+/// Handles the calls of the service.
 #[derive(Debug)]
 pub(super) struct Handler {
     reconciler: Reconciler,
@@ -49,7 +50,8 @@ fn summary_of(summary: Summary) -> ReconcileSummary {
     ReconcileSummary { compared, differences, repaired, moving }
 }
 
-/// Tells a caller what is found, as long as the caller takes it and the service does not stop. Whether all was told.
+/// Sends differences to a caller, as long as the caller reads them and the service does not stop. Returns whether all
+/// were sent.
 async fn tell(
     found: &mut mpsc::Receiver<Vec<reconcile::Difference>>,
     answers: &mpsc::Sender<Answer>,
@@ -60,7 +62,7 @@ async fn tell(
         let differences = tokio::select! {
             differences = found.recv() => differences,
             () = answers.closed() => {
-                // What is begun is done, and no more than that.
+                // The comparison finishes what it has begun, and no more than that.
                 found.close();
                 return false;
             }
@@ -68,7 +70,7 @@ async fn tell(
         let Some(differences) = differences else { return true };
         let differences = differences.into_iter().map(difference).collect();
         let answer = answers.send(Ok(ReconcileResponse { differences, ..Default::default() }));
-        // One who has gone is noticed when the next page is found.
+        // A caller that has gone is noticed at the next page.
         let waited = tokio::select! {
             biased;
             sent = timeout(PATIENCE, answer) => sent.is_ok(),
@@ -80,8 +82,8 @@ async fn tell(
     }
 }
 
-/// Tells a caller what a comparison finds and, in the end, what it came to. Whoever does not listen holds up nothing:
-/// the comparison goes on, and is heard of no more.
+/// Sends a caller what a comparison finds and, in the end, its summary. A caller that does not read delays nothing: the
+/// comparison continues without reporting.
 async fn forward(
     comparison: impl Future<Output = Result<Summary, Error>>,
     mut found: mpsc::Receiver<Vec<reconcile::Difference>>,
@@ -89,7 +91,8 @@ async fn forward(
     stopping: impl Future<Output = ()>,
     control_addresses: Vec<String>,
 ) {
-    // A place for the last answer, so that nobody waits to give it. One who has gone before all began is owed nothing.
+    // A place for the last answer, so that sending it never waits. A caller that has gone before the start gets
+    // nothing.
     let Ok(last) = answers.reserve().await else { return };
     let telling = async {
         let all = tell(&mut found, &answers, stopping).await;
@@ -102,7 +105,7 @@ async fn forward(
             let summary = Some(summary_of(summary));
             last.send(Ok(ReconcileResponse { differences: Vec::new(), summary, control_addresses }));
         }
-        // A summary would say that nothing else was found.
+        // No summary, because it would say that nothing else was found.
         Ok(_) => {}
         Err(error) => last.send(Err(error.into())),
     }
@@ -123,10 +126,10 @@ impl ReconciliationService for Handler {
                 return Err(Error::invalid("mode", "must be to check or to repair").into());
             }
         };
-        // A place for what is found, and one for the last answer.
+        // One place for differences, and one for the last answer.
         let (answers, stream) = mpsc::channel(2);
         let reconciler = self.reconciler.clone();
-        // To the end of a page, also if the caller goes away: what is begun is done.
+        // Runs to the end of a page even if the caller goes away, because what has begun must be finished.
         self.reconciler.context().lifecycle.background(async move {
             let (told, found) = mpsc::channel(1);
             let comparison = reconciler.run(mode, told);
@@ -152,11 +155,11 @@ mod tests {
 
     use super::*;
 
-    /// How much a comparison of these tests finds: a difference a page, more than lie ready for a caller.
+    /// How many pages a comparison of these tests has, with one difference each: more than the channels hold.
     const PAGES: i64 = 20;
 
-    /// A comparison that finds something on each page, and how many pages it came to. Ends behind a page, as real ones
-    /// do, if nobody listens any more.
+    /// A comparison that finds a difference on each page, and reports its number of pages. Like a real one, it ends
+    /// after a page if the receiver is gone.
     async fn comparison(
         told: mpsc::Sender<Vec<reconcile::Difference>>,
         pages: oneshot::Sender<i64>,
@@ -185,7 +188,7 @@ mod tests {
         Call { stream, pages }
     }
 
-    /// The organizations that a caller hears of, if each answer is taken after `pause`, and the summary.
+    /// Reads the answers with `pause` after each: the ids of their organizations, and the summary.
     async fn read(
         stream: &mut mpsc::Receiver<Answer>,
         pause: Duration,
@@ -219,7 +222,7 @@ mod tests {
         let mut call = call(pending());
         assert_eq!(call.pages.await.expect("it ends"), PAGES);
         assert_eq!(began.elapsed(), PATIENCE);
-        // Who reads later is not told that this was all.
+        // A caller that reads later gets no summary, because it has missed differences.
         assert_eq!(read(&mut call.stream, Duration::ZERO).await, (vec![0], None));
     }
 

@@ -1,4 +1,4 @@
-//! The one place where an error of a region becomes a failure of the contract, and a status.
+//! The only place that turns an error of a region into a failure of the contract, and that into a status.
 
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
 use causeway_silo::db::DbError;
@@ -12,7 +12,7 @@ impl From<Error> for Status {
     }
 }
 
-/// An error of the store alone.
+/// The status for an error of the store.
 pub(super) fn database(error: DbError) -> Status {
     Error::from(error).into()
 }
@@ -49,7 +49,7 @@ fn failure(error: &Error) -> Failure {
         Error::OrganizationsNotReady(what) => new().precondition("IMPORT", what),
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
-        // What the database or the disk says is for the log. A caller learns what it can do about it.
+        // Only the log has what the database or the disk says. A caller learns what to do about it.
         Error::SpoolFailed(source) => {
             tracing::error!(error = %source, "an upload cannot be spooled");
             new()
@@ -68,7 +68,7 @@ fn failure(error: &Error) -> Failure {
                     return Failure::new(reason, "the region met a defect; its log has the details");
                 }
             };
-            tracing::warn!(%error, reason = reason.as_str_name(), "a call is to be made again later");
+            tracing::warn!(%error, reason = reason.as_str_name(), "a call failed for now; the caller should repeat it later");
             Failure::new(reason, message)
         }
         _ => new(),

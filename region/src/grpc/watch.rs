@@ -1,7 +1,7 @@
 //! Watching imports: the end of a step is reported at once, other changes at most every 200 ms.
 //!
-//! However many watch an import, one reader looks at it for all of them, and nothing is sent while nothing changes. Whoever
-//! begins to watch looks once for itself, so that the first message is not older than the call.
+//! However many callers watch an import, one reader reads it for all of them, and nothing is sent while nothing
+//! changes. A new watcher reads once for itself, so that its first message is not older than the call.
 
 use std::{
     collections::HashMap,
@@ -24,21 +24,21 @@ use crate::{
     import::{Engine, ImportView},
 };
 
-/// How often a watched import is looked at while nothing says that it changed: planning counts records silently, and
-/// an import may run in another process.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often a watched import is read while nothing signals a change: planning counts records silently, and an import
+/// may run in another process.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 /// The least pause between two messages of a watch, unless a step has ended.
 const SPACING: Duration = Duration::from_millis(200);
-/// How long somebody who watches may take to hear the last of it when the service stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a watcher may take to receive the last message when the service stops.
+const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is to be told of an import: how it is, or why nothing more comes.
-type Told = Result<Arc<Import>, Status>;
+/// A report about an import: the import as it is now, or why there are no more reports.
+type Report = Result<Arc<Import>, Status>;
 
-/// The imports that are watched, each by one reader.
-type Readers = HashMap<Uuid, Arc<watch::Sender<Option<Told>>>>;
+/// The imports that are watched, each with the reports of its one reader.
+type Readers = HashMap<Uuid, Arc<watch::Sender<Option<Report>>>>;
 
-/// Whoever watches imports of this process. Cheap to clone.
+/// All watches of this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watches(Arc<Mutex<Readers>>);
 
@@ -47,7 +47,7 @@ impl Watches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The import, and again whenever it has changed, until it has ended or the receiver is dropped.
+    /// Sends the import now, and again whenever it has changed, until it has ended or the receiver is dropped.
     ///
     /// # Errors
     /// If there is no such import, or the database fails.
@@ -57,7 +57,7 @@ impl Watches {
         id: Uuid,
         place: OwnedSemaphorePermit,
     ) -> Result<mpsc::Receiver<Result<WatchImportResponse, Status>>, Error> {
-        // First, so that nothing happens between the look and the first news.
+        // First, so that no change between the read and the first report is missed.
         let news = self.join(engine, id);
         let first = engine.view(id).await?;
         let first = Arc::new(view_to_proto(first, &engine.context().region));
@@ -67,8 +67,8 @@ impl Watches {
         Ok(receiver)
     }
 
-    /// What the reader of an import tells from now on. It begins to read if nobody does.
-    fn join(&self, engine: &Engine, id: Uuid) -> watch::Receiver<Option<Told>> {
+    /// Subscribes to the reports of an import's reader. Starts a reader if there is none.
+    fn join(&self, engine: &Engine, id: Uuid) -> watch::Receiver<Option<Report>> {
         let mut readers = self.readers();
         if let Some(told) = readers.get(&id) {
             return told.subscribe();
@@ -82,13 +82,13 @@ impl Watches {
     }
 }
 
-/// Looks at one import for all who watch it.
+/// Reads one import for all who watch it.
 struct Reader {
     watches: Watches,
     engine: Engine,
     id: Uuid,
-    told: Arc<watch::Sender<Option<Told>>>,
-    /// News of the import while it runs here, and how many steps had ended at the last look.
+    told: Arc<watch::Sender<Option<Report>>>,
+    /// Changes of the import while it runs in this process, and how many steps had ended at the last read.
     news: Option<watch::Receiver<u64>>,
     steps: u64,
 }
@@ -103,13 +103,13 @@ impl Reader {
         }
     }
 
-    async fn look(&mut self) -> Result<ImportView, Error> {
+    async fn read(&mut self) -> Result<ImportView, Error> {
         self.listen();
         self.engine.context().env.failpoint("region.watch.looked").await?;
         self.engine.view(self.id).await
     }
 
-    /// Nobody joins this reader any more.
+    /// Removes this reader, so that nobody joins it any more.
     fn leave(&self) {
         let mut readers = self.watches.readers();
         if readers.get(&self.id).is_some_and(|told| Arc::ptr_eq(told, &self.told)) {
@@ -117,7 +117,7 @@ impl Reader {
         }
     }
 
-    /// The same if nobody watches. `false` if somebody does.
+    /// Removes this reader if nobody watches. `false` if somebody does.
     fn leave_if_alone(&self) -> bool {
         let mut readers = self.watches.readers();
         if self.told.receiver_count() > 0 {
@@ -129,17 +129,18 @@ impl Reader {
         true
     }
 
-    /// Tells how the import is whenever it has changed, until it has ended or nobody watches any more.
+    /// Reports the import whenever it has changed, until it has ended or nobody watches any more.
     async fn run(mut self) {
-        let mut looked = self.look().await;
+        let mut looked = self.read().await;
         loop {
             let ends = looked.as_ref().map_or(true, |view| view.import.state.is_final());
             if ends {
                 self.leave();
             }
             if ends && looked.is_ok() {
-                // Whoever comes from now on has a reader of its own; whoever is here hears what is the case after it came.
-                looked = self.look().await;
+                // New watchers now get a reader of their own. Those who are here get a read that was made after they
+                // came.
+                looked = self.read().await;
             }
             let view = match looked {
                 Ok(view) => view,
@@ -160,12 +161,12 @@ impl Reader {
         }
     }
 
-    /// The import once it is other than `seen`; `None` if nobody watches any more.
+    /// Waits until the import differs from `seen`; `None` if nobody watches any more.
     async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
         let spaced = Instant::now() + SPACING;
         loop {
             let (told, engine) = (Arc::clone(&self.told), self.engine.clone());
-            // Not before the chunk in hand is done, which is shown too.
+            // Not before the current chunk is done, because that is reported too.
             let over = tokio::select! {
                 () = told.closed() => {
                     if self.leave_if_alone() {
@@ -175,9 +176,9 @@ impl Reader {
                 }
                 () = engine.context().lifecycle.ended() => true,
                 () = self.news(spaced) => false,
-                () = sleep(LOOK) => false,
+                () = sleep(READ_INTERVAL) => false,
             };
-            match self.look().await {
+            match self.read().await {
                 Ok(view) if &view != seen => return Some(Ok(view)),
                 _ if over => return Some(Err(Error::Stopping)),
                 Ok(_) => {}
@@ -186,7 +187,7 @@ impl Reader {
         }
     }
 
-    /// Waits for news that is worth a look.
+    /// Waits for a change that is worth a read: the end of a step, or any other change after `spaced`.
     async fn news(&mut self, spaced: Instant) {
         let Some(news) = &mut self.news else { return pending().await };
         let mut due = false;
@@ -195,7 +196,7 @@ impl Reader {
                 told = news.changed() => match told {
                     Ok(()) if *news.borrow_and_update() == self.steps => due = true,
                     Ok(()) => return,
-                    // The import runs here no longer.
+                    // The import no longer runs in this process.
                     Err(_) => break,
                 },
                 () = sleep_until(spaced), if due => return,
@@ -205,17 +206,17 @@ impl Reader {
     }
 }
 
-/// Somebody who watches an import.
+/// A caller that watches an import.
 struct Watcher {
     engine: Engine,
-    news: watch::Receiver<Option<Told>>,
+    news: watch::Receiver<Option<Report>>,
     sender: mpsc::Sender<Result<WatchImportResponse, Status>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Watcher {
     async fn run(mut self, first: Arc<Import>) {
-        let mut told: Told = Ok(first);
+        let mut told: Report = Ok(first);
         loop {
             let last = match &told {
                 Ok(import) => is_final(import),
@@ -233,7 +234,7 @@ impl Watcher {
     }
 
     /// The next report that differs from the last one; `None` if nobody watches any more.
-    async fn next(&mut self, before: Told) -> Option<Told> {
+    async fn next(&mut self, before: Report) -> Option<Report> {
         loop {
             let sender = self.sender.clone();
             tokio::select! {
@@ -248,12 +249,12 @@ impl Watcher {
         }
     }
 
-    /// Sends a message. Whoever does not read is not waited for longer than the service lives; `false` then, or if
-    /// nobody watches any more.
+    /// Sends a message. `false` if nobody watches any more, or if a watcher that does not read would delay the end of
+    /// the service.
     async fn send(&self, message: Result<WatchImportResponse, Status>) -> bool {
         let over = async {
             self.engine.context().lifecycle.ended().await;
-            sleep(LAST_WORDS).await;
+            sleep(FINAL_SEND_TIMEOUT).await;
         };
         tokio::select! {
             sent = self.sender.send(message) => sent.is_ok(),

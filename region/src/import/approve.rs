@@ -1,7 +1,7 @@
-//! Shows organizations that an import has left hidden, after it has succeeded.
+//! Makes organizations visible that an import has left hidden, after it has succeeded.
 //!
-//! One transaction gives them their status and says that the import is to be reported again. If the process dies behind
-//! it, the import is one that has succeeded and is not reported, which is taken up at the next start.
+//! One transaction gives them their status and marks the import as not reported. If the process dies after it, the
+//! import has succeeded and is not reported, so it is continued at the next start.
 
 use std::collections::BTreeSet;
 
@@ -11,17 +11,18 @@ use uuid::Uuid;
 use super::Engine;
 use crate::{error::Error, store};
 
-/// Which hidden organizations are to be shown.
+/// Which hidden organizations to make visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Approved {
-    /// All of this import.
+    /// All organizations of this import.
     Import(Uuid),
-    /// These.
+    /// The organizations with these ids.
     Organizations(BTreeSet<i64>),
 }
 
 impl Engine {
-    /// Shows hidden organizations, all of these or none, and has control told of it. How many were hidden.
+    /// Makes hidden organizations visible, all of these or none, and has them reported to control. Returns how many
+    /// were hidden.
     ///
     /// # Errors
     /// If there is no such import or organization, or its import has not succeeded.
@@ -30,8 +31,9 @@ impl Engine {
             self.import(id).await?;
         }
         let (shown, imports) = transact!(Error, self.context.db, |tx| {
-            // Whoever begins to revert one of them waits for this transaction, or this one for that.
-            let held = store::import::hold_succeeded(tx, &of).await?;
+            // This locks the imports: a call that begins to revert one of them waits for this transaction, or this one
+            // for that call.
+            let held = store::import::lock_succeeded(tx, &of).await?;
             let shown = store::organization::show(tx, &of).await?;
             match &of {
                 Approved::Import(id) if held == 0 => {
@@ -67,18 +69,19 @@ impl Engine {
         Ok(shown)
     }
 
-    /// Has an import reported by this process, unless another one does.
+    /// Lets this process report an import, unless another one does.
     fn report_again(&self, id: Uuid) {
         let engine = self.clone();
         self.context.lifecycle.background(async move {
             let mut attempts = 0;
             loop {
                 match store::import::get(&engine.context.db, id).await {
-                    // If another process has its lease and sees no need any more, this one takes it up in the next round.
-                    Ok(Some(import)) if !import.needs_nobody() => engine.spawn(id),
+                    // Another process may have the lease and have seen no need to report. Then the next round runs the
+                    // import here.
+                    Ok(Some(import)) if !import.needs_no_process() => engine.spawn(id),
                     Ok(_) => return,
                     Err(error) => {
-                        tracing::warn!(import_id = %id, %error, "whether an import has been reported cannot be seen");
+                        tracing::warn!(import_id = %id, %error, "cannot read whether an import has been reported; trying again");
                     }
                 }
                 attempts += 1;

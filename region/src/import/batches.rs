@@ -1,4 +1,4 @@
-//! Reads the records of a model in batches, on a thread of its own, while batches before are being written.
+//! Reads the records of a model in batches, on a thread of its own, while earlier batches are being written.
 
 use std::sync::{
     Arc,
@@ -16,15 +16,15 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 /// The most records of a batch that this region writes itself.
 const MOST: usize = 5_000;
-/// Records of the first batch that it writes in its life, and again behind a failure.
+/// Records of the first batch when an import starts or continues, and again after a failure.
 const FIRST: usize = 250;
-/// Bytes in the file of a batch that this region writes itself.
+/// The most bytes in the file of a batch that this region writes itself.
 const BYTES: usize = 1024 * 1024;
-/// The same for control: a batch must fit into one message.
+/// The most bytes in the file of a batch for control, which must fit into one message.
 const BYTES_FOR_CONTROL: usize = 2 * 1024 * 1024;
 
-/// How many records the next batches have. A region that is killed before a whole batch is written would never get
-/// further: so its first batches are small, and twice as large whenever one is behind it.
+/// How many records the next batches have. A region that is killed before it has written a whole batch would make no
+/// progress. So the first batches are small, and the size doubles with each batch that is written.
 #[derive(Debug, Clone)]
 pub(super) struct Sizes(Arc<AtomicUsize>);
 
@@ -35,9 +35,9 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// A batch has been written: others may be larger.
+    /// Doubles the size, because a batch has been written.
     pub(super) fn grow(&self) {
-        // Between the two, another model may have grown it as well: then it is smaller than it could be, for once.
+        // Another model may also grow the size between load and store. Then it is once smaller than it could be.
         let grown = self.0.load(Ordering::Relaxed).saturating_mul(2).min(MOST);
         self.0.store(grown, Ordering::Relaxed);
     }
@@ -45,14 +45,14 @@ impl Sizes {
     fn of(&self, model: &Model) -> usize {
         match model.silo {
             Silo::Region => self.0.load(Ordering::Relaxed),
-            // Fixed: what control has committed and this region has not noted must be asked for once more as the same
-            // chunk.
+            // Fixed: a chunk that control has committed and this region has not recorded must be requested again as the
+            // same chunk.
             Silo::Control => MAX_CHUNK_RECORDS,
         }
     }
 }
 
-/// Neighbouring records of one model.
+/// Consecutive records of one model.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) min_ordinal: i64,
@@ -60,7 +60,7 @@ pub(super) struct Batch {
     pub(super) records: Vec<Record>,
 }
 
-/// The batches of a model from an ordinal on, each as `shape` makes it. One is read ahead.
+/// Reads the batches of a model from an ordinal on, each converted by `shape`. One is read ahead.
 pub(super) fn read<T: Send + 'static>(
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
@@ -74,7 +74,7 @@ pub(super) fn read<T: Send + 'static>(
     let reading = tokio::task::spawn_blocking(move || {
         let take = |batch| sender.blocking_send(Ok(shape(batch))).is_ok();
         if let Err(error) = send(&catalog, &plan, &env, &sizes, position, from, take) {
-            // Nobody listens any more if this fails, and then nobody needs to know.
+            // This fails only if the receiver is gone, and then nobody needs the error.
             let _unheard = sender.blocking_send(Err(error));
         }
     });

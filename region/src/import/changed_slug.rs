@@ -1,4 +1,4 @@
-//! The finding of an organization that does not get the slug that it wants, in an import and in a dry run.
+//! The finding that an organization does not get its wanted slug, in an import and in a dry run.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use causeway_relocation::{
 use super::{ImportedOrganization, ModelCounts};
 
 impl ImportedOrganization {
-    /// A finding about the record that it was.
+    /// Adds the place of the organization's record to a finding.
     pub(super) fn place(&self, mut finding: Finding) -> Finding {
         finding.source_pk = Some(self.source_id);
         finding.ordinal = self.ordinal;
@@ -20,12 +20,12 @@ impl ImportedOrganization {
     }
 }
 
-/// What an organization would get without a suffix, as control says it: nothing if that is what it wants.
+/// The slug that an organization would get without a suffix. Control leaves that empty if it is the wanted slug itself.
 pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
     if told.is_empty() { wanted } else { told }
 }
 
-/// Why an organization cannot have the slug that it wants. `holder` is who has the candidate, in words.
+/// Why an organization cannot have its wanted slug; `None` if it can. `holder` says in words who has the candidate.
 fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
     let not_valid = || {
         if wanted.is_empty() {
@@ -49,8 +49,8 @@ fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Opt
     }
 }
 
-/// That an organization got another slug than it wants, or would get one, where a random suffix stands as `-?`. `holder` is
-/// who has the candidate, in words.
+/// The finding that an organization got another slug than it wants or, in a dry run, would get one; then `-?` stands
+/// for a random suffix. `holder` says in words who has the candidate.
 pub(super) fn slug_changed(
     organization: &ImportedOrganization,
     slug: &str,
@@ -69,7 +69,7 @@ pub(super) fn slug_changed(
     Some(organization.place(Finding::new(FindingKind::SlugChanged, reason).model(ORGANIZATION).field("slug")))
 }
 
-/// The counts of organizations that nothing but these findings about their slugs has changed.
+/// Counts the organizations that only these findings about their slugs have changed.
 pub(super) fn changed_by_slugs(organizations: &[ImportedOrganization], findings: &[Finding]) -> ModelCounts {
     let unchanged: HashSet<i64> = organizations
         .iter()

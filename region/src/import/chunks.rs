@@ -1,8 +1,8 @@
 //! Writes one chunk, here or at control, and records it.
 //!
-//! Here: rows, chunk, counts and findings in one transaction. At control: control commits rows and a chunk of its own;
-//! then the region records the chunk. If the region dies in between, it sends the same chunk again, and control gives
-//! the same answer.
+//! Here, one transaction has rows, chunk entry, counts and findings. Control commits the rows with a chunk entry of its
+//! own; then the region records the chunk. If the region dies in between, it sends the same chunk again, and control
+//! gives the same answer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -28,36 +28,37 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction},
 };
 
-/// Blocks that are leased until one has only ids that no row has.
-const LEASES: usize = 3;
+/// How many blocks are leased before giving up because rows have ids of each of them.
+const MAX_BLOCK_ATTEMPTS: usize = 3;
 
-/// The highest id of a row above which blocks are asked for. Control steps around what is higher, for one absurd id is
-/// not to use up those of all.
-const FOLLOWED: i64 = 1 << 52;
+/// Leased blocks begin above the highest id in use up to this one. Control avoids higher ids, so that one absurd id
+/// does not use up the rest.
+const HIGHEST_COUNTED_ID: i64 = 1 << 52;
 
-/// Ids leased from control at least, so that small chunks do not ask for each.
-const LEAST_LEASE: i64 = 1_000;
+/// How many ids to lease from control at least, so that small chunks do not need a call each.
+const MIN_BLOCK: i64 = 1_000;
 
-/// What is to be recorded of a chunk besides its rows.
+/// What to record of a chunk besides its rows.
 #[derive(Debug)]
 pub(super) struct ChunkDraft {
     pub(super) state: ImportState,
     min_ordinal: i64,
     max_ordinal: i64,
-    /// Records that were filtered or are of another scope.
+    /// Keys of records that were filtered or are of another scope.
     pub(super) keys: ChunkKeys,
     pub(super) findings: Vec<Finding>,
     pub(super) dropped: i64,
-    /// Records, by their pk in the export, that are to be written and are not quite as they are in the file.
+    /// The pks in the export of records that will be written and that differ from the file.
     pub(super) changed: BTreeSet<i64>,
-    /// What organizations were before they were hidden, by their pk in the export.
+    /// Wanted slug, name and own status of organizations before they are hidden, by their pk in the export.
     organizations: HashMap<i64, (String, String, i64)>,
 }
 
 impl ChunkDraft {
-    /// The findings about the records. Mapping reports usernames that are e-mail addresses before it is known which users
-    /// are new. That finding is dropped for users who are merged or renamed, and for those that the writer has reported.
-    pub(super) fn told(&self, written: &Written) -> Vec<Finding> {
+    /// The findings about the records. Mapping reports usernames that are e-mail addresses before it is known which
+    /// users are new. That finding is dropped for users who are merged or renamed, and for those that the writer has
+    /// reported.
+    pub(super) fn findings_to_store(&self, written: &Written) -> Vec<Finding> {
         let is_new = |finding: &Finding| {
             let says_more = |it: &Finding| {
                 let kinds = [FindingKind::UsernameChanged, FindingKind::UsernameIsAddress];
@@ -95,7 +96,7 @@ impl ChunkDraft {
         }
     }
 
-    /// Notes the organizations among the rows, if the model has some.
+    /// Stores the organizations among the rows, if the model has some.
     pub(super) async fn insert_organizations(
         &self,
         lease: &mut LeaseTransaction<'_>,
@@ -129,13 +130,13 @@ impl ChunkDraft {
         Ok(store::imported::insert_organizations(lease, &organizations).await?)
     }
 
-    /// Records, by their pk in the export, that were changed before they were written, or as they were.
+    /// The pks in the export of records that were changed before they were written, or while they were.
     fn changed_with(&self, written: &Written) -> BTreeSet<i64> {
         let by_writing = written.findings.iter().filter(|finding| finding.kind.changes_record());
         self.changed.iter().copied().chain(by_writing.filter_map(|finding| finding.source_pk)).collect()
     }
 
-    /// What became of the records of the chunk, if `keys` are those of all of them.
+    /// The counts of the chunk. `keys` must be those of all its records.
     pub(super) fn counts(&self, model: &Model, keys: &ChunkKeys, written: &Written) -> ModelCounts {
         let changed = self.changed_with(written);
         let mut arrived = 0;
@@ -147,22 +148,22 @@ impl ChunkDraft {
     }
 }
 
-/// A chunk that control has written.
+/// A chunk that control has written and the region has yet to record.
 #[derive(Debug)]
-pub(super) struct AtControl {
+pub(super) struct ControlChunk {
     draft: ChunkDraft,
     written: Written,
     returned: Vec<(i64, String)>,
 }
 
 /// A chunk that is written in this region's own database.
-struct Here<'a> {
+struct RegionChunk<'a> {
     engine: &'a Engine,
     import: &'a Import,
     draft: ChunkDraft,
 }
 
-impl ChunkSilo for Here<'_> {
+impl ChunkSilo for RegionChunk<'_> {
     type Error = Error;
 
     async fn leased_ids(&self, model: &Model, count: usize) -> Result<Option<Vec<i64>>, Error> {
@@ -170,7 +171,7 @@ impl ChunkSilo for Here<'_> {
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
-        // Before the lease is asserted: other chunks wait for the row of the import.
+        // Before the lease is asserted, because other chunks then wait for the row of the import.
         tx.check_constraints().await?;
         let lease = &mut self.engine.record(tx, self.import, model, &self.draft, written).await?;
         self.draft.insert_organizations(lease, rows, written).await?;
@@ -195,21 +196,21 @@ impl Engine {
             emails: self.context.catalog.model(EMAIL),
             token_owners: HashMap::new(),
         };
-        let here = Here { engine: self, import, draft };
+        let here = RegionChunk { engine: self, import, draft };
         self.context.env.failpoint("region.chunk.ready").await?;
         let written = write_chunk(&self.context.db, &writer, model, records, &here).await?;
         self.context.env.failpoint("region.chunk.committed").await?;
         Ok(merged(here.draft.keys, written.keys))
     }
 
-    /// Has a chunk written by control. It is to be noted then; until it is, control gives the same answer again.
+    /// Lets control write a chunk. The caller must record it then; until it has, control gives the same answer again.
     pub(super) async fn write_at_control(
         &self,
         import: &Import,
         model: &Model,
         records: Vec<Record>,
         draft: ChunkDraft,
-    ) -> Result<AtControl, Error> {
+    ) -> Result<ControlChunk, Error> {
         let sent = i64::try_from(records.len()).unwrap_or(i64::MAX);
         let (mut written, mut returned) = (Written::default(), Vec::new());
         if !records.is_empty() {
@@ -238,15 +239,15 @@ impl Engine {
             returned =
                 answer.returned.into_iter().map(|returned| (returned.new_pk, returned.fields_json)).collect();
         }
-        Ok(AtControl { draft, written, returned })
+        Ok(ControlChunk { draft, written, returned })
     }
 
-    /// Notes a chunk that control has written.
+    /// Records a chunk that control has written.
     pub(super) async fn note_chunk_of_control(
         &self,
         import: &Import,
         model: &Model,
-        AtControl { draft, written, returned }: AtControl,
+        ControlChunk { draft, written, returned }: ControlChunk,
     ) -> Result<ChunkKeys, Error> {
         transact!(Error, self.context.db, |tx| {
             let lease = &mut self.record(tx, import, model, &draft, &written).await?;
@@ -296,31 +297,31 @@ impl Engine {
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
         }
-        // After all that takes long: from here to the commit, chunks of other models wait.
+        // After everything that takes long: from here to the commit, chunks of other models wait.
         let mut lease = self.assert_lease(tx, import).await?;
         store::model_counts::add(&mut lease, &counts).await?;
-        self.add_findings(&mut lease, draft.state, &draft.told(written)).await?;
+        self.add_findings(&mut lease, draft.state, &draft.findings_to_store(written)).await?;
         self.add_findings(&mut lease, draft.state, &written.findings).await?;
         Ok(lease)
     }
 
-    /// Ids that no other region has and no row of this one, from the block in hand or a new one. Dies in between: the rest
-    /// of a block is never given out, which is no matter.
+    /// Ids that no other region and no row of this region has, from the current block or a new one. If the process dies
+    /// in between, the rest of a block is never given out, which does no harm.
     async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let in_hand = store::id_block::take(&self.context.db, &model.name, count).await?;
-        // The table's own sequence may stand within the block: the application writes rows with what it gives.
+        // The table's own sequence may have reached the block, because the application writes rows with ids from it.
         if let Some(first) = in_hand
-            && store::id_block::highest(&self.context.db, model, FOLLOWED).await? < first
+            && store::id_block::highest(&self.context.db, model, HIGHEST_COUNTED_ID).await? < first
             && self.are_free(model, first, count).await?
         {
             return Ok((first..first + count).collect());
         }
-        // No block in hand, or somebody else has ids of it.
-        let wanted = i32::try_from(count.max(LEAST_LEASE)).unwrap_or(i32::MAX);
-        for _ in 0..LEASES {
+        // There is no current block, or something else has ids of it.
+        let wanted = i32::try_from(count.max(MIN_BLOCK)).unwrap_or(i32::MAX);
+        for _ in 0..MAX_BLOCK_ATTEMPTS {
             self.context.register().await?;
-            let highest = store::id_block::highest(&self.context.db, model, FOLLOWED).await?;
+            let highest = store::id_block::highest(&self.context.db, model, HIGHEST_COUNTED_ID).await?;
             let (first, leased) = self
                 .context
                 .ask(self.context.control.lease_ids(self.context.env.uuid(), &model.name, wanted, highest))
@@ -331,8 +332,8 @@ impl Engine {
             if self.are_free(model, first, count).await? {
                 return Ok((first..first + count).collect());
             }
-            // Rows that control has not heard of: it is told which ids there are, and steps around them.
-            self.context.registration.tell_ids_again();
+            // Control does not know these rows. The next registration reports all ids, and control avoids them.
+            self.context.registration.report_ids_again();
         }
         Err(Error::Write(WriteError::IdsTaken { table: model.table.clone() }))
     }
@@ -347,7 +348,7 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What became of the records of a chunk.
+/// The counts of a chunk.
 fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
     ModelCounts {
         model: model.name.clone(),
@@ -360,7 +361,7 @@ fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
     }
 }
 
-/// The keys that control gave.
+/// The keys of the records that control has written.
 pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> ChunkKeys {
     let mut keys = ChunkKeys::default();
     for line in lines {
@@ -373,7 +374,7 @@ pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> ChunkKeys {
     keys
 }
 
-/// The keys of a chunk: of the records that were not to be written, and of those that were.
+/// The keys of a chunk: `draft` has those of records that were not to be written, `written` the others.
 pub(super) fn merged(draft: ChunkKeys, written: ChunkKeys) -> ChunkKeys {
     ChunkKeys { filtered: draft.filtered, out_of_scope: draft.out_of_scope, ..written }
 }

@@ -1,5 +1,5 @@
-//! Takes imports from state to state, in the background of the service. A step that fails for a reason that passes is
-//! tried again; any other failure ends the import.
+//! Moves imports from state to state, in the background of the service. A step that fails for a transient reason is
+//! retried; any other failure ends the import.
 
 use std::{
     collections::HashMap,
@@ -42,25 +42,25 @@ struct Inner {
     key: Option<DecryptionKey>,
     running: Mutex<HashMap<Uuid, Arc<RunningImport>>>,
     permits: Permits,
-    /// Held as long as this process may write into the spool directory.
+    /// Locked as long as this process may write into the spool directory.
     lock: std::fs::File,
 }
 
-/// What is remembered of an import between its steps. All of it can be made again from the file and the store.
+/// What a process remembers of an import between its steps. All of it can be made again from the file and the store.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) live: Arc<RunningImport>,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) keys: Option<SharedKeys>,
-    /// The last ordinal of each model, by position, that a chunk covers.
+    /// The last ordinal of each model that a chunk covers, by the model's position.
     pub(super) done: HashMap<usize, i64>,
-    /// How large batches have become.
+    /// The current size of batches.
     pub(super) sizes: Sizes,
-    /// What a dry run has gone through; it is made anew when that begins.
+    /// What a dry run has gone through; made again each time that the dry run begins.
     pub(super) dry_run: Option<DryRun>,
-    /// What the last attempt failed for, if it did.
+    /// Why the last attempt failed; `None` if it did not.
     pub(super) waiting: Option<Waiting>,
-    /// Its turn, while a step runs.
+    /// The import's turn, while a step runs.
     pub(super) turn: Option<Turn>,
 }
 
@@ -74,16 +74,16 @@ impl Run {
     }
 }
 
-/// What a step came to.
+/// The outcome of a step.
 enum Step {
-    /// There is another one.
+    /// There is another step.
     Next,
-    /// The import needs nobody any more.
+    /// No process needs to work on the import any more.
     Done,
 }
 
 impl Engine {
-    /// An engine that keeps its files in `spool_dir`, which this process has locked by `lock`. `key` opens encrypted
+    /// An engine that stores its files in `spool_dir`, which this process has locked with `lock`. `key` opens encrypted
     /// exports.
     pub(crate) fn new(
         context: &Context,
@@ -110,12 +110,12 @@ impl Engine {
         &self.inner.spool_dir
     }
 
-    /// What this region opens encrypted exports with, if it does.
+    /// The key that opens encrypted exports; `None` if this region has none.
     pub(crate) fn key(&self) -> Option<&DecryptionKey> {
         self.inner.key.as_ref()
     }
 
-    /// Stops the region's work, and gives the spool directory to the next process.
+    /// Stops the region's work, and unlocks the spool directory for the next process.
     pub(crate) async fn stop(&self) {
         self.context.lifecycle.stop().await;
         if let Err(error) = self.inner.lock.unlock() {
@@ -123,12 +123,13 @@ impl Engine {
         }
     }
 
-    /// The running import of that id.
+    /// The import with this id, if it runs in this process.
     pub(crate) fn running(&self, id: Uuid) -> Option<Arc<RunningImport>> {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Runs an import. One that is running in this process is looked at again before it ends.
+    /// Runs an import in the background. If it already runs in this process, that run checks it once more before it
+    /// ends.
     pub(super) fn spawn(&self, id: Uuid) {
         let live = Arc::new(RunningImport::default());
         {
@@ -149,7 +150,7 @@ impl Engine {
                     engine.give_lease_back(id).await;
                 }
                 let mut running = engine.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-                if engine.context.lifecycle.is_stopping() || !live.asked_again() {
+                if engine.context.lifecycle.is_stopping() || !live.take_recheck() {
                     running.remove(&id);
                     break;
                 }
@@ -159,7 +160,7 @@ impl Engine {
     }
 
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
-    /// make everything visible. Ends when the import has, or when the service stops.
+    /// make everything visible. Returns when the import has ended, or when the service stops.
     async fn import_organizations(&self, id: Uuid, live: Arc<RunningImport>) {
         let mut run = Run {
             live,
@@ -173,7 +174,7 @@ impl Engine {
         };
         loop {
             let stepped = self.step(id, &mut run).await;
-            // An import that waits does not keep others from their turns.
+            // A waiting import must not keep others from their turns.
             run.turn = None;
             run.live.stepped();
             let error = match stepped {
@@ -183,11 +184,11 @@ impl Engine {
                 }
                 Ok(Step::Done) => return,
                 Err(error) if error.is_stop() && self.context.lifecycle.is_stopping() => return,
-                // Its plan was ended, because it is to be reverted.
+                // Its plan was stopped, because the import is to be reverted.
                 Err(error) if error.is_stop() => continue,
                 Err(error) => error,
             };
-            // What a chunk left half absorbed is read from the store again.
+            // A chunk may have been absorbed only in part, so the keys are read from the store again.
             run.keys = None;
             run.sizes = Sizes::default();
             let (ended, error) = match error {
@@ -201,7 +202,7 @@ impl Engine {
                 run.live.stepped();
                 return;
             }
-            // Another process has it, or it stands elsewhere by now.
+            // Another process has the lease, or the import is in another state by now.
             if matches!(error, Error::Superseded(_)) {
                 if !self.take_lease(id).await {
                     return;
@@ -217,7 +218,7 @@ impl Engine {
         }
     }
 
-    /// Notes that an import waits, and for what.
+    /// Stores that an import waits, and for what.
     async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
         self.context.registration.note_refusal(error.reason());
         let before = run.waiting.take();
@@ -234,13 +235,14 @@ impl Engine {
 
     async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
-        // A plan is a turn however large its file is, so it is one of its own: nobody who writes waits for it.
+        // Planning is one turn however large the file is. It has turns of its own, so that imports that write do not
+        // wait for it.
         let turns =
             if import.state == ImportState::Planning { &self.permits().plans } else { &self.permits().turns };
         run.turn = Some(turns.turn(&self.context).await?);
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
-            _ if import.needs_nobody() => return Ok(Step::Done),
+            _ if import.needs_no_process() => return Ok(Step::Done),
             ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
                 return Ok(Step::Done);
             }
@@ -255,8 +257,8 @@ impl Engine {
         Ok(Step::Next)
     }
 
-    /// Notes what an import waits for, or that it no longer does. If the store is what it waits for, this process alone can
-    /// tell.
+    /// Stores what an import waits for; with `None`, that it no longer waits. If the import waits for the store itself,
+    /// only this process can report that.
     pub(super) async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
         let noted = transact!(Error, self.context.db, |tx| {
             store::import::set_waiting(tx, id, self.context.holder.id, waiting, self.context.env.now())
@@ -274,8 +276,8 @@ impl Engine {
         }
     }
 
-    /// Ends an import by an error. What it wrote stays hidden. `false` if it cannot end so: what is visible stays, and
-    /// is reported until control takes it; what is being reverted is, however often it takes.
+    /// Ends an import with an error. What it wrote stays hidden. `false` if it cannot end this way: what is visible
+    /// stays, and is reported until control accepts it; a revert is retried however often it takes.
     async fn end(&self, id: Uuid, error: &Error) -> Result<bool, Error> {
         let Some(import) = store::import::get(&self.context.db, id).await? else { return Ok(true) };
         if import.state.is_final() || import.state == ImportState::Reverting {
@@ -286,7 +288,7 @@ impl Engine {
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         let finding = finding_of(error);
         transact_leased!(self, &import, |lease| {
-            // Under a state of its own: it goes if the import is resumed.
+            // In a state of its own, so that it is deleted if the import is resumed.
             self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
             store::import::fail(lease, &failure, self.context.env.now()).await?;
         })?;
@@ -305,7 +307,7 @@ impl Engine {
         format!("{} ({consequence})", shown_message(&error.to_string()))
     }
 
-    /// Removes the file of an import that nobody needs any more, and its plan.
+    /// Removes the file of an import that no longer needs it, and its plan.
     pub(super) async fn remove_spool(&self, id: Uuid) {
         let kept = Checkpoint::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
         let paths: Vec<PathBuf> = [spool_path(self.spool_dir(), id)].into_iter().chain(kept).collect();
@@ -324,7 +326,7 @@ impl Engine {
     }
 }
 
-/// The finding of an import that an error has ended: where, and of which kind.
+/// The finding about an error that has ended an import: its place and its kind.
 fn finding_of(error: &Error) -> Finding {
     match error {
         Error::Export(ExportError::Invalid(finding) | ExportError::OverLimit { finding, .. })
@@ -341,10 +343,10 @@ fn finding_of(error: &Error) -> Finding {
     }
 }
 
-/// The most bytes of a message that is stored.
+/// The most bytes of a stored message.
 const MAX_MESSAGE: usize = 4_000;
 
-/// A message as any database and terminal can hold it.
+/// A message that any database and terminal can handle: short, and without control characters.
 fn shown_message(message: &str) -> String {
     let mut clean: String = message.chars().filter(|character| !character.is_control()).collect();
     clean.truncate(clean.floor_char_boundary(MAX_MESSAGE));

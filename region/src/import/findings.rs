@@ -1,4 +1,4 @@
-//! Findings: kept up to a limit, and counted always.
+//! Findings: stored up to a limit, and always counted.
 
 use causeway_relocation::finding::{Finding, FindingKind, Severity};
 use causeway_silo::db::DbError;
@@ -6,12 +6,12 @@ use causeway_silo::db::DbError;
 use super::{Engine, ImportState};
 use crate::store::{self, lease_transaction::LeaseTransaction};
 
-/// How many findings of a kind are stored past the limit, so that there is something to see of each.
+/// How many findings of a kind are stored even above the limit, so that there are examples of each kind.
 const FEW: i64 = 5;
 
 impl Engine {
-    /// Adds findings to an import, in their order, as far as there is room; errors and the first few of a kind in any
-    /// case. The first time that some are left out, that is a finding too.
+    /// Adds findings to an import in their order, as long as there is room. Errors and the first few of each kind are
+    /// always stored. The first time that some are left out, that is a finding too.
     pub(super) async fn add_findings(
         &self,
         lease: &mut LeaseTransaction<'_>,

@@ -1,5 +1,5 @@
-//! One engine for each import: a lease in the region's database. Every transaction of an import renews it, and fails
-//! with [`Error::Superseded`] if another process has it by now or somebody has moved the import elsewhere. So two
+//! One process for each import: a lease in the region's database. Every transaction of an import renews it, and fails
+//! with [`Error::Superseded`] if another process has it by now or has moved the import to another state. So two
 //! processes on one database never both write, whatever their clocks and spool directories are.
 
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction},
 };
 
-/// Runs a block in a transaction of the holder of an import's lease: `transact_leased!(engine, import, |lease| { ... })`.
-/// Otherwise as [`transact!`].
+/// Runs a block in a transaction that has asserted the lease of an import:
+/// `transact_leased!(engine, import, |lease| { ... })`. Otherwise like [`transact!`].
 macro_rules! transact_leased {
     ($engine:expr, $import:expr, |$lease:ident| $body:block) => {
         causeway_silo::transact!($crate::error::Error, $engine.context.db, |tx| {
@@ -26,27 +26,27 @@ macro_rules! transact_leased {
     };
 }
 
-/// How often a lease is renewed, besides by each transaction: a third of its length.
+/// How often a lease is renewed in addition to each transaction: a third of its length.
 const RENEWAL: Duration = Duration::from_secs(10);
 
-/// Who runs an import.
+/// Which process runs an import, and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The process.
+    /// The id of the process, a new one at each start.
     pub holder: Uuid,
-    /// Where it is, for people.
+    /// Host name and process id, for people.
     pub place: String,
-    /// Since when it has had the lease.
+    /// When the process got the lease.
     pub acquired_at: DateTime<Utc>,
-    /// When it last showed that it lives.
+    /// When the process last renewed the lease.
     pub renewed_at: DateTime<Utc>,
-    /// Until when nobody else takes it.
+    /// When the lease expires, unless it is renewed.
     pub until: DateTime<Utc>,
 }
 
 impl Engine {
-    /// Waits until this process has the lease of an import. `false` if the import needs nobody any more, or the service
-    /// stops.
+    /// Waits until this process has the lease of an import. `false` if no process needs to work on the import any more,
+    /// or if the service stops.
     pub(super) async fn take_lease(&self, id: Uuid) -> bool {
         let mut attempts = 0;
         loop {
@@ -64,7 +64,8 @@ impl Engine {
         }
     }
 
-    /// Takes the lease of an import: `None` if another process has it.
+    /// Tries to take the lease of an import: `None` if another process has it, `Some(false)` if the import no longer
+    /// needs a process.
     async fn try_lease(&self, id: Uuid) -> Result<Option<bool>, Error> {
         let now = self.context.env.now();
         let taken = transact!(Error, self.context.db, |tx| {
@@ -74,10 +75,10 @@ impl Engine {
             return Ok(Some(true));
         }
         let import = store::import::get(&self.context.db, id).await?;
-        Ok(import.is_none_or(|import| import.needs_nobody()).then_some(false))
+        Ok(import.is_none_or(|import| import.needs_no_process()).then_some(false))
     }
 
-    /// Renews the lease of an import as long as the guard lives: a step may take longer than a lease lasts.
+    /// Renews the lease of an import while the guard lives, because a step may take longer than a lease lasts.
     pub(super) fn keep_lease(&self, id: Uuid) -> DropGuard {
         let ended = CancellationToken::new();
         let (engine, until) = (self.clone(), ended.clone());
@@ -87,7 +88,8 @@ impl Engine {
                 let renewed = transact!(Error, engine.context.db, |tx| {
                     store::lease::renew(tx, id, &engine.context.holder, now).await?
                 });
-                // If another process has it, the next transaction finds out, and this one may have it again later.
+                // If another process has the lease, the next transaction finds out. This process may get it again
+                // later.
                 if let Err(error) = renewed {
                     tracing::warn!(import_id = %id, %error, "the lease of an import was not renewed");
                 }
@@ -96,20 +98,21 @@ impl Engine {
         ended.drop_guard()
     }
 
-    /// Lets go of an import, so that nobody need wait for the end of the lease.
+    /// Gives back the lease of an import, so that nobody has to wait for it to expire.
     pub(super) async fn give_lease_back(&self, id: Uuid) {
         let given = transact!(Error, self.context.db, |tx| {
             store::lease::give_back(tx, id, &self.context.holder).await?;
         });
         if let Err(error) = given {
-            tracing::warn!(import_id = %id, %error, "the lease of an import stays until it is over");
+            tracing::warn!(import_id = %id, %error, "the lease of an import was not given back; it stays until it expires");
         }
     }
 
-    /// Asserts in a transaction that this process holds the lease of an import. Part of every transaction that moves one.
+    /// Asserts in a transaction that this process has the lease of an import. Every transaction that moves an import
+    /// does so.
     ///
     /// # Errors
-    /// [`Error::Superseded`] if another process has the lease, or somebody has moved the import.
+    /// [`Error::Superseded`] if another process has the lease or has moved the import.
     pub(super) async fn assert_lease<'a>(
         &self,
         tx: &'a mut Tx,
@@ -120,7 +123,8 @@ impl Engine {
             .ok_or(Error::Superseded(import.id))
     }
 
-    /// Whether this process can run an import: the file, where it still needs one, is in its spool directory.
+    /// Whether this process can run an import: if the import still needs its file, that is in this process's spool
+    /// directory.
     pub(super) fn can_run(&self, import: &Import) -> bool {
         let has_file = import.spool_id.is_none_or(|spool| spool == self.context.holder.spool);
         match import.state.worker() {

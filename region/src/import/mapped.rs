@@ -1,6 +1,6 @@
-//! What becomes of the records of a batch, as far as file and primary key map can tell. Found out by the thread that reads
-//! them: nothing that it takes is still to come, for a model is read when all that it refers to has been written, and none
-//! refers to itself.
+//! Decides what happens to the records of a batch, as far as the file and the primary key map say. The thread that
+//! reads the records does this. Everything that it needs is there already: a model is read when all models that it
+//! refers to have been written, and no model refers to itself.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,21 +15,21 @@ use causeway_relocation::{
 
 use super::{ImportState, batches::Batch, chunks::ChunkDraft};
 
-/// The primary key map of an import, of which models are read while others are being written.
+/// The primary key map of an import. Some models are read with it while others are being written.
 pub(super) type SharedKeys = Arc<RwLock<KeyMap>>;
 
-/// Which records a batch has, whatever becomes of them.
+/// Which records a batch has, whatever happens to them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Covered {
     pub(super) count: i64,
     pub(super) max_ordinal: i64,
 }
 
-/// What a batch comes to.
+/// A batch after mapping.
 #[derive(Debug)]
 pub(super) struct Mapped {
     pub(super) covered: Covered,
-    /// Those that are to be written.
+    /// The records to write.
     pub(super) records: Vec<Record>,
     pub(super) draft: ChunkDraft,
 }
@@ -39,9 +39,8 @@ pub(super) struct Mapper {
     pub(super) catalog: Arc<Catalog>,
     pub(super) plan: Arc<Plan>,
     pub(super) keys: SharedKeys,
-    /// The position of the model.
+    /// The position of the model in the catalog.
     pub(super) position: usize,
-    /// The state of the import.
     pub(super) state: ImportState,
     /// Whether organizations stay hidden at the end.
     pub(super) hides: bool,
@@ -50,7 +49,8 @@ pub(super) struct Mapper {
 }
 
 impl Mapper {
-    /// That a record had a status by which it was not seen by everybody, where nobody sees that status for now.
+    /// The finding that an organization was not visible to everybody in the file, if the import leaves it hidden, so
+    /// that nobody sees that status for now.
     fn hidden_status(&self, model: &Model, record: &Record) -> Option<Finding> {
         let Hide { column, shown, .. } = model.rules.hide?;
         let status = record.values.get(column).and_then(Value::as_int).filter(|status| *status != shown)?;
@@ -66,7 +66,7 @@ impl Mapper {
         self.hides.then(|| finding.record(record.ordinal, record.source_pk).at(record.offset))
     }
 
-    /// What a batch comes to; nothing if there is no such model.
+    /// Maps a batch; `None` if there is no such model.
     pub(super) fn map(&self, batch: Batch) -> Option<Mapped> {
         let model = self.catalog.models().get(self.position)?;
         let mut draft = ChunkDraft::new(self.state, model, &batch);
@@ -74,7 +74,7 @@ impl Mapper {
         let chunk_begins = batch.records.first().map_or(0, |record| record.offset);
         for record in batch.records {
             let source_pk = record.source_pk;
-            // Held for a record only, for who adds keys of a chunk waits for it.
+            // Locked for one record only, because a task that adds the keys of a chunk waits for the lock.
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             let mapping = Mapping {
                 catalog: &self.catalog,

@@ -1,6 +1,6 @@
-//! Imports: what one is, how it begins, and what can be seen of it. [`engine`] takes it from state to state.
+//! Imports: their types, how they begin, and what callers can see of them. [`engine`] moves them from state to state.
 
-// First, for the macro of a transaction that holds a lease.
+// First, because the other modules use its macro `transact_leased!`.
 #[macro_use]
 mod lease;
 
@@ -36,23 +36,23 @@ pub use state::{ImportState, Worker};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
 
-/// What an import is to do; part of what its id stands for.
+/// What an import is to do. A repeated call for the same import must have the same parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
     /// Slugs of the organizations to import; all if `None`.
     pub filter: Option<BTreeSet<String>>,
-    /// A user of the file whose username exists is mapped to the user who has it.
+    /// Map a user of the file whose username exists to the user who has it.
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
-    /// Write nothing, and say what would happen.
+    /// Write nothing, and report what would happen.
     pub dry_run: bool,
 }
 
-/// What an import waits for.
+/// Why an import waits: the failed attempts of the work that it retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// The reason of the last attempt that failed.
+    /// The reason of the last failed attempt.
     pub reason: ErrorReason,
     /// The message of that attempt; at most 4,000 bytes.
     pub message: String,
@@ -69,7 +69,7 @@ pub struct Failure {
     pub reason: ErrorReason,
     /// What happened, to which record, and what to do.
     pub message: String,
-    /// The state in which it happened.
+    /// The state in which the import failed.
     pub state: ImportState,
 }
 
@@ -78,25 +78,25 @@ pub struct Failure {
 pub struct Import {
     /// The id that the caller chose.
     pub id: Uuid,
-    /// How far it is.
+    /// The state that it is in.
     pub state: ImportState,
-    /// What it is to do. Lists leave its filter out.
+    /// What it is to do. Lists leave out the filter, which is `None` there.
     pub parameters: Parameters,
-    /// How many slugs its filter has, if it has one. Also in lists.
+    /// How many slugs its filter has; `None` if it has none. Also set in lists.
     pub filter_slugs: Option<i64>,
     /// The size of the export in bytes, decrypted.
     pub size_bytes: i64,
     /// The SHA-256 of the export, decrypted; lowercase hex.
     pub sha256: String,
-    /// The SHA-256 of the file as it was sent, lowercase hex.
+    /// The SHA-256 of the file as it was sent, lowercase hex; empty for imports of older releases.
     pub upload_sha256: String,
     /// Whether the spooled file is encrypted.
     pub encrypted: bool,
-    /// When it was begun: the "now" of all its defaults and rules.
+    /// When it was begun. All its defaults and rules use this as the current time.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
-    /// Records in the file, known after planning.
+    /// Records in the file; 0 until planning has ended.
     pub records: i64,
     /// How often slugs have been requested from control; 0 if never.
     pub slug_attempt: i64,
@@ -112,24 +112,24 @@ pub struct Import {
     pub failure: Option<Failure>,
     /// Which process runs it; `None` if none does.
     pub lease: Option<Lease>,
-    /// The spool directory that has its file; `None` if that was never noted.
+    /// The spool directory that has its file; `None` for imports from before such directories had ids.
     pub spool_id: Option<Uuid>,
-    /// How often it was resumed after it had failed.
+    /// How often it was resumed after a failure.
     pub resumes: i64,
-    /// How often organizations of it were shown after it had succeeded.
+    /// How often organizations of it were made visible after it had succeeded.
     pub approvals: i64,
 }
 
 impl Import {
-    /// Whether its findings tell of what has happened, or would happen.
+    /// Whether its findings say what has happened or, for a dry run, what would happen.
     #[must_use]
     pub fn tense(&self) -> Tense {
         Tense::of(self.parameters.dry_run)
     }
 
-    /// Whether there is nothing left to do for it.
+    /// Whether no process needs to work on it.
     #[must_use]
-    pub fn needs_nobody(&self) -> bool {
+    pub fn needs_no_process(&self) -> bool {
         match self.state.worker() {
             Worker::Nobody => true,
             Worker::UntilReported => self.reported,
@@ -138,12 +138,12 @@ impl Import {
     }
 }
 
-/// What became of the records of one model.
+/// What happened to the records of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelCounts {
     /// The name of the model, e.g. `sentry.team`.
     pub model: String,
-    /// Its place in the order of writing; after all others for models that the catalog has no place for.
+    /// The model's place in the order of writing. Models that the catalog has no place for come last.
     pub position: i64,
     /// Records in the file.
     pub seen: i64,
@@ -157,18 +157,18 @@ pub struct ModelCounts {
     pub filtered: i64,
     /// Records that were not written, each with a finding.
     pub dropped: i64,
-    /// New rows that were deleted when the import was reverted.
+    /// New rows that a revert deleted.
     pub deleted: i64,
-    /// New rows that stayed then, each with a finding.
+    /// New rows that a revert left in place, each with a finding.
     pub kept: i64,
     /// Records of models that the catalog has no place for: excluded, removed or unknown.
     pub passed_over: i64,
-    /// Those among the mapped ones that are not quite as they were in the file. Not part of the sum.
+    /// Inserted and existing records that were changed on their way from the file. Not part of the sum.
     pub changed: i64,
 }
 
 impl ModelCounts {
-    /// Whether every record is accounted for.
+    /// Whether every record of the file is accounted for.
     #[must_use]
     pub fn add_up(&self) -> bool {
         self.seen
@@ -181,40 +181,41 @@ impl ModelCounts {
     }
 }
 
-/// An organization that was imported.
+/// An organization of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedOrganization {
-    /// Its id now.
+    /// Its id in this region; invented in a dry run.
     pub id: i64,
     /// Its id in the export.
     pub source_id: i64,
-    /// Its record's number among those of its model; unknown for imports of older releases.
+    /// The ordinal of its record; `None` for imports of older releases.
     pub ordinal: Option<i64>,
-    /// Where its record begins in the file; unknown for imports of older releases.
+    /// The byte at which its record begins in the file; `None` for imports of older releases.
     pub byte_offset: Option<i64>,
     /// The slug that it had in the export.
     pub wanted_slug: String,
     /// Its name in the export.
     pub name: String,
-    /// The status that it gets back when the import finishes.
+    /// Its own status, which it gets back when the import finishes.
     pub status: i64,
-    /// Another organization of this region has its slug.
+    /// Whether another organization of this region had its wanted slug before the first slug attempt.
     pub taken_in_region: bool,
-    /// A field of it was changed before its slug was decided.
+    /// Whether a field of it was changed before its slug was decided.
     pub changed: bool,
-    /// The attempt from which on its slug is known to be one that another organization of this region has.
+    /// The first slug attempt in which its slug is requested as one that another organization of this region has;
+    /// `None` if there is no such attempt.
     pub taken_from_attempt: Option<i64>,
-    /// The slug that control gave it, or would give it in a dry run.
+    /// The slug that control gave it, or would give it in a dry run; `None` before that.
     pub slug: Option<String>,
-    /// Why it is that one; unknown for imports of older releases.
+    /// Why it got that slug; `None` before that, and for imports of older releases.
     pub slug_plan: Option<SlugPlan>,
 }
 
-/// What control and the region say of a wanted slug.
+/// What control and the region decided about a wanted slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlugPlan {
-    /// Whether it is given as it is.
+    /// Whether the wanted slug is given unchanged, and otherwise why not.
     pub verdict: SlugVerdict,
-    /// Region and id of the organization that has it, if it is taken by one that is there.
+    /// Region and id of the organization that has the wanted slug, if a known organization has it.
     pub taken_by: Option<(String, i64)>,
 }

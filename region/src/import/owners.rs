@@ -1,5 +1,4 @@
-//! Organizations in which nobody is an owner when all has been written. They are written as they are, and somebody hears
-//! of it.
+//! Organizations without an owner after everything has been written. They stay as they are, and each gets a finding.
 
 use causeway_relocation::{
     catalog::{Catalog, Model, NeedsOne, ORGANIZATION},
@@ -9,12 +8,12 @@ use causeway_relocation::{
 use super::{Engine, Import, ImportState, ImportedOrganization};
 use crate::{error::Error, store};
 
-/// The model that says who is an owner, and how.
+/// The model that says who is an owner, and the rule for its rows.
 pub(super) fn owners(catalog: &Catalog) -> Option<(&Model, &NeedsOne)> {
     catalog.written().find_map(|model| Some((model, model.rules.needs_one.as_ref()?)))
 }
 
-/// That an organization has no owner.
+/// The finding that an organization has no owner.
 pub(super) fn without_owner(organization: &ImportedOrganization, is_dry_run: bool) -> Finding {
     let reason = if is_dry_run {
         "no member that would be imported is an owner of the organization"
@@ -25,8 +24,8 @@ pub(super) fn without_owner(organization: &ImportedOrganization, is_dry_run: boo
 }
 
 impl Engine {
-    /// Looks at all organizations of an import, page by page. Dies in between: goes on behind the last page whose findings
-    /// were committed.
+    /// Checks all organizations of an import, page by page. If the process dies in between, the check continues after
+    /// the last page whose findings were committed.
     pub(super) async fn check_owners(&self, import: &Import) -> Result<(), Error> {
         let Some((model, needs)) = owners(&self.context.catalog) else { return Ok(()) };
         let mut after = store::import::owners_checked(&self.context.db, import.id).await?;
@@ -35,7 +34,7 @@ impl Engine {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             let ids = page.iter().map(|organization| organization.id).collect();
-            let without = store::imported::without_one(&self.context.db, model, needs, ids).await?;
+            let without = store::imported::without_required_row(&self.context.db, model, needs, ids).await?;
             let findings: Vec<Finding> = page
                 .iter()
                 .filter(|organization| without.contains(&organization.id))

@@ -1,20 +1,21 @@
-//! How long an upload is waited for. Bytes of the file are what shows that its caller lives: not the connection, nor
-//! messages without any. Only time that is spent on waiting counts, so that no caller pays for a slow disk here.
+//! How long the region waits for an upload. Only bytes of the file show that the caller is alive: neither the
+//! connection does, nor messages without bytes. Only time spent on waiting counts, so that no caller pays for a slow
+//! disk here.
 
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// How an upload goes on.
+/// The pace of one upload.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// How long nothing may come, and how long the stretches are over which the rate is taken.
+    /// How long the caller may send nothing, and the length of the stretches over which the rate is measured.
     idle: Duration,
-    /// The least bytes a second; 0 if any are enough.
+    /// The least bytes a second; 0 if any rate will do.
     rate: u64,
-    /// How long it has been waited since bytes came.
+    /// Time spent on waiting since the last bytes.
     silent: Duration,
-    /// How long it has been waited in this stretch, and what came in it.
+    /// Time spent on waiting in this stretch, and bytes that came in it.
     waited: Duration,
     bytes: u64,
 }
@@ -24,15 +25,15 @@ impl Pace {
         Self { idle, rate, silent: Duration::ZERO, waited: Duration::ZERO, bytes: 0 }
     }
 
-    /// How long to wait for the next message before looking again.
+    /// How long to wait for the next message before checking again.
     pub(crate) fn patience(&self) -> Duration {
         self.idle.saturating_sub(self.silent).min(self.idle.saturating_sub(self.waited))
     }
 
-    /// Notes how long it was waited for a message, and how many bytes of the file that had.
+    /// Notes how long the region waited for a message, and how many bytes of the file the message had.
     ///
     /// # Errors
-    /// If the caller has stopped to send, or trickles.
+    /// If the caller has stopped sending, or sends too slowly.
     pub(crate) fn went_on(&mut self, waited: Duration, bytes: usize) -> Result<(), Error> {
         self.silent = if bytes > 0 { Duration::ZERO } else { self.silent.saturating_add(waited) };
         self.waited = self.waited.saturating_add(waited);
@@ -89,7 +90,7 @@ mod tests {
         for _ in 0..100 {
             right.went_on(SECOND, 100).expect("it is fast enough");
         }
-        // What came before does not make up for it.
+        // A fast stretch does not make up for a later slow one.
         let mut fast_once = pace();
         fast_once.went_on(10 * SECOND, 1 << 30).expect("it is fast");
         assert!((0..10).any(|_| fast_once.went_on(SECOND, 1).is_err()));

@@ -1,4 +1,4 @@
-//! Receives an export: spools it to disk, then takes its import, once.
+//! Receives an export: writes it to the spool directory, then accepts its import, exactly once.
 
 use std::{
     io,
@@ -23,21 +23,22 @@ use crate::{
     store::{self, import::Received},
 };
 
-/// What a caller says of a file before it is sent. Each of it may be unknown, and is checked if it is not.
+/// What a caller says about a file before sending it. Each field may be unknown, and is checked if it is not.
 #[derive(Debug, Clone, Default)]
 pub struct Announced {
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size_bytes: Option<i64>,
-    /// Its SHA-256, lowercase hex.
+    /// The SHA-256 of the file, lowercase hex.
     pub sha256: Option<String>,
-    /// The SHA-256 of the export that it holds, decrypted if it is encrypted; lowercase hex.
+    /// The SHA-256 of the export in the file, decrypted if it is encrypted; lowercase hex.
     pub export_sha256: Option<String>,
 }
 
-/// Bytes behind which what was received is forced to disk while more comes, so that little is left to do at the end.
+/// After this many bytes, received bytes are forced to disk while more arrive, so that little is left to do at the end.
 const SYNC_EVERY: u64 = 8 * 1024 * 1024;
 
-/// An upload that is under way. Dropped without [`finish`](Self::finish), its file goes and nothing has happened.
+/// An upload in progress. If it is dropped without [`finish`](Self::finish), its file is removed and nothing has
+/// happened.
 #[derive(Debug)]
 pub struct Upload {
     engine: Engine,
@@ -47,18 +48,18 @@ pub struct Upload {
     file: Option<fs::File>,
     part: PathBuf,
     received: u64,
-    /// How much had been received when it was last forced to disk, and that being done.
+    /// How much had been received when the last sync to disk began, and the task of that sync.
     synced: u64,
     syncing: Option<JoinHandle<io::Result<()>>>,
     digest: Sha256,
-    /// The first bytes, by which an encrypted export is known.
+    /// The first bytes, which show whether an export is encrypted.
     beginning: Vec<u8>,
     taken: bool,
-    /// Held until the upload ends, even if its caller has gone.
+    /// Occupied until the upload ends, even if its caller has gone.
     _place: UploadPlace,
 }
 
-/// Whether an import that exists is what is asked for.
+/// Checks that an existing import has the requested content and parameters.
 fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Error> {
     let differs = if import.sha256 != sha256 {
         "content"
@@ -75,10 +76,10 @@ fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Er
 }
 
 impl Engine {
-    /// The import of that id, if it exists and what the caller says of its file is enough to know that it is the same.
+    /// The import with this id, if it exists and the caller's announcement is enough to know that it is the same.
     ///
     /// # Errors
-    /// If it exists with another content or other parameters.
+    /// If the import exists with other content or other parameters.
     pub(crate) async fn join(
         &self,
         import_id: Uuid,
@@ -92,7 +93,7 @@ impl Engine {
         let sha256 = match (&announced.export_sha256, &announced.sha256) {
             (Some(export), _) => export,
             (None, Some(file)) if [&import.sha256, &import.upload_sha256].contains(&file) => &import.sha256,
-            // Encrypted anew, the same export has another hash. Its bytes will tell.
+            // The same export, encrypted again, has another hash. Only its bytes can show that it is the same.
             _ => return Ok(None),
         };
         same(&import, parameters, sha256)?;
@@ -100,14 +101,14 @@ impl Engine {
         Ok(Some(import))
     }
 
-    /// Runs an import that is not at its end: whoever began it may not have heard that it was taken.
+    /// Runs an import that has not ended: the caller that began it may not know that it was accepted.
     pub(super) fn take_up(&self, import: &Import) {
         if !import.state.is_final() && self.can_run(import) {
             self.spawn(import.id);
         }
     }
 
-    /// Begins to receive a file, in a [place](Self::place_for_upload) for it.
+    /// Begins to receive a file, in a place for uploads.
     ///
     /// # Errors
     /// If it is too large or cannot be spooled, or the service is stopping.
@@ -127,7 +128,7 @@ impl Engine {
         {
             return Err(Error::UploadTooLarge { announced: Some(size), limit });
         }
-        // Not cut off by a caller who goes away: the row would be written behind the back of what removes it.
+        // Not cut off if the caller goes away: the row could then be written after the clean-up that removes it.
         let engine = self.clone();
         self.context
             .lifecycle
@@ -142,7 +143,7 @@ impl Engine {
         parameters: Parameters,
         announced: Announced,
     ) -> Result<Upload, Error> {
-        // A name of its own for each upload: the same import may be sent twice at once.
+        // Each upload has a file name of its own, because the same import may be sent twice at once.
         let part = self.spool_dir().join(format!("{import_id}.{}.part", self.context.env.uuid().simple()));
         let mut upload = Upload {
             engine: self.clone(),
@@ -163,7 +164,7 @@ impl Engine {
             let (spool, now) = (self.context.holder.spool, self.context.env.now());
             store::import::begin(tx, import_id, &upload.parameters, spool, now).await?;
         })?;
-        // An export holds secrets of everybody in it: nobody else reads it.
+        // An export contains secrets of everybody in it, so nobody else may read it.
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;
         upload.file = Some(file.map_err(Error::SpoolFailed)?);
         Ok(upload)
@@ -171,11 +172,11 @@ impl Engine {
 }
 
 impl Upload {
-    /// Adds bytes of the file.
+    /// Appends bytes of the file.
     ///
     /// # Errors
-    /// If they cannot be written, are more than were announced or than this region takes, or are those of an encrypted
-    /// export and it has no key.
+    /// If they cannot be written, are more than were announced or than this region accepts, or belong to an encrypted
+    /// export and the region has no key.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.received = self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if let Some(size) = self.announced.size_bytes
@@ -217,7 +218,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Waits until what is being forced to disk is there. The file has its errors only once: none may be lost.
+    /// Waits for the sync in progress. A file reports each of its errors only once, so none may be lost.
     async fn synced(&mut self) -> io::Result<()> {
         match self.syncing.take() {
             Some(syncing) => syncing.await.map_err(io::Error::other)?,
@@ -229,7 +230,7 @@ impl Upload {
         is_tar(&self.beginning)
     }
 
-    /// Refuses, while little has been sent, what would be refused at its end.
+    /// Refuses early, after little has been sent, what would be refused at the end.
     async fn recognized(&self) -> Result<(), Error> {
         if self.is_encrypted() {
             return self.engine.key().map(drop).ok_or(Error::DecryptionKeyMissing);
@@ -243,10 +244,10 @@ impl Upload {
         Ok(())
     }
 
-    /// Compares what was received with what the caller says, at the end, that was sent.
+    /// Compares what was received with what the caller says, at the end, that it has sent.
     ///
     /// # Errors
-    /// If it is something else.
+    /// If size or SHA-256 differ.
     pub fn ended(&self, size_bytes: i64, sha256: &str) -> Result<(), Error> {
         if u64::try_from(size_bytes) != Ok(self.received) {
             return Err(Error::UploadInvalid(format!(
@@ -260,12 +261,13 @@ impl Upload {
         Ok(())
     }
 
-    /// Checks the file, makes it safe and takes its import. Says whether the import existed before.
+    /// Checks the file, forces it to disk and accepts its import. Returns the import's id, and whether it existed
+    /// before.
     ///
     /// # Errors
-    /// If the file is not what was announced, cannot be made safe, or the id stands for another import.
+    /// If the file is not what was announced, cannot be written to disk, or the id belongs to another import.
     pub async fn finish(self) -> Result<(Uuid, bool), Error> {
-        // Not cut off by a caller who goes away: an import that has been taken must run.
+        // Not cut off if the caller goes away: an import that has been accepted must run.
         let engine = self.engine.clone();
         engine.context.lifecycle.to_its_end(self.take()).await
     }
@@ -322,11 +324,11 @@ impl Upload {
                 self.taken = true;
                 self.engine.context.env.failpoint("region.receive.taken").await?;
                 tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
-                // Nothing that can fail stands between the commit and this: a taken import must run.
+                // Nothing between the commit and this can fail, because an accepted import must run.
                 self.engine.spawn(self.import_id);
                 return Ok((self.import_id, false));
             }
-            // Another upload of the import that ended early may have removed the row before this one could take it.
+            // Another upload of the import that ended early may have removed the row before this one could accept it.
             if let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await? {
                 break import;
             }
@@ -338,15 +340,15 @@ impl Upload {
         Ok((self.import_id, true))
     }
 
-    /// Takes the import, unless somebody else has, and puts the file where it stays. Says whether it was taken.
+    /// Accepts the import, unless another upload has, and moves the file to its final place. Returns whether it did.
     async fn commit(&self, received: &Received, path: &Path) -> Result<bool, Error> {
         transact!(Error, self.engine.context.db, |tx| {
             let now = self.engine.context.env.now();
             let spool = self.engine.context.holder.spool;
             let won =
                 store::import::receive(tx, self.import_id, &self.parameters, received, spool, now).await?;
-            // The row is locked: nobody else can put a file here. If the commit fails, the file is put here again, or
-            // goes when the service starts.
+            // The row is locked, so nobody else can move a file here. If the commit fails, the file is moved here
+            // again, or is removed when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
                 fs::rename(&self.part, path).await.map_err(Error::SpoolFailed)?;
                 let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
@@ -360,7 +362,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // After a rename there is nothing left to remove.
+        // After the rename there is nothing left to remove.
         if let Err(error) = std::fs::remove_file(&self.part)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -371,7 +373,7 @@ impl Drop for Upload {
             self.engine.context.lifecycle.background(async move {
                 let forgotten = transact!(Error, engine.context.db, |tx| { store::import::forget_receiving(tx, Some(import_id), engine.context.holder.spool).await? });
                 if let Err(error) = forgotten {
-                    tracing::warn!(%import_id, %error, "an upload that ended early is forgotten when the region starts again");
+                    tracing::warn!(%import_id, %error, "the row of an upload that ended early stays until the region starts again");
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! Going on: with what a former process left, and with an import that failed when its cause is gone.
+//! Continues imports: those that a former process left, and those that failed, once the cause is gone.
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::plan::Checkpoint;
@@ -13,9 +13,9 @@ impl Import {
     /// Whether its file may still be needed.
     pub(super) fn keeps_file(&self) -> bool {
         match self.state {
-            // A dry run is made again from the start.
+            // A dry run is not resumed but made again from the start.
             ImportState::Failed if self.parameters.dry_run => false,
-            // A file that breaks a rule breaks it the next time too.
+            // A file that breaks a rule would break it the next time too.
             ImportState::Failed => self.failure.as_ref().is_none_or(|failure| {
                 !matches!(failure.reason, ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing)
             }),
@@ -25,14 +25,14 @@ impl Import {
 }
 
 impl Engine {
-    /// Goes on with all imports that a former process left, and begins to register with control.
+    /// Continues all imports that a former process left, and begins to register with control.
     pub(crate) async fn resume(&self) -> Result<(), Error> {
         let spool = self.context.holder.spool;
         transact!(Error, self.context.db, |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
         self.clear_spool().await?;
         for import in store::import::unfinished(&self.context.db).await? {
             if self.can_run(&import) {
-                tracing::info!(import_id = %import.id, state = import.state.name(), "going on with an import");
+                tracing::info!(import_id = %import.id, state = import.state.name(), "continuing an import");
                 self.spawn(import.id);
             } else {
                 tracing::warn!(import_id = %import.id, state = import.state.name(), "an import is left to the process that has its file in its spool directory");
@@ -51,7 +51,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes what uploads that never ended have left, and files of imports that need them no more.
+    /// Removes what unfinished uploads have left, and files of imports that no longer need them.
     async fn clear_spool(&self) -> Result<(), Error> {
         let mut entries = fs::read_dir(self.spool_dir()).await.map_err(Error::SpoolFailed)?;
         while let Some(entry) = entries.next_entry().await.map_err(Error::SpoolFailed)? {
@@ -79,8 +79,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes an import that failed up again, in the state in which it failed: all that was committed before is still
-    /// there. One that has been resumed already is left as it is.
+    /// Resumes a failed import in the state in which it failed: all that was committed before is still there. An import
+    /// that has already been resumed is left as it is.
     ///
     /// # Errors
     /// If there is no such import, it has not failed, it is being reverted, or its file is not here.
@@ -93,7 +93,8 @@ impl Engine {
             if import.resumes == 0 {
                 return Err(Error::ImportNotFailed(id, import.state));
             }
-            // Whoever did not hear that it was resumed asks again; nor may this process have.
+            // A caller that did not get the answer asks again. Another process may have resumed the import, so run it
+            // here too.
             self.take_up(&import);
             return Ok(());
         }
@@ -113,7 +114,7 @@ impl Engine {
         })?;
         self.context.env.failpoint("region.resume.taken_up").await?;
         if resumed {
-            tracing::info!(import_id = %id, "an import that failed is taken up again");
+            tracing::info!(import_id = %id, "a failed import has been resumed");
         }
         self.spawn(id);
         Ok(())

@@ -1,4 +1,4 @@
-//! What is known of an import only while it runs: how far the step in hand is, and that something changed.
+//! What is known of an import only while it runs: the progress of the current step, and that something changed.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -13,18 +13,19 @@ use super::{Progress, Waiting};
 /// An import that is running in this process.
 #[derive(Debug)]
 pub(crate) struct RunningImport {
-    /// How far the plan is.
+    /// The progress of planning, and the flag that stops it.
     pub(crate) planning: Arc<Watch>,
     model: Mutex<String>,
     done: AtomicI64,
     total: AtomicI64,
-    /// How many steps have ended.
+    /// How many steps have ended. Watchers are notified of each change.
     changed: watch::Sender<u64>,
-    /// Somebody wants it to be looked at once more before it ends.
+    /// Whether this run must check the import once more before it ends.
     again: AtomicBool,
-    /// Somebody has moved it elsewhere: what it does is to end soon, and what it waits for is of no interest.
+    /// Notified when the import has been moved to another state: the current work should end soon, and what it waits
+    /// for no longer matters.
     interrupted: Notify,
-    /// What it waits for, while that cannot be stored because it is the store.
+    /// What it waits for, while the store itself is what it waits for and cannot store that.
     waiting: Mutex<Option<Waiting>>,
 }
 
@@ -44,62 +45,62 @@ impl Default for RunningImport {
 }
 
 impl RunningImport {
-    /// Begins to count anew, towards `total` records.
+    /// Restarts counting, towards `total` records.
     pub(crate) fn begin(&self, total: i64) {
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
         self.model("");
     }
 
-    /// Says which model is in hand.
+    /// Sets the current model.
     pub(crate) fn model(&self, name: &str) {
         name.clone_into(&mut self.model.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed();
     }
 
-    /// Counts records that are done.
+    /// Adds to the records that are done.
     pub(crate) fn add(&self, records: i64) {
         self.done.fetch_add(records, Ordering::Relaxed);
         self.changed();
     }
 
-    /// Has it looked at once more before it ends: it may have come to its end just now.
+    /// Requests one more check before this run ends, because the run may be about to end.
     pub(crate) fn ask_again(&self) {
         self.again.store(true, Ordering::Release);
     }
 
-    /// Whether somebody asked for that since this was called last.
-    pub(crate) fn asked_again(&self) -> bool {
+    /// Whether that was requested since this was last called.
+    pub(crate) fn take_recheck(&self) -> bool {
         self.again.swap(false, Ordering::Acquire)
     }
 
-    /// Ends a plan or a pause, because the import has been moved elsewhere.
+    /// Ends planning or a pause, because the import has been moved to another state.
     pub(crate) fn interrupt(&self) {
         self.planning.stop.store(true, Ordering::Relaxed);
         self.interrupted.notify_one();
     }
 
-    /// Ends when the import has been moved elsewhere.
+    /// Returns when the import has been moved to another state.
     pub(crate) async fn interrupted(&self) {
         self.interrupted.notified().await;
     }
 
-    /// Tells everybody who watches to look again.
+    /// Notifies watchers that something changed.
     pub(crate) fn changed(&self) {
         self.changed.send_modify(|_| {});
     }
 
-    /// Tells them that a step has ended, of which they should hear at once.
+    /// Notifies watchers that a step has ended, which they should report at once.
     pub(crate) fn stepped(&self) {
         self.changed.send_modify(|steps| *steps += 1);
     }
 
-    /// Hears of changes from now on. The number rises with each step that ends.
+    /// Watches changes from now on. The number increases with each step that ends.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// Keeps what it waits for, if that could not be stored.
+    /// Keeps what it waits for in memory, if that could not be stored.
     pub(crate) fn keep_waiting(&self, waiting: Option<Waiting>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
@@ -109,7 +110,7 @@ impl RunningImport {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How far it is.
+    /// The progress of planning, or of the current step.
     pub(crate) fn progress(&self, planning: bool) -> Progress {
         if planning {
             return Progress {

@@ -1,4 +1,4 @@
-//! Spooled exports: where they are, and how they are opened. One that came encrypted stays encrypted.
+//! Spooled exports: where they are stored, and how they are opened. An encrypted upload stays encrypted on disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::Engine;
 use crate::{decryption_key::DecryptionKey, error::Error};
 
-/// Where the file of an import is kept until it has ended, whatever its form.
+/// The path of an import's file until the import has ended, whether the file is encrypted or not.
 pub(crate) fn spool_path(dir: &Path, import_id: Uuid) -> PathBuf {
     dir.join(format!("{import_id}.json"))
 }
 
-/// A spooled file, and what it takes to open it.
+/// A spooled file, with what is needed to open it.
 #[derive(Debug)]
 pub(super) struct Spooled {
     pub(super) path: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Spooled {
 }
 
 impl Spooled {
-    /// Opens it; an encrypted one is authenticated in full, unless `stop` is set before. Blocks.
+    /// Opens the file. Authenticates an encrypted one in full, unless `stop` is set before that has ended. Blocks.
     pub(super) fn open(&self, stop: &AtomicBool) -> Result<Source, Error> {
         if !self.encrypted {
             return Ok(Source::plain(&self.path).map_err(ExportError::from)?);
@@ -47,12 +47,12 @@ impl Spooled {
 }
 
 impl Engine {
-    /// The file at `path`.
+    /// The spooled file at `path`.
     pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
         Spooled { path, encrypted, key: self.key().cloned(), env: self.context.env.clone() }
     }
 
-    /// Does what blocks on a thread of its own, and says in `watch` that it should stop when the service does.
+    /// Runs blocking work on a thread of its own. Sets the stop flag of `watch` when the service stops.
     pub(super) async fn unless_stopped<T: Send + 'static>(
         &self,
         watch: &Arc<Watch>,

@@ -13,24 +13,26 @@ pub enum Worker {
     UntilReported,
 }
 
-/// Makes the enum, its list and its facts from one table: state = name in the store, whether it is final, who works on it.
+/// Makes the enum, the list of its values and their facts from one table: state = name in the store, whether it is
+/// final, who works on it.
 macro_rules! states {
     ($($(#[$doc:meta])* $state:ident = $name:literal, $is_final:literal, $worker:ident;)*) => {
-        /// Where an import is. It only goes forward, or to `Failed`, from where it may be resumed, or to `Reverting`.
+        /// The state of an import. It only moves forward, or to `Failed`, from which it may be resumed, or to
+        /// `Reverting`.
         ///
         /// | state | what has been committed | after a restart |
         /// | --- | --- | --- |
-        /// | `Receiving` | nothing | forgotten: no caller got an answer |
+        /// | `Receiving` | nothing | deleted: no caller got an answer |
         /// | `Planning` | the file, in full | planned again |
         /// | `Writing` | plan findings, counts, and the chunks up to some point | continues after the last chunk |
-        /// | `ResolvingSlugs` | all rows, hidden; perhaps the slugs | asks again (same operation, same answer), or confirms |
+        /// | `ResolvingSlugs` | all rows, hidden; perhaps slugs | asks again (same operation and answer), or confirms |
         /// | `Finishing` | confirmed slugs; perhaps chunks of deferred models | continues after the last chunk |
-        /// | `Succeeded` | everything, visible | reports to control's directory, if that is still to do |
+        /// | `Succeeded` | everything, visible | reports to control's directory, if that has not been done |
         /// | `Failed` | what was written stays hidden | stays |
-        /// | `Checking` | plan findings, counts; of a dry run | begins again |
+        /// | `Checking` | plan findings and counts of a dry run | starts over |
         /// | `Planned` | all findings and counts of a dry run | stays |
-        /// | `Reverting` | nothing is visible; the marks of chunks that were taken back | continues before the last mark |
-        /// | `Reverted` | nothing is left but what others need | stays |
+        /// | `Reverting` | nothing is visible; the marks of reverted chunks | continues before the last mark |
+        /// | `Reverted` | only rows that something else needs | stays |
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ImportState {
             $($(#[$doc])* $state,)*
@@ -48,7 +50,7 @@ macro_rules! states {
                 }
             }
 
-            /// Whether nothing more happens to the import by itself, but for its report.
+            /// Whether nothing more happens to the import by itself, except for its report.
             #[must_use]
             pub fn is_final(self) -> bool {
                 match self {
@@ -70,30 +72,30 @@ macro_rules! states {
 states! {
     /// The file is being sent.
     Receiving = "receiving", false, Nobody;
-    /// The file is read and checked.
+    /// The region reads and checks the file.
     Planning = "planning", false, WithFile;
-    /// Models are written.
+    /// The region writes models.
     Writing = "writing", false, WithFile;
-    /// Control resolves slugs, the region writes them and confirms.
+    /// Control resolves slugs; the region writes and confirms them.
     ResolvingSlugs = "resolving_slugs", false, WithFile;
-    /// Deferred models are written, then everything becomes visible at once.
+    /// The region writes deferred models, then makes everything visible.
     Finishing = "finishing", false, WithFile;
-    /// Done.
+    /// Everything is written. The report to control's directory may still be due.
     Succeeded = "succeeded", true, UntilReported;
     /// Ended by an error.
     Failed = "failed", true, Nobody;
-    /// A dry run goes through all records and looks up what they would meet.
+    /// A dry run goes through all records and looks up existing rows that they would match.
     Checking = "checking", false, WithFile;
     /// A dry run is done.
     Planned = "planned", true, Nobody;
-    /// All that was written is being taken back.
+    /// The region undoes everything that was written.
     Reverting = "reverting", false, WithoutFile;
-    /// All that was written has been taken back, but what others need.
+    /// Everything that was written is undone, except rows that something else needs.
     Reverted = "reverted", true, Nobody;
 }
 
 impl ImportState {
-    /// The state of that name in the store.
+    /// The state with this name in the store; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|state| state.name() == name).copied()

@@ -1,4 +1,4 @@
-//! What can be seen of imports.
+//! What callers can see of imports.
 
 use causeway_relocation::{
     catalog::ORGANIZATION,
@@ -13,50 +13,50 @@ use uuid::Uuid;
 use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts};
 use crate::{error::Error, store};
 
-/// How far an import is.
+/// The progress of an import in its current state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The model in hand.
+    /// The current model; empty while planning, and before the first chunk.
     pub model: String,
     /// Records handled in this state.
     pub records_done: i64,
-    /// Records to handle in this state; 0 if it is not known.
+    /// Records to handle in this state; 0 if unknown.
     pub records_total: i64,
     /// Bytes of the file read; only while planning.
     pub bytes_done: i64,
 }
 
-/// An import with all that belongs to it.
+/// An import with its progress, counts and organizations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportView {
-    /// The import.
+    /// The import itself.
     pub import: Import,
-    /// How far it is.
+    /// Its progress; all zero if it does not run in this process.
     pub progress: Progress,
-    /// What became of the records.
+    /// What happened to its records, by model.
     pub models: Vec<ModelCounts>,
-    /// The first organizations by id.
+    /// Its first organizations, ordered by id.
     pub organizations: Vec<ImportedOrganization>,
     /// How many findings were made of each kind.
     pub finding_counts: Vec<(FindingKind, i64)>,
-    /// How many of its organizations are hidden although it has succeeded.
+    /// How many of its organizations are still hidden; 0 unless it has succeeded.
     pub hidden_organizations: i64,
 }
 
 /// One line of the primary key map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelKey {
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// Old pk.
+    /// The primary key in the export.
     pub source_pk: i64,
-    /// New pk.
+    /// The primary key of the row that the record became.
     pub new_pk: i64,
-    /// How it came.
+    /// Whether that row is new or existed before.
     pub kind: KeyKind,
-    /// The organization, if it is one.
+    /// The organization, if the row is one.
     pub organization: Option<ImportedOrganization>,
-    /// The chunk that it is of, by position and ordinal, and how many lines of that come up to it.
+    /// The place of the line: position and first ordinal of its chunk, and the number of the line in the chunk, from 1.
     pub place: (i64, i64, usize),
 }
 
@@ -83,14 +83,14 @@ impl Engine {
             hidden_organizations,
             progress,
             models: store::model_counts::list(&self.context.db, id).await?,
-            // The first page of them; ListMappedKeys has all.
+            // Only the first page; `ListMappedKeys` has all.
             organizations: store::imported::organizations(&self.context.db, id, 0).await?,
             finding_counts: store::finding::counts(&self.context.db, id).await?,
             import,
         })
     }
 
-    /// An import with what it waits for, also where that could not be stored.
+    /// Adds what the import waits for, if that could not be stored.
     fn with_unstored(&self, mut import: Import) -> Import {
         if let Some(waiting) = self.running(import.id).and_then(|live| live.waiting()) {
             import.waiting = Some(waiting);
@@ -98,7 +98,7 @@ impl Engine {
         import
     }
 
-    /// Imports, the newest first.
+    /// A page of imports, the newest first.
     pub(crate) async fn list(
         &self,
         page: &PageRequest<(DateTime<Utc>, Uuid)>,
@@ -108,7 +108,7 @@ impl Engine {
         Ok(Page::cut(imports, page, |import| (import.created_at, import.id)))
     }
 
-    /// Findings of an import, and whether they tell of what has happened or would happen.
+    /// A page of findings of an import, and whether they say what has happened or what would happen.
     pub(crate) async fn findings(
         &self,
         id: Uuid,
@@ -122,7 +122,7 @@ impl Engine {
         Ok((Page::cut(findings, page, |(key, _)| *key), tense))
     }
 
-    /// Lines of the primary key map of an import. The key is that of a chunk, and how many of its lines came before.
+    /// A page of the primary key map of an import. The page key names a chunk and how many of its lines came before.
     pub(crate) async fn mapped_keys(
         &self,
         id: Uuid,
@@ -132,7 +132,7 @@ impl Engine {
         self.import(id).await?;
         let (mut position, mut min_ordinal, mut skip) = page.after.unwrap_or((-1, 0, 0));
         if page.after.is_some() {
-            // Begin with this very chunk again: some of its lines are still to come.
+            // Begin with this chunk again: some of its lines are still to come.
             min_ordinal = min_ordinal.saturating_sub(1);
         }
         let limit = usize::from(page.limit);

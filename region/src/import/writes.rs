@@ -1,6 +1,7 @@
-//! Writes the models of an import chunk by chunk, several models at once: each when all that it refers to is there.
+//! Writes the models of an import chunk by chunk, several models at once. A model is written when all that it refers to
+//! has been written.
 //!
-//! Within a model, chunks follow each other, so that what is done of it is always a beginning.
+//! Within a model, chunks follow each other, so what has been written of a model is always its first records.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +24,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     Engine, Import, Waiting,
     batches::{self, Sizes},
-    chunks::AtControl,
+    chunks::ControlChunk,
     engine::Run,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     running::RunningImport,
@@ -33,12 +34,12 @@ use crate::permits::Turn;
 
 /// Models of one silo that are written at once on PostgreSQL.
 const AT_ONCE: usize = 3;
-/// The same on SQLite, which has one writer at a time: while a chunk of one model is written, one of the other is made
-/// ready.
+/// The same on SQLite, which has one writer at a time: while one model's chunk is written, the next model's chunk is
+/// prepared.
 const AT_ONCE_SQLITE: usize = 2;
 
-/// Models of the region that are written at once as long as control writes what others of them wait for. What can be
-/// written until then is written in time, and what control needs is not taken from it where both share a machine.
+/// Models of the region that are written at once while others of them wait for models at control. This is enough to
+/// write in time what can be written meanwhile, and leaves control what it needs where both share a machine.
 const AT_ONCE_BESIDE_CONTROL: usize = 1;
 
 /// The models of an import that are being written.
@@ -48,17 +49,17 @@ struct Writes<'a> {
     plan: Arc<Plan>,
     live: Arc<RunningImport>,
     keys: SharedKeys,
-    /// The last ordinal of each model, by position, that a chunk covers.
+    /// The last ordinal of each model that a chunk covers, by the model's position.
     done: Mutex<HashMap<usize, i64>>,
     /// What a dry run has gone through; `None` for any other import.
     dry_run: AsyncMutex<Option<DryRun>>,
     waiting: Mutex<Option<Waiting>>,
     sizes: Sizes,
     turn: AsyncMutex<Option<Turn>>,
-    /// Another import waits for its turn: all end after the chunk in hand, and go on when it is theirs again.
+    /// Another import waits for its turn: all models end after the current chunk, and continue in the next turn.
     passing: AtomicBool,
-    /// One of them has failed. The others end behind the chunk in hand: one that is cut off in the middle of a COPY
-    /// would leave its connection out of step.
+    /// One of the models has failed. The others end after the current chunk, because a COPY that is cut off in the
+    /// middle would leave its connection out of step.
     ending: AtomicBool,
 }
 
@@ -107,7 +108,7 @@ impl Engine {
 }
 
 impl Writes<'_> {
-    /// Writes all of these models. After an error, nothing is under way any more.
+    /// Writes all of these models. When it returns an error, no write is in progress any more.
     async fn models(&self, mut waiting: Vec<&Model>) -> Result<(), Error> {
         let catalog = &self.engine.context.catalog;
         let most = match self.engine.context.db.dialect() {
@@ -164,14 +165,15 @@ impl Writes<'_> {
                 }
                 Err(error) => {
                     self.ending.store(true, Ordering::Relaxed);
-                    // The first error is the reason; later ones are those of chunks that were in hand.
+                    // The first error is the reason; later ones are those of chunks that were in progress.
                     outcome = outcome.and(Err(error));
                 }
             }
         }
     }
 
-    /// Whether whoever writes a model is to end before the next chunk; before its first one, not for the sake of others.
+    /// Whether a model must end before its next chunk. Before its first chunk of a turn, it does not end for the sake
+    /// of other imports.
     async fn ends(&self, first: bool) -> bool {
         if self.turn.lock().await.as_ref().is_some_and(Turn::is_awaited) {
             self.passing.store(true, Ordering::Relaxed);
@@ -180,7 +182,7 @@ impl Writes<'_> {
         passes || self.engine.context.lifecycle.is_stopping() || self.ending.load(Ordering::Relaxed)
     }
 
-    /// Writes one model to its end, or for a turn.
+    /// Writes one model to its end, or until its turn ends.
     async fn model(&self, model: &Model) -> Result<(), Error> {
         let done = self.done(model);
         if done >= self.plan.seen(model) {
@@ -204,14 +206,15 @@ impl Writes<'_> {
             done + 1,
             move |batch| mapper.map(batch),
         );
-        // While control writes a chunk, the one before is noted here.
+        // While control writes a chunk, the region records the one before.
         let mut unnoted = None;
-        // In each turn there is at least one chunk.
+        // Each turn writes at least one chunk.
         let mut first = true;
         while let Some(batch) = batches.recv().await {
             if self.ends(first).await {
                 self.note(model, unnoted).await?;
-                // If it does not stop, whoever failed says why, or it goes on in another turn.
+                // If the service does not stop, the model that failed reports why, or this one continues in another
+                // turn.
                 return if self.engine.context.lifecycle.is_stopping() {
                     Err(Error::Stopping)
                 } else {
@@ -222,7 +225,7 @@ impl Writes<'_> {
             self.live.model(&model.name);
             let Some(mapped) = batch? else { continue };
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
-                // What is sent first, for all waits for control.
+                // Sending comes first, because everything waits for control.
                 let (sent, noted) = tokio::join!(self.send(model, mapped), self.note(model, unnoted.take()));
                 noted?;
                 unnoted = Some(sent?);
@@ -244,7 +247,7 @@ impl Writes<'_> {
         done.get(&model.position).copied().unwrap_or(0)
     }
 
-    /// Notes that the import no longer waits: a chunk has been written.
+    /// Notes that the import no longer waits, because a chunk has been written.
     async fn goes_on(&self) {
         let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
         if waited {
@@ -252,12 +255,12 @@ impl Writes<'_> {
         }
     }
 
-    /// Writes a batch in this silo, or goes through it if nothing is to be written.
+    /// Writes a batch in this silo. A dry run goes through it instead, whatever its silo.
     async fn write(&self, model: &Model, mapped: Mapped) -> Result<(), Error> {
         let (engine, import) = (self.engine, self.import);
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
-            // What follows a row of control is in no unique set, and is not needed here.
+            // Columns that copy from a row of control are in no unique set, so a dry run does not need them.
             engine.dry_run(import, model, records, draft, &self.dry_run).await?
         } else {
             engine.follow(import, model, &mut records).await?;
@@ -267,23 +270,23 @@ impl Writes<'_> {
         Ok(())
     }
 
-    /// Has a batch written by control.
-    async fn send(&self, model: &Model, mapped: Mapped) -> Result<(AtControl, Covered), Error> {
+    /// Lets control write a batch.
+    async fn send(&self, model: &Model, mapped: Mapped) -> Result<(ControlChunk, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
         self.engine.follow(self.import, model, &mut records).await?;
         let sent = self.engine.write_at_control(self.import, model, records, draft).await?;
         Ok((sent, covered))
     }
 
-    /// Notes a batch that control has written, if there is one.
-    async fn note(&self, model: &Model, unnoted: Option<(AtControl, Covered)>) -> Result<(), Error> {
+    /// Records a batch that control has written, if there is one.
+    async fn note(&self, model: &Model, unnoted: Option<(ControlChunk, Covered)>) -> Result<(), Error> {
         let Some((sent, covered)) = unnoted else { return Ok(()) };
         let keys = self.engine.note_chunk_of_control(self.import, model, sent).await?;
         self.written(model, &keys, covered).await;
         Ok(())
     }
 
-    /// What a batch came to has been committed, here too.
+    /// Takes note of a batch that has been committed, here too.
     async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);

@@ -1,4 +1,4 @@
-//! How much a region does at once: uploads, watches, and imports that are worked on.
+//! Limits how much a region does at once: uploads, watches, and work on imports.
 
 mod turns;
 mod uploads;
@@ -19,16 +19,16 @@ use crate::{error::Error, limits::Limits};
 pub(crate) struct Permits {
     uploads: UploadPlaces,
     watches: Arc<Semaphore>,
-    /// How many watches there may be.
+    /// The size of `watches`, for the error.
     watch_limit: usize,
-    /// Turns of imports that read their file.
+    /// Turns of imports that plan, which reads the whole file.
     pub(crate) plans: Turns,
-    /// Turns of imports that do anything else.
+    /// Turns of imports in any other state.
     pub(crate) turns: Turns,
 }
 
 impl Permits {
-    /// As many as the limits say.
+    /// As many permits as the limits allow.
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             uploads: UploadPlaces::new(limits.uploads, limits.uploads_per_address),
@@ -39,18 +39,18 @@ impl Permits {
         }
     }
 
-    /// A place for an upload from this address, if it is known; given back when it is dropped.
+    /// Takes a place for an upload from this address, if the address is known. Dropping the place gives it back.
     ///
     /// # Errors
-    /// If there is none left.
+    /// If no place is left.
     pub(crate) fn upload(&self, address: Option<IpAddr>) -> Result<UploadPlace, Error> {
         self.uploads.take(address)
     }
 
-    /// A place for somebody who watches an import, given back when it is dropped.
+    /// Takes a place for a watch of an import. Dropping the permit gives it back.
     ///
     /// # Errors
-    /// If there is none left.
+    /// If no place is left.
     pub(crate) fn watch(&self) -> Result<OwnedSemaphorePermit, Error> {
         let place = Arc::clone(&self.watches).try_acquire_owned();
         place.map_err(|_| Error::TooManyWatches { limit: self.watch_limit })

@@ -1,6 +1,6 @@
-//! Turns: so many imports of this process are worked on at once, and whoever waits longest is next. A turn is a chunk, or
-//! another piece of work of that size: an import that has more to do gives its turn to those that wait and queues up
-//! again. So a small import does not wait for the end of a large one.
+//! Turns: a process works on a limited number of imports at once, and the one that has waited longest is next. A turn
+//! is a chunk, or another piece of work of that size. An import that has more to do gives its turn to those that wait,
+//! and queues up again. So a small import does not wait for the end of a large one.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{context::Context, error::Error};
 
-/// The turns of a process, for one kind of work. Cheap to clone.
+/// The turns of a process for one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Inner>);
 
@@ -22,14 +22,14 @@ struct Inner {
     waiting: AtomicUsize,
 }
 
-/// A turn. It ends when it is dropped.
+/// A turn. Dropping it ends the turn.
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Turns,
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// Somebody who waits, until this is dropped.
+/// Counts an import as waiting until this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -50,13 +50,13 @@ impl Turns {
         }
         inner.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&inner.waiting);
-        // Nobody closes the places.
+        // Never an error: nothing closes the semaphore.
         Arc::clone(&inner.places).acquire_owned().await.map_err(|_| Error::Stopping)
     }
 }
 
 impl Turn {
-    /// Whether another import waits for a turn.
+    /// Whether another import is waiting for a turn.
     pub(crate) fn is_awaited(&self) -> bool {
         self.turns.0.waiting.load(Ordering::Relaxed) > 0
     }
@@ -77,8 +77,8 @@ impl Turns {
 }
 
 impl Turn {
-    /// Gives the turn to another import, if one waits, and takes the next one. Whatever was read of the import before may
-    /// be old then.
+    /// Gives the turn to another import, if one waits, and waits for the next one. What was read of this import before
+    /// may be outdated after that.
     ///
     /// # Errors
     /// If the service stops.
@@ -117,7 +117,7 @@ mod tests {
             }
             drop(next);
         }
-        // One that goes away waits no more.
+        // A waiter that goes away is no longer counted.
         let held = turns.place().await.unwrap();
         let mut gone = Box::pin(turns.place());
         assert!(futures::poll!(&mut gone).is_pending());

@@ -1,4 +1,4 @@
-//! The places for uploads: so many in all, and so many of one address, so that no caller can hold all of them.
+//! Places for uploads: limited in total and for each address, so that no caller can occupy all of them.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
 
-/// The places. Cheap to clone.
+/// The places of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadPlaces {
     limit: usize,
@@ -19,7 +19,7 @@ pub(crate) struct UploadPlaces {
     of: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// A place, given back when it is dropped.
+/// A place for one upload. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct UploadPlace {
     of: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -32,10 +32,10 @@ impl UploadPlaces {
         Self { limit, limit_of_address, all: Arc::new(Semaphore::new(limit)), of: Arc::default() }
     }
 
-    /// A place for an upload from this address, if it is known.
+    /// Takes a place for an upload. The limit for each address applies only if the address is known.
     ///
     /// # Errors
-    /// If there is none left. Whoever was kept waiting would have opened its file for nothing.
+    /// If no place is left. The caller does not wait for one, because it would have opened its file for nothing.
     pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<UploadPlace, Error> {
         let permit = Arc::clone(&self.all)
             .try_acquire_owned()

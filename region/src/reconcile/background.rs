@@ -1,4 +1,4 @@
-//! What a region does without being asked: it compares soon after it starts, and now and again.
+//! What a region does by itself: it compares soon after it starts, and regularly after that.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{Difference, Mode, Reconciler, Summary};
 use crate::error::Error;
 
-/// Differences of one comparison that stand in the log one by one. The others are counted.
+/// How many differences of one comparison are logged one by one. Further ones are only counted.
 const LOGGED: usize = 100;
 
-/// The first comparison waits so long, for what a region that starts has to do first: imports that go on, the feed. It
-/// would also be wasted on one that is killed again and again.
+/// How long the first comparison waits, because a starting region has other work first: imports to continue, and the
+/// feed. It would also be wasted on a region that is killed again and again.
 const AFTER_START: Duration = Duration::from_secs(10);
 
 impl Reconciler {
-    /// Compares each `every`, for the first time [`AFTER_START`] at the latest, until the service stops. Never, if that is
-    /// zero.
+    /// Compares once every `every` until the service stops, for the first time after [`AFTER_START`] at the latest.
+    /// Never if `every` is zero.
     pub(crate) fn start(&self, every: Duration) {
         if every.is_zero() {
             return;
@@ -32,19 +32,19 @@ impl Reconciler {
                 if reconciler.once().await.is_err() {
                     return;
                 }
-                // Regions that were started together are not to compare together for ever.
+                // Regions that were started together should not compare at the same time forever.
                 let tenth = u64::try_from((every / 10).as_millis()).unwrap_or(u64::MAX).max(1);
                 pause = every + Duration::from_millis(reconciler.context().env.below(tenth));
             }
         });
     }
 
-    /// Compares, as often as it takes until that comes to an end.
+    /// Compares, and tries again until a comparison comes to its end.
     async fn once(&self) -> Result<(), Error> {
         let mut attempts = 0;
         loop {
             let (told, found) = mpsc::channel(1);
-            let (outcome, ()) = tokio::join!(self.run(Mode::ByItself, told), log_all(found));
+            let (outcome, ()) = tokio::join!(self.run(Mode::SafeRepairs, told), log_all(found));
             let error = match outcome {
                 Ok(Summary { compared, differences, repaired, moving }) => {
                     let left = differences - repaired;
@@ -67,9 +67,9 @@ impl Reconciler {
                 Err(error) => error,
             };
             attempts += 1;
-            // That it cannot register has been told already.
+            // A failed registration has already been logged.
             if attempts == 1 && self.context().registration.is_known() {
-                tracing::warn!(%error, "the region cannot be compared with control yet; tried again");
+                tracing::warn!(%error, "the region cannot be compared with control yet, and tries again");
             } else {
                 tracing::debug!(%error, attempts, "the region cannot be compared with control yet");
             }
@@ -92,7 +92,7 @@ fn log(difference: &Difference) {
     let Difference { kind, organization_id, message, remedy, repaired, .. } = difference;
     let kind = kind.as_str_name().trim_start_matches("DIFFERENCE_KIND_");
     if *repaired {
-        tracing::info!(kind, organization_id, message, "a difference to control was repaired");
+        tracing::info!(kind, organization_id, message, "a difference from control was repaired");
     } else {
         tracing::warn!(kind, organization_id, message, remedy, "region and control differ");
     }

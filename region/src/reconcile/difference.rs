@@ -1,4 +1,4 @@
-//! In what a region and control differ about one organization, and what repairs it: a function of what both have.
+//! How a region and control differ about one organization, and how to repair it: a function of what both store.
 
 use std::collections::BTreeMap;
 
@@ -11,65 +11,65 @@ use crate::{
     replica::ReplicaType,
     store::{
         organization::HIDDEN,
-        reconciliation::{Here, Organization, Replicated},
+        reconciliation::{ComparedOrganization, RegionState, Replicated},
     },
 };
 
-/// What was seen of an organization: what control holds, and then what the region has.
+/// What was read of an organization: first at control, then in the region.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Observation {
     pub(super) held: Option<HeldOrganization>,
-    pub(super) here: Here,
+    pub(super) here: RegionState,
 }
 
-/// What repairs a difference.
+/// How to repair a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Repair {
     /// Control confirms the operation of a temporary reservation.
     Confirm(Uuid),
-    /// Control releases it.
+    /// Control releases the operation of a temporary reservation.
     Release(Uuid),
     /// Control reserves the slug that the organization has.
     Reserve,
-    /// The organization gets the slug that control holds.
+    /// The region gives the organization the slug that control has reserved for it.
     TakeSlug,
-    /// Control frees all that it holds for the organization, slugs too.
+    /// Control releases everything that it stores for the organization, slugs too.
     Free,
-    /// Control is told what the organization is like.
+    /// The region reports the organization to control's directory.
     Report,
-    /// The replica is made anew.
+    /// The region builds its replica again from a snapshot of the feed.
     Snapshot,
 }
 
 impl Repair {
-    /// Whether a region does it by itself: nothing is lost by it, whatever the reason for the difference is.
+    /// Whether a region makes this repair by itself: it loses nothing, whatever the reason for the difference is.
     pub(super) fn is_safe(&self) -> bool {
         !matches!(self, Self::TakeSlug | Self::Free)
     }
 }
 
-/// One thing in which region and control differ.
+/// One difference between region and control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// In what.
-    pub(crate) kind: DifferenceKind,
-    /// The organization.
-    pub(crate) organization_id: i64,
-    /// Its slug in the region, if the region has it.
-    pub(crate) slug: Option<String>,
-    /// The slug that control holds.
-    pub(crate) control_slug: Option<String>,
     /// What differs.
+    pub(crate) kind: DifferenceKind,
+    /// The id of the organization.
+    pub(crate) organization_id: i64,
+    /// Its slug in the region; `None` if the region does not have the organization.
+    pub(crate) slug: Option<String>,
+    /// The slug at control that the difference is about; `None` if there is none.
+    pub(crate) control_slug: Option<String>,
+    /// What differs, in words.
     pub(crate) message: String,
-    /// What is to be done about it.
+    /// What to do about it; empty after a repair.
     pub(crate) remedy: String,
-    /// It has been repaired.
+    /// Whether it has been repaired.
     pub(crate) repaired: bool,
-    /// What repairs it; `None` if only people can.
+    /// How to repair it; `None` if only people can.
     pub(super) repair: Option<Repair>,
 }
 
-/// In backticks, as all commands in a remedy: whoever asked adds where region and control are.
+/// In backticks, like all commands in a remedy: the caller adds the addresses of region and control.
 const DO_REPAIR: &str = "`causeway reconcile --repair`";
 
 impl Observation {
@@ -82,19 +82,19 @@ impl Observation {
         self.of_type(ReservationType::Primary).next()
     }
 
-    /// What control's directory should say of the organization, if it should say anything.
+    /// What control's directory should have for the organization; `None` if the region does not have the organization.
     pub(super) fn report(&self, id: i64) -> Option<ReportedOrganization> {
         let organization = self.here.organization.as_ref()?;
         Some(ReportedOrganization {
             organization_id: id,
-            // Control puts the slug that it holds in place of this one.
+            // Control replaces this slug by the one that it has reserved.
             slug: self.primary().map_or_else(|| organization.slug.clone(), |primary| primary.slug.clone()),
             name: organization.name.clone(),
             status: directory_status(organization.status).into(),
         })
     }
 
-    /// All differences about an organization. None if something is under way that will change it, or may.
+    /// All differences about an organization. Empty if work is in progress that will change it, or may.
     pub(super) fn differences(&self, id: i64) -> Vec<Difference> {
         let renamed = self.held.as_ref().is_some_and(|held| !held.rename_operation_id.is_empty());
         if self.here.under_way || renamed {
@@ -142,7 +142,8 @@ impl Observation {
         }
     }
 
-    /// A temporary reservation that nobody works on. Whether its organization has that slug and no other.
+    /// Adds a temporary reservation that nobody works on. Returns whether its organization has that slug and no primary
+    /// reservation.
     fn temporary(&self, id: i64, found: &mut Vec<Difference>) -> bool {
         let Some(left) = self.of_type(ReservationType::TemporaryRenameAlias).next() else { return false };
         let has_it = self.here.organization.as_ref().is_some_and(|it| it.slug == left.slug);
@@ -171,7 +172,7 @@ impl Observation {
     fn with_slug(
         &self,
         id: i64,
-        organization: &Organization,
+        organization: &ComparedOrganization,
         primary: &SlugReservation,
         found: &mut Vec<Difference>,
     ) {
@@ -213,7 +214,7 @@ impl Observation {
         ));
     }
 
-    /// What control holds for an organization that the region does not have.
+    /// Adds what control stores for an organization that the region does not have.
     fn without_row(&self, id: i64, found: &mut Vec<Difference>) {
         let slugs: Vec<&str> = self
             .of_type(ReservationType::Primary)

@@ -1,6 +1,6 @@
-//! One comparison at a time for each region: a turn in this process, and a lease in the database among processes.
+//! One comparison at a time for each region: a mutex in this process, and a lease in the database among processes.
 //!
-//! Repairs do no harm if two of them meet. But two comparisons that repair would each see what the other has begun.
+//! Two repairs at the same time do no harm. But two comparisons that repair would each find what the other has begun.
 
 use causeway_silo::{db::DbError, transact};
 use tokio::{
@@ -12,7 +12,7 @@ use super::Reconciler;
 use crate::{error::Error, store::reconciliation};
 
 impl Reconciler {
-    /// Waits until nobody else compares.
+    /// Waits until no other comparison runs.
     pub(super) async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let patience = self.context().comparison_wait;
         let until = Instant::now() + patience;
@@ -33,7 +33,7 @@ impl Reconciler {
         }
     }
 
-    /// Keeps the lease. A page that took longer than it lasts may have lost it: then this comparison ends.
+    /// Renews the lease. A page that took longer than the lease lasts may have lost it; then this comparison ends.
     pub(super) async fn renew(&self) -> Result<(), Error> {
         match self.lease().await? {
             None => Ok(()),
@@ -47,14 +47,14 @@ impl Reconciler {
         transact!(Error, context.db, |tx| { reconciliation::lease(tx, &context.holder, now).await? })
     }
 
-    /// Lets the next one begin.
+    /// Lets the next comparison begin.
     pub(super) async fn give_turn_back(&self, turn: MutexGuard<'_, ()>) {
         let context = self.context();
         let given = transact!(DbError, context.db, |tx| {
             reconciliation::give_back(tx, &context.holder).await?;
         });
         if let Err(error) = given {
-            tracing::warn!(%error, "the lease of a comparison with control stays until it is over");
+            tracing::warn!(%error, "the lease of a comparison with control was not given back; it stays until it expires");
         }
         drop(turn);
     }

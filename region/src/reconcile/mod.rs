@@ -1,16 +1,17 @@
-//! Whether region and control agree about the region's organizations; if not, what differs, and its repair.
+//! Compares the region's organizations with what control stores for them, reports what differs, and repairs it.
 //!
-//! Both sides are read by organization id, page by page. Whatever seems to differ is looked at again until it stands
-//! still ([`observe`]); what it differs in is a function of what was seen ([`difference`]). A repair is one call to control
-//! or one transaction, each of which can be made again ([`repair`]), and counts when the difference is seen no more.
+//! Both sides are read by organization id, page by page. Organizations that seem to differ are read again until two
+//! reads agree ([`observe`]). The differences are a function of what was read ([`difference`]). A repair is one call to
+//! control or one transaction, and each of these can be repeated ([`repair`]). It counts as done when the difference is
+//! no longer found.
 //!
 //! | died after | what is left | what the next comparison does |
 //! | --- | --- | --- |
 //! | reserving slugs | temporary reservations of organizations that have those slugs | confirms them |
-//! | confirming them | primary reservations, an old directory | reports |
-//! | confirming or releasing what was left | the others | the same with those |
+//! | confirming them | primary reservations, an outdated directory | reports |
+//! | confirming or releasing temporary reservations | the others | the same with those |
 //! | giving organizations control's slugs | nothing that differs | |
-//! | freeing what is held for organizations | nothing of them | |
+//! | releasing what control stored for organizations | nothing of them | |
 //! | reporting | an up-to-date directory | |
 //! | giving up the replica | a cursor at 0, the old replica | the feed begins with a snapshot by itself |
 
@@ -28,18 +29,18 @@ pub(crate) use self::difference::{Difference, DifferenceKind};
 use self::observe::Pages;
 use crate::{context::Context, error::Error, follower::Follower, store::reconciliation};
 
-/// What is done about differences.
+/// What to do about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing.
+    /// Only report them.
     Check,
-    /// What loses nothing, whatever the cause is, is repaired.
-    ByItself,
-    /// Everything that can be is repaired.
+    /// Repair those that lose nothing, whatever the cause is.
+    SafeRepairs,
+    /// Repair all that can be repaired.
     Repair,
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// How many organizations were compared.
@@ -48,7 +49,7 @@ pub(crate) struct Summary {
     pub(crate) differences: i64,
     /// How many were repaired.
     pub(crate) repaired: i64,
-    /// How many organizations changed each time that they were looked at.
+    /// How many organizations changed at each read.
     pub(crate) moving: i64,
 }
 
@@ -81,10 +82,11 @@ impl Reconciler {
         &self.0.follower
     }
 
-    /// Compares all organizations, and tells what differs, page by page. It ends behind a page if nobody listens any more.
+    /// Compares all organizations and sends what differs, page by page. Ends after a page if the receiver is gone.
     ///
     /// # Errors
-    /// If another comparison does not end in time, or control or the database cannot be asked. What was repaired is.
+    /// If another comparison does not end in time, or control or the database cannot be reached. Repairs made until
+    /// then stay.
     pub(crate) async fn run(
         &self,
         mode: Mode,
@@ -105,7 +107,7 @@ impl Reconciler {
             page.retain(|id, seen| !seen.differences(*id).is_empty());
             let settled = self.settle(page).await?;
             summary.moving += settled.moving;
-            let found = self.deal_with(mode, settled.found).await?;
+            let found = self.repair_and_collect(mode, settled.found).await?;
             if !summary.add(found, told).await {
                 return Ok(summary);
             }
@@ -113,7 +115,7 @@ impl Reconciler {
         }
         let mut after = 0;
         loop {
-            let twice = reconciliation::twice(&self.context().db, after, 1_000).await?;
+            let twice = reconciliation::duplicate_slugs(&self.context().db, after, 1_000).await?;
             let Some((_, last, _)) = twice.last() else { return Ok(summary) };
             after = *last;
             let found = twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();
@@ -125,7 +127,7 @@ impl Reconciler {
 }
 
 impl Summary {
-    /// Counts and tells what was found. `false` if nobody listens any more.
+    /// Counts the differences and sends them. `false` if the receiver is gone.
     async fn add(&mut self, found: Vec<Difference>, told: &mpsc::Sender<Vec<Difference>>) -> bool {
         self.differences += count(&found);
         self.repaired += count(&found.iter().filter(|it| it.repaired).collect::<Vec<_>>());
@@ -133,7 +135,7 @@ impl Summary {
     }
 }
 
-/// Two organizations of the region have this slug, but for case.
+/// The difference that two organizations of the region have the same slug, ignoring case.
 pub(crate) fn slug_twice(slug: String, one: i64, other: i64) -> Difference {
     Difference {
         kind: DifferenceKind::SlugTwice,

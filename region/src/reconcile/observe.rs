@@ -1,8 +1,8 @@
-//! Reads organizations on both sides, until two readings agree.
+//! Reads organizations on both sides, until two reads agree.
 //!
-//! Control is read first, and the region after it. What an import or a rename has reserved is noted in the region before
-//! control is asked for it, so a reservation that somebody works on is known as such. Anything else that moves in between
-//! differs when it is read again.
+//! Control is read first, then the region. An import notes its organizations in the region before it asks control to
+//! reserve slugs, and control reports which renames are in progress. So a reservation that an import or a rename works
+//! on is recognized. Anything else that changes between the two sides' reads differs when it is read again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,35 +17,35 @@ use crate::{
     store::{reconciliation, replica},
 };
 
-/// Organizations of a page. The contract has no larger ones.
+/// The organizations of a page, as many as the contract allows.
 const PAGE: usize = 1_000;
-/// How often organizations are looked at until they are the same twice.
-const LOOKS: i64 = 6;
+/// How often organizations that seem to differ are read again, at most.
+const MAX_READS: i64 = 6;
 
-/// Organizations in the order of their ids, from both sides, a page at a time.
+/// Organizations of both sides, ordered by id, a page at a time.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     after: i64,
-    /// What control holds, and has not been compared yet.
+    /// Organizations from control that have not been compared yet.
     held: VecDeque<HeldOrganization>,
-    /// Of the next page of it; `None` before the first.
+    /// The token of control's next page; `None` before the first page, empty after the last one.
     token: Option<String>,
 }
 
-/// What one reading of both sides has found.
+/// The result of one read of both sides.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) seen: BTreeMap<i64, Observation>,
-    /// The region has not yet heard all that control had told when it was read.
+    /// Whether the region has not yet received all that control's feed had when control was read.
     pub(super) behind: bool,
 }
 
-/// The outcome of reading until nothing changes.
+/// The result of reading until nothing changes.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// The organizations that differ.
     pub(super) found: Vec<(i64, Observation)>,
-    /// How many changed each time, or had not been heard of yet.
+    /// How many organizations changed at each read, or were still ahead of what the region had received.
     pub(super) moving: i64,
 }
 
@@ -56,7 +56,7 @@ impl Pages {
 }
 
 impl Reconciler {
-    /// The organizations that come next, as they are seen at first; `None` behind the last ones.
+    /// The next organizations, as the first read shows them; `None` after the last ones.
     pub(super) async fn next_page(
         &self,
         pages: &mut Pages,
@@ -73,7 +73,7 @@ impl Reconciler {
         }
         let rows = i64::try_from(PAGE).unwrap_or(i64::MAX);
         let mut ids = reconciliation::ids(&context.db, pages.after, rows).await?;
-        // Up to where both sides are known.
+        // Up to this id, both sides are known.
         let held_up_to = pages.held.back().filter(|_| !pages.is_over()).map(|held| held.organization_id);
         let ids_up_to = ids.last().copied().filter(|_| ids.len() == PAGE);
         let up_to = held_up_to.unwrap_or(i64::MAX).min(ids_up_to.unwrap_or(i64::MAX));
@@ -86,13 +86,13 @@ impl Reconciler {
         ids.sort_unstable();
         ids.dedup();
         pages.after = up_to;
-        let here = reconciliation::here(&context.db, ids).await?;
+        let here = reconciliation::region_state(&context.db, ids).await?;
         Ok(Some(
             here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect(),
         ))
     }
 
-    /// A look at some organizations.
+    /// Reads organizations on both sides.
     pub(super) async fn observe(&self, ids: Vec<i64>) -> Result<Snapshot, Error> {
         let context = self.context();
         let mut held = BTreeMap::new();
@@ -110,28 +110,29 @@ impl Reconciler {
             }
         }
         let cursor = replica::cursor(&context.db).await?;
-        let here = reconciliation::here(&context.db, ids).await?;
+        let here = reconciliation::region_state(&context.db, ids).await?;
         let seen =
             here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect();
         Ok(Snapshot { seen, behind: cursor.version < version })
     }
 
-    /// Looks at organizations that seem to differ until each is the same twice.
+    /// Reads organizations that seem to differ until two reads of each agree.
     pub(super) async fn settle(&self, mut suspects: BTreeMap<i64, Observation>) -> Result<Settled, Error> {
         let mut settled = Settled::default();
-        for look in 1..=LOOKS {
+        for attempt in 1..=MAX_READS {
             if suspects.is_empty() {
                 return Ok(settled);
             }
-            self.context().pause(look).await?;
+            self.context().pause(attempt).await?;
             let sight = self.observe(suspects.keys().copied().collect()).await?;
             let mut again = BTreeMap::new();
             for (id, seen) in sight.seen {
                 let differences = seen.differences(id);
                 let mut of_replica = differences.iter().map(|it| it.kind == DifferenceKind::ReplicaDiffers);
-                // What the region has yet to hear is no difference. If that takes long, other differences are told.
+                // What the region has yet to receive is no difference. If that takes long, other differences are
+                // reported.
                 let lags = sight.behind
-                    && if look < LOOKS { of_replica.any(|it| it) } else { of_replica.all(|it| it) };
+                    && if attempt < MAX_READS { of_replica.any(|it| it) } else { of_replica.all(|it| it) };
                 if differences.is_empty() {
                     continue;
                 }
@@ -147,8 +148,8 @@ impl Reconciler {
         Ok(settled)
     }
 
-    /// Looks at organizations of which something has been repaired until nothing of that is left, or it has been looked
-    /// at often. Answers what is left of those that were not as they should be, as it was last seen.
+    /// Reads organizations with repairs until none of the repaired differences is left, or [`MAX_READS`] times. Returns the
+    /// organizations that still differ, as they were last read.
     pub(super) async fn observe_again(
         &self,
         repaired: &[Difference],
@@ -156,21 +157,21 @@ impl Reconciler {
         let mut ids: Vec<i64> = repaired.iter().map(|difference| difference.organization_id).collect();
         ids.dedup();
         let mut left = BTreeMap::new();
-        for look in 1..=LOOKS {
+        for attempt in 1..=MAX_READS {
             let sight = self.observe(ids.clone()).await?;
             left = sight.seen.into_iter().filter(|(id, seen)| !seen.differences(*id).is_empty()).collect();
             let waits = repaired.iter().any(|difference| is_left(difference, &left));
             if !waits {
                 break;
             }
-            self.context().pause(look).await?;
+            self.context().pause(attempt).await?;
             ids = left.keys().copied().collect();
         }
         Ok(left)
     }
 }
 
-/// Whether a difference is among what is left.
+/// Whether the last read still shows a difference.
 pub(super) fn is_left(difference: &Difference, left: &BTreeMap<i64, Observation>) -> bool {
     let id = difference.organization_id;
     left.get(&id).is_some_and(|seen| seen.differences(id).iter().any(|it| it.kind == difference.kind))

@@ -1,5 +1,5 @@
-//! What is done about differences. What control refuses is told with the difference; what passes by itself ends the
-//! comparison, which is made again.
+//! Repairs differences. If control refuses a repair, the reason is reported with the difference. A transient error ends
+//! the comparison, which is then made again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,12 +19,13 @@ use crate::{
     store::{organization, reconciliation},
 };
 
-/// How often a repair brings to light another difference that is repaired too, e.g. an old directory.
+/// How many rounds of repairs there are: a repair may reveal another difference to repair, e.g. an outdated directory
+/// entry.
 const ROUNDS: usize = 3;
-/// How often slugs are asked for without those that somebody else was given meanwhile.
+/// How often slugs are requested, each time without those that another organization was given meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Whether control did it. If it refused, why.
+/// `None` if control did it; the reason if control refused. Other errors are returned.
 fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
     match outcome {
         Ok(_) => Ok(None),
@@ -33,7 +34,7 @@ fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
     }
 }
 
-/// Says of differences why they are not repaired.
+/// Notes with differences why they are not repaired.
 fn refused<'a>(differences: impl IntoIterator<Item = &'a mut Difference>, why: &str) {
     for difference in differences {
         difference.remedy = format!("it cannot be repaired: {why}");
@@ -42,8 +43,8 @@ fn refused<'a>(differences: impl IntoIterator<Item = &'a mut Difference>, why: &
 }
 
 impl Reconciler {
-    /// Repairs what is to be repaired of what was found, and says what differed.
-    pub(super) async fn deal_with(
+    /// Repairs those of the differences that the mode allows, and returns all differences.
+    pub(super) async fn repair_and_collect(
         &self,
         mode: Mode,
         mut found: Vec<(i64, Observation)>,
@@ -59,7 +60,7 @@ impl Reconciler {
             self.advise(&mut new).await?;
             let (mut repairing, rest): (Vec<_>, Vec<_>) = new.into_iter().partition(|it| match mode {
                 Mode::Check => false,
-                Mode::ByItself => it.repair.as_ref().is_some_and(Repair::is_safe),
+                Mode::SafeRepairs => it.repair.as_ref().is_some_and(Repair::is_safe),
                 Mode::Repair => it.repair.is_some(),
             });
             all.extend(rest);
@@ -87,7 +88,7 @@ impl Reconciler {
         Ok(all)
     }
 
-    /// Finds out what cannot be repaired, and says why.
+    /// Notes which differences cannot be repaired, and why.
     async fn advise(&self, differences: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let mut asking = Vec::new();
@@ -110,7 +111,7 @@ impl Reconciler {
                     );
                     refused([difference], &why);
                 } else if check.verdict() != SlugVerdict::Free {
-                    refused([difference], &unfree(&check));
+                    refused([difference], &why_not_free(&check));
                 }
             }
         }
@@ -140,13 +141,14 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Confirms or releases the operations of temporary reservations that are left. There is one for each import.
+    /// Confirms or releases the operations of temporary reservations that nobody works on. There is one for each
+    /// import.
     async fn end_operations(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let operations: BTreeSet<_> = all
             .iter()
             .filter_map(|difference| match difference.repair {
-                // Confirmed before anything is released: an operation may have organizations of both kinds.
+                // Confirmed before anything is released, because an operation may have organizations of both kinds.
                 Some(Repair::Confirm(operation)) => Some((false, operation)),
                 Some(Repair::Release(operation)) => Some((true, operation)),
                 _ => None,
@@ -158,7 +160,7 @@ impl Reconciler {
             let why = if !release {
                 done(context.ask(context.control.confirm_slugs(operation)).await)?
             } else if confirmed.contains(&operation) {
-                // What is left of it is a primary reservation by now, and is another difference.
+                // What is left of the operation is a primary reservation by now, which is another difference.
                 None
             } else {
                 done(context.ask(context.control.release_slugs(operation)).await)?
@@ -172,7 +174,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Reserves the slugs that organizations have, if they can be had as they are.
+    /// Reserves the slugs that organizations have, if control can give them unchanged.
     async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
         let context = self.context();
         let mut asking: Vec<&mut Difference> = of(all, &Repair::Reserve).collect();
@@ -205,7 +207,7 @@ impl Reconciler {
                 }
                 return self.report_these(as_they_are, seen).await;
             }
-            // Somebody was faster. None of it is used.
+            // Another organization was faster. Nothing of this answer is used.
             done(context.ask(control.release_slugs(operation)).await)?;
             refused(others, "somebody else was given its slug just now; give it another one in the region");
             asking = as_they_are;
@@ -214,7 +216,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Gives organizations the slugs that control holds for them.
+    /// Gives organizations the slugs that control has reserved for them.
     async fn take_slugs(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let slugs: Vec<(i64, String, String)> = of(all, &Repair::TakeSlug)
@@ -230,14 +232,14 @@ impl Reconciler {
         })?;
         context.env.failpoint("region.reconcile.slugs_taken").await?;
         for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
-            tracing::warn!(organization_id = id, old, new, "an organization has the slug that control holds");
+            tracing::warn!(organization_id = id, old, new, "an organization got the slug of its reservation");
         }
         let unchanged = of(all, &Repair::TakeSlug).filter(|it| !changed.contains(&it.organization_id));
         refused(unchanged, "it has been changed, or the slug taken, just now; compare again");
         Ok(())
     }
 
-    /// Has all freed that control holds for organizations that are not here.
+    /// Releases everything that control stores for organizations that the region does not have.
     async fn forget(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let gone = |it: &Difference| it.repair == Some(Repair::Free);
@@ -257,7 +259,7 @@ impl Reconciler {
         self.report_these(of(all, &Repair::Report).collect(), seen).await
     }
 
-    /// Tells control's directory what organizations are like.
+    /// Reports organizations to control's directory.
     async fn report_these(
         &self,
         differences: Vec<&mut Difference>,
@@ -290,12 +292,12 @@ impl Reconciler {
     }
 }
 
-/// Those that are repaired so.
+/// The differences with this repair.
 fn of<'a>(differences: &'a mut [Difference], repair: &Repair) -> impl Iterator<Item = &'a mut Difference> {
     differences.iter_mut().filter(move |it| it.repair.as_ref() == Some(repair))
 }
 
-/// Their slugs as control is asked for them.
+/// Slug requests for the slugs of these differences.
 fn requests(differences: &[&mut Difference]) -> Vec<OrganizationSlugRequest> {
     let request = |it: &&mut Difference| OrganizationSlugRequest {
         organization_id: it.organization_id,
@@ -305,8 +307,8 @@ fn requests(differences: &[&mut Difference]) -> Vec<OrganizationSlugRequest> {
     differences.iter().map(request).collect()
 }
 
-/// Why a slug cannot be had as it is.
-fn unfree(check: &SlugCheck) -> String {
+/// Why control cannot give a slug unchanged.
+fn why_not_free(check: &SlugCheck) -> String {
     let why = match (check.verdict(), &check.taken_by) {
         (SlugVerdict::Taken, Some(owner)) => {
             format!("control holds that slug for organization {} of {}", owner.organization_id, owner.region)

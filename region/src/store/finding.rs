@@ -12,18 +12,18 @@ use uuid::Uuid;
 use super::lease_transaction::LeaseTransaction;
 use crate::import::ImportState;
 
-/// How many findings an import has.
+/// Numbers of findings of one import.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Totals {
-    /// All that were made.
+    /// All findings, stored or not.
     pub(crate) made: i64,
-    /// Those that are stored.
+    /// Stored findings.
     pub(crate) stored: i64,
-    /// Those that are stored, by kind.
+    /// Stored findings, by kind.
     pub(crate) stored_of: HashMap<FindingKind, i64>,
 }
 
-/// How many findings an import has.
+/// Reads the numbers of findings of the import.
 pub(crate) async fn totals(lease: &mut LeaseTransaction<'_>) -> Result<Totals, DbError> {
     let statement = Statement::new(
         "SELECT kind, CAST(SUM(made) AS bigint) AS made, CAST(SUM(stored) AS bigint) AS stored \
@@ -40,7 +40,7 @@ pub(crate) async fn totals(lease: &mut LeaseTransaction<'_>) -> Result<Totals, D
     Ok(totals)
 }
 
-/// Counts findings that were made, and those among them that are stored.
+/// Adds to the counts: `made` are all new findings, `stored` those among them that are stored.
 pub(crate) async fn count(
     lease: &mut LeaseTransaction<'_>,
     state: ImportState,
@@ -70,7 +70,7 @@ pub(crate) async fn count(
             ("stored", Column::Ints(counts.values().map(|count| count.1).collect())),
         ],
     )
-    // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
+    // Without a WHERE before it, SQLite reads the ON as part of a join.
     .push(
         " WHERE true ON CONFLICT (import_id, state, kind) DO UPDATE \
          SET made = causeway_import_finding_count.made + excluded.made, \
@@ -80,7 +80,7 @@ pub(crate) async fn count(
     Ok(())
 }
 
-/// Adds findings, in their order.
+/// Stores findings in their order.
 pub(crate) async fn insert(
     lease: &mut LeaseTransaction<'_>,
     state: ImportState,
@@ -117,13 +117,13 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Forgets the findings that were made in a state, because it is gone through again.
+/// Deletes the findings that were made in a state, because the import goes through that state again.
 pub(crate) async fn forget(lease: &mut LeaseTransaction<'_>, state: ImportState) -> Result<(), DbError> {
     let import_id = lease.import_id();
     delete(lease, import_id, state).await
 }
 
-/// Forgets why an import has failed, which is resumed: a call does that, not the holder of the lease.
+/// Deletes the finding that says why an import failed, because the import is resumed. A call does that without a lease.
 pub(crate) async fn forget_failure(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
     delete(tx, import_id, ImportState::Failed).await
 }
@@ -156,7 +156,8 @@ fn read(row: &Row) -> Result<(i64, Finding), DbError> {
     Ok((row.int("id")?, finding))
 }
 
-/// Findings in the order in which they were made, each with its key. Of one kind, of one severity, or all.
+/// Findings in the order in which they were made, each with its page key; only those of one kind and of one severity,
+/// if given.
 pub(crate) async fn list(
     db: &Db,
     import_id: Uuid,
@@ -183,7 +184,7 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// How many findings were made of each kind.
+/// How many findings of each kind were made, stored or not.
 pub(crate) async fn counts(db: &Db, import_id: Uuid) -> Result<Vec<(FindingKind, i64)>, DbError> {
     let statement = Statement::new(
         "SELECT kind, CAST(SUM(made) AS bigint) AS made FROM causeway_import_finding_count WHERE import_id = $1 GROUP BY kind",

@@ -1,4 +1,4 @@
-//! `causeway_id_block`: what is left of the block of ids that control gave last.
+//! `causeway_id_block`: what is left of the last block of ids that control leased, by model.
 
 use causeway_proto::{control::v1::IdRange, limits::MAX_ID_RANGES};
 use causeway_relocation::{catalog::Model, export::MAX_PK};
@@ -7,7 +7,7 @@ use causeway_silo::{
     transact,
 };
 
-/// Takes `count` ids out of the block, as its first; `None` if it has not so many.
+/// Takes `count` ids out of the block and returns the first one; `None` if the block has fewer left.
 pub(crate) async fn take(db: &Db, model: &str, count: i64) -> Result<Option<i64>, DbError> {
     let statement = Statement::new("UPDATE causeway_id_block SET next = next + $2 WHERE model = $1 AND next + $2 <= until RETURNING next")
         .with(model)
@@ -20,7 +20,8 @@ pub(crate) async fn take(db: &Db, model: &str, count: i64) -> Result<Option<i64>
     })
 }
 
-/// Begins a new block, from `next` up to and without `until`. What was left of the old one is never given out.
+/// Stores a new block: the ids from `next` up to, but not including, `until`. The rest of the old block is never given
+/// out.
 pub(crate) async fn put(db: &Db, model: &str, next: i64, until: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_id_block (model, next, until) VALUES ($1, $2, $3) \
@@ -34,8 +35,8 @@ pub(crate) async fn put(db: &Db, model: &str, next: i64, until: i64) -> Result<(
     })
 }
 
-/// The highest id up to `most` that somebody may have here; 0 if there is none: the highest in the model's table, or the one
-/// that the table's own sequence gave last, for whoever took it may be about to write it.
+/// The highest id up to `most` that is in use; 0 if there is none. It is the highest id in the model's table, or the id
+/// that the table's own sequence gave last, because the process that got it may be about to write it.
 pub(crate) async fn highest(db: &Db, model: &Model, most: i64) -> Result<i64, DbError> {
     let table = &model.table;
     let statement = Statement::new("SELECT MAX(id) AS id FROM (SELECT COALESCE(MAX(id), 0) AS id FROM \"")
@@ -53,7 +54,7 @@ pub(crate) async fn highest(db: &Db, model: &Model, most: i64) -> Result<i64, Db
     db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("id"))
 }
 
-/// How many rows the model's table has between two ids.
+/// How many rows the model's table has with ids from `first` to `last`.
 pub(crate) async fn rows_between(db: &Db, model: &Model, first: i64, last: i64) -> Result<i64, DbError> {
     let statement = Statement::new("SELECT COUNT(*) AS count FROM \"")
         .push(&model.table)
@@ -64,8 +65,8 @@ pub(crate) async fn rows_between(db: &Db, model: &Model, first: i64, last: i64) 
     db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
 }
 
-/// Which ids the model's table holds, in ascending ranges, and whether it holds each id of them: where there would be too
-/// many, those with the smallest gaps between them are one.
+/// The ids in the model's table as ascending ranges, and whether the table has every id in them. If there would be too
+/// many ranges, the smallest gaps count as part of a range.
 pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
     let gaps = i64::try_from(MAX_ID_RANGES).unwrap_or(i64::MAX);
     let statement = Statement::new(
@@ -92,7 +93,7 @@ pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool),
     Ok(ranges(gaps, ends))
 }
 
-/// The ranges between the first id and the last one, cut at gaps.
+/// The ranges from the first id to the last one, split at the gaps. The largest gaps come first in `gaps`.
 fn ranges(mut gaps: Vec<(i64, i64)>, ends: Option<(i64, i64)>) -> (Vec<IdRange>, bool) {
     let Some((mut first_id, end)) = ends else { return (Vec::new(), true) };
     let is_exact = gaps.len() < MAX_ID_RANGES;
@@ -100,7 +101,7 @@ fn ranges(mut gaps: Vec<(i64, i64)>, ends: Option<(i64, i64)>) -> (Vec<IdRange>,
     gaps.sort_unstable();
     let mut ranges = Vec::with_capacity(gaps.len() + 1);
     for (last_id, next) in gaps {
-        // A row may come or go between the two looks.
+        // A row may have been inserted or deleted between the two queries.
         if last_id >= first_id && next <= end {
             ranges.push(IdRange { first_id, last_id });
             first_id = next;
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn where_there_are_too_many_the_smallest_gaps_are_no_gaps() {
-        // The largest ones come first, as the database sorts them.
+        // The largest gaps come first, as the database sorts them.
         let most = i64::try_from(MAX_ID_RANGES).expect("small");
         let gaps = (0..most).rev().map(|at| (at * 10, at * 10 + 9)).collect();
         let (ranges, is_exact) = ranges(gaps, Some((0, most * 10 - 1)));

@@ -1,4 +1,4 @@
-//! `causeway_import`: what an import is, and where it is.
+//! `causeway_import`: one row for each import, with its parameters, its state and its lease.
 
 use std::collections::BTreeSet;
 
@@ -92,7 +92,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
     })
 }
 
-/// All that [`read`] reads of an import, and how many organizations it has; but its filter.
+/// The columns that [`read`] reads and the number of organizations, without the filter.
 macro_rules! columns {
     () => {
         "SELECT i.import_id, i.state, i.merge_users, i.hide_organizations, i.dry_run, i.filter_slugs, i.size_bytes, \
@@ -104,13 +104,13 @@ macro_rules! columns {
     };
 }
 
-/// Imports.
+/// Reads imports.
 const SELECT: &str = concat!(columns!(), "i.filter FROM causeway_import i");
-/// The same without their filters, each of which may be a megabyte.
+/// Reads imports without their filters, each of which may be a megabyte.
 const SELECT_WITHOUT_FILTER: &str =
     concat!(columns!(), "CAST(NULL AS text) AS filter FROM causeway_import i");
 
-/// One import.
+/// The import with this id, in any state.
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
     db.fetch_optional(Statement::new(SELECT).push(" WHERE i.import_id = ").arg(id))
         .await?
@@ -119,7 +119,8 @@ pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
         .transpose()
 }
 
-/// Imports without their filters, the newest first; the key is when an import was made, and its id.
+/// Imports without their filters, the newest first, except those whose file is still being sent. The page key is
+/// creation time and id.
 pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> Result<Vec<Import>, DbError> {
     let mut statement = Statement::new(SELECT_WITHOUT_FILTER).push(" WHERE state <> 'receiving'");
     if let Some((created_at, id)) = page.after {
@@ -136,7 +137,7 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> 
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// The imports that somebody must go on with.
+/// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     let statement = Statement::new(SELECT).push(
         " WHERE state IN ('planning', 'checking', 'writing', 'resolving_slugs', 'finishing', 'reverting') OR (state = 'succeeded' AND NOT reported) \
@@ -145,7 +146,7 @@ pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// Notes that a file is being sent. Changes nothing if the import is there.
+/// Notes that a file is being sent. Changes nothing if the import exists.
 pub(crate) async fn begin(
     tx: &mut Tx,
     id: Uuid,
@@ -171,7 +172,7 @@ pub(crate) async fn begin(
     Ok(())
 }
 
-/// A file that has been received: size and SHA-256 of the export, and what it came as.
+/// A received file: size and SHA-256 of the export, SHA-256 of the upload, and whether that was encrypted.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) size_bytes: i64,
@@ -180,7 +181,8 @@ pub(crate) struct Received {
     pub(crate) encrypted: bool,
 }
 
-/// Takes the import of a file that has been received, if nobody else has. `false` if somebody has.
+/// Moves the import of a received file to planning; creates the import if needed. `false` if another upload has done
+/// that.
 pub(crate) async fn receive(
     tx: &mut Tx,
     id: Uuid,
@@ -211,8 +213,8 @@ pub(crate) async fn receive(
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Forgets that a file was being sent into a spool directory: one import, or all at once when the service starts and
-/// nobody can be sending.
+/// Deletes imports whose file was being sent into this spool directory: one import, or all of them when the service
+/// starts, because nobody can be sending then.
 pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>, spool_id: Uuid) -> Result<(), DbError> {
     let mut statement = Statement::new(
         "DELETE FROM causeway_import WHERE state = 'receiving' AND (spool_id IS NULL OR spool_id = ",
@@ -226,7 +228,8 @@ pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>, spool_id: Uu
     Ok(())
 }
 
-/// Goes from one state to the next. An import that is elsewhere is a defect: nobody else moves it.
+/// Moves the import from one state to the next. An import in any other state is a defect, because only the lease's
+/// holder moves it.
 pub(crate) async fn advance(
     lease: &mut LeaseTransaction<'_>,
     from: ImportState,
@@ -256,7 +259,7 @@ pub async fn set_records(lease: &mut LeaseTransaction<'_>, records: i64) -> Resu
     Ok(())
 }
 
-/// Notes that the slugs stand in the organizations.
+/// Notes that the slugs have been written into the organizations.
 pub(crate) async fn set_slugs_written(
     lease: &mut LeaseTransaction<'_>,
     now: DateTime<Utc>,
@@ -270,7 +273,7 @@ pub(crate) async fn set_slugs_written(
     Ok(())
 }
 
-/// Notes that the slugs must be asked for again, under another operation.
+/// Begins another slug attempt: slugs must be requested again, under another operation.
 pub(crate) async fn next_slug_attempt(lease: &mut LeaseTransaction<'_>, attempt: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET slug_attempt = $2, slugs_written = $3 WHERE import_id = $1",
@@ -282,7 +285,7 @@ pub(crate) async fn next_slug_attempt(lease: &mut LeaseTransaction<'_>, attempt:
     Ok(())
 }
 
-/// Up to which organization it has been looked whether somebody is its owner.
+/// The id of the last organization that was checked for an owner; 0 if none was.
 pub(crate) async fn owners_checked(db: &Db, id: Uuid) -> Result<i64, DbError> {
     let statement =
         Statement::new("SELECT owners_checked FROM causeway_import WHERE import_id = $1").with(id);
@@ -292,7 +295,7 @@ pub(crate) async fn owners_checked(db: &Db, id: Uuid) -> Result<i64, DbError> {
     }
 }
 
-/// Notes up to which organization it has been looked.
+/// Notes the id of the last organization that was checked for an owner.
 pub(crate) async fn set_owners_checked(
     lease: &mut LeaseTransaction<'_>,
     organization: i64,
@@ -304,8 +307,8 @@ pub(crate) async fn set_owners_checked(
     Ok(())
 }
 
-/// Notes that control's directory has the organizations as they were when the import had been approved so often. If it
-/// has been approved once more since, they are to be reported again.
+/// Notes that control's directory has the organizations as they were after `approvals` approvals. Changes nothing if
+/// the import has been approved again since, because its organizations must then be reported again.
 pub(crate) async fn set_reported(lease: &mut LeaseTransaction<'_>, approvals: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET reported = $2, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
@@ -318,15 +321,16 @@ pub(crate) async fn set_reported(lease: &mut LeaseTransaction<'_>, approvals: i6
     Ok(())
 }
 
-/// Keeps imports that have succeeded where they are until the transaction ends: this one, or those of these
-/// organizations. How many there are.
-pub(crate) async fn hold_succeeded(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
+/// Locks imports that have succeeded until the transaction ends: this import, or those of these organizations. Returns
+/// how many it has locked.
+pub(crate) async fn lock_succeeded(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
     let statement =
         Statement::new("UPDATE causeway_import SET approvals = approvals WHERE state = 'succeeded'");
     tx.execute(imports_of(tx.dialect(), statement, of)).await
 }
 
-/// Notes that organizations of imports were shown, which control's directory is to hear of.
+/// Notes that organizations of imports were made visible, so that the imports are reported to control's directory
+/// again.
 pub(crate) async fn note_approval(tx: &mut Tx, of: &Approved, now: DateTime<Utc>) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE causeway_import SET approvals = approvals + 1, reported = ")
         .arg(false)
@@ -337,7 +341,7 @@ pub(crate) async fn note_approval(tx: &mut Tx, of: &Approved, now: DateTime<Utc>
     Ok(())
 }
 
-/// The imports that have succeeded and are concerned.
+/// The imports that `of` concerns and that have succeeded.
 pub(crate) async fn succeeded(tx: &mut Tx, of: &Approved) -> Result<Vec<Uuid>, DbError> {
     let statement = Statement::new("SELECT import_id FROM causeway_import WHERE state = 'succeeded'");
     let statement = imports_of(tx.dialect(), statement, of).push(" ORDER BY import_id");
@@ -357,7 +361,7 @@ fn imports_of(dialect: Dialect, statement: Statement, of: &Approved) -> Statemen
     }
 }
 
-/// Notes what the import waits for, or that it no longer does. Only who holds its lease may.
+/// Notes what the import waits for; with `None`, that it no longer waits. Only the holder of its lease can do that.
 pub(crate) async fn set_waiting(
     tx: &mut Tx,
     id: Uuid,
@@ -380,7 +384,7 @@ pub(crate) async fn set_waiting(
     Ok(())
 }
 
-/// Ends the import.
+/// Ends the import with a failure.
 pub(crate) async fn fail(
     lease: &mut LeaseTransaction<'_>,
     failure: &Failure,
@@ -397,7 +401,7 @@ pub(crate) async fn fail(
     Ok(())
 }
 
-/// Takes a failed import back to the state in which it failed. `false` if it has not failed.
+/// Moves a failed import back to the state in which it failed. `false` if it has not failed.
 pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = failure_state, failure_reason = NULL, failure_message = NULL, failure_state = NULL, \
@@ -408,10 +412,10 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Begins to revert an import, wherever it is. `false` if that was begun before, or it is still being sent.
+/// Begins to revert an import in any state. `false` if that was begun before, or if the file is still being sent.
 ///
-/// Its lease is free from then on: what its holder still wants to commit is refused because of the state, and a holder
-/// that is dead is not waited for.
+/// This frees the lease. The new state refuses whatever the former holder still wants to commit, and nobody waits for
+/// the lease of a dead holder to expire.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'reverting', updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \

@@ -1,5 +1,5 @@
-//! `causeway_import_organization` and `causeway_import_carried`: what an import must remember of its rows until it has
-//! finished.
+//! `causeway_import_organization` and `causeway_import_carried`: the organizations of an import, and the returned
+//! columns that it needs until it has finished.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::lease_transaction::LeaseTransaction;
 use super::organization::{self, Organization};
 use crate::import::{ImportedOrganization, SlugPlan};
 
-/// Adds organizations that were written, hidden and without slug.
+/// Adds organizations that were just written, hidden and without a slug.
 pub(crate) async fn insert_organizations(
     lease: &mut LeaseTransaction<'_>,
     organizations: &[ImportedOrganization],
@@ -46,8 +46,8 @@ pub(crate) async fn insert_organizations(
     Ok(())
 }
 
-/// Organizations that are read at once, and that control is told of or asked about in one message, which the contract
-/// bounds. A row out of the database takes some 2 KB until it has been read.
+/// How many organizations are read at once, and how many one message to control has, which the contract limits. A row
+/// from the database takes some 2 KB until it has been read.
 pub(crate) const PAGE: i64 = 1_000;
 
 fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
@@ -77,7 +77,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     })
 }
 
-/// Forgets the organizations of a dry run that begins again, those after an id, up to another one.
+/// Deletes the organizations of a dry run that starts over: those with ids above `after`, up to `last`.
 pub(crate) async fn forget_organizations(
     lease: &mut LeaseTransaction<'_>,
     after: i64,
@@ -94,7 +94,7 @@ pub(crate) async fn forget_organizations(
     Ok(())
 }
 
-/// Notes the slug of each organization, which it got or would get, and why it is that one.
+/// Stores the slug that each organization got, or would get, and why.
 pub(crate) async fn set_slug_plans(
     lease: &mut LeaseTransaction<'_>,
     organizations: &[ImportedOrganization],
@@ -125,7 +125,7 @@ pub(crate) async fn set_slug_plans(
     Ok(())
 }
 
-/// All slugs that organizations of an import want.
+/// The wanted slugs of all organizations of an import.
 pub(crate) async fn wanted_slugs(db: &Db, import_id: Uuid) -> Result<HashSet<String>, DbError> {
     let mut wanted = HashSet::new();
     let mut after = 0;
@@ -147,7 +147,7 @@ fn page(import_id: Uuid, after: i64) -> Statement {
     .with(PAGE)
 }
 
-/// The next [`PAGE`] organizations of an import after an id, by id.
+/// The next [`PAGE`] organizations of an import after an id, ordered by id.
 pub(crate) async fn organizations(
     db: &Db,
     import_id: Uuid,
@@ -156,7 +156,8 @@ pub(crate) async fn organizations(
     db.fetch_all(page(import_id, after)).await?.iter().map(read).collect()
 }
 
-/// The last of the next `most` organizations of an import after an id, and how many they are; `None` if there is none.
+/// The id of the last of the next `most` organizations of an import after an id, and how many these are; `None` if
+/// there are none.
 pub(crate) async fn page_end(
     db: &Db,
     import_id: Uuid,
@@ -175,8 +176,8 @@ pub(crate) async fn page_end(
     Ok(row.opt_int("last")?.map(|last| (last, count)))
 }
 
-/// Which of these organizations no row of a model says that the model needs one for each.
-pub(crate) async fn without_one(
+/// Those of these organizations for which the model has no row that meets `needs`.
+pub(crate) async fn without_required_row(
     db: &Db,
     model: &Model,
     needs: &NeedsOne,
@@ -197,7 +198,7 @@ pub(crate) async fn without_one(
     db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// Organizations of an import that have one of these ids, by id.
+/// The organizations of an import that have one of these ids, by id.
 pub(crate) async fn organizations_by_id(
     db: &Db,
     import_id: Uuid,
@@ -211,8 +212,8 @@ pub(crate) async fn organizations_by_id(
     rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
 }
 
-/// Notes which organizations of an import want a slug that another organization of this region has: of those after an id
-/// up to another one.
+/// Notes which organizations of an import want a slug that another organization of this region has; only those with ids
+/// above `after`, up to `last`.
 pub(crate) async fn find_taken_in_region(
     lease: &mut LeaseTransaction<'_>,
     after: i64,
@@ -233,7 +234,7 @@ pub(crate) async fn find_taken_in_region(
     Ok(())
 }
 
-/// Notes from which attempt on slugs are to be asked for as ones that other organizations of this region have.
+/// Notes the first attempt in which the slugs of these organizations are requested as taken in this region.
 pub(crate) async fn set_taken_from(
     lease: &mut LeaseTransaction<'_>,
     attempt: i64,
@@ -249,7 +250,7 @@ pub(crate) async fn set_taken_from(
     Ok(())
 }
 
-/// Whether that is so of any organization, from this attempt on.
+/// Whether [`set_taken_from`] has noted this attempt for any organization.
 pub(crate) async fn is_any_taken(db: &Db, import_id: Uuid, attempt: i64) -> Result<bool, DbError> {
     let statement = Statement::new(
         "SELECT organization_id FROM causeway_import_organization WHERE import_id = $1 AND taken_from_attempt = $2 LIMIT 1",
@@ -259,7 +260,7 @@ pub(crate) async fn is_any_taken(db: &Db, import_id: Uuid, attempt: i64) -> Resu
     Ok(db.fetch_optional(statement).await?.is_some())
 }
 
-/// How many organizations after an id, up to another one have got another slug than they wanted, and were not changed
+/// How many organizations with ids above `after`, up to `last`, got another slug than they wanted, and were not changed
 /// before that.
 pub(crate) async fn changed_by_slugs(
     lease: &mut LeaseTransaction<'_>,
@@ -278,7 +279,7 @@ pub(crate) async fn changed_by_slugs(
     lease.fetch_one(statement).await?.int("changed")
 }
 
-/// Takes back the slugs that control gave to organizations after an id, up to another one.
+/// Removes the slugs that control gave to organizations with ids above `after`, up to `last`.
 pub(crate) async fn forget_slugs(
     lease: &mut LeaseTransaction<'_>,
     after: i64,
@@ -298,7 +299,7 @@ pub(crate) async fn forget_slugs(
     Ok(())
 }
 
-/// Adds values of rows in the control silo, as JSON objects.
+/// Stores returned columns of rows of control, as JSON objects by primary key.
 pub(crate) async fn insert_returned(
     lease: &mut LeaseTransaction<'_>,
     model: &str,
@@ -321,21 +322,21 @@ pub(crate) async fn insert_returned(
                     ("fields", Column::Texts(returned.iter().map(|(_, fields)| fields.clone()).collect())),
                 ],
             )
-            // SQLite reads ON after a FROM as that of a join, unless a WHERE stands between.
+            // Without a WHERE before it, SQLite reads the ON as part of a join.
             .push(" WHERE true ON CONFLICT (import_id, model, new_pk) DO NOTHING");
     lease.execute(statement).await?;
     Ok(())
 }
 
-/// Values of rows in the control silo, by their pk.
+/// The returned columns of rows of control, by primary key.
 pub(crate) async fn returned(
     db: &Db,
     import_id: Uuid,
     model: &str,
     new_pks: Vec<i64>,
 ) -> Result<HashMap<i64, String>, DbError> {
-    // A look-up for each, whatever the database thinks of the table's size: a join may read all values of the import for
-    // every chunk.
+    // One lookup for each row, whatever the database thinks of the table's size: a join may read all values of the
+    // import for every chunk.
     let statement = Statement::new(
         "SELECT r.id AS new_pk, (SELECT c.fields FROM causeway_import_carried c WHERE c.import_id = ",
     )
@@ -355,7 +356,7 @@ pub(crate) async fn returned(
     Ok(returned)
 }
 
-/// Forgets values of rows in the control silo, which nobody needs any more: at most so many, and says how many.
+/// Deletes returned columns, which nothing needs any more. Deletes at most `most`, and returns how many.
 pub(crate) async fn forget_returned(lease: &mut LeaseTransaction<'_>, most: i64) -> Result<u64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_import_carried WHERE import_id = $1 AND (model, new_pk) IN (SELECT model, new_pk \
@@ -380,7 +381,7 @@ pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
     }
 }
 
-/// The next organizations of an import after an id that are in the table no more, by id.
+/// The ids of the next `most` organizations of an import after an id whose rows no longer exist, ordered by id.
 pub(crate) async fn gone(db: &Db, import_id: Uuid, after: i64, most: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
         "SELECT i.organization_id FROM causeway_import_organization i WHERE i.import_id = $1 AND i.organization_id > $2 \
@@ -392,7 +393,7 @@ pub(crate) async fn gone(db: &Db, import_id: Uuid, after: i64, most: i64) -> Res
     db.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 
-/// The next [`PAGE`] organizations of an import after an id as they are in the table, by id.
+/// The rows of the next [`PAGE`] organizations of an import after an id that still exist, ordered by id.
 pub(crate) async fn still_there(db: &Db, import_id: Uuid, after: i64) -> Result<Vec<Organization>, DbError> {
     let statement = Statement::new(
         "SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status, o.date_added FROM causeway_import_organization i \

@@ -1,5 +1,6 @@
-//! The lease of an import, in `causeway_import`: who runs it. Times are those of the holder's clock. One that is wrong
-//! costs work and harms nothing: each transaction of an import looks whether its process still holds the lease.
+//! The lease of an import, in `causeway_import`: which process runs it. Times come from the holder's clock. A wrong
+//! clock costs work but does no harm, because each transaction of an import checks that its process still has the
+//! lease.
 
 use causeway_silo::db::{DbError, Statement, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,11 +8,11 @@ use uuid::Uuid;
 
 use crate::{holder::Holder, import::Import};
 
-/// How long a lease lasts that is not renewed.
+/// How long a lease lasts if it is not renewed.
 pub(super) const LENGTH: TimeDelta = TimeDelta::seconds(30);
 
-/// Takes the lease if nobody else has it: it is free, over, this process's own, or of a process that had this process's
-/// spool directory before it and so is dead.
+/// Takes the lease if no other process has it: it is free, has expired, is this process's own, or belongs to a process
+/// that used this process's spool directory before and so is dead.
 pub(crate) async fn take(
     tx: &mut Tx,
     id: Uuid,
@@ -32,7 +33,7 @@ pub(crate) async fn take(
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Renews the lease; `false` if somebody else has it.
+/// Renews the lease; `false` if this process does not have it.
 pub(crate) async fn renew(
     tx: &mut Tx,
     id: Uuid,
@@ -49,8 +50,8 @@ pub(crate) async fn renew(
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// Renews the lease and locks the row of the import until the transaction ends; `false` if somebody else has the lease
-/// or the import is no longer in that state.
+/// Renews the lease, and locks the import's row until the transaction ends. `false` if this process does not have the
+/// lease, or if the import is no longer in that state.
 pub(super) async fn assert(
     tx: &mut Tx,
     import: &Import,

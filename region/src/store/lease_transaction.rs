@@ -1,8 +1,8 @@
-//! The only way to move an import: a transaction in which its lease has been asserted.
+//! The only way to move an import: a transaction that has asserted the import's lease.
 //!
-//! The assertion renews the lease and locks the row of the import until the transaction ends, so nobody else has the import
-//! where this commits. Functions that move an import, or write its counts, findings, organizations or slugs, take this type
-//! and not a plain transaction.
+//! The assertion renews the lease and locks the import's row until the transaction ends, so no other process has the
+//! import when this one commits. Functions that move an import, or write its counts, findings, organizations or slugs,
+//! take this type instead of a plain transaction.
 //!
 //! ```no_run
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! A transaction without the lease is refused:
+//! With a transaction that has not asserted the lease, this does not compile:
 //!
 //! ```compile_fail
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
@@ -51,8 +51,8 @@ pub struct LeaseTransaction<'a> {
 }
 
 impl<'a> LeaseTransaction<'a> {
-    /// Asserts in a transaction that this process holds the lease of an import, and that the import is still in the state in
-    /// which it was read. `None` if somebody else has the lease, or has moved the import.
+    /// Asserts in a transaction that this process has the lease of an import, and that the import is still in the state
+    /// in which it was read. `None` if another process has the lease or has moved the import.
     ///
     /// # Errors
     /// If the database fails.
@@ -66,7 +66,7 @@ impl<'a> LeaseTransaction<'a> {
         Ok(is_mine.then_some(Self { tx, import_id: import.id }))
     }
 
-    /// The import.
+    /// The id of the import whose lease is asserted.
     #[must_use]
     pub fn import_id(&self) -> Uuid {
         self.import_id

@@ -1,4 +1,4 @@
-//! A region's SQL, and nothing else. Every time is passed in.
+//! A region's SQL, and nothing else. Callers pass in the time.
 
 pub(crate) mod finding;
 pub(crate) mod id_block;
@@ -19,7 +19,7 @@ use causeway_silo::{
 };
 use uuid::Uuid;
 
-/// The schema of a region's database.
+/// The migrations of a region's database.
 pub(crate) const MIGRATIONS: Migrations = Migrations {
     silo: Silo::Region,
     postgres: &[
@@ -83,13 +83,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
 /// The region that this database belongs to.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    /// Its id, by which control tells it from another one of the same name.
+    /// The id of this database. Control uses it to recognize another region with the same name.
     pub(crate) id: Uuid,
-    /// Its name.
+    /// The region's name when the database was first opened.
     pub(crate) name: String,
 }
 
-/// The region that this database belongs to: that of whoever opened it first.
+/// The region that this database belongs to. The first call stores id and name; later ones return what was stored.
 pub(crate) async fn instance(db: &Db, fresh: Uuid, name: &str) -> Result<Instance, DbError> {
     transact!(DbError, db, |tx| {
         let insert = "INSERT INTO causeway_region (instance_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -99,7 +99,7 @@ pub(crate) async fn instance(db: &Db, fresh: Uuid, name: &str) -> Result<Instanc
     })
 }
 
-/// What the page tokens of this database are made with.
+/// The secret of this database for page tokens.
 pub(crate) async fn page_key(db: &Db) -> Result<PageKey, DbError> {
     let statement = Statement::new("SELECT value FROM causeway_secret WHERE name = 'page_tokens'");
     let row = db.fetch_optional(statement).await?;

@@ -1,4 +1,4 @@
-//! `causeway_import_model`: what became of the records, by model.
+//! `causeway_import_model`: what happened to the records of an import, by model.
 
 use causeway_silo::db::{Column, Db, DbError, Statement};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCou
     Ok(())
 }
 
-/// Adds what became of the records of a chunk. `seen` stays as the plan has it.
+/// Adds the counts of a chunk. `seen` stays as the plan has set it.
 pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, \
@@ -63,7 +63,7 @@ pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -
     }
 }
 
-/// All counts of an import, in the order of writing.
+/// All counts of an import, in the order in which models are written.
 pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, DbError> {
     let statement =
         Statement::new("SELECT * FROM causeway_import_model WHERE import_id = $1 ORDER BY position, model")

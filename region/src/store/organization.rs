@@ -12,21 +12,18 @@ use uuid::Uuid;
 use super::lease_transaction::LeaseTransaction;
 use crate::import::Approved;
 
-/// The status of an organization that is not visible.
+/// The status of a hidden organization.
 pub(crate) const HIDDEN: i64 = 3;
 
-/// An organization as this region has it.
+/// A row of an organization in this region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Organization {
-    /// Its id.
     pub(crate) id: i64,
-    /// Its slug.
     pub(crate) slug: String,
-    /// Its name.
     pub(crate) name: String,
-    /// Its status.
+    /// As stored; [`HIDDEN`] if the organization is not visible.
     pub(crate) status: i64,
-    /// When it was made.
+    /// When the organization was created.
     pub(crate) date_added: DateTime<Utc>,
 }
 
@@ -43,20 +40,20 @@ pub(super) fn read(row: &Row) -> Result<Organization, DbError> {
     })
 }
 
-/// A visible organization by its id.
+/// The visible organization with this id.
 pub(crate) async fn by_id(db: &Db, id: i64) -> Result<Option<Organization>, DbError> {
     let statement = Statement::new(SELECT).push(" WHERE id = ").arg(id).push(" AND status <> ").arg(HIDDEN);
     db.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
-/// A visible organization by its slug.
+/// The visible organization with this slug.
 pub(crate) async fn by_slug(db: &Db, slug: &str) -> Result<Option<Organization>, DbError> {
     let statement =
         Statement::new(SELECT).push(" WHERE slug = ").arg(slug).push(" AND status <> ").arg(HIDDEN);
     db.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
-/// Visible organizations by id.
+/// A page of visible organizations, ordered by id.
 pub(crate) async fn list(db: &Db, page: &PageRequest<i64>) -> Result<Vec<Organization>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE id > ")
@@ -68,7 +65,7 @@ pub(crate) async fn list(db: &Db, page: &PageRequest<i64>) -> Result<Vec<Organiz
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// Those organizations that are there, visible or not.
+/// Those of these organizations that exist, visible or not, ordered by id.
 pub(crate) async fn by_ids(db: &Db, ids: Vec<i64>) -> Result<Vec<Organization>, DbError> {
     let statement = Statement::new(SELECT)
         .push(" WHERE id IN (SELECT r.id FROM ")
@@ -77,7 +74,7 @@ pub(crate) async fn by_ids(db: &Db, ids: Vec<i64>) -> Result<Vec<Organization>, 
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// Which organizations have these slugs, visible or not.
+/// The ids of the organizations with these slugs, visible or not, by slug.
 pub(crate) async fn by_slugs(db: &Db, slugs: Vec<String>) -> Result<HashMap<String, i64>, DbError> {
     let statement = Statement::new("SELECT o.slug AS slug, o.id AS id FROM ")
         .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
@@ -85,7 +82,7 @@ pub(crate) async fn by_slugs(db: &Db, slugs: Vec<String>) -> Result<HashMap<Stri
     db.fetch_all(statement).await?.iter().map(|row| Ok((row.text("slug")?, row.int("id")?))).collect()
 }
 
-/// Which of these slugs organizations have that are not of this import.
+/// Those of these slugs that belong to organizations outside this import.
 pub(crate) async fn taken_by_others(
     lease: &mut LeaseTransaction<'_>,
     slugs: Vec<String>,
@@ -101,8 +98,8 @@ pub(crate) async fn taken_by_others(
     lease.fetch_all(statement).await?.iter().map(|row| row.text("slug")).collect()
 }
 
-/// Which of these organizations are there, and whether each may have another slug: one whose import has not succeeded
-/// may not.
+/// Which of these organizations exist, and whether each may get another slug. It may not as long as its import has not
+/// succeeded.
 pub(crate) async fn ready(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, bool>, DbError> {
     let statement = Statement::new(
         "SELECT o.id AS id, (SELECT count(*) FROM causeway_import_organization i \
@@ -115,7 +112,7 @@ pub(crate) async fn ready(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, boo
     rows.iter().map(|row| Ok((row.int("id")?, row.int("unfinished")? == 0))).collect()
 }
 
-/// The organizations that have these slugs, hidden ones too.
+/// The ids of the organizations with these slugs, visible or not, by slug.
 pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, i64>, DbError> {
     let statement = Statement::new("SELECT o.slug AS slug, o.id AS id FROM ")
         .rows(tx.dialect(), "r", [("slug", Column::Texts(slugs))])
@@ -124,7 +121,7 @@ pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<St
     rows.iter().map(|row| Ok((row.text("slug")?, row.int("id")?))).collect()
 }
 
-/// The slugs that these organizations have, hidden ones too.
+/// The slugs of these organizations, visible or not, by id.
 pub(crate) async fn slugs(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
     let statement = Statement::new("SELECT o.id AS id, o.slug AS slug FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
@@ -133,7 +130,7 @@ pub(crate) async fn slugs(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, Str
     rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
 }
 
-/// Gives organizations their slugs.
+/// Sets the slugs of organizations: one slug for each id, in the same order.
 pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) -> Result<(), DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
@@ -142,7 +139,7 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
     Ok(())
 }
 
-/// Hides organizations of an import, those after an id, up to another one.
+/// Hides the organizations of an import with ids above `after`, up to `last`.
 pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
@@ -156,8 +153,8 @@ pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) ->
     Ok(())
 }
 
-/// Shows those hidden organizations that imports have left so: each gets the status that it has in the export, and if
-/// that is hidden as well, the one of an active organization. How many there were.
+/// Makes organizations visible that imports have left hidden. Each gets its status from the export, or that of an
+/// active organization if it is hidden there too. Returns how many were hidden.
 pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET status = CASE WHEN i.status = ")
         .arg(HIDDEN)
@@ -177,7 +174,7 @@ pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
     tx.execute(statement).await
 }
 
-/// Which of these organizations are visible.
+/// Those of these organizations that are visible.
 pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet<i64>, DbError> {
     let statement = Statement::new("SELECT o.id AS id FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids.iter().copied().collect()))])
@@ -186,8 +183,8 @@ pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet
     tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// Gives organizations of an import their own status back, those after an id, up to another one. One that is shown
-/// already may have been changed since, and stays as it is.
+/// Gives hidden organizations of an import their own status back: those with ids above `after`, up to `last`. An
+/// organization that is visible already may have been changed since, and stays as it is.
 pub(crate) async fn restore_status(
     lease: &mut LeaseTransaction<'_>,
     after: i64,

@@ -1,4 +1,4 @@
-//! What is compared with control, and the one row of `causeway_reconciliation`.
+//! The region's side of a comparison with control, and the only row of `causeway_reconciliation`.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,38 @@ use chrono::{DateTime, Utc};
 use super::lease::LENGTH;
 use crate::holder::Holder;
 
-/// A row of `sentry_organization`, as far as control hears of it.
+/// The columns of `sentry_organization` that control also stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Organization {
-    /// Its slug.
+pub(crate) struct ComparedOrganization {
     pub(crate) slug: String,
-    /// Its name.
     pub(crate) name: String,
-    /// Its status.
     pub(crate) status: i64,
 }
 
-/// What the replica has of a slug.
+/// The replica's entry for a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replicated {
-    /// The name of its type.
+    /// The name of the reservation's type in the store.
     pub(crate) kind: String,
-    /// The slug by which its organization is known.
+    /// The primary slug of the organization; `None` if it has none.
     pub(crate) canonical_slug: Option<String>,
 }
 
-/// What the region has of an organization.
+/// What the region stores for an organization.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Here {
-    /// Its row.
-    pub(crate) organization: Option<Organization>,
-    /// An import that has it has not ended or has failed, control has not heard of its end, or of a rename.
+pub(crate) struct RegionState {
+    /// The row; `None` if the region does not have the organization.
+    pub(crate) organization: Option<ComparedOrganization>,
+    /// Whether work is in progress: an import of the organization has not ended, has failed, or has not been reported
+    /// to control, or the answer to a rename has not been sent.
     pub(crate) under_way: bool,
-    /// The replica of its reservations, by slug.
+    /// The replica's entries for the organization, by slug.
     pub(crate) replica: BTreeMap<String, Replicated>,
 }
 
-/// The ids of organizations that have a row or are in the replica, those after `after`.
+/// The ids above `after` of organizations that have a row or are in the replica; at most `rows`, in ascending order.
 pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbError> {
-    // Each side ends by itself behind enough rows, along its index.
+    // Each side stops after enough rows, along its index.
     let statement = Statement::new(
         "SELECT id FROM (SELECT id FROM sentry_organization WHERE id > $1 ORDER BY id LIMIT $2) AS o \
              UNION SELECT id FROM (SELECT DISTINCT organization_id AS id FROM causeway_slug_replica \
@@ -52,21 +50,21 @@ pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbEr
     db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// What the region has of these organizations: each of them is in the answer.
-pub(crate) async fn here(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64, Here>, DbError> {
-    let mut all: BTreeMap<i64, Here> = ids.iter().map(|id| (*id, Here::default())).collect();
+/// What the region stores for each of these organizations. The result has an entry for every id.
+pub(crate) async fn region_state(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64, RegionState>, DbError> {
+    let mut all: BTreeMap<i64, RegionState> = ids.iter().map(|id| (*id, RegionState::default())).collect();
     let given = || ("id", Column::Ints(ids.clone()));
     let statement = Statement::new("SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status FROM ")
         .rows(db.dialect(), "r", [given()])
         .push(" JOIN sentry_organization o ON o.id = r.id");
     for row in db.fetch_all(statement).await? {
-        all.entry(row.int("id")?).or_default().organization = Some(Organization {
+        all.entry(row.int("id")?).or_default().organization = Some(ComparedOrganization {
             slug: row.text("slug")?,
             name: row.text("name")?,
             status: row.int("status")?,
         });
     }
-    // A failed import may be resumed, and then goes on with what it has reserved.
+    // A failed import may be resumed, and then uses what it has reserved.
     let statement = Statement::new("SELECT i.organization_id AS id FROM ")
         .rows(db.dialect(), "r", [given()])
         .push(
@@ -94,8 +92,9 @@ pub(crate) async fn here(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64, Here>, 
     Ok(all)
 }
 
-/// Gives organizations other slugs, each from the one that it had when it was looked at, and tells which ones it was
-/// done for. Not for one that somebody has changed since, or that is being renamed, or whose new slug is taken.
+/// Gives organizations other slugs, each as id, old slug and new slug. Returns the ids of those that it changed. It
+/// does not change an organization whose slug is no longer the old one, which is being renamed, or whose new slug is
+/// taken.
 pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) -> Result<Vec<i64>, DbError> {
     let dialect = tx.dialect();
     let column = |of: fn(&(i64, String, String)) -> &String| {
@@ -119,20 +118,24 @@ pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) 
     tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
-/// Slugs that several organizations have if case does not matter: the slug and two of their ids. Those whose lower id
-/// is above `after`, by that id.
-pub(crate) async fn twice(db: &Db, after: i64, rows: i64) -> Result<Vec<(String, i64, i64)>, DbError> {
+/// Slugs that several organizations have, ignoring case: the slug in lower case, the lowest and the highest of their
+/// ids. Only those whose lowest id is above `after`, ordered by it.
+pub(crate) async fn duplicate_slugs(
+    db: &Db,
+    after: i64,
+    rows: i64,
+) -> Result<Vec<(String, i64, i64)>, DbError> {
     let statement = Statement::new(
         "SELECT lower(slug) AS slug, min(id) AS one, max(id) AS other FROM sentry_organization \
          GROUP BY lower(slug) HAVING count(*) > 1 AND min(id) > $1 ORDER BY min(id) LIMIT $2",
     )
     .with(after)
     .with(rows);
-    let twice = |row: &Row| Ok((row.text("slug")?, row.int("one")?, row.int("other")?));
-    db.fetch_all(statement).await?.iter().map(twice).collect()
+    let duplicate_slugs = |row: &Row| Ok((row.text("slug")?, row.int("one")?, row.int("other")?));
+    db.fetch_all(statement).await?.iter().map(duplicate_slugs).collect()
 }
 
-/// Takes the lease, or renews it. If another process has it: where that is.
+/// Takes the lease, or renews it. Returns the place of the process that has it, if that is another one.
 pub(crate) async fn lease(
     tx: &mut Tx,
     holder: &Holder,

@@ -1,5 +1,5 @@
-//! `causeway_slug_replica`, `causeway_feed_cursor` and `causeway_rename`: what control's feed has told, and what is to
-//! be answered.
+//! `causeway_slug_replica`, `causeway_feed_cursor` and `causeway_rename`: what control's feed has reported, and the
+//! answers that are due.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,25 +10,24 @@ use uuid::Uuid;
 
 use crate::replica::{Answer, Change, ReplicaType};
 
-/// How far the feed has been followed.
+/// How far the feed has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// The version; 0 if nothing is known.
+    /// The version of the last event; 0 if nothing is known or a snapshot has not ended.
     pub(crate) version: i64,
     /// The number of the last snapshot.
     pub(crate) generation: i64,
-    /// When control last said that there is nothing more.
+    /// When control last said that there is nothing more; `None` if it never did.
     pub(crate) heard_at: Option<DateTime<Utc>>,
 }
 
-/// A slug of this region.
+/// The result of resolving a slug of this region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resolved {
-    /// The organization.
     pub(crate) organization_id: i64,
-    /// The slug.
+    /// The slug that was asked for.
     pub(crate) slug: String,
-    /// The slug by which the organization is known.
+    /// The primary slug of the organization. It differs from `slug` if that is an alias.
     pub(crate) canonical_slug: String,
 }
 
@@ -43,13 +42,13 @@ fn cursor_of(row: Option<Row>) -> Result<Cursor, DbError> {
     })
 }
 
-/// How far the feed has been followed.
+/// Reads how far the feed has been read.
 pub(crate) async fn cursor(db: &Db) -> Result<Cursor, DbError> {
     let statement = Statement::new("SELECT version, generation, heard_at FROM causeway_feed_cursor");
     cursor_of(db.fetch_optional(statement).await?)
 }
 
-/// The same; nobody else moves it until the transaction ends.
+/// Reads the cursor, and locks it until the transaction ends.
 pub(crate) async fn lock_cursor(tx: &mut Tx) -> Result<Cursor, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_feed_cursor (version, generation) VALUES (0, 0) \
@@ -59,7 +58,7 @@ pub(crate) async fn lock_cursor(tx: &mut Tx) -> Result<Cursor, DbError> {
     cursor_of(tx.fetch_optional(statement).await?)
 }
 
-/// Moves the cursor.
+/// Stores the cursor.
 pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbError> {
     let statement =
         Statement::new("UPDATE causeway_feed_cursor SET version = $1, generation = $2, heard_at = $3")
@@ -69,7 +68,7 @@ pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbErr
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Writes what reservations are now. Each slug stands once among them.
+/// Writes the new state of reservations. No slug may occur twice.
 pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) -> Result<(), DbError> {
     if changes.is_empty() {
         return Ok(());
@@ -81,7 +80,7 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
          (slug, organization_id, type, canonical_slug, operation_id, wanted, generation) \
          SELECT r.slug, r.organization_id, r.type, r.canonical_slug, ",
     )
-    // The UUID comes as text, which SQLite keeps.
+    // The UUID comes as text, and SQLite stores it so.
     .push(match dialect {
         causeway_silo::db::Dialect::Postgres => "CAST(r.operation_id AS uuid), r.wanted = 1, ",
         causeway_silo::db::Dialect::Sqlite => "r.operation_id, r.wanted = 1, ",
@@ -112,7 +111,7 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Notes by which slug organizations are known: what leads to them beside it has another name now.
+/// Stores the primary slugs of organizations with their other slugs, which lead to them.
 pub(crate) async fn set_canonical(
     tx: &mut Tx,
     known_by: &BTreeMap<i64, Option<String>>,
@@ -137,7 +136,7 @@ pub(crate) async fn set_canonical(
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Notes that organizations are not known by these slugs any more.
+/// Notes that these are no longer the primary slugs of the organizations.
 pub(crate) async fn without_canonical(tx: &mut Tx, freed: &[(i64, String)]) -> Result<(), DbError> {
     if freed.is_empty() {
         return Ok(());
@@ -153,7 +152,7 @@ pub(crate) async fn without_canonical(tx: &mut Tx, freed: &[(i64, String)]) -> R
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Forgets slugs that nobody has any more.
+/// Deletes slugs that no organization has any more.
 pub(crate) async fn remove(tx: &mut Tx, slugs: Vec<String>) -> Result<(), DbError> {
     if slugs.is_empty() {
         return Ok(());
@@ -165,7 +164,7 @@ pub(crate) async fn remove(tx: &mut Tx, slugs: Vec<String>) -> Result<(), DbErro
     tx.execute(statement).await.map(|_| ())
 }
 
-/// Forgets what only older snapshots had: at most so much, and says how much.
+/// Deletes entries that only older snapshots had. Deletes at most `most`, and returns how many.
 pub(crate) async fn sweep(tx: &mut Tx, generation: i64, most: i64) -> Result<u64, DbError> {
     let statement = Statement::new(
         "DELETE FROM causeway_slug_replica WHERE slug IN \
@@ -176,7 +175,7 @@ pub(crate) async fn sweep(tx: &mut Tx, generation: i64, most: i64) -> Result<u64
     tx.execute(statement).await
 }
 
-/// The organization of a slug: one that control has confirmed, or that the organization has here already.
+/// The organization of a slug. Either control has confirmed the slug, or the organization already has it here.
 pub(crate) async fn resolve(db: &Db, slug: &str) -> Result<Option<Resolved>, DbError> {
     let statement = Statement::new(
         "SELECT c.organization_id AS organization_id, c.slug AS slug, COALESCE(c.canonical_slug, c.slug) AS canonical_slug \
@@ -192,8 +191,8 @@ pub(crate) async fn resolve(db: &Db, slug: &str) -> Result<Option<Resolved>, DbE
     }))
 }
 
-/// Whether an organization is known by a slug, or is to have it, by another operation than this one.
-pub(crate) async fn is_held_otherwise(
+/// Whether a slug is the organization's primary slug, or is requested for it, by another operation than this one.
+pub(crate) async fn is_used_by_other_operation(
     tx: &mut Tx,
     slug: &str,
     organization_id: i64,
@@ -209,7 +208,7 @@ pub(crate) async fn is_held_otherwise(
     Ok(tx.fetch_optional(statement).await?.is_some())
 }
 
-/// The slugs by which control knows these organizations, as far as the feed has told.
+/// The primary slugs of these organizations, as far as the feed has reported them.
 pub(crate) async fn primaries(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
     let statement = Statement::new("SELECT r.id AS id, s.slug AS slug FROM ")
         .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
@@ -218,7 +217,7 @@ pub(crate) async fn primaries(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64,
     rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
 }
 
-/// Notes what is to be answered to control. One that is there already stays.
+/// Stores an answer for control. If there is one for that operation, it stays as it is.
 pub(crate) async fn insert_answer(tx: &mut Tx, answer: &Answer, now: DateTime<Utc>) -> Result<(), DbError> {
     let (reason, message) = match &answer.refusal {
         Some((reason, message)) => (Some(reason.as_str_name().to_owned()), Some(message.clone())),
@@ -239,13 +238,13 @@ pub(crate) async fn insert_answer(tx: &mut Tx, answer: &Answer, now: DateTime<Ut
     tx.execute(statement).await.map(|_| ())
 }
 
-/// The operations of which it is decided what becomes of them, and that control has not heard of yet.
+/// The operations that this region has decided about but not yet answered.
 pub(crate) async fn decided(tx: &mut Tx) -> Result<HashSet<Uuid>, DbError> {
     let rows = tx.fetch_all(Statement::new("SELECT operation_id FROM causeway_rename")).await?;
     rows.iter().map(|row| row.uuid("operation_id")).collect()
 }
 
-/// What is to be answered, the oldest first.
+/// The answers that are due, the oldest first.
 pub(crate) async fn answers(db: &Db) -> Result<Vec<Answer>, DbError> {
     let statement = Statement::new(
         "SELECT operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message \
@@ -271,7 +270,7 @@ pub(crate) async fn answers(db: &Db) -> Result<Vec<Answer>, DbError> {
     db.fetch_all(statement).await?.iter().map(answer).collect()
 }
 
-/// Forgets what control has heard.
+/// Deletes an answer that control has received.
 pub(crate) async fn forget_answer(tx: &mut Tx, operation_id: Uuid) -> Result<(), DbError> {
     tx.execute(Statement::new("DELETE FROM causeway_rename WHERE operation_id = $1").with(operation_id))
         .await

@@ -1,4 +1,5 @@
-//! From the file to the catalog: resolves every name, derives what need not be said, computes the order of writing.
+//! Builds the catalog from the file: resolves every name, derives what an entry leaves out, and computes the order of
+//! writing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -44,8 +45,8 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     Ok(catalog)
 }
 
-/// The order of writing, as indices: each model after all that it refers to or must come after; among those that may
-/// come next, the one that stands first in the file.
+/// The order of writing, as indices. Each model comes after those that it refers to and those in its `after`. If
+/// several models could come next, the first one in the file does.
 fn order(models: &[(String, file::Model)]) -> Result<Vec<usize>, CatalogError> {
     let index: HashMap<&str, usize> =
         models.iter().enumerate().map(|(index, (name, _))| (name.as_str(), index)).collect();
@@ -139,7 +140,8 @@ fn build_model(
     })
 }
 
-/// Resolves what actors stand for, and says of the models concerned which of their removed fields names one.
+/// Resolves which models actors stand for, and stores in each model concerned which of its removed fields names an
+/// actor.
 fn build_actors(
     actors: file::Actors,
     removed: &HashSet<String>,
@@ -198,7 +200,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         Some(Value::String(text)) if text.ends_with("()") => match text.as_str() {
             "now()" => Default::Now,
             "get_secure_token()" => Default::Generated(Generator::SecureToken),
-            // Only models of other scopes have further functions, and those are never written.
+            // Only models of other scopes have other functions as defaults, and those models are never written.
             _ => Default::Required,
         },
         Some(value) => Default::Literal(value.to_string()),
@@ -222,18 +224,18 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
     })
 }
 
-/// The table of a model that names none: `sentry.project` is in `sentry_project`.
+/// The table of a model if its entry names none: `sentry.project` is in `sentry_project`.
 fn table_of(model: &str) -> String {
     model.replace('.', "_")
 }
 
-/// The column of a field that names none: a reference is stored in a column of its own name with `_id`.
+/// The column of a field if its entry names none: the name of the field, with `_id` for a reference.
 fn column_of(field: &str, is_reference: bool) -> String {
     let suffix = if is_reference && !field.ends_with("_id") { "_id" } else { "" };
     format!("{field}{suffix}")
 }
 
-/// What a field of this type holds, and the SQL type of its column if it names none.
+/// The data type for a type name of the file, and the SQL type of the column if its entry names none.
 fn usual(kind: &str) -> Option<(Kind, &'static str)> {
     Some(match kind {
         "bigint" => (Kind::BigInt, "bigint"),
@@ -251,7 +253,7 @@ fn usual(kind: &str) -> Option<(Kind, &'static str)> {
     })
 }
 
-/// The most characters that a column of this SQL type takes.
+/// The maximum number of characters of this SQL type, if it has one.
 fn longest(sql: &str) -> Option<usize> {
     sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse().ok()
 }
@@ -402,7 +404,7 @@ fn known_option(
 mod tests {
     use super::*;
 
-    /// A fact stands once.
+    /// The catalog states every fact once.
     #[test]
     fn no_entry_says_what_follows_from_the_rest() {
         let file: file::File = serde_json::from_str(include_str!("../../catalog.json")).unwrap();

@@ -5,15 +5,15 @@ use super::{Catalog, Ids, Kind, Model, Scope, Silo, Then};
 /// A catalog that contradicts itself.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// It is not in the form of a catalog.
+    /// The file is not JSON in the form of a catalog.
     #[error("the catalog is not in the form of one")]
     Form(#[from] serde_json::Error),
-    /// A model says something that cannot be.
+    /// The entry of a model contradicts itself or another entry.
     #[error("the catalog's model {model}: {what}")]
     Model {
-        /// The model.
+        /// The name of the model; empty if the error is not about one model.
         model: String,
-        /// What cannot be.
+        /// What is wrong, with the field.
         what: String,
     },
 }
@@ -22,7 +22,7 @@ pub(super) fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
     CatalogError::Model { model: model.to_owned(), what: what.into() }
 }
 
-/// Checks what can only be checked with all models at hand.
+/// Runs the checks that need all models.
 pub(super) fn check(catalog: &Catalog) -> Result<(), CatalogError> {
     for model in &catalog.models {
         check_references(catalog, model)?;
@@ -95,7 +95,8 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         rules.at_most_one.iter().flatten().all(is_optional),
         "at most one of some references that can be null is set",
     )?;
-    // What decides about a record before its references are mapped must hold after that too.
+    // `exactly_one` is checked before references are mapped and must hold afterwards too, so no rule may clear these
+    // columns.
     let actor = rules.from_actor.iter().flat_map(|actor| &actor.columns);
     let mut cleared = cleared.chain(rules.at_most_one.iter().flatten()).chain(actor);
     require(

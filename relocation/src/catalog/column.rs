@@ -1,6 +1,6 @@
-//! Columns: what a field of an export may hold and what its column takes.
+//! Columns: the field in an export, the column in the database, and which values are allowed.
 
-/// What a column holds.
+/// The data type of a column. It decides how the field is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// 64-bit integer.
@@ -11,9 +11,9 @@ pub enum Kind {
     SmallInt,
     /// 64-bit integer whose bits are flags; a decimal string or an integer in an export.
     BitField,
-    /// Truth value.
+    /// Boolean.
     Boolean,
-    /// Text, also slugs, e-mail addresses and URLs: real exports hold ones that are none, so only lengths are checked.
+    /// Text; also slugs, e-mail addresses and URLs. Real exports contain malformed ones, so only the length is checked.
     Text,
     /// Point in time.
     DateTime,
@@ -25,11 +25,11 @@ pub enum Kind {
     Inet,
     /// 64-bit floating point number.
     Float,
-    /// List.
+    /// List of elements of one type.
     Array(ArrayOf),
 }
 
-/// What an array holds.
+/// The element type of an array column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArrayOf {
     /// Texts of at most this many characters.
@@ -38,47 +38,48 @@ pub enum ArrayOf {
     FloatRows,
 }
 
-/// What a missing field becomes.
+/// The value of a column if its field is missing in a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Default {
-    /// There is none: a missing field is an error.
+    /// No default: a missing field is an error.
     Required,
     /// Null.
     Null,
-    /// The time of the import.
+    /// The time at which the import began.
     Now,
-    /// A fixed value, as an export would hold it.
+    /// A fixed value, as JSON text in the form of an export.
     Literal(String),
-    /// A generated value.
+    /// A new value for each record, such as a token.
     Generated(super::Generator),
 }
 
 /// A column of a model's table.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// The key in an export.
+    /// The key of the field in an export.
     pub field: String,
-    /// The name in the database.
+    /// The name of the column in the database.
     pub column: String,
-    /// What it holds.
+    /// The data type.
     pub kind: Kind,
-    /// Its type on PostgreSQL.
+    /// The SQL type on PostgreSQL. The type on SQLite follows from it.
     pub sql: String,
-    /// The most characters that a text may have.
+    /// The maximum number of characters of a text; `None` for no limit.
     pub max_length: Option<usize>,
-    /// The least number that it takes, if that is not the least of its kind.
+    /// The least allowed number; `None` for the least number of the data type.
     pub min: Option<i64>,
     /// Whether it may be null.
     pub null: bool,
-    /// What a missing field becomes.
+    /// The value if the field is missing in a record.
     pub default: Default,
-    /// The values that the application knows, as JSON texts; none if it takes any.
+    /// The values that the application knows, as JSON texts; empty if it accepts any. Other values are written with a
+    /// finding.
     pub choices: Vec<String>,
-    /// The model whose primary key it holds.
+    /// The model that the column refers to by primary key; `None` if the column is not a reference.
     pub references: Option<String>,
-    /// Whether the product's database has a foreign key for that, where both tables are in one silo. Of a reference without
-    /// one, the product says nowhere but in its code that the number is an id.
+    /// Whether the product's database has a foreign key for the reference, if both tables are in one silo. Without a
+    /// foreign key, only the product's code shows that the number is an id.
     pub constrained: bool,
-    /// That model's place in the order of writing, if the catalog has it.
+    /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! The form of `catalog.json`.
+//! The JSON form of `catalog.json`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{Generator, Ids, Scope, Silo};
 
-/// The whole file. Objects keep their order in `models` because the order of equals follows it.
+/// The whole file. `models` keeps the order of the JSON object: it decides which of several models is written first if
+/// references allow either.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -38,11 +39,12 @@ pub(super) struct Model {
     pub(super) returned_columns: Vec<String>,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
-    /// What is missing where its records are of another scope and were left behind.
+    /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
+    /// imported.
     pub(super) left_behind: Option<String>,
 }
 
-/// Records of older releases that stand for others.
+/// Actors: records of older releases, each of which stands for a record of another model.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Actors {
@@ -85,7 +87,7 @@ pub(super) struct Column {
     pub(super) column: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// The usual one of the type if it is missing.
+    /// If it is missing: the usual SQL type for `kind`.
     pub(super) sql: Option<String>,
     /// Derived from `sql` if it is missing.
     pub(super) max_length: Option<usize>,
@@ -209,7 +211,7 @@ pub(super) enum Rule {
     },
 }
 
-/// Of which field the highest value stays, and which that is.
+/// The field that keeps the highest value, and the order of its values, highest first.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Highest {
@@ -239,7 +241,7 @@ pub(super) enum Is {
     Boolean,
 }
 
-/// Tells a default of null from no default.
+/// Distinguishes a default of null from no default: serde calls it only if the key is present.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }

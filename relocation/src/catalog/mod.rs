@@ -1,6 +1,6 @@
-//! All that is known of the models of an export: tables, columns, references, unique sets, silos, scopes and
-//! import rules. The facts stand in `catalog.json`; this module gives them types, computes the order of writing
-//! and refuses a catalog that contradicts itself. A new model is one entry in that file.
+//! The models of an export: tables, columns, references, unique sets, silos, scopes and import rules. The facts are in
+//! `catalog.json`. This module gives them types, computes the order of writing, and refuses a catalog that contradicts
+//! itself. A new model is one entry in that file.
 
 mod build;
 mod check;
@@ -21,33 +21,34 @@ use serde::Deserialize;
 
 use crate::value::Value;
 
-/// The model whose records the slug filter chooses.
+/// The model of organizations. The slug filter selects its records.
 pub const ORGANIZATION: &str = "sentry.organization";
-/// The model that says which users belong to an organization, for the filter.
+/// The model of memberships. The filter reads from it which users belong to an organization.
 pub const ORGANIZATION_MEMBER: &str = "sentry.organizationmember";
 /// The model of users.
 pub const USER: &str = "sentry.user";
-/// The model of e-mail addresses, which name no user: the filter takes those that an imported user has.
+/// The model of e-mail addresses. It has no reference to a user, so the filter selects the addresses that an imported
+/// user has.
 pub const EMAIL: &str = "sentry.email";
-/// The model that ties users to their e-mail addresses.
+/// The model that links users to their e-mail addresses.
 pub const USER_EMAIL: &str = "sentry.useremail";
 
-/// Which imports take a model. Organization imports take the first two.
+/// The scope of a model: which imports take its records. An import of organizations takes the first two scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Users and what hangs from them alone.
+    /// Users, and records that belong to users only.
     User,
-    /// Organizations and what hangs from them.
+    /// Organizations, and records that belong to them.
     Organization,
     /// Settings of an installation.
     Config,
-    /// All else.
+    /// Everything else.
     Global,
 }
 
 impl Scope {
-    /// Whether an import of organizations takes it.
+    /// Whether an import of organizations takes records of this scope.
     #[must_use]
     pub fn in_organization_scope(self) -> bool {
         matches!(self, Self::User | Self::Organization)
@@ -58,25 +59,25 @@ impl Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, std::default::Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ids {
-    /// From the silo itself.
+    /// The silo that has the table generates them.
     #[default]
     Own,
     /// Leased from control, because they must be unique across regions.
     Leased,
 }
 
-/// A set of fields that no two rows of a table may share.
+/// A unique set: columns that together must have different values in all rows of a table.
 #[derive(Debug, Clone)]
 pub struct UniqueSet {
     /// The columns, as positions in [`Model::columns`].
     pub columns: Vec<usize>,
-    /// The set holds only for rows that meet this.
+    /// If present, the set applies only to rows that meet this condition.
     pub condition: Option<Condition>,
 }
 
 impl UniqueSet {
-    /// The values that no other row may have, or `None` if the set does not hold for a row with these values: null is
-    /// never the same as anything.
+    /// The key of a row with these values, which no other row may have. `None` if the set does not apply to the row:
+    /// the row does not meet the condition, or one of the values is null. Null never equals anything.
     #[must_use]
     pub fn key<'v>(&self, values: &'v [Value]) -> Option<Vec<&'v Value>> {
         let key: Vec<&Value> = self.columns.iter().filter_map(|column| values.get(*column)).collect();
@@ -88,12 +89,12 @@ impl UniqueSet {
     }
 }
 
-/// A condition on one field.
+/// A condition on one column.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// The column.
+    /// The column, as a position in [`Model::columns`].
     pub column: usize,
-    /// The value that it must have; `None` if it must be null.
+    /// The value that the column must have; `None` if it must be null.
     pub equals: Option<serde_json::Value>,
 }
 
@@ -109,37 +110,38 @@ impl Condition {
     }
 }
 
-/// One kind of record.
+/// One kind of record, and the table that it is written to.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// Its name, e.g. `sentry.organization`.
     pub name: String,
-    /// Its place in the order of writing.
+    /// Its position in the order of writing, from 0.
     pub position: usize,
-    /// Its table.
+    /// The name of its table, unquoted.
     pub table: String,
-    /// Which silo holds the table.
+    /// The kind of silo that has the table.
     pub silo: Silo,
-    /// The scopes it may be of.
+    /// The scopes that its records can have. If an import of organizations takes only some of them, a rule decides for
+    /// each record.
     pub scopes: Vec<Scope>,
-    /// Its columns besides `id`.
+    /// Its columns except `id`, in the order of the catalog.
     pub columns: Vec<Column>,
-    /// Its unique sets.
+    /// Its unique sets, without the primary key.
     pub unique: Vec<UniqueSet>,
     /// Where its primary keys come from.
     pub ids: Ids,
-    /// Columns whose values a region needs for rows of its own.
+    /// Columns that control returns to the region, because rows of the region copy their values.
     pub returned_columns: Vec<usize>,
-    /// What differs from the default.
+    /// Its import rules: where it differs from the default.
     pub rules: Rules,
-    /// What is missing where its records are of another scope and were left behind, as a sentence; empty if nothing
-    /// particular is.
+    /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
+    /// imported. Empty if there is nothing particular to say.
     pub left_behind: String,
-    /// Models that must be written first though nothing refers to them.
+    /// Models that must be written first although no column refers to them.
     after: Vec<String>,
-    /// Fields of older releases.
+    /// Fields that only older releases have.
     removed_fields: HashSet<String>,
-    /// One of them that holds the primary key of an actor.
+    /// The removed field that contains the primary key of an actor, if there is one.
     actor_field: Option<String>,
     by_field: HashMap<String, usize>,
 }
@@ -151,20 +153,21 @@ impl Model {
         self.by_field.get(field).copied()
     }
 
-    /// Whether older releases had this field.
+    /// Whether this is a field that only older releases have.
     #[must_use]
     pub fn is_removed_field(&self, field: &str) -> bool {
         self.removed_fields.contains(field)
     }
 
-    /// Whether this field of older releases holds the primary key of an actor: one that the record names as its own
-    /// ([`Actors`]), or one that stands for what the record refers to ([`FromActor`]).
+    /// Whether this removed field contains the primary key of an actor: the record's own actor ([`Actors`]), or the
+    /// actor that stands for what the record refers to ([`FromActor`]).
     #[must_use]
     pub fn names_actor(&self, field: &str) -> bool {
         self.actor_field.as_deref() == Some(field)
     }
 
-    /// The models that must be written before this one: those that it refers to, and some besides.
+    /// The models that must be written before this one: those that it refers to, and those that its entry lists in
+    /// `after`.
     pub fn needs(&self) -> impl Iterator<Item = &str> {
         let references = self.columns.iter().filter_map(|column| column.references.as_deref());
         references.chain(self.after.iter().map(String::as_str))
@@ -176,7 +179,7 @@ impl Model {
         self.scopes.iter().any(|scope| scope.in_organization_scope())
     }
 
-    /// Whether its records hang from users alone.
+    /// Whether its records belong to users only.
     #[must_use]
     pub fn is_user_scoped(&self) -> bool {
         self.scopes.contains(&Scope::User)
@@ -188,7 +191,7 @@ impl Model {
         self.ids == Ids::Leased
     }
 
-    /// Whether a rule sees to it that no two rows share the set, whatever the records are like.
+    /// Whether a rule guarantees that no two rows have the same key in this set, whatever the records contain.
     #[must_use]
     pub fn keeps_apart(&self, set: &UniqueSet) -> bool {
         let rules = &self.rules;
@@ -207,49 +210,51 @@ impl Model {
             || rules.keep_first.iter().any(|first| set.columns.iter().all(|column| first.contains(column)))
     }
 
-    /// The columns of which a rule has to know whether a value is taken.
+    /// The columns for which a rule must know whether another row has the value.
     pub fn asked_columns(&self) -> impl Iterator<Item = usize> {
         let taken = self.rules.if_taken.iter().map(|taken| taken.column);
         taken.chain(self.rules.taken_name.map(|name| name.column))
     }
 
-    /// Whether its records may become rows that are there already.
+    /// Whether its records can be mapped to rows that exist already.
     #[must_use]
     pub fn merges(&self) -> bool {
         self.rules.taken_name.is_some()
     }
 }
 
-/// Records of older releases that stand for records of other models: owners were named by them.
+/// Actors: records of older releases, each of which stands for a record of another model. Those releases named owners
+/// by their actors.
 #[derive(Debug)]
 pub struct Actors {
-    /// Their model, which is a removed one.
+    /// The model of actors, which is one of the removed models.
     pub model: String,
-    /// What they may stand for.
+    /// The models that an actor can stand for.
     pub stands_for: Vec<StandsFor>,
 }
 
-/// What an actor may stand for.
+/// One model that an actor can stand for.
 #[derive(Debug)]
 pub struct StandsFor {
-    /// The position of the model.
+    /// The position of the model in the order of writing.
     pub position: usize,
-    /// What stands in the actor's field `type`.
+    /// The value of the actor's field `type` for this model.
     pub kind: i64,
-    /// The actor's field that holds the primary key. Where it does not, the other record may name the actor.
+    /// The actor's field with the primary key of the record. If the actor does not name the record, the record may name
+    /// its actor.
     pub field: String,
 }
 
-/// What the catalog knows of a model name in an export.
+/// What a model name in an export means.
 #[derive(Debug, Clone, Copy)]
 pub enum Known<'a> {
-    /// A model.
+    /// A model of the catalog, of any scope.
     Model(&'a Model),
     /// A model that is never imported.
     Excluded,
-    /// A model of older releases.
+    /// A model that only older releases have. It is not imported.
     Removed,
-    /// Nothing.
+    /// The catalog does not know the name.
     Unknown,
 }
 
@@ -275,7 +280,7 @@ impl Catalog {
     /// Reads and checks a catalog.
     ///
     /// # Errors
-    /// If it is not in the form of one, or contradicts itself.
+    /// If it is not in the form of a catalog, or contradicts itself.
     pub fn parse(json: &str) -> Result<Self, CatalogError> {
         build::build(serde_json::from_str(json)?)
     }
@@ -286,19 +291,19 @@ impl Catalog {
         &self.models
     }
 
-    /// A model by its name, without regard to case.
+    /// A model by its name, case-insensitively.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Model> {
         self.position(name).and_then(|position| self.models.get(position))
     }
 
-    /// A model's place in the order of writing, by its name without regard to case.
+    /// A model's position in the order of writing, by its name, case-insensitively.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).or_else(|| self.by_name.get(&name.to_ascii_lowercase())).copied()
     }
 
-    /// What is known of a model name.
+    /// What a model name means, case-insensitively.
     #[must_use]
     pub fn known(&self, name: &str) -> Known<'_> {
         if let Some(model) = self.model(name) {
@@ -314,7 +319,7 @@ impl Catalog {
         }
     }
 
-    /// What records of older releases stand for others.
+    /// The actors of older releases; `None` if the catalog does not describe them.
     #[must_use]
     pub fn actors(&self) -> Option<&Actors> {
         self.actors.as_ref()
@@ -363,7 +368,7 @@ mod tests {
         assert!(matches!(catalog.known("sentry.nonsense"), Known::Unknown));
     }
 
-    /// A number that is the id of something leads to somebody else's row if it is written as it is.
+    /// An id that is written unchanged would point to an unrelated row.
     #[test]
     fn a_number_that_is_an_id_is_a_reference() {
         let catalog = Catalog::load().unwrap();
@@ -379,12 +384,12 @@ mod tests {
             .map(|(model, column)| format!("{}.{}", model.name, column.field))
             .collect();
         plain.sort_unstable();
-        // It counts the rules of one organization: no row of any table has it as its key.
+        // It numbers the rules within one organization. It is not the key of any row.
         assert_eq!(plain, ["sentry.customdynamicsamplingrule.rule_id"]);
     }
 
-    /// What the product's own tables check of the models that are written, as its release 24.9 made them: a number that is
-    /// not negative has its least value in the catalog, and so the plan refuses it.
+    /// The check constraints of the product's own tables, as its release 24.9 made them. The catalog has the least
+    /// value of each column that must not be negative, so the plan refuses negative numbers.
     #[test]
     fn what_the_products_tables_check_is_in_the_catalog() {
         let catalog = Catalog::load().unwrap();

@@ -1,11 +1,11 @@
-//! Import rules: in what a model differs from the default. The catalog names them by verbs; here they stand as each
-//! phase of an import asks for them. Columns are positions in [`super::Model::columns`].
+//! Import rules: where a model differs from the default. The catalog file names rules by verbs. Here they are grouped
+//! by the phase of an import that applies them. Columns are positions in [`super::Model::columns`].
 
 use serde::Deserialize;
 
 use crate::value::Value;
 
-/// How a value is made.
+/// How a new value is generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generator {
@@ -15,7 +15,7 @@ pub enum Generator {
     Hex32,
     /// 32 random letters and digits.
     SecureToken,
-    /// A password hash that no password has.
+    /// A password hash that no password matches.
     UnusablePassword,
     /// The hash of a new organization auth token.
     OrgAuthToken,
@@ -24,63 +24,67 @@ pub enum Generator {
 /// The rules of one model.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    // Reading: what one record can break by itself.
-    /// Of each of these lists, exactly one column is neither null nor empty.
+    // Reading: rules that a single record can break.
+    /// In each of these lists, exactly one column must be neither null nor empty.
     pub exactly_one: Vec<Vec<usize>>,
-    /// Options of known names, which must hold what the product takes.
+    /// The known options, and the values that the product accepts for them.
     pub known_options: Option<KnownOptions>,
 
-    // Planning: which records of the file are wanted.
-    /// A record in which one of these columns is set is of a scope that an import of organizations does not take.
+    // Planning: which records of the file are imported.
+    /// If one of these columns is set, the record is out of scope for an import of organizations.
     pub other_scope_when_set: Vec<usize>,
-    /// A record is of the scope of the record that this reference leads to.
+    /// A record has the scope of the record that this reference points to.
     pub scope_follows: Option<usize>,
-    /// Of the records that agree in these columns (null agrees with null), the first one of the file is imported.
+    /// Of the records that have the same values in these columns (null equals null), only the first one in the file is
+    /// imported.
     pub keep_first: Vec<Vec<usize>>,
-    /// A record that nothing refers to which is imported is of no use to anybody, and is not imported.
+    /// A record is dropped if no imported record refers to it, because by itself it is of no use.
     pub only_if_referred: bool,
-    /// A record without slug gets one that is made from another column, and that no other record of its unique set has.
+    /// A record without a slug gets one that is generated from another column and that no other record of its unique
+    /// set has.
     pub made_slug: Option<FromColumn>,
-    /// A removed field names an actor, which stands for what one of some references leads to.
+    /// A removed field names an actor. The reference to the record that the actor stands for is set instead.
     pub from_actor: Option<FromActor>,
-    /// The column whose value should be nobody else's e-mail address, and the column with the record's own.
+    /// The column that should not contain the e-mail address of another record, and the column with the record's own
+    /// address.
     pub warn_of_address: Option<(usize, usize)>,
 
-    // Mapping: what becomes of a record when its references are rewritten.
+    // Mapping: what happens to a record when its references are rewritten.
     /// Records with one of these values are not imported.
     pub skip_when: Vec<SkipWhen>,
-    /// Of the references of each list, at most one is set in a row. Of several, the first one in this order stays.
+    /// In each of these lists, a row can have at most one reference set. If several are set, the first one in this
+    /// order stays.
     pub at_most_one: Vec<Vec<usize>>,
-    /// A record is not imported if this reference leads to a record that was there already.
+    /// A record is not imported if this reference points to a record that was mapped to an existing row.
     pub skip_when_existing: Vec<usize>,
-    /// If these references lead to something that is not imported, they become null.
+    /// If one of these references points to a record that is not imported, it becomes null.
     pub clear_if_unmapped: Vec<usize>,
 
-    // Writing: what a row gets.
+    // Writing: which values a row gets.
     /// Columns whose value is replaced in every row.
     pub replace: Vec<Replace>,
-    /// Columns that get the values of a row of the control silo.
+    /// Columns that copy values of a row of control.
     pub follow: Vec<Follow>,
-    /// A name that another row has, without regard to case.
+    /// What happens if another row has the name, compared without regard to case.
     pub taken_name: Option<TakenName>,
-    /// Other values that another row may have.
+    /// What happens if another row has one of these other values.
     pub if_taken: Vec<IfTaken>,
-    /// Rows that agree once their references are rewritten become one.
+    /// Rows with the same references after rewriting are merged into one.
     pub merge_alike: Option<MergeAlike>,
 
     // Finishing.
-    /// The column with a slug that control decides, and what it is made from if it is empty.
+    /// The column with a slug that control decides, and the column that the slug is made from if it is empty.
     pub global_slug: Option<FromColumn>,
-    /// Whether it is written after the slugs are final.
+    /// Whether the model is written only after the slugs are final.
     pub deferred: bool,
     /// How its rows are hidden until the import finishes.
     pub hide: Option<Hide>,
-    /// A row that each organization must have; a finding names those that have none.
+    /// A row that each organization needs; an organization without one gets a finding.
     pub needs_one: Option<NeedsOne>,
 }
 
 impl Rules {
-    /// Whether every row gets another value in this column than the file has.
+    /// Whether every row gets a new value in this column, whatever the file has.
     #[must_use]
     pub fn always_replaces(&self, column: usize) -> bool {
         let global_slug = self.global_slug.is_some_and(|slug| slug.column == column);
@@ -91,7 +95,7 @@ impl Rules {
             })
     }
 
-    /// Whether a row without a value in this column gets a new one.
+    /// Whether a row without a value in this column gets a generated one.
     #[must_use]
     pub fn makes_missing(&self, column: usize) -> bool {
         self.if_taken
@@ -99,7 +103,7 @@ impl Rules {
             .any(|taken| taken.column == column && matches!(taken.then, Then::Regenerate { .. }))
     }
 
-    /// Whether a record with these values is of a scope that an import of organizations does not take.
+    /// Whether a record with these values is out of scope for an import of organizations.
     #[must_use]
     pub fn is_of_another_scope(&self, values: &[Value]) -> bool {
         self.other_scope_when_set
@@ -108,165 +112,165 @@ impl Rules {
     }
 }
 
-/// A column, and the column from which a missing value is made.
+/// A column, and the column that a missing value is generated from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromColumn {
-    /// The column.
+    /// The column that gets the value.
     pub column: usize,
-    /// What it is made from.
+    /// The column that the value is generated from.
     pub from: usize,
 }
 
-/// Options of these names must hold what is meant.
+/// The options that the catalog knows, and which values they accept.
 #[derive(Debug, Clone)]
 pub struct KnownOptions {
     /// The column with the option's name.
     pub key: usize,
-    /// The column with its value.
+    /// The column with the option's value.
     pub value: usize,
-    /// What each option may hold, by name.
+    /// Which values each option accepts, by name.
     pub options: Vec<(String, KnownOption)>,
 }
 
-/// What a known option may hold.
+/// Which values a known option accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KnownOption {
     /// The name of a time zone.
     TimeZone,
     /// A language code.
     Language,
-    /// A truth value.
+    /// A boolean; also 0, 1, or one of these as a string.
     Boolean,
     /// One of these values.
     OneOf(Vec<serde_json::Value>),
 }
 
-/// A field of older releases that names an actor.
+/// A removed field that names an actor.
 #[derive(Debug, Clone)]
 pub struct FromActor {
-    /// The field.
+    /// The name of the removed field.
     pub field: String,
-    /// The references. Of the one that leads to the model that an actor stands for, the value is set.
+    /// The references that can replace it. The one that points to the model that the actor stands for is set.
     pub columns: Vec<usize>,
 }
 
-/// A value with which a record is not imported.
+/// A value that keeps a record out of the import.
 #[derive(Debug, Clone)]
 pub struct SkipWhen {
-    /// The column.
+    /// The column that is compared.
     pub column: usize,
-    /// The value, as an export would hold it.
+    /// The value, as JSON text in the form of an export.
     pub equals: String,
 }
 
 /// A column whose value is replaced in every row.
 #[derive(Debug, Clone)]
 pub struct Replace {
-    /// The column.
+    /// The column that is replaced.
     pub column: usize,
-    /// What it gets.
+    /// The new value.
     pub with: With,
 }
 
-/// What a replaced column gets.
+/// The new value of a replaced column.
 #[derive(Debug, Clone)]
 pub enum With {
-    /// This value, as an export would hold it.
+    /// This value, as JSON text in the form of an export.
     Literal(String),
     /// The time of the import.
     Now,
     /// A new value for each row.
     Generated {
-        /// How it is made.
+        /// How the value is generated.
         by: Generator,
-        /// A row whose value is null keeps it.
+        /// If `true`, a row with null keeps null.
         if_set: bool,
     },
 }
 
-/// Columns that get the values of the row that a reference leads to.
+/// Columns that copy values of the row that a reference points to.
 #[derive(Debug, Clone)]
 pub struct Follow {
-    /// The reference.
+    /// The column with the reference.
     pub reference: usize,
-    /// The column, and the returned field of the model referred to.
+    /// Each column that is set, and the returned field of the referenced model that it copies.
     pub copies: Vec<(usize, String)>,
 }
 
-/// What happens to a name that another row has, without regard to case.
+/// What happens to a name that another row has, compared without regard to case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TakenName {
-    /// The column.
+    /// The column with the name.
     pub column: usize,
-    /// If the import does not merge users, the record gets a suffix, with which it has at most this many characters.
-    /// Without a number the record always becomes the row that is there.
+    /// The maximum number of characters of the name with a suffix. The record gets the suffix unless the import merges
+    /// users. `None`: the record is always mapped to the existing row.
     pub suffix_up_to: Option<usize>,
 }
 
 /// What happens to a value that another row has.
 #[derive(Debug, Clone)]
 pub struct IfTaken {
-    /// The column.
+    /// The column whose value may be taken.
     pub column: usize,
-    /// What happens.
+    /// What happens to the row.
     pub then: Then,
 }
 
 /// What happens to a row whose value another row has.
 #[derive(Debug, Clone)]
 pub enum Then {
-    /// It gets a new value, also if it has none.
+    /// It gets a new value. A row without a value gets one too.
     Regenerate {
-        /// How it is made.
+        /// How the value is generated.
         by: Generator,
-        /// The column that holds the last four characters of what was generated.
+        /// The column for the last four characters of the generated token.
         last_characters: Option<usize>,
     },
-    /// It loses the value.
+    /// Its value becomes null.
     Clear {
-        /// Columns that become null with it.
+        /// Further columns that become null.
         also: Vec<usize>,
     },
 }
 
-/// Of the rows that agree in two references once these lead to rows (null agrees with nothing), the first record of the
-/// file is written. The others become it, and it gets the highest value that one of them has.
+/// Rows that have the same two references after rewriting are merged (null equals nothing). The first record of the
+/// file is written. The others are mapped to its row, which gets the highest value that one of them has.
 #[derive(Debug, Clone)]
 pub struct MergeAlike {
-    /// The references.
+    /// The two columns with the references.
     pub columns: [usize; 2],
-    /// The column of which the highest value stays.
+    /// The column that keeps the highest value.
     pub highest: usize,
-    /// Its values, the highest one first. All others are lower, and none of them is higher than another.
+    /// The values of that column, highest first. All other values rank below these, and equal to each other.
     pub order: Vec<String>,
 }
 
-/// Rows are written with one value, and their own comes back when the import finishes.
+/// Rows are written with a value that hides them, and get their own value when the import finishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hide {
-    /// The column.
+    /// The column that hides or shows a row.
     pub column: usize,
     /// The value that hides.
     pub hidden: i64,
-    /// The value of a row that everybody sees.
+    /// The value of a visible row.
     pub shown: i64,
 }
 
-/// That each organization needs a row of a model in which something is so, e.g. a member who is an owner.
+/// Each organization needs a row of this model with a certain value, e.g. a member who is an owner.
 #[derive(Debug, Clone)]
 pub struct NeedsOne {
     /// The column that refers to the organization.
     pub of: usize,
-    /// The column that has the value.
+    /// The column with the required value.
     pub column: usize,
-    /// The value.
+    /// The required value, a text.
     pub equals: String,
-    /// A column that is set.
+    /// A column that must not be null.
     pub set: usize,
 }
 
 impl NeedsOne {
-    /// The organization of which a row with these values says what is needed.
+    /// The organization for which a row with these values is the required row; `None` if it is not.
     #[must_use]
     pub fn met(&self, values: &[Value]) -> Option<i64> {
         let is_set = values.get(self.set).is_some_and(|value| !value.is_null());

@@ -1,5 +1,5 @@
-//! The tar around an encrypted export. Read by hand, header by header: what a header claims is looked at before
-//! anything is believed, and no member is held because it says that it is small.
+//! The tar around an encrypted export. It is read here header by header, so that every claim of a header is checked
+//! before it is used: no member is read into memory just because its header says that it is small.
 
 use std::io::{self, Read as _, Write};
 
@@ -7,13 +7,13 @@ use tar::{EntryType, Header, PaxExtensions};
 
 use super::{DATA_KEY, EXPORT, OpenError, PUBLIC_KEY, ReadAt, SMALL_MEMBER_BYTES};
 
-/// The size of a header, and of what contents are filled up to.
+/// The size of a header in bytes. The content of a member is filled up to a multiple of it.
 pub(super) const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = 512;
-/// Where a header's own checksum is, which counts as spaces in it.
+/// The position of the checksum in a header. For the checksum itself, these bytes count as spaces.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// Where a member's content is.
+/// Where the content of a member is in the file, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: u64,
@@ -35,7 +35,7 @@ struct Extended {
     size: Option<u64>,
 }
 
-/// Finds the three members, in whatever order they are.
+/// Finds the three members, in any order.
 pub(super) fn members(source: &impl ReadAt) -> Result<Members, OpenError> {
     let end = source.size()?;
     let (mut export, mut data_key, mut public_key) = (None, None, None);
@@ -63,7 +63,7 @@ pub(super) fn members(source: &impl ReadAt) -> Result<Members, OpenError> {
             (EntryType::Regular, _) => return Err(OpenError::Extra { name }),
             _ => return Err(OpenError::NotAFile { name }),
         }
-        // What is there has been checked, so this cannot overflow.
+        // The size has been checked against the file, so this cannot overflow.
         position = start + size.next_multiple_of(BLOCK_BYTES);
     }
     Ok(Members {
@@ -73,14 +73,14 @@ pub(super) fn members(source: &impl ReadAt) -> Result<Members, OpenError> {
     })
 }
 
-/// The header at this position; none at the end of the archive.
+/// The header at this position; `None` at the end of the archive.
 fn header(source: &impl ReadAt, position: u64) -> Result<Option<Header>, OpenError> {
     let end = source.size()?;
     let there = end.saturating_sub(position).min(BLOCK_BYTES);
     let mut block = [0; BLOCK];
     let (filled, _) = block.split_at_mut(usize::try_from(there).unwrap_or(BLOCK));
     source.read_exact_at(filled, position)?;
-    // An empty file is no tar; otherwise an archive ends with an empty block, or where the file does.
+    // An empty file is not a tar. Otherwise an archive ends with an empty block, or with the file.
     if position > 0 && block.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
@@ -90,7 +90,7 @@ fn header(source: &impl ReadAt, position: u64) -> Result<Option<Header>, OpenErr
     }
 }
 
-/// The header that a block is, by its checksum.
+/// The block as a header, if its checksum is correct.
 fn parsed(block: &[u8; BLOCK]) -> Option<Header> {
     let mut header = Header::new_old();
     *header.as_mut_bytes() = *block;
@@ -102,12 +102,13 @@ fn parsed(block: &[u8; BLOCK]) -> Option<Header> {
     header.cksum().is_ok_and(|said| said == sum).then_some(header)
 }
 
-/// Whether a file that begins so is a tar, of whatever members. No JSON text has a checksum in the right place.
+/// Whether a file that begins with these bytes is a tar, whatever its members are. No JSON text has a checksum in that
+/// place.
 pub(super) fn is_tar(beginning: &[u8]) -> bool {
     beginning.first_chunk().is_some_and(|block| parsed(block).is_some())
 }
 
-/// Whether the whole member is there.
+/// Fails if the file ends before the member does.
 fn present(name: &str, start: u64, size: u64, end: u64) -> Result<(), OpenError> {
     let there = end.saturating_sub(start);
     if size > there {
@@ -116,7 +117,7 @@ fn present(name: &str, start: u64, size: u64, end: u64) -> Result<(), OpenError>
     Ok(())
 }
 
-/// The content of a member that cannot be big.
+/// The content of a member that must be small.
 fn small(source: &impl ReadAt, name: &str, span: Span, end: u64) -> Result<Vec<u8>, OpenError> {
     if span.length > SMALL_MEMBER_BYTES {
         let name = name.to_owned();
@@ -135,7 +136,7 @@ fn once<T>(place: &mut Option<T>, name: &'static str, found: T) -> Result<(), Op
     }
 }
 
-/// The name and the size, the only ones that matter here, out of an extended header.
+/// Reads the name and the size from an extended header. No other field matters here.
 fn extension(content: &[u8]) -> Extended {
     let mut extended = Extended::default();
     for (key, value) in

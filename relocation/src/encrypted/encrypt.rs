@@ -19,12 +19,12 @@ use super::{
     fernet::{BLOCK, Key, PREFIX, TAG, VERSION, blocks},
 };
 
-/// Encrypts an export of `size` bytes for whoever has the private key to `key`, with a fresh key and time out of
-/// `env`.
+/// Encrypts an export of `size` bytes for the owner of the private key that belongs to `key`, with a new Fernet key and
+/// the time from `env`.
 ///
 /// # Errors
-/// If the export cannot be read or does not have `size` bytes, or what comes out of it cannot be written. What has
-/// been written until then is no encrypted export.
+/// If the export cannot be read or does not have `size` bytes, or the encrypted export cannot be written. Then what has
+/// been written is not a valid encrypted export.
 pub fn encrypt(
     export: impl Read,
     size: u64,
@@ -42,12 +42,12 @@ pub fn encrypt(
     out.write_all(&behind).and_then(|()| out.flush()).map_err(SealError::Write)
 }
 
-/// The time as a tar and a token have it: seconds since 1970.
+/// The time in the form of a tar and a token: seconds since 1970.
 pub(super) fn now(env: &Environment) -> u64 {
     u64::try_from(env.now().timestamp()).unwrap_or_default()
 }
 
-/// What stands behind a token of `length` characters: its key, encrypted with `key`, and that.
+/// The rest of the file after a token of `length` characters: its Fernet key, encrypted with `key`, and `key` itself.
 pub(super) fn behind(
     data_key: &Key,
     length: u64,
@@ -76,7 +76,7 @@ fn token_length(size: u64) -> Option<u64> {
     padded.checked_add(around)?.div_ceil(3).checked_mul(4)
 }
 
-/// Writes the token.
+/// Encrypts the export and writes the token.
 fn token(
     mut export: impl Read,
     size: u64,
@@ -92,7 +92,7 @@ fn token(
     let mut encryptor = Encryptor::<Aes128>::new(&(*key.cipher()).into(), &iv.into());
     let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
     let mut left = size;
-    // Every chunk but the last fills the buffer. The last one, which may have nothing but its padding, has room for it.
+    // Every chunk but the last fills the buffer. The last one, which may be padding only, leaves room for the padding.
     loop {
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
         let (filled, padding) = buffer.split_at_mut(length);

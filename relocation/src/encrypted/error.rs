@@ -1,4 +1,4 @@
-//! What is wrong with an encrypted export or with a key, and what to do about it. No message holds anything secret.
+//! Errors of encrypted exports and of keys, each with what to do about it. No message contains a secret.
 
 use std::io;
 
@@ -26,9 +26,9 @@ pub enum KeyError {
     /// Too short to be safe.
     #[error("the RSA key has {bits} bits, which is not safe; make one of at least {least}")]
     Weak {
-        /// How many it has.
+        /// The length of the key, in bits.
         bits: usize,
-        /// How many it should have.
+        /// The minimum length, in bits.
         least: usize,
     },
 }
@@ -39,7 +39,7 @@ pub enum OpenError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(#[source] io::Error),
-    /// Whoever opened it no longer wants it.
+    /// The caller stopped the reading before the end of the file.
     #[error("it was not read to its end because the service is stopping")]
     Stopped,
     /// The file is no tar, or is damaged between its members.
@@ -48,7 +48,7 @@ pub enum OpenError {
          key.pub (an export that begins with [ is not encrypted: use it as it is)"
     )]
     NotTar {
-        /// Where a header should be.
+        /// The byte offset where a header should be.
         position: u64,
     },
     /// The file ends in the middle of a member.
@@ -56,54 +56,54 @@ pub enum OpenError {
         "{name} has {size} bytes by its header, but the file ends after {there} of them; get the whole file again"
     )]
     Truncated {
-        /// The member.
+        /// The name of the member.
         name: String,
-        /// What the header says.
+        /// The size in bytes, as the header says.
         size: u64,
-        /// How many bytes are left from its beginning.
+        /// How many bytes the file has from the beginning of the member.
         there: u64,
     },
     /// A member that is a link, a directory or the like.
     #[error("{name:?} in the tar is no regular file; pack export.json, data.key and key.pub as they are")]
     NotAFile {
-        /// The member.
+        /// The name of the member.
         name: String,
     },
-    /// A member that does not belong there.
+    /// A member other than the three.
     #[error("{name:?} does not belong in the tar; pack export.json, data.key and key.pub and nothing else")]
     Extra {
-        /// The member.
+        /// The name of the member.
         name: String,
     },
     /// A member that is there twice.
     #[error("{name} is in the tar twice; which one counts cannot be known, so get the file again")]
     Twice {
-        /// The member.
+        /// The name of the member.
         name: &'static str,
     },
     /// A member that is not there.
     #[error("{name} is missing in the tar; get the whole file again from whoever made it")]
     Missing {
-        /// The member.
+        /// The name of the member.
         name: &'static str,
     },
-    /// A member that is absurdly big.
+    /// A member that must be small is too large.
     #[error("{name} has {size} bytes by its header, and {limit} are the most; this is no file to be trusted")]
     TooLarge {
-        /// The member.
+        /// The name of the member.
         name: String,
-        /// What the header says.
+        /// The size in bytes, as the header says.
         size: u64,
-        /// The most.
+        /// The maximum size, in bytes.
         limit: u64,
     },
-    /// The `key.pub` of the file is no key.
+    /// The `key.pub` of the file is not a public key that can be used.
     #[error(
         "key.pub in the tar is not an RSA public key of at most 4096 bits in PEM; if it is a longer one, have the \
          file made with another key, else it is damaged: get it again"
     )]
     BadPublicKey,
-    /// The file was encrypted for another key. It may be in the best of order.
+    /// The file was encrypted for another key. The file itself may be intact.
     #[error(
         "the private key is not the one that this file was encrypted for; give the private key that belongs to its \
          key.pub (tar -xOf FILE key.pub shows it)"
@@ -115,7 +115,7 @@ pub enum OpenError {
          again"
     )]
     DataKeyDamaged,
-    /// What `data.key` holds is no Fernet key.
+    /// `data.key` can be decrypted, but does not contain a Fernet key.
     #[error(
         "data.key holds no Fernet key (44 characters of base64url); whoever made the file must encrypt it again"
     )]
@@ -128,25 +128,25 @@ pub enum OpenError {
 /// What is wrong with a Fernet token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Something in it is no base64url.
+    /// A part of it is not base64url.
     #[error("it is not base64url, so it is no Fernet token; the file is damaged: get it again")]
     NotBase64,
-    /// It is shorter than it can be, or ends within a block.
+    /// It is shorter than any token, or ends within a block.
     #[error("it ends too early: {0} characters are not a whole Fernet token; get the whole file again")]
     Truncated(u64),
-    /// A version that nobody has defined yet.
+    /// Its version is not 0x80, the only one that is defined.
     #[error("its version is {0:#04x}, and 0x80 is the only one of Fernet; the file is damaged: get it again")]
     Version(u8),
-    /// The authentication code is not the one of what comes before it.
+    /// The authentication code does not match what comes before it.
     #[error(
         "its authentication code is wrong: it was changed or damaged after it had been encrypted, or data.key is that \
          of another export; do not use it, get it again"
     )]
     Forged,
-    /// It is authentic, but whoever made it padded it wrongly.
+    /// It is authentic, but was padded wrongly when it was made.
     #[error("its padding is wrong although it is authentic; whoever made the file must encrypt it again")]
     Padding,
-    /// It was fine, and has been changed since.
+    /// It was authentic when it was opened, and has changed since.
     #[error("it has changed while it was read; leave the file alone and try again")]
     ChangedMeanwhile,
 }
@@ -160,15 +160,15 @@ pub enum SealError {
     /// The encrypted export cannot be written.
     #[error("the encrypted export cannot be written: {0}")]
     Write(#[source] io::Error),
-    /// More or less came than was announced.
+    /// The export has more or fewer bytes than the caller announced.
     #[error(
         "the export no longer has {0} bytes: it has changed while it was read; leave it alone and try again"
     )]
     Changed(u64),
-    /// More bytes than a tar can tell.
+    /// The export is too large for a tar.
     #[error("an export of {0} bytes is too big to be encrypted")]
     TooLarge(u64),
-    /// The public key does not encrypt.
+    /// The encryption with the public key failed.
     #[error("the public key does not encrypt: {0}")]
     Key(#[source] rsa::Error),
 }

@@ -1,7 +1,7 @@
-//! Fernet tokens, decrypted at any place.
+//! Fernet tokens, decrypted from any offset.
 //!
-//! Both base64 and AES-CBC allow that: four characters are three bytes wherever they stand, and a block is decrypted
-//! with the one before it and the key. So a read costs what it reads and one block.
+//! Both base64 and AES-CBC allow that: four characters are three bytes wherever they are, and decrypting a block needs
+//! only the block before it and the key. So a read costs what it reads, and one more block.
 
 use std::{
     io::{self, Read},
@@ -32,10 +32,10 @@ const BEFORE: usize = 1 + 8;
 /// Version, time, initialization vector.
 pub(super) const PREFIX: usize = BEFORE + BLOCK;
 pub(super) const TAG: usize = 32;
-/// Half of a key signs, the other half encrypts.
+/// The size of half a key in bytes. The first half signs, the second half encrypts.
 const HALF: usize = 16;
-/// What is decrypted at once: some 64 KiB. A multiple of 48, so that what follows begins with a block and with four
-/// characters alike.
+/// How many bytes are decrypted at once: some 64 KiB. A multiple of 48, so that the next chunk begins both with a block
+/// and with a group of four characters.
 const CHUNK: usize = 48 * 1365;
 
 /// A Fernet key.
@@ -46,13 +46,13 @@ impl Key {
         Self(bytes)
     }
 
-    /// The key out of its text.
+    /// Decodes a key; `None` if the text is not one.
     pub(super) fn from_text(text: &[u8]) -> Option<Self> {
         let decoded = Zeroizing::new(BASE64_URL_SAFE.decode(text).ok()?);
         Some(Self(Zeroizing::new(decoded.as_slice().try_into().ok()?)))
     }
 
-    /// As it is written into an encrypted export, before it is encrypted itself.
+    /// The key as text. An encrypted export contains the text, encrypted with RSA.
     pub(super) fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_URL_SAFE.encode(*self.0))
     }
@@ -67,7 +67,7 @@ impl Key {
         (signing, encrypting)
     }
 
-    /// What computes the authentication code.
+    /// Computes the authentication code.
     pub(super) fn signer(&self) -> Hmac<Sha256> {
         // Any length is a key for HMAC; one shorter than a block of the hash is filled up with zeros.
         let mut block = Zeroizing::new([0; 64]);
@@ -87,7 +87,7 @@ impl Key {
     }
 }
 
-/// A slice as cipher blocks. What is left over at its end stays as it is; there is nothing for whole blocks.
+/// A slice as cipher blocks. A rest that is shorter than a block is left out; slices of whole blocks have none.
 pub(super) fn blocks(bytes: &mut [u8]) -> &mut [Array<u8, U16>] {
     Array::slice_as_chunks_mut(bytes).0
 }
@@ -96,7 +96,7 @@ fn length(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// How many bytes of ciphertext a token of `characters` holds, of which the last `padding` are `=`.
+/// How many bytes of ciphertext a token of `characters` contains, if the last `padding` of them are `=`.
 fn ciphertext_bytes(characters: u64, padding: u64) -> Result<u64, TokenError> {
     let truncated = TokenError::Truncated(characters);
     if !characters.is_multiple_of(4) {
@@ -112,18 +112,18 @@ pub(super) struct Token<R> {
     /// Where its characters are.
     pub(super) text: Span,
     pub(super) key: Key,
-    /// How many bytes of ciphertext it holds.
+    /// How many bytes of ciphertext it contains.
     ciphertext: u64,
 }
 
 impl<R: ReadAt> Token<R> {
-    /// A token of which only the length has been looked at. `padding` is how many characters at its end are `=`.
+    /// A token. Only its length is checked. `padding` is how many characters at its end are `=`.
     pub(super) fn new(source: R, text: Span, padding: u64, key: Key) -> Result<Self, TokenError> {
         let ciphertext = ciphertext_bytes(text.length, padding)?;
         Ok(Self { source, text, key, ciphertext })
     }
 
-    /// Reads `count` bytes of what the characters stand for, from `position` on, and gives where in `decoded` they are.
+    /// Decodes `count` bytes of the token from `position` on, and returns where in `decoded` they are.
     fn decode(
         &self,
         position: u64,
@@ -139,14 +139,14 @@ impl<R: ReadAt> Token<R> {
         decoded.resize(3 * groups, 0);
         self.source.read_exact_at(characters, self.text.start + first).map_err(|error| {
             match error.kind() {
-                // Its length is known, so it has become shorter.
+                // Its length was known, so the file has become shorter.
                 io::ErrorKind::UnexpectedEof => invalid(TokenError::ChangedMeanwhile),
                 _ => error,
             }
         })?;
         let there = BASE64_URL_SAFE.decode_slice(&*characters, decoded);
         let there = there.map_err(|_| invalid(TokenError::NotBase64))?;
-        // Padding belongs to the end, and to the end only.
+        // Padding is allowed only at the end.
         let whole = there == 3 * groups || length(wanted) == ahead;
         if !whole || there < skip + count {
             return Err(invalid(TokenError::NotBase64));
@@ -154,7 +154,7 @@ impl<R: ReadAt> Token<R> {
         Ok(skip..skip + count)
     }
 
-    /// Reads the whole token to know that nobody has changed it. Tells the size and the SHA-256 of its plaintext.
+    /// Reads the whole token to verify that nobody has changed it. Returns the size and the SHA-256 of its plaintext.
     pub(super) fn authenticate(self: &Arc<Self>, stop: &AtomicBool) -> Result<(u64, [u8; 32]), OpenError> {
         let mut plaintext = Plaintext::whole(Arc::clone(self));
         let mut hash = Sha256::new();
@@ -172,7 +172,7 @@ pub(super) fn invalid(error: TokenError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Whatever is wrong with the token now was not when it was authenticated.
+/// An error in the token now means a change, because it was authentic when it was opened.
 fn meanwhile(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::InvalidData => invalid(TokenError::ChangedMeanwhile),
@@ -180,7 +180,7 @@ fn meanwhile(error: io::Error) -> io::Error {
     }
 }
 
-/// How many bytes at the end of the last block are padding, if that is as it should be.
+/// How many bytes at the end of the last block are padding; `None` if the padding is wrong.
 fn padding_bytes(last: &[u8]) -> Option<usize> {
     let byte = *last.last()?;
     let count = usize::from(byte);
@@ -188,19 +188,19 @@ fn padding_bytes(last: &[u8]) -> Option<usize> {
     ((1..=BLOCK).contains(&count) && padding.iter().all(|other| *other == byte)).then_some(count)
 }
 
-/// The plaintext of a token, or a part of it. Whoever reads the whole of it has it authenticated on the way: the read
-/// that should bring the last bytes fails if they are not what was signed.
+/// The plaintext of a token, or a part of it. Reading the whole plaintext authenticates it on the way: the read that
+/// should return the last bytes fails if the token is not what was signed.
 pub struct Plaintext<R> {
     token: Arc<Token<R>>,
     /// Where in the plaintext the next chunk begins.
     position: u64,
-    /// Where it ends. For the whole of it, where the padding ends until that is known.
+    /// Where the part ends. For the whole plaintext, the end of the padding, until the length of the padding is known.
     end: u64,
-    /// The authentication code so far, for the whole of it.
+    /// The authentication code so far; `None` for a part.
     signed: Option<Hmac<Sha256>>,
     characters: Vec<u8>,
     buffer: Zeroizing<Vec<u8>>,
-    /// What of the buffer has not been read yet.
+    /// The range of the buffer that has not been read yet.
     ready: Range<usize>,
 }
 
@@ -211,19 +211,19 @@ impl<R> std::fmt::Debug for Plaintext<R> {
 }
 
 impl<R: ReadAt> Plaintext<R> {
-    /// All of it, authenticated on the way.
+    /// The whole plaintext, authenticated on the way.
     pub(super) fn whole(token: Arc<Token<R>>) -> Self {
         let (signed, end) = (Some(token.key.signer()), token.ciphertext);
         Self { signed, ..Self::part(token, 0..end) }
     }
 
-    /// A part of it, of a token that has been authenticated before.
+    /// A part of the plaintext of a token that has been authenticated before.
     pub(super) fn part(token: Arc<Token<R>>, range: Range<u64>) -> Self {
         let (characters, buffer) = (Vec::new(), Zeroizing::default());
         Self { token, position: range.start, end: range.end, signed: None, characters, buffer, ready: 0..0 }
     }
 
-    /// Decrypts the next chunk, `wanted` bytes or some more. Nothing at the end.
+    /// Decrypts the next chunk, `wanted` bytes or some more, and returns its range in the buffer; empty at the end.
     fn refill(&mut self, wanted: usize) -> io::Result<Range<usize>> {
         self.ready = 0..0;
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
@@ -233,7 +233,7 @@ impl<R: ReadAt> Plaintext<R> {
         let within = usize::try_from(self.position % length(BLOCK)).unwrap_or_default();
         let count = (within + left.min(wanted).min(CHUNK)).next_multiple_of(BLOCK).min(CHUNK);
         let begin = self.position - length(within);
-        // The block before the first one is behind version and time if there is no other: the initialization vector.
+        // The block before the first one is the initialization vector, which comes after version and time.
         let at = self.token.decode(
             length(BEFORE) + begin,
             BLOCK + count,
@@ -266,7 +266,7 @@ impl<R: ReadAt> Plaintext<R> {
     }
 }
 
-/// Looks at version and time, and signs them.
+/// Checks the version, and adds version and time to the authentication code.
 fn first_bytes<R: ReadAt>(token: &Token<R>, signed: &mut Hmac<Sha256>) -> io::Result<()> {
     let mut decoded = Vec::new();
     let at = token.decode(0, BEFORE, &mut Vec::new(), &mut decoded)?;
@@ -278,7 +278,7 @@ fn first_bytes<R: ReadAt>(token: &Token<R>, signed: &mut Hmac<Sha256>) -> io::Re
     Ok(())
 }
 
-/// Compares the code with the one at the end of the token, in constant time.
+/// Compares the authentication code with the one at the end of the token, in constant time.
 fn verify<R: ReadAt>(token: &Token<R>, signed: &Hmac<Sha256>) -> io::Result<()> {
     let mut decoded = Vec::new();
     let at = token.decode(length(PREFIX) + token.ciphertext, TAG, &mut Vec::new(), &mut decoded)?;

@@ -1,4 +1,4 @@
-//! RSA keys, and the key of an export encrypted with them.
+//! RSA keys, and the encryption of an export's Fernet key with them.
 
 use causeway_silo::env::Environment;
 use rsa::{
@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 use super::{KeyError, SealError};
 
-/// The shortest key that new exports are encrypted with.
+/// The minimum length of a key for new exports, in bits.
 const LEAST_BITS: usize = 2048;
 
-/// What opens encrypted exports.
+/// An RSA private key, which opens encrypted exports.
 pub struct PrivateKey(RsaPrivateKey);
 
 impl std::fmt::Debug for PrivateKey {
@@ -29,7 +29,7 @@ impl PrivateKey {
     /// Reads a private key from PEM, PKCS#8 or PKCS#1.
     ///
     /// # Errors
-    /// If it is no RSA private key, or under a passphrase.
+    /// If it is not an RSA private key, or is protected by a passphrase.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         // The first is PKCS#8's own form, the second the older one around PKCS#1.
         if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
@@ -43,27 +43,27 @@ impl PrivateKey {
         key.map(Self).ok_or(KeyError::NotPrivate)
     }
 
-    /// What exports are to be encrypted with, so that this opens them.
+    /// The public key that exports must be encrypted with so that this key opens them.
     ///
     /// # Errors
-    /// If new exports should not be encrypted with it, see [`PublicKey::from_pem`].
+    /// If the key must not be used for new exports, see [`PublicKey::from_pem`].
     pub fn public_key(&self) -> Result<PublicKey, KeyError> {
         let pem = PublicKey(self.0.to_public_key()).to_pem().map_err(|_| KeyError::NotPublic)?;
         PublicKey::from_pem(&pem)
     }
 
-    /// Whether this opens what was encrypted with that.
+    /// Whether this key opens what was encrypted with `public`.
     pub(super) fn belongs_to(&self, public: &PublicKey) -> bool {
         self.0.to_public_key() == public.0
     }
 
-    /// Decrypts what [`PublicKey::encrypt`] made; nothing if it was not made with this key.
+    /// Decrypts the result of [`PublicKey::encrypt`]; `None` if it was not encrypted for this key.
     pub(super) fn decrypt(&self, env: &Environment, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         self.0.decrypt_blinded(&mut Random(env), Oaep::new::<Sha256>(), encrypted).ok().map(Zeroizing::new)
     }
 }
 
-/// What exports are encrypted with.
+/// An RSA public key, which exports are encrypted with.
 #[derive(Debug, Clone)]
 pub struct PublicKey(RsaPublicKey);
 
@@ -71,7 +71,7 @@ impl PublicKey {
     /// Reads a public key from PEM, to encrypt with it.
     ///
     /// # Errors
-    /// If it is no RSA public key, or too short to be safe.
+    /// If it is not an RSA public key, or is too short to be safe.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let key = Self::of_file(pem).ok_or(KeyError::NotPublic)?;
         match key.0.n().bits() {
@@ -80,27 +80,27 @@ impl PublicKey {
         }
     }
 
-    /// The key that an encrypted export says it was encrypted with, however short.
+    /// The public key in an encrypted export, however short it is.
     pub(super) fn of_file(pem: &str) -> Option<Self> {
         RsaPublicKey::from_public_key_pem(pem.trim()).ok().map(Self)
     }
 
-    /// As it is written into an encrypted export: PEM of a SubjectPublicKeyInfo.
+    /// The key in the form in which an encrypted export has it: PEM of a SubjectPublicKeyInfo.
     ///
     /// # Errors
-    /// If it cannot be written so, which no key that was read from PEM is known to do.
+    /// If it cannot be encoded. No key that was read from PEM is known to cause that.
     pub fn to_pem(&self) -> Result<String, SealError> {
         let written = self.0.to_public_key_pem(LineEnding::LF);
         written.map_err(|error| SealError::Key(rsa::pkcs8::Error::PublicKey(error).into()))
     }
 
-    /// Encrypts a key, so that only the private key opens it.
+    /// Encrypts a Fernet key, so that only the private key opens it.
     pub(super) fn encrypt(&self, env: &Environment, key: &[u8]) -> Result<Vec<u8>, SealError> {
         self.0.encrypt(&mut Random(env), Oaep::new::<Sha256>(), key).map_err(SealError::Key)
     }
 }
 
-/// The randomness that is passed in, in the form that RSA asks for.
+/// Adapts the randomness of the environment to the interface that RSA needs.
 struct Random<'a>(&'a Environment);
 
 impl RngCore for Random<'_> {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::generate::hex;
 
-/// An encrypted export that is authentic and can be decrypted, at any place and as often as it is wanted. Cheap to
+/// An encrypted export that has been authenticated. It can be decrypted from any offset, any number of times. Cheap to
 /// clone.
 pub struct Encrypted<R> {
     pub(super) token: Arc<Token<R>>,
@@ -35,19 +35,19 @@ impl<R> std::fmt::Debug for Encrypted<R> {
 }
 
 impl<R: ReadAt> Encrypted<R> {
-    /// Opens an encrypted export with the private key that it was encrypted for, and reads all of it to know that
-    /// nobody has changed it. `env` blinds the use of the key.
+    /// Opens an encrypted export with the private key that it was encrypted for, and reads all of it to verify that
+    /// nobody has changed it. `env` supplies the randomness that blinds the use of the key.
     ///
     /// # Errors
-    /// If it is no encrypted export, is damaged or changed, or was encrypted for another key.
+    /// If it is not an encrypted export, is damaged or changed, or was encrypted for another key.
     pub fn open(source: R, key: &PrivateKey, env: &Environment) -> Result<Self, OpenError> {
         Self::open_unless(source, key, env, &AtomicBool::new(false))
     }
 
-    /// The same, given up as soon as `stop` is set.
+    /// The same as [`Encrypted::open`], but ends as soon as `stop` is set.
     ///
     /// # Errors
-    /// As above, and [`OpenError::Stopped`].
+    /// As [`Encrypted::open`], and [`OpenError::Stopped`].
     pub fn open_unless(
         source: R,
         key: &PrivateKey,
@@ -80,14 +80,15 @@ impl<R: ReadAt> Encrypted<R> {
         hex(&self.sha256)
     }
 
-    /// The export, from its beginning. A read fails with a [`TokenError`] inside if the file has been changed since
-    /// it was opened; what was read until then is to be thrown away.
+    /// The export, from its beginning. If the file has changed since it was opened, a read fails with an error that
+    /// contains a [`TokenError`]. Then the caller must discard what it has read.
     #[must_use]
     pub fn plaintext(&self) -> Plaintext<R> {
         Plaintext::whole(Arc::clone(&self.token))
     }
 
-    /// A part of the export; what is behind its end is left out. It is not authenticated a second time.
+    /// A part of the export. A range that goes beyond the end is cut there. The part is not authenticated a second
+    /// time.
     #[must_use]
     pub fn part(&self, range: Range<u64>) -> Plaintext<R> {
         let end = range.end.min(self.size);
@@ -104,7 +105,7 @@ fn padding(source: &impl ReadAt, text: Span) -> Result<u64, OpenError> {
     Ok(end.iter().rev().take_while(|character| **character == b'=').map(|_| 1).sum())
 }
 
-/// The error of a token out of that of a read, or of the read itself.
+/// The [`TokenError`] in a read error, or the read error itself.
 impl From<std::io::Error> for OpenError {
     fn from(error: std::io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<TokenError>()) {

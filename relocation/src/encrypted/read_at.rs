@@ -1,22 +1,22 @@
-//! Reading at any place, without a position that another reader of the same file could move.
+//! Reading at any offset, without a position that another reader of the same file could move.
 
 use std::{
     fs::File,
     io::{self, Cursor},
 };
 
-/// What can be read at any place, by several readers at once.
+/// A source of bytes that several readers can read at any offset at once.
 pub trait ReadAt {
-    /// Reads some bytes that begin at `offset`; 0 at the end.
+    /// Reads some bytes from `offset` on into `out`, and returns how many; 0 at the end.
     ///
     /// # Errors
     /// If they cannot be read.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// How many bytes there are.
+    /// The size in bytes.
     ///
     /// # Errors
-    /// If that cannot be known.
+    /// If the size cannot be determined.
     fn size(&self) -> io::Result<u64>;
 
     /// Fills `out` with the bytes that begin at `offset`.
@@ -49,7 +49,7 @@ impl ReadAt for File {
     }
 }
 
-/// Bytes in memory. Where the cursor stands does not matter.
+/// Bytes in memory. The position of the cursor does not matter.
 impl<T: AsRef<[u8]>> ReadAt for Cursor<T> {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         let bytes = self.get_ref().as_ref();

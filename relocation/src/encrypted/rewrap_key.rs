@@ -1,4 +1,4 @@
-//! An encrypted export for another key: the token as it is, its key encrypted anew.
+//! An encrypted export for another key: the token is unchanged, its Fernet key is encrypted again.
 
 use std::{
     io::{self, Cursor, Read},
@@ -14,7 +14,7 @@ use super::{
     fernet::Token,
 };
 
-/// An encrypted export for another key, to be read as often as it is wanted. Nothing of it is decrypted for that.
+/// An encrypted export for another key. It can be read any number of times, and the export is not decrypted for that.
 pub struct Rewrapped<R> {
     token: Arc<Token<R>>,
     before: Vec<u8>,
@@ -28,10 +28,10 @@ impl<R> std::fmt::Debug for Rewrapped<R> {
 }
 
 impl<R: ReadAt> Encrypted<R> {
-    /// The same export for whoever has the private key to `key`.
+    /// The same export for the owner of the private key that belongs to `key`.
     ///
     /// # Errors
-    /// If the key does not encrypt.
+    /// If the encryption with the key fails.
     pub fn rewrap_key(&self, key: &PublicKey, env: &Environment) -> Result<Rewrapped<R>, SealError> {
         let length = self.token.text.length;
         let mut before = Vec::new();
@@ -72,7 +72,7 @@ impl<R: ReadAt> Read for Text<R> {
             return Ok(0);
         }
         match self.token.source.read_at(out, start + self.at)? {
-            // It was all there when it was opened.
+            // The file was complete when it was opened.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.at += u64::try_from(count).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Files and keys; tokens have their own.
+//! Tests of files and keys. Tokens have their own tests.
 
 mod tokens;
 
@@ -55,7 +55,7 @@ fn refused(file: &[u8]) -> OpenError {
     open(file).expect_err("it is refused")
 }
 
-/// The members of a file, as another reader of tars finds them.
+/// The members of a file, as another tar implementation reads them.
 fn unpacked(file: &[u8]) -> Vec<(String, Vec<u8>)> {
     tar::Archive::new(file)
         .entries()
@@ -79,7 +79,7 @@ fn packed<N: AsRef<str>, C: AsRef<[u8]>>(members: &[(N, C)]) -> Vec<u8> {
     tar.into_inner().expect("it is packed")
 }
 
-/// A good file with one member made into something else.
+/// A valid file with the content of one member replaced.
 fn with(name: &str, content: &[u8]) -> Vec<u8> {
     let mut members = unpacked(&encrypted(PLAIN));
     members.iter_mut().find(|member| member.0 == name).expect("it is there").1 = content.to_vec();
@@ -136,7 +136,7 @@ fn members_come_in_any_order_and_with_extended_headers() {
         let size = content.len().to_string();
         let attributes = [("mtime", b"1.5".as_slice()), ("size", size.as_bytes())];
         tar.append_pax_extensions(attributes).expect("it is packed");
-        // The size of the header itself does not count then.
+        // The size in the header itself does not count then.
         let mut header = Header::new_ustar();
         header.set_size(0);
         tar.append_data(&mut header, name, content.as_slice()).expect("it is packed");
@@ -261,7 +261,7 @@ fn any_part_is_what_the_whole_has_there() {
         for to in places.into_iter().filter(|to| *to >= from) {
             let mut part = Vec::new();
             let mut reader = opened.part(from..to);
-            // In pieces of a size that divides nothing.
+            // The size of the pieces divides neither a block nor a chunk.
             let mut piece = [0; 4_099];
             loop {
                 match reader.read(&mut piece).expect("it is there") {
@@ -330,7 +330,7 @@ fn a_file_that_changes_after_it_was_opened_is_noticed() {
     io::Write::write_all(&mut file, &bytes).expect("it is written");
     let opened =
         Encrypted::open(file.try_clone().expect("a handle"), &private(), &env()).expect("it is good");
-    // Any other character in the middle of the token.
+    // Replace a character in the middle of the token by another one.
     io::Seek::seek(&mut file, io::SeekFrom::Start(200_000)).expect("it is long");
     let other = if bytes[200_000] == b'A' { b"B" } else { b"A" };
     io::Write::write_all(&mut file, other).expect("it is written");

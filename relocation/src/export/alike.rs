@@ -1,4 +1,4 @@
-//! Fields that the catalog does not know, and that have nearly the name of one: `user` for `user_id`.
+//! Unknown fields that have nearly the name of a known one: `user` for `user_id`.
 
 use crate::{
     catalog::{Column, Model},
@@ -10,11 +10,11 @@ use crate::{
 pub(super) struct Alike(Vec<(String, usize)>);
 
 impl Alike {
-    /// Notes an unknown field, if a column of the model is alike.
+    /// Notes an unknown field if it has nearly the name of a column.
     pub(super) fn see(&mut self, model: &Model, name: &str) {
         let core = core(name);
         let alike = model.columns.iter().position(|column| self::core(&column.field) == core);
-        // One for a column is enough to tell.
+        // One field for each column is enough for the finding.
         if let Some(column) = alike
             && !self.0.iter().any(|(_, known)| *known == column)
         {
@@ -22,7 +22,8 @@ impl Alike {
         }
     }
 
-    /// That a column has no value, as the field has another name here; `None` if there is none alike.
+    /// The finding that a column has no value because its field has another name in the file; `None` if no unknown
+    /// field has nearly its name.
     pub(super) fn misnamed(&self, column: usize, definition: &Column) -> Option<Finding> {
         let (name, _) = self.0.iter().find(|(_, alike)| *alike == column)?;
         let reason = format!(
@@ -32,14 +33,14 @@ impl Alike {
         Some(Finding::new(FindingKind::ValidationError, reason).field(&shown(name)))
     }
 
-    /// Which column an unknown field may have meant.
+    /// The field that an unknown field may have meant.
     pub(super) fn meant<'m>(&self, model: &'m Model, name: &str) -> Option<&'m str> {
         let (_, column) = self.0.iter().find(|(alike, _)| alike == name)?;
         model.columns.get(*column).map(|column| column.field.as_str())
     }
 }
 
-/// A name without case, without what joins its words, and without `id` at its end.
+/// A name in lower case, without the separators between its words, and without `id` at its end.
 fn core(name: &str) -> String {
     let short = name.strip_suffix("_id").or_else(|| name.strip_suffix("Id")).unwrap_or(name);
     short.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()

@@ -1,9 +1,9 @@
-//! Lists as exports write them: a JSON array, a string that holds one, or a string that holds a Python list.
+//! Lists as exports write them: a JSON array, a string that contains one, or a string that contains a Python list.
 
 /// An element of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item {
-    /// Nothing (`null`, `None`).
+    /// `null` in JSON, `None` in Python.
     Null,
     /// A string.
     Text(String),
@@ -13,7 +13,7 @@ pub(super) enum Item {
     List(Vec<Item>),
 }
 
-/// The list that a JSON value is or holds.
+/// The list in a JSON value, in one of the three forms; `None` if it is not a list.
 pub(super) fn parse(value: &serde_json::Value) -> Option<Vec<Item>> {
     match value {
         serde_json::Value::Array(items) => items.iter().map(item).collect(),

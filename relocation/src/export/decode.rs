@@ -1,4 +1,5 @@
-//! Makes values of a record's fields, as the catalog says, and checks every rule that one record can break.
+//! Decodes the fields of a record into values, as the catalog says, and checks every rule that a single record can
+//! break.
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
@@ -16,24 +17,25 @@ use crate::{
     value::Value,
 };
 
-/// The most bytes of a text that control makes a slug of. What is behind could not matter: a slug has 50.
+/// The maximum length of a text that control makes a slug from, in bytes. Anything after that does not matter, because
+/// a slug has at most 50 characters.
 const MAX_SLUG_SOURCE: usize = 255;
-/// The deepest nesting of JSON in a string: that of a record by default.
+/// The maximum nesting of JSON in a string; the same as that of a record by default.
 const MAX_NESTING: usize = 120;
 
-/// What came of a record besides its values.
+/// A decoded record.
 #[derive(Debug)]
 pub struct Decoded {
     /// The values, by column.
     pub values: Vec<Value>,
-    /// The primary key in a field of older releases that names an actor; see [`Model::names_actor`].
+    /// The primary key in a removed field that names an actor; see [`Model::names_actor`].
     pub actor: Option<i64>,
-    /// What there is to know: unknown fields, unknown choices, cleaned texts. Place and record are not yet named.
+    /// Findings, e.g. about unknown fields, unknown choices and cleaned texts. They do not name place and record yet.
     pub notes: Vec<Finding>,
 }
 
 impl Decoded {
-    /// Whether the values are not quite those of the file.
+    /// Whether the values differ from those in the file.
     pub fn is_changed(&self) -> bool {
         self.notes.iter().any(|note| note.kind.changes_record())
     }
@@ -47,7 +49,7 @@ pub struct Decoder<'a> {
     now: DateTime<Utc>,
 }
 
-/// A field that cannot be, and why.
+/// An invalid field: the kind of the finding and the reason.
 type FieldError = (FindingKind, String);
 
 fn invalid(reason: impl Into<String>) -> FieldError {
@@ -61,10 +63,10 @@ impl<'a> Decoder<'a> {
         Self { env, now }
     }
 
-    /// Makes values of the text of a record's fields.
+    /// Decodes the text of a record's fields.
     ///
     /// # Errors
-    /// A finding that names the field. Place and record are not yet named.
+    /// A finding that names the field, but not place and record yet.
     pub fn decode(&self, model: &Model, fields: &RawValue) -> Result<Decoded, Finding> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
@@ -103,7 +105,7 @@ impl<'a> Decoder<'a> {
             } else if raw.get() == "null" && made_slug == Some(index) {
                 Ok(Value::Text(String::new()))
             } else if slug_column == Some(index) {
-                // Control makes a slug of whatever this is.
+                // Control makes a slug from any text.
                 slug_source(column, raw, &mut notes)
             } else {
                 value(column, raw, &mut notes)
@@ -129,7 +131,7 @@ impl<'a> Decoder<'a> {
         Ok(Decoded { values, actor, notes })
     }
 
-    /// What there is to know of the fields of a record that is not imported. Their values are not looked at.
+    /// The findings about the fields of a record that is not imported. Their values are not checked.
     ///
     /// # Errors
     /// If the fields are not JSON.
@@ -142,7 +144,8 @@ impl<'a> Decoder<'a> {
         Ok(notes)
     }
 
-    /// What can be read of the columns for which `wanted` says so, of a record that may break any rule; null for the rest.
+    /// Reads the columns for which `wanted` is true, as far as possible: the record may break any rule. All other
+    /// values are null.
     pub(crate) fn salvage(
         &self,
         model: &Model,
@@ -169,7 +172,7 @@ impl<'a> Decoder<'a> {
             }
             Ok(())
         });
-        // The record was taken apart before: its fields are JSON.
+        // The record was parsed before, so its fields are JSON.
         debug_assert!(read.is_ok());
         values
     }
@@ -191,7 +194,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Makes a value of a JSON text out of the catalog.
+/// Decodes a JSON text from the catalog.
 ///
 /// # Errors
 /// If the column cannot take it, which is a defect of the catalog.
@@ -201,10 +204,10 @@ pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
     value(column, raw, &mut Vec::new()).map_err(|(_, reason)| wrong(reason))
 }
 
-/// What there is to know of a field that has no column.
+/// The finding about a field that has no column.
 fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>) -> Option<Finding> {
     if model.is_removed_field(name) {
-        // What held nothing is no loss.
+        // Nothing is lost with a null.
         let reason = "a field of older releases, for whose value there is no place; it is left out";
         (raw.get() != "null").then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
     } else if model.column(name).is_none() {
@@ -220,10 +223,10 @@ fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>)
     }
 }
 
-/// Calls `take` with the name and text of every field, in their order, without a tree in between.
+/// Calls `take` with the name and text of every field, in their order, without building a tree.
 ///
 /// # Errors
-/// If the fields are no JSON object, or what `take` says first.
+/// If the fields are not a JSON object; otherwise the first error of `take`.
 pub(crate) fn each_field(
     fields: &str,
     take: impl FnMut(&str, &RawValue) -> Result<(), Finding>,
@@ -344,7 +347,7 @@ fn text(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Val
     Ok(Value::Text(text))
 }
 
-/// A text without the characters that no text of a database can hold.
+/// A text without NUL characters, which no database text can contain.
 fn without_nul(column: &Column, text: Cow<'_, str>, notes: &mut Vec<Finding>) -> String {
     if !text.contains('\0') {
         return text.into_owned();
@@ -356,7 +359,7 @@ fn without_nul(column: &Column, text: Cow<'_, str>, notes: &mut Vec<Finding>) ->
 
 fn too_long(text: &str, most: Option<usize>) -> Result<(), FieldError> {
     match most {
-        // Bytes are at least as many as characters: most texts need not be counted.
+        // A text has at least as many bytes as characters, so most texts need not be counted.
         Some(most) if text.len() > most => match text.chars().count() {
             length if length > most => Err(invalid(format!("has {length} characters, {most} are the most"))),
             _ => Ok(()),
@@ -384,9 +387,9 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
                 .map(|date| Utc.from_utc_datetime(&date.and_time(chrono::NaiveTime::MIN)))
         })
         .ok()?;
-    // Counted in microseconds, a leap second is the first one of the next minute: neither store has a second 60.
+    // Counted in microseconds, a leap second is the first second of the next minute. Neither database has a second 60.
     let parsed = DateTime::from_timestamp_micros(parsed.timestamp_micros())?;
-    // Year 1 to 9999 is what both stores and every reader of theirs can hold.
+    // Both databases, and all programs that read them, can handle the years 1 to 9999.
     (1..=9999).contains(&parsed.year()).then_some(parsed)
 }
 
@@ -401,13 +404,14 @@ fn inet(text: &str) -> Option<Value> {
     (bits <= most).then_some(Value::Inet(address, bits))
 }
 
-/// The JSON text of a value. A string that holds JSON text is that text; a string that holds none is itself the value,
-/// unless it begins like an object, a list or a string, in which case it is a damaged one.
+/// The JSON text of a value. A string that contains JSON stands for that JSON. Any other string is itself the value,
+/// unless it begins like an object, a list or a string: then it is damaged JSON.
 fn json_text(raw: &RawValue) -> Result<String, FieldError> {
     let json = raw.get();
     let Ok(text) = cow_str(raw) else { return Ok(compact(json)) };
     if serde_json::from_str::<de::IgnoredAny>(&text).is_ok() {
-        // The scanner has not looked into strings, and whoever reads the column may have a stack to lose.
+        // The scanner does not check the nesting inside strings, and a program that reads the column could overflow its
+        // stack.
         if nesting(&text) > MAX_NESTING {
             return Err(invalid(format!("is a string that holds JSON nested deeper than {MAX_NESTING}")));
         }
@@ -497,14 +501,14 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
             if rows.windows(2).any(|pair| matches!(pair, [a, b] if a.len() != b.len())) {
                 return Err(invalid("has rows of different lengths"));
             }
-            // PostgreSQL has no rows without numbers; so both stores hold the same.
+            // PostgreSQL has no rows without numbers, so they are left out for both databases.
             rows.retain(|row| !row.is_empty());
             Ok(Value::FloatRows(rows))
         }
     }
 }
 
-/// The rules that one record can break by itself.
+/// Checks the rules that a single record can break.
 fn check_rules(model: &Model, values: &[Value], alike: &Alike) -> Result<(), Finding> {
     let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
     for columns in &model.rules.exactly_one {
@@ -530,11 +534,11 @@ fn check_rules(model: &Model, values: &[Value], alike: &Alike) -> Result<(), Fin
     Ok(())
 }
 
-/// A row of an index of PostgreSQL has at most 2,704 bytes, its own header and those of its texts among them. What it
-/// can compress is not counted on.
+/// The maximum size of all texts in a unique set, in bytes. An index row of PostgreSQL has at most 2,704 bytes,
+/// including its own header and those of its texts. Compression is not relied on.
 const MAX_INDEXED: usize = 2_600;
 
-/// What is in a unique set is in an index too, which takes less than the columns.
+/// Checks that the texts of each unique set fit into its index, which takes less than the columns.
 fn check_index(model: &Model, values: &[Value]) -> Result<(), Finding> {
     for set in &model.unique {
         let texts = set.columns.iter().filter_map(|index| match values.get(*index) {

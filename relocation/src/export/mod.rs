@@ -1,7 +1,7 @@
-//! Reading an export: a JSON array of `{"model", "pk", "fields"}`, record by record, never the whole.
+//! Reading an export: a JSON array of `{"model", "pk", "fields"}`, record by record, never as a whole.
 //!
-//! [`Scanner`] cuts the bytes into records, [`RawRecord`] takes a record apart, [`decode`] makes values of its
-//! fields as the catalog says.
+//! [`Scanner`] cuts the bytes into records, [`RawRecord`] splits a record into its parts, [`decode`] turns its fields
+//! into values as the catalog says.
 
 mod alike;
 mod array;
@@ -20,27 +20,27 @@ pub use source::{Part, Source};
 
 use crate::finding::{Finding, FindingKind};
 
-/// The largest primary key: ids travel through JSON and JavaScript.
+/// The largest primary key. Ids pass through JSON and JavaScript, which has no larger exact integers.
 pub const MAX_PK: i64 = (1 << 53) - 1;
 
 /// Why an export cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It breaks a rule; the finding says which record, field and rule.
+    /// The export breaks a rule; the finding says which record, field and rule.
     #[error("{0}")]
     Invalid(Box<Finding>),
-    /// A record is more than the service takes; the finding says which, as far as that can be read.
+    /// A record is over a limit of the service; the finding says which record, as far as that can be read.
     #[error("{finding}")]
     OverLimit {
-        /// The limit that it passes.
+        /// The limit that the record is over.
         limit: Limit,
-        /// Where it begins, and what may help.
+        /// Where the record begins, and what may help.
         finding: Box<Finding>,
     },
-    /// None of the slugs of the filter is in it.
+    /// The export has none of the slugs of the filter.
     #[error("{0}")]
     FilterMatchesNothing(String),
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the spooled export cannot be read")]
     Io(#[from] std::io::Error),
     /// The service is stopping.
@@ -55,7 +55,7 @@ impl ExportError {
 }
 
 impl ExportError {
-    /// Names the place of what is wrong with a record.
+    /// Adds the place to the finding, if the error has one.
     pub(crate) fn placed(self, place: impl FnOnce(Finding) -> Finding) -> Self {
         match self {
             Self::Invalid(finding) => Self::Invalid(Box::new(place(*finding))),

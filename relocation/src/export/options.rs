@@ -1,12 +1,12 @@
-//! Options whose values are known: what the application takes of them changes from release to release.
+//! Options with known values. Which values the application accepts changes from release to release.
 
 use crate::{
     catalog::{KnownOption, KnownOptions, Model},
     value::Value,
 };
 
-/// The column with the value of an option that does not hold what is meant, and why it cannot be imported; `None` if
-/// there is nothing against it.
+/// If the application does not accept the value of a known option: the column with the value, and the reason. `None` if
+/// nothing speaks against the record.
 pub(crate) fn unknown_option(model: &Model, values: &[Value]) -> Option<(usize, String)> {
     let KnownOptions { key, value, options } = model.rules.known_options.as_ref()?;
     let (name, json) = (values.get(*key)?.as_text()?, values.get(*value)?.as_text()?);

@@ -1,4 +1,4 @@
-//! Takes a record apart into model, pk and fields, without looking at the fields.
+//! Splits a record into model, pk and fields, without parsing the fields.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{ExportError, MAX_PK};
 use crate::finding::{Finding, FindingKind, shown};
 
-/// A record whose fields have not been looked at.
+/// A record with fields that have not been parsed.
 #[derive(Debug)]
 pub struct RawRecord<'a> {
     /// The model's name as the file has it.
@@ -27,10 +27,10 @@ struct Parts<'a> {
 }
 
 impl<'a> RawRecord<'a> {
-    /// Takes apart the text of a record that begins at `offset`.
+    /// Splits the text of a record that begins at `offset`.
     ///
     /// # Errors
-    /// If it is not UTF-8, no JSON, or lacks one of the three parts or has it in another type.
+    /// If it is not UTF-8 or not JSON, or if one of the three parts is missing or has the wrong type.
     pub fn parse(text: &'a [u8], offset: u64) -> Result<Self, ExportError> {
         let text = std::str::from_utf8(text).map_err(|error| {
             ExportError::form(offset + error.valid_up_to() as u64, "the byte is no part of a UTF-8 text")
@@ -65,7 +65,7 @@ impl<'a> RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
-    /// Model and primary key of a record that is not there to its end, if they stand in front of what is missing.
+    /// The model and primary key of an incomplete record, if they come before the part that is missing.
     pub(super) fn name_of_cut(text: &[u8]) -> (Option<String>, Option<i64>) {
         let valid = match std::str::from_utf8(text) {
             Ok(text) => text,
@@ -74,7 +74,7 @@ impl RawRecord<'_> {
             }
         };
         let mut parts = Parts::default();
-        // It ends with an error, for want of the rest; what was found before stays.
+        // This fails because the rest is missing. The parts before that are set.
         let _cut = parts.read(&mut serde_json::Deserializer::from_str(valid));
         let model = parts.model.and_then(|model| cow_str(model).ok());
         let pk = parts.pk.and_then(|pk| pk.get().parse().ok()).filter(|pk| (1..=MAX_PK).contains(pk));
@@ -82,7 +82,7 @@ impl RawRecord<'_> {
     }
 }
 
-/// An error of the JSON parser without its line and column, which count from the record.
+/// The message of a JSON error. It says that line and column count from the beginning of the record.
 fn clean(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ")
@@ -119,7 +119,7 @@ fn parse_json(text: &str) -> Result<Parts<'_>, serde_json::Error> {
 }
 
 impl<'de> Parts<'de> {
-    /// Takes the parts from an object. Those in front of an error are there too.
+    /// Reads the parts of an object. If it fails, the parts before the error are set.
     fn read<R: serde_json::de::Read<'de>>(
         &mut self,
         deserializer: &mut serde_json::Deserializer<R>,

@@ -1,5 +1,5 @@
-//! Cuts a JSON array into the texts of its elements, by counting brackets outside strings. What is inside an
-//! element is left to a JSON parser; so nothing is parsed twice, and no element but the current one is held.
+//! Cuts a JSON array into the texts of its elements, by counting brackets outside strings. A JSON parser handles what
+//! is inside an element. So nothing is parsed twice, and only the current element is in memory.
 
 use std::io::Read;
 
@@ -8,18 +8,18 @@ use memchr::memchr2;
 use super::{ExportError, RawRecord};
 use crate::finding::{Finding, FindingKind};
 
-/// Limits on what a record may be.
+/// Limits on a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of one record. So much memory may be needed for it, several times over.
+    /// The maximum size of a record in bytes. The record may need several times as much memory.
     pub record_bytes: usize,
-    /// The deepest nesting of brackets within one record, whose own are the first.
+    /// The maximum nesting of brackets in a record. The brackets of the record itself are the first level.
     pub depth: usize,
 }
 
 impl Limits {
-    /// The largest that work. The JSON parser goes 127 levels deep, and a value travels between the silos and into
-    /// the databases within others. A record is also one value of a database, which ends at 1 GiB.
+    /// The largest limits that work. The JSON parser goes 127 levels deep, and on the way between the silos and into
+    /// the databases a value is nested in others. A record is also one value of a database, which has at most 1 GiB.
     pub const LARGEST: Self = Self { record_bytes: 512 * 1024 * 1024, depth: 120 };
 }
 
@@ -29,7 +29,7 @@ impl Default for Limits {
     }
 }
 
-/// Which limit a record passes.
+/// Which limit a record is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Its size.
@@ -39,13 +39,13 @@ pub enum Limit {
 }
 
 const BUFFER: usize = 256 * 1024;
-/// A stretch may be a single record.
+/// The first size of the buffer for a stretch, in bytes: small, because a stretch may be a single record.
 const STRETCH_BUFFER: usize = 16 * 1024;
 
-/// How many bytes tell what a file is.
+/// How many bytes are needed to recognize what a file is.
 const BEGINNING: usize = 6;
 
-/// What is wrong with a file that begins so, and what to do, if it is of a kind that people send.
+/// What is wrong with a file that begins with these bytes, and what to do, if people often send such files.
 fn known_form(beginning: &[u8]) -> Option<&'static str> {
     Some(match beginning {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'[', 0, ..] | [0, b'[', ..] => {
@@ -66,7 +66,7 @@ fn known_form(beginning: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Where and how long an element is.
+/// Where an element begins, and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scanned {
     /// Where it begins in the file, in bytes.
@@ -79,7 +79,7 @@ pub struct Scanned {
 pub struct Scanner<R> {
     reader: R,
     limits: Limits,
-    /// Read but not yet handed out; `start..end` is what counts.
+    /// Bytes that have been read but not yet returned; only `start..end` counts.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -104,18 +104,18 @@ impl<R: Read> Scanner<R> {
         }
     }
 
-    /// The rest of the elements of a whole file, behind one that ends at `offset`.
+    /// The rest of the elements of a whole file, after one that ends at `offset`.
     pub fn behind(reader: R, offset: u64, limits: Limits) -> Self {
         Self { begun: true, offset, ..Self::new(reader, limits) }
     }
 
-    /// The elements of a stretch of a file that has been read whole before, beginning at `offset`.
+    /// The elements of a stretch that begins at `offset`, in a file that has been read as a whole before.
     pub fn stretch(reader: R, offset: u64, limits: Limits) -> Self {
         let buffer = vec![0; STRETCH_BUFFER];
         Self { reader, limits, buffer, start: 0, end: 0, offset, whole: false, begun: true }
     }
 
-    /// How many bytes have been read up to here.
+    /// How many bytes of the file have been consumed.
     pub fn position(&self) -> u64 {
         self.offset
     }
@@ -123,7 +123,7 @@ impl<R: Read> Scanner<R> {
     /// The next element and its text, or `None` after the last one.
     ///
     /// # Errors
-    /// If the file is no array, is cut off, has something after the array, or an element passes a limit.
+    /// If the file is not an array, is cut off, or has something after the array, or if an element is over a limit.
     pub fn next_record(&mut self) -> Result<Option<(Scanned, &[u8])>, ExportError> {
         if !self.begun {
             self.begin()?;
@@ -160,7 +160,7 @@ impl<R: Read> Scanner<R> {
         ExportError::form(self.offset, reason)
     }
 
-    /// The record that begins at the next byte passes a limit. What is there of it may say which one it is.
+    /// The error that the record at the next byte is over a limit. It names the record if the part that was read does.
     fn over(&self, limit: Limit) -> ExportError {
         let Limits { record_bytes, depth } = self.limits;
         let reason = match limit {
@@ -204,7 +204,7 @@ impl<R: Read> Scanner<R> {
         self.take(1);
         match self.peek()? {
             None => {
-                // Whoever asks again hears the same.
+                // Further calls return the same.
                 self.whole = false;
                 self.begun = true;
                 Ok(None)
@@ -222,7 +222,7 @@ impl<R: Read> Scanner<R> {
         self.offset += count as u64;
     }
 
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Result<Option<u8>, ExportError> {
         loop {
             match self.bytes().iter().position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
@@ -240,7 +240,7 @@ impl<R: Read> Scanner<R> {
         }
     }
 
-    /// Reads more behind what is there. `false` at the end of the file.
+    /// Reads more bytes after those in the buffer. Returns `false` at the end of the file.
     fn fill(&mut self) -> Result<bool, ExportError> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -276,7 +276,8 @@ impl<R: Read> Scanner<R> {
             let bytes = self.bytes();
             while let Some(rest) = bytes.get(seen..).filter(|rest| !rest.is_empty()) {
                 if in_string {
-                    // Most of a file is text in strings: what ends one, or hides its end, is looked for by the word.
+                    // Most of a file is text in strings, so search for the end of a string, or a backslash, word by
+                    // word.
                     let Some(index) = memchr2(b'"', b'\\', rest) else {
                         seen = bytes.len();
                         break;
@@ -285,10 +286,10 @@ impl<R: Read> Scanner<R> {
                         in_string = false;
                         seen += index + 1;
                     } else if index + 1 < rest.len() {
-                        // With the character that is escaped.
+                        // Including the escaped character.
                         seen += index + 2;
                     } else {
-                        // Which one that is has not been read yet.
+                        // The escaped character has not been read yet.
                         seen += index;
                         break;
                     }
@@ -351,7 +352,7 @@ mod tests {
         );
     }
 
-    /// A file of which each reading gives one byte.
+    /// A file that returns one byte per read.
     struct Drops<'a>(&'a [u8]);
 
     impl Read for Drops<'_> {
@@ -405,7 +406,7 @@ mod tests {
         assert!(all(record(2 << 20).as_bytes()).unwrap_err().contains("larger than 1048576 bytes"));
     }
 
-    /// What the first record over a limit is called, the limit, and where it begins.
+    /// The first record over a limit: which limit it is, and the finding.
     fn over(text: &str, limits: Limits) -> Option<(Limit, Finding)> {
         let mut scanner = Scanner::new(text.as_bytes(), limits);
         loop {

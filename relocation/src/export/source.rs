@@ -1,5 +1,5 @@
-//! Where an export is read from: a file, plain or encrypted. Whoever reads cannot tell which, and every place is that in
-//! the plain text.
+//! The file that an export is read from, plain or encrypted. A reader need not know which it is: all offsets are
+//! offsets in the plain text.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use causeway_silo::env::Environment;
 
 use crate::encrypted::{Encrypted, OpenError, Plaintext, PrivateKey, ReadAt as _};
 
-/// An export in a file that is open. Cheap to clone.
+/// An export in an open file. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Source(Form);
 
@@ -56,7 +56,8 @@ impl Source {
         }
     }
 
-    /// The SHA-256 of the export in lowercase hex, if it is an encrypted one: authenticating it has told.
+    /// The SHA-256 of the export in lowercase hex, if it is encrypted: authentication has computed it. `None` for a
+    /// plain export.
     #[must_use]
     pub fn sha256(&self) -> Option<String> {
         match &self.0 {
@@ -65,7 +66,7 @@ impl Source {
         }
     }
 
-    /// Reads a part of the export; what is behind its end is left out.
+    /// Reads a part of the export. A range that goes beyond the end is cut there.
     #[must_use]
     pub fn part(&self, range: Range<u64>) -> Part {
         Part(match &self.0 {
@@ -74,7 +75,7 @@ impl Source {
         })
     }
 
-    /// Reads the export from a place to its end.
+    /// Reads the export from an offset to its end.
     #[must_use]
     pub fn from(&self, offset: u64) -> Part {
         self.part(offset..self.size())

@@ -1,6 +1,6 @@
-//! Owners in exports up to 24.4: a rule names an actor, and the actor's record, or the team that names it too, says which
-//! team or user that is. While the file is read, what all actors stand for is collected, on disk past a budget; what is
-//! kept are those that a rule names.
+//! Owners in exports up to 24.4: a rule names an actor. The actor's record, or the team that names the actor too, shows
+//! which team or user it stands for. While the file is read, this is collected for all actors, on disk beyond a budget.
+//! At the end, only the actors that a rule names are stored.
 
 use std::{io, path::Path};
 
@@ -14,17 +14,17 @@ use crate::{
     export::{MAX_PK, each_field},
 };
 
-/// Actors that are remembered in memory while the file is read: 24 bytes each, 1.5 MiB together.
+/// How many actors stay in memory while the file is read: 24 bytes each, 1.5 MiB together.
 const BUDGET: usize = 64 * 1024;
 
 /// What an actor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Actor {
-    /// Its primary key.
+    /// The primary key of the actor.
     pk: i64,
-    /// The position of the model.
+    /// The position of the model that it stands for.
     position: usize,
-    /// The primary key of the record.
+    /// The primary key of the record that it stands for.
     stands_for: i64,
 }
 
@@ -43,13 +43,13 @@ impl Actors {
         &self.0
     }
 
-    /// Adds actors that were kept, in their order.
+    /// Adds stored actors, in their order.
     pub(super) fn restore(&mut self, actors: Vec<Actor>) {
         self.0.extend(actors);
     }
 }
 
-/// What is learned of actors while the file is read.
+/// Collects actors while the file is read.
 #[derive(Debug)]
 pub(super) struct Seen {
     entries: Duplicates,
@@ -61,13 +61,13 @@ impl Seen {
         Self { entries: Duplicates::new(BUDGET, scratch_dir), named: RoaringTreemap::new() }
     }
 
-    /// Takes what was learned of a segment.
+    /// Adds the actors of a segment.
     pub(super) fn add(&mut self, entries: Vec<Entry>, named: &[u64]) -> io::Result<()> {
         self.named.extend(named.iter().copied());
         entries.into_iter().try_for_each(|entry| self.entries.add(entry))
     }
 
-    /// Those that are named. What the actor's own record says comes before what others say.
+    /// The actors that are named. What an actor's own record says has priority over what other records say.
     pub(super) fn end(self, catalog: &Catalog) -> io::Result<Actors> {
         let Some(known) = catalog.actors() else { return Ok(Actors::default()) };
         let (mut actors, named): (Vec<Actor>, _) = (Vec::new(), self.named);
@@ -90,7 +90,8 @@ impl Seen {
     }
 }
 
-/// An entry that says that an actor stands for a record: sorted, what its own record says comes first.
+/// An entry for an actor and the record that it stands for. What the actor's own record says comes first in sorted
+/// order.
 fn entry(number: usize, actor: i64, stands_for: i64) -> Option<Entry> {
     Some(Entry {
         hash: u64::try_from(actor).ok()?,
@@ -99,7 +100,7 @@ fn entry(number: usize, actor: i64, stands_for: i64) -> Option<Entry> {
     })
 }
 
-/// What the record of an actor says. One that says nothing that can be understood is passed over.
+/// The entry from an actor's own record; `None` if the record cannot be interpreted.
 pub(super) fn of_actor(catalog: &Catalog, pk: i64, fields: &RawValue) -> Option<Entry> {
     let known = catalog.actors()?;
     let (mut kind, mut pks) = (None, vec![None; known.stands_for.len()]);
@@ -120,7 +121,7 @@ pub(super) fn of_actor(catalog: &Catalog, pk: i64, fields: &RawValue) -> Option<
     entry(number, pk, pks.get(number).copied().flatten()?)
 }
 
-/// What a record says that names an actor as its own, by the position of its model.
+/// The entry from a record that names its own actor, by the position of the record's model.
 pub(super) fn of_named(catalog: &Catalog, position: usize, pk: i64, actor: i64) -> Option<Entry> {
     let known = catalog.actors()?;
     let number = known.stands_for.iter().position(|target| target.position == position)?;

@@ -1,7 +1,7 @@
-//! Usernames that are the e-mail address of an earlier user of the file. Whoever writes a chunk sees its own users, and the
-//! names of those before; which addresses those had, it would have to look for in a column without an index. So it is
-//! found out while the keys of the file pass by in the order of their hashes, however far the two are apart. Of users in
-//! one chunk, and of addresses that come after the name, the writer tells.
+//! Usernames that are the e-mail address of an earlier user of the file. The writer of a chunk sees the users of the
+//! chunk, and the names of earlier users. It would have to search for their addresses in a column without an index. So
+//! planning finds such names, while the keys of the file pass in the order of their hashes, however far apart the two
+//! users are. The writer reports users of the same chunk, and addresses that come after the name.
 
 use std::{
     collections::BTreeMap,
@@ -21,17 +21,19 @@ use crate::{
     value::Value,
 };
 
-/// Marks the set of an entry that is a name or an address. Behind it, the position of the model and what the entry is.
+/// The bit in `set` that marks a name or an address. The bits below are the position of the model and the kind of the
+/// entry.
 const MARK: u32 = 1 << 30;
-/// An address, one that is the name of the same record too, and a name: in this order they pass by.
+/// The kinds of entries, in the order in which they pass: an address, an address that is also the name of the same
+/// record, and a name.
 const ADDRESS: u32 = 0;
 const BOTH: u32 = 1;
 const NAME: u32 = 2;
 
-/// Names of which the holder of the address is remembered, 40 bytes each. The others are counted.
+/// For how many names the holder of the address is stored, 40 bytes each. Further names are only counted.
 const MOST: usize = 100_000;
 
-/// The first record of the file that has an address which is the name of a later one.
+/// The first record of the file with an address that is the name of a later record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Where it begins in the file.
@@ -40,17 +42,18 @@ pub struct Holder {
     pub source_pk: i64,
 }
 
-/// What a record is called, and its address, in lower case.
+/// The name and the address of a record, in lower case.
 struct Named {
     source_pk: i64,
     name: Option<String>,
     address: Option<String>,
 }
 
-/// Names that are an address of an earlier record: where their records begin, and that record.
+/// Names that are an address of an earlier record: the offset of the record with the name, and the record with the
+/// address.
 pub(super) type Holders = BTreeMap<u64, Holder>;
 
-/// Both in lower case, as the application compares them; nothing for what is no address.
+/// A name or an address in lower case, as the application compares them; `None` if it is not an address.
 fn folded(values: &[Value], column: usize) -> Option<String> {
     values.get(column)?.as_text().filter(|text| text.contains('@')).map(str::to_lowercase)
 }
@@ -59,7 +62,7 @@ fn set(model: &Model, kind: u32) -> u32 {
     MARK | (u32::try_from(model.position).unwrap_or(0) << 2) | kind
 }
 
-/// What an entry is, if it is one of these, and of which model.
+/// The position of the model and the kind of an entry, if it is a name or an address.
 fn split(set: u32) -> Option<(usize, u32)> {
     let is_marked = set & (MARK | (1 << 31)) == MARK;
     is_marked.then(|| (usize::try_from((set & !MARK) >> 2).unwrap_or(usize::MAX), set & 3))
@@ -83,25 +86,25 @@ pub(super) fn entries(model: &Model, record: &Record) -> Vec<Entry> {
     }
 }
 
-/// Whether an entry is a name or an address, and no key.
+/// Whether an entry is a name or an address, not a key.
 pub(super) fn is_one(entry: Entry) -> bool {
     split(entry.set).is_some()
 }
 
-/// Finds out while entries pass by in their order.
+/// Finds such names while entries pass in sorted order.
 pub(super) struct Addresses<'a> {
     catalog: &'a Catalog,
     env: &'a Environment,
     plan: &'a Plan,
-    /// The hash and the model of the entries that are looked at.
+    /// The hash and the model of the current entries.
     at: (u64, usize),
-    /// Where those begin that have the address.
+    /// The offsets of the records with this address.
     having: RoaringTreemap,
-    /// The first of them that is imported, once somebody has asked.
+    /// The first of them that is imported, and the address. Read when it is first needed.
     first: Option<(Holder, String)>,
     found: BTreeMap<usize, Holders>,
     most: usize,
-    /// How many more there are, and the first of them.
+    /// How many names are beyond the limit, and the first of them.
     more: u64,
     first_more: Option<Finding>,
 }
@@ -111,7 +114,7 @@ impl<'a> Addresses<'a> {
         Self::remembering(catalog, env, plan, MOST)
     }
 
-    /// One that remembers at most so many names.
+    /// The same, but stores at most `most` names.
     pub(super) fn remembering(
         catalog: &'a Catalog,
         env: &'a Environment,
@@ -132,7 +135,7 @@ impl<'a> Addresses<'a> {
         }
     }
 
-    /// Looks at the next entry.
+    /// Takes the next entry.
     pub(super) fn see(&mut self, entry: Entry) -> Result<(), ExportError> {
         let Some((position, kind)) = split(entry.set) else { return Ok(()) };
         let Some(model) = self.catalog.models().get(position) else { return Ok(()) };
@@ -146,13 +149,13 @@ impl<'a> Addresses<'a> {
         }
         if kind != NAME {
             self.having.insert(entry.offset);
-            // Those that are a name too come after those that are not, wherever they stand in the file.
+            // Addresses that are a name too come after those that are not, wherever their records are in the file.
             self.first.take_if(|(holder, _)| entry.offset < holder.offset);
         }
         Ok(())
     }
 
-    /// Looks for an earlier record with the address that the name of this one is.
+    /// Looks for an earlier record with an address that is the name of this one.
     fn name(&mut self, model: &Model, offset: u64) -> Result<(), ExportError> {
         while self.first.is_none()
             && let Some(least) = self.having.min().filter(|least| *least < offset)
@@ -161,7 +164,7 @@ impl<'a> Addresses<'a> {
                 Some(Named { source_pk, address: Some(address), .. }) => {
                     self.first = Some((Holder { offset: least, source_pk }, address));
                 }
-                // Of what the filter leaves out, nobody needs to hear, and nobody looks at it again.
+                // A record that the filter excludes does not matter, and is not read again.
                 _ => {
                     self.having.remove(least);
                 }
@@ -193,7 +196,7 @@ impl<'a> Addresses<'a> {
         Ok(())
     }
 
-    /// The primary key, name and address of a record, if the filter takes it.
+    /// The primary key, name and address of a record, if the filter selects it.
     fn read(&self, model: &Model, offset: u64) -> Result<Option<Named>, ExportError> {
         let Some((name, address)) = model.rules.warn_of_address else { return Ok(None) };
         let [name_of, address_of] =
@@ -211,7 +214,7 @@ impl<'a> Addresses<'a> {
         })
     }
 
-    /// What was found, by the position of the model, and what there is to tell of those that are too many to be remembered.
+    /// The names that were found, by the position of the model, and the finding about names beyond the limit.
     pub(super) fn end(self) -> (BTreeMap<usize, Holders>, Option<Finding>) {
         let more = self.more;
         let told = self.first_more.map(|mut finding| {
@@ -225,8 +228,8 @@ impl<'a> Addresses<'a> {
 }
 
 impl Plan {
-    /// The first record of the file with an address that is the name of this one, which is known by where it begins; nothing
-    /// if no record before it has the address.
+    /// The first record of the file with an address that is the name of the record at this offset; `None` if no earlier
+    /// record has the address.
     #[must_use]
     pub fn earlier_holder(&self, model: &Model, offset: u64) -> Option<Holder> {
         self.models.get(model.position)?.addresses.get(&offset).copied()

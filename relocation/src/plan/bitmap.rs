@@ -1,4 +1,4 @@
-//! Sets of primary keys and places, as bytes.
+//! Encodes sets of primary keys or offsets as bytes.
 
 use std::io;
 

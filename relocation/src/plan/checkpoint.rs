@@ -1,9 +1,10 @@
-//! Plans outlive their process. A plan that is complete is kept in a file ([`super::plan_file`]); how far its making is, in a
-//! log beside it, a frame for each segment of the export. Neither is believed that was made by another release, of another
-//! file or for another filter, or whose checksums do not agree; a log that is torn counts up to there. Both hold places,
-//! counts and findings, and hashes of primary keys and of values that must be unique, e-mail addresses among them; of the
-//! fields of an export only what a finding repeats and the slugs of a filter. Nobody else may read them, as the export
-//! itself. A plan that cannot be kept is made all the same.
+//! Stores plans, so that they outlive their process. A complete plan is stored in a file ([`super::plan_file`]), the
+//! progress of an incomplete one in a log beside it, with a frame for each segment of the export. Neither is used if it
+//! was made by another release, from another file or for another filter, or if its checksums are wrong. A torn log
+//! counts up to the damaged place. Both contain offsets, counts and findings, and hashes of primary keys and of values
+//! that must be unique, e-mail addresses among them. Of the fields of an export they contain only what a finding
+//! repeats, and the slugs of a filter. No other user of the machine can read them, as with the export itself. If a plan
+//! cannot be stored, planning goes on without that.
 
 use std::{
     fmt,
@@ -23,18 +24,18 @@ use super::{
 };
 use crate::export::{ExportError, Limits};
 
-/// The form of what is kept. To be raised with each change of it, or of what a plan decides.
+/// The version of the stored form. Increase it with each change of the form, or of what a plan decides.
 const FORM: u32 = 5;
-/// Called behind a step that was kept; if it fails, so does planning.
+/// Called after a step was stored. If it fails, planning fails.
 pub type Stepped = dyn Fn() -> io::Result<()> + Send + Sync;
 
-/// Where the plan of one import is kept.
+/// Where the plan of one import is stored.
 pub struct Checkpoint {
-    /// The path of the plan, without its ending.
+    /// The path of the plan, without its extension.
     pub stem: PathBuf,
-    /// What tells the file from all others: its SHA-256.
+    /// Identifies the file: its SHA-256.
     pub identity: String,
-    /// What is told of each step that was kept. Only failpoints need that.
+    /// Called after each step that was stored. Only failpoints need it.
     pub stepped: Option<Box<Stepped>>,
 }
 
@@ -45,7 +46,7 @@ impl fmt::Debug for Checkpoint {
 }
 
 impl Checkpoint {
-    /// The endings of the files that are kept, also of one that is not complete.
+    /// The extensions of the stored files, also of an incomplete one.
     pub const ENDINGS: [&'static str; 3] = [".plan", ".plan.part", ".planning"];
 
     pub(super) fn plan_path(&self) -> PathBuf {
@@ -57,17 +58,17 @@ impl Checkpoint {
     }
 }
 
-/// What a plan was made of: the first frame of what is kept.
+/// What a plan was made from: the first frame of a stored file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CheckpointHeader {
-    /// Of all that it depends on besides the limits.
+    /// A hash of everything that the plan depends on, except the limits.
     fingerprint: [u8; 32],
     record_bytes: usize,
     depth: usize,
 }
 
 impl CheckpointHeader {
-    /// What is to be planned, by this release.
+    /// The header of a plan that this release makes for a request.
     pub(super) fn of(request: &Request<'_>, keep: &Checkpoint) -> Self {
         let mut digest = Sha256::new();
         let mut add = |bytes: &[u8]| {
@@ -85,7 +86,8 @@ impl CheckpointHeader {
         Self { fingerprint: digest.finalize().into(), record_bytes, depth }
     }
 
-    /// Whether a complete plan that was made of this is one of `wanted` too: what has passed narrower limits passes.
+    /// Whether a complete plan with this header can be used for `wanted`: a file that passed narrower limits passes
+    /// these too.
     pub(super) fn serves(&self, wanted: &Self) -> bool {
         self.fingerprint == wanted.fingerprint
             && self.record_bytes <= wanted.record_bytes
@@ -93,12 +95,12 @@ impl CheckpointHeader {
     }
 }
 
-/// What a frame of the log holds: keys, which are only read one by one, or a step.
+/// What a frame of the log contains: keys, which are read one by one, or a step.
 const KEYS: u8 = 0;
 const STEP: u8 = 1;
 
-/// How far the making of a plan is. If it cannot be written any more, that is said in the log of the service, and the rest
-/// of the plan is in memory alone.
+/// The log of planning: its progress. If it can no longer be written, the service logs a warning, and the rest of the
+/// plan is in memory only.
 pub(super) struct Log<'k>(Option<Open<'k>>);
 
 struct Open<'k> {
@@ -109,12 +111,12 @@ struct Open<'k> {
 }
 
 impl<'k> Log<'k> {
-    /// One that keeps nothing.
+    /// A log that stores nothing.
     pub(super) fn none() -> Self {
         Self(None)
     }
 
-    /// Opens a log, which begins if it is absent.
+    /// Opens a log, and creates it if it is absent.
     pub(super) fn open(keep: &'k Checkpoint, kept: &'k CheckpointHeader) -> Self {
         let (mut log, path) = (Self(None), keep.log_path());
         match open(&path) {
@@ -126,10 +128,10 @@ impl<'k> Log<'k> {
 
     fn give_up(&mut self, path: &Path, error: &io::Error) {
         self.0 = None;
-        tracing::warn!(path = %path.display(), %error, "how far planning is cannot be kept; if the process ends, it is done again");
+        tracing::warn!(path = %path.display(), %error, "the log of planning cannot be written; if the process ends, planning starts again");
     }
 
-    /// Does something with the log, which is given up if that fails.
+    /// Does something with the log, and gives the log up if that fails.
     fn with(&mut self, act: impl FnOnce(&mut Open<'k>) -> io::Result<()>) {
         if let Some(open) = &mut self.0
             && let Err(error) = act(open)
@@ -139,10 +141,11 @@ impl<'k> Log<'k> {
         }
     }
 
-    /// Passes each step of the log to `take`, and cuts off what follows the last whole one. A log of another plan starts empty.
+    /// Calls `take` with each step of the log, and cuts off everything after the last whole step. A log of another plan
+    /// is emptied.
     ///
     /// # Errors
-    /// What `take` says.
+    /// The error of `take`.
     pub(super) fn replay(
         &mut self,
         mut take: impl FnMut(Step) -> Result<(), ExportError>,
@@ -170,7 +173,7 @@ impl<'k> Log<'k> {
     /// Adds a step.
     ///
     /// # Errors
-    /// What whoever is told of it says.
+    /// The error of the callback for stored steps.
     pub(super) fn append(&mut self, frame: &Step) -> io::Result<()> {
         self.with(|open| {
             if let Step::Segment(segment) = frame {
@@ -199,7 +202,7 @@ struct Steps {
 }
 
 impl Steps {
-    /// Begins to read; there is no step if the log is one of something else.
+    /// Starts to read. There is no step if the log belongs to another plan.
     fn begin(open: &mut Open<'_>) -> io::Result<Self> {
         open.file.seek(SeekFrom::Start(0))?;
         let mut steps = Self { file: BufReader::with_capacity(256 * 1024, open.file.try_clone()?), end: 0 };
@@ -219,7 +222,7 @@ impl Steps {
         while let Some(raw) = read_frame(&mut self.file)? {
             length += HEAD + raw.len();
             match raw.split_first() {
-                // The keys of a segment come first, and the segment says that they are all there.
+                // The keys of a segment come before it. If the segment is there, the keys are complete.
                 Some((&KEYS, payload)) => keys = Entry::all(payload)?,
                 Some((_, payload)) => {
                     let Some(mut frame) = unpacked::<Step>(payload) else { return Ok(None) };

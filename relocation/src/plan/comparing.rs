@@ -1,5 +1,5 @@
-//! Finds records that share a primary key or break a unique set: those whose keys have the same hash are read again and
-//! compared.
+//! Finds records that share a primary key or break a unique set: reads records with the same hash again, and compares
+//! their keys.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +16,7 @@ use super::{
     read_raw_at,
     sets::KeySet,
     steps::Step,
-    unreferenced::Adrift,
+    unreferenced::Unreferenced,
 };
 use crate::{
     catalog::Model,
@@ -24,30 +24,32 @@ use crate::{
     finding::{Finding, FindingKind},
 };
 
-/// Records that agree in a hash and are compared between two frames of the log: some milliseconds.
+/// How many comparisons are made between two frames of the log; they take some milliseconds.
 const COMPARED: u64 = 1_000;
 
-/// What comparing has found: where records begin, by the position of their model.
+/// The result of comparing: offsets of records, by the position of their model.
 #[derive(Debug, Default)]
 pub(super) struct Doubles {
-    /// A rule keeps the first one, and these are later.
+    /// A rule keeps the first of several records, and these are the later ones.
     pub(super) repeated: HashMap<usize, RoaringTreemap>,
-    /// They contradict an earlier one, and the filter leaves both out.
+    /// They contradict an earlier record, and the filter excludes both.
     pub(super) contradicting: HashMap<usize, RoaringTreemap>,
-    /// Records without slug, by primary key, that do not get what they could, by the position of their model and the attempt.
+    /// The primary keys of records without a slug that do not get a candidate, by the position of their model and the
+    /// attempt.
     pub(super) lost_slugs: LostSlugs,
     /// Names that are an address of an earlier record, by the position of their model.
     pub(super) addresses: BTreeMap<usize, Holders>,
-    /// What there is to tell of those that are too many.
+    /// The finding about names beyond the limit.
     pub(super) more_addresses: Option<Finding>,
 }
 
 impl Family<'_> {
-    /// Looks at records whose keys have the same hash: refuses those that must not be the same, unless the filter leaves
-    /// them out, and finds those of which a rule keeps the first. Those up to `behind` have been looked at.
+    /// Compares records whose keys have the same hash. Refuses those that must not have the same key, unless the filter
+    /// excludes them, and finds those of which a rule keeps the first. Entries up to `behind` have been compared
+    /// before.
     pub(super) fn find_duplicates(
         &mut self,
-        unreferenced: &Adrift,
+        unreferenced: &Unreferenced,
         (sets, duplicates): (&[KeySet], Duplicates),
         behind: Option<Entry>,
         log: &mut Log<'_>,
@@ -104,16 +106,16 @@ impl Family<'_> {
         Ok(doubles)
     }
 
-    /// Compares two records that begin at these places.
+    /// Compares the two records at these offsets.
     fn compare(
         &mut self,
-        unreferenced: &Adrift,
+        unreferenced: &Unreferenced,
         model: &Model,
         set: &KeySet,
         first: u64,
         second: u64,
     ) -> Result<Agreement, ExportError> {
-        // Of what is defective, only the primary key can be compared, and it is enough.
+        // For the primary key, the fields need not be decoded. Those of a defective record cannot be.
         let is_key = set.columns.is_empty();
         let (one, one_linked) = self.read_at(model, first, !is_key)?;
         let (other, other_linked) = self.read_at(model, second, !is_key)?;
@@ -129,7 +131,8 @@ impl Family<'_> {
                 [one_linked, other_linked].map(|linked| self.is_left_out(model, &linked, unreferenced));
             match left_out {
                 [true, true] => return Ok(Agreement::LeftOut),
-                // Only one of them is written. Which one a reference leads to is still not known.
+                // Only one of them is written. With the same primary key, though, it is unknown which one a reference
+                // means.
                 [true, false] | [false, true] if !is_key => return Ok(Agreement::None),
                 _ => {}
             }
@@ -167,17 +170,17 @@ impl Family<'_> {
     }
 }
 
-/// What two records with keys of one hash have to do with each other.
+/// The result of comparing two records whose keys have the same hash.
 enum Agreement {
-    /// Nothing.
+    /// Their keys differ, or the filter excludes one of the records.
     None,
-    /// A rule keeps the first.
+    /// Their keys are the same, and a rule keeps the first record.
     Repeated,
-    /// They contradict each other, and both are left out.
+    /// They contradict each other, and the filter excludes both.
     LeftOut,
 }
 
-/// What is wrong with two records of a file that agree where they must not.
+/// The finding about two records of a file that have the same key and must not.
 fn contradiction(model: &Model, set: &KeySet, one: &Record, other: &Record) -> Finding {
     let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
     let fields: Vec<&str> = columns.map(|column| column.field.as_str()).collect();

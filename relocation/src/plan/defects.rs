@@ -1,10 +1,10 @@
-//! Records that break a rule under a filter: they end the import unless they concern only what the filter leaves out.
+//! Records that break a rule under a filter: the file is refused, unless they concern only what the filter excludes.
 
 use super::{
     Family,
     family::{Linked, Whose},
     read_raw_at, segment,
-    unreferenced::Adrift,
+    unreferenced::Unreferenced,
 };
 use crate::{
     catalog::{EMAIL, Model},
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Family<'_> {
-    /// Whether a record concerns only what the filter leaves out. All models that it refers to are known.
-    pub(super) fn is_left_out(&self, model: &Model, record: &Linked, unreferenced: &Adrift) -> bool {
+    /// Whether a record concerns only what the filter excludes. The models that it refers to must have been learned.
+    pub(super) fn is_left_out(&self, model: &Model, record: &Linked, unreferenced: &Unreferenced) -> bool {
         let Some(selection) = &self.plan.selection else { return false };
         if selection.takes_nothing() {
             return true;
@@ -30,11 +30,11 @@ impl Family<'_> {
         verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_adrift)
     }
 
-    /// Refuses the file for the first of its defective records that concerns what the filter takes.
+    /// Refuses the file for its first defective record that concerns something that the filter selects.
     ///
     /// # Errors
-    /// What that record breaks.
-    pub(super) fn check_defects(&mut self, unreferenced: &Adrift) -> Result<(), ExportError> {
+    /// The defect of that record.
+    pub(super) fn check_defects(&mut self, unreferenced: &Unreferenced) -> Result<(), ExportError> {
         let mut first: Option<(u64, &Model, i64)> = None;
         for model in self.catalog.written() {
             let Some(plan) =

@@ -1,22 +1,24 @@
-//! Sorts the hashes of keys of a file of any size, on disk past a budget, and finds those that are given twice.
+//! Sorts the hashes of the keys of a file of any size, on disk beyond a budget, and finds those that occur more than
+//! once.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    fs::File,
-    io::{self, BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use super::entry::Entry;
+use crate::spill::SpillFile;
 
-/// Collects keys and finds those that are given twice.
+/// Collects keys and finds those that occur more than once.
 #[derive(Debug)]
 pub(super) struct Duplicates {
     budget: usize,
     dir: PathBuf,
     entries: Vec<Entry>,
-    sorted: Vec<File>,
+    /// Files of sorted entries.
+    sorted: Vec<SpillFile<3>>,
 }
 
 impl Duplicates {
@@ -29,33 +31,28 @@ impl Duplicates {
     pub(super) fn add(&mut self, entry: Entry) -> io::Result<()> {
         if self.entries.len() >= self.budget {
             self.entries.sort_unstable();
-            let mut file = BufWriter::new(tempfile::tempfile_in(&self.dir)?);
-            for entry in self.entries.drain(..) {
-                entry.write(&mut file)?;
-            }
-            let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.flush()?;
+            let mut file = SpillFile::new(&self.dir)?;
+            file.append(self.entries.drain(..).map(Entry::into_row))?;
             self.sorted.push(file);
         }
         self.entries.push(entry);
         Ok(())
     }
 
-    /// Calls `take` with each entry, in their order.
+    /// Calls `take` with each entry, in sorted order.
     pub(super) fn each<E: From<io::Error>>(
         mut self,
         mut take: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         self.entries.sort_unstable();
         let mut files = Vec::with_capacity(self.sorted.len());
-        for mut file in self.sorted {
-            file.seek(SeekFrom::Start(0))?;
-            files.push(BufReader::with_capacity(64 * 1024, file));
+        for file in &self.sorted {
+            files.push(file.iter()?);
         }
         let memory = files.len();
         let mut entries = self.entries.into_iter();
         let mut next = |source: usize| match files.get_mut(source) {
-            Some(file) => Entry::read(file),
+            Some(file) => file.next().transpose()?.map(Entry::from_row).transpose(),
             None => Ok(entries.next()),
         };
         let mut heads = BinaryHeap::new();
@@ -73,8 +70,8 @@ impl Duplicates {
         Ok(())
     }
 
-    /// Calls `see` with each entry, in their order, and `found` with two records of a set whose keys have the same hash, the
-    /// earlier one first: each such record with the first one of its hash. They may still differ.
+    /// Calls `see` with each entry, in sorted order. Calls `found` with two records of a set that have the same hash,
+    /// the earlier one first: with the first record of each hash and every later one. Their keys may still differ.
     pub(super) fn find<E: From<io::Error>>(
         self,
         mut see: impl FnMut(Entry) -> Result<(), E>,

@@ -1,10 +1,10 @@
-//! What is sorted while a file is planned: the hash of a key, and the record that has it.
+//! The entries that planning sorts: the hash of a key, and the record that has the key.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// A key of a record: which set it is in, the hash of its values, where the record begins.
+/// A key of a record: the hash of its values, the set that it belongs to, and where the record begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) hash: u64,
@@ -15,7 +15,16 @@ pub(super) struct Entry {
 const BYTES: usize = 20;
 
 impl Entry {
-    /// Reads as many as there are.
+    /// The entry as a row of a spill file.
+    pub(super) fn into_row(self) -> [u64; 3] {
+        [self.hash, self.set.into(), self.offset]
+    }
+
+    pub(super) fn from_row([hash, set, offset]: [u64; 3]) -> io::Result<Self> {
+        Ok(Self { hash, set: u32::try_from(set).map_err(io::Error::other)?, offset })
+    }
+
+    /// Reads all entries.
     pub(super) fn all(mut bytes: &[u8]) -> io::Result<Vec<Self>> {
         let mut entries = Vec::with_capacity(bytes.len() / BYTES);
         while let Some(entry) = Self::read(&mut bytes)? {

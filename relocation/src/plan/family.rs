@@ -1,6 +1,6 @@
-//! Whose the records of a file are, as far as their references say: what becomes of each, and which organization it
-//! belongs to. Models are read again for that, one after the other in the order of writing, so that all that a record
-//! refers to is known. Only those are read of which somebody wants to know.
+//! Follows references to find out what happens to each record of a file, and which organization it belongs to. For that
+//! it reads models again, in the order of writing, so that everything that a record refers to is known before. It reads
+//! only the models that a caller needs, and those that they refer to.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,49 +14,50 @@ use crate::{
     value::Value,
 };
 
-/// What becomes of a record.
+/// What happens to a record, according to its references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     /// It is imported.
     Here,
-    /// It is dropped, as something that it refers to is not imported.
+    /// It is dropped, because something that it refers to is not imported.
     Lost,
-    /// It belongs to what the filter leaves out.
+    /// It belongs to something that the filter excludes.
     Elsewhere,
-    /// It belongs to nothing: what refers to it decides.
+    /// It belongs to nothing. The records that refer to it decide.
     Nowhere,
 }
 
-/// What the references of a record say.
+/// What follows from the references of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {
     pub(super) whose: Whose,
-    /// Something that it refers to is imported, users aside.
+    /// It refers to a record that is imported and is not a user.
     pub(super) hangs_here: bool,
-    /// The organization that it belongs to, by primary key.
+    /// The primary key of the organization that it belongs to.
     organization: Option<u64>,
-    /// It belongs to two of them.
+    /// It belongs to two organizations.
     pub(super) is_of_two: bool,
 }
 
 impl Verdict {
-    /// Whether it concerns only what the filter leaves out.
+    /// Whether the record concerns only what the filter excludes.
     pub(super) fn is_left_out(&self) -> bool {
         self.whose == Whose::Elsewhere && !(self.is_of_two && self.hangs_here)
     }
 }
 
-/// A record as far as its references go.
+/// A record of which only the references are decoded.
 #[derive(Debug)]
 pub(super) struct Linked {
     pub(super) ordinal: i64,
     pub(super) source_pk: i64,
     pub(super) offset: u64,
-    /// Its references, and its e-mail address if it has one, by column; null for the others.
+    /// By column: its references, and its e-mail address if it has one. All other columns are null.
     pub(super) values: Vec<Value>,
 }
 
-/// What is known of the records of a model. A record that is in none of the sets is not in the file.
+/// What has been learned about the records of a model: a set of primary keys for each result. A record that is in none
+/// of the sets is not in the file.
 #[derive(Debug, Default)]
 struct Known {
     here: RoaringTreemap,
@@ -64,13 +65,13 @@ struct Known {
     elsewhere: RoaringTreemap,
     nowhere: RoaringTreemap,
     organizations: Organizations,
-    /// Where records begin that belong to two organizations.
+    /// The offsets of records that belong to two organizations.
     of_two: RoaringTreemap,
 }
 
 impl Known {
     fn whose(&self, pk: u64) -> Option<Whose> {
-        // If a primary key stands twice, it is none of what is left out.
+        // If a primary key occurs twice, it counts as excluded only if both records are.
         [
             (&self.here, Whose::Here),
             (&self.lost, Whose::Lost),
@@ -92,16 +93,17 @@ impl Known {
     }
 }
 
-/// Which organization each primary key belongs to: 16 bytes for neighbours of one organization, however many they are.
+/// Which organization each primary key belongs to. A run of neighbouring keys of one organization takes 16 bytes,
+/// however long it is.
 #[derive(Debug, Default)]
 struct Organizations {
-    /// The first primary key of neighbours, and their organization; 0 for none.
+    /// The first primary key of each run, and the organization of the run; 0 for none.
     runs: Vec<(u64, u64)>,
     /// The last primary key that was added.
     last: u64,
-    /// Some came behind a larger one: then neighbours are known only when all have come.
+    /// A key came after a larger one. Then the runs are known only when all keys have come.
     unsorted: bool,
-    /// Neighbours are put together at the end.
+    /// Build the runs at the end, not while keys are added.
     whole: bool,
 }
 
@@ -114,8 +116,8 @@ impl Organizations {
         }
     }
 
-    /// Says that no more will come. `false` if all must be added again, to one that puts neighbours together at the end.
-    fn encrypt(&mut self) -> bool {
+    /// Ends the adding of keys. Returns `false` if all keys must be added again, to an instance with `whole`.
+    fn finish(&mut self) -> bool {
         if self.whole {
             self.runs.sort_unstable();
             self.runs.dedup_by_key(|(_, organization)| *organization);
@@ -125,8 +127,8 @@ impl Organizations {
     }
 
     fn get(&self, pk: u64) -> Option<u64> {
-        let behind = self.runs.partition_point(|(first, _)| *first <= pk);
-        self.runs.get(behind.checked_sub(1)?).map(|(_, organization)| *organization).filter(|it| *it > 0)
+        let index = self.runs.partition_point(|(first, _)| *first <= pk);
+        self.runs.get(index.checked_sub(1)?).map(|(_, organization)| *organization).filter(|it| *it > 0)
     }
 }
 
@@ -134,14 +136,14 @@ fn unsigned(pk: i64) -> u64 {
     u64::try_from(pk).unwrap_or(0)
 }
 
-/// What the records of a file belong to.
+/// Finds out what the records of a file belong to.
 pub(super) struct Family<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) plan: &'a Plan,
     pub(super) env: &'a Environment,
     watch: &'a Watch,
     known: HashMap<usize, Known>,
-    /// The file has several organizations: else nothing belongs to two.
+    /// The file has several organizations. Otherwise no record belongs to two.
     several: bool,
 }
 
@@ -151,7 +153,7 @@ impl<'a> Family<'a> {
         Self { catalog, plan, env, watch, known: HashMap::new(), several }
     }
 
-    /// Says to stop if that is wanted.
+    /// Returns [`ExportError::Stopped`] if planning is to stop.
     pub(super) fn stopped(&self) -> Result<(), ExportError> {
         stopped(self.watch)
     }
@@ -170,7 +172,7 @@ impl<'a> Family<'a> {
         })
     }
 
-    /// Finds out about all records of these models, and of those that they refer to.
+    /// Determines the verdict on all records of these models, and of the models that they refer to.
     pub(super) fn learn(&mut self, positions: impl IntoIterator<Item = usize>) -> Result<(), ExportError> {
         let mut all: BTreeSet<usize> = positions.into_iter().collect();
         for model in self.catalog.models().iter().rev() {
@@ -195,14 +197,14 @@ impl<'a> Family<'a> {
                 }
                 Ok(())
             })?;
-            if !known.organizations.encrypt() {
+            if !known.organizations.finish() {
                 let mut organizations = Organizations { whole: true, ..Organizations::default() };
                 self.each(model, |record| {
                     let verdict = self.verdict(model, record.source_pk, &record.values);
                     organizations.add(unsigned(record.source_pk), verdict.organization);
                     Ok(())
                 })?;
-                organizations.encrypt();
+                organizations.finish();
                 known.organizations = organizations;
             }
             self.known.insert(position, known);
@@ -210,7 +212,7 @@ impl<'a> Family<'a> {
         Ok(())
     }
 
-    /// What becomes of a record. All models that it refers to are known.
+    /// The verdict on a record. The models that it refers to must have been learned.
     pub(super) fn verdict(&self, model: &Model, pk: i64, values: &[Value]) -> Verdict {
         if is_selected(model) {
             let taken = self.plan.selection.as_ref().is_none_or(|selection| selection.takes(model, pk, None));
@@ -236,7 +238,8 @@ impl<'a> Family<'a> {
                     here = true;
                     hangs_here |= name != USER;
                 }
-                // Who has made something does not decide whose it is, but it cannot do without.
+                // The user who made a record does not decide what it belongs to, but the record cannot be imported
+                // without the user.
                 Some(Whose::Elsewhere) if name == USER && !model.is_user_scoped() => lost = true,
                 Some(Whose::Elsewhere) => elsewhere = true,
                 Some(Whose::Nowhere) => {}
@@ -254,21 +257,22 @@ impl<'a> Family<'a> {
             (_, _, true) if !model.rules.only_if_referred => Whose::Here,
             _ => Whose::Nowhere,
         };
-        // What hangs from a record of two is of neither: one finding is enough.
+        // A record that refers to a record of two organizations counts for neither of them: one finding is enough.
         Verdict { whose, hangs_here, organization: organization.filter(|_| !is_of_two), is_of_two }
     }
 
-    /// What becomes of a record that a reference leads to.
+    /// What happens to the record that a reference points to. `None` if it is not in the file, or its model has not
+    /// been learned.
     pub(super) fn whose(&self, target: &Model, pk: i64) -> Option<Whose> {
         self.known.get(&target.position)?.whose(unsigned(pk))
     }
 
-    /// The primary keys of a model that belong to nothing.
+    /// The primary keys of the records of a model that belong to nothing.
     pub(super) fn nowhere(&self, position: usize) -> RoaringTreemap {
         self.known.get(&position).map(|known| known.nowhere.clone()).unwrap_or_default()
     }
 
-    /// Finds the records that belong to two organizations: where they begin, by the position of their model.
+    /// Finds the records that belong to two organizations: their offsets, by the position of their model.
     pub(super) fn find_those_of_two(&mut self) -> Result<HashMap<usize, RoaringTreemap>, ExportError> {
         if !self.several {
             return Ok(HashMap::new());
@@ -289,17 +293,17 @@ impl<'a> Family<'a> {
     }
 }
 
-/// The references of a record, and its e-mail address, for by that a filter takes some.
+/// The references of a record, and its e-mail address, by which the filter selects some records.
 pub(super) fn links(decoder: &Decoder<'_>, model: &Model, raw: &RawRecord<'_>) -> Vec<Value> {
     decoder.salvage(model, raw.fields, |column| column.references.is_some() || column.field == "email")
 }
 
-/// Models of which the filter itself says what it takes.
+/// Whether the filter selects the records of this model itself, and not by their references.
 pub(super) fn is_selected(model: &Model) -> bool {
     matches!(model.name.as_str(), ORGANIZATION | USER)
 }
 
-/// The written models that a model refers to.
+/// The models that a model refers to and that an import writes.
 pub(super) fn targets<'c>(catalog: &'c Catalog, model: &'c Model) -> impl Iterator<Item = &'c Model> {
     let targets = model.columns.iter().filter_map(|column| catalog.models().get(column.target?));
     targets.filter(|target| target.in_organization_scope())
@@ -316,17 +320,17 @@ mod tests {
             organizations.add(pk, Some(1 + pk / 500));
         }
         organizations.add(2_000, None);
-        assert!(organizations.encrypt());
+        assert!(organizations.finish());
         assert_eq!(organizations.runs.len(), 4);
-        // In another order, what lies between two of one organization may be of another one.
+        // In another order, a key between two keys of one organization may belong to another one.
         let order = (1..=1_000).filter(|pk| pk % 7 != 3).chain((1..=1_000).filter(|pk| pk % 7 == 3));
         let of = |pk: u64| if pk % 7 == 3 { 9 } else { 1 + pk / 500 };
         let mut shuffled = Organizations::default();
         order.clone().for_each(|pk| shuffled.add(pk, Some(of(pk))));
-        assert!(!shuffled.encrypt());
+        assert!(!shuffled.finish());
         let mut shuffled = Organizations { whole: true, ..Organizations::default() };
         order.for_each(|pk| shuffled.add(pk, Some(of(pk))));
-        assert!(shuffled.encrypt());
+        assert!(shuffled.finish());
         for pk in 1..=1_000 {
             assert_eq!(organizations.get(pk), Some(1 + pk / 500));
             assert_eq!(shuffled.get(pk), Some(of(pk)));

@@ -1,4 +1,4 @@
-//! Frames in the files that a plan is kept in: length, checksum, payload. What is torn counts up to the last whole frame.
+//! Frames in the files of a plan: length, checksum, payload. A torn file counts up to its last whole frame.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,10 +12,10 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use siphasher::sip::SipHasher13;
 
-/// The longest frame, in bytes. A longer length means that the file is damaged.
+/// The maximum length of a payload, in bytes. A larger one means that the file is damaged.
 const MAX_FRAME: u32 = 1 << 30;
 
-/// Bytes in front of the payload of a frame.
+/// How many bytes a frame has before its payload.
 pub(super) const HEAD: usize = 12;
 
 fn checksum(bytes: &[u8]) -> u64 {
@@ -35,7 +35,7 @@ pub(super) fn write_frame(file: &mut impl io::Write, payload: &[u8]) -> io::Resu
     file.write_all(&bytes)
 }
 
-/// The payload of the next frame, or `None` at the end and where the rest is torn.
+/// The payload of the next frame, or `None` at the end, and if the rest is damaged.
 pub(super) fn read_frame(file: &mut impl io::Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = [0; HEAD];
     match file.read_exact(&mut head) {
@@ -62,7 +62,7 @@ pub(super) fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
-/// Opens a file that nobody else may read, and makes it if it is absent.
+/// Opens a file, and creates it if it is absent, so that only its owner can read it.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }

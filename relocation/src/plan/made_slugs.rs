@@ -1,14 +1,14 @@
-//! Slugs for records that have none. Each such record has a few candidates, which follow from it alone; it gets the first
-//! one that no other record of its unique set has, or would get: there the lower primary key is first, so that the order
-//! of the file makes no difference. Found out while the keys of the file pass by in the order of their hashes, so nothing
-//! but which candidates were lost is remembered. A candidate whose hash another key has is given up, whether they are the
-//! same or not.
+//! Generates slugs for records that have none. Each such record has a few candidates, which are computed from the
+//! record alone. It gets the first candidate that no other record of its unique set has or would get. If two records
+//! would get the same candidate, the one with the lower primary key gets it, so the order of the file makes no
+//! difference. All this is determined while the keys of the file pass in the order of their hashes, so only the lost
+//! candidates are stored. A candidate is lost if another key has the same hash, whether the two are equal or not.
 
 use std::collections::BTreeMap;
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Plan, Record, entry::Entry, sets::KeySet, unreferenced::Adrift};
+use super::{Family, Plan, Record, entry::Entry, sets::KeySet, unreferenced::Unreferenced};
 use crate::{
     catalog::{FromColumn, Model},
     export::ExportError,
@@ -20,26 +20,26 @@ use crate::{
 /// The primary keys of records that lost a candidate, by the position of their model and the attempt.
 pub(super) type LostSlugs = BTreeMap<(usize, usize), RoaringTreemap>;
 
-/// Marks the set of an entry that is a candidate, which comes behind the keys that the file has.
+/// The bit in `set` that marks a candidate. With it, candidates come after the keys of the file.
 const CANDIDATE: u32 = 1 << 31;
-/// Where the number of the attempt stands.
+/// How far the number of the attempt is shifted in `set`, in bits.
 const ATTEMPT: u32 = 24;
 
-/// The set of an entry: its index, and the attempt if it is a candidate.
+/// Splits `set` of an entry into the index of the set and the attempt, if the entry is a candidate.
 pub(super) fn split(set: u32) -> (usize, Option<usize>) {
     let index = usize::try_from(set & ((1 << ATTEMPT) - 1)).unwrap_or(usize::MAX);
     let attempt = usize::try_from((set & !CANDIDATE) >> ATTEMPT).ok();
     (index, attempt.filter(|_| set & CANDIDATE != 0))
 }
 
-/// Makes up the set of an entry of a candidate.
+/// The `set` of a candidate's entry.
 fn join(index: usize, attempt: usize) -> u32 {
     let low = u32::try_from(index).unwrap_or(u32::MAX >> 8);
     let high = u32::try_from(attempt).unwrap_or(0);
     CANDIDATE | (high << ATTEMPT) | low
 }
 
-/// What a slug of a model is made of: the name, and how long it may be.
+/// For a record without a slug: the column of the slug, the name that it is made from, and its maximum length.
 fn source<'r>(model: &Model, values: &'r [Value]) -> Option<(usize, &'r str, usize)> {
     let FromColumn { column, from } = model.rules.made_slug?;
     let is_missing = values.get(column)?.as_text().is_some_and(str::is_empty);
@@ -48,7 +48,7 @@ fn source<'r>(model: &Model, values: &'r [Value]) -> Option<(usize, &'r str, usi
     is_missing.then_some((column, name, most))
 }
 
-/// The entries of a record's candidates, if it has no slug and this is the set in which its slug must differ.
+/// The entries of a record's candidates, if it has no slug and the slug is part of this set.
 pub(super) fn candidates(
     model: &Model,
     (index, set): (usize, &KeySet),
@@ -64,23 +64,24 @@ pub(super) fn candidates(
     for attempt in 0..CANDIDATES {
         *with.values.get_mut(column)? =
             Value::Text(candidate(&model.name, record.source_pk, name, most, attempt));
-        // In place of where it begins: of candidates that are alike, the first in this order is given.
+        // Candidates have the primary key in place of the offset: of equal candidates, the first one in this order
+        // wins.
         let offset = u64::try_from(record.source_pk).ok()?;
         entries.push(Entry { hash: hash(&with)?, set: join(index, attempt), offset });
     }
     Some(entries)
 }
 
-/// Which candidates are lost, found out while entries pass by in their order.
+/// Finds the lost candidates while entries pass in sorted order.
 #[derive(Debug, Default)]
 pub(super) struct MadeSlugs {
     hash: u64,
-    /// The sets in which the hash has been seen.
+    /// The sets in which the current hash has occurred.
     taken: Vec<usize>,
 }
 
 impl MadeSlugs {
-    /// Looks at the next entry. Says of a candidate that is lost in which set, and in which attempt.
+    /// Takes the next entry. Returns the set and the attempt if the entry is a candidate and is lost.
     pub(super) fn see(&mut self, entry: Entry) -> Option<(usize, usize)> {
         if self.hash != entry.hash {
             self.hash = entry.hash;
@@ -96,7 +97,7 @@ impl MadeSlugs {
 }
 
 impl Plan {
-    /// The slug that is made for a record that has none, and its column.
+    /// The slug that is generated for a record without one, and its column.
     #[must_use]
     pub fn made_slug(&self, model: &Model, record: &Record) -> Option<(usize, String)> {
         let (column, name, most) = source(model, &record.values)?;
@@ -107,7 +108,7 @@ impl Plan {
         Some((column, candidate(&model.name, record.source_pk, name, most, attempt)))
     }
 
-    /// Notes the records, by primary key, that do not get what they could in this attempt.
+    /// Notes the records, by primary key, that do not get their candidate of this attempt.
     pub(super) fn lose_slugs(&mut self, position: usize, attempt: usize, pks: RoaringTreemap) {
         let Some(plan) = self.models.get_mut(position) else { return };
         if plan.lost_slugs.len() <= attempt {
@@ -120,10 +121,11 @@ impl Plan {
 }
 
 impl Family<'_> {
-    /// Refuses a file that has every candidate of a record that is not left out, which only one can that was made to.
+    /// Refuses a file with a record for which every candidate is lost, unless the filter excludes the record. Only a
+    /// crafted file can have that.
     pub(super) fn check_made_slugs(
         &mut self,
-        unreferenced: &Adrift,
+        unreferenced: &Unreferenced,
         lost: &LostSlugs,
     ) -> Result<(), ExportError> {
         for model in self.catalog.models() {

@@ -1,5 +1,6 @@
-//! One streaming pass over the spooled file: checks every record against the catalog, notes where each model's
-//! records lie, finds records that contradict each other, applies the slug filter, counts. Writes nothing.
+//! Plans an import in one streaming pass over the spooled file: checks every record against the catalog, notes where
+//! the records of each model are, finds records that contradict each other, applies the slug filter, and counts.
+//! Planning writes no rows.
 
 mod actors;
 mod addresses;
@@ -51,26 +52,26 @@ use crate::{
     finding::{Finding, FindingKind},
 };
 
-/// What the pass over a file needs to know.
+/// The input of planning.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The spooled file.
     pub source: &'a Source,
-    /// Where to put what must be remembered and is too much for memory.
+    /// The directory for temporary files, with data that is too large for memory.
     pub scratch_dir: &'a Path,
-    /// The slugs to take; all if `None`.
+    /// The slugs to select; all organizations if `None`.
     pub filter: Option<&'a BTreeSet<String>>,
-    /// Limits on records.
+    /// Limits on the size and the nesting of records.
     pub limits: Limits,
-    /// The most organizations that are imported at once.
+    /// The maximum number of organizations in one import.
     pub most_organizations: usize,
     /// The time that defaults of this import use.
     pub now: DateTime<Utc>,
-    /// Where the plan is kept, and how far its making is; nowhere if `None`.
+    /// Where the plan and the progress of planning are stored; nowhere if `None`.
     pub keep: Option<&'a Checkpoint>,
 }
 
-/// How far the pass is, for whoever looks, and whether it should stop.
+/// The progress of the pass, for other threads, and a flag to stop it.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// Records read.
@@ -81,35 +82,35 @@ pub struct Watch {
     pub stop: AtomicBool,
 }
 
-/// What is known of the records of one model.
+/// The plan of one model.
 #[derive(Debug, Default)]
 struct ModelPlan {
     seen: i64,
     runs: Runs,
     marks: Marks,
-    /// The primary keys of records without slug that do not get the candidate of each attempt.
+    /// By attempt: the primary keys of records without a slug that do not get the candidate of this attempt.
     lost_slugs: Vec<RoaringTreemap>,
-    /// Records whose name is the address of an earlier one.
+    /// Records with a name that is the address of an earlier record.
     addresses: Holders,
 }
 
-/// Records of a model of which more is known: where they begin.
+/// Records of a model with a special property: sets of byte offsets.
 #[derive(Debug, Default)]
 struct Marks {
-    /// A rule keeps them out because an earlier one is the same.
+    /// A rule drops them because an earlier record is the same.
     repeated: RoaringTreemap,
-    /// They contradict an earlier one, and the filter leaves both out.
+    /// They contradict an earlier record, and the filter excludes both.
     contradicting: RoaringTreemap,
-    /// They break a rule, and the filter leaves them out.
+    /// They break a rule, and the filter excludes them.
     defective: RoaringTreemap,
     /// They belong to two organizations.
     of_two: RoaringTreemap,
-    /// Nothing refers to them that is imported, without which they are of no use. Their primary keys.
+    /// No imported record refers to them, so they are of no use. These are primary keys, not offsets.
     unreferred: RoaringTreemap,
 }
 
 impl Marks {
-    /// All of them, in an order that is kept.
+    /// All sets, in an order that must not change: the plan file has it too.
     fn all(&self) -> [&RoaringTreemap; 5] {
         [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.unreferred]
     }
@@ -125,30 +126,30 @@ impl Marks {
     }
 }
 
-/// What an import of a file will have to do.
+/// What an import of a file has to do.
 #[derive(Debug)]
 pub struct Plan {
     source: Source,
     limits: Limits,
     now: DateTime<Utc>,
     models: Vec<ModelPlan>,
-    /// Models that the catalog has no place for, by name, and how many records each has.
+    /// How many records each model has that is removed, excluded or unknown, by the model's name.
     pub passed_over: BTreeMap<String, i64>,
-    /// What there is to know before anything is written.
+    /// The findings before anything is written.
     pub findings: Vec<Finding>,
     /// The actors that rules name as their owners.
     actors: Actors,
-    /// What the filter leaves; `None` without a filter.
+    /// What the filter selects; `None` without a filter.
     pub selection: Option<Selection>,
-    /// Records in the file.
+    /// How many records the file has.
     pub records: i64,
 }
 
 impl Plan {
-    /// Reads the file once, and some of its records again if there is a filter. Blocks: call it where that is allowed.
+    /// Reads the file once, and some of its records again. Blocks: call it on a thread that may block.
     ///
     /// # Errors
-    /// If the file breaks a rule, the filter matches nothing, the file cannot be read, or `watch` says stop.
+    /// If the file breaks a rule, the filter matches nothing, the file cannot be read, or [`Watch::stop`] is set.
     pub fn make(
         catalog: &Catalog,
         env: &Environment,
@@ -169,7 +170,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan of which nothing is known yet.
+    /// An empty plan.
     fn empty(catalog: &Catalog, request: &Request<'_>) -> Self {
         Self {
             source: request.source.clone(),
@@ -184,7 +185,7 @@ impl Plan {
         }
     }
 
-    /// Reads the file, or what is left of it since the log ends.
+    /// Reads the file, or the rest of it after the last step in the log.
     fn pass(
         self,
         catalog: &Catalog,
@@ -200,7 +201,7 @@ impl Plan {
         plan.select(catalog, env, request.filter, after.selected, watch, log)?;
         plan.check_organizations(catalog, request.most_organizations)?;
         let mut family = Family::new(catalog, &plan, env, watch);
-        let unreferenced = family.find_adrift()?;
+        let unreferenced = family.find_unreferenced()?;
         family.check_defects(&unreferenced)?;
         let compared = family.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
         family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
@@ -235,7 +236,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Refuses more organizations than one import takes, before anything of it is written.
+    /// Refuses more organizations than one import takes, before anything is written.
     fn check_organizations(&self, catalog: &Catalog, most: usize) -> Result<(), ExportError> {
         let Some(model) = catalog.model(ORGANIZATION) else { return Ok(()) };
         let count = match &self.selection {
@@ -259,7 +260,7 @@ impl Plan {
         })
     }
 
-    /// That the file has no record of a model that is imported, if that is so.
+    /// The finding that the file has no record of a model that is imported; `None` if it has one.
     fn nothing_to_import(&self, catalog: &Catalog) -> Option<Finding> {
         if catalog.models().iter().any(|model| model.in_organization_scope() && self.seen(model) > 0) {
             return None;
@@ -275,38 +276,39 @@ impl Plan {
         Some(Finding::new(FindingKind::NothingToImport, reason))
     }
 
-    /// How many records of a model the file holds.
+    /// How many records of a model the file has.
     #[must_use]
     pub fn seen(&self, model: &Model) -> i64 {
         self.models.get(model.position).map_or(0, |plan| plan.seen)
     }
 
-    /// Whether a record, known by where it begins, is kept out because an earlier one of the file is the same to a rule.
+    /// Whether the record at this offset is dropped because, to a rule, an earlier record of the file is the same.
     #[must_use]
     pub fn is_repeated(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.repeated.contains(offset))
     }
 
-    /// Whether a record that the filter leaves out, known by where it begins, contradicts an earlier one.
+    /// Whether the record at this offset, which the filter excludes, contradicts an earlier one.
     #[must_use]
     pub fn is_contradicting(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.contradicting.contains(offset))
     }
 
-    /// Whether a record, known by where it begins, belongs to two organizations of the file.
+    /// Whether the record at this offset belongs to two organizations of the file.
     #[must_use]
     pub fn is_of_two(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.of_two.contains(offset))
     }
 
-    /// Whether a record is of no use because nothing refers to it that is imported.
+    /// Whether a record is of no use because no imported record refers to it.
     #[must_use]
     pub fn is_unreferred(&self, model: &Model, source_pk: i64) -> bool {
         let pk = u64::try_from(source_pk).unwrap_or(0);
         self.models.get(model.position).is_some_and(|plan| plan.marks.unreferred.contains(pk))
     }
 
-    /// The model, by its position, and the record that an actor of an older release stands for, if the export says so.
+    /// The record that an actor of an older release stands for: the position of its model, and its primary key. `None`
+    /// if the export does not say.
     #[must_use]
     pub fn actor(&self, pk: i64) -> Option<(usize, i64)> {
         self.actors.get(pk)
@@ -315,7 +317,7 @@ impl Plan {
     /// Reads the records of a model again, from the given ordinal on.
     ///
     /// # Errors
-    /// If what was noted of their places cannot be read.
+    /// If the stored positions of the records cannot be read.
     pub fn reader<'a>(
         &self,
         model: &'a Model,
@@ -337,7 +339,7 @@ fn stopped(watch: &Watch) -> Result<(), ExportError> {
     if watch.stop.load(Ordering::Relaxed) { Err(ExportError::Stopped) } else { Ok(()) }
 }
 
-/// What is to be told of notes: one finding for each, with the number of records.
+/// One finding for each note, with the number of records.
 fn counted(notes: Notes) -> impl Iterator<Item = Finding> {
     notes.into_values().map(|(mut finding, count)| {
         if count > 1 {
@@ -347,7 +349,7 @@ fn counted(notes: Notes) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Does something with the text of one record that begins at `offset`, and with its length.
+/// Reads the record that begins at `offset`, and calls `take` with it and its length.
 fn read_raw_at<T>(
     source: &Source,
     offset: u64,

@@ -1,4 +1,4 @@
-//! Records of another scope that belong to something that is imported: it will lack them.
+//! Out-of-scope records that belong to something that is imported, which will lack them.
 
 use super::{
     Family,
@@ -13,18 +13,18 @@ use crate::{
 };
 
 impl Family<'_> {
-    /// Whether some records of a model may be of another scope and belong to what is imported.
+    /// Whether some records of a model may be out of scope and belong to something that is imported.
     fn may_be_outside(&self, model: &Model) -> bool {
         let is_decided_by_record = !model.rules.other_scope_when_set.is_empty();
         self.plan.seen(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
     }
 
-    /// Finds such records: one finding for each model, at its first.
+    /// Finds such records, and makes one finding for each model, at its first record.
     pub(super) fn find_outside(&mut self) -> Result<Notes, ExportError> {
         let mut notes = Notes::new();
         let catalog = self.catalog;
         for model in catalog.models().iter().filter(|model| self.may_be_outside(model)).collect::<Vec<_>>() {
-            // Whoever has an account here signs in anew in any case: only what organizations have is told.
+            // A user has to sign in again in any case, so only what organizations lack is reported.
             let parents: Vec<usize> = targets(catalog, model)
                 .filter(|target| !target.is_user_scoped())
                 .map(|target| target.position)

@@ -1,6 +1,6 @@
-//! The pass over the file, segment by segment: what is learned of a segment is put together first, then logged, then
-//! added to the plan. So a pass that is taken up again adds what the log has in the same way. One thread cuts the file
-//! into segments, some check them, and this one adds them in the order of the file.
+//! The pass over the file, segment by segment. The result of a segment is collected first, then logged, then added to
+//! the plan, so a resumed pass adds the steps of the log in the same way. One thread cuts the file into segments, some
+//! threads check them, and the calling thread adds them in the order of the file.
 
 use std::{
     io,
@@ -31,25 +31,27 @@ use crate::{
     finding::Finding,
 };
 
-/// Keys that are remembered in memory while planning: 24 bytes each, 12 MiB together.
+/// How many keys stay in memory while planning: 24 bytes each, 12 MiB together.
 const KEY_BUDGET: usize = 512 * 1024;
 
-/// Bytes of the file in a segment, and records. So many are checked in a few milliseconds.
+/// The maximum size of a segment: in bytes of the file here, in records below. A segment is checked in a few
+/// milliseconds.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
-/// Memory for the texts of a segment, whose last record goes over its end.
+/// Memory for the texts of a segment. Its last record may go beyond the size of a segment.
 const SEGMENT_MEMORY: usize = 1024 * 1024 + 64 * 1024;
 const SEGMENT_RECORDS: usize = 5_000;
 
-/// Threads that check segments. Each has one in hand, which may be a single large record, and as much is in hand of the
-/// thread that cuts.
+/// How many threads check segments. Each of them has one segment in memory, which may be a single large record, and so
+/// has the thread that cuts.
 const CHECKERS: usize = 2;
 
-/// A segment to check, and where to say what came of it.
+/// A segment to check, and the channel for the result.
 type Order = (Cut, Sender<Result<Segment, ExportError>>);
-/// What comes of the next segment, once it has been checked; or why it cannot be cut, behind what was cut of it.
+/// The channel for the result of the next segment; or why the file cannot be cut further, after the segment that was
+/// cut before that place.
 type Cutting = Result<Receiver<Result<Segment, ExportError>>, ExportError>;
 
-/// How far what follows the pass is.
+/// The progress of the steps after the pass.
 #[derive(Debug, Default)]
 pub(super) struct After {
     /// The last entry that was compared.
@@ -67,7 +69,7 @@ pub(super) struct Pass<'a> {
     sets: Vec<KeySet>,
     duplicates: Duplicates,
     actors: actors::Seen,
-    /// Where the last segment that was added ends.
+    /// Where the last segment that was added ends in the file, in bytes.
     end: u64,
     read: bool,
     pub(super) after: After,
@@ -95,7 +97,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Reads what is left of the file.
+    /// Reads the rest of the file.
     pub(super) fn read(&mut self, watch: &Watch, log: &mut Log<'_>) -> Result<(), ExportError> {
         if self.read {
             return Ok(());
@@ -107,7 +109,7 @@ impl<'a> Pass<'a> {
         };
         let decoder = Decoder::new(self.env, self.request.now);
         let checker = Checker::new(self.catalog, &decoder, self.request.filter);
-        // Nothing is kept in between: who has no taker waits.
+        // This channel has no buffer: the thread that cuts waits until another one takes the segment.
         let (to_check, orders) = sync_channel::<Order>(0);
         let (to_add, cuttings) = sync_channel::<Cutting>(CHECKERS);
         let orders = Arc::new(Mutex::new(orders));
@@ -122,7 +124,7 @@ impl<'a> Pass<'a> {
                     check(checker, &orders, &give_back);
                 })?;
             }
-            // If this ends early, the others find that nobody takes what they have, and end too.
+            // If this ends early, the other threads find their channels closed, and end too.
             self.add_all(cuttings, watch, log)
         })
     }
@@ -146,7 +148,7 @@ impl<'a> Pass<'a> {
                 self.set_ordinal(finding);
             }
             if segment.is_torn {
-                // Nothing of it is logged: why it ends comes next.
+                // It is not logged. The error that ended it comes next.
                 self.add(segment)?;
                 continue;
             }
@@ -165,7 +167,7 @@ impl<'a> Pass<'a> {
         Err(ended().into())
     }
 
-    /// Adds what a frame of the log says.
+    /// Adds a step to the plan.
     pub(super) fn take(&mut self, frame: Step) -> Result<(), ExportError> {
         match frame {
             Step::Segment(segment) => self.add(segment)?,
@@ -221,18 +223,15 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// What there is to know once the file has been read.
+    /// Ends the pass, once the file has been read, and returns its results.
     pub(super) fn end(self) -> Result<(Plan, Vec<KeySet>, Duplicates, After), ExportError> {
         let Self { mut plan, catalog, notes, sets, duplicates, actors, after, .. } = self;
         plan.actors = actors.end(catalog)?;
-        for model in &mut plan.models {
-            model.runs.encrypt()?;
-        }
         plan.findings = counted(notes).collect();
         Ok((plan, sets, duplicates, after))
     }
 
-    /// Makes a record's number within its segment the one within the file.
+    /// Turns a record's ordinal within its segment into the one within the file.
     fn set_ordinal(&self, finding: &mut Finding) {
         if let (Some(name), Some(ordinal)) = (&finding.model, &mut finding.ordinal)
             && let Known::Model(model) = self.catalog.known(name)
@@ -241,8 +240,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Says which record of its model an error is about. One that is over a limit was not even taken apart: it is the
-    /// next one of its model.
+    /// Sets the ordinal of the record that an error is about. A record over a limit was not even parsed: it is the next
+    /// one of its model.
     fn with_ordinal(&self, mut error: ExportError) -> ExportError {
         match &mut error {
             ExportError::OverLimit { finding, .. } if finding.ordinal.is_none() => {
@@ -262,7 +261,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Cuts the file into segments until it ends, breaks a rule, or nobody wants more.
+/// Cuts the file into segments until it ends, breaks a rule, or no receiver is left.
 fn cut(
     mut scanner: Scanner<Part>,
     mut begin: u64,
@@ -270,12 +269,12 @@ fn cut(
     to_add: &SyncSender<Cutting>,
     spare: &Receiver<Vec<u8>>,
 ) {
-    // First who adds is told where what is checked will come from, so that it comes in order.
+    // The adding thread gets the channel for the result first, so that it receives results in the order of the file.
     let send = |cut: Cut| {
         let (tell, told) = channel();
         to_add.send(Ok(told)).is_ok() && to_check.send((cut, tell)).is_ok()
     };
-    // The same memory again and again, and none that is larger because of one large record.
+    // Reuses memory, but not if one large record has made it larger.
     let memory = || {
         let used = spare.try_iter().find(|memory| memory.capacity() <= SEGMENT_MEMORY);
         used.unwrap_or_else(|| Vec::with_capacity(SEGMENT_MEMORY))
@@ -292,7 +291,7 @@ fn cut(
             Err(error) => {
                 cut.is_torn = true;
                 if send(cut) {
-                    // Nobody listens any more if this fails, and then nobody needs to know.
+                    // If this fails, the receiver has ended and does not need the error.
                     let _unheard = to_add.send(Err(error));
                 }
                 return;

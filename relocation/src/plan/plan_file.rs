@@ -1,4 +1,4 @@
-//! A complete plan in a file, in frames of bounded size. It is there in full or not at all.
+//! Stores a complete plan in a file, in frames of bounded size. The file has the whole plan or does not exist.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::finding::Finding;
 
-/// Stretches, or hashes of addresses, in one frame.
+/// How many stretches, actors or hashes of addresses one frame has.
 const AT_ONCE: usize = 16 * 1024;
 
-/// A part of a plan.
+/// One frame: a part of a plan.
 #[derive(Debug, Serialize, Deserialize)]
 enum Piece {
-    /// What there is once.
+    /// Everything that a plan has only once.
     Whole {
         records: i64,
         passed_over: BTreeMap<String, i64>,
@@ -36,19 +36,20 @@ enum Piece {
     },
     /// One model, by its position.
     Model { position: usize, seen: i64, marks: [Vec<u8>; 5], lost_slugs: Vec<Vec<u8>> },
-    /// Further records whose name is the address of an earlier one: where they begin, and that one.
+    /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
-    /// Further stretches of a model.
+    /// More stretches of a model.
     Runs { position: usize, runs: Vec<Run> },
-    /// Further hashes of addresses that a filter takes.
+    /// More hashes of addresses that the filter selects.
     Emails(Vec<u64>),
-    /// Further actors that rules name.
+    /// More actors that rules name.
     Actors(Vec<Actor>),
-    /// That is all.
+    /// The end of the plan.
     End,
 }
 
-/// Adds the plan that is kept there, if it is one of what is wanted and whole. If not, what `plan` is then does not count.
+/// Loads the stored plan into `plan` if it is complete and serves `wanted`. Returns `false` otherwise; then the content
+/// of `plan` does not count.
 ///
 /// # Errors
 /// If a large plan does not fit into `scratch_dir`.
@@ -80,18 +81,15 @@ pub(super) fn load(
             None => return Ok(unusable(path, "it is damaged")),
         }
     }
-    for model in &mut plan.models {
-        model.runs.encrypt()?;
-    }
     Ok(true)
 }
 
 fn unusable(path: &Path, reason: &str) -> bool {
-    tracing::warn!(path = %path.display(), reason, "a kept plan cannot be used and is made anew");
+    tracing::warn!(path = %path.display(), reason, "a stored plan cannot be used; planning starts again");
     false
 }
 
-/// Adds a part to a plan; `false` if it is none.
+/// Adds a part to a plan. Returns `false` if the part is invalid.
 fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
     match piece {
         Piece::Whole { records, passed_over, findings, selection } => {
@@ -133,23 +131,23 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Keeps a plan, and forgets the log of its making. One that cannot be kept is in memory alone; if its log is whole, that
-/// stays.
+/// Stores a plan and deletes the log of planning. If the plan cannot be stored, it is only in memory, and the log, if
+/// it is complete, stays.
 pub(super) fn store(path: &Path, kept: &CheckpointHeader, plan: &Plan) {
     let part = path.with_extension("plan.part");
     let stored = write(&part, kept, plan).and_then(|()| std::fs::rename(&part, path));
     let log = match stored {
         Ok(()) => path.with_extension("planning"),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "a plan cannot be kept; if the process ends, it is made again");
+            tracing::warn!(path = %path.display(), %error, "the plan cannot be stored; if the process ends, planning starts again");
             part
         }
     };
-    // It may not have come so far that there is one. What is left goes with the import.
+    // There may be no such file. If one is left, it is deleted with the import.
     let _left = std::fs::remove_file(log);
 }
 
-/// Not forced to disk: if the machine loses power, the checksums tell.
+/// The file is not forced to disk: if the machine loses power, the checksums show what is missing.
 fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
     let file = open(path)?;
     file.set_len(0)?;

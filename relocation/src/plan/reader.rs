@@ -1,4 +1,4 @@
-//! Reads the records of one model again, wherever they lie in the file, once the file has been planned.
+//! Reads the records of one model of a planned file, wherever they are in it.
 
 use std::io::{self, BufReader};
 
@@ -12,7 +12,7 @@ use crate::{
     value::Value,
 };
 
-/// A record, decoded.
+/// A decoded record.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Its number among the records of its model in the file, from 1.
@@ -23,16 +23,17 @@ pub struct Record {
     pub offset: u64,
     /// How many bytes it has in the file.
     pub length: usize,
-    /// Whether decoding alone makes it another one than it is in the file, as when a field is not known.
+    /// Whether decoding alone has changed the record, e.g. because a field is unknown.
     pub changed: bool,
     /// Its values, by column.
     pub values: Vec<Value>,
     /// The actor that a field of older releases names; see [`Model::names_actor`].
     pub actor: Option<i64>,
-    /// The text of its fields, for models of the control silo, to which it goes as it is but for its references.
+    /// The text of its fields, if the model is of control and the record has no defect: control receives the text
+    /// itself, with rewritten references.
     pub fields: Option<String>,
-    /// The rule that it breaks, if it is one of those that the filter leaves out whatever they are like. Its values are
-    /// those that could be read.
+    /// The rule that it breaks, if it is a defective record that the filter excludes. Then `values` has what could be
+    /// read.
     pub defect: Option<Box<Finding>>,
 }
 
@@ -45,9 +46,9 @@ pub struct ModelReader<'a> {
     decoder: Decoder<'a>,
     limits: Limits,
     ordinal: i64,
-    /// Records before this one are passed over without being decoded.
+    /// The first ordinal to return. Earlier records are passed over without being decoded.
     from: i64,
-    /// Where records begin that break a rule and are left out.
+    /// The offsets of defective records that the filter excludes.
     defective: RoaringTreemap,
 }
 
@@ -67,7 +68,7 @@ impl<'a> ModelReader<'a> {
     /// The next record, or `None` after the last one.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not what it was when it was planned.
+    /// If the file cannot be read, or has changed since it was planned.
     pub fn next_record(&mut self) -> Result<Option<Record>, ExportError> {
         loop {
             let Some(scanner) = &mut self.scanner else {
@@ -127,7 +128,7 @@ impl<'a> ModelReader<'a> {
 }
 
 impl Plan {
-    /// Calls `take` with number, place and text of each record of a model, whatever its fields are like.
+    /// Calls `take` with ordinal, offset and text of each record of a model, whatever its fields contain.
     pub(super) fn each_raw(
         &self,
         model: &Model,

@@ -1,5 +1,6 @@
-//! A segment of the file: cut by one thread, checked by any. What is learned of it depends on nothing before it but the
-//! numbers of its records, which count from its beginning until it is added to the plan.
+//! Segments of the file. One thread cuts them, several threads check them. The result of checking one depends on
+//! nothing before it. Only the ordinals do, so they count from the beginning of the segment until it is added to the
+//! plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,21 +19,21 @@ use crate::{
     value::Value,
 };
 
-/// The most bytes of a record of the control silo, which travels in one message.
+/// The maximum size in bytes of a record of control, which travels in one message.
 const MAX_CONTROL_RECORD: usize = 3 * 1024 * 1024;
 
-/// Different things that get a finding of their own before anything is written; the others of a kind share one.
+/// How many notes can get a finding of their own before anything is written. Further ones of a kind share one.
 const MAX_NOTES: usize = 1_000;
-/// Unknown models that are counted by name; the others are counted together.
+/// How many models that are passed over are counted by name. Further ones are counted together.
 const MAX_PASSED_OVER: usize = 200;
 
-/// The records of a segment, not yet looked at.
+/// The records of a segment, before they are checked.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    /// Their texts, one behind the other.
+    /// Their texts, one after the other.
     bytes: Vec<u8>,
     records: Vec<Scanned>,
-    /// Where the last one ends in the file.
+    /// Where the last record ends in the file, in bytes.
     pub(super) end: u64,
     /// Whether the file ends there too.
     pub(super) last: bool,
@@ -41,13 +42,13 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Nothing yet, of what begins at this place in the file, in memory that another one has had.
+    /// An empty segment that begins at this offset of the file, in memory that another segment has used.
     pub(super) fn from(begin: u64, mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         Self { bytes, end: begin, ..Self::default() }
     }
 
-    /// The memory of its texts, once nobody needs them any more.
+    /// Returns the memory of its texts for another segment.
     pub(super) fn into_memory(self) -> Vec<u8> {
         self.bytes
     }
@@ -69,10 +70,10 @@ impl Cut {
 pub(super) struct Checker<'a> {
     catalog: &'a Catalog,
     decoder: &'a Decoder<'a>,
-    /// The slugs to take.
+    /// The slugs to select.
     filter: Option<&'a BTreeSet<String>>,
     sets: Vec<KeySet>,
-    /// Which of the sets each model has.
+    /// Indices into `sets`, by the position of the model.
     sets_of: Vec<Vec<usize>>,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Checker<'a> {
 struct Checked {
     segment: Segment,
     notes: Notes,
-    /// The model of the record before.
+    /// The position of the previous record's model; `None` if that record was passed over.
     last_model: Option<usize>,
 }
 
@@ -101,11 +102,11 @@ impl<'a> Checker<'a> {
         Self { catalog, decoder, filter, sets, sets_of }
     }
 
-    /// What there is to learn of a segment.
+    /// Checks the records of a segment.
     ///
     /// # Errors
-    /// What the first record that breaks a rule breaks. Its number counts from the beginning of the segment. Under a filter,
-    /// one that can be told from others is noted instead.
+    /// The first defect of a record. The record's ordinal counts from the beginning of the segment. Under a filter, a
+    /// defect that can be attributed to one record is only noted.
     pub(super) fn check(&self, cut: &Cut) -> Result<Segment, ExportError> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
@@ -229,7 +230,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// That a record is too large for the message in which it travels; `None` if it is not.
+/// The finding that a record is too large for the message in which it travels; `None` if it is not.
 pub(super) fn too_large_for_control(model: &Model, length: usize) -> Option<Finding> {
     (model.silo == Silo::Control && length > MAX_CONTROL_RECORD).then(|| {
         Finding::new(
@@ -239,7 +240,7 @@ pub(super) fn too_large_for_control(model: &Model, length: usize) -> Option<Find
     })
 }
 
-/// Makes values of a record. Its place is not yet named.
+/// Decodes a record. The findings do not name its place yet.
 pub(super) fn decode(
     decoder: &Decoder<'_>,
     model: &Model,

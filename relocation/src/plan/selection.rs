@@ -1,6 +1,6 @@
-//! Which records a slug filter leaves: the organizations of those slugs, the users who are members of them, and the
-//! e-mail addresses of those users. All else is decided by its references when it is written, save for records that
-//! have none.
+//! Which records a slug filter selects: the organizations with those slugs, the users who are members of them, and the
+//! e-mail addresses of those users. All other records are decided by their references when they are written, except for
+//! records without any.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -27,27 +27,27 @@ use crate::{
     value::Value,
 };
 
-/// Records of a model that a filter looks at between two frames of the log: some milliseconds.
+/// How many records the filter reads between two frames of the log; they take some milliseconds.
 const SELECTED: i64 = 5_000;
 
-/// What a filter leaves.
+/// What a filter selects.
 #[derive(Debug, Default)]
 pub struct Selection {
-    /// The slugs that were asked for and are not in the export.
+    /// The slugs of the filter that are not in the export.
     pub missing: BTreeSet<String>,
-    /// Whether nothing was asked for: then nothing is imported, not even what refers to nothing.
+    /// Whether the filter has no slug. Then nothing is imported, not even records that refer to nothing.
     nothing: bool,
     organizations: RoaringTreemap,
     users: RoaringTreemap,
-    /// Hashes of addresses in lower case. One that is taken by mistake would be one e-mail address too many: harmless.
+    /// Hashes of addresses in lower case. A collision would select one e-mail address too many, which is harmless.
     emails: HashSet<u64>,
-    /// Records that hang from nothing and that nothing refers to which is taken, by the position of their model.
+    /// Records that belong to nothing and that no selected record refers to, by the position of their model.
     unreferenced: HashMap<usize, RoaringTreemap>,
-    /// Users and addresses that were added since they were asked for last.
+    /// Users and hashes of addresses that were added since the last `take_fresh`.
     fresh: (Vec<u64>, Vec<u64>),
 }
 
-/// A selection as it is kept.
+/// A selection in its stored form.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedSelection {
     missing: BTreeSet<String>,
@@ -69,7 +69,7 @@ impl Selection {
         Self { missing: slugs.clone(), nothing: slugs.is_empty(), ..Self::default() }
     }
 
-    /// Takes an organization, whose slug is wanted.
+    /// Selects an organization, because its slug is in the filter.
     pub(super) fn see_organization(&mut self, pk: i64, slug: &str) {
         self.organizations.insert(unsigned(pk));
         self.missing.remove(slug);
@@ -94,7 +94,7 @@ impl Selection {
         self.unreferenced = unreferenced;
     }
 
-    /// The users and hashes of addresses that were added since this was called last.
+    /// The users and hashes of addresses that were added since the last call.
     pub(super) fn take_fresh(&mut self) -> (Vec<u64>, Vec<u64>) {
         std::mem::take(&mut self.fresh)
     }
@@ -105,7 +105,7 @@ impl Selection {
         self.emails.extend(emails);
     }
 
-    /// What is kept of it, without the hashes of addresses.
+    /// The stored form, without the hashes of addresses.
     pub(super) fn save(&self) -> io::Result<SavedSelection> {
         Ok(SavedSelection {
             missing: self.missing.clone(),
@@ -119,12 +119,12 @@ impl Selection {
         })
     }
 
-    /// The hashes of addresses that it takes.
+    /// The hashes of the addresses that it selects.
     pub(super) fn emails(&self) -> impl Iterator<Item = u64> {
         self.emails.iter().copied()
     }
 
-    /// Takes what was kept of it.
+    /// Restores the stored form.
     pub(super) fn restore(&mut self, saved: SavedSelection) -> io::Result<()> {
         self.missing = saved.missing;
         self.organizations = bitmap_from_bytes(&saved.organizations)?;
@@ -139,12 +139,12 @@ impl Selection {
         self.organizations.len()
     }
 
-    /// Whether it takes no record at all.
+    /// Whether it selects no record at all.
     pub(super) fn takes_nothing(&self) -> bool {
         self.nothing
     }
 
-    /// Whether the filter leaves this record, as far as that does not depend on its references.
+    /// Whether the filter selects this record, as far as that does not depend on its references.
     #[must_use]
     pub fn takes(&self, model: &Model, source_pk: i64, email: Option<&str>) -> bool {
         if self.nothing {
@@ -162,7 +162,7 @@ impl Selection {
     }
 }
 
-/// The most slugs that a message names.
+/// How many slugs a message names at most.
 const NAMED: usize = 10;
 
 /// The first of some slugs, quoted, and how many more there are.
@@ -175,7 +175,7 @@ fn quoted<'a>(slugs: impl Iterator<Item = &'a str>, count: usize) -> String {
 }
 
 impl Plan {
-    /// Which slugs the organizations of the file have, for people.
+    /// The slugs of the organizations in the file, for a message.
     fn slugs_of_file(&self, catalog: &Catalog, env: &Environment) -> String {
         let Some(model) = catalog.model(ORGANIZATION) else { return String::new() };
         let Some(FromColumn { column, .. }) = model.rules.global_slug else { return String::new() };
@@ -184,7 +184,7 @@ impl Plan {
             return "The export has no organization at all".to_owned();
         }
         let mut slugs = Vec::new();
-        // Only to help: what cannot be read now is not named.
+        // This is only a hint: slugs that cannot be read now are not named.
         if let Ok(mut reader) = self.reader(model, env, 1) {
             while slugs.len() < NAMED
                 && let Ok(Some(record)) = reader.next_record()
@@ -195,7 +195,7 @@ impl Plan {
         format!("The export has {}", quoted(slugs.iter().map(String::as_str), count))
     }
 
-    /// Completes the selection: which users are members, and which addresses are theirs.
+    /// Completes the selection: finds the users who are members, and their addresses.
     pub(super) fn select(
         &mut self,
         catalog: &Catalog,

@@ -1,4 +1,4 @@
-//! The sets in which records of a file must differ.
+//! The sets of columns in which the records of a file must differ.
 
 use std::hash::{Hash as _, Hasher as _};
 
@@ -13,15 +13,15 @@ use siphasher::sip::SipHasher13;
 #[derive(Debug)]
 pub(super) struct KeySet {
     pub(super) model: usize,
-    /// The columns; none for the primary key.
+    /// The columns; empty for the primary key.
     pub(super) columns: Vec<usize>,
     condition: Option<UniqueSet>,
-    /// Records that agree are no error: the first one is kept. Null agrees with null.
+    /// Records with the same key are not an error: the first one is kept. Null equals null.
     pub(super) keep_first: bool,
 }
 
 impl KeySet {
-    /// The values that must differ, or `None` if the set does not hold for this record.
+    /// The values that must differ, or `None` if the set does not apply to this record.
     pub(super) fn key<'r>(&self, record: &'r Record) -> Option<Vec<&'r Value>> {
         match &self.condition {
             Some(set) => set.key(&record.values),
@@ -38,7 +38,7 @@ impl KeySet {
     }
 }
 
-/// The sets in which records of a file must differ: primary keys, and all unique sets that no rule takes care of.
+/// All sets in which the records of a file must differ: primary keys, and the unique sets that no rule handles.
 pub(super) fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
     let mut sets = Vec::new();
     for model in catalog.written() {
@@ -65,7 +65,7 @@ pub(super) fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
     sets
 }
 
-/// The hash of the key that a record has in a set.
+/// The hash of a record's key in a set.
 pub(super) fn hash_key(set: &KeySet, pk: i64, key: Vec<&Value>) -> u64 {
     let mut hasher = SipHasher13::new();
     if set.columns.is_empty() {

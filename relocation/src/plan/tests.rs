@@ -82,7 +82,7 @@ fn records_of_a_model_are_found_wherever_they_lie() {
     assert_eq!(file.pks(&plan, "sentry.project", 1), [] as [i64; 0]);
 }
 
-/// All teams of an organization, by primary key, with the slug that each gets.
+/// All teams of the file, by primary key, with the slug that each gets.
 fn slugs(file: &File_, plan: &Plan) -> BTreeMap<i64, String> {
     let model = file.catalog.model("sentry.team").unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
@@ -97,7 +97,7 @@ fn slugs(file: &File_, plan: &Plan) -> BTreeMap<i64, String> {
 #[test]
 fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
     let named = |pk: i64| team(pk, 1, "");
-    // The first further candidates of both are in the file, too, behind them.
+    // The second candidate of one of them is in the file too, after it.
     let further = |pk: i64, attempt: usize| crate::slug::candidate("sentry.team", pk, "t", 50, attempt);
     let mut records = vec![named(9), named(8), team(3, 1, &further(9, 1)), team(4, 2, "t")];
     let plan = |records: &[String]| {
@@ -105,14 +105,14 @@ fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
         file.plan(None).map(|plan| slugs(&file, &plan))
     };
     let made = plan(&records).unwrap();
-    // The lower primary key gets the plain one, wherever it stands.
+    // The lower primary key gets the plain slug, wherever its record is.
     assert_eq!((&*made[&8], &made[&9]), ("t", &further(9, 2)));
     records.reverse();
     assert_eq!(plan(&records).unwrap(), made);
     records.push(team(5, 1, "t"));
     assert_eq!(plan(&records).unwrap()[&8], further(8, 1));
 
-    // Only a file that was made for it has all of them.
+    // Only a crafted file has all of them.
     for attempt in 2..crate::slug::CANDIDATES {
         records.push(team(i64::try_from(10 + attempt).unwrap(), 1, &further(9, attempt)));
     }
@@ -136,7 +136,7 @@ fn records_that_contradict_each_other_are_refused_and_both_named() {
         .to_string();
     assert!(error.contains("pk 5") && error.contains("with pk 1") && error.contains("slug"), "{error}");
     assert!(File_::new(&[team(1, 1, "a"), team(5, 2, "a")]).plan(None).is_ok());
-    // Slugs of organizations are for control to resolve.
+    // Control resolves conflicts between slugs of organizations.
     assert!(File_::new(&[organization(1, "x"), organization(2, "x")]).plan(None).is_ok());
 }
 
@@ -254,7 +254,7 @@ fn a_record_that_hangs_from_nothing_goes_with_those_that_refer_to_it() {
         organization(2, "two"),
         project(1, 1),
         project(2, 2),
-        // Of both, of the other one, of neither, of a rule that hangs from nothing itself.
+        // Queries of both organizations, of the second one, of neither, and of a rule that belongs to nothing itself.
         query(11),
         query(12),
         query(13),
@@ -265,7 +265,7 @@ fn a_record_that_hangs_from_nothing_goes_with_those_that_refer_to_it() {
         record("rulesnooze", 1, r#""alert_rule": 3, "rule": null"#),
         subscription(1, 2, 11),
         subscription(2, 2, 12),
-        // A rule of nobody that a trigger of nobody refers to.
+        // A trigger that belongs to nothing refers to the rule that belongs to nothing.
         record("alertruletrigger", 1, r#""alert_rule": 3, "label": "l", "alert_threshold": 1"#),
         record("snubaqueryeventtype", 1, r#""snuba_query": 13, "type": 0"#),
     ]);

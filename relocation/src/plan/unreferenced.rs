@@ -1,5 +1,5 @@
-//! Records that are of use only to those that refer to them, such as queries of alert rules, and records that refer to
-//! nothing. No reference of theirs says whose they are, so they go with those that refer to them.
+//! Records that are of use only to the records that refer to them, such as queries of alert rules, and records that
+//! refer to nothing. Their references do not show what they belong to, so the records that refer to them decide.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,12 +17,12 @@ use crate::{
 /// Primary keys by the position of their model.
 type Pks = HashMap<usize, RoaringTreemap>;
 
-/// What becomes of records that nothing refers to.
+/// Records that no imported record refers to.
 #[derive(Debug, Default)]
-pub(super) struct Adrift {
-    /// They are no more wanted than what refers to them.
+pub(super) struct Unreferenced {
+    /// They are filtered: no record that the filter selects refers to them.
     pub(super) filtered: Pks,
-    /// They would be of no use: all that refers to them is dropped, or nothing does.
+    /// They are dropped as of no use: all records that refer to them are dropped, or no record does.
     pub(super) unreferred: Pks,
 }
 
@@ -36,8 +36,9 @@ fn may_drift(model: &Model) -> bool {
         || model.columns.iter().all(|column| column.references.is_none() || column.null)
 }
 
-/// Models whose records may be unreferenced, and those that refer to them, in the order of writing. Without a filter a record
-/// that refers to nothing is imported like any other, unless it needs those that refer to it.
+/// The models with records that may be unreferenced, and the models that refer to them, in the order of writing.
+/// Without a filter, a record that refers to nothing is imported like any other, unless it is of use only to the
+/// records that refer to it.
 fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usize>, BTreeSet<usize>) {
     let (mut unreferenced, mut referrers) = (BTreeSet::new(), BTreeSet::new());
     for model in catalog.written() {
@@ -55,18 +56,19 @@ fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usiz
 }
 
 impl Family<'_> {
-    /// Finds the records that nothing refers to which is imported. Reads the models that are concerned twice: forth, to
-    /// know whose each record is, and those that refer to others back again.
-    pub(super) fn find_adrift(&mut self) -> Result<Adrift, ExportError> {
+    /// Finds the records that no imported record refers to. Reads the models concerned twice: forward, to find out what
+    /// each record belongs to, and then backward, only those that refer to others.
+    pub(super) fn find_unreferenced(&mut self) -> Result<Unreferenced, ExportError> {
         let (catalog, selection) = (self.catalog, self.plan.selection.as_ref());
         let (unreferenced, referrers) = concerned(catalog, selection);
         let seen =
             |position: &usize| catalog.models().get(*position).is_some_and(|model| self.plan.seen(model) > 0);
         if !unreferenced.iter().any(seen) {
-            return Ok(Adrift::default());
+            return Ok(Unreferenced::default());
         }
         self.learn(referrers.union(&unreferenced).copied())?;
-        // What refers to a record is written after it: from the last model to the first, all that refers to one is known.
+        // A record that refers to another one is written after it. So from the last model to the first, all references
+        // to a record are known when it is reached.
         let mut unwanted: Pks =
             unreferenced.iter().map(|position| (*position, self.nowhere(*position))).collect();
         let mut missed = Pks::new();
@@ -77,9 +79,10 @@ impl Family<'_> {
                 let is_wanted = match verdict.whose {
                     Whose::Here => true,
                     Whose::Nowhere => match unwanted.get(position) {
-                        // If somebody refers to it, it is imported, and what it refers to as well.
+                        // If an imported record refers to it, it is imported, and so is what it refers to.
                         Some(unwanted) => !unwanted.contains(unsigned(record.source_pk)),
-                        // Without a filter, what may stand alone is imported. The rest hangs from what it refers to.
+                        // Without a filter, a record that may refer to nothing is imported. All others depend on what
+                        // they refer to.
                         None => selection.is_none() && may_drift(model),
                     },
                     Whose::Lost | Whose::Elsewhere => false,
@@ -97,7 +100,7 @@ impl Family<'_> {
                 Ok(())
             })?;
         }
-        let mut found = Adrift::default();
+        let mut found = Unreferenced::default();
         for (position, mut pks) in unwanted {
             let needs = catalog.models().get(position).is_some_and(|model| model.rules.only_if_referred);
             if needs {

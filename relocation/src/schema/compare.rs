@@ -1,4 +1,4 @@
-//! Holds the tables of a database against the catalog.
+//! Compares the tables of a database with the catalog.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use causeway_silo::db::{self, Db, DbError, Dialect, Statement};
 
 use crate::catalog::{Catalog, Column, Silo};
 
-/// What a column of a table really is.
+/// A column as it is in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Actual {
     sql: String,
@@ -14,12 +14,12 @@ struct Actual {
     has_default: bool,
 }
 
-/// Where the tables that are there differ from the catalog in a way that would break an import, one sentence each. A table
-/// that is absent is no difference: see [`super::create_missing_tables`]. Nor is a column that the catalog does not know,
-/// as long as it needs no value.
+/// Where existing tables differ from the catalog in a way that would break an import, one sentence for each difference.
+/// An absent table is not a difference: see [`super::create_missing_tables`]. Nor is a column that the catalog does not
+/// know, as long as it needs no value.
 ///
 /// # Errors
-/// If the database cannot be asked.
+/// If the database cannot be queried.
 pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
     let tables: Vec<String> =
         catalog.written().filter(|model| model.silo == silo).map(|model| model.table.clone()).collect();
@@ -70,7 +70,7 @@ pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<S
 pub(super) fn column_type(column: &Column, dialect: Dialect) -> String {
     let sql = column.sql.as_str();
     match dialect {
-        // PostgreSQL does not tell how many dimensions an array was declared with, nor does it care.
+        // PostgreSQL does not report how many dimensions an array was declared with, and does not enforce it.
         Dialect::Postgres => sql.replace("[][]", "[]"),
         Dialect::Sqlite => match sql {
             "timestamp with time zone" | "uuid" | "inet" | "citext" => "text".to_owned(),
@@ -104,7 +104,7 @@ async fn columns(
     let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
     for row in db.fetch_all(statement).await? {
         let sql = row.text("sql")?;
-        // PostgreSQL spells some types out.
+        // PostgreSQL spells out `varchar`.
         let sql = match sql.strip_prefix("character varying") {
             Some(rest) => format!("varchar{rest}"),
             None => sql,

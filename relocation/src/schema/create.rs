@@ -1,4 +1,4 @@
-//! Makes the tables that a database does not have: columns, unique sets, foreign keys and indexes of each follow from its
+//! Creates the tables that a database lacks. Their columns, unique sets, foreign keys and indexes follow from the
 //! model's entry in the catalog. No column has a default, because an import supplies every value.
 
 use std::fmt::Write as _;
@@ -15,31 +15,32 @@ use crate::{
     generate::hex,
 };
 
-/// The most bytes that a name has in PostgreSQL.
+/// The maximum length of a name in PostgreSQL, in bytes.
 const LONGEST_NAME: usize = 63;
 
-/// The number of the lock under which tables are made on PostgreSQL; "causeway" in ASCII.
+/// The key of the PostgreSQL advisory lock under which tables are created; "causeway" in ASCII.
 const LOCK: i64 = 0x6361_7573_6577_6179;
 
-/// Makes the tables of a silo's models that are absent, all of them or none, and says which. Several processes may do this
-/// at once.
+/// Creates the absent tables of a silo's models, all of them or none, and returns their names. Several processes may
+/// call this at once.
 ///
 /// # Errors
-/// If the database cannot be reached or does not let tables be made.
+/// If the database cannot be reached or refuses to create tables.
 pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
     let models: Vec<&Model> = catalog.written().filter(|model| model.silo == silo).collect();
-    // Nearly always nothing is missing. Then no write transaction is needed, and no writer is waited for.
+    // Usually nothing is missing. Then this needs no write transaction and waits for no writer.
     let absent = names(&db.fetch_all(absent(&models, db.dialect())).await?)?;
     if absent.is_empty() {
         return Ok(absent);
     }
     let made = transact!(DbError, db, |tx| {
         if tx.dialect() == Dialect::Postgres {
-            // A process that waited here may not see yet what the other one has made: hence IF NOT EXISTS below.
+            // A process that waited for this lock may not yet see what the other process created: hence IF NOT EXISTS
+            // below.
             tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
         }
         let absent = names(&tx.fetch_all(self::absent(&models, tx.dialect())).await?)?;
-        // In the order of writing: each after those that its foreign keys lead to.
+        // In the order of writing: each table comes after those that its foreign keys refer to.
         let to_make: Vec<&Model> =
             models.iter().copied().filter(|model| absent.contains(&model.table)).collect();
         let has_citext = |model: &&Model| model.columns.iter().any(|column| column.sql == "citext");
@@ -59,7 +60,7 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
     Ok(made)
 }
 
-/// Asks which models have no table.
+/// The query for the models that have no table.
 fn absent(models: &[&Model], dialect: Dialect) -> Statement {
     let tables = models.iter().map(|model| model.table.clone()).collect();
     Statement::new("SELECT t.name AS name FROM ")
@@ -74,7 +75,7 @@ fn names(rows: &[Row]) -> Result<Vec<String>, DbError> {
     rows.iter().map(|row| row.text("name")).collect()
 }
 
-/// What makes the table of a model.
+/// The statements that create the table of a model.
 fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String> {
     let name = |column: &usize| model.columns.get(*column).map_or("", |column| column.column.as_str());
     let set_name = |set: &UniqueSet| {
@@ -107,7 +108,8 @@ fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String>
             list(set)
         ));
     }
-    // What leads to a row is looked up when that row goes. The index of a unique set finds by its first column.
+    // When a row is deleted, the database looks for rows that refer to it. The index of a unique set serves such a
+    // search only by its first column.
     let is_first =
         |index: usize| everywhere.iter().any(|set| set.columns.first().is_some_and(|first| *first == index));
     for (index, column) in model.columns.iter().enumerate() {
@@ -122,7 +124,7 @@ fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String>
     statements
 }
 
-/// A column with its type and foreign key. Only a table of the same silo can be led to.
+/// A column with its type and foreign key. A foreign key can refer only to a table of the same silo.
 fn definition(catalog: &Catalog, model: &Model, column: &Column, dialect: Dialect) -> String {
     let sql = match dialect {
         Dialect::Postgres => column.sql.clone(),
@@ -144,7 +146,8 @@ fn definition(catalog: &Catalog, model: &Model, column: &Column, dialect: Dialec
     text
 }
 
-/// The condition of a unique set. Its value stands in the catalog, so none is a parameter, which DDL does not take.
+/// The condition of a unique set, as SQL. The value comes from the catalog and is written as a literal, because DDL
+/// takes no parameters.
 fn holds(model: &Model, condition: &Condition) -> String {
     let column = model.columns.get(condition.column).map_or("", |column| column.column.as_str());
     let column = quoted(column);
@@ -155,8 +158,8 @@ fn holds(model: &Model, condition: &Condition) -> String {
     }
 }
 
-/// A name that PostgreSQL does not cut: one that is too long ends in the beginning of its SHA-1, as in the tables that the
-/// first migration makes.
+/// A name that PostgreSQL does not cut: the end of a name that is too long is replaced by the beginning of its SHA-1,
+/// as in the tables that the first migration makes.
 fn index_name(table: &str, columns: &[&str], kind: &str) -> String {
     let name = format!("{table}_{}_{kind}", columns.join("_"));
     if name.len() <= LONGEST_NAME {

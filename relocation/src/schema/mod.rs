@@ -1,5 +1,5 @@
-//! The tables of the models in a database: held against the catalog where they are, made from it where they are not.
-//! Tables that are there may be the product's own, of another version than the catalog knows; they are never altered.
+//! The tables of the models in a database: existing ones are compared with the catalog, missing ones are created from
+//! it. Existing tables may be the product's own, of another version than the catalog knows. They are never altered.
 
 mod compare;
 mod create;

@@ -1,5 +1,5 @@
-//! Usernames that are e-mail addresses of somebody else: whoever signs in with the address may be taken for either. Both
-//! are written, and somebody hears of it. No finding tells the address.
+//! Usernames that are the e-mail address of another user: a person who signs in with the address may be taken for
+//! either. Both users are written, with a finding. No finding contains the address.
 
 use std::collections::HashMap;
 
@@ -17,8 +17,8 @@ fn text(row: &Row, column: usize) -> &str {
 }
 
 impl Writer<'_> {
-    /// Looks at the rows of a chunk that are to be inserted: among themselves, and against what is there. A name that is
-    /// the address of a user of an earlier chunk was told of when the record was mapped.
+    /// Compares the rows of a chunk that are to be inserted with each other and with existing rows. A name that is the
+    /// address of a user of an earlier chunk was reported when the record was mapped.
     pub(super) async fn warn_of_addresses<T: Table>(
         &self,
         table: &mut T,
@@ -32,7 +32,7 @@ impl Writer<'_> {
             return Ok(());
         };
         let folded = |row: &Row, column: usize| text(row, column).to_lowercase();
-        // Of each address, two users who have it are enough: one of them is another one.
+        // For each address, two users who have it are enough: at least one of them is not the user with the name.
         let mut addresses: HashMap<String, [i64; 2]> = HashMap::new();
         for row in rows {
             let both = addresses.entry(folded(row, address)).or_insert([row.source_pk; 2]);

@@ -1,5 +1,5 @@
-//! Memberships that meet after users were merged: the first record of the file is the row, the others become it, and it
-//! gets the highest role that one of them has.
+//! Memberships that are the same after users were merged: the first record of the file becomes the row, the others are
+//! mapped to it, and the row gets the highest role that one of them has.
 
 use std::collections::HashMap;
 
@@ -13,15 +13,15 @@ use crate::{
     value::Value,
 };
 
-/// How high a value is; 0 is the highest. Those that the order does not name are equal.
+/// The rank of a value; 0 is the highest. All values that the order does not name have the same, lowest rank.
 fn rank(order: &[String], value: Option<&Value>) -> usize {
     let text = value.and_then(Value::as_text);
     order.iter().position(|known| Some(known.as_str()) == text).unwrap_or(order.len())
 }
 
 impl Writer<'_> {
-    /// Takes out rows that are another one, here or in the table, and lets that one have the highest value of all. Gives
-    /// back the rows that are to be inserted.
+    /// Removes the rows that are the same as another one, in the chunk or in the table, and gives that one the highest
+    /// value of all. Returns the rows that are to be inserted.
     pub(super) async fn merge_alike<T: Table>(
         &self,
         table: &mut T,
@@ -35,7 +35,7 @@ impl Writer<'_> {
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
         let mut places: HashMap<(i64, i64), usize> = HashMap::new();
         let mut raised: HashMap<i64, usize> = HashMap::new();
-        // The first one of the file is the row.
+        // The first record of the file becomes the row.
         rows.sort_by_key(|row| row.ordinal);
         for row in rows {
             let Some(key) = reference_key(columns, &row) else {

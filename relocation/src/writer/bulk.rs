@@ -1,4 +1,4 @@
-//! Sets of rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
+//! Inserts many rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite:
 use super::{Row, WriteError, copy};
 use crate::{catalog::Model, value::Value};
 
-/// The most parameters of one SQLite statement. More gain nothing, and the connection that writes keeps the statements
-/// that it has prepared, with some 50 bytes for each parameter.
+/// The maximum number of parameters of one SQLite statement. More gain nothing, and the connection that writes keeps
+/// its prepared statements, with some 50 bytes for each parameter.
 const SQLITE_PARAMETERS: usize = 1_024;
 
 /// The table's columns, `id` first, quoted.
@@ -39,7 +39,7 @@ pub(super) async fn insert(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(
     }
 }
 
-/// Inserts the rows that break no unique set and says which, by id.
+/// Inserts the rows that break no unique set, and returns their ids.
 pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<Vec<i64>, WriteError> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -55,7 +55,7 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
             let inserted = insert_sqlite(&mut work, model, rows, " ON CONFLICT DO NOTHING").await;
             let inserted = work.done(inserted)?;
             let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-            // Mostly all are: then none need be asked for. Nobody else has rows with these ids.
+            // Usually all rows are inserted, and no query is needed. No other rows have these ids.
             if usize::try_from(inserted).is_ok_and(|inserted| inserted == rows.len()) {
                 return Ok(ids);
             }
@@ -73,12 +73,12 @@ async fn insert_free_postgres(
     rows: &[Row],
 ) -> Result<Vec<i64>, WriteError> {
     let names = columns(model);
-    // Mostly all are free: then the stage below would be a second writing of every row.
+    // Usually all rows are free. Then the stage below would write every row a second time.
     if copied(connection, model, &names, rows).await? {
         return Ok(rows.iter().map(|row| row.id).collect());
     }
-    // A stage with the columns that are written and no constraint, gone with the transaction: COPY itself knows no
-    // ON CONFLICT.
+    // The stage is a table with the same columns and no constraint, dropped with the transaction: COPY itself has no ON
+    // CONFLICT.
     let make = format!(
         "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} ON COMMIT DROP AS SELECT {names} FROM \"{0}\" WITH NO DATA",
         model.table
@@ -97,7 +97,7 @@ async fn insert_free_postgres(
     Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)
 }
 
-/// Copies all rows into the table, or none of them if one breaks a unique set. Says which.
+/// Copies all rows into the table. Returns `false`, and copies none, if one breaks a unique set.
 async fn copied(
     connection: &mut PgConnection,
     model: &Model,
@@ -118,7 +118,7 @@ async fn copied(
     }
 }
 
-/// Inserts rows, and says how many of them.
+/// Inserts rows and returns how many were inserted.
 async fn insert_sqlite(
     connection: &mut SqliteConnection,
     model: &Model,
@@ -130,11 +130,12 @@ async fn insert_sqlite(
     let mut inserted = 0;
     let mut next = statements.next().transpose()?;
     while let Some((sql, args)) = next {
-        // The last one of a chunk has a length of its own, which hardly any other chunk has.
+        // The last statement of a chunk has its own number of rows, which hardly any other chunk has, so it is not kept
+        // prepared.
         let is_last = statements.len() == 0;
         let execution =
             sqlx::query_with(AssertSqlSafe(sql), args).persistent(!is_last).execute(&mut *connection);
-        // While the database's thread has one statement, this one makes the next.
+        // While the database's thread executes one statement, this task builds the next.
         let (executed, made) = tokio::join!(execution, async { statements.next().transpose() });
         inserted += executed.map_err(DbError::from)?.rows_affected();
         next = made?;
@@ -163,7 +164,7 @@ fn statement(model: &Model, rows: &[Row], ending: &str) -> Result<(String, Sqlit
     Ok((sql, args))
 }
 
-/// How a value is kept in SQLite: times, UUIDs and addresses as text that sorts, lists as JSON.
+/// Binds a value in the form in which SQLite stores it: times, UUIDs and addresses as text that sorts, lists as JSON.
 fn bind(args: &mut SqliteArguments, value: &Value) -> Result<(), WriteError> {
     use sqlx::Arguments as _;
     let added = match value {

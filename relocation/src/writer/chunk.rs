@@ -1,4 +1,4 @@
-//! Writes one chunk from its records to its commit, the same way in both silos.
+//! Writes one chunk, from its records to the commit, in the same way in both silos.
 
 use causeway_silo::{
     db::{Db, DbError, DbErrorKind, HasDbError, Tx},
@@ -8,23 +8,23 @@ use causeway_silo::{
 use super::{Mode, Row, WriteError, Writer, Written, ids};
 use crate::{catalog::Model, plan::Record};
 
-/// How often a chunk is begun again because somebody else wrote the same values meanwhile.
+/// How often a chunk is tried if other writers insert the same values at the same time.
 const ATTEMPTS: usize = 8;
 
 /// What a silo adds to writing a chunk.
 pub trait ChunkSilo: Sync {
-    /// What its steps fail with.
+    /// The error of its methods.
     type Error: From<WriteError> + From<DbError> + HasDbError + HasWriteError + Send;
 
-    /// New primary keys of a model that come from elsewhere, in ascending order, as many as asked for; `None` if the
-    /// silo gives them out itself.
+    /// Primary keys for a model that are leased, `count` of them in ascending order; `None` if the silo assigns them
+    /// itself.
     fn leased_ids(
         &self,
         model: &Model,
         count: usize,
     ) -> impl Future<Output = Result<Option<Vec<i64>>, Self::Error>> + Send;
 
-    /// What is to be committed together with the rows: the chunk's record, and all that goes with it.
+    /// Writes what is committed together with the rows: the chunk entry, and everything that belongs to it.
     fn record(
         &self,
         tx: &mut Tx,
@@ -34,16 +34,16 @@ pub trait ChunkSilo: Sync {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// An error that may hold one of writing.
+/// An error that may contain a [`WriteError`].
 pub trait HasWriteError {
-    /// The error of writing, if that is what it is.
+    /// The [`WriteError`], if it contains one.
     fn write_error(&self) -> Option<&WriteError>;
 }
 
 /// Writes the records of one chunk and what the silo records with them, in one transaction.
 ///
 /// # Errors
-/// What the silo's steps fail with. Nothing of the chunk is written then.
+/// The error of writing, or of the silo's methods. Then nothing of the chunk is written.
 pub async fn write_chunk<S: ChunkSilo>(
     db: &Db,
     writer: &Writer<'_>,
@@ -61,7 +61,8 @@ pub async fn write_chunk<S: ChunkSilo>(
                 Some(ids) => ids.clone(),
                 None => ids::own(tx, model, rows.len()).await?,
             };
-            // Before the rows are there: who inserts beside us must not get an id that they have.
+            // Before the rows are inserted: another process that inserts at the same time must not get one of their
+            // ids.
             if let (Some(_), Some(highest)) = (&leased, ids.iter().max()) {
                 ids::raise(tx, model, *highest).await?;
             }
@@ -89,7 +90,7 @@ pub async fn write_chunk<S: ChunkSilo>(
             model = model.name,
             attempt,
             ?mode,
-            "a chunk met rows that are there already and is written again"
+            "a chunk conflicts with existing rows and is written again"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The careful way: looks up which values are taken, applies the rules for those, and inserts what is free.
+//! The conflict path: looks up which values are taken, applies the rules for those, and inserts the rows that are free.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +12,9 @@ use crate::{
     value::Value,
 };
 
-/// How often values that were taken in the meantime are replaced.
+/// How often values are replaced that other writers took in the meantime.
 const ROUNDS: usize = 8;
-/// Characters of a suffix that makes a taken value unique.
+/// How many characters a suffix has that makes a taken value unique.
 const SUFFIX: usize = 6;
 
 impl Writer<'_> {
@@ -35,7 +35,8 @@ impl Writer<'_> {
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.insert(model, &inserted);
-            // The database may hold two names for the same that we do not: what was just inserted has one of them now.
+            // The database may treat two names as the same that this code does not. Then a row that was just inserted
+            // has one of them.
             let count = refused.len();
             rows = self.resolve_names(table, model, refused, &mut written).await?;
             if rows.is_empty() || (round > 0 && !replaced && rows.len() == count) {
@@ -43,7 +44,7 @@ impl Writer<'_> {
             }
         }
         if !rows.is_empty() && model.rules.taken_name.is_some() {
-            // Somebody else took a name between looking and writing: the whole chunk is to be looked at again.
+            // Another writer took a name between the look-up and the insert, so the whole chunk must be checked again.
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
         for row in &rows {
@@ -59,7 +60,7 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    /// Applies the rules by which a record becomes a row that is there. Gives back the rows that are to be inserted.
+    /// Applies the rules by which a record is mapped to an existing row. Returns the rows that are to be inserted.
     async fn resolve_names<T: Table>(
         &self,
         table: &mut T,
@@ -130,7 +131,7 @@ impl Writer<'_> {
         Ok(keep)
     }
 
-    /// Gives names that nobody has to rows whose own is taken.
+    /// Gives a free name to each row with a name that is taken.
     #[expect(clippy::too_many_arguments, reason = "one step of resolve_names, split off for its length")]
     async fn suffix<T: Table>(
         &self,
@@ -170,7 +171,7 @@ impl Writer<'_> {
                 let name = shown(&name);
                 let reason = match self.tense {
                     Tense::Happened => format!("`{name}` is taken; the record has `{}` now", shown(&given)),
-                    // The import will draw others.
+                    // The import will draw other suffixes.
                     Tense::Would => format!(
                         "`{name}` is taken; the record would have `{}?`, with a random suffix",
                         given.get(..given.len().saturating_sub(SUFFIX)).unwrap_or_default()
@@ -191,7 +192,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Applies the rules by which a value that is taken is cleared or made anew. Says whether there was any.
+    /// Applies the rules by which a taken value is cleared or generated again. Returns whether there was one.
     async fn replace_taken<T: Table>(
         &self,
         table: &mut T,

@@ -15,16 +15,17 @@ use crate::{
 };
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// The least size of what is sent, in bytes: more than two segments of a loopback connection.
+/// The minimum size of the data that is sent, in bytes: more than two segments of a loopback connection.
 ///
 /// sqlx leaves Nagle's algorithm on and sends the end of a COPY by itself. After a short message that end waits until
 /// the server's delayed acknowledgement, 40 ms. After several full segments, which are acknowledged at once, it travels
-/// with the last piece. The format has a place for bytes that readers skip, so short data is filled up there.
+/// with the last piece. The header of the format has room for bytes that readers skip, so short data is filled up
+/// there.
 pub const LEAST_COPY: usize = 136 * 1024;
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Type numbers that stand in the header of an array.
+/// Type numbers (OIDs) for the header of an array.
 const TEXT: u32 = 25;
 const FLOAT8: u32 = 701;
 const VARCHAR: u32 = 1043;

@@ -1,5 +1,5 @@
-//! A dry run: chunks are written as if there were conflicts, by the same rules, to a table that is only read. What
-//! they would have written is remembered, as far as it may be in the way of what comes behind.
+//! Dry runs. The rows of a chunk take the conflict path, by the same rules, but the table is only read. What a chunk
+//! would have written is remembered, as far as later rows may conflict with it.
 
 use std::{
     borrow::Cow,
@@ -25,17 +25,17 @@ use crate::{
     value::Value,
 };
 
-/// What a dry run must remember cannot be put on disk, or not be read from there.
+/// What a dry run remembers cannot be written to disk, or read from it.
 #[derive(Debug, thiserror::Error)]
 #[error("what a dry run remembers cannot be kept on disk: {0}")]
 pub struct ScratchError(#[from] io::Error);
 
-/// Looks up rows of the silo that holds a model.
+/// Looks up rows in the silo that has a model.
 pub trait LookUp: Sync {
-    /// What it fails with.
+    /// The error of a look-up.
     type Error: From<WriteError> + From<ScratchError> + Send;
 
-    /// Which of these values rows of the model have, and the ids of those rows, as [`super::find_rows`] says.
+    /// Which of these values existing rows of the model have, with the ids of those rows, as in [`super::find_rows`].
     fn rows_with(
         &self,
         model: &Model,
@@ -44,22 +44,22 @@ pub trait LookUp: Sync {
     ) -> impl Future<Output = Result<HashMap<String, i64>, Self::Error>> + Send;
 }
 
-/// What a dry run has gone through. It holds hashes for each user, address, key and token of the file, and for each
-/// record that hangs from a user who may have been merged: in memory up to a budget, in files past it.
+/// The state of a dry run. It has hashes for each user, address, key and token of the file, and for each record that
+/// refers to a user who may have been merged: in memory up to a budget, in files beyond it.
 #[derive(Debug)]
 pub struct DryRun {
     remembered: SpillMap,
     scratch_dir: PathBuf,
-    /// The unique sets of each model in which records may meet that did not meet in the file.
+    /// By model: the unique sets in which records may conflict that did not conflict in the file.
     sets: Vec<Vec<usize>>,
     next_id: i64,
-    /// The organizations that have what [`crate::catalog::Rules::needs_one`] says.
+    /// The organizations that have the row that [`crate::catalog::Rules::needs_one`] requires.
     with_one: RoaringTreemap,
 }
 
 impl DryRun {
-    /// A dry run that begins. The ids that it makes up lie above all that there can be. What is too much for memory goes
-    /// to nameless files in `scratch_dir`.
+    /// A new dry run. The ids that it makes up are above all possible ids. What is too large for memory goes to
+    /// nameless files in `scratch_dir`.
     #[must_use]
     pub fn new(catalog: &Catalog, scratch_dir: &Path) -> Self {
         let sets = catalog.models().iter().map(|model| sets_that_merge(catalog, model)).collect();
@@ -72,13 +72,14 @@ impl DryRun {
         }
     }
 
-    /// Whether an organization of the dry run has what a model that it has gone through says that each needs.
+    /// Whether an organization of the dry run has the row that it needs, according to the models that have been
+    /// checked.
     #[must_use]
     pub fn has_one(&self, organization: i64) -> bool {
         u64::try_from(organization).is_ok_and(|id| self.with_one.contains(id))
     }
 
-    /// What is to be remembered of a row.
+    /// What the dry run remembers of a row.
     fn keys(&self, model: &Model, row: &Row) -> Keys {
         let sets = self.sets.get(model.position).map(Vec::as_slice).unwrap_or_default();
         let unique = sets.iter().filter_map(|index| {
@@ -91,8 +92,8 @@ impl DryRun {
         Keys { id: row.id, unique: unique.collect(), asked: asked.collect() }
     }
 
-    /// Does something with what is remembered where a disk may be waited for. If it fails, all is forgotten: the dry run
-    /// begins again.
+    /// Calls `work` with what is remembered, on a thread that may wait for a disk. If it fails, everything is
+    /// forgotten, and the dry run begins again.
     async fn remembered<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut SpillMap) -> io::Result<T> + Send + 'static,
@@ -106,7 +107,7 @@ impl DryRun {
     }
 }
 
-/// What a hash is of, so that hashes of different things differ.
+/// What a hash was computed from. It is part of the hash, so that hashes of different things differ.
 #[derive(Hash)]
 enum Kind {
     /// A key of a unique set.
@@ -121,9 +122,9 @@ fn hasher_of(kind: Kind, model: &Model, index: usize) -> SipHasher13 {
     hasher
 }
 
-/// The plan has refused records that share a unique set as they are in the file, and rewriting references keeps them
-/// apart, unless two old keys lead to one row: those of a model whose records may become rows that are there, or earlier
-/// ones of the file.
+/// The unique sets in which records of a model may conflict although they did not in the file. The plan has refused
+/// records that share a unique set, and rewriting references keeps them apart, unless two old keys map to one row:
+/// those of a model whose records may be mapped to existing rows, or to the rows of earlier records.
 fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
     let merges = |column: &usize| {
         let target = model.columns.get(*column).and_then(|column| column.references.as_deref());
@@ -247,10 +248,10 @@ impl<L: LookUp> Table for Stage<'_, L> {
 }
 
 impl Writer<'_> {
-    /// Goes through the records of a chunk as if they were written, and writes nothing. The new ids are made up.
+    /// Treats the records of a chunk as if they were written, but writes nothing. The new ids are made up.
     ///
     /// # Errors
-    /// If `look` fails, or as writing does.
+    /// The error of `look`, or an error as in writing.
     pub async fn dry_run<L: LookUp>(
         &self,
         model: &Model,
@@ -266,7 +267,7 @@ impl Writer<'_> {
         let stage = &mut Stage { dry_run, look };
         let mut written = self.write_resolving_conflicts(stage, model, filled.into_owned()).await?;
         if let Some(needs) = &model.rules.needs_one {
-            // Also of rows that became others: those have the highest role of both.
+            // This includes rows that were merged into others: those have the highest role of both.
             let met = rows.iter().filter_map(|row| u64::try_from(needs.met(&row.values)?).ok());
             stage.dry_run.with_one.extend(met);
         }
@@ -280,8 +281,8 @@ impl Writer<'_> {
 mod tests {
     use super::*;
 
-    /// What makes it enough to look up single values: every other unique set has a reference to a row that an import
-    /// always makes, and such a row is new in a dry run.
+    /// Why it is enough to look up single values: every other unique set has a reference to a row that an import always
+    /// inserts, and such a row is new in a dry run.
     #[test]
     fn a_key_of_a_dry_run_is_never_in_the_table() {
         let catalog = Catalog::load().unwrap();
@@ -289,13 +290,13 @@ mod tests {
             for set in model.unique.iter().filter(|set| !model.keeps_apart(set)) {
                 let new = set.columns.iter().any(|column| {
                     let target = model.columns[*column].references.as_deref();
-                    // What hangs from a row that was there is not written.
+                    // A record that refers to an existing row is not written.
                     model.rules.skip_when_existing.contains(column)
                         || target
                             .and_then(|target| catalog.model(target))
                             .is_some_and(|target| !target.merges())
                 });
-                // A record of which a rule keeps the first hangs from something new as well.
+                // With a rule that keeps the first record, the set must refer to something new as well.
                 assert!(new, "{} {:?}", model.name, set.columns);
             }
         }

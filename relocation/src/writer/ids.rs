@@ -1,4 +1,4 @@
-//! New primary keys of a chunk: those that a silo gives out itself, and room in front of those that come from elsewhere.
+//! New primary keys of a chunk: assigns those of the silo itself, and advances the sequence beyond leased ones.
 
 use causeway_silo::db::{DbError, Statement, Tx};
 
@@ -6,8 +6,9 @@ use crate::catalog::Model;
 
 /// Takes `count` new primary keys of a model, in ascending order, for rows that are written in the same transaction.
 ///
-/// On PostgreSQL they come from the table's own sequence, so that an application can go on inserting beside Causeway; they
-/// are gone even if the transaction is not committed. On SQLite they come from a counter that never falls behind the table.
+/// On PostgreSQL they come from the table's own sequence, so that an application can insert at the same time as
+/// Causeway. They are used up even if the transaction is not committed. On SQLite they come from a counter that never
+/// falls behind the table.
 ///
 /// # Errors
 /// If the database refuses, or the table has no sequence.
@@ -19,7 +20,7 @@ pub(super) async fn own(tx: &mut Tx, model: &Model, count: usize) -> Result<Vec<
     let quoted = format!("\"{}\"", model.table);
     match tx {
         Tx::Postgres(_) => {
-            // As a subquery of its own, the sequence is looked up once, and not for each id.
+            // In a subquery of its own, the sequence is looked up once, and not for each id.
             let statement = Statement::new("SELECT nextval((SELECT pg_get_serial_sequence(")
                 .arg(quoted)
                 .push(", 'id')::regclass)) AS id FROM generate_series(1, ")
@@ -49,19 +50,20 @@ pub(super) async fn own(tx: &mut Tx, model: &Model, count: usize) -> Result<Vec<
     }
 }
 
-/// How far a sequence is brought forward by taking values from it. A chunk has at most half as many rows.
+/// How far a sequence is advanced by taking values from it. A chunk has at most half as many rows.
 const STEPS: i64 = 10_000;
-/// The class of the advisory locks under which a sequence is set. The object is the sequence's own number.
+/// The first key of the advisory locks under which a sequence is set. The second one is a hash of the sequence's name.
 const SEQUENCE_LOCK: i64 = 0x0c57_5ea1;
 
-/// Brings the table's own sequence to `highest`, so that the application's next insert gets an id above all that are
-/// written, also where those come from elsewhere. It is never set back, and a table without a sequence needs nothing.
+/// Advances the table's own sequence to `highest`, so that the application's next insert gets an id above all written
+/// ones, even if those are leased. The sequence is never set back. A table without a sequence needs nothing.
 ///
-/// Setting a sequence is no transaction: what the application takes between a look and the setting could be taken again.
-/// So the last steps are taken with `nextval`, which only goes forward, and the sequence is set only where it is further
-/// behind than anybody gets between two steps of one statement. The lock keeps other imports from doing so at once.
+/// Setting a sequence is not transactional: values that the application takes between the read and the setting could be
+/// given out twice. So the last steps are taken with `nextval`, which only goes forward. The sequence is set only if it
+/// is further behind than the application can advance it between two steps of one statement. The lock keeps other
+/// imports from setting it at the same time.
 ///
-/// SQLite's own counting begins behind the highest row of a table, whoever wrote that.
+/// SQLite itself counts from the highest row of a table, whoever inserted that row.
 ///
 /// # Errors
 /// If the database refuses.
@@ -102,7 +104,7 @@ pub(super) async fn raise(tx: &mut Tx, model: &Model, highest: i64) -> Result<()
     Ok(())
 }
 
-/// How many values a sequence is behind one of them.
+/// How many values a sequence is behind `highest`.
 async fn how_far_behind(tx: &mut Tx, sequence: &str, highest: i64) -> Result<i64, DbError> {
     let look = Statement::new("SELECT ")
         .arg(highest)

@@ -1,7 +1,8 @@
-//! Writes the rows of a chunk. First as if nothing were taken, by the fastest way that the database has; a chunk that
-//! hits a unique set is written again with its conflicts resolved: values that exist are looked up, and the rules for them applied.
+//! Writes the rows of a chunk. At first it assumes that no value is taken, and uses the fastest way that the database
+//! has. If the chunk breaks a unique set, it is written again with its conflicts resolved: existing values are looked
+//! up, and the rules for them are applied.
 //!
-//! The caller owns the transaction, so that it can record the chunk in the same one.
+//! The caller owns the transaction, so that it can insert the chunk entry in the same one.
 
 mod addresses;
 mod alike;
@@ -40,22 +41,22 @@ use crate::{
 /// Why a chunk was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The database.
+    /// The database refused or failed.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// Rows with these ids are there already: somebody else gives out ids too. Take others.
+    /// Rows with some of these ids exist already, because something else assigns ids too. Retry with other ids.
     #[error("rows of {table} have some of the ids that were to be given out")]
     IdsTaken {
-        /// The table.
+        /// The name of the table.
         table: String,
     },
-    /// A value does not fit where the catalog says that it goes.
+    /// A value does not fit the column that the catalog has for it.
     #[error("{0}")]
     Value(Box<Finding>),
-    /// Values were taken again and again while they were being replaced.
+    /// Other rows took the new values again and again.
     #[error("unique values of {table} were taken again and again while they were being replaced")]
     UniqueConflict {
-        /// The table.
+        /// The name of the table.
         table: String,
     },
 }
@@ -72,20 +73,20 @@ impl HasDbError for WriteError {
 /// How a chunk is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// As if nothing were taken.
+    /// Assumes that no value is taken.
     Optimistic,
-    /// After looking up what is.
+    /// Looks up first which values are taken.
     ResolveConflicts,
 }
 
 /// A row to write.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The record's number among those of its model.
+    /// The record's number among those of its model, from 1.
     pub ordinal: i64,
     /// Its primary key in the export.
     pub source_pk: i64,
-    /// Where the record begins in the file.
+    /// Where the record begins in the file, in bytes.
     pub offset: u64,
     /// Its new primary key.
     pub id: i64,
@@ -94,7 +95,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The values that the model carries, in the order of the catalog.
+    /// The values of the returned columns, in the order of the catalog.
     fn returned(&self, model: &Model) -> Vec<Value> {
         model.returned_columns.iter().filter_map(|column| self.values.get(*column).cloned()).collect()
     }
@@ -104,16 +105,17 @@ impl Row {
     }
 }
 
-/// What became of the rows of a chunk.
+/// The result of writing a chunk.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// The new keys.
+    /// The old and new primary keys.
     pub keys: ChunkKeys,
-    /// What there is to know, among it one finding for each row that was dropped.
+    /// All findings, including one for each row that was dropped.
     pub findings: Vec<Finding>,
-    /// How many rows were not written because another row is the same to a unique set.
+    /// How many rows were dropped because another row has the same values in a unique set.
     pub dropped: i64,
-    /// Of each row that was inserted, its primary key and the values that the model carries; nothing if it carries none.
+    /// For each inserted row: its primary key and the values of the returned columns. Empty if the model has no such
+    /// columns.
     pub returned: Vec<(i64, Vec<Value>)>,
 }
 
@@ -130,23 +132,24 @@ impl Written {
 /// Applies the rules of one import and writes its rows.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    /// Randomness.
+    /// Clock and randomness.
     pub env: &'a Environment,
     /// The time that rules of this import use.
     pub now: DateTime<Utc>,
-    /// Whether a user whose name is taken is the one who has it.
+    /// Whether a user whose name is taken is merged into the user who has it.
     pub merge_users: bool,
-    /// Whether the rows are written, or would be. Findings are worded so.
+    /// Whether the rows are written, or would be after a dry run. Decides the wording of findings.
     pub tense: Tense,
-    /// The model of all e-mail addresses, where users are written or gone through.
+    /// The model of e-mail addresses, if users are written or checked by a dry run.
     pub emails: Option<&'a Model>,
-    /// Whose the auth tokens are that may have to be made anew, by organization id.
+    /// The owners of auth tokens, by organization id. An auth token that is taken or missing gets a new value, which
+    /// names its owner.
     pub token_owners: HashMap<i64, TokenOwner>,
 }
 
 impl Writer<'_> {
-    /// Applies the rules that hold for every row, and sorts the rows by source pk: so the ids of a chunk, given in this
-    /// order, are a block.
+    /// Applies the rules that apply to every row, and sorts the rows by source pk. Ids are assigned in this order, so
+    /// those of a chunk are one block.
     ///
     /// # Errors
     /// If the catalog sets a value that its column cannot take, which is a defect of the catalog.
@@ -184,8 +187,8 @@ impl Writer<'_> {
         Ok(rows)
     }
 
-    /// Gives each row its id, and what follows from it: an organization whose slug is not yet decided gets one that no
-    /// organization can have.
+    /// Sets the id of each row. An organization also gets a placeholder as its slug, which control has not decided yet.
+    /// No organization can have the placeholder as its slug.
     pub fn give_ids(&self, model: &Model, rows: &mut [Row], ids: impl IntoIterator<Item = i64>) {
         let slug = model.rules.global_slug.map(|slug| slug.column);
         for (row, id) in rows.iter_mut().zip(ids) {
@@ -196,13 +199,13 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether the conflicts of a model's rows are resolved from the start, because a rule asks for what no unique set of
-    /// the database would show.
+    /// The mode to begin with. Conflicts are resolved from the start if a rule must know of existing rows that no
+    /// unique set of the database would show.
     #[must_use]
     pub fn first_mode(model: &Model) -> Mode {
         let shows =
             |column: usize| model.unique.iter().any(|set| set.condition.is_none() && set.columns == [column]);
-        // Names that get a suffix are compared without regard to case, which the set of their column is not.
+        // Names that may get a suffix are compared without regard to case; the unique set of their column is not.
         let is_hidden = |name: TakenName| name.suffix_up_to.is_some() || !shows(name.column);
         if model.rules.taken_name.is_some_and(is_hidden) { Mode::ResolveConflicts } else { Mode::Optimistic }
     }
@@ -210,7 +213,7 @@ impl Writer<'_> {
     /// Writes rows that have their ids.
     ///
     /// # Errors
-    /// A unique set that is hit in optimistic mode means: roll back, and write again with the conflicts resolved.
+    /// If a row breaks a unique set in optimistic mode: roll back, and write again with the conflicts resolved.
     pub async fn write(
         &self,
         tx: &mut Tx,
@@ -223,7 +226,8 @@ impl Writer<'_> {
         let mut written = match mode {
             Mode::Optimistic => {
                 if model.merges() {
-                    // Others may want the same values in another order: each would wait for the other.
+                    // Another writer may insert the same values in another order, and without the lock the two would
+                    // wait for each other.
                     revert::lock_table(tx, &model.table, self.env.now()).await?;
                 }
                 bulk::insert(tx, model, &rows).await?;
@@ -238,7 +242,7 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    /// Makes the values that a rule wants and that are missing.
+    /// Generates the values that are missing and for which there is a rule.
     fn fill_missing(&self, model: &Model, rows: &mut Cow<'_, [Row]>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for rule in &model.rules.if_taken {
@@ -249,7 +253,7 @@ impl Writer<'_> {
                 Some(value) => value.is_null(),
                 None => false,
             };
-            // Mostly there is none, and then the rows need not be copied.
+            // Usually no value is missing. Then the rows need not be copied.
             if !rows.iter().any(missing) {
                 continue;
             }
@@ -260,7 +264,7 @@ impl Writer<'_> {
         findings
     }
 
-    /// Gives a row a new value.
+    /// Replaces a value of a row by a new one, and returns the finding.
     fn regenerate(&self, model: &Model, row: &mut Row, made: Regenerated, why: &str) -> Option<Finding> {
         let Regenerated { column, by, last_characters } = made;
         let field = &model.columns.get(column)?.field;
@@ -280,7 +284,8 @@ impl Writer<'_> {
         Some(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
     }
 
-    /// Whose the tokens of a row are: the first reference that leads to a known organization.
+    /// The owner of a row's token: the organization that its first reference to an organization points to, if it is
+    /// known.
     fn owner_of(&self, model: &Model, row: &Row) -> Option<&TokenOwner> {
         let column = model
             .columns
@@ -290,7 +295,7 @@ impl Writer<'_> {
     }
 }
 
-/// What [`Then::Regenerate`] says of a column.
+/// A [`Then::Regenerate`] rule with its column.
 #[derive(Clone, Copy)]
 struct Regenerated {
     column: usize,
@@ -308,7 +313,7 @@ fn set(rows: &mut [Row], column: usize, value: impl Fn(&Value) -> Option<Value>)
     }
 }
 
-/// The slug of an organization whose slug control has not decided yet. No valid slug has a tilde.
+/// The placeholder for the slug of an organization until control has decided the slug. No valid slug has a tilde.
 #[must_use]
 pub fn undecided_slug(id: i64) -> String {
     format!("~relocating-{id}")

@@ -1,31 +1,29 @@
-//! What a dry run has gone through, however much that is: hashes, each with the id of the row that would have it. Past a
-//! budget they lie sorted in nameless files.
+//! What a dry run remembers, however much it is: hashes, each with the id of the row that would have it. Beyond a
+//! budget they are in nameless files, sorted.
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, BufWriter, Write as _},
-    os::unix::fs::FileExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
-/// Hashes that are kept in memory: seven eighths of a power of two, to which the table grows without growing further;
-/// 9 MiB.
+use crate::spill::SpillFile;
+
+/// How many hashes stay in memory: seven eighths of a power of two, which the hash table can contain before it grows
+/// again; 9 MiB.
 const BUDGET: usize = (1 << 19) / 8 * 7;
 
-/// A hash and an id.
-const BYTES: usize = 16;
-/// Hashes of a file that are read at once: 4 KiB.
-const BLOCK: usize = 256;
+/// How many hashes of a file are read at once: 4 KiB.
+const BLOCK: u64 = 256;
 
-/// What is to be remembered of a row.
+/// What a dry run remembers of a row.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// Its id.
+    /// The id that the dry run made up for it.
     pub(super) id: i64,
-    /// Its keys of unique sets: if another row has one of them, it cannot be written.
+    /// The hashes of its keys in unique sets. If another row has one of them, this row cannot be written.
     pub(super) unique: Vec<u64>,
-    /// Its values that rules ask for.
+    /// The hashes of its values that rules look up.
     pub(super) asked: Vec<u64>,
 }
 
@@ -41,20 +39,20 @@ pub(super) struct SpillMap {
 /// A file of hashes in ascending order.
 #[derive(Debug)]
 struct Sorted {
-    file: File,
+    /// A hash and an id.
+    file: SpillFile<2>,
     /// The first hash of each block, 14 KiB for a file.
     firsts: Vec<u64>,
-    entries: usize,
 }
 
 impl SpillMap {
-    /// Nothing yet. Files will be in `dir`.
+    /// An empty map. Its files will be in `dir`.
     pub(super) fn new(dir: &Path) -> Self {
         Self { budget: BUDGET, dir: dir.to_owned(), fresh: HashMap::new(), sorted: Vec::new() }
     }
 
-    /// Remembers a row, unless another one has one of its unique keys. Of a value that another row has, that row stays
-    /// the holder.
+    /// Remembers a row. Returns `false`, and remembers nothing, if another row has one of its unique keys. If another
+    /// row has one of its looked-up values, that row stays the holder.
     pub(super) fn take(&mut self, row: &Keys) -> io::Result<bool> {
         for key in &row.unique {
             if self.get(*key)?.is_some() {
@@ -72,7 +70,7 @@ impl SpillMap {
         Ok(true)
     }
 
-    /// The id of the row that has this.
+    /// The id of the row that has this hash.
     pub(super) fn get(&self, hash: u64) -> io::Result<Option<i64>> {
         if let Some(id) = self.fresh.get(&hash) {
             return Ok(Some(*id));
@@ -98,28 +96,21 @@ impl SpillMap {
 
 impl Sorted {
     fn write(entries: &[(u64, i64)], dir: &Path) -> io::Result<Self> {
-        let mut file = BufWriter::new(tempfile::tempfile_in(dir)?);
-        for (hash, id) in entries {
-            file.write_all(&hash.to_le_bytes())?;
-            file.write_all(&id.to_le_bytes())?;
-        }
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let firsts = entries.iter().step_by(BLOCK).map(|(hash, _)| *hash).collect();
-        Ok(Self { file, firsts, entries: entries.len() })
+        let mut file = SpillFile::new(dir)?;
+        file.append(entries.iter().map(|(hash, id)| [*hash, id.cast_unsigned()]))?;
+        let step = usize::try_from(BLOCK).map_err(io::Error::other)?;
+        let firsts = entries.iter().step_by(step).map(|(hash, _)| *hash).collect();
+        Ok(Self { file, firsts })
     }
 
     fn get(&self, hash: u64) -> io::Result<Option<i64>> {
         let Some(block) = self.firsts.partition_point(|first| *first <= hash).checked_sub(1) else {
             return Ok(None);
         };
-        let length = BLOCK.min(self.entries - block * BLOCK);
-        let mut bytes = [[0_u8; BYTES]; BLOCK];
-        let (bytes, _) = bytes.split_at_mut(length);
-        self.file.read_exact_at(bytes.as_flattened_mut(), (block * BLOCK * BYTES) as u64)?;
-        let (hashes_and_ids, _) = bytes.as_flattened().as_chunks::<8>();
-        let (entries, _) = hashes_and_ids.as_chunks::<2>();
-        let found = entries.binary_search_by_key(&hash, |[hash, _]| u64::from_le_bytes(*hash)).ok();
-        Ok(found.and_then(|index| entries.get(index)).map(|[_, id]| i64::from_le_bytes(*id)))
+        let block = u64::try_from(block).map_err(io::Error::other)?;
+        let entries = self.file.read_at(block * BLOCK, BLOCK)?;
+        let found = entries.binary_search_by_key(&hash, |[hash, _]| *hash).ok();
+        Ok(found.and_then(|index| entries.get(index)).map(|[_, id]| id.cast_signed()))
     }
 }
 
@@ -127,14 +118,16 @@ impl Sorted {
 mod tests {
     use super::*;
 
+    const BLOCK_ROWS: usize = BLOCK as usize;
+
     #[test]
     fn what_was_remembered_is_found_in_memory_and_on_disk() {
         let dir = tempfile::tempdir().unwrap();
-        // Spread over all hashes, and all of them different, for the factor is odd.
+        // The hashes are spread over the whole range, and all different, because the factor is odd.
         let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for budget in [1, 7, BLOCK, BLOCK + 1, 10_000] {
+        for budget in [1, 7, BLOCK_ROWS, BLOCK_ROWS + 1, 10_000] {
             let mut remembered = SpillMap { budget, ..SpillMap::new(dir.path()) };
-            let count = if budget < BLOCK { 300 } else { 2_000 };
+            let count = if budget < BLOCK_ROWS { 300 } else { 2_000 };
             for number in 0..count {
                 let row = Keys {
                     id: number as i64,

@@ -1,4 +1,4 @@
-//! What is asked of a table to resolve conflicts: the table itself answers, or what a dry run knows of it.
+//! The operations on a table that resolving conflicts needs: on the real table, or on what a dry run knows of it.
 
 use std::collections::HashMap;
 
@@ -10,24 +10,25 @@ use crate::catalog::{Column, Model};
 
 /// Where the rows of a chunk go.
 pub(super) trait Table: Send {
-    /// What it fails with.
+    /// The error of its methods.
     type Error: From<WriteError> + Send;
 
-    /// Refuses ids that rows have already: no rule may take such a row for one of ours.
+    /// Refuses ids that existing rows have. Otherwise a rule could take such a row for one of this import.
     fn check_ids(
         &mut self,
         model: &Model,
         rows: &[Row],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Keeps other writers away: two that look and then write could both take a name in different case.
+    /// Keeps other writers away. Otherwise two writers could look up the same name in different case and then both
+    /// insert it.
     fn lock(
         &mut self,
         model: &Model,
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Which of these values rows have, and the ids of those rows.
+    /// Which of these values existing rows have, with the ids of those rows.
     fn rows_with(
         &mut self,
         model: &Model,
@@ -35,8 +36,8 @@ pub(super) trait Table: Send {
         values: Vec<String>,
     ) -> impl Future<Output = Result<HashMap<String, i64>, Self::Error>> + Send;
 
-    /// Which of these rows agree with a row that is there in a unique set of references: the id of each, and that of the
-    /// row that is there.
+    /// Which of these rows are the same as an existing row in a unique set of references: the id of each, with the id
+    /// of the existing row.
     fn alike(
         &mut self,
         model: &Model,
@@ -44,7 +45,7 @@ pub(super) trait Table: Send {
         rows: &[Row],
     ) -> impl Future<Output = Result<HashMap<i64, i64>, Self::Error>> + Send;
 
-    /// Gives rows that are there a value of an order, by its place, unless they have one that comes before it.
+    /// Gives existing rows a value of `order`, by its index, unless they have one that comes before it.
     fn raise(
         &mut self,
         model: &Model,
@@ -53,7 +54,7 @@ pub(super) trait Table: Send {
         rows: Vec<(i64, usize)>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Inserts the rows that break no unique set, in their order, and says which, by id.
+    /// Inserts the rows that break no unique set, in their order, and returns their ids.
     fn insert_free(
         &mut self,
         model: &Model,
@@ -166,11 +167,11 @@ impl Table for Tx {
     }
 }
 
-/// Which of these values rows of a model have, and the ids of those rows. Compared as the rules of the model compare
-/// them. Only looks.
+/// Which of these values rows of a model have, with the ids of those rows. Compares values as the rules of the model
+/// do. Only reads.
 ///
 /// # Errors
-/// If the database cannot be asked.
+/// If the database cannot be queried.
 pub async fn find_rows(
     db: &Db,
     model: &Model,
@@ -183,7 +184,7 @@ pub async fn find_rows(
     found(db.fetch_all(asks_for(db.dialect(), model, column, values)).await?)
 }
 
-/// The key of a row in a set of references, if both are set.
+/// The key of a row in a set of two references, if both are set.
 pub(super) fn reference_key([one, other]: [usize; 2], row: &Row) -> Option<(i64, i64)> {
     row.values.get(one)?.as_int().zip(row.values.get(other)?.as_int())
 }
@@ -195,7 +196,8 @@ pub(super) fn folds(model: &Model, column: &Column) -> bool {
     suffixed.is_some_and(|suffixed| suffixed.column == column.column)
 }
 
-/// Without regard to case where the column or the rule has none: on SQLite that means ASCII letters.
+/// The query for existing values. Compares without regard to case if the column or the rule does: on SQLite that means
+/// ASCII letters.
 fn asks_for(dialect: Dialect, model: &Model, column: &Column, values: Vec<String>) -> Statement {
     let name = &column.column;
     let same = match (column.sql.as_str(), dialect) {
@@ -203,9 +205,9 @@ fn asks_for(dialect: Dialect, model: &Model, column: &Column, values: Vec<String
         ("citext", Dialect::Postgres) => format!("t.\"{name}\" = r.value::citext"),
         _ => format!("t.\"{name}\" = r.value"),
     };
-    // A look-up for each, whatever the database thinks of the table: of a table that it has not analyzed, PostgreSQL
-    // takes one row in two hundred to have a given name, and a join would read all of them for every chunk. The sum keeps
-    // it from looking for the least id along the primary key.
+    // An index look-up for each value, whatever the planner estimates: for a table that it has not analyzed, PostgreSQL
+    // assumes that one row in two hundred has a given name, and a join would read the whole table for every chunk. The
+    // sum keeps it from searching for the least id along the primary key.
     let least = format!("(SELECT MIN(t.id + 0) FROM \"{}\" t WHERE {same})", model.table);
     Statement::new("SELECT value, id FROM (SELECT r.value AS value, ")
         .push(&least)

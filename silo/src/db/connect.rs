@@ -16,31 +16,34 @@ use super::{
     room::Room,
 };
 
-/// What every connection to PostgreSQL begins with. Statements here ask for rows by an index; while a table is small,
-/// PostgreSQL may rather read all of it, and it keeps such plans as long as the connection lives, those of foreign keys
-/// too: an import of a thousand records would leave plans behind that make one of a million read whole tables for each
-/// row. A statement that cannot do without reading a table seems so expensive then that it would be compiled first.
-/// Costs are those of a disk that reads any page as fast as the next one. That something is there already is no news.
+/// The settings of every connection to PostgreSQL. The statements of Causeway look up rows by an index. While a table
+/// is small, PostgreSQL may prefer to read all of it, and it keeps such plans as long as the connection lives,
+/// including those of foreign keys. An import of a thousand records would then leave plans that make an import of a
+/// million read whole tables for each row. So such reads are off. A statement that must read a table then seems so
+/// expensive that PostgreSQL would compile it first, so JIT is off too. The page costs are those of a disk that reads
+/// any page as fast as the next one. Notices that something exists already are not sent.
 const PLANS: &str = "SELECT set_config(name, value, false) \
     FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1'), \
     ('client_min_messages', 'warning')) AS plans (name, value)";
 
-/// How long a connection to PostgreSQL may have been idle and be used without being tested. Each is tested when it is given
-/// back; testing it again at once is a round trip for every statement outside of a transaction.
+/// How long a connection to PostgreSQL may have been idle and is still used without a test. Each connection is tested
+/// when it returns to the pool. Another test right after that would cost a round trip for every statement outside a
+/// transaction.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Memory for pages of the connection that writes to SQLite, in KiB (hence negative).
+/// The page cache of the connection that writes to SQLite, in KiB (hence negative).
 const WRITER_CACHE: &str = "-4000";
-/// The same for each of those that read: few pages, of many calls.
+/// The same for each connection that reads: small, because each of the many calls reads few pages.
 const READER_CACHE: &str = "-500";
-/// Pages in the log of SQLite from which on a commit also brings the file up to date. Rows of a table go to pages of its
-/// indexes in no order, so the same pages change again and again; each is copied once for so many.
+/// How many pages the write-ahead log of SQLite has before a commit also copies them into the database file. New rows
+/// change the pages of an index in no order, so the same pages change again and again. This way a page is copied once
+/// for many changes.
 const WAL_PAGES: &str = "4000";
 
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The most connections at once; on SQLite, two at the least, of which one writes.
+    /// The maximum number of connections; on SQLite at least two, one of which writes.
     pub max_connections: u32,
     /// How long to wait for a connection before the database counts as unavailable.
     pub acquire_timeout: Duration,
@@ -52,39 +55,40 @@ impl Default for Options {
     }
 }
 
-/// A statement that takes longer is in the log on the level `debug`, with its text, which may be long.
+/// A statement that takes longer is logged at level `debug`, with its text, which may be long.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Between two attempts to reach a server that says to come back.
+/// The pause between two attempts to reach a server that asks to try again later.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Why a database cannot be reached. Says what was tried, where, and what to do; never a password.
+/// Why a database cannot be reached. The message says what was tried, where, and what to do. It never contains a
+/// password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is none.
+    /// The URL is not the URL of a database.
     #[error("{0}")]
     Url(&'static str),
-    /// The file of a SQLite database cannot be made or used.
+    /// The file of a SQLite database cannot be created or used.
     #[error("the database file {} cannot be used: {error}; {}", path.display(), files::advice(path, error))]
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         error: io::Error,
     },
-    /// The database, or what is there, says no, or nothing.
+    /// The database, or whatever is at that address, refused or did not answer.
     #[error("{place} cannot be used: {error}; {advice}")]
     Refused {
-        /// What was tried.
+        /// The name of the database, without anything secret.
         place: String,
-        /// The answer.
+        /// The error, or that there was no answer.
         error: DbError,
         /// What to do.
         advice: String,
     },
 }
 
-/// What to do about an error of PostgreSQL that comes before anything can be asked.
+/// What to do about an error that PostgreSQL returned before it accepted a statement.
 fn advice(options: &PgConnectOptions, error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match (error, code.as_deref()) {
@@ -116,7 +120,7 @@ fn advice(options: &PgConnectOptions, error: &sqlx::Error) -> String {
     }
 }
 
-/// Connects once, and closes that: a pool would try again in silence until its time is over.
+/// Connects once, and closes the connection again: a pool would retry silently until its timeout.
 async fn try_postgres(
     options: &PgConnectOptions,
     place: &str,
@@ -126,7 +130,7 @@ async fn try_postgres(
     loop {
         let error = match timeout_at(until, PgConnection::connect_with(options)).await {
             Ok(Ok(connection)) => {
-                // Nobody depends on how the farewell goes.
+                // An error on closing does not matter.
                 let _closed = connection.close().await;
                 return Ok(());
             }
@@ -134,7 +138,7 @@ async fn try_postgres(
             Err(_) => sqlx::Error::PoolTimedOut,
         };
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        // It is starting up, or has no place for a connection just now.
+        // The server is starting up, or has no free connection at the moment.
         if matches!(code.as_deref(), Some("57P03" | "53300")) && Instant::now() + AGAIN < until {
             tokio::time::sleep(AGAIN).await;
             continue;
@@ -151,8 +155,8 @@ async fn try_postgres(
 }
 
 impl Db {
-    /// Connects to `postgres://...` or `sqlite:PATH` (made if absent, for its owner alone). The first connection is made
-    /// here, so that a wrong URL shows at once.
+    /// Connects to `postgres://...` or `sqlite:PATH` (created if absent, so that only its owner can read it). The first
+    /// connection is made here, so that a wrong URL shows at once.
     ///
     /// # Errors
     /// If the URL is neither, or the database cannot be reached.
@@ -202,14 +206,14 @@ impl Db {
                     .create_if_missing(true)
                     .foreign_keys(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    // Both silos must be able to trust what the other one says it has committed.
+                    // Each silo must be able to rely on what the other one reports as committed.
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(options.acquire_timeout);
                 let pool = |most| {
                     SqlitePoolOptions::new()
                         .max_connections(most)
                         .acquire_timeout(options.acquire_timeout)
-                        // There is no server that could have gone away.
+                        // There is no server that could have disconnected.
                         .test_before_acquire(false)
                 };
                 let writer = pool(1)

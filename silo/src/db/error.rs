@@ -1,4 +1,4 @@
-//! What can go wrong with a database, by what the caller can do about it. Decided by codes, never by text.
+//! Errors of a database, classified by what the caller can do about them. The error code decides, never the text.
 
 use std::borrow::Cow;
 
@@ -11,21 +11,21 @@ pub enum DbErrorKind {
     Unavailable,
     /// The transaction lost against another one and did nothing. Try again at once.
     Contention,
-    /// A unique set already holds the value.
+    /// Another row has the same values in a unique set.
     Unique,
-    /// A reference leads nowhere.
+    /// A foreign key is violated.
     ForeignKey,
-    /// Its disk is full. Wait until somebody has made room.
+    /// The disk of the database is full. Wait until somebody has made room.
     Full,
-    /// It can only be read. Wait until somebody has mended that.
+    /// The database can only be read. Wait until somebody has fixed that.
     ReadOnly,
-    /// The service has closed its connections, for it stops. Ask the next one.
+    /// The service is stopping and has closed its connections. Try again when it has started again.
     Closed,
     /// Everything else: a defect, or a schema that is not what it should be.
     Other,
 }
 
-/// An error of the database. Its text never holds the values of a row.
+/// An error of the database. Its text never contains the values of a row.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DbError {
@@ -42,7 +42,7 @@ impl DbError {
         Self { kind: DbErrorKind::Other, message: what.into(), constraint: None }
     }
 
-    /// An error as of a lost database, made by a failpoint of a test.
+    /// An error like that of a lost database, made by a failpoint of a test.
     #[must_use]
     pub fn injected(place: &'static str) -> Self {
         Self {
@@ -52,8 +52,8 @@ impl DbError {
         }
     }
 
-    /// Why a transaction on SQLite could not begin. Others of this process kept it waiting too long, as those of another
-    /// process do when the database says that it is busy.
+    /// The error of a transaction on SQLite that could not begin. If other writers of this process kept it waiting too
+    /// long, that is contention, as when SQLite reports that another process keeps the database busy.
     pub(super) fn of_begin_sqlite(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self {
@@ -65,7 +65,7 @@ impl DbError {
         }
     }
 
-    /// Others kept the database busy for as long as somebody was ready to wait.
+    /// Other writers kept the database busy for as long as the caller was ready to wait.
     pub(super) fn busy() -> Self {
         Self {
             kind: DbErrorKind::Contention,
@@ -74,7 +74,7 @@ impl DbError {
         }
     }
 
-    /// A transaction is to go on that the database may have ended.
+    /// The caller continues a transaction that the database may have ended.
     pub(super) fn lost() -> Self {
         Self {
             kind: DbErrorKind::Unavailable,
@@ -83,7 +83,7 @@ impl DbError {
         }
     }
 
-    /// The same, of a database that is named.
+    /// Adds the name of the database to the message, if the database is unavailable.
     pub(super) fn at(mut self, place: &str) -> Self {
         if self.kind == DbErrorKind::Unavailable {
             self.message = format!("{place}: {}", self.message);
@@ -91,7 +91,7 @@ impl DbError {
         self
     }
 
-    /// What can be done about it.
+    /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {
         self.kind
@@ -113,7 +113,8 @@ fn kind_of_postgres(code: &str) -> DbErrorKind {
         "25006" => DbErrorKind::ReadOnly,
         // Cancelled or timed out by an operator, idle too long: the next attempt may pass.
         "57014" | "25P03" => DbErrorKind::Unavailable,
-        // What PostgreSQL has no other code for, such as a quota of the disk, or a limit on the size of files.
+        // Problems for which PostgreSQL has no other code, such as a quota of the disk, or a limit on the size of
+        // files.
         "XX000" => DbErrorKind::Unavailable,
         // Connection exceptions, out of resources, shutting down or starting up, trouble with its disks.
         _ if matches!(code.get(..2), Some("08" | "53" | "57" | "58")) => DbErrorKind::Unavailable,
@@ -126,7 +127,7 @@ fn kind_of_sqlite(code: u32) -> DbErrorKind {
     match (code, code & 0xff) {
         (1555 | 2067, _) => DbErrorKind::Unique,
         (787, _) => DbErrorKind::ForeignKey,
-        // Busy, locked, and a lock that could not be had in the order of the protocol.
+        // Busy, locked, and a failure of the locking protocol.
         (_, 5 | 6 | 15) => DbErrorKind::Contention,
         (_, 8) => DbErrorKind::ReadOnly,
         (_, 13) => DbErrorKind::Full,
@@ -136,7 +137,7 @@ fn kind_of_sqlite(code: u32) -> DbErrorKind {
     }
 }
 
-/// What the database says, and by which code. Never a place in its source.
+/// The message of the database with its error code, but without a place in the database's source.
 fn said(error: &dyn DatabaseError, code: &str) -> String {
     let of = if code.len() < 5 { "SQLite code" } else { "SQLSTATE" };
     format!("{} ({of} {code})", error.message())

@@ -1,4 +1,5 @@
-//! The files of a SQLite database hold what an export holds, secrets too: nobody but their owner is to read them.
+//! The files of a SQLite database contain what an export contains, including secrets: only their owner should be able
+//! to read them.
 
 use std::{
     ffi::OsString,
@@ -8,11 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What others than the owner of a file may do with it, in its mode.
+/// The mode bits for users other than the owner of a file.
 const OTHERS: u32 = 0o077;
 
-/// Makes the file if it is absent, so that only its owner can read it; SQLite gives its log and its index the same mode. One
-/// that is there is only looked at: to close it would release the locks that this process has on it.
+/// Creates the file if it is absent, so that only its owner can read it. SQLite gives its log and its index the same
+/// mode. The mode of an existing file is only checked: to open and close the file would release the locks that this
+/// process has on it.
 pub(super) fn prepare(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
@@ -34,7 +36,7 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Those of a database's files that others can read or write, with their modes.
+/// The files of a database that other users can read or write, with their modes.
 fn readable_by_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let files = ["", "-wal", "-shm"].into_iter().map(|ending| {
         let mut name = OsString::from(path);

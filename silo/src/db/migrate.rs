@@ -1,4 +1,4 @@
-//! Bringing the schema up to date at start, and only if the database is one that this service may use.
+//! Brings the schema up to date at start, but only if this service may use the database.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,15 @@ use sqlx::{
 use super::{Db, DbError, Dialect, Pool, Statement};
 use crate::Silo;
 
-/// Where migrations that have been applied are noted. An application whose tables are here too may have a table of the
-/// usual name.
+/// The table of applied migrations. It has an unusual name because an application with tables in the same database may
+/// have a table of the usual name.
 const TABLE: &str = "causeway_migration";
 
-/// The migrations of one silo, for both databases: number, name and SQL of each. Once landed, none is ever edited.
+/// The migrations of one kind of silo, for both databases: number, name and SQL of each. Once landed, a migration is
+/// never edited.
 #[derive(Debug, Clone, Copy)]
 pub struct Migrations {
-    /// Whose they are.
+    /// The kind of silo that they belong to.
     pub silo: Silo,
     /// For PostgreSQL.
     pub postgres: &'static [(i64, &'static str, &'static str)],
@@ -64,9 +65,9 @@ pub enum MigrateError {
     OtherSilo {
         /// The database.
         place: String,
-        /// What it belongs to.
+        /// The kind of silo that it belongs to.
         is: &'static str,
-        /// What was to use it.
+        /// The kind of silo that wants to use it.
         wanted: &'static str,
     },
     /// A newer release has used the database. Nothing in it was changed.
@@ -77,12 +78,12 @@ pub enum MigrateError {
     Newer {
         /// The database.
         place: String,
-        /// A migration that is not known here.
+        /// The number of a migration that this release does not know.
         version: i64,
-        /// The last one that is.
+        /// The number of the last migration that it knows.
         known: i64,
     },
-    /// A migration was applied that has another content here.
+    /// A migration was applied that has different content in this release.
     #[error(
         "migration {version} of {place} has another content than that of this release: it was applied by a build that \
          was never released. Start that build, or begin with an empty database"
@@ -90,7 +91,7 @@ pub enum MigrateError {
     Changed {
         /// The database.
         place: String,
-        /// The migration.
+        /// The number of the migration.
         version: i64,
     },
     /// A migration failed. Those before it are applied, and nothing of this one is.
@@ -98,17 +99,17 @@ pub enum MigrateError {
     Failed {
         /// The database.
         place: String,
-        /// The migration.
+        /// The number of the migration.
         version: i64,
-        /// Why.
+        /// The error of the database.
         error: DbError,
     },
-    /// The database cannot say what it has, or anything else.
+    /// The applied migrations cannot be read, or something else failed.
     #[error("the schema of {place} cannot be brought up to date: {error}")]
     Other {
         /// The database.
         place: String,
-        /// Why.
+        /// The error of the database.
         error: DbError,
     },
 }
@@ -123,18 +124,18 @@ impl Db {
         let other = |error| MigrateError::Other { place: place.clone(), error };
         let before = self.version(migrations).await?;
         let migrator = migrations.migrator(self.dialect());
-        // On a connection of its own, whose statements are in no log: a migration is tens of thousands of characters.
+        // On a connection of its own that logs no statements: a migration has tens of thousands of characters.
         let done = match &self.pool {
             Pool::Postgres(pool) => {
                 let options = pool.connect_options().as_ref().clone().disable_statement_logging();
                 let mut connection = options.connect().await.map_err(|error| other(error.into()))?;
-                // That a table is there already is no news.
+                // No notices that a table exists already.
                 connection
                     .execute("SET client_min_messages = warning")
                     .await
                     .map_err(|error| other(error.into()))?;
                 let done = migrator.run_direct(None, &mut connection, false).await;
-                // What it has done is committed, whatever comes of the farewell.
+                // The migrations are committed, so an error on closing does not matter.
                 let _closed = connection.close().await;
                 done
             }
@@ -154,11 +155,12 @@ impl Db {
         Ok(())
     }
 
-    /// The last migration that has been applied, if this service may use the database at all. Makes nothing.
+    /// The number of the last migration that has been applied; `None` if there is none. Fails if this service may not
+    /// use the database. Changes nothing.
     async fn version(&self, migrations: Migrations) -> Result<Option<i64>, MigrateError> {
         let place = || self.place.to_string();
         let other = |error| MigrateError::Other { place: place(), error };
-        // Each has a table from its first migrations on that the other has not.
+        // Since its first migrations, each kind of silo has a table that the other one does not have.
         let find = match self.dialect() {
             Dialect::Postgres => {
                 "SELECT name FROM (VALUES ('causeway_migration'), ('causeway_slug_operation'), \

@@ -1,11 +1,13 @@
-//! The seam between the stores and their database: one `Db`, PostgreSQL or SQLite, chosen by URL.
+//! The interface to the database: one type, `Db`, for PostgreSQL and SQLite. The URL decides which it is.
 //!
-//! SQL is written once, with `$1` parameters, `ON CONFLICT` and `RETURNING`, which both understand. What
-//! differs is here: connecting, the types of parameters and rows, sets of rows as a parameter
-//! ([`Statement::rows`]), which errors mean "again" ([`DbError`]) and and reaching the connection itself for bulk writing ([`Tx`]).
+//! SQL is written once, with `$1` parameters, `ON CONFLICT` and `RETURNING`, which both databases understand. This
+//! module handles the differences: connecting, the types of parameters and rows, sets of rows as a parameter
+//! ([`Statement::rows`]), which errors mean that a retry may succeed ([`DbError`]), and access to the connection itself
+//! for bulk writing ([`Tx`]).
 //!
-//! Reads go to [`Db`] directly, and are retried there. Writes go through [`transact!`](crate::transact), which retries a transaction
-//! that lost against another one; so its body may run more than once and must not do anything outside.
+//! Reads go to [`Db`] directly, and are retried there. Writes go through [`transact!`](crate::transact), which retries
+//! a transaction that lost against another one. So its body may run more than once, and must have no effect outside the
+//! transaction.
 
 mod connect;
 mod error;
@@ -40,12 +42,12 @@ pub use tx::{Begun, Transactional, Tx};
 pub enum Dialect {
     /// PostgreSQL 15 or later.
     Postgres,
-    /// The embedded default.
+    /// SQLite, the embedded default.
     Sqlite,
 }
 
-/// Runs a query until it does not lose: a query by itself is a transaction too, and under SERIALIZABLE may lose against
-/// others.
+/// Runs a query, again if it lost against another transaction: a single query is a transaction too, and may lose under
+/// SERIALIZABLE.
 macro_rules! again {
     ($db:expr, $query:expr) => {{
         let mut attempts = Attempts::default();
@@ -67,7 +69,7 @@ macro_rules! again {
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: Pool,
-    /// What it is called in an error: nothing of it is secret.
+    /// The name of the database in errors, without anything secret.
     place: Arc<str>,
     room: Arc<Room>,
 }
@@ -75,9 +77,8 @@ pub struct Db {
 #[derive(Debug, Clone)]
 enum Pool {
     Postgres(PgPool),
-    /// SQLite has one writer at a time, so there is one connection for all that is written: who wants to write waits in
-    /// turn instead of asking again and again, the pages that it has cached stay good, as nobody else changes any, and
-    /// statements are prepared once.
+    /// SQLite has one writer at a time, so one connection does all writing. Writers wait in turn instead of polling,
+    /// the cached pages stay valid because no other connection changes any, and statements are prepared once.
     Sqlite {
         readers: SqlitePool,
         writer: SqlitePool,
@@ -139,8 +140,8 @@ impl Db {
         )
     }
 
-    /// The rows of a query that has many, in no order, each as the values of these columns. They come as one JSON text:
-    /// each row that comes from SQLite by itself wakes a thread, which takes longer than to find it. Truth values are
+    /// All rows of a query that has many, in no order, each as the values of these columns. The database returns them
+    /// as one JSON text: SQLite would wake a thread for each row, which takes longer than finding the row. Booleans are
     /// numbers on SQLite.
     ///
     /// # Errors
@@ -208,7 +209,8 @@ impl Db {
         match &self.pool {
             Pool::Postgres(pool) => pool.close().await,
             Pool::Sqlite { readers, writer } => {
-                // The last one to close brings the file up to date: that is to be the one that may write.
+                // The last connection to close copies the log into the database file, so it must be the one that can
+                // write.
                 readers.close().await;
                 writer.close().await;
             }
@@ -229,7 +231,7 @@ mod tests {
         let options = Options { max_connections: 1, acquire_timeout: Duration::from_millis(100) };
         let db = Db::connect(&url, &options).await.unwrap();
         let first = db.begin().await.unwrap();
-        // Others read meanwhile.
+        // Readers need not wait meanwhile.
         db.ping().await.unwrap();
         assert_eq!(db.begin().await.unwrap_err().kind(), DbErrorKind::Contention);
         let (begun, committed) = tokio::join!(db.begin(), first.commit());

@@ -1,4 +1,4 @@
-//! What a database URL leads to, and how that is told.
+//! Database URLs, and how messages name a database.
 
 use std::{path::PathBuf, str::FromStr as _};
 
@@ -6,14 +6,14 @@ use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
 use super::ConnectError;
 
-/// A URL without its password, fit for a log. What is no URL may be all secret.
+/// A URL without its password, fit for a log. A text that is not a URL is hidden, because all of it may be secret.
 #[must_use]
 pub fn redact(url: &str) -> String {
     if url.starts_with("sqlite:") {
         return url.to_owned();
     }
     let Some((scheme, rest)) = url.split_once("://") else { return "(hidden)".to_owned() };
-    // A password may have anything in it, also what ends it in a URL that is right.
+    // A password may contain any character, also those that end it in a correct URL.
     let (user, rest) = match rest.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
         None => (None, rest),
@@ -24,15 +24,15 @@ pub fn redact(url: &str) -> String {
     format!("{scheme}://{user}{rest}{query}")
 }
 
-/// Whether a URL is one of a database, without connecting to it.
+/// Checks that a URL is the URL of a database, without connecting to it.
 ///
 /// # Errors
-/// If it is not; the words do not repeat it.
+/// If it is not. The message does not repeat the URL.
 pub fn check_url(url: &str) -> Result<(), ConnectError> {
     Target::of(url).map(|_| ())
 }
 
-/// What a URL leads to.
+/// The database that a URL names.
 pub(super) enum Target {
     Postgres(Box<PgConnectOptions>),
     Sqlite(Box<SqliteConnectOptions>),
@@ -50,7 +50,7 @@ impl Target {
         Err(ConnectError::Url("the database URL must begin with postgres:// or sqlite:"))
     }
 
-    /// What it is called in a log or an error, without anything secret.
+    /// The name of the database for logs and errors, without anything secret.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Postgres(options) => {
@@ -60,7 +60,7 @@ impl Target {
                     None if host.contains(':') => format!("[{host}]:{port}"),
                     None => format!("{host}:{port}"),
                 };
-                // As PostgreSQL has it.
+                // PostgreSQL's default is the name of the user.
                 let database = options.get_database().unwrap_or(user);
                 format!("the database {database} of PostgreSQL at {at} (user {user})")
             }
@@ -69,7 +69,7 @@ impl Target {
     }
 }
 
-/// The file of a SQLite database that is one.
+/// The path of a SQLite database; `None` if it is in memory or given as a `file:` URI.
 pub(super) fn file_of(options: &SqliteConnectOptions) -> Option<PathBuf> {
     let path = options.get_filename();
     let is_none =

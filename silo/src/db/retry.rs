@@ -1,4 +1,4 @@
-//! Running a transaction again when it lost against another one. The only place that does.
+//! Runs a transaction again if it lost against another one. No other code does that.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -17,9 +17,9 @@ pub fn retried() -> u64 {
     RETRIED.load(Ordering::Relaxed)
 }
 
-/// An error that may hold a database error.
+/// An error that may contain a database error.
 pub trait HasDbError {
-    /// The database error, if that is what it is.
+    /// The database error, if it contains one.
     fn db_error(&self) -> Option<&DbError>;
 }
 
@@ -36,10 +36,10 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// How often one transaction is tried. Contention that outlasts this is an overload, which the caller must know.
+    /// How often one transaction is tried. Contention that lasts longer is an overload, and the caller gets the error.
     pub const MOST: u32 = 12;
 
-    /// Waits and says `true` if the transaction should be run again after this error.
+    /// If the transaction should be run again after this error, waits and returns `true`.
     pub async fn again(&mut self, error: &impl HasDbError) -> bool {
         let contended = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Contention);
         if !contended {
@@ -49,7 +49,7 @@ impl Attempts {
             tracing::warn!(
                 attempts = Self::MOST,
                 retried = retried(),
-                "a transaction lost too often and is given up"
+                "a transaction lost against others too often and is not tried again"
             );
             return false;
         }
@@ -58,10 +58,11 @@ impl Attempts {
         tracing::debug!(
             attempt = self.lost,
             retried,
-            "a transaction lost against another one and is run again"
+            "a transaction lost against another one and is retried"
         );
-        // 2 ms, 4 ms, ... up to half a second, and up to as much again, so that those who met once do not meet again.
-        // Nothing but the pause depends on this number, so it need not be passed in.
+        // 2 ms, 4 ms, ... up to half a second, and a random time of up to as much again, so that transactions that met
+        // once do not meet again. Only the pause depends on the random number, so it need not come from the
+        // environment.
         let pause = 1_000_u64 << self.lost.min(9);
         let jitter = RandomState::new().hash_one(self.lost) % pause;
         tokio::time::sleep(Duration::from_micros(pause + jitter)).await;
@@ -69,7 +70,7 @@ impl Attempts {
     }
 }
 
-/// Runs a block in a transaction and commits it; again from the start if it lost against another transaction.
+/// Runs a block in a transaction and commits it. Runs it again from the start if it lost against another transaction.
 ///
 /// `transact!(Error, db, |tx| { ...; value })` is a `Result<_, Error>`. `?` inside leaves the block, which rolls back.
 #[macro_export]

@@ -1,8 +1,8 @@
 //! Whether a database can be written to.
 //!
-//! A small row can often be written where nothing larger can: SQLite writes it over an old page of its log, PostgreSQL
-//! beside another one. So the database counts as full from the first transaction on that met that, until a mebibyte can
-//! be written. As long as none has, one row is enough.
+//! On a full disk a small row can often still be written: SQLite writes it over an old page of its log, PostgreSQL
+//! beside another row. So when a transaction has found the disk full, the database counts as full until a mebibyte can
+//! be written. As long as no transaction has, writing one row is enough of a check.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,12 +13,12 @@ use tokio::time::timeout;
 
 use super::{Db, DbError, Statement, Tx};
 
-/// What is known about the room in a database. Shared by all who use its connections.
+/// Whether the database has run out of room. Shared by all users of its connections.
 #[derive(Debug, Default)]
 pub(super) struct Room(AtomicBool);
 
 impl Room {
-    /// A transaction met that there is none.
+    /// Records that a transaction found no room.
     pub(super) fn is_short(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -32,12 +32,12 @@ impl Room {
     }
 }
 
-/// Changes the one row that is there for this.
+/// Changes the one row that exists for this check.
 const ROW: &str = "INSERT INTO causeway_health (id, checks) VALUES (1, 1) \
     ON CONFLICT (id) DO UPDATE SET checks = causeway_health.checks + 1";
 
-/// New pages for a mebibyte, whatever free ones the table has: it is another file until this is rolled back. Others check
-/// too; who must wait for them finds out soon enough.
+/// Writes a mebibyte to new pages, whatever free pages the table has: after TRUNCATE it is another file, until this is
+/// rolled back. Other processes check too; one that waits for them longer than the lock timeout fails.
 const POSTGRES: [&str; 3] = [
     "SET LOCAL lock_timeout = '1s'",
     "TRUNCATE causeway_health",
@@ -45,7 +45,7 @@ const POSTGRES: [&str; 3] = [
      SELECT n, 0, repeat('x', 7000) FROM generate_series(1, 150) AS n",
 ];
 
-/// A mebibyte through the log, which takes nothing before the commit; and its end.
+/// Writes a mebibyte through the log, which takes nothing before the commit, and then deletes it.
 const SQLITE: [&str; 2] = [
     "INSERT INTO causeway_health (id, checks, filler) VALUES (2, 1, hex(zeroblob(524288))) \
      ON CONFLICT (id) DO UPDATE SET checks = causeway_health.checks + 1, filler = excluded.filler",
@@ -53,11 +53,12 @@ const SQLITE: [&str; 2] = [
 ];
 
 impl Db {
-    /// Whether the database takes what is written, by writing something of no meaning into `causeway_health`. Waits no
-    /// longer than `patience` for its turn, and keeps nobody else waiting.
+    /// Checks that the database accepts writes, by writing something without meaning into `causeway_health`. Waits at
+    /// most `patience` for its turn, and keeps no other writer waiting.
     ///
     /// # Errors
-    /// If it does not. [`Contention`](super::DbErrorKind::Contention) says that others were writing all the time.
+    /// If it does not. [`Contention`](super::DbErrorKind::Contention) means that other writers used the database all
+    /// the time.
     pub async fn check_writable(&self, patience: Duration) -> Result<(), DbError> {
         if !self.room().was_short() {
             let mut tx = self.begin_within(patience).await?;

@@ -48,16 +48,16 @@ impl Row {
         rows.into_iter().map(Self::Sqlite).collect()
     }
 
-    getter!(/// A `bigint`.
+    getter!(/// The value of a `bigint` column.
         int, opt_int, i64);
-    getter!(/// A text.
+    getter!(/// The value of a text column.
         text, opt_text, String);
-    getter!(/// A truth value.
+    getter!(/// The value of a boolean column.
         bool, opt_bool, bool);
-    getter!(/// Bytes.
+    getter!(/// The value of a column of bytes.
         bytes, opt_bytes, Vec<u8>);
 
-    /// A time.
+    /// The value of a column with a time, which is RFC 3339 text on SQLite.
     ///
     /// # Errors
     /// If there is no such column, it is null, or not a time.
@@ -65,7 +65,7 @@ impl Row {
         self.opt_time(column)?.ok_or_else(|| DbError::inconsistent(format!("column {column} is null")))
     }
 
-    /// A time. Null is `None`.
+    /// The value of a column with a time, which is RFC 3339 text on SQLite. Null is `None`.
     ///
     /// # Errors
     /// If there is no such column, or it is not a time.
@@ -83,7 +83,7 @@ impl Row {
         }
     }
 
-    /// A UUID.
+    /// The value of a column with a UUID, which is text on SQLite.
     ///
     /// # Errors
     /// If there is no such column, it is null, or not a UUID.
@@ -95,7 +95,7 @@ impl Row {
         }
     }
 
-    /// A UUID. Null is `None`.
+    /// The value of a column with a UUID, which is text on SQLite. Null is `None`.
     ///
     /// # Errors
     /// If there is no such column, or it is not a UUID.

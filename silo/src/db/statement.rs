@@ -11,7 +11,7 @@ use super::{DbError, Dialect};
 /// A parameter.
 #[derive(Debug, Clone)]
 pub enum Arg {
-    /// A truth value.
+    /// A boolean.
     Bool(Option<bool>),
     /// A number; `bigint` on PostgreSQL.
     Int(Option<i64>),
@@ -23,7 +23,7 @@ pub enum Arg {
     Time(Option<DateTime<Utc>>),
     /// A UUID: `uuid`, or its hyphenated text on SQLite.
     Uuid(Option<Uuid>),
-    /// A column of a set of rows.
+    /// A column of a set of rows; only [`Statement::rows`] adds it, and only on PostgreSQL.
     Column(Column),
 }
 
@@ -38,7 +38,7 @@ pub enum Column {
     Texts(Vec<String>),
     /// Texts or nulls.
     OptTexts(Vec<Option<String>>),
-    /// Truth values.
+    /// Booleans.
     Bools(Vec<bool>),
 }
 
@@ -111,34 +111,34 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement whose parameters, if any, follow by [`with`](Self::with), [`arg`](Self::arg) or [`rows`](Self::rows).
+    /// A statement. [`with`](Self::with), [`arg`](Self::arg) and [`rows`](Self::rows) add its parameters, if it has any.
     #[must_use]
     pub fn new(sql: &'static str) -> Self {
         Self { sql: Cow::Borrowed(sql), args: Vec::new() }
     }
 
-    /// Gives the next numbered parameter, `$1` first.
+    /// Sets the next numbered parameter, `$1` first.
     #[must_use]
     pub fn with(mut self, arg: impl Into<Arg>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Appends SQL. Never pass input here: text that varies is an identifier out of the catalog, or a fragment of ours.
+    /// Appends SQL. Never pass input here, only identifiers from the catalog and fragments of this code.
     #[must_use]
     pub fn push(mut self, sql: &str) -> Self {
         self.sql.to_mut().push_str(sql);
         self
     }
 
-    /// Puts SQL before and behind.
+    /// Puts SQL before and after the statement.
     #[must_use]
     pub(super) fn within(mut self, before: &str, behind: &str) -> Self {
         self.sql = Cow::Owned(format!("{before}{}{behind}", self.sql));
         self
     }
 
-    /// Appends a placeholder and gives its parameter.
+    /// Appends a placeholder and sets its parameter.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<Arg>) -> Self {
         self.args.push(arg.into());
@@ -147,8 +147,9 @@ impl Statement {
         self
     }
 
-    /// Appends a set of rows as a table `alias(names...)`, to stand after `FROM` or `JOIN`. All columns have the same
-    /// length. One parameter a column on PostgreSQL (`unnest`), one on SQLite (`json_each`), however many rows.
+    /// Appends a set of rows as a table `alias(names...)`, for use after `FROM` or `JOIN`. All columns must have the
+    /// same length. Takes one parameter per column on PostgreSQL (`unnest`), and one in all on SQLite (`json_each`),
+    /// however many rows there are.
     #[must_use]
     pub fn rows<const N: usize>(
         mut self,
@@ -171,9 +172,9 @@ impl Statement {
                 self.args.extend(columns.into_iter().map(|(_, column)| Arg::Column(column)));
             }
             Dialect::Sqlite => {
-                // A list of rows rather than a list a column: json_each has no index over its position, so joining
-                // lists would be quadratic. The limit that is none makes SQLite build the rows once, before any join:
-                // else it may look through all of them for each row of another table.
+                // A list of rows and not one list per column: json_each has no index over its position, so joining
+                // lists would be quadratic. LIMIT -1 is no limit, but makes SQLite build the rows once, before any
+                // join. Otherwise it may scan all of them for each row of another table.
                 let fields: Vec<String> = columns
                     .iter()
                     .enumerate()

@@ -1,9 +1,9 @@
-//! A transaction, and what becomes of its connection.
+//! A transaction, and what happens to its connection.
 //!
 //! A connection goes back to its pool only if it is known to have no transaction any more: it was committed, or a
 //! `ROLLBACK` succeeded. SQLite rolls back by itself when its disk is full, a file cannot be read or written, or memory
-//! is short, and refuses a `ROLLBACK` then. A statement whose future was dropped may still run. In each of these cases the
-//! connection is closed, and the pool makes another one.
+//! is short, and then refuses a `ROLLBACK`. A statement may still run after its future was dropped. In each of these
+//! cases the connection is closed, and the pool opens another one.
 
 use std::{
     fmt,
@@ -45,7 +45,7 @@ impl Transactional for Sqlite {
     }
 }
 
-/// How a transaction stands.
+/// The state of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Between two statements.
@@ -60,7 +60,7 @@ enum State {
 
 /// A transaction on a database of one kind, with its connection.
 pub struct Begun<D: Transactional> {
-    /// There until this is dropped.
+    /// `None` only while this is being dropped.
     connection: Option<PoolConnection<D>>,
     state: State,
     room: Arc<Room>,
@@ -73,7 +73,7 @@ impl<D: Transactional> fmt::Debug for Begun<D> {
 }
 
 impl<D: Transactional> Begun<D> {
-    /// Begins a transaction on a connection of a pool. `why_none` makes an error of it if none can be had.
+    /// Begins a transaction on a connection of a pool. `why_none` converts the error if the pool gives no connection.
     pub(super) async fn begin(
         pool: &Pool<D>,
         room: &Arc<Room>,
@@ -83,7 +83,7 @@ impl<D: Transactional> Begun<D> {
         let mut begun = Self { connection: Some(connection), state: State::Open, room: Arc::clone(room) };
         let outcome = begun.run(D::BEGIN).await;
         if outcome.is_err() && begun.state == State::Open {
-            // Another process writes to the database, say: there is no transaction that could be rolled back.
+            // For example, another process writes to the database. There is no transaction to roll back.
             begun.state = State::Ended;
         }
         outcome.map(|()| begun)
@@ -101,10 +101,10 @@ impl<D: Transactional> Begun<D> {
         Ok(())
     }
 
-    /// The connection, for one piece of work, whose outcome is to be told to [`Work::done`].
+    /// The connection, for one piece of work. Its outcome must go to [`Work::done`].
     ///
     /// # Errors
-    /// If the transaction is over already: what would be written then would be committed by itself.
+    /// If the transaction has ended: anything written after that would be committed on its own.
     pub fn work(&mut self) -> Result<Work<'_, D>, DbError> {
         match (&mut self.connection, self.state) {
             (Some(connection), State::Open) => {
@@ -120,7 +120,8 @@ impl<D: Transactional> Drop for Begun<D> {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // Nobody could give it back to the pool. The database rolls back when the connection ends.
+            // Without a runtime the connection cannot return to the pool. The database rolls back when the connection
+            // ends.
             drop(connection.detach());
             return;
         };
@@ -129,7 +130,7 @@ impl<D: Transactional> Drop for Begun<D> {
             State::Underway | State::Lost => connection.close_on_drop(),
             State::Open => drop(runtime.spawn(async move {
                 if let Err(error) = D::run(&mut connection, "ROLLBACK").await {
-                    tracing::debug!(%error, "a connection that cannot roll back is closed");
+                    tracing::debug!(%error, "a connection is closed because it cannot roll back");
                     connection.close_on_drop();
                 }
             })),
@@ -137,7 +138,7 @@ impl<D: Transactional> Drop for Begun<D> {
     }
 }
 
-/// The connection of a transaction while something is done on it.
+/// The connection of a transaction during one piece of work.
 pub struct Work<'a, D: Transactional> {
     connection: &'a mut PoolConnection<D>,
     state: &'a mut State,
@@ -145,7 +146,7 @@ pub struct Work<'a, D: Transactional> {
 }
 
 impl<D: Transactional> Work<'_, D> {
-    /// What came of it. Without this the transaction cannot go on.
+    /// Reports the outcome of the work. Without this call the transaction cannot continue.
     pub fn done<T, E: HasDbError>(self, outcome: Result<T, E>) -> Result<T, E> {
         let kind = outcome.as_ref().err().and_then(HasDbError::db_error).map(DbError::kind);
         if let Some(DbErrorKind::Full | DbErrorKind::ReadOnly) = kind {
@@ -204,7 +205,7 @@ impl Tx {
         }
     }
 
-    /// Runs a statement and says how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     ///
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
@@ -247,8 +248,8 @@ impl Tx {
             .ok_or_else(|| DbError::inconsistent("a row that must be there is not"))
     }
 
-    /// Checks now what the database would otherwise check when the transaction ends, so that what is locked from here
-    /// on is not locked for as long as that takes. SQLite has one writer and gains nothing by it.
+    /// Checks deferred constraints now, and not when the transaction ends, so that locks taken after this call are not
+    /// held during the checks. SQLite has one writer and gains nothing from that.
     ///
     /// # Errors
     /// If a constraint is broken, or the database cannot be reached.
@@ -263,7 +264,8 @@ impl Tx {
     ///
     /// # Errors
     /// If the database refuses, e.g. because a deferred constraint is broken, or its disk is full. If the connection is
-    /// lost here, it is not known whether the transaction was kept: whoever retries must be able to repeat.
+    /// lost here, it is not known whether the transaction was committed: a caller that retries must be able to repeat
+    /// it.
     pub async fn commit(self) -> Result<(), DbError> {
         match self {
             Self::Postgres(tx) => tx.commit().await,
@@ -305,7 +307,7 @@ mod tests {
         tx.commit().await.expect("it is kept");
     }
 
-    /// Lets the connection that writes have no more pages, as a full disk would. Another connection has no such limit.
+    /// Limits the writing connection to the pages that it has, like a full disk. Other connections have no such limit.
     async fn fill(db: &Db) {
         let mut tx = db.begin().await.expect("a transaction");
         let pages = tx.fetch_one(Statement::new("PRAGMA page_count")).await.expect("it answers");
@@ -332,7 +334,7 @@ mod tests {
             let error = tx.execute(large()).await.expect_err("there is no room");
             assert_eq!(error.kind(), DbErrorKind::Full, "{error}");
             assert!(error.to_string().contains("make room there"), "{error}");
-            // SQLite has rolled back by itself. What came now would be kept by itself.
+            // SQLite has rolled back by itself. A statement now would be committed on its own.
             let error = tx.execute(Statement::new("INSERT INTO t VALUES (1)")).await.expect_err("it is over");
             assert_eq!(error.kind(), DbErrorKind::Unavailable, "{error}");
             if commits {
@@ -355,7 +357,7 @@ mod tests {
         let db = database(&directory).await;
         db.check_writable(PATIENCE).await.expect("it can be written to");
         fill(&db).await;
-        // Another page over an old one: a small row tells nothing.
+        // A small row replaces an old page, so it shows nothing.
         db.check_writable(PATIENCE).await.expect("there is room for a row");
         let mut tx = db.begin().await.expect("a transaction");
         tx.execute(large()).await.expect_err("there is no room");
@@ -429,7 +431,7 @@ mod tests {
         tx.execute(Statement::new("INSERT INTO t VALUES (1)")).await.expect("there is room for it");
         drop(tx);
         assert_eq!(count(&db).await, 0);
-        // It still has its limit.
+        // It still has its limit, so it is the same connection.
         let mut tx = db.begin().await.expect("a transaction");
         assert_eq!(tx.execute(large()).await.expect_err("no room").kind(), DbErrorKind::Full);
         drop(tx);

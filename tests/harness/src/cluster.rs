@@ -568,7 +568,7 @@ impl Cluster {
         for silo in self.silos() {
             let url = self.database_of(silo).database_url();
             if let Err(error) = self.database_server.forget(url).await {
-                tracing::warn!(%error, "a database of a test is left over");
+                tracing::warn!(%error, "cannot remove the database of a test");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! CHECKING: a dry run goes through all records as an import would, through the same mapping and the same rules, and
-//! looks up what they would meet. It writes nothing but the import's own counts, organizations and findings.
+//! CHECKING: a dry run goes through all records like an import, with the same mapping and the same rules, and looks up
+//! existing rows that they would match. It writes only the import's own counts, organizations and findings.
 //!
-//! Whatever ends it half way, it begins again from the start: what it has gone through goes with the process.
+//! If it is interrupted, it starts over, because its state is lost with the process.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -51,7 +51,7 @@ impl LookUp for Engine {
 }
 
 impl Engine {
-    /// Goes through all models and slugs, and notes what would become of them.
+    /// Goes through all models and slugs, and notes what would happen to them.
     pub(in crate::import) async fn check_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.context.register().await?;
         let plan = self.plan(import, run).await?;
@@ -88,7 +88,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes through the records of a chunk and notes what would become of them. One chunk at a time.
+    /// Goes through the records of a chunk and notes what would happen to them. One chunk at a time.
     pub(in crate::import) async fn dry_run(
         &self,
         import: &Import,
@@ -115,14 +115,14 @@ impl Engine {
         transact_leased!(self, import, |lease| {
             draft.insert_organizations(lease, &rows, &written).await?;
             store::model_counts::add(lease, &counts).await?;
-            self.add_findings(lease, draft.state, &draft.told(&written)).await?;
+            self.add_findings(lease, draft.state, &draft.findings_to_store(&written)).await?;
             self.add_findings(lease, draft.state, &written.findings).await?;
         })?;
         Ok(keys)
     }
 
-    /// Asks what would become of the slugs, and looks who would have an owner. Of several organizations that come to the
-    /// same slug, those get it first that want it as it is; of those, the first one.
+    /// Asks control what would happen to the slugs, and checks which organizations would have an owner. If several
+    /// organizations come to the same slug, one that wants it unchanged gets it first; of those, the first one.
     async fn check_organizations(&self, import: &Import, run: &Run) -> Result<(), Error> {
         let needs_owner = owners(&self.context.catalog).is_some();
         let has_owner = |organization: &ImportedOrganization| {
@@ -153,8 +153,8 @@ impl Engine {
         }
     }
 
-    /// What the slug of each organization would become. `wanted_slugs` has what all organizations of the file want;
-    /// `given` has the slugs that those before these would get, and gets those of these.
+    /// What the slug of each organization would become. `wanted_slugs` has what all organizations of the file want.
+    /// `given` has the slugs that earlier organizations would get; this adds those of these organizations.
     async fn check_page(
         &self,
         organizations: &[ImportedOrganization],
@@ -173,7 +173,8 @@ impl Engine {
             })
             .collect();
         let mut checks = self.ask_for_checks(requests.clone()).await?;
-        // Only now it is known what the others come to: this region may have that, or an organization before them.
+        // Only now is it known what the other slugs become. This region may have those, or an earlier organization may
+        // get them.
         let fresh = |check: &SlugCheck| {
             matches!(check.verdict(), SlugVerdict::Free | SlugVerdict::Normalized)
                 .then(|| check.would_become.clone())
@@ -186,13 +187,13 @@ impl Engine {
         let mut again = Vec::new();
         for (index, (slug, check)) in would.iter().zip(&checks).enumerate() {
             let Some(slug) = slug else { continue };
-            // Somebody wants it as it is, and comes first wherever they stand in the file.
+            // An organization that wants the slug unchanged comes first, wherever it is in the file.
             let is_wanted = check.verdict() == SlugVerdict::Normalized && wanted_slugs.contains(slug);
             if here.contains_key(slug) || is_wanted || !given.insert(slug.clone()) {
                 again.push(index);
             }
         }
-        let asked_again: Vec<OrganizationSlugRequest> = again
+        let take_recheck: Vec<OrganizationSlugRequest> = again
             .iter()
             .filter_map(|index| {
                 let request = requests.get_mut(*index)?;
@@ -200,7 +201,7 @@ impl Engine {
                 Some(request.clone())
             })
             .collect();
-        let answers = if again.is_empty() { Vec::new() } else { self.ask_for_checks(asked_again).await? };
+        let answers = if again.is_empty() { Vec::new() } else { self.ask_for_checks(take_recheck).await? };
         for (index, answer) in again.into_iter().zip(answers) {
             if let Some(check) = checks.get_mut(index) {
                 *check = answer;
@@ -233,7 +234,7 @@ impl Engine {
     }
 }
 
-/// What would become of one slug.
+/// What one slug would become.
 struct Checked {
     would_become: String,
     /// The same without a suffix.
@@ -248,7 +249,7 @@ fn plan_of(check: SlugCheck, here: Option<(String, i64)>) -> (String, SlugPlan) 
     (check.would_become, SlugPlan { verdict, taken_by })
 }
 
-/// That an organization would get another slug than it wants.
+/// The finding that an organization would get another slug than it wants; `None` if it would get that one.
 fn finding(organization: &ImportedOrganization, check: &Checked) -> Option<Finding> {
     let Checked { would_become, candidate, plan } = check;
     let holder = match &plan.taken_by {

@@ -1,15 +1,15 @@
-//! FINISHING: the deferred models are written, then all organizations become visible.
+//! FINISHING: the region writes the deferred models, then makes all organizations visible.
 //!
-//! Organizations become visible in the transaction that ends the import. More than that may change, 20,000, become visible
-//! in parts right before it, when nothing can fail any more:
+//! Organizations become visible in the transaction that ends the import. If there are more than one transaction may
+//! change (20,000), the first ones become visible in parts right before it, when nothing can fail any more:
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | adding up, or forgetting some of what was kept of control's rows | everything, hidden | adds up again, forgets the rest, and shows everything |
-//! | showing some of many | those are visible, and all is confirmed | shows the others |
+//! | adding up, or deleting returned columns | everything, hidden | adds up again, deletes the rest, shows all |
+//! | making some of many visible | those are visible, and all is confirmed | makes the others visible |
 //! | the import's end | everything is visible | reports to the directory |
 //!
-//! One that is reverted in between is hidden again first of all.
+//! An import that is reverted in between is hidden again before anything else.
 
 use std::sync::PoisonError;
 
@@ -21,11 +21,11 @@ use crate::{
     store,
 };
 
-/// Values of rows of control that one transaction forgets.
+/// How many rows' returned columns one transaction deletes.
 const RETURNED: i64 = 20_000;
 
 impl Engine {
-    /// Writes the deferred models, checks that every record is accounted for, and shows the organizations.
+    /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
     pub(in crate::import) async fn finish(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.context.register().await?;
         self.do_writes(import, run, true).await?;
@@ -58,7 +58,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.finish.visible").await?)
     }
 
-    /// Refuses to end an import of which a record is not accounted for.
+    /// Refuses to end an import if a record is not accounted for.
     pub(in crate::import) async fn check_counts(&self, import_id: Uuid) -> Result<(), Error> {
         let counts = store::model_counts::list(&self.context.db, import_id).await?;
         match counts.iter().find(|counts| !counts.add_up()) {
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// Forgets what was kept of rows of control for as long as rows were written.
+    /// Deletes the returned columns of an import, which only writing needs.
     pub(in crate::import) async fn forget_returned(&self, import: &Import) -> Result<(), Error> {
         loop {
             let forgotten = transact_leased!(self, import, |lease| {

@@ -1,4 +1,4 @@
-//! What is done in each state of an import. One file for each state, by its name.
+//! The work in each state of an import, one file for each state.
 
 mod check;
 mod finish;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Plans the file and stores what there is to know. Dies in between: the plan is taken up where its log ends.
+    /// Plans the file and stores the result. If the process dies in between, planning continues where its log ends.
     pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let counts = self.planned_counts(&plan);
@@ -33,7 +33,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.plan.stored").await?)
     }
 
-    /// The plan of an import; loaded, or its making taken up, if this process does not have it yet.
+    /// The plan of an import. If this process does not have it yet, it loads the plan or continues to make it.
     pub(in crate::import) async fn plan(&self, import: &Import, run: &mut Run) -> Result<Arc<Plan>, Error> {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
@@ -42,12 +42,13 @@ impl Engine {
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
-        // What has been planned once is imported to its end, also by a service that was given narrower limits since.
+        // What has been planned once is imported to its end, even if the service has stricter limits since.
         let limits = match import.state {
             ImportState::Planning => self.context.limits.record,
             _ => Limits::LARGEST,
         };
-        // The failpoint is reached here, and the thread that plans waits for that: it cannot wait for itself.
+        // The failpoint is reached in this task, and the planning thread waits for that, because it cannot wait for it
+        // itself.
         let (steps, mut reached) = mpsc::channel::<oneshot::Sender<io::Result<()>>>(1);
         let stepped = move || {
             let (tell, told) = oneshot::channel();
@@ -57,7 +58,7 @@ impl Engine {
         let failing = async {
             while let Some(tell) = reached.recv().await {
                 let passed = self.context.env.failpoint("region.plan.kept").await;
-                // The plan may have been stopped meanwhile.
+                // Planning may have been stopped meanwhile.
                 let _told = tell.send(passed.map_err(io::Error::other));
             }
         };
@@ -84,7 +85,7 @@ impl Engine {
         Ok(plan)
     }
 
-    /// The counts that the file alone decides.
+    /// The counts that follow from the file alone.
     pub(in crate::import) fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
         let count = |model: &Model| {
             let seen = plan.seen(model);

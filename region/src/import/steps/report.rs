@@ -1,8 +1,8 @@
-//! SUCCEEDED: the region reports the organizations to the directory of control, until control has answered.
+//! SUCCEEDED: the region reports the organizations to control's directory, until control has answered.
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | the report | the directory has the organizations, the import is not marked as reported | reports them again, which changes nothing |
+//! | the report | the directory has them, the import is not marked as reported | reports again, which changes nothing |
 //! | marking the import | everything | nothing |
 
 use std::collections::HashMap;
@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Tells control's directory what the organizations are like. Told again, it changes nothing. Those that it refuses
-    /// are findings, and keep no other one out.
+    /// Reports the organizations to control's directory. Repeating that changes nothing. Those that control refuses
+    /// become findings, and do not keep the others out.
     pub(in crate::import) async fn report(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.remove_spool(import.id).await;
         self.context.register().await?;
@@ -32,8 +32,8 @@ impl Engine {
             let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
-            // As they are by now: some may have been left hidden, and shown later. One that is gone has been deleted by the
-            // application.
+            // As they are by now: some may have been left hidden and made visible later. The application has deleted
+            // those without a row.
             let ids = page.iter().map(|organization| organization.id).collect();
             let reported =
                 store::organization::by_ids(&self.context.db, ids).await?.into_iter().map(|organization| {
@@ -59,7 +59,8 @@ impl Engine {
         }
         self.context.env.failpoint("region.report.told").await?;
         transact_leased!(self, import, |lease| {
-            // Asked again, control would say the same: what is to be done stands in the findings, and a comparison shows it.
+            // Asked again, control would say the same. The findings say what to do, and a comparison reports these
+            // organizations.
             self.add_findings(lease, ImportState::Succeeded, &findings).await?;
             store::import::set_reported(lease, import.approvals).await?;
         })?;

@@ -1,22 +1,22 @@
-//! RESOLVING_SLUGS: control gives every organization its slug, the region writes them, control hears that it did.
+//! RESOLVING_SLUGS: control gives every organization its slug, the region writes the slugs and confirms them.
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
 //! | choosing the operation | nothing at control | asks |
 //! | control's answer | temporary reservations | asks again: same operation, same answer |
-//! | some of the slugs were written | the same, and slugs in some organizations | asks again, and writes the others |
-//! | writing the slugs | temporary reservations, slugs in hidden organizations | confirms |
-//! | some slugs were taken in the region | it is noted with those organizations | takes back what was written |
-//! | some of that was taken back | the same, with fewer slugs written | takes back the rest, then asks under the next number |
+//! | writing some of the slugs | the same, and slugs in some organizations | asks again, and writes the others |
+//! | writing all slugs | temporary reservations, slugs in hidden organizations | confirms |
+//! | finding slugs in use in the region | a note with those organizations | undoes what was written |
+//! | undoing some of that | the same, with fewer slugs written | undoes the rest, then asks under the next number |
 //! | control's confirmation | primary reservations | confirms again, which changes nothing |
 //!
-//! What is asked for under an operation id never changes: it is stored before the first call.
+//! What is requested under an operation id never changes, because it is stored before the first call.
 
 use std::collections::{HashMap, HashSet};
 
 use causeway_proto::{
     control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch, ResolvedSlug, SlugVerdict},
-    limits::MAX_TEXT,
+    limits::MAX_TEXT_BYTES,
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
@@ -36,7 +36,7 @@ use crate::{
     store,
 };
 
-/// The operation under which slugs are asked for the n-th time.
+/// The id of the operation that requests slugs for the n-th time.
 pub(in crate::import) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
     derived_uuid(import_id, &format!("organization slugs {attempt}"))
 }
@@ -58,7 +58,7 @@ impl Engine {
         }
         let operation = operation_id(import.id, import.slug_attempt);
         match self.ask_or_confirm(import, run, operation).await {
-            // An operator has released what nobody had confirmed for long: the slugs are asked for anew.
+            // An operator has released reservations that were not confirmed for long, so slugs are requested again.
             Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationReleased) => {
                 self.ask_again(import, run).await
             }
@@ -78,7 +78,7 @@ impl Engine {
         let confirmed = self.context.ask(self.context.control.confirm_slugs(operation)).await?;
         self.context.env.failpoint("region.slugs.confirmed").await?;
         if confirmed < import.organization_count {
-            // An operator has released some of its organizations while nobody had confirmed them.
+            // An operator has released some of its organizations before they were confirmed.
             return self.ask_again(import, run).await;
         }
         self.slugs_are_final(import).await
@@ -97,7 +97,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.slugs.final").await?)
     }
 
-    /// Stores what is asked for first: control may not know of organizations that were here before Causeway.
+    /// Stores what will be requested. Control may not know of organizations that were here before Causeway.
     async fn choose_operation(&self, import: &Import) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
@@ -112,14 +112,14 @@ impl Engine {
         Ok(self.context.env.failpoint("region.slugs.chosen").await?)
     }
 
-    /// Asks control, and writes what it answers. Rows are read and written by pages, each in a transaction of its own: of
-    /// all organizations at once, only what is asked and what is given is in memory. A page that was written before is
-    /// passed over.
+    /// Requests slugs from control, and writes the answer. Rows are read and written in pages, each in a transaction of
+    /// its own. So memory holds only requests and answers of all organizations at once. A page that was written before
+    /// is skipped.
     async fn ask_and_write(&self, import: &Import, run: &mut Run, operation: Uuid) -> Result<(), Error> {
         if store::imported::is_any_taken(&self.context.db, import.id, import.slug_attempt + 1).await? {
             return self.ask_again(import, run).await;
         }
-        let batches = self.what_is_asked(import).await?;
+        let batches = self.slug_requests(import).await?;
         let answer = self
             .context
             .ask(self.context.control.bulk_create_organization_slug_reservations(operation, batches))
@@ -145,8 +145,9 @@ impl Engine {
         Ok(self.context.env.failpoint("region.slugs.written").await?)
     }
 
-    /// Writes the slugs that control gave to these organizations, unless they have them. If another organization of this
-    /// region has one of them, that is noted for the next attempt in place of writing any; `true` then.
+    /// Writes the slugs that control gave to these organizations, unless they have them. If another organization of
+    /// this region has one of the slugs, nothing is written; that is noted for the next attempt, and the result is
+    /// `true`.
     async fn write_slugs(
         &self,
         import: &Import,
@@ -168,7 +169,7 @@ impl Engine {
         let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<i64> = page.iter().map(|organization| organization.id).collect();
         let slugs: Vec<String> = answers.iter().map(|given| given.slug.clone()).collect();
-        // Who has what control does not know of.
+        // The slugs whose owners control does not know: they are organizations of this region.
         let here: Vec<String> = answers
             .iter()
             .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
@@ -207,13 +208,14 @@ impl Engine {
         Ok(any_taken)
     }
 
-    /// Takes back the slugs that were written, and goes on to the next attempt, under another operation; the one before it is
-    /// released first. Control is asked for something else in place of slugs that other organizations of this region have.
+    /// Undoes the slugs that were written, and begins the next attempt, under another operation. That attempt first
+    /// releases the one before it. It requests other slugs in place of those that other organizations of this region
+    /// have.
     async fn ask_again(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
             transact_leased!(self, import, |lease| {
-                // Those that were counted as changed for their slugs alone are counted again.
+                // Those that counted as changed only because of their slugs will be counted again.
                 let changed = store::imported::changed_by_slugs(lease, after, last).await?;
                 let model = ORGANIZATION.to_owned();
                 let counts = ModelCounts { model, changed: -changed, ..ModelCounts::default() };
@@ -229,8 +231,8 @@ impl Engine {
         })
     }
 
-    /// The last of the next organizations of an import that one transaction may change, by id, and whether there may be
-    /// more; `None` if there is none.
+    /// The id of the last of the next organizations of an import that one transaction may change, and whether there may
+    /// be more; `None` if there are none.
     pub(in crate::import) async fn organizations_after(
         &self,
         id: Uuid,
@@ -242,8 +244,8 @@ impl Engine {
             .map(|(last, count)| (last, count == most)))
     }
 
-    /// What control is asked for each organization.
-    async fn what_is_asked(&self, import: &Import) -> Result<Vec<OrganizationSlugRequestBatch>, Error> {
+    /// The slug requests for all organizations of the import.
+    async fn slug_requests(&self, import: &Import) -> Result<Vec<OrganizationSlugRequestBatch>, Error> {
         let mut batches = Vec::new();
         let mut after = 0;
         loop {
@@ -261,7 +263,7 @@ impl Engine {
         }
     }
 
-    /// Why an organization got its slug, where `here` is the organization of this region that has the one it could not get.
+    /// Why an organization got its slug. `here` is the organization of this region that has the slug it could not get.
     fn plan_of_answer(&self, given: &ResolvedSlug, here: Option<i64>) -> SlugPlan {
         let verdict = given.verdict();
         let known = (!given.taken_by_region.is_empty())
@@ -271,12 +273,12 @@ impl Engine {
     }
 }
 
-/// A name as control takes it.
+/// A name cut to the length that control accepts.
 pub(in crate::import) fn name_for_control(name: &str) -> String {
-    name[..name.floor_char_boundary(MAX_TEXT)].to_owned()
+    name[..name.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
 }
 
-/// That an organization got another slug than it wanted, and why.
+/// The finding that an organization got another slug than it wanted, and why; `None` if it got that one.
 fn changed(
     organization: &ImportedOrganization,
     given: &str,

@@ -1,14 +1,14 @@
-//! REVERTING: takes an import back, in both silos, and leaves what others have come to need.
+//! REVERTING: undoes an import in both silos, and leaves rows that something else has come to need.
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | the request's commit | all rows, hidden; of very many organizations some are not yet | hides those, and closes the import at control |
+//! | the request's commit | all rows; if very many, not all hidden yet | hides the rest, closes the import at control |
 //! | closing it | the same; control writes nothing more of it | closes it again, which changes nothing |
-//! | adopting chunks that only control knew of | notes of those too | has none to adopt |
-//! | some chunks | the others, and their notes | goes on with the last one that is not marked |
+//! | adopting chunks that only control knew | chunk entries of those too | has none to adopt |
+//! | some chunks | the others, and their entries | continues with the last one that is not marked |
 //! | a chunk at control, unmarked here | its mark at control | asks again, same answer |
-//! | saying what the region needs | users, and a list of those who stay | says it again |
-//! | releasing the slugs | nothing but what stays | releases again, which changes nothing |
+//! | reporting what the region needs | users, and a list of those who stay | reports it again |
+//! | releasing the slugs | only what stays | releases again, which changes nothing |
 
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
@@ -32,14 +32,14 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction},
 };
 
-/// Organizations that control forgets in one call.
+/// How many organizations control releases in one call.
 const RELEASED: i64 = 5_000;
-/// Chunks that are looked at together.
+/// How many chunks are read at once.
 const CHUNKS: i64 = 100;
 
 impl Engine {
-    /// Takes an import back: from now on nothing of it is visible, and the rest is done in the background. One that is
-    /// being reverted, or was, is left as it is.
+    /// Begins to revert an import: from now on nothing of it is visible, and the rest is done in the background. An
+    /// import that is being reverted, or was, is left as it is.
     ///
     /// # Errors
     /// If there is no such import, or it is a dry run.
@@ -59,7 +59,7 @@ impl Engine {
             }
             begun
         })?;
-        // Whoever asks again hears only when nothing is visible, too.
+        // A caller that asks again also gets its answer only when nothing is visible.
         if more {
             self.hide_organizations(id, None).await?;
         }
@@ -74,7 +74,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Hides the organizations of an import that is being reverted, as its holder or as somebody who asks for that.
+    /// Hides the organizations of an import that is being reverted. `holding` is the import if this process has its
+    /// lease; a request to revert has none.
     async fn hide_organizations(&self, id: Uuid, holding: Option<&Import>) -> Result<(), Error> {
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(id, after).await? {
@@ -89,7 +90,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back all that an import has written, in reverse order.
+    /// Undoes all that an import has written, in reverse order.
     pub(in crate::import) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         run.live.begin(0);
         self.hide_organizations(import.id, Some(import)).await?;
@@ -105,7 +106,7 @@ impl Engine {
         self.revert_chunks(import, run, models(Silo::Control, true)).await?;
         let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
         self.revert_chunks(import, run, here).await?;
-        self.say_what_is_needed(import).await?;
+        self.report_needed_rows(import).await?;
         self.context.env.failpoint("region.revert.told").await?;
         self.revert_chunks(import, run, models(Silo::Control, false)).await?;
         self.release_organizations(import).await?;
@@ -125,7 +126,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.revert.ended").await?)
     }
 
-    /// Notes chunks that control has written and this region never heard of.
+    /// Records chunks that control has written and this region has not recorded.
     async fn adopt_chunks(&self, import: &Import) -> Result<(), Error> {
         let mut page_token = String::new();
         loop {
@@ -179,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// Takes back the chunks of these models that are left, the last one first.
+    /// Reverts the chunks of these models that are left, the last one first.
     async fn revert_chunks(&self, import: &Import, run: &mut Run, models: Vec<String>) -> Result<(), Error> {
         let references = References::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
         loop {
@@ -206,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// Deletes the rows of a chunk that nobody needs.
+    /// Deletes those rows of a chunk that nothing needs.
     async fn revert_here(
         &self,
         import: &Import,
@@ -217,7 +218,7 @@ impl Engine {
         let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
         self.context.env.failpoint("region.revert_chunk.ready").await?;
         transact_leased!(self, import, |lease| {
-            // What of the import refers to these rows has been taken back before them, or stays.
+            // Rows of the import that refer to these rows have been deleted before, or stay.
             let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
             let deleting = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
             let deleted = revert::delete(lease, model, deleting).await?;
@@ -259,7 +260,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.revert_control_chunk.noted").await?)
     }
 
-    /// Marks a chunk, and adds what came of it.
+    /// Marks a chunk as reverted, and adds its counts and findings.
     async fn note_reverted(
         &self,
         lease: &mut LeaseTransaction<'_>,
@@ -282,8 +283,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells control which rows of its silo rows of this region still refer to, now that those of the import are gone.
-    async fn say_what_is_needed(&self, import: &Import) -> Result<(), Error> {
+    /// Reports to control which of its rows this region still refers to, now that the import's rows here are gone.
+    async fn report_needed_rows(&self, import: &Import) -> Result<(), Error> {
         let references = References::across(&self.context.catalog, Silo::Region);
         let mut after = (-1, 0);
         loop {
@@ -312,8 +313,8 @@ impl Engine {
         }
     }
 
-    /// Frees the slugs of the organizations that are gone, and takes them out of control's directory. Those that stay are
-    /// hidden there too.
+    /// Releases the slugs of the organizations that are gone, which removes these from control's directory. Those that
+    /// stay are hidden there too.
     async fn release_organizations(&self, import: &Import) -> Result<(), Error> {
         let mut after = 0;
         loop {
@@ -324,7 +325,7 @@ impl Engine {
         }
         let mut kept = store::imported::still_there(&self.context.db, import.id, 0).await?;
         if kept.is_empty() {
-            // So that nothing is reserved any more by a call that is still on its way.
+            // So that a call that is still on its way can no longer reserve anything.
             for attempt in 1..=import.slug_attempt {
                 match self
                     .context
@@ -348,10 +349,10 @@ impl Engine {
                     name: organization.name,
                     status: hidden,
                 })
-                // One that never got its slug is in no directory.
+                // An organization that never got a slug is in no directory.
                 .filter(|organization| !organization.slug.starts_with('~'))
                 .collect();
-            // What the directory does not take is not in it, and is hidden here.
+            // An organization that the directory refuses is not in it, and is hidden here.
             self.context.ask(self.context.control.report_organizations(report)).await?;
             kept = store::imported::still_there(&self.context.db, import.id, after).await?;
         }

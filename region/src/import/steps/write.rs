@@ -1,4 +1,5 @@
-//! WRITING: the models of the organization scope, each after all that it refers to; and what that takes from before.
+//! WRITING: the models of the organization scope, each after all that it refers to; and what this needs of earlier
+//! chunks.
 
 use std::{
     collections::HashMap,
@@ -19,12 +20,12 @@ use crate::{
     store,
 };
 
-/// Chunks that are read at once when an import goes on.
+/// How many chunks are read at once when an import continues.
 const CHUNKS: i64 = 100;
 
 impl Engine {
-    /// Writes all models of the organization scope but the deferred ones. Dies in between: goes on behind the last
-    /// chunk that was committed.
+    /// Writes all models of the organization scope except the deferred ones. If the process dies in between, this
+    /// continues after the last chunk that was committed.
     pub(in crate::import) async fn import_in_organization_scope(
         &self,
         import: &Import,
@@ -45,7 +46,7 @@ impl Engine {
         Ok(self.context.env.failpoint("region.models.noted").await?)
     }
 
-    /// Makes the primary key map of what has been committed.
+    /// Builds the primary key map from the chunks that have been committed.
     pub(in crate::import) async fn load_keys(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         if run.keys.is_some() {
             return Ok(());
@@ -74,7 +75,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Copies values of rows in the control silo into the records that follow them.
+    /// Copies returned columns of rows of control into the records that refer to these rows.
     pub(in crate::import) async fn follow(
         &self,
         import: &Import,

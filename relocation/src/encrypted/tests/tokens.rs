@@ -21,7 +21,7 @@ use super::super::{
 
 const KEY: [u8; 32] = *b"0123456789abcdefFEDCBA9876543210";
 
-/// A token that is signed rightly, whatever is in it.
+/// A token with a correct signature, whatever it contains.
 fn signed(before: &[u8]) -> String {
     let mut hmac = Hmac::<Sha256>::new_from_slice(&KEY[..16]).expect("any length");
     hmac.update(before);

@@ -166,7 +166,7 @@ fn known_options_hold_what_is_meant() {
     let model = model.model("sentry.useroption").unwrap();
     let option = |key: &str, value: &str| {
         let fields = format!(r#"{{"user": 1, "key": "{key}", "value": {value}}}"#);
-        // What the application does not take is left out; it is no error of the file.
+        // A value that the application does not accept is left out. It is not an error of the file.
         unknown_option(model, &decode("sentry.useroption", &fields).unwrap().values).is_none()
     };
     assert!(option("timezone", r#""\"Europe/Vienna\"""#) && !option("timezone", r#""\"Middle/Earth\"""#));
@@ -192,7 +192,7 @@ fn a_field_of_nearly_the_right_name_is_named() {
     let error = decode("sentry.team", r#"{"organization_id": 1, "slug": "s", "name": "n"}"#).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("organization_id"));
     assert!(error.reason.contains("`organization` is missing"), "{}", error.reason);
-    // Where nothing is missing, it is an unknown field that says what it may have meant.
+    // If nothing is missing, the field is an unknown one, and the finding says what it may have meant.
     let member = r#"{"organization": 1, "user_id": 3, "inviter": 4, "mood": 1}"#;
     let notes = decode("sentry.organizationmember", member).unwrap().notes;
     let notes: Vec<_> = notes
@@ -224,7 +224,7 @@ fn what_an_index_takes_is_enough_for_every_unique_set() {
     };
     assert!(config("a".repeat(1_000)).is_ok() && config("\u{6f22}".repeat(866)).is_ok());
     assert!(config("\u{6f22}".repeat(867)).is_err());
-    // A value that no row gets is of any length.
+    // A value that is always replaced may have any length.
     let subscription =
         format!(r#"{{"project": 1, "type": "t", "subscription_id": "{}"}}"#, "s".repeat(5_000));
     assert!(decode("sentry.querysubscription", &subscription).is_ok());

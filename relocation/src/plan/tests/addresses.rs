@@ -15,7 +15,7 @@ fn member(pk: i64, organization: i64, user: i64) -> String {
     )
 }
 
-/// Of each user whose name is the address of an earlier one, the primary keys of both.
+/// The primary keys of each user with a name that is the address of an earlier user, and of that earlier user.
 fn pairs(file: &File_, plan: &Plan) -> Vec<(i64, i64)> {
     let model = file.catalog.model(USER).unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
@@ -30,7 +30,7 @@ fn pairs(file: &File_, plan: &Plan) -> Vec<(i64, i64)> {
 #[test]
 fn a_name_is_the_address_of_the_first_user_who_has_it() {
     let file = File_::new(&[
-        // Later ones tell of this name: whoever has the address is written when the name is there.
+        // The later user reports this name: when the user with the address is written, the name exists already.
         user(9, "later@x.test", "nine@x.test"),
         user(8, "BOTH@x.test", "both@x.test"),
         user(7, "seven", "Both@X.test"),
@@ -38,7 +38,7 @@ fn a_name_is_the_address_of_the_first_user_who_has_it() {
         user(5, "five", "later@x.test"),
         user(4, "four", "no address"),
         user(3, "no address", ""),
-        // His own address is not somebody else's.
+        // A user's own address does not count.
         user(2, "own@x.test", "OWN@x.test"),
         user(1, "Both@x.test", "both@x.test"),
     ]);
@@ -110,6 +110,6 @@ fn a_plan_that_was_kept_knows_the_holders_of_addresses() {
     assert!(path.exists());
     let before = std::fs::metadata(&path).unwrap().modified().unwrap();
     assert_eq!(pairs(&file, &file.kept("plan", "a", Limits::default()).unwrap()), made);
-    // It was read, and not made again.
+    // The plan was loaded, not made again.
     assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
 }

@@ -1,10 +1,10 @@
-//! Plans that are kept, and taken up where their making was cut off.
+//! Plans that are stored, and plans that are resumed where planning was interrupted.
 
 use std::path::PathBuf;
 
 use super::*;
 
-/// Some 12,000 records, of several segments: options of which some are the same, members and users for a filter.
+/// Some 12,000 records, in several segments: options, some of them the same, and members and users for a filter.
 fn many() -> File_ {
     let mut records = vec![organization(1, "one"), organization(2, "two")];
     for pk in 1..=3_000 {
@@ -20,7 +20,7 @@ fn many() -> File_ {
             1 + pk % 2
         ));
         records.push(format!(r#"{{"model": "sentry.nonsense{}", "pk": {pk}, "fields": {{}}}}"#, pk % 7));
-        // Teams without slug, of which many are called the same, and rules whose owners are actors.
+        // Teams without a slug, many of them with the same name, and rules with actors as owners.
         if pk % 10 == 0 {
             records.push(format!(
                 r#"{{"model": "sentry.team", "pk": {pk}, "fields": {{"organization": 1, "slug": "", "name": "t{}", "actor": {pk}}}}}"#,
@@ -54,7 +54,7 @@ impl File_ {
         Plan::make(&self.catalog, &self.env, &request, &Watch::default())
     }
 
-    /// The whole log of planning. A directory stands where the plan should go, so that the log stays.
+    /// The complete log of planning. A directory blocks the path of the plan, so that the log stays.
     fn log(&self, stem: &str) -> Vec<u8> {
         let part = self.path(&format!("{stem}.plan.part"));
         std::fs::create_dir(&part).unwrap();
@@ -64,7 +64,7 @@ impl File_ {
         std::fs::read(self.path(&format!("{stem}.planning"))).unwrap()
     }
 
-    /// Makes something else of the file, in its beginning or as a whole: who reads that notices.
+    /// Overwrites the file, only its beginning or all of it, so that reading there fails.
     fn spoil(&self, bytes: usize) {
         let mut text = std::fs::read(self.path("export.json")).unwrap();
         let end = bytes.min(text.len());
@@ -72,7 +72,7 @@ impl File_ {
         std::fs::write(self.path("export.json"), text).unwrap();
     }
 
-    /// All that a plan says.
+    /// The whole content of a plan, as a text to compare.
     fn said(&self, plan: &Plan) -> String {
         let models: Vec<_> = self
             .catalog
@@ -113,7 +113,7 @@ fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
         std::fs::write(&path, &log[..cut]).unwrap();
         let plan = file.kept(&stem, "a", Limits::default()).unwrap();
         assert_eq!(file.said(&plan), undisturbed, "cut off behind {cut} bytes");
-        // It is kept from then on, in full.
+        // From then on it is stored, and complete.
         assert!(!path.exists());
         assert_eq!(file.said(&file.kept(&stem, "a", Limits::default()).unwrap()), undisturbed);
     }
@@ -124,10 +124,10 @@ fn what_was_read_is_not_read_again() {
     let file = many();
     let log = file.log("log");
     file.kept("plan", "a", Limits::default()).unwrap();
-    // Two segments of 5,000 records are in this half, and what they hold is 1,000 bytes at least.
+    // This part of the log has two segments of 5,000 records, which cover at least 1,000 bytes of the file.
     std::fs::write(file.path("half.planning"), &log[..log.len() * 4 / 5]).unwrap();
     file.spoil(1_000);
-    // To compare, and to select, records are read again: of those at the beginning of the file none is concerned.
+    // Comparing and selecting read records again, but none at the beginning of the file.
     let told = |stem: &str| match file.kept(stem, "a", Limits::default()) {
         Ok(_) => "taken up".to_owned(),
         Err(error) => error.to_string(),
@@ -176,7 +176,7 @@ fn a_plan_serves_wider_limits_and_no_narrower_ones() {
     file.kept("it", "a", narrow).unwrap_err();
     file.spoil(usize::MAX);
     file.kept("it", "a", Limits::LARGEST).unwrap();
-    // What was read with others is read again, for it may not pass.
+    // What was read under other limits is read again, because it may not pass these.
     let file = many();
     std::fs::write(file.path("log.planning"), file.log("whole")).unwrap();
     file.kept("log", "a", narrow).unwrap_err();
@@ -199,7 +199,7 @@ fn what_is_kept_holds_no_value_of_a_field() {
     let (plan, log) = (std::fs::read(file.path("it.plan")).unwrap(), file.log("log"));
     for kept in [plan, log] {
         assert!(kept.len() > 10_000);
-        // Shorter ones are found in any numbers.
+        // Shorter values occur in any numbers by chance.
         for value in ["u1234@x", "\"u1234\"", "u1234"] {
             assert!(!kept.windows(value.len()).any(|bytes| bytes == value.as_bytes()), "{value}");
         }

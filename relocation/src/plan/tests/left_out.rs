@@ -1,4 +1,4 @@
-//! What a filter leaves out cannot refuse the file; all else can.
+//! A defect of records that the filter excludes does not refuse the file. Every other defect does.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn with(records: &[String]) -> File_ {
     File_::new(&all)
 }
 
-/// What is told of the records of a model that are left out.
+/// The records of a model, by primary key, and whether each is reported as defective.
 fn defects(file: &File_, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
     let mut reader = plan.reader(file.catalog.model(model).unwrap(), &file.env, 1).unwrap();
     let mut defects = Vec::new();
@@ -39,7 +39,7 @@ fn defects(file: &File_, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
 #[test]
 fn a_defect_of_what_is_left_out_is_passed_over_and_one_of_what_is_taken_is_refused() {
     let long = "x".repeat(200);
-    // One record of each kind of defect, of the organization that is given.
+    // One record for each kind of defect, of the given organization.
     let kinds: [(&str, &dyn Fn(i64) -> String); 9] = [
         ("project", &|of| project(7, of, &long)),
         ("team", &|of| record("team", 7, &format!(r#""organization": {of}, "slug": "t", "name": 7"#))),
@@ -72,7 +72,7 @@ fn a_defect_of_what_is_left_out_is_passed_over_and_one_of_what_is_taken_is_refus
         assert_eq!(told.iter().filter(|(_, is_defect)| *is_defect).count(), 1, "{model}: {told:?}");
         let refused = of(1).plan(Some(&["one"])).unwrap_err().to_string();
         assert!(refused.contains(&format!("sentry.{model} record")), "{model}: {refused}");
-        // Without a filter nothing is left out.
+        // Without a filter nothing is excluded.
         assert!(of(2).plan(None).is_err(), "{model}");
     }
 }
@@ -83,7 +83,7 @@ fn records_that_contradict_each_other_are_passed_over_if_both_are_left_out() {
     assert!(takes(&[team(7, 2, "same"), team(8, 2, "same")]).is_ok());
     assert!(takes(&[team(7, 1, "same"), team(8, 1, "same")]).is_err());
     assert!(takes(&[team(7, 2, "a"), team(7, 2, "b")]).is_ok());
-    // One of the two is wanted, and nobody knows which one others mean.
+    // One of the two is selected, and it is unknown which one other records mean.
     assert!(takes(&[team(7, 1, "a"), team(7, 2, "b")]).is_err());
     assert!(takes(&[user(12, "rob")]).is_ok() && takes(&[user(11, "nan")]).is_err());
     assert!(takes(&[organization(2, "three")]).is_ok() && takes(&[organization(1, "three")]).is_err());
@@ -207,7 +207,7 @@ fn more_organizations_than_an_import_takes_are_refused_at_the_first_too_many() {
     assert!(File_::new(&all[..3]).plan(None).is_ok());
     let error = File_::new(&all).plan(None).unwrap_err().to_string();
     assert!(error.contains("record 4, pk 4") && error.contains("4 organizations"), "{error}");
-    // A filter that takes no more than that helps.
+    // A filter that selects no more than that helps.
     assert!(File_::new(&all).plan(Some(&["o1", "o3", "o4"])).is_ok());
     assert!(File_::new(&all).plan(Some(&["o1", "o2", "o3", "o4"])).is_err());
 }
@@ -226,7 +226,8 @@ fn a_query_that_nothing_imported_refers_to_is_not_imported() {
     };
     let environment = record("environment", 5, r#""organization_id": 1, "name": "e""#);
     let with_environment = query(14).replace("\"type\"", "\"environment\": 5, \"type\"");
-    // Of a rule; of nothing; of rules of a user who is left out, or not in the file; of nothing, with an environment.
+    // Queries of a rule, of nothing, of a rule whose user is excluded, of a rule whose user is not in the file, and of
+    // nothing but with an environment.
     let file = with(&[
         environment,
         query(11),

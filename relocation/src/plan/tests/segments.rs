@@ -1,6 +1,6 @@
 use super::*;
 
-/// More records than two segments have, one of them another.
+/// More records than fit into two segments. The one at `at` is replaced by `other`.
 fn many(at: usize, other: &str) -> Vec<String> {
     let mut records: Vec<String> = (1..=12_000).map(|pk| team(pk, 1, &format!("t{pk}"))).collect();
     other.clone_into(&mut records[at - 1]);

@@ -10,7 +10,7 @@ use causeway_proto::{
         bulk_create_organization_slug_reservations_request::Part,
     },
     region::v1::{ImportOrganizationsRequest, import_organizations_request as import},
-    whole::{SentBytes, SentOrganizations},
+    whole::{OrganizationDigest, UploadDigest},
 };
 use causeway_silo::{
     db::{DbError, Statement},
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The messages of a bulk creation with these parts, followed by its end.
 #[must_use]
 pub fn bulk_create_messages(mut parts: Vec<Part>) -> Vec<BulkCreateOrganizationSlugReservationsRequest> {
-    let mut sent = SentOrganizations::default();
+    let mut sent = OrganizationDigest::default();
     for part in &parts {
         if let Part::Batch(batch) = part {
             sent.add(&batch.requests);
@@ -45,7 +45,7 @@ pub fn bulk_create_messages(mut parts: Vec<Part>) -> Vec<BulkCreateOrganizationS
 /// The messages of an upload with these parts, followed by its end.
 #[must_use]
 pub fn upload_messages(mut parts: Vec<import::Part>) -> Vec<ImportOrganizationsRequest> {
-    let mut sent = SentBytes::default();
+    let mut sent = UploadDigest::default();
     for part in &parts {
         if let import::Part::Data(data) = part {
             sent.add(data);

@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8]) {
     match file.plan(Some(&filter)) {
         Ok(plan) => drop(follow(&file, &plan, bytes)),
         Err(ExportError::FilterMatchesNothing(_)) => {}
-        Err(other) => panic!("the filter makes a good file bad: {other}"),
+        Err(other) => panic!("a filter makes a valid file invalid: {other}"),
     }
 }
 
@@ -112,11 +112,11 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             assert!((1..=MAX_PK).contains(&record.source_pk));
             let is_left_out = !pks.insert(record.source_pk) || record.defect.is_some();
             let offset = usize::try_from(record.offset).expect("an offset");
-            assert!(offset >= end, "records lie behind each other");
+            assert!(offset >= end, "records must not overlap");
             end = offset + record.length;
             assert!(bytes[offset] == b'{' && bytes[end - 1] == b'}');
             check_values(model, &record);
-            assert!(!is_left_out || plan.selection.is_some(), "it breaks a rule, and nothing leaves it out");
+            assert!(!is_left_out || plan.selection.is_some(), "it breaks a rule, but nothing excludes it");
             if model.name == ORGANIZATION && slug.is_none() {
                 let column = model.rules.global_slug.expect("it has a slug").column;
                 slug = record.values.get(column).and_then(Value::as_text).map(str::to_owned);
@@ -129,7 +129,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             let decision = mapping.map(model, record, &mut notes);
             match decision {
                 _ if is_left_out && !matches!(decision, Decision::Filtered | Decision::OutOfScope) => {
-                    panic!("it breaks a rule and is {decision:?}")
+                    panic!("the record breaks a rule and is {decision:?}")
                 }
                 Decision::Write(record) => {
                     assert!(record.fields.is_some() || model.silo == Silo::Region);

@@ -19,7 +19,7 @@ use crate::output::{
 
 /// Asks a region to do something with an import. On a signal, prints `interrupted` and the command that shows the
 /// import.
-pub(super) async fn attend(
+pub(super) async fn run_interruptible(
     args: &RegionArgs,
     import_id: Uuid,
     env: Environment,
@@ -31,7 +31,7 @@ pub(super) async fn attend(
     let outcome = tokio::select! {
         outcome = act(&target.client) => outcome,
         () = signals.next() => {
-            let look = import::look_again(&args.place(), import_id);
+            let look = import::show_command(&args.place(), import_id);
             output::note(&format!("{interrupted}\n  {look}"));
             Ok(Outcome::Failed)
         }
@@ -41,7 +41,7 @@ pub(super) async fn attend(
 }
 
 /// Watches an import until it has ended and reports on it.
-pub(super) async fn to_its_end(
+pub(super) async fn watch_and_report(
     region: &Client,
     args: &RegionArgs,
     import_id: Uuid,

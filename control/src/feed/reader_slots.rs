@@ -17,11 +17,11 @@ use uuid::Uuid;
 use crate::Error;
 
 /// The most streams of its own feed that a region may have open at one control.
-pub(crate) const OF_A_REGION: usize = 4;
+pub(crate) const MAX_PER_REGION: usize = 4;
 
 /// All places of a control. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct ReaderSlots {
     others: Arc<Semaphore>,
     limit: usize,
     regions: Arc<Mutex<Streams>>,
@@ -35,28 +35,28 @@ struct Stream {
     /// The id of the region database that reads it.
     instance_id: Uuid,
     /// Cancelled when the stream loses its place.
-    taken: CancellationToken,
+    lost: CancellationToken,
 }
 
 /// A taken place. Dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum ReaderSlot {
     /// One of a region's own places.
     Own {
         /// All places, to which this one is given back.
-        places: Places,
+        reader_slots: ReaderSlots,
         /// The name of the region.
         region: String,
         /// The id of the region's database.
         instance_id: Uuid,
         /// Cancelled when a newer stream of the region takes the place.
-        taken: CancellationToken,
+        lost: CancellationToken,
     },
     /// One of the places that all other readers share.
     Other(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit),
 }
 
-impl Places {
+impl ReaderSlots {
     pub(crate) fn new(limit: usize) -> Self {
         Self { others: Arc::new(Semaphore::new(limit)), limit, regions: Arc::default() }
     }
@@ -69,55 +69,55 @@ impl Places {
     ///
     /// # Errors
     /// If none is left.
-    pub(crate) fn take(&self) -> Result<Place, Error> {
+    pub(crate) fn take(&self) -> Result<ReaderSlot, Error> {
         let place = Arc::clone(&self.others).try_acquire_owned();
-        place.map(Place::Other).map_err(|_| Error::TooManyWatches { limit: self.limit })
+        place.map(ReaderSlot::Other).map_err(|_| Error::TooManyWatches { limit: self.limit })
     }
 
     /// Takes one of a region's own places. If all are taken, the region's oldest stream loses its place. Streams of a
     /// database that had the region's name before always lose theirs.
-    pub(crate) fn take_own(&self, region: &str, instance_id: Uuid) -> Place {
-        let taken = CancellationToken::new();
+    pub(crate) fn take_own(&self, region: &str, instance_id: Uuid) -> ReaderSlot {
+        let lost = CancellationToken::new();
         let mut regions = self.regions();
         let streams = regions.entry(region.to_owned()).or_default();
-        if streams.len() >= OF_A_REGION
+        if streams.len() >= MAX_PER_REGION
             && let Some(oldest) = streams.pop_front()
         {
-            oldest.taken.cancel();
+            oldest.lost.cancel();
         }
         for stream in streams.iter().filter(|stream| stream.instance_id != instance_id) {
-            stream.taken.cancel();
+            stream.lost.cancel();
         }
-        streams.retain(|stream| !stream.taken.is_cancelled());
-        streams.push_back(Stream { instance_id, taken: taken.clone() });
-        Place::Own { places: self.clone(), region: region.to_owned(), instance_id, taken }
+        streams.retain(|stream| !stream.lost.is_cancelled());
+        streams.push_back(Stream { instance_id, lost: lost.clone() });
+        ReaderSlot::Own { reader_slots: self.clone(), region: region.to_owned(), instance_id, lost }
     }
 }
 
-impl Place {
+impl ReaderSlot {
     /// Waits until a newer stream takes the place, and returns the error for the stream that lost it. A shared place is
     /// never lost.
     pub(crate) async fn lost(&self) -> Error {
-        let Self::Own { places, region, instance_id, taken } = self else {
+        let Self::Own { reader_slots, region, instance_id, lost } = self else {
             return std::future::pending().await;
         };
-        taken.cancelled().await;
+        lost.cancelled().await;
         let is_of_another = |stream: &Stream| stream.instance_id != *instance_id;
-        match places.regions().get(region).is_some_and(|streams| streams.iter().any(is_of_another)) {
+        match reader_slots.regions().get(region).is_some_and(|streams| streams.iter().any(is_of_another)) {
             true => Error::RegionNameTaken { region: region.clone() },
-            false => Error::TooManyWatches { limit: OF_A_REGION },
+            false => Error::TooManyWatches { limit: MAX_PER_REGION },
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
-        let Self::Own { places, region, taken, .. } = self else { return };
+        let Self::Own { reader_slots, region, lost, .. } = self else { return };
         // If the stream still has its place, it is in the list. No other stream has this token.
-        taken.cancel();
-        let mut regions = places.regions();
+        lost.cancel();
+        let mut regions = reader_slots.regions();
         if let Some(streams) = regions.get_mut(region) {
-            streams.retain(|stream| !stream.taken.is_cancelled());
+            streams.retain(|stream| !stream.lost.is_cancelled());
             if streams.is_empty() {
                 regions.remove(region);
             }
@@ -134,9 +134,9 @@ mod tests {
 
     #[tokio::test]
     async fn streams_of_a_database_that_has_lost_the_name_end() {
-        let places = Places::new(1);
-        let (before, elsewhere) = (places.take_own("us", ONE), places.take_own("de", ONE));
-        let after = places.take_own("us", OTHER);
+        let reader_slots = ReaderSlots::new(1);
+        let (before, elsewhere) = (reader_slots.take_own("us", ONE), reader_slots.take_own("de", ONE));
+        let after = reader_slots.take_own("us", OTHER);
         assert!(matches!(before.lost().await, Error::RegionNameTaken { region } if region == "us"));
         for place in [&after, &elsewhere] {
             assert!(futures::poll!(Box::pin(place.lost())).is_pending());
@@ -145,31 +145,32 @@ mod tests {
         drop(before);
         assert!(futures::poll!(Box::pin(after.lost())).is_pending());
         drop((after, elsewhere));
-        assert!(places.regions().is_empty());
+        assert!(reader_slots.regions().is_empty());
     }
 
     #[tokio::test]
     async fn a_region_always_has_its_own_places_and_the_oldest_stream_gives_way() {
-        let places = Places::new(1);
-        let other = places.take().unwrap();
-        assert!(matches!(places.take(), Err(Error::TooManyWatches { limit: 1 })));
-        let mut own: Vec<Place> = (0..OF_A_REGION).map(|_| places.take_own("us", ONE)).collect();
-        let another = places.take_own("de", ONE);
+        let reader_slots = ReaderSlots::new(1);
+        let other = reader_slots.take().unwrap();
+        assert!(matches!(reader_slots.take(), Err(Error::TooManyWatches { limit: 1 })));
+        let mut own: Vec<ReaderSlot> =
+            (0..MAX_PER_REGION).map(|_| reader_slots.take_own("us", ONE)).collect();
+        let another = reader_slots.take_own("de", ONE);
         for place in own.iter().chain([&another]) {
             assert!(futures::poll!(Box::pin(place.lost())).is_pending());
         }
-        own.push(places.take_own("us", ONE));
+        own.push(reader_slots.take_own("us", ONE));
         assert!(futures::poll!(Box::pin(own[0].lost())).is_ready());
         for place in own[1..].iter().chain([&another]) {
             assert!(futures::poll!(Box::pin(place.lost())).is_pending());
         }
         // A place that was given back is free.
         drop(own.split_off(2));
-        let next = places.take_own("us", ONE);
+        let next = reader_slots.take_own("us", ONE);
         assert!(futures::poll!(Box::pin(own[1].lost())).is_pending());
         drop((own, another, next));
-        assert!(places.regions().is_empty());
+        assert!(reader_slots.regions().is_empty());
         drop(other);
-        assert!(places.take().is_ok());
+        assert!(reader_slots.take().is_ok());
     }
 }
