@@ -37,7 +37,7 @@ const ORGANIZATION: i64 = 256 + 50;
 const BATCH: i64 = 1_000;
 /// The size of the bulk creation that tests whether control is full: so many organizations that there is no room for
 /// them when all streams are full.
-const LOOK: i64 = 8_000;
+const PROBE_ORGANIZATIONS: i64 = 8_000;
 /// The longest that anything may take. Nothing in a usual run takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The most memory in KiB that control may have beyond its initial memory once the callers have gone.
@@ -89,12 +89,12 @@ impl Control {
         Call { parts, call }
     }
 
-    /// Whether control refuses a bulk creation of [`LOOK`] organizations because others use up its memory limit. The
+    /// Whether control refuses a bulk creation of [`PROBE_ORGANIZATIONS`] organizations because others use up its memory limit. The
     /// bulk creation is never complete.
     async fn is_full(&self, region: &str) -> bool {
         let call = self.open();
         call.send(header(region)).await;
-        call.send(batch(0..LOOK)).await;
+        call.send(batch(0..PROBE_ORGANIZATIONS)).await;
         drop(call.parts);
         let outcome = call.call.await.expect("no panic");
         outcome.is_err_and(|status| reason_of(&status) == Some(ErrorReason::TooMuchInHand))
@@ -140,7 +140,7 @@ async fn what_bulk_creations_took_is_given_back(max_bulk_bytes: i64) {
     let idle = control.memory().resident;
     // The test for whether control is full needs a stream of its own, in one region and in total.
     let streams = STREAMS - 2;
-    let per_region = max_bulk_bytes / 2 / ORGANIZATION - LOOK / 2;
+    let per_region = max_bulk_bytes / 2 / ORGANIZATION - PROBE_ORGANIZATIONS / 2;
     let each = per_region / (streams / 2);
     let mut calls = Vec::new();
     for number in 0..streams {

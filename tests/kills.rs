@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context as _;
 use causeway_harness::{
-    account::{Audit, RowsBefore},
+    account::{Audit, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Service, Silo, Store},
     export,
 };
@@ -97,7 +97,7 @@ async fn killed_all_the_time(store: Store) {
     let bytes = export::large(organizations).to_bytes();
     let built = Cluster::builder(store).region("us").processes(program).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
-    let before = RowsBefore::at(&cluster, 0).await.expect("the databases can be read");
+    let before = RowsSnapshot::at(&cluster, 0).await.expect("the databases can be read");
     let options = ImportOptions::default();
     let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins");
     let id = begun.import.unwrap_or_default().import_id;

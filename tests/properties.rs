@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, env};
 
 use causeway_harness::{
-    account::{Audit, AuditReport, Cell, Row, RowsBefore},
+    account::{Audit, AuditReport, Cell, Row, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Store},
     export::{self, OTHER_SLUG, SLUG},
 };
@@ -26,7 +26,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// Columns with values that are random, or the time of the import.
-const MADE_ANEW: &[&str] = &[
+const REGENERATED_FIELDS: &[&str] = &[
     "password",
     "last_password_change",
     "validation_hash",
@@ -82,7 +82,7 @@ async fn import(
     bytes: &[u8],
     options: &ImportOptions,
 ) -> Result<Option<AuditReport>, TestCaseError> {
-    let before = RowsBefore::at(cluster, 0).await.map_err(wrong)?;
+    let before = RowsSnapshot::at(cluster, 0).await.map_err(wrong)?;
     let import = cluster.region(0).import(bytes, options).await.map_err(wrong)?;
     if import.state() == ImportState::Succeeded {
         let audit = Audit::new(cluster, 0, &before, bytes, options, &import).run().await;
@@ -93,7 +93,7 @@ async fn import(
         prop_assert_eq!(failure.reason(), ErrorReason::ExportInvalid, "{}", failure.message);
         prop_assert!(failure.message.starts_with("byte "), "no place: {}", failure.message);
     }
-    let after = RowsBefore::at(cluster, 0).await.map_err(wrong)?;
+    let after = RowsSnapshot::at(cluster, 0).await.map_err(wrong)?;
     prop_assert!(after == before, "it was refused, and something was written: {}", failure.message);
     Ok(None)
 }
@@ -103,7 +103,8 @@ fn lasting(account: &AuditReport, began: DateTime<Utc>) -> anyhow::Result<BTreeM
     let mut rows = account.rows_by_source()?;
     for row in rows.values_mut() {
         row.retain(|field, cell| {
-            !MADE_ANEW.contains(&field.as_str()) && !matches!(cell, Cell::Time(time) if *time >= began)
+            !REGENERATED_FIELDS.contains(&field.as_str())
+                && !matches!(cell, Cell::Time(time) if *time >= began)
         });
     }
     Ok(rows)

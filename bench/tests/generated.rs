@@ -2,7 +2,7 @@
 
 use causeway_bench::generate::{Export, Extent};
 use causeway_harness::{
-    account::{Audit, RowsBefore},
+    account::{Audit, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Store},
 };
 use causeway_proto::relocation::v1::FindingKind;
@@ -12,7 +12,7 @@ async fn a_generated_export_is_imported_whole_and_accounted_for() {
     let mut export = Vec::new();
     Export::new(7, Extent::Records(6_000)).write(&mut export).unwrap();
     let cluster = Cluster::start(Store::Sqlite, &["us"]).await.unwrap();
-    let before = RowsBefore::at(&cluster, 0).await.unwrap();
+    let before = RowsSnapshot::at(&cluster, 0).await.unwrap();
     let options = ImportOptions::default();
     let import = cluster.region(0).import(&export, &options).await.unwrap();
     let account = Audit::new(&cluster, 0, &before, &export, &options, &import).run().await.unwrap();

@@ -1,7 +1,7 @@
 //! The same records, written as other releases and other writers write them.
 
 use causeway_harness::{
-    account::{Cell, RowsBefore},
+    account::{Cell, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Store},
     export::Export,
 };
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{PROJECT, check_import, cluster, look, tells};
 
 /// Imports a file. Returns all rows after the import, and the import's id.
-async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsBefore, String) {
+async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsSnapshot, String) {
     let region = cluster.region(0);
     let import = region
         .import(file, &ImportOptions::default())

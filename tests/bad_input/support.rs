@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_harness::{
-    account::{Audit, AuditReport, RowsBefore},
+    account::{Audit, AuditReport, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
@@ -110,7 +110,7 @@ impl Refused {
 /// Everything that a refused import must not change: rows, reservations, and ids that were given out.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Everything {
-    look: RowsBefore,
+    look: RowsSnapshot,
     counts: Vec<i64>,
 }
 
@@ -163,8 +163,8 @@ async fn number(db: &Db, statement: &'static str) -> i64 {
     row.expect("a sum is one row").int("n").expect("a number")
 }
 
-pub(crate) async fn look(cluster: &Cluster) -> RowsBefore {
-    RowsBefore::at(cluster, 0).await.expect("the databases can be read")
+pub(crate) async fn look(cluster: &Cluster) -> RowsSnapshot {
+    RowsSnapshot::at(cluster, 0).await.expect("the databases can be read")
 }
 
 /// Imports each file into the first region. The region must refuse it and write nothing.
@@ -254,7 +254,7 @@ pub(crate) async fn tells_in_short(
     name: &str,
     file: &[u8],
     expected: &[Told],
-) -> (Import, RowsBefore) {
+) -> (Import, RowsSnapshot) {
     let region = cluster.region(0);
     let import = region
         .import(file, &ImportOptions::default())

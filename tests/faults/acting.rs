@@ -20,11 +20,11 @@ use tokio::{task::JoinSet, time::sleep};
 use crate::{
     driver::{self, PATIENCE},
     onlooker::Onlooker,
-    outsider::{self, Outsider},
+    outsider::{self, SimulatedRegion},
     reconcile,
     renames::{self, Renamed},
     router::Router,
-    scenario::{Fault, Planned, Scenario, SeededRng, Wish},
+    scenario::{Fault, Planned, RenameRequest, Scenario, SeededRng},
     watcher::Watcher,
 };
 
@@ -56,7 +56,7 @@ pub(crate) async fn act(
         let broken = futures::future::select_all(watchers.iter_mut().map(|it| Box::pin(it.has_ended())));
         tokio::select! {
             outsider = play(cluster, failpoints, scenario) => outsider?,
-            wrong = onlooker.sees_something_wrong() => return Err(wrong),
+            wrong = onlooker.first_error() => return Err(wrong),
             (wrong, ..) = broken => return Err(wrong),
             wrong = router.has_ended() => return Err(wrong),
         }
@@ -101,14 +101,14 @@ async fn play<'a>(
     cluster: &'a Arc<Cluster>,
     failpoints: &Failpoints,
     scenario: &'a Scenario,
-) -> anyhow::Result<Option<Outsider<'a>>> {
+) -> anyhow::Result<Option<SimulatedRegion<'a>>> {
     let outside = async {
         match &scenario.outside {
-            Some(plan) => Outsider::act(cluster, plan).await.map(Some),
+            Some(plan) => SimulatedRegion::act(cluster, plan).await.map(Some),
             None => Ok(None),
         }
     };
-    peace(cluster, scenario).await?;
+    run_imports_before_faults(cluster, scenario).await?;
     let mut actors = Actors::new();
     for import in scenario.imports.clone() {
         actors.spawn(follow(Arc::clone(cluster), import));
@@ -138,7 +138,7 @@ async fn play<'a>(
 }
 
 /// Runs the imports that must have ended before the faults begin.
-async fn peace(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
+async fn run_imports_before_faults(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
     if let Some(region) = scenario.without_keys {
         driver::take_keys(cluster, region, false).await?;
     }
@@ -159,8 +159,8 @@ async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
         driver::begin(&cluster, import.region, &import.export, &import.options).await?;
     }
     let mut actors = Actors::new();
-    for wish in import.wishes.clone() {
-        actors.spawn(grant(Arc::clone(&cluster), import.region, import.id.clone(), wish));
+    for rename_request in import.rename_requests.clone() {
+        actors.spawn(run_rename(Arc::clone(&cluster), import.region, import.id.clone(), rename_request));
     }
     if let Some(after) = import.again_after {
         let (cluster, import) = (Arc::clone(&cluster), import.clone());
@@ -195,35 +195,53 @@ async fn follow(cluster: Arc<Cluster>, import: Planned) -> anyhow::Result<()> {
 }
 
 /// Requests one rename and follows it to its end, whether it succeeds or not.
-async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wish) -> anyhow::Result<()> {
-    sleep(wish.after).await;
-    let found = driver::organization(&cluster, region, &import_id, wish.organization, wish.at_its_end);
+async fn run_rename(
+    cluster: Arc<Cluster>,
+    region: usize,
+    import_id: String,
+    rename_request: RenameRequest,
+) -> anyhow::Result<()> {
+    sleep(rename_request.after).await;
+    let found = driver::organization(
+        &cluster,
+        region,
+        &import_id,
+        rename_request.organization,
+        rename_request.at_its_end,
+    );
     let Some(organization_id) = found.await? else { return Ok(()) };
     let request = UpdateOrganizationSlugRequest {
         organization_id,
-        desired_slug: wish.slug.to_owned(),
-        require_exact: wish.require_exact,
-        operation_id: wish.operation_id.clone(),
-        keep_alias: wish.keep_alias,
-        region: wish.region.map(|region| cluster.region_name(region).to_owned()).unwrap_or_default(),
+        desired_slug: rename_request.slug.to_owned(),
+        require_exact: rename_request.require_exact,
+        operation_id: rename_request.operation_id.clone(),
+        keep_alias: rename_request.keep_alias,
+        region: rename_request
+            .region
+            .map(|region| cluster.region_name(region).to_owned())
+            .unwrap_or_default(),
         wait: None,
     };
     let given_up = async {
-        if let Some(after) = wish.given_up_after {
+        if let Some(after) = rename_request.given_up_after {
             sleep(after).await;
-            renames::give_up(&cluster, region, &wish.operation_id).await?;
+            renames::give_up(&cluster, region, &rename_request.operation_id).await?;
         }
         anyhow::Ok(())
     };
     let again = async {
-        if wish.twice { renames::rename(&cluster, request.clone()).await.map(Some) } else { Ok(None) }
+        if rename_request.twice {
+            renames::rename(&cluster, request.clone()).await.map(Some)
+        } else {
+            Ok(None)
+        }
     };
     let (renamed, again, given_up) =
         tokio::join!(renames::rename(&cluster, request.clone()), again, given_up);
     given_up?;
     let (renamed, again) = (renamed?, again?);
     for outcome in [Some(&renamed), again.as_ref()].into_iter().flatten() {
-        may_be(&wish, outcome)?;
+        may_be(&rename_request, outcome)?;
     }
     let done: Vec<&Renamed> = [Some(&renamed), again.as_ref()]
         .into_iter()
@@ -231,7 +249,7 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
         .filter(|outcome| matches!(outcome, Renamed::Confirmed { .. }))
         .collect();
     let Some(done) = done.first() else { return Ok(()) };
-    if wish.other {
+    if rename_request.other {
         let others = [
             UpdateOrganizationSlugRequest { desired_slug: "other-content".to_owned(), ..request.clone() },
             UpdateOrganizationSlugRequest { require_exact: !request.require_exact, ..request.clone() },
@@ -241,13 +259,19 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
         for other in others {
             let answer = renames::rename(&cluster, other).await?;
             let refused = Renamed::Refused(ErrorReason::OperationContentDiffers);
-            ensure!(answer == refused, "other content under operation {} is {answer:?}", wish.operation_id);
+            ensure!(
+                answer == refused,
+                "other content under operation {} is {answer:?}",
+                rename_request.operation_id
+            );
         }
     }
     // The organization may have changed since, but the operation still has its result.
     let later = renames::rename(&cluster, request).await?;
     ensure!(&later == *done, "a rename that was {done:?} is {later:?} now");
-    if let (Renamed::Confirmed { previous_slug, .. }, Some(after)) = (done, wish.alias_released_after) {
+    if let (Renamed::Confirmed { previous_slug, .. }, Some(after)) =
+        (done, rename_request.alias_released_after)
+    {
         sleep(after).await;
         renames::release_alias(&cluster, organization_id, previous_slug).await?;
     }
@@ -255,16 +279,16 @@ async fn grant(cluster: Arc<Cluster>, region: usize, import_id: String, wish: Wi
 }
 
 /// Whether a rename request may have this result.
-fn may_be(wish: &Wish, renamed: &Renamed) -> anyhow::Result<()> {
+fn may_be(rename_request: &RenameRequest, renamed: &Renamed) -> anyhow::Result<()> {
     let may = match renamed {
-        Renamed::Confirmed { slug, .. } => !wish.require_exact || slug == wish.slug,
+        Renamed::Confirmed { slug, .. } => !rename_request.require_exact || slug == rename_request.slug,
         Renamed::Refused(ErrorReason::SlugInvalid | ErrorReason::SlugReserved | ErrorReason::SlugTaken) => {
-            wish.require_exact
+            rename_request.require_exact
         }
-        Renamed::Refused(ErrorReason::OperationReleased) => wish.given_up_after.is_some(),
+        Renamed::Refused(ErrorReason::OperationReleased) => rename_request.given_up_after.is_some(),
         Renamed::Refused(_) => true,
     };
-    ensure!(may, "a rename came to {renamed:?}: {wish:?}");
+    ensure!(may, "a rename came to {renamed:?}: {rename_request:?}");
     Ok(())
 }
 
@@ -320,7 +344,7 @@ async fn inject(cluster: &Cluster, failpoints: &Failpoints, fault: Fault) -> any
         // A failpoint may kill a service that starts.
         Fault::Revive => drop(cluster.revive().await),
         Fault::LinkState(region, link_state) => cluster.set_link_state(region, link_state),
-        Fault::RoadTo(region, control, link_state) => cluster.set_link_state_to(region, control, link_state),
+        Fault::LinkTo(region, control, link_state) => cluster.set_link_state_to(region, control, link_state),
         Fault::ForgetEvents(region) => driver::forget_events(cluster, region).await?,
         Fault::Keys(region, take) => driver::take_keys(cluster, region, take).await?,
         Fault::CallFaults(call_faults) => cluster.set_call_faults(call_faults),

@@ -35,9 +35,9 @@ pub(crate) const IDLE: Duration = Duration::from_secs(20);
 /// The pause between two attempts of a call.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 /// The pause between two requests for an import. Each costs the region as much as a step of the import.
-const GLANCE: Duration = Duration::from_millis(15);
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
 /// The longest pause between two checks whether all services run.
-const LOOK: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// The timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -279,7 +279,7 @@ pub(crate) async fn organization(
             return Ok(import.organizations.get(which % count).map(|organization| organization.id));
         }
         ensure!(Instant::now() < until, "import {id} has no organizations after {PATIENCE:?}: {import:?}");
-        sleep(GLANCE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -293,7 +293,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
             state if has_ended(state) => return Ok(import),
             _ => ensure!(Instant::now() < until, "import {id} has not ended after {PATIENCE:?}: {import:?}"),
         }
-        sleep(GLANCE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -328,7 +328,7 @@ impl Reviver {
         Self(tokio::spawn(async move {
             loop {
                 // Nothing announces the death of a process.
-                let _looked = timeout(LOOK, cluster.killed()).await;
+                let _looked = timeout(CHECK_INTERVAL, cluster.killed()).await;
                 if !cluster.services().all(|service| cluster.is_running(service)) {
                     cluster.failpoints().disarm();
                     // If the service is killed while it starts, the next round starts it again.

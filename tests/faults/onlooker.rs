@@ -124,7 +124,7 @@ impl Onlooker {
     }
 
     /// Checks continuously, and returns when something is wrong.
-    pub(crate) async fn sees_something_wrong(&mut self) -> anyhow::Error {
+    pub(crate) async fn first_error(&mut self) -> anyhow::Error {
         loop {
             // Rows that cannot be read now are read in a later round.
             if let Ok(Some(wrong)) = self.look().await {
@@ -136,7 +136,7 @@ impl Onlooker {
 
     /// One round of checks while the scenario runs.
     async fn look(&mut self) -> Found {
-        self.hear_of_slugs().await?;
+        self.read_slug_history().await?;
         let region = self.rng.below(self.cluster.region_count());
         let mut asked = BTreeSet::new();
         for _ in 0..ASKED.min(self.slugs.len()) {
@@ -153,7 +153,7 @@ impl Onlooker {
     }
 
     /// Reads the new rows of the history, for the trace and for later rounds.
-    async fn hear_of_slugs(&mut self) -> anyhow::Result<()> {
+    async fn read_slug_history(&mut self) -> anyhow::Result<()> {
         let db = self.cluster.shared_db(Silo::Control).await?;
         let rows = "SELECT seq, slug, region, organization_id, type FROM test_slug_history \
                     WHERE seq > $1 ORDER BY seq";

@@ -26,7 +26,7 @@ pub(crate) const NAME: &str = "elsewhere";
 
 /// What the outsider does.
 #[derive(Debug, Clone)]
-pub(crate) struct Outside {
+pub(crate) struct SimulatedRegionPlan {
     /// When it starts.
     pub(crate) after: Duration,
     /// The pause before each further step.
@@ -45,16 +45,16 @@ pub(crate) struct Outside {
 }
 
 /// The outsider and what it has so far.
-pub(crate) struct Outsider<'a> {
+pub(crate) struct SimulatedRegion<'a> {
     cluster: &'a Cluster,
-    plan: &'a Outside,
+    plan: &'a SimulatedRegionPlan,
     controls: Controls,
     organizations: Vec<i64>,
 }
 
-impl<'a> Outsider<'a> {
+impl<'a> SimulatedRegion<'a> {
     /// Does everything except leave. Returns the outsider with what it has then.
-    pub(crate) async fn act(cluster: &'a Cluster, plan: &'a Outside) -> anyhow::Result<Self> {
+    pub(crate) async fn act(cluster: &'a Cluster, plan: &'a SimulatedRegionPlan) -> anyhow::Result<Self> {
         let mut outsider = Self { cluster, plan, controls: Controls::default(), organizations: Vec::new() };
         sleep(plan.after).await;
         outsider.register().await?;

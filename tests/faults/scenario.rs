@@ -10,7 +10,7 @@ use causeway_harness::{
 use causeway_silo::env::Environment;
 use serde_json::json;
 
-use crate::outsider::Outside;
+use crate::outsider::SimulatedRegionPlan;
 
 /// Random decisions that are determined by a seed.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ pub(crate) struct Planned {
     /// If it has failed, nobody resumes it at the end.
     pub(crate) left_alone: bool,
     /// Rename requests for its organizations.
-    pub(crate) wishes: Vec<Wish>,
+    pub(crate) rename_requests: Vec<RenameRequest>,
 }
 
 /// What differs when somebody sends other content under the id of an import.
@@ -88,7 +88,7 @@ pub(crate) enum Other {
 
 /// A rename request for one organization.
 #[derive(Debug, Clone)]
-pub(crate) struct Wish {
+pub(crate) struct RenameRequest {
     /// When it is made, counted from when the region has accepted the import.
     pub(crate) after: Duration,
     /// Make it only after the import has ended.
@@ -121,7 +121,7 @@ pub(crate) enum Fault {
     Revive,
     LinkState(usize, LinkState),
     /// The link from a region to one control.
-    RoadTo(usize, usize, LinkState),
+    LinkTo(usize, usize, LinkState),
     /// Whether the database of a region accepts project keys. While it does not, imports fail.
     Keys(usize, bool),
     CallFaults(CallFaults),
@@ -145,7 +145,7 @@ pub(crate) struct Scenario {
     /// The region whose database accepts no project keys until the faults begin.
     pub(crate) without_keys: Option<usize>,
     /// What the outsider, a simulated region, does. `None` if there is none.
-    pub(crate) outside: Option<Outside>,
+    pub(crate) outside: Option<SimulatedRegionPlan>,
     /// The seed of the onlooker and the readers.
     pub(crate) onlookers: u64,
     /// Comparisons of regions with control: the time since the first fault, the region, and whether it repairs.
@@ -214,7 +214,7 @@ fn planned(rng: &SeededRng, before: bool, regions: usize, large: bool) -> Planne
     options.import_id = Some(id.clone());
     // A dry run has nothing to revert and nothing to rename.
     let dry = options.dry_run;
-    let wishes = if dry { 0 } else { rng.below(4) };
+    let rename_requests = if dry { 0 } else { rng.below(4) };
     let mut export = export(rng);
     if large {
         let first = 1_001;
@@ -234,12 +234,12 @@ fn planned(rng: &SeededRng, before: bool, regions: usize, large: bool) -> Planne
         resumed_after: rng.chance(40).then(|| rng.up_to(60)),
         reverted_after: (rng.chance(25) && !dry).then(|| rng.up_to(60)),
         left_alone: rng.chance(20),
-        wishes: (0..wishes).map(|_| wish(rng, regions)).collect(),
+        rename_requests: (0..rename_requests).map(|_| rename_request(rng, regions)).collect(),
     }
 }
 
-fn wish(rng: &SeededRng, regions: usize) -> Wish {
-    Wish {
+fn rename_request(rng: &SeededRng, regions: usize) -> RenameRequest {
+    RenameRequest {
         after: rng.up_to(60),
         at_its_end: rng.chance(60),
         organization: rng.below(3),
@@ -256,10 +256,10 @@ fn wish(rng: &SeededRng, regions: usize) -> Wish {
 }
 
 /// An outsider that reserves a few slugs that others want too, or more than one message of a feed can contain.
-fn outside(rng: &SeededRng) -> Outside {
+fn outside(rng: &SeededRng) -> SimulatedRegionPlan {
     let many = if rng.chance(25) { rng.between(2_001, 2_040) } else { 0 };
     let few = (0..rng.between(1, 4)).map(|_| rng.of(SLUGS).to_owned());
-    Outside {
+    SimulatedRegionPlan {
         after: rng.up_to(40),
         pause: rng.up_to(30),
         wanted: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
@@ -327,7 +327,7 @@ fn fault(rng: &SeededRng, regions: usize, controls: usize, store: Store) -> Faul
         7 => Fault::StopControl(control),
         8..=11 => Fault::Revive,
         12..=13 => Fault::LinkState(region, rng.of(&[LinkState::Cut, LinkState::Silent])),
-        14 => Fault::RoadTo(region, control, rng.of(&[LinkState::Cut, LinkState::Silent])),
+        14 => Fault::LinkTo(region, control, rng.of(&[LinkState::Cut, LinkState::Silent])),
         15..=16 => Fault::LinkState(region, LinkState::Open),
         17..=18 => Fault::CallFaults(CallFaults::STORM),
         19 => Fault::CallFaults(CallFaults::default()),

@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     acting::act,
     driver::IDLE,
-    outsider::Outside,
+    outsider::SimulatedRegionPlan,
     scenario::{Planned, Scenario},
 };
 
@@ -130,7 +130,7 @@ async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Resul
         for import in &scenario.imports {
             let _never = writeln!(told, "{:?}", Planned { export: Vec::new(), ..import.clone() });
         }
-        if let Some(Outside { wanted, .. }) = &scenario.outside {
+        if let Some(SimulatedRegionPlan { wanted, .. }) = &scenario.outside {
             let _never = writeln!(told, "{} slugs reserved elsewhere", wanted.len());
         }
         cluster.explain(&anyhow!(told))

@@ -1,7 +1,7 @@
 //! Services that stop while an import runs, and start again.
 
 use causeway_harness::{
-    account::{Audit, RowsBefore},
+    account::{Audit, RowsSnapshot},
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::{self, Export},
 };
@@ -22,7 +22,7 @@ pub(crate) async fn half_written(
     failpoints: &Failpoints,
     export: &Export,
     options: &ImportOptions,
-) -> (Cluster, RowsBefore, Vec<u8>, String) {
+) -> (Cluster, RowsSnapshot, Vec<u8>, String) {
     let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     let (before, bytes) = (look(&cluster, 0).await, export.to_bytes());
@@ -34,7 +34,7 @@ pub(crate) async fn half_written(
 
 async fn account_for(
     cluster: &Cluster,
-    before: &RowsBefore,
+    before: &RowsSnapshot,
     bytes: &[u8],
     options: &ImportOptions,
     id: &str,
@@ -94,7 +94,7 @@ pub(crate) async fn an_import_waits_for_control(store: Store) {
 }
 
 /// The most restarts in a row without progress of the import.
-const SHORT_LIVES: usize = 10;
+const MAX_RESTARTS_WITHOUT_PROGRESS: usize = 10;
 
 pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
@@ -112,7 +112,8 @@ pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Sto
     let place = |import: &Import| (import.state(), import.progress.as_ref().map(|it| it.records_done));
     let (mut at, mut lives) = (None, 0);
     for round in 0.. {
-        let gets_further = |import: &Import| lives < SHORT_LIVES || at != Some(place(import));
+        let gets_further =
+            |import: &Import| lives < MAX_RESTARTS_WITHOUT_PROGRESS || at != Some(place(import));
         let import = cluster.region(0).wait_until(&id, gets_further).await.expect("it is there");
         if import.state() == ImportState::Succeeded {
             break;

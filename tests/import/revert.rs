@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_harness::{
-    account::RowsBefore,
+    account::RowsSnapshot,
     cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export,
 };
@@ -48,7 +48,7 @@ async fn in_directory(cluster: &Cluster) -> Vec<i64> {
 }
 
 /// Checks that all rows from before the import are there again, and no others.
-async fn assert_gone(cluster: &Cluster, before: &RowsBefore, import: &Import) {
+async fn assert_gone(cluster: &Cluster, before: &RowsSnapshot, import: &Import) {
     assert_eq!(&look(cluster, 0).await, before, "something is left, or has changed");
     for counts in &import.models {
         assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{counts:?}");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_harness::{
-    account::{Audit, AuditReport, RowsBefore},
+    account::{Audit, AuditReport, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Store},
     export::{self, Export},
 };
@@ -47,8 +47,8 @@ pub(crate) fn exhaustive() -> Export {
     export::exhaustive().expect("an export")
 }
 
-pub(crate) async fn look(cluster: &Cluster, region: usize) -> RowsBefore {
-    RowsBefore::at(cluster, region).await.expect("the databases can be read")
+pub(crate) async fn look(cluster: &Cluster, region: usize) -> RowsSnapshot {
+    RowsSnapshot::at(cluster, region).await.expect("the databases can be read")
 }
 
 /// Imports into the first region and audits the import.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use causeway_harness::{
-    account::{Audit, RowsBefore},
+    account::{Audit, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Service, Silo, Store},
     export::large,
 };
@@ -43,7 +43,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
 
 /// An import in progress.
 pub(crate) struct Begun {
-    before: RowsBefore,
+    before: RowsSnapshot,
     file: Vec<u8>,
     pub(crate) id: String,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Begun {
 impl Begun {
     /// Starts an import, and waits until some of its records are written and most are not.
     pub(crate) async fn half_written(cluster: &Cluster) -> Self {
-        let before = RowsBefore::at(cluster, 0).await.expect("the databases can be read");
+        let before = RowsSnapshot::at(cluster, 0).await.expect("the databases can be read");
         let (file, region) = (large(ORGANIZATIONS).to_bytes(), cluster.region(0));
         let begun = region.begin(&file, &ImportOptions::default()).await.expect("it begins").import;
         let id = begun.unwrap_or_default().import_id;

@@ -111,7 +111,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement. [`with`](Self::with), [`arg`](Self::arg) and [`rows`](Self::rows) add its parameters, if it has any.
+    /// A statement. Add its parameters by [`with`](Self::with), [`arg`](Self::arg) or [`rows`](Self::rows).
     #[must_use]
     pub fn new(sql: &'static str) -> Self {
         Self { sql: Cow::Borrowed(sql), args: Vec::new() }

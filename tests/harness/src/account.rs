@@ -14,7 +14,6 @@
 //! # }
 //! ```
 
-mod adrift;
 mod case;
 mod cell;
 mod counts;
@@ -29,6 +28,7 @@ mod owners;
 mod rows;
 mod slugs;
 mod taken;
+mod unreferenced;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -47,7 +47,7 @@ use case::AuditCase;
 pub use cell::Cell;
 pub(crate) use file::{FileRecord, parse};
 pub(crate) use look::rows;
-pub use look::{Row, Rows, RowsBefore};
+pub use look::{Row, Rows, RowsSnapshot};
 pub(crate) use owners::{Owner, owner};
 
 use crate::cluster::{Cluster, ImportOptions, Silo};
@@ -72,7 +72,7 @@ pub enum Fate {
 pub struct Audit<'a> {
     cluster: &'a Cluster,
     region: usize,
-    before: &'a RowsBefore,
+    before: &'a RowsSnapshot,
     export: &'a [u8],
     options: &'a ImportOptions,
     import: &'a Import,
@@ -83,7 +83,7 @@ pub struct Audit<'a> {
 #[derive(Debug)]
 pub struct AuditReport {
     /// All rows and slug reservations after the import.
-    pub after: RowsBefore,
+    pub after: RowsSnapshot,
     /// All findings that the region lists for the import.
     pub findings: Vec<Finding>,
     /// The primary key map: for each record that is a row now, its primary key in the file and the id of the row.
@@ -98,7 +98,7 @@ impl<'a> Audit<'a> {
     pub fn new(
         cluster: &'a Cluster,
         region: usize,
-        before: &'a RowsBefore,
+        before: &'a RowsSnapshot,
         export: &'a [u8],
         options: &'a ImportOptions,
         import: &'a Import,
@@ -130,7 +130,7 @@ impl<'a> Audit<'a> {
         let id = &self.import.import_id;
         let findings = region.findings(id).await?;
         let keys = region.mapped_keys(id).await?;
-        let after = RowsBefore::at(self.cluster, self.region).await?;
+        let after = RowsSnapshot::at(self.cluster, self.region).await?;
         let mut others = BTreeSet::new();
         for (region, id) in &self.beside {
             let keys = self.cluster.region(*region).mapped_keys(id).await?;

@@ -64,7 +64,7 @@ pub use link::{CallFaults, LinkState};
 use node::Node;
 use options::Configure;
 pub use second_process::SecondProcess;
-use trace::LastWords;
+use trace::PrintOnPanic;
 pub use trace::{Trace, Wait};
 
 use crate::process;
@@ -109,7 +109,7 @@ impl fmt::Display for Service {
 #[derive(Debug)]
 pub struct Cluster {
     // Rust drops fields in this order: first the trace is printed, then the services go, then what they depend on.
-    _last_words: LastWords,
+    _print_on_panic: PrintOnPanic,
     regions: Vec<Node>,
     controls: Vec<Node>,
     /// The links from each region to each control, by region index and then control index.

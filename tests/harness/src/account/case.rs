@@ -12,7 +12,7 @@ use causeway_proto::{
 use causeway_relocation::catalog::{Catalog, Model, Silo};
 use chrono::{DateTime, Utc};
 
-use super::{Fate, Row, RowsBefore, file::FileRecord};
+use super::{Fate, Row, RowsSnapshot, file::FileRecord};
 use crate::cluster::ImportOptions;
 
 /// A finding that the audit expects.
@@ -36,8 +36,8 @@ pub(super) struct AuditCase<'a> {
     by_model: HashMap<String, Vec<Arc<FileRecord>>>,
     pub(super) options: &'a ImportOptions,
     pub(super) import: &'a Import,
-    pub(super) before: &'a RowsBefore,
-    pub(super) after: &'a RowsBefore,
+    pub(super) before: &'a RowsSnapshot,
+    pub(super) after: &'a RowsSnapshot,
     pub(super) keys: &'a [MappedKey],
     pub(super) findings: &'a [Finding],
     /// Rows that concurrent imports inserted, by model and id.
@@ -65,8 +65,8 @@ impl<'a> AuditCase<'a> {
         records: Vec<FileRecord>,
         options: &'a ImportOptions,
         import: &'a Import,
-        before: &'a RowsBefore,
-        after: &'a RowsBefore,
+        before: &'a RowsSnapshot,
+        after: &'a RowsSnapshot,
         keys: &'a [MappedKey],
         findings: &'a [Finding],
         others: &'a BTreeSet<(String, i64)>,

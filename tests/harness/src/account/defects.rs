@@ -120,7 +120,7 @@ impl AuditCase<'_> {
         if self.options.filter.is_none() {
             return;
         }
-        let told: HashSet<(&str, i64)> = self
+        let reported: HashSet<(&str, i64)> = self
             .findings
             .iter()
             .filter(|finding| finding.kind() == FindingKind::DefectFiltered)
@@ -133,10 +133,11 @@ impl AuditCase<'_> {
                 // A rule resolves conflicts in some unique sets, so a conflict alone is not a defect.
                 let agrees =
                     keys_of(model, &record).into_iter().filter(|key| !keys.insert(key.clone())).count() > 0;
-                let is_told = told.contains(&(model.name.as_str(), record.ordinal));
+                let is_reported = reported.contains(&(model.name.as_str(), record.ordinal));
                 let broken = self.is_defective(model, &record);
-                let wrong =
-                    is_second || broken == Taken::Yes || (is_told && (agrees || broken == Taken::Perhaps));
+                let wrong = is_second
+                    || broken == Taken::Yes
+                    || (is_reported && (agrees || broken == Taken::Perhaps));
                 if wrong {
                     self.expect(&record, &[FindingKind::DefectFiltered], &[]);
                     if broken != Taken::No {

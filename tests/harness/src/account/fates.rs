@@ -8,12 +8,12 @@ use causeway_relocation::catalog::{Condition, Model, Scope};
 
 use super::{
     Fate,
-    adrift::Adrift,
     case::AuditCase,
     cell::{self, Cell},
     file::FileRecord,
     owners::{Memberships, Owner},
     taken::{Holders, Taken},
+    unreferenced::Unreferenced,
 };
 
 const ORGANIZATION: &str = "sentry.organization";
@@ -88,7 +88,7 @@ impl AuditCase<'_> {
     /// Decides about every record of the file. Each model comes after the models that it refers to.
     pub(super) fn decide_fates(&mut self) {
         let selection = self.selection();
-        let adrift = self.adrift(selection.as_ref().map(|it| (&it.organizations, &it.users)));
+        let unreferenced = self.unreferenced(selection.as_ref().map(|it| (&it.organizations, &it.users)));
         for model in self.catalog.models() {
             if !model.scopes.iter().any(|scope| matches!(scope, Scope::User | Scope::Organization)) {
                 continue;
@@ -102,7 +102,7 @@ impl AuditCase<'_> {
                 _ => Holders::default(),
             };
             for record in self.records_of(&model.name) {
-                let unwritten = self.unwritten(model, &record, selection.as_ref(), &adrift, &mut seen);
+                let unwritten = self.unwritten(model, &record, selection.as_ref(), &unreferenced, &mut seen);
                 let fate = match (unwritten, model.name.as_str()) {
                     (Some(fate), _) => fate,
                     (None, USER) => self.user(&record, &holders, &mut named),
@@ -156,10 +156,10 @@ impl AuditCase<'_> {
         model: &Model,
         record: &FileRecord,
         selection: Option<&Selection>,
-        adrift: &Adrift,
+        unreferenced: &Unreferenced,
         seen: &mut HashSet<String>,
     ) -> Option<Fate> {
-        let is_of_two = self.is_of_two(model, record);
+        let find_organization = self.find_organization(model, record);
         if self.defective.contains(&(record.model.clone(), record.ordinal)) {
             return Some(Fate::Filtered);
         }
@@ -184,13 +184,13 @@ impl AuditCase<'_> {
                 EMAIL => {
                     record.text("email").is_some_and(|email| selection.emails.contains(&email.to_lowercase()))
                 }
-                _ => !adrift.filtered.contains(&(model.name.clone(), record.pk)),
+                _ => !unreferenced.filtered.contains(&(model.name.clone(), record.pk)),
             };
             if !taken {
                 return Some(Fate::Filtered);
             }
         }
-        if adrift.unreferred.contains(&(model.name.clone(), record.pk)) {
+        if unreferenced.unreferred.contains(&(model.name.clone(), record.pk)) {
             self.expect(record, &[FindingKind::SkippedByRule], &[]);
             return Some(Fate::Dropped);
         }
@@ -217,7 +217,7 @@ impl AuditCase<'_> {
                 }
             }
         }
-        if elsewhere && is_of_two && self.belongs_to_what_is_here(model, record) {
+        if elsewhere && find_organization && self.belongs_to_what_is_here(model, record) {
             self.expect(record, &[FindingKind::TwoOrganizations], &[]);
             return Some(Fate::Dropped);
         }
@@ -235,7 +235,7 @@ impl AuditCase<'_> {
             reasons.push(FindingKind::SkippedByRule);
             fields.push("is_global");
         }
-        let is_told = |finding: &Finding| {
+        let is_reported = |finding: &Finding| {
             finding.kind() == FindingKind::OptionLeftOut
                 && finding.model == model.name
                 && finding.ordinal == record.ordinal
@@ -243,7 +243,7 @@ impl AuditCase<'_> {
         let is_unknown_option = model.name == "sentry.useroption"
             && match is_unknown_option(model, record) {
                 Taken::Yes => true,
-                Taken::Perhaps => self.findings.iter().any(is_told),
+                Taken::Perhaps => self.findings.iter().any(is_reported),
                 Taken::No => false,
             };
         if is_unknown_option {
@@ -271,7 +271,7 @@ impl AuditCase<'_> {
                 self.expect(record, &[FindingKind::ClearedReference], &[field]);
             }
             self.expect_made_slug(record);
-            if is_of_two {
+            if find_organization {
                 self.expect(record, &[FindingKind::TwoOrganizations], &[]);
             }
             let status = record.set("status").and_then(serde_json::Value::as_i64).unwrap_or(0);

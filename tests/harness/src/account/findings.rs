@@ -206,11 +206,11 @@ impl AuditCase<'_> {
             *counts.entry(finding.kind).or_default() += 1;
         }
         let of = |count: &FindingCount| (count.kind, count.count);
-        let mut told: Vec<(i32, i64)> = self.import.finding_counts.iter().map(of).collect();
-        told.sort_unstable();
+        let mut reported: Vec<(i32, i64)> = self.import.finding_counts.iter().map(of).collect();
+        reported.sort_unstable();
         let severities =
             self.import.finding_counts.iter().all(|count| count.severity() == severity(count.kind()));
-        if told != counts.into_iter().collect::<Vec<_>>() || !severities {
+        if reported != counts.into_iter().collect::<Vec<_>>() || !severities {
             self.mismatch(format!("the import counts its findings as {:?}", self.import.finding_counts));
         }
     }

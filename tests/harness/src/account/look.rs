@@ -18,14 +18,14 @@ pub type Rows = BTreeMap<i64, Row>;
 
 /// Every row of every model table of control and one region, and every slug reservation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowsBefore {
+pub struct RowsSnapshot {
     models: BTreeMap<String, Rows>,
     reservations: Vec<SlugReservation>,
 }
 
 static NO_ROWS: Rows = Rows::new();
 
-impl RowsBefore {
+impl RowsSnapshot {
     /// Reads all rows of control and of the region with this index.
     ///
     /// # Errors

@@ -134,13 +134,13 @@ impl AuditCase<'_> {
         for (record, name, address) in &users {
             let holders: Vec<_> =
                 users.iter().filter(|(other, _, theirs)| other.pk != record.pk && theirs == name).collect();
-            let is_told = self.is_told_of_address(record, "username");
+            let is_reported = self.is_told_of_address(record, "username");
             let is_told_there =
                 || holders.iter().any(|(holder, ..)| self.is_told_of_address(holder, "email"));
             let must = addresses.taken(name) == Taken::Yes
-                || (!holders.is_empty() && (is_told || !is_told_there()))
+                || (!holders.is_empty() && (is_reported || !is_told_there()))
                 // The file alone does not say whether the holder of the address is a user who existed before.
-                || (is_told && unwritten.contains(name));
+                || (is_reported && unwritten.contains(name));
             if name.contains('@') && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);
             }

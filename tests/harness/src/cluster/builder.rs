@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     Cluster, DatabaseServer, Failpoints, Service, Store, Trace, link::Link, node::Node, options::Configure,
-    trace::LastWords,
+    trace::PrintOnPanic,
 };
 
 /// The description of a cluster. Nothing runs until [`start`](Self::start).
@@ -161,7 +161,7 @@ impl ClusterBuilder {
             client_links.push(Link::open(called, way, node.address(), derived(&env), trace.clone()).await?);
         }
         let cluster = Cluster {
-            _last_words: LastWords::of(trace.clone()),
+            _print_on_panic: PrintOnPanic::of(trace.clone()),
             regions,
             controls,
             links,

@@ -28,9 +28,9 @@ use crate::process::send;
 /// How long a process may take to start serving, and to stop gracefully.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two checks.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How long work in progress of a killed service may take to end, such as a statement in a thread of SQLite.
-const LAST_BREATH: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The life of a service: whether it runs, and how.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Alive {
         match self {
             Self::Here { runtime, running } => {
                 // The runtime first: the other way round the server would notice, and shut down cleanly.
-                runtime.shutdown_timeout(LAST_BREATH);
+                runtime.shutdown_timeout(KILL_TIMEOUT);
                 drop(running);
             }
             Self::Process(mut child) => {
@@ -102,7 +102,7 @@ impl Life {
     }
 
     /// Waits until the threads that kill the service have ended. Blocks.
-    fn bury(&self) {
+    fn join_killers(&self) {
         let killers = std::mem::take(&mut *self.killers.lock().unwrap_or_else(PoisonError::into_inner));
         for killer in killers {
             let _it_cannot_panic = killer.join();
@@ -153,11 +153,11 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
 
 /// Listens on a port that the node owns. Retries, because a listener that was closed there before may not be gone yet.
 async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let until = Instant::now() + LAST_BREATH;
+    let until = Instant::now() + KILL_TIMEOUT;
     loop {
         match socket(address).and_then(|socket| socket.listen(1024)) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             listening => return listening,
         }
@@ -244,7 +244,7 @@ impl Node {
             return Ok(());
         }
         let life = Arc::clone(&self.life);
-        tokio::task::spawn_blocking(move || life.bury()).await?;
+        tokio::task::spawn_blocking(move || life.join_killers()).await?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(&self.name)
@@ -291,7 +291,7 @@ impl Node {
                 if asked.is_ok() {
                     return true;
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             false
         };
@@ -324,7 +324,7 @@ impl Node {
                     }
                     _ => bail!("{} is no process that runs", self.name),
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let ended = timeout(PATIENCE, ended).await;
@@ -346,13 +346,13 @@ impl Node {
                 }
                 // Wait for the whole runtime, so that nothing listens on the port any more when the service starts
                 // again. That blocks.
-                let _gone = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LAST_BREATH)).await;
+                let _gone = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(KILL_TIMEOUT)).await;
             }
             Some(Alive::Process(mut child)) => {
                 let _gone_already = send(&child, "TERM");
                 let ended = async {
                     while let Ok(None) = child.try_wait() {
-                        tokio::time::sleep(LOOK).await;
+                        tokio::time::sleep(POLL_INTERVAL).await;
                     }
                 };
                 if timeout(PATIENCE, ended).await.is_err() {
@@ -369,7 +369,7 @@ impl Node {
         let life = Arc::clone(&self.life);
         let killing = tokio::task::spawn_blocking(move || {
             life.kill();
-            life.bury();
+            life.join_killers();
         });
         // This fails if the test's own runtime ends, and the services with it.
         let _ended = killing.await;

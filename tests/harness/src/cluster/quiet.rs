@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{Cluster, Silo, link::Link};
 
 /// The pause between two checks.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Cluster {
     /// Waits until nothing is in progress in any silo or on any link: every import has ended, and control's directory
@@ -29,7 +29,7 @@ impl Cluster {
             if Instant::now() >= until {
                 bail!("it is not quiet after {within:?}; it waits for:\n{}", waits.join("\n"));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 

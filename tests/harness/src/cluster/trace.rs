@@ -13,11 +13,11 @@ pub struct Trace(Arc<Inner>);
 
 struct Inner {
     began: Instant,
-    told: Mutex<Told>,
+    told: Mutex<TraceState>,
 }
 
 #[derive(Default)]
-struct Told {
+struct TraceState {
     events: Vec<(Duration, String)>,
     /// The current waits by number: when each began, what it waits for, and the outcome of the last attempt.
     waits: BTreeMap<u64, (Duration, String, String)>,
@@ -31,7 +31,7 @@ impl Default for Trace {
 }
 
 impl Trace {
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, TraceState> {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,19 +112,19 @@ impl Drop for Wait {
 
 /// Prints a trace when a panic drops this. The panic has printed its reason by then.
 #[derive(Debug)]
-pub(super) struct LastWords {
+pub(super) struct PrintOnPanic {
     trace: Trace,
     say: fn(&str),
 }
 
-impl LastWords {
+impl PrintOnPanic {
     /// Prints the trace of a cluster on the standard error of the test.
     pub(super) fn of(trace: Trace) -> Self {
         Self { trace, say: |words| eprintln!("{words}") }
     }
 }
 
-impl Drop for LastWords {
+impl Drop for PrintOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             (self.say)(&format!("what happened to the cluster:\n{}", self.trace));
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_followed_by_what_happened() {
-        let words = |trace: &Trace| LastWords {
+        let words = |trace: &Trace| PrintOnPanic {
             trace: trace.clone(),
             say: |words| SAID.lock().unwrap().push(words.to_owned()),
         };

@@ -10,7 +10,7 @@ use super::{case::AuditCase, family::is_of_integration, fates::is_cleared, file:
 /// Models whose records may have no references of their own while others refer to them.
 const MODELS: &[&str] = &["sentry.alertrule", "sentry.snubaquery", "sentry.timeseriessnapshot"];
 /// Those of `MODELS` whose records are of use only to the records that refer to them.
-const NEEDY: &[&str] = &["sentry.snubaquery"];
+const DEPENDENT_MODELS: &[&str] = &["sentry.snubaquery"];
 const ORGANIZATION: &str = "sentry.organization";
 const USER: &str = "sentry.user";
 
@@ -18,17 +18,17 @@ type Key = (String, i64);
 
 /// Whether a record belongs to an organization or user that the filter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
+enum Ownership {
     Wanted,
     Unwanted,
-    Nobodys,
+    Unowned,
     /// A record that it needs is not imported. The flag says whether it belongs to a wanted organization.
     Lost(bool),
 }
 
 /// Records of `MODELS` that no imported record refers to.
 #[derive(Debug, Default)]
-pub(super) struct Adrift {
+pub(super) struct Unreferenced {
     /// The filter excludes these.
     pub(super) filtered: HashSet<Key>,
     /// The import drops these, because no imported record needs them.
@@ -44,7 +44,7 @@ impl AuditCase<'_> {
         references.collect()
     }
 
-    fn whose(&self, record: &FileRecord, known: &HashMap<Key, Whose>) -> Whose {
+    fn whose(&self, record: &FileRecord, known: &HashMap<Key, Ownership>) -> Ownership {
         let of_user =
             self.catalog.model(&record.model).is_some_and(|model| model.scopes.contains(&Scope::User));
         let (mut wanted, mut unwanted, mut hangs) = (false, false, false);
@@ -52,30 +52,30 @@ impl AuditCase<'_> {
         for (field, target) in self.leads_to(record) {
             let whose = known.get(&target).copied();
             match whose {
-                Some(Whose::Wanted) => {
+                Some(Ownership::Wanted) => {
                     wanted = true;
                     hangs |= target.0 != USER;
                 }
                 _ if is_cleared(&record.model, &field) => {}
-                Some(Whose::Unwanted) if target.0 == USER && !of_user => lost = true,
-                Some(Whose::Unwanted) => unwanted = true,
-                Some(Whose::Nobodys) => {}
-                Some(Whose::Lost(_)) | None => lost = true,
+                Some(Ownership::Unwanted) if target.0 == USER && !of_user => lost = true,
+                Some(Ownership::Unwanted) => unwanted = true,
+                Some(Ownership::Unowned) => {}
+                Some(Ownership::Lost(_)) | None => lost = true,
             }
         }
         match (unwanted, lost, wanted) {
-            (true, ..) => Whose::Unwanted,
-            (_, true, _) => Whose::Lost(hangs),
-            (_, _, true) if !NEEDY.contains(&record.model.as_str()) => Whose::Wanted,
-            _ => Whose::Nobodys,
+            (true, ..) => Ownership::Unwanted,
+            (_, true, _) => Ownership::Lost(hangs),
+            (_, _, true) if !DEPENDENT_MODELS.contains(&record.model.as_str()) => Ownership::Wanted,
+            _ => Ownership::Unowned,
         }
     }
 
     /// Finds the records of `MODELS` that belong to no organization and that no wanted record refers to. A filter
-    /// excludes them. Records of `NEEDY` are dropped instead if there is no filter, or if a lost record of a wanted
+    /// excludes them. Records of `DEPENDENT_MODELS` are dropped instead if there is no filter, or if a lost record of a wanted
     /// organization refers to them.
-    pub(super) fn adrift(&self, filter: Option<(&HashSet<i64>, &HashSet<i64>)>) -> Adrift {
-        let mut known: HashMap<Key, Whose> = HashMap::new();
+    pub(super) fn unreferenced(&self, filter: Option<(&HashSet<i64>, &HashSet<i64>)>) -> Unreferenced {
+        let mut known: HashMap<Key, Ownership> = HashMap::new();
         for model in self.catalog.models().iter().filter(|model| model.in_organization_scope()) {
             for record in self.records_of(&model.name) {
                 let selected = match (model.name.as_str(), filter) {
@@ -85,12 +85,12 @@ impl AuditCase<'_> {
                     _ => None,
                 };
                 let whose = match selected {
-                    Some(true) => Whose::Wanted,
-                    Some(false) => Whose::Unwanted,
+                    Some(true) => Ownership::Wanted,
+                    Some(false) => Ownership::Unwanted,
                     None => match self.whose(&record, &known) {
                         // Without a filter, an alert rule is imported even if nothing refers to it.
-                        Whose::Nobodys if filter.is_none() && model.name == "sentry.alertrule" => {
-                            Whose::Wanted
+                        Ownership::Unowned if filter.is_none() && model.name == "sentry.alertrule" => {
+                            Ownership::Wanted
                         }
                         whose => whose,
                     },
@@ -101,36 +101,36 @@ impl AuditCase<'_> {
         loop {
             let mut reached = Vec::new();
             for record in &self.records {
-                if known.get(&(record.model.clone(), record.pk)) == Some(&Whose::Wanted) {
+                if known.get(&(record.model.clone(), record.pk)) == Some(&Ownership::Wanted) {
                     let targets = self.leads_to(record).into_iter().map(|(_, target)| target);
                     reached.extend(targets.filter(|target| {
-                        MODELS.contains(&target.0.as_str()) && known.get(target) == Some(&Whose::Nobodys)
+                        MODELS.contains(&target.0.as_str()) && known.get(target) == Some(&Ownership::Unowned)
                     }));
                 }
             }
             if reached.is_empty() {
                 break;
             }
-            known.extend(reached.into_iter().map(|key| (key, Whose::Wanted)));
+            known.extend(reached.into_iter().map(|key| (key, Ownership::Wanted)));
         }
         let missed: HashSet<Key> = self
             .records
             .iter()
-            .filter(|it| known.get(&(it.model.clone(), it.pk)) == Some(&Whose::Lost(true)))
+            .filter(|it| known.get(&(it.model.clone(), it.pk)) == Some(&Ownership::Lost(true)))
             .flat_map(|record| self.leads_to(record).into_iter().map(|(_, target)| target))
             .collect();
-        let mut adrift = Adrift::default();
+        let mut unreferenced = Unreferenced::default();
         for (key, whose) in known {
-            let (model, is_needy) = (key.0.as_str(), NEEDY.contains(&key.0.as_str()));
-            if whose != Whose::Nobodys || !MODELS.contains(&model) {
+            let (model, is_needy) = (key.0.as_str(), DEPENDENT_MODELS.contains(&key.0.as_str()));
+            if whose != Ownership::Unowned || !MODELS.contains(&model) {
                 continue;
             }
             if is_needy && (filter.is_none() || missed.contains(&key)) {
-                adrift.unreferred.insert(key);
+                unreferenced.unreferred.insert(key);
             } else if filter.is_some() {
-                adrift.filtered.insert(key);
+                unreferenced.filtered.insert(key);
             }
         }
-        adrift
+        unreferenced
     }
 }
