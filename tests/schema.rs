@@ -199,7 +199,7 @@ async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
     on_both_silos(store, async |migrated| {
         let mut expected = BTreeSet::new();
         for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
-            for column in model.columns.iter().filter(|column| column.constrained) {
+            for column in model.columns.iter().filter(|column| column.has_foreign_key) {
                 let target = column.references.as_ref().and_then(|target| migrated.catalog.model(target));
                 // This database cannot contain a row of another silo, or of a table that is not imported.
                 let held =

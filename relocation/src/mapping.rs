@@ -42,7 +42,7 @@ pub struct Mapping<'a> {
 }
 
 /// A reference to a record that was not imported.
-struct Lost<'a> {
+struct UnmappedReference<'a> {
     field: &'a str,
     target: &'a str,
     pk: i64,
@@ -93,7 +93,7 @@ impl Mapping<'_> {
                 return Decision::Filtered;
             }
         }
-        if self.plan.is_unreferred(model, record.source_pk) {
+        if self.plan.is_useless(model, record.source_pk) {
             let reason = "nothing refers to the record that is imported, and by itself it is of no use";
             let finding = Finding::new(FindingKind::SkippedByRule, reason).model(&model.name);
             return Decision::Dropped(finding.record(record.ordinal, record.source_pk).at(record.offset));
@@ -269,7 +269,7 @@ impl Mapping<'_> {
                     };
                     notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field)));
                 }
-                _ => lost.push(Lost { field: &column.field, target, pk, lookup }),
+                _ => lost.push(UnmappedReference { field: &column.field, target, pk, lookup }),
             }
         }
         if let Some(first) = lost.first() {
@@ -356,7 +356,7 @@ impl Mapping<'_> {
         Some((fields.last()?, format!("{} lead to two organizations", fields.join(" and "))))
     }
 
-    fn why_not(&self, lost: &Lost<'_>) -> &'static str {
+    fn why_not(&self, lost: &UnmappedReference<'_>) -> &'static str {
         match (lost.lookup, self.catalog.known(lost.target)) {
             (Lookup::Filtered, _) => "which the filter leaves out",
             (Lookup::OutOfScope, _) => "which is of another scope",

@@ -177,7 +177,7 @@ impl ControlImports {
     ) -> Result<Vec<(String, i64)>, Error> {
         let model = self.writable(model)?;
         let column = model
-            .asked_columns()
+            .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
             .find(|column| column.field == field)
             .ok_or_else(|| Error::invalid("field", "is none that a rule of the model looks up"))?;

@@ -219,7 +219,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         default,
         choices: column.choices.iter().map(Value::to_string).collect(),
         references: column.references,
-        constrained: column.constrained,
+        has_foreign_key: column.has_foreign_key,
         target: None,
     })
 }
@@ -386,7 +386,7 @@ fn add_rule(
 fn known_option(
     model: &str,
     name: String,
-    option: file::Option_,
+    option: file::OptionEntry,
 ) -> Result<(String, KnownOption), CatalogError> {
     let known = match (option.is, option.one_of) {
         (Some(file::Is::Timezone), None) => KnownOption::TimeZone,

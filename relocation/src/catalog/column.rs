@@ -79,7 +79,7 @@ pub struct Column {
     pub references: Option<String>,
     /// Whether the product's database has a foreign key for the reference, if both tables are in one silo. Without a
     /// foreign key, only the product's code shows that the number is an id.
-    pub constrained: bool,
+    pub has_foreign_key: bool,
     /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,
 }

@@ -102,7 +102,7 @@ pub(super) struct Column {
     pub(super) choices: Vec<Value>,
     pub(super) references: Option<String>,
     #[serde(default = "yes")]
-    pub(super) constrained: bool,
+    pub(super) has_foreign_key: bool,
 }
 
 fn yes() -> bool {
@@ -207,7 +207,7 @@ pub(super) enum Rule {
     KnownOptions {
         key: String,
         value: String,
-        options: BTreeMap<String, Option_>,
+        options: BTreeMap<String, OptionEntry>,
     },
 }
 
@@ -228,7 +228,7 @@ pub(super) enum Until {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Option_ {
+pub(super) struct OptionEntry {
     pub(super) is: Option<Is>,
     pub(super) one_of: Option<Vec<Value>>,
 }

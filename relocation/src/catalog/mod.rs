@@ -193,7 +193,7 @@ impl Model {
 
     /// Whether a rule guarantees that no two rows have the same key in this set, whatever the records contain.
     #[must_use]
-    pub fn keeps_apart(&self, set: &UniqueSet) -> bool {
+    pub fn guarantees_unique(&self, set: &UniqueSet) -> bool {
         let rules = &self.rules;
         let is_value = |replace: &&Replace| !matches!(replace.with, With::Now);
         let replaced = rules.replace.iter().filter(is_value).map(|replace| replace.column);
@@ -211,7 +211,7 @@ impl Model {
     }
 
     /// The columns for which a rule must know whether another row has the value.
-    pub fn asked_columns(&self) -> impl Iterator<Item = usize> {
+    pub fn looked_up_columns(&self) -> impl Iterator<Item = usize> {
         let taken = self.rules.if_taken.iter().map(|taken| taken.column);
         taken.chain(self.rules.taken_name.map(|name| name.column))
     }

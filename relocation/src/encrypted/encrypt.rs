@@ -14,7 +14,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{
-    BUFFER_BYTES, DATA_KEY, EXPORT, PUBLIC_KEY, PublicKey, SealError,
+    BUFFER_BYTES, DATA_KEY, EXPORT, EncryptError, PUBLIC_KEY, PublicKey,
     container::{begin, end, finish},
     fernet::{BLOCK, Key, PREFIX, TAG, VERSION, blocks},
 };
@@ -31,15 +31,15 @@ pub fn encrypt(
     key: &PublicKey,
     env: &Environment,
     out: &mut impl Write,
-) -> Result<(), SealError> {
+) -> Result<(), EncryptError> {
     let data_key = Key::new(Zeroizing::new(env.bytes()));
-    let length = token_length(size).ok_or(SealError::TooLarge(size))?;
+    let length = token_length(size).ok_or(EncryptError::TooLarge(size))?;
     let time = now(env);
     let behind = behind(&data_key, length, key, env)?;
 
-    begin(out, EXPORT, length, time).map_err(SealError::Write)?;
+    begin(out, EXPORT, length, time).map_err(EncryptError::Write)?;
     token(export, size, &data_key, env.bytes(), time, out)?;
-    out.write_all(&behind).and_then(|()| out.flush()).map_err(SealError::Write)
+    out.write_all(&behind).and_then(|()| out.flush()).map_err(EncryptError::Write)
 }
 
 /// The time in the form of a tar and a token: seconds since 1970.
@@ -53,18 +53,18 @@ pub(super) fn behind(
     length: u64,
     key: &PublicKey,
     env: &Environment,
-) -> Result<Vec<u8>, SealError> {
+) -> Result<Vec<u8>, EncryptError> {
     let encrypted = key.encrypt(env, data_key.to_text().as_bytes())?;
     let public_key = key.to_pem()?;
     let mut out = Vec::new();
-    end(&mut out, length).map_err(SealError::Write)?;
+    end(&mut out, length).map_err(EncryptError::Write)?;
     for (name, content) in [(DATA_KEY, encrypted.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
         let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        begin(&mut out, name, size, now(env)).map_err(SealError::Write)?;
+        begin(&mut out, name, size, now(env)).map_err(EncryptError::Write)?;
         out.extend_from_slice(content);
-        end(&mut out, size).map_err(SealError::Write)?;
+        end(&mut out, size).map_err(EncryptError::Write)?;
     }
-    finish(&mut out).map_err(SealError::Write)?;
+    finish(&mut out).map_err(EncryptError::Write)?;
     Ok(out)
 }
 
@@ -84,7 +84,7 @@ fn token(
     iv: [u8; BLOCK],
     time: u64,
     out: &mut impl Write,
-) -> Result<(), SealError> {
+) -> Result<(), EncryptError> {
     let mut token = Signed { token: EncoderWriter::new(out, &BASE64_URL_SAFE), code: key.signer() };
     for part in [&[VERSION], time.to_be_bytes().as_slice(), &iv] {
         token.write(part)?;
@@ -97,8 +97,8 @@ fn token(
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
         let (filled, padding) = buffer.split_at_mut(length);
         export.read_exact(filled).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => SealError::Changed(size),
-            _ => SealError::Read(error),
+            io::ErrorKind::UnexpectedEof => EncryptError::Changed(size),
+            _ => EncryptError::Read(error),
         })?;
         left -= u64::try_from(length).unwrap_or_default();
         let last = length < BUFFER_BYTES;
@@ -115,8 +115,8 @@ fn token(
             break;
         }
     }
-    if export.read(&mut [0]).map_err(SealError::Read)? > 0 {
-        return Err(SealError::Changed(size));
+    if export.read(&mut [0]).map_err(EncryptError::Read)? > 0 {
+        return Err(EncryptError::Changed(size));
     }
     token.finish()
 }
@@ -128,14 +128,14 @@ struct Signed<'e, W: Write> {
 }
 
 impl<W: Write> Signed<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), SealError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncryptError> {
         self.code.update(bytes);
-        self.token.write_all(bytes).map_err(SealError::Write)
+        self.token.write_all(bytes).map_err(EncryptError::Write)
     }
 
-    fn finish(mut self) -> Result<(), SealError> {
+    fn finish(mut self) -> Result<(), EncryptError> {
         let code = self.code.finalize().into_bytes();
-        self.token.write_all(&code).map_err(SealError::Write)?;
-        self.token.finish().map(drop).map_err(SealError::Write)
+        self.token.write_all(&code).map_err(EncryptError::Write)?;
+        self.token.finish().map(drop).map_err(EncryptError::Write)
     }
 }

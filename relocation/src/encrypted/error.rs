@@ -153,7 +153,7 @@ pub enum TokenError {
 
 /// Why an export cannot be encrypted.
 #[derive(Debug, thiserror::Error)]
-pub enum SealError {
+pub enum EncryptError {
     /// The export cannot be read.
     #[error("the export cannot be read: {0}")]
     Read(#[source] io::Error),

@@ -11,7 +11,7 @@ use rsa::{
 };
 use zeroize::Zeroizing;
 
-use super::{KeyError, SealError};
+use super::{EncryptError, KeyError};
 
 /// The minimum length of a key for new exports, in bits.
 const LEAST_BITS: usize = 2048;
@@ -89,14 +89,14 @@ impl PublicKey {
     ///
     /// # Errors
     /// If it cannot be encoded. No key that was read from PEM is known to cause that.
-    pub fn to_pem(&self) -> Result<String, SealError> {
+    pub fn to_pem(&self) -> Result<String, EncryptError> {
         let written = self.0.to_public_key_pem(LineEnding::LF);
-        written.map_err(|error| SealError::Key(rsa::pkcs8::Error::PublicKey(error).into()))
+        written.map_err(|error| EncryptError::Key(rsa::pkcs8::Error::PublicKey(error).into()))
     }
 
     /// Encrypts a Fernet key, so that only the private key opens it.
-    pub(super) fn encrypt(&self, env: &Environment, key: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.0.encrypt(&mut Random(env), Oaep::new::<Sha256>(), key).map_err(SealError::Key)
+    pub(super) fn encrypt(&self, env: &Environment, key: &[u8]) -> Result<Vec<u8>, EncryptError> {
+        self.0.encrypt(&mut Random(env), Oaep::new::<Sha256>(), key).map_err(EncryptError::Key)
     }
 }
 

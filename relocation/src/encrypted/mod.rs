@@ -28,7 +28,7 @@ mod rewrap_key;
 mod tests;
 
 pub use encrypt::encrypt;
-pub use error::{KeyError, OpenError, SealError, TokenError};
+pub use error::{EncryptError, KeyError, OpenError, TokenError};
 pub use fernet::Plaintext;
 pub use keys::{PrivateKey, PublicKey};
 pub use open::Encrypted;

@@ -8,7 +8,7 @@ use std::{
 use causeway_silo::env::Environment;
 
 use super::{
-    EXPORT, Encrypted, PublicKey, ReadAt, SealError,
+    EXPORT, EncryptError, Encrypted, PublicKey, ReadAt,
     container::{Span, begin},
     encrypt::{behind, now},
     fernet::Token,
@@ -32,10 +32,10 @@ impl<R: ReadAt> Encrypted<R> {
     ///
     /// # Errors
     /// If the encryption with the key fails.
-    pub fn rewrap_key(&self, key: &PublicKey, env: &Environment) -> Result<Rewrapped<R>, SealError> {
+    pub fn rewrap_key(&self, key: &PublicKey, env: &Environment) -> Result<Rewrapped<R>, EncryptError> {
         let length = self.token.text.length;
         let mut before = Vec::new();
-        begin(&mut before, EXPORT, length, now(env)).map_err(SealError::Write)?;
+        begin(&mut before, EXPORT, length, now(env)).map_err(EncryptError::Write)?;
         let behind = behind(&self.token.key, length, key, env)?;
         Ok(Rewrapped { token: Arc::clone(&self.token), before, behind })
     }

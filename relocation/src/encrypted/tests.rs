@@ -344,10 +344,10 @@ fn a_file_that_changes_after_it_was_opened_is_noticed() {
 fn an_export_of_another_size_is_not_encrypted() {
     for told in [0, 2, 4, 100_000, u64::MAX / 2] {
         let error = encrypt(b"abc".as_slice(), told, &public(), &env(), &mut io::sink()).expect_err("three");
-        assert!(matches!(error, SealError::Changed(size) if size == told), "{error}");
+        assert!(matches!(error, EncryptError::Changed(size) if size == told), "{error}");
     }
     let error = encrypt(b"abc".as_slice(), u64::MAX, &public(), &env(), &mut io::sink());
-    assert!(matches!(error, Err(SealError::TooLarge(u64::MAX))));
+    assert!(matches!(error, Err(EncryptError::TooLarge(u64::MAX))));
 }
 
 proptest! {

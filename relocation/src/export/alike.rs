@@ -7,9 +7,9 @@ use crate::{
 
 /// Unknown fields of a record that have nearly the name of a column, with that column.
 #[derive(Debug, Default)]
-pub(super) struct Alike(Vec<(String, usize)>);
+pub(super) struct SimilarNames(Vec<(String, usize)>);
 
-impl Alike {
+impl SimilarNames {
     /// Notes an unknown field if it has nearly the name of a column.
     pub(super) fn see(&mut self, model: &Model, name: &str) {
         let core = core(name);

@@ -9,7 +9,7 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{MAX_PK, alike::Alike, array, raw::cow_str};
+use super::{MAX_PK, alike::SimilarNames, array, raw::cow_str};
 use crate::{
     catalog::{ArrayOf, Column, Default, Kind, Model},
     finding::{Finding, FindingKind, shown},
@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
     pub fn decode(&self, model: &Model, fields: &RawValue) -> Result<Decoded, Finding> {
         let mut slots: Vec<Option<Value>> = vec![None; model.columns.len()];
         let mut notes = Vec::new();
-        let mut alike = Alike::default();
+        let mut alike = SimilarNames::default();
         let slug_column = model.rules.global_slug.map(|slug| slug.column);
         let made_slug = model.rules.made_slug.map(|slug| slug.column);
         let mut actor = None;
@@ -509,7 +509,7 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
 }
 
 /// Checks the rules that a single record can break.
-fn check_rules(model: &Model, values: &[Value], alike: &Alike) -> Result<(), Finding> {
+fn check_rules(model: &Model, values: &[Value], alike: &SimilarNames) -> Result<(), Finding> {
     let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
     for columns in &model.rules.exactly_one {
         let is_set = |column: &&usize| match values.get(**column) {

@@ -66,7 +66,7 @@ impl<'a> RawRecord<'a> {
 
 impl RawRecord<'_> {
     /// The model and primary key of an incomplete record, if they come before the part that is missing.
-    pub(super) fn name_of_cut(text: &[u8]) -> (Option<String>, Option<i64>) {
+    pub(super) fn identify_incomplete(text: &[u8]) -> (Option<String>, Option<i64>) {
         let valid = match std::str::from_utf8(text) {
             Ok(text) => text,
             Err(error) => {

@@ -174,7 +174,7 @@ impl<R: Read> Scanner<R> {
             ),
         };
         let mut finding = Finding::new(FindingKind::DeserializationFailed, reason).at(self.offset);
-        (finding.model, finding.source_pk) = RawRecord::name_of_cut(self.bytes());
+        (finding.model, finding.source_pk) = RawRecord::identify_incomplete(self.bytes());
         ExportError::OverLimit { limit, finding: Box::new(finding) }
     }
 

@@ -29,7 +29,7 @@ const COMPARED: u64 = 1_000;
 
 /// The result of comparing: offsets of records, by the position of their model.
 #[derive(Debug, Default)]
-pub(super) struct Doubles {
+pub(super) struct Compared {
     /// A rule keeps the first of several records, and these are the later ones.
     pub(super) repeated: HashMap<usize, RoaringTreemap>,
     /// They contradict an earlier record, and the filter excludes both.
@@ -53,8 +53,8 @@ impl Family<'_> {
         (sets, duplicates): (&[KeySet], Duplicates),
         behind: Option<Entry>,
         log: &mut Log<'_>,
-    ) -> Result<Doubles, ExportError> {
-        let (catalog, mut doubles) = (self.catalog, Doubles::default());
+    ) -> Result<Compared, ExportError> {
+        let (catalog, mut doubles) = (self.catalog, Compared::default());
         let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
         let mut made = MadeSlugs::default();
         let mut lost = LostSlugs::new();

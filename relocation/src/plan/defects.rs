@@ -26,8 +26,8 @@ impl Family<'_> {
         }
         let verdict = self.verdict(model, record.source_pk, &record.values);
         let pk = u64::try_from(record.source_pk).unwrap_or(0);
-        let is_adrift = unreferenced.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
-        verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_adrift)
+        let is_unreferenced = unreferenced.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
+        verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_unreferenced)
     }
 
     /// Refuses the file for its first defective record that concerns something that the filter selects.

@@ -32,7 +32,7 @@ pub(super) enum Whose {
 pub(super) struct Verdict {
     pub(super) whose: Whose,
     /// It refers to a record that is imported and is not a user.
-    pub(super) hangs_here: bool,
+    pub(super) refers_to_imported: bool,
     /// The primary key of the organization that it belongs to.
     organization: Option<u64>,
     /// It belongs to two organizations.
@@ -42,7 +42,7 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Whether the record concerns only what the filter excludes.
     pub(super) fn is_left_out(&self) -> bool {
-        self.whose == Whose::Elsewhere && !(self.is_of_two && self.hangs_here)
+        self.whose == Whose::Elsewhere && !(self.is_of_two && self.refers_to_imported)
     }
 }
 
@@ -218,13 +218,13 @@ impl<'a> Family<'a> {
             let taken = self.plan.selection.as_ref().is_none_or(|selection| selection.takes(model, pk, None));
             return Verdict {
                 whose: if taken { Whose::Here } else { Whose::Elsewhere },
-                hangs_here: taken,
+                refers_to_imported: taken,
                 organization: (model.name == ORGANIZATION).then_some(unsigned(pk)),
                 is_of_two: false,
             };
         }
         let mut organization: Option<u64> = None;
-        let (mut here, mut lost, mut elsewhere, mut hangs_here, mut is_of_two) =
+        let (mut here, mut lost, mut elsewhere, mut refers_to_imported, mut is_of_two) =
             (false, model.rules.is_of_another_scope(values), false, false, false);
         for (index, (column, value)) in model.columns.iter().zip(values).enumerate() {
             let (Some(name), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
@@ -236,7 +236,7 @@ impl<'a> Family<'a> {
             match whose {
                 Some(Whose::Here) => {
                     here = true;
-                    hangs_here |= name != USER;
+                    refers_to_imported |= name != USER;
                 }
                 // The user who made a record does not decide what it belongs to, but the record cannot be imported
                 // without the user.
@@ -258,7 +258,7 @@ impl<'a> Family<'a> {
             _ => Whose::Nowhere,
         };
         // A record that refers to a record of two organizations counts for neither of them: one finding is enough.
-        Verdict { whose, hangs_here, organization: organization.filter(|_| !is_of_two), is_of_two }
+        Verdict { whose, refers_to_imported, organization: organization.filter(|_| !is_of_two), is_of_two }
     }
 
     /// What happens to the record that a reference points to. `None` if it is not in the file, or its model has not

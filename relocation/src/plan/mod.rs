@@ -17,11 +17,11 @@ mod outside;
 mod pass;
 mod plan_file;
 mod reader;
-mod runs;
 mod segment;
 mod selection;
 mod sets;
 mod steps;
+mod stretches;
 mod unreferenced;
 
 use std::{
@@ -41,10 +41,10 @@ use family::Family;
 use pass::Pass;
 pub use reader::{ModelReader, Record};
 use roaring::RoaringTreemap;
-use runs::Runs;
 pub use selection::Selection;
 pub(crate) use sets::hash_value;
 use steps::Notes;
+use stretches::Stretches;
 
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION},
@@ -86,7 +86,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct ModelPlan {
     seen: i64,
-    runs: Runs,
+    runs: Stretches,
     marks: Marks,
     /// By attempt: the primary keys of records without a slug that do not get the candidate of this attempt.
     lost_slugs: Vec<RoaringTreemap>,
@@ -106,13 +106,13 @@ struct Marks {
     /// They belong to two organizations.
     of_two: RoaringTreemap,
     /// No imported record refers to them, so they are of no use. These are primary keys, not offsets.
-    unreferred: RoaringTreemap,
+    useless: RoaringTreemap,
 }
 
 impl Marks {
     /// All sets, in an order that must not change: the plan file has it too.
     fn all(&self) -> [&RoaringTreemap; 5] {
-        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.unreferred]
+        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.useless]
     }
 
     fn all_mut(&mut self) -> [&mut RoaringTreemap; 5] {
@@ -121,7 +121,7 @@ impl Marks {
             &mut self.contradicting,
             &mut self.defective,
             &mut self.of_two,
-            &mut self.unreferred,
+            &mut self.useless,
         ]
     }
 }
@@ -206,7 +206,7 @@ impl Plan {
         let compared = family.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
         family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
         let of_two = family.find_those_of_two()?;
-        let outside = family.find_outside()?;
+        let outside = family.find_out_of_scope()?;
         let mut mark = |found: HashMap<usize, RoaringTreemap>,
                         marks: fn(&mut Marks) -> &mut RoaringTreemap| {
             for (position, found) in found {
@@ -218,7 +218,7 @@ impl Plan {
         mark(compared.repeated, |marks| &mut marks.repeated);
         mark(compared.contradicting, |marks| &mut marks.contradicting);
         mark(of_two, |marks| &mut marks.of_two);
-        mark(unreferenced.unreferred, |marks| &mut marks.unreferred);
+        mark(unreferenced.useless, |marks| &mut marks.useless);
         for ((position, attempt), pks) in compared.lost_slugs {
             plan.lose_slugs(position, attempt, pks);
         }
@@ -302,9 +302,9 @@ impl Plan {
 
     /// Whether a record is of no use because no imported record refers to it.
     #[must_use]
-    pub fn is_unreferred(&self, model: &Model, source_pk: i64) -> bool {
+    pub fn is_useless(&self, model: &Model, source_pk: i64) -> bool {
         let pk = u64::try_from(source_pk).unwrap_or(0);
-        self.models.get(model.position).is_some_and(|plan| plan.marks.unreferred.contains(pk))
+        self.models.get(model.position).is_some_and(|plan| plan.marks.useless.contains(pk))
     }
 
     /// The record that an actor of an older release stands for: the position of its model, and its primary key. `None`

@@ -14,16 +14,18 @@ use crate::{
 
 impl Family<'_> {
     /// Whether some records of a model may be out of scope and belong to something that is imported.
-    fn may_be_outside(&self, model: &Model) -> bool {
+    fn may_be_out_of_scope(&self, model: &Model) -> bool {
         let is_decided_by_record = !model.rules.other_scope_when_set.is_empty();
         self.plan.seen(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
     }
 
     /// Finds such records, and makes one finding for each model, at its first record.
-    pub(super) fn find_outside(&mut self) -> Result<Notes, ExportError> {
+    pub(super) fn find_out_of_scope(&mut self) -> Result<Notes, ExportError> {
         let mut notes = Notes::new();
         let catalog = self.catalog;
-        for model in catalog.models().iter().filter(|model| self.may_be_outside(model)).collect::<Vec<_>>() {
+        for model in
+            catalog.models().iter().filter(|model| self.may_be_out_of_scope(model)).collect::<Vec<_>>()
+        {
             // A user has to sign in again in any case, so only what organizations lack is reported.
             let parents: Vec<usize> = targets(catalog, model)
                 .filter(|target| !target.is_user_scoped())

@@ -20,7 +20,7 @@ use super::{
     counted,
     duplicates::Duplicates,
     entry::Entry,
-    segment::{Checker, Cut, add_note, add_passed_over},
+    segment::{Checker, UncheckedSegment, add_note, add_passed_over},
     sets::{KeySet, key_sets},
     steps::{Notes, Segment, Selected, Step},
     stopped,
@@ -46,10 +46,10 @@ const SEGMENT_RECORDS: usize = 5_000;
 const CHECKERS: usize = 2;
 
 /// A segment to check, and the channel for the result.
-type Order = (Cut, Sender<Result<Segment, ExportError>>);
+type CheckJob = (UncheckedSegment, Sender<Result<Segment, ExportError>>);
 /// The channel for the result of the next segment; or why the file cannot be cut further, after the segment that was
 /// cut before that place.
-type Cutting = Result<Receiver<Result<Segment, ExportError>>, ExportError>;
+type PendingResult = Result<Receiver<Result<Segment, ExportError>>, ExportError>;
 
 /// The progress of the steps after the pass.
 #[derive(Debug, Default)]
@@ -110,8 +110,8 @@ impl<'a> Pass<'a> {
         let decoder = Decoder::new(self.env, self.request.now);
         let checker = Checker::new(self.catalog, &decoder, self.request.filter);
         // This channel has no buffer: the thread that cuts waits until another one takes the segment.
-        let (to_check, orders) = sync_channel::<Order>(0);
-        let (to_add, cuttings) = sync_channel::<Cutting>(CHECKERS);
+        let (to_check, orders) = sync_channel::<CheckJob>(0);
+        let (to_add, cuttings) = sync_channel::<PendingResult>(CHECKERS);
         let orders = Arc::new(Mutex::new(orders));
         let (give_back, spare) = channel();
         thread::scope(|scope| {
@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
     /// Adds segments in the order of the file, up to the last one or the first error.
     fn add_all(
         &mut self,
-        cuttings: Receiver<Cutting>,
+        cuttings: Receiver<PendingResult>,
         watch: &Watch,
         log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
@@ -265,12 +265,12 @@ impl<'a> Pass<'a> {
 fn cut(
     mut scanner: Scanner<Part>,
     mut begin: u64,
-    to_check: &SyncSender<Order>,
-    to_add: &SyncSender<Cutting>,
+    to_check: &SyncSender<CheckJob>,
+    to_add: &SyncSender<PendingResult>,
     spare: &Receiver<Vec<u8>>,
 ) {
     // The adding thread gets the channel for the result first, so that it receives results in the order of the file.
-    let send = |cut: Cut| {
+    let send = |cut: UncheckedSegment| {
         let (tell, told) = channel();
         to_add.send(Ok(told)).is_ok() && to_check.send((cut, tell)).is_ok()
     };
@@ -279,7 +279,7 @@ fn cut(
         let used = spare.try_iter().find(|memory| memory.capacity() <= SEGMENT_MEMORY);
         used.unwrap_or_else(|| Vec::with_capacity(SEGMENT_MEMORY))
     };
-    let mut cut = Cut::from(begin, memory());
+    let mut cut = UncheckedSegment::from(begin, memory());
     loop {
         match scanner.next_record() {
             Ok(Some((scanned, bytes))) => cut.push(scanned, bytes),
@@ -302,13 +302,13 @@ fn cut(
             if !send(cut) {
                 return;
             }
-            cut = Cut::from(begin, memory());
+            cut = UncheckedSegment::from(begin, memory());
         }
     }
 }
 
 /// Checks segments until there are no more.
-fn check(checker: &Checker<'_>, orders: &Mutex<Receiver<Order>>, spare: &Sender<Vec<u8>>) {
+fn check(checker: &Checker<'_>, orders: &Mutex<Receiver<CheckJob>>, spare: &Sender<Vec<u8>>) {
     loop {
         let order = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((cut, tell)) = order else { return };

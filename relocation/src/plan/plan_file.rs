@@ -16,8 +16,8 @@ use super::{
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
     checkpoint::CheckpointHeader,
     frame::{open, packed, read_frame, unpacked, write_frame},
-    runs::Run,
     selection::SavedSelection,
+    stretches::Stretch,
 };
 use crate::finding::Finding;
 
@@ -39,7 +39,7 @@ enum Piece {
     /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
     /// More stretches of a model.
-    Runs { position: usize, runs: Vec<Run> },
+    Stretches { position: usize, runs: Vec<Stretch> },
     /// More hashes of addresses that the filter selects.
     Emails(Vec<u64>),
     /// More actors that rules name.
@@ -115,7 +115,7 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             model.addresses.extend(holders);
         }
-        Piece::Runs { position, runs } => {
+        Piece::Stretches { position, runs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             for run in runs {
                 model.runs.push(run, scratch_dir)?;
@@ -178,11 +178,11 @@ fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
             }
             let mut runs = model.runs.iter()?;
             loop {
-                let some: Vec<Run> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
+                let some: Vec<Stretch> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
                 if some.is_empty() {
                     break;
                 }
-                put(&Piece::Runs { position, runs: some })?;
+                put(&Piece::Stretches { position, runs: some })?;
             }
         }
     }

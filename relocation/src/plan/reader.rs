@@ -4,7 +4,7 @@ use std::io::{self, BufReader};
 
 use roaring::RoaringTreemap;
 
-use super::{Plan, runs::Run, segment::too_large_for_control};
+use super::{Plan, segment::too_large_for_control, stretches::Stretch};
 use crate::{
     catalog::{Model, Silo},
     export::{Decoder, ExportError, Limits, Part, RawRecord, Scanner, Source},
@@ -40,7 +40,7 @@ pub struct Record {
 /// Reads records of one model in the order of the file.
 pub struct ModelReader<'a> {
     source: Source,
-    runs: Box<dyn Iterator<Item = io::Result<Run>> + Send>,
+    runs: Box<dyn Iterator<Item = io::Result<Stretch>> + Send>,
     scanner: Option<Scanner<BufReader<Part>>>,
     model: &'a Model,
     decoder: Decoder<'a>,
@@ -55,7 +55,7 @@ pub struct ModelReader<'a> {
 impl<'a> ModelReader<'a> {
     pub(super) fn new(
         source: Source,
-        runs: Box<dyn Iterator<Item = io::Result<Run>> + Send>,
+        runs: Box<dyn Iterator<Item = io::Result<Stretch>> + Send>,
         model: &'a Model,
         decoder: Decoder<'a>,
         limits: Limits,

@@ -8,9 +8,9 @@ use super::{
     Record, actors, addresses,
     entry::Entry,
     made_slugs,
-    runs::Run,
     sets::{KeySet, hash_key, key_sets},
     steps::{Notes, Segment},
+    stretches::Stretch,
 };
 use crate::{
     catalog::{Catalog, Column, Known, Model, Silo},
@@ -29,7 +29,7 @@ const MAX_PASSED_OVER: usize = 200;
 
 /// The records of a segment, before they are checked.
 #[derive(Debug, Default)]
-pub(super) struct Cut {
+pub(super) struct UncheckedSegment {
     /// Their texts, one after the other.
     bytes: Vec<u8>,
     records: Vec<Scanned>,
@@ -41,7 +41,7 @@ pub(super) struct Cut {
     pub(super) is_torn: bool,
 }
 
-impl Cut {
+impl UncheckedSegment {
     /// An empty segment that begins at this offset of the file, in memory that another segment has used.
     pub(super) fn from(begin: u64, mut bytes: Vec<u8>) -> Self {
         bytes.clear();
@@ -107,7 +107,7 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// The first defect of a record. The record's ordinal counts from the beginning of the segment. Under a filter, a
     /// defect that can be attributed to one record is only noted.
-    pub(super) fn check(&self, cut: &Cut) -> Result<Segment, ExportError> {
+    pub(super) fn check(&self, cut: &UncheckedSegment) -> Result<Segment, ExportError> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
         for scanned in &cut.records {
@@ -152,7 +152,7 @@ impl<'a> Checker<'a> {
                 run.length = offset + length as u64 - run.offset;
                 run.records += 1;
             }
-            None => part.runs.push(Run { offset, length: length as u64, records: 1 }),
+            None => part.runs.push(Stretch { offset, length: length as u64, records: 1 }),
         }
         if !model.in_organization_scope() {
             for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {

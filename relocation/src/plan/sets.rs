@@ -52,7 +52,7 @@ pub(super) fn key_sets(catalog: &Catalog) -> Vec<KeySet> {
             });
         }
         for set in &model.unique {
-            if !model.keeps_apart(set) {
+            if !model.guarantees_unique(set) {
                 sets.push(KeySet {
                     model: model.position,
                     columns: set.columns.clone(),

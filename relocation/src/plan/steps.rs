@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, runs::Run};
+use super::{entry::Entry, stretches::Stretch};
 use crate::finding::{Finding, FindingKind};
 
 /// The first finding of each kind, model and field, and how many records it stands for.
@@ -17,7 +17,7 @@ pub(super) type NoteKey = (FindingKind, String, String);
 pub(super) struct Part {
     pub(super) seen: i64,
     /// Stretches. None extends into the next segment, so that a reader can skip those that it does not need.
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<Stretch>,
     /// The offsets of records that break a rule. Empty without a filter, because then such a record ends planning.
     pub(super) defective: Vec<u64>,
 }

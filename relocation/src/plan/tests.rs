@@ -11,7 +11,7 @@ use crate::{
     finding::FindingKind,
 };
 
-struct File_ {
+struct ExportFile {
     dir: tempfile::TempDir,
     catalog: Catalog,
     env: Environment,
@@ -29,7 +29,7 @@ fn team(pk: i64, organization: i64, slug: &str) -> String {
     )
 }
 
-impl File_ {
+impl ExportFile {
     fn new(records: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         File::create(dir.path().join("export.json"))
@@ -66,7 +66,7 @@ impl File_ {
 
 #[test]
 fn records_of_a_model_are_found_wherever_they_lie() {
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         team(1, 1, "a"),
         organization(1, "x"),
         team(2, 1, "b"),
@@ -83,7 +83,7 @@ fn records_of_a_model_are_found_wherever_they_lie() {
 }
 
 /// All teams of the file, by primary key, with the slug that each gets.
-fn slugs(file: &File_, plan: &Plan) -> BTreeMap<i64, String> {
+fn slugs(file: &ExportFile, plan: &Plan) -> BTreeMap<i64, String> {
     let model = file.catalog.model("sentry.team").unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut slugs = BTreeMap::new();
@@ -101,7 +101,7 @@ fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
     let further = |pk: i64, attempt: usize| crate::slug::candidate("sentry.team", pk, "t", 50, attempt);
     let mut records = vec![named(9), named(8), team(3, 1, &further(9, 1)), team(4, 2, "t")];
     let plan = |records: &[String]| {
-        let file = File_::new(records);
+        let file = ExportFile::new(records);
         file.plan(None).map(|plan| slugs(&file, &plan))
     };
     let made = plan(&records).unwrap();
@@ -122,7 +122,7 @@ fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
 
 #[test]
 fn records_that_contradict_each_other_are_refused_and_both_named() {
-    let error = File_::new(&[organization(7, "x"), organization(8, "y"), organization(7, "z")])
+    let error = ExportFile::new(&[organization(7, "x"), organization(8, "y"), organization(7, "z")])
         .plan(None)
         .unwrap_err()
         .to_string();
@@ -130,14 +130,14 @@ fn records_that_contradict_each_other_are_refused_and_both_named() {
         error.contains("sentry.organization") && error.contains("pk 7") && error.contains("at byte 1"),
         "{error}"
     );
-    let error = File_::new(&[organization(1, "x"), team(1, 1, "a"), team(5, 1, "a")])
+    let error = ExportFile::new(&[organization(1, "x"), team(1, 1, "a"), team(5, 1, "a")])
         .plan(None)
         .unwrap_err()
         .to_string();
     assert!(error.contains("pk 5") && error.contains("with pk 1") && error.contains("slug"), "{error}");
-    assert!(File_::new(&[team(1, 1, "a"), team(5, 2, "a")]).plan(None).is_ok());
+    assert!(ExportFile::new(&[team(1, 1, "a"), team(5, 2, "a")]).plan(None).is_ok());
     // Control resolves conflicts between slugs of organizations.
-    assert!(File_::new(&[organization(1, "x"), organization(2, "x")]).plan(None).is_ok());
+    assert!(ExportFile::new(&[organization(1, "x"), organization(2, "x")]).plan(None).is_ok());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn of_options_that_are_the_same_the_first_is_kept() {
             r#"{{"model": "sentry.useroption", "pk": {pk}, "fields": {{"user": {user}, "key": "k", "value": 1}}}}"#
         )
     };
-    let file = File_::new(&[option(1, 1), option(2, 2), option(3, 1)]);
+    let file = ExportFile::new(&[option(1, 1), option(2, 2), option(3, 1)]);
     let plan = file.plan(None).unwrap();
     let model = file.catalog.model("sentry.useroption").unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
@@ -160,7 +160,7 @@ fn of_options_that_are_the_same_the_first_is_kept() {
 
 #[test]
 fn what_the_catalog_does_not_know_is_passed_over_and_counted() {
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         r#"{"model": "sentry.nonsense", "pk": 1, "fields": {"x": [{}]}}"#.to_owned(),
         r#"{"model": "Sentry.Actor", "pk": 1, "fields": {}}"#.to_owned(),
         r#"{"model": "sentry.nonsense", "pk": 2, "fields": {}}"#.to_owned(),
@@ -191,7 +191,7 @@ fn a_filter_takes_organizations_their_members_and_the_addresses_of_those() {
             r#"{{"model": "sentry.organizationmember", "pk": {pk}, "fields": {{"organization": {organization}, "user_id": {user}}}}}"#
         )
     };
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         member(1, 1, 11),
         member(2, 2, 12),
         user(11, "A@x"),
@@ -249,7 +249,7 @@ fn a_record_that_hangs_from_nothing_goes_with_those_that_refer_to_it() {
     let project = |pk: i64, organization: i64| {
         record("project", pk, &format!(r#""organization": {organization}, "slug": "p{pk}", "name": "p""#))
     };
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         organization(1, "one"),
         organization(2, "two"),
         project(1, 1),

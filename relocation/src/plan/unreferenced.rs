@@ -23,7 +23,7 @@ pub(super) struct Unreferenced {
     /// They are filtered: no record that the filter selects refers to them.
     pub(super) filtered: Pks,
     /// They are dropped as of no use: all records that refer to them are dropped, or no record does.
-    pub(super) unreferred: Pks,
+    pub(super) useless: Pks,
 }
 
 fn unsigned(pk: i64) -> u64 {
@@ -31,7 +31,7 @@ fn unsigned(pk: i64) -> u64 {
 }
 
 /// Whether a record of this model may refer to nothing.
-fn may_drift(model: &Model) -> bool {
+fn may_refer_to_nothing(model: &Model) -> bool {
     model.rules.only_if_referred
         || model.columns.iter().all(|column| column.references.is_none() || column.null)
 }
@@ -43,7 +43,7 @@ fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usiz
     let (mut unreferenced, mut referrers) = (BTreeSet::new(), BTreeSet::new());
     for model in catalog.written() {
         let drifting = targets(catalog, model).filter(|target| {
-            may_drift(target)
+            may_refer_to_nothing(target)
                 && !is_selected(target)
                 && (selection.is_some() || target.rules.only_if_referred)
         });
@@ -83,11 +83,11 @@ impl Family<'_> {
                         Some(unwanted) => !unwanted.contains(unsigned(record.source_pk)),
                         // Without a filter, a record that may refer to nothing is imported. All others depend on what
                         // they refer to.
-                        None => selection.is_none() && may_drift(model),
+                        None => selection.is_none() && may_refer_to_nothing(model),
                     },
                     Whose::Lost | Whose::Elsewhere => false,
                 };
-                let is_missed = verdict.whose == Whose::Lost && verdict.hangs_here;
+                let is_missed = verdict.whose == Whose::Lost && verdict.refers_to_imported;
                 for (column, value) in model.columns.iter().zip(&record.values) {
                     let (Some(target), Some(pk)) = (column.target, value.as_int()) else { continue };
                     if is_wanted && let Some(unwanted) = unwanted.get_mut(&target) {
@@ -109,12 +109,12 @@ impl Family<'_> {
                     None => pks.clone(),
                 };
                 pks -= &dropped;
-                found.unreferred.insert(position, dropped);
+                found.useless.insert(position, dropped);
             }
             found.filtered.insert(position, pks);
         }
         found.filtered.retain(|_, pks| !pks.is_empty());
-        found.unreferred.retain(|_, pks| !pks.is_empty());
+        found.useless.retain(|_, pks| !pks.is_empty());
         Ok(found)
     }
 }

@@ -113,7 +113,7 @@ fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Vec<String>
     let is_first =
         |index: usize| everywhere.iter().any(|set| set.columns.first().is_some_and(|first| *first == index));
     for (index, column) in model.columns.iter().enumerate() {
-        if column.references.is_some() && column.constrained && !is_first(index) {
+        if column.references.is_some() && column.has_foreign_key && !is_first(index) {
             statements.push(format!(
                 "CREATE INDEX IF NOT EXISTS {} ON {table} ({})",
                 quoted(&index_name(&model.table, &[column.column.as_str()], "idx")),
@@ -137,7 +137,7 @@ fn definition(catalog: &Catalog, model: &Model, column: &Column, dialect: Dialec
     if !column.null {
         text.push_str(" NOT NULL");
     }
-    let target = column.target.filter(|_| column.constrained).and_then(|at| catalog.models().get(at));
+    let target = column.target.filter(|_| column.has_foreign_key).and_then(|at| catalog.models().get(at));
     if let Some(target) = target.filter(|target| target.silo == model.silo && target.in_organization_scope())
     {
         let _infallible =

@@ -64,7 +64,7 @@ pub async fn write_chunk<S: ChunkSilo>(
             // Before the rows are inserted: another process that inserts at the same time must not get one of their
             // ids.
             if let (Some(_), Some(highest)) = (&leased, ids.iter().max()) {
-                ids::raise(tx, model, *highest).await?;
+                ids::advance_sequence(tx, model, *highest).await?;
             }
             writer.give_ids(model, &mut rows, ids);
             let written = writer.write(tx, model, &rows, mode).await?;

@@ -31,7 +31,7 @@ use crate::{
 pub struct ScratchError(#[from] io::Error);
 
 /// Looks up rows in the silo that has a model.
-pub trait LookUp: Sync {
+pub trait RowLookup: Sync {
     /// The error of a look-up.
     type Error: From<WriteError> + From<ScratchError> + Send;
 
@@ -85,11 +85,11 @@ impl DryRun {
         let unique = sets.iter().filter_map(|index| {
             Some(hash_unique(model, *index, &model.unique.get(*index)?.key(&row.values)?))
         });
-        let asked = model.asked_columns().filter_map(|index| {
+        let looked_up = model.looked_up_columns().filter_map(|index| {
             let text = row.values.get(index).and_then(Value::as_text)?;
             Some(hash_text(model, model.columns.get(index)?, index, text))
         });
-        Keys { id: row.id, unique: unique.collect(), asked: asked.collect() }
+        Keys { id: row.id, unique: unique.collect(), looked_up: looked_up.collect() }
     }
 
     /// Calls `work` with what is remembered, on a thread that may wait for a disk. If it fails, everything is
@@ -133,7 +133,7 @@ fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
         !skipped && target.and_then(|target| catalog.model(target)).is_some_and(merges)
     };
     let set = |(index, set): (usize, &crate::catalog::UniqueSet)| {
-        (!model.keeps_apart(set) && set.columns.iter().any(merges)).then_some(index)
+        (!model.guarantees_unique(set) && set.columns.iter().any(merges)).then_some(index)
     };
     model.unique.iter().enumerate().filter_map(set).collect()
 }
@@ -160,7 +160,7 @@ struct Stage<'a, L> {
     look: &'a L,
 }
 
-impl<L: LookUp> Table for Stage<'_, L> {
+impl<L: RowLookup> Table for Stage<'_, L> {
     type Error = L::Error;
 
     async fn check_ids(&mut self, _: &Model, _: &[Row]) -> Result<(), L::Error> {
@@ -252,7 +252,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// The error of `look`, or an error as in writing.
-    pub async fn dry_run<L: LookUp>(
+    pub async fn dry_run<L: RowLookup>(
         &self,
         model: &Model,
         records: Vec<Record>,
@@ -287,7 +287,7 @@ mod tests {
     fn a_key_of_a_dry_run_is_never_in_the_table() {
         let catalog = Catalog::load().unwrap();
         for model in catalog.written() {
-            for set in model.unique.iter().filter(|set| !model.keeps_apart(set)) {
+            for set in model.unique.iter().filter(|set| !model.guarantees_unique(set)) {
                 let new = set.columns.iter().any(|column| {
                     let target = model.columns[*column].references.as_deref();
                     // A record that refers to an existing row is not written.

@@ -67,7 +67,7 @@ const SEQUENCE_LOCK: i64 = 0x0c57_5ea1;
 ///
 /// # Errors
 /// If the database refuses.
-pub(super) async fn raise(tx: &mut Tx, model: &Model, highest: i64) -> Result<(), DbError> {
+pub(super) async fn advance_sequence(tx: &mut Tx, model: &Model, highest: i64) -> Result<(), DbError> {
     let Tx::Postgres(_) = tx else { return Ok(()) };
     let statement =
         Statement::new("SELECT o.name AS name, s.seqmax AS most FROM (SELECT pg_get_serial_sequence(")

@@ -24,7 +24,7 @@ use causeway_silo::{
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use copy::LEAST_COPY;
-pub use dry_run::{DryRun, LookUp, ScratchError};
+pub use dry_run::{DryRun, RowLookup, ScratchError};
 pub use table::find_rows;
 
 use crate::{

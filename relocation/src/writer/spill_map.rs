@@ -24,7 +24,7 @@ pub(super) struct Keys {
     /// The hashes of its keys in unique sets. If another row has one of them, this row cannot be written.
     pub(super) unique: Vec<u64>,
     /// The hashes of its values that rules look up.
-    pub(super) asked: Vec<u64>,
+    pub(super) looked_up: Vec<u64>,
 }
 
 /// Hashes and the first id that came with each.
@@ -62,7 +62,7 @@ impl SpillMap {
         for key in &row.unique {
             self.put(*key, row.id)?;
         }
-        for value in &row.asked {
+        for value in &row.looked_up {
             if self.get(*value)?.is_none() {
                 self.put(*value, row.id)?;
             }
@@ -132,7 +132,7 @@ mod tests {
                 let row = Keys {
                     id: number as i64,
                     unique: vec![hash(2 * number)],
-                    asked: vec![hash(2 * number + 1)],
+                    looked_up: vec![hash(2 * number + 1)],
                 };
                 assert!(remembered.take(&row).unwrap());
             }
@@ -142,9 +142,9 @@ mod tests {
                 for key in [2 * number, 2 * number + 1] {
                     assert_eq!(remembered.get(hash(key)).unwrap(), Some(number as i64), "budget {budget}");
                 }
-                let other = Keys { id: -1, unique: vec![hash(2 * number)], asked: vec![] };
+                let other = Keys { id: -1, unique: vec![hash(2 * number)], looked_up: vec![] };
                 assert!(!remembered.take(&other).unwrap(), "budget {budget}");
-                let other = Keys { id: -1, unique: vec![], asked: vec![hash(2 * number + 1)] };
+                let other = Keys { id: -1, unique: vec![], looked_up: vec![hash(2 * number + 1)] };
                 assert!(remembered.take(&other).unwrap(), "budget {budget}");
                 assert_eq!(remembered.get(hash(2 * number + 1)).unwrap(), Some(number as i64));
             }

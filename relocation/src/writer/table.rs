@@ -89,7 +89,7 @@ impl Table for Tx {
         if values.is_empty() {
             return Ok(HashMap::new());
         }
-        let statement = asks_for(self.dialect(), model, column, values);
+        let statement = rows_with_query(self.dialect(), model, column, values);
         Ok(found(self.fetch_all(statement).await?)?)
     }
 
@@ -181,7 +181,7 @@ pub async fn find_rows(
     if values.is_empty() {
         return Ok(HashMap::new());
     }
-    found(db.fetch_all(asks_for(db.dialect(), model, column, values)).await?)
+    found(db.fetch_all(rows_with_query(db.dialect(), model, column, values)).await?)
 }
 
 /// The key of a row in a set of two references, if both are set.
@@ -198,7 +198,7 @@ pub(super) fn folds(model: &Model, column: &Column) -> bool {
 
 /// The query for existing values. Compares without regard to case if the column or the rule does: on SQLite that means
 /// ASCII letters.
-fn asks_for(dialect: Dialect, model: &Model, column: &Column, values: Vec<String>) -> Statement {
+fn rows_with_query(dialect: Dialect, model: &Model, column: &Column, values: Vec<String>) -> Statement {
     let name = &column.column;
     let same = match (column.sql.as_str(), dialect) {
         _ if folds(model, column) => format!("lower(t.\"{name}\") = lower(r.value)"),

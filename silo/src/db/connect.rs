@@ -11,9 +11,10 @@ use sqlx::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Db, DbError, Pool, files,
+    Db, DbError, Pool,
+    disk_space::DiskSpace,
+    files,
     place::{Target, file_of},
-    room::Room,
 };
 
 /// The settings of every connection to PostgreSQL. The statements of Causeway look up rows by an index. While a table
@@ -22,7 +23,7 @@ use super::{
 /// million read whole tables for each row. So such reads are off. A statement that must read a table then seems so
 /// expensive that PostgreSQL would compile it first, so JIT is off too. The page costs are those of a disk that reads
 /// any page as fast as the next one. Notices that something exists already are not sent.
-const PLANS: &str = "SELECT set_config(name, value, false) \
+const SESSION_SETTINGS: &str = "SELECT set_config(name, value, false) \
     FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1'), \
     ('client_min_messages', 'warning')) AS plans (name, value)";
 
@@ -59,7 +60,7 @@ impl Default for Options {
 const SLOW: Duration = Duration::from_secs(1);
 
 /// The pause between two attempts to reach a server that asks to try again later.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a database cannot be reached. The message says what was tried, where, and what to do. It never contains a
 /// password.
@@ -139,8 +140,8 @@ async fn try_postgres(
         };
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         // The server is starting up, or has no free connection at the moment.
-        if matches!(code.as_deref(), Some("57P03" | "53300")) && Instant::now() + AGAIN < until {
-            tokio::time::sleep(AGAIN).await;
+        if matches!(code.as_deref(), Some("57P03" | "53300")) && Instant::now() + RETRY_PAUSE < until {
+            tokio::time::sleep(RETRY_PAUSE).await;
             continue;
         }
         let advice = advice(options, &error);
@@ -178,7 +179,7 @@ impl Db {
                     .acquire_timeout(options.acquire_timeout)
                     .after_connect(|connection, _| {
                         Box::pin(async move {
-                            sqlx::query(PLANS).execute(connection).await?;
+                            sqlx::query(SESSION_SETTINGS).execute(connection).await?;
                             Ok(())
                         })
                     })
@@ -236,6 +237,6 @@ impl Db {
                 Pool::Sqlite { readers, writer }
             }
         };
-        Ok(Self { pool, place: Arc::from(place), room: Arc::new(Room::default()) })
+        Ok(Self { pool, place: Arc::from(place), disk_space: Arc::new(DiskSpace::default()) })
     }
 }

@@ -10,12 +10,12 @@
 //! transaction.
 
 mod connect;
+mod disk_space;
 mod error;
 mod files;
 mod migrate;
 mod place;
 mod retry;
-mod room;
 mod row;
 mod statement;
 mod tx;
@@ -26,7 +26,7 @@ use sqlx::{
     AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, postgres::PgArguments, sqlite::SqliteArguments,
 };
 
-use self::room::Room;
+use self::disk_space::DiskSpace;
 
 pub use connect::{ConnectError, Options};
 pub use error::{DbError, DbErrorKind};
@@ -35,7 +35,7 @@ pub use place::{check_url, redact};
 pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
 pub use statement::{Arg, Column, Statement, time_text};
-pub use tx::{Begun, Transactional, Tx};
+pub use tx::{OpenTransaction, Transactional, Tx};
 
 /// Which of the two databases it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Dialect {
 
 /// Runs a query, again if it lost against another transaction: a single query is a transaction too, and may lose under
 /// SERIALIZABLE.
-macro_rules! again {
+macro_rules! retry {
     ($db:expr, $query:expr) => {{
         let mut attempts = Attempts::default();
         loop {
@@ -56,7 +56,7 @@ macro_rules! again {
                 Ok(answer) => break Ok(answer),
                 Err(error) => {
                     let error = DbError::from(error).at(&$db.place);
-                    if !attempts.again(&error).await {
+                    if !attempts.should_retry(&error).await {
                         break Err(error);
                     }
                 }
@@ -71,7 +71,7 @@ pub struct Db {
     pool: Pool,
     /// The name of the database in errors, without anything secret.
     place: Arc<str>,
-    room: Arc<Room>,
+    disk_space: Arc<DiskSpace>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,10 +115,10 @@ impl Db {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
                 let why_none = |error| DbError::from(error).at(&self.place);
-                Tx::Postgres(Begun::begin(pool, &self.room, why_none).await?)
+                Tx::Postgres(OpenTransaction::begin(pool, &self.disk_space, why_none).await?)
             }
             Pool::Sqlite { writer, .. } => {
-                Tx::Sqlite(Begun::begin(writer, &self.room, DbError::of_begin_sqlite).await?)
+                Tx::Sqlite(OpenTransaction::begin(writer, &self.disk_space, DbError::of_begin_sqlite).await?)
             }
         })
     }
@@ -128,7 +128,7 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, DbError> {
-        again!(
+        retry!(
             self,
             match &self.pool {
                 Pool::Postgres(pool) =>
@@ -176,7 +176,7 @@ impl Db {
     /// # Errors
     /// If the database refuses the statement or cannot be reached.
     pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<Row>, DbError> {
-        again!(
+        retry!(
             self,
             match &self.pool {
                 Pool::Postgres(pool) => {
@@ -200,8 +200,8 @@ impl Db {
         self.fetch_optional(Statement::new("SELECT 1 AS one")).await.map(|_| ())
     }
 
-    fn room(&self) -> &Room {
-        &self.room
+    fn disk_space(&self) -> &DiskSpace {
+        &self.disk_space
     }
 
     /// Closes all connections and waits for those in use.

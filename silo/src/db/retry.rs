@@ -40,7 +40,7 @@ impl Attempts {
     pub const MOST: u32 = 12;
 
     /// If the transaction should be run again after this error, waits and returns `true`.
-    pub async fn again(&mut self, error: &impl HasDbError) -> bool {
+    pub async fn should_retry(&mut self, error: &impl HasDbError) -> bool {
         let contended = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Contention);
         if !contended {
             return false;
@@ -91,7 +91,7 @@ macro_rules! transact {
             match outcome {
                 Ok(value) => break Ok(value),
                 Err(error) => {
-                    if !attempts.again(&error).await {
+                    if !attempts.should_retry(&error).await {
                         break Err(error);
                     }
                 }

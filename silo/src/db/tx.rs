@@ -13,7 +13,9 @@ use std::{
 
 use sqlx::{Database, Executor as _, Pool, Postgres, Sqlite, pool::PoolConnection};
 
-use super::{DbError, DbErrorKind, Dialect, HasDbError, Row, Statement, pg_query, room::Room, sqlite_query};
+use super::{
+    DbError, DbErrorKind, Dialect, HasDbError, Row, Statement, disk_space::DiskSpace, pg_query, sqlite_query,
+};
 
 /// What differs between databases when a transaction begins and ends.
 pub trait Transactional: Database {
@@ -59,28 +61,29 @@ enum State {
 }
 
 /// A transaction on a database of one kind, with its connection.
-pub struct Begun<D: Transactional> {
+pub struct OpenTransaction<D: Transactional> {
     /// `None` only while this is being dropped.
     connection: Option<PoolConnection<D>>,
     state: State,
-    room: Arc<Room>,
+    disk_space: Arc<DiskSpace>,
 }
 
-impl<D: Transactional> fmt::Debug for Begun<D> {
+impl<D: Transactional> fmt::Debug for OpenTransaction<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Begun").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl<D: Transactional> Begun<D> {
+impl<D: Transactional> OpenTransaction<D> {
     /// Begins a transaction on a connection of a pool. `why_none` converts the error if the pool gives no connection.
     pub(super) async fn begin(
         pool: &Pool<D>,
-        room: &Arc<Room>,
+        disk_space: &Arc<DiskSpace>,
         why_none: impl FnOnce(sqlx::Error) -> DbError,
     ) -> Result<Self, DbError> {
         let connection = pool.acquire().await.map_err(why_none)?;
-        let mut begun = Self { connection: Some(connection), state: State::Open, room: Arc::clone(room) };
+        let mut begun =
+            Self { connection: Some(connection), state: State::Open, disk_space: Arc::clone(disk_space) };
         let outcome = begun.run(D::BEGIN).await;
         if outcome.is_err() && begun.state == State::Open {
             // For example, another process writes to the database. There is no transaction to roll back.
@@ -109,14 +112,14 @@ impl<D: Transactional> Begun<D> {
         match (&mut self.connection, self.state) {
             (Some(connection), State::Open) => {
                 self.state = State::Underway;
-                Ok(Work { connection, state: &mut self.state, room: &self.room })
+                Ok(Work { connection, state: &mut self.state, disk_space: &self.disk_space })
             }
             _ => Err(DbError::lost()),
         }
     }
 }
 
-impl<D: Transactional> Drop for Begun<D> {
+impl<D: Transactional> Drop for OpenTransaction<D> {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -142,7 +145,7 @@ impl<D: Transactional> Drop for Begun<D> {
 pub struct Work<'a, D: Transactional> {
     connection: &'a mut PoolConnection<D>,
     state: &'a mut State,
-    room: &'a Room,
+    disk_space: &'a DiskSpace,
 }
 
 impl<D: Transactional> Work<'_, D> {
@@ -150,7 +153,7 @@ impl<D: Transactional> Work<'_, D> {
     pub fn done<T, E: HasDbError>(self, outcome: Result<T, E>) -> Result<T, E> {
         let kind = outcome.as_ref().err().and_then(HasDbError::db_error).map(DbError::kind);
         if let Some(DbErrorKind::Full | DbErrorKind::ReadOnly) = kind {
-            self.room.is_short();
+            self.disk_space.mark_full();
         }
         *self.state = match kind {
             Some(
@@ -180,9 +183,9 @@ impl<D: Transactional> DerefMut for Work<'_, D> {
 #[derive(Debug)]
 pub enum Tx {
     /// On PostgreSQL.
-    Postgres(Begun<Postgres>),
+    Postgres(OpenTransaction<Postgres>),
     /// On SQLite, begun `IMMEDIATE`: it is the only writer until it ends.
-    Sqlite(Begun<Sqlite>),
+    Sqlite(OpenTransaction<Sqlite>),
 }
 
 /// Runs a query on the connection of a transaction.

@@ -14,7 +14,7 @@ use causeway_relocation::{
     finding::{Finding, Tense},
     keys::{ChunkKeys, KeyMap},
     plan::Record,
-    writer::{DryRun, LookUp, Writer, find_rows},
+    writer::{DryRun, RowLookup, Writer, find_rows},
 };
 
 use tokio::sync::Mutex;
@@ -32,7 +32,7 @@ use crate::{
     store,
 };
 
-impl LookUp for Engine {
+impl RowLookup for Engine {
     type Error = Error;
 
     async fn rows_with(

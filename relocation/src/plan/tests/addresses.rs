@@ -16,7 +16,7 @@ fn member(pk: i64, organization: i64, user: i64) -> String {
 }
 
 /// The primary keys of each user with a name that is the address of an earlier user, and of that earlier user.
-fn pairs(file: &File_, plan: &Plan) -> Vec<(i64, i64)> {
+fn pairs(file: &ExportFile, plan: &Plan) -> Vec<(i64, i64)> {
     let model = file.catalog.model(USER).unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut pairs = Vec::new();
@@ -29,7 +29,7 @@ fn pairs(file: &File_, plan: &Plan) -> Vec<(i64, i64)> {
 
 #[test]
 fn a_name_is_the_address_of_the_first_user_who_has_it() {
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         // The later user reports this name: when the user with the address is written, the name exists already.
         user(9, "later@x.test", "nine@x.test"),
         user(8, "BOTH@x.test", "both@x.test"),
@@ -47,7 +47,7 @@ fn a_name_is_the_address_of_the_first_user_who_has_it() {
 
 #[test]
 fn whoever_the_filter_leaves_out_has_no_address() {
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         organization(1, "one"),
         organization(2, "two"),
         user(1, "a", "same@x.test"),
@@ -74,7 +74,7 @@ fn names_beyond_the_limit_are_counted() {
     for pk in 6..=10 {
         records.push(user(pk, &format!("u{}@x.test", pk - 5), "x"));
     }
-    let file = File_::new(&records);
+    let file = ExportFile::new(&records);
     let plan = file.plan(None).unwrap();
     let model = file.catalog.model(USER).unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
@@ -97,7 +97,7 @@ fn names_beyond_the_limit_are_counted() {
 
 #[test]
 fn a_plan_that_was_kept_knows_the_holders_of_addresses() {
-    let file = File_::new(&[
+    let file = ExportFile::new(&[
         organization(1, "one"),
         user(1, "a", "same@x.test"),
         user(2, "Same@x.test", "b@x.test"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// Some 12,000 records, in several segments: options, some of them the same, and members and users for a filter.
-fn many() -> File_ {
+fn many() -> ExportFile {
     let mut records = vec![organization(1, "one"), organization(2, "two")];
     for pk in 1..=3_000 {
         records.push(format!(
@@ -32,10 +32,10 @@ fn many() -> File_ {
             ));
         }
     }
-    File_::new(&records)
+    ExportFile::new(&records)
 }
 
-impl File_ {
+impl ExportFile {
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

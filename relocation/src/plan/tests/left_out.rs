@@ -19,15 +19,15 @@ fn user(pk: i64, name: &str) -> String {
 }
 
 /// Two organizations, `one` with user 11 and `two` with user 12, and some more records.
-fn with(records: &[String]) -> File_ {
+fn with(records: &[String]) -> ExportFile {
     let mut all = vec![organization(1, "one"), organization(2, "two")];
     all.extend([user(11, "ann"), user(12, "bob"), member(1, 1, 11), member(2, 2, 12)]);
     all.extend_from_slice(records);
-    File_::new(&all)
+    ExportFile::new(&all)
 }
 
 /// The records of a model, by primary key, and whether each is reported as defective.
-fn defects(file: &File_, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
+fn defects(file: &ExportFile, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
     let mut reader = plan.reader(file.catalog.model(model).unwrap(), &file.env, 1).unwrap();
     let mut defects = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
@@ -204,12 +204,12 @@ fn records_of_other_scopes_are_told_if_they_belong_to_what_is_imported() {
 #[test]
 fn more_organizations_than_an_import_takes_are_refused_at_the_first_too_many() {
     let all: Vec<String> = (1..=4).map(|pk| organization(pk, &format!("o{pk}"))).collect();
-    assert!(File_::new(&all[..3]).plan(None).is_ok());
-    let error = File_::new(&all).plan(None).unwrap_err().to_string();
+    assert!(ExportFile::new(&all[..3]).plan(None).is_ok());
+    let error = ExportFile::new(&all).plan(None).unwrap_err().to_string();
     assert!(error.contains("record 4, pk 4") && error.contains("4 organizations"), "{error}");
     // A filter that selects no more than that helps.
-    assert!(File_::new(&all).plan(Some(&["o1", "o3", "o4"])).is_ok());
-    assert!(File_::new(&all).plan(Some(&["o1", "o2", "o3", "o4"])).is_err());
+    assert!(ExportFile::new(&all).plan(Some(&["o1", "o3", "o4"])).is_ok());
+    assert!(ExportFile::new(&all).plan(Some(&["o1", "o2", "o3", "o4"])).is_err());
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_query_that_nothing_imported_refers_to_is_not_imported() {
         (11..=15)
             .map(|pk| {
                 let taken = plan.selection.as_ref().is_none_or(|selection| selection.takes(model, pk, None));
-                (taken, plan.is_unreferred(model, pk))
+                (taken, plan.is_useless(model, pk))
             })
             .collect::<Vec<_>>()
     };

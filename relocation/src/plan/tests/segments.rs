@@ -8,7 +8,7 @@ fn many(at: usize, other: &str) -> Vec<String> {
 }
 
 fn refused(records: &[String]) -> Finding {
-    match File_::new(records).plan(None).unwrap_err() {
+    match ExportFile::new(records).plan(None).unwrap_err() {
         ExportError::Invalid(finding) | ExportError::OverLimit { finding, .. } => *finding,
         error => panic!("{error}"),
     }
@@ -24,7 +24,7 @@ fn a_record_is_named_by_its_number_in_the_file_in_whichever_segment_it_lies() {
         assert_eq!((finding.ordinal, finding.source_pk), (Some(11_000), Some(11_000)), "{finding}");
     }
     let odd = team(7_000, 1, "x").replace("\"name\"", "\"nonsense\": 1, \"name\"");
-    let plan = File_::new(&many(7_000, &odd)).plan(None).unwrap();
+    let plan = ExportFile::new(&many(7_000, &odd)).plan(None).unwrap();
     assert_eq!(plan.records, 12_000);
     assert_eq!(plan.findings.iter().map(|finding| finding.ordinal).collect::<Vec<_>>(), [Some(7_000)]);
 }

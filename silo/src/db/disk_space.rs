@@ -15,19 +15,19 @@ use super::{Db, DbError, Statement, Tx};
 
 /// Whether the database has run out of room. Shared by all users of its connections.
 #[derive(Debug, Default)]
-pub(super) struct Room(AtomicBool);
+pub(super) struct DiskSpace(AtomicBool);
 
-impl Room {
+impl DiskSpace {
     /// Records that a transaction found no room.
-    pub(super) fn is_short(&self) {
+    pub(super) fn mark_full(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn was_short(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn is_back(&self) {
+    fn mark_ok(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
@@ -60,7 +60,7 @@ impl Db {
     /// If it does not. [`Contention`](super::DbErrorKind::Contention) means that other writers used the database all
     /// the time.
     pub async fn check_writable(&self, patience: Duration) -> Result<(), DbError> {
-        if !self.room().was_short() {
+        if !self.disk_space().is_full() {
             let mut tx = self.begin_within(patience).await?;
             tx.execute(Statement::new(ROW)).await?;
             return tx.commit().await;
@@ -81,7 +81,7 @@ impl Db {
                 tx.commit().await?;
             }
         }
-        self.room().is_back();
+        self.disk_space().mark_ok();
         Ok(())
     }
 

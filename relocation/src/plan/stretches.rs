@@ -9,7 +9,7 @@ use crate::spill::SpillFile;
 
 /// A stretch of the file with records of one model only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Run {
+pub(crate) struct Stretch {
     /// Where its first record begins, in bytes.
     pub(crate) offset: u64,
     /// Its length in bytes, to the end of its last record.
@@ -23,14 +23,14 @@ const BUDGET: usize = 64 * 1024;
 
 /// The runs of one model, in the order of the file.
 #[derive(Debug, Default)]
-pub(crate) struct Runs {
-    last: Vec<Run>,
+pub(crate) struct Stretches {
+    last: Vec<Stretch>,
     spilled: Option<SpillFile<3>>,
 }
 
-impl Runs {
+impl Stretches {
     /// Adds a stretch that comes after all others.
-    pub(crate) fn push(&mut self, run: Run, dir: &Path) -> io::Result<()> {
+    pub(crate) fn push(&mut self, run: Stretch, dir: &Path) -> io::Result<()> {
         if self.last.len() >= BUDGET {
             let file = match &mut self.spilled {
                 Some(file) => file,
@@ -43,10 +43,11 @@ impl Runs {
     }
 
     /// All runs, from the first.
-    pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Run>> + use<>> {
+    pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Stretch>> + use<>> {
         let spilled = self.spilled.as_ref().map(SpillFile::iter).transpose()?;
-        let run =
-            |row: io::Result<[u64; 3]>| row.map(|[offset, length, records]| Run { offset, length, records });
+        let run = |row: io::Result<[u64; 3]>| {
+            row.map(|[offset, length, records]| Stretch { offset, length, records })
+        };
         Ok(spilled.into_iter().flatten().map(run).chain(self.last.clone().into_iter().map(Ok)))
     }
 }
@@ -58,13 +59,13 @@ mod tests {
     #[test]
     fn runs_past_the_budget_come_back_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let mut runs = Runs::default();
+        let mut runs = Stretches::default();
         let count = BUDGET as u64 * 2 + 10;
         for index in 0..count {
-            runs.push(Run { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
+            runs.push(Stretch { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
         }
         for _ in 0..2 {
-            let all: Vec<Run> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
+            let all: Vec<Stretch> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
             assert_eq!(all.len() as u64, count);
             assert!(all.iter().enumerate().all(|(index, run)| run.offset == index as u64 * 10));
         }
