@@ -4,24 +4,23 @@ use causeway_proto::relocation::v1::ErrorReason;
 use uuid::Uuid;
 
 /// The type of a reservation in the replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum ReplicaType {
     /// The slug by which the organization is known.
     Primary,
     /// Reserved for the organization, but not confirmed yet.
+    #[strum(serialize = "temporary_rename_alias")]
     Temporary,
     /// A slug that also leads to the organization.
+    #[strum(serialize = "vanity_alias")]
     Alias,
 }
 
 impl ReplicaType {
     /// Its name in the store, the same as at control.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Temporary => "temporary_rename_alias",
-            Self::Alias => "vanity_alias",
-        }
+        self.into()
     }
 }
 

@@ -19,7 +19,7 @@ pub fn value(generator: Generator, env: &Environment) -> Value {
         Generator::SecureToken => Value::Text(env.characters(ALPHANUMERIC, 32)),
         // A hash that begins with `!` never matches; the random rest makes password reset links differ.
         Generator::UnusablePassword => Value::Text(format!("!{}", env.characters(ALPHANUMERIC, 40))),
-        Generator::OrgAuthToken => Value::Text(hex(&Sha256::digest(env.bytes::<32>()))),
+        Generator::OrgAuthToken => Value::Text(hex::encode(Sha256::digest(env.bytes::<32>()))),
     }
 }
 
@@ -62,16 +62,10 @@ impl OrgAuthToken {
             secret.trim_end_matches('=')
         );
         Self {
-            hashed: hex(&Sha256::digest(token.as_bytes())),
+            hashed: hex::encode(Sha256::digest(token.as_bytes())),
             last_characters: token.get(token.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
         }
     }
-}
-
-/// The bytes in lowercase hex, two digits each.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The UUID of a name within an import. The same name always gets the same UUID.

@@ -3,8 +3,6 @@
 use deunicode::deunicode_with_tofu;
 use sha2::{Digest as _, Sha256};
 
-use crate::generate::hex;
-
 /// The length of the suffix of each further candidate. Suffixes are computed from the record, so a longer one is needed
 /// only for a file that was crafted to contain the shorter ones.
 const SUFFIXES: [usize; 3] = [4, 8, 24];
@@ -52,7 +50,7 @@ pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) 
         Some(further) => SUFFIXES.get(further),
     };
     let length = suffix.copied().unwrap_or(0).min(most.saturating_sub(2));
-    let digest = hex(&Sha256::digest(format!("{model} {pk} {attempt}")));
+    let digest = hex::encode(Sha256::digest(format!("{model} {pk} {attempt}")));
     let front = base.get(..most - 1 - length).unwrap_or(&base).trim_end_matches('-');
     format!("{front}-{}", digest.get(..length).unwrap_or_default())
 }

@@ -1,6 +1,6 @@
 //! Tables of plain text.
 
-use std::fmt::Write as _;
+use unicode_width::UnicodeWidthStr as _;
 
 /// The alignment of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +35,20 @@ impl Table {
         let mut widths = vec![0; self.aligns.len()];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.width());
             }
         }
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
             for ((cell, width), align) in row.iter().zip(&widths).zip(&self.aligns) {
-                // Writing to a string does not fail.
-                let _ = match align {
-                    Align::Left => write!(line, "  {cell:<width$}"),
-                    Align::Right => write!(line, "  {cell:>width$}"),
-                };
+                // Not by a format's width, which counts characters: some take two columns.
+                let padding = " ".repeat(width - cell.width());
+                line.push_str("  ");
+                match align {
+                    Align::Left => line.extend([cell.as_str(), &padding]),
+                    Align::Right => line.extend([padding.as_str(), cell]),
+                }
             }
             text.push_str(line.trim_end());
             text.push('\n');

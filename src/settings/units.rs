@@ -2,30 +2,21 @@
 
 use std::{fmt, time::Duration};
 
-/// Splits a text into a number and the unit after it. `None` if it does not begin with a number.
-fn parts(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    Some((number.parse().ok()?, unit.trim_start()))
-}
+use bytesize::ByteSize;
 
-/// A time: a number with the unit `ms`, `s`, `m` or `h`, or a number of seconds. At most 1000h.
+/// The longest time that a setting takes: small enough that the clock plus a few of these cannot overflow.
+const LONGEST: Duration = Duration::from_secs(1_000 * 3_600);
+
+/// A time with units, such as `250ms`, `10s` or `1h 30m`, or a number of seconds. At most 1000h.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let milliseconds = parts(text).and_then(|(number, unit)| {
-        let unit = match unit {
-            "ms" => 1,
-            "" | "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        number.checked_mul(unit)
-    });
-    match milliseconds {
-        // Small enough that the clock plus a few of these cannot overflow.
-        Some(milliseconds) if milliseconds <= 1_000 * 3_600_000 => Ok(Duration::from_millis(milliseconds)),
-        Some(_) => Err("it is more than 1000h".to_owned()),
-        None => Err("it must be a number with ms, s, m or h behind it, e.g. 10s".to_owned()),
+    let duration = match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    };
+    match duration {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("it is more than 1000h".to_owned()),
+        Err(_) => Err("it must be a number followed by ms, s, m or h, e.g. 10s".to_owned()),
     }
 }
 
@@ -56,14 +47,12 @@ impl fmt::Display for Size {
 impl std::str::FromStr for Size {
     type Err = String;
 
-    /// Reads a number of bytes, or a number with the unit `KiB`, `MiB` or `GiB`.
+    /// Reads a number of bytes, or a number with a unit such as `KiB`, `MiB` or `GB`.
     fn from_str(text: &str) -> Result<Self, String> {
-        parts(text)
-            .and_then(|(number, unit)| {
-                let (_, bytes) = Self::UNITS.into_iter().find(|(name, _)| *name == unit)?;
-                number.checked_mul(bytes).map(Self)
-            })
-            .ok_or_else(|| "it must be a number of bytes, or one with KiB, MiB or GiB behind it".to_owned())
+        match text.parse::<ByteSize>() {
+            Ok(size) => Ok(Self(size.as_u64())),
+            Err(_) => Err("it must be a number of bytes, or a number followed by KiB, MiB or GiB".to_owned()),
+        }
     }
 }
 
@@ -83,13 +72,18 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, milliseconds) in
-            [("10", 10_000), ("10s", 10_000), ("250ms", 250), ("2 m", 120_000), ("1h", 3_600_000)]
-        {
+        for (text, milliseconds) in [
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("250ms", 250),
+            ("2 m", 120_000),
+            ("1h", 3_600_000),
+            ("1m 5s", 65_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in
-            ["", "s", "-1", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h", "1001h", "1 s s"]
+            ["", "s", "-1", "1x", "42d", "99999999999999999999s", "18446744073709551615h", "1001h", "1 s s"]
         {
             assert!(duration(text).is_err(), "{text}");
         }
@@ -106,11 +100,14 @@ mod tests {
             ("67108864", 64 << 20, "64MiB"),
             ("1 GiB", 1 << 30, "1GiB"),
             ("3KiB", 3 << 10, "3KiB"),
+            ("1.5MiB", 3 << 19, "1536KiB"),
+            ("1MB", 1_000_000, "1000000"),
+            ("99999999999GiB", u64::MAX, "18446744073709551615"),
         ] {
             let size: Size = text.parse().expect("it is a size");
             assert_eq!((size.0, size.to_string().as_str()), (bytes, shown));
         }
-        for text in ["", "MiB", "1MB", "1.5MiB", "99999999999GiB", "-1"] {
+        for text in ["", "MiB", "1XB", "-1"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
         let bounded = size(10, 20);

@@ -15,10 +15,7 @@ use causeway_proto::{
     },
     relocation::v1::{ErrorReason, Scope},
 };
-use causeway_relocation::{
-    encrypted::{Encrypted, PrivateKey, PublicKey, encrypt, is_tar},
-    generate::hex,
-};
+use causeway_relocation::encrypted::{Encrypted, PrivateKey, PublicKey, encrypt, is_tar};
 use causeway_silo::env::Environment;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -45,7 +42,7 @@ pub(crate) fn encrypted(plain: &[u8], key: &str) -> Vec<u8> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Restarts the region with this private key, or without one.

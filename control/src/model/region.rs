@@ -53,7 +53,8 @@ pub struct HeldIds {
 }
 
 /// Why ids in a region's table conflict with another region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ConflictKind {
     /// They are in a block that was leased to the other region.
     Leased,
@@ -66,11 +67,7 @@ pub enum ConflictKind {
 impl ConflictKind {
     /// The value in the database.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Leased => "leased",
-            Self::Held => "held",
-            Self::Reserved => "reserved",
-        }
+        self.into()
     }
 }
 

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 /// The type of a reservation: what its slug is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReservationType {
     /// The slug by which the organization is known.
     Primary,
@@ -15,22 +16,16 @@ pub enum ReservationType {
 }
 
 impl ReservationType {
-    const ALL: [Self; 3] = [Self::Primary, Self::TemporaryRenameAlias, Self::VanityAlias];
-
     /// The value in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::TemporaryRenameAlias => "temporary_rename_alias",
-            Self::VanityAlias => "vanity_alias",
-        }
+        self.into()
     }
 
     /// The type with this value in the database; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        name.parse().ok()
     }
 }
 

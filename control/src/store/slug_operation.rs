@@ -18,7 +18,8 @@ pub(crate) struct OperationKey<'a> {
 }
 
 /// The stored state of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum OperationState {
     /// Its reservations are temporary.
     Reserved,
@@ -29,7 +30,8 @@ pub(crate) enum OperationState {
 }
 
 /// What is in progress for a large operation, part by part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum InProgress {
     /// Control is reserving slugs for its organizations. It has not sent them to anybody yet.
     Reserving,
@@ -44,12 +46,7 @@ pub(crate) enum InProgress {
 
 impl InProgress {
     fn name(self) -> &'static str {
-        match self {
-            Self::Reserving => "reserving",
-            Self::Withdrawing => "withdrawing",
-            Self::Confirming => "confirming",
-            Self::Releasing => "releasing",
-        }
+        self.into()
     }
 }
 
@@ -107,20 +104,9 @@ pub(crate) async fn lock(
     .with(feed.region())
     .with(operation_id);
     let Some(row) = feed.fetch_optional(statement).await? else { return Ok(None) };
-    let state = match row.text("state")?.as_str() {
-        "reserved" => OperationState::Reserved,
-        "confirmed" => OperationState::Confirmed,
-        "released" => OperationState::Released,
-        _ => return Err(DbError::inconsistent("a slug operation is in an unknown state")),
-    };
-    let in_progress = match row.opt_text("under_way")?.as_deref() {
-        None => None,
-        Some("reserving") => Some(InProgress::Reserving),
-        Some("withdrawing") => Some(InProgress::Withdrawing),
-        Some("confirming") => Some(InProgress::Confirming),
-        Some("releasing") => Some(InProgress::Releasing),
-        Some(_) => return Err(DbError::inconsistent("something unknown is done to a slug operation")),
-    };
+    let unknown = |_| DbError::inconsistent("a slug operation is in an unknown state");
+    let state = row.text("state")?.parse().map_err(unknown)?;
+    let in_progress = row.opt_text("under_way")?.map(|text| text.parse().map_err(unknown)).transpose()?;
     Ok(Some(Operation {
         digest: row.bytes("content_digest")?,
         in_progress,

@@ -8,7 +8,6 @@ use std::{
 
 use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
-    generate::hex,
     plan::Watch,
 };
 use causeway_silo::transact;
@@ -255,7 +254,7 @@ impl Upload {
                 self.received
             )));
         }
-        if hex(&self.digest.clone().finalize()) != sha256 {
+        if hex::encode(self.digest.clone().finalize()) != sha256 {
             return Err(Error::UploadInvalid("the SHA-256 of the upload is not that of its end".to_owned()));
         }
         Ok(())
@@ -284,7 +283,7 @@ impl Upload {
         }
         let differs =
             |announced: &Option<String>, sha256: &str| announced.as_ref().is_some_and(|it| it != sha256);
-        let upload_sha256 = hex(&self.digest.clone().finalize());
+        let upload_sha256 = hex::encode(self.digest.clone().finalize());
         if differs(&self.announced.sha256, &upload_sha256) {
             return Err(Error::UploadInvalid(
                 "the SHA-256 of the upload is not that of its header".to_owned(),

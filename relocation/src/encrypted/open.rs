@@ -12,7 +12,6 @@ use super::{
     container::{Members, Span, members},
     fernet::{Key, Token},
 };
-use crate::generate::hex;
 
 /// An encrypted export that has been authenticated. It can be decrypted from any offset, any number of times. Cheap to
 /// clone.
@@ -77,7 +76,7 @@ impl<R: ReadAt> Encrypted<R> {
     /// The SHA-256 of the export, lowercase hex.
     #[must_use]
     pub fn sha256(&self) -> String {
-        hex(&self.sha256)
+        hex::encode(self.sha256)
     }
 
     /// The export, from its beginning. If the file has changed since it was opened, a read fails with an error that

@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::generate::hex;
 
 const PRIVATE: &str = include_str!("../../../tests/encrypted-exports/test-key-private.pem");
 const PUBLIC: &str = include_str!("../../../tests/encrypted-exports/test-key-public.pem");
@@ -47,7 +46,7 @@ fn open(file: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut plain = Vec::new();
     opened.plaintext().read_to_end(&mut plain)?;
     assert_eq!(opened.size(), plain.len() as u64);
-    assert_eq!(opened.sha256(), hex(&Sha256::digest(&plain)));
+    assert_eq!(opened.sha256(), hex::encode(Sha256::digest(&plain)));
     Ok(plain)
 }
 

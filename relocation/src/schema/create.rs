@@ -10,10 +10,7 @@ use causeway_silo::{
 use sha1::{Digest as _, Sha1};
 
 use super::compare::column_type;
-use crate::{
-    catalog::{Catalog, Column, Condition, Model, Silo, UniqueSet},
-    generate::hex,
-};
+use crate::catalog::{Catalog, Column, Condition, Model, Silo, UniqueSet};
 
 /// The maximum length of a name in PostgreSQL, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -165,7 +162,7 @@ fn index_name(table: &str, columns: &[&str], kind: &str) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    let hash = hex(&Sha1::digest(name.as_bytes()));
+    let hash = hex::encode(Sha1::digest(name.as_bytes()));
     let end = format!("_{}_{kind}", hash.get(..8).unwrap_or_default());
     let begin = name.get(..LONGEST_NAME - end.len()).unwrap_or_default().trim_end_matches('_');
     format!("{begin}{end}")

@@ -1,10 +1,12 @@
-//! PostgreSQL's binary COPY format, as its manual describes it (SQL commands, COPY, binary format; and the `_send`
-//! functions of each type for the fields).
+//! PostgreSQL's binary COPY format, as its manual describes it (SQL commands, COPY, binary format).
 
-use std::net::IpAddr;
-
+use bytes::{BufMut as _, BytesMut};
 use causeway_silo::db::DbError;
 use chrono::{DateTime, Utc};
+use postgres_protocol::{
+    IsNull, Oid,
+    types::{self, ArrayDimension},
+};
 use sqlx::PgConnection;
 
 use super::{Row, WriteError};
@@ -26,9 +28,9 @@ pub const LEAST_COPY: usize = 136 * 1024;
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// Type numbers (OIDs) for the header of an array.
-const TEXT: u32 = 25;
-const FLOAT8: u32 = 701;
-const VARCHAR: u32 = 1043;
+const TEXT: Oid = 25;
+const FLOAT8: Oid = 701;
+const VARCHAR: Oid = 1043;
 
 /// Copies rows into a table with the model's columns.
 pub(super) async fn copy(
@@ -46,20 +48,23 @@ pub(super) async fn copy(
     Ok(())
 }
 
-fn encode(model: &Model, rows: &[Row]) -> Result<Vec<u8>, WriteError> {
+fn encode(model: &Model, rows: &[Row]) -> Result<BytesMut, WriteError> {
+    let too_wide = || DbError::inconsistent(format!("{} has more columns than COPY takes", model.name));
     let guess = rows.len() * (model.columns.len() + 1) * 16;
     let filling = LEAST_COPY.saturating_sub(guess);
-    let mut out = Vec::with_capacity(64 + filling + guess);
-    out.extend_from_slice(SIGNATURE);
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&u32::try_from(filling).unwrap_or(0).to_be_bytes());
-    out.resize(out.len() + filling, 0);
-    let fields = i16::try_from(model.columns.len() + 1).unwrap_or(i16::MAX);
+    let mut out = BytesMut::with_capacity(64 + filling + guess);
+    out.put_slice(SIGNATURE);
+    out.put_u32(0);
+    // At most LEAST_COPY.
+    out.put_u32(u32::try_from(filling).map_err(|_| too_wide())?);
+    out.put_bytes(0, filling);
+    let fields = i16::try_from(model.columns.len() + 1).map_err(|_| too_wide())?;
     for row in rows {
-        out.extend_from_slice(&fields.to_be_bytes());
-        sized(&mut out, |out| out.extend_from_slice(&row.id.to_be_bytes()));
+        out.put_i16(fields);
+        out.put_i32(8);
+        types::int8_to_sql(row.id, &mut out);
         for (column, value) in model.columns.iter().zip(&row.values) {
-            if !field(&mut out, column, value) {
+            if field(&mut out, column, value).is_err() {
                 let finding = Finding::new(
                     FindingKind::ValidationError,
                     format!("the value does not fit a column of type {}", column.sql),
@@ -68,111 +73,87 @@ fn encode(model: &Model, rows: &[Row]) -> Result<Vec<u8>, WriteError> {
             }
         }
     }
-    out.extend_from_slice(&(-1_i16).to_be_bytes());
+    out.put_i16(-1);
     Ok(out)
 }
 
-/// Appends what `write` appends, with its length before it.
-fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    write(out);
-    let length = i32::try_from(out.len() - at - 4).unwrap_or(i32::MAX);
-    if let Some(place) = out.get_mut(at..at + 4) {
-        place.copy_from_slice(&length.to_be_bytes());
+/// A column cannot take a value.
+struct DoesNotFit;
+
+impl From<std::num::TryFromIntError> for DoesNotFit {
+    fn from(_: std::num::TryFromIntError) -> Self {
+        Self
     }
 }
 
-/// Appends a field. `false` if the column cannot take the value.
-fn field(out: &mut Vec<u8>, column: &Column, value: &Value) -> bool {
-    let before = out.len();
-    let fits = match (value, column.kind) {
-        (Value::Null, _) => {
-            out.extend_from_slice(&(-1_i32).to_be_bytes());
-            true
-        }
-        (Value::Bool(value), _) => {
-            sized(out, |out| out.push(u8::from(*value)));
-            true
-        }
-        (Value::Int(value), Kind::SmallInt) => number(out, i16::try_from(*value).ok().map(i16::to_be_bytes)),
-        (Value::Int(value), Kind::Integer) => number(out, i32::try_from(*value).ok().map(i32::to_be_bytes)),
-        (Value::Int(value), _) => number(out, Some(value.to_be_bytes())),
-        (Value::Float(value), _) => number(out, Some(value.to_be_bytes())),
-        (Value::Text(value), _) => {
-            sized(out, |out| out.extend_from_slice(value.as_bytes()));
-            true
-        }
-        (Value::Time(value), _) => number(out, time(*value).map(i64::to_be_bytes)),
-        (Value::Uuid(value), _) => number(out, Some(value.into_bytes())),
-        (Value::Inet(address, bits), _) => {
-            sized(out, |out| inet(out, *address, *bits));
-            true
-        }
+impl From<Box<dyn std::error::Error + Sync + Send>> for DoesNotFit {
+    fn from(_: Box<dyn std::error::Error + Sync + Send>) -> Self {
+        Self
+    }
+}
+
+/// Appends a field, its length first.
+fn field(out: &mut BytesMut, column: &Column, value: &Value) -> Result<(), DoesNotFit> {
+    if matches!(value, Value::Null) {
+        out.put_i32(-1);
+        return Ok(());
+    }
+    let at = out.len();
+    out.put_i32(0);
+    match (value, column.kind) {
+        (Value::Null, _) => {}
+        (Value::Bool(value), _) => types::bool_to_sql(*value, out),
+        (Value::Int(value), Kind::SmallInt) => types::int2_to_sql(i16::try_from(*value)?, out),
+        (Value::Int(value), Kind::Integer) => types::int4_to_sql(i32::try_from(*value)?, out),
+        (Value::Int(value), _) => types::int8_to_sql(*value, out),
+        (Value::Float(value), _) => types::float8_to_sql(*value, out),
+        (Value::Text(value), _) => types::text_to_sql(value, out),
+        (Value::Time(value), _) => types::timestamp_to_sql(time(*value).ok_or(DoesNotFit)?, out),
+        (Value::Uuid(value), _) => types::uuid_to_sql(value.into_bytes(), out),
+        (Value::Inet(address, bits), _) => types::inet_to_sql(*address, *bits, out),
         (Value::Texts(values), kind) => {
             let element = if matches!(kind, Kind::Array(ArrayOf::Text(Some(_)))) { VARCHAR } else { TEXT };
-            sized(out, |out| {
-                array_header(out, &[values.len()], values.iter().any(Option::is_none), element);
-                for value in values {
-                    match value {
-                        Some(text) => sized(out, |out| out.extend_from_slice(text.as_bytes())),
-                        None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+            let text = |value: &Option<String>, out: &mut BytesMut| {
+                Ok(match value {
+                    Some(text) => {
+                        types::text_to_sql(text, out);
+                        IsNull::No
                     }
-                }
-            });
-            true
+                    None => IsNull::Yes,
+                })
+            };
+            types::array_to_sql(dimensions(&[values.len()])?, element, values, text, out)?;
         }
         (Value::FloatRows(rows), _) => {
             let width = rows.first().map_or(0, Vec::len);
-            sized(out, |out| {
-                array_header(out, &[rows.len(), width], false, FLOAT8);
-                for value in rows.iter().flatten() {
-                    sized(out, |out| out.extend_from_slice(&value.to_be_bytes()));
-                }
-            });
-            true
+            let number = |value: &f64, out: &mut BytesMut| {
+                types::float8_to_sql(*value, out);
+                Ok(IsNull::No)
+            };
+            let dimensions = dimensions(&[rows.len(), width])?;
+            types::array_to_sql(dimensions, FLOAT8, rows.iter().flatten(), number, out)?;
         }
-    };
+    }
     // A field has at most 1 GiB, less what PostgreSQL needs itself.
-    fits && out.len() - before < 1 << 30
-}
-
-fn number<const N: usize>(out: &mut Vec<u8>, bytes: Option<[u8; N]>) -> bool {
-    let Some(bytes) = bytes else { return false };
-    sized(out, |out| out.extend_from_slice(&bytes));
-    true
+    let length = i32::try_from(out.len() - at - 4)?;
+    if length >= (1 << 30) - 4 {
+        return Err(DoesNotFit);
+    }
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
 }
 
 fn time(time: DateTime<Utc>) -> Option<i64> {
     time.timestamp_micros().checked_sub(EPOCH)
 }
 
-/// Address family (2 and 3 are PostgreSQL's own numbers), bits, not a cidr, length, address.
-fn inet(out: &mut Vec<u8>, address: IpAddr, bits: u8) {
-    match address {
-        IpAddr::V4(address) => {
-            out.extend_from_slice(&[2, bits, 0, 4]);
-            out.extend_from_slice(&address.octets());
-        }
-        IpAddr::V6(address) => {
-            out.extend_from_slice(&[3, bits, 0, 16]);
-            out.extend_from_slice(&address.octets());
-        }
+/// The dimensions of an array of these lengths, each counted from 1. An empty array has none.
+fn dimensions(lengths: &[usize]) -> Result<Vec<ArrayDimension>, DoesNotFit> {
+    if lengths.contains(&0) {
+        return Ok(Vec::new());
     }
-}
-
-/// Dimensions, whether there are nulls, the type, and each dimension's length and lower bound. An empty array has no
-/// dimensions.
-fn array_header(out: &mut Vec<u8>, lengths: &[usize], nulls: bool, element: u32) {
-    let empty = lengths.contains(&0);
-    let dimensions = if empty { 0 } else { i32::try_from(lengths.len()).unwrap_or(0) };
-    out.extend_from_slice(&dimensions.to_be_bytes());
-    out.extend_from_slice(&i32::from(nulls).to_be_bytes());
-    out.extend_from_slice(&element.to_be_bytes());
-    if !empty {
-        for length in lengths {
-            out.extend_from_slice(&i32::try_from(*length).unwrap_or(i32::MAX).to_be_bytes());
-            out.extend_from_slice(&1_i32.to_be_bytes());
-        }
-    }
+    let dimension = |length: &usize| Ok(ArrayDimension { len: i32::try_from(*length)?, lower_bound: 1 });
+    lengths.iter().map(dimension).collect()
 }
