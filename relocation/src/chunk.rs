@@ -2,7 +2,7 @@
 //! harmless. Both kinds of silo have a table of the same form for them, and insert an entry in the same transaction as
 //! the rows.
 
-use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx, count};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -61,10 +61,6 @@ impl From<BadKeys> for DbError {
     }
 }
 
-fn length(list: &[impl Sized]) -> i64 {
-    i64::try_from(list.len()).unwrap_or(i64::MAX)
-}
-
 impl Chunk {
     /// Inserts the entry. Returns `false`, and changes nothing, if there is an entry with the same import, model and
     /// first ordinal.
@@ -84,10 +80,10 @@ impl Chunk {
         .with(self.position)
         .with(self.min_ordinal)
         .with(self.max_ordinal)
-        .with(length(&self.keys.inserted))
-        .with(length(&self.keys.existing))
-        .with(length(&self.keys.filtered))
-        .with(length(&self.keys.out_of_scope))
+        .with(count(self.keys.inserted.len())?)
+        .with(count(self.keys.existing.len())?)
+        .with(count(self.keys.filtered.len())?)
+        .with(count(self.keys.out_of_scope.len())?)
         .with(self.dropped)
         .with(self.digest.clone())
         .with(self.keys.pack()?)

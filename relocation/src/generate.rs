@@ -61,9 +61,11 @@ impl OrgAuthToken {
             STANDARD.encode(payload.to_string()),
             secret.trim_end_matches('=')
         );
+        let mut last: Vec<char> = token.chars().rev().take(4).collect();
+        last.reverse();
         Self {
             hashed: hex::encode(Sha256::digest(token.as_bytes())),
-            last_characters: token.get(token.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+            last_characters: last.into_iter().collect(),
         }
     }
 }

@@ -36,6 +36,11 @@ pub struct ChunkKeys {
 #[error("the stored primary keys of a chunk cannot be read")]
 pub struct BadKeys(#[from] postcard::Error);
 
+/// Keys that no chunk can have.
+#[derive(Debug, thiserror::Error)]
+#[error("the primary keys of a chunk are inconsistent: {0}")]
+pub struct InconsistentKeys(&'static str);
+
 /// The lists of [`ChunkKeys`], each value as the difference to the one before it, which is short as a variable-length
 /// integer. The fifth and sixth list are unused: they have always been empty.
 type Packed = [Vec<i64>; 8];
@@ -161,18 +166,18 @@ impl ModelKeys {
     /// Sorts in the segments that were added at the end. Chunks mostly come in the order of their pks. If they do not,
     /// the sort is still fast, because most segments are in order already.
     fn settle(&mut self, added_from: usize) {
-        let in_order = |pair: &[Segment]| matches!(pair, [a, b] if a.first <= b.first);
-        let checked = self.segments.get(added_from.saturating_sub(1)..).unwrap_or_default();
-        let keep = if checked.windows(2).all(in_order) {
+        // The segment before the added ones, if there is one, must not come after them either.
+        let checked = self.segments.iter().skip(added_from.saturating_sub(1));
+        let keep = if checked.is_sorted_by_key(|segment| segment.first) {
             added_from
         } else {
             self.segments.sort_by_key(|segment| segment.first);
             0
         };
         self.reach.truncate(keep);
-        for segment in self.segments.get(keep..).unwrap_or_default() {
-            let before = self.reach.last().copied().unwrap_or(i64::MIN);
-            self.reach.push(before.max(segment.last));
+        for segment in self.segments.iter().skip(keep) {
+            let reach = self.reach.last().map_or(segment.last, |before| segment.last.max(*before));
+            self.reach.push(reach);
         }
     }
 
@@ -191,7 +196,8 @@ impl ModelKeys {
         if let Some((new, kind)) = self.others.get(&old) {
             return Lookup::Mapped(*new, *kind);
         }
-        let key = u64::try_from(old).unwrap_or(0);
+        // No record has a primary key below 1.
+        let Ok(key) = u64::try_from(old) else { return Lookup::Absent };
         if self.filtered.contains(key) {
             Lookup::Filtered
         } else if self.out_of_scope.contains(key) {
@@ -228,9 +234,12 @@ impl KeyMap {
         self.models.iter().map(ModelKeys::bytes).sum()
     }
 
-    /// Adds the keys of a chunk that has been committed.
-    pub fn absorb(&mut self, position: usize, chunk: &ChunkKeys) {
-        let Some(keys) = self.models.get_mut(position) else { return };
+    /// Adds the keys of a chunk that has been committed. `position` is the position of its model.
+    ///
+    /// # Errors
+    /// If there is no such model, or the keys are none that a chunk of an import can have.
+    pub fn absorb(&mut self, position: usize, chunk: &ChunkKeys) -> Result<(), InconsistentKeys> {
+        let keys = self.models.get_mut(position).ok_or(InconsistentKeys("their model is unknown"))?;
         let added_from = keys.segments.len();
         let mut inserted = chunk.inserted.clone();
         inserted.sort_unstable();
@@ -239,30 +248,40 @@ impl KeyMap {
             let dense: Vec<&[(i64, i64)]> = block.chunk_by(|a, b| b.0 == a.0 + 1).collect();
             if dense.len() <= 1 + block.len() / 16 {
                 for run in dense {
-                    keys.insert_run(run, false);
+                    keys.insert_run(run, false)?;
                 }
             } else {
                 for run in block.chunk_by(|a, b| b.0 - a.0 < i64::from(u32::MAX / 65_536)) {
-                    keys.insert_run(run, true);
+                    keys.insert_run(run, true)?;
                 }
             }
         }
         keys.settle(added_from);
         keys.others.extend(chunk.existing.iter().map(|(old, new)| (*old, (*new, KeyKind::Existing))));
-        keys.filtered.extend(chunk.filtered.iter().filter_map(|old| u64::try_from(*old).ok()));
-        keys.out_of_scope.extend(chunk.out_of_scope.iter().filter_map(|old| u64::try_from(*old).ok()));
+        for (set, olds) in
+            [(&mut keys.filtered, &chunk.filtered), (&mut keys.out_of_scope, &chunk.out_of_scope)]
+        {
+            for old in olds {
+                set.insert(u64::try_from(*old).map_err(|_| InconsistentKeys("one is negative"))?);
+            }
+        }
+        Ok(())
     }
 }
 
 impl ModelKeys {
     /// Adds rows with consecutive new pks. `gaps`: their old pks have gaps, so store each one.
-    fn insert_run(&mut self, run: &[(i64, i64)], gaps: bool) {
+    fn insert_run(&mut self, run: &[(i64, i64)], gaps: bool) -> Result<(), InconsistentKeys> {
         let (Some((first, new_first)), Some((last, _))) = (run.first().copied(), run.last().copied()) else {
-            return;
+            return Err(InconsistentKeys("a run of them is empty"));
+        };
+        let distance = |(old, _): &(i64, i64)| {
+            u32::try_from(old - first).map_err(|_| InconsistentKeys("two of one run are too far apart"))
         };
         let distances: Option<Box<[u32]>> =
-            gaps.then(|| run.iter().map(|(old, _)| u32::try_from(old - first).unwrap_or(u32::MAX)).collect());
+            gaps.then(|| run.iter().map(distance).collect::<Result<_, _>>()).transpose()?;
         self.segments.push(Segment { first, last, new_first, distances });
+        Ok(())
     }
 }
 
@@ -282,7 +301,7 @@ mod tests {
             filtered: vec![5],
             out_of_scope: vec![6],
         };
-        map.absorb(0, &ChunkKeys::unpack(&chunk.pack().unwrap()).unwrap());
+        map.absorb(0, &ChunkKeys::unpack(&chunk.pack().unwrap()).unwrap()).unwrap();
         let expected = [
             Lookup::Mapped(100, KeyKind::Inserted),
             Lookup::Mapped(101, KeyKind::Inserted),
@@ -306,7 +325,7 @@ mod tests {
             let mut map = KeyMap::new(&catalog);
             let all: Vec<(i64, i64)> = (0..100_000).map(|row| (old(row), 1 + row)).collect();
             for chunk in all.chunks(5_000) {
-                map.absorb(0, &ChunkKeys { inserted: chunk.to_vec(), ..ChunkKeys::default() });
+                map.absorb(0, &ChunkKeys { inserted: chunk.to_vec(), ..ChunkKeys::default() }).unwrap();
             }
             map.bytes() as f64 / 100_000.0
         };
@@ -333,7 +352,7 @@ mod tests {
                 next += 10;
                 let inserted: Vec<(i64, i64)> = sorted.iter().map(|old| { next += 1; (*old, next) }).collect();
                 all.extend(inserted.clone());
-                map.absorb(0, &ChunkKeys { inserted, ..ChunkKeys::default() });
+                map.absorb(0, &ChunkKeys { inserted, ..ChunkKeys::default() }).unwrap();
             }
             for (old, new) in &all {
                 prop_assert_eq!(map.get(0, *old), Lookup::Mapped(*new, KeyKind::Inserted));

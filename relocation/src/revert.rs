@@ -18,6 +18,8 @@ struct Referrer {
     column: String,
     /// `table.column`, for messages.
     shown: String,
+    /// The table, as [`Going`] names it.
+    name: String,
 }
 
 /// Which columns refer to which table, in one silo.
@@ -104,7 +106,12 @@ impl References {
         let known = self.by_table.entry(target.to_owned()).or_default();
         // Most columns are known both from the catalog and from a foreign key.
         if !known.iter().any(|known| known.shown == shown) {
-            known.insert(Referrer { table: table_sql.to_owned(), column: quoted(column), shown });
+            known.insert(Referrer {
+                table: table_sql.to_owned(),
+                column: quoted(column),
+                shown,
+                name: table.to_owned(),
+            });
         }
     }
 
@@ -121,14 +128,15 @@ impl References {
         going: &Going,
     ) -> Result<Needed, DbError> {
         let mut needed = Needed::new();
-        let mut going_too: RoaringTreemap = ids.iter().filter_map(|id| u64::try_from(*id).ok()).collect();
+        let mut going_too = ids.iter().map(|id| unsigned(*id)).collect::<Result<RoaringTreemap, _>>()?;
         loop {
             let before = needed.len();
             for referrer in self.by_table.get(table).into_iter().flatten() {
-                let own = referrer.shown.rsplit_once('.').map_or("", |(table, _)| table);
-                let excluded = if own == table { Some(&going_too) } else { going.get(own) };
+                let excluded =
+                    if referrer.name == table { Some(&going_too) } else { going.get(&referrer.name) };
                 let found = pairs(tx, referrer, ids, excluded.is_some()).await?;
                 for (id, by) in found {
+                    // Rows of tables that the catalog does not know may have any id.
                     let goes = excluded.zip(by).is_some_and(|(excluded, by)| {
                         u64::try_from(by).is_ok_and(|by| excluded.contains(by))
                     });
@@ -143,11 +151,16 @@ impl References {
             if needed.len() == before {
                 return Ok(needed);
             }
-            for id in needed.keys().filter_map(|id| u64::try_from(*id).ok()) {
-                going_too.remove(id);
+            for id in needed.keys() {
+                going_too.remove(unsigned(*id)?);
             }
         }
     }
+}
+
+/// The id of a row that an import has inserted.
+pub fn unsigned(id: i64) -> Result<u64, DbError> {
+    u64::try_from(id).map_err(|_| DbError::inconsistent(format!("an import has inserted a row with id {id}")))
 }
 
 /// Which of these ids a column contains and, if `with_rows`, the id of each row that contains one.

@@ -85,6 +85,14 @@ mod tests {
     }
 
     #[test]
+    fn a_character_that_takes_two_columns_counts_as_two() {
+        let mut table = Table::new(&[("name", Align::Left), ("slug", Align::Left)]);
+        table.row(["東京".to_owned(), "tokyo".to_owned()]);
+        table.row(["x".to_owned(), "y".to_owned()]);
+        assert_eq!(table.render(), "  name  slug\n  東京  tokyo\n  x     y\n");
+    }
+
+    #[test]
     fn an_export_cannot_paint_the_terminal() {
         assert_eq!(clean("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
         assert_eq!(clean("größe"), "größe");

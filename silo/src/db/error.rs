@@ -104,6 +104,14 @@ impl DbError {
     }
 }
 
+/// A number as the database and the contract have it.
+///
+/// # Errors
+/// If it is larger than an integer of 64 bits can be.
+pub fn count(number: impl TryInto<i64>) -> Result<i64, DbError> {
+    number.try_into().map_err(|_| DbError::inconsistent("a number is larger than an integer of 64 bits can be"))
+}
+
 fn kind_of_postgres(code: &str) -> DbErrorKind {
     match code {
         "40001" | "40P01" | "55P03" => DbErrorKind::Contention,

@@ -29,7 +29,7 @@ use sqlx::{
 use self::disk_space::DiskSpace;
 
 pub use connect::{ConnectError, Options};
-pub use error::{DbError, DbErrorKind};
+pub use error::{DbError, DbErrorKind, count};
 pub use migrate::{MigrateError, Migrations};
 pub use place::{check_url, redact};
 pub use retry::{Attempts, HasDbError, retried};

@@ -126,7 +126,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             // Each record is treated as the start of a chunk of its own.
             let (tense, chunk_begins) = (Tense::Happened, record.offset);
             let mapping = Mapping { catalog: &CATALOG, plan, keys: &keys, tense, chunk_begins };
-            let decision = mapping.map(model, record, &mut notes);
+            let decision = mapping.map(model, record, &mut notes).expect("it can be mapped");
             match decision {
                 _ if is_left_out && !matches!(decision, Decision::Filtered | Decision::OutOfScope) => {
                     panic!("the record breaks a rule and is {decision:?}")
@@ -155,7 +155,8 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
             assert_eq!(record.ordinal, half);
         }
         let packed = chunk.pack().expect("it can be packed");
-        keys.absorb(model.position, &ChunkKeys::unpack(&packed).expect("it can be read"));
+        let unpacked = ChunkKeys::unpack(&packed).expect("it can be read");
+        keys.absorb(model.position, &unpacked).expect("the keys are consistent");
     }
     slug
 }
