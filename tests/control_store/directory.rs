@@ -289,3 +289,25 @@ pub(crate) async fn organizations_are_listed_page_by_page(fixture: Fixture) {
     assert_eq!(all(None).await, (1..=2000).collect::<Vec<_>>());
     assert_eq!(all(Some("de")).await, (1001..=2000).collect::<Vec<_>>());
 }
+
+pub(crate) async fn one_organization_is_found_by_its_id(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let directory = fixture.control.directory();
+    hold(&fixture, "us", 1, &[(1, "one")]).await;
+    hold(&fixture, "de", 2, &[(2, "two")]).await;
+    assert_eq!(report(&fixture, "de", vec![reported(2, "two", 0)]).await, []);
+    let found = directory.get(2).await.expect("it is in the directory");
+    assert_eq!((found.region.as_str(), found.slug.as_str()), ("de", "two"));
+    // Reserved, but its region has not reported it; and nobody's.
+    for id in [1, 3] {
+        let error = directory.get(id).await.expect_err("it is not in the directory");
+        assert!(
+            matches!(error, Error::OrganizationNotFound { organization_id } if organization_id == id),
+            "{error}"
+        );
+    }
+    for id in [0, -1, i64::MAX] {
+        let error = directory.get(id).await.expect_err("it is no id");
+        assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
+    }
+}

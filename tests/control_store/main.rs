@@ -112,7 +112,8 @@ on_each_store! {
         a_refused_organization_keeps_no_other_one_out,
         the_directory_says_what_is_reserved,
         a_malformed_report_is_refused,
-        organizations_are_listed_page_by_page;
+        organizations_are_listed_page_by_page,
+        one_organization_is_found_by_its_id;
     imports:
         a_repeated_chunk_has_the_same_answer,
         imports_that_want_the_same_addresses_do_not_wait_for_each_other,

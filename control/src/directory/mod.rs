@@ -220,6 +220,18 @@ impl Directory {
         })
     }
 
+    /// The directory entry of an organization.
+    ///
+    /// # Errors
+    /// If the id is not that of an organization, or no region has reported one with a confirmed slug.
+    pub async fn get(&self, organization_id: i64) -> Result<DirectoryOrganization, Error> {
+        if !(1..=MAX_ID).contains(&organization_id) {
+            return Err(Error::invalid("organization_id", format!("must be between 1 and {MAX_ID}")));
+        }
+        let found = store::directory::get(&self.db, organization_id).await?;
+        found.ok_or(Error::OrganizationNotFound { organization_id })
+    }
+
     /// A page of organizations in the directory, sorted by id, of one region or all.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use causeway_proto::{
     control::v1::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, CheckSlugsRequest, CheckSlugsResponse,
-        DirectoryOrganization, HeldOrganization, ListHeldOrganizationsRequest, ListHeldOrganizationsResponse,
-        ListOrganizationsRequest, ListOrganizationsResponse, RefusedOrganization, ReportOrganizationsRequest,
+        DirectoryOrganization, GetOrganizationRequest, GetOrganizationResponse, HeldOrganization,
+        ListHeldOrganizationsRequest, ListHeldOrganizationsResponse, ListOrganizationsRequest,
+        ListOrganizationsResponse, RefusedOrganization, ReportOrganizationsRequest,
         ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
         ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
@@ -134,6 +135,14 @@ impl DirectoryService for Handler {
         let organizations = organizations.into_iter().enumerate().map(reported).collect::<Result<_, _>>()?;
         let refused = self.directory.report(&region, organizations).await?;
         Ok(Response::new(ReportOrganizationsResponse { refused: refused.iter().map(refusal).collect() }))
+    }
+
+    async fn get_organization(
+        &self,
+        request: Request<GetOrganizationRequest>,
+    ) -> Result<Response<GetOrganizationResponse>, Status> {
+        let organization = self.directory.get(request.into_inner().organization_id).await?;
+        Ok(Response::new(GetOrganizationResponse { organization: Some(listed(organization)) }))
     }
 
     async fn list_organizations(
