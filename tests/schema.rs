@@ -177,40 +177,47 @@ async fn tables_and_columns_are_those_of_the_catalog(store: Store) {
     .await;
 }
 
+fn expected_unique_sets(migrated: &Migrated) -> BTreeSet<UniqueSet> {
+    let mut expected = BTreeSet::new();
+    for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
+        let name = |column: &usize| model.columns[*column].column.clone();
+        for set in &model.unique {
+            let mut columns: Vec<String> = set.columns.iter().map(name).collect();
+            columns.sort();
+            let condition = set.condition.iter().map(|condition| name(&condition.column)).collect();
+            expected.insert((model.table.clone(), columns, condition));
+        }
+    }
+    assert!(!expected.is_empty());
+    expected
+}
+
 async fn unique_sets_are_those_of_the_catalog(store: Store) {
     on_both_silos(store, async |migrated| {
-        let mut expected = BTreeSet::new();
-        for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
-            let name = |column: &usize| model.columns[*column].column.clone();
-            for set in &model.unique {
-                let mut columns: Vec<String> = set.columns.iter().map(name).collect();
-                columns.sort();
-                let condition = set.condition.iter().map(|condition| name(&condition.column)).collect();
-                expected.insert((model.table.clone(), columns, condition));
-            }
-        }
-        assert!(!expected.is_empty());
-        assert_eq!(migrated.unique_sets().await, expected);
+        assert_eq!(migrated.unique_sets().await, expected_unique_sets(migrated));
     })
     .await;
 }
 
-async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
-    on_both_silos(store, async |migrated| {
-        let mut expected = BTreeSet::new();
-        for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
-            for column in model.columns.iter().filter(|column| column.has_foreign_key) {
-                let target = column.references.as_ref().and_then(|target| migrated.catalog.model(target));
-                // This database cannot contain a row of another silo, or of a table that is not imported.
-                let held =
-                    target.filter(|target| target.silo == migrated.silo && target.in_organization_scope());
-                if let Some(target) = held {
-                    expected.insert((model.table.clone(), column.column.clone(), target.table.clone()));
-                }
+fn expected_foreign_keys(migrated: &Migrated) -> BTreeSet<ForeignKey> {
+    let mut expected = BTreeSet::new();
+    for model in migrated.catalog.written().filter(|model| model.silo == migrated.silo) {
+        for column in model.columns.iter().filter(|column| column.has_foreign_key) {
+            let target = column.references.as_ref().and_then(|target| migrated.catalog.model(target));
+            // This database cannot contain a row of another silo, or of a table that is not imported.
+            let held = target.filter(|target| target.silo == migrated.silo && target.in_organization_scope());
+            if let Some(target) = held {
+                expected.insert((model.table.clone(), column.column.clone(), target.table.clone()));
             }
         }
-        assert!(!expected.is_empty());
-        assert_eq!(migrated.foreign_keys().await, expected);
+    }
+    assert!(!expected.is_empty());
+    expected
+}
+
+async fn foreign_keys_are_the_references_within_the_silo(store: Store) {
+    on_both_silos(store, async |migrated| {
+        assert_eq!(migrated.foreign_keys().await, expected_foreign_keys(migrated));
     })
     .await;
 }
@@ -262,6 +269,116 @@ async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store)
         let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await;
         assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
         assert_eq!(migrated.structure().await, before, "no other table was altered");
+    })
+    .await;
+}
+
+/// The catalog of an imagined later release: longer texts, a value that may be null, new columns, and a condition for a
+/// unique set.
+fn later_catalog() -> Catalog {
+    let mut catalog: serde_json::Value =
+        serde_json::from_str(include_str!("../relocation/catalog.json")).expect("the catalog");
+    let added = serde_json::json!([
+        {"field": "prebuilt_id", "type": "integer", "null": true, "since": "25.1"},
+        {"field": "kind", "type": "text", "sql": "varchar(16)", "default": "it's", "since": "25.1"},
+        {"field": "is_old", "type": "boolean", "default": true, "since": "25.1"},
+        {"field": "labels", "type": "array", "sql": "text[]", "default": [], "since": "25.1"},
+        {"field": "extra", "type": "json", "default": {"a": 1}, "since": "25.1"},
+    ]);
+    let models = &mut catalog["models"];
+    for model in ["sentry.dashboard", "sentry.useremail"] {
+        let columns = models[model]["columns"].as_array_mut().expect("columns");
+        columns.extend(added.as_array().expect("columns").iter().cloned());
+        for column in columns {
+            match column["field"].as_str() {
+                Some("title") => column["sql"] = "text".into(),
+                Some("email") => column["sql"] = "varchar(200)".into(),
+                Some("created_by_id" | "validation_hash") => column["null"] = true.into(),
+                _ => {}
+            }
+        }
+    }
+    for (model, fields) in
+        [("sentry.dashboard", ["organization", "title"]), ("sentry.useremail", ["email", "user"])]
+    {
+        let condition = serde_json::json!({"field": "prebuilt_id", "is_null": true});
+        models[model]["unique"] = serde_json::json!([{"fields": fields, "where": condition}]);
+    }
+    Catalog::parse(&catalog.to_string()).expect("a catalog")
+}
+
+/// Tables that an older release created get what this release's catalog has, and keep their rows.
+async fn tables_of_an_older_release_are_altered(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        let (table, insert, text) = match migrated.silo {
+            Silo::Control => (
+                "sentry_useremail",
+                ["INSERT INTO auth_user (id, username, first_name, email, password, is_staff, is_active, is_unclaimed, is_superuser, \
+                  is_managed, is_password_expired, date_joined, avatar_type) VALUES (7, 'u', '', '', '', false, true, true, \
+                  false, false, false, '2024-01-01T00:00:00.000000Z', 0)",
+                 "INSERT INTO sentry_useremail (id, user_id, email, validation_hash, date_hash_added, is_verified) \
+                  VALUES (3, 7, 'a@example.com', 'x', '2024-01-01T00:00:00.000000Z', true)"],
+                "email",
+            ),
+            Silo::Region => (
+                "sentry_dashboard",
+                ["INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                  VALUES (7, 'a', 'a', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
+                 "INSERT INTO sentry_dashboard (id, title, created_by_id, organization_id, date_added) \
+                  VALUES (3, 'a title', 1, 7, '2024-01-01T00:00:00.000000Z')"],
+                "title",
+            ),
+        };
+        let inserted: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
+            for statement in insert {
+                tx.execute(Statement::new(statement)).await?;
+            }
+        });
+        inserted.expect("inserted");
+        let altered = || schema::upgrade_tables(&migrated.db, &catalog, migrated.silo);
+        // Several processes of one region may start at once.
+        let (one, other) = tokio::join!(altered(), altered());
+        let mut tables: Vec<String> = one.expect("altered").into_iter().chain(other.expect("altered")).collect();
+        tables.dedup();
+        assert_eq!(tables, [table]);
+        assert_eq!(altered().await.expect("asked"), [] as [String; 0]);
+
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
+        let later = Migrated { silo: migrated.silo, db: migrated.db.clone(), catalog: later_catalog() };
+        assert_eq!(later.unique_sets().await, expected_unique_sets(&later));
+        assert_eq!(later.foreign_keys().await, expected_foreign_keys(&later));
+        let row = Statement::new("SELECT * FROM ").push(table);
+        let row = migrated.db.fetch_optional(row).await.expect("asked").expect("the row is there");
+        assert_eq!(row.int("id").expect("an id"), 3);
+        assert!(row.text(text).expect("a text").starts_with('a'));
+        assert_eq!(row.text("kind").expect("a text"), "it's");
+        assert_eq!(row.text("extra").expect("a text"), r#"{"a":1}"#);
+        assert!(row.bool("is_old").expect("a boolean"));
+        let null = Statement::new("UPDATE ").push(table).push(" SET prebuilt_id = 1, ");
+        let null = null.push(if table == "sentry_dashboard" { "created_by_id" } else { "validation_hash" });
+        let updated: Result<u64, DbError> =
+            transact!(DbError, &migrated.db, |tx| { tx.execute(null.clone().push(" = NULL")).await? });
+        assert_eq!(updated.expect("it may be null"), 1);
+    })
+    .await;
+}
+
+/// A database of the product is never altered.
+async fn tables_of_the_product_are_not_altered(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        let marked: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
+            tx.execute(Statement::new("CREATE TABLE django_migrations (id bigint PRIMARY KEY)")).await?;
+        });
+        marked.expect("marked");
+        let before = migrated.structure().await;
+        let altered = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(altered.expect("asked"), [] as [String; 0]);
+        assert_eq!(migrated.structure().await, before);
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await.expect("asked");
+        assert!(wrong.iter().any(|one| one.ends_with("has no column prebuilt_id")), "{wrong:?}");
     })
     .await;
 }
@@ -363,6 +480,8 @@ on_each_store! {
     foreign_keys_are_the_references_within_the_silo,
     the_catalog_makes_the_tables_that_the_first_migration_made,
     a_new_model_gets_its_table_in_an_installation_that_exists,
+    tables_of_an_older_release_are_altered,
+    tables_of_the_product_are_not_altered,
     a_table_that_differs_is_named_with_its_column,
     a_start_that_is_refused_leaves_the_database_as_it_was,
 }

@@ -121,6 +121,7 @@ impl Control {
         }
         db.migrate(store::MIGRATIONS).await?;
         schema::create_missing_tables(&db, &catalog, Silo::Control).await?;
+        schema::upgrade_tables(&db, &catalog, Silo::Control).await?;
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));

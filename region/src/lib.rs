@@ -229,6 +229,7 @@ impl Region {
         }
         db.migrate(store::MIGRATIONS).await?;
         schema::create_missing_tables(&db, &catalog, Silo::Region).await?;
+        schema::upgrade_tables(&db, &catalog, Silo::Region).await?;
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
         let holder = Holder::new(&env, &options.spool_dir)

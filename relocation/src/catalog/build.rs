@@ -1,7 +1,10 @@
 //! Builds the catalog from the file: resolves every name, derives what an entry leaves out, and computes the order of
 //! writing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    num::ParseIntError,
+};
 
 use serde_json::Value;
 
@@ -21,7 +24,9 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     if names.len() != file.models.len() {
         return Err(wrong("", "a model stands twice"));
     }
-    if let Some(name) = names.iter().find(|name| excluded.contains(*name) || removed.contains(*name)) {
+    let also: Vec<String> = file.models.iter().flat_map(|(_, model)| model.also.clone()).collect();
+    let mut all = names.iter().chain(&also);
+    if let Some(name) = all.find(|name| excluded.contains(*name) || removed.contains(*name)) {
         return Err(wrong(name, "cannot be a model and excluded or removed as well"));
     }
 
@@ -29,12 +34,20 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     let mut by_position: Vec<Option<(String, file::Model)>> = file.models.into_iter().map(Some).collect();
     let mut models = Vec::with_capacity(order.len());
     for (position, index) in order.into_iter().enumerate() {
-        let Some((name, model)) = by_position.get_mut(index).and_then(Option::take) else { continue };
+        let Some((name, model)) = by_position.get_mut(index).and_then(Option::take) else {
+            return Err(wrong("", "the order of writing has a model twice"));
+        };
         let removed_fields = file.removed_fields.get(&name).cloned().unwrap_or_default();
         models.push(build_model(name, model, position, removed_fields)?);
     }
-    let by_name: HashMap<String, usize> =
-        models.iter().map(|model| (model.name.clone(), model.position)).collect();
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    for model in &models {
+        for name in std::iter::once(&model.name).chain(&model.also) {
+            if by_name.insert(name.clone(), model.position).is_some() {
+                return Err(wrong(name, "is the name of two models"));
+            }
+        }
+    }
     for column in models.iter_mut().flat_map(|model| &mut model.columns) {
         column.target = column.references.as_ref().and_then(|name| by_name.get(name)).copied();
     }
@@ -95,8 +108,10 @@ fn build_model(
     let mut by_field = HashMap::new();
     let mut columns = Vec::with_capacity(model.columns.len());
     for (index, column) in model.columns.into_iter().enumerate() {
-        if by_field.insert(column.field.clone(), index).is_some() {
-            return Err(wrong(&name, format!("field {} stands twice", column.field)));
+        for field in std::iter::once(&column.field).chain(&column.also) {
+            if by_field.insert(field.clone(), index).is_some() {
+                return Err(wrong(&name, format!("field {field} stands twice")));
+            }
         }
         columns.push(build_column(&name, column)?);
     }
@@ -125,6 +140,8 @@ fn build_model(
         returned_columns: find_all(&model.returned_columns)?,
         name,
         position,
+        also: model.also,
+        since: model.since,
         table: model.table.unwrap_or(table),
         silo: model.silo,
         scopes: model.scopes,
@@ -193,7 +210,8 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
             .ok_or_else(|| wrong(model, format!("field {}: unknown type {other}", column.field)))?,
     };
     let sql = column.sql.unwrap_or_else(|| usual.to_owned());
-    let longest = longest(&sql);
+    let longest = longest(&sql)
+        .map_err(|_| wrong(model, format!("field {}: unknown length of {sql}", column.field)))?;
     let name = column.column.unwrap_or_else(|| column_of(&column.field, column.references.is_some()));
     let default = match column.default {
         Some(Value::Null) => Default::Null,
@@ -220,6 +238,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         choices: column.choices.iter().map(Value::to_string).collect(),
         references: column.references,
         has_foreign_key: column.has_foreign_key,
+        since: column.since,
         target: None,
     })
 }
@@ -254,8 +273,8 @@ fn usual(kind: &str) -> Option<(Kind, &'static str)> {
 }
 
 /// The maximum number of characters of this SQL type, if it has one.
-fn longest(sql: &str) -> Option<usize> {
-    sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse().ok()
+fn longest(sql: &str) -> Result<Option<usize>, ParseIntError> {
+    sql.strip_prefix("varchar(").and_then(|rest| rest.strip_suffix(')')).map(str::parse).transpose()
 }
 
 fn array_of(sql: &str) -> Option<ArrayOf> {
@@ -414,7 +433,8 @@ mod tests {
                 let usual_sql = usual(&column.kind).map_or("", |(_, sql)| sql);
                 let sql = column.sql.as_deref();
                 assert_ne!(sql, Some(usual_sql), "{name}.{}", column.field);
-                let is_said = column.max_length.is_some() && column.max_length == sql.and_then(longest);
+                let is_said = column.max_length.is_some()
+                    && column.max_length == sql.and_then(|sql| longest(sql).unwrap());
                 assert!(!is_said, "{name}.{}", column.field);
                 let usual = column_of(&column.field, column.references.is_some());
                 assert_ne!(column.column, Some(usual), "{name}.{}", column.field);

@@ -80,6 +80,8 @@ pub struct Column {
     /// Whether the product's database has a foreign key for the reference, if both tables are in one silo. Without a
     /// foreign key, only the product's code shows that the number is an id.
     pub has_foreign_key: bool,
+    /// The first release that has the field; `None` if the first release of the catalog, 24.8, or an older one has it.
+    pub since: Option<String>,
     /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,
 }

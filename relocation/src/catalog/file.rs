@@ -25,6 +25,11 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
+    /// Other names of the model, in exports of other releases.
+    #[serde(default)]
+    pub(super) also: Vec<String>,
+    /// The first release that has the model, if that is later than the first release of the catalog.
+    pub(super) since: Option<String>,
     /// Derived from the name if it is missing.
     pub(super) table: Option<String>,
     pub(super) silo: Silo,
@@ -103,6 +108,11 @@ pub(super) struct Column {
     pub(super) references: Option<String>,
     #[serde(default = "yes")]
     pub(super) has_foreign_key: bool,
+    /// The first release that has the field, if that is later than the first release of the catalog.
+    pub(super) since: Option<String>,
+    /// Other names of the field, in exports of other releases.
+    #[serde(default)]
+    pub(super) also: Vec<String>,
 }
 
 fn yes() -> bool {

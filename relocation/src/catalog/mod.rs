@@ -117,6 +117,10 @@ pub struct Model {
     pub name: String,
     /// Its position in the order of writing, from 0.
     pub position: usize,
+    /// Other names of the model, in exports of other releases.
+    pub also: Vec<String>,
+    /// The first release that has the model; `None` if the first release of the catalog, 24.8, or an older one has it.
+    pub since: Option<String>,
     /// The name of its table, unquoted.
     pub table: String,
     /// The kind of silo that has the table.

@@ -1,10 +1,10 @@
 //! Compares the tables of a database with the catalog.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use causeway_silo::db::{self, Db, DbError, Dialect, Statement};
+use causeway_silo::db::{self, DbError, Dialect, Row, Statement};
 
-use crate::catalog::{Catalog, Column, Silo};
+use crate::catalog::{Column, Model};
 
 /// A column as it is in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,56 +14,132 @@ struct Actual {
     has_default: bool,
 }
 
-/// Where existing tables differ from the catalog in a way that would break an import, one sentence for each difference.
-/// An absent table is not a difference: see [`super::create_missing_tables`]. Nor is a column that the catalog does not
-/// know, as long as it needs no value.
-///
-/// # Errors
-/// If the database cannot be queried.
-pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
-    let tables: Vec<String> =
-        catalog.written().filter(|model| model.silo == silo).map(|model| model.table.clone()).collect();
-    let actual = columns(db, tables).await?;
-    let mut wrong = Vec::new();
-    for model in catalog.written().filter(|model| model.silo == silo) {
-        let Some(table) = actual.get(&model.table) else { continue };
-        match table.get("id") {
-            None => wrong.push(format!("table {} has no column id", model.table)),
-            Some(id) if db.dialect() == Dialect::Postgres && id.sql != "bigint" => {
-                wrong.push(format!("column {}.id is {} and not bigint", model.table, id.sql));
+/// The existing tables of a silo's models, as they are in the database: columns by table and name.
+#[derive(Debug)]
+pub(super) struct Tables(BTreeMap<String, BTreeMap<String, Actual>>);
+
+/// How an existing table differs from the catalog in a way that would break an import.
+#[derive(Debug)]
+pub(super) struct Difference<'a> {
+    pub(super) model: &'a Model,
+    pub(super) kind: DifferenceKind<'a>,
+}
+
+#[derive(Debug)]
+pub(super) enum DifferenceKind<'a> {
+    NoId,
+    IdType {
+        found: String,
+    },
+    NoSequence,
+    /// A column is missing.
+    Missing {
+        column: &'a Column,
+    },
+    /// A column has another type.
+    Type {
+        column: &'a Column,
+        found: String,
+        expected: String,
+    },
+    /// A column of the database does not allow null, and the catalog's does.
+    NotNull {
+        column: &'a Column,
+    },
+    /// A column that the catalog does not know needs a value.
+    NeedsValue {
+        column: String,
+    },
+}
+
+impl fmt::Display for Difference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = &self.model.table;
+        match &self.kind {
+            DifferenceKind::NoId => write!(f, "table {table} has no column id"),
+            DifferenceKind::IdType { found } => write!(f, "column {table}.id is {found} and not bigint"),
+            DifferenceKind::NoSequence => write!(f, "column {table}.id has no sequence of its own"),
+            DifferenceKind::Missing { column } => write!(f, "table {table} has no column {}", column.column),
+            DifferenceKind::Type { column, found, expected } => {
+                write!(f, "column {table}.{} is {found} and not {expected}", column.column)
             }
-            Some(id) if db.dialect() == Dialect::Postgres && !model.leases_ids() && !id.has_default => {
-                wrong.push(format!("column {}.id has no sequence of its own", model.table));
+            DifferenceKind::NotNull { column } => {
+                write!(f, "column {table}.{} cannot be null", column.column)
+            }
+            DifferenceKind::NeedsValue { column } => {
+                write!(f, "column {table}.{column} needs a value and the catalog does not know it")
+            }
+        }
+    }
+}
+
+impl Difference<'_> {
+    /// Whether a table that Causeway created can be altered so that this difference is gone, without loss.
+    pub(super) fn can_be_altered(&self) -> bool {
+        match &self.kind {
+            DifferenceKind::NoId
+            | DifferenceKind::IdType { .. }
+            | DifferenceKind::NoSequence
+            | DifferenceKind::NeedsValue { .. } => false,
+            DifferenceKind::Missing { column } => column.null || column.since.is_some(),
+            DifferenceKind::Type { found, expected, .. } => is_wider(found, expected),
+            DifferenceKind::NotNull { .. } => true,
+        }
+    }
+}
+
+/// Whether every value of the type `found` fits one of the type `expected`.
+fn is_wider(found: &str, expected: &str) -> bool {
+    let length = |sql: &str| sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse::<u32>().ok();
+    match (length(found), length(expected)) {
+        (Some(found), Some(expected)) => found <= expected,
+        (Some(_), None) => expected == "text",
+        _ => matches!((found, expected), ("smallint", "integer" | "bigint") | ("integer", "bigint")),
+    }
+}
+
+/// Compares existing tables with the models of the catalog. An absent table is not a difference: see
+/// [`super::create_missing_tables`]. Nor is a column that the catalog does not know, as long as it needs no value.
+pub(super) fn compare<'a>(
+    tables: &Tables,
+    models: impl IntoIterator<Item = &'a Model>,
+    dialect: Dialect,
+) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    for model in models {
+        let Some(table) = tables.0.get(&model.table) else { continue };
+        let mut add = |kind| found.push(Difference { model, kind });
+        match table.get("id") {
+            None => add(DifferenceKind::NoId),
+            Some(id) if dialect == Dialect::Postgres && id.sql != "bigint" => {
+                add(DifferenceKind::IdType { found: id.sql.clone() });
+            }
+            Some(id) if dialect == Dialect::Postgres && !model.leases_ids() && !id.has_default => {
+                add(DifferenceKind::NoSequence);
             }
             Some(_) => {}
         }
         for column in &model.columns {
-            let Some(found) = table.get(&column.column) else {
-                wrong.push(format!("table {} has no column {}", model.table, column.column));
+            let Some(actual) = table.get(&column.column) else {
+                add(DifferenceKind::Missing { column });
                 continue;
             };
-            let expected = column_type(column, db.dialect());
-            if found.sql != expected {
-                wrong.push(format!(
-                    "column {}.{} is {} and not {expected}",
-                    model.table, column.column, found.sql
-                ));
+            let expected = column_type(column, dialect);
+            if actual.sql != expected {
+                add(DifferenceKind::Type { column, found: actual.sql.clone(), expected });
             }
-            if column.null && !found.null {
-                wrong.push(format!("column {}.{} cannot be null", model.table, column.column));
+            if column.null && !actual.null {
+                add(DifferenceKind::NotNull { column });
             }
         }
-        for (name, found) in table {
+        for (name, actual) in table {
             let known = name == "id" || model.columns.iter().any(|column| &column.column == name);
-            if !known && !found.null && !found.has_default {
-                wrong.push(format!(
-                    "column {}.{name} needs a value and the catalog does not know it",
-                    model.table
-                ));
+            if !known && !actual.null && !actual.has_default {
+                add(DifferenceKind::NeedsValue { column: name.clone() });
             }
         }
     }
-    Ok(wrong)
+    found
 }
 
 /// The type of a column, as the database names it.
@@ -80,37 +156,79 @@ pub(super) fn column_type(column: &Column, dialect: Dialect) -> String {
     }
 }
 
-/// All columns of these tables, by table and name.
-async fn columns(
-    db: &Db,
-    tables: Vec<String>,
-) -> Result<BTreeMap<String, BTreeMap<String, Actual>>, DbError> {
+/// The query for all columns of the tables of these models. [`Tables::read`] reads its rows.
+pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dialect: Dialect) -> Statement {
+    let tables = models.into_iter().map(|model| model.table.clone()).collect();
     let names = [("name", db::Column::Texts(tables))];
-    let statement = match db.dialect() {
+    match dialect {
         Dialect::Postgres => Statement::new(
             "SELECT c.relname::text AS table_name, a.attname::text AS column_name, format_type(a.atttypid, a.atttypmod) AS sql, \
              NOT a.attnotnull AS nullable, (a.atthasdef OR a.attidentity <> '') AS has_default \
              FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN ",
         )
-        .rows(db.dialect(), "t", names)
+        .rows(dialect, "t", names)
         .push(" ON c.oid = to_regclass(quote_ident(t.name)) WHERE a.attnum > 0 AND NOT a.attisdropped"),
         Dialect::Sqlite => Statement::new(
             "SELECT t.name AS table_name, p.name AS column_name, lower(p.type) AS sql, p.\"notnull\" = 0 AND p.pk = 0 AS nullable, \
              p.dflt_value IS NOT NULL AS has_default FROM ",
         )
-        .rows(db.dialect(), "t", names)
+        .rows(dialect, "t", names)
         .push(" JOIN pragma_table_info(t.name) p"),
-    };
-    let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
-    for row in db.fetch_all(statement).await? {
-        let sql = row.text("sql")?;
-        // PostgreSQL spells out `varchar`.
-        let sql = match sql.strip_prefix("character varying") {
-            Some(rest) => format!("varchar{rest}"),
-            None => sql,
-        };
-        let actual = Actual { sql, null: row.bool("nullable")?, has_default: row.bool("has_default")? };
-        found.entry(row.text("table_name")?).or_default().insert(row.text("column_name")?, actual);
     }
-    Ok(found)
+}
+
+impl Tables {
+    /// Reads the rows of [`columns_query`].
+    pub(super) fn read(rows: &[Row]) -> Result<Self, DbError> {
+        let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
+        for row in rows {
+            let sql = row.text("sql")?;
+            // PostgreSQL spells out `varchar`.
+            let sql = match sql.strip_prefix("character varying") {
+                Some(rest) => format!("varchar{rest}"),
+                None => sql,
+            };
+            let actual = Actual { sql, null: row.bool("nullable")?, has_default: row.bool("has_default")? };
+            found.entry(row.text("table_name")?).or_default().insert(row.text("column_name")?, actual);
+        }
+        Ok(Self(found))
+    }
+
+    /// The names of the columns of a table that the catalog knows, and `id`, in the catalog's order.
+    pub(super) fn known_columns<'a>(&self, model: &'a Model) -> Vec<&'a str> {
+        let table = self.0.get(&model.table);
+        let has = |name: &&str| table.is_some_and(|table| table.contains_key(*name));
+        std::iter::once("id")
+            .chain(model.columns.iter().map(|column| column.column.as_str()))
+            .filter(has)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_wider_if_it_holds_every_value() {
+        for (found, expected) in [
+            ("varchar(75)", "varchar(200)"),
+            ("varchar(75)", "varchar(75)"),
+            ("varchar(255)", "text"),
+            ("integer", "bigint"),
+            ("smallint", "integer"),
+        ] {
+            assert!(is_wider(found, expected), "{found} {expected}");
+        }
+        for (found, expected) in [
+            ("varchar(200)", "varchar(75)"),
+            ("text", "varchar(75)"),
+            ("bigint", "integer"),
+            ("text", "jsonb"),
+            ("integer", "text"),
+            ("varchar(75)", "citext"),
+        ] {
+            assert!(!is_wider(found, expected), "{found} {expected}");
+        }
+    }
 }

@@ -23,7 +23,9 @@ mod tx;
 use std::sync::Arc;
 
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, postgres::PgArguments, sqlite::SqliteArguments,
+    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool,
+    postgres::{PgArguments, PgPoolOptions},
+    sqlite::{SqliteArguments, SqlitePoolOptions},
 };
 
 use self::disk_space::DiskSpace;
@@ -121,6 +123,27 @@ impl Db {
                 Tx::Sqlite(OpenTransaction::begin(writer, &self.disk_space, DbError::of_begin_sqlite).await?)
             }
         })
+    }
+
+    /// The same database through one connection of its own, which on SQLite checks no foreign keys: for writing tables
+    /// again. Check them with `pragma_foreign_key_check` before the commit, and close it afterwards.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn without_foreign_keys(&self) -> Result<Self, DbError> {
+        let pool = match &self.pool {
+            Pool::Postgres(pool) => {
+                let options = pool.connect_options().as_ref().clone();
+                Pool::Postgres(PgPoolOptions::new().max_connections(1).connect_with(options).await?)
+            }
+            Pool::Sqlite { writer, .. } => {
+                let options = writer.connect_options().as_ref().clone().foreign_keys(false);
+                let one = || SqlitePoolOptions::new().max_connections(1);
+                let writer = one().connect_with(options.clone()).await?;
+                Pool::Sqlite { readers: one().connect_lazy_with(options), writer }
+            }
+        };
+        Ok(Self { pool, place: Arc::clone(&self.place), disk_space: Arc::clone(&self.disk_space) })
     }
 
     /// All rows of a query.

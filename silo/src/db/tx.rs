@@ -70,7 +70,7 @@ pub struct OpenTransaction<D: Transactional> {
 
 impl<D: Transactional> fmt::Debug for OpenTransaction<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Begun").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("OpenTransaction").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
