@@ -6,7 +6,8 @@ use prost_types::{Duration, Timestamp};
 /// `time` as a protobuf timestamp.
 #[must_use]
 pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
-    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
+    // Less than 2^31: chrono counts up to 2 seconds in it, because of leap seconds.
+    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }
 
 /// A protobuf timestamp as a time; `None` if it is outside what chrono knows.

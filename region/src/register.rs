@@ -68,7 +68,9 @@ impl Context {
                 conflict.model
             )));
         };
-        let ids = conflict.ids.unwrap_or_default();
+        let ids = conflict.ids.ok_or_else(|| {
+            Error::Internal("control did not say which ids belong to another region".to_owned())
+        })?;
         let rows = id_block::rows_between(&self.db, model, ids.first_id, ids.last_id).await?;
         if rows == 0 {
             return Ok(());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::{
     catalog::{Catalog, FromActor, Known, Model, SkipWhen, USER},
-    export::{decode_literal, each_field, unknown_option},
+    export::{ExportError, decode_literal, each_field, unknown_option},
     finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
     plan::{Plan, Record},
@@ -51,9 +51,11 @@ struct UnmappedReference<'a> {
 
 /// A reference that was set because the record names an actor.
 #[derive(Debug, Clone, Copy)]
-struct ByActor {
+struct ByActor<'m> {
     /// The column.
     column: usize,
+    /// The removed field that names the actor.
+    field: &'m str,
     /// The primary key of the actor.
     actor: i64,
 }
@@ -63,63 +65,87 @@ pub(crate) fn is_address_of(source_pk: i64) -> String {
     format!("is the e-mail address of the record with pk {source_pk} as well")
 }
 
+/// The name of a field in the export, by its column, which a rule of the catalog is about.
+fn field_of(model: &Model, column: usize) -> Result<&str, ExportError> {
+    let column = model.columns.get(column);
+    column
+        .map(|column| column.field.as_str())
+        .ok_or_else(|| ExportError::inconsistent("a rule of the catalog is about a column that there is not"))
+}
+
 impl Mapping<'_> {
     /// Decides about a record. Findings that do not change the decision (cleared references) go to `notes`.
-    pub fn map(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Decision {
+    ///
+    /// # Errors
+    /// If the catalog or the plan contradicts itself.
+    pub fn map(
+        &self,
+        model: &Model,
+        mut record: Record,
+        notes: &mut Vec<Finding>,
+    ) -> Result<Decision, ExportError> {
         if let Some(defect) = record.defect.take() {
             let reason = format!("{}; the filter leaves the record out", defect.reason);
             notes.push(Finding { kind: FindingKind::DefectFiltered, reason, ..*defect });
-            return Decision::Filtered;
+            return Ok(Decision::Filtered);
         }
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
-        let decision = self.decide(model, record, notes);
+        let decision = self.decide(model, record, notes)?;
         if matches!(decision, Decision::Filtered) && self.plan.is_contradicting(model, offset) {
             let reason = "has the primary key of an earlier record of the file, or agrees with one where it must not; the filter leaves both out";
             let finding = Finding::new(FindingKind::DefectFiltered, reason);
             notes.push(finding.model(&model.name).record(ordinal, source_pk).at(offset));
         }
-        decision
+        Ok(decision)
     }
 
     /// Decides about a record that breaks no rule by itself.
-    fn decide(&self, model: &Model, mut record: Record, notes: &mut Vec<Finding>) -> Decision {
+    fn decide(
+        &self,
+        model: &Model,
+        mut record: Record,
+        notes: &mut Vec<Finding>,
+    ) -> Result<Decision, ExportError> {
         if self.is_out_of_scope(model, &record) {
-            return Decision::OutOfScope;
+            return Ok(Decision::OutOfScope);
         }
         if let Some(selection) = &self.plan.selection {
             let email =
                 model.column("email").and_then(|column| record.values.get(column)).and_then(Value::as_text);
             if !selection.takes(model, record.source_pk, email) {
-                return Decision::Filtered;
+                return Ok(Decision::Filtered);
             }
         }
         if self.plan.is_useless(model, record.source_pk) {
             let reason = "nothing refers to the record that is imported, and by itself it is of no use";
             let finding = Finding::new(FindingKind::SkippedByRule, reason).model(&model.name);
-            return Decision::Dropped(finding.record(record.ordinal, record.source_pk).at(record.offset));
+            let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
+            return Ok(Decision::Dropped(finding));
         }
         let of_two = self.of_two(model, &record);
         let mut cleared = Vec::new();
         let by_actor = self.resolve_actor(model, &mut record, &mut cleared);
-        if let Err(lost) = self.rewrite(model, &mut record, by_actor, &mut cleared) {
-            return lost;
+        if let Some(lost) = self.rewrite(model, &mut record, by_actor, &mut cleared)? {
+            return Ok(lost);
         }
         let place = |finding: Finding| {
             finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset)
         };
         for SkipWhen { column, equals } in &model.rules.skip_when {
-            let Some(column_def) = model.columns.get(*column) else { continue };
-            let matches = decode_literal(column_def, equals)
-                .is_ok_and(|value| record.values.get(*column) == Some(&value));
-            if matches {
+            let field = field_of(model, *column)?;
+            let value = model.columns.get(*column).and_then(|column| decode_literal(column, equals).ok());
+            let value = value.ok_or_else(|| {
+                ExportError::inconsistent("a rule of the catalog has a value that its column cannot take")
+            })?;
+            if record.values.get(*column) == Some(&value) {
                 let reason = format!("records with {equals} here are not imported");
                 let finding = Finding::new(FindingKind::SkippedByRule, reason);
-                return Decision::Dropped(place(finding.field(&column_def.field)));
+                return Ok(Decision::Dropped(place(finding.field(field))));
             }
         }
         if let Some((column, reason)) = unknown_option(model, &record.values) {
-            let field = model.columns.get(column).map_or("", |column| column.field.as_str());
-            return Decision::Dropped(place(Finding::new(FindingKind::OptionLeftOut, reason).field(field)));
+            let finding = Finding::new(FindingKind::OptionLeftOut, reason).field(field_of(model, column)?);
+            return Ok(Decision::Dropped(place(finding)));
         }
         if self.plan.is_repeated(model, record.offset) {
             let finding = Finding::new(
@@ -129,29 +155,30 @@ impl Mapping<'_> {
                     self.tense.words("was kept", "would be kept")
                 ),
             );
-            return Decision::Dropped(place(finding));
+            return Ok(Decision::Dropped(place(finding)));
         }
-        if let Some((column, slug)) = self.plan.made_slug(model, &record)
-            && let (Some(slot), Some(definition)) = (record.values.get_mut(column), model.columns.get(column))
-        {
+        if let Some((column, slug)) = self.plan.made_slug(model, &record)? {
+            let field = field_of(model, column)?;
+            let Some(slot) = record.values.get_mut(column) else {
+                return Err(ExportError::inconsistent("a record has no value for its slug"));
+            };
             let reason = match self.tense {
                 Tense::Happened => format!("there was none; `{slug}` was made of the name"),
                 Tense::Would => format!("there is none; `{slug}` would be made of the name"),
             };
-            cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(&definition.field)));
+            cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(field)));
             *slot = Value::Text(slug);
         }
-        if record.fields.is_some() {
-            record.fields =
-                record.fields.take().and_then(|fields| rewrite_fields(model, &fields, &record.values));
+        if let Some(fields) = record.fields.take() {
+            record.fields = Some(rewrite_fields(model, &fields, &record.values)?);
         }
         if let Some(holder) = self.plan.earlier_holder(model, record.offset)
             && holder.offset < self.chunk_begins
             && let Some((column, _)) = model.rules.warn_of_address
         {
-            let field = model.columns.get(column).map_or("", |column| column.field.as_str());
             let reason = is_address_of(holder.source_pk);
-            cleared.push(place(Finding::new(FindingKind::UsernameIsAddress, reason).field(field)));
+            let finding = Finding::new(FindingKind::UsernameIsAddress, reason);
+            cleared.push(place(finding.field(field_of(model, column)?)));
         }
         // Cleared references matter only if the record is written.
         notes.append(&mut cleared);
@@ -162,7 +189,7 @@ impl Mapping<'_> {
             );
             notes.push(place(finding.field(field)));
         }
-        Decision::Write(Box::new(record))
+        Ok(Decision::Write(Box::new(record)))
     }
 
     fn is_out_of_scope(&self, model: &Model, record: &Record) -> bool {
@@ -176,7 +203,12 @@ impl Mapping<'_> {
 
     /// If no reference is set and a removed field names an actor, sets the reference to the record that the actor
     /// stands for according to the export. Returns that reference.
-    fn resolve_actor(&self, model: &Model, record: &mut Record, notes: &mut Vec<Finding>) -> Option<ByActor> {
+    fn resolve_actor<'m>(
+        &self,
+        model: &'m Model,
+        record: &mut Record,
+        notes: &mut Vec<Finding>,
+    ) -> Option<ByActor<'m>> {
         let (FromActor { field, columns }, actor) = (model.rules.from_actor.as_ref()?, record.actor?);
         let is_set = |column: &usize| record.values.get(*column).is_some_and(|value| !value.is_null());
         if columns.iter().any(is_set) {
@@ -193,7 +225,7 @@ impl Mapping<'_> {
                 if let Some(slot) = record.values.get_mut(column) {
                     *slot = Value::Int(pk);
                 }
-                Some(ByActor { column, actor })
+                Some(ByActor { column, field, actor })
             }
             None => {
                 let reason = match self.tense {
@@ -219,9 +251,9 @@ impl Mapping<'_> {
         &self,
         model: &Model,
         record: &mut Record,
-        by_actor: Option<ByActor>,
+        by_actor: Option<ByActor<'_>>,
         notes: &mut Vec<Finding>,
-    ) -> Result<(), Decision> {
+    ) -> Result<Option<Decision>, ExportError> {
         let mut lost = Vec::new();
         let mut existing = Vec::new();
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
@@ -231,8 +263,8 @@ impl Mapping<'_> {
         for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
             let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
             let lookup = column.target.map_or(Lookup::Absent, |position| self.keys.get(position, pk));
-            match lookup {
-                Lookup::Mapped(new, kind) => {
+            match (lookup, by_actor.filter(|by_actor| by_actor.column == index)) {
+                (Lookup::Mapped(new, kind), _) => {
                     *value = Value::Int(new);
                     hangs_here |= target != USER;
                     if kind == KeyKind::Existing {
@@ -255,10 +287,8 @@ impl Mapping<'_> {
                         Finding::new(FindingKind::ClearedReference, reason).field(&column.field),
                     ));
                 }
-                _ if by_actor.is_some_and(|by_actor| by_actor.column == index) => {
+                (_, Some(ByActor { field, actor, .. })) => {
                     *value = Value::Null;
-                    let actor = by_actor.map_or(0, |by_actor| by_actor.actor);
-                    let field = model.rules.from_actor.as_ref().map_or("", |actor| actor.field.as_str());
                     let reason = match self.tense {
                         Tense::Happened => format!(
                             "named actor {actor}, which stands for {target} {pk}, which was not imported; the record has none now"
@@ -269,7 +299,7 @@ impl Mapping<'_> {
                     };
                     notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field)));
                 }
-                _ => lost.push(UnmappedReference { field: &column.field, target, pk, lookup }),
+                (lookup, None) => lost.push(UnmappedReference { field: &column.field, target, pk, lookup }),
             }
         }
         if let Some(first) = lost.first() {
@@ -284,24 +314,23 @@ impl Mapping<'_> {
                     let reason =
                         format!("{reason}, of which the filter takes only one; so the record {written}");
                     let finding = Finding::new(FindingKind::TwoOrganizations, reason);
-                    return Err(Decision::Dropped(place(finding.field(field))));
+                    return Ok(Some(Decision::Dropped(place(finding.field(field)))));
                 }
-                None if elsewhere => return Err(Decision::Filtered),
+                None if elsewhere => return Ok(Some(Decision::Filtered)),
                 None => {}
             }
             let why = self.why_not(first);
             let written = self.tense.words("was not written", "would not be written");
             let reason = format!("leads to {} {}, {why}; so the record {written}", first.target, first.pk);
-            return Err(Decision::Dropped(place(
-                Finding::new(FindingKind::DroppedReference, reason).field(first.field),
-            )));
+            let finding = Finding::new(FindingKind::DroppedReference, reason).field(first.field);
+            return Ok(Some(Decision::Dropped(place(finding))));
         }
         for columns in &model.rules.at_most_one {
             let is_set = |index: &&usize| record.values.get(**index).is_some_and(|value| !value.is_null());
             let mut set: Vec<usize> = columns.iter().filter(is_set).copied().collect();
             let others = set.split_off(set.len().min(1));
-            let field = |index: usize| model.columns.get(index).map_or("", |column| column.field.as_str());
-            let kept = set.first().map_or("", |index| field(*index));
+            let Some(kept) = set.first() else { continue };
+            let kept = field_of(model, *kept)?;
             for index in others {
                 if let Some(slot) = record.values.get_mut(index) {
                     *slot = Value::Null;
@@ -316,12 +345,12 @@ impl Mapping<'_> {
                         )
                     }
                 };
-                notes.push(place(Finding::new(FindingKind::ClearedReference, reason).field(field(index))));
+                let finding = Finding::new(FindingKind::ClearedReference, reason);
+                notes.push(place(finding.field(field_of(model, index)?)));
             }
         }
         for reference in &model.rules.skip_when_existing {
             if let Some((_, target, pk)) = existing.iter().find(|(index, ..)| index == reference) {
-                let field = model.columns.get(*reference).map_or("", |column| column.field.as_str());
                 let reason = match self.tense {
                     Tense::Happened => {
                         format!("belongs to {target} {pk}, which was here already and keeps what it has")
@@ -330,12 +359,11 @@ impl Mapping<'_> {
                         format!("belongs to {target} {pk}, which is here already and would keep what it has")
                     }
                 };
-                return Err(Decision::Dropped(place(
-                    Finding::new(FindingKind::SkippedByRule, reason).field(field),
-                )));
+                let finding = Finding::new(FindingKind::SkippedByRule, reason);
+                return Ok(Some(Decision::Dropped(place(finding.field(field_of(model, *reference)?)))));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The field and the reason for a finding, if a record belongs to two organizations.
@@ -371,7 +399,7 @@ impl Mapping<'_> {
 }
 
 /// The text of a record's fields with rewritten references and without the fields that the catalog does not know.
-fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Option<String> {
+fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Result<String, ExportError> {
     let mut text = String::with_capacity(fields.len() + 64);
     text.push('{');
     each_field(fields, |name, raw| {
@@ -396,7 +424,7 @@ fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Option<Strin
         }
         Ok(())
     })
-    .ok()?;
+    .map_err(|_| ExportError::inconsistent("the fields of a record have been decoded and are not JSON"))?;
     text.push('}');
-    Some(text)
+    Ok(text)
 }

@@ -158,9 +158,12 @@ impl References {
     }
 }
 
-/// The id of a row that an import has inserted.
+/// The id of a row that an import has inserted, for a set of ids.
+///
+/// # Errors
+/// If it is negative, as no such id can be.
 pub fn unsigned(id: i64) -> Result<u64, DbError> {
-    u64::try_from(id).map_err(|_| DbError::inconsistent(format!("an import has inserted a row with id {id}")))
+    u64::try_from(id).map_err(|_| DbError::inconsistent(format!("a row of an import has the id {id}")))
 }
 
 /// Which of these ids a column contains and, if `with_rows`, the id of each row that contains one.

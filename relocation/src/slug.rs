@@ -33,9 +33,9 @@ pub fn normalize(text: &str, most: usize) -> String {
 
 /// The slug of a record in the given attempt: the one from its name in attempt 0, then ones with a suffix. A record
 /// always gets the same candidates. `model` is the name of its model, `name` the text that the slug is made from,
-/// `most` the maximum length.
+/// `most` the maximum length. `None` if there is no such attempt.
 #[must_use]
-pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) -> String {
+pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) -> Option<String> {
     let mut base = normalize(name, most);
     let is_number = base.bytes().all(|byte| byte.is_ascii_digit());
     if base.is_empty() {
@@ -45,14 +45,14 @@ pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) 
     // A slug of digits alone could be mistaken for an id, and a slug made from the model's name identifies nothing.
     // Both get a suffix.
     let suffix = match attempt.checked_sub(1) {
-        None if !is_number => return base,
+        None if !is_number => return Some(base),
         None => SUFFIXES.first(),
         Some(further) => SUFFIXES.get(further),
     };
-    let length = suffix.copied().unwrap_or(0).min(most.saturating_sub(2));
+    let length = (*suffix?).min(most.saturating_sub(2));
     let digest = hex::encode(Sha256::digest(format!("{model} {pk} {attempt}")));
     let front = base.get(..most - 1 - length).unwrap_or(&base).trim_end_matches('-');
-    format!("{front}-{}", digest.get(..length).unwrap_or_default())
+    Some(format!("{front}-{digest:.length$}"))
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     fn of(name: &str, attempt: usize) -> String {
-        candidate("sentry.project", 7, name, 50, attempt)
+        candidate("sentry.project", 7, name, 50, attempt).unwrap()
     }
 
     #[test]
@@ -77,7 +77,8 @@ mod tests {
         let lengths: Vec<usize> = all.iter().map(String::len).collect();
         assert_eq!(lengths, [12, 17, 21, 37]);
         assert!(all.iter().all(|slug| slug.starts_with("ticket-booth")));
-        assert_ne!(all[1], candidate("sentry.project", 8, "Ticket Booth", 50, 1));
+        assert_ne!(all[1], candidate("sentry.project", 8, "Ticket Booth", 50, 1).unwrap());
+        assert_eq!(candidate("sentry.project", 7, "Ticket Booth", 50, CANDIDATES), None);
         assert!((1..CANDIDATES).all(|attempt| of(&"long".repeat(20), attempt).len() == 50));
     }
 

@@ -17,9 +17,8 @@ use super::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The whole file is authenticated before a byte of it is written. The export is then on the \
-                        disk as it was before it was encrypted, readable for its owner only; to import it, this is \
-                        not needed: `causeway import organizations FILE --decrypt-with PRIVATE_PEM` opens it on \
+    after_help = "Authenticates the whole file before it writes anything. The decrypted export is readable \
+                        for its owner only. To import an encrypted export you need not decrypt it: `causeway import organizations FILE --decrypt-with PRIVATE_PEM` decrypts it on \
                         its way to the region."
 )]
 pub(super) struct Args {

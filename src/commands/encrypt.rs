@@ -17,10 +17,10 @@ use crate::output;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The outcome is a tar of export.json (the export, AES-128-CBC and HMAC-SHA256 as a Fernet \
-                        token), data.key (its key, RSA-OAEP with SHA-256) and key.pub. Whoever has the private key \
+    after_help = "The result is a tar of export.json (the export, AES-128-CBC and HMAC-SHA256 as a Fernet \
+                        token), data.key (its key, RSA-OAEP with SHA-256) and key.pub. The owner of the private key \
                         opens it with `causeway decrypt`, or imports it with `causeway import organizations FILE \
-                        --decrypt-with PRIVATE_PEM`.\n\nA key pair is made with\n  openssl genpkey -algorithm RSA \
+                        --decrypt-with PRIVATE_PEM`.\n\nTo make a key pair:\n  openssl genpkey -algorithm RSA \
                         -pkeyopt rsa_keygen_bits:4096 -out private.pem\n  openssl pkey -in private.pem -pubout \
                         -out public.pem"
 )]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     json::to_json,
@@ -137,7 +138,7 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
             to_json(&all, "causeway.region.v1.ListFindingsResponse")?,
         ])?,
         (Format::Text, all) => {
-            let import = answer.import.unwrap_or_default();
+            let import = answer.import.context("the region's answer has no import")?;
             let findings = match all {
                 Some(all) => Findings::All(all.findings),
                 None => Findings::First(first_findings(region, &import).await?),

@@ -52,7 +52,7 @@ async fn reconcile(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     };
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ReconcileResponse")?])?,
-        Format::Text => output::text(&lists::differences(&all, &args.region.place()))?,
+        Format::Text => output::text(&lists::differences(&all, &summary, &args.region.place()))?,
     }
     Ok(if summary.repaired < summary.differences { Outcome::Differences } else { Outcome::Done })
 }

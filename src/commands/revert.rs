@@ -41,7 +41,8 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
 async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     if !args.yes {
         let request = region.unary(GetImportRequest { import_id: args.import_id.to_string() });
-        let import = region.answer(region.imports().get_import(request)).await?.import.unwrap_or_default();
+        let answer = region.answer(region.imports().get_import(request)).await?;
+        let import = answer.import.context("the region's answer has no import")?;
         // A dry run needs no question: the region refuses to revert it.
         if !import.dry_run && !confirmed(&import, args).await? {
             output::note("nothing was done");

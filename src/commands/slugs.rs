@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     control::v1::{
@@ -192,7 +193,8 @@ async fn organization_id(control: &Client, organization: &str) -> anyhow::Result
     }
     let request = control.unary(ResolveSlugRequest { slug: organization.to_owned() });
     let answer = control.answer(control.directory().resolve_slug(request)).await?;
-    Ok(answer.organization.unwrap_or_default().organization_id)
+    let organization = answer.organization.context("control's answer has no organization")?;
+    Ok(organization.organization_id)
 }
 
 /// The organization of a rename. With an operation id, it is found by that id first: once the rename is done, the

@@ -6,7 +6,10 @@ use causeway_proto::{
         ReservationType,
     },
     organization_status,
-    region::v1::{ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse},
+    region::v1::{
+        ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse,
+        ReconcileSummary,
+    },
     relocation::v1::KeyKind,
     time::from_proto,
 };
@@ -170,7 +173,11 @@ pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
 
 /// The differences between a region and control, and which were repaired. Commands in the text go to `place`, or to
 /// control where they must.
-pub(crate) fn differences(answer: &ReconcileResponse, place: &CommandTarget) -> String {
+pub(crate) fn differences(
+    answer: &ReconcileResponse,
+    summary: &ReconcileSummary,
+    place: &CommandTarget,
+) -> String {
     let mut text = String::new();
     if !answer.differences.is_empty() {
         let mut table = Table::new(&[
@@ -201,7 +208,6 @@ pub(crate) fn differences(answer: &ReconcileResponse, place: &CommandTarget) -> 
         text = table.render();
         text.push('\n');
     }
-    let summary = answer.summary.unwrap_or_default();
     text += &format!(
         "{} organizations compared, {} differences, {} repaired\n",
         summary.compared, summary.differences, summary.repaired

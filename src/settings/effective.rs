@@ -108,7 +108,9 @@ pub(crate) fn render(settings: &[Setting]) -> String {
     for Setting { server, key, value, source } in settings {
         if *server != section {
             section = *server;
-            text.push_str(&format!("\n[{}]\n", server.unwrap_or_default()));
+            if let Some(server) = server {
+                text.push_str(&format!("\n[{server}]\n"));
+            }
         }
         text.push_str(&format!("{key} = {}  # {source}\n", quoted(value)));
     }

@@ -11,13 +11,13 @@ use super::{Cli, SERVERS, command_of, is_setting};
 const HEAD: &str = "\
 # Configuration
 
-Every setting of `causeway control` and `causeway region`. A test makes this page of the definitions of the command
-line, so it says what the program does.
+Every setting of `causeway control` and `causeway region`. This page is generated from the definitions of the command
+line, and a test compares the two.
 
-A setting has its value from the first of these that says anything:
+The value of a setting comes from the first of these that is given:
 
 1. its option on the command line,
-2. its variable of the environment,
+2. its environment variable,
 3. its key in the TOML file that `--config FILE` or `CAUSEWAY_CONFIG` names,
 4. its default.
 
@@ -35,14 +35,13 @@ control = \"http://127.0.0.1:50051\"
 database_url = \"postgres:///causeway_us\"
 ```
 
-A key that is no setting is an error, with its line and the key that may be meant; so is a value that the setting
-cannot have. `causeway config check --config FILE` looks at the whole file, and
-`causeway config check region --config FILE` at what `causeway region` would be started with, options and variables
-included. Either prints all settings as a file, with where each comes from, and starts nothing. A server logs the same
-when it starts. Passwords in URLs are shown by neither.
+An unknown key is an error that names its line and the most similar key; so is a value that the setting cannot have.
+`causeway config check --config FILE` checks the whole file, and `causeway config check region --config FILE` checks
+what `causeway region` would start with, options and variables included. Both print all settings as a file, with the
+origin of each, and start nothing. A server logs the same when it starts. Neither shows passwords in URLs.
 
-- TIME is a number with `ms`, `s`, `m` or `h` behind it, or of seconds.
-- SIZE is a number of bytes, or one with `KiB`, `MiB` or `GiB` behind it.
+- TIME is a number of seconds, or numbers with units: `250ms`, `10s`, `1h 30m`.
+- SIZE is a number of bytes, or a number with a unit: `64MiB`, `1GB`.
 - In the file, values are strings, numbers or booleans as is convenient: `\"10s\"`, `10` and `\"10\"` are the same time.
 ";
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use causeway_proto::limits::MAX_BATCH;
+use causeway_silo::db::count;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -211,7 +212,7 @@ impl Reader {
         let mut first = true;
         loop {
             let reservations = store::snapshot(self.feeds.db(), region, &after, BATCH).await?;
-            let last = i64::try_from(reservations.len()).is_ok_and(|rows| rows < BATCH);
+            let last = count(reservations.len())? < BATCH;
             if let Some(reservation) = reservations.last() {
                 after.clone_from(&reservation.slug);
             }

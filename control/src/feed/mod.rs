@@ -13,7 +13,10 @@ mod reader_slots;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use causeway_silo::{db::Db, transact};
+use causeway_silo::{
+    db::{Db, count},
+    transact,
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -309,7 +312,7 @@ impl Feeds {
 /// of its last event or `known`. If it is full, there may be more events, so this queries the version.
 async fn known_version(db: &Db, region: &str, events: &[Event], known: i64) -> Result<i64, Error> {
     let last = events.last().map_or(known, |event| event.version.max(known));
-    Ok(match i64::try_from(events.len()).is_ok_and(|count| count < BATCH) {
+    Ok(match count(events.len())? < BATCH {
         true => last,
         false => store::position(db, region).await?.version.max(last),
     })
@@ -389,7 +392,7 @@ impl Reader {
         let mut first = true;
         loop {
             let reservations = store::snapshot(self.db(), &self.region, &after, BATCH).await?;
-            let full = i64::try_from(reservations.len()).is_ok_and(|rows| rows == BATCH);
+            let full = count(reservations.len())? == BATCH;
             if let Some(reservation) = reservations.last() {
                 after.clone_from(&reservation.slug);
             }

@@ -10,6 +10,7 @@ use causeway_proto::{
     },
     whole::OrganizationDigest,
 };
+use causeway_silo::db::count;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -169,17 +170,20 @@ pub(super) fn resolved(answer: reservation::ResolvedSlug) -> ResolvedSlug {
 fn answers(
     answers: Vec<reservation::ResolvedSlug>,
 ) -> impl Iterator<Item = Result<BulkCreateOrganizationSlugReservationsResponse, Status>> {
-    let organization_count = i64::try_from(answers.len()).unwrap_or(i64::MAX);
+    let organization_count = count(answers.len());
     let mut answers = answers.into_iter();
     let batches = iter::from_fn(move || {
         let slugs: Vec<_> = answers.by_ref().take(ANSWERS).map(resolved).collect();
         (!slugs.is_empty()).then_some(BulkCreateOrganizationSlugReservationsResponse { slugs, summary: None })
     });
-    let summary = BulkCreateOrganizationSlugReservationsResponse {
-        slugs: Vec::new(),
-        summary: Some(BulkCreateSummary { organization_count }),
+    let summary: Result<_, Status> = match organization_count {
+        Ok(organization_count) => Ok(BulkCreateOrganizationSlugReservationsResponse {
+            slugs: Vec::new(),
+            summary: Some(BulkCreateSummary { organization_count }),
+        }),
+        Err(error) => Err(Error::from(error).into()),
     };
-    batches.chain(iter::once(summary)).map(Ok)
+    batches.map(Ok).chain(iter::once(summary))
 }
 
 #[cfg(test)]

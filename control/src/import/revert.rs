@@ -11,7 +11,10 @@ use causeway_relocation::{
     keys::KeyKind,
     revert::{self, Going, Needed, References},
 };
-use causeway_silo::{db::Tx, transact};
+use causeway_silo::{
+    db::{DbError, Tx, count},
+    transact,
+};
 use uuid::Uuid;
 
 use super::write::ControlImports;
@@ -86,7 +89,9 @@ impl ControlImports {
         match reverted {
             Some(reverted) => Ok(reverted),
             // Another call has reverted the chunk meanwhile.
-            None => Ok(find().await?.and_then(|chunk| chunk.reverted).unwrap_or_default()),
+            None => find().await?.and_then(|chunk| chunk.reverted).ok_or_else(|| {
+                DbError::inconsistent("a chunk has been reverted and does not say with what result").into()
+            }),
         }
     }
 
@@ -99,9 +104,16 @@ impl ControlImports {
             let Some(last) = chunks.last() else { return Ok(going) };
             after = (last.position, last.min_ordinal);
             for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
-                let Some(model) = self.catalog().model(&chunk.model) else { continue };
-                let ids = chunk.keys.inserted.iter().filter_map(|(_, new)| u64::try_from(*new).ok());
-                going.entry(model.table.clone()).or_default().extend(ids);
+                let model = self.catalog().model(&chunk.model).ok_or_else(|| {
+                    DbError::inconsistent(format!(
+                        "a chunk is of {}, which the catalog no longer knows",
+                        chunk.model
+                    ))
+                })?;
+                let going = going.entry(model.table.clone()).or_default();
+                for (_, new) in &chunk.keys.inserted {
+                    going.insert(revert::unsigned(*new)?);
+                }
             }
         }
     }
@@ -133,11 +145,7 @@ impl Undoing<'_> {
                     .model(&model.name)
             })
             .collect();
-        let reverted = Reverted {
-            deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
-            kept: i64::try_from(needed.len()).unwrap_or(i64::MAX),
-            findings,
-        };
+        let reverted = Reverted { deleted: count(deleted)?, kept: count(needed.len())?, findings };
         Ok(chunk.set_reverted(tx, &reverted, now).await?.then_some(reverted))
     }
 

@@ -21,7 +21,7 @@ use causeway_relocation::{
     writer::{ChunkSilo, Row, Writer, Written, find_rows, write_chunk},
 };
 use causeway_silo::{
-    db::{Db, Tx},
+    db::{Db, DbError, Tx, count},
     env::Environment,
     page::{Page, PageRequest},
 };
@@ -73,7 +73,7 @@ impl ChunkSilo for Writing<'_> {
             region: self.request.region.clone(),
             import_id: self.request.import_id,
             model: model.name.clone(),
-            position: i64::try_from(model.position).unwrap_or(i64::MAX),
+            position: count(model.position)?,
             min_ordinal: self.request.min_ordinal,
             max_ordinal: self.request.max_ordinal,
             keys: written.keys.clone(),
@@ -236,8 +236,10 @@ impl ControlImports {
         findings: Vec<Finding>,
         inserted: Vec<(i64, Vec<Value>)>,
     ) -> Result<ImportedModels, Error> {
-        let mut returned: BTreeMap<i64, String> =
-            inserted.into_iter().map(|(id, values)| (id, returned_text(model, values))).collect();
+        let mut returned: BTreeMap<i64, String> = inserted
+            .into_iter()
+            .map(|(id, values)| Ok((id, returned_text(model, values)?)))
+            .collect::<Result<_, DbError>>()?;
         if !model.returned_columns.is_empty() {
             let others: HashSet<i64> =
                 keys.mapped().map(|(_, _, new)| new).filter(|id| !returned.contains_key(id)).collect();
@@ -277,21 +279,22 @@ impl ControlImports {
 }
 
 /// Encodes returned values as the store does: a JSON object by field.
-fn returned_text(model: &Model, values: Vec<Value>) -> String {
+fn returned_text(model: &Model, values: Vec<Value>) -> Result<String, DbError> {
     let columns = model.returned_columns.iter().filter_map(|column| model.columns.get(*column));
     let fields: serde_json::Map<String, serde_json::Value> = columns
         .zip(values)
         .map(|(column, value)| {
             let value = match value {
+                Value::Null => serde_json::Value::Null,
                 Value::Bool(value) => value.into(),
                 Value::Text(value) => value.into(),
-                // The catalog has no other returned columns; the store refuses them.
-                _ => serde_json::Value::Null,
+                // The catalog has no other returned columns.
+                _ => return Err(DbError::inconsistent(format!("{} cannot be returned", column.field))),
             };
-            (column.field.clone(), value)
+            Ok((column.field.clone(), value))
         })
-        .collect();
-    serde_json::Value::Object(fields).to_string()
+        .collect::<Result<_, DbError>>()?;
+    Ok(serde_json::Value::Object(fields).to_string())
 }
 
 fn check_ordinals(request: &ImportModels) -> Result<(), Error> {
@@ -335,7 +338,8 @@ fn digest(request: &ImportModels) -> Vec<u8> {
 }
 
 fn decode(decoder: &Decoder<'_>, model: &Model, record: &ImportRecord) -> Result<Record, Error> {
-    let offset = u64::try_from(record.byte_offset).unwrap_or(0);
+    let offset = u64::try_from(record.byte_offset)
+        .map_err(|_| Error::invalid("records.byte_offset", "must not be negative"))?;
     let refuse = |finding: Finding| {
         Error::ExportInvalid(Box::new(
             finding.model(&model.name).record(record.ordinal, record.source_pk).at(offset),

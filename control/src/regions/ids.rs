@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use causeway_proto::limits::MAX_ID_RANGES;
 use causeway_relocation::catalog::ORGANIZATION;
-use causeway_silo::db::{DbError, Tx};
+use causeway_silo::db::{DbError, Tx, count};
 
 use crate::{
     Error,
@@ -74,7 +74,7 @@ pub(crate) async fn store_held_ids(
         found(ConflictKind::Leased, id_lease::of_others(tx, region, model, within).await?);
         found(ConflictKind::Held, store::held_by_others(tx, region, model, within).await?);
         if model == ORGANIZATION {
-            let most = i64::try_from(MAX_CONFLICTS).unwrap_or(i64::MAX);
+            let most = count(MAX_CONFLICTS)?;
             found(ConflictKind::Reserved, store::reserved_by_others(tx, region, ranges, most).await?);
         }
         let highest =

@@ -6,7 +6,7 @@
 //! insert violates the unique index on organizations, and the check of its next attempt refuses it.
 
 use causeway_silo::{
-    db::{DbErrorKind, HasDbError as _},
+    db::{DbErrorKind, HasDbError as _, count},
     transact,
 };
 use chrono::{DateTime, Utc};
@@ -63,7 +63,7 @@ impl SlugReservations {
         let mut restarts = 0;
         let mut clashes = 0;
         let given = loop {
-            let at_once = operation.len() <= self.feeds.changes_a_transaction() && restarts == 0;
+            let at_once = operation.len() <= self.feeds.options().changes_a_transaction && restarts == 0;
             let outcome = match at_once {
                 true => self.create_at_once(&operation, now).await,
                 false => self.create_in_parts(&operation, now).await,
@@ -102,9 +102,8 @@ impl SlugReservations {
     ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
         transact!(Error, self.feeds.of(key.region), |feed| {
-            if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), None, now)
-                .await?
-            {
+            let size = count(operation.len())?;
+            if operations::insert(feed, key.operation_id, operation.digest(), size, None, now).await? {
                 ids::refuse_of_others(feed, key.region, &operation.organization_ids()).await?;
                 refuse_conflict(store::conflict(feed, key, operation.organization_ids()).await?)?;
                 self.env.failpoint("control.bulk_create.looked").await?;
@@ -144,7 +143,7 @@ impl SlugReservations {
     ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
         let most = self.feeds.changes_a_transaction();
-        let at_once = usize::try_from(most).unwrap_or(usize::MAX);
+        let at_once = self.feeds.options().changes_a_transaction;
         if !operations::exists(&self.db, key).await? {
             // A refused operation leaves nothing behind. Thanks to this check, nearly always nothing was written at
             // all.
@@ -156,10 +155,8 @@ impl SlugReservations {
             }
         }
         let (begun, where_it_is) = transact!(Error, self.feeds.of(key.region), |feed| {
-            let reserving = Some(InProgress::Reserving);
-            if operations::insert(feed, key.operation_id, operation.digest(), operation.len(), reserving, now)
-                .await?
-            {
+            let (size, reserving) = (count(operation.len())?, Some(InProgress::Reserving));
+            if operations::insert(feed, key.operation_id, operation.digest(), size, reserving, now).await? {
                 // From now on nobody leases one of these ids. Each part checks whether one was leased before.
                 ids::raise_above(feed, &operation.organization_ids()).await?;
                 (now, OperationProgress::Open)
@@ -265,7 +262,7 @@ impl SlugReservations {
         now: DateTime<Utc>,
     ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
-        let at_once = usize::try_from(self.feeds.changes_a_transaction()).unwrap_or(usize::MAX);
+        let at_once = self.feeds.options().changes_a_transaction;
         let mut owners = std::collections::HashMap::new();
         for slugs in operation.taken(&given).chunks(at_once) {
             owners.extend(store::owners_now(&self.db, slugs.to_vec()).await?);

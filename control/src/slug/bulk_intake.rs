@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use causeway_silo::db::DbError;
+
 use crate::{Error, model::reservation::WantedSlug};
 
 /// The bytes that one organization of a bulk creation takes besides its texts: its request and its answer.
@@ -111,15 +113,17 @@ impl IntakeSlot {
         let Options { bytes: limit, .. } = self.intake.options;
         let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
         let bytes = organizations.len() * ORGANIZATION + texts;
+        let Some(region) = &self.region else {
+            return Err(DbError::inconsistent("a bulk creation sends organizations and has no region").into());
+        };
         let mut state = self.intake.state();
-        let region = self.region.clone().unwrap_or_default();
-        let of = state.of.entry(region).or_default();
+        let of = state.of.entry(region.clone()).or_default();
         if of.bytes + bytes > limit / 2 {
             return Err(Error::TooMuchInHand { limit: limit / 2, of: "region" });
         }
         of.bytes += bytes;
         if state.all.bytes + bytes > limit {
-            if let Some(of) = self.region.as_ref().and_then(|region| state.of.get_mut(region)) {
+            if let Some(of) = state.of.get_mut(region) {
                 of.bytes -= bytes;
             }
             return Err(Error::TooMuchInHand { limit, of: "control" });

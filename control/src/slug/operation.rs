@@ -177,18 +177,18 @@ impl Candidates {
     }
 
     /// Removes the candidates of organizations that already have a slug.
-    pub(crate) fn without(mut self, having: &[(i64, String)]) -> Self {
+    pub(crate) fn without(self, having: &[(i64, String)]) -> Self {
         let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();
-        let open: Vec<bool> = self.organization_ids.iter().map(|id| !having.contains(id)).collect();
-        let keep = |index: &mut usize| {
-            *index += 1;
-            open.get(*index - 1).copied().unwrap_or(false)
-        };
-        let (mut one, mut other, mut third) = (0, 0, 0);
-        self.organization_ids.retain(|_| keep(&mut one));
-        self.slugs.retain(|_| keep(&mut other));
-        self.wanted_slugs.retain(|_| keep(&mut third));
-        self
+        let mut open = Self::default();
+        let slugs = self.slugs.into_iter().zip(self.wanted_slugs);
+        for (id, (slug, wanted)) in self.organization_ids.into_iter().zip(slugs) {
+            if !having.contains(&id) {
+                open.organization_ids.push(id);
+                open.slugs.push(slug);
+                open.wanted_slugs.push(wanted);
+            }
+        }
+        open
     }
 }
 
@@ -202,9 +202,9 @@ impl SlugOperation {
         self.digest
     }
 
-    pub(crate) fn len(&self) -> i64 {
-        // At most a million.
-        i64::try_from(self.requests.len()).unwrap_or(i64::MAX)
+    /// How many organizations it has.
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
     }
 
     pub(crate) fn organization_ids(&self) -> Vec<i64> {

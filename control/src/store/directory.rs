@@ -129,6 +129,12 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(organization).collect()
 }
 
+/// The directory entry of an organization, whichever region reported it.
+pub(crate) async fn get(db: &Db, organization_id: i64) -> Result<Option<DirectoryOrganization>, DbError> {
+    let statement = Statement::new(SELECT).push(" WHERE o.organization_id = ").arg(organization_id);
+    db.fetch_optional(statement).await?.as_ref().map(organization).transpose()
+}
+
 /// The directory entries of those of these organizations that the region has reported.
 pub(crate) async fn of(
     db: &Db,

@@ -260,7 +260,9 @@ async fn append(
         }
     };
     let appended = tx.execute(statement).await?;
-    Ok(after.saturating_add_unsigned(appended))
+    after
+        .checked_add_unsigned(appended)
+        .ok_or_else(|| DbError::inconsistent("the feed of a region has more events than it can number"))
 }
 
 /// Appends the removal of a reservation whose row is gone.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx, count};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -328,7 +328,7 @@ pub(crate) async fn of_organizations(
     .push(EQUALS_WITHOUT_REGION_INDEX)
     .arg(region)
     .push(" ORDER BY s.organization_id, s.slug LIMIT ")
-    .arg(i64::try_from(most).unwrap_or(i64::MAX));
+    .arg(count(most)?);
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 

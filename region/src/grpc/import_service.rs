@@ -327,7 +327,10 @@ impl ImportService for Handler {
         let id = import_id(&request.import_id)?;
         let kind = match FindingKind::try_from(request.kind) {
             Ok(FindingKind::Unspecified) => None,
-            Ok(kind) => kind_from_proto(kind),
+            Ok(kind) => {
+                let known = kind_from_proto(kind);
+                Some(known.ok_or_else(|| Error::invalid("kind", "is no finding kind of this region"))?)
+            }
             Err(_) => return Err(Error::invalid("kind", "is no finding kind").into()),
         };
         let severity =

@@ -11,7 +11,10 @@ use causeway_proto::{
     },
     time,
 };
-use causeway_silo::page::{Page, PageRequest};
+use causeway_silo::{
+    db::count,
+    page::{Page, PageRequest},
+};
 use tonic::{Request, Response, Status};
 
 use super::{import_service::import_id, status::database};
@@ -101,9 +104,7 @@ impl OrganizationService for Handler {
             }
             (false, true) => Approved::Organizations(organization_ids.into_iter().collect()),
         };
-        let approved = self.engine.approve_organizations(of).await?;
-        Ok(Response::new(ApproveOrganizationsResponse {
-            approved: i64::try_from(approved).unwrap_or(i64::MAX),
-        }))
+        let approved = count(self.engine.approve_organizations(of).await?).map_err(Error::from)?;
+        Ok(Response::new(ApproveOrganizationsResponse { approved }))
     }
 }

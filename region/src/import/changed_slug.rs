@@ -7,6 +7,7 @@ use causeway_relocation::{
     catalog::ORGANIZATION,
     finding::{Finding, FindingKind, Tense},
 };
+use causeway_silo::db::{DbError, count};
 
 use super::{ImportedOrganization, ModelCounts};
 
@@ -70,18 +71,21 @@ pub(super) fn slug_changed(
 }
 
 /// Counts the organizations that only these findings about their slugs have changed.
-pub(super) fn changed_by_slugs(organizations: &[ImportedOrganization], findings: &[Finding]) -> ModelCounts {
+pub(super) fn changed_by_slugs(
+    organizations: &[ImportedOrganization],
+    findings: &[Finding],
+) -> Result<ModelCounts, DbError> {
     let unchanged: HashSet<i64> = organizations
         .iter()
         .filter(|organization| !organization.changed)
         .map(|organization| organization.source_id)
         .collect();
     let fresh = |finding: &&Finding| finding.source_pk.is_some_and(|pk| unchanged.contains(&pk));
-    ModelCounts {
+    Ok(ModelCounts {
         model: ORGANIZATION.to_owned(),
-        changed: i64::try_from(findings.iter().filter(fresh).count()).unwrap_or(i64::MAX),
+        changed: count(findings.iter().filter(fresh).count())?,
         ..ModelCounts::default()
-    }
+    })
 }
 
 #[cfg(test)]

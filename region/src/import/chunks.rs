@@ -19,7 +19,10 @@ use causeway_relocation::{
     value::Value,
     writer::{ChunkSilo, Row, WriteError, Writer, Written, write_chunk},
 };
-use causeway_silo::{db::Tx, transact};
+use causeway_silo::{
+    db::{self, Tx, count},
+    transact,
+};
 
 use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch};
 use crate::{
@@ -71,20 +74,32 @@ impl ChunkDraft {
         self.findings.iter().filter(is_so).cloned().collect()
     }
 
-    pub(super) fn new(state: ImportState, model: &Model, batch: &Batch) -> Self {
+    /// What is known of a chunk before its records are mapped.
+    ///
+    /// # Errors
+    /// If an organization has no slug, name or status.
+    pub(super) fn new(state: ImportState, model: &Model, batch: &Batch) -> Result<Self, Error> {
         let mut organizations = HashMap::new();
         if let (Some(FromColumn { column: slug, from: name }), Some(Hide { column: status, .. })) =
             (model.rules.global_slug, model.rules.hide)
         {
             let text = |record: &Record, column: usize| {
-                record.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned()
+                record.values.get(column).and_then(Value::as_text).map(str::to_owned)
             };
-            for record in &batch.records {
-                let status = record.values.get(status).and_then(Value::as_int).unwrap_or(0);
-                organizations.insert(record.source_pk, (text(record, slug), text(record, name), status));
+            // A record that breaks a rule is not written.
+            for record in batch.records.iter().filter(|record| record.defect.is_none()) {
+                let status = record.values.get(status).and_then(Value::as_int);
+                let (Some(slug), Some(name), Some(status)) = (text(record, slug), text(record, name), status)
+                else {
+                    let pk = record.source_pk;
+                    return Err(Error::Internal(format!(
+                        "organization {pk} of the file has no slug, name or status"
+                    )));
+                };
+                organizations.insert(record.source_pk, (slug, name, status));
             }
         }
-        Self {
+        Ok(Self {
             state,
             min_ordinal: batch.min_ordinal,
             max_ordinal: batch.max_ordinal,
@@ -93,7 +108,7 @@ impl ChunkDraft {
             dropped: 0,
             changed: BTreeSet::new(),
             organizations,
-        }
+        })
     }
 
     /// Stores the organizations among the rows, if the model has some.
@@ -107,26 +122,27 @@ impl ChunkDraft {
             return Ok(());
         }
         let changed = self.changed_with(written);
-        let organizations: Vec<ImportedOrganization> = rows
-            .iter()
-            .filter_map(|row| {
-                let (wanted_slug, name, status) = self.organizations.get(&row.source_pk)?.clone();
-                Some(ImportedOrganization {
-                    id: row.id,
-                    source_id: row.source_pk,
-                    ordinal: Some(row.ordinal),
-                    byte_offset: i64::try_from(row.offset).ok(),
-                    wanted_slug,
-                    name,
-                    status,
-                    taken_in_region: false,
-                    changed: changed.contains(&row.source_pk),
-                    taken_from_attempt: None,
-                    slug: None,
-                    slug_plan: None,
-                })
-            })
-            .collect();
+        let mut organizations = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (wanted_slug, name, status) =
+                self.organizations.get(&row.source_pk).cloned().ok_or_else(|| {
+                    Error::Internal(format!("organization {} is none of the file", row.source_pk))
+                })?;
+            organizations.push(ImportedOrganization {
+                id: row.id,
+                source_id: row.source_pk,
+                ordinal: Some(row.ordinal),
+                byte_offset: Some(count(row.offset)?),
+                wanted_slug,
+                name,
+                status,
+                taken_in_region: false,
+                changed: changed.contains(&row.source_pk),
+                taken_from_attempt: None,
+                slug: None,
+                slug_plan: None,
+            });
+        }
         Ok(store::imported::insert_organizations(lease, &organizations).await?)
     }
 
@@ -137,14 +153,20 @@ impl ChunkDraft {
     }
 
     /// The counts of the chunk. `keys` must be those of all its records.
-    pub(super) fn counts(&self, model: &Model, keys: &ChunkKeys, written: &Written) -> ModelCounts {
+    pub(super) fn counts(
+        &self,
+        model: &Model,
+        keys: &ChunkKeys,
+        written: &Written,
+    ) -> Result<ModelCounts, Error> {
         let changed = self.changed_with(written);
         let mut arrived = 0;
         if !changed.is_empty() {
             let mapped: HashSet<i64> = keys.mapped().map(|(_, source_pk, _)| source_pk).collect();
             arrived = changed.iter().filter(|source_pk| mapped.contains(source_pk)).count();
         }
-        ModelCounts { changed: length(arrived), ..counts_of(model, keys, self.dropped + written.dropped) }
+        let dropped = self.dropped + written.dropped;
+        Ok(ModelCounts { changed: count(arrived)?, ..counts_of(model, keys, dropped)? })
     }
 }
 
@@ -211,7 +233,7 @@ impl Engine {
         records: Vec<Record>,
         draft: ChunkDraft,
     ) -> Result<ControlChunk, Error> {
-        let sent = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        let sent = records.len();
         let (mut written, mut returned) = (Written::default(), Vec::new());
         if !records.is_empty() {
             let request = ImportModelsRequest {
@@ -233,8 +255,11 @@ impl Engine {
             self.context.env.failpoint("region.control_chunk.ready").await?;
             let answer = self.context.ask(self.context.control.import_models(request)).await?;
             self.context.env.failpoint("region.control_chunk.answered").await?;
-            written.keys = keys_from_proto(&answer.keys);
-            written.dropped = sent - i64::try_from(answer.keys.len()).unwrap_or(i64::MAX);
+            written.keys = keys_from_proto(&answer.keys)?;
+            let dropped = sent.checked_sub(answer.keys.len()).ok_or_else(|| {
+                Error::Internal(format!("control wrote more records of {} than it was sent", model.name))
+            })?;
+            written.dropped = count(dropped)?;
             written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
             returned =
                 answer.returned.into_iter().map(|returned| (returned.new_pk, returned.fields_json)).collect();
@@ -264,7 +289,7 @@ impl Engine {
         Ok(ImportRecord {
             ordinal: record.ordinal,
             source_pk: record.source_pk,
-            byte_offset: i64::try_from(record.offset).unwrap_or(-1),
+            byte_offset: count(record.offset)?,
             fields_json: fields,
         })
     }
@@ -279,12 +304,12 @@ impl Engine {
         written: &Written,
     ) -> Result<LeaseTransaction<'a>, Error> {
         let keys = merged(draft.keys.clone(), written.keys.clone());
-        let counts = draft.counts(model, &keys, written);
+        let counts = draft.counts(model, &keys, written)?;
         let chunk = Chunk {
             region: self.context.region.to_owned(),
             import_id: import.id,
             model: model.name.clone(),
-            position: length(model.position),
+            position: count(model.position)?,
             min_ordinal: draft.min_ordinal,
             max_ordinal: draft.max_ordinal,
             keys,
@@ -308,7 +333,7 @@ impl Engine {
     /// Ids that no other region and no row of this region has, from the current block or a new one. If the process dies
     /// in between, the rest of a block is never given out, which does no harm.
     async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let count = db::count(count)?;
         let in_hand = store::id_block::take(&self.context.db, &model.name, count).await?;
         // The table's own sequence may have reached the block, because the application writes rows with ids from it.
         if let Some(first) = in_hand
@@ -318,7 +343,9 @@ impl Engine {
             return Ok((first..first + count).collect());
         }
         // There is no current block, or something else has ids of it.
-        let wanted = i32::try_from(count.max(MIN_BLOCK)).unwrap_or(i32::MAX);
+        let wanted = i32::try_from(count.max(MIN_BLOCK)).map_err(|_| {
+            Error::Internal(format!("a chunk of {} needs more ids than a block can have", model.name))
+        })?;
         for _ in 0..MAX_BLOCK_ATTEMPTS {
             self.context.register().await?;
             let highest = store::id_block::highest(&self.context.db, model, HIGHEST_COUNTED_ID).await?;
@@ -344,34 +371,39 @@ impl Engine {
     }
 }
 
-fn length(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 /// The counts of a chunk.
-fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> ModelCounts {
-    ModelCounts {
+fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> Result<ModelCounts, Error> {
+    Ok(ModelCounts {
         model: model.name.clone(),
-        inserted: length(keys.inserted.len()),
-        existing: length(keys.existing.len()),
-        out_of_scope: length(keys.out_of_scope.len()),
-        filtered: length(keys.filtered.len()),
+        inserted: count(keys.inserted.len())?,
+        existing: count(keys.existing.len())?,
+        out_of_scope: count(keys.out_of_scope.len())?,
+        filtered: count(keys.filtered.len())?,
         dropped,
         ..ModelCounts::default()
-    }
+    })
 }
 
 /// The keys of the records that control has written.
-pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> ChunkKeys {
+///
+/// # Errors
+/// If control does not say of each how it came about.
+pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> Result<ChunkKeys, Error> {
     let mut keys = ChunkKeys::default();
     for line in lines {
         let pair = (line.source_pk, line.new_pk);
         match line.kind() {
+            contract::KeyKind::Inserted => keys.inserted.push(pair),
             contract::KeyKind::Existing => keys.existing.push(pair),
-            _ => keys.inserted.push(pair),
+            contract::KeyKind::Unspecified => {
+                return Err(Error::Internal(format!(
+                    "control did not say what became of record {} of {}",
+                    line.source_pk, line.model
+                )));
+            }
         }
     }
-    keys
+    Ok(keys)
 }
 
 /// The keys of a chunk: `draft` has those of records that were not to be written, `written` the others.

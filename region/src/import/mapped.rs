@@ -14,6 +14,7 @@ use causeway_relocation::{
 };
 
 use super::{ImportState, batches::Batch, chunks::ChunkDraft};
+use crate::error::Error;
 
 /// The primary key map of an import. Some models are read with it while others are being written.
 pub(super) type SharedKeys = Arc<RwLock<KeyMap>>;
@@ -66,10 +67,14 @@ impl Mapper {
         self.hides.then(|| finding.record(record.ordinal, record.source_pk).at(record.offset))
     }
 
-    /// Maps a batch; `None` if there is no such model.
-    pub(super) fn map(&self, batch: Batch) -> Option<Mapped> {
-        let model = self.catalog.models().get(self.position)?;
-        let mut draft = ChunkDraft::new(self.state, model, &batch);
+    /// Maps a batch.
+    ///
+    /// # Errors
+    /// If there is no such model, or the catalog or the plan contradicts itself.
+    pub(super) fn map(&self, batch: Batch) -> Result<Mapped, Error> {
+        let model = self.catalog.models().get(self.position);
+        let model = model.ok_or_else(|| Error::Internal("a batch is of an unknown model".to_owned()))?;
+        let mut draft = ChunkDraft::new(self.state, model, &batch)?;
         let mut records = Vec::with_capacity(batch.records.len());
         let chunk_begins = batch.records.first().map_or(0, |record| record.offset);
         for record in batch.records {
@@ -84,7 +89,7 @@ impl Mapper {
                 chunk_begins,
             };
             let (noted, changed) = (draft.findings.len(), record.changed);
-            match mapping.map(model, record, &mut draft.findings) {
+            match mapping.map(model, record, &mut draft.findings)? {
                 Decision::Write(record) => {
                     draft.findings.extend(self.hidden_status(model, &record));
                     let mut made = draft.findings.iter().skip(noted);
@@ -102,6 +107,6 @@ impl Mapper {
             }
         }
         let count = batch.max_ordinal - batch.min_ordinal + 1;
-        Some(Mapped { covered: Covered { count, max_ordinal: batch.max_ordinal }, records, draft })
+        Ok(Mapped { covered: Covered { count, max_ordinal: batch.max_ordinal }, records, draft })
     }
 }

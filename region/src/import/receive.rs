@@ -10,7 +10,7 @@ use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
     plan::Watch,
 };
-use causeway_silo::transact;
+use causeway_silo::{db::count, transact};
 use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
@@ -273,7 +273,7 @@ impl Upload {
 
     /// Checks the file against what was announced, forces it to disk, and opens it if it is encrypted.
     async fn received(&mut self) -> Result<Received, Error> {
-        let size_bytes = i64::try_from(self.received).unwrap_or(i64::MAX);
+        let size_bytes = count(self.received)?;
         if let Some(size) = self.announced.size_bytes
             && size != size_bytes
         {
@@ -290,10 +290,10 @@ impl Upload {
             ));
         }
         self.synced().await.map_err(Error::SpoolFailed)?;
-        if let Some(mut file) = self.file.take() {
-            file.flush().await.map_err(Error::SpoolFailed)?;
-            file.sync_all().await.map_err(Error::SpoolFailed)?;
-        }
+        let file = self.file.take();
+        let mut file = file.ok_or_else(|| Error::Internal("an upload ends a second time".to_owned()))?;
+        file.flush().await.map_err(Error::SpoolFailed)?;
+        file.sync_all().await.map_err(Error::SpoolFailed)?;
         let mut received = Received {
             size_bytes,
             sha256: upload_sha256.clone(),
@@ -304,8 +304,10 @@ impl Upload {
             let spooled = self.engine.spooled(self.part.clone(), true);
             let open = move |watch: &Watch| spooled.open(&watch.stop);
             let source = self.engine.unless_stopped(&Arc::default(), open).await?;
-            received.size_bytes = i64::try_from(source.size()).unwrap_or(i64::MAX);
-            received.sha256 = source.sha256().unwrap_or_default();
+            received.size_bytes = count(source.size())?;
+            received.sha256 = source.sha256().ok_or_else(|| {
+                Error::Internal("an encrypted export was opened without its SHA-256".to_owned())
+            })?;
         }
         if differs(&self.announced.export_sha256, &received.sha256) {
             return Err(Error::UploadInvalid(

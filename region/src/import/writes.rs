@@ -223,7 +223,7 @@ impl Writes<'_> {
             }
             first = false;
             self.live.model(&model.name);
-            let Some(mapped) = batch? else { continue };
+            let mapped = batch??;
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
                 // Sending comes first, because everything waits for control.
                 let (sent, noted) = tokio::join!(self.send(model, mapped), self.note(model, unnoted.take()));
@@ -266,8 +266,7 @@ impl Writes<'_> {
             engine.follow(import, model, &mut records).await?;
             engine.write_here(import, model, records, draft).await?
         };
-        self.written(model, &keys, covered).await;
-        Ok(())
+        self.written(model, &keys, covered).await
     }
 
     /// Lets control write a batch.
@@ -282,16 +281,17 @@ impl Writes<'_> {
     async fn note(&self, model: &Model, unnoted: Option<(ControlChunk, Covered)>) -> Result<(), Error> {
         let Some((sent, covered)) = unnoted else { return Ok(()) };
         let keys = self.engine.note_chunk_of_control(self.import, model, sent).await?;
-        self.written(model, &keys, covered).await;
-        Ok(())
+        self.written(model, &keys, covered).await
     }
 
     /// Takes note of a batch that has been committed, here too.
-    async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
+    async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) -> Result<(), Error> {
+        let absorbed = self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
+        absorbed.map_err(|error| Error::Internal(error.to_string()))?;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);
         self.live.add(covered.count);
         self.sizes.grow();
         self.goes_on().await;
+        Ok(())
     }
 }

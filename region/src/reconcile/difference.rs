@@ -84,14 +84,17 @@ impl Observation {
 
     /// What control's directory should have for the organization; `None` if the region does not have the organization.
     pub(super) fn report(&self, id: i64) -> Option<ReportedOrganization> {
-        let organization = self.here.organization.as_ref()?;
-        Some(ReportedOrganization {
+        self.here.organization.as_ref().map(|organization| self.report_of(id, organization))
+    }
+
+    fn report_of(&self, id: i64, organization: &ComparedOrganization) -> ReportedOrganization {
+        ReportedOrganization {
             organization_id: id,
             // Control replaces this slug by the one that it has reserved.
             slug: self.primary().map_or_else(|| organization.slug.clone(), |primary| primary.slug.clone()),
             name: organization.name.clone(),
             status: directory_status(organization.status).into(),
-        })
+        }
     }
 
     /// All differences about an organization. Empty if work is in progress that will change it, or may.
@@ -128,7 +131,7 @@ impl Observation {
         control_slug: Option<&str>,
         message: String,
         remedy: String,
-        repair: Repair,
+        repair: impl Into<Option<Repair>>,
     ) -> Difference {
         Difference {
             kind,
@@ -138,7 +141,7 @@ impl Observation {
             message,
             remedy,
             repaired: false,
-            repair: Some(repair),
+            repair: repair.into(),
         }
     }
 
@@ -148,11 +151,17 @@ impl Observation {
         let Some(left) = self.of_type(ReservationType::TemporaryRenameAlias).next() else { return false };
         let has_it = self.here.organization.as_ref().is_some_and(|it| it.slug == left.slug);
         let confirmable = has_it && self.primary().is_none();
-        let operation = Uuid::try_parse(&left.operation_id).unwrap_or_default();
+        let operation = Uuid::try_parse(&left.operation_id).ok();
         let (does, repair) = if confirmable {
-            ("confirm", Repair::Confirm(operation))
+            ("confirm", operation.map(Repair::Confirm))
         } else {
-            ("release", Repair::Release(operation))
+            ("release", operation.map(Repair::Release))
+        };
+        let remedy = match &repair {
+            Some(_) => format!("{does} it: {DO_REPAIR}"),
+            None => {
+                "it cannot be repaired: control does not say by which operation it is reserved".to_owned()
+            }
         };
         found.push(self.difference(
             DifferenceKind::TemporaryReservationLeft,
@@ -163,7 +172,7 @@ impl Observation {
                  confirm or release it",
                 left.slug, left.operation_id
             ),
-            format!("{does} it: {DO_REPAIR}"),
+            remedy,
             repair,
         ));
         confirmable
@@ -190,7 +199,7 @@ impl Observation {
             ));
         }
         let listed = self.held.as_ref().and_then(|held| held.listed.as_ref());
-        let should = self.report(id).unwrap_or_default();
+        let should = self.report_of(id, organization);
         let wrong = match listed {
             None => "does not have it".to_owned(),
             Some(listed) => {

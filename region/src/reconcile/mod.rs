@@ -23,6 +23,7 @@ mod repair;
 
 use std::sync::Arc;
 
+use causeway_silo::db::count;
 use tokio::sync::{Mutex, mpsc};
 
 pub(crate) use self::difference::{Difference, DifferenceKind};
@@ -65,10 +66,6 @@ struct Inner {
     turn: Mutex<()>,
 }
 
-fn count(list: &[impl Sized]) -> i64 {
-    i64::try_from(list.len()).unwrap_or(i64::MAX)
-}
-
 impl Reconciler {
     pub(crate) fn new(context: &Context, follower: &Follower) -> Self {
         Self(Arc::new(Inner { context: context.clone(), follower: follower.clone(), turn: Mutex::default() }))
@@ -103,12 +100,12 @@ impl Reconciler {
         let mut summary = Summary::default();
         let mut pages = Pages::default();
         while let Some(mut page) = self.next_page(&mut pages).await? {
-            summary.compared += i64::try_from(page.len()).unwrap_or(i64::MAX);
+            summary.compared += count(page.len())?;
             page.retain(|id, seen| !seen.differences(*id).is_empty());
             let settled = self.settle(page).await?;
             summary.moving += settled.moving;
             let found = self.repair_and_collect(mode, settled.found).await?;
-            if !summary.add(found, told).await {
+            if !summary.add(found, told).await? {
                 return Ok(summary);
             }
             self.renew().await?;
@@ -119,7 +116,7 @@ impl Reconciler {
             let Some((_, last, _)) = twice.last() else { return Ok(summary) };
             after = *last;
             let found = twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();
-            if !summary.add(found, told).await {
+            if !summary.add(found, told).await? {
                 return Ok(summary);
             }
         }
@@ -128,10 +125,14 @@ impl Reconciler {
 
 impl Summary {
     /// Counts the differences and sends them. `false` if the receiver is gone.
-    async fn add(&mut self, found: Vec<Difference>, told: &mpsc::Sender<Vec<Difference>>) -> bool {
-        self.differences += count(&found);
-        self.repaired += count(&found.iter().filter(|it| it.repaired).collect::<Vec<_>>());
-        !told.is_closed() && (found.is_empty() || told.send(found).await.is_ok())
+    async fn add(
+        &mut self,
+        found: Vec<Difference>,
+        told: &mpsc::Sender<Vec<Difference>>,
+    ) -> Result<bool, Error> {
+        self.differences += count(found.len())?;
+        self.repaired += count(found.iter().filter(|it| it.repaired).count())?;
+        Ok(!told.is_closed() && (found.is_empty() || told.send(found).await.is_ok()))
     }
 }
 

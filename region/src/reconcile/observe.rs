@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use causeway_proto::control::v1::HeldOrganization;
+use causeway_silo::db::count;
 
 use super::{
     Reconciler,
@@ -71,7 +72,7 @@ impl Reconciler {
             pages.held.extend(page.organizations);
             pages.token = Some(page.next_page_token);
         }
-        let rows = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let rows = count(PAGE)?;
         let mut ids = reconciliation::ids(&context.db, pages.after, rows).await?;
         // Up to this id, both sides are known.
         let held_up_to = pages.held.back().filter(|_| !pages.is_over()).map(|held| held.organization_id);
@@ -144,7 +145,7 @@ impl Reconciler {
             }
             suspects = again;
         }
-        settled.moving = i64::try_from(suspects.len()).unwrap_or(i64::MAX);
+        settled.moving = count(suspects.len())?;
         Ok(settled)
     }
 

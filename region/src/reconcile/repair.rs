@@ -29,9 +29,24 @@ const ATTEMPTS: usize = 3;
 fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
     match outcome {
         Ok(_) => Ok(None),
-        Err(error @ Error::Control(_)) if !error.is_transient() => Ok(Some(error.to_string())),
-        Err(error) => Err(error),
+        Err(error) => refusal(error).map(Some),
     }
+}
+
+/// The reason if control refused. Other errors are returned.
+fn refusal(error: Error) -> Result<String, Error> {
+    match error {
+        error @ Error::Control(_) if !error.is_transient() => Ok(error.to_string()),
+        error => Err(error),
+    }
+}
+
+/// The slug of an organization that is to be reserved.
+fn slug_of(difference: &Difference) -> Result<&str, Error> {
+    difference.slug.as_deref().ok_or_else(|| {
+        let id = difference.organization_id;
+        Error::Internal(format!("the slug of organization {id} is to be reserved, and it has none"))
+    })
 }
 
 /// Notes with differences why they are not repaired.
@@ -93,15 +108,17 @@ impl Reconciler {
         let context = self.context();
         let mut asking = Vec::new();
         for difference in of(differences, &Repair::Reserve) {
-            let slug = difference.slug.as_deref().unwrap_or_default();
-            if slug.len() > MAX_SLUG {
+            if slug_of(difference)?.len() > MAX_SLUG {
                 refused([difference], "its slug is no valid one; give it another one in the region");
             } else {
                 asking.push(difference);
             }
         }
         if !asking.is_empty() {
-            let checks = context.ask(context.control.check_slugs(requests(&asking))).await?;
+            let checks = context.ask(context.control.check_slugs(requests(&asking)?)).await?;
+            if checks.len() != asking.len() {
+                return Err(Error::Internal("control did not answer for every slug".to_owned()));
+            }
             for (difference, check) in asking.into_iter().zip(checks) {
                 if !check.id_taken_by_region.is_empty() {
                     let why = format!(
@@ -184,14 +201,14 @@ impl Reconciler {
             }
             let operation = context.env.uuid();
             let control = &context.control;
-            let batch = OrganizationSlugRequestBatch { requests: requests(&asking) };
+            let batch = OrganizationSlugRequestBatch { requests: requests(&asking)? };
             let answer =
                 context.ask(control.bulk_create_organization_slug_reservations(operation, vec![batch])).await;
             context.env.failpoint("region.reconcile.reserved").await?;
             let given: HashMap<i64, String> = match answer {
                 Ok(slugs) => slugs.into_iter().map(|slug| (slug.organization_id, slug.slug)).collect(),
                 Err(error) => {
-                    let why = done::<()>(Err(error))?.unwrap_or_default();
+                    let why = refusal(error)?;
                     refused(asking, &why);
                     return Ok(());
                 }
@@ -278,7 +295,7 @@ impl Reconciler {
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,
             Err(error) => {
-                let why = done::<()>(Err(error))?.unwrap_or_default();
+                let why = refusal(error)?;
                 refused(differences, &why);
                 return Ok(());
             }
@@ -298,11 +315,13 @@ fn of<'a>(differences: &'a mut [Difference], repair: &Repair) -> impl Iterator<I
 }
 
 /// Slug requests for the slugs of these differences.
-fn requests(differences: &[&mut Difference]) -> Vec<OrganizationSlugRequest> {
-    let request = |it: &&mut Difference| OrganizationSlugRequest {
-        organization_id: it.organization_id,
-        slug: it.slug.clone().unwrap_or_default(),
-        ..OrganizationSlugRequest::default()
+fn requests(differences: &[&mut Difference]) -> Result<Vec<OrganizationSlugRequest>, Error> {
+    let request = |it: &&mut Difference| -> Result<OrganizationSlugRequest, Error> {
+        Ok(OrganizationSlugRequest {
+            organization_id: it.organization_id,
+            slug: slug_of(it)?.to_owned(),
+            ..OrganizationSlugRequest::default()
+        })
     };
     differences.iter().map(request).collect()
 }

@@ -3,7 +3,7 @@
 use causeway_proto::{control::v1::IdRange, limits::MAX_ID_RANGES};
 use causeway_relocation::{catalog::Model, export::MAX_PK};
 use causeway_silo::{
-    db::{Db, DbError, Dialect, Statement},
+    db::{Db, DbError, Dialect, Statement, count},
     transact,
 };
 
@@ -51,7 +51,7 @@ pub(crate) async fn highest(db: &Db, model: &Model, most: i64) -> Result<i64, Db
             .arg(most),
         Dialect::Sqlite => statement.push(") AS known"),
     };
-    db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("id"))
+    number(db, statement, "id").await
 }
 
 /// How many rows the model's table has with ids from `first` to `last`.
@@ -62,13 +62,19 @@ pub(crate) async fn rows_between(db: &Db, model: &Model, first: i64, last: i64) 
         .arg(first)
         .push(" AND ")
         .arg(last);
-    db.fetch_optional(statement).await?.map_or(Ok(0), |row| row.int("count"))
+    number(db, statement, "count").await
+}
+
+/// The number that a query without groups returns.
+async fn number(db: &Db, statement: Statement, name: &str) -> Result<i64, DbError> {
+    let row = db.fetch_optional(statement).await?;
+    row.ok_or_else(|| DbError::inconsistent(format!("a query for one {name} returned none")))?.int(name)
 }
 
 /// The ids in the model's table as ascending ranges, and whether the table has every id in them. If there would be too
 /// many ranges, the smallest gaps count as part of a range.
 pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
-    let gaps = i64::try_from(MAX_ID_RANGES).unwrap_or(i64::MAX);
+    let gaps = count(MAX_ID_RANGES)?;
     let statement = Statement::new(
         "SELECT g.id AS last_id, g.next AS first_id FROM \
          (SELECT id, LEAD(id) OVER (ORDER BY id) AS next FROM \"",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::{
-    db::{Column, Db, DbError, Dialect, Row, Statement, Tx},
+    db::{Column, Db, DbError, Dialect, Row, Statement, Tx, count},
     page::PageRequest,
 };
 use chrono::{DateTime, Utc};
@@ -29,8 +29,8 @@ fn filter_text(filter: Option<&BTreeSet<String>>) -> Result<Option<String>, DbEr
     filter.map(serde_json::to_string).transpose().map_err(unreadable)
 }
 
-fn filter_slugs(parameters: &Parameters) -> Option<i64> {
-    parameters.filter.as_ref().map(|slugs| i64::try_from(slugs.len()).unwrap_or(i64::MAX))
+fn filter_slugs(parameters: &Parameters) -> Result<Option<i64>, DbError> {
+    parameters.filter.as_ref().map(|slugs| count(slugs.len())).transpose()
 }
 
 fn read(row: &Row) -> Result<Import, DbError> {
@@ -167,7 +167,7 @@ pub(crate) async fn begin(
     .with(false)
     .with(spool_id)
     .with(parameters.dry_run)
-    .with(filter_slugs(parameters));
+    .with(filter_slugs(parameters)?);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -209,7 +209,7 @@ pub(crate) async fn receive(
     .with(&received.upload_sha256)
     .with(received.encrypted)
     .with(parameters.dry_run)
-    .with(filter_slugs(parameters));
+    .with(filter_slugs(parameters)?);
     Ok(tx.execute(statement).await? == 1)
 }
 

@@ -183,15 +183,20 @@ pub(crate) async fn without_required_row(
     needs: &NeedsOne,
     organizations: Vec<i64>,
 ) -> Result<HashSet<i64>, DbError> {
-    let name = |column: usize| model.columns.get(column).map_or("", |column| column.column.as_str());
+    let name = |column: usize| {
+        let column = model.columns.get(column).map(|column| column.column.as_str());
+        column.ok_or_else(|| {
+            DbError::inconsistent(format!("a rule of {} is about a column that there is not", model.name))
+        })
+    };
     let statement = Statement::new("SELECT r.id AS id FROM ")
         .rows(db.dialect(), "r", [("id", Column::Ints(organizations))])
         .push(&format!(
             " WHERE NOT EXISTS (SELECT 1 FROM \"{}\" t WHERE t.\"{}\" = r.id AND t.\"{}\" IS NOT NULL AND t.\"{}\" = ",
             model.table,
-            name(needs.of),
-            name(needs.set),
-            name(needs.column),
+            name(needs.of)?,
+            name(needs.set)?,
+            name(needs.column)?,
         ))
         .arg(needs.equals.as_str())
         .push(")");

@@ -8,7 +8,7 @@ use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::replica::{Answer, Change, ReplicaType};
+use crate::replica::{Answer, Change};
 
 /// How far the feed has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,10 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
     }
     let dialect = tx.dialect();
     let texts = |text: fn(&Change) -> String| Column::Texts(changes.iter().map(|it| text(it)).collect());
+    let kinds = changes.iter().map(|it| it.kind.map(|kind| kind.name().to_owned()));
+    let kinds = kinds
+        .collect::<Option<Vec<String>>>()
+        .ok_or_else(|| DbError::inconsistent("a slug that no organization has any more was to be stored"))?;
     let statement = Statement::new(
         "INSERT INTO causeway_slug_replica \
          (slug, organization_id, type, canonical_slug, operation_id, wanted, generation) \
@@ -93,7 +97,7 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
         [
             ("slug", texts(|it| it.slug.clone())),
             ("organization_id", Column::Ints(changes.iter().map(|it| it.organization_id).collect())),
-            ("type", texts(|it| it.kind.map_or("", ReplicaType::name).to_owned())),
+            ("type", Column::Texts(kinds)),
             (
                 "canonical_slug",
                 Column::OptTexts(changes.iter().map(|it| it.canonical_slug.clone()).collect()),

@@ -52,7 +52,9 @@ pub(super) fn members(source: &impl ReadAt) -> Result<Members, OpenError> {
         let kind = header.entry_type();
         let small = || small(source, &name, Span { start, length: size }, end);
         match (kind, name.as_str()) {
-            (EntryType::XHeader, _) => extended = extension(&small()?),
+            (EntryType::XHeader, _) => {
+                extended = extension(&small()?).ok_or(OpenError::NotTar { position })?;
+            }
             (EntryType::XGlobalHeader, _) => drop(small()?),
             (EntryType::Regular, EXPORT) => {
                 present(&name, start, size, end)?;
@@ -78,7 +80,7 @@ fn header(source: &impl ReadAt, position: u64) -> Result<Option<Header>, OpenErr
     let end = source.size()?;
     let there = end.saturating_sub(position).min(BLOCK_BYTES);
     let mut block = [0; BLOCK];
-    let (filled, _) = block.split_at_mut(usize::try_from(there).unwrap_or(BLOCK));
+    let (filled, _) = block.split_at_mut(usize::try_from(there).map_err(io::Error::other)?);
     source.read_exact_at(filled, position)?;
     // An empty file is not a tar. Otherwise an archive ends with an empty block, or with the file.
     if position > 0 && block.iter().all(|byte| *byte == 0) {
@@ -124,7 +126,7 @@ fn small(source: &impl ReadAt, name: &str, span: Span, end: u64) -> Result<Vec<u
         return Err(OpenError::TooLarge { name, size: span.length, limit: SMALL_MEMBER_BYTES });
     }
     present(name, span.start, span.length, end)?;
-    let mut content = vec![0; usize::try_from(span.length).unwrap_or_default()];
+    let mut content = vec![0; usize::try_from(span.length).map_err(io::Error::other)?];
     source.read_exact_at(&mut content, span.start)?;
     Ok(content)
 }
@@ -136,19 +138,17 @@ fn once<T>(place: &mut Option<T>, name: &'static str, found: T) -> Result<(), Op
     }
 }
 
-/// Reads the name and the size from an extended header. No other field matters here.
-fn extension(content: &[u8]) -> Extended {
+/// Reads the name and the size from an extended header; `None` if they cannot be read. No other field matters here.
+fn extension(content: &[u8]) -> Option<Extended> {
     let mut extended = Extended::default();
-    for (key, value) in
-        PaxExtensions::new(content).flatten().filter_map(|pair| Some((pair.key().ok()?, pair.value().ok()?)))
-    {
-        match key {
-            "path" => extended.name = Some(value.to_owned()),
-            "size" => extended.size = value.parse().ok(),
+    for pair in PaxExtensions::new(content).flatten() {
+        match pair.key() {
+            Ok("path") => extended.name = Some(pair.value().ok()?.to_owned()),
+            Ok("size") => extended.size = Some(pair.value().ok()?.parse().ok()?),
             _ => {}
         }
     }
-    extended
+    Some(extended)
 }
 
 /// Writes the header of a member.

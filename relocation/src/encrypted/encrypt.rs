@@ -34,7 +34,7 @@ pub fn encrypt(
 ) -> Result<(), EncryptError> {
     let data_key = Key::new(Zeroizing::new(env.bytes()));
     let length = token_length(size).ok_or(EncryptError::TooLarge(size))?;
-    let time = now(env);
+    let time = now(env)?;
     let behind = behind(&data_key, length, key, env)?;
 
     begin(out, EXPORT, length, time).map_err(EncryptError::Write)?;
@@ -43,8 +43,12 @@ pub fn encrypt(
 }
 
 /// The time in the form of a tar and a token: seconds since 1970.
-pub(super) fn now(env: &Environment) -> u64 {
-    u64::try_from(env.now().timestamp()).unwrap_or_default()
+///
+/// # Errors
+/// If the clock is before that.
+pub(super) fn now(env: &Environment) -> Result<u64, EncryptError> {
+    u64::try_from(env.now().timestamp())
+        .map_err(|_| EncryptError::Write(io::Error::other("the clock of this machine is before 1970")))
 }
 
 /// The rest of the file after a token of `length` characters: its Fernet key, encrypted with `key`, and `key` itself.
@@ -59,13 +63,18 @@ pub(super) fn behind(
     let mut out = Vec::new();
     end(&mut out, length).map_err(EncryptError::Write)?;
     for (name, content) in [(DATA_KEY, encrypted.as_slice()), (PUBLIC_KEY, public_key.as_bytes())] {
-        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        begin(&mut out, name, size, now(env)).map_err(EncryptError::Write)?;
+        let size = length_of(content.len())?;
+        begin(&mut out, name, size, now(env)?).map_err(EncryptError::Write)?;
         out.extend_from_slice(content);
         end(&mut out, size).map_err(EncryptError::Write)?;
     }
     finish(&mut out).map_err(EncryptError::Write)?;
     Ok(out)
+}
+
+/// A number of bytes in memory as one of bytes in a file.
+fn length_of(bytes: usize) -> Result<u64, EncryptError> {
+    u64::try_from(bytes).map_err(|error| EncryptError::Write(io::Error::other(error)))
 }
 
 /// How many characters the token of an export of `size` bytes has.
@@ -100,12 +109,13 @@ fn token(
             io::ErrorKind::UnexpectedEof => EncryptError::Changed(size),
             _ => EncryptError::Read(error),
         })?;
-        left -= u64::try_from(length).unwrap_or_default();
+        left -= length_of(length)?;
         let last = length < BUFFER_BYTES;
         let mut count = length;
         if last {
             let pad = BLOCK - length % BLOCK;
-            padding.iter_mut().take(pad).for_each(|byte| *byte = u8::try_from(pad).unwrap_or_default());
+            let filler = u8::try_from(pad).map_err(|error| EncryptError::Write(io::Error::other(error)))?;
+            padding.iter_mut().take(pad).for_each(|byte| *byte = filler);
             count += pad;
         }
         let (chunk, _) = buffer.split_at_mut(count);

@@ -93,7 +93,7 @@ pub(super) fn blocks(bytes: &mut [u8]) -> &mut [Array<u8, U16>] {
 }
 
 fn length(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
+    count as u64
 }
 
 /// How many bytes of ciphertext a token of `characters` contains, if the last `padding` of them are `=`.
@@ -131,7 +131,7 @@ impl<R: ReadAt> Token<R> {
         characters: &mut Vec<u8>,
         decoded: &mut Vec<u8>,
     ) -> io::Result<Range<usize>> {
-        let (first, skip) = (position / 3 * 4, usize::try_from(position % 3).unwrap_or_default());
+        let (first, skip) = (position / 3 * 4, usize::try_from(position % 3).map_err(io::Error::other)?);
         let groups = (skip + count).div_ceil(3);
         let ahead = self.text.length.saturating_sub(first);
         let wanted = usize::try_from(ahead).unwrap_or(usize::MAX).min(4 * groups);
@@ -162,7 +162,7 @@ impl<R: ReadAt> Token<R> {
             if stop.load(Ordering::Relaxed) {
                 return Err(OpenError::Stopped);
             }
-            hash.update(plaintext.buffer.get(plaintext.ready.clone()).unwrap_or_default());
+            hash.update(plaintext.buffer.get(plaintext.ready.clone()).ok_or_else(outside)?);
         }
         Ok((plaintext.position, hash.finalize().into()))
     }
@@ -170,6 +170,11 @@ impl<R: ReadAt> Token<R> {
 
 pub(super) fn invalid(error: TokenError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The error that decrypted bytes are not where they should be.
+fn outside() -> io::Error {
+    io::Error::other("a part of the token is outside of the buffer that it was read into")
 }
 
 /// An error in the token now means a change, because it was authentic when it was opened.
@@ -230,7 +235,7 @@ impl<R: ReadAt> Plaintext<R> {
         if left == 0 {
             return Ok(0..0);
         }
-        let within = usize::try_from(self.position % length(BLOCK)).unwrap_or_default();
+        let within = usize::try_from(self.position % length(BLOCK)).map_err(io::Error::other)?;
         let count = (within + left.min(wanted).min(CHUNK)).next_multiple_of(BLOCK).min(CHUNK);
         let begin = self.position - length(within);
         // The block before the first one is the initialization vector, which comes after version and time.
@@ -241,20 +246,20 @@ impl<R: ReadAt> Plaintext<R> {
             &mut self.buffer,
         )?;
         let start = at.start + BLOCK;
-        let (before, chunk) = self.buffer.get_mut(at).unwrap_or_default().split_at_mut(BLOCK);
+        let bytes = self.buffer.get_mut(at).ok_or_else(outside)?;
+        let (before, chunk) = bytes.split_first_chunk_mut::<BLOCK>().ok_or_else(outside)?;
         let last = begin + length(count) == self.token.ciphertext;
         if let Some(signed) = &mut self.signed {
             if begin == 0 {
                 first_bytes(&self.token, signed)?;
-                signed.update(before);
+                signed.update(&*before);
             }
             signed.update(chunk);
             if last {
                 verify(&self.token, signed)?;
             }
         }
-        let iv = <[u8; BLOCK]>::try_from(&*before).unwrap_or_default();
-        self.token.key.decryptor(iv).decrypt_blocks(blocks(chunk));
+        self.token.key.decryptor(*before).decrypt_blocks(blocks(chunk));
         let mut until = count.min(within + left);
         if last && self.signed.is_some() {
             until = count - padding_bytes(chunk).ok_or_else(|| invalid(TokenError::Padding))?;
@@ -270,10 +275,10 @@ impl<R: ReadAt> Plaintext<R> {
 fn first_bytes<R: ReadAt>(token: &Token<R>, signed: &mut Hmac<Sha256>) -> io::Result<()> {
     let mut decoded = Vec::new();
     let at = token.decode(0, BEFORE, &mut Vec::new(), &mut decoded)?;
-    let bytes = decoded.get(at).unwrap_or_default();
-    match bytes.first() {
-        Some(&VERSION) => signed.update(bytes),
-        other => return Err(invalid(TokenError::Version(other.copied().unwrap_or_default()))),
+    let bytes = decoded.get(at).ok_or_else(outside)?;
+    match bytes.first().ok_or_else(outside)? {
+        &VERSION => signed.update(bytes),
+        other => return Err(invalid(TokenError::Version(*other))),
     }
     Ok(())
 }
@@ -282,7 +287,7 @@ fn first_bytes<R: ReadAt>(token: &Token<R>, signed: &mut Hmac<Sha256>) -> io::Re
 fn verify<R: ReadAt>(token: &Token<R>, signed: &Hmac<Sha256>) -> io::Result<()> {
     let mut decoded = Vec::new();
     let at = token.decode(length(PREFIX) + token.ciphertext, TAG, &mut Vec::new(), &mut decoded)?;
-    let tag = decoded.get(at).unwrap_or_default();
+    let tag = decoded.get(at).ok_or_else(outside)?;
     signed.clone().verify_slice(tag).map_err(|_| invalid(TokenError::Forged))
 }
 
@@ -293,7 +298,7 @@ impl<R: ReadAt> Read for Plaintext<R> {
             let wanted = if self.signed.is_some() { CHUNK } else { out.len() };
             self.refill(wanted).map_err(meanwhile)?;
         }
-        let ready = self.buffer.get(self.ready.clone()).unwrap_or_default();
+        let ready = self.buffer.get(self.ready.clone()).ok_or_else(outside)?;
         let count = ready.len().min(out.len());
         out.split_at_mut(count).0.copy_from_slice(ready.split_at(count).0);
         self.ready.start += count;

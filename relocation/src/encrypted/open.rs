@@ -99,7 +99,7 @@ impl<R: ReadAt> Encrypted<R> {
 fn padding(source: &impl ReadAt, text: Span) -> Result<u64, OpenError> {
     let mut end = [0; 2];
     let count = text.length.min(2);
-    let (end, _) = end.split_at_mut(usize::try_from(count).unwrap_or_default());
+    let (end, _) = end.split_at_mut(usize::try_from(count).map_err(std::io::Error::other)?);
     source.read_exact_at(end, text.start + text.length - count)?;
     Ok(end.iter().rev().take_while(|character| **character == b'=').map(|_| 1).sum())
 }

@@ -29,7 +29,7 @@ pub trait ReadAt {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     out = out.split_at_mut(count).1;
-                    offset += u64::try_from(count).unwrap_or_default();
+                    offset += u64::try_from(count).map_err(io::Error::other)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -35,7 +35,7 @@ impl<R: ReadAt> Encrypted<R> {
     pub fn rewrap_key(&self, key: &PublicKey, env: &Environment) -> Result<Rewrapped<R>, EncryptError> {
         let length = self.token.text.length;
         let mut before = Vec::new();
-        begin(&mut before, EXPORT, length, now(env)).map_err(EncryptError::Write)?;
+        begin(&mut before, EXPORT, length, now(env)?).map_err(EncryptError::Write)?;
         let behind = behind(&self.token.key, length, key, env)?;
         Ok(Rewrapped { token: Arc::clone(&self.token), before, behind })
     }
@@ -45,8 +45,7 @@ impl<R: ReadAt> Rewrapped<R> {
     /// How many bytes it has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let around = u64::try_from(self.before.len() + self.behind.len()).unwrap_or(u64::MAX);
-        self.token.text.length.saturating_add(around)
+        self.token.text.length + (self.before.len() + self.behind.len()) as u64
     }
 
     /// Its bytes, the same each time.
@@ -75,7 +74,7 @@ impl<R: ReadAt> Read for Text<R> {
             // The file was complete when it was opened.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
-                self.at += u64::try_from(count).unwrap_or_default();
+                self.at += u64::try_from(count).map_err(io::Error::other)?;
                 Ok(count)
             }
         }

@@ -90,7 +90,8 @@ impl<'a> Decoder<'a> {
                 return Ok(());
             };
             let (Some(column), Some(slot)) = (model.columns.get(index), slots.get_mut(index)) else {
-                return Ok(());
+                let reason = "the catalog has no column for the field, which it names";
+                return Err(Finding::new(FindingKind::DeserializationFailed, reason).field(name));
             };
             expected = index + 1;
             if slot.is_some() {
@@ -510,7 +511,6 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
 
 /// Checks the rules that a single record can break.
 fn check_rules(model: &Model, values: &[Value], alike: &SimilarNames) -> Result<(), Finding> {
-    let field = |column: usize| model.columns.get(column).map_or("", |column| column.field.as_str());
     for columns in &model.rules.exactly_one {
         let is_set = |column: &&usize| match values.get(**column) {
             None | Some(Value::Null) => false,
@@ -526,10 +526,12 @@ fn check_rules(model: &Model, values: &[Value], alike: &SimilarNames) -> Result<
         {
             return Err(finding);
         }
-        let names: Vec<&str> = columns.iter().map(|column| field(*column)).collect();
-        let name = names.first().copied().unwrap_or_default();
+        let columns = columns.iter().filter_map(|column| model.columns.get(*column));
+        let names: Vec<&str> = columns.map(|column| column.field.as_str()).collect();
         let reason = format!("exactly one of {} must be set", names.join(" and "));
-        return Err(Finding::new(FindingKind::ValidationError, reason).field(name));
+        let mut finding = Finding::new(FindingKind::ValidationError, reason);
+        finding.field = names.first().map(|name| (*name).to_owned());
+        return Err(finding);
     }
     Ok(())
 }
@@ -548,11 +550,12 @@ fn check_index(model: &Model, values: &[Value]) -> Result<(), Finding> {
         let Some((_, longest)) = texts.clone().max() else { continue };
         let texts: usize = texts.map(|(bytes, _)| bytes).sum();
         if texts > MAX_INDEXED {
-            let field = model.columns.get(longest).map_or("", |column| column.field.as_str());
             let reason = format!(
                 "has a value that must be unique and is too long for that: {texts} bytes, where an index takes {MAX_INDEXED}"
             );
-            return Err(Finding::new(FindingKind::ValidationError, reason).field(field));
+            let mut finding = Finding::new(FindingKind::ValidationError, reason);
+            finding.field = model.columns.get(longest).map(|column| column.field.clone());
+            return Err(finding);
         }
     }
     Ok(())

@@ -52,6 +52,11 @@ impl ExportError {
     pub(crate) fn form(offset: u64, reason: impl Into<String>) -> Self {
         Self::Invalid(Box::new(Finding::new(FindingKind::DeserializationFailed, reason).at(offset)))
     }
+
+    /// Something that is known of the export contradicts itself. That is a defect of this program, not of the export.
+    pub(crate) fn inconsistent(what: &'static str) -> Self {
+        Self::Io(std::io::Error::other(what))
+    }
 }
 
 impl ExportError {

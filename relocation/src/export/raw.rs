@@ -67,12 +67,7 @@ impl<'a> RawRecord<'a> {
 impl RawRecord<'_> {
     /// The model and primary key of an incomplete record, if they come before the part that is missing.
     pub(super) fn identify_incomplete(text: &[u8]) -> (Option<String>, Option<i64>) {
-        let valid = match std::str::from_utf8(text) {
-            Ok(text) => text,
-            Err(error) => {
-                std::str::from_utf8(text.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or("")
-            }
-        };
+        let valid = text.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         let mut parts = Parts::default();
         // This fails because the rest is missing. The parts before that are set.
         let _cut = parts.read(&mut serde_json::Deserializer::from_str(valid));

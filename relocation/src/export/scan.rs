@@ -42,6 +42,9 @@ const BUFFER: usize = 256 * 1024;
 /// The first size of the buffer for a stretch, in bytes: small, because a stretch may be a single record.
 const STRETCH_BUFFER: usize = 16 * 1024;
 
+/// Why a record cannot be read.
+const OUTSIDE: &str = "a record is outside of the buffer that it was read into";
+
 /// How many bytes are needed to recognize what a file is.
 const BEGINNING: usize = 6;
 
@@ -153,7 +156,8 @@ impl<R: Read> Scanner<R> {
         let scanned = Scanned { offset: self.offset, length };
         let start = self.start;
         self.take(length);
-        Ok(Some((scanned, self.buffer.get(start..start + length).unwrap_or_default())))
+        let bytes = self.buffer.get(start..start + length);
+        Ok(Some((scanned, bytes.ok_or_else(|| ExportError::inconsistent(OUTSIDE))?)))
     }
 
     fn error(&self, reason: &str) -> ExportError {
@@ -255,7 +259,8 @@ impl<R: Read> Scanner<R> {
             self.buffer.resize(larger, 0);
         }
         loop {
-            match self.reader.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+            let room = self.buffer.get_mut(self.end..).ok_or_else(|| ExportError::inconsistent(OUTSIDE))?;
+            match self.reader.read(room) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.end += count;

@@ -102,7 +102,7 @@ impl Read for Part {
         let wanted = out.len().min(left);
         let (out, _) = out.split_at_mut(wanted);
         let count = file.read_at(out, range.start)?;
-        range.start += u64::try_from(count).unwrap_or_default();
+        range.start += u64::try_from(count).map_err(io::Error::other)?;
         Ok(count)
     }
 }

@@ -75,14 +75,17 @@ impl Seen {
             return Ok(Actors::default());
         }
         self.entries.each(|entry| {
-            let number = usize::try_from(entry.set).unwrap_or(usize::MAX) % known.stands_for.len();
-            let position = known.stands_for.get(number).map(|target| target.position);
-            let pks = i64::try_from(entry.hash).ok().zip(i64::try_from(entry.offset).ok());
-            if let (true, Some(position), Some((pk, stands_for))) =
-                (named.contains(entry.hash), position, pks)
-                && actors.last().is_none_or(|last| last.pk != pk)
-            {
-                actors.push(Actor { pk, position, stands_for });
+            if !named.contains(entry.hash) {
+                return Ok(());
+            }
+            let number = usize::try_from(entry.set).map_err(io::Error::other)?;
+            let target = number.checked_rem(known.stands_for.len()).and_then(|at| known.stands_for.get(at));
+            let target =
+                target.ok_or_else(|| io::Error::other("an actor stands for no model of the catalog"))?;
+            let pk = i64::try_from(entry.hash).map_err(io::Error::other)?;
+            let stands_for = i64::try_from(entry.offset).map_err(io::Error::other)?;
+            if actors.last().is_none_or(|last| last.pk != pk) {
+                actors.push(Actor { pk, position: target.position, stands_for });
             }
             Ok::<(), io::Error>(())
         })?;

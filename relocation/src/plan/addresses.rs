@@ -33,6 +33,9 @@ const NAME: u32 = 2;
 /// For how many names the holder of the address is stored, 40 bytes each. Further names are only counted.
 const MOST: usize = 100_000;
 
+/// Why a name or an address cannot be read.
+const NO_COLUMN: &str = "the rule about names and addresses is about columns that there are not";
+
 /// The first record of the file with an address that is the name of a later record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -58,27 +61,29 @@ fn folded(values: &[Value], column: usize) -> Option<String> {
     values.get(column)?.as_text().filter(|text| text.contains('@')).map(str::to_lowercase)
 }
 
-fn set(model: &Model, kind: u32) -> u32 {
-    MARK | (u32::try_from(model.position).unwrap_or(0) << 2) | kind
+fn set(model: &Model, kind: u32) -> Result<u32, ExportError> {
+    let position = u32::try_from(model.position).ok().filter(|position| *position < MARK >> 2);
+    let position = position.ok_or_else(|| ExportError::inconsistent("the catalog has too many models"))?;
+    Ok(MARK | (position << 2) | kind)
 }
 
 /// The position of the model and the kind of an entry, if it is a name or an address.
-fn split(set: u32) -> Option<(usize, u32)> {
+fn split(set: u32) -> Option<(u32, u32)> {
     let is_marked = set & (MARK | (1 << 31)) == MARK;
-    is_marked.then(|| (usize::try_from((set & !MARK) >> 2).unwrap_or(usize::MAX), set & 3))
+    is_marked.then_some(((set & !MARK) >> 2, set & 3))
 }
 
 /// The entries of a record's name and address.
-pub(super) fn entries(model: &Model, record: &Record) -> Vec<Entry> {
-    let Some((name, address)) = model.rules.warn_of_address else { return Vec::new() };
+pub(super) fn entries(model: &Model, record: &Record) -> Result<Vec<Entry>, ExportError> {
+    let Some((name, address)) = model.rules.warn_of_address else { return Ok(Vec::new()) };
     let (name, address) = (folded(&record.values, name), folded(&record.values, address));
-    let entry = |text: &str, kind: u32| {
+    let entry = |text: &str, kind: u32| -> Result<Entry, ExportError> {
         let mut hasher = SipHasher13::new();
         text.hash(&mut hasher);
-        Entry { hash: hasher.finish(), set: set(model, kind), offset: record.offset }
+        Ok(Entry { hash: hasher.finish(), set: set(model, kind)?, offset: record.offset })
     };
     match (name, address) {
-        (Some(name), Some(address)) if name == address => vec![entry(&name, BOTH)],
+        (Some(name), Some(address)) if name == address => Ok(vec![entry(&name, BOTH)?]),
         (name, address) => {
             let name = name.map(|name| entry(&name, NAME));
             name.into_iter().chain(address.map(|address| entry(&address, ADDRESS))).collect()
@@ -138,7 +143,10 @@ impl<'a> Addresses<'a> {
     /// Takes the next entry.
     pub(super) fn see(&mut self, entry: Entry) -> Result<(), ExportError> {
         let Some((position, kind)) = split(entry.set) else { return Ok(()) };
-        let Some(model) = self.catalog.models().get(position) else { return Ok(()) };
+        let position = usize::try_from(position).map_err(std::io::Error::other)?;
+        let Some(model) = self.catalog.models().get(position) else {
+            return Err(ExportError::inconsistent("a name or an address is of a model that there is not"));
+        };
         if self.at != (entry.hash, position) {
             self.at = (entry.hash, position);
             self.having.clear();
@@ -187,7 +195,7 @@ impl<'a> Addresses<'a> {
         self.more += 1;
         if self.first_more.is_none() {
             let column = model.rules.warn_of_address.and_then(|(column, _)| model.columns.get(column));
-            let field = column.map_or("", |column| column.field.as_str());
+            let field = &column.ok_or_else(|| ExportError::inconsistent(NO_COLUMN))?.field;
             let finding = Finding::new(FindingKind::UsernameIsAddress, "").model(&model.name).field(field);
             let mut finding = finding.at(offset);
             finding.source_pk = Some(source_pk);
@@ -199,8 +207,11 @@ impl<'a> Addresses<'a> {
     /// The primary key, name and address of a record, if the filter selects it.
     fn read(&self, model: &Model, offset: u64) -> Result<Option<Named>, ExportError> {
         let Some((name, address)) = model.rules.warn_of_address else { return Ok(None) };
-        let [name_of, address_of] =
-            [name, address].map(|column| model.columns.get(column).map_or("", |it| it.field.as_str()));
+        let [Some(name_of), Some(address_of)] =
+            [name, address].map(|column| model.columns.get(column).map(|column| column.field.as_str()))
+        else {
+            return Err(ExportError::inconsistent(NO_COLUMN));
+        };
         let decoder = Decoder::new(self.env, self.plan.now);
         read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, _| {
             let selection = self.plan.selection.as_ref();

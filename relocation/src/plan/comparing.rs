@@ -1,7 +1,10 @@
 //! Finds records that share a primary key or break a unique set: reads records with the same hash again, and compares
 //! their keys.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+};
 
 use roaring::RoaringTreemap;
 
@@ -13,7 +16,7 @@ use super::{
     entry::Entry,
     family::{Linked, links},
     made_slugs::{LostSlugs, MadeSlugs, split},
-    read_raw_at,
+    no_model, read_raw_at,
     sets::KeySet,
     steps::Step,
     unreferenced::Unreferenced,
@@ -63,9 +66,9 @@ impl Family<'_> {
             if addresses::is_one(entry) {
                 return addresses.see(entry);
             }
-            if let Some((index, attempt)) = made.see(entry)
-                && let Some(set) = sets.get(index)
-            {
+            if let Some((index, attempt)) = made.see(entry) {
+                let set = set_at(sets, index)?;
+                let attempt = usize::try_from(attempt).map_err(io::Error::other)?;
                 lost.entry((set.model, attempt)).or_default().insert(entry.offset);
             }
             Ok(())
@@ -76,9 +79,8 @@ impl Family<'_> {
                 return Ok(());
             }
             self.stopped()?;
-            let set = usize::try_from(entry.set).ok().and_then(|index| sets.get(index));
-            let model = set.and_then(|set| catalog.models().get(set.model));
-            let (Some(set), Some(model)) = (set, model) else { return Ok(()) };
+            let set = set_at(sets, entry.set)?;
+            let model = catalog.models().get(set.model).ok_or_else(no_model)?;
             match self.compare(unreferenced, model, set, first.offset, entry.offset)? {
                 Agreement::None => {}
                 Agreement::Repeated => {
@@ -168,6 +170,12 @@ impl Family<'_> {
             Ok((record, linked))
         })
     }
+}
+
+/// The set with this index.
+fn set_at(sets: &[KeySet], index: u32) -> Result<&KeySet, ExportError> {
+    let set = usize::try_from(index).ok().and_then(|index| sets.get(index));
+    set.ok_or_else(|| ExportError::inconsistent("a key is of a unique set that there is not"))
 }
 
 /// The result of comparing two records whose keys have the same hash.

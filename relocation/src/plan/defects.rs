@@ -2,7 +2,7 @@
 
 use super::{
     Family,
-    family::{Linked, Whose},
+    family::{Linked, Whose, unsigned},
     read_raw_at, segment,
     unreferenced::Unreferenced,
 };
@@ -25,7 +25,7 @@ impl Family<'_> {
             return !selection.takes(model, record.source_pk, email);
         }
         let verdict = self.verdict(model, record.source_pk, &record.values);
-        let pk = u64::try_from(record.source_pk).unwrap_or(0);
+        let pk = unsigned(record.source_pk);
         let is_unreferenced = unreferenced.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
         verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_unreferenced)
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 
-use super::{Plan, Watch, stopped};
+use super::{Plan, Watch, no_model, stopped};
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION, USER},
     export::{Decoder, ExportError, RawRecord},
@@ -132,7 +132,8 @@ impl Organizations {
     }
 }
 
-fn unsigned(pk: i64) -> u64 {
+/// A primary key for a set of them; 0, which no record has, if it is negative.
+pub(super) fn unsigned(pk: i64) -> u64 {
     u64::try_from(pk).unwrap_or(0)
 }
 
@@ -181,7 +182,7 @@ impl<'a> Family<'a> {
             }
         }
         for position in all {
-            let Some(model) = self.catalog.models().get(position) else { continue };
+            let model = self.catalog.models().get(position).ok_or_else(no_model)?;
             if self.known.contains_key(&position) {
                 continue;
             }
@@ -268,8 +269,13 @@ impl<'a> Family<'a> {
     }
 
     /// The primary keys of the records of a model that belong to nothing.
-    pub(super) fn nowhere(&self, position: usize) -> RoaringTreemap {
-        self.known.get(&position).map(|known| known.nowhere.clone()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// If the model has not been learned.
+    pub(super) fn nowhere(&self, position: usize) -> Result<RoaringTreemap, ExportError> {
+        let known = self.known.get(&position);
+        let known = known.ok_or_else(|| ExportError::inconsistent("a model was not read to its end"))?;
+        Ok(known.nowhere.clone())
     }
 
     /// Finds the records that belong to two organizations: their offsets, by the position of their model.

@@ -4,11 +4,11 @@
 //! difference. All this is determined while the keys of the file pass in the order of their hashes, so only the lost
 //! candidates are stored. A candidate is lost if another key has the same hash, whether the two are equal or not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Plan, Record, entry::Entry, sets::KeySet, unreferenced::Unreferenced};
+use super::{Family, Plan, Record, entry::Entry, no_model, sets::KeySet, unreferenced::Unreferenced};
 use crate::{
     catalog::{FromColumn, Model},
     export::ExportError,
@@ -26,17 +26,18 @@ const CANDIDATE: u32 = 1 << 31;
 const ATTEMPT: u32 = 24;
 
 /// Splits `set` of an entry into the index of the set and the attempt, if the entry is a candidate.
-pub(super) fn split(set: u32) -> (usize, Option<usize>) {
-    let index = usize::try_from(set & ((1 << ATTEMPT) - 1)).unwrap_or(usize::MAX);
-    let attempt = usize::try_from((set & !CANDIDATE) >> ATTEMPT).ok();
-    (index, attempt.filter(|_| set & CANDIDATE != 0))
+pub(super) fn split(set: u32) -> (u32, Option<u32>) {
+    let index = set & ((1 << ATTEMPT) - 1);
+    (index, (set & CANDIDATE != 0).then_some((set & !CANDIDATE) >> ATTEMPT))
 }
 
 /// The `set` of a candidate's entry.
-fn join(index: usize, attempt: usize) -> u32 {
-    let low = u32::try_from(index).unwrap_or(u32::MAX >> 8);
-    let high = u32::try_from(attempt).unwrap_or(0);
-    CANDIDATE | (high << ATTEMPT) | low
+fn join(index: usize, attempt: usize) -> Result<u32, ExportError> {
+    let below = |number: usize, most: u32| u32::try_from(number).ok().filter(|number| *number < most);
+    match (below(index, 1 << ATTEMPT), below(attempt, CANDIDATE >> ATTEMPT)) {
+        (Some(low), Some(high)) => Ok(CANDIDATE | (high << ATTEMPT) | low),
+        _ => Err(ExportError::inconsistent("there are too many unique sets or candidates for a slug")),
+    }
 }
 
 /// For a record without a slug: the column of the slug, the name that it is made from, and its maximum length.
@@ -48,28 +49,35 @@ fn source<'r>(model: &Model, values: &'r [Value]) -> Option<(usize, &'r str, usi
     is_missing.then_some((column, name, most))
 }
 
+/// The error that a record has no such candidate, or none for its slug.
+fn no_candidate() -> ExportError {
+    ExportError::inconsistent("a record without a slug has no candidate for one")
+}
+
 /// The entries of a record's candidates, if it has no slug and the slug is part of this set.
 pub(super) fn candidates(
     model: &Model,
     (index, set): (usize, &KeySet),
     record: &Record,
     hash: impl Fn(&Record) -> Option<u64>,
-) -> Option<Vec<Entry>> {
-    let (column, name, most) = source(model, &record.values)?;
+) -> Result<Option<Vec<Entry>>, ExportError> {
+    let Some((column, name, most)) = source(model, &record.values) else { return Ok(None) };
     if !set.columns.contains(&column) {
-        return None;
+        return Ok(None);
     }
     let mut with = record.clone();
     let mut entries = Vec::with_capacity(CANDIDATES);
     for attempt in 0..CANDIDATES {
-        *with.values.get_mut(column)? =
-            Value::Text(candidate(&model.name, record.source_pk, name, most, attempt));
+        let slug = candidate(&model.name, record.source_pk, name, most, attempt).ok_or_else(no_candidate)?;
+        *with.values.get_mut(column).ok_or_else(no_candidate)? = Value::Text(slug);
+        // The set does not apply to the record, whatever its slug is.
+        let Some(hash) = hash(&with) else { return Ok(None) };
         // Candidates have the primary key in place of the offset: of equal candidates, the first one in this order
         // wins.
-        let offset = u64::try_from(record.source_pk).ok()?;
-        entries.push(Entry { hash: hash(&with)?, set: join(index, attempt), offset });
+        let offset = u64::try_from(record.source_pk).map_err(io::Error::other)?;
+        entries.push(Entry { hash, set: join(index, attempt)?, offset });
     }
-    Some(entries)
+    Ok(Some(entries))
 }
 
 /// Finds the lost candidates while entries pass in sorted order.
@@ -77,12 +85,12 @@ pub(super) fn candidates(
 pub(super) struct MadeSlugs {
     hash: u64,
     /// The sets in which the current hash has occurred.
-    taken: Vec<usize>,
+    taken: Vec<u32>,
 }
 
 impl MadeSlugs {
     /// Takes the next entry. Returns the set and the attempt if the entry is a candidate and is lost.
-    pub(super) fn see(&mut self, entry: Entry) -> Option<(usize, usize)> {
+    pub(super) fn see(&mut self, entry: Entry) -> Option<(u32, u32)> {
         if self.hash != entry.hash {
             self.hash = entry.hash;
             self.taken.clear();
@@ -97,26 +105,38 @@ impl MadeSlugs {
 }
 
 impl Plan {
-    /// The slug that is generated for a record without one, and its column.
-    #[must_use]
-    pub fn made_slug(&self, model: &Model, record: &Record) -> Option<(usize, String)> {
-        let (column, name, most) = source(model, &record.values)?;
-        let lost = &self.models.get(model.position)?.lost_slugs;
-        let pk = u64::try_from(record.source_pk).ok()?;
+    /// The slug that is generated for a record without one, and its column. `None` if the record has a slug.
+    ///
+    /// # Errors
+    /// If the record gets no candidate. Then the file should have been refused.
+    pub fn made_slug(&self, model: &Model, record: &Record) -> Result<Option<(usize, String)>, ExportError> {
+        let Some((column, name, most)) = source(model, &record.values) else { return Ok(None) };
+        let lost = &self.models.get(model.position).ok_or_else(no_model)?.lost_slugs;
+        let pk = u64::try_from(record.source_pk).map_err(io::Error::other)?;
         let attempt =
-            (0..CANDIDATES).find(|attempt| lost.get(*attempt).is_none_or(|lost| !lost.contains(pk)))?;
-        Some((column, candidate(&model.name, record.source_pk, name, most, attempt)))
+            (0..CANDIDATES).find(|attempt| lost.get(*attempt).is_none_or(|lost| !lost.contains(pk)));
+        let slug = attempt.and_then(|attempt| candidate(&model.name, record.source_pk, name, most, attempt));
+        Ok(Some((column, slug.ok_or_else(no_candidate)?)))
     }
 
     /// Notes the records, by primary key, that do not get their candidate of this attempt.
-    pub(super) fn lose_slugs(&mut self, position: usize, attempt: usize, pks: RoaringTreemap) {
-        let Some(plan) = self.models.get_mut(position) else { return };
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(super) fn lose_slugs(
+        &mut self,
+        position: usize,
+        attempt: usize,
+        pks: RoaringTreemap,
+    ) -> Result<(), ExportError> {
+        let plan = self.models.get_mut(position).ok_or_else(no_model)?;
         if plan.lost_slugs.len() <= attempt {
             plan.lost_slugs.resize_with(attempt + 1, RoaringTreemap::new);
         }
         if let Some(lost) = plan.lost_slugs.get_mut(attempt) {
             *lost = pks;
         }
+        Ok(())
     }
 }
 
@@ -142,7 +162,7 @@ impl Family<'_> {
                     return Ok(());
                 }
                 let column = model.rules.made_slug.and_then(|slug| model.columns.get(slug.column));
-                let field = column.map_or("", |column| column.field.as_str());
+                let field = &column.ok_or_else(no_candidate)?.field;
                 let reason = "is missing, and other records have all slugs that could be made of the name";
                 let finding = Finding::new(FindingKind::IntegrityError, reason);
                 let place = finding.record(record.ordinal, record.source_pk).at(record.offset);

@@ -37,7 +37,7 @@ use causeway_silo::env::Environment;
 pub use checkpoint::{Checkpoint, Stepped};
 use checkpoint::{CheckpointHeader, Log};
 use chrono::{DateTime, Utc};
-use family::Family;
+use family::{Family, unsigned};
 use pass::Pass;
 pub use reader::{ModelReader, Record};
 use roaring::RoaringTreemap;
@@ -208,24 +208,23 @@ impl Plan {
         let of_two = family.find_those_of_two()?;
         let outside = family.find_out_of_scope()?;
         let mut mark = |found: HashMap<usize, RoaringTreemap>,
-                        marks: fn(&mut Marks) -> &mut RoaringTreemap| {
+                        marks: fn(&mut Marks) -> &mut RoaringTreemap|
+         -> Result<(), ExportError> {
             for (position, found) in found {
-                if let Some(plan) = plan.models.get_mut(position) {
-                    *marks(&mut plan.marks) |= found;
-                }
+                let plan = plan.models.get_mut(position).ok_or_else(no_model)?;
+                *marks(&mut plan.marks) |= found;
             }
+            Ok(())
         };
-        mark(compared.repeated, |marks| &mut marks.repeated);
-        mark(compared.contradicting, |marks| &mut marks.contradicting);
-        mark(of_two, |marks| &mut marks.of_two);
-        mark(unreferenced.useless, |marks| &mut marks.useless);
+        mark(compared.repeated, |marks| &mut marks.repeated)?;
+        mark(compared.contradicting, |marks| &mut marks.contradicting)?;
+        mark(of_two, |marks| &mut marks.of_two)?;
+        mark(unreferenced.useless, |marks| &mut marks.useless)?;
         for ((position, attempt), pks) in compared.lost_slugs {
-            plan.lose_slugs(position, attempt, pks);
+            plan.lose_slugs(position, attempt, pks)?;
         }
         for (position, holders) in compared.addresses {
-            if let Some(plan) = plan.models.get_mut(position) {
-                plan.addresses = holders;
-            }
+            plan.models.get_mut(position).ok_or_else(no_model)?.addresses = holders;
         }
         plan.findings.extend(compared.more_addresses);
         plan.findings.extend(counted(outside));
@@ -238,11 +237,12 @@ impl Plan {
 
     /// Refuses more organizations than one import takes, before anything is written.
     fn check_organizations(&self, catalog: &Catalog, most: usize) -> Result<(), ExportError> {
-        let Some(model) = catalog.model(ORGANIZATION) else { return Ok(()) };
+        let model = catalog.model(ORGANIZATION).ok_or_else(no_model)?;
         let count = match &self.selection {
-            Some(selection) => usize::try_from(selection.organization_count()).unwrap_or(usize::MAX),
-            None => usize::try_from(self.seen(model)).unwrap_or(0),
+            Some(selection) => usize::try_from(selection.organization_count()),
+            None => usize::try_from(self.seen(model)),
         };
+        let count = count.map_err(std::io::Error::other)?;
         if count <= most {
             return Ok(());
         }
@@ -303,7 +303,7 @@ impl Plan {
     /// Whether a record is of no use because no imported record refers to it.
     #[must_use]
     pub fn is_useless(&self, model: &Model, source_pk: i64) -> bool {
-        let pk = u64::try_from(source_pk).unwrap_or(0);
+        let pk = unsigned(source_pk);
         self.models.get(model.position).is_some_and(|plan| plan.marks.useless.contains(pk))
     }
 
@@ -324,15 +324,18 @@ impl Plan {
         env: &'a Environment,
         from: i64,
     ) -> Result<ModelReader<'a>, ExportError> {
-        let runs: Box<dyn Iterator<Item = _> + Send> = match self.models.get(model.position) {
-            Some(plan) => Box::new(plan.runs.iter()?),
-            None => Box::new(std::iter::empty()),
-        };
+        let plan = self.models.get(model.position).ok_or_else(no_model)?;
+        let runs = Box::new(plan.runs.iter()?);
         let decoder = Decoder::new(env, self.now);
-        let defective = self.models.get(model.position).map(|plan| plan.marks.defective.clone());
+        let defective = plan.marks.defective.clone();
         let (source, limits) = (self.source.clone(), self.limits);
-        Ok(ModelReader::new(source, runs, model, decoder, limits, from, defective.unwrap_or_default()))
+        Ok(ModelReader::new(source, runs, model, decoder, limits, from, defective))
     }
+}
+
+/// The error that the catalog or the plan does not have a model that it should have.
+fn no_model() -> ExportError {
+    ExportError::inconsistent("there is no such model in the catalog or the plan")
 }
 
 fn stopped(watch: &Watch) -> Result<(), ExportError> {

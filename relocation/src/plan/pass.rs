@@ -20,6 +20,7 @@ use super::{
     counted,
     duplicates::Duplicates,
     entry::Entry,
+    no_model,
     segment::{Checker, UncheckedSegment, add_note, add_passed_over},
     sets::{KeySet, key_sets},
     steps::{Notes, Segment, Selected, Step},
@@ -173,21 +174,20 @@ impl<'a> Pass<'a> {
             Step::Segment(segment) => self.add(segment)?,
             Step::Compared { last, repeated, contradicting } => {
                 for (position, offset) in repeated {
-                    if let Some(plan) = self.plan.models.get_mut(position) {
-                        plan.marks.repeated.insert(offset);
-                    }
+                    let plan = self.plan.models.get_mut(position).ok_or_else(no_model)?;
+                    plan.marks.repeated.insert(offset);
                 }
                 for (position, offset) in contradicting {
-                    if let Some(plan) = self.plan.models.get_mut(position) {
-                        plan.marks.contradicting.insert(offset);
-                    }
+                    let plan = self.plan.models.get_mut(position).ok_or_else(no_model)?;
+                    plan.marks.contradicting.insert(offset);
                 }
                 self.after.compared = Some(last);
             }
             Step::Selected(selected) => {
-                if let Some(selection) = &mut self.plan.selection {
-                    selection.add(&selected.users, &selected.emails);
-                }
+                let Some(selection) = &mut self.plan.selection else {
+                    return Err(ExportError::inconsistent("a plan without a filter has selected users"));
+                };
+                selection.add(&selected.users, &selected.emails);
                 self.after.selected = Some(selected);
             }
         }
@@ -198,7 +198,7 @@ impl<'a> Pass<'a> {
         self.plan.records += segment.records;
         (self.end, self.read) = (segment.end, segment.last);
         for (position, part) in segment.models {
-            let Some(plan) = self.plan.models.get_mut(position) else { continue };
+            let plan = self.plan.models.get_mut(position).ok_or_else(no_model)?;
             plan.seen += part.seen;
             plan.marks.defective.extend(part.defective);
             for run in part.runs {

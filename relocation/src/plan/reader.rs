@@ -4,7 +4,7 @@ use std::io::{self, BufReader};
 
 use roaring::RoaringTreemap;
 
-use super::{Plan, segment::too_large_for_control, stretches::Stretch};
+use super::{Plan, no_model, segment::too_large_for_control, stretches::Stretch};
 use crate::{
     catalog::{Model, Silo},
     export::{Decoder, ExportError, Limits, Part, RawRecord, Scanner, Source},
@@ -73,9 +73,11 @@ impl<'a> ModelReader<'a> {
         loop {
             let Some(scanner) = &mut self.scanner else {
                 let Some(run) = self.runs.next().transpose()? else { return Ok(None) };
-                let records = i64::try_from(run.records).unwrap_or(i64::MAX);
-                if self.ordinal.saturating_add(records) < self.from {
-                    self.ordinal += records;
+                let records = i64::try_from(run.records).map_err(io::Error::other)?;
+                let last = self.ordinal.checked_add(records);
+                let last = last.ok_or_else(|| ExportError::inconsistent("the plan has too many records"))?;
+                if last < self.from {
+                    self.ordinal = last;
                     continue;
                 }
                 let part = self.source.part(run.offset..run.offset + run.length);
@@ -134,7 +136,7 @@ impl Plan {
         model: &Model,
         mut take: impl FnMut(i64, u64, RawRecord<'_>) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
-        let Some(plan) = self.models.get(model.position) else { return Ok(()) };
+        let plan = self.models.get(model.position).ok_or_else(no_model)?;
         let mut ordinal = 0;
         for run in plan.runs.iter()? {
             let run = run?;

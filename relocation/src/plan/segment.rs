@@ -2,12 +2,15 @@
 //! nothing before it. Only the ordinals do, so they count from the beginning of the segment until it is added to the
 //! plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use super::{
     Record, actors, addresses,
     entry::Entry,
-    made_slugs,
+    made_slugs, no_model,
     sets::{KeySet, hash_key, key_sets},
     steps::{Notes, Segment},
     stretches::Stretch,
@@ -111,7 +114,9 @@ impl<'a> Checker<'a> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
         for scanned in &cut.records {
-            let (bytes, behind) = rest.split_at_checked(scanned.length).unwrap_or_default();
+            let Some((bytes, behind)) = rest.split_at_checked(scanned.length) else {
+                return Err(ExportError::inconsistent("a segment is shorter than its records"));
+            };
             rest = behind;
             let raw = RawRecord::parse(bytes, scanned.offset)?;
             checked.segment.records += 1;
@@ -171,9 +176,7 @@ impl<'a> Checker<'a> {
             }
             Err(error) if self.filter.is_none() => return Err(error.placed(place)),
             Err(_) => {
-                if let Some(part) = checked.segment.models.get_mut(&model.position) {
-                    part.defective.push(offset);
-                }
+                checked.segment.models.entry(model.position).or_default().defective.push(offset);
                 let slug = model.rules.global_slug.map(|slug| slug.column);
                 let wanted = |column: &Column| slug == model.column(&column.field);
                 (self.decoder.salvage(model, raw.fields, wanted), None)
@@ -190,8 +193,10 @@ impl<'a> Checker<'a> {
             fields: None,
             defect: None,
         };
-        for index in self.sets_of.get(model.position).map(Vec::as_slice).unwrap_or_default() {
-            let Some(set) = self.sets.get(*index) else { continue };
+        for index in self.sets_of.get(model.position).ok_or_else(no_model)? {
+            let Some(set) = self.sets.get(*index) else {
+                return Err(ExportError::inconsistent("a model has a unique set that there is not"));
+            };
             if is_defective && !set.columns.is_empty() {
                 continue;
             }
@@ -200,16 +205,16 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let hash = |record: &Record| Some(hash_key(set, raw.pk, set.key(record)?));
-            if let Some(candidates) = made_slugs::candidates(model, (*index, set), &record, hash) {
+            if let Some(candidates) = made_slugs::candidates(model, (*index, set), &record, hash)? {
                 checked.segment.keys.extend(candidates);
                 continue;
             }
             let Some(hash) = hash(&record) else { continue };
-            let entry = Entry { hash, set: u32::try_from(*index).unwrap_or(u32::MAX), offset };
+            let entry = Entry { hash, set: u32::try_from(*index).map_err(io::Error::other)?, offset };
             checked.segment.keys.push(entry);
         }
         if !is_defective {
-            checked.segment.keys.extend(addresses::entries(model, &record));
+            checked.segment.keys.extend(addresses::entries(model, &record)?);
         }
         if let Some(actor) = record.actor {
             match &model.rules.from_actor {
@@ -220,11 +225,11 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        if let (Some(filter), Some(slug)) = (self.filter, model.rules.global_slug) {
-            let slug = record.values.get(slug.column).and_then(Value::as_text).unwrap_or_default();
-            if filter.contains(slug) {
-                checked.segment.organizations.push((raw.pk, slug.to_owned()));
-            }
+        if let (Some(filter), Some(slug)) = (self.filter, model.rules.global_slug)
+            && let Some(slug) = record.values.get(slug.column).and_then(Value::as_text)
+            && filter.contains(slug)
+        {
+            checked.segment.organizations.push((raw.pk, slug.to_owned()));
         }
         Ok(())
     }

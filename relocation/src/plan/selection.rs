@@ -17,6 +17,7 @@ use super::{
     Plan, Watch,
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
     checkpoint::Log,
+    family::unsigned,
     steps::{Selected, Step},
     stopped,
 };
@@ -54,10 +55,6 @@ pub(super) struct SavedSelection {
     organizations: Vec<u8>,
     users: Vec<u8>,
     unreferenced: Vec<(usize, Vec<u8>)>,
-}
-
-fn unsigned(pk: i64) -> u64 {
-    u64::try_from(pk).unwrap_or(0)
 }
 
 fn email_hash(email: &str) -> u64 {
@@ -205,7 +202,15 @@ impl Plan {
         watch: &Watch,
         log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
-        let (Some(mut selection), Some(filter)) = (self.selection.take(), filter) else { return Ok(()) };
+        let (mut selection, filter) = match (self.selection.take(), filter) {
+            (Some(selection), Some(filter)) => (selection, filter),
+            (None, None) => return Ok(()),
+            _ => {
+                return Err(ExportError::inconsistent(
+                    "the plan and its request do not have the same filter",
+                ));
+            }
+        };
         if !filter.is_empty() && selection.organization_count() == 0 {
             let asked = quoted(filter.iter().map(String::as_str), filter.len());
             let has = self.slugs_of_file(catalog, env);
@@ -221,20 +226,25 @@ impl Plan {
             self.findings.push(Finding::new(FindingKind::FilterSlugNotFound, reason).model(ORGANIZATION));
         }
         let looks = [
-            (ORGANIZATION_MEMBER, "organization", "user_id"),
-            (USER, "", "email"),
-            (USER_EMAIL, "user", "email"),
+            (ORGANIZATION_MEMBER, Some("organization"), "user_id"),
+            (USER, None, "email"),
+            (USER_EMAIL, Some("user"), "email"),
         ];
+        let unknown =
+            || ExportError::inconsistent("the catalog does not know a model or field of the filter");
         let (begun, mut seen) = selected.map_or((0, 0), |selected| (selected.stage, selected.ordinal));
         for (stage, (name, reference, other)) in looks.into_iter().enumerate().skip(begun) {
-            let Some(model) = catalog.model(name) else { continue };
-            let column = |field: &str| model.column(field);
+            let model = catalog.model(name).ok_or_else(unknown)?;
+            let column = |field: &str| model.column(field).ok_or_else(unknown);
+            let (reference, other) = (reference.map(column).transpose()?, column(other)?);
             let mut reader = self.reader(model, env, std::mem::take(&mut seen) + 1)?;
             while let Some(record) = reader.next_record()? {
                 stopped(watch)?;
-                let value = |field: &str| column(field).and_then(|column| record.values.get(column));
-                let owner = value(reference).map_or(Some(record.source_pk), Value::as_int);
-                match (owner, value(other)) {
+                let owner = match reference {
+                    Some(reference) => record.values.get(reference).and_then(Value::as_int),
+                    None => Some(record.source_pk),
+                };
+                match (owner, record.values.get(other)) {
                     (Some(owner), Some(Value::Int(user))) => selection.see_member(owner, *user),
                     (Some(owner), Some(Value::Text(email))) => selection.see_email(owner, email),
                     _ => {}

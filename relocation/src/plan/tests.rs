@@ -89,7 +89,8 @@ fn slugs(file: &ExportFile, plan: &Plan) -> BTreeMap<i64, String> {
     let mut slugs = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
         let own = || record.values[1].as_text().unwrap().to_owned();
-        slugs.insert(record.source_pk, plan.made_slug(model, &record).map_or_else(own, |(_, slug)| slug));
+        let made = plan.made_slug(model, &record).unwrap();
+        slugs.insert(record.source_pk, made.map_or_else(own, |(_, slug)| slug));
     }
     slugs
 }
@@ -98,7 +99,8 @@ fn slugs(file: &ExportFile, plan: &Plan) -> BTreeMap<i64, String> {
 fn a_slug_that_is_made_is_nobody_elses_whatever_the_file_has() {
     let named = |pk: i64| team(pk, 1, "");
     // The second candidate of one of them is in the file too, after it.
-    let further = |pk: i64, attempt: usize| crate::slug::candidate("sentry.team", pk, "t", 50, attempt);
+    let further =
+        |pk: i64, attempt: usize| crate::slug::candidate("sentry.team", pk, "t", 50, attempt).unwrap();
     let mut records = vec![named(9), named(8), team(3, 1, &further(9, 1)), team(4, 2, "t")];
     let plan = |records: &[String]| {
         let file = ExportFile::new(records);

@@ -7,7 +7,8 @@ use roaring::RoaringTreemap;
 
 use super::{
     Selection,
-    family::{Family, Whose, is_selected, targets},
+    family::{Family, Whose, is_selected, targets, unsigned},
+    no_model,
 };
 use crate::{
     catalog::{Catalog, Model},
@@ -24,10 +25,6 @@ pub(super) struct Unreferenced {
     pub(super) filtered: Pks,
     /// They are dropped as of no use: all records that refer to them are dropped, or no record does.
     pub(super) useless: Pks,
-}
-
-fn unsigned(pk: i64) -> u64 {
-    u64::try_from(pk).unwrap_or(0)
 }
 
 /// Whether a record of this model may refer to nothing.
@@ -69,11 +66,13 @@ impl Family<'_> {
         self.learn(referrers.union(&unreferenced).copied())?;
         // A record that refers to another one is written after it. So from the last model to the first, all references
         // to a record are known when it is reached.
-        let mut unwanted: Pks =
-            unreferenced.iter().map(|position| (*position, self.nowhere(*position))).collect();
+        let mut unwanted = Pks::new();
+        for position in &unreferenced {
+            unwanted.insert(*position, self.nowhere(*position)?);
+        }
         let mut missed = Pks::new();
         for position in referrers.iter().rev() {
-            let Some(model) = catalog.models().get(*position) else { continue };
+            let model = catalog.models().get(*position).ok_or_else(no_model)?;
             self.each(model, |record| {
                 let verdict = self.verdict(model, record.source_pk, &record.values);
                 let is_wanted = match verdict.whose {

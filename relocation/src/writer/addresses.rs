@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Row, Writer, table::Table};
+use super::{Row, Writer, no_column, table::Table};
 use crate::{
     catalog::{EMAIL, Model},
     export::MAX_PK,
@@ -29,7 +29,7 @@ impl Writer<'_> {
         let Some((column, address)) = model.rules.warn_of_address else { return Ok(()) };
         let (Some(name_of), Some(address_of)) = (model.columns.get(column), model.columns.get(address))
         else {
-            return Ok(());
+            return Err(no_column(model).into());
         };
         let folded = |row: &Row, column: usize| text(row, column).to_lowercase();
         // For each address, two users who have it are enough: at least one of them is not the user with the name.
@@ -49,9 +49,9 @@ impl Writer<'_> {
                 None => unwarned.push(row),
             }
         }
-        if let Some(emails) = self.emails
-            && let Some(email) = emails.column("email").and_then(|index| emails.columns.get(index))
-        {
+        if let Some(emails) = self.emails {
+            let email = emails.column("email").and_then(|index| emails.columns.get(index));
+            let email = email.ok_or_else(|| no_column(emails))?;
             let names = unwarned.iter().map(|row| text(row, column).to_owned()).collect();
             let here = table.rows_with(emails, email, names).await?;
             for row in unwarned {

@@ -66,7 +66,7 @@ pub async fn write_chunk<S: ChunkSilo>(
             if let (Some(_), Some(highest)) = (&leased, ids.iter().max()) {
                 ids::advance_sequence(tx, model, *highest).await?;
             }
-            writer.give_ids(model, &mut rows, ids);
+            writer.give_ids(model, &mut rows, ids)?;
             let written = writer.write(tx, model, &rows, mode).await?;
             silo.record(tx, model, &rows, &written).await?;
             written

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_silo::env::BASE36;
 
-use super::{Regenerated, Row, WriteError, Writer, Written, table::Table};
+use super::{Regenerated, Row, WriteError, Writer, Written, no_column, table::Table};
 use crate::{
     catalog::{Column, Model, TakenName, Then},
     export::MAX_PK,
@@ -71,9 +71,10 @@ impl Writer<'_> {
         let Some(TakenName { column, suffix_up_to: suffix }) = model.rules.taken_name else {
             return Ok(rows);
         };
-        let Some(definition) = model.columns.get(column).filter(|_| !rows.is_empty()) else {
+        if rows.is_empty() {
             return Ok(rows);
-        };
+        }
+        let definition = model.columns.get(column).ok_or_else(|| no_column(model))?;
         table.lock(model, self.env.now()).await?;
 
         let mut taken: HashMap<String, i64> = HashMap::new();
@@ -84,7 +85,7 @@ impl Writer<'_> {
         let mut rows = rows;
         rows.sort_by_key(|row| row.ordinal);
         for row in rows {
-            let name = row.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned();
+            let name = text_of(model, &row, column)?;
             let folded = name.to_lowercase();
             let holder = here.get(&name).copied().or_else(|| taken.get(&folded).copied());
             match holder {
@@ -151,9 +152,8 @@ impl Writer<'_> {
             }
             for (row, name) in &mut rows {
                 let base: String = name.chars().take(max_length.saturating_sub(SUFFIX + 1)).collect();
-                if let Some(value) = row.values.get_mut(column) {
-                    *value = Value::Text(format!("{base}-{}", self.env.characters(BASE36, SUFFIX)));
-                }
+                *row.values.get_mut(column).ok_or_else(|| no_column(model))? =
+                    Value::Text(format!("{base}-{}", self.env.characters(BASE36, SUFFIX)));
             }
             let candidates = rows
                 .iter()
@@ -162,7 +162,7 @@ impl Writer<'_> {
             let here = table.rows_with(model, definition, candidates).await?;
             let mut again = Vec::new();
             for (row, name) in rows {
-                let given = row.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned();
+                let given = text_of(model, &row, column)?;
                 if here.contains_key(&given) || taken.contains_key(&given.to_lowercase()) {
                     again.push((row, name));
                     continue;
@@ -203,7 +203,7 @@ impl Writer<'_> {
         let mut replaced = false;
         for rule in &model.rules.if_taken {
             let column = &rule.column;
-            let Some(definition) = model.columns.get(*column) else { continue };
+            let definition = model.columns.get(*column).ok_or_else(|| no_column(model))?;
             let here = table.rows_with(model, definition, texts(rows, *column)).await?;
             let mut seen = HashSet::new();
             // In the order of the file: the first one keeps the value.
@@ -236,13 +236,19 @@ impl Writer<'_> {
                     Then::Regenerate { by, last_characters } => {
                         let made =
                             Regenerated { column: *column, by: *by, last_characters: *last_characters };
-                        findings.extend(self.regenerate(model, row, made, "is taken by another row"));
+                        findings.push(self.regenerate(model, row, made, "is taken by another row")?);
                     }
                 }
             }
         }
         Ok(replaced)
     }
+}
+
+/// The name of a row. No column for a name can be null.
+fn text_of(model: &Model, row: &Row, column: usize) -> Result<String, WriteError> {
+    let text = row.values.get(column).and_then(Value::as_text);
+    text.map(str::to_owned).ok_or_else(|| no_column(model))
 }
 
 fn texts(rows: &[Row], column: usize) -> Vec<String> {

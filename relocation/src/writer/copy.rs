@@ -139,9 +139,7 @@ fn field(out: &mut BytesMut, column: &Column, value: &Value) -> Result<(), DoesN
     if length >= (1 << 30) - 4 {
         return Err(DoesNotFit);
     }
-    if let Some(place) = out.get_mut(at..at + 4) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
+    out.get_mut(at..at + 4).ok_or(DoesNotFit)?.copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
 

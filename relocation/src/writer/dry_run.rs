@@ -9,12 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use causeway_silo::db::{DbError, count};
 use chrono::{DateTime, Utc};
 use roaring::RoaringTreemap;
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Row, WriteError, Writer, Written,
+    Row, WriteError, Writer, Written, no_column,
     spill_map::{Keys, SpillMap},
     table::{Table, folds},
 };
@@ -22,6 +23,7 @@ use crate::{
     catalog::{Catalog, Column, Model},
     export::MAX_PK,
     plan::{Record, hash_value},
+    revert,
     value::Value,
 };
 
@@ -80,8 +82,9 @@ impl DryRun {
     }
 
     /// What the dry run remembers of a row.
-    fn keys(&self, model: &Model, row: &Row) -> Keys {
-        let sets = self.sets.get(model.position).map(Vec::as_slice).unwrap_or_default();
+    fn keys(&self, model: &Model, row: &Row) -> Result<Keys, WriteError> {
+        let sets = self.sets.get(model.position);
+        let sets = sets.ok_or_else(|| DbError::inconsistent(format!("a dry run lacks {}", model.name)))?;
         let unique = sets.iter().filter_map(|index| {
             Some(hash_unique(model, *index, &model.unique.get(*index)?.key(&row.values)?))
         });
@@ -89,7 +92,7 @@ impl DryRun {
             let text = row.values.get(index).and_then(Value::as_text)?;
             Some(hash_text(model, model.columns.get(index)?, index, text))
         });
-        Keys { id: row.id, unique: unique.collect(), looked_up: looked_up.collect() }
+        Ok(Keys { id: row.id, unique: unique.collect(), looked_up: looked_up.collect() })
     }
 
     /// Calls `work` with what is remembered, on a thread that may wait for a disk. If it fails, everything is
@@ -181,7 +184,7 @@ impl<L: RowLookup> Table for Stage<'_, L> {
             return Ok(HashMap::new());
         }
         let mut found = self.look.rows_with(model, column, values.clone()).await?;
-        let Some(index) = model.column(&column.field) else { return Ok(found) };
+        let index = model.column(&column.field).ok_or_else(|| no_column(model))?;
         let others: Vec<(u64, String)> = values
             .into_iter()
             .filter(|value| !found.contains_key(value))
@@ -206,7 +209,7 @@ impl<L: RowLookup> Table for Stage<'_, L> {
     ) -> Result<HashMap<i64, i64>, L::Error> {
         let Some((index, set)) = model.unique.iter().enumerate().find(|(_, set)| set.columns == columns)
         else {
-            return Ok(HashMap::new());
+            return Err(no_column(model).into());
         };
         let hashes: Vec<(i64, u64)> = rows
             .iter()
@@ -233,7 +236,8 @@ impl<L: RowLookup> Table for Stage<'_, L> {
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, L::Error> {
-        let keys: Vec<Keys> = rows.iter().map(|row| self.dry_run.keys(model, row)).collect();
+        let keys = rows.iter().map(|row| self.dry_run.keys(model, row));
+        let keys: Vec<Keys> = keys.collect::<Result<_, WriteError>>()?;
         let take = move |remembered: &mut SpillMap| {
             let mut free = Vec::with_capacity(keys.len());
             for row in &keys {
@@ -260,16 +264,18 @@ impl Writer<'_> {
         look: &L,
     ) -> Result<(Vec<Row>, Written), L::Error> {
         let mut rows = self.prepare(model, records)?;
-        self.give_ids(model, &mut rows, dry_run.next_id..);
-        dry_run.next_id += i64::try_from(rows.len()).unwrap_or(0);
+        self.give_ids(model, &mut rows, dry_run.next_id..)?;
+        dry_run.next_id += count(rows.len()).map_err(WriteError::from)?;
         let mut filled = Cow::Borrowed(rows.as_slice());
-        let mut findings = self.fill_missing(model, &mut filled);
+        let mut findings = self.fill_missing(model, &mut filled)?;
         let stage = &mut Stage { dry_run, look };
         let mut written = self.write_resolving_conflicts(stage, model, filled.into_owned()).await?;
         if let Some(needs) = &model.rules.needs_one {
             // This includes rows that were merged into others: those have the highest role of both.
-            let met = rows.iter().filter_map(|row| u64::try_from(needs.met(&row.values)?).ok());
-            stage.dry_run.with_one.extend(met);
+            for organization in rows.iter().filter_map(|row| needs.met(&row.values)) {
+                let organization = revert::unsigned(organization).map_err(WriteError::from)?;
+                stage.dry_run.with_one.insert(organization);
+            }
         }
         findings.append(&mut written.findings);
         written.findings = findings;

@@ -1,6 +1,6 @@
 //! New primary keys of a chunk: assigns those of the silo itself, and advances the sequence beyond leased ones.
 
-use causeway_silo::db::{DbError, Statement, Tx};
+use causeway_silo::db::{self, DbError, Statement, Tx};
 
 use crate::catalog::Model;
 
@@ -13,7 +13,7 @@ use crate::catalog::Model;
 /// # Errors
 /// If the database refuses, or the table has no sequence.
 pub(super) async fn own(tx: &mut Tx, model: &Model, count: usize) -> Result<Vec<i64>, DbError> {
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let count = db::count(count)?;
     if count == 0 {
         return Ok(Vec::new());
     }

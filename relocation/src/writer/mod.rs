@@ -94,6 +94,11 @@ pub struct Row {
     pub values: Vec<Value>,
 }
 
+/// The error that a rule of a model is about a column that the model, or one of its rows, does not have.
+fn no_column(model: &Model) -> WriteError {
+    DbError::inconsistent(format!("a rule of {} is about a column that there is not", model.name)).into()
+}
+
 impl Row {
     /// The values of the returned columns, in the order of the catalog.
     fn returned(&self, model: &Model) -> Vec<Value> {
@@ -168,35 +173,48 @@ impl Writer<'_> {
         for Replace { column, with } in &model.rules.replace {
             match with {
                 With::Literal(to) => {
-                    let Some(definition) = model.columns.get(*column) else { continue };
+                    let definition = model.columns.get(*column).ok_or_else(|| no_column(model))?;
                     let value = decode_literal(definition, to)
                         .map_err(|finding| WriteError::Value(Box::new(finding.model(&model.name))))?;
-                    set(&mut rows, *column, |_| Some(value.clone()));
+                    set(model, &mut rows, *column, |_| Some(value.clone()))?;
                 }
-                With::Now => set(&mut rows, *column, |_| Some(Value::Time(self.now))),
+                With::Now => set(model, &mut rows, *column, |_| Some(Value::Time(self.now)))?,
                 With::Generated { by, if_set } => {
-                    set(&mut rows, *column, |old| {
+                    set(model, &mut rows, *column, |old| {
                         (!if_set || !old.is_null()).then(|| generate::value(*by, self.env))
-                    });
+                    })?;
                 }
             }
         }
         if let Some(hide) = model.rules.hide {
-            set(&mut rows, hide.column, |_| Some(Value::Int(hide.hidden)));
+            set(model, &mut rows, hide.column, |_| Some(Value::Int(hide.hidden)))?;
         }
         Ok(rows)
     }
 
     /// Sets the id of each row. An organization also gets a placeholder as its slug, which control has not decided yet.
     /// No organization can have the placeholder as its slug.
-    pub fn give_ids(&self, model: &Model, rows: &mut [Row], ids: impl IntoIterator<Item = i64>) {
-        let slug = model.rules.global_slug.map(|slug| slug.column);
-        for (row, id) in rows.iter_mut().zip(ids) {
+    ///
+    /// # Errors
+    /// If there are fewer ids than rows.
+    pub fn give_ids(
+        &self,
+        model: &Model,
+        rows: &mut [Row],
+        ids: impl IntoIterator<Item = i64>,
+    ) -> Result<(), WriteError> {
+        let mut ids = ids.into_iter();
+        for row in rows {
+            let id = ids.next().ok_or_else(|| {
+                DbError::inconsistent(format!("there are fewer new ids than rows of {}", model.name))
+            })?;
             row.id = id;
-            if let Some(value) = slug.and_then(|column| row.values.get_mut(column)) {
+            if let Some(slug) = model.rules.global_slug {
+                let value = row.values.get_mut(slug.column).ok_or_else(|| no_column(model))?;
                 *value = Value::Text(undecided_slug(id));
             }
         }
+        Ok(())
     }
 
     /// The mode to begin with. Conflicts are resolved from the start if a rule must know of existing rows that no
@@ -222,7 +240,7 @@ impl Writer<'_> {
         mode: Mode,
     ) -> Result<Written, WriteError> {
         let mut rows = Cow::Borrowed(rows);
-        let mut findings = self.fill_missing(model, &mut rows);
+        let mut findings = self.fill_missing(model, &mut rows)?;
         let mut written = match mode {
             Mode::Optimistic => {
                 if model.merges() {
@@ -243,7 +261,7 @@ impl Writer<'_> {
     }
 
     /// Generates the values that are missing and for which there is a rule.
-    fn fill_missing(&self, model: &Model, rows: &mut Cow<'_, [Row]>) -> Vec<Finding> {
+    fn fill_missing(&self, model: &Model, rows: &mut Cow<'_, [Row]>) -> Result<Vec<Finding>, WriteError> {
         let mut findings = Vec::new();
         for rule in &model.rules.if_taken {
             let Then::Regenerate { by, last_characters } = rule.then else { continue };
@@ -258,30 +276,37 @@ impl Writer<'_> {
                 continue;
             }
             for row in rows.to_mut().iter_mut().filter(|row| missing(row)) {
-                findings.extend(self.regenerate(model, row, made, "is missing in the file"));
+                findings.push(self.regenerate(model, row, made, "is missing in the file")?);
             }
         }
-        findings
+        Ok(findings)
     }
 
     /// Replaces a value of a row by a new one, and returns the finding.
-    fn regenerate(&self, model: &Model, row: &mut Row, made: Regenerated, why: &str) -> Option<Finding> {
+    fn regenerate(
+        &self,
+        model: &Model,
+        row: &mut Row,
+        made: Regenerated,
+        why: &str,
+    ) -> Result<Finding, WriteError> {
         let Regenerated { column, by, last_characters } = made;
-        let field = &model.columns.get(column)?.field;
+        let field = &model.columns.get(column).ok_or_else(|| no_column(model))?.field;
         let owner = self.owner_of(model, row);
         let value = match (by, owner) {
             (crate::catalog::Generator::OrgAuthToken, Some(owner)) => {
                 let token = generate::OrgAuthToken::new(owner, self.env);
-                if let Some(last) = last_characters.and_then(|column| row.values.get_mut(column)) {
+                if let Some(column) = last_characters {
+                    let last = row.values.get_mut(column).ok_or_else(|| no_column(model))?;
                     *last = Value::Text(token.last_characters);
                 }
                 Value::Text(token.hashed)
             }
             _ => generate::value(by, self.env),
         };
-        *row.values.get_mut(column)? = value;
+        *row.values.get_mut(column).ok_or_else(|| no_column(model))? = value;
         let reason = format!("{why}; {}", self.tense.words("a new one was made", "a new one would be made"));
-        Some(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
+        Ok(row.place(model, Finding::new(FindingKind::KeyRegenerated, reason).field(field)))
     }
 
     /// The owner of a row's token: the organization that its first reference to an organization points to, if it is
@@ -303,14 +328,19 @@ struct Regenerated {
     last_characters: Option<usize>,
 }
 
-fn set(rows: &mut [Row], column: usize, value: impl Fn(&Value) -> Option<Value>) {
+fn set(
+    model: &Model,
+    rows: &mut [Row],
+    column: usize,
+    value: impl Fn(&Value) -> Option<Value>,
+) -> Result<(), WriteError> {
     for row in rows {
-        if let Some(slot) = row.values.get_mut(column)
-            && let Some(value) = value(slot)
-        {
+        let slot = row.values.get_mut(column).ok_or_else(|| no_column(model))?;
+        if let Some(value) = value(slot) {
             *slot = value;
         }
     }
+    Ok(())
 }
 
 /// The placeholder for the slug of an organization until control has decided the slug. No valid slug has a tilde.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use causeway_silo::db::{self, Db, DbError, Dialect, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{Row, WriteError, bulk};
+use super::{Row, WriteError, bulk, no_column};
 use crate::catalog::{Column, Model};
 
 /// Where the rows of a chunk go.
@@ -106,8 +106,10 @@ impl Table for Tx {
             ones.push(one);
             others.push(other);
         }
-        let [one, other] =
-            columns.map(|column| model.columns.get(column).map_or("", |column| column.column.as_str()));
+        let [Some(one), Some(other)] = columns.map(|column| model.columns.get(column)) else {
+            return Err(no_column(model));
+        };
+        let (one, other) = (&one.column, &other.column);
         let statement = Statement::new("SELECT id, holder FROM (SELECT r.id AS id, ")
             .push(&format!(
                 "(SELECT MIN(t.id + 0) FROM \"{}\" t WHERE t.\"{one}\" = r.one AND t.\"{other}\" = r.other) AS holder FROM ",
@@ -137,11 +139,17 @@ impl Table for Tx {
         order: &[String],
         rows: Vec<(i64, usize)>,
     ) -> Result<(), WriteError> {
-        let known: Vec<(i64, i64, String)> = rows
-            .into_iter()
-            .filter_map(|(id, place)| Some((id, i64::try_from(place).ok()?, order.get(place)?.clone())))
-            .collect();
-        let Some(column) = model.columns.get(column).filter(|_| !known.is_empty()) else { return Ok(()) };
+        let mut known: Vec<(i64, i64, String)> = Vec::with_capacity(rows.len());
+        for (id, place) in rows {
+            // A value that the order does not name raises nothing.
+            if let Some(value) = order.get(place) {
+                known.push((id, db::count(place)?, value.clone()));
+            }
+        }
+        if known.is_empty() {
+            return Ok(());
+        }
+        let column = model.columns.get(column).ok_or_else(|| no_column(model))?;
         let (table, name) = (&model.table, &column.column);
         let mut statement = Statement::new("UPDATE ")
             .push(&format!("\"{table}\" SET \"{name}\" = r.value FROM "))

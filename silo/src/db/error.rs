@@ -109,7 +109,9 @@ impl DbError {
 /// # Errors
 /// If it is larger than an integer of 64 bits can be.
 pub fn count(number: impl TryInto<i64>) -> Result<i64, DbError> {
-    number.try_into().map_err(|_| DbError::inconsistent("a number is larger than an integer of 64 bits can be"))
+    number
+        .try_into()
+        .map_err(|_| DbError::inconsistent("a number is larger than an integer of 64 bits can be"))
 }
 
 fn kind_of_postgres(code: &str) -> DbErrorKind {

@@ -55,7 +55,7 @@ impl Engine {
     pub(in crate::import) async fn check_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         self.context.register().await?;
         let plan = self.plan(import, run).await?;
-        let counts = self.planned_counts(&plan);
+        let counts = self.planned_counts(&plan)?;
         let mut after = 0;
         while let Some((last, _)) = self.organizations_after(import.id, after).await? {
             transact_leased!(self, import, |lease| {
@@ -111,7 +111,7 @@ impl Engine {
         };
         let (rows, written) = writer.dry_run(model, records, dry_run, self).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
-        let counts = draft.counts(model, &keys, &written);
+        let counts = draft.counts(model, &keys, &written)?;
         transact_leased!(self, import, |lease| {
             draft.insert_organizations(lease, &rows, &written).await?;
             store::model_counts::add(lease, &counts).await?;
@@ -141,7 +141,7 @@ impl Engine {
                 .zip(&checked)
                 .filter_map(|(organization, check)| finding(organization, check))
                 .collect();
-            let counts = changed_by_slugs(&page, &findings);
+            let counts = changed_by_slugs(&page, &findings)?;
             let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(organization));
             findings.extend(ownerless.map(|organization| without_owner(organization, true)));
             let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();

@@ -8,6 +8,7 @@ use causeway_relocation::{
     export::Limits,
     plan::{Checkpoint, Plan, Request, Watch},
 };
+use causeway_silo::db::count;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -20,7 +21,7 @@ impl Engine {
     /// Plans the file and stores the result. If the process dies in between, planning continues where its log ends.
     pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
-        let counts = self.planned_counts(&plan);
+        let counts = self.planned_counts(&plan)?;
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.context.env.failpoint("region.plan.made").await?;
         transact_leased!(self, import, |lease| {
@@ -86,21 +87,24 @@ impl Engine {
     }
 
     /// The counts that follow from the file alone.
-    pub(in crate::import) fn planned_counts(&self, plan: &Plan) -> Vec<ModelCounts> {
-        let count = |model: &Model| {
+    pub(in crate::import) fn planned_counts(&self, plan: &Plan) -> Result<Vec<ModelCounts>, Error> {
+        let counts_of = |model: &Model| -> Result<ModelCounts, Error> {
             let seen = plan.seen(model);
             let out_of_scope = if model.in_organization_scope() { 0 } else { seen };
-            let position = i64::try_from(model.position).unwrap_or(i64::MAX);
-            ModelCounts { model: model.name.clone(), position, seen, out_of_scope, ..ModelCounts::default() }
+            let (model, position) = (model.name.clone(), count(model.position)?);
+            Ok(ModelCounts { model, position, seen, out_of_scope, ..ModelCounts::default() })
         };
-        let behind = i64::try_from(self.context.catalog.models().len()).unwrap_or(i64::MAX);
-        let known = self.context.catalog.models().iter().map(count).filter(|counts| counts.seen > 0);
-        let passed_over = plan.passed_over.iter().map(|(name, seen)| ModelCounts {
-            model: name.clone(),
-            position: behind,
-            seen: *seen,
-            passed_over: *seen,
-            ..ModelCounts::default()
+        let models = self.context.catalog.models();
+        let behind = count(models.len())?;
+        let known = models.iter().filter(|model| plan.seen(model) > 0).map(counts_of);
+        let passed_over = plan.passed_over.iter().map(|(name, seen)| {
+            Ok(ModelCounts {
+                model: name.clone(),
+                position: behind,
+                seen: *seen,
+                passed_over: *seen,
+                ..ModelCounts::default()
+            })
         });
         known.chain(passed_over).collect()
     }

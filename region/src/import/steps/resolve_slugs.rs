@@ -191,7 +191,7 @@ impl Engine {
                     findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
                     plans.push((given_to.slug.clone(), plan));
                 }
-                let counts = changed_by_slugs(&page, &findings);
+                let counts = changed_by_slugs(&page, &findings)?;
                 store::organization::set_slugs(lease, ids.clone(), slugs.clone()).await?;
                 store::imported::set_slug_plans(lease, &page, &plans).await?;
                 store::model_counts::add(lease, &counts).await?;

@@ -20,7 +20,7 @@ use causeway_relocation::{
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
 };
-use causeway_silo::transact;
+use causeway_silo::{db::count, transact};
 use uuid::Uuid;
 
 use crate::{
@@ -150,10 +150,10 @@ impl Engine {
                     region: self.context.region.to_owned(),
                     import_id: import.id,
                     model: theirs.model,
-                    position: i64::try_from(position).unwrap_or(i64::MAX),
+                    position: count(position)?,
                     min_ordinal: theirs.min_ordinal,
                     max_ordinal: theirs.max_ordinal,
-                    keys: keys_from_proto(&theirs.keys),
+                    keys: keys_from_proto(&theirs.keys)?,
                     dropped: theirs.dropped,
                     digest: Vec::new(),
                     findings: Vec::new(),
@@ -199,7 +199,7 @@ impl Engine {
                 Silo::Region => self.revert_here(import, model, &chunk, &references).await?,
                 Silo::Control => self.revert_at_control(import, &chunk).await?,
             }
-            run.live.add(i64::try_from(chunk.keys.inserted.len()).unwrap_or(i64::MAX));
+            run.live.add(count(chunk.keys.inserted.len())?);
             if run.waiting.take().is_some() {
                 self.note_waiting(import.id, None).await;
             }
@@ -234,11 +234,7 @@ impl Engine {
                     })
                 })
                 .collect();
-            let reverted = Reverted {
-                deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
-                kept: i64::try_from(needed.len()).unwrap_or(i64::MAX),
-                findings,
-            };
+            let reverted = Reverted { deleted: count(deleted)?, kept: count(needed.len())?, findings };
             self.note_reverted(lease, chunk, reverted).await?;
             self.context.env.failpoint("region.revert_chunk.recorded").await?;
         })?;
@@ -293,7 +289,12 @@ impl Engine {
             let Some(last) = chunks.last() else { return Ok(()) };
             after = (last.position, last.min_ordinal);
             for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
-                let Some(model) = self.context.catalog.model(&chunk.model) else { continue };
+                let model = self.context.catalog.model(&chunk.model).ok_or_else(|| {
+                    Error::Internal(format!(
+                        "a chunk is of {}, which the catalog no longer knows",
+                        chunk.model
+                    ))
+                })?;
                 let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
                 let needed = transact!(Error, self.context.db, |tx| {
                     references.needed(tx, &model.table, &ids, &Going::new()).await?
@@ -338,7 +339,8 @@ impl Engine {
             }
             return Ok(());
         }
-        let hidden = i32::try_from(store::organization::HIDDEN).unwrap_or(3);
+        let hidden = i32::try_from(store::organization::HIDDEN)
+            .map_err(|_| Error::Internal("control knows no status for hidden organizations".to_owned()))?;
         while let Some(last) = kept.last() {
             let after = last.id;
             let report = kept

@@ -66,7 +66,7 @@ impl Engine {
                         chunk.model
                     ))
                 })?;
-                keys.absorb(position, &chunk.keys);
+                keys.absorb(position, &chunk.keys).map_err(|error| Error::Internal(error.to_string()))?;
                 let done = run.done.entry(position).or_default();
                 *done = chunk.max_ordinal.max(*done);
             }
@@ -85,7 +85,7 @@ impl Engine {
         for Follow { reference, copies } in &model.rules.follow {
             let Some(target) = model.columns.get(*reference).and_then(|column| column.references.as_deref())
             else {
-                continue;
+                return Err(Error::Internal(format!("a rule of {} follows no reference", model.name)));
             };
             let ids: Vec<i64> =
                 records.iter().filter_map(|record| record.values.get(*reference)?.as_int()).collect();
@@ -105,7 +105,10 @@ impl Engine {
                         record.values.get_mut(*column),
                         model.columns.get(*column).map(|column| column.kind),
                     ) else {
-                        continue;
+                        return Err(Error::Internal(format!(
+                            "a rule of {} is about a column that there is not",
+                            model.name
+                        )));
                     };
                     *slot = match (fields.get(from), kind) {
                         (Some(serde_json::Value::Bool(value)), Kind::Boolean) => Value::Bool(*value),

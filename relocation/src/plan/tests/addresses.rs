@@ -80,7 +80,7 @@ fn names_beyond_the_limit_are_counted() {
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
     let mut keys = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        keys.extend(entries(model, &record));
+        keys.extend(entries(model, &record).unwrap());
     }
     keys.sort_unstable();
     let mut addresses = Addresses::remembering(&file.catalog, &file.env, &plan, 3);
