@@ -117,7 +117,7 @@ impl fmt::Display for CallError {
             }
             // A source means that the status was made on this side, of an error of the connection.
             (_, Some(source)) => {
-                write!(f, "the connection to {service} at {address} failed: {}", root(source))
+                write!(f, "{service} at {address} cannot be reached: {}", root(source))
             }
             (Code::Unimplemented, None) => {
                 write!(f, "at {address} there is no service for this call: {address} is not {service}")

@@ -139,7 +139,7 @@ fn database_failure(error: &DbError) -> Failure {
             Failure::new(ErrorReason::ShuttingDown, "control is going down; try again")
         }
         DbErrorKind::Contention => {
-            tracing::warn!(%error, "a transaction failed repeatedly because of concurrent transactions");
+            tracing::warn!(%error, "a transaction lost repeatedly against concurrent ones");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
         }
         DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {

@@ -68,7 +68,7 @@ fn failure(error: &Error) -> Failure {
                     return Failure::new(reason, "the region met a defect; its log has the details");
                 }
             };
-            tracing::warn!(%error, reason = reason.as_str_name(), "a call failed for now; the caller should repeat it later");
+            tracing::warn!(%error, reason = reason.as_str_name(), "a call cannot be answered now; the caller should repeat it later");
             Failure::new(reason, message)
         }
         _ => new(),
