@@ -107,7 +107,7 @@ impl Migrated {
     async fn structure(&self) -> BTreeSet<(String, String)> {
         let rows = self
             .ask(
-                "SELECT c.relname::text AS table_name, concat_ws(' ', a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), \
+                "SELECT c.relname::text AS table_name, concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), \
                  a.attndims, a.attnotnull, a.attidentity, a.atthasdef) AS part \
                  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
                  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 \
@@ -279,29 +279,29 @@ fn later_catalog() -> Catalog {
     let mut catalog: serde_json::Value =
         serde_json::from_str(include_str!("../relocation/catalog.json")).expect("the catalog");
     let added = serde_json::json!([
-        {"field": "prebuilt_id", "type": "integer", "null": true, "since": "25.1"},
-        {"field": "kind", "type": "text", "sql": "varchar(16)", "default": "it's", "since": "25.1"},
-        {"field": "is_old", "type": "boolean", "default": true, "since": "25.1"},
-        {"field": "labels", "type": "array", "sql": "text[]", "default": [], "since": "25.1"},
-        {"field": "extra", "type": "json", "default": {"a": 1}, "since": "25.1"},
+        {"field": "later", "type": "integer", "null": true, "since": "99.1"},
+        {"field": "kind", "type": "text", "sql": "varchar(16)", "default": "it's", "since": "99.1"},
+        {"field": "is_old", "type": "boolean", "default": true, "since": "99.1"},
+        {"field": "labels", "type": "array", "sql": "text[]", "default": [], "since": "99.1"},
+        {"field": "extra", "type": "json", "default": {"a": 1}, "since": "99.1"},
     ]);
     let models = &mut catalog["models"];
-    for model in ["sentry.dashboard", "sentry.useremail"] {
+    for model in ["sentry.environment", "sentry.useremail"] {
         let columns = models[model]["columns"].as_array_mut().expect("columns");
         columns.extend(added.as_array().expect("columns").iter().cloned());
         for column in columns {
             match column["field"].as_str() {
-                Some("title") => column["sql"] = "text".into(),
-                Some("email") => column["sql"] = "varchar(200)".into(),
-                Some("created_by_id" | "validation_hash") => column["null"] = true.into(),
+                Some("name") => column["sql"] = "text".into(),
+                Some("email") => column["sql"] = "varchar(300)".into(),
+                Some("date_added" | "validation_hash") => column["null"] = true.into(),
                 _ => {}
             }
         }
     }
     for (model, fields) in
-        [("sentry.dashboard", ["organization", "title"]), ("sentry.useremail", ["email", "user"])]
+        [("sentry.environment", ["organization_id", "name"]), ("sentry.useremail", ["email", "user"])]
     {
-        let condition = serde_json::json!({"field": "prebuilt_id", "is_null": true});
+        let condition = serde_json::json!({"field": "later", "is_null": true});
         models[model]["unique"] = serde_json::json!([{"fields": fields, "where": condition}]);
     }
     Catalog::parse(&catalog.to_string()).expect("a catalog")
@@ -322,12 +322,12 @@ async fn tables_of_an_older_release_are_altered(store: Store) {
                 "email",
             ),
             Silo::Region => (
-                "sentry_dashboard",
+                "sentry_environment",
                 ["INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
                   VALUES (7, 'a', 'a', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
-                 "INSERT INTO sentry_dashboard (id, title, created_by_id, organization_id, date_added) \
-                  VALUES (3, 'a title', 1, 7, '2024-01-01T00:00:00.000000Z')"],
-                "title",
+                 "INSERT INTO sentry_environment (id, name, organization_id, date_added) \
+                  VALUES (3, 'a name', 7, '2024-01-01T00:00:00.000000Z')"],
+                "name",
             ),
         };
         let inserted: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
@@ -356,8 +356,8 @@ async fn tables_of_an_older_release_are_altered(store: Store) {
         assert_eq!(row.text("kind").expect("a text"), "it's");
         assert_eq!(row.text("extra").expect("a text"), r#"{"a":1}"#);
         assert!(row.bool("is_old").expect("a boolean"));
-        let null = Statement::new("UPDATE ").push(table).push(" SET prebuilt_id = 1, ");
-        let null = null.push(if table == "sentry_dashboard" { "created_by_id" } else { "validation_hash" });
+        let null = Statement::new("UPDATE ").push(table).push(" SET later = 1, ");
+        let null = null.push(if table == "sentry_environment" { "date_added" } else { "validation_hash" });
         let updated: Result<u64, DbError> =
             transact!(DbError, &migrated.db, |tx| { tx.execute(null.clone().push(" = NULL")).await? });
         assert_eq!(updated.expect("it may be null"), 1);
@@ -378,7 +378,7 @@ async fn tables_of_the_product_are_not_altered(store: Store) {
         assert_eq!(altered.expect("asked"), [] as [String; 0]);
         assert_eq!(migrated.structure().await, before);
         let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await.expect("asked");
-        assert!(wrong.iter().any(|one| one.ends_with("has no column prebuilt_id")), "{wrong:?}");
+        assert!(wrong.iter().any(|one| one.ends_with("has no column later")), "{wrong:?}");
     })
     .await;
 }

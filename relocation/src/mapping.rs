@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    catalog::{Catalog, FromActor, Known, Model, SkipWhen, USER},
+    catalog::{Catalog, FromActor, Known, Model, ReferenceByType, SkipWhen, USER},
     export::{ExportError, decode_literal, each_field, unknown_option},
-    finding::{Finding, FindingKind, Tense},
+    finding::{Finding, FindingKind, Tense, shown},
     keys::{KeyKind, KeyMap, Lookup},
     plan::{Plan, Record},
     value::Value,
@@ -126,6 +126,9 @@ impl Mapping<'_> {
         let mut cleared = Vec::new();
         let by_actor = self.resolve_actor(model, &mut record, &mut cleared);
         if let Some(lost) = self.rewrite(model, &mut record, by_actor, &mut cleared)? {
+            return Ok(lost);
+        }
+        if let Some(lost) = self.rewrite_by_type(model, &mut record)? {
             return Ok(lost);
         }
         let place = |finding: Finding| {
@@ -362,6 +365,61 @@ impl Mapping<'_> {
                 let finding = Finding::new(FindingKind::SkippedByRule, reason);
                 return Ok(Some(Decision::Dropped(place(finding.field(field_of(model, *reference)?)))));
             }
+        }
+        Ok(None)
+    }
+
+    /// Replaces the primary keys in texts whose model depends on another column. Returns the decision if one has no new
+    /// primary key: then the record is not written, because the number would lead to somebody else's row.
+    fn rewrite_by_type(&self, model: &Model, record: &mut Record) -> Result<Option<Decision>, ExportError> {
+        let written = self.tense.words("was not written", "would not be written");
+        for ReferenceByType { column, kind, targets, older_types } in &model.rules.references_by_type {
+            if let Some(slot) = record.values.get_mut(*kind)
+                && let Some(newer) = slot.as_text().and_then(|older| older_types.get(older))
+            {
+                *slot = Value::Text(newer.clone());
+            }
+            let text = |column: usize| record.values.get(column).and_then(Value::as_text);
+            let (Some(source), Some(kind_name)) = (text(*column), text(*kind)) else { continue };
+            let (field, reason) = match (targets.get(kind_name), source.parse::<i64>()) {
+                (None, _) => {
+                    let reason = format!(
+                        "is {}, which this release does not know, so nobody can tell what the record leads to; it {written}",
+                        shown(kind_name)
+                    );
+                    (field_of(model, *kind)?, reason)
+                }
+                (Some(target), Err(_)) => (
+                    field_of(model, *column)?,
+                    format!("is not the primary key of a {target}; the record {written}"),
+                ),
+                (Some(target), Ok(pk)) => {
+                    let position = self.catalog.position(target).ok_or_else(|| {
+                        ExportError::inconsistent("a rule of the catalog refers to a model that there is not")
+                    })?;
+                    let lookup = self.keys.get(position, pk);
+                    match lookup {
+                        Lookup::Mapped(new, _) => {
+                            let Some(slot) = record.values.get_mut(*column) else {
+                                return Err(ExportError::inconsistent(
+                                    "a record has no value for a reference",
+                                ));
+                            };
+                            *slot = Value::Text(new.to_string());
+                            continue;
+                        }
+                        Lookup::Filtered => return Ok(Some(Decision::Filtered)),
+                        _ => {}
+                    }
+                    let field = field_of(model, *column)?;
+                    let why = self.why_not(&UnmappedReference { field, target, pk, lookup });
+                    (field, format!("leads to {target} {pk}, {why}; so the record {written}"))
+                }
+            };
+            let finding = Finding::new(FindingKind::DroppedReference, reason).field(field);
+            let finding =
+                finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset);
+            return Ok(Some(Decision::Dropped(finding)));
         }
         Ok(None)
     }

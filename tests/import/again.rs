@@ -33,7 +33,8 @@ pub(crate) async fn a_second_import_changes_only_what_is_taken(store: Store) {
     let mut expected = kinds(&first);
     expected.insert("SLUG_CHANGED", records("sentry.organization"));
     expected.insert("USERNAME_CHANGED", records(USER));
-    expected.insert("TOKEN_CLEARED", records(MEMBER));
+    let tokens = records(MEMBER) + records("sentry.organizationmemberinvite");
+    expected.insert("TOKEN_CLEARED", tokens + records(USER));
     let keys = 2 * records("sentry.projectkey") + records("sentry.orgauthtoken");
     expected.insert("KEY_REGENERATED", keys);
     assert_eq!(kinds(&second), expected);

@@ -19,9 +19,11 @@ async fn insert(cluster: &Cluster, model: &str, differs: &str, value: &str) -> i
     let catalog = Catalog::load().expect("the catalog is sound");
     let model = catalog.model(model).expect("it is known");
     let names: Vec<String> = model.columns.iter().map(|column| format!("\"{}\"", column.column)).collect();
-    let values = names.iter().map(|name| match name.trim_matches('"') == differs {
-        true => format!("'{value}'"),
-        false => name.clone(),
+    let is_unique = |index: usize| model.unique.iter().any(|set| set.columns.contains(&index));
+    let values = model.columns.iter().enumerate().map(|(index, column)| match &column.column {
+        name if name == differs => format!("'{value}'"),
+        _ if column.null && column.references.is_none() && is_unique(index) => "NULL".to_owned(),
+        name => format!("\"{name}\""),
     });
     let (table, values) = (&model.table, values.collect::<Vec<_>>().join(", "));
     let statement = Statement::new("INSERT INTO ").push(&format!(

@@ -20,6 +20,7 @@ mod paging;
 mod real;
 mod refused;
 mod regions;
+mod releases;
 mod resume;
 mod revert;
 mod rules;
@@ -112,6 +113,12 @@ causeway_harness::on_each_store! {
         rules_hold_between_chunks,
         rows_that_were_here_before_are_left_alone,
         an_unknown_field_is_told_whatever_the_scope;
+    releases:
+        a_model_is_known_by_all_its_names,
+        a_key_that_stands_under_two_names_of_a_model_is_refused,
+        a_data_source_leads_to_what_its_type_names,
+        an_address_to_sign_in_with_is_cleared_if_it_is_taken,
+        a_record_of_any_release_is_read;
     refused:
         two_teams_of_one_slug_are_refused,
         a_primary_key_that_stands_twice_is_refused,

@@ -61,7 +61,7 @@ fn invalid() -> Vec<(&'static str, serde_json::Value, &'static str)> {
             "user_id",
         ),
         ("sentry.user", json!({"username": "x".repeat(129), "password": "x"}), "username"),
-        ("sentry.user", json!({"username": "x", "password": "x", "email": "x".repeat(76)}), "email"),
+        ("sentry.user", json!({"username": "x", "password": "x", "email": "x".repeat(201)}), "email"),
         ("sentry.useroption", json!({"user": 11, "key": "timezone", "value": "[lambda"}), "value"),
         (
             "sentry.orgauthtoken",

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{
     Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IfTaken,
-    Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, Replace, Rules, SkipWhen, StandsFor,
-    TakenName, Then, UniqueSet, With,
+    Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen,
+    StandsFor, TakenName, Then, UniqueSet, With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -209,6 +209,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         other => usual(other)
             .ok_or_else(|| wrong(model, format!("field {}: unknown type {other}", column.field)))?,
     };
+    let or_integer = column.kind == "text_or_integer";
     let sql = column.sql.unwrap_or_else(|| usual.to_owned());
     let longest = longest(&sql)
         .map_err(|_| wrong(model, format!("field {}: unknown length of {sql}", column.field)))?;
@@ -232,6 +233,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         kind,
         sql,
         max_length: column.max_length.or(longest),
+        or_integer,
         min: column.min,
         null: column.null,
         default,
@@ -262,7 +264,7 @@ fn usual(kind: &str) -> Option<(Kind, &'static str)> {
         "smallint" => (Kind::SmallInt, "smallint"),
         "bitfield" => (Kind::BitField, "bigint"),
         "boolean" => (Kind::Boolean, "boolean"),
-        "text" | "slug" | "email" | "url" => (Kind::Text, "text"),
+        "text" | "slug" | "email" | "url" | "text_or_integer" => (Kind::Text, "text"),
         "datetime" => (Kind::DateTime, "timestamp with time zone"),
         "json" => (Kind::Json, "text"),
         "uuid" => (Kind::Uuid, "uuid"),
@@ -334,6 +336,9 @@ fn add_rule(
             rules.skip_when.push(SkipWhen { column: find(&field)?, equals: equals.to_string() });
         }
         F::SkipWhenExisting { reference } => rules.skip_when_existing.push(find(&reference)?),
+        F::ReferenceByType { field, kind, targets, older_types } => rules
+            .references_by_type
+            .push(ReferenceByType { column: find(&field)?, kind: find(&kind)?, targets, older_types }),
         F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
         F::Follow { reference, copies } => rules.follow.push(super::Follow {
             reference: find(&reference)?,

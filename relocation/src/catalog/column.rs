@@ -66,6 +66,8 @@ pub struct Column {
     pub sql: String,
     /// The maximum number of characters of a text; `None` for no limit.
     pub max_length: Option<usize>,
+    /// Whether the text may also be an integer in an export, as it is in those of some releases.
+    pub or_integer: bool,
     /// The least allowed number; `None` for the least number of the data type.
     pub min: Option<i64>,
     /// Whether it may be null.

@@ -156,6 +156,14 @@ pub(super) enum Rule {
     SkipWhenExisting {
         reference: String,
     },
+    ReferenceByType {
+        field: String,
+        #[serde(rename = "type")]
+        kind: String,
+        targets: BTreeMap<String, String>,
+        #[serde(default)]
+        older_types: BTreeMap<String, String>,
+    },
     ClearIfUnmapped {
         field: String,
     },

@@ -15,7 +15,7 @@ pub use check::CatalogError;
 pub use column::{ArrayOf, Column, Default, Kind};
 pub use rules::{
     Follow, FromActor, FromColumn, Generator, Hide, IfTaken, KnownOption, KnownOptions, MergeAlike, NeedsOne,
-    Replace, Rules, SkipWhen, TakenName, Then, With,
+    ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
 };
 use serde::Deserialize;
 
@@ -388,8 +388,13 @@ mod tests {
             .map(|(model, column)| format!("{}.{}", model.name, column.field))
             .collect();
         plain.sort_unstable();
-        // It numbers the rules within one organization. It is not the key of any row.
-        assert_eq!(plain, ["sentry.customdynamicsamplingrule.rule_id"]);
+        // They number the rules within one organization, and what the product brings along. None is the key of a row.
+        let numbers = [
+            "explore.exploresavedquery.prebuilt_id",
+            "sentry.customdynamicsamplingrule.rule_id",
+            "sentry.dashboard.prebuilt_id",
+        ];
+        assert_eq!(plain, numbers);
     }
 
     /// The check constraints of the product's own tables, as its release 24.9 made them. The catalog has the least
@@ -443,11 +448,16 @@ mod tests {
         }
         fields.sort_unstable();
         let owners = || vec!["owner_team_id".to_owned(), "owner_user_id".to_owned()];
+        let alert_rule_or_rule = || vec!["alert_rule_id".to_owned(), "rule_id".to_owned()];
         let expected = [
             ("sentry_monitor", "at most one", owners()),
             ("sentry_organizationmember", "exactly one", vec!["user_id".to_owned(), "email".to_owned()]),
             ("sentry_rule", "at most one", owners()),
             ("sentry_rulesnooze", "exactly one", vec!["rule_id".to_owned(), "alert_rule_id".to_owned()]),
+            ("workflow_engine_alertruledetector", "exactly one", alert_rule_or_rule()),
+            ("workflow_engine_alertruleworkflow", "exactly one", alert_rule_or_rule()),
+            ("workflow_engine_detector", "at most one", owners()),
+            ("workflow_engine_workflow", "at most one", owners()),
         ];
         assert_eq!(fields, expected);
     }

@@ -1,6 +1,8 @@
 //! Import rules: where a model differs from the default. The catalog file names rules by verbs. Here they are grouped
 //! by the phase of an import that applies them. Columns are positions in [`super::Model::columns`].
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::value::Value;
@@ -59,6 +61,8 @@ pub struct Rules {
     pub skip_when_existing: Vec<usize>,
     /// If one of these references points to a record that is not imported, it becomes null.
     pub clear_if_unmapped: Vec<usize>,
+    /// Texts that hold primary keys, of models that another column names.
+    pub references_by_type: Vec<ReferenceByType>,
 
     // Writing: which values a row gets.
     /// Columns whose value is replaced in every row.
@@ -143,6 +147,20 @@ pub enum KnownOption {
     Boolean,
     /// One of these values.
     OneOf(Vec<serde_json::Value>),
+}
+
+/// A text with the primary key of a record whose model depends on another column. A record whose type is not known, or
+/// whose target is not imported, is dropped.
+#[derive(Debug, Clone)]
+pub struct ReferenceByType {
+    /// The column with the primary key, as decimal digits.
+    pub column: usize,
+    /// The column that says which model it is.
+    pub kind: usize,
+    /// The model of each known type, by the type's name.
+    pub targets: BTreeMap<String, String>,
+    /// The names of types by the names that they have in older releases. A row gets the newer one.
+    pub older_types: BTreeMap<String, String>,
 }
 
 /// A removed field that names an actor.

@@ -342,7 +342,11 @@ fn integer(digits: &str, min: i64, max: i64) -> Result<Value, FieldError> {
 }
 
 fn text(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
-    let text = cow_str(raw).map_err(|_| invalid("is not a string"))?;
+    let text = match cow_str(raw) {
+        Ok(text) => text,
+        Err(_) if column.or_integer && raw.get().parse::<i64>().is_ok() => Cow::Borrowed(raw.get()),
+        Err(_) => return Err(invalid("is not a string")),
+    };
     let text = without_nul(column, text, notes);
     too_long(&text, column.max_length)?;
     Ok(Value::Text(text))

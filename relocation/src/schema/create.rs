@@ -1,7 +1,7 @@
 //! Creates the tables that a database lacks. Their columns, unique sets, foreign keys and indexes follow from the
 //! model's entry in the catalog. No column has a default, because an import supplies every value.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use causeway_silo::{
     db::{self, Db, DbError, Dialect, Row, Statement},
@@ -92,14 +92,17 @@ fn columns_of<'a>(model: &'a Model, set: &UniqueSet) -> Result<Vec<&'a str>, DbE
     set.columns.iter().map(|column| column_name(model, *column)).collect()
 }
 
-/// The columns of each unique set that has no condition, sorted.
-pub(super) fn unconditional_sets(model: &Model) -> Result<BTreeSet<Vec<String>>, DbError> {
-    let sorted = |set| {
-        let mut columns: Vec<String> = columns_of(model, set)?.into_iter().map(str::to_owned).collect();
+/// The constraint of each unique set that has no condition, as in `CREATE TABLE`, by the set's sorted columns.
+pub(super) fn unique_constraints(model: &Model) -> Result<BTreeMap<Vec<String>, String>, DbError> {
+    let constraint = |set| {
+        let columns = columns_of(model, set)?;
+        let name = quoted(&index_name(&model.table, &columns, "uniq"));
+        let constraint = format!("CONSTRAINT {name} UNIQUE ({})", quoted_list(&columns));
+        let mut columns: Vec<String> = columns.into_iter().map(str::to_owned).collect();
         columns.sort_unstable();
-        Ok(columns)
+        Ok((columns, constraint))
     };
-    model.unique.iter().filter(|set| set.condition.is_none()).map(sorted).collect()
+    model.unique.iter().filter(|set| set.condition.is_none()).map(constraint).collect()
 }
 
 fn quoted_list(columns: &[&str]) -> String {
@@ -120,11 +123,7 @@ pub(super) fn create_table(
     for column in &model.columns {
         lines.push(definition(catalog, model, column, dialect)?);
     }
-    for set in model.unique.iter().filter(|set| set.condition.is_none()) {
-        let columns = columns_of(model, set)?;
-        let constraint = quoted(&index_name(&model.table, &columns, "uniq"));
-        lines.push(format!("CONSTRAINT {constraint} UNIQUE ({})", quoted_list(&columns)));
-    }
+    lines.extend(unique_constraints(model)?.into_values());
     Ok(format!("CREATE TABLE IF NOT EXISTS {name} ({})", lines.join(", ")))
 }
 

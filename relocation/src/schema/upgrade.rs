@@ -2,9 +2,10 @@
 //! are never altered.
 //!
 //! From release to release a catalog only widens its tables: columns are added, types grow, values may become null, and
-//! unique sets disappear or get a condition. PostgreSQL alters a table in place. SQLite writes it again under its name.
+//! unique sets appear with new columns, disappear or get a condition. A condition that changes is not
+//! noticed: the index has the same name. PostgreSQL alters a table in place. SQLite writes it again under its name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use causeway_silo::{
     db::{self, Db, DbError, Dialect, Row, Statement, Tx},
@@ -13,7 +14,7 @@ use causeway_silo::{
 
 use super::{
     compare::{Difference, DifferenceKind, Tables, columns_query, compare},
-    create::{LOCK, create_table, definition, index_statements, quoted, unconditional_sets},
+    create::{LOCK, create_table, definition, index_statements, quoted, unique_constraints},
     is_of_product, models,
 };
 use crate::catalog::{Catalog, Model, Silo};
@@ -27,6 +28,8 @@ struct Change<'a> {
     differences: Vec<Difference<'a>>,
     /// Unique constraints that the catalog does not have, by name.
     obsolete: Vec<String>,
+    /// Unique constraints that the table lacks, as in `CREATE TABLE`.
+    missing: Vec<String>,
     /// The columns whose values are kept.
     columns: Vec<&'a str>,
 }
@@ -102,14 +105,16 @@ fn changes<'a>(
     let mut changes = Vec::new();
     for model in models.iter().copied() {
         let differences = differences.remove(model.table.as_str()).unwrap_or_default();
-        let wanted: BTreeSet<Vec<String>> = unconditional_sets(model)?;
-        let of_table = constraints.get(&model.table).into_iter().flatten();
-        let obsolete: Vec<String> = of_table
-            .filter(|(_, columns)| !wanted.contains(*columns))
-            .map(|(name, _)| name.clone())
-            .collect();
-        if !differences.is_empty() || !obsolete.is_empty() {
-            changes.push(Change { model, differences, obsolete, columns: tables.known_columns(model) });
+        let mut missing = unique_constraints(model)?;
+        let mut obsolete = Vec::new();
+        for (name, columns) in constraints.get(&model.table).into_iter().flatten() {
+            if missing.remove(columns).is_none() {
+                obsolete.push(name.clone());
+            }
+        }
+        if !differences.is_empty() || !obsolete.is_empty() || !missing.is_empty() {
+            let (missing, columns) = (missing.into_values().collect(), tables.known_columns(model));
+            changes.push(Change { model, differences, obsolete, missing, columns });
         }
     }
     Ok(changes)
@@ -173,6 +178,7 @@ impl Change<'_> {
                 }
             }
         }
+        actions.extend(self.missing.iter().map(|constraint| format!("ADD {constraint}")));
         let mut statements = vec![format!("ALTER TABLE {} {}", quoted(&model.table), actions.join(", "))];
         statements.extend(index_statements(model)?);
         Ok(statements)

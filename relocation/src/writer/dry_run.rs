@@ -294,10 +294,17 @@ mod tests {
         let catalog = Catalog::load().unwrap();
         for model in catalog.written() {
             for set in model.unique.iter().filter(|set| !model.guarantees_unique(set)) {
+                let merges = |name: &str| catalog.model(name).is_some_and(Model::merges);
+                let by_type = |column: &usize| {
+                    let mut rules = model.rules.references_by_type.iter();
+                    rules
+                        .any(|rule| rule.column == *column && !rule.targets.values().any(|name| merges(name)))
+                };
                 let new = set.columns.iter().any(|column| {
                     let target = model.columns[*column].references.as_deref();
                     // A record that refers to an existing row is not written.
                     model.rules.skip_when_existing.contains(column)
+                        || by_type(column)
                         || target
                             .and_then(|target| catalog.model(target))
                             .is_some_and(|target| !target.merges())

@@ -38,7 +38,7 @@ fn defects(file: &ExportFile, plan: &Plan, model: &str) -> Vec<(i64, bool)> {
 
 #[test]
 fn a_defect_of_what_is_left_out_is_passed_over_and_one_of_what_is_taken_is_refused() {
-    let long = "x".repeat(200);
+    let long = "x".repeat(300);
     // One record for each kind of defect, of the given organization.
     let kinds: [(&str, &dyn Fn(i64) -> String); 9] = [
         ("project", &|of| project(7, of, &long)),

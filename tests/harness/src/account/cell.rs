@@ -74,6 +74,9 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
         return Ok(Cell::Null);
     }
     let text = || value.as_str().with_context(|| format!("{} is no text", column.field));
+    if column.or_integer && value.is_i64() {
+        return Ok(Cell::Text(value.to_string()));
+    }
     Ok(match column.kind {
         Kind::BigInt | Kind::Integer | Kind::SmallInt => {
             Cell::Int(value.as_i64().with_context(|| format!("{} is no integer", column.field))?)

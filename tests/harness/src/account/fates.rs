@@ -71,17 +71,40 @@ fn one_for_each(model: &str) -> Option<&'static [&'static str]> {
 
 /// Whether the import clears a reference whose target is not imported, instead of dropping the record.
 pub(super) fn is_cleared(model: &str, field: &str) -> bool {
-    matches!((model, field), (MEMBER, "inviter_id") | ("sentry.monitor", "owner_team_id"))
+    matches!(
+        (model, field),
+        (MEMBER | "sentry.organizationmemberinvite", "inviter_id")
+            | ("sentry.monitor" | "workflow_engine.detector" | "workflow_engine.workflow", "owner_team_id")
+    )
 }
 
 /// The two owner fields of a record that has both set. The row keeps only the first owner.
 pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'static str)> {
     let both = match record.model.as_str() {
         "sentry.rule" => ("owner_team", "owner_user_id"),
-        "sentry.monitor" => ("owner_team_id", "owner_user_id"),
+        "sentry.monitor" | "workflow_engine.detector" | "workflow_engine.workflow" => {
+            ("owner_team_id", "owner_user_id")
+        }
         _ => return None,
     };
     (record.set(both.0).is_some() && record.set(both.1).is_some()).then_some(both)
+}
+
+/// What a data source reads: the model, if its type is known, and the primary key. `None` if the record is no data
+/// source.
+pub(super) fn source_of(record: &FileRecord) -> Option<(Option<&'static str>, Option<i64>)> {
+    if record.model != "workflow_engine.datasource" {
+        return None;
+    }
+    let target = match record.text("type") {
+        // In 24.11 the types were numbers.
+        None if record.set("type") == Some(&1.into()) => Some("sentry.querysubscription"),
+        Some("snuba_query_subscription") => Some("sentry.querysubscription"),
+        Some("cron_monitor") => Some("sentry.monitor"),
+        _ => None,
+    };
+    let source = record.set("source_id")?;
+    Some((target, source.as_i64().or_else(|| source.as_str()?.parse().ok())))
 }
 
 impl AuditCase<'_> {
@@ -214,6 +237,16 @@ impl AuditCase<'_> {
                     elsewhere |= fate == Some(Fate::Filtered) && (target != USER || of_user);
                     reasons.push(FindingKind::DroppedReference);
                     fields.push(&column.field);
+                }
+            }
+        }
+        if let Some((target, pk)) = source_of(record) {
+            match target.and_then(|target| self.fate(target, pk?)) {
+                Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
+                Some(Fate::Filtered) => elsewhere = true,
+                _ => {
+                    reasons.push(FindingKind::DroppedReference);
+                    fields.push(if target.is_some() { "source_id" } else { "type" });
                 }
             }
         }

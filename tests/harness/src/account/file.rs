@@ -36,6 +36,32 @@ impl FileRecord {
     }
 }
 
+/// The name under which the audit knows a model: some have another name in newer releases.
+fn model_name(name: &str) -> String {
+    let name = name.to_lowercase();
+    match name.as_str() {
+        "monitors.monitor" => "sentry.monitor".to_owned(),
+        "notifications.notificationaction" => "sentry.notificationaction".to_owned(),
+        "notifications.notificationactionproject" => "sentry.notificationactionproject".to_owned(),
+        _ => name,
+    }
+}
+
+/// The name under which the audit knows a field: some have another name in older releases.
+fn field_name(model: &str, field: String) -> String {
+    match (model, field.as_str()) {
+        ("workflow_engine.datasource", "query_id") => "source_id".to_owned(),
+        ("workflow_engine.detector" | "workflow_engine.workflow", "owner_team") => "owner_team_id".to_owned(),
+        (
+            "workflow_engine.alertruledetector" | "workflow_engine.alertruleworkflow",
+            "alert_rule" | "rule",
+        ) => {
+            format!("{field}_id")
+        }
+        _ => field,
+    }
+}
+
 #[derive(Deserialize)]
 struct Form {
     model: String,
@@ -51,14 +77,18 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
     raw.into_iter()
         .map(|raw| {
             let form: Form = serde_json::from_str(raw.get()).context("a record of the export")?;
-            let model = form.model.to_lowercase();
+            let model = model_name(&form.model);
             let ordinal = seen.entry(model.clone()).or_default();
             *ordinal += 1;
             Ok(FileRecord {
                 pk: form.pk,
                 ordinal: *ordinal,
                 offset: i64::try_from(raw.get().as_ptr().addr() - begin)?,
-                fields: form.fields,
+                fields: form
+                    .fields
+                    .into_iter()
+                    .map(|(field, value)| (field_name(&model, field), value))
+                    .collect(),
                 model,
             })
         })

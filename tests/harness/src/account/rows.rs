@@ -13,7 +13,7 @@ use super::{
     Cell, Fate, Row,
     case::AuditCase,
     cell,
-    fates::{is_cleared, second_owner},
+    fates::{is_cleared, second_owner, source_of},
     file::FileRecord,
     owners::Owner,
     taken::Taken,
@@ -80,7 +80,9 @@ fn change(model: &str, field: &str) -> Option<Change> {
         ("querysubscription", "status") => Change::Creating,
         ("projectkey", "public_key" | "secret_key") => Change::Unique(New::Key),
         ("orgauthtoken", "token_hashed") => Change::Unique(New::Hash),
-        ("organizationmember", "token") => Change::Unique(New::Nothing),
+        ("organizationmember" | "organizationmemberinvite", "token") | ("user", "email_unique") => {
+            Change::Unique(New::Nothing)
+        }
         ("organizationmember", "user_email") => Change::OfUser("email"),
         ("organizationmember", "user_is_active") => Change::OfUser("is_active"),
         ("user", "username")
@@ -88,7 +90,8 @@ fn change(model: &str, field: &str) -> Option<Change> {
         | ("organizationmember" | "organizationmemberteam", "role")
         | ("organization", "slug" | "status")
         | ("orgauthtoken", "token_last_characters")
-        | ("organizationmember", "token_expires_at") => Change::Elsewhere,
+        | ("organizationmember" | "organizationmemberinvite", "token_expires_at")
+        | ("workflow_engine.datasource", "source_id" | "type") => Change::Elsewhere,
         _ => return None,
     })
 }
@@ -230,6 +233,15 @@ impl AuditCase<'_> {
                     Some(role) => role.map_or(Cell::Null, Cell::Text) == *found,
                     None => wanted == Some(found),
                 }
+            }
+            "type" => {
+                let number = wanted.and_then(Cell::as_text) == Some("1");
+                let newer = Cell::Text("snuba_query_subscription".to_owned());
+                if number { newer == *found } else { wanted == Some(found) }
+            }
+            "source_id" => {
+                let new = source_of(record).and_then(|(target, pk)| self.new_pk(target?, pk?));
+                new.map(|new| Cell::Text(new.to_string())).as_ref() == Some(found)
             }
             "slug" if model.name != "sentry.organization" => found
                 .as_text()

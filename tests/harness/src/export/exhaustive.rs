@@ -101,6 +101,27 @@ impl AllRows<'_> {
             "sentry.rule" => json!({"owner_team": null}),
             "sentry.monitor" if self.number == 1 => json!({"owner_user_id": null}),
             "sentry.monitor" => json!({"owner_team_id": null}),
+            "workflow_engine.detector" | "workflow_engine.workflow" if self.number == 1 => {
+                json!({"owner_user_id": null})
+            }
+            "workflow_engine.detector" | "workflow_engine.workflow" => json!({"owner_team_id": null}),
+            "workflow_engine.datasource" if self.number == 1 => {
+                let source = self.pk("sentry.querysubscription").to_string();
+                json!({"type": "snuba_query_subscription", "source_id": source})
+            }
+            "workflow_engine.datasource" => {
+                json!({"type": "cron_monitor", "source_id": self.pk("sentry.monitor").to_string()})
+            }
+            // Each is of an alert rule or of a rule.
+            "workflow_engine.alertruledetector" | "workflow_engine.alertruleworkflow" if self.number == 1 => {
+                json!({"rule_id": null})
+            }
+            "workflow_engine.alertruledetector" | "workflow_engine.alertruleworkflow" => {
+                json!({"alert_rule_id": null})
+            }
+            // No export of organizations has what they refer to.
+            "workflow_engine.workflowgroupstatus" => json!({"group": 7}),
+            "sentry.codereviewevent" => json!({"repository": 7}),
             "sentry.alertruletrigger" => json!({"alert_threshold": 0.1 + 0.2, "resolve_threshold": -1e-300}),
             _ => json!({}),
         }

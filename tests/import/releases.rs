@@ -1,0 +1,181 @@
+//! Exports of all releases: models and fields under the names that they have in some, and what only some releases have.
+
+use causeway_harness::{
+    account::{Cell, Fate},
+    cluster::{ImportOptions, Store},
+    export::Export,
+};
+use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
+use serde_json::json;
+
+use crate::support::{USER, cluster, fails, import, kinds};
+
+const MONITOR: &str = "sentry.monitor";
+const SUBSCRIPTION: &str = "sentry.querysubscription";
+const SOURCE: &str = "workflow_engine.datasource";
+const DETECTOR: &str = "workflow_engine.detector";
+
+/// An organization with a project, a team, a user and a query subscription.
+fn base() -> Export {
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").team(21, 1, "team").project(31, 1, "project");
+    export.push(
+        "sentry.snubaquery",
+        41,
+        &json!({"type": 0, "dataset": "events", "query": "", "aggregate": "count()", "time_window": 60, "resolution": 60}),
+    );
+    let subscription = json!({"project": 31, "type": "incidents", "snuba_query": 41, "status": 0});
+    export.push(SUBSCRIPTION, 51, &subscription);
+    export
+}
+
+fn monitor(slug: &str) -> serde_json::Value {
+    json!({"organization_id": 1, "project_id": 31, "guid": "00000000-0000-4000-8000-00000000000a", "slug": slug, "name": slug})
+}
+
+pub(crate) async fn a_model_is_known_by_all_its_names(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    export.push(MONITOR, 61, &monitor("old")).push("monitors.monitor", 62, &monitor("new"));
+    export.push("Monitors.Monitor", 63, &monitor("newer"));
+    // The model of this name never was in this application.
+    export.push("uptime.monitor", 64, &monitor("nobody"));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    for pk in [61, 62, 63] {
+        assert!(matches!(account.fate(MONITOR, pk), Some(Fate::Inserted(_))), "{pk}");
+    }
+    assert_eq!(account.findings_of(FindingKind::UnknownModel).len(), 1);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_key_that_stands_under_two_names_of_a_model_is_refused(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    export.push(MONITOR, 61, &monitor("old")).push("monitors.monitor", 61, &monitor("new"));
+    let first = export.offset(MONITOR, 61).expect("it is there");
+    let second = export.offset("monitors.monitor", 61).expect("it is there");
+    let (_, message) = fails(&cluster, &export, &ImportOptions::default(), ErrorReason::ExportInvalid).await;
+    for part in [MONITOR, "pk 61", &format!("byte {first}"), &format!("byte {second}")] {
+        assert!(message.contains(part), "{part} is not in {message}");
+    }
+    cluster.stop().await;
+}
+
+/// A data source leads to a record whose model its type names. What leads nowhere is not written, and neither is what
+/// depends on it.
+pub(crate) async fn a_data_source_leads_to_what_its_type_names(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    export.push(MONITOR, 51, &monitor("monitor"));
+    let source = |kind: &str, source_id: serde_json::Value| json!({"organization": 1, "type": kind, "source_id": source_id});
+    export.push(SOURCE, 1, &source("snuba_query_subscription", json!("51")));
+    export.push(SOURCE, 2, &source("cron_monitor", json!("51")));
+    // As numbers, under the name that the field had at first.
+    export.push(SOURCE, 3, &json!({"organization": 1, "type": 1, "query_id": 52}));
+    let subscription = json!({"project": 31, "type": "incidents", "snuba_query": 41, "status": 0});
+    export.push(SUBSCRIPTION, 52, &subscription);
+    export.push(SOURCE, 4, &source("uptime_subscription", json!("51")));
+    export.push(SOURCE, 5, &source("cron_monitor", json!("99")));
+    export.push(SOURCE, 6, &source("cron_monitor", json!("of no number")));
+    export.push(DETECTOR, 1, &json!({"project": 31, "name": "d", "type": "t"}));
+    for (pk, source) in [(1, 1), (4, 4)] {
+        let joined = json!({"data_source": source, "detector": 1});
+        export.push("workflow_engine.datasourcedetector", pk, &joined);
+    }
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    for (pk, target, source) in [(1, SUBSCRIPTION, 51), (2, MONITOR, 51), (3, SUBSCRIPTION, 52)] {
+        let Some(Fate::Inserted(new)) = account.fate(target, source) else {
+            panic!("{target} {source} is new")
+        };
+        let row = account.row(SOURCE, pk).unwrap_or_else(|| panic!("source {pk} is no row"));
+        assert_eq!(row["source_id"], Cell::Text(new.to_string()), "{pk}");
+        let kind = if target == MONITOR { "cron_monitor" } else { "snuba_query_subscription" };
+        assert_eq!(row["type"], Cell::Text(kind.to_owned()), "{pk}");
+    }
+    for pk in [4, 5, 6] {
+        assert_eq!(account.fate(SOURCE, pk), Some(Fate::Dropped), "{pk}");
+    }
+    assert_eq!(account.fate("workflow_engine.datasourcedetector", 4), Some(Fate::Dropped));
+    let dropped = account.findings_of(FindingKind::DroppedReference);
+    let of = |pk: i64| dropped.iter().find(|it| it.model == SOURCE && it.source_pk == pk).expect("a finding");
+    assert!(of(4).reason.contains("uptime_subscription") && of(4).field == "type", "{:?}", of(4));
+    assert!(of(5).reason.contains("sentry.monitor 99") && of(5).field == "source_id", "{:?}", of(5));
+    cluster.stop().await;
+}
+
+/// The address by which somebody signs in stays only with one user.
+pub(crate) async fn an_address_to_sign_in_with_is_cleared_if_it_is_taken(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let user = |export: &mut Export, pk: i64, name: &str, unique: serde_json::Value| {
+        let fields = json!({"username": name, "password": "x", "email": "a@example.com", "email_unique": unique, "is_suspended": true});
+        export.push(USER, pk, &fields);
+    };
+    let mut export = Export::new();
+    user(&mut export, 1, "ann", json!("ann@example.com"));
+    user(&mut export, 2, "bob", json!("ann@example.com"));
+    user(&mut export, 3, "eve", json!(null));
+    let unique = |account: &causeway_harness::account::AuditReport, pk| {
+        account.row(USER, pk).expect("a row")["email_unique"].clone()
+    };
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(unique(&account, 1), Cell::Text("ann@example.com".to_owned()));
+    assert_eq!((unique(&account, 2), unique(&account, 3)), (Cell::Null, Cell::Null));
+    assert_eq!(account.row(USER, 3).expect("a row")["is_suspended"], Cell::Bool(true));
+    assert_eq!(kinds(&account)["TOKEN_CLEARED"], 1);
+    // Now somebody here has it.
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(unique(&account, 1), Cell::Null);
+    cluster.stop().await;
+}
+
+/// What only some releases have is null or its default in a record of another one.
+pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    export.push("sentry.dashboard", 1, &json!({"title": "24.8", "created_by_id": 11, "organization": 1}));
+    export.push(
+        "sentry.dashboard",
+        2,
+        &json!({"title": "25.8", "created_by_id": null, "organization": 1, "prebuilt_id": 3}),
+    );
+    // Of one title, as only dashboards that somebody made must differ in theirs.
+    export.push(
+        "sentry.dashboard",
+        3,
+        &json!({"title": "25.8", "created_by_id": null, "organization": 1, "prebuilt_id": 4}),
+    );
+    export.push(
+        "sentry.dashboardwidget",
+        1,
+        &json!({"dashboard": 1, "title": "w", "display_type": 0, "order": 0, "description": "d".repeat(300)}),
+    );
+    export.push(
+        "sentry.dashboardwidget",
+        2,
+        &json!({"dashboard": 2, "title": "w", "display_type": 0, "dataset_source": 2}),
+    );
+    export.push(
+        "sentry.groupsearchview",
+        1,
+        &json!({"name": "24.8", "user_id": 11, "organization": 1, "query": "", "position": 0}),
+    );
+    export.push("sentry.groupsearchview", 2, &json!({"name": "25.3", "user_id": 11, "organization": 1, "query": "", "environments": ["e"], "time_filters": {"period": "1h"}}));
+    export.push(
+        DETECTOR,
+        1,
+        &json!({"project": 31, "name": "25.1", "type": "t", "owner_team": 21, "organization": 1}),
+    );
+    export.push(DETECTOR, 2, &json!({"project": 31, "name": "26.6", "type": "t", "owner_team_id": 21}));
+    export.push(DETECTOR, 3, &json!({"project": 31, "name": "lost", "type": "t", "owner_team_id": 99}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let cell = |model: &str, pk: i64, field: &str| account.row(model, pk).expect("a row")[field].clone();
+    let Some(Fate::Inserted(team)) = account.fate("sentry.team", 21) else { panic!("it is new") };
+    assert_eq!(cell(DETECTOR, 1, "owner_team_id"), Cell::Int(team));
+    assert_eq!(cell(DETECTOR, 2, "owner_team_id"), Cell::Int(team));
+    assert_eq!(cell(DETECTOR, 3, "owner_team_id"), Cell::Null);
+    assert_eq!(cell("sentry.dashboardwidget", 1, "dataset_source"), Cell::Int(0));
+    assert_eq!(cell("sentry.groupsearchview", 2, "position"), Cell::Null);
+    assert_eq!(cell("sentry.groupsearchview", 1, "visibility"), Cell::Text("organization".to_owned()));
+    assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
+    cluster.stop().await;
+}
