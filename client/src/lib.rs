@@ -15,14 +15,16 @@
 //! let controls = ["http://control-1:50051".to_owned(), "http://control-2:50051".to_owned()];
 //! let control = Client::new(Service::Control, &controls, Timeouts::default())?;
 //! let request = ResolveSlugRequest { slug: "acme".to_owned() };
-//! let found = control
+//! let answer = control
 //!     .call(control.timeouts().call, request, async |channel, request| {
 //!         causeway_proto::control::v1::directory_service_client::DirectoryServiceClient::new(channel)
 //!             .resolve_slug(request)
 //!             .await
 //!     })
 //!     .await?;
-//! println!("organization {} in region {}", found.organization_id, found.region);
+//! if let Some(found) = answer.organization {
+//!     println!("organization {} in region {}", found.organization_id, found.region);
+//! }
 //! # Ok(())
 //! # }
 //! ```

@@ -83,7 +83,7 @@ fn sizes() -> Vec<Refused> {
         bad("sentry.team", TEAM, "name", &wide, "65 characters, 64 are the most"),
         bad("sentry.team", r#""organization": 1, "name": "n""#, "slug", &text(51), "50 are the most"),
         bad("sentry.user", r#""password": "x", "email": "e""#, "username", &text(129), "128 are the most"),
-        bad("sentry.user", r#""password": "x", "username": "u""#, "email", &text(76), "75 are the most"),
+        bad("sentry.user", r#""password": "x", "username": "u""#, "email", &text(201), "200 are the most"),
         bad("sentry.user", USER, "name", &text(201), "200 are the most"),
         bad("sentry.project", PROJECT, "status", "2147483648", "is not between"),
         bad("sentry.project", PROJECT, "status", "-2147483649", "is not between"),
@@ -334,7 +334,7 @@ pub(crate) async fn values_at_their_bounds_arrive(store: Store) {
     export.push(
         "sentry.project",
         9,
-        &json!({"organization": 1, "slug": wide(50), "name": wide(200), "status": i32::MAX, "flags": i64::MIN.to_string(),
+        &json!({"organization": 1, "slug": wide(100), "name": wide(200), "status": i32::MAX, "flags": i64::MIN.to_string(),
             "date_added": "0001-01-01T00:00:00Z", "first_event": "9999-12-31T23:59:59.999999Z"}),
     );
     export.push("sentry.counter", 9, &json!({"project": 9, "value": i64::MIN}));

@@ -133,7 +133,9 @@ impl Db {
     pub async fn without_foreign_keys(&self) -> Result<Self, DbError> {
         let pool = match &self.pool {
             Pool::Postgres(pool) => {
-                let options = pool.connect_options().as_ref().clone();
+                // No notices that an index exists already.
+                let options =
+                    pool.connect_options().as_ref().clone().options([("client_min_messages", "warning")]);
                 Pool::Postgres(PgPoolOptions::new().max_connections(1).connect_with(options).await?)
             }
             Pool::Sqlite { writer, .. } => {

@@ -3,9 +3,9 @@
 //! catalog's facts (tables, columns, references, unique sets).
 //!
 //! ```no_run
-//! # use causeway_harness::{account::{Audit, RowsBefore}, cluster::{Cluster, ImportOptions}};
+//! # use causeway_harness::{account::{Audit, RowsSnapshot}, cluster::{Cluster, ImportOptions}};
 //! # async fn example(cluster: &Cluster, export: &[u8]) -> anyhow::Result<()> {
-//! let before = RowsBefore::at(cluster, 0).await?;
+//! let before = RowsSnapshot::at(cluster, 0).await?;
 //! let options = ImportOptions::default();
 //! let import = cluster.region(0).import(export, &options).await?;
 //! let account = Audit::new(cluster, 0, &before, export, &options, &import).run().await?;
