@@ -87,7 +87,7 @@ fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
         .tcp_nodelay(true)
 }
 
-/// Makes a call that fails after `limit`. The service is told the limit too. gRPC's own deadline ends with the headers
+/// Makes a call that fails after `limit`. The service gets the limit too. gRPC's own deadline ends with the headers
 /// of the answer; this one covers all that `call` awaits.
 async fn within<M, T, F: Future<Output = Result<T, Status>>>(
     limit: Duration,

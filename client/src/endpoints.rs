@@ -90,11 +90,17 @@ pub fn is_away(status: &Status) -> bool {
     match reason_of(status) {
         Some(reason) => matches!(reason, ErrorReason::ShuttingDown | ErrorReason::DatabaseUnavailable),
         // Not from the service itself: the connection broke, or a proxy answered.
-        None => matches!(
-            status.code(),
-            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
-        ),
+        None => is_of_connection(status.code()),
     }
+}
+
+/// Whether a broken connection may have this code, in a status that no service of Causeway made. The transport has many
+/// for it.
+pub(crate) fn is_of_connection(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
+    )
 }
 
 #[cfg(test)]

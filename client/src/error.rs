@@ -8,7 +8,7 @@ use causeway_proto::{
 };
 use tonic::{Code, Status};
 
-use crate::Service;
+use crate::{Service, endpoints::is_of_connection};
 
 /// A call that failed, or a connection that did not come about.
 #[derive(Debug)]
@@ -78,11 +78,7 @@ impl CallError {
         match (self.code(), self.reason()) {
             (None, _) => true,
             (Some(_), Some(reason)) => retry_after(reason).is_some(),
-            // A status that Causeway did not make: the transport's, for which a broken connection has many codes.
-            (Some(code), None) => matches!(
-                code,
-                Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
-            ),
+            (Some(code), None) => is_of_connection(code),
         }
     }
 }

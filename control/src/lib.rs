@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
-    catalog::{Catalog, CatalogError, Silo},
+    catalog::{Catalog, CatalogError},
     schema,
 };
 use causeway_silo::{
@@ -114,14 +114,7 @@ impl Control {
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
         let catalog = Catalog::load()?;
-        // Check before creating anything: a refused start leaves the database unchanged.
-        let wrong = schema::differences(&db, &catalog, Silo::Control).await?;
-        if !wrong.is_empty() {
-            return Err(StartError::Schema(wrong.join("; ")));
-        }
-        db.migrate(store::MIGRATIONS).await?;
-        schema::create_missing_tables(&db, &catalog, Silo::Control).await?;
-        schema::upgrade_tables(&db, &catalog, Silo::Control).await?;
+        schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));
@@ -214,19 +207,13 @@ pub enum StartError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] db::ConnectError),
-    /// The database belongs to another service or to a newer release, or cannot be migrated.
-    #[error(transparent)]
-    Migrate(#[from] db::MigrateError),
     /// A query failed while control prepared the database.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
     /// The built-in catalog of models cannot be loaded.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Model tables differ from the catalog. The text lists the differences.
-    #[error(
-        "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
-         --database-url, or start a release that knows these tables"
-    )]
-    Schema(String),
+    /// The database may not be used, or cannot be made fit for this release.
+    #[error(transparent)]
+    Schema(#[from] schema::SchemaError),
 }

@@ -22,14 +22,17 @@ use causeway_proto::{
     },
     limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMES_PER_CALL},
     relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
-    version::CONTRACT_REVISION,
     whole::OrganizationDigest,
 };
 use causeway_relocation::chunk::Reverted;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::convert;
+
+/// The revision of the contract that a region needs control to serve: the last one that added something that the region
+/// uses. Lower than the newest one as long as it can be, so that a region may be upgraded before its control.
+const NEEDED_REVISION: i32 = 1;
 
 /// Calls to control in the name of one region. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,30 +71,6 @@ impl ControlClient {
         self.client.urls()
     }
 
-    /// A call that touches a bounded number of rows.
-    async fn call<M: Clone, T, F>(
-        &self,
-        message: M,
-        call: impl Fn(Channel, Request<M>) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        self.client.call(self.client.timeouts().call, message, call).await
-    }
-
-    /// A call over all organizations of an import.
-    async fn bulk_call<M: Clone, T, F>(
-        &self,
-        message: M,
-        call: impl Fn(Channel, Request<M>) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        self.client.call(self.client.timeouts().bulk, message, call).await
-    }
-
     /// Registers this region with the ids that its tables hold, and says which of them are not its own.
     pub(crate) async fn register(
         &self,
@@ -106,13 +85,15 @@ impl ControlClient {
             held_ids,
         };
         // One that serves another contract would take the rest for something else.
-        let ours = GetVersionRequest { contract_revision: CONTRACT_REVISION, ..GetVersionRequest::default() };
-        self.call(ours, async |channel, request| {
-            VersionServiceClient::new(channel).get_version(request).await
-        })
-        .await?;
+        let ours = GetVersionRequest { contract_revision: NEEDED_REVISION, ..GetVersionRequest::default() };
+        self.client
+            .call(self.client.timeouts().call, ours, async |channel, request| {
+                VersionServiceClient::new(channel).get_version(request).await
+            })
+            .await?;
         let answer = self
-            .call(request, async |channel, request| {
+            .client
+            .call(self.client.timeouts().call, request, async |channel, request| {
                 RegionServiceClient::new(channel).register_region(request).await
             })
             .await?;
@@ -135,7 +116,8 @@ impl ControlClient {
             above,
         };
         let block = self
-            .call(request, async |channel, request| {
+            .client
+            .call(self.client.timeouts().call, request, async |channel, request| {
                 RegionServiceClient::new(channel).lease_ids(request).await
             })
             .await?;
@@ -147,10 +129,11 @@ impl ControlClient {
         mut request: ImportModelsRequest,
     ) -> Result<ImportModelsResponse, CallError> {
         request.region.clone_from(&self.region);
-        self.call(request, async |channel, request| {
-            ControlImportServiceClient::new(channel).import_models(request).await
-        })
-        .await
+        self.client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                ControlImportServiceClient::new(channel).import_models(request).await
+            })
+            .await
     }
 
     /// Which rows of a model have one of these values.
@@ -164,7 +147,8 @@ impl ControlClient {
         for values in batches_of_values(values) {
             let request = FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values };
             let rows = self
-                .call(request, async |channel, request| {
+                .client
+                .call(self.client.timeouts().call, request, async |channel, request| {
                     ControlImportServiceClient::new(channel).find_rows(request).await
                 })
                 .await?
@@ -183,7 +167,8 @@ impl ControlClient {
         let request =
             CheckSlugsRequest { organizations, region: self.region.clone(), ..CheckSlugsRequest::default() };
         let answer = self
-            .call(request, async |channel, request| {
+            .client
+            .call(self.client.timeouts().call, request, async |channel, request| {
                 DirectoryServiceClient::new(channel).check_slugs(request).await
             })
             .await?;
@@ -229,7 +214,7 @@ impl ControlClient {
             }
             Err(Status::unavailable("the answer ended before its last message"))
         };
-        self.bulk_call(parts, call).await
+        self.client.call(self.client.timeouts().bulk, parts, call).await
     }
 
     /// Confirms an operation, and says how many reservations that made primary.
@@ -239,7 +224,8 @@ impl ControlClient {
             operation_id: operation_id.to_string(),
         };
         let answer = self
-            .bulk_call(request, async |channel, request| {
+            .client
+            .call(self.client.timeouts().bulk, request, async |channel, request| {
                 SlugReservationServiceClient::new(channel)
                     .confirm_organization_slug_reservations(request)
                     .await
@@ -267,20 +253,24 @@ impl ControlClient {
             operation_id: operation_id.to_string(),
             refusal,
         };
-        self.bulk_call(request, async |channel, request| {
-            SlugReservationServiceClient::new(channel).release_organization_slug_reservations(request).await
-        })
-        .await?;
+        self.client
+            .call(self.client.timeouts().bulk, request, async |channel, request| {
+                SlugReservationServiceClient::new(channel)
+                    .release_organization_slug_reservations(request)
+                    .await
+            })
+            .await?;
         Ok(())
     }
 
     /// Frees the slugs of organizations that this region has no more.
     pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), CallError> {
         let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
-        self.call(request, async |channel, request| {
-            SlugReservationServiceClient::new(channel).release_organizations(request).await
-        })
-        .await?;
+        self.client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                SlugReservationServiceClient::new(channel).release_organizations(request).await
+            })
+            .await?;
         Ok(())
     }
 
@@ -292,10 +282,11 @@ impl ControlClient {
     ) -> Result<(), CallError> {
         let request =
             RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
-        self.call(request, async |channel, request| {
-            ControlImportServiceClient::new(channel).revert_import(request).await
-        })
-        .await?;
+        self.client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                ControlImportServiceClient::new(channel).revert_import(request).await
+            })
+            .await?;
         Ok(())
     }
 
@@ -312,10 +303,11 @@ impl ControlClient {
             page_token,
             with_keys: true,
         };
-        self.call(request, async |channel, request| {
-            ControlImportServiceClient::new(channel).list_import_chunks(request).await
-        })
-        .await
+        self.client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                ControlImportServiceClient::new(channel).list_import_chunks(request).await
+            })
+            .await
     }
 
     /// Has control take back one of its chunks.
@@ -332,7 +324,8 @@ impl ControlClient {
             min_ordinal,
         };
         let answer = self
-            .call(request, async |channel, request| {
+            .client
+            .call(self.client.timeouts().call, request, async |channel, request| {
                 ControlImportServiceClient::new(channel).revert_import_chunk(request).await
             })
             .await?;
@@ -355,10 +348,11 @@ impl ControlClient {
             page_token,
             organization_ids,
         };
-        self.call(request, async |channel, request| {
-            DirectoryServiceClient::new(channel).list_held_organizations(request).await
-        })
-        .await
+        self.client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                DirectoryServiceClient::new(channel).list_held_organizations(request).await
+            })
+            .await
     }
 
     /// Opens the feed of this region after the version up to which it has been read; 0 for a snapshot.
@@ -380,7 +374,8 @@ impl ControlClient {
             let request =
                 ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
             let answer = self
-                .call(request, async |channel, request| {
+                .client
+                .call(self.client.timeouts().call, request, async |channel, request| {
                     DirectoryServiceClient::new(channel).report_organizations(request).await
                 })
                 .await?;
@@ -425,7 +420,7 @@ mod tests {
             &self,
             request: Request<GetVersionRequest>,
         ) -> Result<Response<GetVersionResponse>, Status> {
-            assert_eq!(request.get_ref().contract_revision, CONTRACT_REVISION);
+            assert_eq!(request.get_ref().contract_revision, NEEDED_REVISION);
             Err(Failure::new(ErrorReason::ContractNotSupported, "of another release").into())
         }
     }

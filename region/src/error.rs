@@ -323,7 +323,9 @@ impl Error {
             Self::Control(error) => error.reason().unwrap_or(ErrorReason::ControlUnavailable),
             Self::Write(_) | Self::ChunkExists { .. } => ErrorReason::UniqueConflict,
             Self::Stopping | Self::Export(ExportError::Stopped) => ErrorReason::ShuttingDown,
-            Self::Database(_) | Self::Internal(_) => ErrorReason::Internal,
+            Self::Database(_) | Self::Internal(_) | Self::Export(ExportError::Inconsistent(_)) => {
+                ErrorReason::Internal
+            }
         }
     }
 
@@ -378,5 +380,16 @@ mod tests {
         let broken = tokio::spawn(async { panic!("a defect") });
         let error = Error::of_task("a task", &broken.await.expect_err("it panicked"));
         assert!(!error.is_stop() && !error.is_transient(), "{error}");
+    }
+
+    /// Trying again would not mend the program, and the import would wait for ever.
+    #[test]
+    fn a_defect_is_not_tried_again() {
+        let error = Error::Export(ExportError::Inconsistent("two halves that differ"));
+        assert!(!error.is_stop() && !error.is_transient(), "{error}");
+        assert_eq!(error.reason(), ErrorReason::Internal);
+        assert_eq!(error.to_string(), "two halves that differ: a defect of Causeway");
+        let full = Error::Export(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        assert!(full.is_transient(), "{full}");
     }
 }

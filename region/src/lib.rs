@@ -45,7 +45,7 @@ use std::{
 use causeway_client::{Backoff, Client, InvalidUrl, Service, Timeouts};
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
-    catalog::{Catalog, CatalogError, Silo},
+    catalog::{Catalog, CatalogError},
     encrypted::{KeyError, PrivateKey},
     schema,
 };
@@ -222,14 +222,7 @@ impl Region {
             options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
-        // Checked before anything is created: a refused start leaves the database as it was.
-        let wrong = schema::differences(&db, &catalog, Silo::Region).await?;
-        if !wrong.is_empty() {
-            return Err(StartError::Schema(wrong.join("; ")));
-        }
-        db.migrate(store::MIGRATIONS).await?;
-        schema::create_missing_tables(&db, &catalog, Silo::Region).await?;
-        schema::upgrade_tables(&db, &catalog, Silo::Region).await?;
+        schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
         let holder = Holder::new(&env, &options.spool_dir)
@@ -337,18 +330,12 @@ pub enum StartError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] db::ConnectError),
-    /// The database belongs to another service or to a newer release, or cannot be migrated.
-    #[error(transparent)]
-    Migrate(#[from] db::MigrateError),
     /// The database failed.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
-    /// Tables of models differ from the catalog.
-    #[error(
-        "tables of the database are not as this release of Causeway knows them: {0}. Nothing was changed. Give another \
-         --database-url, or start a release that knows these tables"
-    )]
-    Schema(String),
+    /// The database may not be used, or cannot be made fit for this release.
+    #[error(transparent)]
+    Schema(#[from] schema::SchemaError),
     /// The private key is not suitable for encrypted exports.
     #[error("the private key cannot be a region's: {0}")]
     DecryptionKey(#[source] KeyError),

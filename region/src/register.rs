@@ -63,14 +63,16 @@ impl Context {
     /// Logs that rows have ids of another region, if there are such rows.
     async fn log_conflict(&self, conflict: &IdConflict) -> Result<(), Error> {
         let Some(model) = self.catalog.model(&conflict.model) else {
-            return Err(Error::Internal(format!(
-                "control knows a model {}, which is not in the catalog",
-                conflict.model
-            )));
+            tracing::warn!(
+                model = conflict.model,
+                "control reports ids of a model that this release does not know"
+            );
+            return Ok(());
         };
-        let ids = conflict.ids.ok_or_else(|| {
-            Error::Internal("control did not say which ids belong to another region".to_owned())
-        })?;
+        let Some(ids) = conflict.ids else {
+            tracing::warn!(model = conflict.model, "control does not say which ids belong to another region");
+            return Ok(());
+        };
         let rows = id_block::rows_between(&self.db, model, ids.first_id, ids.last_id).await?;
         if rows == 0 {
             return Ok(());

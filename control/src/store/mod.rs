@@ -41,6 +41,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "operations in parts",
             include_str!("../../../migrations/control/postgres/0022_operations_in_parts.sql"),
         ),
+        (
+            33,
+            "models up to 26.6",
+            include_str!("../../../migrations/control/postgres/0033_models_up_to_26_6.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -58,6 +63,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             22,
             "operations in parts",
             include_str!("../../../migrations/control/sqlite/0022_operations_in_parts.sql"),
+        ),
+        (
+            33,
+            "models up to 26.6",
+            include_str!("../../../migrations/control/sqlite/0033_models_up_to_26_6.sql"),
         ),
     ],
 };

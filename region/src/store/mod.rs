@@ -49,6 +49,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "counts and approvals",
             include_str!("../../../migrations/region/postgres/0032_counts_and_approvals.sql"),
         ),
+        (
+            33,
+            "models up to 26.6",
+            include_str!("../../../migrations/region/postgres/0033_models_up_to_26_6.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -76,6 +81,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             32,
             "counts and approvals",
             include_str!("../../../migrations/region/sqlite/0032_counts_and_approvals.sql"),
+        ),
+        (
+            33,
+            "models up to 26.6",
+            include_str!("../../../migrations/region/sqlite/0033_models_up_to_26_6.sql"),
         ),
     ],
 };

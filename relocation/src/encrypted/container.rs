@@ -143,6 +143,8 @@ fn extension(content: &[u8]) -> Option<Extended> {
     let mut extended = Extended::default();
     for pair in PaxExtensions::new(content).flatten() {
         match pair.key() {
+            // Without a value, the field of the header counts.
+            _ if pair.value_bytes().is_empty() => {}
             Ok("path") => extended.name = Some(pair.value().ok()?.to_owned()),
             Ok("size") => extended.size = Some(pair.value().ok()?.parse().ok()?),
             _ => {}

@@ -43,6 +43,9 @@ pub enum ExportError {
     /// The file cannot be read.
     #[error("the spooled export cannot be read")]
     Io(#[from] std::io::Error),
+    /// What is known of the export contradicts itself: a defect of this program.
+    #[error("{0}: a defect of Causeway")]
+    Inconsistent(&'static str),
     /// The service is stopping.
     #[error("stopped")]
     Stopped,
@@ -55,7 +58,7 @@ impl ExportError {
 
     /// Something that is known of the export contradicts itself. That is a defect of this program, not of the export.
     pub(crate) fn inconsistent(what: &'static str) -> Self {
-        Self::Io(std::io::Error::other(what))
+        Self::Inconsistent(what)
     }
 }
 

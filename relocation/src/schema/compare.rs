@@ -88,14 +88,20 @@ impl Difference<'_> {
     }
 }
 
+/// Whether a column of the type `wide` holds every text of the type `narrow`. Both are written in the same way.
+fn is_longer_text(narrow: &str, wide: &str) -> bool {
+    let length = |sql: &str| sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse::<u32>().ok();
+    match (length(narrow), length(wide)) {
+        (Some(narrow), Some(wide)) => narrow <= wide,
+        (Some(_), None) => wide == "text",
+        _ => false,
+    }
+}
+
 /// Whether every value of the type `found` fits one of the type `expected`.
 fn is_wider(found: &str, expected: &str) -> bool {
-    let length = |sql: &str| sql.strip_prefix("varchar(")?.strip_suffix(')')?.parse::<u32>().ok();
-    match (length(found), length(expected)) {
-        (Some(found), Some(expected)) => found <= expected,
-        (Some(_), None) => expected == "text",
-        _ => matches!((found, expected), ("smallint", "integer" | "bigint") | ("integer", "bigint")),
-    }
+    is_longer_text(found, expected)
+        || matches!((found, expected), ("smallint", "integer" | "bigint") | ("integer", "bigint"))
 }
 
 /// Compares existing tables with the models of the catalog. An absent table is not a difference: see
@@ -125,7 +131,8 @@ pub(super) fn compare<'a>(
                 continue;
             };
             let expected = column_type(column, dialect);
-            if actual.sql != expected {
+            // A newer release may have made it longer, or the product has.
+            if actual.sql != expected && !is_longer_text(&expected, &actual.sql) {
                 add(DifferenceKind::Type { column, found: actual.sql.clone(), expected });
             }
             if column.null && !actual.null {
@@ -194,14 +201,9 @@ impl Tables {
         Ok(Self(found))
     }
 
-    /// The names of the columns of a table that the catalog knows, and `id`, in the catalog's order.
-    pub(super) fn known_columns<'a>(&self, model: &'a Model) -> Vec<&'a str> {
-        let table = self.0.get(&model.table);
-        let has = |name: &&str| table.is_some_and(|table| table.contains_key(*name));
-        std::iter::once("id")
-            .chain(model.columns.iter().map(|column| column.column.as_str()))
-            .filter(has)
-            .collect()
+    /// Whether the database has the table of this model.
+    pub(super) fn contains(&self, model: &Model) -> bool {
+        self.0.contains_key(&model.table)
     }
 }
 

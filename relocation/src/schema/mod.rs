@@ -7,13 +7,55 @@ mod compare;
 mod create;
 mod upgrade;
 
-use causeway_silo::db::{Db, DbError, Dialect, Statement};
+use causeway_silo::db::{Db, DbError, Dialect, MigrateError, Migrations, Statement};
 
 use self::compare::{Tables, columns_query, compare};
 use crate::catalog::{Catalog, Model, Silo};
 
 pub use create::create_missing_tables;
 pub use upgrade::upgrade_tables;
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Tables differ from the catalog: a sentence for each difference. Nothing was changed.
+    #[error(
+        "tables of the database are not as this release of Causeway knows them: {}. Nothing was changed. Give another \
+         --database-url, or start a release that knows these tables", .0.join("; ")
+    )]
+    Differences(Vec<String>),
+    /// The database is of another service or of a newer release, or a migration failed.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The database cannot be reached, or refuses.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// Makes a database fit for a silo at its start, in an order in which a refusal changes nothing: checks whose it is,
+/// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. Several
+/// processes may do this at once.
+///
+/// | died after | what is left | what happens then |
+/// | --- | --- | --- |
+/// | creating tables | new tables of models, which no older release looks at | the next start goes on |
+/// | altering tables | all of them altered; an older release may refuse them by their types | the next start goes on |
+/// | a migration | the migrations so far; older releases refuse the database by its number | the next start goes on |
+///
+/// # Errors
+/// If the database may not be used, cannot be reached, or refuses.
+pub async fn prepare(db: &Db, catalog: &Catalog, migrations: Migrations) -> Result<(), SchemaError> {
+    db.check_migrations(migrations).await?;
+    let differences = differences(db, catalog, migrations.silo).await?;
+    if !differences.is_empty() {
+        return Err(SchemaError::Differences(differences));
+    }
+    create_missing_tables(db, catalog, migrations.silo).await?;
+    upgrade_tables(db, catalog, migrations.silo).await?;
+    // The first one creates no table that is there.
+    db.migrate(migrations).await?;
+    Ok(())
+}
 
 /// The models whose tables a silo has.
 fn models(catalog: &Catalog, silo: Silo) -> Vec<&Model> {

@@ -2,10 +2,14 @@
 //! are never altered.
 //!
 //! From release to release a catalog only widens its tables: columns are added, types grow, values may become null, and
-//! unique sets appear with new columns, disappear or get a condition. A condition that changes is not
-//! noticed: the index has the same name. PostgreSQL alters a table in place. SQLite writes it again under its name.
+//! unique sets appear with new columns, disappear or get a condition. A condition that changes is not noticed, because
+//! its index keeps the name.
+//!
+//! PostgreSQL alters a table in place. SQLite cannot alter a column, so the table is written again under its name, with
+//! everything that somebody has added to it: columns, indexes and triggers. Both do all tables in one transaction: after
+//! a crash the tables are as they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_silo::{
     db::{self, Db, DbError, Dialect, Row, Statement, Tx},
@@ -30,8 +34,6 @@ struct Change<'a> {
     obsolete: Vec<String>,
     /// Unique constraints that the table lacks, as in `CREATE TABLE`.
     missing: Vec<String>,
-    /// The columns whose values are kept.
-    columns: Vec<&'a str>,
 }
 
 /// Alters the tables of a silo's models that differ from the catalog, all of them or none, and returns their names.
@@ -50,41 +52,79 @@ pub async fn upgrade_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Ve
     if changes(&models, db.dialect(), &tables, &constraints)?.is_empty() {
         return Ok(Vec::new());
     }
-    let unchecked = db.without_foreign_keys().await?;
-    let altered = transact!(DbError, unchecked, |tx| { alter_all(tx, catalog, &models).await? });
-    unchecked.close().await;
-    let altered = altered?;
+    let altered = match db.for_rebuilding().await? {
+        None => transact!(DbError, db, |tx| { alter_all(tx, catalog, &models).await? }),
+        Some(db) => {
+            let altered = transact!(DbError, db, |tx| { alter_all(tx, catalog, &models).await? });
+            db.close().await;
+            altered
+        }
+    }?;
     if !altered.is_empty() {
         tracing::info!(tables = altered.join(", "), "altered tables that an older release had created");
     }
     Ok(altered)
 }
 
+/// What a transaction that alters tables of PostgreSQL begins with. It must see what another process has committed while
+/// it waited. It waits briefly for others who use a table, because whoever comes after them waits for it. Writing an
+/// index may take longer than other statements may.
+const BEGIN: [&str; 4] = [
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET LOCAL lock_timeout = '3s'",
+    "SET LOCAL statement_timeout = 0",
+    // No notices that an index is there.
+    "SET LOCAL client_min_messages = warning",
+];
+
 async fn alter_all(tx: &mut Tx, catalog: &Catalog, models: &[&Model]) -> Result<Vec<String>, DbError> {
     let dialect = tx.dialect();
     if dialect == Dialect::Postgres {
+        for statement in BEGIN {
+            tx.execute(Statement::new(statement)).await?;
+        }
         tx.execute(Statement::new("SELECT pg_advisory_xact_lock($1)").with(LOCK)).await?;
     }
     // Another process may have altered them meanwhile.
     let tables = tx.fetch_all(columns_query(models.iter().copied(), dialect)).await?;
     let constraints = tx.fetch_all(constraints_query(models, dialect)).await?;
     let changes = changes(models, dialect, &tables, &constraints)?;
+    let broken = broken_references(tx).await?;
     for change in &changes {
         let statements = match dialect {
             Dialect::Postgres => change.alter(catalog)?,
-            Dialect::Sqlite => change.rebuild(catalog)?,
+            Dialect::Sqlite => rebuild(tx, catalog, change.model).await?,
         };
         for statement in statements {
-            tx.execute(Statement::new("").push(&statement)).await?;
+            let done = tx.execute(Statement::new("").push(&statement)).await;
+            done.map_err(|error| error.doing(cannot_be_altered(&change.model.table)))?;
         }
     }
-    if dialect == Dialect::Sqlite {
-        let check = Statement::new("SELECT 1 AS one FROM pragma_foreign_key_check LIMIT 1");
-        if tx.fetch_optional(check).await?.is_some() {
-            return Err(DbError::inconsistent("a table cannot be altered: a foreign key would be broken"));
-        }
+    // Somebody may have broken others before, in a program that checks none.
+    if let Some(table) = broken_references(tx).await?.difference(&broken).next() {
+        return Err(DbError::inconsistent(format!(
+            "{}: it would lose a reference",
+            cannot_be_altered(table)
+        )));
     }
     Ok(changes.iter().map(|change| change.model.table.clone()).collect())
+}
+
+fn cannot_be_altered(table: &str) -> String {
+    format!(
+        "table {table} cannot be altered to what this release needs, and nothing was changed. If a view or a rule uses \
+         it, drop that and create it again after the start; the service must own the table"
+    )
+}
+
+/// The tables of an SQLite database that have references to rows that there are not. None on PostgreSQL, which always
+/// checks them.
+async fn broken_references(tx: &mut Tx) -> Result<BTreeSet<String>, DbError> {
+    if tx.dialect() == Dialect::Postgres {
+        return Ok(BTreeSet::new());
+    }
+    let check = Statement::new("SELECT DISTINCT \"table\" AS name FROM pragma_foreign_key_check");
+    tx.fetch_all(check).await?.iter().map(|row| row.text("name")).collect()
 }
 
 /// What must be altered, by table.
@@ -103,18 +143,19 @@ fn changes<'a>(
         }
     }
     let mut changes = Vec::new();
-    for model in models.iter().copied() {
+    for model in models.iter().copied().filter(|model| tables.contains(model)) {
         let differences = differences.remove(model.table.as_str()).unwrap_or_default();
         let mut missing = unique_constraints(model)?;
         let mut obsolete = Vec::new();
         for (name, columns) in constraints.get(&model.table).into_iter().flatten() {
-            if missing.remove(columns).is_none() {
+            // A constraint of another name is somebody else's.
+            if missing.remove(columns).is_none() && (dialect == Dialect::Sqlite || name.ends_with("_uniq")) {
                 obsolete.push(name.clone());
             }
         }
         if !differences.is_empty() || !obsolete.is_empty() || !missing.is_empty() {
-            let (missing, columns) = (missing.into_values().collect(), tables.known_columns(model));
-            changes.push(Change { model, differences, obsolete, missing, columns });
+            let missing = missing.into_values().collect();
+            changes.push(Change { model, differences, obsolete, missing });
         }
     }
     Ok(changes)
@@ -183,20 +224,47 @@ impl Change<'_> {
         statements.extend(index_statements(model)?);
         Ok(statements)
     }
+}
 
-    /// Creates the table under another name, copies the rows, and puts it in the place of the old one: SQLite cannot
-    /// alter a column or a constraint. The old table's indexes go with it.
-    fn rebuild(&self, catalog: &Catalog) -> Result<Vec<String>, DbError> {
-        let (table, new) = (quoted(&self.model.table), quoted(&format!("{}__new", self.model.table)));
-        let columns: Vec<String> = self.columns.iter().map(|column| quoted(column)).collect();
-        let columns = columns.join(", ");
-        let mut statements = vec![
-            create_table(catalog, self.model, &new, Dialect::Sqlite)?,
-            format!("INSERT INTO {new} ({columns}) SELECT {columns} FROM {table}"),
-            format!("DROP TABLE {table}"),
-            format!("ALTER TABLE {new} RENAME TO {table}"),
-        ];
-        statements.extend(index_statements(self.model)?);
-        Ok(statements)
+/// The statements that write a table of SQLite again under its name.
+async fn rebuild(tx: &mut Tx, catalog: &Catalog, model: &Model) -> Result<Vec<String>, DbError> {
+    let (table, new) = (quoted(&model.table), quoted(&format!("{}__new", model.table)));
+    let find = Statement::new(
+        "SELECT name, type, \"notnull\" AS not_null, dflt_value, hidden FROM pragma_table_xinfo(",
+    );
+    let mut columns = Vec::new();
+    let mut added = Vec::new();
+    for row in tx.fetch_all(find.arg(model.table.as_str()).push(")")).await? {
+        let name = row.text("name")?;
+        let is_known = name == "id" || model.columns.iter().any(|column| column.column == name);
+        columns.push(quoted(&name));
+        if is_known {
+            continue;
+        }
+        if row.int("hidden")? != 0 {
+            let what = format!("its column {name} is computed, and this release does not know it; drop it");
+            return Err(DbError::inconsistent(what).doing(cannot_be_altered(&model.table)));
+        }
+        let not_null = if row.bool("not_null")? { " NOT NULL" } else { "" };
+        let default =
+            row.opt_text("dflt_value")?.map(|text| format!(" DEFAULT ({text})")).unwrap_or_default();
+        added.push(format!("{} {}{not_null}{default}", quoted(&name), row.text("type")?));
     }
+    let find = Statement::new(
+        "SELECT sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL AND tbl_name = ",
+    );
+    let kept = tx.fetch_all(find.arg(model.table.as_str())).await?;
+    let columns = columns.join(", ");
+    let mut statements = vec![create_table(catalog, model, &new, Dialect::Sqlite)?];
+    statements.extend(added.iter().map(|column| format!("ALTER TABLE {new} ADD COLUMN {column}")));
+    statements.extend([
+        format!("INSERT INTO {new} ({columns}) SELECT {columns} FROM {table}"),
+        format!("DROP TABLE {table}"),
+        format!("ALTER TABLE {new} RENAME TO {table}"),
+    ]);
+    for row in kept {
+        statements.push(row.text("sql")?);
+    }
+    statements.extend(index_statements(model)?);
+    Ok(statements)
 }

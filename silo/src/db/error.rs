@@ -91,6 +91,13 @@ impl DbError {
         self
     }
 
+    /// Says in front of the message what could not be done.
+    #[must_use]
+    pub fn doing(mut self, what: impl std::fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {

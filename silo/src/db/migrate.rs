@@ -115,6 +115,14 @@ pub enum MigrateError {
 }
 
 impl Db {
+    /// Checks that this service may use the database. Changes nothing.
+    ///
+    /// # Errors
+    /// If the database is that of another service or of a newer release, or cannot be reached.
+    pub async fn check_migrations(&self, migrations: Migrations) -> Result<(), MigrateError> {
+        self.version(migrations).await.map(drop)
+    }
+
     /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
     ///
     /// # Errors

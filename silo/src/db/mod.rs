@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use sqlx::{
     AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool,
-    postgres::{PgArguments, PgPoolOptions},
+    postgres::PgArguments,
     sqlite::{SqliteArguments, SqlitePoolOptions},
 };
 
@@ -125,27 +125,21 @@ impl Db {
         })
     }
 
-    /// The same database through one connection of its own, which on SQLite checks no foreign keys: for writing tables
-    /// again. Check them with `pragma_foreign_key_check` before the commit, and close it afterwards.
+    /// On SQLite, the same database through a connection of its own on which tables can be written again: it checks no
+    /// foreign keys, and renames a table without looking at what names it. Check the foreign keys with
+    /// `pragma_foreign_key_check` before the commit, and close it afterwards. `None` on PostgreSQL, which alters tables in
+    /// place.
     ///
     /// # Errors
-    /// If the database cannot be reached.
-    pub async fn without_foreign_keys(&self) -> Result<Self, DbError> {
-        let pool = match &self.pool {
-            Pool::Postgres(pool) => {
-                // No notices that an index exists already.
-                let options =
-                    pool.connect_options().as_ref().clone().options([("client_min_messages", "warning")]);
-                Pool::Postgres(PgPoolOptions::new().max_connections(1).connect_with(options).await?)
-            }
-            Pool::Sqlite { writer, .. } => {
-                let options = writer.connect_options().as_ref().clone().foreign_keys(false);
-                let one = || SqlitePoolOptions::new().max_connections(1);
-                let writer = one().connect_with(options.clone()).await?;
-                Pool::Sqlite { readers: one().connect_lazy_with(options), writer }
-            }
-        };
-        Ok(Self { pool, place: Arc::clone(&self.place), disk_space: Arc::clone(&self.disk_space) })
+    /// If the database cannot be opened.
+    pub async fn for_rebuilding(&self) -> Result<Option<Self>, DbError> {
+        let Pool::Sqlite { writer, .. } = &self.pool else { return Ok(None) };
+        let options = writer.connect_options().as_ref().clone();
+        let options = options.foreign_keys(false).pragma("legacy_alter_table", "ON");
+        let one = || SqlitePoolOptions::new().max_connections(1);
+        let writer = one().connect_with(options.clone()).await?;
+        let pool = Pool::Sqlite { readers: one().connect_lazy_with(options), writer };
+        Ok(Some(Self { pool, place: Arc::clone(&self.place), disk_space: Arc::clone(&self.disk_space) }))
     }
 
     /// All rows of a query.

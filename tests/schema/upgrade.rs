@@ -1,0 +1,337 @@
+//! What becomes of tables that an older release of Causeway created, and of what somebody has added to them.
+
+use causeway_harness::{cluster::Store, postgres::Postgres};
+use causeway_relocation::{
+    catalog::{Catalog, Silo},
+    schema,
+};
+use causeway_silo::{
+    db::{Db, DbError, Migrations, Options, Statement},
+    transact,
+};
+
+use crate::migrated::{Migrated, expected_foreign_keys, expected_unique_sets, on_both_silos};
+
+/// The catalog of an imagined later release: longer texts, a value that may be null, new columns, and a condition for a
+/// unique set.
+fn later_catalog() -> Catalog {
+    let mut catalog: serde_json::Value =
+        serde_json::from_str(include_str!("../../relocation/catalog.json")).expect("the catalog");
+    let added = serde_json::json!([
+        {"field": "later", "type": "integer", "null": true, "since": "99.1"},
+        {"field": "kind", "type": "text", "sql": "varchar(16)", "default": "it's", "since": "99.1"},
+        {"field": "is_old", "type": "boolean", "default": true, "since": "99.1"},
+        {"field": "labels", "type": "array", "sql": "text[]", "default": [], "since": "99.1"},
+        {"field": "extra", "type": "json", "default": {"a": 1}, "since": "99.1"},
+    ]);
+    let models = &mut catalog["models"];
+    for model in ["sentry.environment", "sentry.useremail"] {
+        let columns = models[model]["columns"].as_array_mut().expect("columns");
+        columns.extend(added.as_array().expect("columns").iter().cloned());
+        for column in columns {
+            match column["field"].as_str() {
+                Some("name") => column["sql"] = "text".into(),
+                Some("email") => column["sql"] = "varchar(300)".into(),
+                Some("date_added" | "validation_hash") => column["null"] = true.into(),
+                _ => {}
+            }
+        }
+    }
+    for (model, fields) in
+        [("sentry.environment", ["organization_id", "name"]), ("sentry.useremail", ["email", "user"])]
+    {
+        let condition = serde_json::json!({"field": "later", "is_null": true});
+        models[model]["unique"] = serde_json::json!([{"fields": fields, "where": condition}]);
+    }
+    Catalog::parse(&catalog.to_string()).expect("a catalog")
+}
+
+/// Statements that insert a row, with id 3, into the table of each silo that [`later_catalog`] alters.
+fn rows_to_keep(silo: Silo) -> &'static [&'static str] {
+    match silo {
+        Silo::Control => &[
+            "INSERT INTO auth_user (id, username, first_name, email, password, is_staff, is_active, is_unclaimed, is_superuser, \
+             is_managed, is_password_expired, date_joined, avatar_type) VALUES (7, 'u', '', '', '', false, true, true, \
+             false, false, false, '2024-01-01T00:00:00.000000Z', 0)",
+            "INSERT INTO sentry_useremail (id, user_id, email, validation_hash, date_hash_added, is_verified) \
+             VALUES (3, 7, 'a@example.com', 'x', '2024-01-01T00:00:00.000000Z', true)",
+        ],
+        Silo::Region => &[
+            "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+             VALUES (7, 'a', 'a', 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
+            "INSERT INTO sentry_environment (id, name, organization_id, date_added) \
+             VALUES (3, 'a name', 7, '2024-01-01T00:00:00.000000Z')",
+        ],
+    }
+}
+
+/// Tables that an older release created get what this release's catalog has, and keep their rows.
+async fn tables_of_an_older_release_are_altered(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        let (table, text) = match migrated.silo {
+            Silo::Control => ("sentry_useremail", "email"),
+            Silo::Region => ("sentry_environment", "name"),
+        };
+        migrated.execute(rows_to_keep(migrated.silo)).await.expect("inserted");
+        let altered = || schema::upgrade_tables(&migrated.db, &catalog, migrated.silo);
+        // Several processes of one region may start at once.
+        let (one, other) = tokio::join!(altered(), altered());
+        let mut tables: Vec<String> =
+            one.expect("altered").into_iter().chain(other.expect("altered")).collect();
+        tables.dedup();
+        assert_eq!(tables, [table]);
+        assert_eq!(altered().await.expect("asked"), [] as [String; 0]);
+
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("the database answers"), [] as [String; 0]);
+        let later = Migrated { silo: migrated.silo, db: migrated.db.clone(), catalog: later_catalog() };
+        assert_eq!(later.unique_sets().await, expected_unique_sets(&later));
+        assert_eq!(later.foreign_keys().await, expected_foreign_keys(&later));
+        let row = Statement::new("SELECT * FROM ").push(table);
+        let row = migrated.db.fetch_optional(row).await.expect("asked").expect("the row is there");
+        assert_eq!(row.int("id").expect("an id"), 3);
+        assert!(row.text(text).expect("a text").starts_with('a'));
+        assert_eq!(row.text("kind").expect("a text"), "it's");
+        assert_eq!(row.text("extra").expect("a text"), r#"{"a":1}"#);
+        assert!(row.bool("is_old").expect("a boolean"));
+        let null = Statement::new("UPDATE ").push(table).push(" SET later = 1, ");
+        let null = null.push(if table == "sentry_environment" { "date_added" } else { "validation_hash" });
+        let updated: Result<u64, DbError> =
+            transact!(DbError, &migrated.db, |tx| { tx.execute(null.clone().push(" = NULL")).await? });
+        assert_eq!(updated.expect("it may be null"), 1);
+    })
+    .await;
+}
+
+/// A database of the product is never altered.
+async fn tables_of_the_product_are_not_altered(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        let marked: Result<(), DbError> = transact!(DbError, &migrated.db, |tx| {
+            tx.execute(Statement::new("CREATE TABLE django_migrations (id bigint PRIMARY KEY)")).await?;
+        });
+        marked.expect("marked");
+        let before = migrated.structure().await;
+        let altered = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(altered.expect("asked"), [] as [String; 0]);
+        assert_eq!(migrated.structure().await, before);
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await.expect("asked");
+        assert!(wrong.iter().any(|one| one.ends_with("has no column later")), "{wrong:?}");
+    })
+    .await;
+}
+
+/// What somebody has added to a table is not Causeway's to remove: columns and their values, indexes, constraints,
+/// triggers, and on SQLite views, which there do not hinder.
+async fn what_somebody_added_to_a_table_stays(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        migrated.execute(rows_to_keep(migrated.silo)).await.expect("inserted");
+        let common: &[&str] = match migrated.silo {
+            Silo::Control => &[
+                "ALTER TABLE sentry_useremail ADD COLUMN note varchar(20) NOT NULL DEFAULT 'it''s'",
+                "UPDATE sentry_useremail SET note = 'kept'",
+                "CREATE UNIQUE INDEX their_index ON sentry_useremail (note, id)",
+            ],
+            Silo::Region => &[
+                "ALTER TABLE sentry_environment ADD COLUMN note varchar(20) NOT NULL DEFAULT 'it''s'",
+                "UPDATE sentry_environment SET note = 'kept'",
+                "CREATE UNIQUE INDEX their_index ON sentry_environment (note, id)",
+            ],
+        };
+        migrated.execute(common).await.expect("added");
+        let of_database: &[&str] = match (store, migrated.silo) {
+            (Store::Sqlite, Silo::Control) => &[
+                "CREATE TRIGGER their_trigger AFTER UPDATE OF note ON sentry_useremail \
+                 BEGIN UPDATE sentry_useremail SET validation_hash = 'seen' WHERE id = new.id; END",
+                "CREATE VIEW their_view AS SELECT email FROM sentry_useremail",
+            ],
+            (Store::Sqlite, Silo::Region) => &[
+                "CREATE TRIGGER their_trigger AFTER UPDATE OF note ON sentry_environment \
+                 BEGIN UPDATE sentry_environment SET kind = 'seen' WHERE id = new.id; END",
+                "CREATE VIEW their_view AS SELECT name FROM sentry_environment",
+            ],
+            (Store::Postgres, Silo::Control) => {
+                &["ALTER TABLE sentry_useremail ADD CONSTRAINT theirs UNIQUE (id, note)"]
+            }
+            (Store::Postgres, Silo::Region) => {
+                &["ALTER TABLE sentry_environment ADD CONSTRAINT theirs UNIQUE (id, note)"]
+            }
+        };
+        migrated.execute(of_database).await.expect("added");
+        let before = migrated.names().await;
+        assert!(before.contains("their_index"));
+
+        let altered = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await.expect("altered");
+        let after = migrated.names().await;
+        let lost: Vec<&String> = before.difference(&after).filter(|name| !name.ends_with("_uniq")).collect();
+        assert_eq!(lost, [] as [&String; 0]);
+        let insert: &[&str] = match migrated.silo {
+            Silo::Control => {
+                &["INSERT INTO sentry_useremail (id, user_id, email, date_hash_added, is_verified) \
+                 VALUES (4, 7, 'b@example.com', '2024-01-01T00:00:00.000000Z', true)"]
+            }
+            Silo::Region => {
+                &["INSERT INTO sentry_environment (id, name, organization_id) VALUES (4, 'another', 7)"]
+            }
+        };
+        migrated.execute(insert).await.expect("the column has its default");
+        let notes = Statement::new("SELECT note FROM ").push(&altered[0]).push(" ORDER BY id");
+        let notes = migrated.db.fetch_all(notes).await.expect("asked");
+        let notes: Vec<String> = notes.iter().map(|row| row.text("note").expect("a text")).collect();
+        assert_eq!(notes, ["kept", "it's"]);
+    })
+    .await;
+}
+
+/// An operator learns which table is in the way and what to do, and finds everything as it was.
+async fn a_table_that_cannot_be_altered_is_named(store: Store) {
+    let catalog = later_catalog();
+    on_both_silos(store, async |migrated| {
+        let (table, hindrance): (_, &[&str]) = match (store, migrated.silo) {
+            (Store::Postgres, Silo::Control) => {
+                ("sentry_useremail", &["CREATE VIEW their_view AS SELECT email FROM sentry_useremail"])
+            }
+            (Store::Postgres, Silo::Region) => {
+                ("sentry_environment", &["CREATE VIEW their_view AS SELECT name FROM sentry_environment"])
+            }
+            (Store::Sqlite, Silo::Control) => (
+                "sentry_useremail",
+                &["ALTER TABLE sentry_useremail ADD COLUMN loud text GENERATED ALWAYS AS (upper(email)) VIRTUAL"],
+            ),
+            (Store::Sqlite, Silo::Region) => (
+                "sentry_environment",
+                &["ALTER TABLE sentry_environment ADD COLUMN loud text GENERATED ALWAYS AS (upper(name)) VIRTUAL"],
+            ),
+        };
+        migrated.execute(hindrance).await.expect("added");
+        let before = migrated.structure().await;
+        let refused = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await;
+        let refused = refused.expect_err("it cannot be altered").to_string();
+        assert!(refused.contains(&format!("table {table} cannot be altered")), "{refused}");
+        assert!(refused.contains("drop"), "{refused}");
+        assert_eq!(migrated.structure().await, before);
+    })
+    .await;
+}
+
+const FIRST: Migrations = Migrations {
+    silo: Silo::Control,
+    postgres: &[
+        (1, "model tables", include_str!("../../migrations/control/postgres/0001_model_tables.sql")),
+        (2, "causeway", include_str!("../../migrations/control/postgres/0002_causeway.sql")),
+    ],
+    sqlite: &[
+        (1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql")),
+        (2, "causeway", include_str!("../../migrations/control/sqlite/0002_causeway.sql")),
+    ],
+};
+
+const FIRST_OF_REGION: Migrations = Migrations {
+    silo: Silo::Region,
+    postgres: &[(1, "model tables", include_str!("../../migrations/region/postgres/0001_model_tables.sql"))],
+    sqlite: &[(1, "model tables", include_str!("../../migrations/region/sqlite/0001_model_tables.sql"))],
+};
+
+/// The tables of the first release, brought to this one, are those that a new installation gets.
+async fn an_installation_of_the_first_release_becomes_as_a_new_one(store: Store) {
+    let server = match store {
+        Store::Postgres => Some(Postgres::start().await.expect("this test needs PostgreSQL")),
+        Store::Sqlite => None,
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory.path();
+    let database = async |name: &str, silo| {
+        let url = match &server {
+            Some(server) => server.create_database(name).await.expect("a database"),
+            None => format!("sqlite:{}", directory.join(format!("{name}.db")).display()),
+        };
+        let db = Db::connect(&url, &Options::default()).await.expect("a database");
+        Migrated { silo, db, catalog: Catalog::load().expect("the catalog") }
+    };
+    for first in [FIRST, FIRST_OF_REGION] {
+        let new = database(&format!("new_{:?}", first.silo).to_lowercase(), first.silo).await;
+        schema::prepare(&new.db, &new.catalog, first).await.expect("prepared");
+        let old = database(&format!("old_{:?}", first.silo).to_lowercase(), first.silo).await;
+        old.db.migrate(first).await.expect("migrated");
+        assert_ne!(old.structure().await, new.structure().await, "there are newer models");
+
+        schema::prepare(&old.db, &old.catalog, first).await.expect("prepared");
+        assert_eq!(old.structure().await, new.structure().await);
+        assert_eq!(old.names().await, new.names().await);
+        assert_eq!(old.unique_sets().await, expected_unique_sets(&old));
+        assert_eq!(old.foreign_keys().await, expected_foreign_keys(&old));
+    }
+}
+
+on_each_store! {
+    an_installation_of_the_first_release_becomes_as_a_new_one,
+    tables_of_an_older_release_are_altered,
+    tables_of_the_product_are_not_altered,
+    what_somebody_added_to_a_table_stays,
+    a_table_that_cannot_be_altered_is_named,
+}
+
+/// A newer release may have made a column longer, or somebody did by hand: every value of this release fits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_longer_than_needed_is_left_alone() {
+    on_both_silos(Store::Postgres, async |migrated| {
+        let longer: &[&str] = match migrated.silo {
+            Silo::Control => &["ALTER TABLE sentry_useremail ALTER COLUMN email TYPE varchar(900)"],
+            Silo::Region => &["ALTER TABLE sentry_environment ALTER COLUMN name TYPE text"],
+        };
+        migrated.execute(longer).await.expect("altered");
+        let before = migrated.structure().await;
+        let wrong = schema::differences(&migrated.db, &migrated.catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("asked"), [] as [String; 0]);
+        let altered = schema::upgrade_tables(&migrated.db, &migrated.catalog, migrated.silo).await;
+        assert_eq!(altered.expect("asked"), [] as [String; 0]);
+        assert_eq!(migrated.structure().await, before);
+    })
+    .await;
+}
+
+/// A start that waits for another one must see what that one did, whatever isolation the database has by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_at_the_same_time_alter_tables_once_under_any_isolation() {
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let url = server.create_database("region").await.expect("a database");
+    let connect = async || Db::connect(&url, &Options::default()).await.expect("a database");
+    let db = connect().await;
+    db.migrate(FIRST_OF_REGION).await.expect("migrated");
+    let isolation =
+        Statement::new("ALTER DATABASE region SET default_transaction_isolation = 'serializable'");
+    let set: Result<(), DbError> = transact!(DbError, db, |tx| {
+        tx.execute(isolation.clone()).await?;
+    });
+    set.expect("set");
+
+    let catalog = Catalog::load().expect("the catalog");
+    let (one, other) = (connect().await, connect().await);
+    let upgrade =
+        async |db: &Db| schema::upgrade_tables(db, &catalog, Silo::Region).await.expect("altered").len();
+    let (one, other) = tokio::join!(upgrade(&one), upgrade(&other));
+    assert!((one == 0) != (other == 0), "{one} and {other} tables were altered");
+}
+
+/// A program that checks no foreign keys may have broken one long ago. That refuses no start, as it did not before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_that_was_broken_before_does_not_hinder() {
+    on_both_silos(Store::Sqlite, async |migrated| {
+        let careless = migrated.db.for_rebuilding().await.expect("opened").expect("it is SQLite");
+        let insert = match migrated.silo {
+            Silo::Control => "INSERT INTO sentry_useremail (id, user_id, email, validation_hash, date_hash_added, is_verified) \
+                              VALUES (3, 99, 'a@example.com', 'x', '2024-01-01T00:00:00.000000Z', true)",
+            Silo::Region => "INSERT INTO sentry_environmentproject (id, project_id, environment_id) VALUES (3, 99, 99)",
+        };
+        let broken: Result<(), DbError> = transact!(DbError, careless, |tx| {
+            tx.execute(Statement::new(insert)).await?;
+        });
+        broken.expect("inserted");
+        careless.close().await;
+        let altered = schema::upgrade_tables(&migrated.db, &later_catalog(), migrated.silo).await;
+        assert_eq!(altered.expect("altered").len(), 1);
+    })
+    .await;
+}
