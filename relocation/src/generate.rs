@@ -16,6 +16,7 @@ pub fn value(generator: Generator, env: &Environment) -> Value {
     match generator {
         Generator::Uuid => Value::Uuid(env.uuid()),
         Generator::Hex32 => Value::Text(env.characters(HEX, 32)),
+        Generator::Hex64 => Value::Text(env.characters(HEX, 64)),
         Generator::SecureToken => Value::Text(env.characters(ALPHANUMERIC, 32)),
         // A hash that begins with `!` never matches; the random rest makes password reset links differ.
         Generator::UnusablePassword => Value::Text(format!("!{}", env.characters(ALPHANUMERIC, 40))),
@@ -85,6 +86,7 @@ mod tests {
         let env = Environment::fixed(chrono::DateTime::UNIX_EPOCH, 3);
         for (generator, length) in [
             (Generator::Hex32, 32),
+            (Generator::Hex64, 64),
             (Generator::SecureToken, 32),
             (Generator::UnusablePassword, 41),
             (Generator::OrgAuthToken, 64),

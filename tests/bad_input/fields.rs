@@ -249,13 +249,6 @@ fn missing() -> Vec<Refused> {
         bad("sentry.project", PROJECT, "status", "null", "is null"),
         bad("sentry.project", PROJECT, "public", "null", "is null"),
         bad("sentry.project", PROJECT, "date_added", "null", "is null"),
-        invalid(
-            "a member that is nobody",
-            "sentry.organizationmember",
-            r#"{"organization": 1}"#,
-            "user_id",
-            "exactly one",
-        ),
         // Names that are close to the name of a missing field.
         misnamed(
             "sentry.organizationmember",
@@ -270,7 +263,13 @@ fn missing() -> Vec<Refused> {
             "`organization` is missing",
         ),
         misnamed("sentry.rule", r#""label": "l", "data": {}"#, "projectId", "`project` is missing"),
-        invalid("a member that is two", "sentry.organizationmember", both, "user_id", "exactly one"),
+        invalid(
+            "a member that is two",
+            "sentry.organizationmember",
+            both,
+            "user_id",
+            "only one of user_id and email",
+        ),
         invalid(
             "a snooze of nothing",
             "sentry.rulesnooze",

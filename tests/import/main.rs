@@ -116,6 +116,7 @@ causeway_harness::on_each_store! {
     releases:
         a_model_is_known_by_all_its_names,
         a_key_that_stands_under_two_names_of_a_model_is_refused,
+        an_invitation_comes_with_its_member,
         a_data_source_leads_to_what_its_type_names,
         an_address_to_sign_in_with_is_cleared_if_it_is_taken,
         a_record_of_any_release_is_read;

@@ -61,6 +61,35 @@ pub(crate) async fn a_key_that_stands_under_two_names_of_a_model_is_refused(stor
     cluster.stop().await;
 }
 
+/// Newer releases make a member for each invitation, with neither a user nor an address. The invitation has both the
+/// address and the member.
+pub(crate) async fn an_invitation_comes_with_its_member(store: Store) {
+    const MEMBER: &str = "sentry.organizationmember";
+    const INVITE: &str = "sentry.organizationmemberinvite";
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    export.push(MEMBER, 71, &json!({"organization": 1, "user_id": null, "email": null, "role": "member"}));
+    export.push(MEMBER, 72, &json!({"organization": 1, "user_id": null, "email": null, "role": "member"}));
+    export.push(
+        INVITE,
+        81,
+        &json!({"organization": 1, "organization_member": 71, "email": "new@example.com", "token": "t"}),
+    );
+    for again in [false, true] {
+        let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+        let inserted = |model: &str, pk| match account.fate(model, pk) {
+            Some(Fate::Inserted(id)) => id,
+            other => panic!("{model} {pk}: {other:?}"),
+        };
+        let (member, _) = (inserted(MEMBER, 71), inserted(MEMBER, 72));
+        let invite = account.after.row(INVITE, inserted(INVITE, 81)).expect("it is there");
+        assert_eq!(invite.get("organization_member"), Some(&Cell::Int(member)));
+        // Somebody else has the first one, so nobody can accept with it.
+        assert_eq!(invite.get("token") == Some(&Cell::Text("t".to_owned())), !again);
+    }
+    cluster.stop().await;
+}
+
 /// A data source leads to a record whose model its type names. What leads nowhere is not written, and neither is what
 /// depends on it.
 pub(crate) async fn a_data_source_leads_to_what_its_type_names(store: Store) {

@@ -347,7 +347,9 @@ fn add_rule(
                 .map(|(field, from)| Ok((find(&field)?, from)))
                 .collect::<Result<_, CatalogError>>()?,
         }),
-        F::ExactlyOne { fields } => rules.exactly_one.push(find_all(&fields)?),
+        F::ExactlyOne { fields, or_none } => {
+            rules.exactly_one.push(super::ExactlyOne { columns: find_all(&fields)?, or_none });
+        }
         F::AtMostOne { fields } => rules.at_most_one.push(find_all(&fields)?),
         F::ScopeWhenSet { fields, scope } => {
             if scope.in_organization_scope() {

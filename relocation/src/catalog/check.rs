@@ -100,7 +100,7 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
     let actor = rules.from_actor.iter().flat_map(|actor| &actor.columns);
     let mut cleared = cleared.chain(rules.at_most_one.iter().flatten()).chain(actor);
     require(
-        !cleared.any(|column| rules.exactly_one.iter().flatten().any(|one| one == column)),
+        !cleared.any(|column| rules.exactly_one.iter().any(|one| one.columns.contains(column))),
         "exactly one field is set, and another rule clears one of them",
     )?;
     if let Some(alike) = &rules.merge_alike {

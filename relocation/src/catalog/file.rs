@@ -173,6 +173,8 @@ pub(super) enum Rule {
     },
     ExactlyOne {
         fields: Vec<String>,
+        #[serde(default)]
+        or_none: bool,
     },
     AtMostOne {
         fields: Vec<String>,

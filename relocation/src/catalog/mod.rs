@@ -14,8 +14,8 @@ pub use causeway_silo::Silo;
 pub use check::CatalogError;
 pub use column::{ArrayOf, Column, Default, Kind};
 pub use rules::{
-    Follow, FromActor, FromColumn, Generator, Hide, IfTaken, KnownOption, KnownOptions, MergeAlike, NeedsOne,
-    ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
+    ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IfTaken, KnownOption, KnownOptions,
+    MergeAlike, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
 };
 use serde::Deserialize;
 
@@ -440,7 +440,7 @@ mod tests {
         let mut fields: Vec<(&str, &str, Vec<String>)> = Vec::new();
         for model in catalog.written() {
             for of in &model.rules.exactly_one {
-                fields.push((model.table.as_str(), "exactly one", columns(model, of)));
+                fields.push((model.table.as_str(), "exactly one", columns(model, &of.columns)));
             }
             for of in &model.rules.at_most_one {
                 fields.push((model.table.as_str(), "at most one", columns(model, of)));

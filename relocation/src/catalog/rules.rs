@@ -15,6 +15,8 @@ pub enum Generator {
     Uuid,
     /// 32 random hex digits.
     Hex32,
+    /// 64 random hex digits.
+    Hex64,
     /// 32 random letters and digits.
     SecureToken,
     /// A password hash that no password matches.
@@ -23,12 +25,21 @@ pub enum Generator {
     OrgAuthToken,
 }
 
+/// Columns of which exactly one is neither null nor empty.
+#[derive(Debug, Clone)]
+pub struct ExactlyOne {
+    /// The columns.
+    pub columns: Vec<usize>,
+    /// Whether none may be set either.
+    pub or_none: bool,
+}
+
 /// The rules of one model.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     // Reading: rules that a single record can break.
-    /// In each of these lists, exactly one column must be neither null nor empty.
-    pub exactly_one: Vec<Vec<usize>>,
+    /// Columns of which exactly one is neither null nor empty.
+    pub exactly_one: Vec<ExactlyOne>,
     /// The known options, and the values that the product accepts for them.
     pub known_options: Option<KnownOptions>,
 

@@ -515,7 +515,8 @@ fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) 
 
 /// Checks the rules that a single record can break.
 fn check_rules(model: &Model, values: &[Value], alike: &SimilarNames) -> Result<(), Finding> {
-    for columns in &model.rules.exactly_one {
+    for rule in &model.rules.exactly_one {
+        let columns = &rule.columns;
         let is_set = |column: &&usize| match values.get(**column) {
             None | Some(Value::Null) => false,
             Some(value) => value.as_text() != Some(""),
@@ -530,11 +531,19 @@ fn check_rules(model: &Model, values: &[Value], alike: &SimilarNames) -> Result<
         {
             return Err(finding);
         }
+        if set == 0 && rule.or_none {
+            continue;
+        }
         let columns = columns.iter().filter_map(|column| model.columns.get(*column));
         let names: Vec<&str> = columns.map(|column| column.field.as_str()).collect();
-        let reason = format!("exactly one of {} must be set", names.join(" and "));
+        let first = names.first().map(|name| (*name).to_owned());
+        let names = names.join(" and ");
+        let reason = match rule.or_none {
+            true => format!("only one of {names} may be set"),
+            false => format!("exactly one of {names} must be set"),
+        };
         let mut finding = Finding::new(FindingKind::ValidationError, reason);
-        finding.field = names.first().map(|name| (*name).to_owned());
+        finding.field = first;
         return Err(finding);
     }
     Ok(())

@@ -157,7 +157,8 @@ fn a_member_is_a_user_or_an_address() {
             && member("null", r#""a@example.com""#).is_ok()
             && member("1", r#""""#).is_ok()
     );
-    assert!(member("null", "null").is_err() && member("1", r#""a@example.com""#).is_err());
+    // A member that stands for an invitation is neither.
+    assert!(member("null", "null").is_ok() && member("1", r#""a@example.com""#).is_err());
 }
 
 #[test]

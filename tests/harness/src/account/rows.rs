@@ -47,8 +47,8 @@ enum Change {
 /// What replaces a value that is taken or missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum New {
-    /// 32 hex digits.
-    Key,
+    /// This many hex digits.
+    Key(usize),
     /// The SHA-256 of a new token in hex.
     Hash,
     /// NULL.
@@ -63,14 +63,7 @@ fn change(model: &str, field: &str) -> Option<Change> {
         ("user", "password") => Change::Unusable,
         ("user", "last_password_change")
         | ("useremail", "date_hash_added")
-        | (
-            "projecttemplate"
-            | "groupsearchview"
-            | "querysubscription"
-            | "spanattributeextractionruleconfig"
-            | "spanattributeextractionrulecondition",
-            "date_updated",
-        )
+        | ("querysubscription", "date_updated")
         | ("incidenttrigger", "date_modified") => Change::Now,
         ("useremail", "validation_hash") => Change::Secret,
         ("monitor", "guid") | ("incident", "detection_uuid") | ("incidentactivity", "notification_uuid") => {
@@ -78,11 +71,10 @@ fn change(model: &str, field: &str) -> Option<Change> {
         }
         ("querysubscription", "subscription_id" | "query_extra") => Change::Null,
         ("querysubscription", "status") => Change::Creating,
-        ("projectkey", "public_key" | "secret_key") => Change::Unique(New::Key),
+        ("projectkey", "public_key" | "secret_key") => Change::Unique(New::Key(32)),
+        ("organizationmemberinvite", "token") => Change::Unique(New::Key(64)),
         ("orgauthtoken", "token_hashed") => Change::Unique(New::Hash),
-        ("organizationmember" | "organizationmemberinvite", "token") | ("user", "email_unique") => {
-            Change::Unique(New::Nothing)
-        }
+        ("organizationmember", "token") | ("user", "email_unique") => Change::Unique(New::Nothing),
         ("organizationmember", "user_email") => Change::OfUser("email"),
         ("organizationmember", "user_is_active") => Change::OfUser("is_active"),
         ("user", "username")
@@ -90,7 +82,7 @@ fn change(model: &str, field: &str) -> Option<Change> {
         | ("organizationmember" | "organizationmemberteam", "role")
         | ("organization", "slug" | "status")
         | ("orgauthtoken", "token_last_characters")
-        | ("organizationmember" | "organizationmemberinvite", "token_expires_at")
+        | ("organizationmember", "token_expires_at")
         | ("workflow_engine.datasource", "source_id" | "type") => Change::Elsewhere,
         _ => return None,
     })
@@ -323,8 +315,8 @@ impl AuditCase<'_> {
             column.and_then(|column| self.wanted(column, record).ok().flatten()).unwrap_or(Cell::Null)
         };
         let right = match (new, replaced) {
-            (New::Key, true) => found.as_text().is_some_and(|text| is_hex(text, 32)),
-            (New::Key, false) => true,
+            (New::Key(digits), true) => found.as_text().is_some_and(|text| is_hex(text, digits)),
+            (New::Key(_), false) => true,
             (New::Hash, true) => {
                 let last = cell("token_last_characters");
                 found.as_text().is_some_and(|text| is_hex(text, 64))
@@ -347,7 +339,7 @@ impl AuditCase<'_> {
             _ if !replaced => {}
             New::Nothing if missing => {}
             New::Nothing => self.expect(record, &[FindingKind::TokenCleared], &[&column.field]),
-            New::Key | New::Hash => self.expect(record, &[FindingKind::KeyRegenerated], &[&column.field]),
+            New::Key(_) | New::Hash => self.expect(record, &[FindingKind::KeyRegenerated], &[&column.field]),
         }
     }
 

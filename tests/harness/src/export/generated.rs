@@ -83,8 +83,13 @@ fn fields(
         };
         fields.insert(column.field.clone(), value);
     }
-    for columns in &model.rules.exactly_one {
-        exactly_one(model, columns, pks, &mut fields)?;
+    for rule in &model.rules.exactly_one {
+        // Sometimes none stays set, where that may be.
+        if rule.or_none && pick(8) == 0 {
+            at_most_one(model, &rule.columns, &mut fields);
+        } else {
+            exactly_one(model, &rule.columns, pks, &mut fields)?;
+        }
     }
     for columns in &model.rules.at_most_one {
         // Sometimes both stay set. Then the import keeps the first one.
