@@ -39,7 +39,7 @@ pub use error::Error;
 use crate::{
     directory::Directory,
     feed::Feeds,
-    import::write::ControlImports,
+    import::{fitted::Fitted, write::ControlImports},
     regions::Regions,
     slug::{bulk_intake, reservations::SlugReservations},
 };
@@ -116,6 +116,7 @@ impl Control {
         let catalog = Catalog::load()?;
         schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
+        let fitted = Fitted::read(&db, &catalog).await?;
         let catalog = Arc::new(catalog);
         let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));
         let feeds = Feeds::start(db.clone(), options.feed);
@@ -125,6 +126,7 @@ impl Control {
                 db.clone(),
                 env.clone(),
                 catalog,
+                fitted,
                 regions.clone(),
                 slug_reservations.clone(),
                 options.address,

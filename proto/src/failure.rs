@@ -55,7 +55,9 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ImportBeingReverted
         | R::ImportIsDryRun
         | R::DecryptionKeyMissing
-        | R::DecryptionKeyMismatch => Code::FailedPrecondition,
+        | R::DecryptionKeyMismatch
+        | R::SchemaChanged
+        | R::ControlNotOfProduct => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge
         | R::TooManyUploads

@@ -9,13 +9,13 @@ use causeway_client::{
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest, CheckSlugsRequest,
-        ConfirmOrganizationSlugReservationsRequest, FindRowsRequest, HeldIds, IdConflict,
-        ImportModelsRequest, ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest,
+        ConfirmOrganizationSlugReservationsRequest, DescribeTablesRequest, FindRowsRequest, HeldIds,
+        IdConflict, ImportModelsRequest, ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest,
         ListHeldOrganizationsResponse, ListImportChunksRequest, ListImportChunksResponse, NeededRow,
         OrganizationSlugRequest, OrganizationSlugRequestBatch, RefusedOrganization, RegisterRegionRequest,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
         ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
-        SlugRefusal, bulk_create_organization_slug_reservations_request::Part,
+        SlugRefusal, Table, TableColumn, bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -24,7 +24,10 @@ use causeway_proto::{
     relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
     whole::OrganizationDigest,
 };
-use causeway_relocation::chunk::Reverted;
+use causeway_relocation::{
+    chunk::Reverted,
+    schema::{Actual, Tables},
+};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -32,7 +35,7 @@ use crate::convert;
 
 /// The revision of the contract that a region needs control to serve: the last one that added something that the region
 /// uses. Lower than the newest one as long as it can be, so that a region may be upgraded before its control.
-const NEEDED_REVISION: i32 = 1;
+const NEEDED_REVISION: i32 = 3;
 
 /// Calls to control in the name of one region. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -134,6 +137,22 @@ impl ControlClient {
                 ControlImportServiceClient::new(channel).import_models(request).await
             })
             .await
+    }
+
+    /// Control's tables of models.
+    pub(crate) async fn describe_tables(&self) -> Result<Tables, CallError> {
+        let answer = self
+            .client
+            .call(self.client.timeouts().call, DescribeTablesRequest {}, async |channel, request| {
+                ControlImportServiceClient::new(channel).describe_tables(request).await
+            })
+            .await?;
+        let column = |column: TableColumn| {
+            let TableColumn { name, r#type: sql, nullable: null, has_default } = column;
+            (name, Actual { sql, null, has_default })
+        };
+        let table = |table: Table| (table.name, table.columns.into_iter().map(column).collect());
+        Ok(Tables { columns: answer.tables.into_iter().map(table).collect(), of_product: answer.of_product })
     }
 
     /// Which rows of a model have one of these values.

@@ -29,6 +29,19 @@ pub enum Error {
         /// What is wrong with it.
         description: String,
     },
+    /// This region writes into a database of the product, and control into one of its own: the ids of its users are those
+    /// of other people to the product.
+    #[error(
+        "this region's database belongs to the product, and control's does not, so members would become other people of \
+         the product; start control with the product's database of users (--database-url), then resume the import"
+    )]
+    ControlNotOfProduct,
+    /// The tables of a database are not as they were when the import was planned.
+    #[error(
+        "the tables of this region's or of control's database have changed since the import was planned, so what was \
+         found then does not hold any more; revert the import, and import the file under a new id"
+    )]
+    SchemaChanged,
     /// There is no such import.
     #[error("this region has no import {0}")]
     ImportNotFound(Uuid),
@@ -282,11 +295,14 @@ impl Error {
                 DbErrorKind::Closed => ErrorReason::ShuttingDown,
                 DbErrorKind::Contention => ErrorReason::DatabaseContention,
                 DbErrorKind::Unique => ErrorReason::UniqueConflict,
+                DbErrorKind::Schema => ErrorReason::SchemaChanged,
                 DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
             };
         }
         match self {
             Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
+            Self::SchemaChanged => ErrorReason::SchemaChanged,
+            Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
             Self::Superseded(_) => ErrorReason::DatabaseContention,

@@ -153,6 +153,8 @@ kinds! {
     OutOfScope = "out_of_scope", Warning, "Make anew in the application what is needed of it.";
     /// An organization stays hidden and was not active in the export. The reason says what its status was.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
+    /// A record or a value was not written, because the database has no table or column for it.
+    NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
     /// A row was kept when its import was reverted, because something else needs it.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }

@@ -122,6 +122,12 @@ impl Mapping<'_> {
             let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
             return Ok(Decision::Dropped(finding));
         }
+        if !model.has_table {
+            let reason = "the database has no table for the model";
+            let finding = Finding::new(FindingKind::NotInDatabase, reason).model(&model.name);
+            let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
+            return Ok(Decision::Dropped(finding));
+        }
         let of_two = self.of_two(model, &record);
         let mut cleared = Vec::new();
         let by_actor = self.resolve_actor(model, &mut record, &mut cleared);
@@ -265,6 +271,9 @@ impl Mapping<'_> {
         let mut hangs_here = false;
         for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
             let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
+            if !column.is_stored {
+                continue;
+            }
             let lookup = column.target.map_or(Lookup::Absent, |position| self.keys.get(position, pk));
             match (lookup, by_actor.filter(|by_actor| by_actor.column == index)) {
                 (Lookup::Mapped(new, kind), _) => {

@@ -73,8 +73,8 @@ impl References {
             let (table, column) = (row.text("table_name")?, row.text("column_name")?);
             references.add(&row.text("target")?, &row.text("table_sql")?, &table, &column);
         }
-        for model in models() {
-            for column in &model.columns {
+        for model in models().filter(|model| model.has_table) {
+            for column in model.columns.iter().filter(|column| column.is_stored) {
                 let Some(target) = column.references.as_deref().and_then(|name| catalog.model(name)) else {
                     continue;
                 };
@@ -90,8 +90,8 @@ impl References {
     #[must_use]
     pub fn across(catalog: &Catalog, from: Silo) -> Self {
         let mut references = Self::default();
-        for model in catalog.written().filter(|model| model.silo == from) {
-            for column in &model.columns {
+        for model in catalog.written().filter(|model| model.silo == from && model.has_table) {
+            for column in model.columns.iter().filter(|column| column.is_stored) {
                 let target = column.references.as_deref().and_then(|name| catalog.model(name));
                 if let Some(target) = target.filter(|target| target.silo != from) {
                     references.add(&target.table, &quoted(&model.table), &model.table, &column.column);

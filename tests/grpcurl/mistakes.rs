@@ -14,7 +14,8 @@ use crate::{
 
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
 /// act in its place, or it takes a million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 20] = [
+const OF_NO_CALLER: [&str; 22] = [
+    "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
@@ -24,6 +25,7 @@ const OF_NO_CALLER: [&str; 20] = [
     "INTERNAL",
     "ORGANIZATION_NOT_RESERVED",
     "RECONCILIATION_UNDER_WAY",
+    "SCHEMA_CHANGED",
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
     "STREAM_STALLED",

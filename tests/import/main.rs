@@ -17,6 +17,7 @@ mod limits;
 mod lost_lease;
 mod once;
 mod paging;
+mod product;
 mod real;
 mod refused;
 mod regions;

@@ -116,8 +116,8 @@ async fn tables_of_the_product_are_not_altered(store: Store) {
         let altered = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await;
         assert_eq!(altered.expect("asked"), [] as [String; 0]);
         assert_eq!(migrated.structure().await, before);
-        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await.expect("asked");
-        assert!(wrong.iter().any(|one| one.ends_with("has no column later")), "{wrong:?}");
+        let wrong = schema::differences(&migrated.db, &catalog, migrated.silo).await;
+        assert_eq!(wrong.expect("asked"), [] as [String; 0], "what the database lacks is not written");
     })
     .await;
 }
@@ -226,12 +226,18 @@ const FIRST: Migrations = Migrations {
         (1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../migrations/control/sqlite/0002_causeway.sql")),
     ],
+    of_models: &[1],
+    statement_of_models: None,
+    without_models: false,
 };
 
 const FIRST_OF_REGION: Migrations = Migrations {
     silo: Silo::Region,
     postgres: &[(1, "model tables", include_str!("../../migrations/region/postgres/0001_model_tables.sql"))],
     sqlite: &[(1, "model tables", include_str!("../../migrations/region/sqlite/0001_model_tables.sql"))],
+    of_models: &[1],
+    statement_of_models: None,
+    without_models: false,
 };
 
 /// The tables of the first release, brought to this one, are those that a new installation gets.

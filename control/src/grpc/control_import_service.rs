@@ -1,10 +1,13 @@
 //! `causeway.control.v1.ControlImportService`.
 
+use std::collections::BTreeMap;
+
 use causeway_proto::{
     control::v1::{
-        FindRowsRequest, FindRowsResponse, FoundRow, ImportChunk, ImportModelsRequest, ImportModelsResponse,
-        ListImportChunksRequest, ListImportChunksResponse, ReturnedRecord, RevertImportChunkRequest,
-        RevertImportChunkResponse, RevertImportRequest, RevertImportResponse,
+        DescribeTablesRequest, DescribeTablesResponse, FindRowsRequest, FindRowsResponse, FoundRow,
+        ImportChunk, ImportModelsRequest, ImportModelsResponse, ListImportChunksRequest,
+        ListImportChunksResponse, ReturnedRecord, RevertImportChunkRequest, RevertImportChunkResponse,
+        RevertImportRequest, RevertImportResponse, Table, TableColumn,
         control_import_service_server::ControlImportService,
     },
     finding as names,
@@ -17,6 +20,7 @@ use causeway_relocation::{
     chunk::Chunk,
     finding::{Finding, Severity},
     keys,
+    schema::Actual,
 };
 use causeway_silo::{
     db::{DbError, count},
@@ -170,6 +174,25 @@ impl ControlImportService for Handler {
         let rows = self.imports.find_rows(&model, &field, values).await?;
         let rows = rows.into_iter().map(|(value, id)| FoundRow { value, id }).collect();
         Ok(Response::new(FindRowsResponse { rows }))
+    }
+
+    async fn describe_tables(
+        &self,
+        _request: Request<DescribeTablesRequest>,
+    ) -> Result<Response<DescribeTablesResponse>, Status> {
+        let tables = self.imports.describe_tables().await?;
+        let column = |(name, actual)| {
+            let Actual { sql, null: nullable, has_default } = actual;
+            TableColumn { name, r#type: sql, nullable, has_default }
+        };
+        let table = |(name, columns): (_, BTreeMap<_, _>)| Table {
+            name,
+            columns: columns.into_iter().map(column).collect(),
+        };
+        Ok(Response::new(DescribeTablesResponse {
+            of_product: tables.of_product,
+            tables: tables.columns.into_iter().map(table).collect(),
+        }))
     }
 
     async fn list_import_chunks(

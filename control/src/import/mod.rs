@@ -1,5 +1,6 @@
 //! Writes models of the control silo for the imports of regions ([`write`](self::write)), and reverts them
 //! ([`revert`]).
 
+pub(crate) mod fitted;
 pub mod revert;
 pub mod write;

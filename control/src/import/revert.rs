@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use causeway_proto::limits::MAX_NEEDED_ROWS;
 use causeway_relocation::{
-    catalog::{EMAIL, Model, Silo, USER, USER_EMAIL},
+    catalog::{Catalog, EMAIL, Model, Silo, USER, USER_EMAIL},
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     keys::KeyKind,
@@ -17,7 +17,7 @@ use causeway_silo::{
 };
 use uuid::Uuid;
 
-use super::write::ControlImports;
+use super::write::{ControlImports, writable};
 use crate::{Error, model::import::NeededRow, regions, store};
 
 /// The most chunks that one query reads.
@@ -26,6 +26,7 @@ const CHUNKS: i64 = 100;
 /// A chunk that is being reverted, with what decides which of its rows stay.
 struct Undoing<'a> {
     imports: &'a ControlImports,
+    catalog: &'a Catalog,
     region: &'a str,
     import_id: Uuid,
     references: References,
@@ -44,8 +45,9 @@ impl ControlImports {
         if needed.len() > MAX_NEEDED_ROWS {
             return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED_ROWS}")));
         }
+        let catalog = self.catalog();
         for row in needed {
-            self.writable(&row.model)?;
+            writable(&catalog, &row.model)?;
         }
         transact!(Error, self.db(), |tx| {
             store::import::close(tx, region, import_id).await?;
@@ -67,7 +69,8 @@ impl ControlImports {
         min_ordinal: i64,
     ) -> Result<Reverted, Error> {
         regions::registered(self.db(), "region", region).await?;
-        let model = self.writable(model)?;
+        let catalog = self.catalog();
+        let model = writable(&catalog, model)?;
         let find = async || Chunk::find(self.db(), region, import_id, &model.name, min_ordinal).await;
         let Some(chunk) = find().await? else { return Ok(Reverted::default()) };
         if let Some(reverted) = chunk.reverted {
@@ -77,7 +80,8 @@ impl ControlImports {
             imports: self,
             region,
             import_id,
-            references: References::load(self.db(), self.catalog(), Silo::Control).await?,
+            catalog: &catalog,
+            references: References::load(self.db(), &catalog, Silo::Control).await?,
             going: self.going(region, import_id).await?,
         };
         let reverted = transact!(Error, self.db(), |tx| {
@@ -98,13 +102,14 @@ impl ControlImports {
     /// The rows of an import that are not reverted yet, by table.
     async fn going(&self, region: &str, import_id: Uuid) -> Result<Going, Error> {
         let mut going = Going::new();
+        let catalog = self.catalog();
         let mut after = (-1, 0);
         loop {
             let chunks = Chunk::list(self.db(), region, import_id, after, CHUNKS).await?;
             let Some(last) = chunks.last() else { return Ok(going) };
             after = (last.position, last.min_ordinal);
             for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
-                let model = self.catalog().model(&chunk.model).ok_or_else(|| {
+                let model = catalog.model(&chunk.model).ok_or_else(|| {
                     DbError::inconsistent(format!(
                         "a chunk is of {}, which the catalog no longer knows",
                         chunk.model
@@ -122,7 +127,7 @@ impl ControlImports {
 impl Undoing<'_> {
     /// Deletes the rows of a chunk that nothing needs, and marks the chunk as reverted. `None` if it is marked already.
     async fn undo(&self, tx: &mut Tx, model: &Model, chunk: &Chunk) -> Result<Option<Reverted>, Error> {
-        let (now, users) = (self.imports.env().now(), self.imports.catalog().model(USER));
+        let (now, users) = (self.imports.env().now(), self.catalog.model(USER));
         // Imports that merge users or reuse addresses hold the same locks while they check and write.
         for model in users.into_iter().chain(Some(model).filter(|model| model.name != USER)) {
             revert::lock_table(tx, &model.table, now).await?;
@@ -169,7 +174,7 @@ impl Undoing<'_> {
             }
         }
         if model.name == EMAIL
-            && let Some(addresses) = self.imports.catalog().model(USER_EMAIL)
+            && let Some(addresses) = self.catalog.model(USER_EMAIL)
         {
             for id in store::import::addresses_in_use(tx, model, addresses, ids.to_vec()).await? {
                 needed.entry(id).or_insert_with(|| "a user has the address".to_owned());

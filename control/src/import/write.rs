@@ -10,13 +10,14 @@ use std::{
 
 use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
-    catalog::{Catalog, EMAIL, Model, ORGANIZATION, Silo},
+    catalog::{Catalog, Model, ORGANIZATION, Silo},
     chunk::Chunk,
     export::{Decoder, MAX_PK},
     finding::{Finding, FindingKind, Tense},
     generate::TokenOwner,
     keys::ChunkKeys,
     plan::Record,
+    schema::Tables,
     value::Value,
     writer::{ChunkSilo, Row, Writer, Written, find_rows, write_chunk},
 };
@@ -29,6 +30,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::fitted::Fitted;
 use crate::{
     Error,
     model::import::{ImportModels, ImportRecord, ImportedModels},
@@ -43,6 +45,7 @@ pub struct ControlImports {
     db: Db,
     env: Environment,
     catalog: Arc<Catalog>,
+    fitted: Fitted,
     regions: Regions,
     slug_reservations: SlugReservations,
     address: String,
@@ -99,11 +102,12 @@ impl ControlImports {
         db: Db,
         env: Environment,
         catalog: Arc<Catalog>,
+        fitted: Fitted,
         regions: Regions,
         slug_reservations: SlugReservations,
         address: String,
     ) -> Self {
-        Self { db, env, catalog, regions, slug_reservations, address }
+        Self { db, env, catalog, fitted, regions, slug_reservations, address }
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -114,16 +118,17 @@ impl ControlImports {
         &self.env
     }
 
-    pub(crate) fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// The catalog as far as the database takes it.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.fitted.catalog()
     }
 
-    /// Finds a model by name if control writes it.
-    pub(crate) fn writable(&self, name: &str) -> Result<&Model, Error> {
-        self.catalog
-            .model(name)
-            .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
-            .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
+    /// Control's tables of models, read anew.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub async fn describe_tables(&self) -> Result<Tables, Error> {
+        Ok(self.fitted.read_again(&self.db, &self.catalog).await?)
     }
 
     /// Writes a chunk in one transaction, or returns the former answer if it was written before.
@@ -133,7 +138,8 @@ impl ControlImports {
     /// closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         regions::registered(&self.db, "region", &request.region).await?;
-        let model = self.writable(&request.model)?;
+        let catalog = self.catalog();
+        let model = writable(&catalog, &request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);
         if let Some(answer) = self.answered(&request, model, &digest).await? {
@@ -148,7 +154,7 @@ impl ControlImports {
             now,
             merge_users: request.merge_users,
             tense: Tense::Happened,
-            emails: self.catalog.model(EMAIL),
+            emails: catalog.emails(),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
         let writing = Writing { env: &self.env, request: &request, digest: digest.clone() };
@@ -175,7 +181,8 @@ impl ControlImports {
         field: &str,
         values: Vec<String>,
     ) -> Result<Vec<(String, i64)>, Error> {
-        let model = self.writable(model)?;
+        let catalog = self.catalog();
+        let model = writable(&catalog, model)?;
         let column = model
             .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
@@ -276,6 +283,14 @@ impl ControlImports {
         };
         Ok(slugs.into_iter().map(|(id, slug)| (id, owner(slug))).collect())
     }
+}
+
+/// Finds a model by name if control writes it.
+pub(crate) fn writable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
+    catalog
+        .model(name)
+        .filter(|model| model.silo == Silo::Control && model.in_organization_scope() && model.has_table)
+        .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
 }
 
 /// Encodes returned values as the store does: a JSON object by field.

@@ -70,6 +70,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/control/sqlite/0033_models_up_to_26_6.sql"),
         ),
     ],
+    of_models: &[1, 33],
+    statement_of_models: Some(
+        "CREATE INDEX IF NOT EXISTS causeway_auth_user_username_lower_idx ON auth_user (lower(username));",
+    ),
+    without_models: false,
 };
 
 /// The key for the checksums of page tokens, which the database stores.

@@ -11,7 +11,7 @@ use causeway_proto::{
     relocation::v1::{self as contract, ImportFlags},
 };
 use causeway_relocation::{
-    catalog::{EMAIL, FromColumn, Hide, Model},
+    catalog::{FromColumn, Hide, Model},
     chunk::Chunk,
     finding::{Finding, FindingKind},
     keys::ChunkKeys,
@@ -215,7 +215,8 @@ impl Engine {
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
-            emails: self.context.catalog.model(EMAIL),
+            // Control writes the users.
+            emails: None,
             token_owners: HashMap::new(),
         };
         let here = RegionChunk { engine: self, import, draft };

@@ -18,8 +18,8 @@ use causeway_silo::{db::HasDbError as _, transact};
 use uuid::Uuid;
 
 use super::{
-    Failure, Import, ImportState, Waiting, batches::Sizes, mapped::SharedKeys, running::RunningImport,
-    spool::spool_path,
+    Failure, Import, ImportState, Waiting, batches::Sizes, fitted::Fitted, mapped::SharedKeys,
+    running::RunningImport, spool::spool_path,
 };
 use crate::{
     context::Context,
@@ -50,6 +50,8 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) live: Arc<RunningImport>,
+    /// The catalog as far as the databases take it, read when this run began.
+    pub(super) fitted: Option<Fitted>,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) keys: Option<SharedKeys>,
     /// The last ordinal of each model that a chunk covers, by the model's position.
@@ -164,6 +166,7 @@ impl Engine {
     async fn import_organizations(&self, id: Uuid, live: Arc<RunningImport>) {
         let mut run = Run {
             live,
+            fitted: None,
             plan: None,
             keys: None,
             done: HashMap::new(),

@@ -10,6 +10,7 @@ mod changed_slug;
 mod chunks;
 mod engine;
 mod findings;
+mod fitted;
 mod mapped;
 mod owners;
 mod pace;
@@ -98,6 +99,9 @@ pub struct Import {
     pub updated_at: DateTime<Utc>,
     /// Records in the file; 0 until planning has ended.
     pub records: i64,
+    /// The tables for which it was planned, as [`causeway_relocation::schema::Tables::fingerprint`] of the region's and of
+    /// control's; `None` before that, and if an older release has planned it.
+    pub planned_for: Option<String>,
     /// How often slugs have been requested from control; 0 if never.
     pub slug_attempt: i64,
     /// Whether the slugs have been written into the organizations.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use causeway_relocation::{
-    catalog::{Model, Silo},
+    catalog::{Catalog, Model, Silo},
     keys::ChunkKeys,
     plan::Plan,
     writer::DryRun,
@@ -45,6 +45,8 @@ const AT_ONCE_BESIDE_CONTROL: usize = 1;
 /// The models of an import that are being written.
 struct Writes<'a> {
     engine: &'a Engine,
+    /// The catalog as far as the databases take it.
+    catalog: Arc<Catalog>,
     import: &'a Import,
     plan: Arc<Plan>,
     live: Arc<RunningImport>,
@@ -76,7 +78,7 @@ impl Engine {
         let Some(keys) = run.keys.take() else {
             return Err(Error::Internal("there is no primary key map".to_owned()));
         };
-        let catalog = Arc::clone(&self.context.catalog);
+        let catalog = self.fitted(import, run).await?.catalog;
         let models: Vec<&Model> = catalog
             .written()
             .filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0)
@@ -84,6 +86,7 @@ impl Engine {
         run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
         let writes = Writes {
             engine: self,
+            catalog: Arc::clone(&catalog),
             import,
             plan,
             live: Arc::clone(&run.live),
@@ -110,7 +113,7 @@ impl Engine {
 impl Writes<'_> {
     /// Writes all of these models. When it returns an error, no write is in progress any more.
     async fn models(&self, mut waiting: Vec<&Model>) -> Result<(), Error> {
-        let catalog = &self.engine.context.catalog;
+        let catalog = &self.catalog;
         let most = match self.engine.context.db.dialect() {
             Dialect::Postgres => AT_ONCE,
             Dialect::Sqlite => AT_ONCE_SQLITE,
@@ -189,7 +192,7 @@ impl Writes<'_> {
             return Ok(());
         }
         let mapper = Mapper {
-            catalog: Arc::clone(&self.engine.context.catalog),
+            catalog: Arc::clone(&self.catalog),
             plan: Arc::clone(&self.plan),
             keys: Arc::clone(&self.keys),
             position: model.position,
@@ -198,7 +201,7 @@ impl Writes<'_> {
             tense: self.import.tense(),
         };
         let (mut batches, reading) = batches::read(
-            Arc::clone(&self.engine.context.catalog),
+            Arc::clone(&self.catalog),
             Arc::clone(&self.plan),
             self.engine.context.env.clone(),
             self.sizes.clone(),
@@ -261,7 +264,7 @@ impl Writes<'_> {
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
             // Columns that copy from a row of control are in no unique set, so a dry run does not need them.
-            engine.dry_run(import, model, records, draft, &self.dry_run).await?
+            engine.dry_run(import, model, records, draft, self.catalog.emails(), &self.dry_run).await?
         } else {
             engine.follow(import, model, &mut records).await?;
             engine.write_here(import, model, records, draft).await?

@@ -79,6 +79,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         records: row.int("records")?,
+        planned_for: row.opt_text("planned_for")?,
         slug_attempt: row.int("slug_attempt")?,
         slugs_written: row.bool("slugs_written")?,
         reported: row.bool("reported")?,
@@ -96,7 +97,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
 macro_rules! columns {
     () => {
         "SELECT i.import_id, i.state, i.merge_users, i.hide_organizations, i.dry_run, i.filter_slugs, i.size_bytes, \
-         i.sha256, i.upload_sha256, i.encrypted, i.created_at, i.updated_at, i.records, i.slug_attempt, \
+         i.sha256, i.upload_sha256, i.encrypted, i.created_at, i.updated_at, i.records, i.planned_for, i.slug_attempt, \
          i.slugs_written, i.reported, i.waiting_reason, i.waiting_message, i.waiting_since, i.waiting_attempts, \
          i.failure_reason, i.failure_message, i.failure_state, i.lease_holder, i.lease_place, i.lease_acquired_at, \
          i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, \
@@ -250,11 +251,17 @@ pub(crate) async fn advance(
     }
 }
 
-/// Notes how many records the file has.
-pub async fn set_records(lease: &mut LeaseTransaction<'_>, records: i64) -> Result<(), DbError> {
-    let statement = Statement::new("UPDATE causeway_import SET records = $2 WHERE import_id = $1")
-        .with(lease.import_id())
-        .with(records);
+/// Notes how many records the file has, and for which tables the import is planned.
+pub async fn set_planned(
+    lease: &mut LeaseTransaction<'_>,
+    records: i64,
+    planned_for: &str,
+) -> Result<(), DbError> {
+    let statement =
+        Statement::new("UPDATE causeway_import SET records = $2, planned_for = $3 WHERE import_id = $1")
+            .with(lease.import_id())
+            .with(records)
+            .with(planned_for);
     lease.execute(statement).await?;
     Ok(())
 }

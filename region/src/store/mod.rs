@@ -54,6 +54,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "models up to 26.6",
             include_str!("../../../migrations/region/postgres/0033_models_up_to_26_6.sql"),
         ),
+        (34, "planned for", include_str!("../../../migrations/region/postgres/0034_planned_for.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -87,7 +88,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "models up to 26.6",
             include_str!("../../../migrations/region/sqlite/0033_models_up_to_26_6.sql"),
         ),
+        (34, "planned for", include_str!("../../../migrations/region/sqlite/0034_planned_for.sql")),
     ],
+    of_models: &[1, 33],
+    statement_of_models: None,
+    without_models: false,
 };
 
 /// The region that this database belongs to.

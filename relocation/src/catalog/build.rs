@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IfTaken,
     Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen,
-    StandsFor, TakenName, Then, UniqueSet, With,
+    SqlType, StandsFor, TakenName, Then, UniqueSet, With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -143,6 +143,9 @@ fn build_model(
         also: model.also,
         since: model.since,
         table: model.table.unwrap_or(table),
+        has_table: true,
+        has_folded_index: true,
+        id_type: SqlType::BigInt,
         silo: model.silo,
         scopes: model.scopes,
         columns,
@@ -241,6 +244,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         references: column.references,
         has_foreign_key: column.has_foreign_key,
         since: column.since,
+        is_stored: true,
         target: None,
     })
 }

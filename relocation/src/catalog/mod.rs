@@ -7,6 +7,7 @@ mod check;
 mod column;
 mod file;
 mod rules;
+mod sql_type;
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,6 +19,7 @@ pub use rules::{
     MergeAlike, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
 };
 use serde::Deserialize;
+pub use sql_type::SqlType;
 
 use crate::value::Value;
 
@@ -123,6 +125,12 @@ pub struct Model {
     pub since: Option<String>,
     /// The name of its table, unquoted.
     pub table: String,
+    /// Whether the database has the table; see [`Catalog::fitted`]. Without it, records of the model are dropped.
+    pub has_table: bool,
+    /// Whether the database has an index for names that are compared without regard to case.
+    pub has_folded_index: bool,
+    /// The type of its primary key in the database: 64-bit or 32-bit integer.
+    pub id_type: SqlType,
     /// The kind of silo that has the table.
     pub silo: Silo,
     /// The scopes that its records can have. If an import of organizations takes only some of them, a rule decides for
@@ -177,6 +185,13 @@ impl Model {
         references.chain(self.after.iter().map(String::as_str))
     }
 
+    /// Whether an import needs its table, with the columns of release 24.8. Of all other models and columns, a database
+    /// may lack any.
+    #[must_use]
+    pub fn is_essential(&self) -> bool {
+        [ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL].contains(&self.name.as_str())
+    }
+
     /// Whether an import of organizations takes at least some of its records.
     #[must_use]
     pub fn in_organization_scope(&self) -> bool {
@@ -229,7 +244,7 @@ impl Model {
 
 /// Actors: records of older releases, each of which stands for a record of another model. Those releases named owners
 /// by their actors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Actors {
     /// The model of actors, which is one of the removed models.
     pub model: String,
@@ -238,7 +253,7 @@ pub struct Actors {
 }
 
 /// One model that an actor can stand for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StandsFor {
     /// The position of the model in the order of writing.
     pub position: usize,
@@ -263,7 +278,7 @@ pub enum Known<'a> {
 }
 
 /// Every model, in the order of writing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     models: Vec<Model>,
     by_name: HashMap<String, usize>,
@@ -293,6 +308,12 @@ impl Catalog {
     #[must_use]
     pub fn models(&self) -> &[Model] {
         &self.models
+    }
+
+    /// Changes the models that an import of organizations writes into a silo. Names and positions must stay.
+    pub(crate) fn change_written(&mut self, silo: Silo, change: impl Fn(&mut Model)) {
+        let written = self.models.iter_mut().filter(|model| model.in_organization_scope());
+        written.filter(|model| model.silo == silo).for_each(change);
     }
 
     /// A model by its name, case-insensitively.
@@ -327,6 +348,12 @@ impl Catalog {
     #[must_use]
     pub fn actors(&self) -> Option<&Actors> {
         self.actors.as_ref()
+    }
+
+    /// The model of e-mail addresses, if the database has its table.
+    #[must_use]
+    pub fn emails(&self) -> Option<&Model> {
+        self.model(EMAIL).filter(|model| model.has_table)
     }
 
     /// The models that an import of organizations writes, in the order of writing.

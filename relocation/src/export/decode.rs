@@ -111,7 +111,12 @@ impl<'a> Decoder<'a> {
             } else {
                 value(column, raw, &mut notes)
             };
-            *slot = Some(value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?);
+            let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
+            if !column.is_stored && holds_something(column, &value) {
+                let reason = "the database has no column for the field; its value is not imported";
+                notes.push(Finding::new(FindingKind::NotInDatabase, reason).field(name));
+            }
+            *slot = Some(value);
             Ok(())
         })?;
 
@@ -254,6 +259,15 @@ pub(crate) fn each_field(
     serde_json::Deserializer::from_str(fields).deserialize_map(Fields(take)).unwrap_or_else(|error| {
         Err(Finding::new(FindingKind::DeserializationFailed, format!("the fields are not JSON: {error}")))
     })
+}
+
+/// Whether something is lost if a value is not written.
+fn holds_something(column: &Column, value: &Value) -> bool {
+    let is_default = || match &column.default {
+        Default::Literal(json) => decode_literal(column, json).is_ok_and(|default| default == *value),
+        _ => false,
+    };
+    !value.is_null() && value.as_text() != Some("") && !is_default()
 }
 
 fn slug_source(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {

@@ -80,6 +80,7 @@ impl CheckpointHeader {
         add(include_bytes!("../../catalog.json"));
         add(keep.identity.as_bytes());
         add(&request.source.size().to_be_bytes());
+        add(request.tables.as_bytes());
         add(request.now.to_rfc3339().as_bytes());
         add(format!("{:?}", request.filter).as_bytes());
         let Limits { record_bytes, depth } = request.limits;

@@ -67,6 +67,8 @@ pub struct Request<'a> {
     pub most_organizations: usize,
     /// The time that defaults of this import use.
     pub now: DateTime<Utc>,
+    /// Identifies the tables that the catalog was fitted to: a stored plan for others does not serve.
+    pub tables: &'a str,
     /// Where the plan and the progress of planning are stored; nowhere if `None`.
     pub keep: Option<&'a Checkpoint>,
 }

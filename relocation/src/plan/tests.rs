@@ -49,6 +49,7 @@ impl ExportFile {
             limits: Limits::default(),
             most_organizations: 3,
             now: self.env.now(),
+            tables: "",
             keep: None,
         };
         Plan::make(&self.catalog, &self.env, &request, &Watch::default())

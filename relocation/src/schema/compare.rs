@@ -2,21 +2,31 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use causeway_silo::db::{self, DbError, Dialect, Row, Statement};
+use causeway_silo::db::{self, Db, DbError, Dialect, Row, Statement};
+use sha2::{Digest as _, Sha256};
 
-use crate::catalog::{Column, Model};
+use super::{is_of_product, models};
+use crate::catalog::{Catalog, Column, Model, Silo};
 
 /// A column as it is in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Actual {
-    sql: String,
-    null: bool,
-    has_default: bool,
+pub struct Actual {
+    /// Its type, with `varchar` for short.
+    pub sql: String,
+    /// Whether it may be null.
+    pub null: bool,
+    /// Whether the database has a value for it where a row gives none.
+    pub has_default: bool,
 }
 
-/// The existing tables of a silo's models, as they are in the database: columns by table and name.
-#[derive(Debug)]
-pub(super) struct Tables(BTreeMap<String, BTreeMap<String, Actual>>);
+/// The existing tables of a silo's models, as they are in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// Columns by table and name.
+    pub columns: BTreeMap<String, BTreeMap<String, Actual>>,
+    /// Whether the database is the product's: it keeps a list of its migrations there.
+    pub of_product: bool,
+}
 
 /// How an existing table differs from the catalog in a way that would break an import.
 #[derive(Debug)]
@@ -113,7 +123,7 @@ pub(super) fn compare<'a>(
 ) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     for model in models {
-        let Some(table) = tables.0.get(&model.table) else { continue };
+        let Some(table) = tables.columns.get(&model.table) else { continue };
         let mut add = |kind| found.push(Difference { model, kind });
         match table.get("id") {
             None => add(DifferenceKind::NoId),
@@ -186,7 +196,7 @@ pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dia
 
 impl Tables {
     /// Reads the rows of [`columns_query`].
-    pub(super) fn read(rows: &[Row]) -> Result<Self, DbError> {
+    pub(super) fn read(rows: &[Row], of_product: bool) -> Result<Self, DbError> {
         let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
         for row in rows {
             let sql = row.text("sql")?;
@@ -198,12 +208,39 @@ impl Tables {
             let actual = Actual { sql, null: row.bool("nullable")?, has_default: row.bool("has_default")? };
             found.entry(row.text("table_name")?).or_default().insert(row.text("column_name")?, actual);
         }
-        Ok(Self(found))
+        Ok(Self { columns: found, of_product })
+    }
+
+    /// Reads the tables of a silo's models.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
+        let of_product = is_of_product(db).await?;
+        Self::read(&db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?, of_product)
+    }
+
+    /// The columns of a table by name; `None` if the database does not have it.
+    pub(super) fn columns_of(&self, table: &str) -> Option<&BTreeMap<String, Actual>> {
+        self.columns.get(table)
     }
 
     /// Whether the database has the table of this model.
     pub(super) fn contains(&self, model: &Model) -> bool {
-        self.0.contains_key(&model.table)
+        self.columns.contains_key(&model.table)
+    }
+
+    /// A hash of all that is known of the tables, in hex: another one if an upgrade of the product changed one of them.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update([u8::from(self.of_product)]);
+        for (table, columns) in &self.columns {
+            for (name, Actual { sql, null, has_default }) in columns {
+                digest.update(format!("{table}\0{name}\0{sql}\0{null}\0{has_default}\0"));
+            }
+        }
+        hex::encode(digest.finalize())
     }
 }
 

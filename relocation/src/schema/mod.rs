@@ -5,13 +5,15 @@
 
 mod compare;
 mod create;
+mod fit;
 mod upgrade;
 
 use causeway_silo::db::{Db, DbError, Dialect, MigrateError, Migrations, Statement};
 
-use self::compare::{Tables, columns_query, compare};
+use self::compare::compare;
 use crate::catalog::{Catalog, Model, Silo};
 
+pub use compare::{Actual, Tables};
 pub use create::create_missing_tables;
 pub use upgrade::upgrade_tables;
 
@@ -50,8 +52,11 @@ pub async fn prepare(db: &Db, catalog: &Catalog, migrations: Migrations) -> Resu
     if !differences.is_empty() {
         return Err(SchemaError::Differences(differences));
     }
-    create_missing_tables(db, catalog, migrations.silo).await?;
-    upgrade_tables(db, catalog, migrations.silo).await?;
+    let migrations = Migrations { without_models: is_of_product(db).await?, ..migrations };
+    if !migrations.without_models {
+        create_missing_tables(db, catalog, migrations.silo).await?;
+        upgrade_tables(db, catalog, migrations.silo).await?;
+    }
     // The first one creates no table that is there.
     db.migrate(migrations).await?;
     Ok(())
@@ -70,10 +75,12 @@ fn models(catalog: &Catalog, silo: Silo) -> Vec<&Model> {
 /// If the database cannot be queried.
 pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
     let models = models(catalog, silo);
-    let tables = Tables::read(&db.fetch_all(columns_query(models.iter().copied(), db.dialect())).await?)?;
-    let is_of_product = is_of_product(db).await?;
+    let tables = Tables::load(db, catalog, silo).await?;
+    if tables.of_product {
+        return Ok(fit::hindrances(&tables, &models, db.dialect()));
+    }
     let found = compare(&tables, models, db.dialect());
-    let blocking = found.iter().filter(|difference| is_of_product || !difference.can_be_altered());
+    let blocking = found.iter().filter(|difference| !difference.can_be_altered());
     Ok(blocking.map(ToString::to_string).collect())
 }
 

@@ -134,7 +134,7 @@ fn changes<'a>(
     tables: &[Row],
     constraints: &[Row],
 ) -> Result<Vec<Change<'a>>, DbError> {
-    let tables = Tables::read(tables)?;
+    let tables = Tables::read(tables, false)?;
     let constraints = read_constraints(constraints)?;
     let mut differences: BTreeMap<&str, Vec<Difference<'a>>> = BTreeMap::new();
     for difference in compare(&tables, models.iter().copied(), dialect) {

@@ -12,10 +12,10 @@ use crate::{catalog::Model, value::Value};
 /// its prepared statements, with some 50 bytes for each parameter.
 const SQLITE_PARAMETERS: usize = 1_024;
 
-/// The table's columns, `id` first, quoted.
+/// The columns that are written, `id` first, quoted.
 fn columns(model: &Model) -> String {
     let mut names = String::from("\"id\"");
-    for column in &model.columns {
+    for column in model.columns.iter().filter(|column| column.is_stored) {
         names.push_str(", \"");
         names.push_str(&column.column);
         names.push('"');
@@ -125,7 +125,7 @@ async fn insert_sqlite(
     rows: &[Row],
     ending: &str,
 ) -> Result<u64, WriteError> {
-    let per_statement = (SQLITE_PARAMETERS / (model.columns.len() + 1)).max(1);
+    let per_statement = (SQLITE_PARAMETERS / width(model)).max(1);
     let mut statements = rows.chunks(per_statement).map(|rows| statement(model, rows, ending));
     let mut inserted = 0;
     let mut next = statements.next().transpose()?;
@@ -143,9 +143,14 @@ async fn insert_sqlite(
     Ok(inserted)
 }
 
+/// How many values each row has.
+fn width(model: &Model) -> usize {
+    model.columns.iter().filter(|column| column.is_stored).count() + 1
+}
+
 /// An insert of rows into SQLite, with its parameters.
 fn statement(model: &Model, rows: &[Row], ending: &str) -> Result<(String, SqliteArguments), WriteError> {
-    let width = model.columns.len() + 1;
+    let width = width(model);
     let places = format!("({})", vec!["?"; width].join(", "));
     let sql = format!(
         "INSERT INTO \"{}\" ({}) VALUES {}{ending}",
@@ -157,7 +162,7 @@ fn statement(model: &Model, rows: &[Row], ending: &str) -> Result<(String, Sqlit
     sqlx::Arguments::reserve(&mut args, width * rows.len(), 0);
     for row in rows {
         bind(&mut args, &Value::Int(row.id))?;
-        for value in &row.values {
+        for (_, value) in model.columns.iter().zip(&row.values).filter(|(column, _)| column.is_stored) {
             bind(&mut args, value)?;
         }
     }

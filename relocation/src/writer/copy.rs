@@ -9,9 +9,9 @@ use postgres_protocol::{
 };
 use sqlx::PgConnection;
 
-use super::{Row, WriteError};
+use super::{Row, WriteError, no_column};
 use crate::{
-    catalog::{ArrayOf, Column, Kind, Model},
+    catalog::{Model, SqlType},
     finding::{Finding, FindingKind},
     value::Value,
 };
@@ -26,6 +26,9 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 pub const LEAST_COPY: usize = 136 * 1024;
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;
+
+/// The first byte of a `jsonb`, before its text.
+const JSONB_VERSION: u8 = 1;
 
 /// Type numbers (OIDs) for the header of an array.
 const TEXT: Oid = 25;
@@ -50,7 +53,19 @@ pub(super) async fn copy(
 
 fn encode(model: &Model, rows: &[Row]) -> Result<BytesMut, WriteError> {
     let too_wide = || DbError::inconsistent(format!("{} has more columns than COPY takes", model.name));
-    let guess = rows.len() * (model.columns.len() + 1) * 16;
+    let stored: Vec<_> = model
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.is_stored)
+        .map(|(index, column)| {
+            let sql = SqlType::parse(&column.sql).ok_or_else(|| {
+                DbError::inconsistent(format!("{} has a type that is not known", column.column))
+            })?;
+            Ok((index, column, sql))
+        })
+        .collect::<Result<_, DbError>>()?;
+    let guess = rows.len() * (stored.len() + 1) * 16;
     let filling = LEAST_COPY.saturating_sub(guess);
     let mut out = BytesMut::with_capacity(64 + filling + guess);
     out.put_slice(SIGNATURE);
@@ -58,13 +73,14 @@ fn encode(model: &Model, rows: &[Row]) -> Result<BytesMut, WriteError> {
     // At most LEAST_COPY.
     out.put_u32(u32::try_from(filling).map_err(|_| too_wide())?);
     out.put_bytes(0, filling);
-    let fields = i16::try_from(model.columns.len() + 1).map_err(|_| too_wide())?;
+    let fields = i16::try_from(stored.len() + 1).map_err(|_| too_wide())?;
     for row in rows {
         out.put_i16(fields);
-        out.put_i32(8);
-        types::int8_to_sql(row.id, &mut out);
-        for (column, value) in model.columns.iter().zip(&row.values) {
-            if field(&mut out, column, value).is_err() {
+        let id = field(&mut out, &model.id_type, &Value::Int(row.id));
+        id.map_err(|_| DbError::inconsistent(format!("{} has no room for the id {}", model.table, row.id)))?;
+        for (index, column, sql) in &stored {
+            let value = row.values.get(*index).ok_or_else(|| no_column(model))?;
+            if field(&mut out, sql, value).is_err() {
                 let finding = Finding::new(
                     FindingKind::ValidationError,
                     format!("the value does not fit a column of type {}", column.sql),
@@ -93,26 +109,33 @@ impl From<Box<dyn std::error::Error + Sync + Send>> for DoesNotFit {
 }
 
 /// Appends a field, its length first.
-fn field(out: &mut BytesMut, column: &Column, value: &Value) -> Result<(), DoesNotFit> {
+fn field(out: &mut BytesMut, sql: &SqlType, value: &Value) -> Result<(), DoesNotFit> {
     if matches!(value, Value::Null) {
         out.put_i32(-1);
         return Ok(());
     }
     let at = out.len();
     out.put_i32(0);
-    match (value, column.kind) {
+    match (value, sql) {
         (Value::Null, _) => {}
         (Value::Bool(value), _) => types::bool_to_sql(*value, out),
-        (Value::Int(value), Kind::SmallInt) => types::int2_to_sql(i16::try_from(*value)?, out),
-        (Value::Int(value), Kind::Integer) => types::int4_to_sql(i32::try_from(*value)?, out),
+        (Value::Int(value), SqlType::SmallInt) => types::int2_to_sql(i16::try_from(*value)?, out),
+        (Value::Int(value), SqlType::Integer) => types::int4_to_sql(i32::try_from(*value)?, out),
         (Value::Int(value), _) => types::int8_to_sql(*value, out),
         (Value::Float(value), _) => types::float8_to_sql(*value, out),
+        (Value::Text(value), SqlType::Jsonb) => {
+            out.put_u8(JSONB_VERSION);
+            types::text_to_sql(value, out);
+        }
         (Value::Text(value), _) => types::text_to_sql(value, out),
         (Value::Time(value), _) => types::timestamp_to_sql(time(*value).ok_or(DoesNotFit)?, out),
         (Value::Uuid(value), _) => types::uuid_to_sql(value.into_bytes(), out),
         (Value::Inet(address, bits), _) => types::inet_to_sql(*address, *bits, out),
-        (Value::Texts(values), kind) => {
-            let element = if matches!(kind, Kind::Array(ArrayOf::Text(Some(_)))) { VARCHAR } else { TEXT };
+        (Value::Texts(values), sql) => {
+            let element = match sql {
+                SqlType::Array(of) if matches!(**of, SqlType::Varchar(_)) => VARCHAR,
+                _ => TEXT,
+            };
             let text = |value: &Option<String>, out: &mut BytesMut| {
                 Ok(match value {
                     Some(text) => {

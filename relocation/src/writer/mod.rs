@@ -239,6 +239,10 @@ impl Writer<'_> {
         rows: &[Row],
         mode: Mode,
     ) -> Result<Written, WriteError> {
+        // The database may not even have the table.
+        if rows.is_empty() {
+            return Ok(Written::default());
+        }
         let mut rows = Cow::Borrowed(rows);
         let mut findings = self.fill_missing(model, &mut rows)?;
         let mut written = match mode {

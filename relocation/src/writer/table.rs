@@ -213,6 +213,12 @@ fn rows_with_query(dialect: Dialect, model: &Model, column: &Column, values: Vec
         ("citext", Dialect::Postgres) => format!("t.\"{name}\" = r.value::citext"),
         _ => format!("t.\"{name}\" = r.value"),
     };
+    if !model.has_folded_index && folds(model, column) {
+        // One pass over the table for all values.
+        return Statement::new("SELECT r.value AS value, MIN(t.id) AS id FROM ")
+            .rows(dialect, "r", [("value", db::Column::Texts(values))])
+            .push(&format!(" JOIN \"{}\" t ON {same} GROUP BY r.value", model.table));
+    }
     // An index look-up for each value, whatever the planner estimates: for a table that it has not analyzed, PostgreSQL
     // assumes that one row in two hundred has a given name, and a join would read the whole table for every chunk. The
     // sum keeps it from searching for the least id along the primary key.

@@ -24,9 +24,30 @@ pub struct Migrations {
     pub postgres: &'static [(i64, &'static str, &'static str)],
     /// For SQLite.
     pub sqlite: &'static [(i64, &'static str, &'static str)],
+    /// The numbers of migrations that only make or alter tables of models.
+    pub of_models: &'static [i64],
+    /// A statement of another migration that does so.
+    pub statement_of_models: Option<&'static str>,
+    /// Whether what concerns tables of models is left out, because the tables belong to somebody else. The migrations
+    /// count as applied all the same.
+    pub without_models: bool,
 }
 
 impl Migrations {
+    /// The SQL of a migration that is executed.
+    fn applied(self, version: i64, sql: &'static str) -> Cow<'static, str> {
+        if !self.without_models {
+            return Cow::Borrowed(sql);
+        }
+        if self.of_models.contains(&version) {
+            return Cow::Borrowed("SELECT 1;");
+        }
+        match self.statement_of_models {
+            Some(statement) => Cow::Owned(sql.replace(statement, "")),
+            None => Cow::Borrowed(sql),
+        }
+    }
+
     fn of(self, dialect: Dialect) -> &'static [(i64, &'static str, &'static str)] {
         match dialect {
             Dialect::Postgres => self.postgres,
@@ -39,13 +60,18 @@ impl Migrations {
             .of(dialect)
             .iter()
             .map(|(version, name, sql)| {
-                Migration::new(
-                    *version,
-                    Cow::Borrowed(*name),
-                    MigrationType::Simple,
-                    AssertSqlSafe(*sql).into_sql_str(),
-                    false,
-                )
+                let migration = |sql: Cow<'static, str>| {
+                    Migration::new(
+                        *version,
+                        Cow::Borrowed(*name),
+                        MigrationType::Simple,
+                        AssertSqlSafe(sql.into_owned()).into_sql_str(),
+                        false,
+                    )
+                };
+                // The checksum stays that of the whole migration.
+                let whole = migration(Cow::Borrowed(*sql));
+                Migration { sql: migration(self.applied(*version, sql)).sql, ..whole }
             })
             .collect();
         let mut migrator = Migrator::with_migrations(migrations);

@@ -7,6 +7,7 @@ pub mod export;
 pub mod invariants;
 pub mod postgres;
 pub mod process;
+pub mod product;
 pub mod snapshot;
 
 /// Generates a test per behaviour and store, in the modules `sqlite` and `postgres`. A behaviour is a function in a

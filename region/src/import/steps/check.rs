@@ -10,7 +10,7 @@ use std::{
 
 use causeway_proto::control::v1::{OrganizationSlugRequest, SlugCheck, SlugVerdict};
 use causeway_relocation::{
-    catalog::{Column, EMAIL, Model, Silo},
+    catalog::{Column, Model, Silo},
     finding::{Finding, Tense},
     keys::{ChunkKeys, KeyMap},
     plan::Record,
@@ -95,6 +95,7 @@ impl Engine {
         model: &Model,
         records: Vec<Record>,
         draft: ChunkDraft,
+        emails: Option<&Model>,
         dry_run: &Mutex<Option<DryRun>>,
     ) -> Result<ChunkKeys, Error> {
         let writer = Writer {
@@ -102,7 +103,7 @@ impl Engine {
             now: import.created_at,
             merge_users: import.parameters.merge_users,
             tense: import.tense(),
-            emails: self.context.catalog.model(EMAIL),
+            emails,
             token_owners: HashMap::new(),
         };
         let mut dry_run = dry_run.lock().await;

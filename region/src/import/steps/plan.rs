@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     error::Error,
-    import::{Engine, Import, ImportState, ModelCounts, engine::Run, spool::spool_path},
+    import::{Engine, Import, ImportState, ModelCounts, engine::Run, fitted::Fitted, spool::spool_path},
     store,
 };
 
@@ -21,6 +21,7 @@ impl Engine {
     /// Plans the file and stores the result. If the process dies in between, planning continues where its log ends.
     pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
+        let planned_for = self.fitted(import, run).await?.fingerprint;
         let counts = self.planned_counts(&plan)?;
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.context.env.failpoint("region.plan.made").await?;
@@ -28,7 +29,7 @@ impl Engine {
             store::finding::forget(lease, ImportState::Planning).await?;
             self.add_findings(lease, ImportState::Planning, &plan.findings).await?;
             store::model_counts::replace(lease, &counts).await?;
-            store::import::set_records(lease, plan.records).await?;
+            store::import::set_planned(lease, plan.records, &planned_for).await?;
             store::import::advance(lease, ImportState::Planning, next, self.context.env.now()).await?;
         })?;
         Ok(self.context.env.failpoint("region.plan.stored").await?)
@@ -39,7 +40,8 @@ impl Engine {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
         }
-        let (catalog, env) = (Arc::clone(&self.context.catalog), self.context.env.clone());
+        let Fitted { catalog, fingerprint: tables } = self.fitted(import, run).await?;
+        let env = self.context.env.clone();
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
@@ -76,6 +78,7 @@ impl Engine {
                 limits,
                 most_organizations: MAX_ORGANIZATIONS,
                 now,
+                tables: &tables,
                 keep: Some(&keep),
             };
             Ok(Plan::make(&catalog, &env, &request, watch)?)

@@ -19,6 +19,7 @@ use causeway_relocation::{
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
+    schema::Tables,
 };
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
@@ -182,7 +183,9 @@ impl Engine {
 
     /// Reverts the chunks of these models that are left, the last one first.
     async fn revert_chunks(&self, import: &Import, run: &mut Run, models: Vec<String>) -> Result<(), Error> {
-        let references = References::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
+        let tables = Tables::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
+        let fitted = self.context.catalog.fitted(Silo::Region, &tables);
+        let references = References::load(&self.context.db, &fitted, Silo::Region).await?;
         loop {
             let chunk =
                 Chunk::last_to_revert(&self.context.db, &self.context.region, import.id, models.clone())
@@ -281,7 +284,9 @@ impl Engine {
 
     /// Reports to control which of its rows this region still refers to, now that the import's rows here are gone.
     async fn report_needed_rows(&self, import: &Import) -> Result<(), Error> {
-        let references = References::across(&self.context.catalog, Silo::Region);
+        let tables = Tables::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
+        let references =
+            References::across(&self.context.catalog.fitted(Silo::Region, &tables), Silo::Region);
         let mut after = (-1, 0);
         loop {
             let chunks =

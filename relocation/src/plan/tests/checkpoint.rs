@@ -49,6 +49,7 @@ impl ExportFile {
             limits,
             most_organizations: 1_000_000,
             now: self.env.now(),
+            tables: "",
             keep: Some(&Checkpoint { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };
         Plan::make(&self.catalog, &self.env, &request, &Watch::default())

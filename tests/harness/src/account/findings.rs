@@ -56,7 +56,7 @@ fn severity(kind: FindingKind) -> Severity {
         | K::TextCleaned
         | K::DefectFiltered
         | K::FindingsNotStored => Severity::Info,
-        K::RowKept | K::NotInDirectory | K::NothingToImport => Severity::Warning,
+        K::RowKept | K::NotInDirectory | K::NotInDatabase | K::NothingToImport => Severity::Warning,
         _ => Severity::Error,
     }
 }

@@ -4,7 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::ensure;
 use causeway_client::Service as Called;
-use causeway_silo::env::Environment;
+use causeway_silo::{
+    db::{Db, DbError, Options, Statement},
+    env::Environment,
+    transact,
+};
 use tokio::sync::Notify;
 
 use super::{
@@ -26,6 +30,8 @@ pub struct ClusterBuilder {
     arguments: Vec<String>,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
+    tables_of_control: Vec<String>,
+    tables_of_regions: Vec<String>,
     configure: Configure,
 }
 
@@ -42,6 +48,8 @@ impl ClusterBuilder {
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
+            tables_of_control: Vec::new(),
+            tables_of_regions: Vec::new(),
             configure: Configure(Box::new(|_| {})),
         }
     }
@@ -84,6 +92,18 @@ impl ClusterBuilder {
     /// Makes every transaction on PostgreSQL serializable. Transactions on SQLite always are.
     pub fn serializable(mut self) -> Self {
         self.serializable = true;
+        self
+    }
+
+    /// Executes these statements in control's database before control uses it, such as those of [`crate::product`].
+    pub fn tables_of_control(mut self, statements: &[String]) -> Self {
+        self.tables_of_control = statements.to_vec();
+        self
+    }
+
+    /// The same in the database of each region.
+    pub fn tables_of_regions(mut self, statements: &[String]) -> Self {
+        self.tables_of_regions = statements.to_vec();
         self
     }
 
@@ -136,6 +156,7 @@ impl ClusterBuilder {
             _ => "",
         };
         let database_url = database_server.database(directory.path(), None).await? + isolation;
+        execute(&database_url, &self.tables_of_control).await?;
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
             controls.push(Node::new(Called::Control, &name, database_url.clone(), Arc::clone(&killed))?);
@@ -144,6 +165,7 @@ impl ClusterBuilder {
         let mut links = Vec::new();
         for name in &self.regions {
             let database_url = database_server.database(directory.path(), Some(name)).await? + isolation;
+            execute(&database_url, &self.tables_of_regions).await?;
             regions.push(Node::new(Called::Region, name, database_url, Arc::clone(&killed))?);
             let mut ways = Vec::new();
             for control in &controls {
@@ -196,4 +218,20 @@ impl ClusterBuilder {
 /// not affect the others.
 pub(super) fn derived(env: &Environment) -> Environment {
     env.clone().seeded(u64::from_le_bytes(env.bytes()))
+}
+
+/// Executes statements in a database.
+async fn execute(database_url: &str, statements: &[String]) -> anyhow::Result<()> {
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let db = Db::connect(database_url, &Options::default()).await?;
+    let executed: Result<(), DbError> = transact!(DbError, db, |tx| {
+        for statement in statements {
+            let done = tx.execute(Statement::new("").push(statement)).await;
+            done.map_err(|error| error.doing(statement))?;
+        }
+    });
+    db.close().await;
+    Ok(executed?)
 }

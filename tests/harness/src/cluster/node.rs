@@ -340,12 +340,16 @@ impl Node {
         match alive {
             None => {}
             Some(Alive::Here { runtime, running }) => {
+                // Whoever waits for the end may be gone before it, and a runtime must not be dropped in a task.
+                let mut owned = InBackground(Some(runtime));
+                let Some(runtime) = &owned.0 else { return };
                 if let Some(running) = running {
                     // This runs on the service's own runtime. If the service ends by itself, it has stopped too.
                     let _stopped = runtime.spawn(running.stop()).await;
                 }
                 // Wait for the whole runtime, so that nothing listens on the port any more when the service starts
                 // again. That blocks.
+                let Some(runtime) = owned.0.take() else { return };
                 let _gone = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(KILL_TIMEOUT)).await;
             }
             Some(Alive::Process(mut child)) => {
@@ -373,5 +377,16 @@ impl Node {
         });
         // This fails if the test's own runtime ends, and the services with it.
         let _ended = killing.await;
+    }
+}
+
+/// A runtime that, if it is dropped, ends without being waited for.
+struct InBackground(Option<Runtime>);
+
+impl Drop for InBackground {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }

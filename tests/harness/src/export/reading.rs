@@ -53,6 +53,7 @@ impl File {
             limits: Limits::default(),
             most_organizations: MOST_ORGANIZATIONS,
             now: self.env.now(),
+            tables: "",
             keep: None,
         };
         Plan::make(&CATALOG, &self.env, &request, &Watch::default())

@@ -1,0 +1,265 @@
+//! Imports into databases that belong to the product, of release 24.9. Only PostgreSQL: the product has no other.
+
+use std::collections::BTreeSet;
+
+use causeway_harness::{
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
+    export::Export,
+    product,
+};
+use causeway_proto::{
+    region::v1::{Import, ImportState},
+    relocation::v1::{ErrorReason, Finding, FindingKind},
+};
+use causeway_silo::{
+    db::{Db, DbError, Statement},
+    transact,
+};
+use serde_json::json;
+
+use crate::support::{USER, exhaustive};
+
+/// A cluster whose databases have the product's tables, and these changes of them.
+async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str]) -> Cluster {
+    let tables = product::tables_24_9().expect("the tables");
+    let with = |changes: &[&str]| {
+        let changes = changes.iter().map(|change| (*change).to_owned());
+        tables.iter().cloned().chain(changes).collect::<Vec<_>>()
+    };
+    let built = Cluster::builder(Store::Postgres)
+        .region("us")
+        .failpoints(failpoints)
+        .tables_of_control(&with(of_control))
+        .tables_of_regions(&with(of_region))
+        .start()
+        .await;
+    built.expect("a cluster; this test needs PostgreSQL")
+}
+
+async fn as_it_is() -> Cluster {
+    cluster(&Failpoints::default(), &[], &[]).await
+}
+
+async fn begin(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
+    let begun = cluster.region(0).begin(&export.to_bytes(), options).await;
+    begun.expect("it begins").import.unwrap_or_default().import_id
+}
+
+async fn import(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Vec<Finding>) {
+    let id = begin(cluster, export, options).await;
+    let import = cluster.region(0).wait(&id).await.expect("it ends");
+    let findings = cluster.region(0).findings(&id).await.expect("its findings");
+    (import, findings)
+}
+
+fn set(export: &mut Export, model: &str, pk: i64, field: &str, value: serde_json::Value) {
+    let record = export.find(model, pk).expect("it is there");
+    *record = record.clone().with(&json!({ field: value }));
+}
+
+fn assert_failed(import: &Import, reason: ErrorReason) -> String {
+    let failure = import.failure.clone().unwrap_or_default();
+    assert_eq!((import.state(), failure.reason()), (ImportState::Failed, reason), "{failure:?}");
+    failure.message
+}
+
+async fn execute(db: &Db, statement: &'static str) {
+    let executed: Result<(), DbError> = transact!(DbError, db, |tx| {
+        tx.execute(Statement::new(statement)).await?;
+    });
+    executed.expect("executed");
+}
+
+async fn ask(cluster: &Cluster, silo: Silo, query: &'static str) -> Vec<String> {
+    let db = cluster.db(silo).await.expect("a database");
+    let rows = db.fetch_all(Statement::new(query)).await.expect("asked");
+    rows.iter().map(|row| row.text("line").expect("a text")).collect()
+}
+
+/// Everything that the database has of the product: columns, indexes, constraints.
+async fn structure(cluster: &Cluster, silo: Silo) -> BTreeSet<String> {
+    let query = "SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull) AS line \
+                 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+                 WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'causeway%' \
+                 UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint \
+                 WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE 'causeway%'";
+    ask(cluster, silo, query).await.into_iter().collect()
+}
+
+/// Where a record of the export went, of these kinds: model and field.
+fn of_kind(findings: &[Finding], kind: FindingKind) -> BTreeSet<(&str, &str)> {
+    let found = findings.iter().filter(|finding| finding.kind() == kind);
+    found.map(|finding| (finding.model.as_str(), finding.field.as_str())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_a_newer_release_lands_in_what_the_product_has() {
+    let cluster = as_it_is().await;
+    let made = Cluster::builder(Store::Postgres).region("us").start().await.expect("a cluster");
+    let product = [structure(&cluster, Silo::Control).await, structure(&cluster, Silo::Region(0)).await];
+    assert!(
+        !product[1].iter().any(|line| line.starts_with("workflow_engine")),
+        "the tables are the product's"
+    );
+
+    let export = exhaustive();
+    let (dry, told) = import(&cluster, &export, &ImportOptions::default().dry_run()).await;
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    let lost = of_kind(&findings, FindingKind::NotInDatabase);
+    assert!(lost.contains(&("workflow_engine.detector", "")), "{lost:?}");
+    assert_eq!(lost, of_kind(&told, FindingKind::NotInDatabase), "a dry run tells the same");
+    // Models of that release arrive as they do in tables that Causeway made.
+    let (whole, _) = import(&made, &export, &ImportOptions::default()).await;
+    for counts in &done.models {
+        let there = whole.models.iter().find(|there| there.model == counts.model).expect("counted");
+        let lacks = lost.contains(&(counts.model.as_str(), ""));
+        let hangs =
+            findings.iter().any(|it| it.model == counts.model && it.kind() == FindingKind::DroppedReference);
+        assert!(
+            lacks || hangs || counts.inserted == there.inserted,
+            "{}: {counts:?} {there:?}",
+            counts.model
+        );
+    }
+    // Columns of other types than Causeway makes.
+    for (silo, query, lines) in [
+        (
+            Silo::Region(0),
+            "SELECT count(*)::text AS line FROM sentry_organizationmember_teams WHERE id < 2^31",
+            1,
+        ),
+        (Silo::Region(0), "SELECT date_added::text AS line FROM sentry_rulesnooze", 1),
+        (Silo::Region(0), "SELECT tags::text AS line FROM sentry_spanattributeextractionruleconfig", 1),
+        (
+            Silo::Control,
+            "SELECT u.username AS line FROM sentry_orgauthtoken t JOIN auth_user u ON u.id = t.created_by_id",
+            1,
+        ),
+    ] {
+        assert!(ask(&cluster, silo, query).await.len() >= lines, "{query}");
+    }
+    let product_now = [structure(&cluster, Silo::Control).await, structure(&cluster, Silo::Region(0)).await];
+    assert_eq!(product_now, product, "the product's tables are not altered");
+
+    let mut imports = cluster.region(0).imports();
+    let request = causeway_proto::region::v1::RevertImportRequest { import_id: done.import_id.clone() };
+    imports.revert_import(request).await.expect("it is reverted");
+    let reverted = cluster.region(0).wait(&done.import_id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    for (silo, query) in [
+        (Silo::Control, "SELECT username AS line FROM auth_user"),
+        (Silo::Region(0), "SELECT slug AS line FROM sentry_organization"),
+    ] {
+        assert_eq!(ask(&cluster, silo, query).await, [] as [String; 0], "{query}");
+    }
+    cluster.stop().await;
+    made.stop().await;
+}
+
+/// The catalog knows longer texts than this release of the product takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_for_which_the_database_has_no_room_is_refused_in_the_plan() {
+    let cluster = as_it_is().await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").project(31, 1, "project");
+    for (model, pk, field, value) in [
+        (USER, 11, "email", json!(format!("{}@example.com", "a".repeat(80)))),
+        ("sentry.project", 31, "slug", json!("s".repeat(80))),
+    ] {
+        let mut long = export.clone();
+        set(&mut long, model, pk, field, value);
+        let message = assert_failed(
+            &import(&cluster, &long, &ImportOptions::default()).await.0,
+            ErrorReason::ExportInvalid,
+        );
+        for part in [model, &format!("pk {pk}"), field, "characters"] {
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+    }
+    let rows = "SELECT slug AS line FROM sentry_organization";
+    assert_eq!(ask(&cluster, Silo::Region(0), rows).await, [] as [String; 0]);
+    assert_eq!(import(&cluster, &export, &ImportOptions::default()).await.0.state(), ImportState::Succeeded);
+    cluster.stop().await;
+}
+
+/// No service is started again when somebody upgrades the product.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_of_the_product_between_two_imports_does_no_harm() {
+    let cluster = as_it_is().await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann");
+    set(&mut export, USER, 11, "is_suspended", json!(true));
+    let (_, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert!(of_kind(&findings, FindingKind::NotInDatabase).contains(&(USER, "is_suspended")));
+
+    let db = cluster.db(Silo::Control).await.expect("a database");
+    execute(&db, "ALTER TABLE auth_user ADD COLUMN is_suspended boolean").await;
+    execute(&db, "UPDATE auth_user SET is_suspended = false").await;
+    execute(&db, "ALTER TABLE auth_user ALTER COLUMN is_suspended SET NOT NULL").await;
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(of_kind(&findings, FindingKind::NotInDatabase), BTreeSet::new());
+    let suspended =
+        ask(&cluster, Silo::Control, "SELECT is_suspended::text AS line FROM auth_user ORDER BY id").await;
+    assert_eq!(suspended, ["false", "true"]);
+    cluster.stop().await;
+}
+
+/// What was found when the import was planned does not hold any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_of_the_product_during_an_import_ends_it() {
+    for (place, silo, upgrade) in [
+        ("region.plan.stored", Silo::Region(0), "ALTER TABLE sentry_team ADD COLUMN later integer"),
+        ("region.plan.stored", Silo::Control, "ALTER TABLE auth_user ALTER COLUMN email TYPE varchar(74)"),
+        (
+            "region.chunk.ready",
+            Silo::Region(0),
+            "ALTER TABLE sentry_team DROP COLUMN org_role, DROP COLUMN status",
+        ),
+        ("region.control_chunk.ready", Silo::Control, "ALTER TABLE auth_user DROP COLUMN avatar_url"),
+    ] {
+        let failpoints = Failpoints::default();
+        let cluster = cluster(&failpoints, &[], &[]).await;
+        let is_between = place == "region.plan.stored";
+        failpoints.arm(place, if is_between { Act::Kill } else { Act::Hold }, 0);
+        let mut export = Export::new();
+        export.organization(1, "one").user(11, "ann").team(21, 1, "team");
+        let id = begin(&cluster, &export, &ImportOptions::default()).await;
+        if is_between {
+            cluster.killed().await;
+        } else {
+            failpoints.held().await;
+        }
+        execute(&cluster.db(silo).await.expect("a database"), upgrade).await;
+        failpoints.disarm();
+        if is_between {
+            cluster.start_service(Service::Region(0)).await.expect("it starts");
+        } else {
+            failpoints.release();
+        }
+        let ended = cluster.region(0).wait(&id).await.expect("it ends");
+        assert_failed(&ended, ErrorReason::SchemaChanged);
+        assert_eq!(cluster.region(0).visible_organizations().await.expect("asked"), []);
+        cluster.stop().await;
+    }
+}
+
+/// Ids of users are those of other people in the product's database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_of_the_product_needs_a_control_of_the_product() {
+    let tables = product::tables_24_9().expect("the tables");
+    let built = Cluster::builder(Store::Postgres).region("us").tables_of_regions(&tables).start().await;
+    let cluster = built.expect("a cluster; this test needs PostgreSQL");
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann");
+    let (failed, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    let message = assert_failed(&failed, ErrorReason::ControlNotOfProduct);
+    assert!(message.contains("--database-url"), "{message}");
+    assert_eq!(
+        ask(&cluster, Silo::Control, "SELECT username AS line FROM auth_user").await,
+        [] as [String; 0]
+    );
+    cluster.stop().await;
+}
