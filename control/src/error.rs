@@ -21,6 +21,12 @@ pub enum Error {
         /// What is wrong with it.
         description: String,
     },
+    /// The tables of the database are not those for which an import was planned.
+    #[error(
+        "the tables of control's database have changed since the import was planned; revert the import, and import the \
+         file under a new id"
+    )]
+    SchemaChanged,
     /// A request stream ended before its last message.
     #[error(
         "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \

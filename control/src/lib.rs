@@ -116,16 +116,15 @@ impl Control {
         let catalog = Catalog::load()?;
         schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
-        let fitted = Fitted::read(&db, &catalog).await?;
         let catalog = Arc::new(catalog);
-        let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog));
+        let fitted = Fitted::new(&db, &catalog).await?;
+        let regions = Regions::new(db.clone(), env.clone(), catalog);
         let feeds = Feeds::start(db.clone(), options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
         Ok(Self {
             imports: ControlImports::new(
                 db.clone(),
                 env.clone(),
-                catalog,
                 fitted,
                 regions.clone(),
                 slug_reservations.clone(),

@@ -139,8 +139,8 @@ impl ControlClient {
             .await
     }
 
-    /// Control's tables of models.
-    pub(crate) async fn describe_tables(&self) -> Result<Tables, CallError> {
+    /// Control's tables of models, and their fingerprint.
+    pub(crate) async fn describe_tables(&self) -> Result<(Tables, String), CallError> {
         let answer = self
             .client
             .call(self.client.timeouts().call, DescribeTablesRequest {}, async |channel, request| {
@@ -152,7 +152,9 @@ impl ControlClient {
             (name, Actual { sql, null, has_default })
         };
         let table = |table: Table| (table.name, table.columns.into_iter().map(column).collect());
-        Ok(Tables { columns: answer.tables.into_iter().map(table).collect(), of_product: answer.of_product })
+        let tables =
+            Tables { columns: answer.tables.into_iter().map(table).collect(), of_product: answer.of_product };
+        Ok((tables, answer.fingerprint))
     }
 
     /// Which rows of a model have one of these values.

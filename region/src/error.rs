@@ -33,9 +33,16 @@ pub enum Error {
     /// of other people to the product.
     #[error(
         "this region's database belongs to the product, and control's does not, so members would become other people of \
-         the product; start control with the product's database of users (--database-url), then resume the import"
+         the product; start a control on the product's database of users (--database-url), and this region with it \
+         (--control), then resume the import"
     )]
     ControlNotOfProduct,
+    /// No import can write into the tables of a database: a sentence for each reason.
+    #[error(
+        "an import cannot write into the tables of the product: {0}. Use a release of Causeway that knows these tables, \
+         then resume the import, or import the file under a new id"
+    )]
+    TablesUnfit(String),
     /// The tables of a database are not as they were when the import was planned.
     #[error(
         "the tables of this region's or of control's database have changed since the import was planned, so what was \
@@ -301,7 +308,7 @@ impl Error {
         }
         match self {
             Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
-            Self::SchemaChanged => ErrorReason::SchemaChanged,
+            Self::SchemaChanged | Self::TablesUnfit(_) => ErrorReason::SchemaChanged,
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,

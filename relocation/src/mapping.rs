@@ -225,7 +225,8 @@ impl Mapping<'_> {
         }
         let found = self.plan.actor(actor).and_then(|(position, pk)| {
             let leads = |column: &&usize| {
-                model.columns.get(**column).and_then(|column| column.target) == Some(position)
+                let column = model.columns.get(**column).filter(|column| column.is_stored);
+                column.and_then(|column| column.target) == Some(position)
             };
             columns.iter().find(leads).map(|column| (*column, pk))
         });
@@ -272,6 +273,7 @@ impl Mapping<'_> {
         for (index, (column, value)) in model.columns.iter().zip(record.values.iter_mut()).enumerate() {
             let (Some(target), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
             if !column.is_stored {
+                *value = Value::Null;
                 continue;
             }
             let lookup = column.target.map_or(Lookup::Absent, |position| self.keys.get(position, pk));

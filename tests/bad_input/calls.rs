@@ -135,6 +135,7 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
         flags: Some(ImportFlags::default()),
         min_ordinal: 1,
         max_ordinal: 1,
+        tables_fingerprint: String::new(),
         records: Vec::new(),
     };
     let organization = ReportedOrganization {

@@ -28,6 +28,7 @@ fn chunk_of(import: u128, model: &str, records: Vec<ImportRecord>) -> ImportMode
         min_ordinal: 1,
         max_ordinal: i64::try_from(records.len()).expect("a number"),
         records,
+        tables_fingerprint: String::new(),
     }
 }
 

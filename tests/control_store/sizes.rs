@@ -94,6 +94,7 @@ pub(crate) async fn the_largest_answer_for_a_chunk_fits_into_a_message(fixture: 
         flags: Some(ImportFlags::default()),
         min_ordinal: 1,
         max_ordinal: i64::try_from(count).expect("small"),
+        tables_fingerprint: String::new(),
         records: (1..=count).map(record).collect(),
     };
     imports.import_models(chunk(1, MAX_CHUNK_RECORDS)).await.expect("written");

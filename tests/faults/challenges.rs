@@ -84,6 +84,7 @@ async fn chunk(control: &ControlApi, row: &Row) -> anyhow::Result<Option<String>
         model,
         min_ordinal: ordinal,
         max_ordinal: ordinal,
+        tables_fingerprint: String::new(),
         records: vec![record],
         ..ImportModelsRequest::default()
     };

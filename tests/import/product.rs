@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use causeway_harness::{
     cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export::Export,
+    postgres::Postgres,
     product,
 };
 use causeway_proto::{
-    region::v1::{Import, ImportState},
+    region::v1::{Import, ImportState, RevertImportRequest},
     relocation::v1::{ErrorReason, Finding, FindingKind},
 };
 use causeway_silo::{
-    db::{Db, DbError, Statement},
+    db::{Db, DbError, Options, Statement},
     transact,
 };
 use serde_json::json;
@@ -76,14 +77,33 @@ async fn ask(cluster: &Cluster, silo: Silo, query: &'static str) -> Vec<String> 
     rows.iter().map(|row| row.text("line").expect("a text")).collect()
 }
 
-/// Everything that the database has of the product: columns, indexes, constraints.
-async fn structure(cluster: &Cluster, silo: Silo) -> BTreeSet<String> {
-    let query = "SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull) AS line \
-                 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
-                 WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'causeway%' \
-                 UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint \
-                 WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE 'causeway%'";
-    ask(cluster, silo, query).await.into_iter().collect()
+/// Everything that a database has of the product: columns, indexes, constraints.
+async fn structure(db: &Db) -> BTreeSet<String> {
+    let query = Statement::new(
+        "SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull) AS line \
+         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname NOT LIKE 'causeway%' \
+         UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint \
+         WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE 'causeway%' \
+         UNION ALL SELECT concat_ws(' ', tablename, indexdef) FROM pg_indexes \
+         WHERE schemaname = 'public' AND tablename NOT LIKE 'causeway%'",
+    );
+    let rows = db.fetch_all(query).await.expect("asked");
+    rows.iter().map(|row| row.text("line").expect("a text")).collect()
+}
+
+/// The same of a database that no service has ever used.
+async fn structure_of_product() -> BTreeSet<String> {
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let url = server.create_database("product").await.expect("a database");
+    let db = Db::connect(&url, &Options::default()).await.expect("a database");
+    let made: Result<(), DbError> = transact!(DbError, db, |tx| {
+        for statement in product::tables_24_9().expect("the tables") {
+            tx.execute(Statement::new("").push(&statement)).await?;
+        }
+    });
+    made.expect("made");
+    structure(&db).await
 }
 
 /// Where a record of the export went, of these kinds: model and field.
@@ -96,11 +116,7 @@ fn of_kind(findings: &[Finding], kind: FindingKind) -> BTreeSet<(&str, &str)> {
 async fn an_export_of_a_newer_release_lands_in_what_the_product_has() {
     let cluster = as_it_is().await;
     let made = Cluster::builder(Store::Postgres).region("us").start().await.expect("a cluster");
-    let product = [structure(&cluster, Silo::Control).await, structure(&cluster, Silo::Region(0)).await];
-    assert!(
-        !product[1].iter().any(|line| line.starts_with("workflow_engine")),
-        "the tables are the product's"
-    );
+    let product = structure_of_product().await;
 
     let export = exhaustive();
     let (dry, told) = import(&cluster, &export, &ImportOptions::default().dry_run()).await;
@@ -140,20 +156,12 @@ async fn an_export_of_a_newer_release_lands_in_what_the_product_has() {
     ] {
         assert!(ask(&cluster, silo, query).await.len() >= lines, "{query}");
     }
-    let product_now = [structure(&cluster, Silo::Control).await, structure(&cluster, Silo::Region(0)).await];
-    assert_eq!(product_now, product, "the product's tables are not altered");
-
-    let mut imports = cluster.region(0).imports();
-    let request = causeway_proto::region::v1::RevertImportRequest { import_id: done.import_id.clone() };
-    imports.revert_import(request).await.expect("it is reverted");
-    let reverted = cluster.region(0).wait(&done.import_id).await.expect("it ends");
-    assert_eq!(reverted.state(), ImportState::Reverted);
-    for (silo, query) in [
-        (Silo::Control, "SELECT username AS line FROM auth_user"),
-        (Silo::Region(0), "SELECT slug AS line FROM sentry_organization"),
-    ] {
-        assert_eq!(ask(&cluster, silo, query).await, [] as [String; 0], "{query}");
+    for silo in [Silo::Control, Silo::Region(0)] {
+        let db = cluster.db(silo).await.expect("a database");
+        assert_eq!(structure(&db).await, product, "the product's tables are not altered");
     }
+
+    revert(&cluster, &done.import_id).await;
     cluster.stop().await;
     made.stop().await;
 }
@@ -219,6 +227,9 @@ async fn an_upgrade_of_the_product_during_an_import_ends_it() {
             "ALTER TABLE sentry_team DROP COLUMN org_role, DROP COLUMN status",
         ),
         ("region.control_chunk.ready", Silo::Control, "ALTER TABLE auth_user DROP COLUMN avatar_url"),
+        // A value is sent in the form of the type that the column had.
+        ("region.chunk.ready", Silo::Region(0), "ALTER TABLE sentry_team ALTER COLUMN status TYPE bigint"),
+        ("region.chunk.ready", Silo::Region(0), "DROP TABLE sentry_team CASCADE"),
     ] {
         let failpoints = Failpoints::default();
         let cluster = cluster(&failpoints, &[], &[]).await;
@@ -242,8 +253,36 @@ async fn an_upgrade_of_the_product_during_an_import_ends_it() {
         let ended = cluster.region(0).wait(&id).await.expect("it ends");
         assert_failed(&ended, ErrorReason::SchemaChanged);
         assert_eq!(cluster.region(0).visible_organizations().await.expect("asked"), []);
+        revert(&cluster, &id).await;
         cluster.stop().await;
     }
+}
+
+async fn revert(cluster: &Cluster, import_id: &str) {
+    let request = RevertImportRequest { import_id: import_id.to_owned() };
+    cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+    let reverted = cluster.region(0).wait(import_id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    for (silo, query) in [
+        (Silo::Control, "SELECT username AS line FROM auth_user"),
+        (Silo::Region(0), "SELECT slug AS line FROM sentry_organization"),
+    ] {
+        assert_eq!(ask(cluster, silo, query).await, [] as [String; 0], "{query}");
+    }
+}
+
+/// The rows of a table go with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_is_reverted_after_the_product_has_dropped_its_tables() {
+    let cluster = as_it_is().await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").email(12, "ann@example.com").team(21, 1, "team");
+    let (done, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    execute(&cluster.db(Silo::Control).await.expect("a database"), "DROP TABLE sentry_email CASCADE").await;
+    execute(&cluster.db(Silo::Region(0)).await.expect("a database"), "DROP TABLE sentry_team CASCADE").await;
+    revert(&cluster, &done.import_id).await;
+    cluster.stop().await;
 }
 
 /// Ids of users are those of other people in the product's database.

@@ -54,7 +54,6 @@ fn invalid() -> Vec<(&'static str, serde_json::Value, &'static str)> {
             json!({"organization": organization, "slug": "s", "name": "n", "date_added": "soon"}),
             "date_added",
         ),
-        ("sentry.organizationmember", json!({"organization": organization}), "user_id"),
         (
             "sentry.organizationmember",
             json!({"organization": organization, "user_id": 11, "email": "a@example.com"}),

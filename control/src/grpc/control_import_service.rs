@@ -147,6 +147,7 @@ impl ControlImportService for Handler {
             min_ordinal: request.min_ordinal,
             max_ordinal: request.max_ordinal,
             records: request.records.into_iter().map(record).collect(),
+            tables_fingerprint: request.tables_fingerprint,
         };
         // A separate task, so that a caller who goes away does not cut off a COPY in the middle, which would leave the
         // connection out of step. The task finishes what it has begun, and the caller gets the answer when it asks
@@ -191,6 +192,7 @@ impl ControlImportService for Handler {
         };
         Ok(Response::new(DescribeTablesResponse {
             of_product: tables.of_product,
+            fingerprint: tables.fingerprint(),
             tables: tables.columns.into_iter().map(table).collect(),
         }))
     }

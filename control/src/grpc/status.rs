@@ -22,6 +22,7 @@ fn failure(error: &Error) -> Failure {
     let new = |reason| Failure::new(reason, error.to_string());
     match error {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description),
+        Error::SchemaChanged => new(ErrorReason::SchemaChanged),
         Error::StreamIncomplete => new(ErrorReason::StreamIncomplete),
         Error::StreamStalled(_) => new(ErrorReason::StreamStalled),
         Error::TooManyBulkCreations { limit, of } => {

@@ -1,7 +1,7 @@
 //! What control's database takes of the catalog. It may belong to an application that somebody upgrades while control
-//! runs.
+//! runs, and that other controls use too.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use causeway_relocation::{
     catalog::{Catalog, Silo},
@@ -9,33 +9,49 @@ use causeway_relocation::{
 };
 use causeway_silo::db::{Db, DbError};
 
+use crate::Error;
+
 /// The catalog as far as control's database takes it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Fitted(Arc<RwLock<Arc<Catalog>>>);
+pub(crate) struct Fitted {
+    db: Db,
+    catalog: Arc<Catalog>,
+    /// Whether somebody else may alter the tables.
+    of_product: bool,
+}
 
 impl Fitted {
-    /// The catalog as far as the database takes it now.
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn new(db: &Db, catalog: &Arc<Catalog>) -> Result<Self, DbError> {
+        let tables = Tables::load(db, catalog, Silo::Control).await?;
+        let catalog = match tables.of_product {
+            true => Arc::clone(catalog),
+            false => Arc::new(catalog.fitted(Silo::Control, &tables)),
+        };
+        Ok(Self { db: db.clone(), catalog, of_product: tables.of_product })
+    }
+
+    /// The tables, as they are now.
     ///
     /// # Errors
     /// If the database cannot be queried.
-    pub(crate) async fn read(db: &Db, catalog: &Catalog) -> Result<Self, DbError> {
-        let tables = Tables::load(db, catalog, Silo::Control).await?;
-        Ok(Self(Arc::new(RwLock::new(Arc::new(catalog.fitted(Silo::Control, &tables))))))
+    pub(crate) async fn tables(&self) -> Result<Tables, DbError> {
+        Tables::load(&self.db, &self.catalog, Silo::Control).await
     }
 
-    /// The catalog, as it was read last.
-    pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Reads the tables again, and returns them.
+    /// The catalog as far as the database takes it now. Tables that Causeway created are not read again.
     ///
     /// # Errors
-    /// If the database cannot be queried.
-    pub(crate) async fn read_again(&self, db: &Db, catalog: &Catalog) -> Result<Tables, DbError> {
-        let tables = Tables::load(db, catalog, Silo::Control).await?;
-        let fitted = Arc::new(catalog.fitted(Silo::Control, &tables));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fitted;
-        Ok(tables)
+    /// If the database cannot be queried, or the tables have another fingerprint than this one, unless it is empty.
+    pub(crate) async fn catalog(&self, fingerprint: &str) -> Result<Arc<Catalog>, Error> {
+        if !self.of_product {
+            return Ok(Arc::clone(&self.catalog));
+        }
+        let tables = self.tables().await?;
+        if !fingerprint.is_empty() && tables.fingerprint() != fingerprint {
+            return Err(Error::SchemaChanged);
+        }
+        Ok(Arc::new(self.catalog.fitted(Silo::Control, &tables)))
     }
 }

@@ -45,7 +45,7 @@ impl ControlImports {
         if needed.len() > MAX_NEEDED_ROWS {
             return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED_ROWS}")));
         }
-        let catalog = self.catalog();
+        let catalog = self.catalog().await?;
         for row in needed {
             writable(&catalog, &row.model)?;
         }
@@ -69,12 +69,21 @@ impl ControlImports {
         min_ordinal: i64,
     ) -> Result<Reverted, Error> {
         regions::registered(self.db(), "region", region).await?;
-        let catalog = self.catalog();
+        let catalog = self.catalog().await?;
         let model = writable(&catalog, model)?;
         let find = async || Chunk::find(self.db(), region, import_id, &model.name, min_ordinal).await;
         let Some(chunk) = find().await? else { return Ok(Reverted::default()) };
         if let Some(reverted) = chunk.reverted {
             return Ok(reverted);
+        }
+        if !self.describe_tables().await?.contains(model) {
+            // The rows went with their table.
+            let gone = Reverted { deleted: count(chunk.keys.inserted.len())?, ..Reverted::default() };
+            transact!(Error, self.db(), |tx| {
+                store::import::close(tx, region, import_id).await?;
+                chunk.set_reverted(tx, &gone, self.env().now()).await?;
+            })?;
+            return Ok(gone);
         }
         let undoing = Undoing {
             imports: self,
@@ -102,7 +111,7 @@ impl ControlImports {
     /// The rows of an import that are not reverted yet, by table.
     async fn going(&self, region: &str, import_id: Uuid) -> Result<Going, Error> {
         let mut going = Going::new();
-        let catalog = self.catalog();
+        let catalog = self.catalog().await?;
         let mut after = (-1, 0);
         loop {
             let chunks = Chunk::list(self.db(), region, import_id, after, CHUNKS).await?;
@@ -174,7 +183,7 @@ impl Undoing<'_> {
             }
         }
         if model.name == EMAIL
-            && let Some(addresses) = self.catalog.model(USER_EMAIL)
+            && let Some(addresses) = self.catalog.model(USER_EMAIL).filter(|model| model.has_table)
         {
             for id in store::import::addresses_in_use(tx, model, addresses, ids.to_vec()).await? {
                 needed.entry(id).or_insert_with(|| "a user has the address".to_owned());

@@ -44,7 +44,6 @@ use crate::{
 pub struct ControlImports {
     db: Db,
     env: Environment,
-    catalog: Arc<Catalog>,
     fitted: Fitted,
     regions: Regions,
     slug_reservations: SlugReservations,
@@ -101,13 +100,12 @@ impl ControlImports {
     pub(crate) fn new(
         db: Db,
         env: Environment,
-        catalog: Arc<Catalog>,
         fitted: Fitted,
         regions: Regions,
         slug_reservations: SlugReservations,
         address: String,
     ) -> Self {
-        Self { db, env, catalog, fitted, regions, slug_reservations, address }
+        Self { db, env, fitted, regions, slug_reservations, address }
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -118,17 +116,17 @@ impl ControlImports {
         &self.env
     }
 
-    /// The catalog as far as the database takes it.
-    pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        self.fitted.catalog()
+    /// The catalog as far as the database takes it now.
+    pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
+        self.fitted.catalog("").await
     }
 
-    /// Control's tables of models, read anew.
+    /// Control's tables of models, as they are now.
     ///
     /// # Errors
     /// If the database cannot be queried.
     pub async fn describe_tables(&self) -> Result<Tables, Error> {
-        Ok(self.fitted.read_again(&self.db, &self.catalog).await?)
+        Ok(self.fitted.tables().await?)
     }
 
     /// Writes a chunk in one transaction, or returns the former answer if it was written before.
@@ -138,8 +136,8 @@ impl ControlImports {
     /// closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         regions::registered(&self.db, "region", &request.region).await?;
-        let catalog = self.catalog();
-        let model = writable(&catalog, &request.model)?;
+        let catalog = self.fitted.catalog(&request.tables_fingerprint).await?;
+        let model = stored(&catalog, &request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);
         if let Some(answer) = self.answered(&request, model, &digest).await? {
@@ -181,8 +179,8 @@ impl ControlImports {
         field: &str,
         values: Vec<String>,
     ) -> Result<Vec<(String, i64)>, Error> {
-        let catalog = self.catalog();
-        let model = writable(&catalog, model)?;
+        let catalog = self.catalog().await?;
+        let model = stored(&catalog, model)?;
         let column = model
             .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
@@ -289,8 +287,14 @@ impl ControlImports {
 pub(crate) fn writable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
     catalog
         .model(name)
-        .filter(|model| model.silo == Silo::Control && model.in_organization_scope() && model.has_table)
+        .filter(|model| model.silo == Silo::Control && model.in_organization_scope())
         .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
+}
+
+/// The same, if the database has the table.
+fn stored<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
+    let model = writable(catalog, name)?;
+    if model.has_table { Ok(model) } else { Err(Error::ModelNotWritable { model: name.to_owned() }) }
 }
 
 /// Encodes returned values as the store does: a JSON object by field.

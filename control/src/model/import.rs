@@ -20,6 +20,8 @@ pub struct ImportModels {
     pub max_ordinal: i64,
     /// The records, by ascending ordinal; at most 2,500.
     pub records: Vec<ImportRecord>,
+    /// The fingerprint of the tables for which the import was planned; empty if it is not to be compared.
+    pub tables_fingerprint: String,
 }
 
 /// A record to write. The region has already rewritten its references to new primary keys.

@@ -230,6 +230,7 @@ impl Engine {
     pub(super) async fn write_at_control(
         &self,
         import: &Import,
+        tables: &str,
         model: &Model,
         records: Vec<Record>,
         draft: ChunkDraft,
@@ -245,6 +246,7 @@ impl Engine {
                     merge_users: import.parameters.merge_users,
                     hide_organizations: import.parameters.hide_organizations,
                 }),
+                tables_fingerprint: tables.to_owned(),
                 min_ordinal: draft.min_ordinal,
                 max_ordinal: draft.max_ordinal,
                 records: records

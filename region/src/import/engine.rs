@@ -12,6 +12,7 @@ use causeway_relocation::{
     export::ExportError,
     finding::{Finding, FindingKind},
     plan::{Checkpoint, Plan},
+    schema::Tables,
     writer::{DryRun, WriteError},
 };
 use causeway_silo::{db::HasDbError as _, transact};
@@ -42,6 +43,8 @@ struct Inner {
     key: Option<DecryptionKey>,
     running: Mutex<HashMap<Uuid, Arc<RunningImport>>>,
     permits: Permits,
+    /// Control's tables as it has described them last.
+    control_tables: Mutex<Option<(Tables, String)>>,
     /// Locked as long as this process may write into the spool directory.
     lock: std::fs::File,
 }
@@ -93,8 +96,14 @@ impl Engine {
         lock: std::fs::File,
         key: Option<DecryptionKey>,
     ) -> Self {
-        let inner =
-            Inner { spool_dir, key, running: Mutex::default(), permits: Permits::new(&context.limits), lock };
+        let inner = Inner {
+            spool_dir,
+            key,
+            running: Mutex::default(),
+            permits: Permits::new(&context.limits),
+            control_tables: Mutex::default(),
+            lock,
+        };
         Self { context: context.clone(), inner: Arc::new(inner) }
     }
 
@@ -106,6 +115,11 @@ impl Engine {
     /// Permits for uploads, watches and turns.
     pub(crate) fn permits(&self) -> &Permits {
         &self.inner.permits
+    }
+
+    /// Control's tables as it has described them last to this process.
+    pub(super) fn known_tables(&self) -> &Mutex<Option<(Tables, String)>> {
+        &self.inner.control_tables
     }
 
     pub(super) fn spool_dir(&self) -> &Path {
@@ -193,6 +207,8 @@ impl Engine {
             };
             // A chunk may have been absorbed only in part, so the keys are read from the store again.
             run.keys = None;
+            // Somebody may have altered a table, which then fails in ways that do not say so.
+            run.fitted = None;
             run.sizes = Sizes::default();
             let (ended, error) = match error {
                 error if error.is_transient() => (false, error),

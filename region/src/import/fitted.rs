@@ -1,7 +1,7 @@
 //! What the databases of the region and of control take of the catalog. They may belong to an application, which
 //! somebody upgrades between two imports, and even during one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use causeway_relocation::{
     catalog::{Catalog, Silo},
@@ -16,34 +16,77 @@ use crate::error::Error;
 pub(super) struct Fitted {
     /// The models with what the databases have of them.
     pub(super) catalog: Arc<Catalog>,
-    /// Identifies the tables of both databases.
+    /// Identifies the tables of both databases, and the catalog.
     pub(super) fingerprint: String,
+    /// Identifies control's tables.
+    pub(super) of_control: String,
+    /// Control did not answer, so its tables are taken to be those that it described before.
+    assumed: bool,
 }
 
 impl Engine {
-    /// The catalog as far as the databases take it. Both are asked once in each run of an import.
+    /// The catalog as far as the databases take it. Both are asked when a run of an import begins, and again when one of its
+    /// steps has failed. While an import is planned, control need not answer if it has described its tables before or if this region's are
+    /// Causeway's own: whether that holds is checked before anything is written.
     ///
     /// # Errors
-    /// [`Error::SchemaChanged`] if the import was planned for other tables; [`Error::ControlNotOfProduct`]; or if a database or control cannot be reached.
+    /// [`Error::SchemaChanged`] if the import was planned for other tables; [`Error::TablesUnfit`];
+    /// [`Error::ControlNotOfProduct`]; or if a database or control cannot be reached.
     pub(super) async fn fitted(&self, import: &Import, run: &mut Run) -> Result<Fitted, Error> {
-        if let Some(fitted) = &run.fitted {
+        let is_planning = import.state == ImportState::Planning;
+        if let Some(fitted) = run.fitted.as_ref().filter(|fitted| is_planning || !fitted.assumed) {
             return Ok(fitted.clone());
         }
         let catalog = &self.context.catalog;
-        let theirs = self.context.ask(self.context.control.describe_tables()).await?;
         let ours = Tables::load(&self.context.db, catalog, Silo::Region).await?;
-        if ours.of_product && !theirs.of_product {
-            return Err(Error::ControlNotOfProduct);
+        // `None` stands for tables that Causeway created, which take everything.
+        let (theirs, assumed) = match self.control_tables().await {
+            Ok(theirs) => (Some(theirs), false),
+            Err(error) if is_planning && error.is_transient() => match self.known_control_tables() {
+                None if ours.of_product => return Err(error),
+                known => (known, true),
+            },
+            Err(error) => return Err(error),
+        };
+        let mut unfit = catalog.unfit(Silo::Region, &ours);
+        let mut fitted = catalog.fitted(Silo::Region, &ours);
+        let mut of_control = Tables::OWN.to_owned();
+        if let Some((theirs, fingerprint)) = theirs {
+            if ours.of_product && !theirs.of_product {
+                return Err(Error::ControlNotOfProduct);
+            }
+            unfit.extend(catalog.unfit(Silo::Control, &theirs));
+            fitted = fitted.fitted(Silo::Control, &theirs);
+            of_control = fingerprint;
+        }
+        if !unfit.is_empty() {
+            return Err(Error::TablesUnfit(unfit.join("; ")));
         }
         let fitted = Fitted {
-            catalog: Arc::new(catalog.fitted(Silo::Region, &ours).fitted(Silo::Control, &theirs)),
-            fingerprint: format!("{} {}", ours.fingerprint(), theirs.fingerprint()),
+            catalog: Arc::new(fitted),
+            fingerprint: format!("{} {} {of_control}", Catalog::identity(), ours.fingerprint()),
+            of_control,
+            assumed,
         };
-        let is_planned = import.state != ImportState::Planning;
-        if is_planned && import.planned_for.as_ref().is_some_and(|planned| *planned != fitted.fingerprint) {
+        // A dry run goes through its file again, and another release of Causeway plans again.
+        let planned = import.planned_for.as_ref().filter(|_| !is_planning && !import.parameters.dry_run);
+        if planned.is_some_and(|it| it.starts_with(&Catalog::identity()) && *it != fitted.fingerprint) {
             return Err(Error::SchemaChanged);
         }
         run.fitted = Some(fitted.clone());
         Ok(fitted)
+    }
+
+    /// Asks control for its tables of models.
+    async fn control_tables(&self) -> Result<(Tables, String), Error> {
+        self.context.register().await?;
+        let tables = self.context.ask(self.context.control.describe_tables()).await?;
+        *self.known_tables().lock().unwrap_or_else(PoisonError::into_inner) = Some(tables.clone());
+        Ok(tables)
+    }
+
+    /// Control's tables as it has described them last to this process.
+    fn known_control_tables(&self) -> Option<(Tables, String)> {
+        self.known_tables().lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

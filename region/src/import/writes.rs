@@ -26,6 +26,7 @@ use super::{
     batches::{self, Sizes},
     chunks::ControlChunk,
     engine::Run,
+    fitted::Fitted,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     running::RunningImport,
 };
@@ -47,6 +48,8 @@ struct Writes<'a> {
     engine: &'a Engine,
     /// The catalog as far as the databases take it.
     catalog: Arc<Catalog>,
+    /// Identifies the tables of control for which the import was planned.
+    tables_of_control: String,
     import: &'a Import,
     plan: Arc<Plan>,
     live: Arc<RunningImport>,
@@ -78,7 +81,7 @@ impl Engine {
         let Some(keys) = run.keys.take() else {
             return Err(Error::Internal("there is no primary key map".to_owned()));
         };
-        let catalog = self.fitted(import, run).await?.catalog;
+        let Fitted { catalog, of_control, .. } = self.fitted(import, run).await?;
         let models: Vec<&Model> = catalog
             .written()
             .filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0)
@@ -87,6 +90,7 @@ impl Engine {
         let writes = Writes {
             engine: self,
             catalog: Arc::clone(&catalog),
+            tables_of_control: of_control,
             import,
             plan,
             live: Arc::clone(&run.live),
@@ -276,7 +280,8 @@ impl Writes<'_> {
     async fn send(&self, model: &Model, mapped: Mapped) -> Result<(ControlChunk, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
         self.engine.follow(self.import, model, &mut records).await?;
-        let sent = self.engine.write_at_control(self.import, model, records, draft).await?;
+        let sent =
+            self.engine.write_at_control(self.import, &self.tables_of_control, model, records, draft).await?;
         Ok((sent, covered))
     }
 

@@ -44,6 +44,10 @@ pub(super) struct Model {
     pub(super) returned_columns: Vec<String>,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
+    /// Why rules change a field or drop records by it, by field. For `docs/models.md`.
+    #[serde(default)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the page of models has it"))]
+    pub(super) why: BTreeMap<String, String>,
     /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
     /// imported.
     pub(super) left_behind: Option<String>,

@@ -6,6 +6,8 @@ mod build;
 mod check;
 mod column;
 mod file;
+#[cfg(test)]
+mod page;
 mod rules;
 mod sql_type;
 
@@ -19,6 +21,7 @@ pub use rules::{
     MergeAlike, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
 };
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 pub use sql_type::SqlType;
 
 use crate::value::Value;
@@ -294,6 +297,12 @@ impl Catalog {
     /// If it contradicts itself; the error names model and field.
     pub fn load() -> Result<Self, CatalogError> {
         Self::parse(include_str!("../../catalog.json"))
+    }
+
+    /// Identifies the catalog that is part of the program: another release has another one.
+    #[must_use]
+    pub fn identity() -> String {
+        hex::encode(Sha256::digest(include_bytes!("../../catalog.json")))
     }
 
     /// Reads and checks a catalog.

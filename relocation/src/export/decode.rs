@@ -185,7 +185,11 @@ impl<'a> Decoder<'a> {
 
     fn default(&self, column: &Column) -> Result<Value, Finding> {
         Ok(match &column.default {
-            Default::Null => Value::Null,
+            Default::Null if column.null => Value::Null,
+            Default::Null => {
+                let reason = "the field is missing, and this database needs a value for it";
+                return Err(Finding::new(FindingKind::ValidationError, reason).field(&column.field));
+            }
             Default::Now => Value::Time(self.now),
             Default::Literal(json) => decode_literal(column, json)?,
             Default::Generated(generator) => generate::value(*generator, self.env),

@@ -195,6 +195,9 @@ pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dia
 }
 
 impl Tables {
+    /// The fingerprint of tables that Causeway created.
+    pub const OWN: &str = "own";
+
     /// Reads the rows of [`columns_query`].
     pub(super) fn read(rows: &[Row], of_product: bool) -> Result<Self, DbError> {
         let mut found: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
@@ -226,15 +229,19 @@ impl Tables {
     }
 
     /// Whether the database has the table of this model.
-    pub(super) fn contains(&self, model: &Model) -> bool {
+    #[must_use]
+    pub fn contains(&self, model: &Model) -> bool {
         self.columns.contains_key(&model.table)
     }
 
     /// A hash of all that is known of the tables, in hex: another one if an upgrade of the product changed one of them.
+    /// Always the same for tables that Causeway created, because it alters them only before it starts.
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        if !self.of_product {
+            return Self::OWN.to_owned();
+        }
         let mut digest = Sha256::new();
-        digest.update([u8::from(self.of_product)]);
         for (table, columns) in &self.columns {
             for (name, Actual { sql, null, has_default }) in columns {
                 digest.update(format!("{table}\0{name}\0{sql}\0{null}\0{has_default}\0"));

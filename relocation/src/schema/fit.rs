@@ -1,8 +1,8 @@
-//! What of the catalog a database takes. A database of the product may be of an older or newer release than the
-//! newest one that the catalog knows: it lacks tables and columns, and its columns have other types, lengths, and null or
-//! not. Everything that reads, checks and writes records for it uses the catalog that is made here.
+//! What of the catalog a database takes. A database of the product may be of an older or newer release than the newest
+//! one that the catalog knows: it lacks tables and columns, and its columns have other types, lengths, and null or not.
+//! Everything that reads, checks and writes records for it uses the catalog that is made here.
 
-use causeway_silo::db::Dialect;
+use std::collections::BTreeMap;
 
 use super::compare::{Actual, Tables};
 use crate::catalog::{ArrayOf, Catalog, Column, Kind, Model, Silo, SqlType};
@@ -15,10 +15,37 @@ impl Catalog {
         catalog.change_written(silo, |model| fit(model, tables));
         catalog
     }
+
+    /// Why no import can write into the tables of a silo that belong to the product: a sentence for each reason. Empty if
+    /// one can, and if Causeway created the tables.
+    #[must_use]
+    pub fn unfit(&self, silo: Silo, tables: &Tables) -> Vec<String> {
+        let essential =
+            self.written().filter(|model| tables.of_product && model.silo == silo && model.is_essential());
+        essential.flat_map(|model| misfits(model, tables.columns_of(&model.table))).collect()
+    }
+
+    /// The models of a silo that cannot be imported although the product has their tables, with the reasons.
+    pub fn left_out<'a>(
+        &'a self,
+        silo: Silo,
+        tables: &'a Tables,
+    ) -> impl Iterator<Item = (&'a Model, Vec<String>)> {
+        let others = self
+            .written()
+            .filter(move |model| tables.of_product && model.silo == silo && !model.is_essential());
+        others.filter_map(|model| {
+            let columns = tables.columns_of(&model.table)?;
+            Some((model, misfits(model, Some(columns)))).filter(|(_, misfits)| !misfits.is_empty())
+        })
+    }
 }
 
+/// Fits a model to its table.
 fn fit(model: &mut Model, tables: &Tables) {
-    let Some(columns) = tables.columns_of(&model.table) else {
+    let columns = tables.columns_of(&model.table);
+    let is_left_out = tables.of_product && !model.is_essential() && !misfits(model, columns).is_empty();
+    let Some(columns) = columns.filter(|_| !is_left_out) else {
         model.has_table = false;
         return;
     };
@@ -51,9 +78,9 @@ fn narrow(column: &mut Column, actual: &Actual) {
         (Some(known), Some(actual)) => Some(known.min(actual)),
         (known, actual) => known.or(actual),
     };
-    column.max_length = shorter(column.max_length);
-    if let Kind::Array(ArrayOf::Text(most)) = &mut column.kind {
-        *most = shorter(*most);
+    match &mut column.kind {
+        Kind::Array(ArrayOf::Text(most)) => *most = shorter(*most),
+        _ => column.max_length = shorter(column.max_length),
     }
     // A reference gets a new primary key in any case.
     if let (Kind::BigInt | Kind::Integer, Some(kind), None) = (column.kind, sql.integer(), &column.references)
@@ -65,45 +92,163 @@ fn narrow(column: &mut Column, actual: &Actual) {
     }
 }
 
-/// Why an import cannot write to a table of the product, one sentence for each reason.
-pub(super) fn hindrances(tables: &Tables, models: &[&Model], dialect: Dialect) -> Vec<String> {
+/// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence for each
+/// reason. `None` stands for a table that there is not.
+fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>) -> Vec<String> {
+    let table = &model.table;
+    let Some(columns) = columns else { return vec![format!("table {table} is missing")] };
     let mut found = Vec::new();
-    for model in models {
-        let table = &model.table;
-        let Some(columns) = tables.columns_of(table) else {
-            if model.is_essential() {
-                found.push(format!("table {table} is missing"));
-            }
-            continue;
-        };
-        match columns.get("id") {
-            None => found.push(format!("table {table} has no column id")),
-            Some(id) if dialect == Dialect::Sqlite || matches!(id.sql.as_str(), "bigint" | "integer") => {}
-            Some(id) => found.push(format!("column {table}.id is {} and not bigint or integer", id.sql)),
+    match columns.get("id") {
+        None => found.push(format!("table {table} has no column id")),
+        Some(id) if !matches!(id.sql.as_str(), "bigint" | "integer") => {
+            found.push(format!("column {table}.id is {} and not bigint or integer", id.sql));
         }
-        for column in &model.columns {
-            match columns.get(&column.column) {
-                None if model.is_essential() && column.since.is_none() => {
-                    found.push(format!("table {table} has no column {}", column.column));
-                }
-                Some(actual) if dialect == Dialect::Postgres => {
-                    let takes = SqlType::parse(&actual.sql).is_some_and(|sql| sql.takes(column.kind));
-                    if !takes {
-                        found.push(format!(
-                            "column {table}.{} is {}, which takes no value of type {}",
-                            column.column, actual.sql, column.sql
-                        ));
-                    }
-                }
-                _ => {}
-            }
+        Some(id) if !model.leases_ids() && !id.has_default => {
+            found.push(format!("column {table}.id has no sequence of its own"));
         }
-        for (name, actual) in columns {
-            let known = name == "id" || model.columns.iter().any(|column| &column.column == name);
-            if !known && !actual.null && !actual.has_default {
-                found.push(format!("column {table}.{name} needs a value and the catalog does not know it"));
+        Some(_) => {}
+    }
+    for column in &model.columns {
+        match columns.get(&column.column) {
+            None if model.is_essential() && column.since.is_none() => {
+                found.push(format!("table {table} has no column {}", column.column));
             }
+            None => {}
+            Some(actual) if SqlType::parse(&actual.sql).is_some_and(|sql| sql.takes(column.kind)) => {}
+            Some(actual) => found.push(format!(
+                "column {table}.{} is {}, which takes no value of type {}",
+                column.column, actual.sql, column.sql
+            )),
+        }
+    }
+    for (name, actual) in columns {
+        let known = name == "id" || model.columns.iter().any(|column| &column.column == name);
+        if !known && !actual.null && !actual.has_default {
+            found.push(format!("column {table}.{name} needs a value and the catalog does not know it"));
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(of_product: bool, change: impl Fn(&str, &str, &mut Actual) -> bool) -> Tables {
+        let catalog = Catalog::load().unwrap();
+        let mut columns: BTreeMap<String, BTreeMap<String, Actual>> = BTreeMap::new();
+        for model in catalog.written() {
+            let table = columns.entry(model.table.clone()).or_default();
+            let id = Actual { sql: "bigint".to_owned(), null: false, has_default: true };
+            let known = model.columns.iter().map(|column| {
+                let actual = Actual { sql: column.sql.clone(), null: column.null, has_default: false };
+                (column.column.clone(), actual)
+            });
+            for (name, mut actual) in std::iter::once(("id".to_owned(), id)).chain(known) {
+                if change(&model.table, &name, &mut actual) {
+                    table.insert(name, actual);
+                }
+            }
+        }
+        Tables { columns, of_product }
+    }
+
+    fn column<'a>(catalog: &'a Catalog, model: &str, field: &str) -> &'a Column {
+        let model = catalog.model(model).unwrap();
+        &model.columns[model.column(field).unwrap()]
+    }
+
+    #[test]
+    fn a_catalog_that_fits_stays_as_it_is() {
+        let catalog = Catalog::load().unwrap();
+        let whole = tables(false, |_, _, _| true);
+        let fitted = catalog.fitted(Silo::Region, &whole).fitted(Silo::Control, &whole);
+        assert_eq!(format!("{fitted:?}").len(), format!("{catalog:?}").len());
+        assert_eq!(catalog.unfit(Silo::Region, &tables(true, |_, _, _| true)), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_column_is_narrowed_to_what_the_database_takes() {
+        let catalog = Catalog::load().unwrap();
+        let narrower = tables(true, |table, name, actual| {
+            match (table, name) {
+                ("sentry_groupsearchview", "position") => actual.null = false,
+                ("sentry_groupsearchview", "visibility") => return false,
+                ("sentry_project", "slug") => actual.sql = "varchar(50)".to_owned(),
+                ("sentry_snubaquery", "group_by") => actual.sql = "varchar(9)[]".to_owned(),
+                ("sentry_snubaquery", "time_window") => actual.sql = "smallint".to_owned(),
+                ("sentry_projectownership", "schema") => actual.sql = "jsonb".to_owned(),
+                ("sentry_organizationmember_teams", "id") => actual.sql = "integer".to_owned(),
+                _ => {}
+            }
+            true
+        });
+        let fitted = catalog.fitted(Silo::Region, &narrower);
+        assert!(column(&catalog, "sentry.groupsearchview", "position").null);
+        assert!(!column(&fitted, "sentry.groupsearchview", "position").null);
+        assert!(!column(&fitted, "sentry.groupsearchview", "visibility").is_stored);
+        assert_eq!(column(&fitted, "sentry.project", "slug").max_length, Some(50));
+        let texts = Kind::Array(ArrayOf::Text(Some(9)));
+        assert_eq!(column(&fitted, "sentry.snubaquery", "group_by").kind, texts);
+        assert_eq!(column(&fitted, "sentry.snubaquery", "time_window").kind, Kind::SmallInt);
+        assert_eq!(column(&fitted, "sentry.projectownership", "schema").sql, "jsonb");
+        assert_eq!(fitted.model("sentry.organizationmemberteam").unwrap().id_type, SqlType::Integer);
+        assert_ne!(narrower.fingerprint(), tables(true, |_, _, _| true).fingerprint());
+    }
+
+    /// Without its column there is no set, and nothing to look up.
+    #[test]
+    fn sets_and_rules_of_missing_columns_are_gone() {
+        let catalog = Catalog::load().unwrap();
+        let without =
+            tables(true, |_, name, _| !matches!(name, "email_unique" | "prebuilt_id" | "external_id"));
+        let fitted = catalog.fitted(Silo::Region, &without).fitted(Silo::Control, &without);
+        let rules = |catalog: &Catalog| catalog.model("sentry.user").unwrap().rules.if_taken.len();
+        assert_eq!(rules(&fitted) + 1, rules(&catalog));
+        let sets = |catalog: &Catalog, model: &str| catalog.model(model).unwrap().unique.len();
+        assert_eq!(sets(&fitted, "sentry.project") + 1, sets(&catalog, "sentry.project"));
+        let dashboard = fitted.model("sentry.dashboard").unwrap();
+        assert!(dashboard.unique.iter().all(|set| set.condition.is_none()), "{:?}", dashboard.unique);
+    }
+
+    #[test]
+    fn a_table_into_which_nothing_can_be_written_is_named() {
+        let catalog = Catalog::load().unwrap();
+        for (sought, change) in [
+            ("table sentry_organization is missing", ("sentry_organization", "*", "")),
+            ("table sentry_organization has no column id", ("sentry_organization", "id", "")),
+            ("column sentry_organization.id is text", ("sentry_organization", "id", "text")),
+            ("table sentry_organization has no column slug", ("sentry_organization", "slug", "")),
+            ("column sentry_organization.slug is bytea", ("sentry_organization", "slug", "bytea")),
+        ] {
+            let (table, name, sql) = change;
+            let mut broken = tables(true, |of, column, actual| {
+                if of == table && column == name {
+                    sql.clone_into(&mut actual.sql);
+                    return !sql.is_empty();
+                }
+                true
+            });
+            if name == "*" {
+                broken.columns.remove(table);
+            }
+            let unfit = catalog.unfit(Silo::Region, &broken);
+            assert!(unfit.iter().any(|reason| reason.starts_with(sought)), "{sought}: {unfit:?}");
+        }
+        let mut unknown = tables(true, |_, _, _| true);
+        let needed = Actual { sql: "integer".to_owned(), null: false, has_default: false };
+        for table in ["sentry_organization", "sentry_dashboard"] {
+            unknown.columns.get_mut(table).unwrap().insert("newer".to_owned(), needed.clone());
+        }
+        let named = "needs a value and the catalog does not know it";
+        let unfit = catalog.unfit(Silo::Region, &unknown);
+        assert_eq!(unfit, [format!("column sentry_organization.newer {named}")]);
+        // A model that an import does not need is left out instead.
+        let left_out: Vec<_> = catalog.left_out(Silo::Region, &unknown).collect();
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(left_out[0].1, [format!("column sentry_dashboard.newer {named}")]);
+        let fitted = catalog.fitted(Silo::Region, &unknown);
+        assert!(!fitted.model("sentry.dashboard").unwrap().has_table);
+        assert!(fitted.model("sentry.team").unwrap().has_table);
+    }
 }

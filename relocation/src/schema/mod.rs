@@ -77,7 +77,7 @@ pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<S
     let models = models(catalog, silo);
     let tables = Tables::load(db, catalog, silo).await?;
     if tables.of_product {
-        return Ok(fit::hindrances(&tables, &models, db.dialect()));
+        return Ok(catalog.unfit(silo, &tables));
     }
     let found = compare(&tables, models, db.dialect());
     let blocking = found.iter().filter(|difference| !difference.can_be_altered());

@@ -91,7 +91,7 @@ async fn insert_free_postgres(
         .map_err(DbError::from)?;
     copy::copy(connection, model, &stage, &names, rows).await?;
     let insert = format!(
-        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING id",
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING CAST(id AS bigint)",
         model.table
     );
     Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)

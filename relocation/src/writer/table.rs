@@ -67,7 +67,7 @@ impl Table for Tx {
 
     async fn check_ids(&mut self, model: &Model, rows: &[Row]) -> Result<(), WriteError> {
         let ids = db::Column::Ints(rows.iter().map(|row| row.id).collect());
-        let statement = Statement::new("SELECT t.id AS id FROM ")
+        let statement = Statement::new("SELECT CAST(t.id AS bigint) AS id FROM ")
             .rows(self.dialect(), "r", [("id", ids)])
             .push(&format!(" JOIN \"{}\" t ON t.id = r.id LIMIT 1", model.table));
         match self.fetch_optional(statement).await? {
@@ -112,7 +112,7 @@ impl Table for Tx {
         let (one, other) = (&one.column, &other.column);
         let statement = Statement::new("SELECT id, holder FROM (SELECT r.id AS id, ")
             .push(&format!(
-                "(SELECT MIN(t.id + 0) FROM \"{}\" t WHERE t.\"{one}\" = r.one AND t.\"{other}\" = r.other) AS holder FROM ",
+                "(SELECT CAST(MIN(t.id + 0) AS bigint) FROM \"{}\" t WHERE t.\"{one}\" = r.one AND t.\"{other}\" = r.other) AS holder FROM ",
                 model.table
             ))
             .rows(
@@ -215,14 +215,14 @@ fn rows_with_query(dialect: Dialect, model: &Model, column: &Column, values: Vec
     };
     if !model.has_folded_index && folds(model, column) {
         // One pass over the table for all values.
-        return Statement::new("SELECT r.value AS value, MIN(t.id) AS id FROM ")
+        return Statement::new("SELECT r.value AS value, CAST(MIN(t.id) AS bigint) AS id FROM ")
             .rows(dialect, "r", [("value", db::Column::Texts(values))])
             .push(&format!(" JOIN \"{}\" t ON {same} GROUP BY r.value", model.table));
     }
     // An index look-up for each value, whatever the planner estimates: for a table that it has not analyzed, PostgreSQL
     // assumes that one row in two hundred has a given name, and a join would read the whole table for every chunk. The
     // sum keeps it from searching for the least id along the primary key.
-    let least = format!("(SELECT MIN(t.id + 0) FROM \"{}\" t WHERE {same})", model.table);
+    let least = format!("(SELECT CAST(MIN(t.id + 0) AS bigint) FROM \"{}\" t WHERE {same})", model.table);
     Statement::new("SELECT value, id FROM (SELECT r.value AS value, ")
         .push(&least)
         .push(" AS id FROM ")

@@ -40,7 +40,7 @@ impl Engine {
         if let Some(plan) = &run.plan {
             return Ok(Arc::clone(plan));
         }
-        let Fitted { catalog, fingerprint: tables } = self.fitted(import, run).await?;
+        let Fitted { catalog, fingerprint: tables, .. } = self.fitted(import, run).await?;
         let env = self.context.env.clone();
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();

@@ -94,6 +94,11 @@ impl Engine {
     /// Undoes all that an import has written, in reverse order.
     pub(in crate::import) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         run.live.begin(0);
+        // The request has taken the lease away, also from this process. Without it, nobody would learn what the revert waits
+        // for, if it begins with a call that fails.
+        transact!(Error, self.context.db, |tx| {
+            self.assert_lease(tx, import).await?;
+        })?;
         self.hide_organizations(import.id, Some(import)).await?;
         self.context.register().await?;
         self.context.ask(self.context.control.revert_import(import.id, Vec::new())).await?;
@@ -199,6 +204,7 @@ impl Engine {
             })?;
             run.live.model(&model.name);
             match model.silo {
+                Silo::Region if !tables.contains(model) => self.note_gone(import, &chunk).await?,
                 Silo::Region => self.revert_here(import, model, &chunk, &references).await?,
                 Silo::Control => self.revert_at_control(import, &chunk).await?,
             }
@@ -242,6 +248,14 @@ impl Engine {
             self.context.env.failpoint("region.revert_chunk.recorded").await?;
         })?;
         Ok(self.context.env.failpoint("region.revert_chunk.committed").await?)
+    }
+
+    /// Marks a chunk whose rows went with their table.
+    async fn note_gone(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {
+        let deleted = count(chunk.keys.inserted.len())?;
+        transact_leased!(self, import, |lease| {
+            self.note_reverted(lease, chunk, Reverted { deleted, ..Reverted::default() }).await?;
+        })
     }
 
     async fn revert_at_control(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {

@@ -244,3 +244,38 @@ fn numbers_begin_where_their_column_does() {
     assert_eq!(widget("2147483647").unwrap(), Value::Int(i32::MAX.into()));
     assert!(widget("-1").is_err() && widget("2147483648").is_err());
 }
+
+/// A table of the product may not take what the catalog takes.
+#[test]
+fn what_is_missing_is_refused_if_the_database_needs_it() {
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let catalog = Catalog::load().unwrap();
+    let mut model = catalog.model("sentry.groupsearchview").unwrap().clone();
+    let fields = r#"{"organization": 1, "user_id": 1, "name": "n", "query": "q", "query_sort": "date"}"#;
+    let raw: &RawValue = serde_json::from_str(fields).unwrap();
+    let decode = |model: &Model| Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw);
+    decode(&model).unwrap();
+    let position = model.column("position").unwrap();
+    model.columns[position].null = false;
+    let refused = decode(&model).unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("position"));
+    assert!(refused.reason.contains("this database needs a value"), "{}", refused.reason);
+}
+
+/// What cannot be written is told, unless nothing is lost with it.
+#[test]
+fn a_value_for_which_the_database_has_no_column_is_told() {
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let mut model = Catalog::load().unwrap().model("sentry.user").unwrap().clone();
+    let suspended = model.column("is_suspended").unwrap();
+    model.columns[suspended].is_stored = false;
+    for (value, told) in [("true", true), ("false", false)] {
+        let fields = format!(
+            r#"{{"username": "u", "password": "p", "email": "e", "name": "n", "is_suspended": {value}}}"#
+        );
+        let raw: &RawValue = serde_json::from_str(&fields).unwrap();
+        let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(&model, raw).unwrap();
+        let kinds: Vec<_> = decoded.notes.iter().map(|note| note.kind).collect();
+        assert_eq!(kinds, vec![FindingKind::NotInDatabase; usize::from(told)], "{value}");
+    }
+}

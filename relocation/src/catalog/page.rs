@@ -1,0 +1,255 @@
+//! `docs/models.md`, which is made from the catalog: each model, since when, where it lands, and its rules. The test
+//! compares the page with the catalog, and writes it with
+//! `CAUSEWAY_BLESS=1 cargo test -p causeway-relocation --lib page`.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+
+use super::{
+    Scope, Silo,
+    file::{self, Rule},
+};
+
+const HEAD: &str = "# Models
+
+This page is made from [the catalog](../relocation/catalog.json); `CAUSEWAY_BLESS=1 cargo test -p causeway-relocation
+--lib page` brings it up to date. [design/catalog.md](design/catalog.md) explains the catalog, and
+[adding-a-model.md](adding-a-model.md) how to change it.
+
+The catalog knows the releases from 24.8 to 26.6, and reads older ones. *Since* is the first release that has a model, if
+it is later than 24.8.
+
+";
+
+const IMPORTED: &str = "## Imported with organizations
+
+The default for every record: each reference gets the new primary key of what it refers to; a record with a reference to
+something that is not imported is dropped with a warning, also if the reference may be null; the record gets a new
+primary key and is inserted, with all other values as the file has them. Fields that are missing take their default.
+*Rules* is where a model differs from that.
+
+| model | since | lands in | rules, and why |
+| --- | --- | --- | --- |
+";
+
+const OTHER_SCOPES: &str = "
+## Of other scopes
+
+An import of organizations does not take these. A record that belongs to something that is imported is a warning
+(`OUT_OF_SCOPE`); for some models it says what the application lacks then.
+
+| model | since | scope | what it says |
+| --- | --- | --- | --- |
+";
+
+/// What happens by a rule, and why.
+fn sentence(rule: &Rule) -> String {
+    let all = |fields: &[String]| fields.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
+    match rule {
+        Rule::Set { field, to } if to == "now()" => format!("`{field}` becomes the time of the import"),
+        Rule::Set { field, to } => format!("`{field}` becomes `{to}`"),
+        Rule::Regenerate { field, if_set: true, .. } => {
+            format!("`{field}` gets a new value if it has one")
+        }
+        Rule::Regenerate { field, .. } => format!("`{field}` gets a new value"),
+        Rule::RegenerateIfTaken { field, .. } => format!(
+            "`{field}` gets a new value if it is missing or another row has it: no two rows may have the same"
+        ),
+        Rule::ClearIfTaken { field, also } if also.is_empty() => {
+            format!("`{field}` becomes null if another row has the value: no two rows may have the same")
+        }
+        Rule::ClearIfTaken { field, also } => format!(
+            "`{field}` becomes null, and so do {}, if another row has the value: no two rows may have the same",
+            all(also)
+        ),
+        Rule::MergeOrSuffix { field, max_length } => format!(
+            "if another row has the `{field}`, in any case of its letters: the user is merged into that row if the import \
+             merges users, and otherwise gets a suffix (at most {max_length} characters), because a name signs in one person"
+        ),
+        Rule::ReuseExisting { field } => {
+            format!("if a row has the `{field}`, the record becomes that row: it says no more than that")
+        }
+        Rule::SkipWhen { field, equals } => format!("dropped if `{field}` is `{equals}`"),
+        Rule::SkipWhenExisting { reference } => format!(
+            "dropped if `{reference}` is a user who was here before: what that user has is not touched"
+        ),
+        Rule::ReferenceByType { field, kind, targets, .. } => {
+            let targets: Vec<String> = targets.iter().map(|(kind, of)| format!("{kind}: `{of}`")).collect();
+            format!(
+                "`{field}` is the primary key of a record whose model `{kind}` names ({}); dropped if the type is another \
+                 one, because nobody could say where it leads",
+                targets.join(", ")
+            )
+        }
+        Rule::ClearIfUnmapped { field } => {
+            format!("`{field}` becomes null if it leads to nothing imported: the record is of use without it")
+        }
+        Rule::Follow { reference, copies } => {
+            let copies: Vec<String> =
+                copies.iter().map(|(field, from)| format!("`{field}` (from `{from}`)")).collect();
+            format!(
+                "copies from the row of `{reference}`, which may have existed before: {}",
+                copies.join(", ")
+            )
+        }
+        Rule::ExactlyOne { fields, or_none: false } => format!("exactly one of {} is set", all(fields)),
+        Rule::ExactlyOne { fields, .. } => format!("at most one of {} is set", all(fields)),
+        Rule::AtMostOne { fields } => {
+            format!("if several of {} are set, the first one stays: the application allows one", all(fields))
+        }
+        Rule::ScopeWhenSet { fields, .. } => {
+            format!("of another scope if one of {} is set: that leads to what is not imported", all(fields))
+        }
+        Rule::ScopeFollows { reference } => format!("of the same scope as its `{reference}`"),
+        Rule::KeepFirst { fields } => {
+            format!("the first record with the same {} is written: the application reads one", all(fields))
+        }
+        Rule::Defer { .. } => "written when slugs are final: a new token names the slug".to_owned(),
+        Rule::HideUntilFinished { field, hidden, .. } => format!(
+            "`{field}` is {hidden} until the import has finished, so that nobody sees half an organization"
+        ),
+        Rule::OnlyIfReferred {} => "dropped if nothing imported refers to it: of no use by itself".to_owned(),
+        Rule::GlobalSlug { field, from } => {
+            format!(
+                "control decides `{field}`, which is unique over all regions; made of `{from}` if it is empty"
+            )
+        }
+        Rule::MergeAlike { fields: (one, other), highest } => format!(
+            "rows with the same `{one}` and `{other}`, which a merge of users can make, become one, with the highest \
+             `{}` ({})",
+            highest.field,
+            highest.order.join(", ")
+        ),
+        Rule::NeedsOne { of, condition, .. } => format!(
+            "a warning for an `{of}` without a record whose `{}` is {}: nobody could change its settings",
+            condition.field,
+            condition.equals.clone().unwrap_or_default()
+        ),
+        Rule::SlugFrom { field, from } => {
+            format!("a missing `{field}` is made of `{from}`: newer releases need one")
+        }
+        Rule::FromActor { field, to } => format!(
+            "the `{field}` of exports up to 24.4 names an actor; {} is set to the team or user that it stands for",
+            all(to)
+        ),
+        Rule::WarnOfAddress { field, .. } => format!(
+            "a warning if the `{field}` is the e-mail address of somebody else: whoever signs in may be taken for either"
+        ),
+        Rule::KnownOptions { key, .. } => {
+            format!("left out if the application does not accept the value of this `{key}`")
+        }
+    }
+}
+
+/// The fields that a rule changes.
+fn fields(rule: &Rule) -> Vec<&String> {
+    match rule {
+        Rule::Set { field, .. } | Rule::Regenerate { field, .. } | Rule::SkipWhen { field, .. } => {
+            vec![field]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn page(file: &file::File) -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str(IMPORTED);
+    let mut others = String::new();
+    for (name, model) in &file.models {
+        let also: Vec<String> = model.also.iter().map(|name| format!("`{name}`")).collect();
+        let also = if also.is_empty() { String::new() } else { format!(", also {}", also.join(", ")) };
+        let since = model.since.as_deref().unwrap_or_default();
+        let silo = match model.silo {
+            Silo::Control => "control",
+            Silo::Region => "region",
+        };
+        if !model.scopes.iter().any(|scope| scope.in_organization_scope()) {
+            let scopes: Vec<&str> = model.scopes.iter().map(|scope| name_of(*scope)).collect();
+            let left = model.left_behind.as_deref().unwrap_or_default();
+            let _ = writeln!(others, "| `{name}`{also} | {since} | {} | {left} |", scopes.join(", "));
+            continue;
+        }
+        let table = model.table.clone().unwrap_or_else(|| name.replace('.', "_"));
+        let mut told = Vec::new();
+        for rule in &model.rules {
+            let why = fields(rule).into_iter().find_map(|field| model.why.get(field));
+            told.push(match why {
+                Some(why) => format!("{}: {why}", sentence(rule)),
+                None => sentence(rule),
+            });
+        }
+        if model.ids == super::Ids::Leased {
+            told.push("control hands out the primary keys: they are unique over all regions".to_owned());
+        }
+        let told = told.join("; ").replace('|', "\\|");
+        let _ = writeln!(page, "| `{name}`{also} | {since} | {silo}, `{table}` | {told} |");
+    }
+    page.push_str(OTHER_SCOPES);
+    page.push_str(&others);
+    list(
+        &mut page,
+        "Never imported",
+        "The application exports these in no import of organizations. A file that has them all the same gets a note \
+         (`UNEXPECTED_MODEL`).",
+        file.excluded_models.iter(),
+    );
+    list(
+        &mut page,
+        "Of older releases",
+        "Nothing takes their place. A file that has them gets a note (`REMOVED_MODEL`).",
+        file.removed_models.iter(),
+    );
+    page
+}
+
+fn name_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::User => "user",
+        Scope::Organization => "organization",
+        Scope::Config => "config",
+        Scope::Global => "global",
+    }
+}
+
+/// A section with a list of models, in lines of at most 120 characters.
+fn list<'a>(page: &mut String, title: &str, about: &str, names: impl Iterator<Item = &'a String>) {
+    let _ = write!(page, "\n## {title}\n\n");
+    let names: Vec<String> =
+        names.map(|name| format!("`{name}`")).collect::<BTreeSet<_>>().into_iter().collect();
+    for text in [about.to_owned(), format!("{}.", names.join(", "))] {
+        let mut width = 0;
+        for word in text.split(' ') {
+            if width > 0 && width + 1 + word.len() > 120 {
+                page.push('\n');
+                width = 0;
+            } else if width > 0 {
+                page.push(' ');
+                width += 1;
+            }
+            page.push_str(word);
+            width += word.len();
+        }
+        page.push_str("\n\n");
+    }
+    page.pop();
+}
+
+#[test]
+fn the_page_of_models_is_that_of_the_catalog() {
+    let file: file::File = serde_json::from_str(include_str!("../../catalog.json")).unwrap();
+    for (name, model) in &file.models {
+        let known: BTreeSet<&String> = model.rules.iter().flat_map(fields).collect();
+        let unknown: Vec<&String> = model.why.keys().filter(|field| !known.contains(field)).collect();
+        assert!(unknown.is_empty(), "{name} says why of fields that no such rule changes: {unknown:?}");
+        let silent: Vec<&&String> = known.iter().filter(|field| !model.why.contains_key(**field)).collect();
+        assert!(silent.is_empty(), "{name} does not say why a rule changes {silent:?}");
+    }
+    let wanted = page(&file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/models.md");
+    if std::env::var_os("CAUSEWAY_BLESS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == wanted,
+        "docs/models.md is out of date; CAUSEWAY_BLESS=1 cargo test -p causeway-relocation --lib page brings it up to date"
+    );
+}
