@@ -219,7 +219,8 @@ impl Tables {
     /// # Errors
     /// If the database cannot be queried.
     pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
-        let of_product = is_of_product(db).await?;
+        // The product has no database of SQLite.
+        let of_product = db.dialect() == Dialect::Postgres && is_of_product(db).await?;
         Self::read(&db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?, of_product)
     }
 

@@ -31,7 +31,7 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
     if absent.is_empty() {
         return Ok(absent);
     }
-    let made = transact!(DbError, db, |tx| {
+    transact!(DbError, db, |tx| {
         if tx.dialect() == Dialect::Postgres {
             // A process that waited for this lock may not yet see what the other process created: hence IF NOT EXISTS
             // below.
@@ -51,11 +51,7 @@ pub async fn create_missing_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Re
             }
         }
         to_make.iter().map(|model| model.table.clone()).collect::<Vec<_>>()
-    })?;
-    if !made.is_empty() {
-        tracing::info!(tables = made.join(", "), "made tables of models that the database did not have");
-    }
-    Ok(made)
+    })
 }
 
 /// The query for the models that have no table.

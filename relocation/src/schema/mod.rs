@@ -47,14 +47,17 @@ pub enum SchemaError {
 /// # Errors
 /// If the database may not be used, cannot be reached, or refuses.
 pub async fn prepare(db: &Db, catalog: &Catalog, migrations: Migrations) -> Result<(), SchemaError> {
-    db.check_migrations(migrations).await?;
+    let is_new = db.check_migrations(migrations).await?.is_none();
     let differences = differences(db, catalog, migrations.silo).await?;
     if !differences.is_empty() {
         return Err(SchemaError::Differences(differences));
     }
     let migrations = Migrations { without_models: is_of_product(db).await?, ..migrations };
     if !migrations.without_models {
-        create_missing_tables(db, catalog, migrations.silo).await?;
+        let made = create_missing_tables(db, catalog, migrations.silo).await?;
+        if !is_new && !made.is_empty() {
+            tracing::info!(tables = made.join(", "), "made tables of models that the database did not have");
+        }
         upgrade_tables(db, catalog, migrations.silo).await?;
     }
     // The first one creates no table that is there.

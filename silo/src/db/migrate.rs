@@ -141,12 +141,13 @@ pub enum MigrateError {
 }
 
 impl Db {
-    /// Checks that this service may use the database. Changes nothing.
+    /// Checks that this service may use the database, and returns the number of the last migration that has been applied;
+    /// `None` if it is new. Changes nothing.
     ///
     /// # Errors
     /// If the database is that of another service or of a newer release, or cannot be reached.
-    pub async fn check_migrations(&self, migrations: Migrations) -> Result<(), MigrateError> {
-        self.version(migrations).await.map(drop)
+    pub async fn check_migrations(&self, migrations: Migrations) -> Result<Option<i64>, MigrateError> {
+        self.version(migrations).await
     }
 
     /// Brings the schema up to date. Several processes may do this at once; doing it again changes nothing.
