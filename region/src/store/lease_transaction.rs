@@ -12,7 +12,7 @@
 //! # -> Result<(), causeway_silo::db::DbError> {
 //! let mut tx = db.begin().await?;
 //! if let Some(mut lease) = LeaseTransaction::assert(&mut tx, mine, me, now).await? {
-//!     import::set_records(&mut lease, 7).await?;
+//!     import::set_planned(&mut lease, 7, "own").await?;
 //!     tx.commit().await?;
 //! }
 //! # Ok(())
@@ -28,7 +28,7 @@
 //! # async fn note(db: causeway_silo::db::Db, mine: &Import, me: &Holder, now: DateTime<Utc>)
 //! # -> Result<(), causeway_silo::db::DbError> {
 //! let mut tx = db.begin().await?;
-//! import::set_records(&mut tx, 7).await?;
+//! import::set_planned(&mut tx, 7, "own").await?;
 //! tx.commit().await?;
 //! # Ok(())
 //! # }
