@@ -46,9 +46,16 @@ pub enum Error {
     /// The tables of a database are not as they were when the import was planned.
     #[error(
         "the tables of this region's or of control's database have changed since the import was planned, so what was \
-         found then does not hold any more; revert the import, and import the file under a new id"
+         found then does not hold any more; {}", if *dry_run {
+            "begin the dry run again, under a new id"
+        } else {
+            "revert the import, and import the file under a new id"
+        }
     )]
-    SchemaChanged,
+    SchemaChanged {
+        /// Whether the import is a dry run, which wrote nothing.
+        dry_run: bool,
+    },
     /// There is no such import.
     #[error("this region has no import {0}")]
     ImportNotFound(Uuid),
@@ -302,13 +309,12 @@ impl Error {
                 DbErrorKind::Closed => ErrorReason::ShuttingDown,
                 DbErrorKind::Contention => ErrorReason::DatabaseContention,
                 DbErrorKind::Unique => ErrorReason::UniqueConflict,
-                DbErrorKind::Schema => ErrorReason::SchemaChanged,
                 DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
             };
         }
         match self {
             Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
-            Self::SchemaChanged | Self::TablesUnfit(_) => ErrorReason::SchemaChanged,
+            Self::SchemaChanged { .. } | Self::TablesUnfit(_) => ErrorReason::SchemaChanged,
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,

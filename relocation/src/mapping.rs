@@ -122,8 +122,7 @@ impl Mapping<'_> {
             let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
             return Ok(Decision::Dropped(finding));
         }
-        if !model.has_table {
-            let reason = "the database has no table for the model";
+        if let Some(reason) = &model.not_taken {
             let finding = Finding::new(FindingKind::NotInDatabase, reason).model(&model.name);
             let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
             return Ok(Decision::Dropped(finding));

@@ -166,6 +166,92 @@ async fn an_export_of_a_newer_release_lands_in_what_the_product_has() {
     made.stop().await;
 }
 
+/// Newer releases store JSON in a form of its own, and use other widths of numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_of_other_types_take_the_same_values() {
+    let changes = [
+        "ALTER TABLE sentry_projectownership ALTER COLUMN schema TYPE jsonb USING schema::jsonb",
+        "ALTER TABLE sentry_projectoptions ALTER COLUMN value TYPE json USING value::json",
+        "ALTER TABLE sentry_snubaquery ALTER COLUMN time_window TYPE smallint",
+        "ALTER TABLE sentry_organization ALTER COLUMN status TYPE bigint",
+        "ALTER TABLE sentry_project DROP COLUMN template_id",
+    ];
+    let cluster = cluster(&Failpoints::default(), &[], &changes).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(31, 1, "project").project_option(
+        32,
+        31,
+        "key",
+        &json!({"a": [1, "é"]}),
+    );
+    // A reference for which there is no column cannot keep its record out.
+    set(&mut export, "sentry.project", 31, "template", json!(99));
+    export.push("sentry.projectownership", 33, &json!({"project": 31, "raw": "", "schema": {"b": null}}));
+    let (done, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    for (query, line) in [
+        ("SELECT schema::text AS line FROM sentry_projectownership", r#"{"b": null}"#),
+        ("SELECT value->'a'->>1 AS line FROM sentry_projectoptions", "é"),
+        ("SELECT status::text AS line FROM sentry_organization", "0"),
+    ] {
+        assert_eq!(ask(&cluster, Silo::Region(0), query).await, [line], "{query}");
+    }
+    let query = json!({"type": 0, "dataset": "events", "query": "", "aggregate": "count()", "time_window": 40_000, "resolution": 60});
+    let subscription = json!({"project": 31, "type": "incidents", "snuba_query": 41, "status": 0});
+    export.push("sentry.snubaquery", 41, &query).push("sentry.querysubscription", 51, &subscription);
+    let (failed, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    let message = assert_failed(&failed, ErrorReason::ExportInvalid);
+    assert!(message.contains("sentry.snubaquery") && message.contains("time_window"), "{message}");
+    cluster.stop().await;
+}
+
+/// The product's memberships of teams have 32-bit ids, and merged users have the same membership twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memberships_are_merged_in_a_table_with_short_ids() {
+    let cluster = as_it_is().await;
+    let mut export = Export::new();
+    export.organization(1, "one").team(21, 1, "team");
+    for pk in 1..=120 {
+        // The last 20 are the first 20 in other letters.
+        let name = if pk > 100 { format!("USER-{}", pk - 100) } else { format!("user-{pk}") };
+        export.user(pk, &name).member(pk, 1, pk);
+        export.push(
+            "sentry.organizationmemberteam",
+            pk,
+            &json!({"organizationmember": pk, "team": 21, "is_active": true}),
+        );
+    }
+    for record in &mut export.records {
+        // A chunk has at most a mebibyte, so both memberships are in different ones.
+        record.fields.insert("padding".to_owned(), json!("x".repeat(15_000)));
+    }
+    let (done, _) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    let members = "SELECT count(*)::text AS line FROM sentry_organizationmember_teams";
+    assert_eq!(ask(&cluster, Silo::Region(0), members).await, ["100"]);
+    cluster.stop().await;
+}
+
+/// A model whose table cannot be written is left out, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_needs_what_nobody_knows_is_left_out() {
+    let cluster = cluster(
+        &Failpoints::default(),
+        &[],
+        &["ALTER TABLE sentry_environment ADD COLUMN later integer NOT NULL"],
+    )
+    .await;
+    let mut export = Export::new();
+    export.organization(1, "one");
+    export.push("sentry.environment", 41, &json!({"organization_id": 1, "name": "prod"}));
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    let lost: Vec<&Finding> = findings.iter().filter(|it| it.kind() == FindingKind::NotInDatabase).collect();
+    assert_eq!(lost.len(), 1, "{findings:?}");
+    assert!(lost[0].reason.contains("sentry_environment.later needs a value"), "{}", lost[0].reason);
+    cluster.stop().await;
+}
+
 /// The catalog knows longer texts than this release of the product takes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_for_which_the_database_has_no_room_is_refused_in_the_plan() {

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_harness::cluster::{self, Cluster, Store};
-use causeway_relocation::catalog::{Catalog, Silo};
+use causeway_relocation::{
+    catalog::{Catalog, Silo},
+    schema::Tables,
+};
 use causeway_silo::{
     db::{Db, DbError, Dialect, Row, Statement},
     transact,
@@ -55,6 +58,12 @@ impl Migrated {
                 tx.execute(Statement::new(statement)).await?;
             }
         })
+    }
+
+    /// Why no import can write into the tables.
+    pub(crate) async fn differences(&self, catalog: &Catalog) -> Vec<String> {
+        let tables = Tables::load(&self.db, catalog, self.silo).await.expect("the database answers");
+        tables.differences(catalog, self.silo, self.db.dialect())
     }
 
     /// The names of the indexes, triggers and views of the database, without those that SQLite makes for constraints.

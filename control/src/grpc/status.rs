@@ -143,14 +143,6 @@ fn database_failure(error: &DbError) -> Failure {
             tracing::warn!(%error, "a transaction lost repeatedly against concurrent ones");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
         }
-        DbErrorKind::Schema => {
-            tracing::error!(%error, "a table is not as it was when it was read last");
-            Failure::new(
-                ErrorReason::SchemaChanged,
-                "a table of control's database is not as it was when control read it last; its log has the details. Revert \
-                 the import, and import the file under a new id",
-            )
-        }
         DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
             tracing::error!(%error, kind = ?error.kind(), "the database failed");
             Failure::new(ErrorReason::Internal, "control met a defect; its log has the details")

@@ -21,6 +21,8 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
+    /// Looks whose the tables are.
+    ///
     /// # Errors
     /// If the database cannot be queried.
     pub(crate) async fn new(db: &Db, catalog: &Arc<Catalog>) -> Result<Self, DbError> {

@@ -76,7 +76,7 @@ impl ControlImports {
         if let Some(reverted) = chunk.reverted {
             return Ok(reverted);
         }
-        if !self.describe_tables().await?.contains(model) {
+        if !model.has_table {
             // The rows went with their table.
             let gone = Reverted { deleted: count(chunk.keys.inserted.len())?, ..Reverted::default() };
             transact!(Error, self.db(), |tx| {

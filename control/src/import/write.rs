@@ -137,7 +137,7 @@ impl ControlImports {
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         regions::registered(&self.db, "region", &request.region).await?;
         let catalog = self.fitted.catalog(&request.tables_fingerprint).await?;
-        let model = stored(&catalog, &request.model)?;
+        let model = taken(&catalog, &request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);
         if let Some(answer) = self.answered(&request, model, &digest).await? {
@@ -180,7 +180,7 @@ impl ControlImports {
         values: Vec<String>,
     ) -> Result<Vec<(String, i64)>, Error> {
         let catalog = self.catalog().await?;
-        let model = stored(&catalog, model)?;
+        let model = taken(&catalog, model)?;
         let column = model
             .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
@@ -291,10 +291,14 @@ pub(crate) fn writable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model
         .ok_or_else(|| Error::ModelNotWritable { model: name.to_owned() })
 }
 
-/// The same, if the database has the table.
-fn stored<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
+/// The same, if the database takes its records.
+fn taken<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
     let model = writable(catalog, name)?;
-    if model.has_table { Ok(model) } else { Err(Error::ModelNotWritable { model: name.to_owned() }) }
+    if model.not_taken.is_none() {
+        Ok(model)
+    } else {
+        Err(Error::ModelNotWritable { model: name.to_owned() })
+    }
 }
 
 /// Encodes returned values as the store does: a JSON object by field.

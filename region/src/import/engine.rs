@@ -212,10 +212,13 @@ impl Engine {
             run.sizes = Sizes::default();
             let (ended, error) = match error {
                 error if error.is_transient() => (false, error),
-                error => match self.end(id, &error).await {
-                    Ok(ended) => (ended, error),
-                    Err(other) => (false, other),
-                },
+                error => {
+                    let error = self.explained(id, &mut run, error).await;
+                    match self.end(id, &error).await {
+                        Ok(ended) => (ended, error),
+                        Err(other) => (false, other),
+                    }
+                }
             };
             if ended {
                 run.live.stepped();

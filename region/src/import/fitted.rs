@@ -3,13 +3,16 @@
 
 use std::sync::{Arc, PoisonError};
 
+use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     catalog::{Catalog, Silo},
     schema::Tables,
 };
 
+use uuid::Uuid;
+
 use super::{Engine, Import, ImportState, engine::Run};
-use crate::error::Error;
+use crate::{error::Error, store};
 
 /// The catalog as far as the databases take it.
 #[derive(Debug, Clone)]
@@ -26,8 +29,8 @@ pub(super) struct Fitted {
 
 impl Engine {
     /// The catalog as far as the databases take it. Both are asked when a run of an import begins, and again when one of its
-    /// steps has failed. While an import is planned, control need not answer if it has described its tables before or if this region's are
-    /// Causeway's own: whether that holds is checked before anything is written.
+    /// steps has failed. While an import is planned, control need not answer if it has described its tables before, or if
+    /// this region's are Causeway's own: whether that holds is checked before anything is written.
     ///
     /// # Errors
     /// [`Error::SchemaChanged`] if the import was planned for other tables; [`Error::TablesUnfit`];
@@ -62,19 +65,49 @@ impl Engine {
         if !unfit.is_empty() {
             return Err(Error::TablesUnfit(unfit.join("; ")));
         }
+        let release = Catalog::identity();
         let fitted = Fitted {
             catalog: Arc::new(fitted),
-            fingerprint: format!("{} {} {of_control}", Catalog::identity(), ours.fingerprint()),
+            fingerprint: format!("{release} {} {of_control}", ours.fingerprint()),
             of_control,
             assumed,
         };
-        // A dry run goes through its file again, and another release of Causeway plans again.
-        let planned = import.planned_for.as_ref().filter(|_| !is_planning && !import.parameters.dry_run);
-        if planned.is_some_and(|it| it.starts_with(&Catalog::identity()) && *it != fitted.fingerprint) {
-            return Err(Error::SchemaChanged);
+        // Another release of Causeway plans again.
+        let planned =
+            import.planned_for.as_ref().filter(|planned| !is_planning && planned.starts_with(&release));
+        if planned.is_some_and(|planned| *planned != fitted.fingerprint) {
+            return Err(Error::SchemaChanged { dry_run: import.parameters.dry_run });
         }
         run.fitted = Some(fitted.clone());
         Ok(fitted)
+    }
+
+    /// The catalog as far as this region's database takes it.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(super) async fn fitted_here(&self) -> Result<Catalog, Error> {
+        let catalog = &self.context.catalog;
+        Ok(catalog.fitted(Silo::Region, &Tables::load(&self.context.db, catalog, Silo::Region).await?))
+    }
+
+    /// Why an import cannot go on that has met what looks like a defect: altered tables are the reason, or the error is.
+    pub(super) async fn explained(&self, id: Uuid, run: &mut Run, error: Error) -> Error {
+        if error.reason() != ErrorReason::Internal {
+            return error;
+        }
+        let Ok(Some(import)) = store::import::get(&self.context.db, id).await else { return error };
+        // A revert goes by the tables as they are.
+        if import.state == ImportState::Reverting {
+            return error;
+        }
+        match self.fitted(&import, run).await {
+            Err(reason @ (Error::SchemaChanged { .. } | Error::TablesUnfit(_))) => {
+                tracing::warn!(import_id = %id, %error, "a statement met tables that had changed");
+                reason
+            }
+            _ => error,
+        }
     }
 
     /// Asks control for its tables of models.

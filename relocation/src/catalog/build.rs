@@ -144,6 +144,7 @@ fn build_model(
         since: model.since,
         table: model.table.unwrap_or(table),
         has_table: true,
+        not_taken: None,
         has_folded_index: true,
         id_type: SqlType::BigInt,
         silo: model.silo,

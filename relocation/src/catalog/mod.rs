@@ -128,9 +128,11 @@ pub struct Model {
     pub since: Option<String>,
     /// The name of its table, unquoted.
     pub table: String,
-    /// Whether the database has the table; see [`Catalog::fitted`]. Without it, records of the model are dropped.
+    /// Whether the database has the table; see [`Catalog::fitted`].
     pub has_table: bool,
-    /// Whether the database has an index for names that are compared without regard to case.
+    /// Why the database takes no records of the model, which are dropped then; `None` if it takes them.
+    pub not_taken: Option<String>,
+    /// Whether names that are compared without regard to case are looked up by an index. A table of the product has none.
     pub has_folded_index: bool,
     /// The type of its primary key in the database: 64-bit or 32-bit integer.
     pub id_type: SqlType,

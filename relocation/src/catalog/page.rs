@@ -58,7 +58,7 @@ fn sentence(rule: &Rule) -> String {
             format!("`{field}` becomes null if another row has the value: no two rows may have the same")
         }
         Rule::ClearIfTaken { field, also } => format!(
-            "`{field}` becomes null, and so do {}, if another row has the value: no two rows may have the same",
+            "`{field}`, and with it {}, becomes null if another row has the value: no two rows may have the same",
             all(also)
         ),
         Rule::MergeOrSuffix { field, max_length } => format!(
@@ -128,7 +128,7 @@ fn sentence(rule: &Rule) -> String {
             format!("a missing `{field}` is made of `{from}`: newer releases need one")
         }
         Rule::FromActor { field, to } => format!(
-            "the `{field}` of exports up to 24.4 names an actor; {} is set to the team or user that it stands for",
+            "the `{field}` of exports up to 24.4 names an actor; the one of {} that fits is set to what it stands for",
             all(to)
         ),
         Rule::WarnOfAddress { field, .. } => format!(

@@ -22,7 +22,10 @@ use super::{
     frame::{HEAD, open, packed, read_frame, unpacked, write_frame},
     steps::Step,
 };
-use crate::export::{ExportError, Limits};
+use crate::{
+    catalog::Catalog,
+    export::{ExportError, Limits},
+};
 
 /// The version of the stored form. Increase it with each change of the form, or of what a plan decides.
 const FORM: u32 = 5;
@@ -77,7 +80,7 @@ impl CheckpointHeader {
         };
         add(&FORM.to_be_bytes());
         add(env!("CARGO_PKG_VERSION").as_bytes());
-        add(include_bytes!("../../catalog.json"));
+        add(Catalog::identity().as_bytes());
         add(keep.identity.as_bytes());
         add(&request.source.size().to_be_bytes());
         add(request.tables.as_bytes());

@@ -219,8 +219,7 @@ impl Tables {
     /// # Errors
     /// If the database cannot be queried.
     pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
-        // The product has no database of SQLite.
-        let of_product = db.dialect() == Dialect::Postgres && is_of_product(db).await?;
+        let of_product = is_of_product(db).await?;
         Self::read(&db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?, of_product)
     }
 
@@ -230,8 +229,7 @@ impl Tables {
     }
 
     /// Whether the database has the table of this model.
-    #[must_use]
-    pub fn contains(&self, model: &Model) -> bool {
+    pub(super) fn contains(&self, model: &Model) -> bool {
         self.columns.contains_key(&model.table)
     }
 

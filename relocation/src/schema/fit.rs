@@ -24,31 +24,19 @@ impl Catalog {
             self.written().filter(|model| tables.of_product && model.silo == silo && model.is_essential());
         essential.flat_map(|model| misfits(model, tables.columns_of(&model.table))).collect()
     }
-
-    /// The models of a silo that cannot be imported although the product has their tables, with the reasons.
-    pub fn left_out<'a>(
-        &'a self,
-        silo: Silo,
-        tables: &'a Tables,
-    ) -> impl Iterator<Item = (&'a Model, Vec<String>)> {
-        let others = self
-            .written()
-            .filter(move |model| tables.of_product && model.silo == silo && !model.is_essential());
-        others.filter_map(|model| {
-            let columns = tables.columns_of(&model.table)?;
-            Some((model, misfits(model, Some(columns)))).filter(|(_, misfits)| !misfits.is_empty())
-        })
-    }
 }
 
 /// Fits a model to its table.
 fn fit(model: &mut Model, tables: &Tables) {
-    let columns = tables.columns_of(&model.table);
-    let is_left_out = tables.of_product && !model.is_essential() && !misfits(model, columns).is_empty();
-    let Some(columns) = columns.filter(|_| !is_left_out) else {
+    let Some(columns) = tables.columns_of(&model.table) else {
         model.has_table = false;
+        model.not_taken = Some(format!("the database has no table {}", model.table));
         return;
     };
+    let misfits = if tables.of_product { misfits(model, Some(columns)) } else { Vec::new() };
+    if !misfits.is_empty() {
+        model.not_taken = Some(misfits.join("; "));
+    }
     // Causeway adds no index to a table of the product.
     model.has_folded_index = !tables.of_product;
     if let Some(id) = columns.get("id").and_then(|id| SqlType::parse(&id.sql)) {
@@ -220,10 +208,16 @@ mod tests {
             ("column sentry_organization.id is text", ("sentry_organization", "id", "text")),
             ("table sentry_organization has no column slug", ("sentry_organization", "slug", "")),
             ("column sentry_organization.slug is bytea", ("sentry_organization", "slug", "bytea")),
+            (
+                "column sentry_organizationmember.id has no sequence",
+                ("sentry_organizationmember", "id", "no sequence"),
+            ),
         ] {
             let (table, name, sql) = change;
             let mut broken = tables(true, |of, column, actual| {
-                if of == table && column == name {
+                if of == table && column == name && sql == "no sequence" {
+                    actual.has_default = false;
+                } else if of == table && column == name {
                     sql.clone_into(&mut actual.sql);
                     return !sql.is_empty();
                 }
@@ -243,12 +237,16 @@ mod tests {
         let named = "needs a value and the catalog does not know it";
         let unfit = catalog.unfit(Silo::Region, &unknown);
         assert_eq!(unfit, [format!("column sentry_organization.newer {named}")]);
-        // A model that an import does not need is left out instead.
-        let left_out: Vec<_> = catalog.left_out(Silo::Region, &unknown).collect();
-        assert_eq!(left_out.len(), 1);
-        assert_eq!(left_out[0].1, [format!("column sentry_dashboard.newer {named}")]);
+        // A model that an import does not need is left out instead. Its rows are still there for a revert.
         let fitted = catalog.fitted(Silo::Region, &unknown);
-        assert!(!fitted.model("sentry.dashboard").unwrap().has_table);
-        assert!(fitted.model("sentry.team").unwrap().has_table);
+        let dashboard = fitted.model("sentry.dashboard").unwrap();
+        assert_eq!(dashboard.not_taken, Some(format!("column sentry_dashboard.newer {named}")));
+        assert!(dashboard.has_table);
+        assert_eq!(fitted.model("sentry.team").unwrap().not_taken, None);
+        unknown.columns.remove("sentry_dashboard");
+        let fitted = catalog.fitted(Silo::Region, &unknown);
+        let dashboard = fitted.model("sentry.dashboard").unwrap();
+        assert_eq!(dashboard.not_taken.as_deref(), Some("the database has no table sentry_dashboard"));
+        assert!(!dashboard.has_table);
     }
 }

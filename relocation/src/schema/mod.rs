@@ -1,7 +1,7 @@
 //! The tables of the models in a database.
 //!
 //! Tables that Causeway created follow the catalog: missing ones are created, and those of an older release are brought
-//! to the form of this one. A database of the product is never altered: there, every difference refuses the start.
+//! to the form of this one. Tables of the product are never altered: there, imports follow the tables.
 
 mod compare;
 mod create;
@@ -22,7 +22,7 @@ pub use upgrade::upgrade_tables;
 pub enum SchemaError {
     /// Tables differ from the catalog: a sentence for each difference. Nothing was changed.
     #[error(
-        "tables of the database are not as this release of Causeway knows them: {}. Nothing was changed. Give another \
+        "tables of the database are not as this release of Causeway needs them: {}. Nothing was changed. Give another \
          --database-url, or start a release that knows these tables", .0.join("; ")
     )]
     Differences(Vec<String>),
@@ -35,8 +35,8 @@ pub enum SchemaError {
 }
 
 /// Makes a database fit for a silo at its start, in an order in which a refusal changes nothing: checks whose it is,
-/// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. Several
-/// processes may do this at once.
+/// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. In a database of
+/// the product it creates and alters no table of models. Several processes may do this at once.
 ///
 /// | died after | what is left | what happens then |
 /// | --- | --- | --- |
@@ -47,22 +47,38 @@ pub enum SchemaError {
 /// # Errors
 /// If the database may not be used, cannot be reached, or refuses.
 pub async fn prepare(db: &Db, catalog: &Catalog, migrations: Migrations) -> Result<(), SchemaError> {
+    let silo = migrations.silo;
     let is_new = db.check_migrations(migrations).await?.is_none();
-    let differences = differences(db, catalog, migrations.silo).await?;
+    let tables = Tables::load(db, catalog, silo).await?;
+    let differences = tables.differences(catalog, silo, db.dialect());
     if !differences.is_empty() {
         return Err(SchemaError::Differences(differences));
     }
-    let migrations = Migrations { without_models: is_of_product(db).await?, ..migrations };
-    if !migrations.without_models {
-        let made = create_missing_tables(db, catalog, migrations.silo).await?;
+    if tables.of_product {
+        log_left_out(&catalog.fitted(silo, &tables), silo);
+    } else {
+        let made = create_missing_tables(db, catalog, silo).await?;
         if !is_new && !made.is_empty() {
             tracing::info!(tables = made.join(", "), "made tables of models that the database did not have");
         }
-        upgrade_tables(db, catalog, migrations.silo).await?;
+        upgrade_tables(db, catalog, silo).await?;
     }
     // The first one creates no table that is there.
-    db.migrate(migrations).await?;
+    db.migrate(Migrations { without_models: tables.of_product, ..migrations }).await?;
     Ok(())
+}
+
+/// Logs which models cannot be imported although the database has their tables.
+fn log_left_out(fitted: &Catalog, silo: Silo) {
+    for model in models(fitted, silo).into_iter().filter(|model| model.has_table) {
+        if let Some(reason) = &model.not_taken {
+            tracing::warn!(
+                model = model.name,
+                reason,
+                "records of a model are not imported into this database"
+            );
+        }
+    }
 }
 
 /// The models whose tables a silo has.
@@ -70,28 +86,26 @@ fn models(catalog: &Catalog, silo: Silo) -> Vec<&Model> {
     catalog.written().filter(|model| model.silo == silo).collect()
 }
 
-/// Where existing tables differ from the catalog in a way that would break an import, one sentence for each difference.
-/// An absent table is not a difference: see [`create_missing_tables`]. Nor is a column that the catalog does not know,
-/// as long as it needs no value, and nothing that [`upgrade_tables`] will alter.
-///
-/// # Errors
-/// If the database cannot be queried.
-pub async fn differences(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Vec<String>, DbError> {
-    let models = models(catalog, silo);
-    let tables = Tables::load(db, catalog, silo).await?;
-    if tables.of_product {
-        return Ok(catalog.unfit(silo, &tables));
+impl Tables {
+    /// Why no import can write into these tables, a sentence for each reason. Tables of the product are not compared but
+    /// for what every import needs. An absent table of Causeway's own is no reason: see [`create_missing_tables`]. Nor is
+    /// a column that the catalog does not know, as long as it needs no value, and nothing that [`upgrade_tables`] alters.
+    #[must_use]
+    pub fn differences(&self, catalog: &Catalog, silo: Silo, dialect: Dialect) -> Vec<String> {
+        if self.of_product {
+            return catalog.unfit(silo, self);
+        }
+        let found = compare(self, models(catalog, silo), dialect);
+        let blocking = found.iter().filter(|difference| !difference.can_be_altered());
+        blocking.map(ToString::to_string).collect()
     }
-    let found = compare(&tables, models, db.dialect());
-    let blocking = found.iter().filter(|difference| !difference.can_be_altered());
-    Ok(blocking.map(ToString::to_string).collect())
 }
 
-/// Whether the tables are the product's: it keeps a list of its migrations in the database.
+/// Whether the database is the product's: it keeps a list of its migrations there. The product uses only PostgreSQL.
 async fn is_of_product(db: &Db) -> Result<bool, DbError> {
-    let statement = Statement::new(match db.dialect() {
-        Dialect::Postgres => "SELECT 1 AS one WHERE to_regclass('django_migrations') IS NOT NULL",
-        Dialect::Sqlite => "SELECT 1 AS one FROM sqlite_master WHERE name = 'django_migrations'",
-    });
+    if db.dialect() == Dialect::Sqlite {
+        return Ok(false);
+    }
+    let statement = Statement::new("SELECT 1 AS one WHERE to_regclass('django_migrations') IS NOT NULL");
     Ok(db.fetch_optional(statement).await?.is_some())
 }

@@ -21,9 +21,6 @@ pub enum DbErrorKind {
     ReadOnly,
     /// The service is stopping and has closed its connections. Try again when it has started again.
     Closed,
-    /// A table or column is missing, or does not take a value that it took when it was looked at: somebody has altered
-    /// it meanwhile. Look again.
-    Schema,
     /// Everything else: a defect, or a schema that is not what it should be.
     Other,
 }
@@ -131,9 +128,6 @@ fn kind_of_postgres(code: &str) -> DbErrorKind {
         "23503" => DbErrorKind::ForeignKey,
         "53100" => DbErrorKind::Full,
         "25006" => DbErrorKind::ReadOnly,
-        // Undefined table, undefined column, another type; a text that is too long, a number out of range, null; and a
-        // binary form that the type does not have.
-        "42P01" | "42703" | "42804" | "22001" | "22003" | "23502" | "22P03" => DbErrorKind::Schema,
         // Cancelled or timed out by an operator, idle too long: the next attempt may pass.
         "57014" | "25P03" => DbErrorKind::Unavailable,
         // Problems for which PostgreSQL has no other code, such as a quota of the disk, or a limit on the size of
@@ -219,8 +213,7 @@ mod tests {
         assert_eq!(kind_of_postgres("23505"), DbErrorKind::Unique);
         assert_eq!(kind_of_postgres("08006"), DbErrorKind::Unavailable);
         assert_eq!(kind_of_postgres("57P01"), DbErrorKind::Unavailable);
-        assert_eq!(kind_of_postgres("42703"), DbErrorKind::Schema);
-        assert_eq!(kind_of_postgres("42601"), DbErrorKind::Other);
+        assert_eq!(kind_of_postgres("42703"), DbErrorKind::Other);
         assert_eq!(kind_of_sqlite(2067), DbErrorKind::Unique);
         assert_eq!(kind_of_sqlite(1555), DbErrorKind::Unique);
         assert_eq!(kind_of_sqlite(517), DbErrorKind::Contention);

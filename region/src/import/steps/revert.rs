@@ -19,7 +19,6 @@ use causeway_relocation::{
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
-    schema::Tables,
 };
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
@@ -188,9 +187,8 @@ impl Engine {
 
     /// Reverts the chunks of these models that are left, the last one first.
     async fn revert_chunks(&self, import: &Import, run: &mut Run, models: Vec<String>) -> Result<(), Error> {
-        let tables = Tables::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
-        let fitted = self.context.catalog.fitted(Silo::Region, &tables);
-        let references = References::load(&self.context.db, &fitted, Silo::Region).await?;
+        let catalog = self.fitted_here().await?;
+        let references = References::load(&self.context.db, &catalog, Silo::Region).await?;
         loop {
             let chunk =
                 Chunk::last_to_revert(&self.context.db, &self.context.region, import.id, models.clone())
@@ -199,12 +197,12 @@ impl Engine {
             if self.context.lifecycle.is_stopping() {
                 return Err(Error::Stopping);
             }
-            let model = self.context.catalog.model(&chunk.model).ok_or_else(|| {
+            let model = catalog.model(&chunk.model).ok_or_else(|| {
                 Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
             })?;
             run.live.model(&model.name);
             match model.silo {
-                Silo::Region if !tables.contains(model) => self.note_gone(import, &chunk).await?,
+                Silo::Region if !model.has_table => self.note_gone(import, &chunk).await?,
                 Silo::Region => self.revert_here(import, model, &chunk, &references).await?,
                 Silo::Control => self.revert_at_control(import, &chunk).await?,
             }
@@ -298,9 +296,7 @@ impl Engine {
 
     /// Reports to control which of its rows this region still refers to, now that the import's rows here are gone.
     async fn report_needed_rows(&self, import: &Import) -> Result<(), Error> {
-        let tables = Tables::load(&self.context.db, &self.context.catalog, Silo::Region).await?;
-        let references =
-            References::across(&self.context.catalog.fitted(Silo::Region, &tables), Silo::Region);
+        let references = References::across(&self.fitted_here().await?, Silo::Region);
         let mut after = (-1, 0);
         loop {
             let chunks =
