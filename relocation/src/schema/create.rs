@@ -1,6 +1,6 @@
 //! Creates the tables that a database lacks. Their columns, unique sets, foreign keys and indexes follow from the
-//! model's entry in the catalog. An import supplies every value, so the only defaults are those of columns that were added
-//! later.
+//! model's entry in the catalog. An import supplies every value, so the only defaults are those of columns that were
+//! added later.
 
 use std::collections::BTreeMap;
 

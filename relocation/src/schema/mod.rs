@@ -35,8 +35,8 @@ pub enum SchemaError {
 }
 
 /// Makes a database fit for a silo at its start, in an order in which a refusal changes nothing: checks whose it is,
-/// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. In a database of
-/// the product it creates and alters no table of models. Several processes may do this at once.
+/// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. In a database
+/// of the product it creates and alters no table of models. Several processes may do this at once.
 ///
 /// | died after | what is left | what happens then |
 /// | --- | --- | --- |

@@ -93,8 +93,8 @@ impl Engine {
     /// Undoes all that an import has written, in reverse order.
     pub(in crate::import) async fn revert(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         run.live.begin(0);
-        // The request has taken the lease away, also from this process. Without it, nobody would learn what the revert waits
-        // for, if it begins with a call that fails.
+        // The request has taken the lease away, also from this process. Without it, nobody would learn what the revert
+        // waits for, if it begins with a call that fails.
         transact!(Error, self.context.db, |tx| {
             self.assert_lease(tx, import).await?;
         })?;
