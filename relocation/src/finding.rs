@@ -155,6 +155,8 @@ kinds! {
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A record or a value was not written, because the database has no table or column for it.
     NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
+    /// A value was kept that holds an id, or looks like one, and that no rule could map.
+    IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose anew.";
     /// A row was kept when its import was reverted, because something else needs it.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }
@@ -169,6 +171,7 @@ impl FindingKind {
         !matches!(
             self,
             Self::UnknownChoice
+                | Self::IdNotMapped
                 | Self::OrganizationWithoutOwner
                 | Self::UsernameIsAddress
                 | Self::FindingsNotStored

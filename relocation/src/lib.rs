@@ -9,6 +9,7 @@ pub mod finding;
 pub mod generate;
 pub mod keys;
 pub mod mapping;
+mod nested_ids;
 pub mod plan;
 pub mod revert;
 pub mod schema;

@@ -15,6 +15,7 @@ mod filter;
 mod findings;
 mod limits;
 mod lost_lease;
+mod nested_ids;
 mod once;
 mod paging;
 mod product;
@@ -61,6 +62,10 @@ causeway_harness::on_each_store! {
         a_query_that_nothing_imported_refers_to_does_not_stay,
         what_a_filter_leaves_out_cannot_refuse_the_file,
         a_record_between_two_organizations_is_told;
+    nested_ids:
+        ids_inside_values_lead_to_the_new_rows,
+        ids_of_what_is_not_imported_are_cleared_and_told,
+        what_may_be_an_id_and_is_not_understood_is_told_once;
     dry_run:
         a_dry_run_says_what_an_import_does,
         a_dry_run_knows_what_is_there_already,

@@ -36,6 +36,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     let expected = [
         ("CLEARED_REFERENCE", 4),
         ("DROPPED_REFERENCE", 8),
+        ("ID_NOT_MAPPED", 2),
         ("KEY_REGENERATED", 4),
         ("OUT_OF_SCOPE", 10),
         ("REMOVED_FIELD", 1),
@@ -65,6 +66,11 @@ pub(crate) async fn a_row_that_is_not_as_the_file_has_it_is_noticed(store: Store
             Silo::Region(0),
             "UPDATE sentry_monitor SET is_muted = NOT is_muted WHERE id = 1",
             ": is_muted is Bool(",
+        ),
+        (
+            Silo::Region(0),
+            "UPDATE sentry_dashboard SET filters = '{\"project\":[1]}' WHERE id = 1",
+            ": filters is Json(",
         ),
         (Silo::Region(0), "UPDATE sentry_environment SET name = 'x' WHERE id = 1", ": name is Text(\"x\")"),
         (Silo::Region(0), "DELETE FROM sentry_ruleactivity WHERE id = 1", "which is not there"),

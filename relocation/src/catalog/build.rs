@@ -9,9 +9,10 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IfTaken,
-    Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen,
-    SqlType, StandsFor, TakenName, Then, UniqueSet, With,
+    Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IdsOf,
+    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, NestedIds, PathStep,
+    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
+    With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -74,7 +75,8 @@ fn order(models: &[(String, file::Model)]) -> Result<Vec<usize>, CatalogError> {
             );
         }
         let references = model.columns.iter().filter_map(|column| column.references.as_deref());
-        needs.extend(references.filter_map(|target| index.get(target)));
+        let by_rule = model.rules.iter().flat_map(file::Rule::targets);
+        needs.extend(references.chain(by_rule).filter_map(|target| index.get(target)));
         waits_for.push(needs);
     }
     let mut order = Vec::with_capacity(models.len());
@@ -132,6 +134,7 @@ fn build_model(
         unique.push(UniqueSet { columns: find_all(&set.fields)?, condition });
     }
     let mut rules = Rules::default();
+    let by_rule: Vec<String> = model.rules.iter().flat_map(file::Rule::targets).map(str::to_owned).collect();
     for rule in model.rules {
         add_rule(&mut rules, &name, rule, &find, &find_all)?;
     }
@@ -154,7 +157,7 @@ fn build_model(
         ids: model.ids,
         rules,
         left_behind: model.left_behind.unwrap_or_default(),
-        after: model.after,
+        after: model.after.into_iter().chain(by_rule).collect(),
         actor_field: None,
         removed_fields: removed_fields.into_iter().collect(),
         by_field,
@@ -341,9 +344,30 @@ fn add_rule(
             rules.skip_when.push(SkipWhen { column: find(&field)?, equals: equals.to_string() });
         }
         F::SkipWhenExisting { reference } => rules.skip_when_existing.push(find(&reference)?),
-        F::ReferenceByType { field, kind, targets, older_types } => rules
-            .references_by_type
-            .push(ReferenceByType { column: find(&field)?, kind: find(&kind)?, targets, older_types }),
+        F::ReferenceByType { field, kind, targets, older_types, keeps_other_types } => {
+            let (column, kind) = (find(&field)?, find(&kind)?);
+            let reference = ReferenceByType { column, kind, targets, keeps_other_types, older_types };
+            rules.references_by_type.push(reference);
+        }
+        F::IdsIn { field, when, at, of, by, targets, terms, removes_element } => {
+            let of = match (of, by, terms.is_empty()) {
+                (Some(of), None, true) => IdsOf::Model(of),
+                (None, Some(key), true) => IdsOf::ByKey { key, targets },
+                (None, None, false) => IdsOf::Terms(terms),
+                _ => {
+                    return Err(wrong(
+                        model,
+                        format!("ids in {field} are of one model, by a key, or in terms"),
+                    ));
+                }
+            };
+            let when = match when {
+                Some(when) => Some(WhenText { column: find(&when.field)?, is: when.is }),
+                None => None,
+            };
+            let paths = if at.is_empty() { vec![Vec::new()] } else { at.iter().map(|at| path(at)).collect() };
+            rules.nested_ids.push(NestedIds { column: find(&field)?, when, paths, of, removes_element });
+        }
         F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
         F::Follow { reference, copies } => rules.follow.push(super::Follow {
             reference: find(&reference)?,
@@ -412,6 +436,19 @@ fn add_rule(
         }
     }
     Ok(())
+}
+
+/// A path as the catalog writes it, e.g. `actions[].targetIdentifier`.
+fn path(text: &str) -> Vec<PathStep> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let name = part.trim_end_matches("[]");
+        if !name.is_empty() {
+            steps.push(PathStep::Key(name.to_owned()));
+        }
+        steps.extend(std::iter::repeat_n(PathStep::Each, part.len().abs_diff(name.len()) / 2));
+    }
+    steps
 }
 
 fn known_option(

@@ -1,6 +1,6 @@
 //! Refuses a catalog that contradicts itself, and names model and field.
 
-use super::{Catalog, Ids, Kind, Model, Scope, Silo, Then};
+use super::{Catalog, Ids, IdsOf, Kind, Model, PathStep, Scope, Silo, Then};
 
 /// A catalog that contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,28 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         !cleared.any(|column| rules.exactly_one.iter().any(|one| one.columns.contains(column))),
         "exactly one field is set, and another rule clears one of them",
     )?;
+    for ids in &rules.nested_ids {
+        let column = model.columns.get(ids.column);
+        let is_search = matches!(ids.of, IdsOf::Terms(_)) && ids.paths.iter().all(Vec::is_empty);
+        let holds = column.is_some_and(|column| {
+            column.kind == Kind::Json
+                || (column.kind == Kind::Text && column.max_length.is_none() && is_search)
+        });
+        require(holds, "ids are in JSON, or in a search, which is a text of any length")?;
+        let in_list = |path: &Vec<PathStep>| path.contains(&PathStep::Each);
+        require(
+            !ids.removes_element || ids.paths.iter().all(in_list),
+            "an element is taken out of a list, and a path has none",
+        )?;
+        for name in ids.of.models() {
+            if matches!(catalog.known(name), super::Known::Unknown) {
+                return Err(wrong(&model.name, format!("ids are of {name}, of which nothing is known")));
+            }
+        }
+    }
+    for target in rules.references_by_type.iter().flat_map(|rule| rule.targets.values()) {
+        require(catalog.model(target).is_some(), &format!("refers to {target}, which is no model"))?;
+    }
     if let Some(alike) = &rules.merge_alike {
         let is_set = model.unique.iter().any(|set| set.columns == alike.columns);
         require(

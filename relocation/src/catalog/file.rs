@@ -167,6 +167,23 @@ pub(super) enum Rule {
         targets: BTreeMap<String, String>,
         #[serde(default)]
         older_types: BTreeMap<String, String>,
+        #[serde(default)]
+        keeps_other_types: bool,
+    },
+    IdsIn {
+        field: String,
+        when: Option<WhenText>,
+        /// Missing if the value itself is the primary key, or a search.
+        #[serde(default)]
+        at: Vec<String>,
+        of: Option<String>,
+        by: Option<String>,
+        #[serde(default)]
+        targets: BTreeMap<String, Option<String>>,
+        #[serde(default)]
+        terms: BTreeMap<String, String>,
+        #[serde(default)]
+        removes_element: bool,
     },
     ClearIfUnmapped {
         field: String,
@@ -233,6 +250,28 @@ pub(super) enum Rule {
         value: String,
         options: BTreeMap<String, OptionEntry>,
     },
+}
+
+impl Rule {
+    /// The models that a rule refers to, although no column does.
+    pub(super) fn targets(&self) -> Vec<&str> {
+        match self {
+            Self::ReferenceByType { targets, .. } => targets.values().map(String::as_str).collect(),
+            Self::IdsIn { of, targets, terms, .. } => {
+                let targets = targets.values().flatten();
+                of.iter().chain(targets).chain(terms.values()).map(String::as_str).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A condition on a text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhenText {
+    pub(super) field: String,
+    pub(super) is: Vec<String>,
 }
 
 /// The field that keeps the highest value, and the order of its values, highest first.

@@ -17,8 +17,9 @@ pub use causeway_silo::Silo;
 pub use check::CatalogError;
 pub use column::{ArrayOf, Column, Default, Kind};
 pub use rules::{
-    ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IfTaken, KnownOption, KnownOptions,
-    MergeAlike, NeedsOne, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then, With,
+    ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption, KnownOptions,
+    MergeAlike, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then,
+    WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -154,7 +155,7 @@ pub struct Model {
     /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
     /// imported. Empty if there is nothing particular to say.
     pub left_behind: String,
-    /// Models that must be written first although no column refers to them.
+    /// Models that must be written first although no column refers to them: those of rules, and those of its entry.
     after: Vec<String>,
     /// Fields that only older releases have.
     removed_fields: HashSet<String>,
@@ -183,8 +184,8 @@ impl Model {
         self.actor_field.as_deref() == Some(field)
     }
 
-    /// The models that must be written before this one: those that it refers to, and those that its entry lists in
-    /// `after`.
+    /// The models that must be written before this one: those that it refers to by columns or rules, and those that its
+    /// entry lists in `after`.
     pub fn needs(&self) -> impl Iterator<Item = &str> {
         let references = self.columns.iter().filter_map(|column| column.references.as_deref());
         references.chain(self.after.iter().map(String::as_str))

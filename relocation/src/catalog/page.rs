@@ -72,6 +72,35 @@ fn sentence(rule: &Rule) -> String {
         Rule::SkipWhenExisting { reference } => format!(
             "dropped if `{reference}` is a user who was here before: what that user has is not touched"
         ),
+        Rule::ReferenceByType { field, kind, targets, keeps_other_types: true, .. } => {
+            let targets: Vec<String> = targets.iter().map(|(kind, of)| format!("{kind}: `{of}`")).collect();
+            format!(
+                "`{field}` is mapped if it is a primary key, as `{kind}` says ({}); dropped if it leads to nothing imported",
+                targets.join(", ")
+            )
+        }
+        Rule::IdsIn { field, when, at, of, targets, terms, removes_element, .. } => {
+            let models: BTreeSet<String> = of
+                .iter()
+                .chain(targets.values().flatten())
+                .chain(terms.values())
+                .map(|it| format!("`{it}`"))
+                .collect();
+            let models = models.into_iter().collect::<Vec<_>>().join(" or ");
+            let whose = when.as_ref().map_or(String::new(), |when| {
+                let is: Vec<String> = when.is.iter().map(|is| format!("`{is}`")).collect();
+                format!(" of a record whose `{}` is {}", when.field, is.join(" or "))
+            });
+            let places: Vec<String> = at.iter().map(|at| format!("`{at}`")).collect();
+            let places = if at.is_empty() { String::new() } else { format!(" at {}", places.join(", ")) };
+            let what = if terms.is_empty() { "ids" } else { "ids in searches, as `project.id:5`," };
+            let lost = if *removes_element {
+                "what has one of nothing imported is taken out"
+            } else {
+                "cleared if not imported"
+            };
+            format!("{what} of {models} in `{field}`{whose}{places} are mapped; {lost}")
+        }
         Rule::ReferenceByType { field, kind, targets, .. } => {
             let targets: Vec<String> = targets.iter().map(|(kind, of)| format!("{kind}: `{of}`")).collect();
             format!(

@@ -74,6 +74,8 @@ pub struct Rules {
     pub clear_if_unmapped: Vec<usize>,
     /// Texts that hold primary keys, of models that another column names.
     pub references_by_type: Vec<ReferenceByType>,
+    /// Primary keys inside values.
+    pub nested_ids: Vec<NestedIds>,
 
     // Writing: which values a row gets.
     /// Columns whose value is replaced in every row.
@@ -160,18 +162,104 @@ pub enum KnownOption {
     OneOf(Vec<serde_json::Value>),
 }
 
-/// A text with the primary key of a record whose model depends on another column. A record whose type is not known, or
-/// whose target is not imported, is dropped.
+/// A text with the primary key of a record whose model depends on another column. A record whose target is not imported
+/// is dropped.
 #[derive(Debug, Clone)]
 pub struct ReferenceByType {
     /// The column with the primary key, as decimal digits.
     pub column: usize,
-    /// The column that says which model it is.
+    /// The column that says which model it is: a text or a number.
     pub kind: usize,
-    /// The model of each known type, by the type's name.
+    /// The model of each known type, by the type's name or number.
     pub targets: BTreeMap<String, String>,
+    /// Whether the text of another type is no primary key, and stays. Otherwise a record of another type is dropped.
+    pub keeps_other_types: bool,
     /// The names of types by the names that they have in older releases. A row gets the newer one.
     pub older_types: BTreeMap<String, String>,
+}
+
+/// Primary keys inside a value: in JSON at some paths, or in a search.
+#[derive(Debug, Clone)]
+pub struct NestedIds {
+    /// The column with the value: JSON, or a text that is a search.
+    pub column: usize,
+    /// If present, the rule is only for records that meet this condition.
+    pub when: Option<WhenText>,
+    /// Where the primary keys are in JSON; one empty path if the value itself is one, or is a search.
+    pub paths: Vec<Vec<PathStep>>,
+    /// The model of the primary keys.
+    pub of: IdsOf,
+    /// Whether the whole element of the nearest list is taken out if the record is not imported.
+    pub removes_element: bool,
+}
+
+/// A step of a path in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathStep {
+    /// Into the value of this key.
+    Key(String),
+    /// Into each element of a list.
+    Each,
+}
+
+/// The model of primary keys inside a value.
+#[derive(Debug, Clone)]
+pub enum IdsOf {
+    /// This one.
+    Model(String),
+    /// The one that the value of another key of the same object names.
+    ByKey {
+        /// The other key.
+        key: String,
+        /// The model of each known value; `None` if it has no primary key.
+        targets: BTreeMap<String, Option<String>>,
+    },
+    /// What is there is a search, and the primary keys are in terms with these names.
+    Terms(BTreeMap<String, String>),
+}
+
+impl IdsOf {
+    /// The key whose value names the model.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::ByKey { key, .. } => Some(key),
+            Self::Model(_) | Self::Terms(_) => None,
+        }
+    }
+
+    /// The names of all models that it can be.
+    pub fn models(&self) -> impl Iterator<Item = &String> {
+        let (one, by_key, terms) = match self {
+            Self::Model(model) => (Some(model), None, None),
+            Self::ByKey { targets, .. } => (None, Some(targets.values().flatten()), None),
+            Self::Terms(terms) => (None, None, Some(terms.values())),
+        };
+        one.into_iter().chain(by_key.into_iter().flatten()).chain(terms.into_iter().flatten())
+    }
+}
+
+/// A condition on a text.
+#[derive(Debug, Clone)]
+pub struct WhenText {
+    /// The column.
+    pub column: usize,
+    /// The texts that meet it. One that begins with `*` stands for all texts that end with the rest.
+    pub is: Vec<String>,
+}
+
+impl WhenText {
+    /// Whether a record with these values meets the condition.
+    #[must_use]
+    pub fn holds(&self, values: &[Value]) -> bool {
+        let text = values.get(self.column).and_then(Value::as_text);
+        text.is_some_and(|text| {
+            self.is.iter().any(|is| match is.strip_prefix('*') {
+                Some(end) => text.ends_with(end),
+                None => text == is,
+            })
+        })
+    }
 }
 
 /// A removed field that names an actor.

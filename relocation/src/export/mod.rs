@@ -15,6 +15,7 @@ pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
 pub(crate) use options::unknown_option;
 pub use raw::RawRecord;
+pub(crate) use raw::cow_str;
 pub use scan::{Limit, Limits, Scanned, Scanner};
 pub use source::{Part, Source};
 

@@ -85,7 +85,7 @@ fn clean(error: &serde_json::Error) -> String {
 }
 
 /// A JSON string, borrowed where it has no escapes.
-pub(super) fn cow_str(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+pub(crate) fn cow_str(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     struct Text;
     impl<'de> de::Visitor<'de> for Text {
         type Value = Cow<'de, str>;

@@ -19,6 +19,7 @@ use crate::{
     catalog::{Catalog, Column, Known, Model, Silo},
     export::{Decoded, Decoder, ExportError, Limit, RawRecord, Scanned, unknown_option},
     finding::{Finding, FindingKind, shown},
+    nested_ids,
     value::Value,
 };
 
@@ -172,6 +173,11 @@ impl<'a> Checker<'a> {
                 for note in decoded.notes {
                     checked.note(place(note));
                 }
+                if !model.rules.is_of_another_scope(&decoded.values) {
+                    for note in nested_ids::notes(model, &decoded.values) {
+                        checked.note(place(note));
+                    }
+                }
                 (decoded.values, decoded.actor)
             }
             Err(error) if self.filter.is_none() => return Err(error.placed(place)),
@@ -280,11 +286,12 @@ impl Checked {
     }
 
     fn note(&mut self, finding: Finding) {
-        let key = (
-            finding.kind,
-            finding.model.clone().unwrap_or_default(),
-            finding.field.clone().unwrap_or_default(),
-        );
+        let mut field = finding.field.clone().unwrap_or_default();
+        // One for each path in the value, which the reason begins with.
+        if finding.kind == FindingKind::IdNotMapped {
+            field = format!("{field} {}", finding.reason);
+        }
+        let key = (finding.kind, finding.model.clone().unwrap_or_default(), field);
         add_note(&mut self.notes, key, finding, 1);
     }
 }

@@ -23,6 +23,7 @@ mod fates;
 mod file;
 mod findings;
 mod look;
+mod nested;
 mod organizations;
 mod owners;
 mod rows;

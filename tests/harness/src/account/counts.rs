@@ -54,6 +54,7 @@ impl AuditCase<'_> {
                     | FindingKind::TwoOrganizations
                     | FindingKind::OutOfScope
                     | FindingKind::NotInDirectory
+                    | FindingKind::IdNotMapped
             )
         });
         let by_finding = by_finding.map(|finding| (finding.model.as_str(), finding.source_pk));

@@ -90,9 +90,18 @@ pub(super) fn second_owner(record: &FileRecord) -> Option<(&'static str, &'stati
     (record.set(both.0).is_some() && record.set(both.1).is_some()).then_some(both)
 }
 
-/// What a data source reads: the model, if its type is known, and the primary key. `None` if the record is no data
-/// source.
+/// What a data source reads, or whom an action notifies: the model, if its type is known, and the primary key. `None`
+/// if the record names nothing by a type.
 pub(super) fn source_of(record: &FileRecord) -> Option<(Option<&'static str>, Option<i64>)> {
+    if record.model == "sentry.notificationaction" {
+        let target = match record.pk_in("target_type") {
+            Some(1) => USER,
+            Some(2) => "sentry.team",
+            _ => return None,
+        };
+        let pk = record.text("target_identifier").filter(|text| !text.is_empty())?;
+        return Some((Some(target), pk.parse().ok()));
+    }
     if record.model != "workflow_engine.datasource" {
         return None;
     }
@@ -243,10 +252,13 @@ impl AuditCase<'_> {
         if let Some((target, pk)) = source_of(record) {
             match target.and_then(|target| self.fate(target, pk?)) {
                 Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
-                Some(Fate::Filtered) => elsewhere = true,
                 _ => {
                     reasons.push(FindingKind::DroppedReference);
-                    fields.push(if target.is_some() { "source_id" } else { "type" });
+                    fields.push(match target {
+                        Some(_) if model.name == "sentry.notificationaction" => "target_identifier",
+                        Some(_) => "source_id",
+                        None => "type",
+                    });
                 }
             }
         }
@@ -303,6 +315,7 @@ impl AuditCase<'_> {
             for field in cleared {
                 self.expect(record, &[FindingKind::ClearedReference], &[field]);
             }
+            self.expect_nested(model, record);
             self.expect_made_slug(record);
             if find_organization {
                 self.expect(record, &[FindingKind::TwoOrganizations], &[]);
@@ -315,6 +328,21 @@ impl AuditCase<'_> {
         }
         self.expect(record, &reasons, &fields);
         Some(Fate::Dropped)
+    }
+
+    /// Expects a finding for each primary key inside a value that leads to nothing imported.
+    fn expect_nested(&mut self, model: &Model, record: &FileRecord) {
+        for column in model.columns.iter().filter(|column| column.references.is_none()) {
+            let Some(value) = record.fields.get(&column.field) else { continue };
+            let Ok(cell) = cell::of_file(column, value) else { continue };
+            let (cleared, kept) = self.nested_lost(record, &column.field, cell);
+            for _ in 0..cleared {
+                self.expect(record, &[FindingKind::ClearedReference], &[&column.field]);
+            }
+            for _ in 0..kept {
+                self.expect_of_model(FindingKind::IdNotMapped, &model.name, Some(&column.field));
+            }
+        }
     }
 
     /// Decides about a user: it is merged into the user who has the name already, or becomes a new row.

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use causeway_proto::relocation::v1::{Finding, FindingCount, FindingKind, Severity};
-use causeway_relocation::catalog::{Column, Known};
+use causeway_relocation::catalog::{Column, Kind, Known};
 use serde_json::Value;
 
 use super::{
+    Cell,
     case::{AuditCase, Note},
     cell,
     family::is_of_integration,
+    nested,
 };
 
 /// Fields whose values must never appear in a finding.
@@ -56,7 +58,9 @@ fn severity(kind: FindingKind) -> Severity {
         | K::TextCleaned
         | K::DefectFiltered
         | K::FindingsNotStored => Severity::Info,
-        K::RowKept | K::NotInDirectory | K::NotInDatabase | K::NothingToImport => Severity::Warning,
+        K::RowKept | K::NotInDirectory | K::NotInDatabase | K::IdNotMapped | K::NothingToImport => {
+            Severity::Warning
+        }
         _ => Severity::Error,
     }
 }
@@ -96,6 +100,8 @@ impl AuditCase<'_> {
     /// not imported as it is.
     fn expect_of_the_file(&mut self) {
         let mut due: BTreeSet<(i32, String, Option<String>)> = BTreeSet::new();
+        // One for each place in the values of a field.
+        let mut not_mapped: BTreeSet<(String, String, String)> = BTreeSet::new();
         for record in &self.records {
             let name = &record.model;
             let mut add = |kind: FindingKind, field: Option<&str>| {
@@ -139,6 +145,14 @@ impl AuditCase<'_> {
                         if cell::is_cleaned(column, value) {
                             add(FindingKind::TextCleaned, Some(field));
                         }
+                        if column.kind == Kind::Json
+                            && !is_outside
+                            && let Ok(Cell::Json(value)) = cell::of_file(column, value)
+                        {
+                            let paths = nested::not_mapped(record, field, &value);
+                            let paths = paths.into_iter().map(|path| (name.clone(), field.clone(), path));
+                            not_mapped.extend(paths);
+                        }
                         if is_unknown_choice(column, value) {
                             add(FindingKind::UnknownChoice, Some(field));
                         }
@@ -152,6 +166,9 @@ impl AuditCase<'_> {
             |model: &str| self.catalog.model(model).is_some_and(|model| model.in_organization_scope());
         if !self.records.iter().any(|record| taken(&record.model)) {
             self.expect_of_model(FindingKind::NothingToImport, "", None);
+        }
+        for (model, field, _) in not_mapped {
+            self.expect_of_model(FindingKind::IdNotMapped, &model, Some(&field));
         }
         for (kind, model, field) in due {
             let kind = FindingKind::try_from(kind).unwrap_or_default();
@@ -227,6 +244,7 @@ fn is_of_model(kind: FindingKind) -> bool {
             | FindingKind::RemovedField
             | FindingKind::UnknownChoice
             | FindingKind::TextCleaned
+            | FindingKind::IdNotMapped
             | FindingKind::FilterSlugNotFound
             | FindingKind::OutOfScope
             | FindingKind::NothingToImport

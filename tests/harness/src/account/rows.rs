@@ -83,6 +83,7 @@ fn change(model: &str, field: &str) -> Option<Change> {
         | ("organization", "slug" | "status")
         | ("orgauthtoken", "token_last_characters")
         | ("organizationmember", "token_expires_at")
+        | ("notificationaction", "target_identifier")
         | ("workflow_engine.datasource", "source_id" | "type") => Change::Elsewhere,
         _ => return None,
     })
@@ -200,7 +201,10 @@ impl AuditCase<'_> {
             (None, Default::Required) if column.field == "slug" => return Ok(Some(Cell::Null)),
             (None, Default::Required) => anyhow::bail!("the field is missing, and nothing is the default"),
         };
-        let Some(target) = &column.references else { return cell::of_file(column, value).map(Some) };
+        let Some(target) = &column.references else {
+            let cell = cell::of_file(column, value)?;
+            return Ok(Some(self.nested(record, &column.field, cell)));
+        };
         let Some(pk) = value.as_i64() else { return Ok(Some(Cell::Null)) };
         match self.new_pk(target, pk) {
             Some(new) => Ok(Some(Cell::Int(new))),
@@ -231,7 +235,7 @@ impl AuditCase<'_> {
                 let newer = Cell::Text("snuba_query_subscription".to_owned());
                 if number { newer == *found } else { wanted == Some(found) }
             }
-            "source_id" => {
+            "source_id" | "target_identifier" if source_of(record).is_some() => {
                 let new = source_of(record).and_then(|(target, pk)| self.new_pk(target?, pk?));
                 new.map(|new| Cell::Text(new.to_string())).as_ref() == Some(found)
             }

@@ -14,6 +14,10 @@ pub const SOURCE_ID: i64 = 4_554_202_386_792_449;
 /// The primary key of the second organization.
 pub const OTHER_SOURCE_ID: i64 = 4_554_202_386_792_450;
 
+const PROJECT: &str = "sentry.project";
+const TEAM: &str = "sentry.team";
+const USER: &str = "sentry.user";
+
 /// Primary keys of users, named after how they belong to the two organizations.
 const INACTIVE_IN_BOTH: i64 = 11;
 const ACTIVE_IN_FIRST: i64 = 12;
@@ -77,6 +81,31 @@ impl AllRows<'_> {
         }
     }
 
+    /// Whom a rule asks about and notifies.
+    fn rule_data(&self) -> Value {
+        let team = self.pk(TEAM);
+        json!({
+            "match": "all",
+            "conditions": [{"id": "first_seen_event"}],
+            "filters": [{"id": "assigned_to", "targetType": "Team", "targetIdentifier": team}],
+            "actions": [
+                {"id": "mail", "targetType": "Team", "targetIdentifier": team.to_string()},
+                {"id": "mail", "targetType": "Member", "targetIdentifier": self.pk(USER)},
+                {"id": "mail", "targetType": "IssueOwners", "targetIdentifier": ""},
+            ],
+        })
+    }
+
+    fn monitor_config(&self) -> Value {
+        json!({"schedule": "0 * * * *", "schedule_type": 1, "alert_rule_id": self.pk("sentry.rule")})
+    }
+
+    /// A search in one project.
+    fn search(&self) -> String {
+        let project = self.pk(PROJECT);
+        format!("level:error project.id:{project} !project_id:[{project}] project:{project} project:web")
+    }
+
     /// The fields that a record of a model must have to be valid, or that make it a case of its own.
     fn of_a_kind(&self, model: &str) -> Value {
         match model {
@@ -91,16 +120,52 @@ impl AllRows<'_> {
             "sentry.organizationmember" => {
                 json!({"email": null, "user_email": "former@example.com", "user_is_active": self.number == 1})
             }
-            "sentry.savedsearch" => json!({"is_global": false, "visibility": "organization"}),
+            "sentry.savedsearch" => {
+                json!({"is_global": false, "visibility": "organization", "query": self.search()})
+            }
             "sentry.counter" => json!({"value": i64::MAX}),
             "sentry.neglectedrule" => json!({"disable_date": "9999-12-31T23:59:59.999999Z"}),
             // It is for a rule or for an alert rule. This one is for an alert rule; `cases` adds the other one.
             "sentry.rulesnooze" => json!({"rule": null, "until": "0001-01-01T00:00:00Z"}),
             // Each has one owner.
-            "sentry.rule" if self.number == 1 => json!({"owner_user_id": null}),
-            "sentry.rule" => json!({"owner_team": null}),
-            "sentry.monitor" if self.number == 1 => json!({"owner_user_id": null}),
-            "sentry.monitor" => json!({"owner_team_id": null}),
+            "sentry.rule" if self.number == 1 => json!({"owner_user_id": null, "data": self.rule_data()}),
+            "sentry.rule" => json!({"owner_team": null, "data": self.rule_data().to_string()}),
+            "sentry.monitor" if self.number == 1 => {
+                json!({"owner_user_id": null, "config": self.monitor_config()})
+            }
+            "sentry.monitor" => json!({"owner_team_id": null, "config": self.monitor_config()}),
+            // Values with the primary keys of other records in them.
+            "sentry.notificationaction" if self.number == 1 => {
+                json!({"target_type": 2, "target_identifier": self.pk(TEAM).to_string()})
+            }
+            "sentry.notificationaction" => {
+                json!({"target_type": 1, "target_identifier": self.pk(USER).to_string()})
+            }
+            "sentry.dashboard" => {
+                json!({"filters": {"project": [self.pk(PROJECT), -1], "environment": ["prod"]}})
+            }
+            "sentry.projectownership" => json!({"schema": {"$version": 1, "rules": [{"owners": [
+                {"type": "team", "identifier": "ops", "id": self.pk(TEAM)},
+                {"type": "user", "identifier": "owner", "id": self.pk(USER)},
+            ]}]}}),
+            "sentry.organizationmemberinvite" => {
+                let teams = json!([{"id": self.pk(TEAM), "role": null, "slug": "ops"}]);
+                json!({"organization_member_team_data": teams})
+            }
+            "sentry.dashboardwidgetquery" => json!({"conditions": self.search()}),
+            "sentry.groupsearchview" | "sentry.snubaquery" => json!({"query": self.search()}),
+            "explore.exploresavedquery" => {
+                json!({"query": {"range": "24h", "query": [{"query": self.search(), "mode": "samples"}]}})
+            }
+            "workflow_engine.datacondition" if self.number == 1 => json!({
+                "type": "assigned_to",
+                "comparison": {"targetType": "Team", "targetIdentifier": self.pk(TEAM)},
+            }),
+            "workflow_engine.datacondition" => json!({
+                "type": "event_created_by_detector",
+                "comparison": self.pk("workflow_engine.detector"),
+            }),
+            "sentry.organizationoption" => json!({"key": "sentry:project_ids", "value": [self.pk(PROJECT)]}),
             "workflow_engine.detector" | "workflow_engine.workflow" if self.number == 1 => {
                 json!({"owner_user_id": null})
             }

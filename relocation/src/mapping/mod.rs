@@ -1,12 +1,16 @@
 //! Decides what happens to a record, as far as the file, the plan and the primary key map determine it, and rewrites
 //! its references.
 
+mod values;
+
 use std::fmt::Write as _;
 
+use values::Nested;
+
 use crate::{
-    catalog::{Catalog, FromActor, Known, Model, ReferenceByType, SkipWhen, USER},
+    catalog::{Catalog, FromActor, Kind, Known, Model, SkipWhen, USER},
     export::{ExportError, decode_literal, each_field, unknown_option},
-    finding::{Finding, FindingKind, Tense, shown},
+    finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
     plan::{Plan, Record},
     value::Value,
@@ -136,6 +140,10 @@ impl Mapping<'_> {
         if let Some(lost) = self.rewrite_by_type(model, &mut record)? {
             return Ok(lost);
         }
+        let nested = match self.rewrite_nested(model, &mut record, &mut cleared)? {
+            Nested::Lost(lost) => return Ok(lost),
+            Nested::Changed(columns) => columns,
+        };
         let place = |finding: Finding| {
             finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset)
         };
@@ -178,7 +186,7 @@ impl Mapping<'_> {
             *slot = Value::Text(slug);
         }
         if let Some(fields) = record.fields.take() {
-            record.fields = Some(rewrite_fields(model, &fields, &record.values)?);
+            record.fields = Some(rewrite_fields(model, &fields, &record.values, &nested)?);
         }
         if let Some(holder) = self.plan.earlier_holder(model, record.offset)
             && holder.offset < self.chunk_begins
@@ -379,61 +387,6 @@ impl Mapping<'_> {
         Ok(None)
     }
 
-    /// Replaces the primary keys in texts whose model depends on another column. Returns the decision if one has no new
-    /// primary key: then the record is not written, because the number would lead to somebody else's row.
-    fn rewrite_by_type(&self, model: &Model, record: &mut Record) -> Result<Option<Decision>, ExportError> {
-        let written = self.tense.words("was not written", "would not be written");
-        for ReferenceByType { column, kind, targets, older_types } in &model.rules.references_by_type {
-            if let Some(slot) = record.values.get_mut(*kind)
-                && let Some(newer) = slot.as_text().and_then(|older| older_types.get(older))
-            {
-                *slot = Value::Text(newer.clone());
-            }
-            let text = |column: usize| record.values.get(column).and_then(Value::as_text);
-            let (Some(source), Some(kind_name)) = (text(*column), text(*kind)) else { continue };
-            let (field, reason) = match (targets.get(kind_name), source.parse::<i64>()) {
-                (None, _) => {
-                    let reason = format!(
-                        "is {}, which this release does not know, so nobody can tell what the record leads to; it {written}",
-                        shown(kind_name)
-                    );
-                    (field_of(model, *kind)?, reason)
-                }
-                (Some(target), Err(_)) => (
-                    field_of(model, *column)?,
-                    format!("is not the primary key of a {target}; the record {written}"),
-                ),
-                (Some(target), Ok(pk)) => {
-                    let position = self.catalog.position(target).ok_or_else(|| {
-                        ExportError::inconsistent("a rule of the catalog refers to a model that there is not")
-                    })?;
-                    let lookup = self.keys.get(position, pk);
-                    match lookup {
-                        Lookup::Mapped(new, _) => {
-                            let Some(slot) = record.values.get_mut(*column) else {
-                                return Err(ExportError::inconsistent(
-                                    "a record has no value for a reference",
-                                ));
-                            };
-                            *slot = Value::Text(new.to_string());
-                            continue;
-                        }
-                        Lookup::Filtered => return Ok(Some(Decision::Filtered)),
-                        _ => {}
-                    }
-                    let field = field_of(model, *column)?;
-                    let why = self.why_not(&UnmappedReference { field, target, pk, lookup });
-                    (field, format!("leads to {target} {pk}, {why}; so the record {written}"))
-                }
-            };
-            let finding = Finding::new(FindingKind::DroppedReference, reason).field(field);
-            let finding =
-                finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset);
-            return Ok(Some(Decision::Dropped(finding)));
-        }
-        Ok(None)
-    }
-
     /// The field and the reason for a finding, if a record belongs to two organizations.
     fn of_two<'m>(&self, model: &'m Model, record: &Record) -> Option<(&'m str, String)> {
         if !self.plan.is_of_two(model, record.offset) {
@@ -466,8 +419,14 @@ impl Mapping<'_> {
     }
 }
 
-/// The text of a record's fields with rewritten references and without the fields that the catalog does not know.
-fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Result<String, ExportError> {
+/// The text of a record's fields with rewritten references, with rewritten values in the `nested` columns, and without
+/// the fields that the catalog does not know.
+fn rewrite_fields(
+    model: &Model,
+    fields: &str,
+    values: &[Value],
+    nested: &[usize],
+) -> Result<String, ExportError> {
     let mut text = String::with_capacity(fields.len() + 64);
     text.push('{');
     each_field(fields, |name, raw| {
@@ -483,11 +442,14 @@ fn rewrite_fields(model: &Model, fields: &str, values: &[Value]) -> Result<Strin
         text.push('"');
         text.push_str(&column.field);
         text.push_str("\":");
-        match values.get(index).filter(|_| column.references.is_some()) {
+        match values.get(index).filter(|_| column.references.is_some() || nested.contains(&index)) {
             Some(Value::Int(new)) => {
                 let _infallible = write!(text, "{new}");
             }
             Some(Value::Null) => text.push_str("null"),
+            // The value of a JSON column is its text, and stands for that JSON.
+            Some(Value::Text(new)) if column.kind == Kind::Json => text.push_str(new),
+            Some(Value::Text(new)) => text.push_str(&serde_json::Value::from(new.as_str()).to_string()),
             _ => text.push_str(raw.get()),
         }
         Ok(())

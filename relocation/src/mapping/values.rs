@@ -1,0 +1,149 @@
+//! Rewrites primary keys that are not references of their own: texts whose model another column names, and primary keys
+//! inside JSON and searches.
+
+use super::{Decision, Mapping, UnmappedReference, field_of};
+use crate::{
+    catalog::{Model, ReferenceByType},
+    export::ExportError,
+    finding::{Finding, FindingKind, Tense, shown},
+    keys::Lookup,
+    nested_ids::{self, LostId, Outcome},
+    plan::Record,
+    value::Value,
+};
+
+/// What has become of the primary keys inside the values of a record.
+pub(super) enum Nested {
+    /// These columns have a new value.
+    Changed(Vec<usize>),
+    /// The record cannot be written.
+    Lost(Decision),
+}
+
+impl Mapping<'_> {
+    /// Replaces the primary keys in texts whose model depends on another column. Returns the decision if one has no new
+    /// primary key: then the record is not written, because the number would lead to somebody else's row.
+    pub(super) fn rewrite_by_type(
+        &self,
+        model: &Model,
+        record: &mut Record,
+    ) -> Result<Option<Decision>, ExportError> {
+        let written = self.tense.words("was not written", "would not be written");
+        for rule in &model.rules.references_by_type {
+            let ReferenceByType { column, kind, targets, keeps_other_types, older_types } = rule;
+            if let Some(slot) = record.values.get_mut(*kind)
+                && let Some(newer) = slot.as_text().and_then(|older| older_types.get(older))
+            {
+                *slot = Value::Text(newer.clone());
+            }
+            let kind_name = match record.values.get(*kind) {
+                Some(Value::Text(name)) => name.clone(),
+                Some(Value::Int(number)) => number.to_string(),
+                _ => continue,
+            };
+            let source =
+                record.values.get(*column).and_then(Value::as_text).filter(|source| !source.is_empty());
+            let Some(source) = source else { continue };
+            let (field, reason) = match (targets.get(&kind_name), source.parse::<i64>()) {
+                (None, _) if *keeps_other_types => continue,
+                (None, _) => {
+                    let reason = format!(
+                        "is {}, which this release does not know, so nobody can tell what the record leads to; it {written}",
+                        shown(&kind_name)
+                    );
+                    (field_of(model, *kind)?, reason)
+                }
+                (Some(target), Err(_)) => (
+                    field_of(model, *column)?,
+                    format!("is not the primary key of a {target}; the record {written}"),
+                ),
+                (Some(target), Ok(pk)) => {
+                    let lookup = self.look_up(target, pk);
+                    if let Lookup::Mapped(new, _) = lookup {
+                        let Some(slot) = record.values.get_mut(*column) else {
+                            return Err(ExportError::inconsistent("a record has no value for a reference"));
+                        };
+                        *slot = Value::Text(new.to_string());
+                        continue;
+                    }
+                    let field = field_of(model, *column)?;
+                    let why = self.why_not(&UnmappedReference { field, target, pk, lookup });
+                    (field, format!("leads to {target} {pk}, {why}; so the record {written}"))
+                }
+            };
+            let finding = Finding::new(FindingKind::DroppedReference, reason).field(field);
+            let finding =
+                finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset);
+            return Ok(Some(Decision::Dropped(finding)));
+        }
+        Ok(None)
+    }
+
+    /// Replaces the primary keys inside values. What is cleared or kept because it leads to nothing imported goes to
+    /// `notes`.
+    pub(super) fn rewrite_nested(
+        &self,
+        model: &Model,
+        record: &mut Record,
+        notes: &mut Vec<Finding>,
+    ) -> Result<Nested, ExportError> {
+        let mut changed = Vec::new();
+        let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
+        let place = |finding: Finding| finding.model(&model.name).record(ordinal, source_pk).at(offset);
+        for rule in &model.rules.nested_ids {
+            let rewritten = nested_ids::rewrite(model, rule, &record.values, &mut |target, pk| match self
+                .look_up(target, pk)
+            {
+                Lookup::Mapped(new, _) => Outcome::Mapped(new),
+                Lookup::Filtered | Lookup::OutOfScope | Lookup::Absent => Outcome::Lost,
+            });
+            let field = field_of(model, rule.column)?;
+            for lost in rewritten.lost {
+                notes.push(place(self.lost_id(&lost, field)));
+            }
+            let Some(text) = rewritten.text else { continue };
+            let most = model.columns.get(rule.column).and_then(|column| column.max_length);
+            if let Some(most) = most.filter(|most| text.chars().count() > *most) {
+                let written = self.tense.words("was not written", "would not be written");
+                let reason = format!(
+                    "has more than {most} characters, the most that the column takes, with the new ids in it; so the record {written}"
+                );
+                let finding = Finding::new(FindingKind::DroppedReference, reason).field(field);
+                return Ok(Nested::Lost(Decision::Dropped(place(finding))));
+            }
+            let Some(slot) = record.values.get_mut(rule.column) else {
+                return Err(ExportError::inconsistent("a record has no value for a rule"));
+            };
+            *slot = Value::Text(text);
+            changed.push(rule.column);
+        }
+        Ok(Nested::Changed(changed))
+    }
+
+    /// What has become of a record, by the name of its model. A model that is never imported has no records.
+    fn look_up(&self, target: &str, pk: i64) -> Lookup {
+        self.catalog.position(target).map_or(Lookup::Absent, |position| self.keys.get(position, pk))
+    }
+
+    /// The finding that a primary key inside a value leads to nothing imported.
+    fn lost_id(&self, lost: &LostId, field: &str) -> Finding {
+        let LostId { place, target, pk, is_kept } = lost;
+        let place = if place.is_empty() { "the value" } else { place };
+        if *is_kept {
+            let imported = self.tense.words("which was not imported", "which would not be imported");
+            let reason = format!(
+                "{place} leads to {target} {pk}, {imported}, or names one by a slug of digits; it is kept as it is"
+            );
+            return Finding::new(FindingKind::IdNotMapped, reason).field(field);
+        }
+        let reason = match self.tense {
+            Tense::Happened => {
+                format!("{place} led to {target} {pk}, which was not imported, and was cleared")
+            }
+            Tense::Would => {
+                format!("{place} leads to {target} {pk}, which would not be imported, and would be cleared")
+            }
+        };
+        Finding::new(FindingKind::ClearedReference, reason).field(field)
+    }
+}

@@ -1,0 +1,229 @@
+//! Follows a path through a JSON text and writes the text anew where something changes. What is beside the path keeps
+//! its text: the digits of a number, the order of keys.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserializer as _, de};
+use serde_json::value::RawValue;
+
+use super::OTHER_SHAPE;
+use crate::catalog::PathStep;
+
+/// Where a value is in the JSON text.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// With the index of each element, e.g. `actions[0].id`.
+    pub(super) exact: String,
+    /// Without them, e.g. `actions[].id`.
+    pub(super) path: String,
+}
+
+impl Place {
+    fn inside<T>(&mut self, exact: &str, path: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        let lengths = (self.exact.len(), self.path.len());
+        self.exact.push_str(exact);
+        self.path.push_str(path);
+        let result = then(self);
+        self.exact.truncate(lengths.0);
+        self.path.truncate(lengths.1);
+        result
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!(".{name}") }
+    }
+}
+
+/// A path as the catalog writes it.
+pub(super) fn written(path: &[PathStep]) -> String {
+    let mut place = Place::default();
+    for step in path {
+        match step {
+            PathStep::Key(name) => place.path.push_str(&place.key(name)),
+            PathStep::Each => place.path.push_str("[]"),
+        }
+    }
+    place.path
+}
+
+/// What becomes of the value at the end of a path.
+#[derive(Debug)]
+pub(super) enum Leaf {
+    /// It stays.
+    Keep,
+    /// It becomes this JSON text.
+    To(String),
+    /// It becomes null, or is taken out if it is an element of a list.
+    Null,
+    /// The element of a list that it is in, or is, is taken out.
+    Gone,
+    /// It stays, and is not what is expected there.
+    Other(&'static str),
+}
+
+impl Leaf {
+    /// A value of another shape. Null says nothing.
+    pub(super) fn other_shape(raw: &RawValue) -> Self {
+        if raw.get() == "null" { Self::Keep } else { Self::Other(OTHER_SHAPE) }
+    }
+}
+
+/// What becomes of a value on a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It stays.
+    No,
+    /// It becomes this JSON text.
+    To(String),
+    /// The nearest list that it is in takes its element out.
+    Gone,
+}
+
+/// Called with the place of a value at the end of a path, and with the value of the key beside it that the rule names.
+type LeafFn<'w> = &'w mut dyn FnMut(&Place, Option<&RawValue>, &RawValue) -> Leaf;
+
+/// A walk along the paths of one rule.
+pub(super) struct Walk<'w> {
+    /// The key beside the last key of the path whose value goes to `leaf` as well.
+    pub(super) key: Option<&'w str>,
+    /// The places that have the shape that a path expects.
+    pub(super) reached: &'w mut Vec<String>,
+    /// The places that have another one, and why.
+    pub(super) other: &'w mut Vec<(String, &'static str)>,
+    pub(super) leaf: LeafFn<'w>,
+}
+
+impl Walk<'_> {
+    /// Follows a path from a value.
+    pub(super) fn rewrite(&mut self, raw: &RawValue, path: &[PathStep], place: &mut Place) -> Change {
+        self.step(raw, None, path, place)
+    }
+
+    fn step(
+        &mut self,
+        raw: &RawValue,
+        beside: Option<&RawValue>,
+        path: &[PathStep],
+        place: &mut Place,
+    ) -> Change {
+        match path.split_first() {
+            None => match (self.leaf)(place, beside, raw) {
+                Leaf::Other(reason) => {
+                    self.complain(place, reason);
+                    Change::No
+                }
+                kept_or_changed => {
+                    self.reach(place);
+                    match kept_or_changed {
+                        Leaf::To(text) => Change::To(text),
+                        Leaf::Null if place.path.ends_with("[]") => Change::Gone,
+                        Leaf::Null => Change::To("null".to_owned()),
+                        Leaf::Gone => Change::Gone,
+                        Leaf::Keep | Leaf::Other(_) => Change::No,
+                    }
+                }
+            },
+            Some(_) if raw.get() == "null" => Change::No,
+            Some((PathStep::Key(name), rest)) => match entries(raw) {
+                Some(entries) => self.object(&entries, name, rest, place),
+                None => self.misshapen(place),
+            },
+            Some((PathStep::Each, rest)) => match elements(raw) {
+                Some(elements) => self.list(&elements, rest, place),
+                None => self.misshapen(place),
+            },
+        }
+    }
+
+    fn object(
+        &mut self,
+        entries: &[(Cow<'_, str>, &RawValue)],
+        name: &str,
+        rest: &[PathStep],
+        place: &mut Place,
+    ) -> Change {
+        self.reach(place);
+        let beside = self.key.and_then(|key| entries.iter().find(|(name, _)| name == key));
+        let beside = beside.map(|(_, raw)| *raw);
+        let mut texts: Vec<Cow<'_, str>> = entries.iter().map(|(_, raw)| raw.get().into()).collect();
+        let mut changed = false;
+        for ((key, raw), text) in entries.iter().zip(&mut texts) {
+            if key != name {
+                continue;
+            }
+            let step = place.key(name);
+            match place.inside(&step, &step, |place| self.step(raw, beside, rest, place)) {
+                Change::No => {}
+                Change::To(new) => (*text, changed) = (new.into(), true),
+                Change::Gone => return Change::Gone,
+            }
+        }
+        if !changed {
+            return Change::No;
+        }
+        let pairs = entries.iter().zip(&texts);
+        let pairs =
+            pairs.map(|((name, _), text)| format!("{}:{text}", serde_json::Value::from(name.as_ref())));
+        Change::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
+    }
+
+    fn list(&mut self, elements: &[&RawValue], rest: &[PathStep], place: &mut Place) -> Change {
+        self.reach(place);
+        let mut texts: Vec<Cow<'_, str>> = Vec::with_capacity(elements.len());
+        let mut changed = false;
+        for (index, raw) in elements.iter().enumerate() {
+            match place.inside(&format!("[{index}]"), "[]", |place| self.step(raw, None, rest, place)) {
+                Change::No => texts.push(raw.get().into()),
+                Change::To(new) => {
+                    texts.push(new.into());
+                    changed = true;
+                }
+                Change::Gone => changed = true,
+            }
+        }
+        if changed { Change::To(format!("[{}]", texts.join(","))) } else { Change::No }
+    }
+
+    fn reach(&mut self, place: &Place) {
+        if !self.reached.contains(&place.path) {
+            self.reached.push(place.path.clone());
+        }
+    }
+
+    fn complain(&mut self, place: &Place, reason: &'static str) {
+        if !self.other.iter().any(|(path, _)| *path == place.path) {
+            self.other.push((place.path.clone(), reason));
+        }
+    }
+
+    fn misshapen(&mut self, place: &Place) -> Change {
+        self.complain(place, OTHER_SHAPE);
+        Change::No
+    }
+}
+
+/// The entries of an object, in their order; `None` if it is none.
+fn entries(raw: &RawValue) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    struct Entries;
+    impl<'de> de::Visitor<'de> for Entries {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Entries).ok()
+}
+
+/// The elements of a list; `None` if it is none.
+fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(raw.get()).ok()
+}

@@ -1,0 +1,196 @@
+//! Primary keys inside values: in JSON at a path, or in the terms of a search. The rule `ids_in` of the catalog says
+//! where they are. No foreign key of the product shows them, and most of them were chosen by a person in the application:
+//! who is notified by a rule, which projects a dashboard shows.
+
+mod json;
+mod search;
+mod unknown;
+
+use serde_json::value::RawValue;
+
+use crate::{
+    catalog::{IdsOf, Kind, Model, NestedIds},
+    export::cow_str,
+    finding::{Finding, FindingKind, shown},
+    value::Value,
+};
+
+/// What becomes of a primary key inside a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It stays as it is.
+    Keep,
+    /// It is replaced by this one.
+    Mapped(i64),
+    /// Its record is not imported. In a list it is taken out, elsewhere it becomes null (0 in a search).
+    Lost,
+}
+
+/// A primary key that led to a record that is not imported.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LostId {
+    /// Where it is in the value, e.g. `actions[0].targetIdentifier`.
+    pub place: String,
+    /// The name of the model.
+    pub target: String,
+    /// The primary key.
+    pub pk: i64,
+    /// Whether it stays nevertheless, because it may be something else.
+    pub is_kept: bool,
+}
+
+/// What a rule finds in a value.
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    /// The new text; `None` if nothing changes.
+    pub text: Option<String>,
+    /// Primary keys without a new one.
+    pub lost: Vec<LostId>,
+    /// Places with something other than a primary key, and why, without the indices of elements: each one once.
+    pub other: Vec<(String, &'static str)>,
+}
+
+const OTHER_SHAPE: &str = "is not as this release knows it, so ids in it are not mapped; it is kept as it is";
+const OTHER_TYPE: &str = "looks like an id, of a type that this release does not know; it is kept as it is";
+const LOOKS_LIKE: &str = "looks like an id, and this release does not know of what; it is kept as it is";
+
+/// Applies a rule to the values of a record. `outcome` gets the name of a model and a primary key.
+pub(crate) fn rewrite(
+    model: &Model,
+    rule: &NestedIds,
+    values: &[Value],
+    outcome: &mut dyn FnMut(&str, i64) -> Outcome,
+) -> Rewritten {
+    let mut rewritten = Rewritten::default();
+    let column = model.columns.get(rule.column);
+    let (Some(column), Some(text)) = (column, values.get(rule.column).and_then(Value::as_text)) else {
+        return rewritten;
+    };
+    if rule.when.as_ref().is_some_and(|when| !when.holds(values)) {
+        return rewritten;
+    }
+    if column.kind != Kind::Json {
+        if let IdsOf::Terms(terms) = &rule.of {
+            rewritten.text = search::rewrite(text, terms, "", &mut rewritten.lost, outcome);
+        }
+        return rewritten;
+    }
+    let (mut text, mut changed) = (std::borrow::Cow::Borrowed(text), false);
+    let (mut reached, mut other) = (Vec::new(), Vec::new());
+    for path in &rule.paths {
+        let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else { break };
+        let mut walk = json::Walk {
+            key: rule.of.key(),
+            reached: &mut reached,
+            other: &mut other,
+            leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
+        };
+        let new = match walk.rewrite(raw, path, &mut json::Place::default()) {
+            json::Change::No => None,
+            json::Change::To(new) => Some(new),
+            json::Change::Gone => Some("null".to_owned()),
+        };
+        if let Some(new) = new {
+            (text, changed) = (new.into(), true);
+        }
+    }
+    rewritten.text = changed.then(|| text.into_owned());
+    // Another path of the rule may have found there what this one did not.
+    other.retain(|(place, _): &(String, _)| !reached.contains(place));
+    rewritten.other = other;
+    rewritten
+}
+
+/// What becomes of the value at the end of a path.
+fn leaf(
+    rule: &NestedIds,
+    place: &json::Place,
+    key: Option<&RawValue>,
+    raw: &RawValue,
+    lost: &mut Vec<LostId>,
+    outcome: &mut dyn FnMut(&str, i64) -> Outcome,
+) -> json::Leaf {
+    let text = cow_str(raw).ok();
+    if let IdsOf::Terms(terms) = &rule.of {
+        let Some(text) = text else { return json::Leaf::other_shape(raw) };
+        let new = search::rewrite(&text, terms, &place.exact, lost, outcome);
+        return new.map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
+    }
+    let is_text = text.is_some();
+    let digits = text.as_deref().unwrap_or_else(|| raw.get());
+    let Ok(pk) = digits.parse::<i64>() else {
+        return if text.as_deref() == Some("") { json::Leaf::Keep } else { json::Leaf::other_shape(raw) };
+    };
+    // No record has such a key. The product writes -1 for "all projects".
+    if pk <= 0 {
+        return json::Leaf::Keep;
+    }
+    let target = match &rule.of {
+        IdsOf::Terms(_) => return json::Leaf::Keep,
+        IdsOf::Model(target) => target,
+        IdsOf::ByKey { targets, .. } => {
+            let kind = key.and_then(|key| cow_str(key).ok());
+            match kind.and_then(|kind| targets.get(kind.as_ref())) {
+                Some(Some(target)) => target,
+                Some(None) => return json::Leaf::Keep,
+                None => return json::Leaf::Other(OTHER_TYPE),
+            }
+        }
+    };
+    match outcome(target, pk) {
+        Outcome::Keep => json::Leaf::Keep,
+        Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),
+        Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
+        Outcome::Lost => {
+            let place = place.exact.clone();
+            lost.push(LostId { place, target: target.clone(), pk, is_kept: false });
+            if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
+        }
+    }
+}
+
+/// The findings about the values of a record, before anything is written: what is at the place of an id and is none, and
+/// what looks like an id although no rule knows of it. One for each field and path. They do not name the record yet.
+pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    for (index, column) in model.columns.iter().enumerate() {
+        let Some(text) = values.get(index).and_then(Value::as_text) else { continue };
+        let mut add = |path: &str, reason: &str| {
+            let reason = format!("{path} {reason}");
+            notes.push(Finding::new(FindingKind::IdNotMapped, reason).field(&column.field));
+        };
+        let (mut known, mut told): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for rule in model.rules.nested_ids.iter().filter(|rule| rule.column == index) {
+            if rule.when.as_ref().is_none_or(|when| when.holds(values)) {
+                known.extend(rule.paths.iter().map(|path| json::written(path)));
+            }
+            for (path, reason) in rewrite(model, rule, values, &mut |_, _| Outcome::Keep).other {
+                // Several rules may look at one place.
+                if !told.contains(&path) {
+                    add(if path.is_empty() { "the value" } else { &path }, reason);
+                    told.push(path);
+                }
+            }
+        }
+        if column.kind != Kind::Json || !column.is_stored {
+            continue;
+        }
+        // What the value of an option is, its key says.
+        let key = model.column("key").and_then(|key| values.get(key)).and_then(Value::as_text);
+        for path in unknown::paths(text, key) {
+            let is_known = match path.is_empty() {
+                true => !known.is_empty(),
+                false => known.contains(&path) || told.iter().any(|told| path.starts_with(told.as_str())),
+            };
+            match key.filter(|_| path.is_empty()) {
+                _ if is_known => {}
+                Some(key) => add(&format!("the value of `{}`", shown(key)), LOOKS_LIKE),
+                None => add(&path, LOOKS_LIKE),
+            }
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

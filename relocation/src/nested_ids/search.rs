@@ -1,0 +1,145 @@
+//! Primary keys in the text of a search, as `project.id:5` or `!project.id:[5, 6]`.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use regex::Regex;
+
+use super::{LostId, Outcome};
+
+/// A quoted text, in which nothing is a term; or a term whose value is a number, a quoted number or a list of numbers.
+static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
+    Regex::new(
+        r#"(?x)
+        (?<quoted> " (?: [^"\\] | \\. )* " )
+        | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
+          (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
+            | \[ (?<list> [0-9,\s]* ) \] )
+        "#,
+    )
+});
+
+/// Replaces the primary keys in a search. `terms` has the model of each term that names a record.
+pub(super) fn rewrite(
+    text: &str,
+    terms: &BTreeMap<String, String>,
+    place: &str,
+    lost: &mut Vec<LostId>,
+    outcome: &mut dyn FnMut(&str, i64) -> Outcome,
+) -> Option<String> {
+    // Most searches name no record.
+    if !terms.keys().any(|name| text.contains(name.as_str())) {
+        return None;
+    }
+    // The pattern is a constant, which a test compiles.
+    let term = TERM.as_ref().ok()?;
+    let (mut new, mut from, mut changed) = (String::with_capacity(text.len()), 0, false);
+    while let Some(found) = term.captures_at(text, from) {
+        let Some(whole) = found.get(0) else { break };
+        let end = found.name("after").map_or(whole.end(), |after| after.start());
+        let name = found.name("name").map_or("", |name| name.as_str());
+        let mut map = |digits: &str| -> Option<String> {
+            let target = terms.get(name)?;
+            let pk: i64 = digits.parse().ok().filter(|pk| *pk > 0)?;
+            match outcome(target, pk) {
+                Outcome::Keep => None,
+                Outcome::Mapped(new) => Some(new.to_string()),
+                Outcome::Lost => {
+                    // The value of a term that does not say `id` may be a slug, and slugs of old may be numbers.
+                    let is_kept = !name.ends_with("id");
+                    let place = if place.is_empty() { name.to_owned() } else { format!("{place}: {name}") };
+                    lost.push(LostId { place, target: target.clone(), pk, is_kept });
+                    (!is_kept).then(|| "0".to_owned())
+                }
+            }
+        };
+        let value = found.name("number").or_else(|| found.name("list"));
+        new.push_str(text.get(from..value.map_or(end, |value| value.start())).unwrap_or_default());
+        if let Some(value) = value {
+            for part in value.as_str().split_inclusive(|character: char| !character.is_ascii_digit()) {
+                let digits = part.trim_end_matches(|character: char| !character.is_ascii_digit());
+                match map(digits) {
+                    Some(mapped) => {
+                        changed = true;
+                        new.push_str(&mapped);
+                    }
+                    None => new.push_str(digits),
+                }
+                new.push_str(part.get(digits.len()..).unwrap_or_default());
+            }
+            new.push_str(text.get(value.end()..end).unwrap_or_default());
+        }
+        // An empty match cannot be: each has a quote or a colon.
+        from = end;
+    }
+    new.push_str(text.get(from..).unwrap_or_default());
+    changed.then_some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(text: &str) -> (String, Vec<(String, i64, bool)>) {
+        let terms = ["project", "project.id", "project_id"];
+        let terms = terms.map(|name| (name.to_owned(), "p".to_owned())).into_iter().collect();
+        let mut lost = Vec::new();
+        let new = rewrite(text, &terms, "", &mut lost, &mut |target, pk| {
+            assert_eq!(target, "p");
+            if pk < 100 { Outcome::Mapped(pk + 1_000) } else { Outcome::Lost }
+        });
+        let lost = lost.into_iter().map(|it| (it.place, it.pk, it.is_kept)).collect();
+        (new.unwrap_or_else(|| text.to_owned()), lost)
+    }
+
+    #[test]
+    fn terms_that_name_a_record_get_its_new_key() {
+        for (text, wanted) in [
+            ("project.id:21", "project.id:1021"),
+            ("level:error project.id:21 assigned:me", "level:error project.id:1021 assigned:me"),
+            ("!project.id:21 (project_id:3)", "!project.id:1021 (project_id:1003)"),
+            ("project:21 project:4", "project:1021 project:1004"),
+            ("project.id: 21", "project.id: 1021"),
+            ("project.id:[21, 22,23] x", "project.id:[1021, 1022,1023] x"),
+            ("project.id:\"21\"", "project.id:\"1021\""),
+        ] {
+            assert_eq!(rewritten(text), (wanted.to_owned(), vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_term_stays() {
+        for text in [
+            "",
+            "project.id:",
+            "project:web-21",
+            "project:21-web",
+            "project:21*",
+            "my_project.id:21",
+            "x.project.id:21",
+            "project.id:>21",
+            "project.id:-1",
+            "project.id:0",
+            "\"project.id:21\"",
+            "message:\"see project.id:21 please\"",
+            "project.identity:21",
+            "project.id:99999999999999999999",
+            "ünder project.ïd:21 \"",
+        ] {
+            assert_eq!(rewritten(text), (text.to_owned(), vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_nothing_imported_becomes_one_that_nothing_has_unless_it_may_be_a_slug() {
+        let lost = |name: &str, is_kept| (name.to_owned(), 500, is_kept);
+        assert_eq!(
+            rewritten("project.id:500 a"),
+            ("project.id:0 a".to_owned(), vec![lost("project.id", false)])
+        );
+        assert_eq!(
+            rewritten("project.id:[500,1]"),
+            ("project.id:[0,1001]".to_owned(), vec![lost("project.id", false)])
+        );
+        assert_eq!(rewritten("project:500"), ("project:500".to_owned(), vec![lost("project", true)]));
+    }
+}

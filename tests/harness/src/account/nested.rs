@@ -1,0 +1,219 @@
+//! Primary keys inside values: who is notified by a rule, which projects a dashboard shows, `project.id:5` in a search.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::{Cell, case::AuditCase, file::FileRecord};
+
+const PROJECT: &str = "sentry.project";
+const TEAM: &str = "sentry.team";
+const USER: &str = "sentry.user";
+
+/// Maps the primary keys in one value, and counts those that lead to nothing imported.
+struct Mapper<'m> {
+    new_pk: &'m dyn Fn(&str, i64) -> Option<i64>,
+    cleared: usize,
+    kept: usize,
+}
+
+/// The primary key that a value is: a positive number, or a text of its digits.
+fn key(value: &Value) -> Option<i64> {
+    let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    number.filter(|pk| *pk > 0)
+}
+
+fn each(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
+    value.and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+impl Mapper<'_> {
+    /// Maps a value that is a primary key.
+    fn one(&mut self, slot: Option<&mut Value>, target: &str) {
+        let Some(slot) = slot else { return };
+        let Some(pk) = key(slot) else { return };
+        let new = (self.new_pk)(target, pk);
+        self.cleared += usize::from(new.is_none());
+        *slot = match new {
+            Some(new) if slot.is_string() => new.to_string().into(),
+            Some(new) => new.into(),
+            None => Value::Null,
+        };
+    }
+
+    /// Maps a list of primary keys.
+    fn list(&mut self, list: Option<&mut Value>, target: &str) {
+        let Some(list) = list.and_then(Value::as_array_mut) else { return };
+        for slot in list.iter_mut() {
+            self.one(Some(slot), target);
+        }
+        list.retain(|slot| !slot.is_null());
+    }
+
+    /// Maps what an object with `targetType` and `targetIdentifier` names.
+    fn target(&mut self, object: &mut Value) {
+        let target = match object.get("targetType").and_then(Value::as_str) {
+            Some("Team") => TEAM,
+            Some("Member") => USER,
+            _ => return,
+        };
+        self.one(object.get_mut("targetIdentifier"), target);
+    }
+
+    /// Maps the projects of a search, word by word. Searches of the tests have no blanks inside a term.
+    fn search(&mut self, text: &str) -> String {
+        let word = |word: &str| -> String {
+            let Some((name, value)) = word.split_once(':') else { return word.to_owned() };
+            let is_id = match name.trim_start_matches(['!', '(']) {
+                "project.id" | "project_id" => true,
+                "project" => false,
+                _ => return word.to_owned(),
+            };
+            let digits = value.trim_matches(['"', '[', ']', ')']);
+            let pks: Result<Vec<i64>, _> = digits.split(',').map(str::parse).collect();
+            let Ok(pks) = pks else { return word.to_owned() };
+            let mut new = Vec::new();
+            for pk in pks {
+                let mapped = (self.new_pk)(PROJECT, pk);
+                self.cleared += usize::from(mapped.is_none() && is_id);
+                self.kept += usize::from(mapped.is_none() && !is_id);
+                new.push(mapped.unwrap_or(if is_id { 0 } else { pk }).to_string());
+            }
+            format!("{name}:{}", value.replace(digits, &new.join(",")))
+        };
+        text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    fn value(&mut self, record: &FileRecord, field: &str, value: &mut Value) {
+        match (record.model.trim_start_matches("sentry."), field) {
+            ("rule", "data") => {
+                for list in ["conditions", "filters", "actions"] {
+                    each(value.get_mut(list)).for_each(|object| self.target(object));
+                }
+                for action in each(value.get_mut("actions")) {
+                    for name in ["integration", "workspace", "account", "server"] {
+                        self.one(action.get_mut(name), "sentry.integration");
+                    }
+                }
+            }
+            ("dashboard", "filters") => self.list(value.get_mut("project"), PROJECT),
+            ("monitor", "config") => self.one(value.get_mut("alert_rule_id"), "sentry.rule"),
+            ("projectownership", "schema") => {
+                for rule in each(value.get_mut("rules")) {
+                    for owner in each(rule.get_mut("owners")) {
+                        let target = if owner.get("type") == Some(&"team".into()) { TEAM } else { USER };
+                        self.one(owner.get_mut("id"), target);
+                    }
+                }
+            }
+            ("organizationmemberinvite", "organization_member_team_data") => {
+                for team in each(Some(value)) {
+                    self.one(team.get_mut("id"), TEAM);
+                }
+                if let Some(teams) = value.as_array_mut() {
+                    teams.retain(|team| team.get("id") != Some(&Value::Null));
+                }
+            }
+            ("workflow_engine.datacondition", "comparison") => match record.text("type") {
+                Some("assigned_to") => self.target(value),
+                Some("event_created_by_detector") => self.one(Some(value), "workflow_engine.detector"),
+                _ => {}
+            },
+            ("explore.exploresavedquery", "query") => {
+                for query in each(value.get_mut("query")) {
+                    let Some(Value::String(text)) = query.get_mut("query") else { continue };
+                    *text = self.search(text);
+                }
+            }
+            ("organizationoption" | "projectoption" | "useroption", "value") => {
+                let name = record.text("key").unwrap_or_default();
+                match name {
+                    "reports:disabled-organizations" => self.list(Some(value), "sentry.organization"),
+                    _ if name.ends_with("organization_ids") => self.list(Some(value), "sentry.organization"),
+                    _ if name.ends_with("project_ids") => self.list(Some(value), PROJECT),
+                    _ if name.ends_with("team_ids") => self.list(Some(value), TEAM),
+                    _ if name.ends_with("user_ids") => self.list(Some(value), USER),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a text column is a search.
+fn is_search(model: &str, field: &str) -> bool {
+    matches!(
+        (model, field),
+        ("sentry.savedsearch" | "sentry.groupsearchview" | "sentry.snubaquery", "query")
+            | ("sentry.dashboardwidgetquery", "conditions")
+    )
+}
+
+impl AuditCase<'_> {
+    /// The cell of a field with the primary keys in it mapped.
+    pub(super) fn nested(&self, record: &FileRecord, field: &str, cell: Cell) -> Cell {
+        self.map_nested(record, field, cell).0
+    }
+
+    /// How many primary keys of a field lead to nothing imported: how many are cleared, and how many are kept.
+    pub(super) fn nested_lost(&self, record: &FileRecord, field: &str, cell: Cell) -> (usize, usize) {
+        let (_, cleared, kept) = self.map_nested(record, field, cell);
+        (cleared, kept)
+    }
+
+    fn map_nested(&self, record: &FileRecord, field: &str, cell: Cell) -> (Cell, usize, usize) {
+        let mut mapper = Mapper { new_pk: &|target, pk| self.new_pk(target, pk), cleared: 0, kept: 0 };
+        let cell = match cell {
+            Cell::Json(mut value) => {
+                mapper.value(record, field, &mut value);
+                Cell::Json(value)
+            }
+            Cell::Text(text) if is_search(&record.model, field) => Cell::Text(mapper.search(&text)),
+            other => other,
+        };
+        (cell, mapper.cleared, mapper.kept)
+    }
+}
+
+/// The paths at which a JSON value has something that looks like a primary key and that no rule maps.
+pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTreeSet<String> {
+    // What a rule maps is gone afterwards.
+    let mut rest = value.clone();
+    let mut mapper = Mapper { new_pk: &|_, _| None, cleared: 0, kept: 0 };
+    mapper.value(record, field, &mut rest);
+    let mut paths = BTreeSet::new();
+    let is_expected = match (record.model.trim_start_matches("sentry."), field) {
+        ("rule", "data")
+        | ("dashboard", "filters")
+        | ("monitor", "config")
+        | ("projectownership", "schema")
+        | ("explore.exploresavedquery", "query") => value.is_object() || value.is_null(),
+        ("organizationmemberinvite", "organization_member_team_data") => value.is_array() || value.is_null(),
+        _ => true,
+    };
+    if !is_expected {
+        paths.insert(String::new());
+    }
+    look(&rest, "", false, &mut paths);
+    paths
+}
+
+fn look(value: &Value, path: &str, named: bool, paths: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| look(item, &format!("{path}[]"), named, paths)),
+        Value::Object(entries) => look_inside(entries, path, paths),
+        Value::Number(_) if named && key(value).is_some() => {
+            paths.insert(path.to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn look_inside(entries: &Map<String, Value>, path: &str, paths: &mut BTreeSet<String>) {
+    for (name, value) in entries {
+        let last = name.rsplit(['_', ':']).next().unwrap_or_default();
+        let is_key = matches!(last, "id" | "ids") || name.ends_with("Id") || name.ends_with("Ids");
+        look(value, &format!("{path}.{name}"), is_key, paths);
+    }
+}

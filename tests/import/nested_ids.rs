@@ -1,0 +1,177 @@
+//! Primary keys inside values: in JSON, in searches, and in texts whose model another column names.
+
+use causeway_harness::{
+    account::{AuditReport, Cell, Fate},
+    cluster::{ImportOptions, Store},
+    export::Export,
+};
+use causeway_proto::relocation::v1::FindingKind;
+use serde_json::{Value, json};
+
+use crate::support::{USER, cluster, import, kinds};
+
+const RULE: &str = "sentry.rule";
+const TEAM: &str = "sentry.team";
+const PROJECT: &str = "sentry.project";
+const ACTION: &str = "sentry.notificationaction";
+const USER_OPTION: &str = "sentry.useroption";
+
+fn action(kind: &str, pk: &Value) -> Value {
+    json!({"id": "mail", "targetType": kind, "targetIdentifier": pk})
+}
+
+/// An organization with a member, a team and a project, and with what names them in values. The primary keys are
+/// `number` and those after it.
+fn organization(export: &mut Export, number: i64, slug: &str) {
+    let [user, team, project] = [number + 1, number + 2, number + 3];
+    export.organization(number, slug).user(user, slug).member(number, number, user);
+    export.team(team, number, "team").project(project, number, "project");
+    let data = json!({"actions": [action("Team", &json!(team)), action("Member", &json!(user.to_string()))]});
+    export.push(RULE, number, &json!({"project": project, "label": "r", "data": data.to_string()}));
+    let notify = |kind: i64, target: &str| json!({"organization": number, "type": 0, "target_type": kind, "target_identifier": target, "trigger_type": 0});
+    export.push(ACTION, number, &notify(2, &team.to_string()));
+    export.push(ACTION, number + 1, &notify(1, &user.to_string()));
+    export.push(ACTION, number + 2, &notify(0, "#channel"));
+    let search = format!("project.id:{project} is:unresolved");
+    export.push("sentry.savedsearch", number, &json!({"organization": number, "name": "s", "query": search}));
+    let reports = json!({"user": user, "key": "reports:disabled-organizations", "value": [number]});
+    export.push(USER_OPTION, number, &reports);
+}
+
+fn json_of(account: &AuditReport, model: &str, pk: i64, field: &str) -> Value {
+    match account.row(model, pk).and_then(|row| row.get(field).cloned()) {
+        Some(Cell::Json(value)) => value,
+        other => panic!("{model} {pk} {field} is {other:?}"),
+    }
+}
+
+fn new(account: &AuditReport, model: &str, pk: i64) -> i64 {
+    match account.fate(model, pk) {
+        Some(Fate::Inserted(id)) => id,
+        fate => panic!("{model} {pk} is {fate:?}"),
+    }
+}
+
+/// The primary keys of the file are those of another organization here, who must not be told of errors, or asked.
+pub(crate) async fn ids_inside_values_lead_to_the_new_rows(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    for slug in ["first", "second"] {
+        let mut export = Export::new();
+        organization(&mut export, 1, slug);
+        let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+        assert_eq!(kinds(&account), [].into());
+        let [user, team, project] =
+            [(USER, 2), (TEAM, 3), (PROJECT, 4)].map(|(model, pk)| new(&account, model, pk));
+        let actions = json!([action("Team", &json!(team)), action("Member", &json!(user.to_string()))]);
+        assert_eq!(json_of(&account, RULE, 1, "data")["actions"], actions);
+        for (pk, target) in [(1, team.to_string()), (2, user.to_string()), (3, "#channel".to_owned())] {
+            assert_eq!(
+                account.row(ACTION, pk).expect("it is there")["target_identifier"],
+                Cell::Text(target)
+            );
+        }
+        let search = Cell::Text(format!("project.id:{project} is:unresolved"));
+        assert_eq!(account.row("sentry.savedsearch", 1).expect("it is there")["query"], search);
+        // The row of an option is in control.
+        let organization = new(&account, "sentry.organization", 1);
+        assert_eq!(json_of(&account, USER_OPTION, 1, "value"), json!([organization]));
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    organization(&mut export, 1, "one");
+    organization(&mut export, 101, "two");
+    let data = json!({
+        "filters": [action("Team", &json!(103))],
+        "actions": [action("Team", &json!(3)), action("Member", &json!("102")), {"id": "jira", "integration": "7"}],
+    });
+    export.push(RULE, 2, &json!({"project": 4, "label": "r", "data": data}));
+    let search =
+        |pk: i64, search: &str| (pk, json!({"organization": 1, "name": pk.to_string(), "query": search}));
+    for (pk, search) in [search(2, "project.id:[4,104]"), search(3, "project:104")] {
+        export.push("sentry.savedsearch", pk, &search);
+    }
+    let notify = |target: &str| json!({"organization": 1, "type": 0, "target_type": 2, "target_identifier": target, "trigger_type": 0});
+    export.push(ACTION, 4, &notify("103")).push(ACTION, 5, &notify("nobody"));
+    let reports = json!({"user": 2, "key": "x:organization_ids", "value": [101, 1]});
+    export.push(USER_OPTION, 2, &reports);
+    let options = ImportOptions::default().filter(&["one"]);
+    let dry =
+        cluster.region(0).import(&export.to_bytes(), &options.clone().dry_run()).await.expect("it ends");
+    let (real, account) = import(&cluster, &export, &options).await;
+
+    let (team, project) = (new(&account, TEAM, 3), new(&account, PROJECT, 4));
+    let data = json_of(&account, RULE, 2, "data");
+    assert_eq!(data["filters"], json!([action("Team", &Value::Null)]));
+    let actions = [
+        action("Team", &json!(team)),
+        action("Member", &Value::Null),
+        json!({"id": "jira", "integration": null}),
+    ];
+    assert_eq!(data["actions"], json!(actions));
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let searched = |pk: i64| account.row("sentry.savedsearch", pk).expect("it is there")["query"].clone();
+    assert_eq!(searched(2), text(&format!("project.id:[{project},0]")));
+    assert_eq!(searched(3), text("project:104"), "it may be a slug");
+    assert_eq!(json_of(&account, USER_OPTION, 2, "value"), json!([new(&account, "sentry.organization", 1)]));
+    for pk in [4, 5] {
+        assert_eq!(account.fate(ACTION, pk), Some(Fate::Dropped), "{pk}");
+    }
+    let cleared = account.findings_of(FindingKind::ClearedReference);
+    let of_rule: Vec<&str> =
+        cleared.iter().filter(|it| it.model == RULE).map(|it| it.reason.as_str()).collect();
+    for part in [
+        "filters[0].targetIdentifier led to sentry.team 103",
+        "actions[1].targetIdentifier led to sentry.user 102",
+        "actions[2].integration led to sentry.integration 7",
+    ] {
+        assert!(of_rule.iter().any(|reason| reason.starts_with(part)), "{part} is not in {of_rule:?}");
+    }
+    let expected = [("CLEARED_REFERENCE", 5), ("DROPPED_REFERENCE", 2), ("ID_NOT_MAPPED", 1)];
+    assert_eq!(kinds(&account), expected.into());
+    let counts = |counts: &[causeway_proto::relocation::v1::FindingCount]| {
+        let mut counts: Vec<(i32, i64)> = counts.iter().map(|it| (it.kind, it.count)).collect();
+        counts.sort_unstable();
+        counts
+    };
+    assert_eq!(counts(&dry.finding_counts), counts(&real.finding_counts), "a dry run tells the same");
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_told_once(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    organization(&mut export, 1, "one");
+    for pk in [2, 3] {
+        let value = json!({"query": "x", "boardId": pk, "board": {"column_ids": [pk]}});
+        export.push(
+            "sentry.organizationoption",
+            pk,
+            &json!({"organization": 1, "key": format!("k{pk}"), "value": value}),
+        );
+        export.push(
+            "sentry.projectownership",
+            pk,
+            &json!({"project": 4 + 10 * (pk - 2), "raw": "", "schema": [pk], "date_created": "2024-03-05T06:07:08Z", "last_updated": "2024-03-05T06:07:08Z"}),
+        );
+    }
+    export.project(14, 1, "other");
+    let (told_import, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let told = account.findings_of(FindingKind::IdNotMapped);
+    let mut told: Vec<(&str, i64, &str)> = told
+        .iter()
+        .map(|it| (it.model.as_str(), it.source_pk, it.reason.split(' ').next().unwrap_or_default()))
+        .collect();
+    let option = "sentry.organizationoption";
+    let mut expected =
+        [(option, 2, "boardId"), (option, 2, "board.column_ids[]"), ("sentry.projectownership", 2, "the")];
+    told.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    let counts = told_import.models.iter().find(|counts| counts.model == option).expect("it is counted");
+    assert_eq!((counts.inserted, counts.changed), (2, 0), "they are written as they are");
+    cluster.stop().await;
+}
