@@ -114,7 +114,7 @@ impl Control {
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
         let db = Db::connect(&options.database_url, &options.database).await?;
         let catalog = Catalog::load()?;
-        schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
+        let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;

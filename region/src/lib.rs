@@ -222,7 +222,7 @@ impl Region {
             options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
-        schema::prepare(&db, &catalog, store::MIGRATIONS).await?;
+        let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;
         let holder = Holder::new(&env, &options.spool_dir)

@@ -278,6 +278,41 @@ async fn a_value_for_which_the_database_has_no_room_is_refused_in_the_plan() {
     cluster.stop().await;
 }
 
+/// The tables of control and of the region are in schemas of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_database_serves_control_and_a_region() {
+    let tables = product::tables_24_9().expect("the tables");
+    let built =
+        Cluster::builder(Store::Postgres).region("us").one_database().tables_of_control(&tables).start();
+    let cluster = built.await.expect("a cluster; this test needs PostgreSQL");
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    assert_eq!(structure(&db).await, structure_of_product().await, "nothing of the product is another one");
+    let ours = "SELECT schemaname || ' ' || count(*) AS line FROM pg_tables WHERE tablename LIKE 'causeway%' GROUP BY schemaname ORDER BY schemaname";
+    let (of_control, of_region) = (cluster.db(Silo::Control).await.expect("a database"), db);
+    for db in [&of_control, &of_region] {
+        let rows = db.fetch_all(Statement::new(ours)).await.expect("asked");
+        let schemas: Vec<String> = rows.iter().map(|row| row.text("line").expect("a text")).collect();
+        let names: Vec<&str> = schemas.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, ["causeway_control", "causeway_region"], "{schemas:?}");
+    }
+
+    let export = exhaustive();
+    for round in 0..2 {
+        let (done, _) = import(&cluster, &export, &ImportOptions::default()).await;
+        assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+        let users = "SELECT count(*)::text AS line FROM sentry_organizationmember m JOIN auth_user u ON u.id = m.user_id";
+        assert_ne!(ask(&cluster, Silo::Region(0), users).await, ["0"], "both parts are in one database");
+        if round == 0 {
+            // They find their schemas again.
+            for service in [Service::Control(0), Service::Region(0)] {
+                cluster.stop_service(service).await;
+                cluster.start_service(service).await.expect("it starts");
+            }
+        }
+    }
+    cluster.stop().await;
+}
+
 /// No service is started again when somebody upgrades the product.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_of_the_product_between_two_imports_does_no_harm() {

@@ -259,12 +259,12 @@ async fn an_installation_of_the_first_release_becomes_as_a_new_one(store: Store)
     };
     for first in [FIRST, FIRST_OF_REGION] {
         let new = database(&format!("new_{:?}", first.silo).to_lowercase(), first.silo).await;
-        schema::prepare(&new.db, &new.catalog, first).await.expect("prepared");
+        schema::prepare(new.db.clone(), &new.catalog, first).await.expect("prepared");
         let old = database(&format!("old_{:?}", first.silo).to_lowercase(), first.silo).await;
         old.db.migrate(first).await.expect("migrated");
         assert_ne!(old.structure().await, new.structure().await, "there are newer models");
 
-        schema::prepare(&old.db, &old.catalog, first).await.expect("prepared");
+        schema::prepare(old.db.clone(), &old.catalog, first).await.expect("prepared");
         assert_eq!(old.structure().await, new.structure().await);
         assert_eq!(old.names().await, new.names().await);
         assert_eq!(old.unique_sets().await, expected_unique_sets(&old));

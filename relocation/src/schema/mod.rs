@@ -8,7 +8,7 @@ mod create;
 mod fit;
 mod upgrade;
 
-use causeway_silo::db::{Db, DbError, Dialect, MigrateError, Migrations, Statement};
+use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrations, Place, Statement};
 
 use self::compare::compare;
 use crate::catalog::{Catalog, Model, Silo};
@@ -32,40 +32,59 @@ pub enum SchemaError {
     /// The database cannot be reached, or refuses.
     #[error(transparent)]
     Database(#[from] DbError),
+    /// The database cannot be reached again.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
 }
 
 /// Makes a database fit for a silo at its start, in an order in which a refusal changes nothing: checks whose it is,
 /// compares its tables with the catalog, creates and alters tables of models, and applies the migrations. In a database
-/// of the product it creates and alters no table of models. Several processes may do this at once.
+/// of the product it creates and alters no table of models, and its own tables are in a schema of their own, unless an
+/// older release has put them elsewhere. Returns the database with the right schema. Several processes may do this at
+/// once.
 ///
 /// | died after | what is left | what happens then |
 /// | --- | --- | --- |
+/// | creating the schema | an empty schema | the next start goes on |
 /// | creating tables | new tables of models, which no older release looks at | the next start goes on |
 /// | altering tables | all of them altered; an older release may refuse them by their types | the next start goes on |
 /// | a migration | the migrations so far; older releases refuse the database by its number | the next start goes on |
 ///
 /// # Errors
 /// If the database may not be used, cannot be reached, or refuses.
-pub async fn prepare(db: &Db, catalog: &Catalog, migrations: Migrations) -> Result<(), SchemaError> {
+pub async fn prepare(db: Db, catalog: &Catalog, migrations: Migrations) -> Result<Db, SchemaError> {
     let silo = migrations.silo;
-    let is_new = db.check_migrations(migrations).await?.is_none();
-    let tables = Tables::load(db, catalog, silo).await?;
+    let (mut db, needs_schema) = match db.place_of(silo).await? {
+        Place::OwnSchema => (db.in_own_schema(silo).await?, false),
+        Place::Nowhere => {
+            let of_product = is_of_product(&db).await?;
+            (db, of_product)
+        }
+        Place::Beside => (db, false),
+    };
+    // Whatever the other service has there, it does not concern one that is about to get its own schema.
+    let is_new = needs_schema || db.check_migrations(migrations).await?.is_none();
+    let tables = Tables::load(&db, catalog, silo).await?;
     let differences = tables.differences(catalog, silo, db.dialect());
     if !differences.is_empty() {
         return Err(SchemaError::Differences(differences));
     }
+    if needs_schema {
+        db.create_own_schema(silo).await?;
+        db = db.in_own_schema(silo).await?;
+    }
     if tables.of_product {
         log_left_out(&catalog.fitted(silo, &tables), silo);
     } else {
-        let made = create_missing_tables(db, catalog, silo).await?;
+        let made = create_missing_tables(&db, catalog, silo).await?;
         if !is_new && !made.is_empty() {
             tracing::info!(tables = made.join(", "), "made tables of models that the database did not have");
         }
-        upgrade_tables(db, catalog, silo).await?;
+        upgrade_tables(&db, catalog, silo).await?;
     }
     // The first one creates no table that is there.
     db.migrate(Migrations { without_models: tables.of_product, ..migrations }).await?;
-    Ok(())
+    Ok(db)
 }
 
 /// Logs which models cannot be imported although the database has their tables.

@@ -30,6 +30,7 @@ pub struct ClusterBuilder {
     arguments: Vec<String>,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
+    one_database: bool,
     tables_of_control: Vec<String>,
     tables_of_regions: Vec<String>,
     configure: Configure,
@@ -48,6 +49,7 @@ impl ClusterBuilder {
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
+            one_database: false,
             tables_of_control: Vec::new(),
             tables_of_regions: Vec::new(),
             configure: Configure(Box::new(|_| {})),
@@ -92,6 +94,12 @@ impl ClusterBuilder {
     /// Makes every transaction on PostgreSQL serializable. Transactions on SQLite always are.
     pub fn serializable(mut self) -> Self {
         self.serializable = true;
+        self
+    }
+
+    /// Gives the regions control's database. Only one region can be in it, and it must be the product's.
+    pub fn one_database(mut self) -> Self {
+        self.one_database = true;
         self
     }
 
@@ -164,8 +172,13 @@ impl ClusterBuilder {
         let mut regions = Vec::new();
         let mut links = Vec::new();
         for name in &self.regions {
-            let database_url = database_server.database(directory.path(), Some(name)).await? + isolation;
-            execute(&database_url, &self.tables_of_regions).await?;
+            let database_url = if self.one_database {
+                database_url.clone()
+            } else {
+                let own = database_server.database(directory.path(), Some(name)).await? + isolation;
+                execute(&own, &self.tables_of_regions).await?;
+                own
+            };
             regions.push(Node::new(Called::Region, name, database_url, Arc::clone(&killed))?);
             let mut ways = Vec::new();
             for control in &controls {

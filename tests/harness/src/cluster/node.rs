@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use causeway::serve::Running;
 use causeway_client::{Client, Service, Timeouts};
-use causeway_silo::db::{self, Db};
+use causeway_silo::{
+    Silo,
+    db::{self, Db},
+};
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::Runtime,
@@ -131,6 +134,7 @@ impl Drop for Life {
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
+    service: Service,
     database_url: String,
     client: Client,
     pub(super) life: Arc<Life>,
@@ -178,6 +182,7 @@ impl Node {
         let client = Client::new(service, &[format!("http://{address}")], Timeouts::default())?;
         Ok(Self {
             name: name.to_owned(),
+            service,
             database_url,
             client,
             life: Arc::new(Life { alive: Mutex::default(), killers: Mutex::default(), killed }),
@@ -211,7 +216,15 @@ impl Node {
     /// Opens new connections to the database, separate from those of the service.
     pub(super) async fn connect(&self) -> anyhow::Result<Db> {
         let options = db::Options { max_connections: 2, ..db::Options::default() };
-        Ok(Db::connect(&self.database_url, &options).await?)
+        let db = Db::connect(&self.database_url, &options).await?;
+        let silo = match self.service {
+            Service::Control => Silo::Control,
+            Service::Region => Silo::Region,
+        };
+        Ok(match db.place_of(silo).await? {
+            db::Place::OwnSchema => db.in_own_schema(silo).await?,
+            db::Place::Beside | db::Place::Nowhere => db,
+        })
     }
 
     /// Connections that are opened once and then shared.

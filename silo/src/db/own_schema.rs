@@ -1,0 +1,104 @@
+//! A schema of PostgreSQL for Causeway's own tables. In a database that belongs to somebody else, the tables of control
+//! and of a region are in schemas of their own, so that both may use one database and neither gets in the owner's way.
+
+use std::sync::Arc;
+
+use super::{ConnectError, Db, DbError, Pool, Statement};
+use crate::Silo;
+
+/// The name of the schema.
+fn name_of(silo: Silo) -> &'static str {
+    match silo {
+        Silo::Control => "causeway_control",
+        Silo::Region => "causeway_region",
+    }
+}
+
+/// Where the tables of a service are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where the owner's tables are as well.
+    Beside,
+    /// In the service's own schema.
+    OwnSchema,
+    /// Nowhere yet.
+    Nowhere,
+}
+
+impl Db {
+    /// Where the tables of a service are in this database. On SQLite always [`Place::Beside`].
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub async fn place_of(&self, silo: Silo) -> Result<Place, DbError> {
+        if let Pool::Sqlite { .. } = self.pool {
+            return Ok(Place::Beside);
+        }
+        // A table of the first migrations that only this kind of silo has.
+        let table = match silo {
+            Silo::Control => "causeway_slug_operation",
+            Silo::Region => "causeway_import_organization",
+        };
+        let schema = name_of(silo);
+        let ask = Statement::new(
+            "SELECT CAST(CASE WHEN to_regclass($1) IS NOT NULL THEN 2 WHEN to_regclass($2) IS NOT NULL THEN 1 ELSE 0 END \
+             AS bigint) AS place",
+        );
+        let ask = ask.with(format!("{schema}.causeway_migration")).with(table.to_owned());
+        let found = self.fetch_optional(ask).await?.map(|row| row.int("place")).transpose()?;
+        Ok(match found {
+            Some(2) => Place::OwnSchema,
+            Some(1) => Place::Beside,
+            _ => Place::Nowhere,
+        })
+    }
+
+    /// Creates the schema of a service, if it is absent. Several processes may do this at once.
+    ///
+    /// # Errors
+    /// If the database refuses, for instance because the user may not create schemas. The error says what to do.
+    pub async fn create_own_schema(&self, silo: Silo) -> Result<(), DbError> {
+        let schema = name_of(silo);
+        let created: Result<(), DbError> = crate::transact!(DbError, self, |tx| {
+            // Without the lock, two processes that find none might both create it.
+            let lock = Statement::new("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))");
+            tx.execute(lock.with(schema.to_owned())).await?;
+            tx.execute(Statement::new("CREATE SCHEMA IF NOT EXISTS ").push(schema)).await?;
+        });
+        created.map_err(|error| {
+            error.doing(format!(
+                "the schema {schema} is needed for Causeway's own tables; let somebody who may run: CREATE SCHEMA {schema} \
+                 AUTHORIZATION the user of --database-url"
+            ))
+        })
+    }
+
+    /// The same database with the schema of a service before all others: its tables are created and found there, and those
+    /// of the owner where they were. Closes the connections of this one.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn in_own_schema(self, silo: Silo) -> Result<Self, ConnectError> {
+        let Pool::Postgres(pool) = &self.pool else { return Ok(self) };
+        let schema = name_of(silo);
+        let refused = |error: DbError| ConnectError::Refused {
+            place: self.place.to_string(),
+            error,
+            advice: "mend that, or --database-url".to_owned(),
+        };
+        let ask = Statement::new(
+            "SELECT coalesce(string_agg(quote_ident(name), ',' ORDER BY at), '') AS path FROM \
+             unnest(current_schemas(false)) WITH ORDINALITY AS t (name, at) WHERE name <> $1",
+        );
+        let ask = ask.with(schema.to_owned());
+        let others = self.fetch_optional(ask).await.map_err(&refused)?;
+        let others = others.map_or_else(|| Ok(String::new()), |row| row.text("path")).map_err(&refused)?;
+        let path = if others.is_empty() { schema.to_owned() } else { format!("{schema},{others}") };
+        let options = pool.connect_options().as_ref().clone().options([("search_path", path)]);
+        let new = pool.options().clone().connect_with(options).await;
+        let new = new.map_err(|error| refused(error.into()))?;
+        pool.close().await;
+        let (place, disk_space) = (Arc::clone(&self.place), Arc::clone(&self.disk_space));
+        Ok(Self { pool: Pool::Postgres(new), place, disk_space })
+    }
+}
