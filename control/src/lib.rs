@@ -42,6 +42,7 @@ use crate::{
     import::{fitted::Fitted, write::ControlImports},
     regions::Regions,
     slug::{bulk_intake, reservations::SlugReservations},
+    store::books::Books,
 };
 
 /// Configuration of a control service.
@@ -119,7 +120,8 @@ impl Control {
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
         let regions = Regions::new(db.clone(), env.clone(), catalog);
-        let feeds = Feeds::start(db.clone(), options.feed);
+        let books = Books::find(&db).await?;
+        let feeds = Feeds::start(db.clone(), books, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
         Ok(Self {
             imports: ControlImports::new(

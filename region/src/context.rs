@@ -3,13 +3,16 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use causeway_client::{Backoff, CallError};
-use causeway_relocation::catalog::Catalog;
-use causeway_silo::{db::Db, env::Environment};
+use causeway_relocation::catalog::{Catalog, ORGANIZATION};
+use causeway_silo::{
+    db::{Db, DbError, Tx},
+    env::Environment,
+};
 use uuid::Uuid;
 
 use crate::{
     control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
-    registration::Registration,
+    registration::Registration, store::books::Books,
 };
 
 /// What all parts of a region share. Cheap to clone.
@@ -21,6 +24,8 @@ pub(crate) struct Context(Arc<Shared>);
 pub(crate) struct Shared {
     /// The region's database.
     pub(crate) db: Db,
+    /// The product's books, if the database is the product's.
+    pub(crate) books: Option<Books>,
     /// All models.
     pub(crate) catalog: Arc<Catalog>,
     /// Clock, randomness, ids and failpoints.
@@ -69,6 +74,17 @@ impl Context {
         tokio::select! {
             answer = call => Ok(answer?),
             () = self.lifecycle.stopping() => Err(Error::Stopping),
+        }
+    }
+
+    /// Announces organizations that have changed in this transaction, if somebody has to know.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn announce_organizations(&self, tx: &mut Tx, ids: Vec<i64>) -> Result<(), DbError> {
+        match &self.books {
+            Some(books) if !ids.is_empty() => books.announce_rows(tx, ORGANIZATION, ids).await,
+            _ => Ok(()),
         }
     }
 

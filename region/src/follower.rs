@@ -317,12 +317,15 @@ impl Follower {
         let (cursor, answers) = transact!(Error, context.db, |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
             // Before what was known is overwritten: it says which organizations have the slug that control last said.
-            primaries::apply(tx, &held).await?;
+            let renamed = primaries::apply(tx, &held).await?;
+            context.announce_organizations(tx, renamed).await?;
             replica::upsert(tx, cursor.generation, &held).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
             replica::without_canonical(tx, &news.freed).await?;
             replica::set_canonical(tx, &news.known_by).await?;
             let answers = rename(tx, &wanted, now).await?;
+            let renamed = answers.iter().filter(|it| it.refusal.is_none()).map(|it| it.organization_id);
+            context.announce_organizations(tx, renamed.collect()).await?;
             replica::set_cursor(tx, &cursor).await?;
             context.env.failpoint("region.feed.prepared").await?;
             (cursor, answers)
@@ -399,7 +402,8 @@ impl Follower {
                 if given_up {
                     // Nothing of the feed comes in between: another rename may give it yet another slug.
                     replica::lock_cursor(tx).await?;
-                    put_back(tx, &answer).await?;
+                    let renamed = put_back(tx, &answer).await?;
+                    context.announce_organizations(tx, renamed.into_iter().collect()).await?;
                 }
                 replica::forget_answer(tx, answer.operation_id).await?;
                 context.env.failpoint("region.rename.prepared").await?;
@@ -462,22 +466,23 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
 }
 
 /// Takes back a rename that control has given up, unless the organization has yet another slug by now, or the same one by
-/// another operation.
-async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
+/// another operation. Returns the organization that it has renamed.
+async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<Option<i64>, DbError> {
     let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
     // Another rename may have been confirmed since: then the organization is known by neither of the two.
     let known = replica::primaries(tx, vec![*organization_id]).await?.remove(organization_id);
-    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(()) };
+    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(None) };
     let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
     if owners.get(slug) != Some(organization_id)
         || replica::is_used_by_other_operation(tx, slug, *organization_id, *operation_id).await?
     {
-        return Ok(());
+        return Ok(None);
     }
     if let Some(owner) = owners.get(previous) {
         tracing::error!(%operation_id, organization_id, slug, previous, owner, "a rename was given up, and the old slug is taken in this region; the organization keeps the new one, which control does not know");
-        return Ok(());
+        return Ok(None);
     }
     tracing::warn!(%operation_id, organization_id, slug, previous, "a rename was given up; the organization has its old slug back");
-    organization::set_slugs(tx, vec![*organization_id], vec![previous.clone()]).await
+    organization::set_slugs(tx, vec![*organization_id], vec![previous.clone()]).await?;
+    Ok(Some(*organization_id))
 }

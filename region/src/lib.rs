@@ -68,6 +68,7 @@ use crate::{
     lifecycle::Lifecycle,
     reconcile::Reconciler,
     registration::Registration,
+    store::books::Books,
 };
 
 /// The failpoints of a region: places between two writes where a test can make the process fail or die.
@@ -234,8 +235,10 @@ impl Region {
         let client = Client::new(Service::Control, &options.control_urls, options.control_timeouts)
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
         let control = ControlClient::new(client, &options.name);
+        let books = Books::find(&db).await?;
         let context = Context::new(Shared {
             db,
+            books,
             catalog: Arc::new(catalog),
             env,
             control,

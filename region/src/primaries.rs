@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// Renames the organizations whose primary slug in the replica differs from the one that the feed has just reported.
-/// Call this before the replica is updated.
-pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<(), DbError> {
+/// Call this before the replica is updated. Returns those that it has renamed.
+pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<Vec<i64>, DbError> {
     let primary = told.iter().filter(|change| change.kind == Some(ReplicaType::Primary));
     let told: HashMap<i64, &str> =
         primary.map(|change| (change.organization_id, change.slug.as_str())).collect();
     if told.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // Most changes come from imports of this region. For those, the replica has no primary slug yet, or the same one.
     let mut before = replica::primaries(tx, told.keys().copied().collect()).await?;
     before.retain(|id, slug| told.get(id) != Some(&slug.as_str()));
     if before.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut moving: BTreeMap<i64, String> = BTreeMap::new();
     for (id, slug) in organization::slugs(tx, before.keys().copied().collect()).await? {
@@ -55,7 +55,7 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<(), DbError> 
         moving.remove(&organization_id);
     }
     if moving.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // Slugs may move from one of these organizations to another. An organization whose slug another one gets has a
     // placeholder until it gets its own new slug.
@@ -67,5 +67,6 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<(), DbError> 
         organizations = ids.len(),
         "organizations now have the slugs that were confirmed without this region"
     );
-    organization::set_slugs(tx, ids, slugs).await
+    organization::set_slugs(tx, ids.clone(), slugs).await?;
+    Ok(ids)
 }

@@ -57,7 +57,8 @@ impl References {
                  JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
                  CROSS JOIN LATERAL unnest(f.conkey, f.confkey) AS k(source, target) \
                  JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.source \
-                 JOIN pg_attribute i ON i.attrelid = f.confrelid AND i.attnum = k.target AND i.attname = 'id'",
+                 JOIN pg_attribute i ON i.attrelid = f.confrelid AND i.attnum = k.target AND i.attname = 'id' \
+                 WHERE c.relname <> 'hybridcloud_orgauthtokenreplica'",
             ),
             Dialect::Sqlite => Statement::new(
                 "SELECT t.name AS target, '\"' || replace(m.name, '\"', '\"\"') || '\"' AS table_sql, m.name AS table_name, \

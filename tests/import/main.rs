@@ -7,6 +7,7 @@
 mod again;
 mod approve;
 mod beside;
+mod books;
 mod calls;
 mod dry_run;
 mod encrypted;

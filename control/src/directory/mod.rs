@@ -140,9 +140,14 @@ impl Directory {
             .collect();
         candidates.sort_unstable();
         candidates.dedup();
-        let owners = store::directory::find(&self.db, candidates).await?;
-        let owners: HashMap<&str, &ResolvedOrganization> =
-            owners.iter().map(|(_, owner)| (owner.slug.as_str(), owner)).collect();
+        let found = store::directory::find(&self.db, candidates.clone()).await?;
+        let mut owners: HashMap<String, ResolvedOrganization> =
+            found.into_iter().map(|(_, owner)| (owner.slug.clone(), owner)).collect();
+        if self.feeds.books().is_some() {
+            for owner in store::books::resolved(&self.db, candidates).await? {
+                owners.entry(owner.slug.clone()).or_insert(owner);
+            }
+        }
         let mut given = HashSet::new();
         let mut gets = vec![false; plans.len()];
         // In the order of a bulk creation: first the slugs that are valid unchanged, then the normalized ones.
@@ -166,7 +171,7 @@ impl Directory {
                 slug: wanted.slug.clone(),
                 reason,
                 would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
-                taken_by: owners.get(plan.base()).copied().filter(|_| reason == SlugReason::Taken).cloned(),
+                taken_by: owners.get(plan.base()).filter(|_| reason == SlugReason::Taken).cloned(),
                 id_taken_by: ids_of_others.get(&wanted.organization_id).cloned(),
                 candidate,
             }

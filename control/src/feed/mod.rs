@@ -31,6 +31,7 @@ use crate::{
     model::feed::{Event, FeedReservation},
     regions,
     store::{
+        books::Books,
         feed as store,
         feed_transaction::{self, RegionFeed},
         region,
@@ -115,6 +116,8 @@ pub struct Feeds(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     db: Db,
+    /// The product's books, if the database is the product's.
+    books: Option<Books>,
     options: Options,
     versions: watch::Sender<Versions>,
     /// Notified when a reader subscribes, or when this control has committed events.
@@ -125,9 +128,10 @@ struct Inner {
 }
 
 impl Feeds {
-    pub(crate) fn start(db: Db, options: Options) -> Self {
+    pub(crate) fn start(db: Db, books: Option<Books>, options: Options) -> Self {
         let feeds = Self(Arc::new(Inner {
             db,
+            books,
             options: Options {
                 keep_events: options.keep_events.max(1),
                 changes_a_transaction: options.changes_a_transaction.max(1),
@@ -167,7 +171,12 @@ impl Feeds {
 
     /// The feed of a region, to begin transactions that change its reservations.
     pub(crate) fn of<'a>(&'a self, region: &'a str) -> RegionFeed<'a> {
-        RegionFeed::new(&self.0.db, region, &self.0.changed)
+        RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.books.as_ref())
+    }
+
+    /// The product's books, if the database is the product's.
+    pub(crate) fn books(&self) -> Option<&Books> {
+        self.0.books.as_ref()
     }
 
     /// Subscribes to the versions of all feeds, and has them queried at once.

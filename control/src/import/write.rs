@@ -36,8 +36,11 @@ use crate::{
     model::import::{ImportModels, ImportRecord, ImportedModels},
     regions::{self, Regions},
     slug::reservations::SlugReservations,
-    store,
+    store::{self, books::Books},
 };
+
+/// The model of auth tokens, which the product's workers copy into the region.
+const AUTH_TOKEN: &str = "sentry.orgauthtoken";
 
 /// The use cases of imports: writes and reverts chunks for regions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ struct Writing<'a> {
     env: &'a Environment,
     request: &'a ImportModels,
     digest: Vec<u8>,
+    /// The product's books, if the database is the product's.
+    books: Option<&'a Books>,
 }
 
 impl ChunkSilo for Writing<'_> {
@@ -91,6 +96,12 @@ impl ChunkSilo for Writing<'_> {
         // Another call has written the same chunk at the same time: this one gives up.
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists);
+        }
+        if let Some(books) = self.books
+            && model.name == AUTH_TOKEN
+        {
+            let ids = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
+            books.announce_tokens(tx, &chunk.region, ids).await?;
         }
         Ok(self.env.failpoint("control.import_models.recorded").await?)
     }
@@ -155,7 +166,8 @@ impl ControlImports {
             emails: catalog.emails(),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
-        let writing = Writing { env: &self.env, request: &request, digest: digest.clone() };
+        let books = self.slug_reservations.feeds.books();
+        let writing = Writing { env: &self.env, request: &request, digest: digest.clone(), books };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
                 self.env.failpoint("control.import_models.committed").await?;

@@ -176,6 +176,18 @@ impl Candidates {
         parts
     }
 
+    /// Keeps the candidates that try one of these slugs.
+    pub(crate) fn only(self, slugs: &HashSet<String>) -> Self {
+        let others: Vec<(i64, String)> = self
+            .organization_ids
+            .iter()
+            .zip(&self.slugs)
+            .filter(|(_, slug)| !slugs.contains(*slug))
+            .map(|(id, slug)| (*id, slug.clone()))
+            .collect();
+        self.without(&others)
+    }
+
     /// Removes the candidates of organizations that already have a slug.
     pub(crate) fn without(self, having: &[(i64, String)]) -> Self {
         let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();

@@ -43,6 +43,7 @@ use uuid::Uuid;
 
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
+    books::Books,
     feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
 };
 use crate::model::reservation::Reservation;
@@ -72,12 +73,14 @@ pub struct RegionFeed<'a> {
     db: &'a Db,
     region: &'a str,
     changed: &'a Notify,
+    books: Option<&'a Books>,
 }
 
 impl<'a> RegionFeed<'a> {
-    /// The feed of a region that has registered. `changed` is notified after each commit that appended events.
-    pub(crate) fn new(db: &'a Db, region: &'a str, changed: &'a Notify) -> Self {
-        Self { db, region, changed }
+    /// The feed of a region that has registered. `changed` is notified after each commit that appended events. `books`
+    /// are those of a database that is the product's.
+    pub(crate) fn new(db: &'a Db, region: &'a str, changed: &'a Notify, books: Option<&'a Books>) -> Self {
+        Self { db, region, changed, books }
     }
 
     /// Begins a transaction. Until it ends, it is the only one that changes reservations of the region.
@@ -107,6 +110,11 @@ impl<'a> FeedTransaction<'a> {
     #[must_use]
     pub fn region(&self) -> &'a str {
         self.feed.region
+    }
+
+    /// The product's books, which follow each change of reservations.
+    pub(crate) fn books(&self) -> Option<&'a Books> {
+        self.feed.books
     }
 
     /// The version of the feed, with what this transaction has appended.

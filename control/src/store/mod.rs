@@ -1,5 +1,6 @@
 //! Control's SQL, and nothing else. Callers pass in every time.
 
+pub(crate) mod books;
 pub(crate) mod control_state;
 pub(crate) mod directory;
 pub(crate) mod feed;

@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    EQUALS_WITHOUT_REGION_INDEX, feed::reservation_type, feed_transaction::FeedTransaction,
+    EQUALS_WITHOUT_REGION_INDEX,
+    books::{self, Books},
+    feed::reservation_type,
+    feed_transaction::{FeedTransaction, Selection},
     slug_operation::OperationKey,
 };
 use crate::model::reservation::{ListFilter, Owner, Reservation, ReservationType};
@@ -87,18 +90,35 @@ fn owner(row: &Row) -> Result<(String, Owner), DbError> {
     Ok((row.text("slug")?, owner))
 }
 
-/// The owners of these slugs. Free slugs are left out.
-pub(crate) async fn owners(tx: &mut Tx, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
+/// The owners of these slugs, in the product as well. Free slugs are left out.
+pub(crate) async fn owners(
+    feed: &mut FeedTransaction<'_>,
+    slugs: Vec<String>,
+) -> Result<HashMap<String, Owner>, DbError> {
     if slugs.is_empty() {
         return Ok(HashMap::new());
     }
-    let statement = owners_of(tx.dialect(), slugs);
-    tx.fetch_all(statement).await?.iter().map(owner).collect()
+    let dialect = feed.dialect();
+    let statement = owners_of(dialect, slugs.clone());
+    let mut owners = feed.fetch_all(statement).await?.iter().map(owner).collect::<Result<_, _>>()?;
+    if feed.books().is_some() {
+        books::add_owners(&mut owners, &feed.fetch_all(books::owners_of(dialect, slugs)).await?)?;
+    }
+    Ok(owners)
 }
 
 /// The same, outside of a transaction.
-pub(crate) async fn owners_now(db: &Db, slugs: Vec<String>) -> Result<HashMap<String, Owner>, DbError> {
-    db.fetch_all(owners_of(db.dialect(), slugs)).await?.iter().map(owner).collect()
+pub(crate) async fn owners_now(
+    db: &Db,
+    books: Option<&Books>,
+    slugs: Vec<String>,
+) -> Result<HashMap<String, Owner>, DbError> {
+    let statement = owners_of(db.dialect(), slugs.clone());
+    let mut owners = db.fetch_all(statement).await?.iter().map(owner).collect::<Result<_, _>>()?;
+    if books.is_some() {
+        books::add_owners(&mut owners, &db.fetch_all(books::owners_of(db.dialect(), slugs)).await?)?;
+    }
+    Ok(owners)
 }
 
 fn conflicts(dialect: Dialect, key: OperationKey<'_>, organization_ids: Vec<i64>) -> Statement {
@@ -169,6 +189,20 @@ pub(crate) async fn take_free(
     candidates: Candidates,
     now: DateTime<Utc>,
 ) -> Result<Vec<(i64, String)>, DbError> {
+    let Some(books) = feed.books() else { return take(feed, operation_id, candidates, now).await };
+    let held = books.hold(feed, candidates, now).await?;
+    let taken = take(feed, operation_id, held.free.clone(), now).await?;
+    books.give_back(feed, held, &taken).await?;
+    Ok(taken)
+}
+
+/// Reserves those slugs that are free among control's own reservations.
+async fn take(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+    candidates: Candidates,
+    now: DateTime<Utc>,
+) -> Result<Vec<(i64, String)>, DbError> {
     let dialect = feed.dialect();
     let statement = Statement::new(
         "INSERT INTO causeway_organization_slug_reservation \
@@ -212,7 +246,11 @@ pub(crate) async fn make_primary(
     .with(now)
     .with(after)
     .with(last);
-    feed.execute(statement).await.map(u64::cast_signed)
+    let made = feed.execute(statement).await?;
+    if let Some(books) = feed.books() {
+        books.settle(feed, &Selection::Operation(operation_id, after, last)).await?;
+    }
+    Ok(made.cast_signed())
 }
 
 /// Frees slugs of an operation, and returns how many: those of organizations with ids up to `last`.
@@ -221,6 +259,9 @@ pub(crate) async fn delete(
     operation_id: Uuid,
     last: i64,
 ) -> Result<i64, DbError> {
+    if let Some(books) = feed.books() {
+        books.free(feed, &Selection::Operation(operation_id, 0, last)).await?;
+    }
     let statement = Statement::new(
         "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 AND organization_id <= $3",
     )
@@ -230,12 +271,16 @@ pub(crate) async fn delete(
     feed.execute(statement).await.map(u64::cast_signed)
 }
 
-/// Frees all slugs of these organizations, and returns how many.
+/// Frees all slugs of these organizations, and returns how many. They are gone from their region.
 pub(crate) async fn delete_of_organizations(
     feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],
 ) -> Result<u64, DbError> {
     let dialect = feed.dialect();
+    if let Some(books) = feed.books() {
+        books.free(feed, &Selection::Organizations(organization_ids)).await?;
+        books.forget(feed, organization_ids).await?;
+    }
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
             .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
@@ -250,6 +295,9 @@ pub(crate) async fn delete_of_organizations(
 /// # Errors
 /// If the database refuses.
 pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
+    if let Some(books) = feed.books() {
+        books.free(feed, &Selection::Slug(slug)).await?;
+    }
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND slug = $2")
             .with(feed.region())
@@ -272,7 +320,13 @@ pub(crate) async fn set_type(
     .with(slug)
     .with(kind.name())
     .with(now);
-    feed.execute(statement).await.map(|_| ())
+    feed.execute(statement).await?;
+    let Some(books) = feed.books() else { return Ok(()) };
+    match kind {
+        ReservationType::Primary => books.settle(feed, &Selection::Slug(slug)).await,
+        ReservationType::VanityAlias => books.free(feed, &Selection::Slug(slug)).await,
+        ReservationType::TemporaryRenameAlias => Ok(()),
+    }
 }
 
 const SELECT: &str = "SELECT slug, region, organization_id, type, operation_id, created_at \

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_silo::transact;
+use causeway_silo::{db::count, transact};
 use uuid::Uuid;
 
 use super::Engine;
@@ -35,6 +35,8 @@ impl Engine {
             // for that call.
             let held = store::import::lock_succeeded(tx, &of).await?;
             let shown = store::organization::show(tx, &of).await?;
+            self.context.announce_organizations(tx, shown.clone()).await?;
+            let shown = count(shown.len())?.cast_unsigned();
             match &of {
                 Approved::Import(id) if held == 0 => {
                     return Err(Error::OrganizationsNotReady(format!("import {id}")));

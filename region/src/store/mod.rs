@@ -1,5 +1,6 @@
 //! A region's SQL, and nothing else. Callers pass in the time.
 
+pub(crate) mod books;
 pub(crate) mod finding;
 pub(crate) mod id_block;
 pub mod import;

@@ -154,8 +154,8 @@ pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) ->
 }
 
 /// Makes organizations visible that imports have left hidden. Each gets its status from the export, or that of an
-/// active organization if it is hidden there too. Returns how many were hidden.
-pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
+/// active organization if it is hidden there too. Returns those that were hidden.
+pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET status = CASE WHEN i.status = ")
         .arg(HIDDEN)
         .push(
@@ -171,7 +171,8 @@ pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
             .rows(tx.dialect(), "r", [("id", Column::Ints(ids.iter().copied().collect()))])
             .push(")"),
     };
-    tx.execute(statement).await
+    let statement = statement.push(" RETURNING sentry_organization.id AS id");
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
 /// Those of these organizations that are visible.

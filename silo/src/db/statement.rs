@@ -133,7 +133,7 @@ impl Statement {
 
     /// Puts SQL before and after the statement.
     #[must_use]
-    pub(super) fn within(mut self, before: &str, behind: &str) -> Self {
+    pub fn within(mut self, before: &str, behind: &str) -> Self {
         self.sql = Cow::Owned(format!("{before}{}{behind}", self.sql));
         self
     }

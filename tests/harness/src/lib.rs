@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod process;
 pub mod product;
 pub mod snapshot;
+pub mod workers;
 
 /// Generates a test per behaviour and store, in the modules `sqlite` and `postgres`. A behaviour is a function in a
 /// module of the test that takes the [store](cluster::Store) and does not otherwise depend on which store it is.

@@ -9,6 +9,8 @@
 //! | making some of many visible | those are visible, and all is confirmed | makes the others visible |
 //! | the import's end | everything is visible | reports to the directory |
 //!
+//! In a database of the product, they and all that belongs to them are announced to its workers in these transactions.
+//!
 //! An import that is reverted in between is hidden again before anything else.
 
 use std::sync::PoisonError;
@@ -34,13 +36,20 @@ impl Engine {
         self.forget_returned(import).await?;
         let mut after = 0;
         loop {
-            let part = match import.parameters.hide_organizations {
+            let (hides, books) = (import.parameters.hide_organizations, self.context.books.as_ref());
+            let part = match hides && books.is_none() {
                 true => None,
                 false => self.organizations_after(import.id, after).await?,
             };
             let (last, more) = part.unwrap_or((after, false));
             transact_leased!(self, import, |lease| {
-                store::organization::restore_status(lease, after, last).await?;
+                if !hides {
+                    store::organization::restore_status(lease, after, last).await?;
+                }
+                if let Some(books) = books {
+                    // Also of hidden ones: the product keeps them in its books with their status.
+                    books.announce_import(lease, import.id, after, last).await?;
+                }
                 if !more {
                     let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
                     store::import::advance(lease, from, to, self.context.env.now()).await?;

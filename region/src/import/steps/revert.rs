@@ -8,14 +8,14 @@
 //! | some chunks | the others, and their entries | continues with the last one that is not marked |
 //! | a chunk at control, unmarked here | its mark at control | asks again, same answer |
 //! | reporting what the region needs | users, and a list of those who stay | reports it again |
-//! | releasing the slugs | only what stays | releases again, which changes nothing |
+//! | releasing the slugs | users, and what stays | releases again, which changes nothing |
 
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
     relocation::v1::ErrorReason,
 };
 use causeway_relocation::{
-    catalog::{Model, Silo},
+    catalog::{Model, ORGANIZATION, Silo},
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
@@ -113,10 +113,12 @@ impl Engine {
         self.revert_chunks(import, run, here).await?;
         self.report_needed_rows(import).await?;
         self.context.env.failpoint("region.revert.told").await?;
-        self.revert_chunks(import, run, models(Silo::Control, false)).await?;
+        // Before the users: in a database of the product, memberships that its workers have noted at control go with the
+        // organizations, and would keep the users.
         self.release_organizations(import).await?;
-        self.forget_returned(import).await?;
         self.context.env.failpoint("region.revert.released").await?;
+        self.revert_chunks(import, run, models(Silo::Control, false)).await?;
+        self.forget_returned(import).await?;
         transact_leased!(self, import, |lease| {
             store::import::advance(
                 lease,
@@ -227,7 +229,13 @@ impl Engine {
         transact_leased!(self, import, |lease| {
             // Rows of the import that refer to these rows have been deleted before, or stay.
             let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
-            let deleting = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
+            let deleting: Vec<i64> = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
+            if let Some(books) = &self.context.books {
+                books.announce_rows(lease, &model.name, deleting.clone()).await?;
+                if model.name == ORGANIZATION {
+                    books.forget(lease, &deleting).await?;
+                }
+            }
             let deleted = revert::delete(lease, model, deleting).await?;
             let findings: Vec<Finding> = chunk
                 .keys

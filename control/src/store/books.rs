@@ -1,0 +1,326 @@
+//! The product's own books of slugs. In a database of the product, `sentry_organizationslugreservation` says which region
+//! an organization is in, and its workers carry each change that `sentry_controloutbox` names into mappings and replicas.
+//! Control writes both in the transactions that change its own reservations, and takes no slug that the product has
+//! reserved for somebody else.
+//!
+//! | when | the product's reservation |
+//! | --- | --- |
+//! | a slug is taken | is inserted for the organization; a second one of an organization (a rename) as temporary |
+//! | it becomes primary | is the only primary one of the organization, and is announced |
+//! | it is freed, or becomes an alias | is deleted, which is announced: the product knows one slug of an organization |
+//! | the organization is released | so are the mappings and replicas that the workers have made of it |
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
+use chrono::{DateTime, Utc};
+
+use super::{
+    EQUALS_WITHOUT_REGION_INDEX,
+    feed_transaction::{FeedTransaction, Selection},
+    slug_reservation::Candidates,
+};
+use crate::model::{directory::ResolvedOrganization, reservation::Owner};
+
+/// The product's name for its only region, where control and region are one database.
+const MONOLITH: &str = "--monolith--";
+/// A time that has passed: the workers take a message at once.
+const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
+/// Categories of messages to the workers.
+const SLUG_RESERVATION: i64 = 27;
+const AUTH_TOKEN: i64 = 33;
+/// Tables with a column `organization_id` that the workers fill.
+const MADE_BY_WORKERS: [&str; 4] = [
+    "sentry_organizationmembermapping",
+    "sentry_organizationmapping",
+    "sentry_teamreplica",
+    "sentry_organizationmemberteamreplica",
+];
+
+/// The books of a database that is the product's.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    /// Those of [`MADE_BY_WORKERS`] that the database has.
+    made_by_workers: Vec<&'static str>,
+}
+
+/// Slugs that the product keeps for the organizations that want them.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Those of the candidates that nobody else has in the product.
+    pub(crate) free: Candidates,
+    /// The slugs that were not there before.
+    inserted: HashSet<String>,
+}
+
+impl Books {
+    /// Looks whether the database has such books.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
+        if db.dialect() == Dialect::Sqlite {
+            return Ok(None);
+        }
+        let mut names =
+            vec!["django_migrations", "sentry_organizationslugreservation", "sentry_controloutbox"];
+        names.extend(MADE_BY_WORKERS);
+        let asked = names.iter().map(|name| (*name).to_owned()).collect();
+        let statement = Statement::new("SELECT t.name AS name FROM ")
+            .rows(db.dialect(), "t", [("name", Column::Texts(asked))])
+            .push(" WHERE to_regclass(t.name) IS NOT NULL");
+        let rows = db.fetch_all(statement).await?;
+        let found: HashSet<String> = rows.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?;
+        let (needed, _) = names.split_at(3);
+        if !needed.iter().all(|name| found.contains(*name)) {
+            return Ok(None);
+        }
+        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains(*name)).collect();
+        Ok(Some(Self { made_by_workers }))
+    }
+
+    /// Reserves those of the candidates that are free in the product, in the order of the slugs.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn hold(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        candidates: Candidates,
+        now: DateTime<Utc>,
+    ) -> Result<Held, DbError> {
+        let dialect = feed.dialect();
+        let rows = |candidates: &Candidates| {
+            let ids = Column::Ints(candidates.organization_ids.clone());
+            [("organization_id", ids), ("slug", Column::Texts(candidates.slugs.clone()))]
+        };
+        let insert = Statement::new(
+            "INSERT INTO sentry_organizationslugreservation \
+             (slug, organization_id, user_id, region_name, reservation_type, date_added) \
+             SELECT r.slug, r.organization_id, -1, ",
+        );
+        let insert = region_name(insert, feed.region())
+            .push(
+                ", CASE WHEN EXISTS (SELECT 1 FROM sentry_organizationslugreservation p \
+                 WHERE p.organization_id = r.organization_id AND p.reservation_type = 0) THEN 1 ELSE 0 END, ",
+            )
+            .arg(now)
+            .push(" FROM ")
+            .rows(dialect, "r", rows(&candidates))
+            .push(" ORDER BY r.slug ON CONFLICT DO NOTHING RETURNING slug");
+        let inserted = feed.fetch_all(insert).await?;
+        let inserted: HashSet<String> =
+            inserted.iter().map(|row| row.text("slug")).collect::<Result<_, _>>()?;
+        let mine = Statement::new("SELECT r.slug AS slug FROM ")
+            .rows(dialect, "r", rows(&candidates))
+            .push(" JOIN sentry_organizationslugreservation b ON b.slug = r.slug AND b.organization_id = r.organization_id");
+        let mine = feed.fetch_all(mine).await?;
+        let mine: HashSet<String> = mine.iter().map(|row| row.text("slug")).collect::<Result<_, _>>()?;
+        Ok(Held { free: candidates.only(&mine), inserted })
+    }
+
+    /// Gives back those of the slugs just held that control gave to nobody.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn give_back(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        mut held: Held,
+        given: &[(i64, String)],
+    ) -> Result<(), DbError> {
+        for (_, slug) in given {
+            held.inserted.remove(slug);
+        }
+        if held.inserted.is_empty() {
+            return Ok(());
+        }
+        let dialect = feed.dialect();
+        let slugs = Column::Texts(held.inserted.into_iter().collect());
+        let statement = Statement::new(
+            "DELETE FROM sentry_organizationslugreservation WHERE slug IN (SELECT r.slug FROM ",
+        )
+        .rows(dialect, "r", [("slug", slugs)])
+        .push(")");
+        feed.execute(statement).await.map(|_| ())
+    }
+
+    /// Makes the selected reservations that are primary the primary ones in the product, and announces them.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn settle(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        of: &Selection<'_>,
+    ) -> Result<(), DbError> {
+        let others = Statement::new(
+            "DELETE FROM sentry_organizationslugreservation b USING causeway_organization_slug_reservation s \
+             WHERE b.organization_id = s.organization_id AND b.slug <> s.slug AND b.reservation_type = 0 \
+             AND s.type = 'primary' AND ",
+        );
+        announce(feed, selected(others, feed, of)).await?;
+        let primary = Statement::new(
+            "UPDATE sentry_organizationslugreservation b SET reservation_type = 0 \
+             FROM causeway_organization_slug_reservation s \
+             WHERE b.organization_id = s.organization_id AND b.slug = s.slug AND s.type = 'primary' AND ",
+        );
+        announce(feed, selected(primary, feed, of)).await
+    }
+
+    /// Deletes what the product has of the selected reservations, and announces it. Call this before they are deleted.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn free(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        of: &Selection<'_>,
+    ) -> Result<(), DbError> {
+        let gone = Statement::new(
+            "DELETE FROM sentry_organizationslugreservation b USING causeway_organization_slug_reservation s \
+             WHERE b.organization_id = s.organization_id AND b.slug = s.slug AND ",
+        );
+        announce(feed, selected(gone, feed, of)).await
+    }
+
+    /// Deletes what the workers have made of organizations that are gone.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn forget(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        organization_ids: &[i64],
+    ) -> Result<(), DbError> {
+        let dialect = feed.dialect();
+        for table in &self.made_by_workers {
+            let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
+            let statement = Statement::new("DELETE FROM ")
+                .push(table)
+                .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
+                .rows(dialect, "r", ids)
+                .push(")");
+            feed.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Announces new auth tokens of organizations.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn announce_tokens(
+        &self,
+        tx: &mut Tx,
+        region: &str,
+        ids: Vec<i64>,
+    ) -> Result<(), DbError> {
+        let dialect = tx.dialect();
+        let statement = Statement::new(
+            "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+             scheduled_for, region_name) SELECT 0, t.organization_id, t.id, ",
+        )
+        .arg(AUTH_TOKEN)
+        .push(", ")
+        .push(AT_ONCE)
+        .push(", ")
+        .push(AT_ONCE)
+        .push(", ");
+        let statement = region_name(statement, region)
+            .push(" FROM ")
+            .rows(dialect, "r", [("id", Column::Ints(ids))])
+            .push(" JOIN sentry_orgauthtoken t ON t.id = r.id");
+        tx.execute(statement).await.map(|_| ())
+    }
+}
+
+/// Who has these slugs in the product.
+pub(crate) fn owners_of(dialect: Dialect, slugs: Vec<String>) -> Statement {
+    Statement::new(
+        "SELECT b.slug AS slug, b.region_name AS region, b.organization_id AS organization_id FROM ",
+    )
+    .rows(dialect, "r", [("slug", Column::Texts(slugs))])
+    .push(" JOIN sentry_organizationslugreservation b ON b.slug = r.slug")
+}
+
+/// The organizations that have these slugs in the product. It says nothing of the address of a region.
+///
+/// # Errors
+/// If the database cannot be queried.
+pub(crate) async fn resolved(db: &Db, slugs: Vec<String>) -> Result<Vec<ResolvedOrganization>, DbError> {
+    let rows = db.fetch_all(owners_of(db.dialect(), slugs)).await?;
+    let resolved = |row: &Row| {
+        Ok(ResolvedOrganization {
+            slug: row.text("slug")?,
+            canonical_slug: row.text("slug")?,
+            organization_id: row.int("organization_id")?,
+            region: row.text("region")?,
+            region_address: String::new(),
+        })
+    };
+    rows.iter().map(resolved).collect()
+}
+
+/// Adds the owners that only the product knows.
+pub(crate) fn add_owners(owners: &mut HashMap<String, Owner>, rows: &[Row]) -> Result<(), DbError> {
+    for row in rows {
+        let owner = Owner { region: row.text("region")?, organization_id: row.int("organization_id")? };
+        owners.entry(row.text("slug")?).or_insert(owner);
+    }
+    Ok(())
+}
+
+/// The product's name for a region: its only one, if control and the region are one database.
+fn region_name(statement: Statement, region: &str) -> Statement {
+    statement
+        .push("CASE WHEN to_regclass('causeway_region.causeway_migration') IS NULL THEN CAST(")
+        .arg(region)
+        .push(" AS text) ELSE '")
+        .push(MONOLITH)
+        .push("' END")
+}
+
+/// Completes the condition of a statement: which reservations `s` it is about.
+fn selected(statement: Statement, feed: &FeedTransaction<'_>, of: &Selection<'_>) -> Statement {
+    let dialect = feed.dialect();
+    match of {
+        Selection::Operation(operation_id, after, last) => statement
+            .push("s.region = ")
+            .arg(feed.region())
+            .push(" AND s.operation_id = ")
+            .arg(*operation_id)
+            .push(" AND s.organization_id > ")
+            .arg(*after)
+            .push(" AND s.organization_id <= ")
+            .arg(*last),
+        Selection::Organizations(ids) => statement
+            .push("s.organization_id IN (SELECT r.organization_id FROM ")
+            .rows(dialect, "r", [("organization_id", Column::Ints(ids.to_vec()))])
+            .push(") AND s.region")
+            .push(EQUALS_WITHOUT_REGION_INDEX)
+            .arg(feed.region()),
+        Selection::Slug(slug) => {
+            statement.push("s.region = ").arg(feed.region()).push(" AND s.slug = ").arg(*slug)
+        }
+    }
+}
+
+/// Executes a statement that changes reservations `b` of the product, and tells its workers of each of them.
+async fn announce(feed: &mut FeedTransaction<'_>, change: Statement) -> Result<(), DbError> {
+    let statement = change
+        .within(
+            "WITH changed AS (",
+            " RETURNING b.id, b.organization_id) INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, \
+             object_identifier, category, scheduled_from, scheduled_for, region_name) \
+             SELECT 0, c.organization_id, c.id, ",
+        )
+        .arg(SLUG_RESERVATION)
+        .push(", ")
+        .push(AT_ONCE)
+        .push(", ")
+        .push(AT_ONCE)
+        .push(", ");
+    let statement = region_name(statement, feed.region()).push(" FROM changed c");
+    feed.execute(statement).await.map(|_| ())
+}

@@ -1,0 +1,203 @@
+//! The product's own books in a region. In a database of the product, its workers carry each change that
+//! `sentry_regionoutbox` names into control: which region an organization is in, who its members are, its teams. The
+//! region writes there in the transactions that make organizations visible, rename them or take them back.
+
+use std::collections::HashMap;
+
+use causeway_relocation::catalog::{ORGANIZATION, ORGANIZATION_MEMBER};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
+use uuid::Uuid;
+
+/// A time that has passed: the workers take a message at once.
+const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
+/// Tables with a column `organization_id` that the workers fill.
+const MADE_BY_WORKERS: [&str; 2] =
+    ["hybridcloud_organizationslugreservationreplica", "hybridcloud_orgauthtokenreplica"];
+
+/// Rows that the workers are told of.
+struct Announced {
+    model: &'static str,
+    /// The category of the messages.
+    category: &'static str,
+    /// The tables.
+    from: &'static str,
+    /// The id of the organization.
+    organization: &'static str,
+    /// The id of the row.
+    id: &'static str,
+    /// What a message says besides, as JSON.
+    payload: Option<&'static str>,
+}
+
+const ALL: [Announced; 5] = [
+    Announced {
+        model: ORGANIZATION,
+        category: "2",
+        from: "sentry_organization o",
+        organization: "o.id",
+        id: "o.id",
+        payload: None,
+    },
+    Announced {
+        model: ORGANIZATION_MEMBER,
+        category: "3",
+        from: "sentry_organizationmember m",
+        organization: "m.organization_id",
+        id: "m.id",
+        payload: Some(
+            "CASE WHEN m.user_id IS NULL THEN NULL ELSE json_build_object('user_id', m.user_id) END",
+        ),
+    },
+    Announced {
+        model: "sentry.team",
+        category: "11",
+        from: "sentry_team t",
+        organization: "t.organization_id",
+        id: "t.id",
+        payload: None,
+    },
+    Announced {
+        model: "sentry.organizationmemberteam",
+        category: "26",
+        from: "sentry_organizationmember_teams x JOIN sentry_organizationmember m ON m.id = x.organizationmember_id",
+        organization: "m.organization_id",
+        id: "x.id",
+        payload: None,
+    },
+    Announced {
+        model: "sentry.project",
+        category: "8",
+        from: "sentry_project p",
+        organization: "p.organization_id",
+        id: "p.id",
+        payload: None,
+    },
+];
+
+/// The books of a database that is the product's.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    /// The type of the column of payloads.
+    payload_type: String,
+    /// Those of [`MADE_BY_WORKERS`] that the database has.
+    made_by_workers: Vec<&'static str>,
+}
+
+impl Books {
+    /// Looks whether the database has such books.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
+        if db.dialect() == Dialect::Sqlite {
+            return Ok(None);
+        }
+        let names = ["django_migrations", "sentry_regionoutbox"].into_iter().chain(MADE_BY_WORKERS);
+        let statement = Statement::new(
+            "SELECT t.name AS name, COALESCE(format_type(a.atttypid, a.atttypmod), '') AS payload_type FROM ",
+        )
+        .rows(db.dialect(), "t", [("name", Column::Texts(names.map(str::to_owned).collect()))])
+        .push(
+            " LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) AND a.attname = 'payload' \
+             WHERE to_regclass(t.name) IS NOT NULL",
+        );
+        let rows = db.fetch_all(statement).await?;
+        let found: HashMap<String, String> = rows
+            .iter()
+            .map(|row| Ok((row.text("name")?, row.text("payload_type")?)))
+            .collect::<Result<_, DbError>>()?;
+        let (Some(_), Some(payload_type)) =
+            (found.get("django_migrations"), found.get("sentry_regionoutbox"))
+        else {
+            return Ok(None);
+        };
+        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains_key(*name)).collect();
+        Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
+    }
+
+    /// Announces organizations of an import, those with ids above `after`, up to `last`, and all that belongs to them.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn announce_import(
+        &self,
+        tx: &mut Tx,
+        import_id: Uuid,
+        after: i64,
+        last: i64,
+    ) -> Result<(), DbError> {
+        for rows in &ALL {
+            let statement = self
+                .announce(rows, rows.organization)
+                .push(" IN (SELECT organization_id FROM causeway_import_organization WHERE import_id = ")
+                .arg(import_id)
+                .push(" AND organization_id > ")
+                .arg(after)
+                .push(" AND organization_id <= ")
+                .arg(last)
+                .push(")");
+            tx.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Announces rows of a model that were changed, or are about to be deleted. Nothing happens if the workers do not
+    /// look after the model.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn announce_rows(&self, tx: &mut Tx, model: &str, ids: Vec<i64>) -> Result<(), DbError> {
+        let dialect = tx.dialect();
+        let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(()) };
+        let statement = self
+            .announce(rows, rows.id)
+            .push(" IN (SELECT r.id FROM ")
+            .rows(dialect, "r", [("id", Column::Ints(ids))])
+            .push(")");
+        tx.execute(statement).await.map(|_| ())
+    }
+
+    /// Deletes what the workers have made of organizations that are about to be deleted.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn forget(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
+        let dialect = tx.dialect();
+        for table in &self.made_by_workers {
+            let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
+            let statement = Statement::new("DELETE FROM ")
+                .push(table)
+                .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
+                .rows(dialect, "r", ids)
+                .push(")");
+            tx.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// A statement that announces the rows with the given column in a set, which is still to be appended.
+    fn announce(&self, rows: &Announced, column: &str) -> Statement {
+        let statement = Statement::new(
+            "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+             scheduled_for, payload) SELECT 0, ",
+        )
+        .push(rows.organization)
+        .push(", ")
+        .push(rows.id)
+        .push(", ")
+        .push(rows.category)
+        .push(", ")
+        .push(AT_ONCE)
+        .push(", ")
+        .push(AT_ONCE);
+        statement
+            .push(", CAST(")
+            .push(rows.payload.unwrap_or("NULL"))
+            .push(" AS ")
+            .push(&self.payload_type)
+            .push(") FROM ")
+            .push(rows.from)
+            .push(" WHERE ")
+            .push(column)
+    }
+}

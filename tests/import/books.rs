@@ -1,0 +1,327 @@
+//! What an import writes for the product in the product's own databases, and what the product's workers make of it. Only
+//! PostgreSQL: the product has no other.
+
+use causeway_harness::{
+    cluster::{Cluster, ImportOptions, Silo, Store},
+    export::Export,
+    product, workers,
+};
+use causeway_proto::{
+    control::v1::{CheckSlugsRequest, UpdateOrganizationSlugRequest},
+    region::v1::{ApproveOrganizationsRequest, Import, ImportState, RevertImportRequest},
+    relocation::v1::FindingKind,
+};
+use causeway_silo::{
+    db::{DbError, Statement},
+    env::Environment,
+    transact,
+};
+use serde_json::json;
+
+/// How the databases of the product are laid out, and what it calls the region.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    one_database: bool,
+    region: &'static str,
+}
+
+const LAYOUTS: [Layout; 2] =
+    [Layout { one_database: true, region: "--monolith--" }, Layout { one_database: false, region: "us" }];
+
+/// An organization of the product that Causeway did not import, with what the product has noted of it, and messages that
+/// concern nobody here.
+const OTHERS: [&str; 4] = [
+    "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, reservation_type, \
+     date_added) VALUES ('taken', 999, 1, 'elsewhere', 0, now())",
+    "INSERT INTO sentry_organizationmapping (organization_id, slug, name, date_created, verified, idempotency_key, \
+     region_name, status) VALUES (999, 'taken', 'Taken', now(), false, '', 'elsewhere', 0)",
+    "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+     scheduled_for, region_name) SELECT 0, 999, n, 5, now(), now(), 'elsewhere' FROM generate_series(1, 1000) n",
+    "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+     scheduled_for) SELECT 0, 999, n, 5, now(), now() FROM generate_series(1, 1000) n",
+];
+
+struct Product {
+    cluster: Cluster,
+    layout: Layout,
+}
+
+impl Product {
+    async fn start(layout: Layout) -> Self {
+        let mut tables = product::tables_24_9().expect("the tables");
+        tables.extend(OTHERS.map(str::to_owned));
+        let mut builder = Cluster::builder(Store::Postgres).region("us").tables_of_control(&tables);
+        builder = match layout.one_database {
+            true => builder.one_database(),
+            false => builder.tables_of_regions(&tables),
+        };
+        let cluster = builder.start().await.expect("a cluster; this test needs PostgreSQL");
+        Self { cluster, layout }
+    }
+
+    async fn import(&self, export: &Export, options: &ImportOptions) -> Import {
+        let import = self.cluster.region(0).import(&export.to_bytes(), options).await.expect("it ends");
+        let wanted = if options.dry_run { ImportState::Planned } else { ImportState::Succeeded };
+        assert_eq!(import.state(), wanted, "{:?}", import.failure);
+        import
+    }
+
+    /// Lets the workers of the product do what there is to do.
+    async fn drain(&self) -> usize {
+        let control = self.cluster.db(Silo::Control).await.expect("a database");
+        let region = self.cluster.db(Silo::Region(0)).await.expect("a database");
+        workers::drain(&control, &region, self.layout.region).await.expect("the workers")
+    }
+
+    /// The lines that a query gives, in their order.
+    async fn ask(&self, silo: Silo, query: &str) -> Vec<String> {
+        let db = self.cluster.db(silo).await.expect("a database");
+        let rows = db.fetch_all(Statement::new("").push(query)).await.expect("asked");
+        rows.iter().map(|row| row.text("line").expect("a text")).collect()
+    }
+
+    async fn control(&self, query: &str) -> Vec<String> {
+        self.ask(Silo::Control, query).await
+    }
+
+    async fn region(&self, query: &str) -> Vec<String> {
+        self.ask(Silo::Region(0), query).await
+    }
+
+    async fn rename(&self, organization_id: i64, slug: &str, keep_alias: bool) {
+        let request = UpdateOrganizationSlugRequest {
+            operation_id: Environment::system().uuid().to_string(),
+            organization_id,
+            desired_slug: slug.to_owned(),
+            require_exact: true,
+            keep_alias,
+            wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
+            ..UpdateOrganizationSlugRequest::default()
+        };
+        self.cluster.control().reservations().update_organization_slug(request).await.expect("it is renamed");
+    }
+
+    /// Checks that the product knows each imported organization with all that belongs to it, and nothing else.
+    async fn assert_known(&self) {
+        let reservations = "SELECT organization_id || ' ' || slug || ' ' || region_name AS line FROM";
+        let wanted = format!(
+            "SELECT id || ' ' || slug || ' {}' AS line FROM sentry_organization ORDER BY id",
+            self.layout.region
+        );
+        let organizations = self.region(&wanted).await;
+        assert!(!organizations.is_empty());
+        let of = |table: &str, condition: &str| {
+            format!("{reservations} {table} WHERE organization_id <> 999{condition} ORDER BY organization_id")
+        };
+        let primary = " AND reservation_type = 0";
+        assert_eq!(self.control(&of("sentry_organizationslugreservation", primary)).await, organizations);
+        assert_eq!(self.control(&of("sentry_organizationmapping", "")).await, organizations);
+        let replica = of("hybridcloud_organizationslugreservationreplica", primary);
+        assert_eq!(self.region(&replica).await, organizations);
+        for (source, source_of, replica, replica_of) in [
+            (
+                "SELECT concat_ws(' ', organization_id, id, role, user_id, email) AS line FROM sentry_organizationmember",
+                Silo::Region(0),
+                "SELECT concat_ws(' ', organization_id, organizationmember_id, role, user_id, email) AS line \
+                 FROM sentry_organizationmembermapping",
+                Silo::Control,
+            ),
+            (
+                "SELECT concat_ws(' ', organization_id, id, slug) AS line FROM sentry_team",
+                Silo::Region(0),
+                "SELECT concat_ws(' ', organization_id, team_id, slug) AS line FROM sentry_teamreplica",
+                Silo::Control,
+            ),
+            (
+                "SELECT concat_ws(' ', organization_id, id, token_hashed) AS line FROM sentry_orgauthtoken",
+                Silo::Control,
+                "SELECT concat_ws(' ', organization_id, orgauthtoken_id, token_hashed) AS line \
+                 FROM hybridcloud_orgauthtokenreplica",
+                Silo::Region(0),
+            ),
+        ] {
+            let wanted = self.ask(source_of, &format!("{source} ORDER BY 1")).await;
+            assert!(!wanted.is_empty(), "{source}");
+            assert_eq!(self.ask(replica_of, &format!("{replica} ORDER BY 1")).await, wanted, "{replica}");
+        }
+    }
+
+    /// Checks that the product's books have what they had before the import.
+    async fn assert_as_before(&self) {
+        let reserved = "SELECT slug AS line FROM sentry_organizationslugreservation";
+        assert_eq!(self.control(reserved).await, ["taken"]);
+        assert_eq!(self.control("SELECT slug AS line FROM sentry_organizationmapping").await, ["taken"]);
+        for (silo, table) in [
+            (Silo::Control, "sentry_organizationmembermapping"),
+            (Silo::Control, "sentry_teamreplica"),
+            (Silo::Control, "auth_user"),
+            (Silo::Control, "sentry_orgauthtoken"),
+            (Silo::Region(0), "hybridcloud_organizationslugreservationreplica"),
+            (Silo::Region(0), "hybridcloud_orgauthtokenreplica"),
+            (Silo::Region(0), "sentry_organization"),
+        ] {
+            let rows = self.ask(silo, &format!("SELECT id::text AS line FROM {table}")).await;
+            assert_eq!(rows, [] as [String; 0], "{table}");
+        }
+        let others = |outbox: &str| format!("SELECT count(*)::text AS line FROM {outbox} WHERE category = 5");
+        assert_eq!(self.control(&others("sentry_controloutbox")).await, ["1000"]);
+        assert_eq!(self.region(&others("sentry_regionoutbox")).await, ["1000"]);
+    }
+}
+
+/// Two organizations with members, an invitation, teams, projects and tokens.
+fn export() -> Export {
+    let mut export = Export::new();
+    for (number, slug) in [(1, "one"), (2, "two")] {
+        let [user, team] = [10 + number, 20 + number];
+        export.organization(number, slug).user(user, slug).member(number, number, user);
+        export.invite(30 + number, number, &format!("guest@{slug}.example"));
+        export.team(team, number, "ops").project(number, number, "web");
+        let joined = json!({"team": team, "organizationmember": number, "role": null, "is_active": true});
+        export.push("sentry.organizationmemberteam", number, &joined);
+        let token = json!({"organization_id": number, "name": "ci", "token_hashed": "0".repeat(63) + &number.to_string(), "scope_list": ["org:ci"]});
+        export.push("sentry.orgauthtoken", number, &token);
+    }
+    export
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_product_knows_what_was_imported() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        product.import(&export(), &ImportOptions::default()).await;
+        assert!(product.drain().await > 0);
+        product.assert_known().await;
+        // Nothing that was announced is announced again, and a second import adds its own.
+        assert_eq!(product.drain().await, 0);
+        product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        product.assert_known().await;
+        product.cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slug_that_the_product_has_reserved_is_taken() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        let mut export = Export::new();
+        export.organization(1, "taken").user(11, "ann").member(1, 1, 11);
+        let request = CheckSlugsRequest { slugs: vec!["taken".to_owned()], ..CheckSlugsRequest::default() };
+        let told = product.cluster.control().directory().check_slugs(request).await.expect("checked");
+        let told = told.into_inner().checks;
+        let owner = told.first().and_then(|check| check.taken_by.clone()).expect("it is taken");
+        assert_eq!((owner.organization_id, owner.region.as_str()), (999, "elsewhere"));
+        let dry = product.import(&export, &ImportOptions::default().dry_run()).await;
+        let import = product.import(&export, &ImportOptions::default()).await;
+        for (import, wording) in [(dry, "would"), (import, "elsewhere")] {
+            let findings = product.cluster.region(0).findings(&import.import_id).await.expect("findings");
+            let changed =
+                findings.iter().find(|it| it.kind() == FindingKind::SlugChanged).expect("it is told");
+            assert!(changed.reason.contains(wording) && changed.reason.contains("999"), "{changed:?}");
+        }
+        product.drain().await;
+        let slugs = product.region("SELECT slug AS line FROM sentry_organization").await;
+        assert!(slugs.iter().all(|slug| slug.starts_with("taken-")), "{slugs:?}");
+        product.cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_is_in_the_products_books() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        let id = import.organizations.first().expect("an organization").id;
+        product.rename(id, "renamed", false).await;
+        product.drain().await;
+        product.assert_known().await;
+        assert!(
+            product
+                .control("SELECT slug AS line FROM sentry_organizationslugreservation")
+                .await
+                .contains(&"renamed".to_owned())
+        );
+        // The old slug is free for others, here as there.
+        let other = import.organizations.get(1).expect("another").id;
+        product.rename(other, "one", false).await;
+        product.drain().await;
+        product.assert_known().await;
+        // The product knows no aliases. One that only control knows is taken all the same.
+        product.rename(other, "uno", true).await;
+        let mut export = Export::new();
+        export.organization(1, "one").user(11, "ann").member(1, 1, 11);
+        let import = product.import(&export, &ImportOptions::default()).await;
+        let slug = import.organizations.first().expect("an organization").slug.clone();
+        assert!(slug.starts_with("one-"), "{slug}");
+        product.drain().await;
+        product.assert_known().await;
+        product.cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hidden_organizations_are_announced_again_when_they_are_approved() {
+    let product = Product::start(LAYOUTS[0]).await;
+    let options = ImportOptions { hide_organizations: true, ..ImportOptions::default() };
+    let import = product.import(&export(), &options).await;
+    product.drain().await;
+    let statuses =
+        "SELECT DISTINCT status::text AS line FROM sentry_organizationmapping WHERE organization_id <> 999";
+    assert_eq!(product.control(statuses).await, ["3"]);
+    let request =
+        ApproveOrganizationsRequest { import_id: import.import_id, ..ApproveOrganizationsRequest::default() };
+    product.cluster.region(0).organizations().approve_organizations(request).await.expect("approved");
+    product.drain().await;
+    assert_eq!(product.control(statuses).await, ["0"]);
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_leaves_nothing_in_the_products_books() {
+    for layout in LAYOUTS {
+        for drained in [true, false] {
+            let product = Product::start(layout).await;
+            let import = product.import(&export(), &ImportOptions::default()).await;
+            if drained {
+                product.drain().await;
+                product.assert_known().await;
+            }
+            let request = RevertImportRequest { import_id: import.import_id.clone() };
+            product.cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+            let reverted = product.cluster.region(0).wait(&import.import_id).await.expect("it ends");
+            assert_eq!(reverted.state(), ImportState::Reverted);
+            product.assert_as_before().await;
+            // What the workers had not done yet is about rows that are gone.
+            product.drain().await;
+            product.assert_as_before().await;
+            product.cluster.stop().await;
+        }
+    }
+}
+
+/// A user whom the product has made a member of another organization meanwhile is needed there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_keeps_what_the_product_needs() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let db = product.cluster.db(Silo::Control).await.expect("a database");
+    let joined: Result<(), DbError> = transact!(DbError, db, |tx| {
+        let join = "INSERT INTO sentry_organizationmembermapping (organization_id, organizationmember_id, role, user_id, \
+                    date_added) SELECT 999, 5, 'member', id, now() FROM auth_user WHERE username = 'one'";
+        tx.execute(Statement::new(join)).await?;
+    });
+    joined.expect("joined");
+    let request = RevertImportRequest { import_id: import.import_id.clone() };
+    product.cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+    let reverted = product.cluster.region(0).wait(&import.import_id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    product.drain().await;
+    assert_eq!(product.control("SELECT username AS line FROM auth_user").await, ["one"]);
+    let members = "SELECT organization_id::text AS line FROM sentry_organizationmembermapping";
+    assert_eq!(product.control(members).await, ["999"]);
+    product.cluster.stop().await;
+}
