@@ -123,6 +123,9 @@ impl Control {
         let books = Books::find(&db).await?;
         let feeds = Feeds::start(db.clone(), books, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
+        if feeds.books().is_some() {
+            feeds.background(slug_reservations.clone().follow_product_forever());
+        }
         Ok(Self {
             imports: ControlImports::new(
                 db.clone(),

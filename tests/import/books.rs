@@ -2,13 +2,13 @@
 //! PostgreSQL: the product has no other.
 
 use causeway_harness::{
-    cluster::{Cluster, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::Export,
     product, workers,
 };
 use causeway_proto::{
     control::v1::{CheckSlugsRequest, UpdateOrganizationSlugRequest},
-    region::v1::{ApproveOrganizationsRequest, Import, ImportState, RevertImportRequest},
+    region::v1::{ApproveOrganizationsRequest, Import, ImportState, ReconcileMode, RevertImportRequest},
     relocation::v1::FindingKind,
 };
 use causeway_silo::{
@@ -17,6 +17,8 @@ use causeway_silo::{
     transact,
 };
 use serde_json::json;
+
+use crate::support::eventually;
 
 /// How the databases of the product are laid out, and what it calls the region.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +50,14 @@ struct Product {
 
 impl Product {
     async fn start(layout: Layout) -> Self {
+        Self::start_with(layout, &Failpoints::default()).await
+    }
+
+    async fn start_with(layout: Layout, failpoints: &Failpoints) -> Self {
         let mut tables = product::tables_24_9().expect("the tables");
         tables.extend(OTHERS.map(str::to_owned));
-        let mut builder = Cluster::builder(Store::Postgres).region("us").tables_of_control(&tables);
+        let mut builder = Cluster::builder(Store::Postgres).region("us").failpoints(failpoints);
+        builder = builder.tables_of_control(&tables);
         builder = match layout.one_database {
             true => builder.one_database(),
             false => builder.tables_of_regions(&tables),
@@ -86,6 +93,19 @@ impl Product {
 
     async fn region(&self, query: &str) -> Vec<String> {
         self.ask(Silo::Region(0), query).await
+    }
+
+    async fn revert(&self, import: &Import) {
+        let request = RevertImportRequest { import_id: import.import_id.clone() };
+        self.cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+        let reverted = self.cluster.region(0).wait(&import.import_id).await.expect("it ends");
+        assert_eq!(reverted.state(), ImportState::Reverted);
+    }
+
+    /// Compares the region with control and has differences repaired. Returns the messages.
+    async fn repair(&self) -> Vec<String> {
+        let compared = self.cluster.region(0).reconcile(ReconcileMode::Repair).await.expect("compared");
+        compared.differences.into_iter().map(|difference| difference.message).collect()
     }
 
     async fn rename(&self, organization_id: i64, slug: &str, keep_alias: bool) {
@@ -201,6 +221,50 @@ async fn the_product_knows_what_was_imported() {
     }
 }
 
+/// The places between two commits that concern the product's books.
+const PLACES: [&str; 8] = [
+    "control.import_models.recorded",
+    "control.bulk_create.looked",
+    "control.bulk_create.prepared",
+    "control.bulk_create.committed",
+    "control.confirm.prepared",
+    "control.confirm.committed",
+    "region.finish.counted",
+    "region.finish.visible",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_product_knows_what_was_imported_whatever_failed_on_the_way() {
+    let failpoints = Failpoints::default();
+    let product = Product::start_with(LAYOUTS[0], &failpoints).await;
+    for place in PLACES {
+        failpoints.arm(place, Act::Fail, 0);
+        product.import(&export(), &ImportOptions::default()).await;
+        assert!(!failpoints.is_armed(), "{place} was not reached");
+        product.drain().await;
+        product.assert_known().await;
+    }
+    product.cluster.stop().await;
+}
+
+/// A revert that fails on its way goes on, and then leaves as little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_that_fails_on_its_way_leaves_nothing_in_the_products_books() {
+    for place in
+        ["region.revert_chunk.recorded", "control.release_organizations.prepared", "region.revert.released"]
+    {
+        let failpoints = Failpoints::default();
+        let product = Product::start_with(LAYOUTS[1], &failpoints).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        failpoints.arm(place, Act::Fail, 0);
+        product.revert(&import).await;
+        assert!(!failpoints.is_armed(), "{place} was not reached");
+        product.assert_as_before().await;
+        product.cluster.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slug_that_the_product_has_reserved_is_taken() {
     for layout in LAYOUTS {
@@ -257,8 +321,81 @@ async fn a_rename_is_in_the_products_books() {
         assert!(slug.starts_with("one-"), "{slug}");
         product.drain().await;
         product.assert_known().await;
+        product.revert(&import).await;
+        let held = "SELECT slug AS line FROM sentry_organizationslugreservation ORDER BY slug";
+        assert_eq!(product.control(held).await, ["renamed", "taken", "uno"], "nothing is held for nobody");
         product.cluster.stop().await;
     }
+}
+
+/// The product gives an organization another slug: first in its region, then in its reservation at control.
+async fn rename_in_product(product: &Product, id: i64, slug: &str) {
+    for (silo, statement) in [
+        (Silo::Region(0), format!("UPDATE sentry_organization SET slug = '{slug}' WHERE id = {id}")),
+        (
+            Silo::Control,
+            format!(
+                "UPDATE sentry_organizationslugreservation SET slug = '{slug}' WHERE organization_id = {id}"
+            ),
+        ),
+        (
+            Silo::Region(0),
+            format!(
+                "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, \
+                 scheduled_from, scheduled_for) VALUES (0, {id}, {id}, 2, now(), '2016-08-01')"
+            ),
+        ),
+    ] {
+        let db = product.cluster.db(silo).await.expect("a database");
+        let done: Result<(), DbError> = transact!(DbError, db, |tx| {
+            tx.execute(Statement::new("").push(&statement)).await?;
+        });
+        done.expect("renamed");
+    }
+}
+
+/// Control follows by itself, and so does everything that follows control. A comparison finds nothing to put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_by_the_product_is_followed() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        let id = import.organizations.first().expect("an organization").id;
+        rename_in_product(&product, id, "by-product").await;
+        eventually("control has followed", async || {
+            let all = product.cluster.control().all_reservations().await.expect("reservations");
+            let slugs: Vec<&str> =
+                all.iter().filter(|it| it.organization_id == id).map(|it| it.slug.as_str()).collect();
+            slugs == ["by-product"]
+        })
+        .await;
+        assert_eq!(product.repair().await, [] as [String; 0]);
+        product.drain().await;
+        product.assert_known().await;
+        // From now on the old slug is anybody's, and the new one nobody else's.
+        product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        product.assert_known().await;
+        product.cluster.stop().await;
+    }
+}
+
+/// A comparison follows the product at once, and does not put the old slug back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_does_not_put_back_what_the_product_has_renamed() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    rename_in_product(&product, id, "by-product").await;
+    product.repair().await;
+    assert_eq!(product.repair().await, [] as [String; 0]);
+    let slug = format!("SELECT slug AS line FROM sentry_organization WHERE id = {id}");
+    assert_eq!(product.region(&slug).await, ["by-product"]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,10 +426,7 @@ async fn a_revert_leaves_nothing_in_the_products_books() {
                 product.drain().await;
                 product.assert_known().await;
             }
-            let request = RevertImportRequest { import_id: import.import_id.clone() };
-            product.cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
-            let reverted = product.cluster.region(0).wait(&import.import_id).await.expect("it ends");
-            assert_eq!(reverted.state(), ImportState::Reverted);
+            product.revert(&import).await;
             product.assert_as_before().await;
             // What the workers had not done yet is about rows that are gone.
             product.drain().await;
@@ -315,10 +449,7 @@ async fn a_revert_keeps_what_the_product_needs() {
         tx.execute(Statement::new(join)).await?;
     });
     joined.expect("joined");
-    let request = RevertImportRequest { import_id: import.import_id.clone() };
-    product.cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
-    let reverted = product.cluster.region(0).wait(&import.import_id).await.expect("it ends");
-    assert_eq!(reverted.state(), ImportState::Reverted);
+    product.revert(&import).await;
     product.drain().await;
     assert_eq!(product.control("SELECT username AS line FROM auth_user").await, ["one"]);
     let members = "SELECT organization_id::text AS line FROM sentry_organizationmembermapping";

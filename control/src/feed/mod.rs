@@ -60,6 +60,8 @@ pub struct Options {
     /// The most reservations or events that one transaction changes, at least one. Until it ends, other changes of that
     /// region's reservations wait, and on SQLite all other writes.
     pub changes_a_transaction: usize,
+    /// How often control looks whether the product has renamed organizations, in a database that is the product's.
+    pub product_interval: Duration,
     /// The most readers at once, not counting regions, which have places of their own. Control refuses further readers.
     pub watches: usize,
 }
@@ -71,6 +73,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(5),
             keep_events: 200_000,
             changes_a_transaction: 10_000,
+            product_interval: Duration::from_secs(10),
             watches: 1_000,
         }
     }

@@ -26,17 +26,19 @@ use crate::{
     Error,
     directory::{Directory, Refused},
     model::directory,
+    slug::reservations::SlugReservations,
 };
 
 #[derive(Debug)]
 pub(super) struct Handler {
     directory: Directory,
+    slug_reservations: SlugReservations,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(directory: Directory, page_key: PageKey) -> Self {
-        Self { directory, page_key }
+    pub(super) fn new(directory: Directory, slug_reservations: SlugReservations, page_key: PageKey) -> Self {
+        Self { directory, slug_reservations, page_key }
     }
 }
 
@@ -172,6 +174,10 @@ impl DirectoryService for Handler {
             list.default_size = list.max_size;
         }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
+        if page_request.after.is_none() {
+            // A comparison must not take the product's renames for differences. What is left is one.
+            self.slug_reservations.follow_product().await?;
+        }
         let found = self.directory.held(&region, organization_ids, &page_request).await?;
         let key = |item: &directory::HeldOrganization| item.organization_id;
         let (organizations, next) = fitting(found.page.items, found.page.next, key, held);

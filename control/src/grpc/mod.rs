@@ -33,7 +33,11 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
         control.feeds().clone(),
         page_key(),
     );
-    let directory = directory_service::Handler::new(control.directory().clone(), page_key());
+    let directory = directory_service::Handler::new(
+        control.directory().clone(),
+        control.slug_reservations().clone(),
+        page_key(),
+    );
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
         .add_service(VersionServiceServer::new(service_description()))

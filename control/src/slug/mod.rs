@@ -29,6 +29,7 @@ mod bulk_creation;
 pub mod bulk_intake;
 mod confirmation;
 pub mod operation;
+pub mod product_renames;
 pub mod renames;
 pub mod reservations;
 pub mod rules;

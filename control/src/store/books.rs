@@ -44,6 +44,19 @@ pub(crate) struct Books {
     made_by_workers: Vec<&'static str>,
 }
 
+/// An organization to which the product has given another slug than control knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// Its id.
+    pub organization_id: i64,
+    /// Its region.
+    pub region: String,
+    /// Its slug in the product.
+    pub slug: String,
+    /// Its primary slug at control.
+    pub previous: String,
+}
+
 /// Slugs that the product keeps for the organizations that want them.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -204,6 +217,48 @@ impl Books {
             feed.execute(statement).await?;
         }
         Ok(())
+    }
+
+    /// Organizations that the product has renamed, with ids above `after`, in the order of their ids; at most `most`.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn renamed(&self, db: &Db, after: i64, most: i64) -> Result<Vec<Renamed>, DbError> {
+        let statement = Statement::new(
+            "SELECT s.organization_id, s.region, b.slug, s.slug AS previous FROM causeway_organization_slug_reservation s \
+             JOIN sentry_organizationslugreservation b ON b.organization_id = s.organization_id AND b.reservation_type = 0 \
+             WHERE s.type = 'primary' AND s.slug <> b.slug AND s.organization_id > $1 ORDER BY s.organization_id LIMIT $2",
+        );
+        let renamed = |row: &Row| {
+            Ok(Renamed {
+                organization_id: row.int("organization_id")?,
+                region: row.text("region")?,
+                slug: row.text("slug")?,
+                previous: row.text("previous")?,
+            })
+        };
+        db.fetch_all(statement.with(after).with(most)).await?.iter().map(renamed).collect()
+    }
+
+    /// Whether a rename of the product is still as it was found.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn is_renamed(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        renamed: &Renamed,
+    ) -> Result<bool, DbError> {
+        let statement = Statement::new(
+            "SELECT b.id FROM causeway_organization_slug_reservation s JOIN sentry_organizationslugreservation b \
+             ON b.organization_id = s.organization_id AND b.reservation_type = 0 WHERE s.type = 'primary' \
+             AND s.organization_id = $1 AND s.region = $2 AND s.slug = $3 AND b.slug = $4",
+        )
+        .with(renamed.organization_id)
+        .with(renamed.region.as_str())
+        .with(renamed.previous.as_str())
+        .with(renamed.slug.as_str());
+        Ok(feed.fetch_optional(statement).await?.is_some())
     }
 
     /// Announces new auth tokens of organizations.

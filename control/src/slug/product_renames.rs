@@ -1,0 +1,121 @@
+//! Renames that the product has made by itself, in a database that is the product's: its reservation of an organization
+//! and control's have different slugs. The product is right, because the organization already has the new slug in its
+//! region. Control takes it over as a rename that is confirmed at once, so that the feed, the replicas and the directory
+//! follow.
+//!
+//! All of it is one transaction for each organization. If the process dies, the next look finds the others.
+
+use causeway_silo::transact;
+use tokio::time::sleep;
+
+use super::{renames, reservations::SlugReservations};
+use crate::{
+    Error,
+    model::rename::{Rename, RenameState},
+    store::{
+        books::{Books, Renamed},
+        rename, slug_operation,
+        slug_reservation::{self as store, Candidates},
+    },
+};
+
+/// How many renames are read at once.
+const PAGE: i64 = 1_000;
+
+impl SlugReservations {
+    /// Takes over the renames that the product has made. Returns those that cannot be taken over: control is renaming the
+    /// organization as well, or another one has the slug. Does nothing if the database is not the product's.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
+        let (mut after, mut left) = (0, Vec::new());
+        let Some(books) = self.feeds.books() else { return Ok(left) };
+        loop {
+            let page = books.renamed(&self.db, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(left) };
+            after = last.organization_id;
+            for renamed in page {
+                if !self.follow(books, &renamed).await? {
+                    left.push(renamed);
+                }
+            }
+        }
+    }
+
+    /// Does so again and again.
+    pub(crate) async fn follow_product_forever(self) {
+        let mut told: Vec<Renamed> = Vec::new();
+        loop {
+            sleep(self.feeds.options().product_interval).await;
+            match self.follow_product().await {
+                Ok(left) => {
+                    for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
+                        let Renamed { organization_id, region, slug, previous } = renamed;
+                        tracing::warn!(
+                            organization_id,
+                            region,
+                            slug,
+                            previous,
+                            "the product has renamed an organization, and control keeps the old slug: it is renaming the \
+                             organization as well, or another organization has the new slug"
+                        );
+                    }
+                    told = left;
+                }
+                Err(error) => tracing::warn!(%error, "control cannot look for renames of the product"),
+            }
+        }
+    }
+
+    /// Takes over one rename, unless it has changed meanwhile, or cannot be taken over.
+    async fn follow(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
+        let Renamed { organization_id, region, slug, previous } = renamed;
+        let (now, operation_id) = (self.env.now(), self.env.uuid());
+        let taken = transact!(Error, self.feeds.of(region), |feed| {
+            // One of control's own is under way: when it ends, the next look finds what is left to do.
+            if rename::in_flight(feed, *organization_id).await?.is_some()
+                || !books.is_renamed(feed, renamed).await?
+            {
+                return Ok(false);
+            }
+            let held = store::of_organization(feed, *organization_id).await?;
+            if !held.iter().any(|own| own.slug == *slug) {
+                let candidates = Candidates {
+                    organization_ids: vec![*organization_id],
+                    slugs: vec![slug.clone()],
+                    wanted_slugs: vec![slug.clone()],
+                };
+                if store::take_free(feed, operation_id, candidates, now).await?.is_empty() {
+                    return Ok(false);
+                }
+            }
+            let rename = Rename {
+                operation_id,
+                region: region.clone(),
+                organization_id: *organization_id,
+                desired_slug: slug.clone(),
+                require_exact: true,
+                keep_alias: false,
+                previous_slug: previous.clone(),
+                state: RenameState::Pending,
+                slug: slug.clone(),
+            };
+            rename::insert(feed, &rename, now).await?;
+            slug_operation::insert(feed, operation_id, [0; 32], 1, None, now).await?;
+            renames::confirm(feed, &rename, now).await?;
+            slug_operation::set_confirmed(feed, operation_id, 1, now).await?;
+            true
+        })?;
+        if taken {
+            tracing::info!(
+                organization_id,
+                region,
+                slug,
+                previous,
+                "the product has renamed an organization, and control has followed"
+            );
+        }
+        Ok(taken)
+    }
+}
