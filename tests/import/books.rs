@@ -4,7 +4,8 @@
 use causeway_harness::{
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::Export,
-    product, workers,
+    product::{self, Release},
+    workers,
 };
 use causeway_proto::{
     control::v1::{CheckSlugsRequest, UpdateOrganizationSlugRequest},
@@ -25,10 +26,14 @@ use crate::support::eventually;
 struct Layout {
     one_database: bool,
     region: &'static str,
+    release: Release,
 }
 
-const LAYOUTS: [Layout; 2] =
-    [Layout { one_database: true, region: "--monolith--" }, Layout { one_database: false, region: "us" }];
+const LAYOUTS: [Layout; 3] = [
+    Layout { one_database: true, region: "--monolith--", release: Release::R24_9 },
+    Layout { one_database: false, region: "us", release: Release::R24_9 },
+    Layout { one_database: true, region: "--monolith--", release: Release::R26_6 },
+];
 
 /// An organization of the product that Causeway did not import, with what the product has noted of it, and messages that
 /// concern nobody here.
@@ -54,8 +59,15 @@ impl Product {
     }
 
     async fn start_with(layout: Layout, failpoints: &Failpoints) -> Self {
-        let mut tables = product::tables_24_9().expect("the tables");
+        let mut tables = product::tables(layout.release).expect("the tables");
         tables.extend(OTHERS.map(str::to_owned));
+        // JSON is of another type in newer releases, perhaps here as well.
+        if layout.release == Release::R26_6 {
+            tables.push(
+                "ALTER TABLE sentry_regionoutbox ALTER COLUMN payload TYPE jsonb USING payload::jsonb"
+                    .to_owned(),
+            );
+        }
         let mut builder = Cluster::builder(Store::Postgres).region("us").failpoints(failpoints);
         builder = builder.tables_of_control(&tables);
         builder = match layout.one_database {

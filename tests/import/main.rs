@@ -19,6 +19,7 @@ mod lost_lease;
 mod nested_ids;
 mod once;
 mod paging;
+mod pairs;
 mod product;
 mod real;
 mod refused;
@@ -150,6 +151,7 @@ causeway_harness::on_each_store! {
         a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over;
     revert:
         an_import_that_is_reverted_leaves_nothing,
+        imports_that_shared_rows_leave_nothing_when_all_are_reverted,
         what_was_reverted_can_be_imported_again_with_the_same_slugs,
         what_others_need_stays_and_is_told,
         an_import_that_has_not_ended_can_be_reverted,

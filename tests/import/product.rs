@@ -6,7 +6,7 @@ use causeway_harness::{
     cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export::Export,
     postgres::Postgres,
-    product,
+    product::{self, Release},
 };
 use causeway_proto::{
     region::v1::{Import, ImportState, RevertImportRequest},
@@ -22,7 +22,7 @@ use crate::support::{USER, exhaustive};
 
 /// A cluster whose databases have the product's tables, and these changes of them.
 async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str]) -> Cluster {
-    let tables = product::tables_24_9().expect("the tables");
+    let tables = product::tables(Release::R24_9).expect("the tables");
     let with = |changes: &[&str]| {
         let changes = changes.iter().map(|change| (*change).to_owned());
         tables.iter().cloned().chain(changes).collect::<Vec<_>>()
@@ -98,7 +98,7 @@ async fn structure_of_product() -> BTreeSet<String> {
     let url = server.create_database("product").await.expect("a database");
     let db = Db::connect(&url, &Options::default()).await.expect("a database");
     let made: Result<(), DbError> = transact!(DbError, db, |tx| {
-        for statement in product::tables_24_9().expect("the tables") {
+        for statement in product::tables(Release::R24_9).expect("the tables") {
             tx.execute(Statement::new("").push(&statement)).await?;
         }
     });
@@ -278,10 +278,39 @@ async fn a_value_for_which_the_database_has_no_room_is_refused_in_the_plan() {
     cluster.stop().await;
 }
 
+/// A record of a newer release may lack what an older database needs, and JSON may have what a type of a newer one refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_cannot_hold_is_left_out_and_told() {
+    let jsonb = "ALTER TABLE sentry_projectownership ALTER COLUMN schema TYPE jsonb USING schema::jsonb";
+    let cluster = cluster(&Failpoints::default(), &[], &[jsonb]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").member(1, 1, 11).project(31, 1, "project");
+    let view = json!({"organization": 1, "user_id": 11, "name": "v", "query": "", "query_sort": "date"});
+    export.push("sentry.groupsearchview", 1, &view);
+    let time = "2024-03-05T06:07:08Z";
+    let owners = json!({"project": 31, "raw": "", "schema": {"a": "x\u{0}y"}, "date_created": time, "last_updated": time});
+    export.push("sentry.projectownership", 1, &owners);
+    let (dry, told) = import(&cluster, &export, &ImportOptions::default().dry_run()).await;
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    for findings in [&told, &findings] {
+        let lost = of_kind(findings, FindingKind::NotInDatabase);
+        assert!(lost.contains(&("sentry.groupsearchview", "position")), "{lost:?}");
+        let cleaned = of_kind(findings, FindingKind::TextCleaned);
+        assert_eq!(cleaned, [("sentry.projectownership", "schema")].into());
+    }
+    let schema = "SELECT schema::text AS line FROM sentry_projectownership";
+    assert_eq!(ask(&cluster, Silo::Region(0), schema).await, [r#"{"a": "xy"}"#]);
+    let views = "SELECT name AS line FROM sentry_groupsearchview";
+    assert_eq!(ask(&cluster, Silo::Region(0), views).await, [] as [String; 0]);
+    cluster.stop().await;
+}
+
 /// The tables of control and of the region are in schemas of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_database_serves_control_and_a_region() {
-    let tables = product::tables_24_9().expect("the tables");
+    let tables = product::tables(Release::R24_9).expect("the tables");
     let built =
         Cluster::builder(Store::Postgres).region("us").one_database().tables_of_control(&tables).start();
     let cluster = built.await.expect("a cluster; this test needs PostgreSQL");
@@ -409,7 +438,7 @@ async fn an_import_is_reverted_after_the_product_has_dropped_its_tables() {
 /// Ids of users are those of other people in the product's database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_of_the_product_needs_a_control_of_the_product() {
-    let tables = product::tables_24_9().expect("the tables");
+    let tables = product::tables(Release::R24_9).expect("the tables");
     let built = Cluster::builder(Store::Postgres).region("us").tables_of_regions(&tables).start().await;
     let cluster = built.expect("a cluster; this test needs PostgreSQL");
     let mut export = Export::new();

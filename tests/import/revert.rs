@@ -95,6 +95,19 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     cluster.stop().await;
 }
 
+/// An import that merged into the users of another one does not need them any more once it is reverted.
+pub(crate) async fn imports_that_shared_rows_leave_nothing_when_all_are_reverted(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let before = look(&cluster, 0).await;
+    let (export, options) = (exhaustive(), ImportOptions::default());
+    let (first, _) = import(&cluster, &export, &options).await;
+    let (second, _) = import(&cluster, &export, &options.merge_users()).await;
+    reverted(&cluster, &second.import_id).await;
+    let first = reverted(&cluster, &first.import_id).await;
+    assert_gone(&cluster, &before, &first).await;
+    cluster.stop().await;
+}
+
 pub(crate) async fn what_was_reverted_can_be_imported_again_with_the_same_slugs(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let before = look(&cluster, 0).await;

@@ -243,6 +243,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         or_integer,
         min: column.min,
         null: column.null,
+        is_needed: false,
         default,
         choices: column.choices.iter().map(Value::to_string).collect(),
         references: column.references,

@@ -72,6 +72,9 @@ pub struct Column {
     pub min: Option<i64>,
     /// Whether it may be null.
     pub null: bool,
+    /// Whether this database needs a value although some releases allow null; see [`super::Catalog::fitted`]. A record
+    /// without one is left out.
+    pub is_needed: bool,
     /// The value if the field is missing in a record.
     pub default: Default,
     /// The values that the application knows, as JSON texts; empty if it accepts any. Other values are written with a

@@ -235,6 +235,22 @@ impl Model {
             || rules.keep_first.iter().any(|first| set.columns.iter().all(|column| first.contains(column)))
     }
 
+    /// The column of a row with these values that has none although this database needs one. Newer releases may have a
+    /// field no longer that an older database demands, and older ones null where a newer one demands a value.
+    #[must_use]
+    pub fn lacks_value(&self, values: &[Value]) -> Option<&Column> {
+        let is_filled_later = |index: usize| {
+            let copies = self.rules.follow.iter().flat_map(|follow| &follow.copies);
+            self.rules.makes_missing(index)
+                || self.rules.always_replaces(index)
+                || copies.into_iter().any(|(column, _)| *column == index)
+        };
+        self.columns.iter().enumerate().zip(values).find_map(|((index, column), value)| {
+            let lacks = value.is_null() && column.is_needed && column.is_stored && !is_filled_later(index);
+            lacks.then_some(column)
+        })
+    }
+
     /// The columns for which a rule must know whether another row has the value.
     pub fn looked_up_columns(&self) -> impl Iterator<Item = usize> {
         let taken = self.rules.if_taken.iter().map(|taken| taken.column);
@@ -489,6 +505,7 @@ mod tests {
         let owners = || vec!["owner_team_id".to_owned(), "owner_user_id".to_owned()];
         let alert_rule_or_rule = || vec!["alert_rule_id".to_owned(), "rule_id".to_owned()];
         let expected = [
+            ("sentry_dashboard", "exactly one", vec!["prebuilt_id".to_owned(), "created_by_id".to_owned()]),
             ("sentry_monitor", "at most one", owners()),
             ("sentry_organizationmember", "exactly one", vec!["user_id".to_owned(), "email".to_owned()]),
             ("sentry_rule", "at most one", owners()),

@@ -185,11 +185,8 @@ impl<'a> Decoder<'a> {
 
     fn default(&self, column: &Column) -> Result<Value, Finding> {
         Ok(match &column.default {
-            Default::Null if column.null => Value::Null,
-            Default::Null => {
-                let reason = "the field is missing, and this database needs a value for it";
-                return Err(Finding::new(FindingKind::ValidationError, reason).field(&column.field));
-            }
+            // If the database needs a value, the record is left out; see `Model::lacks_value`.
+            Default::Null => Value::Null,
             Default::Now => Value::Time(self.now),
             Default::Literal(json) => decode_literal(column, json)?,
             Default::Generated(generator) => generate::value(*generator, self.env),
@@ -329,7 +326,10 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
             let text = cow_str(raw).map_err(|_| invalid("is not a string that holds an IP address"))?;
             inet(&text).ok_or_else(|| invalid("is not an IP address"))?
         }
-        Kind::Json => Value::Text(json_text(raw)?),
+        Kind::Json => match column.sql.as_str() {
+            "jsonb" => Value::Text(for_jsonb(column, json_text(raw)?, notes)),
+            _ => Value::Text(json_text(raw)?),
+        },
         Kind::Array(of) => list(column, of, raw, notes)?,
     };
     let is_written_so = || column.choices.iter().any(|choice| choice == json);
@@ -444,6 +444,47 @@ fn json_text(raw: &RawValue) -> Result<String, FieldError> {
         return Err(invalid("is a string that begins as JSON text but is none"));
     }
     Ok(json.to_owned())
+}
+
+/// A valid JSON text without what the type `jsonb` of PostgreSQL refuses: NUL characters, and halves of a character beyond
+/// the first 65,536, which some programs write alone. Either is an escape in a string.
+fn for_jsonb(column: &Column, json: String, notes: &mut Vec<Finding>) -> String {
+    if !json.contains("\\u") {
+        return json;
+    }
+    let mut clean = String::with_capacity(json.len());
+    let (mut rest, mut high) = (json.as_str(), false);
+    let escape = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    while let Some(at) = rest.find('\\') {
+        let (before, from) = rest.split_at(at);
+        clean.push_str(before);
+        let length = if from.starts_with("\\u") { 6 } else { 2 };
+        let (this, behind) = from.split_at_checked(length).unwrap_or((from, ""));
+        match escape(this) {
+            Some(0) => {}
+            Some(0xD800..=0xDBFF) if escape(behind).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) => {
+                clean.push_str(this);
+                high = true;
+                rest = behind;
+                continue;
+            }
+            Some(0xDC00..=0xDFFF) if high => clean.push_str(this),
+            Some(0xD800..=0xDFFF) => clean.push(char::REPLACEMENT_CHARACTER),
+            _ => clean.push_str(this),
+        }
+        high = false;
+        rest = behind;
+    }
+    clean.push_str(rest);
+    if clean != json {
+        let reason =
+            "NUL characters and halves of characters, which the database cannot hold in JSON, are left out";
+        notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
+    }
+    clean
 }
 
 /// How deep the brackets of a valid JSON text are nested.

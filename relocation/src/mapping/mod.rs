@@ -185,6 +185,18 @@ impl Mapping<'_> {
             cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(field)));
             *slot = Value::Text(slug);
         }
+        if let Some(column) = model.lacks_value(&record.values) {
+            let reason = match self.tense {
+                Tense::Happened => {
+                    "there is no value, and this database needs one; so the record was not written"
+                }
+                Tense::Would => {
+                    "there is no value, and this database needs one; so the record would not be written"
+                }
+            };
+            let finding = Finding::new(FindingKind::NotInDatabase, reason).field(&column.field);
+            return Ok(Decision::Dropped(place(finding)));
+        }
         if let Some(fields) = record.fields.take() {
             record.fields = Some(rewrite_fields(model, &fields, &record.values, &nested)?);
         }

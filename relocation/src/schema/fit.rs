@@ -60,7 +60,7 @@ fn fit(model: &mut Model, tables: &Tables) {
 
 /// Narrows a column to what the database takes.
 fn narrow(column: &mut Column, actual: &Actual) {
-    column.null &= actual.null;
+    column.is_needed = column.null && !actual.null;
     let Some(sql) = SqlType::parse(&actual.sql) else { return };
     let shorter = |known: Option<usize>| match (known, sql.max_length()) {
         (Some(known), Some(actual)) => Some(known.min(actual)),
@@ -172,8 +172,9 @@ mod tests {
             true
         });
         let fitted = catalog.fitted(Silo::Region, &narrower);
-        assert!(column(&catalog, "sentry.groupsearchview", "position").null);
-        assert!(!column(&fitted, "sentry.groupsearchview", "position").null);
+        assert!(!column(&catalog, "sentry.groupsearchview", "position").is_needed);
+        assert!(column(&fitted, "sentry.groupsearchview", "position").is_needed);
+        assert!(!column(&fitted, "sentry.groupsearchview", "name").is_needed);
         assert!(!column(&fitted, "sentry.groupsearchview", "visibility").is_stored);
         assert_eq!(column(&fitted, "sentry.project", "slug").max_length, Some(50));
         let texts = Kind::Array(ArrayOf::Text(Some(9)));

@@ -52,13 +52,37 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// The statements that make the tables of the product's release 24.9.
+/// A release of the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// As read from a database of that release.
+    R24_9,
+    /// What the public schema files say changed until then.
+    R25_6,
+    /// The same, until then.
+    R26_6,
+}
+
+impl Release {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::R24_9, Self::R25_6, Self::R26_6];
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::R24_9 => include_str!("../product/24.9.json"),
+            Self::R25_6 => include_str!("../product/25.6.json"),
+            Self::R26_6 => include_str!("../product/26.6.json"),
+        }
+    }
+}
+
+/// The statements that make the tables of a release of the product.
 ///
 /// # Errors
 /// If the description of the tables cannot be read.
-pub fn tables_24_9() -> anyhow::Result<Vec<String>> {
-    let schema: Schema =
-        serde_json::from_str(include_str!("../product/24.9.json")).context("product/24.9.json")?;
+pub fn tables(release: Release) -> anyhow::Result<Vec<String>> {
+    let schema: Schema = serde_json::from_str(release.description())
+        .with_context(|| format!("the description of {release:?}"))?;
     let mut statements = vec!["CREATE EXTENSION IF NOT EXISTS citext".to_owned()];
     for (name, table) in &schema.tables {
         let mut lines = Vec::new();

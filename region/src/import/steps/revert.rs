@@ -265,7 +265,8 @@ impl Engine {
     }
 
     async fn revert_at_control(&self, import: &Import, chunk: &Chunk) -> Result<(), Error> {
-        let reverted = if chunk.keys.inserted.is_empty() {
+        // A row that the chunk only found is no longer in use either, and control has to know.
+        let reverted = if chunk.keys.inserted.is_empty() && chunk.keys.existing.is_empty() {
             Reverted::default()
         } else {
             self.context

@@ -245,21 +245,54 @@ fn numbers_begin_where_their_column_does() {
     assert!(widget("-1").is_err() && widget("2147483648").is_err());
 }
 
-/// A table of the product may not take what the catalog takes.
+/// A table of the product may need what newer releases have no more.
 #[test]
-fn what_is_missing_is_refused_if_the_database_needs_it() {
+fn what_is_missing_is_noticed_if_the_database_needs_it() {
     let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
     let catalog = Catalog::load().unwrap();
     let mut model = catalog.model("sentry.groupsearchview").unwrap().clone();
     let fields = r#"{"organization": 1, "user_id": 1, "name": "n", "query": "q", "query_sort": "date"}"#;
     let raw: &RawValue = serde_json::from_str(fields).unwrap();
-    let decode = |model: &Model| Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw);
-    decode(&model).unwrap();
+    let values = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(&model, raw).unwrap().values;
+    assert!(model.lacks_value(&values).is_none());
     let position = model.column("position").unwrap();
-    model.columns[position].null = false;
-    let refused = decode(&model).unwrap_err();
-    assert_eq!(refused.field.as_deref(), Some("position"));
-    assert!(refused.reason.contains("this database needs a value"), "{}", refused.reason);
+    model.columns[position].is_needed = true;
+    assert_eq!(model.lacks_value(&values).unwrap().field, "position");
+    model.columns[position].is_stored = false;
+    assert!(model.lacks_value(&values).is_none());
+    // A rule gives it a value.
+    let mut key = catalog.model("sentry.projectkey").unwrap().clone();
+    let public = key.column("public_key").unwrap();
+    key.columns[public].is_needed = true;
+    let mut values = vec![Value::Int(1); key.columns.len()];
+    values[public] = Value::Null;
+    assert!(key.lacks_value(&values).is_none());
+}
+
+/// PostgreSQL refuses these escapes in `jsonb`, and takes them in a text.
+#[test]
+fn json_is_cleaned_of_what_its_column_refuses() {
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let mut model = Catalog::load().unwrap().model("sentry.projectownership").unwrap().clone();
+    let schema = model.column("schema").unwrap();
+    let decode = |model: &Model, json: &str| {
+        let fields = format!(
+            r#"{{"project": 1, "raw": "", "schema": {json}, "date_created": "2024-03-05", "last_updated": "2024-03-05"}}"#
+        );
+        let raw: &RawValue = serde_json::from_str(&fields).unwrap();
+        let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw).unwrap();
+        let kinds: Vec<_> = decoded.notes.iter().map(|note| note.kind).collect();
+        (decoded.values[schema].as_text().unwrap().to_owned(), kinds)
+    };
+    let dirty = r#"{"a":"x\u0000y","b":"\ud83d\ude00 \ud83d \ude00 \ud83dz","c\u0000":"\\u0000 \u00e9 \n"}"#;
+    assert_eq!(decode(&model, dirty), (dirty.to_owned(), vec![]));
+    model.columns[schema].sql = "jsonb".to_owned();
+    let clean =
+        "{\"a\":\"xy\",\"b\":\"\\ud83d\\ude00 \u{fffd} \u{fffd} \u{fffd}z\",\"c\":\"\\\\u0000 \\u00e9 \\n\"}";
+    assert_eq!(decode(&model, dirty), (clean.to_owned(), vec![FindingKind::TextCleaned]));
+    for kept in [r#"{"a":"\\u0000"}"#, r#"["\ud83d\ude00"]"#, "1"] {
+        assert_eq!(decode(&model, kept), (kept.to_owned(), vec![]), "{kept}");
+    }
 }
 
 /// What cannot be written is told, unless nothing is lost with it.

@@ -3,8 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_proto::relocation::v1::{FindingKind, KeyKind, ModelCounts};
+use causeway_relocation::catalog::Column;
 
-use super::{Fate, case::AuditCase, cell, findings::names_actor};
+use super::{
+    Fate,
+    case::AuditCase,
+    cell,
+    findings::{holds_something, names_actor},
+};
 
 impl AuditCase<'_> {
     /// Checks that the primary key map lists exactly the records that are rows now.
@@ -66,7 +72,12 @@ impl AuditCase<'_> {
                         !(model.is_removed_field(field) && is_no_loss)
                     }
                     Some(index) => {
-                        model.columns.get(index).is_some_and(|column| cell::is_cleaned(column, value))
+                        let lost = |column: &Column| {
+                            !self.after.has_column(&model.name, &column.column)
+                                && holds_something(column, value)
+                        };
+                        let column = model.columns.get(index);
+                        column.is_some_and(|column| cell::is_cleaned(column, value) || lost(column))
                     }
                 })
             })

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use causeway_proto::relocation::v1::{Finding, FindingKind, KeyKind};
-use causeway_relocation::catalog::{Condition, Model, Scope};
+use causeway_relocation::catalog::{Column, Condition, Default, Model, Scope};
 
 use super::{
     Fate,
@@ -227,6 +227,11 @@ impl AuditCase<'_> {
             return Some(Fate::Dropped);
         }
 
+        if !self.after.has_table(&model.name) {
+            self.expect_of_model(FindingKind::NotInDatabase, &model.name, None);
+            return Some(Fate::Dropped);
+        }
+
         let mut reasons: Vec<FindingKind> = Vec::new();
         let mut fields: Vec<&str> = Vec::new();
         let (mut elsewhere, mut cleared) = (false, Vec::new());
@@ -234,6 +239,9 @@ impl AuditCase<'_> {
             let (Some(target), Some(pk)) = (&column.references, record.pk_in(&column.field)) else {
                 continue;
             };
+            if !self.after.has_column(&model.name, &column.column) {
+                continue;
+            }
             let fate = self.fate(target, pk);
             match fate {
                 Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
@@ -301,6 +309,12 @@ impl AuditCase<'_> {
                 fields.clear();
             }
         }
+        if reasons.is_empty()
+            && let Some(field) = self.lacks_value(model, record)
+        {
+            self.expect_of_model(FindingKind::NotInDatabase, &model.name, Some(field));
+            return Some(Fate::Dropped);
+        }
         if reasons.is_empty() {
             match self.owner(record) {
                 Owner::NotByActor => {}
@@ -328,6 +342,25 @@ impl AuditCase<'_> {
         }
         self.expect(record, &reasons, &fields);
         Some(Fate::Dropped)
+    }
+
+    /// A field that the record lacks although the product's database needs it, and no rule makes a value.
+    fn lacks_value<'m>(&self, model: &'m Model, record: &FileRecord) -> Option<&'m str> {
+        let is_made = |field: &str| {
+            matches!(
+                field,
+                "slug" | "public_key" | "secret_key" | "token" | "token_hashed" | "subscription_id"
+            )
+        };
+        let lacks = |column: &&Column| {
+            let field = column.field.as_str();
+            let is_null = match record.fields.get(field) {
+                Some(value) => value.is_null(),
+                None => matches!(column.default, Default::Null),
+            };
+            is_null && column.null && self.after.needs_value(&model.name, &column.column) && !is_made(field)
+        };
+        model.columns.iter().find(lacks).map(|column| column.field.as_str())
     }
 
     /// Expects a finding for each primary key inside a value that leads to nothing imported.

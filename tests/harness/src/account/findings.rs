@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use causeway_proto::relocation::v1::{Finding, FindingCount, FindingKind, Severity};
-use causeway_relocation::catalog::{Column, Kind, Known};
+use causeway_relocation::catalog::{Column, Default, Kind, Known};
 use serde_json::Value;
 
 use super::{
@@ -142,6 +142,12 @@ impl AuditCase<'_> {
                     Some(_) if !model.in_organization_scope() => continue,
                     Some(index) => {
                         let Some(column) = model.columns.get(index) else { continue };
+                        if !self.after.has_column(name, &column.column)
+                            && self.after.has_table(name)
+                            && holds_something(column, value)
+                        {
+                            add(FindingKind::NotInDatabase, Some(field));
+                        }
                         if cell::is_cleaned(column, value) {
                             add(FindingKind::TextCleaned, Some(field));
                         }
@@ -245,6 +251,7 @@ fn is_of_model(kind: FindingKind) -> bool {
             | FindingKind::UnknownChoice
             | FindingKind::TextCleaned
             | FindingKind::IdNotMapped
+            | FindingKind::NotInDatabase
             | FindingKind::FilterSlugNotFound
             | FindingKind::OutOfScope
             | FindingKind::NothingToImport
@@ -256,6 +263,15 @@ pub(super) fn names_actor(model: &str, field: &str, value: &Value) -> bool {
     let field =
         matches!((model, field), ("sentry.team", "actor") | ("sentry.rule" | "sentry.alertrule", "owner"));
     field && value.is_i64()
+}
+
+/// Whether something is lost if the value has no column.
+pub(super) fn holds_something(column: &Column, value: &Value) -> bool {
+    let is_default = match &column.default {
+        Default::Literal(json) => serde_json::from_str(json).ok().as_ref() == Some(value),
+        _ => false,
+    };
+    !value.is_null() && value.as_str() != Some("") && !is_default
 }
 
 fn fits(note: &Note, finding: &Finding) -> bool {

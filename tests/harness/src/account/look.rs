@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use causeway_proto::control::v1::SlugReservation;
-use causeway_relocation::catalog::{self, Catalog, Model};
-use causeway_silo::db::{Db, Statement};
+use causeway_relocation::catalog::{self, Catalog, Column, Model};
+use causeway_silo::db::{Db, Dialect, Statement};
 
 use super::cell::{self, Cell};
 use crate::cluster::{Cluster, Silo};
@@ -21,7 +21,12 @@ pub type Rows = BTreeMap<i64, Row>;
 pub struct RowsSnapshot {
     models: BTreeMap<String, Rows>,
     reservations: Vec<SlugReservation>,
+    /// What the tables of each model have, in databases of the product; see [`ColumnsOf`].
+    columns: BTreeMap<String, ColumnsOf>,
 }
+
+/// The columns of a table of the product, by name, and whether each may be null. `None` if there is no such table.
+pub(super) type ColumnsOf = Option<BTreeMap<String, bool>>;
 
 static NO_ROWS: Rows = Rows::new();
 
@@ -32,16 +37,26 @@ impl RowsSnapshot {
     /// If a database or control cannot be reached, or a value does not fit the type of its column.
     pub async fn at(cluster: &Cluster, region: usize) -> anyhow::Result<Self> {
         let catalog = Catalog::load()?;
-        let mut models = BTreeMap::new();
+        let (mut models, mut columns) = (BTreeMap::new(), BTreeMap::new());
         for (silo, of) in
             [(Silo::Control, catalog::Silo::Control), (Silo::Region(region), catalog::Silo::Region)]
         {
             let db = cluster.shared_db(silo).await?;
+            let of_product = of_product(&db).await?;
             for model in catalog.written().filter(|model| model.silo == of) {
-                models.insert(model.name.clone(), rows(&db, model).await?);
+                let mut there = None;
+                if of_product {
+                    let found = columns_of(&db, model).await?;
+                    there = found.clone();
+                    columns.insert(model.name.clone(), found);
+                    if there.is_none() {
+                        continue;
+                    }
+                }
+                models.insert(model.name.clone(), rows_with(&db, model, there.as_ref()).await?);
             }
         }
-        Ok(Self { models, reservations: cluster.control().all_reservations().await? })
+        Ok(Self { models, reservations: cluster.control().all_reservations().await?, columns })
     }
 
     /// The rows of a model. Empty if the catalog does not write such a model.
@@ -54,6 +69,26 @@ impl RowsSnapshot {
     #[must_use]
     pub fn row(&self, model: &str, id: i64) -> Option<&Row> {
         self.rows(model).get(&id)
+    }
+
+    /// Whether the database has the table of a model.
+    pub(super) fn has_table(&self, model: &str) -> bool {
+        !matches!(self.columns.get(model), Some(None))
+    }
+
+    /// Whether the table of a model has the column.
+    pub(super) fn has_column(&self, model: &str, column: &str) -> bool {
+        match self.columns.get(model) {
+            Some(Some(columns)) => columns.contains_key(column),
+            Some(None) => false,
+            None => true,
+        }
+    }
+
+    /// Whether the column is one of the product's that cannot be null.
+    pub(super) fn needs_value(&self, model: &str, column: &str) -> bool {
+        let columns = self.columns.get(model).and_then(Option::as_ref);
+        columns.and_then(|columns| columns.get(column)).is_some_and(|nullable| !nullable)
     }
 
     /// All slug reservations of all regions, by slug.
@@ -69,19 +104,49 @@ impl RowsSnapshot {
     }
 }
 
+/// Whether the database is the product's.
+async fn of_product(db: &Db) -> anyhow::Result<bool> {
+    if db.dialect() == Dialect::Sqlite {
+        return Ok(false);
+    }
+    let statement = Statement::new("SELECT 1 AS one WHERE to_regclass('django_migrations') IS NOT NULL");
+    Ok(db.fetch_optional(statement).await?.is_some())
+}
+
+/// The columns of the table of a model.
+async fn columns_of(db: &Db, model: &Model) -> anyhow::Result<ColumnsOf> {
+    let statement = Statement::new(
+        "SELECT column_name::text AS name, is_nullable = 'YES' AS nullable FROM information_schema.columns \
+         WHERE table_name = $1",
+    )
+    .with(model.table.as_str());
+    let mut columns = BTreeMap::new();
+    for row in db.fetch_all(statement).await? {
+        columns.insert(row.text("name")?, row.bool("nullable")?);
+    }
+    Ok((!columns.is_empty()).then_some(columns))
+}
+
 /// Reads all rows of a model.
 pub(crate) async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
-    let columns: Vec<String> = model
-        .columns
+    rows_with(db, model, None).await
+}
+
+/// Reads all rows of a model: the columns that its table has, or all of them.
+async fn rows_with(db: &Db, model: &Model, there: Option<&BTreeMap<String, bool>>) -> anyhow::Result<Rows> {
+    let is_there = |column: &&Column| there.is_none_or(|there| there.contains_key(&column.column));
+    let columns: Vec<&Column> = model.columns.iter().filter(is_there).collect();
+    let selected: Vec<String> = columns
         .iter()
         .map(|column| format!("{} AS \"{}\"", cell::select(column, db.dialect()), column.field))
         .collect();
-    let statement =
-        Statement::new("SELECT id, ").push(&columns.join(", ")).push(&format!(" FROM \"{}\"", model.table));
+    let statement = Statement::new("SELECT CAST(id AS bigint) AS id, ")
+        .push(&selected.join(", "))
+        .push(&format!(" FROM \"{}\"", model.table));
     let mut rows = Rows::new();
     for found in db.fetch_all(statement).await? {
         let mut row = Row::new();
-        for column in &model.columns {
+        for column in &columns {
             let cell = cell::of_database(column, found.opt_text(&column.field)?);
             row.insert(column.field.clone(), cell.with_context(|| format!("table {}", model.table))?);
         }

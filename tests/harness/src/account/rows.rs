@@ -115,6 +115,9 @@ impl AuditCase<'_> {
     }
 
     fn check_column(&mut self, model: &Model, column: &Column, rows: &[(Arc<FileRecord>, &Row)]) {
+        if !self.after.has_column(&model.name, &column.column) {
+            return;
+        }
         let change = change(&model.name, &column.field);
         if let Some(Change::Unique(new)) = change {
             return self.check_unique(model, column, new, rows);

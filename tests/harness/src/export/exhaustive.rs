@@ -141,8 +141,13 @@ impl AllRows<'_> {
             "sentry.notificationaction" => {
                 json!({"target_type": 1, "target_identifier": self.pk(USER).to_string()})
             }
+            // It is somebody's, or one of the application.
             "sentry.dashboard" => {
-                json!({"filters": {"project": [self.pk(PROJECT), -1], "environment": ["prod"]}})
+                let filters = json!({"project": [self.pk(PROJECT), -1], "environment": ["prod"]});
+                match self.number {
+                    1 => json!({"filters": filters, "prebuilt_id": null}),
+                    _ => json!({"filters": filters, "created_by_id": null}),
+                }
             }
             "sentry.projectownership" => json!({"schema": {"$version": 1, "rules": [{"owners": [
                 {"type": "team", "identifier": "ops", "id": self.pk(TEAM)},
