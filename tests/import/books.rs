@@ -222,6 +222,12 @@ async fn the_product_knows_what_was_imported() {
     for layout in LAYOUTS {
         let product = Product::start(layout).await;
         product.import(&export(), &ImportOptions::default()).await;
+        let payloads = "SELECT DISTINCT (payload::json ->> 'user_id') || ' ' || category AS line FROM sentry_regionoutbox \
+                        WHERE payload IS NOT NULL ORDER BY 1";
+        let users = "SELECT DISTINCT user_id || ' 3' AS line FROM sentry_organizationmember WHERE user_id IS NOT NULL ORDER BY 1";
+        assert_eq!(product.region(payloads).await, product.region(users).await);
+        let silent = "SELECT DISTINCT category::text AS line FROM sentry_regionoutbox WHERE category IN (8, 26) ORDER BY 1";
+        assert_eq!(product.region(silent).await, ["26", "8"]);
         assert!(product.drain().await > 0);
         product.assert_known().await;
         // Nothing that was announced is announced again, and a second import adds its own.
@@ -338,6 +344,49 @@ async fn a_rename_is_in_the_products_books() {
         assert_eq!(product.control(held).await, ["renamed", "taken", "uno"], "nothing is held for nobody");
         product.cluster.stop().await;
     }
+}
+
+/// The product knows no aliases: the organization must not fall out of its books when one becomes its slug again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alias_that_becomes_the_slug_again_is_in_the_products_books() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    product.rename(id, "uno", true).await;
+    product.rename(id, "one", true).await;
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+/// Whatever slug the organization has by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_after_a_rename_by_the_product_leaves_nothing() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    rename_in_product(&product, import.organizations.first().expect("an organization").id, "by-product")
+        .await;
+    product.revert(&import).await;
+    product.drain().await;
+    product.assert_as_before().await;
+    product.cluster.stop().await;
+}
+
+/// Renames that make room for each other are followed together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renames_by_the_product_that_depend_on_each_other_are_followed() {
+    let product = Product::start(LAYOUTS[0]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let [first, second] = [0, 1].map(|index| import.organizations.get(index).expect("an organization").id);
+    rename_in_product(&product, second, "three").await;
+    rename_in_product(&product, first, "two").await;
+    assert_eq!(product.repair().await, [] as [String; 0]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
 }
 
 /// The product gives an organization another slug: first in its region, then in its reservation at control.

@@ -66,6 +66,7 @@ causeway_harness::on_each_store! {
         a_record_between_two_organizations_is_told;
     nested_ids:
         ids_inside_values_lead_to_the_new_rows,
+        ids_of_merged_users_lead_to_those_who_are_here,
         ids_of_what_is_not_imported_are_cleared_and_told,
         what_may_be_an_id_and_is_not_understood_is_told_once;
     dry_run:

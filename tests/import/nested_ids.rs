@@ -79,6 +79,20 @@ pub(crate) async fn ids_inside_values_lead_to_the_new_rows(store: Store) {
     cluster.stop().await;
 }
 
+/// A user who was merged is found, too.
+pub(crate) async fn ids_of_merged_users_lead_to_those_who_are_here(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    organization(&mut export, 1, "one");
+    let (_, first) = import(&cluster, &export, &ImportOptions::default()).await;
+    let user = new(&first, USER, 2);
+    let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
+    assert_eq!(account.fate(USER, 2), Some(Fate::Existing(user)));
+    let actions = json_of(&account, RULE, 1, "data")["actions"].clone();
+    assert_eq!(actions[1], action("Member", &json!(user.to_string())));
+    cluster.stop().await;
+}
+
 pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
@@ -138,6 +152,14 @@ pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Stor
         counts
     };
     assert_eq!(counts(&dry.finding_counts), counts(&real.finding_counts), "a dry run tells the same");
+    let told = cluster.region(0).findings(&dry.import_id).await.expect("findings");
+    let places = |findings: &[causeway_proto::relocation::v1::Finding]| {
+        let mut places: Vec<(i32, String, String, i64)> =
+            findings.iter().map(|it| (it.kind, it.model.clone(), it.field.clone(), it.source_pk)).collect();
+        places.sort_unstable();
+        places
+    };
+    assert_eq!(places(&told), places(&account.findings), "of the same records");
     cluster.stop().await;
 }
 

@@ -141,19 +141,25 @@ impl Directory {
         candidates.sort_unstable();
         candidates.dedup();
         let found = store::directory::find(&self.db, candidates.clone()).await?;
-        let mut owners: HashMap<String, ResolvedOrganization> =
+        let owners: HashMap<String, ResolvedOrganization> =
             found.into_iter().map(|(_, owner)| (owner.slug.clone(), owner)).collect();
-        if self.feeds.books().is_some() {
-            for owner in store::books::resolved(&self.db, candidates).await? {
-                owners.entry(owner.slug.clone()).or_insert(owner);
-            }
-        }
+        let in_product = match self.feeds.books() {
+            Some(_) => store::books::resolved(&self.db, candidates).await?,
+            None => Vec::new(),
+        };
+        let in_product: HashMap<String, ResolvedOrganization> =
+            in_product.into_iter().map(|owner| (owner.slug.clone(), owner)).collect();
+        // What the product has reserved for the organization itself is not taken.
+        let owner = |wanted: &WantedSlug, slug: &str| {
+            let of_product = in_product.get(slug).filter(|it| it.organization_id != wanted.organization_id);
+            owners.get(slug).or(of_product)
+        };
         let mut given = HashSet::new();
         let mut gets = vec![false; plans.len()];
         // In the order of a bulk creation: first the slugs that are valid unchanged, then the normalized ones.
         for round in [SlugForm::Exact, SlugForm::Normalized] {
             for ((plan, wanted), gets) in plans.iter().zip(&wanted).zip(&mut gets) {
-                if plan.fit() == round && !wanted.taken_in_region && !owners.contains_key(plan.base()) {
+                if plan.fit() == round && !wanted.taken_in_region && owner(wanted, plan.base()).is_none() {
                     *gets = given.insert(plan.base());
                 }
             }
@@ -171,7 +177,7 @@ impl Directory {
                 slug: wanted.slug.clone(),
                 reason,
                 would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
-                taken_by: owners.get(plan.base()).filter(|_| reason == SlugReason::Taken).cloned(),
+                taken_by: owner(wanted, plan.base()).filter(|_| reason == SlugReason::Taken).cloned(),
                 id_taken_by: ids_of_others.get(&wanted.organization_id).cloned(),
                 candidate,
             }

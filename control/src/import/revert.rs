@@ -17,7 +17,7 @@ use causeway_silo::{
 };
 use uuid::Uuid;
 
-use super::write::{ControlImports, writable};
+use super::write::{AUTH_TOKEN, ControlImports, writable};
 use crate::{Error, model::import::NeededRow, regions, store};
 
 /// The most chunks that one query reads.
@@ -149,7 +149,12 @@ impl Undoing<'_> {
         if let Some(users) = users {
             needed.extend(self.of_users_who_stay(tx, model, users, &ids).await?);
         }
-        let deleting = ids.into_iter().filter(|id| !needed.contains_key(id)).collect();
+        let deleting: Vec<i64> = ids.into_iter().filter(|id| !needed.contains_key(id)).collect();
+        if let Some(books) = self.imports.books()
+            && model.name == AUTH_TOKEN
+        {
+            books.announce_tokens(tx, self.region, deleting.clone()).await?;
+        }
         let deleted = revert::delete(tx, model, deleting).await?;
         let findings: Vec<Finding> = needed
             .iter()

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The model of auth tokens, which the product's workers copy into the region.
-const AUTH_TOKEN: &str = "sentry.orgauthtoken";
+pub(super) const AUTH_TOKEN: &str = "sentry.orgauthtoken";
 
 /// The use cases of imports: writes and reverts chunks for regions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -119,6 +119,11 @@ impl ControlImports {
         Self { db, env, fitted, regions, slug_reservations, address }
     }
 
+    /// The product's books, if the database is the product's.
+    pub(crate) fn books(&self) -> Option<&Books> {
+        self.slug_reservations.feeds.books()
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.db
     }
@@ -166,7 +171,7 @@ impl ControlImports {
             emails: catalog.emails(),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
-        let books = self.slug_reservations.feeds.books();
+        let books = self.books();
         let writing = Writing { env: &self.env, request: &request, digest: digest.clone(), books };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {

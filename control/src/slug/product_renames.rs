@@ -29,16 +29,24 @@ impl SlugReservations {
     /// # Errors
     /// If the database fails.
     pub async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
-        let (mut after, mut left) = (0, Vec::new());
-        let Some(books) = self.feeds.books() else { return Ok(left) };
+        let Some(books) = self.feeds.books() else { return Ok(Vec::new()) };
         loop {
-            let page = books.renamed(&self.db, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(left) };
-            after = last.organization_id;
-            for renamed in page {
-                if !self.follow(books, &renamed).await? {
-                    left.push(renamed);
+            let (mut after, mut left, mut followed) = (0, Vec::new(), false);
+            loop {
+                let page = books.renamed(&self.db, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.organization_id;
+                for renamed in page {
+                    match self.follow(books, &renamed).await? {
+                        Outcome::Followed => followed = true,
+                        Outcome::Left => left.push(renamed),
+                        Outcome::Gone => {}
+                    }
                 }
+            }
+            // A slug that was free only after another rename had been followed.
+            if !followed || left.is_empty() {
+                return Ok(left);
             }
         }
     }
@@ -68,16 +76,17 @@ impl SlugReservations {
         }
     }
 
-    /// Takes over one rename, unless it has changed meanwhile, or cannot be taken over.
-    async fn follow(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
+    /// Takes over one rename.
+    async fn follow(&self, books: &Books, renamed: &Renamed) -> Result<Outcome, Error> {
         let Renamed { organization_id, region, slug, previous } = renamed;
         let (now, operation_id) = (self.env.now(), self.env.uuid());
-        let taken = transact!(Error, self.feeds.of(region), |feed| {
+        let outcome = transact!(Error, self.feeds.of(region), |feed| {
             // One of control's own is under way: when it ends, the next look finds what is left to do.
-            if rename::in_flight(feed, *organization_id).await?.is_some()
-                || !books.is_renamed(feed, renamed).await?
-            {
-                return Ok(false);
+            if rename::in_flight(feed, *organization_id).await?.is_some() {
+                return Ok(Outcome::Left);
+            }
+            if !books.is_renamed(feed, renamed).await? {
+                return Ok(Outcome::Gone);
             }
             let held = store::of_organization(feed, *organization_id).await?;
             if !held.iter().any(|own| own.slug == *slug) {
@@ -87,7 +96,7 @@ impl SlugReservations {
                     wanted_slugs: vec![slug.clone()],
                 };
                 if store::take_free(feed, operation_id, candidates, now).await?.is_empty() {
-                    return Ok(false);
+                    return Ok(Outcome::Left);
                 }
             }
             let rename = Rename {
@@ -105,9 +114,9 @@ impl SlugReservations {
             slug_operation::insert(feed, operation_id, [0; 32], 1, None, now).await?;
             renames::confirm(feed, &rename, now).await?;
             slug_operation::set_confirmed(feed, operation_id, 1, now).await?;
-            true
+            Outcome::Followed
         })?;
-        if taken {
+        if outcome == Outcome::Followed {
             tracing::info!(
                 organization_id,
                 region,
@@ -116,6 +125,17 @@ impl SlugReservations {
                 "the product has renamed an organization, and control has followed"
             );
         }
-        Ok(taken)
+        Ok(outcome)
     }
+}
+
+/// What has become of a rename of the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Control has taken it over.
+    Followed,
+    /// It cannot be taken over for now.
+    Left,
+    /// Another control has taken it over, or the product has renamed the organization again.
+    Gone,
 }

@@ -221,6 +221,12 @@ impl SlugReservations {
             Outcome::NeedsSuffix { .. } => None,
         };
         if let Some(own) = fit.and_then(|slug| held.iter().find(|reservation| reservation.slug == slug)) {
+            let is_alias = own.kind == ReservationType::VanityAlias;
+            if is_alias
+                && !store::slug_reservation::hold_alias(feed, wanted.organization_id, &own.slug, now).await?
+            {
+                return Err(Error::SlugTaken { slug: own.slug.clone() });
+            }
             return Ok(own.slug.clone());
         }
         let taken = |winners: Vec<(i64, String)>| winners.into_iter().next().map(|(_, slug)| slug);
@@ -331,6 +337,7 @@ pub(crate) async fn refuse(
     let own = held.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
         // The slug was an alias before the rename, and stays one.
+        store::slug_reservation::let_go_of_alias(feed, slug).await?;
         feed.append_upserts(Selection::Slug(slug)).await?;
         return Ok(0);
     }

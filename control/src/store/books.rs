@@ -166,6 +166,7 @@ impl Books {
         &self,
         feed: &mut FeedTransaction<'_>,
         of: &Selection<'_>,
+        now: DateTime<Utc>,
     ) -> Result<(), DbError> {
         let others = Statement::new(
             "DELETE FROM sentry_organizationslugreservation b USING causeway_organization_slug_reservation s \
@@ -178,10 +179,24 @@ impl Books {
              FROM causeway_organization_slug_reservation s \
              WHERE b.organization_id = s.organization_id AND b.slug = s.slug AND s.type = 'primary' AND ",
         );
-        announce(feed, selected(primary, feed, of)).await
+        announce(feed, selected(primary, feed, of)).await?;
+        // Reserved by a release that did not know the product's books.
+        let missing = Statement::new(
+            "INSERT INTO sentry_organizationslugreservation AS b \
+             (slug, organization_id, user_id, region_name, reservation_type, date_added) SELECT s.slug, s.organization_id, -1, ",
+        );
+        let missing = region_name(missing, feed.region()).push(", 0, ").arg(now).push(
+            " FROM causeway_organization_slug_reservation s WHERE s.type = 'primary' \
+                 AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation o \
+                 WHERE o.organization_id = s.organization_id AND o.reservation_type = 0) AND ",
+        );
+        let missing = selected(missing, feed, of).push(" ON CONFLICT DO NOTHING");
+        announce(feed, missing).await
     }
 
     /// Deletes what the product has of the selected reservations, and announces it. Call this before they are deleted.
+    /// What the product itself has reserved as the primary slug of an organization stays: [`settle`](Self::settle)
+    /// replaces it.
     ///
     /// # Errors
     /// If the database refuses.
@@ -192,12 +207,14 @@ impl Books {
     ) -> Result<(), DbError> {
         let gone = Statement::new(
             "DELETE FROM sentry_organizationslugreservation b USING causeway_organization_slug_reservation s \
-             WHERE b.organization_id = s.organization_id AND b.slug = s.slug AND ",
+             WHERE b.organization_id = s.organization_id AND b.slug = s.slug \
+             AND (b.user_id = -1 OR b.reservation_type <> 0) AND ",
         );
         announce(feed, selected(gone, feed, of)).await
     }
 
-    /// Deletes what the workers have made of organizations that are gone.
+    /// Deletes all that the product has reserved for organizations of the region that are gone, under whatever slug, and
+    /// what its workers have made of them. Call this before control's reservations are deleted.
     ///
     /// # Errors
     /// If the database refuses.
@@ -206,14 +223,21 @@ impl Books {
         feed: &mut FeedTransaction<'_>,
         organization_ids: &[i64],
     ) -> Result<(), DbError> {
-        let dialect = feed.dialect();
+        let ours = |statement: Statement, feed: &FeedTransaction<'_>| {
+            let statement = statement.push(
+                "organization_id IN (SELECT s.organization_id FROM causeway_organization_slug_reservation s WHERE ",
+            );
+            selected(statement, feed, &Selection::Organizations(organization_ids)).push(")")
+        };
+        let gone = Statement::new(
+            "DELETE FROM sentry_organizationslugreservation b WHERE (b.user_id = -1 OR b.reservation_type <> 0) AND b.",
+        );
+        let gone = ours(gone, feed);
+        announce(feed, gone).await?;
         for table in &self.made_by_workers {
-            let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
-            let statement = Statement::new("DELETE FROM ")
-                .push(table)
-                .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
-                .rows(dialect, "r", ids)
-                .push(")");
+            // An organization that the product made is the product's to forget.
+            let statement = Statement::new("DELETE FROM ").push(table).push(" t WHERE NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b WHERE b.organization_id = t.organization_id) AND t.");
+            let statement = ours(statement, feed);
             feed.execute(statement).await?;
         }
         Ok(())
@@ -329,7 +353,11 @@ pub(crate) fn add_owners(owners: &mut HashMap<String, Owner>, rows: &[Row]) -> R
 /// The product's name for a region: its only one, if control and the region are one database.
 fn region_name(statement: Statement, region: &str) -> Statement {
     statement
-        .push("CASE WHEN to_regclass('causeway_region.causeway_migration') IS NULL THEN CAST(")
+        // The schema may be another user's: its name in the catalog is all that is needed.
+        .push(
+            "CASE WHEN NOT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = 'causeway_region' AND c.relname = 'causeway_migration') THEN CAST(",
+        )
         .arg(region)
         .push(" AS text) ELSE '")
         .push(MONOLITH)

@@ -227,6 +227,31 @@ async fn take(
     feed.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
+/// Holds an alias in the product as well, which knows no aliases, before it may become the primary slug. Returns `false` if
+/// the product has given it to somebody else.
+pub(crate) async fn hold_alias(
+    feed: &mut FeedTransaction<'_>,
+    organization_id: i64,
+    slug: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, DbError> {
+    let Some(books) = feed.books() else { return Ok(true) };
+    let alias = Candidates {
+        organization_ids: vec![organization_id],
+        slugs: vec![slug.to_owned()],
+        wanted_slugs: vec![slug.to_owned()],
+    };
+    Ok(!books.hold(feed, alias, now).await?.free.slugs.is_empty())
+}
+
+/// Gives an alias back to the product.
+pub(crate) async fn let_go_of_alias(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
+    match feed.books() {
+        Some(books) => books.free(feed, &Selection::Slug(slug)).await,
+        None => Ok(()),
+    }
+}
+
 /// Makes temporary reservations of an operation primary, and returns how many: those of organizations with ids above
 /// `after`, up to `last`.
 pub(crate) async fn make_primary(
@@ -248,7 +273,7 @@ pub(crate) async fn make_primary(
     .with(last);
     let made = feed.execute(statement).await?;
     if let Some(books) = feed.books() {
-        books.settle(feed, &Selection::Operation(operation_id, after, last)).await?;
+        books.settle(feed, &Selection::Operation(operation_id, after, last), now).await?;
     }
     Ok(made.cast_signed())
 }
@@ -278,7 +303,6 @@ pub(crate) async fn delete_of_organizations(
 ) -> Result<u64, DbError> {
     let dialect = feed.dialect();
     if let Some(books) = feed.books() {
-        books.free(feed, &Selection::Organizations(organization_ids)).await?;
         books.forget(feed, organization_ids).await?;
     }
     let statement =
@@ -323,7 +347,7 @@ pub(crate) async fn set_type(
     feed.execute(statement).await?;
     let Some(books) = feed.books() else { return Ok(()) };
     match kind {
-        ReservationType::Primary => books.settle(feed, &Selection::Slug(slug)).await,
+        ReservationType::Primary => books.settle(feed, &Selection::Slug(slug), now).await,
         ReservationType::VanityAlias => books.free(feed, &Selection::Slug(slug)).await,
         ReservationType::TemporaryRenameAlias => Ok(()),
     }

@@ -244,6 +244,7 @@ impl Reconciler {
         }
         let changed: BTreeSet<i64> = transact!(Error, context.db, |tx| {
             let changed = reconciliation::replace_slugs(tx, &slugs).await?;
+            context.announce_organizations(tx, changed.clone()).await?;
             context.env.failpoint("region.reconcile.slugs_prepared").await?;
             changed.into_iter().collect()
         })?;

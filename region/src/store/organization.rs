@@ -139,18 +139,18 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
     Ok(())
 }
 
-/// Hides the organizations of an import with ids above `after`, up to `last`.
-pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<(), DbError> {
+/// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
+pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
-         FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $3 AND organization_id <= $4)",
+         FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $3 AND organization_id <= $4) \
+         RETURNING id",
     )
     .with(import_id)
     .with(HIDDEN)
     .with(after)
     .with(last);
-    tx.execute(statement).await?;
-    Ok(())
+    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
 /// Makes organizations visible that imports have left hidden. Each gets its status from the export, or that of an

@@ -350,7 +350,7 @@ fn add_rule(
             let reference = ReferenceByType { column, kind, targets, keeps_other_types, older_types };
             rules.references_by_type.push(reference);
         }
-        F::IdsIn { field, when, at, of, by, targets, terms, removes_element } => {
+        F::IdsIn { field, when, at, of, by, targets, terms, keeps_other_types, removes_element } => {
             let of = match (of, by, terms.is_empty()) {
                 (Some(of), None, true) => IdsOf::Model(of),
                 (None, Some(key), true) => IdsOf::ByKey { key, targets },
@@ -367,7 +367,14 @@ fn add_rule(
                 None => None,
             };
             let paths = if at.is_empty() { vec![Vec::new()] } else { at.iter().map(|at| path(at)).collect() };
-            rules.nested_ids.push(NestedIds { column: find(&field)?, when, paths, of, removes_element });
+            rules.nested_ids.push(NestedIds {
+                column: find(&field)?,
+                when,
+                paths,
+                of,
+                keeps_other_types,
+                removes_element,
+            });
         }
         F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
         F::Follow { reference, copies } => rules.follow.push(super::Follow {

@@ -183,6 +183,8 @@ pub(super) enum Rule {
         #[serde(default)]
         terms: BTreeMap<String, String>,
         #[serde(default)]
+        keeps_other_types: bool,
+        #[serde(default)]
         removes_element: bool,
     },
     ClearIfUnmapped {

@@ -189,6 +189,8 @@ pub struct NestedIds {
     pub paths: Vec<Vec<PathStep>>,
     /// The model of the primary keys.
     pub of: IdsOf,
+    /// Whether what is there is no primary key if the key names another type, and stays silently.
+    pub keeps_other_types: bool,
     /// Whether the whole element of the nearest list is taken out if the record is not imported.
     pub removes_element: bool,
 }

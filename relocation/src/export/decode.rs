@@ -446,14 +446,26 @@ fn json_text(raw: &RawValue) -> Result<String, FieldError> {
     Ok(json.to_owned())
 }
 
-/// A valid JSON text without what the type `jsonb` of PostgreSQL refuses: NUL characters, and halves of a character beyond
-/// the first 65,536, which some programs write alone. Either is an escape in a string.
+/// A JSON text as the type `jsonb` of PostgreSQL takes it.
 fn for_jsonb(column: &Column, json: String, notes: &mut Vec<Finding>) -> String {
+    match without_bad_escapes(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(clean) => {
+            let reason = "NUL characters and halves of characters, which the database cannot hold in JSON, are left out";
+            notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
+            clean
+        }
+    }
+}
+
+/// A valid JSON text without escapes that stand for no character of a text: NUL, and halves of a character beyond the first
+/// 65,536, which some programs write alone.
+pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
-        return json;
+        return Cow::Borrowed(json);
     }
     let mut clean = String::with_capacity(json.len());
-    let (mut rest, mut high) = (json.as_str(), false);
+    let (mut rest, mut high) = (json, false);
     let escape = |text: &str| {
         let digits = text.strip_prefix("\\u")?.get(..4)?;
         u32::from_str_radix(digits, 16).ok()
@@ -479,12 +491,7 @@ fn for_jsonb(column: &Column, json: String, notes: &mut Vec<Finding>) -> String 
         rest = behind;
     }
     clean.push_str(rest);
-    if clean != json {
-        let reason =
-            "NUL characters and halves of characters, which the database cannot hold in JSON, are left out";
-        notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
-    }
-    clean
+    if clean == json { Cow::Borrowed(json) } else { Cow::Owned(clean) }
 }
 
 /// How deep the brackets of a valid JSON text are nested.

@@ -11,8 +11,8 @@ mod raw;
 mod scan;
 mod source;
 
-pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
+pub(crate) use decode::{each_field, without_bad_escapes};
 pub(crate) use options::unknown_option;
 pub use raw::RawRecord;
 pub(crate) use raw::cow_str;

@@ -98,8 +98,16 @@ impl Mapping<'_> {
                 Lookup::Filtered | Lookup::OutOfScope | Lookup::Absent => Outcome::Lost,
             });
             let field = field_of(model, rule.column)?;
+            // One for each place without indices: a list may have thousands.
+            let mut told: Vec<(LostId, usize)> = Vec::new();
             for lost in rewritten.lost {
-                notes.push(place(self.lost_id(&lost, field)));
+                match told.iter_mut().find(|(first, _)| first.is_like(&lost)) {
+                    Some((_, count)) => *count += 1,
+                    None => told.push((lost, 1)),
+                }
+            }
+            for (lost, count) in told {
+                notes.push(place(self.lost_id(&lost, count, field)));
             }
             let Some(text) = rewritten.text else { continue };
             let most = model.columns.get(rule.column).and_then(|column| column.max_length);
@@ -126,22 +134,25 @@ impl Mapping<'_> {
     }
 
     /// The finding that a primary key inside a value leads to nothing imported.
-    fn lost_id(&self, lost: &LostId, field: &str) -> Finding {
+    fn lost_id(&self, lost: &LostId, count: usize, field: &str) -> Finding {
         let LostId { place, target, pk, is_kept } = lost;
+        let more = if count > 1 { format!(" ({count} like it; this is the first)") } else { String::new() };
         let place = if place.is_empty() { "the value" } else { place };
         if *is_kept {
             let imported = self.tense.words("which was not imported", "which would not be imported");
             let reason = format!(
-                "{place} leads to {target} {pk}, {imported}, or names one by a slug of digits; it is kept as it is"
+                "{place} leads to {target} {pk}, {imported}, or names one by a slug of digits; it is kept as it is{more}"
             );
             return Finding::new(FindingKind::IdNotMapped, reason).field(field);
         }
         let reason = match self.tense {
             Tense::Happened => {
-                format!("{place} led to {target} {pk}, which was not imported, and was cleared")
+                format!("{place} led to {target} {pk}, which was not imported, and was cleared{more}")
             }
             Tense::Would => {
-                format!("{place} leads to {target} {pk}, which would not be imported, and would be cleared")
+                format!(
+                    "{place} leads to {target} {pk}, which would not be imported, and would be cleared{more}"
+                )
             }
         };
         Finding::new(FindingKind::ClearedReference, reason).field(field)

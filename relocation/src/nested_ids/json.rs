@@ -7,7 +7,7 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 
 use super::OTHER_SHAPE;
-use crate::catalog::PathStep;
+use crate::{catalog::PathStep, export::cow_str};
 
 /// Where a value is in the JSON text.
 #[derive(Debug, Default)]
@@ -135,24 +135,19 @@ impl Walk<'_> {
         }
     }
 
-    fn object(
-        &mut self,
-        entries: &[(Cow<'_, str>, &RawValue)],
-        name: &str,
-        rest: &[PathStep],
-        place: &mut Place,
-    ) -> Change {
+    fn object(&mut self, entries: &[Entry<'_>], name: &str, rest: &[PathStep], place: &mut Place) -> Change {
         self.reach(place);
-        let beside = self.key.and_then(|key| entries.iter().find(|(name, _)| name == key));
-        let beside = beside.map(|(_, raw)| *raw);
-        let mut texts: Vec<Cow<'_, str>> = entries.iter().map(|(_, raw)| raw.get().into()).collect();
+        // Of two entries with one key, the last one counts for everybody who reads the value.
+        let beside = self.key.and_then(|key| entries.iter().rev().find(|entry| entry.is(key)));
+        let beside = beside.map(|entry| entry.value);
+        let mut texts: Vec<Cow<'_, str>> = entries.iter().map(|entry| entry.value.get().into()).collect();
         let mut changed = false;
-        for ((key, raw), text) in entries.iter().zip(&mut texts) {
-            if key != name {
+        for (entry, text) in entries.iter().zip(&mut texts) {
+            if !entry.is(name) {
                 continue;
             }
             let step = place.key(name);
-            match place.inside(&step, &step, |place| self.step(raw, beside, rest, place)) {
+            match place.inside(&step, &step, |place| self.step(entry.value, beside, rest, place)) {
                 Change::No => {}
                 Change::To(new) => (*text, changed) = (new.into(), true),
                 Change::Gone => return Change::Gone,
@@ -162,8 +157,7 @@ impl Walk<'_> {
             return Change::No;
         }
         let pairs = entries.iter().zip(&texts);
-        let pairs =
-            pairs.map(|((name, _), text)| format!("{}:{text}", serde_json::Value::from(name.as_ref())));
+        let pairs = pairs.map(|(entry, text)| format!("{}:{text}", entry.key.get()));
         Change::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
     }
 
@@ -202,11 +196,23 @@ impl Walk<'_> {
     }
 }
 
+/// An entry of an object. The key keeps its text: it may have escapes that stand for no character.
+struct Entry<'a> {
+    key: &'a RawValue,
+    value: &'a RawValue,
+}
+
+impl Entry<'_> {
+    fn is(&self, name: &str) -> bool {
+        cow_str(self.key).is_ok_and(|key| key == name)
+    }
+}
+
 /// The entries of an object, in their order; `None` if it is none.
-fn entries(raw: &RawValue) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+fn entries(raw: &RawValue) -> Option<Vec<Entry<'_>>> {
     struct Entries;
     impl<'de> de::Visitor<'de> for Entries {
-        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+        type Value = Vec<Entry<'de>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
@@ -214,8 +220,8 @@ fn entries(raw: &RawValue) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
 
         fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut entries = Vec::new();
-            while let Some(entry) = map.next_entry()? {
-                entries.push(entry);
+            while let Some((key, value)) = map.next_entry()? {
+                entries.push(Entry { key, value });
             }
             Ok(entries)
         }

@@ -9,8 +9,8 @@ mod unknown;
 use serde_json::value::RawValue;
 
 use crate::{
-    catalog::{IdsOf, Kind, Model, NestedIds},
-    export::cow_str,
+    catalog::{IdsOf, Kind, Model, NestedIds, PathStep},
+    export::{cow_str, without_bad_escapes},
     finding::{Finding, FindingKind, shown},
     value::Value,
 };
@@ -37,6 +37,18 @@ pub(crate) struct LostId {
     pub pk: i64,
     /// Whether it stays nevertheless, because it may be something else.
     pub is_kept: bool,
+}
+
+impl LostId {
+    /// Whether another one is in the same place but for the indices of elements, and of the same model.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let plain = |place: &str| -> String {
+            place.chars().filter(|character| !character.is_ascii_digit()).collect()
+        };
+        self.target == other.target
+            && self.is_kept == other.is_kept
+            && plain(&self.place) == plain(&other.place)
+    }
 }
 
 /// What a rule finds in a value.
@@ -78,6 +90,13 @@ pub(crate) fn rewrite(
     let (mut text, mut changed) = (std::borrow::Cow::Borrowed(text), false);
     let (mut reached, mut other) = (Vec::new(), Vec::new());
     for path in &rule.paths {
+        // Most values have nothing there.
+        if let Some(PathStep::Key(name)) = path.first()
+            && text.starts_with('{')
+            && !text.contains(name.as_str())
+        {
+            continue;
+        }
         let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else { break };
         let mut walk = json::Walk {
             key: rule.of.key(),
@@ -116,27 +135,31 @@ fn leaf(
         let new = search::rewrite(&text, terms, &place.exact, lost, outcome);
         return new.map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
     }
-    let is_text = text.is_some();
-    let digits = text.as_deref().unwrap_or_else(|| raw.get());
-    let Ok(pk) = digits.parse::<i64>() else {
-        return if text.as_deref() == Some("") { json::Leaf::Keep } else { json::Leaf::other_shape(raw) };
-    };
-    // No record has such a key. The product writes -1 for "all projects".
-    if pk <= 0 {
-        return json::Leaf::Keep;
-    }
     let target = match &rule.of {
         IdsOf::Terms(_) => return json::Leaf::Keep,
-        IdsOf::Model(target) => target,
+        IdsOf::Model(target) => Some(target),
         IdsOf::ByKey { targets, .. } => {
             let kind = key.and_then(|key| cow_str(key).ok());
             match kind.and_then(|kind| targets.get(kind.as_ref())) {
-                Some(Some(target)) => target,
+                Some(Some(target)) => Some(target),
                 Some(None) => return json::Leaf::Keep,
-                None => return json::Leaf::Other(OTHER_TYPE),
+                None if rule.keeps_other_types => return json::Leaf::Keep,
+                None => None,
             }
         }
     };
+    let is_text = text.is_some();
+    let digits = text.as_deref().unwrap_or_else(|| raw.get());
+    // No record has a key below 1. The product writes -1 for "all projects".
+    let number = digits.strip_prefix('-').unwrap_or(digits);
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+    let pk = match digits.parse::<i64>() {
+        Ok(pk) if pk == 0 || (is_number && pk < 0) => return json::Leaf::Keep,
+        Ok(pk) if is_number => pk,
+        _ if text.as_deref() == Some("") => return json::Leaf::Keep,
+        _ => return json::Leaf::other_shape(raw),
+    };
+    let Some(target) = target else { return json::Leaf::Other(OTHER_TYPE) };
     match outcome(target, pk) {
         Outcome::Keep => json::Leaf::Keep,
         Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),
@@ -153,17 +176,21 @@ fn leaf(
 /// what looks like an id although no rule knows of it. One for each field and path. They do not name the record yet.
 pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
     let mut notes = Vec::new();
-    for (index, column) in model.columns.iter().enumerate() {
+    if model.not_taken.is_some() {
+        return notes;
+    }
+    for (index, column) in model.columns.iter().enumerate().filter(|(_, column)| column.is_stored) {
         let Some(text) = values.get(index).and_then(Value::as_text) else { continue };
         let mut add = |path: &str, reason: &str| {
             let reason = format!("{path} {reason}");
             notes.push(Finding::new(FindingKind::IdNotMapped, reason).field(&column.field));
         };
-        let (mut known, mut told): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-        for rule in model.rules.nested_ids.iter().filter(|rule| rule.column == index) {
-            if rule.when.as_ref().is_none_or(|when| when.holds(values)) {
-                known.extend(rule.paths.iter().map(|path| json::written(path)));
-            }
+        let holds = |rule: &&NestedIds| {
+            rule.column == index && rule.when.as_ref().is_none_or(|when| when.holds(values))
+        };
+        let rules = || model.rules.nested_ids.iter().filter(holds);
+        let mut told: Vec<String> = Vec::new();
+        for rule in rules() {
             for (path, reason) in rewrite(model, rule, values, &mut |_, _| Outcome::Keep).other {
                 // Several rules may look at one place.
                 if !told.contains(&path) {
@@ -172,20 +199,30 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
                 }
             }
         }
-        if column.kind != Kind::Json || !column.is_stored {
+        if column.kind != Kind::Json {
             continue;
         }
         // What the value of an option is, its key says.
         let key = model.column("key").and_then(|key| values.get(key)).and_then(Value::as_text);
-        for path in unknown::paths(text, key) {
-            let is_known = match path.is_empty() {
-                true => !known.is_empty(),
-                false => known.contains(&path) || told.iter().any(|told| path.starts_with(told.as_str())),
-            };
+        let found = unknown::paths(&without_bad_escapes(text), key);
+        if found.is_empty() {
+            continue;
+        }
+        let known: Vec<String> =
+            rules().flat_map(|rule| &rule.paths).map(|path| json::written(path)).collect();
+        let is_told = |path: &str| {
+            told.iter().any(|told| {
+                path.strip_prefix(told.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            })
+        };
+        for path in found {
+            let is_known =
+                if path.is_empty() { !known.is_empty() } else { known.contains(&path) || is_told(&path) };
             match key.filter(|_| path.is_empty()) {
                 _ if is_known => {}
                 Some(key) => add(&format!("the value of `{}`", shown(key)), LOOKS_LIKE),
-                None => add(&path, LOOKS_LIKE),
+                None => add(if path.is_empty() { "the value" } else { &path }, LOOKS_LIKE),
             }
         }
     }

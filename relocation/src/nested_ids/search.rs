@@ -6,11 +6,11 @@ use regex::Regex;
 
 use super::{LostId, Outcome};
 
-/// A quoted text, in which nothing is a term; or a term whose value is a number, a quoted number or a list of numbers.
+/// A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is a number, a quoted number or a list of numbers.
 static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
     Regex::new(
-        r#"(?x)
-        (?<quoted> " (?: [^"\\] | \\. )* " )
+        r#"(?xs)
+        (?<quoted> " (?: [^"\\] | \\. )* (?: " | \\? $ ) )
         | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
           (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
             | \[ (?<list> [0-9,\s]* ) \] )
@@ -123,10 +123,19 @@ mod tests {
             "message:\"see project.id:21 please\"",
             "project.identity:21",
             "project.id:99999999999999999999",
+            "\"an open quote project.id:21",
             "ünder project.ïd:21 \"",
         ] {
             assert_eq!(rewritten(text), (text.to_owned(), vec![]), "{text}");
         }
+    }
+
+    /// However the quotes are: each character is read once.
+    #[test]
+    fn a_search_of_a_million_characters_is_read_in_one_pass() {
+        let text = r#"\" project:5 "#.repeat(80_000);
+        let (new, lost) = rewritten(&text);
+        assert_eq!((new.len(), lost.len()), (text.len(), 0));
     }
 
     #[test]

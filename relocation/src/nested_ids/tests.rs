@@ -62,6 +62,32 @@ fn the_targets_of_a_rule_are_mapped_by_their_type_and_keep_their_form() {
     assert_eq!(notes, Vec::<String>::new());
 }
 
+/// The identifier of an integration in an action of one kind, and a name in that of another.
+#[test]
+fn a_key_is_an_id_only_where_its_sibling_says_so() {
+    let action = |id: &str, team: &str| format!(r#"{{"actions":[{{"id":"{id}","team":"{team}"}}]}}"#);
+    let teams = "sentry.integrations.msteams.notify_action.MsTeamsNotifyServiceAction";
+    let data = |text: &str| applied("sentry.rule", "data", &[("data", text)]);
+    assert_eq!(data(&action(teams, "7")).value, action(teams, "1007"));
+    let other = data(&action("sentry.integrations.opsgenie.notify_action.OpsgenieNotifyTeamAction", "7-abc"));
+    assert!(other.value.contains("7-abc") && other.notes.is_empty(), "{:?}", other.notes);
+}
+
+#[test]
+fn odd_keys_and_numbers_are_left_alone() {
+    let data = |text: &str| applied("sentry.rule", "data", &[("data", text)]);
+    // A key that no text can hold does not keep the ids beside it from being mapped.
+    let odd = r#"{"\ud83d":1,"actions":[{"targetType":"Team","targetIdentifier":11}]}"#;
+    assert_eq!(data(odd).value, odd.replace(":11}", ":1011}"));
+    // The last of two entries counts, as it does for whoever reads the value.
+    let twice = r#"{"actions":[{"targetType":"Member","targetType":"IssueOwners","targetIdentifier":11}]}"#;
+    assert_eq!(data(twice).value, twice);
+    for id in ["\"007\"", "\"+5\"", "-1", "0"] {
+        let text = format!(r#"{{"actions":[{{"targetType":"Team","targetIdentifier":{id}}}]}}"#);
+        assert_eq!(data(&text).value, text);
+    }
+}
+
 #[test]
 fn a_value_without_ids_keeps_every_character() {
     let data = r#"{ "actions" : [ ], "match":"all" }"#;
@@ -93,6 +119,10 @@ fn a_condition_is_rewritten_as_its_type_says() {
     let comparison = |kind, text| {
         applied("workflow_engine.datacondition", "comparison", &[("type", kind), ("comparison", text)])
     };
+    // As newer releases write it, and as rules do.
+    let assigned = comparison("assigned_to", r#"{"target_type":"Team","target_identifier":11}"#);
+    assert_eq!(assigned.value, r#"{"target_type":"Team","target_identifier":1011}"#);
+    assert_eq!(assigned.notes, Vec::<String>::new());
     let assigned = comparison("assigned_to", r#"{"targetType":"Team","targetIdentifier":11}"#);
     assert_eq!(assigned.value, r#"{"targetType":"Team","targetIdentifier":1011}"#);
     assert_eq!(comparison("event_created_by_detector", "7").value, "1007");
@@ -150,6 +180,9 @@ fn what_is_at_the_place_of_an_id_and_is_none_is_kept_and_told_once() {
     assert_eq!(told("sentry.rule", "data", r#"{"actions":{"a":1}}"#), shape("actions"));
     assert_eq!(told("sentry.dashboard", "filters", r#"{"project":"all"}"#), shape("project"));
     assert_eq!(told("sentry.dashboard", "filters", r#"[1]"#), shape("the value"));
+    // One place does not hide another that begins alike.
+    let alike = told("sentry.dashboard", "filters", r#"{"project":"all","project_groups":[{"group_id":5}]}"#);
+    assert_eq!(alike.len(), 2, "{alike:?}");
     let other = r#"{"actions":[{"targetType":"Fleet","targetIdentifier":4}]}"#;
     assert_eq!(told("sentry.rule", "data", other), [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
     for nothing in ["{}", "null", r#"{"actions":null}"#, r#"{"actions":[null]}"#, r#"{"actions":[]}"#] {

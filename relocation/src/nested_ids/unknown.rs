@@ -11,7 +11,7 @@ const MOST: usize = 20;
 const KEYS: [&str; 6] = ["id", "ids", "identifier", "identifiers", "pk", "pks"];
 
 /// Last words of a name that stands for a record, whose value may be its primary key.
-const RECORDS: [&str; 15] = [
+const RECORDS: [&str; 24] = [
     "project",
     "team",
     "user",
@@ -27,6 +27,15 @@ const RECORDS: [&str; 15] = [
     "rule",
     "integration",
     "repository",
+    "group",
+    "issue",
+    "assignee",
+    "actor",
+    "service",
+    "account",
+    "workspace",
+    "server",
+    "subscription",
 ];
 
 /// What a name says about its value.
@@ -109,8 +118,8 @@ impl Walk<'_> {
 
 /// A key of an object as a path shows it. A key that may be somebody's data is not shown.
 fn shown(key: &str) -> &str {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$');
-    if key.len() <= 60 && !key.is_empty() && key.bytes().all(is_name) { key } else { "*" }
+    let is_name = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$');
+    if key.len() <= 40 && !key.is_empty() && key.bytes().all(is_name) { key } else { "*" }
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {

@@ -63,7 +63,12 @@ impl Db {
             // Without the lock, two processes that find none might both create it.
             let lock = Statement::new("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))");
             tx.execute(lock.with(schema.to_owned())).await?;
-            tx.execute(Statement::new("CREATE SCHEMA IF NOT EXISTS ").push(schema)).await?;
+            // Somebody with more rights may have created it.
+            let there = Statement::new("SELECT 1 AS one FROM pg_namespace WHERE nspname = $1")
+                .with(schema.to_owned());
+            if tx.fetch_optional(there).await?.is_none() {
+                tx.execute(Statement::new("CREATE SCHEMA ").push(schema)).await?;
+            }
         });
         created.map_err(|error| {
             error.doing(format!(
@@ -99,6 +104,17 @@ impl Db {
         let new = new.map_err(|error| refused(error.into()))?;
         pool.close().await;
         let (place, disk_space) = (Arc::clone(&self.place), Arc::clone(&self.disk_space));
-        Ok(Self { pool: Pool::Postgres(new), place, disk_space })
+        let moved = Self { pool: Pool::Postgres(new), place, disk_space };
+        // Something between here and the server may drop the setting, and the tables would land among the owner's.
+        let first = moved.fetch_optional(Statement::new("SELECT current_schema()::text AS name")).await;
+        let first =
+            first.and_then(|row| row.map_or(Ok(None), |row| row.opt_text("name"))).map_err(&refused)?;
+        if first.as_deref() != Some(schema) {
+            return Err(refused(DbError::inconsistent(format!(
+                "the connection does not take the option search_path, which puts Causeway's tables into {schema}; let it \
+                 reach PostgreSQL"
+            ))));
+        }
+        Ok(moved)
     }
 }

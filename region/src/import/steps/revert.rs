@@ -55,7 +55,8 @@ impl Engine {
         let begun = transact!(Error, self.context.db, |tx| {
             let begun = store::import::begin_revert(tx, id, self.context.env.now()).await?;
             if begun {
-                store::organization::hide(tx, id, 0, first).await?;
+                let hidden = store::organization::hide(tx, id, 0, first).await?;
+                self.context.announce_organizations(tx, hidden).await?;
             }
             begun
         })?;
@@ -83,7 +84,8 @@ impl Engine {
                 if let Some(import) = holding {
                     self.assert_lease(tx, import).await?;
                 }
-                store::organization::hide(tx, id, after, last).await?;
+                let hidden = store::organization::hide(tx, id, after, last).await?;
+                self.context.announce_organizations(tx, hidden).await?;
             })?;
             after = last;
         }

@@ -10,11 +10,13 @@ const PROJECT: &str = "sentry.project";
 const TEAM: &str = "sentry.team";
 const USER: &str = "sentry.user";
 
-/// Maps the primary keys in one value, and counts those that lead to nothing imported.
+/// Maps the primary keys in one value, and notes where some lead to nothing imported: place and model.
 struct Mapper<'m> {
     new_pk: &'m dyn Fn(&str, i64) -> Option<i64>,
-    cleared: usize,
-    kept: usize,
+    /// The place that is looked at, without the indices of elements.
+    site: String,
+    cleared: BTreeSet<(String, String)>,
+    kept: BTreeSet<String>,
 }
 
 /// The primary key that a value is: a positive number, or a text of its digits.
@@ -27,13 +29,19 @@ fn each(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
     value.and_then(Value::as_array_mut).into_iter().flatten()
 }
 
-impl Mapper<'_> {
+impl<'m> Mapper<'m> {
+    fn new(new_pk: &'m dyn Fn(&str, i64) -> Option<i64>) -> Self {
+        Self { new_pk, site: String::new(), cleared: BTreeSet::new(), kept: BTreeSet::new() }
+    }
+
     /// Maps a value that is a primary key.
     fn one(&mut self, slot: Option<&mut Value>, target: &str) {
         let Some(slot) = slot else { return };
         let Some(pk) = key(slot) else { return };
         let new = (self.new_pk)(target, pk);
-        self.cleared += usize::from(new.is_none());
+        if new.is_none() {
+            self.cleared.insert((self.site.clone(), target.to_owned()));
+        }
         *slot = match new {
             Some(new) if slot.is_string() => new.to_string().into(),
             Some(new) => new.into(),
@@ -50,14 +58,14 @@ impl Mapper<'_> {
         list.retain(|slot| !slot.is_null());
     }
 
-    /// Maps what an object with `targetType` and `targetIdentifier` names.
-    fn target(&mut self, object: &mut Value) {
-        let target = match object.get("targetType").and_then(Value::as_str) {
+    /// Maps what an object with a type and an identifier of a target names.
+    fn target(&mut self, object: &mut Value, kind: &str, identifier: &str) {
+        let target = match object.get(kind).and_then(Value::as_str) {
             Some("Team") => TEAM,
             Some("Member") => USER,
             _ => return,
         };
-        self.one(object.get_mut("targetIdentifier"), target);
+        self.one(object.get_mut(identifier), target);
     }
 
     /// Maps the projects of a search, word by word. Searches of the tests have no blanks inside a term.
@@ -75,8 +83,15 @@ impl Mapper<'_> {
             let mut new = Vec::new();
             for pk in pks {
                 let mapped = (self.new_pk)(PROJECT, pk);
-                self.cleared += usize::from(mapped.is_none() && is_id);
-                self.kept += usize::from(mapped.is_none() && !is_id);
+                match (mapped, is_id) {
+                    (None, true) => {
+                        self.cleared.insert((name.trim_start_matches(['!', '(']).to_owned(), String::new()));
+                    }
+                    (None, false) => {
+                        self.kept.insert(name.trim_start_matches(['!', '(']).to_owned());
+                    }
+                    (Some(_), _) => {}
+                }
                 new.push(mapped.unwrap_or(if is_id { 0 } else { pk }).to_string());
             }
             format!("{name}:{}", value.replace(digits, &new.join(",")))
@@ -88,11 +103,20 @@ impl Mapper<'_> {
         match (record.model.trim_start_matches("sentry."), field) {
             ("rule", "data") => {
                 for list in ["conditions", "filters", "actions"] {
-                    each(value.get_mut(list)).for_each(|object| self.target(object));
+                    list.clone_into(&mut self.site);
+                    for object in each(value.get_mut(list)) {
+                        self.target(object, "targetType", "targetIdentifier");
+                    }
                 }
                 for action in each(value.get_mut("actions")) {
                     for name in ["integration", "workspace", "account", "server"] {
+                        name.clone_into(&mut self.site);
                         self.one(action.get_mut(name), "sentry.integration");
+                    }
+                    if action["id"] == "sentry.integrations.msteams.notify_action.MsTeamsNotifyServiceAction"
+                    {
+                        "team".clone_into(&mut self.site);
+                        self.one(action.get_mut("team"), "sentry.integration");
                     }
                 }
             }
@@ -101,8 +125,11 @@ impl Mapper<'_> {
             ("projectownership", "schema") => {
                 for rule in each(value.get_mut("rules")) {
                     for owner in each(rule.get_mut("owners")) {
-                        let target = if owner.get("type") == Some(&"team".into()) { TEAM } else { USER };
-                        self.one(owner.get_mut("id"), target);
+                        match owner["type"].as_str() {
+                            Some("team") => self.one(owner.get_mut("id"), TEAM),
+                            Some("user") => self.one(owner.get_mut("id"), USER),
+                            _ => {}
+                        }
                     }
                 }
             }
@@ -115,7 +142,7 @@ impl Mapper<'_> {
                 }
             }
             ("workflow_engine.datacondition", "comparison") => match record.text("type") {
-                Some("assigned_to") => self.target(value),
+                Some("assigned_to") => self.target(value, "target_type", "target_identifier"),
                 Some("event_created_by_detector") => self.one(Some(value), "workflow_engine.detector"),
                 _ => {}
             },
@@ -163,7 +190,8 @@ impl AuditCase<'_> {
     }
 
     fn map_nested(&self, record: &FileRecord, field: &str, cell: Cell) -> (Cell, usize, usize) {
-        let mut mapper = Mapper { new_pk: &|target, pk| self.new_pk(target, pk), cleared: 0, kept: 0 };
+        let new_pk = |target: &str, pk: i64| self.new_pk(target, pk);
+        let mut mapper = Mapper::new(&new_pk);
         let cell = match cell {
             Cell::Json(mut value) => {
                 mapper.value(record, field, &mut value);
@@ -172,7 +200,7 @@ impl AuditCase<'_> {
             Cell::Text(text) if is_search(&record.model, field) => Cell::Text(mapper.search(&text)),
             other => other,
         };
-        (cell, mapper.cleared, mapper.kept)
+        (cell, mapper.cleared.len(), mapper.kept.len())
     }
 }
 
@@ -180,7 +208,7 @@ impl AuditCase<'_> {
 pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTreeSet<String> {
     // What a rule maps is gone afterwards.
     let mut rest = value.clone();
-    let mut mapper = Mapper { new_pk: &|_, _| None, cleared: 0, kept: 0 };
+    let mut mapper = Mapper::new(&|_, _| None);
     mapper.value(record, field, &mut rest);
     let mut paths = BTreeSet::new();
     let is_expected = match (record.model.trim_start_matches("sentry."), field) {

@@ -164,7 +164,7 @@ impl AllRows<'_> {
             }
             "workflow_engine.datacondition" if self.number == 1 => json!({
                 "type": "assigned_to",
-                "comparison": {"targetType": "Team", "targetIdentifier": self.pk(TEAM)},
+                "comparison": {"target_type": "Team", "target_identifier": self.pk(TEAM)},
             }),
             "workflow_engine.datacondition" => json!({
                 "type": "event_created_by_detector",
