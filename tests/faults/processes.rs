@@ -28,6 +28,7 @@ async fn every_death(store: Store) -> anyhow::Result<()> {
         Ok(())
     }))
     .await
+    .map(|_: Vec<()>| ())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

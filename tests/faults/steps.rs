@@ -296,15 +296,20 @@ pub(crate) fn compare(
 }
 
 /// Runs trials, a few at once because each one waits more than it works, and reports all that fail.
-pub(crate) async fn all_pass<F>(trials: impl IntoIterator<Item = F>) -> anyhow::Result<()>
+pub(crate) async fn all_pass<F, T>(trials: impl IntoIterator<Item = F>) -> anyhow::Result<Vec<T>>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
 {
     let outcomes: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
-    let wrong: Vec<String> =
-        outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    let (mut done, mut wrong) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => done.push(outcome),
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
+    }
     ensure!(wrong.is_empty(), "{} trials failed:\n\n{}", wrong.len(), wrong.join("\n\n"));
-    Ok(())
+    Ok(done)
 }
 
 /// The fault of a trial.
@@ -315,33 +320,40 @@ enum Trial {
     Calls(&'static str, CallFaults),
 }
 
-/// How often a place may be missed before the trial fails: some are reached a second time only if a step takes long.
-const MISSES: usize = 3;
+/// How often a trial is done again if its place was not reached.
+const AGAIN: usize = 3;
 
+/// How many trials of a second pass may miss their place. Some places are reached a second time only if a step happens to
+/// take long, such as one after a time-out; each place has up to four such trials.
+const MAY_MISS: usize = 4;
+
+/// Does a trial. Returns what was tried if its place was not reached.
 async fn trial(
     database_server: &Arc<DatabaseServer>,
     as_it_is: &Undisturbed,
     steps: Steps,
     trial: Trial,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     let (place, act, pass) = match trial {
         Trial::Place(place, act, pass) => (place, act, pass),
         Trial::Calls(what, call_faults) => {
             let run = run(database_server, None, steps, 3, &Failpoints::default(), call_faults).await;
-            return compare(what, run, as_it_is);
+            compare(what, run, as_it_is)?;
+            return Ok(None);
         }
     };
     let what = format!("{act:?} at {place} after {pass}");
-    for _ in 0..=MISSES {
+    for _ in 0..=AGAIN {
         let failpoints = Failpoints::default();
         failpoints.arm(place, act, pass);
         let run = run(database_server, None, steps, 3, &failpoints, CallFaults::default()).await;
         compare(&what, run, as_it_is)?;
         if failpoints.reached(place) > pass {
-            return Ok(());
+            return Ok(None);
         }
     }
-    bail!("{what}: it was not reached, so nothing was tried there")
+    ensure!(pass > 0, "{what}: it was not reached, so nothing was tried there");
+    Ok(Some(what))
 }
 
 async fn every_step(store: Store) -> anyhow::Result<()> {
@@ -375,11 +387,17 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
         Trial::Calls("every third request lost", CallFaults { lose_requests: 333, ..CallFaults::default() }),
     ];
     trials.extend(calls.map(|calls| (Steps::All, calls)));
-    all_pass(trials.into_iter().map(|(steps, it)| {
+    let missed = all_pass(trials.into_iter().map(|(steps, it)| {
         let as_it_is = if steps == Steps::All { &as_it_is } else { &in_parts };
         trial(&database_server, as_it_is, steps, it)
     }))
-    .await
+    .await?;
+    let missed: Vec<String> = missed.into_iter().flatten().collect();
+    if !missed.is_empty() {
+        eprintln!("NOT TRIED, because the place was not reached again: {}", missed.join("; "));
+    }
+    ensure!(missed.len() <= MAY_MISS, "too many places were not reached: {}", missed.join("; "));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
