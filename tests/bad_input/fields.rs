@@ -162,7 +162,7 @@ fn kinds() -> Vec<Refused> {
         cases.push(bad("sentry.incident", INCIDENT, "detection_uuid", wrong, "UUID"));
     }
     for wrong in [r#""{\"a\": ""#, r#""[1, 2""#, r#""{'a': 1}""#, r#""\"abc""#, r#"" {]""#] {
-        cases.push(bad("sentry.rule", RULE, "data", wrong, "begins as JSON text but is none"));
+        cases.push(bad("sentry.rule", RULE, "data", wrong, "begins like JSON and is not JSON"));
     }
     for wrong in [
         "7",

@@ -9,7 +9,7 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{MAX_PK, alike::SimilarNames, array, raw::cow_str};
+use super::{MAX_PK, alike::SimilarNames, array, json_text, raw::cow_str};
 use crate::{
     catalog::{ArrayOf, Column, Default, Kind, Model},
     finding::{Finding, FindingKind, shown},
@@ -20,8 +20,6 @@ use crate::{
 /// The maximum length of a text that control makes a slug from, in bytes. Anything after that does not matter, because
 /// a slug has at most 50 characters.
 const MAX_SLUG_SOURCE: usize = 255;
-/// The maximum nesting of JSON in a string; the same as that of a record by default.
-const MAX_NESTING: usize = 120;
 
 /// A decoded record.
 #[derive(Debug)]
@@ -326,10 +324,7 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
             let text = cow_str(raw).map_err(|_| invalid("is not a string that holds an IP address"))?;
             inet(&text).ok_or_else(|| invalid("is not an IP address"))?
         }
-        Kind::Json => match column.sql.as_str() {
-            "jsonb" => Value::Text(for_jsonb(column, json_text(raw)?, notes)),
-            _ => Value::Text(json_text(raw)?),
-        },
+        Kind::Json => Value::Text(stored_json(column, raw, notes)?),
         Kind::Array(of) => list(column, of, raw, notes)?,
     };
     let is_written_so = || column.choices.iter().any(|choice| choice == json);
@@ -427,113 +422,20 @@ fn inet(text: &str) -> Option<Value> {
     (bits <= most).then_some(Value::Inet(address, bits))
 }
 
-/// The JSON text of a value. A string that contains JSON stands for that JSON. Any other string is itself the value,
-/// unless it begins like an object, a list or a string: then it is damaged JSON.
-fn json_text(raw: &RawValue) -> Result<String, FieldError> {
-    let json = raw.get();
-    let Ok(text) = cow_str(raw) else { return Ok(compact(json)) };
-    if serde_json::from_str::<de::IgnoredAny>(&text).is_ok() {
-        // The scanner does not check the nesting inside strings, and a program that reads the column could overflow its
-        // stack.
-        if nesting(&text) > MAX_NESTING {
-            return Err(invalid(format!("is a string that holds JSON nested deeper than {MAX_NESTING}")));
-        }
-        return Ok(text.into_owned());
+/// A JSON value as the text that its column takes.
+fn stored_json(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<String, FieldError> {
+    let text = json_text::of(raw).map_err(invalid)?;
+    if column.sql != "jsonb" {
+        return Ok(text);
     }
-    if text.trim_start().starts_with(['{', '[', '"']) {
-        return Err(invalid("is a string that begins as JSON text but is none"));
-    }
-    Ok(json.to_owned())
-}
-
-/// A JSON text as the type `jsonb` of PostgreSQL takes it.
-fn for_jsonb(column: &Column, json: String, notes: &mut Vec<Finding>) -> String {
-    match without_bad_escapes(&json) {
-        Cow::Borrowed(_) => json,
+    match json_text::without_bad_escapes(&text) {
+        Cow::Borrowed(_) => Ok(text),
         Cow::Owned(clean) => {
             let reason = "NUL characters and halves of characters, which the database cannot hold in JSON, are left out";
             notes.push(Finding::new(FindingKind::TextCleaned, reason).field(&column.field));
-            clean
+            Ok(clean)
         }
     }
-}
-
-/// A valid JSON text without escapes that stand for no character of a text: NUL, and halves of a character beyond the first
-/// 65,536, which some programs write alone.
-pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
-    if !json.contains("\\u") {
-        return Cow::Borrowed(json);
-    }
-    let mut clean = String::with_capacity(json.len());
-    let (mut rest, mut high) = (json, false);
-    let escape = |text: &str| {
-        let digits = text.strip_prefix("\\u")?.get(..4)?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    while let Some(at) = rest.find('\\') {
-        let (before, from) = rest.split_at(at);
-        clean.push_str(before);
-        let length = if from.starts_with("\\u") { 6 } else { 2 };
-        let (this, behind) = from.split_at_checked(length).unwrap_or((from, ""));
-        match escape(this) {
-            Some(0) => {}
-            Some(0xD800..=0xDBFF) if escape(behind).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) => {
-                clean.push_str(this);
-                high = true;
-                rest = behind;
-                continue;
-            }
-            Some(0xDC00..=0xDFFF) if high => clean.push_str(this),
-            Some(0xD800..=0xDFFF) => clean.push(char::REPLACEMENT_CHARACTER),
-            _ => clean.push_str(this),
-        }
-        high = false;
-        rest = behind;
-    }
-    clean.push_str(rest);
-    if clean == json { Cow::Borrowed(json) } else { Cow::Owned(clean) }
-}
-
-/// How deep the brackets of a valid JSON text are nested.
-fn nesting(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// A valid JSON text without the white space around its tokens. Numbers keep their digits.
-fn compact(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for character in json.chars() {
-        if in_string {
-            match character {
-                _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                '"' => in_string = false,
-                _ => {}
-            }
-        } else if character.is_ascii_whitespace() {
-            continue;
-        } else if character == '"' {
-            in_string = true;
-        }
-        text.push(character);
-    }
-    text
 }
 
 fn list(column: &Column, of: ArrayOf, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {

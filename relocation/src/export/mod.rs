@@ -6,13 +6,15 @@
 mod alike;
 mod array;
 mod decode;
+mod json_text;
 mod options;
 mod raw;
 mod scan;
 mod source;
 
+pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
-pub(crate) use decode::{each_field, without_bad_escapes};
+pub(crate) use json_text::without_bad_escapes;
 pub(crate) use options::unknown_option;
 pub use raw::RawRecord;
 pub(crate) use raw::cow_str;

@@ -135,7 +135,7 @@ impl Mapping<'_> {
 
     /// The finding that a primary key inside a value leads to nothing imported.
     fn lost_id(&self, lost: &LostId, count: usize, field: &str) -> Finding {
-        let LostId { place, target, pk, is_kept } = lost;
+        let LostId { place, target, pk, is_kept, .. } = lost;
         let more = if count > 1 { format!(" ({count} like it; this is the first)") } else { String::new() };
         let place = if place.is_empty() { "the value" } else { place };
         if *is_kept {

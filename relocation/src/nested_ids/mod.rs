@@ -6,6 +6,8 @@ mod json;
 mod search;
 mod unknown;
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use crate::{
@@ -31,6 +33,8 @@ pub(crate) enum Outcome {
 pub(crate) struct LostId {
     /// Where it is in the value, e.g. `actions[0].targetIdentifier`.
     pub place: String,
+    /// The same without the index of each element, e.g. `actions[].targetIdentifier`.
+    pub path: String,
     /// The name of the model.
     pub target: String,
     /// The primary key.
@@ -40,14 +44,9 @@ pub(crate) struct LostId {
 }
 
 impl LostId {
-    /// Whether another one is in the same place but for the indices of elements, and of the same model.
+    /// Whether one finding says enough about both.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let plain = |place: &str| -> String {
-            place.chars().filter(|character| !character.is_ascii_digit()).collect()
-        };
-        self.target == other.target
-            && self.is_kept == other.is_kept
-            && plain(&self.place) == plain(&other.place)
+        (&self.path, &self.target, self.is_kept) == (&other.path, &other.target, other.is_kept)
     }
 }
 
@@ -83,11 +82,12 @@ pub(crate) fn rewrite(
     }
     if column.kind != Kind::Json {
         if let IdsOf::Terms(terms) = &rule.of {
-            rewritten.text = search::rewrite(text, terms, "", &mut rewritten.lost, outcome);
+            rewritten.text =
+                search::rewrite(text, terms, &json::Place::default(), &mut rewritten.lost, outcome);
         }
         return rewritten;
     }
-    let (mut text, mut changed) = (std::borrow::Cow::Borrowed(text), false);
+    let mut text = Cow::Borrowed(text);
     let (mut reached, mut other) = (Vec::new(), Vec::new());
     for path in &rule.paths {
         // Most values have nothing there.
@@ -104,16 +104,16 @@ pub(crate) fn rewrite(
             other: &mut other,
             leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
         };
-        let new = match walk.rewrite(raw, path, &mut json::Place::default()) {
-            json::Change::No => None,
-            json::Change::To(new) => Some(new),
-            json::Change::Gone => Some("null".to_owned()),
+        text = match walk.rewrite(raw, path, &mut json::Place::default()) {
+            json::Change::No => continue,
+            json::Change::To(new) => new.into(),
+            json::Change::Gone => Cow::Owned("null".to_owned()),
         };
-        if let Some(new) = new {
-            (text, changed) = (new.into(), true);
-        }
     }
-    rewritten.text = changed.then(|| text.into_owned());
+    rewritten.text = match text {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(new) => Some(new),
+    };
     // Another path of the rule may have found there what this one did not.
     other.retain(|(place, _): &(String, _)| !reached.contains(place));
     rewritten.other = other;
@@ -130,13 +130,13 @@ fn leaf(
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
 ) -> json::Leaf {
     let text = cow_str(raw).ok();
-    if let IdsOf::Terms(terms) = &rule.of {
-        let Some(text) = text else { return json::Leaf::other_shape(raw) };
-        let new = search::rewrite(&text, terms, &place.exact, lost, outcome);
-        return new.map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
-    }
     let target = match &rule.of {
-        IdsOf::Terms(_) => return json::Leaf::Keep,
+        IdsOf::Terms(terms) => {
+            let Some(text) = text else { return json::Leaf::other_shape(raw) };
+            let new = search::rewrite(&text, terms, place, lost, outcome);
+            return new
+                .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
+        }
         IdsOf::Model(target) => Some(target),
         IdsOf::ByKey { targets, .. } => {
             let kind = key.and_then(|key| cow_str(key).ok());
@@ -150,14 +150,14 @@ fn leaf(
     };
     let is_text = text.is_some();
     let digits = text.as_deref().unwrap_or_else(|| raw.get());
-    // No record has a key below 1. The product writes -1 for "all projects".
-    let number = digits.strip_prefix('-').unwrap_or(digits);
-    let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
-    let pk = match digits.parse::<i64>() {
-        Ok(pk) if pk == 0 || (is_number && pk < 0) => return json::Leaf::Keep,
-        Ok(pk) if is_number => pk,
-        _ if text.as_deref() == Some("") => return json::Leaf::Keep,
-        _ => return json::Leaf::other_shape(raw),
+    // As a key is written: without a plus sign and leading zeros.
+    let number = digits.parse::<i64>().ok().filter(|number| number.to_string() == digits);
+    let pk = match number {
+        Some(pk) if pk > 0 => pk,
+        // No record has such a key. The product writes -1 for "all projects".
+        Some(_) => return json::Leaf::Keep,
+        None if digits.is_empty() => return json::Leaf::Keep,
+        None => return json::Leaf::other_shape(raw),
     };
     let Some(target) = target else { return json::Leaf::Other(OTHER_TYPE) };
     match outcome(target, pk) {
@@ -165,15 +165,15 @@ fn leaf(
         Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),
         Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
         Outcome::Lost => {
-            let place = place.exact.clone();
-            lost.push(LostId { place, target: target.clone(), pk, is_kept: false });
+            let (exact, path) = (place.exact.clone(), place.path.clone());
+            lost.push(LostId { place: exact, path, target: target.clone(), pk, is_kept: false });
             if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
         }
     }
 }
 
-/// The findings about the values of a record, before anything is written: what is at the place of an id and is none, and
-/// what looks like an id although no rule knows of it. One for each field and path. They do not name the record yet.
+/// The findings about the values of a record, before anything is written: where an id should be and something else is, and
+/// what looks like an id that no rule knows. One for each field and path. They do not name the record yet.
 pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
     let mut notes = Vec::new();
     if model.not_taken.is_some() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use regex::Regex;
 
-use super::{LostId, Outcome};
+use super::{LostId, Outcome, json::Place};
 
 /// A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is a number, a quoted number or a list of numbers.
 static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
@@ -13,7 +13,7 @@ static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
         (?<quoted> " (?: [^"\\] | \\. )* (?: " | \\? $ ) )
         | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
           (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
-            | \[ (?<list> [0-9,\s]* ) \] )
+            | \[ (?<list> [^\]]* ) \] )
         "#,
     )
 });
@@ -22,7 +22,7 @@ static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
 pub(super) fn rewrite(
     text: &str,
     terms: &BTreeMap<String, String>,
-    place: &str,
+    place: &Place,
     lost: &mut Vec<LostId>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
 ) -> Option<String> {
@@ -46,8 +46,11 @@ pub(super) fn rewrite(
                 Outcome::Lost => {
                     // The value of a term that does not say `id` may be a slug, and slugs of old may be numbers.
                     let is_kept = !name.ends_with("id");
-                    let place = if place.is_empty() { name.to_owned() } else { format!("{place}: {name}") };
-                    lost.push(LostId { place, target: target.clone(), pk, is_kept });
+                    let [place, path] = [&place.exact, &place.path].map(|place| match place.is_empty() {
+                        true => name.to_owned(),
+                        false => format!("{place}: {name}"),
+                    });
+                    lost.push(LostId { place, path, target: target.clone(), pk, is_kept });
                     (!is_kept).then(|| "0".to_owned())
                 }
             }
@@ -55,16 +58,21 @@ pub(super) fn rewrite(
         let value = found.name("number").or_else(|| found.name("list"));
         new.push_str(text.get(from..value.map_or(end, |value| value.start())).unwrap_or_default());
         if let Some(value) = value {
-            for part in value.as_str().split_inclusive(|character: char| !character.is_ascii_digit()) {
-                let digits = part.trim_end_matches(|character: char| !character.is_ascii_digit());
-                match map(digits) {
+            // One number, or the elements of a list, some of which may be slugs.
+            for element in value.as_str().split_inclusive(',') {
+                let digits = element.trim_matches(|character: char| {
+                    character.is_whitespace() || matches!(character, ',' | '"')
+                });
+                match Some(digits)
+                    .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+                    .and_then(&mut map)
+                {
                     Some(mapped) => {
                         changed = true;
-                        new.push_str(&mapped);
+                        new.push_str(&element.replacen(digits, &mapped, 1));
                     }
-                    None => new.push_str(digits),
+                    None => new.push_str(element),
                 }
-                new.push_str(part.get(digits.len()..).unwrap_or_default());
             }
             new.push_str(text.get(value.end()..end).unwrap_or_default());
         }
@@ -83,7 +91,7 @@ mod tests {
         let terms = ["project", "project.id", "project_id"];
         let terms = terms.map(|name| (name.to_owned(), "p".to_owned())).into_iter().collect();
         let mut lost = Vec::new();
-        let new = rewrite(text, &terms, "", &mut lost, &mut |target, pk| {
+        let new = rewrite(text, &terms, &Place::default(), &mut lost, &mut |target, pk| {
             assert_eq!(target, "p");
             if pk < 100 { Outcome::Mapped(pk + 1_000) } else { Outcome::Lost }
         });
@@ -101,6 +109,7 @@ mod tests {
             ("project.id: 21", "project.id: 1021"),
             ("project.id:[21, 22,23] x", "project.id:[1021, 1022,1023] x"),
             ("project.id:\"21\"", "project.id:\"1021\""),
+            ("project:[\"21\", web-3, 4]", "project:[\"1021\", web-3, 1004]"),
         ] {
             assert_eq!(rewritten(text), (wanted.to_owned(), vec![]), "{text}");
         }
@@ -123,6 +132,7 @@ mod tests {
             "message:\"see project.id:21 please\"",
             "project.identity:21",
             "project.id:99999999999999999999",
+            "project:[web, 21-web, -3, 1.5]",
             "\"an open quote project.id:21",
             "ünder project.ïd:21 \"",
         ] {

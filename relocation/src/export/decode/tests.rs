@@ -70,7 +70,7 @@ fn a_bad_address_is_refused_with_its_field() {
 
 #[test]
 fn json_in_a_string_is_the_json() {
-    let text = |json: &str| json_text(&RawValue::from_string(json.to_owned()).unwrap());
+    let text = |json: &str| json_text::of(&RawValue::from_string(json.to_owned()).unwrap());
     assert_eq!(text(r#""\"abc\"""#).unwrap(), r#""abc""#);
     assert_eq!(text(r#""{\"a\": 1}""#).unwrap(), r#"{"a": 1}"#);
     assert_eq!(text(r#"{ "a" : [ 1.50, " x " ] }"#).unwrap(), r#"{"a":[1.50," x "]}"#);

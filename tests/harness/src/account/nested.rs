@@ -73,7 +73,7 @@ impl<'m> Mapper<'m> {
         let word = |word: &str| -> String {
             let Some((name, value)) = word.split_once(':') else { return word.to_owned() };
             let is_id = match name.trim_start_matches(['!', '(']) {
-                "project.id" | "project_id" => true,
+                "project.id" | "project_id" | "issue.id" => true,
                 "project" => false,
                 _ => return word.to_owned(),
             };
@@ -82,7 +82,8 @@ impl<'m> Mapper<'m> {
             let Ok(pks) = pks else { return word.to_owned() };
             let mut new = Vec::new();
             for pk in pks {
-                let mapped = (self.new_pk)(PROJECT, pk);
+                // No import has issues.
+                let mapped = (self.new_pk)(PROJECT, pk).filter(|_| !name.ends_with("issue.id"));
                 match (mapped, is_id) {
                     (None, true) => {
                         self.cleared.insert((name.trim_start_matches(['!', '(']).to_owned(), String::new()));
@@ -172,8 +173,14 @@ impl<'m> Mapper<'m> {
 fn is_search(model: &str, field: &str) -> bool {
     matches!(
         (model, field),
-        ("sentry.savedsearch" | "sentry.groupsearchview" | "sentry.snubaquery", "query")
-            | ("sentry.dashboardwidgetquery", "conditions")
+        (
+            "sentry.savedsearch"
+                | "sentry.groupsearchview"
+                | "sentry.snubaquery"
+                | "sentry.recentsearch"
+                | "sentry.customdynamicsamplingrule",
+            "query"
+        ) | ("sentry.dashboardwidgetquery", "conditions")
     )
 }
 
