@@ -133,6 +133,17 @@ impl Product {
         self.cluster.control().reservations().update_organization_slug(request).await.expect("it is renamed");
     }
 
+    /// Does what the product itself would do in a database.
+    async fn execute(&self, silo: Silo, statements: &[String]) {
+        let db = self.cluster.db(silo).await.expect("a database");
+        let executed: Result<(), DbError> = transact!(DbError, db, |tx| {
+            for statement in statements {
+                tx.execute(Statement::new("").push(statement)).await?;
+            }
+        });
+        executed.expect("executed");
+    }
+
     /// Checks that the product knows each imported organization with all that belongs to it, and nothing else.
     async fn assert_known(&self) {
         let reservations = "SELECT organization_id || ' ' || slug || ' ' || region_name AS line FROM";
@@ -389,30 +400,21 @@ async fn renames_by_the_product_that_depend_on_each_other_are_followed() {
     product.cluster.stop().await;
 }
 
+/// A message of the product that an organization has changed.
+fn changed(id: i64) -> String {
+    format!(
+        "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+         scheduled_for) VALUES (0, {id}, {id}, 2, now(), '2016-08-01')"
+    )
+}
+
 /// The product gives an organization another slug: first in its region, then in its reservation at control.
 async fn rename_in_product(product: &Product, id: i64, slug: &str) {
-    for (silo, statement) in [
-        (Silo::Region(0), format!("UPDATE sentry_organization SET slug = '{slug}' WHERE id = {id}")),
-        (
-            Silo::Control,
-            format!(
-                "UPDATE sentry_organizationslugreservation SET slug = '{slug}' WHERE organization_id = {id}"
-            ),
-        ),
-        (
-            Silo::Region(0),
-            format!(
-                "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, \
-                 scheduled_from, scheduled_for) VALUES (0, {id}, {id}, 2, now(), '2016-08-01')"
-            ),
-        ),
-    ] {
-        let db = product.cluster.db(silo).await.expect("a database");
-        let done: Result<(), DbError> = transact!(DbError, db, |tx| {
-            tx.execute(Statement::new("").push(&statement)).await?;
-        });
-        done.expect("renamed");
-    }
+    let here = format!("UPDATE sentry_organization SET slug = '{slug}' WHERE id = {id}");
+    product.execute(Silo::Region(0), &[here, changed(id)]).await;
+    let there =
+        format!("UPDATE sentry_organizationslugreservation SET slug = '{slug}' WHERE organization_id = {id}");
+    product.execute(Silo::Control, &[there]).await;
 }
 
 /// Control follows by itself, and so does everything that follows control. A comparison finds nothing to put back.
@@ -503,17 +505,75 @@ async fn a_revert_keeps_what_the_product_needs() {
     let product = Product::start(LAYOUTS[1]).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     product.drain().await;
-    let db = product.cluster.db(Silo::Control).await.expect("a database");
-    let joined: Result<(), DbError> = transact!(DbError, db, |tx| {
-        let join = "INSERT INTO sentry_organizationmembermapping (organization_id, organizationmember_id, role, user_id, \
-                    date_added) SELECT 999, 5, 'member', id, now() FROM auth_user WHERE username = 'one'";
-        tx.execute(Statement::new(join)).await?;
-    });
-    joined.expect("joined");
+    let join = "INSERT INTO sentry_organizationmembermapping (organization_id, organizationmember_id, role, user_id, \
+                date_added) SELECT 999, 5, 'member', id, now() FROM auth_user WHERE username = 'one'";
+    product.execute(Silo::Control, &[join.to_owned()]).await;
     product.revert(&import).await;
     product.drain().await;
     assert_eq!(product.control("SELECT username AS line FROM auth_user").await, ["one"]);
     let members = "SELECT organization_id::text AS line FROM sentry_organizationmembermapping";
     assert_eq!(product.control(members).await, ["999"]);
+    product.cluster.stop().await;
+}
+
+/// An organization to which the product has added something stays, hidden, and without its tokens: for the product as
+/// well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_a_revert_keeps_is_hidden_in_the_products_books() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    let team = format!(
+        "INSERT INTO sentry_team (id, organization_id, slug, name, status, date_added, idp_provisioned) \
+         VALUES (5000, {id}, 'added', 'Added', 0, now(), false)"
+    );
+    product.execute(Silo::Region(0), &[team]).await;
+    product.revert(&import).await;
+    product.drain().await;
+    let known = "SELECT organization_id || ' ' || status AS line FROM sentry_organizationmapping WHERE organization_id <> 999";
+    assert_eq!(product.control(known).await, [format!("{id} 3")]);
+    let tokens = "SELECT id::text AS line FROM hybridcloud_orgauthtokenreplica";
+    assert_eq!(product.region(tokens).await, [] as [String; 0]);
+    product.cluster.stop().await;
+}
+
+/// Somebody has changed the slug of an organization in its table alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slug_that_a_comparison_repairs_is_in_the_products_books() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    let id = import.organizations.first().expect("an organization").id;
+    let odd = format!("UPDATE sentry_organization SET slug = 'odd' WHERE id = {id}");
+    product.execute(Silo::Region(0), &[odd, changed(id)]).await;
+    product.drain().await;
+    assert_ne!(product.repair().await, [] as [String; 0]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+/// Control takes over what the product has reserved for an organization of its own, and leaves it to the product.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_the_product_made_keeps_its_reservation() {
+    let product = Product::start(LAYOUTS[1]).await;
+    product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let made = "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                SELECT 7000, name, 'made', 0, date_added, default_role, is_test, flags FROM sentry_organization LIMIT 1";
+    product.execute(Silo::Region(0), &[made.to_owned()]).await;
+    let reserved = "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, \
+                    reservation_type, date_added) VALUES ('made', 7000, 5, 'us', 0, now())";
+    product.execute(Silo::Control, &[reserved.to_owned()]).await;
+    product.repair().await;
+    assert_eq!(product.repair().await, [] as [String; 0], "it is not taken by somebody else");
+    let of_product = "SELECT slug || ' ' || user_id || ' ' || reservation_type AS line \
+                      FROM sentry_organizationslugreservation WHERE organization_id = 7000";
+    assert_eq!(product.control(of_product).await, ["made 5 0"]);
+    // Gone from the region, it is the product's to forget, too.
+    let gone = "DELETE FROM sentry_organization WHERE id = 7000".to_owned();
+    product.execute(Silo::Region(0), &[gone]).await;
+    product.repair().await;
+    assert_eq!(product.control(of_product).await, ["made 5 0"]);
     product.cluster.stop().await;
 }

@@ -1,6 +1,10 @@
 //! What becomes of tables that an older release of Causeway created, and of what somebody has added to them.
 
-use causeway_harness::{cluster::Store, postgres::Postgres};
+use causeway_harness::{
+    cluster::Store,
+    postgres::Postgres,
+    product::{self, Release},
+};
 use causeway_relocation::{
     catalog::{Catalog, Silo},
     schema,
@@ -121,6 +125,47 @@ async fn tables_of_the_product_are_not_altered() {
         assert_eq!(wrong, [] as [String; 0], "what the database lacks is not written");
     })
     .await;
+}
+
+/// A user who may not create the schema for Causeway's own tables is told what somebody else has to run, and nothing is
+/// left. The user of the product's tables need not own them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_the_right_to_create_a_schema_is_told_what_to_run() {
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let url = server.create_database("product").await.expect("a database");
+    let owner = Db::connect(&url, &Options::default()).await.expect("a database");
+    let execute = async |statements: &[String]| {
+        let executed: Result<(), DbError> = transact!(DbError, owner, |tx| {
+            for statement in statements {
+                tx.execute(Statement::new("").push(statement)).await?;
+            }
+        });
+        executed.expect("executed");
+    };
+    let mut tables = product::tables(Release::R24_9).expect("the tables");
+    tables.push("CREATE ROLE \"of causeway\" LOGIN".to_owned());
+    tables.push("GRANT ALL ON ALL TABLES IN SCHEMA public TO \"of causeway\"".to_owned());
+    execute(&tables).await;
+    let (catalog, user) =
+        (Catalog::load().expect("the catalog"), url.replacen("postgres@", "of%20causeway@", 1));
+    assert_ne!(user, url);
+    let prepare = async || {
+        let db = Db::connect(&user, &Options::default()).await.expect("a database");
+        schema::prepare(db, &catalog, FIRST_OF_REGION).await
+    };
+    let refused = prepare().await.expect_err("it is refused").to_string();
+    let command = "CREATE SCHEMA causeway_region AUTHORIZATION \"of causeway\"";
+    assert!(refused.ends_with(command) || refused.contains(&format!("{command}:")), "{refused}");
+    let ours = "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE c.relname = 'causeway_migration'";
+    let found = async || {
+        let rows = owner.fetch_all(Statement::new(ours)).await.expect("asked");
+        rows.iter().map(|row| row.text("name").expect("a name")).collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, [] as [String; 0]);
+    execute(&[command.to_owned()]).await;
+    prepare().await.expect("prepared");
+    assert_eq!(found().await, ["causeway_region.causeway_migration"]);
 }
 
 /// What somebody has added to a table is not Causeway's to remove: columns and their values, indexes, constraints,

@@ -176,6 +176,12 @@ impl Candidates {
         parts
     }
 
+    /// One organization that wants and tries one slug.
+    pub(crate) fn one(organization_id: i64, slug: &str) -> Self {
+        let slugs = vec![slug.to_owned()];
+        Self { organization_ids: vec![organization_id], wanted_slugs: slugs.clone(), slugs }
+    }
+
     /// Keeps the candidates that try one of these slugs.
     pub(crate) fn only(self, slugs: &HashSet<String>) -> Self {
         let others: Vec<(i64, String)> = self

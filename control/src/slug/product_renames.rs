@@ -90,11 +90,7 @@ impl SlugReservations {
             }
             let held = store::of_organization(feed, *organization_id).await?;
             if !held.iter().any(|own| own.slug == *slug) {
-                let candidates = Candidates {
-                    organization_ids: vec![*organization_id],
-                    slugs: vec![slug.clone()],
-                    wanted_slugs: vec![slug.clone()],
-                };
+                let candidates = Candidates::one(*organization_id, slug);
                 if store::take_free(feed, operation_id, candidates, now).await?.is_empty() {
                     return Ok(Outcome::Left);
                 }

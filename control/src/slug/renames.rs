@@ -231,11 +231,7 @@ impl SlugReservations {
         }
         let taken = |winners: Vec<(i64, String)>| winners.into_iter().next().map(|(_, slug)| slug);
         if wanted.require_exact {
-            let candidates = Candidates {
-                organization_ids: vec![wanted.organization_id],
-                slugs: vec![desired.clone()],
-                wanted_slugs: vec![desired.clone()],
-            };
+            let candidates = Candidates::one(wanted.organization_id, desired);
             return taken(
                 store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?,
             )

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_relocation::schema::is_of_product;
 use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
@@ -72,19 +73,16 @@ impl Books {
     /// # Errors
     /// If the database cannot be queried.
     pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
-        if db.dialect() == Dialect::Sqlite {
+        if !is_of_product(db).await? {
             return Ok(None);
         }
-        let mut names =
-            vec!["django_migrations", "sentry_organizationslugreservation", "sentry_controloutbox"];
-        names.extend(MADE_BY_WORKERS);
-        let asked = names.iter().map(|name| (*name).to_owned()).collect();
+        let needed = ["sentry_organizationslugreservation", "sentry_controloutbox"];
+        let names = needed.iter().chain(&MADE_BY_WORKERS);
+        let asked = names.map(|name| (*name).to_owned()).collect();
         let statement = Statement::new("SELECT t.name AS name FROM ")
             .rows(db.dialect(), "t", [("name", Column::Texts(asked))])
             .push(" WHERE to_regclass(t.name) IS NOT NULL");
-        let rows = db.fetch_all(statement).await?;
-        let found: HashSet<String> = rows.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?;
-        let (needed, _) = names.split_at(3);
+        let found = texts(&db.fetch_all(statement).await?, "name")?;
         if !needed.iter().all(|name| found.contains(*name)) {
             return Ok(None);
         }
@@ -121,14 +119,11 @@ impl Books {
             .push(" FROM ")
             .rows(dialect, "r", rows(&candidates))
             .push(" ORDER BY r.slug ON CONFLICT DO NOTHING RETURNING slug");
-        let inserted = feed.fetch_all(insert).await?;
-        let inserted: HashSet<String> =
-            inserted.iter().map(|row| row.text("slug")).collect::<Result<_, _>>()?;
+        let inserted = texts(&feed.fetch_all(insert).await?, "slug")?;
         let mine = Statement::new("SELECT r.slug AS slug FROM ")
             .rows(dialect, "r", rows(&candidates))
             .push(" JOIN sentry_organizationslugreservation b ON b.slug = r.slug AND b.organization_id = r.organization_id");
-        let mine = feed.fetch_all(mine).await?;
-        let mine: HashSet<String> = mine.iter().map(|row| row.text("slug")).collect::<Result<_, _>>()?;
+        let mine = texts(&feed.fetch_all(mine).await?, "slug")?;
         Ok(Held { free: candidates.only(&mine), inserted })
     }
 
@@ -296,22 +291,17 @@ impl Books {
         ids: Vec<i64>,
     ) -> Result<(), DbError> {
         let dialect = tx.dialect();
-        let statement = Statement::new(
-            "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
-             scheduled_for, region_name) SELECT 0, t.organization_id, t.id, ",
-        )
-        .arg(AUTH_TOKEN)
-        .push(", ")
-        .push(AT_ONCE)
-        .push(", ")
-        .push(AT_ONCE)
-        .push(", ");
-        let statement = region_name(statement, region)
-            .push(" FROM ")
+        let statement = messages(Statement::new(""), AUTH_TOKEN, region)
+            .push("sentry_orgauthtoken c JOIN ")
             .rows(dialect, "r", [("id", Column::Ints(ids))])
-            .push(" JOIN sentry_orgauthtoken t ON t.id = r.id");
+            .push(" ON r.id = c.id");
         tx.execute(statement).await.map(|_| ())
     }
+}
+
+/// A column of texts.
+fn texts(rows: &[Row], column: &str) -> Result<HashSet<String>, DbError> {
+    rows.iter().map(|row| row.text(column)).collect()
 }
 
 /// Who has these slugs in the product.
@@ -389,21 +379,25 @@ fn selected(statement: Statement, feed: &FeedTransaction<'_>, of: &Selection<'_>
     }
 }
 
-/// Executes a statement that changes reservations `b` of the product, and tells its workers of each of them.
-async fn announce(feed: &mut FeedTransaction<'_>, change: Statement) -> Result<(), DbError> {
-    let statement = change
-        .within(
-            "WITH changed AS (",
-            " RETURNING b.id, b.organization_id) INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, \
-             object_identifier, category, scheduled_from, scheduled_for, region_name) \
-             SELECT 0, c.organization_id, c.id, ",
+/// Appends messages to the workers: one for each row of the table `c`, which is still to be appended.
+fn messages(statement: Statement, category: i64, region: &str) -> Statement {
+    let statement = statement
+        .push(
+            "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+             scheduled_for, region_name) SELECT 0, c.organization_id, c.id, ",
         )
-        .arg(SLUG_RESERVATION)
+        .arg(category)
         .push(", ")
         .push(AT_ONCE)
         .push(", ")
         .push(AT_ONCE)
         .push(", ");
-    let statement = region_name(statement, feed.region()).push(" FROM changed c");
+    region_name(statement, region).push(" FROM ")
+}
+
+/// Executes a statement that changes reservations `b` of the product, and tells its workers of each of them.
+async fn announce(feed: &mut FeedTransaction<'_>, change: Statement) -> Result<(), DbError> {
+    let change = change.within("WITH changed AS (", " RETURNING b.id, b.organization_id) ");
+    let statement = messages(change, SLUG_RESERVATION, feed.region()).push("changed c");
     feed.execute(statement).await.map(|_| ())
 }

@@ -236,12 +236,7 @@ pub(crate) async fn hold_alias(
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
     let Some(books) = feed.books() else { return Ok(true) };
-    let alias = Candidates {
-        organization_ids: vec![organization_id],
-        slugs: vec![slug.to_owned()],
-        wanted_slugs: vec![slug.to_owned()],
-    };
-    Ok(!books.hold(feed, alias, now).await?.free.slugs.is_empty())
+    Ok(!books.hold(feed, Candidates::one(organization_id, slug), now).await?.free.slugs.is_empty())
 }
 
 /// Gives an alias back to the product.

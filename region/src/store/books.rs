@@ -4,8 +4,11 @@
 
 use std::collections::HashMap;
 
-use causeway_relocation::catalog::{ORGANIZATION, ORGANIZATION_MEMBER};
-use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
+use causeway_relocation::{
+    catalog::{ORGANIZATION, ORGANIZATION_MEMBER},
+    schema::is_of_product,
+};
+use causeway_silo::db::{Column, Db, DbError, Statement, Tx};
 use uuid::Uuid;
 
 /// A time that has passed: the workers take a message at once.
@@ -89,10 +92,10 @@ impl Books {
     /// # Errors
     /// If the database cannot be queried.
     pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
-        if db.dialect() == Dialect::Sqlite {
+        if !is_of_product(db).await? {
             return Ok(None);
         }
-        let names = ["django_migrations", "sentry_regionoutbox"].into_iter().chain(MADE_BY_WORKERS);
+        let names = ["sentry_regionoutbox"].into_iter().chain(MADE_BY_WORKERS);
         let statement = Statement::new(
             "SELECT t.name AS name, COALESCE(format_type(a.atttypid, a.atttypmod), '') AS payload_type FROM ",
         )
@@ -106,11 +109,7 @@ impl Books {
             .iter()
             .map(|row| Ok((row.text("name")?, row.text("payload_type")?)))
             .collect::<Result<_, DbError>>()?;
-        let (Some(_), Some(payload_type)) =
-            (found.get("django_migrations"), found.get("sentry_regionoutbox"))
-        else {
-            return Ok(None);
-        };
+        let Some(payload_type) = found.get("sentry_regionoutbox") else { return Ok(None) };
         let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains_key(*name)).collect();
         Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
     }

@@ -8,7 +8,7 @@ mod create;
 mod fit;
 mod upgrade;
 
-use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrations, Place, Statement};
+use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrations, OwnTables, Statement};
 
 use self::compare::compare;
 use crate::catalog::{Catalog, Model, Silo};
@@ -54,13 +54,13 @@ pub enum SchemaError {
 /// If the database may not be used, cannot be reached, or refuses.
 pub async fn prepare(db: Db, catalog: &Catalog, migrations: Migrations) -> Result<Db, SchemaError> {
     let silo = migrations.silo;
-    let (mut db, needs_schema) = match db.place_of(silo).await? {
-        Place::OwnSchema => (db.in_own_schema(silo).await?, false),
-        Place::Nowhere => {
+    let (mut db, needs_schema) = match db.own_tables(silo).await? {
+        OwnTables::OwnSchema => (db.in_own_schema(silo).await?, false),
+        OwnTables::Absent => {
             let of_product = is_of_product(&db).await?;
             (db, of_product)
         }
-        Place::Beside => (db, false),
+        OwnTables::Shared => (db, false),
     };
     // Whatever the other service has there, it does not concern one that is about to get its own schema.
     let is_new = needs_schema || db.check_migrations(migrations).await?.is_none();
@@ -121,7 +121,10 @@ impl Tables {
 }
 
 /// Whether the database is the product's: it keeps a list of its migrations there. The product uses only PostgreSQL.
-async fn is_of_product(db: &Db) -> Result<bool, DbError> {
+///
+/// # Errors
+/// If the database cannot be queried.
+pub async fn is_of_product(db: &Db) -> Result<bool, DbError> {
     if db.dialect() == Dialect::Sqlite {
         return Ok(false);
     }

@@ -34,7 +34,7 @@ use self::disk_space::DiskSpace;
 pub use connect::{ConnectError, Options};
 pub use error::{DbError, DbErrorKind, count};
 pub use migrate::{MigrateError, Migrations};
-pub use own_schema::Place;
+pub use own_schema::OwnTables;
 pub use place::{check_url, redact};
 pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;

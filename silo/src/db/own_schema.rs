@@ -14,25 +14,25 @@ fn name_of(silo: Silo) -> &'static str {
     }
 }
 
-/// Where the tables of a service are.
+/// Where a service has its own tables in a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Where the owner's tables are as well.
-    Beside,
-    /// In the service's own schema.
+pub enum OwnTables {
+    /// Among the tables of the database's owner.
+    Shared,
+    /// In a schema of their own.
     OwnSchema,
     /// Nowhere yet.
-    Nowhere,
+    Absent,
 }
 
 impl Db {
-    /// Where the tables of a service are in this database. On SQLite always [`Place::Beside`].
+    /// Where a service has its own tables in this database. On SQLite always [`OwnTables::Shared`].
     ///
     /// # Errors
     /// If the database cannot be queried.
-    pub async fn place_of(&self, silo: Silo) -> Result<Place, DbError> {
+    pub async fn own_tables(&self, silo: Silo) -> Result<OwnTables, DbError> {
         if let Pool::Sqlite { .. } = self.pool {
-            return Ok(Place::Beside);
+            return Ok(OwnTables::Shared);
         }
         // A table of the first migrations that only this kind of silo has.
         let table = match silo {
@@ -47,9 +47,9 @@ impl Db {
         let ask = ask.with(format!("{schema}.causeway_migration")).with(table.to_owned());
         let found = self.fetch_optional(ask).await?.map(|row| row.int("place")).transpose()?;
         Ok(match found {
-            Some(2) => Place::OwnSchema,
-            Some(1) => Place::Beside,
-            _ => Place::Nowhere,
+            Some(2) => OwnTables::OwnSchema,
+            Some(1) => OwnTables::Shared,
+            _ => OwnTables::Absent,
         })
     }
 
@@ -70,10 +70,14 @@ impl Db {
                 tx.execute(Statement::new("CREATE SCHEMA ").push(schema)).await?;
             }
         });
+        let user = match &self.pool {
+            Pool::Postgres(pool) => pool.connect_options().get_username().to_owned(),
+            Pool::Sqlite { .. } => String::new(),
+        };
         created.map_err(|error| {
             error.doing(format!(
-                "the schema {schema} is needed for Causeway's own tables; let somebody who may run: CREATE SCHEMA {schema} \
-                 AUTHORIZATION the user of --database-url"
+                "Causeway's own tables need the schema {schema}; have somebody who may do it run: CREATE SCHEMA {schema} \
+                 AUTHORIZATION \"{user}\""
             ))
         })
     }
@@ -111,8 +115,8 @@ impl Db {
             first.and_then(|row| row.map_or(Ok(None), |row| row.opt_text("name"))).map_err(&refused)?;
         if first.as_deref() != Some(schema) {
             return Err(refused(DbError::inconsistent(format!(
-                "the connection does not take the option search_path, which puts Causeway's tables into {schema}; let it \
-                 reach PostgreSQL"
+                "Causeway's tables would not be in the schema {schema}: the option search_path of the connection does not \
+                 reach PostgreSQL. A connection pool in between may drop it"
             ))));
         }
         Ok(moved)

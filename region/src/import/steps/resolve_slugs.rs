@@ -41,6 +41,10 @@ pub(in crate::import) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
     derived_uuid(import_id, &format!("organization slugs {attempt}"))
 }
 
+/// How many organizations one transaction changes at most in a database of the product, where it also announces all that
+/// belongs to them.
+const ANNOUNCED: i64 = 1_000;
+
 impl Engine {
     /// One step towards confirmed slugs.
     pub(in crate::import) async fn resolve_org_slugs(
@@ -238,7 +242,10 @@ impl Engine {
         id: Uuid,
         after: i64,
     ) -> Result<Option<(i64, bool)>, Error> {
-        let most = i64::from(self.context.limits.organizations_a_transaction.max(1));
+        let mut most = i64::from(self.context.limits.organizations_a_transaction.max(1));
+        if self.context.books.is_some() {
+            most = most.min(ANNOUNCED);
+        }
         Ok(store::imported::page_end(&self.context.db, id, after, most)
             .await?
             .map(|(last, count)| (last, count == most)))

@@ -221,9 +221,9 @@ impl Node {
             Service::Control => Silo::Control,
             Service::Region => Silo::Region,
         };
-        Ok(match db.place_of(silo).await? {
-            db::Place::OwnSchema => db.in_own_schema(silo).await?,
-            db::Place::Beside | db::Place::Nowhere => db,
+        Ok(match db.own_tables(silo).await? {
+            db::OwnTables::OwnSchema => db.in_own_schema(silo).await?,
+            db::OwnTables::Shared | db::OwnTables::Absent => db,
         })
     }
 
