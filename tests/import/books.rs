@@ -1,8 +1,10 @@
 //! What an import writes for the product in the product's own databases, and what the product's workers make of it. Only
 //! PostgreSQL: the product has no other.
 
+use std::time::Duration;
+
 use causeway_harness::{
-    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, ClusterBuilder, Failpoints, ImportOptions, Silo, Store},
     export::Export,
     product::{self, Release},
     workers,
@@ -55,10 +57,10 @@ struct Product {
 
 impl Product {
     async fn start(layout: Layout) -> Self {
-        Self::start_with(layout, &Failpoints::default()).await
+        Self::start_with(layout, |builder| builder).await
     }
 
-    async fn start_with(layout: Layout, failpoints: &Failpoints) -> Self {
+    async fn start_with(layout: Layout, change: impl Fn(ClusterBuilder) -> ClusterBuilder) -> Self {
         let mut tables = product::tables(layout.release).expect("the tables");
         tables.extend(OTHERS.map(str::to_owned));
         // JSON is of another type in newer releases, perhaps here as well.
@@ -68,7 +70,7 @@ impl Product {
                     .to_owned(),
             );
         }
-        let mut builder = Cluster::builder(Store::Postgres).region("us").failpoints(failpoints);
+        let mut builder = change(Cluster::builder(Store::Postgres).region("us"));
         builder = builder.tables_of_control(&tables);
         builder = match layout.one_database {
             true => builder.one_database(),
@@ -265,7 +267,7 @@ const PLACES: [&str; 8] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_product_knows_what_was_imported_whatever_failed_on_the_way() {
     let failpoints = Failpoints::default();
-    let product = Product::start_with(LAYOUTS[0], &failpoints).await;
+    let product = Product::start_with(LAYOUTS[0], |builder| builder.failpoints(&failpoints)).await;
     for place in PLACES {
         failpoints.arm(place, Act::Fail, 0);
         product.import(&export(), &ImportOptions::default()).await;
@@ -283,7 +285,7 @@ async fn a_revert_that_fails_on_its_way_leaves_nothing_in_the_products_books() {
         ["region.revert_chunk.recorded", "control.release_organizations.prepared", "region.revert.released"]
     {
         let failpoints = Failpoints::default();
-        let product = Product::start_with(LAYOUTS[1], &failpoints).await;
+        let product = Product::start_with(LAYOUTS[1], |builder| builder.failpoints(&failpoints)).await;
         let import = product.import(&export(), &ImportOptions::default()).await;
         product.drain().await;
         failpoints.arm(place, Act::Fail, 0);
@@ -447,12 +449,12 @@ async fn a_rename_by_the_product_is_followed() {
 /// A comparison follows the product at once, and does not put the old slug back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comparison_does_not_put_back_what_the_product_has_renamed() {
-    let product = Product::start(LAYOUTS[1]).await;
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let product = Product::start_with(LAYOUTS[1], rarely).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     product.drain().await;
     let id = import.organizations.first().expect("an organization").id;
     rename_in_product(&product, id, "by-product").await;
-    product.repair().await;
     assert_eq!(product.repair().await, [] as [String; 0]);
     let slug = format!("SELECT slug AS line FROM sentry_organization WHERE id = {id}");
     assert_eq!(product.region(&slug).await, ["by-product"]);

@@ -119,6 +119,7 @@ pub struct Cluster {
     env: Environment,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
+    product_interval: Duration,
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
@@ -321,6 +322,7 @@ impl Cluster {
             }
             (None, Service::Control(_)) => {
                 let mut options = options::control(node.database_url().to_owned(), node.url());
+                options.feed.product_interval = self.product_interval;
                 if let Some(count) = self.changes_a_transaction {
                     options.feed.changes_a_transaction = count;
                 }

@@ -1,6 +1,6 @@
 //! Describes a cluster before it starts.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use causeway_client::Service as Called;
@@ -30,6 +30,7 @@ pub struct ClusterBuilder {
     arguments: Vec<String>,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
+    product_interval: Duration,
     one_database: bool,
     tables_of_control: Vec<String>,
     tables_of_regions: Vec<String>,
@@ -49,6 +50,7 @@ impl ClusterBuilder {
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
+            product_interval: Duration::from_millis(100),
             one_database: false,
             tables_of_control: Vec::new(),
             tables_of_regions: Vec::new(),
@@ -94,6 +96,12 @@ impl ClusterBuilder {
     /// Makes every transaction on PostgreSQL serializable. Transactions on SQLite always are.
     pub fn serializable(mut self) -> Self {
         self.serializable = true;
+        self
+    }
+
+    /// Sets how often control looks for renames of the product by itself. The default is short.
+    pub fn product_interval(mut self, interval: Duration) -> Self {
+        self.product_interval = interval;
         self
     }
 
@@ -204,6 +212,7 @@ impl ClusterBuilder {
             env,
             failpoints: self.failpoints,
             changes_a_transaction: self.changes_a_transaction,
+            product_interval: self.product_interval,
             trace,
             killed,
             program: self.program,

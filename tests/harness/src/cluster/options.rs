@@ -25,10 +25,7 @@ pub(super) fn control(database_url: String, address: String) -> causeway_control
         database_url,
         database: pool(),
         address,
-        feed: causeway_control::feed::Options {
-            product_interval: Duration::from_millis(100),
-            ..causeway_control::feed::Options::default()
-        },
+        feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
     }
 }
