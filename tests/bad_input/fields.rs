@@ -195,7 +195,13 @@ fn kinds() -> Vec<Refused> {
     cases.push(bad("sentry.orgauthtoken", TOKEN, "scope_list", &deep, "not a list"));
     cases.push(bad("sentry.rule", RULE, "data", &deep, "holds JSON nested deeper than 120"));
     let wrong = r#""[lambda: 1]""#;
-    cases.push(bad("sentry.useroption", r#""user": 2, "key": "language""#, "value", wrong, "begins as JSON"));
+    cases.push(bad(
+        "sentry.useroption",
+        r#""user": 2, "key": "language""#,
+        "value",
+        wrong,
+        "begins like JSON and is not JSON",
+    ));
     cases
 }
 

@@ -12,7 +12,7 @@ use causeway_harness::{
 use causeway_proto::{
     control::v1::{CheckSlugsRequest, UpdateOrganizationSlugRequest},
     region::v1::{ApproveOrganizationsRequest, Import, ImportState, ReconcileMode, RevertImportRequest},
-    relocation::v1::FindingKind,
+    relocation::v1::{ErrorReason, FindingKind},
 };
 use causeway_silo::{
     db::{DbError, Statement},
@@ -20,8 +20,9 @@ use causeway_silo::{
     transact,
 };
 use serde_json::json;
+use tonic::Status;
 
-use crate::support::eventually;
+use crate::support::{eventually, refused};
 
 /// How the databases of the product are laid out, and what it calls the region.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +124,10 @@ impl Product {
     }
 
     async fn rename(&self, organization_id: i64, slug: &str, keep_alias: bool) {
+        self.try_rename(organization_id, slug, keep_alias).await.expect("it is renamed");
+    }
+
+    async fn try_rename(&self, organization_id: i64, slug: &str, keep_alias: bool) -> Result<(), Status> {
         let request = UpdateOrganizationSlugRequest {
             operation_id: Environment::system().uuid().to_string(),
             organization_id,
@@ -132,7 +137,7 @@ impl Product {
             wait: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
             ..UpdateOrganizationSlugRequest::default()
         };
-        self.cluster.control().reservations().update_organization_slug(request).await.expect("it is renamed");
+        self.cluster.control().reservations().update_organization_slug(request).await.map(drop)
     }
 
     /// Does what the product itself would do in a database.
@@ -370,6 +375,11 @@ async fn an_alias_that_becomes_the_slug_again_is_in_the_products_books() {
     product.rename(id, "one", true).await;
     product.drain().await;
     product.assert_known().await;
+    // Until somebody else has it there.
+    let given_away = "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, \
+                      reservation_type, date_added) VALUES ('uno', 998, 1, 'elsewhere', 0, now())";
+    product.execute(Silo::Control, &[given_away.to_owned()]).await;
+    assert_eq!(refused(product.try_rename(id, "uno", true).await), ErrorReason::SlugTaken);
     product.cluster.stop().await;
 }
 
@@ -390,7 +400,8 @@ async fn a_revert_after_a_rename_by_the_product_leaves_nothing() {
 /// Renames that make room for each other are followed together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renames_by_the_product_that_depend_on_each_other_are_followed() {
-    let product = Product::start(LAYOUTS[0]).await;
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let product = Product::start_with(LAYOUTS[0], rarely).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     product.drain().await;
     let [first, second] = [0, 1].map(|index| import.organizations.get(index).expect("an organization").id);
