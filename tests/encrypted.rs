@@ -207,7 +207,7 @@ fn services(place: &Place, key: Option<&str>) -> Services {
 }
 
 #[test]
-fn an_export_for_another_key_is_encrypted_anew_for_the_region() {
+fn an_export_for_another_key_is_encrypted_again_for_the_region() {
     let place = Place::new();
     let (own, other) = (vector("test-key-private.pem"), vector("other-test-key-private.pem"));
     let services = services(&place, Some(&other));

@@ -223,7 +223,7 @@ mod tests {
         own.next().map(|(slug, _)| slug)
     }
 
-    /// What is told of a slug of an organization.
+    /// The events about a slug of an organization.
     fn told(model: &Model, slug: &str, organization_id: i64) -> Change {
         let slug = slug.to_owned();
         let Some((_, kind)) = model.get(&slug) else {
@@ -328,7 +328,7 @@ mod tests {
         ]
     }
 
-    /// Does to the model what a step does, as control does it, and says what is told of that: one event for each slug
+    /// Does to the model what a step does, as control does it, and returns the events about it: one event for each slug
     /// that changes.
     fn change(model: &mut Model, step: &Step) -> Vec<Change> {
         let mut changes = Vec::new();

@@ -214,7 +214,7 @@ pub enum Error {
     Internal(String),
 }
 
-/// What may be told of a disk's error, and what to do about it.
+/// What a message may say of a disk's error, and what to do about it.
 fn spool_advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {

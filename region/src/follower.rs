@@ -6,7 +6,7 @@
 //! | the commit of a batch | replica, cursor, renamed organizations, what is to be answered: all of it | control is answered |
 //! | control's answer | the same | answered again, which changes nothing |
 //! | the note that control has heard | nothing to do | |
-//! | a part of a snapshot | a cursor at 0 | the snapshot begins anew |
+//! | a part of a snapshot | a cursor at 0 | the snapshot starts over |
 //!
 //! A region that was away for long goes on where it was, or takes a snapshot if control has forgotten what is between.
 
@@ -128,7 +128,7 @@ struct Inner {
     /// There is something to answer.
     to_answer: Notify,
     /// The replica has been given up: a snapshot is wanted.
-    anew: Notify,
+    restart: Notify,
     /// When control last said that there is nothing more, as far as this process has heard.
     heard: Mutex<Option<DateTime<Utc>>>,
 }
@@ -139,7 +139,7 @@ impl Follower {
         let follower = Self(Arc::new(Inner {
             context: context.clone(),
             to_answer: Notify::new(),
-            anew: Notify::new(),
+            restart: Notify::new(),
             heard: Mutex::new(None),
         }));
         let (following, answering) = (follower.clone(), follower.clone());
@@ -190,16 +190,16 @@ impl Follower {
     }
 
     /// Gives up what is known, for a snapshot. What was known answers until that has ended.
-    pub(crate) async fn begin_anew(&self) -> Result<(), Error> {
+    pub(crate) async fn start_over(&self) -> Result<(), Error> {
         transact!(DbError, self.context().db, |tx| {
             let cursor = replica::lock_cursor(tx).await?;
             replica::set_cursor(tx, &Cursor { version: 0, ..cursor }).await?;
         })?;
-        self.0.anew.notify_one();
+        self.0.restart.notify_one();
         Ok(())
     }
 
-    /// Follows until the stream breaks, or it is to begin anew.
+    /// Follows until the stream breaks, or is asked to start over.
     async fn follow_stream(&self, attempts: &mut i64) -> Result<(), Error> {
         let context = self.context();
         context.register().await?;
@@ -216,7 +216,7 @@ impl Follower {
         };
         let ended = tokio::select! {
             ended = watched => ended,
-            () = self.0.anew.notified() => return Ok(()),
+            () = self.0.restart.notified() => return Ok(()),
             () = context.lifecycle.stopping() => Err(Error::Stopping),
         };
         if let Err(error @ Error::Control(_)) = &ended {

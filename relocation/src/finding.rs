@@ -150,13 +150,13 @@ kinds! {
     /// The references of a record point to two organizations.
     TwoOrganizations = "two_organizations", Warning, "Look at the record where the export comes from: one of its references is wrong.";
     /// An out-of-scope record belongs to something that is imported.
-    OutOfScope = "out_of_scope", Warning, "Make anew in the application what is needed of it.";
+    OutOfScope = "out_of_scope", Warning, "Make what you need of it again in the application.";
     /// An organization stays hidden and was not active in the export. The reason says what its status was.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A record or a value was not written, because the database has no table or column for it.
     NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
     /// A value was kept that holds an id, or looks like one, and that no rule could map.
-    IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose anew.";
+    IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";
     /// A row was kept when its import was reverted, because something else needs it.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }

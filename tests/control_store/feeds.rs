@@ -161,7 +161,7 @@ pub(crate) async fn a_reader_goes_on_where_it_was(fixture: Fixture) {
     assert_eq!((reader.version, reader.snapshots, reader.slugs.len()), (5, 1, 4));
 }
 
-pub(crate) async fn a_reader_that_is_too_far_behind_begins_anew(fixture: Fixture) {
+pub(crate) async fn a_reader_that_is_too_far_behind_starts_over(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = &fixture.control;
     let many: Vec<String> = (0..KEPT).map(|number| format!("slug-{number:04}")).collect();

@@ -127,7 +127,7 @@ on_each_store! {
     feeds:
         a_reader_begins_with_all_there_is,
         a_reader_goes_on_where_it_was,
-        a_reader_that_is_too_far_behind_begins_anew,
+        a_reader_that_is_too_far_behind_starts_over,
         a_reader_hears_what_another_control_does,
         changes_at_once_are_told_in_one_order,
         a_slow_reader_misses_nothing,

@@ -320,7 +320,7 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(fixture: Fixture) {
     assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
 
     // An operator who releases it gives no reason.
-    rename(control, &wish(3, 1, "dune")).await.expect("begun anew");
+    rename(control, &wish(3, 1, "dune")).await.expect("it begins again");
     control.slug_reservations().release("us", operation(3)).await.expect("released");
     let refused = rename(control, &wish(3, 1, "dune")).await;
     assert!(

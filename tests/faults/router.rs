@@ -134,7 +134,7 @@ impl HeardOfAll {
 #[derive(Debug)]
 pub(crate) struct Router {
     heard: Arc<Mutex<HeardOfAll>>,
-    anew: Arc<Notify>,
+    restart: Arc<Notify>,
     following: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -142,15 +142,15 @@ impl Router {
     /// Starts to follow all feeds from their beginning. Control may delete events of the regions in `forgotten`.
     pub(crate) fn of(cluster: &Arc<Cluster>, forgotten: BTreeSet<String>, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(HeardOfAll { forgotten, ..HeardOfAll::default() }));
-        let anew = Arc::new(Notify::new());
+        let restart = Arc::new(Notify::new());
         let reader = Reader {
             cluster: Arc::clone(cluster),
             heard: Arc::clone(&heard),
-            anew: Arc::clone(&anew),
+            restart: Arc::clone(&restart),
             rng,
             times: TIMES,
         };
-        Self { heard, anew, following: tokio::spawn(reader.follow()) }
+        Self { heard, restart, following: tokio::spawn(reader.follow()) }
     }
 
     /// Waits until the reader has received everything that control has, in a cluster in which nothing is in progress:
@@ -163,7 +163,7 @@ impl Router {
             heard.regions.values_mut().for_each(Heard::forget);
             heard.is_left = true;
         }
-        self.anew.notify_one();
+        self.restart.notify_one();
         self.has_heard(cluster, &all).await.context("a reader of all feeds who begins from nothing")
     }
 
@@ -207,7 +207,7 @@ impl Drop for Router {
 struct Reader {
     cluster: Arc<Cluster>,
     heard: Arc<Mutex<HeardOfAll>>,
-    anew: Arc<Notify>,
+    restart: Arc<Notify>,
     rng: SeededRng,
     /// How often it may still go back.
     times: usize,
@@ -240,7 +240,7 @@ impl Reader {
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
-                () = self.anew.notified() => return Ok(None),
+                () = self.restart.notified() => return Ok(None),
             };
             let message = match message {
                 Ok(Some(message)) => message,

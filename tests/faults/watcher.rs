@@ -258,7 +258,7 @@ pub(crate) async fn all_by_region(cluster: &Cluster) -> anyhow::Result<BTreeMap<
 pub(crate) struct Watcher {
     region: String,
     heard: Arc<Mutex<Heard>>,
-    anew: Arc<Notify>,
+    restart: Arc<Notify>,
     following: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -266,16 +266,16 @@ impl Watcher {
     /// Starts to follow the feed of a region, from its beginning.
     pub(crate) fn of(cluster: &Arc<Cluster>, region: &str, may_be_forgotten: bool, rng: SeededRng) -> Self {
         let heard = Arc::new(Mutex::new(Heard::new(may_be_forgotten)));
-        let anew = Arc::new(Notify::new());
+        let restart = Arc::new(Notify::new());
         let reader = Reader {
             cluster: Arc::clone(cluster),
             region: region.to_owned(),
             heard: Arc::clone(&heard),
-            anew: Arc::clone(&anew),
+            restart: Arc::clone(&restart),
             rng,
             times: TIMES,
         };
-        Self { region: region.to_owned(), heard, anew, following: tokio::spawn(reader.follow()) }
+        Self { region: region.to_owned(), heard, restart, following: tokio::spawn(reader.follow()) }
     }
 
     /// Waits until the reader has received everything that control has, in a cluster in which nothing is in progress:
@@ -288,7 +288,7 @@ impl Watcher {
             heard.forget();
             heard.is_left = true;
         }
-        self.anew.notify_one();
+        self.restart.notify_one();
         self.has_heard(cluster, &held).await.context("a reader who begins from nothing")
     }
 
@@ -345,7 +345,7 @@ struct Reader {
     cluster: Arc<Cluster>,
     region: String,
     heard: Arc<Mutex<Heard>>,
-    anew: Arc<Notify>,
+    restart: Arc<Notify>,
     rng: SeededRng,
     /// How often it may still go back.
     times: usize,
@@ -391,7 +391,7 @@ impl Reader {
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
-                () = self.anew.notified() => return Ok(None),
+                () = self.restart.notified() => return Ok(None),
             };
             let message = match message {
                 Ok(Some(message)) => message,

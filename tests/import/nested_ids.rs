@@ -52,7 +52,7 @@ fn new(account: &AuditReport, model: &str, pk: i64) -> i64 {
     }
 }
 
-/// The primary keys of the file are those of another organization here, who must not be told of errors, or asked.
+/// The primary keys of the file are those of another organization here, who must not get mails about errors, or be asked.
 pub(crate) async fn ids_inside_values_lead_to_the_new_rows(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     for slug in ["first", "second"] {

@@ -41,7 +41,7 @@ causeway_harness::on_each_store! {
         an_organization_gets_the_slug_that_control_holds,
         what_is_held_for_nobody_is_freed,
         the_directory_is_told_again,
-        a_replica_that_is_wrong_is_made_anew,
+        a_replica_that_is_wrong_is_made_again,
         what_comes_behind_a_revert_is_released,
         what_a_failed_import_holds_is_left_alone,
         nothing_is_wrong_while_things_move,

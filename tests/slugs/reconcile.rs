@@ -220,7 +220,7 @@ pub(crate) async fn the_directory_is_told_again(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn a_replica_that_is_wrong_is_made_anew(store: Store) {
+pub(crate) async fn a_replica_that_is_wrong_is_made_again(store: Store) {
     let cluster = cluster(store).await;
     let [(one, slug), (other, _)] = imported(&cluster, 0).await;
     agrees(&cluster, 0).await;

@@ -202,7 +202,7 @@ impl ControlImports {
             .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
             .find(|column| column.field == field)
-            .ok_or_else(|| Error::invalid("field", "is none that a rule of the model looks up"))?;
+            .ok_or_else(|| Error::invalid("field", "is not one that a rule of the model looks up"))?;
         if values.len() > MAX_FIND_VALUES {
             return Err(Error::invalid("values", format!("at most {MAX_FIND_VALUES} in one call")));
         }

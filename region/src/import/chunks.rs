@@ -126,7 +126,7 @@ impl ChunkDraft {
         for row in rows {
             let (wanted_slug, name, status) =
                 self.organizations.get(&row.source_pk).cloned().ok_or_else(|| {
-                    Error::Internal(format!("organization {} is none of the file", row.source_pk))
+                    Error::Internal(format!("organization {} is not in the file", row.source_pk))
                 })?;
             organizations.push(ImportedOrganization {
                 id: row.id,

@@ -152,7 +152,7 @@ impl Reconciler {
         self.forget(all).await?;
         self.report(all, seen).await?;
         if of(all, &Repair::Snapshot).next().is_some() {
-            self.follower().begin_anew().await?;
+            self.follower().start_over().await?;
             self.context().env.failpoint("region.reconcile.replica_given_up").await?;
         }
         Ok(())

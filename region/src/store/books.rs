@@ -17,7 +17,7 @@ const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)"
 const MADE_BY_WORKERS: [&str; 2] =
     ["hybridcloud_organizationslugreservationreplica", "hybridcloud_orgauthtokenreplica"];
 
-/// Rows that the workers are told of.
+/// Rows that are announced to the workers.
 struct Announced {
     model: &'static str,
     /// The category of the messages.

@@ -1,4 +1,4 @@
-//! Follows a path through a JSON text and writes the text anew where something changes. What is beside the path keeps
+//! Follows a path through a JSON text and writes the text again where something changes. What is beside the path keeps
 //! its text: the digits of a number, the order of keys.
 
 use std::{borrow::Cow, fmt};
@@ -208,7 +208,7 @@ impl Entry<'_> {
     }
 }
 
-/// The entries of an object, in their order; `None` if it is none.
+/// The entries of an object, in their order; `None` if it is not an object.
 fn entries(raw: &RawValue) -> Option<Vec<Entry<'_>>> {
     struct Entries;
     impl<'de> de::Visitor<'de> for Entries {
@@ -229,7 +229,7 @@ fn entries(raw: &RawValue) -> Option<Vec<Entry<'_>>> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_map(Entries).ok()
 }
 
-/// The elements of a list; `None` if it is none.
+/// The elements of a list; `None` if it is not a list.
 fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(raw.get()).ok()
 }

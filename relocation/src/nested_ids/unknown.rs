@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::de::{self, DeserializeSeed, IgnoredAny};
 
-/// How many paths of one value are told.
+/// The most paths that are reported for one value.
 const MOST: usize = 20;
 
 /// Last words of a name that stands for a primary key.

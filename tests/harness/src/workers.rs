@@ -8,7 +8,7 @@ use causeway_silo::{
     transact,
 };
 
-/// What the messages of a category make anew on the other side. All parameters are texts.
+/// What the messages of a category make on the other side. All parameters are texts.
 struct Job {
     category: i64,
     /// Removes what was made before. `$1` is the organization, `$2` the object of the message.

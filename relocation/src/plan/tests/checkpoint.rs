@@ -156,7 +156,7 @@ fn what_is_kept_of_something_else_or_is_damaged_is_not_believed() {
     for (bytes, identity) in cases {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(file.said(&file.kept("it", identity, limits).unwrap()), undisturbed);
-        assert!(std::fs::read(&path).unwrap().len() == plan.len(), "it is kept anew");
+        assert!(std::fs::read(&path).unwrap().len() == plan.len(), "it is kept again");
     }
     let log = file.log("other");
     assert_eq!(file.said(&file.kept("other", "b", limits).unwrap()), undisturbed);
