@@ -65,7 +65,7 @@ impl Control {
                 name: region.to_owned(),
                 address: format!("http://{region}.example.com"),
                 instance_id: Environment::system().uuid().to_string(),
-                held_ids: Vec::new(),
+                ..RegisterRegionRequest::default()
             };
             RegionServiceClient::new(channel.clone()).register_region(request).await.expect("registered");
         }

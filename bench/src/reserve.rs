@@ -91,7 +91,7 @@ impl Control {
                 name: format!("r{region}"),
                 address: format!("http://127.0.0.1:{}", 1_000 + region),
                 instance_id: Environment::system().uuid().to_string(),
-                held_ids: Vec::new(),
+                ..RegisterRegionRequest::default()
             };
             client.register_region(request).await?;
         }

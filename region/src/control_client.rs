@@ -74,11 +74,13 @@ impl ControlClient {
         self.client.urls()
     }
 
-    /// Registers this region with the ids that its tables hold, and says which of them are not its own.
+    /// Registers this region with the product's name for it, empty if that is its own, and with the ids that its tables
+    /// hold. Returns those of them that are not its own.
     pub(crate) async fn register(
         &self,
         address: &str,
         instance_id: Uuid,
+        product_name: String,
         held_ids: Vec<HeldIds>,
     ) -> Result<Vec<IdConflict>, CallError> {
         let request = RegisterRegionRequest {
@@ -86,6 +88,7 @@ impl ControlClient {
             address: address.to_owned(),
             instance_id: instance_id.to_string(),
             held_ids,
+            product_name,
         };
         // One that serves another contract would take the rest for something else.
         let ours = GetVersionRequest { contract_revision: NEEDED_REVISION, ..GetVersionRequest::default() };
@@ -389,11 +392,15 @@ impl ControlClient {
     pub(crate) async fn report_organizations(
         &self,
         organizations: Vec<ReportedOrganization>,
+        restore_product: bool,
     ) -> Result<Vec<RefusedOrganization>, CallError> {
         let mut refused = Vec::new();
         for batch in organizations.chunks(MAX_NAMES_PER_CALL) {
-            let request =
-                ReportOrganizationsRequest { region: self.region.clone(), organizations: batch.to_vec() };
+            let request = ReportOrganizationsRequest {
+                region: self.region.clone(),
+                organizations: batch.to_vec(),
+                restore_product,
+            };
             let answer = self
                 .client
                 .call(self.client.timeouts().call, request, async |channel, request| {
@@ -457,7 +464,8 @@ mod tests {
         );
         let client = Client::new(Service::Control, &[url], Timeouts::default()).expect("a client");
         let control = ControlClient::new(client, "us");
-        let registered = control.register("http://us.example.com", Uuid::nil(), Vec::new()).await;
+        let registered =
+            control.register("http://us.example.com", Uuid::nil(), String::new(), Vec::new()).await;
         let error = registered.expect_err("it does not fit");
         assert_eq!(error.reason(), Some(ErrorReason::ContractNotSupported));
         assert!(Error::Control(error).is_transient(), "an operator can mend it, and until then imports wait");

@@ -133,6 +133,9 @@ pub const FAILPOINTS: &[&str] = &[
 pub struct Options {
     /// The region's name. Control knows the region by it, and the region's database keeps it for good.
     pub name: String,
+    /// What the product calls the region, for its own tables; by default its name, or `--monolith--` if control has the
+    /// same database.
+    pub product_name: Option<String>,
     /// The URL at which users reach the region. The region registers it with control.
     pub address: String,
     /// The URL of the region's database.
@@ -171,6 +174,7 @@ impl Options {
     ) -> Self {
         Self {
             name,
+            product_name: None,
             address,
             database_url,
             database: db::Options::default(),
@@ -235,7 +239,7 @@ impl Region {
         let client = Client::new(Service::Control, &options.control_urls, options.control_timeouts)
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
         let control = ControlClient::new(client, &options.name);
-        let books = Books::find(&db).await?;
+        let books = Books::find(&db, options.product_name).await?;
         let context = Context::new(Shared {
             db,
             books,

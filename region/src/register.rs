@@ -53,7 +53,12 @@ impl Context {
             let (ranges, exact) = id_block::held(&self.db, model).await?;
             held.push(HeldIds { model: model.name.clone(), ranges, exact });
         }
-        let conflicts = self.ask(self.control.register(&self.address, self.instance_id, held)).await?;
+        let product_name = match &self.books {
+            Some(books) => books.name_of_region(&self.db).await?,
+            None => String::new(),
+        };
+        let registering = self.control.register(&self.address, self.instance_id, product_name, held);
+        let conflicts = self.ask(registering).await?;
         for conflict in conflicts {
             self.log_conflict(&conflict).await?;
         }

@@ -24,6 +24,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url,
         required = true, value_delimiter = ',')]
     pub(super) control: Vec<String>,
+    /// What the product calls the region. It matters only if the database is the product's [default: the region's name;
+    /// --monolith-- if control has the same database]
+    #[arg(long, value_name = "NAME", value_parser = product_name, allow_hyphen_values = true,
+        env = "CAUSEWAY_PRODUCT_REGION_NAME")]
+    pub(super) product_region_name: Option<String>,
     /// The directory for uploads, which are kept until their import has ended. It must survive a restart [default:
     /// ./causeway-spool/NAME]
     #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
@@ -163,6 +168,14 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
+fn product_name(text: &str) -> Result<String, String> {
+    if (1..=48).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("the product's name for a region has 1 to 48 bytes".to_owned())
+    }
+}
+
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let decryption_key = args.decryption_key.as_deref().map(keys::private).transpose()?;
     let port = args.server.bind(args.listen).await?;
@@ -191,6 +204,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             ..Limits::default()
         },
         decryption_key,
+        product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };

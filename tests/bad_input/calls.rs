@@ -153,8 +153,11 @@ pub(crate) async fn an_unregistered_region_is_refused(store: Store) {
         model: "sentry.user".to_owned(),
         min_ordinal: 1,
     };
-    let report =
-        ReportOrganizationsRequest { region: NO_REGION.to_owned(), organizations: vec![organization] };
+    let report = ReportOrganizationsRequest {
+        region: NO_REGION.to_owned(),
+        organizations: vec![organization],
+        ..Default::default()
+    };
     for (name, outcome) in [
         ("reserve", reserved),
         ("confirm", control.reservations().confirm_organization_slug_reservations(confirm).await.map(|_| ())),

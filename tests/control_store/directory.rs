@@ -131,7 +131,7 @@ async fn report(
     region: &str,
     organizations: Vec<ReportedOrganization>,
 ) -> Vec<(i64, String)> {
-    let refused = fixture.control.directory().report(region, organizations).await.expect("taken in");
+    let refused = fixture.control.directory().report(region, organizations, false).await.expect("taken in");
     let why = |error: &Error| match error {
         Error::OrganizationIdTaken { region, .. } => format!("of {region}"),
         Error::OrganizationNotReserved { .. } => "not reserved".to_owned(),
@@ -255,11 +255,11 @@ pub(crate) async fn a_malformed_report_is_refused(fixture: Fixture) {
         (ReportedOrganization { slug: "\0".to_owned(), ..reported(2, "", 0) }, "slug"),
         (ReportedOrganization { name: "x".repeat(1025), ..reported(2, "bolt", 0) }, "name"),
     ] {
-        let refused = refused_field(directory.report("us", vec![good(), bad]).await);
+        let refused = refused_field(directory.report("us", vec![good(), bad], false).await);
         assert_eq!(refused, format!("organizations[1].{field}"));
     }
     let too_many = (1..=1001).map(|id| reported(id, "acme", 0)).collect();
-    assert_eq!(refused_field(directory.report("us", too_many).await), "organizations");
+    assert_eq!(refused_field(directory.report("us", too_many, false).await), "organizations");
     let page = directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page");
     assert_eq!(page.items, []);
 }

@@ -184,7 +184,7 @@ pub(crate) async fn failures_carry_their_reason(fixture: Fixture) {
         name: name.to_owned(),
         address: "https://us.example.com".to_owned(),
         instance_id: instance_id.to_owned(),
-        held_ids: Vec::new(),
+        ..RegisterRegionRequest::default()
     };
     let outcome = regions.register_region(register("us", &Uuid::nil().to_string())).await;
     refused(outcome, Code::AlreadyExists, ErrorReason::RegionNameTaken);

@@ -87,7 +87,7 @@ pub(crate) async fn a_region_that_never_registered_is_refused_everywhere(fixture
         name: "Acme".to_owned(),
         status: 0,
     };
-    assert!(refused(directory.report("us", vec![report]).await));
+    assert!(refused(directory.report("us", vec![report], false).await));
     assert!(refused(directory.list(Some("us"), &PageRequest { limit: 1, after: None }).await));
 }
 
@@ -164,7 +164,7 @@ async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64,
     let address = format!("https://{name}.example.com");
     let regions = fixture.control.regions();
     let (_, told) =
-        regions.register_with_ids(name, &address, instance, vec![held]).await.expect("registered");
+        regions.register_with_ids(name, &address, instance, "", vec![held]).await.expect("registered");
     assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), told.len());
     told.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
 }
@@ -306,7 +306,7 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: F
     ] {
         let held = HeldIds { model: "sentry.team".to_owned(), ranges, is_exact: true };
         let refused =
-            regions.register_with_ids("fr", "https://fr.example.com", Uuid::nil(), vec![held]).await;
+            regions.register_with_ids("fr", "https://fr.example.com", Uuid::nil(), "", vec![held]).await;
         assert_eq!(refused_field(refused), field);
     }
 }

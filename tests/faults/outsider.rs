@@ -91,7 +91,7 @@ impl<'a> SimulatedRegion<'a> {
             name: NAME.to_owned(),
             address: "http://elsewhere.example.com".to_owned(),
             instance_id: self.plan.ids[0].clone(),
-            held_ids: Vec::new(),
+            ..RegisterRegionRequest::default()
         };
         retry_until_ok(self.cluster, "registering another region", || async {
             self.controls.next(self.cluster).regions().register_region(request.clone()).await

@@ -104,7 +104,7 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
         name: "fr".to_owned(),
         address: "http://fr.example.com".to_owned(),
         instance_id: "00000000-0000-4000-8000-000000000001".to_owned(),
-        held_ids: Vec::new(),
+        ..RegisterRegionRequest::default()
     };
     control.regions().register_region(new).await.expect("registered");
     until("the new region is followed", async || {

@@ -64,6 +64,7 @@ impl Directory {
             reservations: Vec::new(),
             listed: None,
             rename: None,
+            product: None,
         };
         for reservation in reservations {
             let id = reservation.organization_id;
@@ -76,6 +77,11 @@ impl Directory {
         // An organization that is being renamed also has a reservation.
         for (id, rename) in renames {
             held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
+        }
+        if let Some(books) = self.feeds.books() {
+            for (id, state) in books.state(&self.db, &region, held.keys().copied().collect()).await? {
+                held.entry(id).or_insert_with(|| nothing(id)).product = Some(state);
+            }
         }
         Ok(StoredState { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
     }

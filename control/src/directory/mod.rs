@@ -194,6 +194,7 @@ impl Directory {
         &self,
         region: &str,
         organizations: Vec<ReportedOrganization>,
+        restore_product: bool,
     ) -> Result<Vec<Refused>, Error> {
         at_most_a_batch("organizations", &organizations)?;
         let mut ids = HashSet::new();
@@ -220,14 +221,21 @@ impl Directory {
             let ids = organizations.iter().map(|it| it.organization_id);
             let unwritten: Vec<i64> = ids.filter(|id| !written.contains(id)).collect();
             let others = ids::of_others(feed, &region, &unwritten).await?;
-            let refused = |organization_id| Refused {
-                organization_id,
-                error: match others.get(&organization_id) {
-                    Some(other) => Error::OrganizationIdTaken { organization_id, region: other.clone() },
-                    None => Error::OrganizationNotReserved { organization_id },
-                },
+            let why = |organization_id| match others.get(&organization_id) {
+                Some(other) => Error::OrganizationIdTaken { organization_id, region: other.clone() },
+                None => Error::OrganizationNotReserved { organization_id },
             };
-            unwritten.into_iter().map(refused).collect()
+            let mut errors: HashMap<i64, Error> = unwritten.into_iter().map(|id| (id, why(id))).collect();
+            if restore_product && let Some(books) = feed.books() {
+                let written: Vec<i64> = written.into_iter().collect();
+                let left = books.restore(feed, &written, now).await?;
+                errors.extend(left.into_iter().map(|(id, slug)| (id, Error::SlugTaken { slug })));
+            }
+            let refused = |organization_id| {
+                let error = errors.remove(&organization_id)?;
+                Some(Refused { organization_id, error })
+            };
+            organizations.iter().map(|it| it.organization_id).filter_map(refused).collect()
         })
     }
 

@@ -5,9 +5,9 @@ use causeway_proto::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, CheckSlugsRequest, CheckSlugsResponse,
         DirectoryOrganization, GetOrganizationRequest, GetOrganizationResponse, HeldOrganization,
         ListHeldOrganizationsRequest, ListHeldOrganizationsResponse, ListOrganizationsRequest,
-        ListOrganizationsResponse, RefusedOrganization, ReportOrganizationsRequest,
-        ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest, ResolveSlugResponse,
-        ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
+        ListOrganizationsResponse, ProductMapping, ProductState, RefusedOrganization,
+        ReportOrganizationsRequest, ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest,
+        ResolveSlugResponse, ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
     organization_status,
     page::{List, PageKey, fitting},
@@ -91,12 +91,28 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
     }
 }
 
+fn product(state: directory::ProductState) -> ProductState {
+    let mapping = |mapping: directory::ProductMapping| ProductMapping {
+        slug: mapping.slug,
+        name: mapping.name,
+        status: mapping.status,
+    };
+    ProductState {
+        slug: state.slug.unwrap_or_default(),
+        in_region: state.in_region,
+        waiting: state.waiting,
+        mapping: state.mapping.map(mapping),
+        mapped_members: state.mapped_members,
+    }
+}
+
 fn held(organization: directory::HeldOrganization) -> HeldOrganization {
     HeldOrganization {
         organization_id: organization.organization_id,
         reservations: organization.reservations.into_iter().map(encode).collect(),
         listed: organization.listed.map(listed),
         rename_operation_id: organization.rename.map(|id| id.to_string()).unwrap_or_default(),
+        product: organization.product.map(product),
     }
 }
 
@@ -133,9 +149,9 @@ impl DirectoryService for Handler {
         &self,
         request: Request<ReportOrganizationsRequest>,
     ) -> Result<Response<ReportOrganizationsResponse>, Status> {
-        let ReportOrganizationsRequest { region, organizations } = request.into_inner();
+        let ReportOrganizationsRequest { region, organizations, restore_product } = request.into_inner();
         let organizations = organizations.into_iter().enumerate().map(reported).collect::<Result<_, _>>()?;
-        let refused = self.directory.report(&region, organizations).await?;
+        let refused = self.directory.report(&region, organizations, restore_product).await?;
         Ok(Response::new(ReportOrganizationsResponse { refused: refused.iter().map(refusal).collect() }))
     }
 

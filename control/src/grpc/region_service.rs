@@ -66,10 +66,12 @@ impl RegionService for Handler {
         &self,
         request: Request<RegisterRegionRequest>,
     ) -> Result<Response<RegisterRegionResponse>, Status> {
-        let RegisterRegionRequest { name, address, instance_id, held_ids } = request.into_inner();
+        let RegisterRegionRequest { name, address, instance_id, held_ids, product_name } =
+            request.into_inner();
         let instance_id = uuid("instance_id", &instance_id)?;
         let held = held_ids.into_iter().map(held).collect();
-        let (region, conflicts) = self.regions.register_with_ids(&name, &address, instance_id, held).await?;
+        let (region, conflicts) =
+            self.regions.register_with_ids(&name, &address, instance_id, &product_name, held).await?;
         Ok(Response::new(RegisterRegionResponse {
             region: Some(encode(region)),
             conflicts: conflicts.into_iter().map(conflict).collect(),

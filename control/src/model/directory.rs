@@ -78,4 +78,32 @@ pub struct HeldOrganization {
     pub listed: Option<DirectoryOrganization>,
     /// The operation that is renaming it; `None` if no rename is in flight.
     pub rename: Option<Uuid>,
+    /// What the product's own tables have of it; `None` if the database is not the product's.
+    pub product: Option<ProductState>,
+}
+
+/// What the product's own tables have of an organization.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProductState {
+    /// The slug that the product has reserved for it; `None` if it has reserved none.
+    pub slug: Option<String>,
+    /// Whether that reservation is for the region.
+    pub in_region: bool,
+    /// Whether messages about it wait for the product's workers.
+    pub waiting: bool,
+    /// Its mapping; `None` if it has none.
+    pub mapping: Option<ProductMapping>,
+    /// How many of its members are mapped.
+    pub mapped_members: i64,
+}
+
+/// The product's mapping of an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductMapping {
+    /// Its slug.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// Its status, as the product stores it.
+    pub status: Option<i64>,
 }

@@ -17,10 +17,13 @@ use crate::{
     Error, Page, PageRequest,
     model::region::{HeldIds, IdBlock, IdConflict, MAX_COUNTER_FROM_IDS_IN_USE, MAX_LEASE, Region},
     store::{self, id_lease::Lease},
+    validate,
 };
 
 /// The longest address of a region, in bytes.
 const MAX_ADDRESS: usize = 2048;
+/// The longest name of a region in the product, in bytes: as long as its columns.
+const MAX_PRODUCT_NAME: usize = 48;
 
 /// The use cases of regions and ids. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -97,19 +100,20 @@ impl Regions {
     /// # Errors
     /// The same.
     pub async fn register(&self, name: &str, address: &str, instance_id: Uuid) -> Result<Region, Error> {
-        Ok(self.register_with_ids(name, address, instance_id, Vec::new()).await?.0)
+        Ok(self.register_with_ids(name, address, instance_id, "", Vec::new()).await?.0)
     }
 
-    /// Registers a region, or updates its address, and stores which ids its tables have. Returns the ids that another
-    /// region also has, or may give out.
+    /// Registers a region, or updates its address, and stores what the product calls it (empty: as its name says) and
+    /// which ids its tables have. Returns the ids that another region also has, or may give out.
     ///
     /// # Errors
-    /// If the name, the address or a range is malformed, or another region database has the name.
+    /// If a name, the address or a range is malformed, or another region database has the name.
     pub async fn register_with_ids(
         &self,
         name: &str,
         address: &str,
         instance_id: Uuid,
+        product_name: &str,
         mut held: Vec<HeldIds>,
     ) -> Result<(Region, Vec<IdConflict>), Error> {
         let name = valid_name("name", name)?;
@@ -119,6 +123,7 @@ impl Regions {
                 "must be a URL that begins with http:// or https://, of at most 2048 characters",
             ));
         }
+        validate::text(|| "product_name".to_owned(), product_name, MAX_PRODUCT_NAME)?;
         for (index, held) in held.iter_mut().enumerate() {
             let Some(model) = self.catalog.model(&held.model).filter(|model| model.leases_ids()) else {
                 let field = format!("held_ids[{index}].model");
@@ -134,7 +139,7 @@ impl Regions {
         }
         let now = self.env.now();
         transact!(Error, self.db, |tx| {
-            let region = store::region::upsert(tx, name, address, instance_id, now).await?;
+            let region = store::region::upsert(tx, name, address, instance_id, product_name, now).await?;
             let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();

@@ -23,12 +23,10 @@ use super::{
 };
 use crate::model::{directory::ResolvedOrganization, reservation::Owner};
 
-/// The product's name for its only region, where control and region are one database.
-const MONOLITH: &str = "--monolith--";
 /// A time that has passed: the workers take a message at once.
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
 /// Categories of messages to the workers.
-const SLUG_RESERVATION: i64 = 27;
+pub(super) const SLUG_RESERVATION: i64 = 27;
 const AUTH_TOKEN: i64 = 33;
 /// Tables with a column `organization_id` that the workers fill.
 const MADE_BY_WORKERS: [&str; 4] = [
@@ -42,7 +40,7 @@ const MADE_BY_WORKERS: [&str; 4] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
     /// Those of [`MADE_BY_WORKERS`] that the database has.
-    made_by_workers: Vec<&'static str>,
+    pub(super) made_by_workers: Vec<&'static str>,
 }
 
 /// An organization to which the product has given another slug than control knows.
@@ -176,17 +174,7 @@ impl Books {
         );
         announce(feed, selected(primary, feed, of)).await?;
         // Reserved by a release that did not know the product's books.
-        let missing = Statement::new(
-            "INSERT INTO sentry_organizationslugreservation AS b \
-             (slug, organization_id, user_id, region_name, reservation_type, date_added) SELECT s.slug, s.organization_id, -1, ",
-        );
-        let missing = region_name(missing, feed.region()).push(", 0, ").arg(now).push(
-            " FROM causeway_organization_slug_reservation s WHERE s.type = 'primary' \
-                 AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation o \
-                 WHERE o.organization_id = s.organization_id AND o.reservation_type = 0) AND ",
-        );
-        let missing = selected(missing, feed, of).push(" ON CONFLICT DO NOTHING");
-        announce(feed, missing).await
+        announce(feed, missing(feed, of, now)).await
     }
 
     /// Deletes what the product has of the selected reservations, and announces it. Call this before they are deleted.
@@ -340,22 +328,31 @@ pub(crate) fn add_owners(owners: &mut HashMap<String, Owner>, rows: &[Row]) -> R
     Ok(())
 }
 
-/// The product's name for a region: its only one, if control and the region are one database.
-fn region_name(statement: Statement, region: &str) -> Statement {
+/// The product's name for a region.
+pub(super) fn region_name(statement: Statement, region: &str) -> Statement {
     statement
-        // The schema may be another user's: its name in the catalog is all that is needed.
-        .push(
-            "CASE WHEN NOT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = 'causeway_region' AND c.relname = 'causeway_migration') THEN CAST(",
-        )
+        .push("(SELECT COALESCE(g.product_name, g.name) FROM causeway_region g WHERE g.name = ")
         .arg(region)
-        .push(" AS text) ELSE '")
-        .push(MONOLITH)
-        .push("' END")
+        .push(")")
+}
+
+/// A statement that inserts the selected primary reservations of organizations of which the product has none. One whose
+/// slug is another organization's in the product stays missing.
+pub(super) fn missing(feed: &FeedTransaction<'_>, of: &Selection<'_>, now: DateTime<Utc>) -> Statement {
+    let statement = Statement::new(
+        "INSERT INTO sentry_organizationslugreservation AS b \
+         (slug, organization_id, user_id, region_name, reservation_type, date_added) SELECT s.slug, s.organization_id, -1, ",
+    );
+    let statement = region_name(statement, feed.region()).push(", 0, ").arg(now).push(
+        " FROM causeway_organization_slug_reservation s WHERE s.type = 'primary' \
+         AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation o \
+         WHERE o.organization_id = s.organization_id AND o.reservation_type = 0) AND ",
+    );
+    selected(statement, feed, of).push(" ON CONFLICT DO NOTHING")
 }
 
 /// Completes the condition of a statement: which reservations `s` it is about.
-fn selected(statement: Statement, feed: &FeedTransaction<'_>, of: &Selection<'_>) -> Statement {
+pub(super) fn selected(statement: Statement, feed: &FeedTransaction<'_>, of: &Selection<'_>) -> Statement {
     let dialect = feed.dialect();
     match of {
         Selection::Operation(operation_id, after, last) => statement
@@ -380,7 +377,7 @@ fn selected(statement: Statement, feed: &FeedTransaction<'_>, of: &Selection<'_>
 }
 
 /// Appends messages to the workers: one for each row of the table `c`, which is still to be appended.
-fn messages(statement: Statement, category: i64, region: &str) -> Statement {
+pub(super) fn messages(statement: Statement, category: i64, region: &str) -> Statement {
     let statement = statement
         .push(
             "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \

@@ -7,6 +7,7 @@ pub(crate) mod feed;
 pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
+pub(crate) mod product_state;
 pub(crate) mod region;
 pub(crate) mod region_ids;
 pub(crate) mod rename;
@@ -47,6 +48,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "models up to 26.6",
             include_str!("../../../migrations/control/postgres/0033_models_up_to_26_6.sql"),
         ),
+        (
+            35,
+            "product names of regions",
+            include_str!("../../../migrations/control/postgres/0035_product_names_of_regions.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -69,6 +75,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             33,
             "models up to 26.6",
             include_str!("../../../migrations/control/sqlite/0033_models_up_to_26_6.sql"),
+        ),
+        (
+            35,
+            "product names of regions",
+            include_str!("../../../migrations/control/sqlite/0035_product_names_of_regions.sql"),
         ),
     ],
     of_models: &[1, 33],

@@ -21,13 +21,14 @@ pub(crate) async fn upsert(
     name: &str,
     address: &str,
     instance_id: Uuid,
+    product_name: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Region>, DbError> {
     let statement = Statement::new(
-        "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) \
-         VALUES ($1, $2, $3, $4, $4) \
+        "INSERT INTO causeway_region (name, address, instance_id, product_name, created_at, last_seen_at) \
+         VALUES ($1, $2, $3, NULLIF($6, ''), $4, $4) \
          ON CONFLICT (name) DO UPDATE SET address = excluded.address, last_seen_at = excluded.last_seen_at, \
-         instance_id = excluded.instance_id, \
+         instance_id = excluded.instance_id, product_name = excluded.product_name, \
          taken_over_by = CASE WHEN causeway_region.instance_id = excluded.instance_id \
          THEN causeway_region.taken_over_by END \
          WHERE causeway_region.instance_id = excluded.instance_id OR causeway_region.taken_over_by IN ('*', $5) \
@@ -37,7 +38,8 @@ pub(crate) async fn upsert(
     .with(address)
     .with(instance_id)
     .with(now)
-    .with(instance_id.to_string());
+    .with(instance_id.to_string())
+    .with(product_name);
     tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
 }
 

@@ -39,6 +39,10 @@ pub(super) enum Repair {
     Report,
     /// The region builds its replica again from a snapshot of the feed.
     Snapshot,
+    /// Control writes the product's reservation and announces it to the product's workers.
+    RestoreReservation,
+    /// The region announces the organization and all that belongs to it to the product's workers.
+    Announce,
 }
 
 impl Repair {
@@ -70,7 +74,7 @@ pub(crate) struct Difference {
 }
 
 /// In backticks, like all commands in a remedy: the caller adds the addresses of region and control.
-const DO_REPAIR: &str = "`causeway reconcile --repair`";
+pub(super) const DO_REPAIR: &str = "`causeway reconcile --repair`";
 
 impl Observation {
     fn of_type(&self, kind: ReservationType) -> impl Iterator<Item = &SlugReservation> {
@@ -78,7 +82,7 @@ impl Observation {
         held.filter(move |reservation| reservation.r#type() == kind)
     }
 
-    fn primary(&self) -> Option<&SlugReservation> {
+    pub(super) fn primary(&self) -> Option<&SlugReservation> {
         self.of_type(ReservationType::Primary).next()
     }
 
@@ -121,10 +125,11 @@ impl Observation {
             (Some(_), None) => {}
         }
         self.replica(id, &mut found);
+        self.product(id, &mut found);
         found
     }
 
-    fn difference(
+    pub(super) fn difference(
         &self,
         kind: DifferenceKind,
         id: i64,

@@ -151,6 +151,8 @@ impl Reconciler {
         self.take_slugs(all).await?;
         self.forget(all).await?;
         self.report(all, seen).await?;
+        self.restore_reservations(all, seen).await?;
+        self.announce(all).await?;
         if of(all, &Repair::Snapshot).next().is_some() {
             self.follower().start_over().await?;
             self.context().env.failpoint("region.reconcile.replica_given_up").await?;
@@ -222,7 +224,7 @@ impl Reconciler {
                     refused(as_they_are, &why);
                     return Ok(());
                 }
-                return self.report_these(as_they_are, seen).await;
+                return self.report_these(as_they_are, false, seen).await;
             }
             // Another organization was faster. Nothing of this answer is used.
             done(context.ask(control.release_slugs(operation)).await)?;
@@ -274,13 +276,42 @@ impl Reconciler {
     }
 
     async fn report(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
-        self.report_these(of(all, &Repair::Report).collect(), seen).await
+        self.report_these(of(all, &Repair::Report).collect(), false, seen).await
     }
 
-    /// Reports organizations to control's directory.
+    /// Has control write and announce the product's reservations. The workers make the copies in the region again.
+    async fn restore_reservations(
+        &self,
+        all: &mut [Difference],
+        seen: &BTreeMap<i64, Observation>,
+    ) -> Result<(), Error> {
+        let context = self.context();
+        let differences: Vec<&mut Difference> = of(all, &Repair::RestoreReservation).collect();
+        if let Some(books) = context.books.as_ref().filter(|_| !differences.is_empty()) {
+            let ids: Vec<i64> = differences.iter().map(|it| it.organization_id).collect();
+            transact!(Error, context.db, |tx| { books.delete_slug_copies(tx, &ids).await? })?;
+        }
+        self.report_these(differences, true, seen).await
+    }
+
+    /// Announces organizations to the product's workers again, which then map them and what belongs to them.
+    async fn announce(&self, all: &mut [Difference]) -> Result<(), Error> {
+        let context = self.context();
+        let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
+        match &context.books {
+            Some(books) if !ids.is_empty() => {
+                transact!(Error, context.db, |tx| { books.announce_again(tx, &ids).await? })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports organizations to control's directory, and if `restore_product`, has it write and announce the product's
+    /// reservations.
     async fn report_these(
         &self,
         differences: Vec<&mut Difference>,
+        restore_product: bool,
         seen: &BTreeMap<i64, Observation>,
     ) -> Result<(), Error> {
         let context = self.context();
@@ -291,7 +322,7 @@ impl Reconciler {
         if reports.is_empty() {
             return Ok(());
         }
-        let outcome = context.ask(context.control.report_organizations(reports)).await;
+        let outcome = context.ask(context.control.report_organizations(reports, restore_product)).await;
         context.env.failpoint("region.reconcile.reported").await?;
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,

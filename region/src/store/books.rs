@@ -2,20 +2,25 @@
 //! `sentry_regionoutbox` names into control: which region an organization is in, who its members are, its teams. The
 //! region writes there in the transactions that make organizations visible, rename them or take them back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use causeway_relocation::{
     catalog::{ORGANIZATION, ORGANIZATION_MEMBER},
     schema::is_of_product,
 };
-use causeway_silo::db::{Column, Db, DbError, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use uuid::Uuid;
+
+use super::reconciliation::ProductState;
 
 /// A time that has passed: the workers take a message at once.
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
+/// The product's name for its only region, where control and region are one database.
+const MONOLITH: &str = "--monolith--";
 /// Tables with a column `organization_id` that the workers fill.
-const MADE_BY_WORKERS: [&str; 2] =
-    ["hybridcloud_organizationslugreservationreplica", "hybridcloud_orgauthtokenreplica"];
+const MADE_BY_WORKERS: [&str; 2] = [SLUG_COPIES, "hybridcloud_orgauthtokenreplica"];
+/// Copies of control's slug reservations.
+const SLUG_COPIES: &str = "hybridcloud_organizationslugreservationreplica";
 
 /// Rows that are announced to the workers.
 struct Announced {
@@ -80,6 +85,8 @@ const ALL: [Announced; 5] = [
 /// The books of a database that is the product's.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
+    /// What the product calls the region, if that was given.
+    region: Option<String>,
     /// The type of the column of payloads.
     payload_type: String,
     /// Those of [`MADE_BY_WORKERS`] that the database has.
@@ -87,11 +94,11 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Looks whether the database has such books.
+    /// Looks whether the database has such books. `region` is what the product calls the region, if that was given.
     ///
     /// # Errors
     /// If the database cannot be queried.
-    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
+    pub(crate) async fn find(db: &Db, region: Option<String>) -> Result<Option<Self>, DbError> {
         if !is_of_product(db).await? {
             return Ok(None);
         }
@@ -111,7 +118,24 @@ impl Books {
             .collect::<Result<_, DbError>>()?;
         let Some(payload_type) = found.get("sentry_regionoutbox") else { return Ok(None) };
         let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains_key(*name)).collect();
-        Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
+        Ok(Some(Self { region, payload_type: payload_type.clone(), made_by_workers }))
+    }
+
+    /// What the product calls the region; empty if it is the region's name here.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn name_of_region(&self, db: &Db) -> Result<String, DbError> {
+        if let Some(region) = &self.region {
+            return Ok(region.clone());
+        }
+        // The schema may be another user's: its name in the catalog is all that is needed.
+        let shared = Statement::new(
+            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = 'causeway_control' AND c.relname = 'causeway_migration'",
+        );
+        let is_shared = db.fetch_optional(shared).await?.is_some();
+        Ok(if is_shared { MONOLITH.to_owned() } else { String::new() })
     }
 
     /// Announces organizations of an import, those with ids above `after`, up to `last`, and all that belongs to them.
@@ -156,20 +180,80 @@ impl Books {
         tx.execute(statement).await.map(|_| ())
     }
 
+    /// Announces organizations and all that belongs to them.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn announce_again(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
+        let dialect = tx.dialect();
+        for rows in &ALL {
+            let statement = self
+                .announce(rows, rows.organization)
+                .push(" IN (SELECT r.id FROM ")
+                .rows(dialect, "r", [("id", Column::Ints(organization_ids.to_vec()))])
+                .push(")");
+            tx.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// What the product has of organizations here.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn state(
+        &self,
+        db: &Db,
+        organization_ids: Vec<i64>,
+    ) -> Result<BTreeMap<i64, ProductState>, DbError> {
+        let copies = self.made_by_workers.contains(&SLUG_COPIES);
+        let statement = Statement::new(
+            "SELECT r.id, (SELECT count(*) FROM sentry_organizationmember m WHERE m.organization_id = r.id) AS members, \
+             EXISTS (SELECT 1 FROM sentry_regionoutbox o WHERE o.shard_scope = 0 AND o.shard_identifier = r.id) AS waiting, ",
+        )
+        .push(if copies { "COALESCE(c.slug, '')" } else { "CAST(NULL AS text)" })
+        .push(" AS slug FROM ")
+        .rows(db.dialect(), "r", [("id", Column::Ints(organization_ids))])
+        .push(if copies {
+            " LEFT JOIN hybridcloud_organizationslugreservationreplica c ON c.organization_id = r.id \
+             AND c.reservation_type = 0"
+        } else {
+            ""
+        });
+        let state = |row: &Row| {
+            let state = ProductState {
+                members: row.int("members")?,
+                waiting: row.bool("waiting")?,
+                slug: row.opt_text("slug")?,
+            };
+            Ok((row.int("id")?, state))
+        };
+        db.fetch_all(statement).await?.iter().map(state).collect()
+    }
+
+    /// Deletes the copies of the slug reservations of organizations. The workers make them again when the reservations are
+    /// announced; a copy of a reservation that the product has lost would be in their way.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn delete_slug_copies(
+        &self,
+        tx: &mut Tx,
+        organization_ids: &[i64],
+    ) -> Result<(), DbError> {
+        if self.made_by_workers.contains(&SLUG_COPIES) {
+            delete_of_organizations(tx, SLUG_COPIES, organization_ids).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes what the workers have made of organizations that are about to be deleted.
     ///
     /// # Errors
     /// If the database refuses.
     pub(crate) async fn forget(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
-        let dialect = tx.dialect();
         for table in &self.made_by_workers {
-            let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
-            let statement = Statement::new("DELETE FROM ")
-                .push(table)
-                .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
-                .rows(dialect, "r", ids)
-                .push(")");
-            tx.execute(statement).await?;
+            delete_of_organizations(tx, table, organization_ids).await?;
         }
         Ok(())
     }
@@ -199,4 +283,14 @@ impl Books {
             .push(" WHERE ")
             .push(column)
     }
+}
+
+async fn delete_of_organizations(tx: &mut Tx, table: &str, organization_ids: &[i64]) -> Result<(), DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new("DELETE FROM ")
+        .push(table)
+        .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
+        .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
+        .push(")");
+    tx.execute(statement).await.map(|_| ())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::lease::LENGTH;
+use super::{books::Books, lease::LENGTH};
 use crate::holder::Holder;
 
 /// The columns of `sentry_organization` that control also stores.
@@ -35,6 +35,19 @@ pub(crate) struct RegionState {
     pub(crate) under_way: bool,
     /// The replica's entries for the organization, by slug.
     pub(crate) replica: BTreeMap<String, Replicated>,
+    /// What the product's own tables have; `None` if the database is not the product's.
+    pub(crate) product: Option<ProductState>,
+}
+
+/// What the product's own tables in the region have of an organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProductState {
+    /// How many members it has.
+    pub(crate) members: i64,
+    /// Whether messages about it wait for the product's workers.
+    pub(crate) waiting: bool,
+    /// The copy of its slug reservation, empty if there is none; `None` if the product keeps no copies.
+    pub(crate) slug: Option<String>,
 }
 
 /// The ids above `after` of organizations that have a row or are in the replica; at most `rows`, in ascending order.
@@ -51,7 +64,11 @@ pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbEr
 }
 
 /// What the region stores for each of these organizations. The result has an entry for every id.
-pub(crate) async fn region_state(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64, RegionState>, DbError> {
+pub(crate) async fn region_state(
+    db: &Db,
+    books: Option<&Books>,
+    ids: Vec<i64>,
+) -> Result<BTreeMap<i64, RegionState>, DbError> {
     let mut all: BTreeMap<i64, RegionState> = ids.iter().map(|id| (*id, RegionState::default())).collect();
     let given = || ("id", Column::Ints(ids.clone()));
     let statement = Statement::new("SELECT o.id, o.slug, o.name, CAST(o.status AS bigint) AS status FROM ")
@@ -88,6 +105,11 @@ pub(crate) async fn region_state(db: &Db, ids: Vec<i64>) -> Result<BTreeMap<i64,
         let replicated =
             Replicated { kind: row.text("type")?, canonical_slug: row.opt_text("canonical_slug")? };
         all.entry(row.int("id")?).or_default().replica.insert(row.text("slug")?, replicated);
+    }
+    if let Some(books) = books {
+        for (id, product) in books.state(db, ids).await? {
+            all.entry(id).or_default().product = Some(product);
+        }
     }
     Ok(all)
 }

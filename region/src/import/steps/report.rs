@@ -44,8 +44,10 @@ impl Engine {
                         status: directory_status(organization.status).into(),
                     }
                 });
-            let refused =
-                self.context.ask(self.context.control.report_organizations(reported.collect())).await?;
+            let refused = self
+                .context
+                .ask(self.context.control.report_organizations(reported.collect(), false))
+                .await?;
             let refused: HashMap<i64, String> =
                 refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
             findings.extend(page.iter().filter_map(|organization| {

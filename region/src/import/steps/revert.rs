@@ -381,7 +381,7 @@ impl Engine {
                 .filter(|organization| !organization.slug.starts_with('~'))
                 .collect();
             // An organization that the directory refuses is not in it, and is hidden here.
-            self.context.ask(self.context.control.report_organizations(report)).await?;
+            self.context.ask(self.context.control.report_organizations(report, false)).await?;
             kept = store::imported::still_there(&self.context.db, import.id, after).await?;
         }
         Ok(())

@@ -105,7 +105,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Gives the regions control's database. Only one region can be in it, and it must be the product's.
+    /// Gives the first region control's database, which must be the product's.
     pub fn one_database(mut self) -> Self {
         self.one_database = true;
         self
@@ -180,7 +180,7 @@ impl ClusterBuilder {
         let mut regions = Vec::new();
         let mut links = Vec::new();
         for name in &self.regions {
-            let database_url = if self.one_database {
+            let database_url = if self.one_database && regions.is_empty() {
                 database_url.clone()
             } else {
                 let own = database_server.database(directory.path(), Some(name)).await? + isolation;

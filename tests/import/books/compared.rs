@@ -1,0 +1,141 @@
+//! What a comparison of region and control finds in the product's own tables.
+
+use super::*;
+
+/// A comparison follows the product at once, and does not put the old slug back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_does_not_put_back_what_the_product_has_renamed() {
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let product = Product::start_with(LAYOUTS[1], rarely).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    rename_in_product(&product, id, "by-product").await;
+    assert_eq!(product.repair().await, [] as [String; 0]);
+    let slug = format!("SELECT slug AS line FROM sentry_organization WHERE id = {id}");
+    assert_eq!(product.region(&slug).await, ["by-product"]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+/// Somebody has changed the slug of an organization in its table alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slug_that_a_comparison_repairs_is_in_the_products_books() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    let id = import.organizations.first().expect("an organization").id;
+    let odd = format!("UPDATE sentry_organization SET slug = 'odd' WHERE id = {id}");
+    product.execute(Silo::Region(0), &[odd, changed(id)]).await;
+    product.drain().await;
+    assert_ne!(product.repair().await, [] as [String; 0]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+/// Control takes over what the product has reserved for an organization of its own, and leaves it to the product.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_the_product_made_keeps_its_reservation() {
+    let product = Product::start(LAYOUTS[1]).await;
+    product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let made = "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                SELECT 7000, name, 'made', 0, date_added, default_role, is_test, flags FROM sentry_organization LIMIT 1";
+    product.execute(Silo::Region(0), &[made.to_owned()]).await;
+    let reserved = "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, \
+                    reservation_type, date_added) VALUES ('made', 7000, 5, 'us', 0, now())";
+    product.execute(Silo::Control, &[reserved.to_owned()]).await;
+    product.repair().await;
+    assert_eq!(product.repair().await, [] as [String; 0], "it is not taken by somebody else");
+    let of_product = "SELECT slug || ' ' || user_id || ' ' || reservation_type AS line \
+                      FROM sentry_organizationslugreservation WHERE organization_id = 7000";
+    assert_eq!(product.control(of_product).await, ["made 5 0"]);
+    // Gone from the region, it is the product's to forget, too.
+    let gone = "DELETE FROM sentry_organization WHERE id = 7000".to_owned();
+    product.execute(Silo::Region(0), &[gone]).await;
+    product.repair().await;
+    assert_eq!(product.control(of_product).await, ["made 5 0"]);
+    product.cluster.stop().await;
+}
+
+/// What the product has lost of an organization, and which difference that is.
+const LOST: [(Silo, &str, DifferenceKind); 7] = [
+    (
+        Silo::Control,
+        "DELETE FROM sentry_organizationslugreservation WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationslugreservation SET region_name = 'nowhere' WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Region(0),
+        "DELETE FROM hybridcloud_organizationslugreservationreplica WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Region(0),
+        "UPDATE hybridcloud_organizationslugreservationreplica SET slug = 'odd' WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Control,
+        "DELETE FROM sentry_organizationmapping WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationmapping SET slug = 'odd', name = 'Odd', status = 1 WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "DELETE FROM sentry_organizationmembermapping WHERE id = (SELECT min(id) \
+         FROM sentry_organizationmembermapping WHERE organization_id = $1)",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_product_has_lost_is_found_and_written_again() {
+    for layout in [LAYOUTS[0], LAYOUTS[1]] {
+        let product = Product::start(layout).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        // What the workers have yet to do is no difference.
+        assert_eq!(product.compare(ReconcileMode::Check).await, []);
+        product.drain().await;
+        assert_eq!(product.compare(ReconcileMode::Check).await, []);
+        let id = import.organizations.first().expect("an organization").id;
+        for (silo, lose, kind) in LOST {
+            product.execute(silo, &[lose.replace("$1", &id.to_string())]).await;
+            assert_eq!(product.compare(ReconcileMode::Check).await, [(id, kind, false)], "{lose}");
+            assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, true)], "{lose}");
+            product.drain().await;
+            product.assert_known().await;
+            assert_eq!(product.compare(ReconcileMode::Check).await, [], "{lose}");
+        }
+        product.cluster.stop().await;
+    }
+}
+
+/// Another organization has the slug in the product by now: nothing is taken from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slug_that_the_product_has_given_away_meanwhile_is_reported() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let organization = import.organizations.first().expect("an organization");
+    let given_away =
+        "UPDATE sentry_organizationslugreservation SET organization_id = 998, user_id = 1 WHERE slug = ";
+    product.execute(Silo::Control, &[format!("{given_away}'{}'", organization.slug)]).await;
+    let compared = product.cluster.region(0).reconcile(ReconcileMode::Repair).await.expect("compared");
+    let [found] = compared.differences.as_slice() else { panic!("{:?}", compared.differences) };
+    assert_eq!(found.kind(), DifferenceKind::ProductReservationDiffers);
+    assert!(!found.repaired && found.remedy.contains("is taken"), "{found:?}");
+    let owner = "SELECT organization_id::text AS line FROM sentry_organizationslugreservation WHERE slug = ";
+    assert_eq!(product.control(&format!("{owner}'{}'", organization.slug)).await, ["998"]);
+    product.cluster.stop().await;
+}

@@ -1,0 +1,102 @@
+//! Renames by Causeway and by the product.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_is_in_the_products_books() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        let id = import.organizations.first().expect("an organization").id;
+        product.rename(id, "renamed", false).await;
+        product.drain().await;
+        product.assert_known().await;
+        assert!(
+            product
+                .control("SELECT slug AS line FROM sentry_organizationslugreservation")
+                .await
+                .contains(&"renamed".to_owned())
+        );
+        // The old slug is free for others, here as there.
+        let other = import.organizations.get(1).expect("another").id;
+        product.rename(other, "one", false).await;
+        product.drain().await;
+        product.assert_known().await;
+        // The product knows no aliases. One that only control knows is taken all the same.
+        product.rename(other, "uno", true).await;
+        let mut export = Export::new();
+        export.organization(1, "one").user(11, "ann").member(1, 1, 11);
+        let import = product.import(&export, &ImportOptions::default()).await;
+        let slug = import.organizations.first().expect("an organization").slug.clone();
+        assert!(slug.starts_with("one-"), "{slug}");
+        product.drain().await;
+        product.assert_known().await;
+        product.revert(&import).await;
+        let held = "SELECT slug AS line FROM sentry_organizationslugreservation ORDER BY slug";
+        assert_eq!(product.control(held).await, ["renamed", "taken", "uno"], "nothing is held for nobody");
+        product.cluster.stop().await;
+    }
+}
+
+/// The product knows no aliases: the organization must not fall out of its books when one becomes its slug again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alias_that_becomes_the_slug_again_is_in_the_products_books() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    product.rename(id, "uno", true).await;
+    product.rename(id, "one", true).await;
+    product.drain().await;
+    product.assert_known().await;
+    // Until somebody else has it there.
+    let given_away = "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, \
+                      reservation_type, date_added) VALUES ('uno', 998, 1, 'elsewhere', 0, now())";
+    product.execute(Silo::Control, &[given_away.to_owned()]).await;
+    assert_eq!(refused(product.try_rename(id, "uno", true).await), ErrorReason::SlugTaken);
+    product.cluster.stop().await;
+}
+
+/// Renames that make room for each other are followed together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renames_by_the_product_that_depend_on_each_other_are_followed() {
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let product = Product::start_with(LAYOUTS[0], rarely).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let [first, second] = [0, 1].map(|index| import.organizations.get(index).expect("an organization").id);
+    rename_in_product(&product, second, "three").await;
+    rename_in_product(&product, first, "two").await;
+    assert_eq!(product.repair().await, [] as [String; 0]);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
+/// Control follows by itself, and so does everything that follows control. A comparison finds nothing to put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_by_the_product_is_followed() {
+    for layout in LAYOUTS {
+        let product = Product::start(layout).await;
+        let import = product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        let id = import.organizations.first().expect("an organization").id;
+        rename_in_product(&product, id, "by-product").await;
+        eventually("control has followed", async || {
+            let all = product.cluster.control().all_reservations().await.expect("reservations");
+            let slugs: Vec<&str> =
+                all.iter().filter(|it| it.organization_id == id).map(|it| it.slug.as_str()).collect();
+            slugs == ["by-product"]
+        })
+        .await;
+        assert_eq!(product.repair().await, [] as [String; 0]);
+        product.drain().await;
+        product.assert_known().await;
+        // From now on the old slug is anybody's, and the new one nobody else's.
+        product.import(&export(), &ImportOptions::default()).await;
+        product.drain().await;
+        product.assert_known().await;
+        product.cluster.stop().await;
+    }
+}
