@@ -1,6 +1,9 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use causeway_client::{
     CallError, Client,
@@ -15,7 +18,8 @@ use causeway_proto::{
         OrganizationSlugRequest, OrganizationSlugRequestBatch, RefusedOrganization, RegisterRegionRequest,
         ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
         ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
-        SlugRefusal, Table, TableColumn, bulk_create_organization_slug_reservations_request::Part,
+        SlugRefusal, Table, TableColumn, UniqueIndex,
+        bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -26,7 +30,7 @@ use causeway_proto::{
 };
 use causeway_relocation::{
     chunk::Reverted,
-    schema::{Actual, Tables},
+    schema::{self, Actual, Tables},
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -154,9 +158,22 @@ impl ControlClient {
             let TableColumn { name, r#type: sql, nullable: null, has_default } = column;
             (name, Actual { sql, null, has_default })
         };
-        let table = |table: Table| (table.name, table.columns.into_iter().map(column).collect());
-        let tables =
-            Tables { columns: answer.tables.into_iter().map(table).collect(), of_product: answer.of_product };
+        let index = |index: UniqueIndex| schema::UniqueIndex {
+            columns: index.columns,
+            conditional: index.conditional,
+        };
+        let mut tables = Tables {
+            columns: BTreeMap::new(),
+            unique: answer.has_unique_indexes.then(BTreeMap::new),
+            of_product: answer.of_product,
+        };
+        for table in answer.tables {
+            if let Some(unique) = &mut tables.unique {
+                let indexes = table.unique_indexes.into_iter().map(index).collect();
+                unique.insert(table.name.clone(), indexes);
+            }
+            tables.columns.insert(table.name, table.columns.into_iter().map(column).collect());
+        }
         Ok((tables, answer.fingerprint))
     }
 

@@ -313,6 +313,49 @@ async fn what_the_database_cannot_hold_is_left_out_and_told() {
     cluster.stop().await;
 }
 
+/// Records of one file that a unique index of this database keeps apart are refused in the plan, whatever other releases
+/// allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_this_database_keeps_apart_are_refused_in_the_plan() {
+    let of_control = "CREATE UNIQUE INDEX ON sentry_orgauthtoken (name)";
+    let of_region = "CREATE UNIQUE INDEX ON sentry_team (name, organization_id)";
+    let cluster = cluster(&Failpoints::default(), &[of_control], &[of_region]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").user(12, "bob").team(21, 1, "a").team(22, 1, "b");
+    for pk in [1, 2] {
+        let token = json!({"organization_id": 1, "name": format!("t{pk}"), "token_hashed": format!("{pk:064}"), "scope_list": []});
+        export.push("sentry.orgauthtoken", pk, &token);
+        let view = json!({"organization": 1, "user_id": 11, "name": "v", "query": "", "position": pk});
+        export.push("sentry.groupsearchview", pk, &view);
+    }
+    for (model, pk, field, value) in [
+        ("sentry.orgauthtoken", 2, "name", json!("t1")),
+        ("sentry.team", 22, "name", json!("a")),
+        // The product has dropped this index in 25.3.
+        ("sentry.groupsearchview", 2, "position", json!(1)),
+    ] {
+        let mut same = export.clone();
+        set(&mut same, model, pk, field, value);
+        for options in [ImportOptions::default().dry_run(), ImportOptions::default()] {
+            let (refused, _) = import(&cluster, &same, &options).await;
+            let message = assert_failed(&refused, ErrorReason::ExportInvalid);
+            for part in [model, &format!("pk {pk}"), field] {
+                assert!(message.contains(part), "{part} is not in {message}");
+            }
+        }
+    }
+    let rows = "SELECT slug AS line FROM sentry_organization";
+    assert_eq!(ask(&cluster, Silo::Region(0), rows).await, [] as [String; 0]);
+    let (done, _) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    // What is there already is kept, and what cannot stand beside it is left out.
+    let (again, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(again.state(), ImportState::Succeeded, "{:?}", again.failure);
+    let dropped = of_kind(&findings, FindingKind::DuplicateDropped);
+    assert_eq!(dropped, [("sentry.orgauthtoken", "")].into());
+    cluster.stop().await;
+}
+
 /// The tables of control and of the region are in schemas of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_database_serves_control_and_a_region() {

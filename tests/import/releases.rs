@@ -188,6 +188,12 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
         1,
         &json!({"name": "24.8", "user_id": 11, "organization": 1, "query": "", "position": 0}),
     );
+    // In 25.3, positions have moved elsewhere, and with them their unique set.
+    export.push(
+        "sentry.groupsearchview",
+        3,
+        &json!({"name": "25.2", "user_id": 11, "organization": 1, "query": "", "position": 0}),
+    );
     export.push("sentry.groupsearchview", 2, &json!({"name": "25.3", "user_id": 11, "organization": 1, "query": "", "environments": ["e"], "time_filters": {"period": "1h"}}));
     export.push(
         DETECTOR,
@@ -206,5 +212,6 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     assert_eq!(cell("sentry.groupsearchview", 2, "position"), Cell::Null);
     assert_eq!(cell("sentry.groupsearchview", 1, "visibility"), Cell::Text("organization".to_owned()));
     assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
+    assert_eq!(account.after.rows("sentry.groupsearchview").len(), 3);
     cluster.stop().await;
 }

@@ -7,7 +7,7 @@ use causeway_proto::{
         DescribeTablesRequest, DescribeTablesResponse, FindRowsRequest, FindRowsResponse, FoundRow,
         ImportChunk, ImportModelsRequest, ImportModelsResponse, ListImportChunksRequest,
         ListImportChunksResponse, ReturnedRecord, RevertImportChunkRequest, RevertImportChunkResponse,
-        RevertImportRequest, RevertImportResponse, Table, TableColumn,
+        RevertImportRequest, RevertImportResponse, Table, TableColumn, UniqueIndex,
         control_import_service_server::ControlImportService,
     },
     finding as names,
@@ -20,7 +20,7 @@ use causeway_relocation::{
     chunk::Chunk,
     finding::{Finding, Severity},
     keys,
-    schema::Actual,
+    schema::{self, Actual},
 };
 use causeway_silo::{
     db::{DbError, count},
@@ -186,14 +186,23 @@ impl ControlImportService for Handler {
             let Actual { sql, null: nullable, has_default } = actual;
             TableColumn { name, r#type: sql, nullable, has_default }
         };
-        let table = |(name, columns): (_, BTreeMap<_, _>)| Table {
-            name,
-            columns: columns.into_iter().map(column).collect(),
+        let index = |index: &schema::UniqueIndex| UniqueIndex {
+            columns: index.columns.clone(),
+            conditional: index.conditional,
+        };
+        let table = |(name, columns): (String, BTreeMap<_, _>)| {
+            let unique = tables.unique.as_ref().and_then(|unique| unique.get(&name));
+            Table {
+                columns: columns.into_iter().map(column).collect(),
+                unique_indexes: unique.into_iter().flatten().map(index).collect(),
+                name,
+            }
         };
         Ok(Response::new(DescribeTablesResponse {
             of_product: tables.of_product,
             fingerprint: tables.fingerprint(),
-            tables: tables.columns.into_iter().map(table).collect(),
+            has_unique_indexes: tables.unique.is_some(),
+            tables: tables.columns.clone().into_iter().map(table).collect(),
         }))
     }
 

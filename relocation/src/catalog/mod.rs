@@ -235,6 +235,16 @@ impl Model {
             || rules.keep_first.iter().any(|first| set.columns.iter().all(|column| first.contains(column)))
     }
 
+    /// Whether a rule is about this set: it merges records that are alike in it, makes a slug for it, or keeps the records
+    /// of a file apart in it.
+    #[must_use]
+    pub fn has_rule_about(&self, set: &UniqueSet) -> bool {
+        let rules = &self.rules;
+        self.guarantees_unique(set)
+            || rules.merge_alike.as_ref().is_some_and(|alike| set.columns == alike.columns)
+            || rules.made_slug.is_some_and(|slug| set.columns.contains(&slug.column))
+    }
+
     /// The column of a row with these values that has none although this database needs one. Newer releases may have a
     /// field no longer that an older database demands, and older ones null where a newer one demands a value.
     #[must_use]

@@ -1,6 +1,9 @@
 //! Compares the tables of a database with the catalog.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use causeway_silo::db::{self, Db, DbError, Dialect, Row, Statement};
 use sha2::{Digest as _, Sha256};
@@ -19,11 +22,22 @@ pub struct Actual {
     pub has_default: bool,
 }
 
+/// A unique index of a table, not of its primary key and without expressions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UniqueIndex {
+    /// Its columns, sorted by name.
+    pub columns: Vec<String>,
+    /// Whether it holds only for rows that meet a condition.
+    pub conditional: bool,
+}
+
 /// The existing tables of a silo's models, as they are in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     /// Columns by table and name.
     pub columns: BTreeMap<String, BTreeMap<String, Actual>>,
+    /// Unique indexes by table, of tables of the product; `None` if it is not known which there are.
+    pub unique: Option<BTreeMap<String, BTreeSet<UniqueIndex>>>,
     /// Whether the database is the product's: it keeps a list of its migrations there.
     pub of_product: bool,
 }
@@ -194,6 +208,40 @@ pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dia
     }
 }
 
+/// The query for the unique indexes of tables of the product. [`read_unique`] reads its rows, one for each column.
+fn unique_query(tables: Vec<String>, dialect: Dialect) -> Statement {
+    Statement::new(
+        "SELECT t.name AS table_name, i.indexrelid::text AS index_id, a.attname::text AS column_name, \
+         i.indpred IS NOT NULL AS conditional FROM ",
+    )
+    .rows(dialect, "t", [("name", db::Column::Texts(tables))])
+    .push(
+        " JOIN pg_index i ON i.indrelid = to_regclass(quote_ident(t.name)) \
+         CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS n (number, place) \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.number \
+         WHERE i.indisunique AND NOT i.indisprimary AND i.indisvalid AND i.indexprs IS NULL AND n.place <= i.indnkeyatts \
+         ORDER BY a.attname",
+    )
+}
+
+fn read_unique(rows: &[Row]) -> Result<BTreeMap<String, BTreeSet<UniqueIndex>>, DbError> {
+    let mut indexes: BTreeMap<(String, String), UniqueIndex> = BTreeMap::new();
+    for row in rows {
+        let conditional = row.bool("conditional")?;
+        let index = indexes
+            .entry((row.text("table_name")?, row.text("index_id")?))
+            .or_insert(UniqueIndex { columns: Vec::new(), conditional });
+        index.columns.push(row.text("column_name")?);
+    }
+    let mut unique: BTreeMap<String, BTreeSet<UniqueIndex>> = BTreeMap::new();
+    for ((table, _), mut index) in indexes {
+        // The database sorts by a collation.
+        index.columns.sort_unstable();
+        unique.entry(table).or_default().insert(index);
+    }
+    Ok(unique)
+}
+
 impl Tables {
     /// The fingerprint of tables that Causeway created.
     pub const OWN: &str = "own";
@@ -211,7 +259,7 @@ impl Tables {
             let actual = Actual { sql, null: row.bool("nullable")?, has_default: row.bool("has_default")? };
             found.entry(row.text("table_name")?).or_default().insert(row.text("column_name")?, actual);
         }
-        Ok(Self { columns: found, of_product })
+        Ok(Self { columns: found, unique: None, of_product })
     }
 
     /// Reads the tables of a silo's models.
@@ -220,7 +268,13 @@ impl Tables {
     /// If the database cannot be queried.
     pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
         let of_product = is_of_product(db).await?;
-        Self::read(&db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?, of_product)
+        let rows = db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?;
+        let mut tables = Self::read(&rows, of_product)?;
+        if of_product {
+            let names = tables.columns.keys().cloned().collect();
+            tables.unique = Some(read_unique(&db.fetch_all(unique_query(names, db.dialect())).await?)?);
+        }
+        Ok(tables)
     }
 
     /// The columns of a table by name; `None` if the database does not have it.
@@ -244,6 +298,11 @@ impl Tables {
         for (table, columns) in &self.columns {
             for (name, Actual { sql, null, has_default }) in columns {
                 digest.update(format!("{table}\0{name}\0{sql}\0{null}\0{has_default}\0"));
+            }
+        }
+        for (table, indexes) in self.unique.iter().flatten() {
+            for UniqueIndex { columns, conditional } in indexes {
+                digest.update(format!("{table}\0{}\0{conditional}\0", columns.join("\0")));
             }
         }
         hex::encode(digest.finalize())

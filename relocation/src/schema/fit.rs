@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::compare::{Actual, Tables};
-use crate::catalog::{ArrayOf, Catalog, Column, Kind, Model, Silo, SqlType};
+use super::compare::{Actual, Tables, UniqueIndex};
+use crate::catalog::{ArrayOf, Catalog, Column, Kind, Model, Silo, SqlType, UniqueSet};
 
 impl Catalog {
     /// This catalog as far as the tables of a silo take it. Models and columns keep their positions.
@@ -56,6 +56,41 @@ fn fit(model: &mut Model, tables: &Tables) {
         set.condition = set.condition.take().filter(|condition| is_stored(condition.column));
     }
     model.rules.if_taken.retain(|taken| is_stored(taken.column));
+    if let Some(unique) = &tables.unique {
+        let indexes = unique.get(&model.table);
+        fit_unique(model, indexes.into_iter().flatten());
+    }
+}
+
+/// Fits the unique sets of a model to the unique indexes of its table. A release may have more of them than the newest one
+/// of the catalog, or fewer. Sets that a rule is about stay in any case.
+fn fit_unique<'a>(model: &mut Model, indexes: impl Iterator<Item = &'a UniqueIndex> + Clone) {
+    let name = |column: &usize| model.columns.get(*column).map(|column| column.column.as_str());
+    let is_within = |index: &UniqueIndex, set: &UniqueSet| {
+        index.columns.iter().all(|wanted| set.columns.iter().any(|column| name(column) == Some(wanted)))
+    };
+    let mut sets: Vec<UniqueSet> = model
+        .unique
+        .iter()
+        .filter(|set| model.has_rule_about(set) || indexes.clone().any(|index| is_within(index, set)))
+        .cloned()
+        .collect();
+    for index in indexes.filter(|index| !index.conditional) {
+        let position = |wanted: &String| {
+            model.columns.iter().position(|column| &column.column == wanted && column.is_stored)
+        };
+        // Nothing is written into a column that the catalog does not know.
+        let Some(columns) = index.columns.iter().map(position).collect::<Option<Vec<usize>>>() else {
+            continue;
+        };
+        for set in sets.iter_mut().filter(|set| is_within(index, set)) {
+            set.condition = None;
+        }
+        if !sets.iter().any(|set| set.columns.iter().all(|column| columns.contains(column))) {
+            sets.push(UniqueSet { columns, condition: None });
+        }
+    }
+    model.unique = sets;
 }
 
 /// Narrows a column to what the database takes.
@@ -138,7 +173,7 @@ mod tests {
                 }
             }
         }
-        Tables { columns, of_product }
+        Tables { columns, unique: None, of_product }
     }
 
     fn column<'a>(catalog: &'a Catalog, model: &str, field: &str) -> &'a Column {
@@ -198,6 +233,61 @@ mod tests {
         assert_eq!(sets(&fitted, "sentry.project") + 1, sets(&catalog, "sentry.project"));
         let dashboard = fitted.model("sentry.dashboard").unwrap();
         assert!(dashboard.unique.iter().all(|set| set.condition.is_none()), "{:?}", dashboard.unique);
+    }
+
+    /// Sets that the database lacks are gone, unless a rule is about them; those that only the database has are there.
+    #[test]
+    fn unique_sets_are_those_of_the_database() {
+        let catalog = Catalog::load().unwrap();
+        let sets = |unique: &[(&str, &[&str], bool)], model: &str| {
+            let mut tables = tables(true, |_, _, _| true);
+            let mut indexes: BTreeMap<String, std::collections::BTreeSet<UniqueIndex>> = BTreeMap::new();
+            for (table, columns, conditional) in unique {
+                let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+                let index = UniqueIndex { columns, conditional: *conditional };
+                indexes.entry((*table).to_owned()).or_default().insert(index);
+            }
+            tables.unique = Some(indexes);
+            let fitted = catalog.fitted(Silo::Region, &tables);
+            let model = fitted.model(model).unwrap();
+            let named = |set: &UniqueSet| {
+                let mut names: Vec<String> =
+                    set.columns.iter().map(|column| model.columns[*column].column.clone()).collect();
+                names.sort_unstable();
+                (names.join(" "), set.condition.is_some())
+            };
+            model.unique.iter().map(named).collect::<Vec<_>>()
+        };
+        let views = "sentry.groupsearchview";
+        assert_eq!(sets(&[], views), []);
+        let positions: &[&str] = &["organization_id", "position", "user_id"];
+        let table = "sentry_groupsearchview";
+        let whole = [("organization_id position user_id".to_owned(), false)];
+        assert_eq!(sets(&[(table, positions, false)], views), whole);
+        // A condition that is not known would refuse what the database takes.
+        assert_eq!(sets(&[(table, positions, true)], views), []);
+        // Of columns that nothing is written into.
+        assert_eq!(sets(&[(table, &["organization_id", "unknown"], false)], views), []);
+        let dashboard = "sentry.dashboard";
+        let title = ("organization_id title".to_owned(), false);
+        let prebuilt = "organization_id prebuilt_id";
+        assert_eq!(
+            sets(&[("sentry_dashboard", &["organization_id", "title"], false)], dashboard),
+            [title.clone()]
+        );
+        let both: [(&str, &[&str], bool); 2] = [
+            ("sentry_dashboard", &["organization_id", "title"], false),
+            ("sentry_dashboard", &["organization_id", "prebuilt_id"], true),
+        ];
+        assert_eq!(sets(&both, dashboard).len(), 2);
+        assert!(sets(&both, dashboard).iter().any(|(columns, _)| columns == prebuilt));
+        // A rule makes slugs of projects that are unique in an organization.
+        assert_eq!(sets(&[], "sentry.project"), [("organization_id slug".to_owned(), false)]);
+        let without = tables(true, |_, _, _| true).fingerprint();
+        let mut with = tables(true, |_, _, _| true);
+        let index = UniqueIndex { columns: vec!["slug".to_owned()], conditional: false };
+        with.unique = Some([("sentry_team".to_owned(), [index].into())].into());
+        assert_ne!(with.fingerprint(), without);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrat
 use self::compare::compare;
 use crate::catalog::{Catalog, Model, Silo};
 
-pub use compare::{Actual, Tables};
+pub use compare::{Actual, Tables, UniqueIndex};
 pub use create::create_missing_tables;
 pub use upgrade::upgrade_tables;
 
