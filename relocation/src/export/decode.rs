@@ -428,6 +428,9 @@ fn stored_json(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Res
     if column.sql != "jsonb" {
         return Ok(text);
     }
+    if json_text::has_huge_number(&text) {
+        return Err(invalid("holds a number that is too large or too long for the database"));
+    }
     match json_text::without_bad_escapes(&text) {
         Cow::Borrowed(_) => Ok(text),
         Cow::Owned(clean) => {

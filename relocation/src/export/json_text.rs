@@ -9,6 +9,9 @@ use super::raw::cow_str;
 
 /// The maximum nesting of JSON in a string; the same as that of a record by default.
 const MAX_NESTING: usize = 120;
+/// The most characters of a number in `jsonb`, with its exponent written out. PostgreSQL takes 131,072 digits before the
+/// point and 16,383 after it.
+const MAX_NUMBER: usize = 16_000;
 
 /// The JSON text of a value. A string that contains JSON stands for that JSON. Any other string is itself the value,
 /// unless it begins like an object, a list or a string: then it is damaged JSON.
@@ -63,6 +66,40 @@ pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
     }
     clean.push_str(rest);
     if clean == json { Cow::Borrowed(json) } else { Cow::Owned(clean) }
+}
+
+/// Whether a valid JSON text has a number that `jsonb` may refuse: one of very many digits, or with a very large exponent.
+pub(super) fn has_huge_number(json: &str) -> bool {
+    let is_of_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+    let is_huge = |number: &[u8]| {
+        let exponent =
+            number.iter().position(|byte| matches!(byte, b'e' | b'E')).map(|at| number.split_at(at).1);
+        // A valid exponent is a letter, perhaps a sign, and digits.
+        let digits = exponent.unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit());
+        let exponent = digits.fold(0_usize, |value, digit| {
+            value.saturating_mul(10).saturating_add(usize::from(digit.saturating_sub(b'0')))
+        });
+        number.len().saturating_add(exponent) > MAX_NUMBER
+    };
+    let (mut in_string, mut escaped) = (false, false);
+    let mut began: Option<usize> = None;
+    let bytes = json.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        if !in_string && is_of_number(*byte) {
+            began.get_or_insert(at);
+            continue;
+        }
+        if began.take().is_some_and(|began| is_huge(bytes.get(began..at).unwrap_or_default())) {
+            return true;
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    began.is_some_and(|began| is_huge(bytes.get(began..).unwrap_or_default()))
 }
 
 /// How deep the brackets of a valid JSON text are nested.

@@ -290,8 +290,35 @@ fn json_is_cleaned_of_what_its_column_refuses() {
     let clean =
         "{\"a\":\"xy\",\"b\":\"\\ud83d\\ude00 \u{fffd} \u{fffd} \u{fffd}z\",\"c\":\"\\\\u0000 \\u00e9 \\n\"}";
     assert_eq!(decode(&model, dirty), (clean.to_owned(), vec![FindingKind::TextCleaned]));
-    for kept in [r#"{"a":"\\u0000"}"#, r#"["\ud83d\ude00"]"#, "1"] {
+    for kept in
+        [r#"{"a":"\\u0000"}"#, r#"["\ud83d\ude00"]"#, "1", "[1e9999,-1.5E-0009]", r#"{"1e99999":"1e99999"}"#]
+    {
         assert_eq!(decode(&model, kept), (kept.to_owned(), vec![]), "{kept}");
+    }
+}
+
+/// PostgreSQL takes numbers of any size in a text, and not in `jsonb`.
+#[test]
+fn a_number_that_its_column_cannot_hold_is_refused() {
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let mut model = Catalog::load().unwrap().model("sentry.projectownership").unwrap().clone();
+    let schema = model.column("schema").unwrap();
+    let is_taken = |model: &Model, json: &str| {
+        let fields = format!(
+            r#"{{"project": 1, "raw": "", "schema": {json}, "date_created": "2024-03-05", "last_updated": "2024-03-05"}}"#
+        );
+        let raw: &RawValue = serde_json::from_str(&fields).unwrap();
+        Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw).is_ok()
+    };
+    let long = "1".repeat(16_001);
+    let small = format!("0.{}e-9999", "1".repeat(9_000));
+    let huge = ["1e16000", "[-1.5e-16000]", r#"{"a":{"b":1E+99999}}"#, &small, &long, &format!("[{long}]")];
+    for json in huge {
+        assert!(is_taken(&model, json), "{json}");
+    }
+    model.columns[schema].sql = "jsonb".to_owned();
+    for json in huge {
+        assert!(!is_taken(&model, json), "{json}");
     }
 }
 
