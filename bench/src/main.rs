@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use causeway_bench::{
-    generate::{Export, Extent},
+    generate::{Export, Extent, Release},
     import, reserve, resolve,
     rig::Store,
     start,
@@ -145,6 +145,9 @@ struct Generate {
     /// The seed of the export. The same seed gives the same export.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The release of the product that the export is of.
+    #[arg(long, value_enum, default_value = "24.8")]
+    release: Release,
     /// The file to write; without it, standard output.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -229,7 +232,7 @@ fn wait<T>(measured: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 fn generate(options: &Generate) -> anyhow::Result<()> {
     let extent = options.extent.extent()?;
-    let export = Export::new(options.seed, extent);
+    let export = Export::of(options.release, options.seed, extent);
     let written = match &options.out {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -275,6 +278,10 @@ mod tests {
         for extent in [["--size", "1GB"], ["--records", "5"], ["--organizations", "5"]] {
             parse(&[&extent[..], &["--seed", "7", "--out", "x.json"]].concat()).unwrap();
         }
+        for release in ["24.8", "24.11", "25.6", "26.6"] {
+            parse(&["--records", "5", "--release", release]).unwrap();
+        }
+        parse(&["--records", "5", "--release", "23.9"]).unwrap_err();
         parse(&["--out", "x.json"]).unwrap_err();
         parse(&["--size", "1GB", "--records", "5"]).unwrap_err();
     }

@@ -5,12 +5,14 @@
 //! each model's pass over all organizations computes the same numbers as the passes before.
 
 mod records;
+mod release;
 mod shape;
 mod text;
 
 use std::io::{self, Write};
 
 use records::Line;
+pub use release::Release;
 use shape::{Counts, MODELS, Model, Organization};
 
 /// How large an export is to be. It always ends with a whole organization.
@@ -39,19 +41,26 @@ pub struct Written {
 #[derive(Debug, Clone, Copy)]
 pub struct Export {
     seed: u64,
+    release: Release,
     organizations: u64,
 }
 
 impl Export {
-    /// An export of this extent. `seed` determines everything in it.
+    /// An export of this extent, of release 24.8. `seed` determines everything in it.
     #[must_use]
     pub fn new(seed: u64, extent: Extent) -> Self {
+        Self::of(Release::default(), seed, extent)
+    }
+
+    /// The same, of another release.
+    #[must_use]
+    pub fn of(release: Release, seed: u64, extent: Extent) -> Self {
         let organizations = match extent {
             Extent::Organizations(organizations) => organizations.max(1),
-            Extent::Records(records) => until(seed, records as f64, &[1.0; MODELS]),
-            Extent::Bytes(bytes) => until(seed, bytes as f64, &record_lengths(seed)),
+            Extent::Records(records) => until(seed, release, records as f64, &[1.0; MODELS]),
+            Extent::Bytes(bytes) => until(seed, release, bytes as f64, &record_lengths(seed, release)),
         };
-        Self { seed, organizations }
+        Self { seed, release, organizations }
     }
 
     /// How many organizations it has.
@@ -72,7 +81,7 @@ impl Export {
         for model in Model::ALL {
             let mut first = Counts::default();
             for index in 0..self.organizations {
-                let organization = Organization::new(self.seed, index, first);
+                let organization = Organization::new(self.seed, self.release, index, first);
                 for number in 0..organization.counts.of(model) {
                     if written.records > 0 {
                         out.write_all(b",\n")?;
@@ -93,11 +102,11 @@ impl Export {
 }
 
 /// How many organizations are needed to reach `wanted`, if a record of each model counts as much as `weights` say.
-fn until(seed: u64, wanted: f64, weights: &[f64; MODELS]) -> u64 {
+fn until(seed: u64, release: Release, wanted: f64, weights: &[f64; MODELS]) -> u64 {
     let mut total = 0.0;
     let mut index = 0;
     while total < wanted {
-        let counts = Counts::new(seed, index);
+        let counts = Counts::new(seed, release, index);
         total += Model::ALL
             .iter()
             .zip(weights)
@@ -110,7 +119,7 @@ fn until(seed: u64, wanted: f64, weights: &[f64; MODELS]) -> u64 {
 
 /// How many bytes a record of each model takes on average, with the separator after it. Measured on the first
 /// organizations, which are like all others.
-fn record_lengths(seed: u64) -> [f64; MODELS] {
+fn record_lengths(seed: u64, release: Release) -> [f64; MODELS] {
     const SAMPLE: u64 = 50;
     const EACH: u64 = 20;
     let mut line = Line::default();
@@ -118,7 +127,7 @@ fn record_lengths(seed: u64) -> [f64; MODELS] {
     for (model, length) in Model::ALL.into_iter().zip(&mut lengths) {
         let (mut first, mut records, mut bytes) = (Counts::default(), 0_usize, 0_usize);
         for index in 0..SAMPLE {
-            let organization = Organization::new(seed, index, first);
+            let organization = Organization::new(seed, release, index, first);
             for number in 0..organization.counts.of(model).min(EACH) {
                 bytes += line.write(&organization, model, number).len() + 2;
                 records += 1;
@@ -164,19 +173,23 @@ mod tests {
     }
 
     #[test]
-    fn every_model_occurs_and_no_record_twice() {
-        let (out, written) = bytes(1, Extent::Organizations(40));
-        let records: Vec<Value> = serde_json::from_slice(&out).unwrap();
-        assert_eq!(records.len() as u64, written.records);
-        let mut models = HashSet::new();
-        let mut keys = HashSet::new();
-        for record in &records {
-            models.insert(record["model"].as_str().unwrap());
-            assert!(
-                keys.insert((record["model"].as_str().unwrap(), record["pk"].as_i64().unwrap())),
-                "{record}"
-            );
+    fn every_model_of_a_release_occurs_and_no_record_twice() {
+        for release in Release::ALL {
+            let mut out = Vec::new();
+            let written = Export::of(release, 1, Extent::Organizations(40)).write(&mut out).unwrap();
+            let records: Vec<Value> = serde_json::from_slice(&out).unwrap();
+            assert_eq!(records.len() as u64, written.records);
+            let mut models = HashSet::new();
+            let mut keys = HashSet::new();
+            for record in &records {
+                models.insert(record["model"].as_str().unwrap());
+                assert!(
+                    keys.insert((record["model"].as_str().unwrap(), record["pk"].as_i64().unwrap())),
+                    "{record}"
+                );
+            }
+            let wanted = Model::ALL.into_iter().filter(|model| release.has(*model));
+            assert_eq!(models, wanted.map(|model| release.name(model)).collect(), "{release:?}");
         }
-        assert_eq!(models.len(), MODELS);
     }
 }

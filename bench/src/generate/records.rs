@@ -1,5 +1,6 @@
 //! Writes the records of each model.
 
+mod newer;
 mod watching;
 
 use std::io::Write as _;
@@ -8,6 +9,7 @@ use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::{
+    Release,
     shape::{Model, Organization, Random, pk, random},
     text,
 };
@@ -44,7 +46,10 @@ impl Line {
     pub(super) fn write(&mut self, organization: &Organization, model: Model, number: u64) -> &[u8] {
         self.0.clear();
         let pk = organization.pk(model, number);
-        self.raw(&format!("{{\"model\": \"{}\", \"pk\": {pk}, \"fields\": {{", model.name()));
+        self.raw(&format!(
+            "{{\"model\": \"{}\", \"pk\": {pk}, \"fields\": {{",
+            organization.release.name(model)
+        ));
         let random = organization.random(model, number);
         fields(&mut Fields { line: self, any: false, random }, organization, model, number);
         self.raw("}}");
@@ -161,6 +166,7 @@ fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         | Model::AlertRuleTrigger
         | Model::AlertRuleProjects
         | Model::AlertRuleTriggerAction => watching::alerts(f, o, model, number),
+        _ => newer::fields(f, o, model, number),
     }
 }
 
@@ -233,7 +239,11 @@ fn places(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     f.flag("public", false);
     f.time("date_added");
     f.time_or_null("first_event", 4);
-    f.null("template");
+    if o.release < Release::R26_6 {
+        f.null("template");
+    } else {
+        f.null("external_id");
+    }
     f.text("flags", "10");
     let platform = f.random.pick(PLATFORMS);
     f.text("platform", platform);
@@ -275,6 +285,10 @@ fn people(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
             f.time("last_active");
             f.number("avatar_type", 0);
             f.null("avatar_url");
+            if o.release >= Release::R26_6 {
+                f.text("email_unique", &address);
+                f.flag("is_suspended", false);
+            }
         }
         Model::Email => {
             f.text("email", &address);

@@ -1,5 +1,7 @@
 //! How many records of each model an organization has, and their primary keys.
 
+use super::Release;
+
 /// The models of an export, in their order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Model {
@@ -36,13 +38,28 @@ pub(super) enum Model {
     AlertRuleTrigger,
     AlertRuleProjects,
     AlertRuleTriggerAction,
+    GroupSearchView,
+    DataConditionGroup,
+    DataCondition,
+    DataSource,
+    Detector,
+    DataSourceDetector,
+    Workflow,
+    DetectorWorkflow,
+    WorkflowDataConditionGroup,
+    DashboardPermissions,
+    GroupSearchViewStarred,
+    DashboardFavoriteUser,
+    ExploreSavedQuery,
+    ExploreSavedQueryProject,
+    OrganizationMemberInvite,
 }
 
 /// How many models there are.
 pub(super) const MODELS: usize = Model::ALL.len();
 
 impl Model {
-    pub(super) const ALL: [Self; 33] = [
+    pub(super) const ALL: [Self; 48] = [
         Self::ControlOption,
         Self::Organization,
         Self::OrganizationOption,
@@ -76,9 +93,24 @@ impl Model {
         Self::AlertRuleTrigger,
         Self::AlertRuleProjects,
         Self::AlertRuleTriggerAction,
+        Self::GroupSearchView,
+        Self::DataConditionGroup,
+        Self::DataCondition,
+        Self::DataSource,
+        Self::Detector,
+        Self::DataSourceDetector,
+        Self::Workflow,
+        Self::DetectorWorkflow,
+        Self::WorkflowDataConditionGroup,
+        Self::DashboardPermissions,
+        Self::GroupSearchViewStarred,
+        Self::DashboardFavoriteUser,
+        Self::ExploreSavedQuery,
+        Self::ExploreSavedQueryProject,
+        Self::OrganizationMemberInvite,
     ];
 
-    /// The name of the model in the file.
+    /// The name of the model in a file of 24.8, or of the first release that has it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ControlOption => "sentry.controloption",
@@ -114,6 +146,21 @@ impl Model {
             Self::AlertRuleTrigger => "sentry.alertruletrigger",
             Self::AlertRuleProjects => "sentry.alertruleprojects",
             Self::AlertRuleTriggerAction => "sentry.alertruletriggeraction",
+            Self::GroupSearchView => "sentry.groupsearchview",
+            Self::DataConditionGroup => "workflow_engine.dataconditiongroup",
+            Self::DataCondition => "workflow_engine.datacondition",
+            Self::DataSource => "workflow_engine.datasource",
+            Self::Detector => "workflow_engine.detector",
+            Self::DataSourceDetector => "workflow_engine.datasourcedetector",
+            Self::Workflow => "workflow_engine.workflow",
+            Self::DetectorWorkflow => "workflow_engine.detectorworkflow",
+            Self::WorkflowDataConditionGroup => "workflow_engine.workflowdataconditiongroup",
+            Self::DashboardPermissions => "sentry.dashboardpermissions",
+            Self::GroupSearchViewStarred => "sentry.groupsearchviewstarred",
+            Self::DashboardFavoriteUser => "sentry.dashboardfavoriteuser",
+            Self::ExploreSavedQuery => "explore.exploresavedquery",
+            Self::ExploreSavedQueryProject => "explore.exploresavedqueryproject",
+            Self::OrganizationMemberInvite => "sentry.organizationmemberinvite",
         }
     }
 }
@@ -133,7 +180,7 @@ impl Counts {
     ///
     /// Sizes have a long tail: half of the organizations are no larger than twice the smallest, one in a hundred has a
     /// hundred times as many members as that, and one in a thousand a thousand times.
-    pub(super) fn new(seed: u64, index: u64) -> Self {
+    pub(super) fn new(seed: u64, release: Release, index: u64) -> Self {
         let mut random = Random::new(seed, &[1, index]);
         let size = (1.0 / (1.0 - random.unit())).min(2_000.0);
         let mut about = |mean: f64| (mean * (0.5 + random.unit())).round() as u64;
@@ -184,6 +231,23 @@ impl Counts {
             (Model::AlertRuleTrigger, alerts + alerts / 2),
             (Model::AlertRuleProjects, alerts),
             (Model::AlertRuleTriggerAction, alerts / 8),
+            // Rules and alerts are workflows and detectors as well.
+            (Model::DataConditionGroup, alerts + rules),
+            (Model::DataCondition, alerts + rules),
+            (Model::DataSource, alerts),
+            (Model::Detector, alerts),
+            (Model::DataSourceDetector, alerts),
+            (Model::Workflow, rules),
+            (Model::DetectorWorkflow, alerts.min(rules)),
+            (Model::WorkflowDataConditionGroup, rules),
+            (Model::DashboardPermissions, dashboards / 2),
+            (Model::GroupSearchView, members / 3),
+            (Model::GroupSearchViewStarred, members / 3),
+            (Model::DashboardFavoriteUser, dashboards / 3),
+            (Model::ExploreSavedQuery, projects / 2),
+            (Model::ExploreSavedQueryProject, projects / 2),
+            // As many as members without a user.
+            (Model::OrganizationMemberInvite, members / 12),
         ] {
             counts.0[model as usize] = count;
         }
@@ -191,6 +255,9 @@ impl Counts {
         counts.0[Model::Email as usize] = users;
         counts.0[Model::UserEmail as usize] = users;
         counts.0[Model::UserOption as usize] = users + users / 3;
+        for model in Model::ALL.into_iter().filter(|model| !release.has(*model)) {
+            counts.0[model as usize] = 0;
+        }
         counts
     }
 
@@ -215,6 +282,7 @@ fn shared(members: u64, index: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Organization {
     pub(super) seed: u64,
+    pub(super) release: Release,
     pub(super) index: u64,
     pub(super) counts: Counts,
     first: Counts,
@@ -222,8 +290,8 @@ pub(super) struct Organization {
 
 impl Organization {
     /// The organization at this place; `first` counts what those before it have.
-    pub(super) fn new(seed: u64, index: u64, first: Counts) -> Self {
-        Self { seed, index, counts: Counts::new(seed, index), first }
+    pub(super) fn new(seed: u64, release: Release, index: u64, first: Counts) -> Self {
+        Self { seed, release, index, counts: Counts::new(seed, release, index), first }
     }
 
     /// The place of its record `number` among all records of the model.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{
     super::{
+        Release,
         shape::{Model, Organization, Random},
         text,
     },
@@ -48,9 +49,14 @@ pub(super) fn rules(f: &mut Fields<'_>, o: &Organization, model: Model, number: 
         let (guid, slug) = (text::uuid(&mut f.random), text::thing(&mut f.random));
         f.text("guid", &guid);
         f.text("slug", &format!("{slug}-{number}"));
-        f.flag("is_muted", false);
+        if o.release < Release::R26_6 {
+            f.flag("is_muted", false);
+            f.number("type", 3);
+        }
+        if o.release >= Release::R25_6 {
+            f.flag("is_upserting", false);
+        }
         f.text("name", &label);
-        f.number("type", 3);
         f.number("owner_user_id", member(o, number));
         f.null("owner_team_id");
         let minute = f.random.below(60);
@@ -105,6 +111,9 @@ pub(super) fn dashboards(f: &mut Fields<'_>, o: &Organization, model: Model, num
             f.number("visits", visits);
             f.time("last_visited");
             f.json_text("filters", &json!({"release": ["latest"]}));
+            if o.release >= Release::R26_6 {
+                f.null("prebuilt_id");
+            }
         }
         Model::DashboardWidget => {
             let dashboards = o.counts.of(Model::Dashboard).max(1);
@@ -121,6 +130,13 @@ pub(super) fn dashboards(f: &mut Fields<'_>, o: &Organization, model: Model, num
             f.null("limit");
             f.json_text("detail", &json!({"layout": {"x": 0, "y": number, "w": 2, "h": 2, "minH": 2}}));
             f.null("discover_widget_split");
+            if o.release >= Release::R24_11 {
+                f.number("dataset_source", 0);
+            }
+            if o.release >= Release::R26_6 {
+                f.null("widget_snapshot");
+                f.null("changed_reason");
+            }
         }
         _ => {
             let widgets = o.counts.of(Model::DashboardWidget).max(1);
@@ -137,6 +153,9 @@ pub(super) fn dashboards(f: &mut Fields<'_>, o: &Organization, model: Model, num
             f.time("date_added");
             f.time("date_modified");
             f.flag("is_hidden", false);
+            if o.release >= Release::R26_6 {
+                f.null("selected_aggregate");
+            }
         }
     }
 }
@@ -154,6 +173,13 @@ pub(super) fn alerts(f: &mut Fields<'_>, o: &Organization, model: Model, number:
             f.text("aggregate", "count()");
             f.number("time_window", 600);
             f.number("resolution", 60);
+            if o.release >= Release::R25_6 {
+                f.null("group_by");
+            }
+            if o.release >= Release::R26_6 {
+                f.number("extrapolation_mode", 0);
+                f.null("query_snapshot");
+            }
         }
         Model::QuerySubscription => {
             f.number("project", o.pk(Model::Project, number));
@@ -179,7 +205,14 @@ pub(super) fn alerts(f: &mut Fields<'_>, o: &Organization, model: Model, number:
             let name = text::words(&mut f.random, 5);
             f.text("name", &name);
             f.number("status", 0);
-            f.flag("include_all_projects", false);
+            if o.release < Release::R25_6 {
+                f.flag("include_all_projects", false);
+            }
+            if o.release >= Release::R24_11 {
+                f.text("detection_type", "static");
+                f.null("sensitivity");
+                f.null("seasonality");
+            }
             f.number("threshold_type", 0);
             f.null("resolve_threshold");
             f.number("threshold_period", 1);

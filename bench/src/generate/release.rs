@@ -1,0 +1,59 @@
+//! Releases of the product, as far as their exports differ: in models, their names, and fields.
+
+use clap::ValueEnum;
+
+use super::shape::Model;
+
+/// The release that an export is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Release {
+    /// August 2024.
+    #[default]
+    #[value(name = "24.8")]
+    R24_8,
+    /// November 2024.
+    #[value(name = "24.11")]
+    R24_11,
+    /// June 2025.
+    #[value(name = "25.6")]
+    R25_6,
+    /// June 2026.
+    #[value(name = "26.6")]
+    R26_6,
+}
+
+impl Release {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 4] = [Self::R24_8, Self::R24_11, Self::R25_6, Self::R26_6];
+
+    /// Whether exports of this release have a model.
+    pub(super) fn has(self, model: Model) -> bool {
+        match model {
+            Model::Email => self < Self::R26_6,
+            Model::GroupSearchView
+            | Model::DataConditionGroup
+            | Model::DataCondition
+            | Model::DataSource
+            | Model::Detector
+            | Model::DataSourceDetector
+            | Model::Workflow
+            | Model::DetectorWorkflow
+            | Model::WorkflowDataConditionGroup
+            | Model::DashboardPermissions => self >= Self::R24_11,
+            Model::GroupSearchViewStarred
+            | Model::DashboardFavoriteUser
+            | Model::ExploreSavedQuery
+            | Model::ExploreSavedQueryProject
+            | Model::OrganizationMemberInvite => self >= Self::R25_6,
+            _ => true,
+        }
+    }
+
+    /// The name of a model in the file.
+    pub(super) fn name(self, model: Model) -> &'static str {
+        match model {
+            Model::Monitor if self >= Self::R25_6 => "monitors.monitor",
+            _ => model.name(),
+        }
+    }
+}
