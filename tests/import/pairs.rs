@@ -1,10 +1,10 @@
 //! Every export into every release of the product's databases, one for both services and one for each. The independent
 //! accounting holds every record, row and finding against the file. Only PostgreSQL: the product has no other.
 
+use causeway_bench::generate::{self, Extent};
 use causeway_harness::{
     account::Audit,
     cluster::{Cluster, ImportOptions, Silo, Store},
-    export::Export,
     product::{self, Release},
 };
 use causeway_proto::{
@@ -26,11 +26,11 @@ async fn cluster(release: Release, one_database: bool) -> Cluster {
 }
 
 /// Imports a file and accounts for it.
-async fn import(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
-    let (before, bytes) = (look(cluster, 0).await, export.to_bytes());
-    let import = cluster.region(0).import(&bytes, options).await.expect("it ends");
+async fn import(cluster: &Cluster, export: &[u8], options: &ImportOptions) -> String {
+    let before = look(cluster, 0).await;
+    let import = cluster.region(0).import(export, options).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
-    accounted(Audit::new(cluster, 0, &before, &bytes, options, &import).run().await);
+    accounted(Audit::new(cluster, 0, &before, export, options, &import).run().await);
     import.import_id
 }
 
@@ -45,15 +45,43 @@ async fn revert(cluster: &Cluster, import_id: &str) {
     assert_eq!(kept, [] as [&str; 0]);
 }
 
-/// All of it, a part of it, on top of what is there with users merged; then everything is taken back.
+/// An export of a release as its installations write it.
+fn of_release(release: generate::Release) -> Vec<u8> {
+    let mut export = Vec::new();
+    generate::Export::of(release, 5, Extent::Records(500)).write(&mut export).expect("written");
+    export
+}
+
+/// Checks that the product's own inserts get ids that no row has.
+async fn assert_sequences_are_ahead(cluster: &Cluster) {
+    let behind = "SELECT c.relname::text AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' \
+                  WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace \
+                  AND pg_get_serial_sequence(quote_ident(c.relname), 'id') IS NOT NULL \
+                  AND (xpath('/row/most/text()', query_to_xml(format('SELECT COALESCE(max(id), 0) AS most FROM %I', \
+                  c.relname), false, true, '')))[1]::text::bigint \
+                  > COALESCE(pg_sequence_last_value(pg_get_serial_sequence(quote_ident(c.relname), 'id')::regclass), 0)";
+    for silo in [Silo::Control, Silo::Region(0)] {
+        let db = cluster.db(silo).await.expect("a database");
+        let rows = db.fetch_all(Statement::new(behind)).await.expect("asked");
+        let names: Vec<String> = rows.iter().map(|row| row.text("name").expect("a name")).collect();
+        assert_eq!(names, [] as [String; 0], "their sequences are behind");
+    }
+}
+
+/// All of it, a part of it, on top of what is there with users merged, and an export of each release; then everything is
+/// taken back.
 async fn arrives(release: Release, one_database: bool) {
     let cluster = cluster(release, one_database).await;
-    let export = exhaustive();
+    let export = exhaustive().to_bytes();
     let empty = look(&cluster, 0).await;
     let options = ImportOptions::default();
     let mut imports = vec![import(&cluster, &export, &options).await];
     imports.push(import(&cluster, &export, &options.clone().filter(&["acme"])).await);
-    imports.push(import(&cluster, &export, &options.merge_users()).await);
+    imports.push(import(&cluster, &export, &options.clone().merge_users()).await);
+    for release in generate::Release::ALL {
+        imports.push(import(&cluster, &of_release(release), &options).await);
+    }
+    assert_sequences_are_ahead(&cluster).await;
     for import_id in imports.iter().rev() {
         revert(&cluster, import_id).await;
     }
