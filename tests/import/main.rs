@@ -128,7 +128,8 @@ causeway_harness::on_each_store! {
         an_invitation_comes_with_its_member,
         a_data_source_leads_to_what_its_type_names,
         an_address_to_sign_in_with_is_cleared_if_it_is_taken,
-        a_record_of_any_release_is_read;
+        a_record_of_any_release_is_read,
+        exports_of_each_release_arrive_in_all_ways;
     refused:
         two_teams_of_one_slug_are_refused,
         a_primary_key_that_stands_twice_is_refused,

@@ -1,19 +1,14 @@
 //! Every export into every release of the product's databases, one for both services and one for each. The independent
 //! accounting holds every record, row and finding against the file. Only PostgreSQL: the product has no other.
 
-use causeway_bench::generate::{self, Extent};
+use causeway_bench::generate;
 use causeway_harness::{
-    account::Audit,
     cluster::{Cluster, ImportOptions, Silo, Store},
     product::{self, Release},
 };
-use causeway_proto::{
-    region::v1::{ImportState, RevertImportRequest},
-    relocation::v1::FindingKind,
-};
 use causeway_silo::db::Statement;
 
-use crate::support::{accounted, exhaustive, look};
+use crate::support::{exhaustive, import_bytes, import_in_all_ways, look, of_release, revert_all};
 
 async fn cluster(release: Release, one_database: bool) -> Cluster {
     let tables = product::tables(release).expect("the tables");
@@ -23,33 +18,6 @@ async fn cluster(release: Release, one_database: bool) -> Cluster {
         false => builder.tables_of_regions(&tables),
     };
     builder.start().await.expect("a cluster; this test needs PostgreSQL")
-}
-
-/// Imports a file and accounts for it.
-async fn import(cluster: &Cluster, export: &[u8], options: &ImportOptions) -> String {
-    let before = look(cluster, 0).await;
-    let import = cluster.region(0).import(export, options).await.expect("it ends");
-    assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
-    accounted(Audit::new(cluster, 0, &before, export, options, &import).run().await);
-    import.import_id
-}
-
-async fn revert(cluster: &Cluster, import_id: &str) {
-    let request = RevertImportRequest { import_id: import_id.to_owned() };
-    cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
-    let reverted = cluster.region(0).wait(import_id).await.expect("it ends");
-    assert_eq!(reverted.state(), ImportState::Reverted);
-    let findings = cluster.region(0).findings(import_id).await.expect("findings");
-    let kept = findings.iter().filter(|it| it.kind() == FindingKind::RowKept);
-    let kept: Vec<&str> = kept.map(|it| it.reason.as_str()).collect();
-    assert_eq!(kept, [] as [&str; 0]);
-}
-
-/// An export of a release as its installations write it.
-fn of_release(release: generate::Release) -> Vec<u8> {
-    let mut export = Vec::new();
-    generate::Export::of(release, 5, Extent::Records(500)).write(&mut export).expect("written");
-    export
 }
 
 /// Checks that the product's own inserts get ids that no row has.
@@ -74,17 +42,13 @@ async fn arrives(release: Release, one_database: bool) {
     let cluster = cluster(release, one_database).await;
     let export = exhaustive().to_bytes();
     let empty = look(&cluster, 0).await;
-    let options = ImportOptions::default();
-    let mut imports = vec![import(&cluster, &export, &options).await];
-    imports.push(import(&cluster, &export, &options.clone().filter(&["acme"])).await);
-    imports.push(import(&cluster, &export, &options.clone().merge_users()).await);
+    let mut imports = import_in_all_ways(&cluster, &export, "acme").await;
     for release in generate::Release::ALL {
-        imports.push(import(&cluster, &of_release(release), &options).await);
+        let import = import_bytes(&cluster, &of_release(release), &ImportOptions::default()).await.0;
+        imports.push(import.import_id);
     }
     assert_sequences_are_ahead(&cluster).await;
-    for import_id in imports.iter().rev() {
-        revert(&cluster, import_id).await;
-    }
+    revert_all(&cluster, &imports).await;
     assert_eq!(look(&cluster, 0).await, empty, "nothing stays");
     for (silo, table) in [
         (Silo::Control, "sentry_organizationslugreservation"),

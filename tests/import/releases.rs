@@ -1,5 +1,6 @@
 //! Exports of all releases: models and fields under the names that they have in some, and what only some releases have.
 
+use causeway_bench::generate::Release;
 use causeway_harness::{
     account::{Cell, Fate},
     cluster::{ImportOptions, Store},
@@ -8,7 +9,7 @@ use causeway_harness::{
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
 use serde_json::json;
 
-use crate::support::{USER, cluster, fails, import, kinds};
+use crate::support::{USER, cluster, fails, import, import_in_all_ways, kinds, look, of_release, revert_all};
 
 const MONITOR: &str = "sentry.monitor";
 const SUBSCRIPTION: &str = "sentry.querysubscription";
@@ -213,5 +214,22 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     assert_eq!(cell("sentry.groupsearchview", 1, "visibility"), Cell::Text("organization".to_owned()));
     assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
     assert_eq!(account.after.rows("sentry.groupsearchview").len(), 3);
+    cluster.stop().await;
+}
+
+/// An export as installations of each release write it arrives whole, in part, again and with users merged, and is taken
+/// back without a trace.
+pub(crate) async fn exports_of_each_release_arrive_in_all_ways(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let empty = look(&cluster, 0).await;
+    for release in Release::ALL {
+        let export = of_release(release);
+        let records: Vec<serde_json::Value> = serde_json::from_slice(&export).expect("JSON");
+        let slugs = records.iter().filter(|record| record["model"] == "sentry.organization");
+        let slug = slugs.filter_map(|record| record["fields"]["slug"].as_str()).nth(1).expect("a slug");
+        let imports = import_in_all_ways(&cluster, &export, slug).await;
+        revert_all(&cluster, &imports).await;
+        assert_eq!(look(&cluster, 0).await, empty, "nothing stays of {release:?}");
+    }
     cluster.stop().await;
 }

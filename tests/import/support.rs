@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use causeway_bench::generate::{self, Extent, Release};
 use causeway_harness::{
     account::{Audit, AuditReport, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Store},
@@ -9,7 +10,7 @@ use causeway_harness::{
 };
 use causeway_proto::{
     failure::reason_of,
-    region::v1::{Import, ImportState},
+    region::v1::{Import, ImportState, RevertImportRequest},
     relocation::v1::{ErrorReason, FindingKind},
 };
 use causeway_region::Limits;
@@ -70,6 +71,40 @@ pub(crate) async fn import_bytes(
     let import = cluster.region(0).import(bytes, options).await.expect("the import ends");
     let account = accounted(Audit::new(cluster, 0, &before, bytes, options, &import).run().await);
     (import, account)
+}
+
+/// Imports a file whole, its organization with this slug once more, and all again with users merged; each import is
+/// audited. Returns their ids.
+pub(crate) async fn import_in_all_ways(cluster: &Cluster, bytes: &[u8], slug: &str) -> Vec<String> {
+    let options = ImportOptions::default();
+    let mut ids = Vec::new();
+    for options in [options.clone(), options.clone().filter(&[slug]), options.merge_users()] {
+        let (import, _) = import_bytes(cluster, bytes, &options).await;
+        assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+        ids.push(import.import_id);
+    }
+    ids
+}
+
+/// Reverts imports, the last one first. Nothing may stay of them.
+pub(crate) async fn revert_all(cluster: &Cluster, import_ids: &[String]) {
+    for import_id in import_ids.iter().rev() {
+        let request = RevertImportRequest { import_id: import_id.clone() };
+        cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+        let reverted = cluster.region(0).wait(import_id).await.expect("it ends");
+        assert_eq!(reverted.state(), ImportState::Reverted);
+        let findings = cluster.region(0).findings(import_id).await.expect("findings");
+        let kept = findings.iter().filter(|it| it.kind() == FindingKind::RowKept);
+        let kept: Vec<&str> = kept.map(|it| it.reason.as_str()).collect();
+        assert_eq!(kept, [] as [&str; 0]);
+    }
+}
+
+/// An export of a release as its installations write it, of about 500 records.
+pub(crate) fn of_release(release: Release) -> Vec<u8> {
+    let mut export = Vec::new();
+    generate::Export::of(release, 5, Extent::Records(500)).write(&mut export).expect("written");
+    export
 }
 
 /// The report of an audit. Panics with all mismatches if there are any.

@@ -49,6 +49,7 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
         Kind::Boolean => value.is_boolean(),
         Kind::Float => value.is_number(),
         Kind::Text if model.name == "sentry.organization" && column.field == "slug" => text.is_some(),
+        Kind::Text if column.or_integer && value.is_i64() => true,
         Kind::Text => text.is_some_and(|text| {
             let length = text.replace('\0', "").chars().count();
             column.max_length.is_none_or(|most| length <= most)
