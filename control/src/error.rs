@@ -201,6 +201,17 @@ pub enum Error {
         /// The operation that is renaming it.
         operation_id: Uuid,
     },
+    /// The product is renaming the organization, or has not ended that.
+    #[error(
+        "the product is renaming organization {organization_id} to {slug}, or has not ended that; wait for it, or rename the \
+         organization in the product again"
+    )]
+    RenamingInProduct {
+        /// The id of the organization.
+        organization_id: i64,
+        /// The slug that it is to get in the product.
+        slug: String,
+    },
     /// The region refused the rename, or the rename was released before the region confirmed it.
     #[error("{}", .0.message)]
     Refused(Refusal),

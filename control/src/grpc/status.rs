@@ -82,6 +82,10 @@ fn failure(error: &Error) -> Failure {
             .with("organization_id", organization_id)
             .with("operation_id", operation_id)
             .precondition("ORGANIZATION", organization_id.to_string()),
+        Error::RenamingInProduct { organization_id, slug } => new(ErrorReason::RenameInFlight)
+            .with("organization_id", organization_id)
+            .with("slug", slug)
+            .precondition("ORGANIZATION", organization_id.to_string()),
         Error::Refused(refusal) => new(refusal.reason),
         Error::SlugNotAlias { slug } => {
             new(ErrorReason::SlugNotAlias).with("slug", slug).precondition("SLUG", slug)

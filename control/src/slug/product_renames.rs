@@ -4,16 +4,23 @@
 //! follow.
 //!
 //! All of it is one transaction for each organization. If the process dies, the next look finds the others.
+//!
+//! Organizations that have exchanged their slugs wait for each other. Then one of them gets a slug for the moment that
+//! nobody wants, so that the others can follow, and it after them. If the process dies in between, the next look finds
+//! that slug to be wrong, and the others' to be free.
 
-use causeway_silo::transact;
+use std::collections::HashMap;
+
+use causeway_silo::{env::BASE36, transact};
 use tokio::time::sleep;
 
-use super::{renames, reservations::SlugReservations};
+use super::{renames, reservations::SlugReservations, rules};
 use crate::{
     Error,
     model::rename::{Rename, RenameState},
     store::{
         books::{Books, Renamed},
+        feed_transaction::Selection,
         rename, slug_operation,
         slug_reservation::{self as store, Candidates},
     },
@@ -21,6 +28,8 @@ use crate::{
 
 /// How many renames are read at once.
 const PAGE: i64 = 1_000;
+/// The length of the random end of a slug for the moment: long enough that nobody has it.
+const ASIDE: usize = 12;
 
 impl SlugReservations {
     /// Takes over the renames that the product has made. Returns those that cannot be taken over: control is renaming the
@@ -45,8 +54,12 @@ impl SlugReservations {
                 }
             }
             // A slug that was free only after another rename had been followed.
-            if !followed || left.is_empty() {
-                return Ok(left);
+            if followed && !left.is_empty() {
+                continue;
+            }
+            match one_of_a_circle(&left) {
+                Some(renamed) if self.step_aside(books, renamed).await? => {}
+                _ => return Ok(left),
             }
         }
     }
@@ -74,6 +87,29 @@ impl SlugReservations {
                 Err(error) => tracing::warn!(%error, "control cannot look for renames of the product"),
             }
         }
+    }
+
+    /// Gives an organization a slug for the moment that nobody wants. Returns `false` if it has changed meanwhile.
+    async fn step_aside(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
+        let Renamed { organization_id, region, previous, .. } = renamed;
+        let random = |length| self.env.characters(BASE36, length);
+        let aside = rules::with_suffix(previous, ASIDE, random);
+        transact!(Error, self.feeds.of(region), |feed| {
+            if rename::in_flight(feed, *organization_id).await?.is_some()
+                || !books.is_renamed(feed, renamed).await?
+            {
+                return Ok(false);
+            }
+            let held = store::of_organization(feed, *organization_id).await?;
+            let Some(old) = held.iter().find(|own| own.slug == *previous) else { return Ok(false) };
+            if !store::step_aside(feed, *organization_id, previous, &aside).await? {
+                return Ok(false);
+            }
+            // The new slug comes first, so that no reader sees an organization without a primary slug.
+            feed.append_upserts(Selection::Slug(&aside)).await?;
+            feed.append_removed(old).await?;
+            true
+        })
     }
 
     /// Takes over one rename.
@@ -123,6 +159,25 @@ impl SlugReservations {
         }
         Ok(outcome)
     }
+}
+
+/// One of the renames that wait for each other in a circle, each for the slug that the next one has at control.
+fn one_of_a_circle(left: &[Renamed]) -> Option<&Renamed> {
+    let by_slug: HashMap<&str, &Renamed> =
+        left.iter().map(|renamed| (renamed.previous.as_str(), renamed)).collect();
+    let next = |renamed: &Renamed| by_slug.get(renamed.slug.as_str()).copied();
+    left.iter().find(|first| {
+        let mut at = next(first);
+        // A circle without the first one has another member that finds it.
+        for _ in left {
+            match at {
+                Some(renamed) if renamed.organization_id == first.organization_id => return true,
+                Some(renamed) => at = next(renamed),
+                None => return false,
+            }
+        }
+        false
+    })
 }
 
 /// What has become of a rename of the product.

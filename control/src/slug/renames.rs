@@ -159,6 +159,11 @@ impl SlugReservations {
                     operation_id: other.operation_id,
                 });
             }
+            if let Some(books) = feed.books()
+                && let Some(slug) = books.renaming(feed, wanted.organization_id).await?
+            {
+                return Err(Error::RenamingInProduct { organization_id: wanted.organization_id, slug });
+            }
             let slug = self.pick(feed, wanted, &held, now).await?;
             let changes = slug != primary.slug;
             let aliases = held.iter().filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);

@@ -63,6 +63,25 @@ impl Books {
         db.fetch_all(statement).await?.iter().map(state).collect()
     }
 
+    /// The slug to which the product itself is renaming an organization; `None` if it is not. The product allows one rename
+    /// at a time.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn renaming(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        organization_id: i64,
+    ) -> Result<Option<String>, DbError> {
+        let statement = Statement::new(
+            "SELECT b.slug FROM sentry_organizationslugreservation b WHERE b.organization_id = $1 AND b.reservation_type = 1 \
+             AND NOT EXISTS (SELECT 1 FROM causeway_organization_slug_reservation s \
+             WHERE s.slug = b.slug AND s.organization_id = b.organization_id)",
+        );
+        let row = feed.fetch_optional(statement.with(organization_id)).await?;
+        row.map(|row| row.text("slug")).transpose()
+    }
+
     /// Writes the primary reservations of organizations where the product has none, or has Causeway's for another region,
     /// and announces all of them. Returns the organizations that the product still has no reservation of, because their
     /// slugs are others' there; what the product itself has reserved stays as it is.

@@ -324,6 +324,26 @@ pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(
     feed.execute(statement).await.map(|_| ())
 }
 
+/// Gives an organization another primary slug than `slug` for as long as it makes room for others, here and not in the
+/// product's books. Returns `false`, and changes nothing, if it has another one by now or the other one is taken.
+pub(crate) async fn step_aside(
+    feed: &mut FeedTransaction<'_>,
+    organization_id: i64,
+    slug: &str,
+    aside: &str,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_organization_slug_reservation SET slug = $4 \
+         WHERE region = $1 AND organization_id = $2 AND slug = $3 AND type = 'primary' \
+         AND NOT EXISTS (SELECT 1 FROM causeway_organization_slug_reservation o WHERE o.slug = $4)",
+    )
+    .with(feed.region())
+    .with(organization_id)
+    .with(slug)
+    .with(aside);
+    Ok(feed.execute(statement).await? == 1)
+}
+
 /// Changes the type of the reservation of a slug.
 pub(crate) async fn set_type(
     feed: &mut FeedTransaction<'_>,

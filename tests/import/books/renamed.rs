@@ -74,6 +74,58 @@ async fn renames_by_the_product_that_depend_on_each_other_are_followed() {
     product.cluster.stop().await;
 }
 
+/// The product has let organizations exchange their slugs, or pass them on in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slugs_that_the_product_has_exchanged_are_followed() {
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let product = Product::start_with(LAYOUTS[0], rarely).await;
+    let mut export = export();
+    export.organization(3, "three").user(13, "cid").member(3, 3, 13);
+    let import = product.import(&export, &ImportOptions::default()).await;
+    product.drain().await;
+    let [one, two, three] =
+        [0, 1, 2].map(|index| import.organizations.get(index).expect("an organization").id);
+    for slugs in [["two", "one", "three"], ["three", "two", "one"], ["one", "three", "two"]] {
+        let organizations = [one, two, three];
+        for (id, slug) in organizations.into_iter().zip(["away-1", "away-2", "away-3"]) {
+            rename_in_product(&product, id, slug).await;
+        }
+        // Each side of the product learns of a slug that is free before somebody else gets it.
+        product.drain().await;
+        for (id, slug) in organizations.into_iter().zip(slugs) {
+            rename_in_product(&product, id, slug).await;
+        }
+        assert_eq!(product.repair().await, [] as [String; 0]);
+        product.drain().await;
+        product.assert_known().await;
+        let resolved = organizations.into_iter().zip(slugs).map(|(id, slug)| format!("{slug} {id}"));
+        let at_control = "SELECT slug || ' ' || organization_id AS line \
+                          FROM causeway_control.causeway_organization_slug_reservation ORDER BY organization_id";
+        assert_eq!(product.control(at_control).await, resolved.collect::<Vec<_>>());
+    }
+    product.cluster.stop().await;
+}
+
+/// The product allows one rename of an organization at a time, and so does control.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_the_product_is_renaming_is_not_renamed() {
+    let product = Product::start(LAYOUTS[0]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    let id = import.organizations.first().expect("an organization").id;
+    let begun = format!(
+        "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, reservation_type, \
+         date_added) VALUES ('wanted', {id}, 5, '--monolith--', 1, now())"
+    );
+    product.execute(Silo::Control, &[begun]).await;
+    assert_eq!(refused(product.try_rename(id, "other", false).await), ErrorReason::RenameInFlight);
+    let ended = "DELETE FROM sentry_organizationslugreservation WHERE slug = 'wanted'".to_owned();
+    product.execute(Silo::Control, &[ended]).await;
+    product.rename(id, "other", false).await;
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}
+
 /// Control follows by itself, and so does everything that follows control. A comparison finds nothing to put back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rename_by_the_product_is_followed() {
