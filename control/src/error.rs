@@ -160,6 +160,19 @@ pub enum Error {
         /// The desired slug.
         slug: String,
     },
+    /// The product has reserved the slug for another organization.
+    #[error(
+        "the product has reserved {slug} for organization {owner} of region {region}; give one of them another slug with \
+         `causeway slugs rename`"
+    )]
+    SlugTakenInProduct {
+        /// The slug.
+        slug: String,
+        /// The organization that has it in the product.
+        owner: i64,
+        /// That one's region, as the product calls it.
+        region: String,
+    },
     /// The desired slug is not a valid slug, and the caller accepts no other one.
     #[error(
         "{:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter", shown(.slug)

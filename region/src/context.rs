@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     /// The product's books, if the database is the product's.
     pub(crate) books: Option<Books>,
+    /// What the product calls the region, if that was given.
+    pub(crate) product_name: Option<String>,
     /// All models.
     pub(crate) catalog: Arc<Catalog>,
     /// Clock, randomness, ids and failpoints.

@@ -160,6 +160,7 @@ impl ControlClient {
         let index = |index: UniqueIndex| schema::UniqueIndex {
             columns: index.columns,
             conditional: index.conditional,
+            deferred: index.deferred,
         };
         let mut tables = Tables {
             columns: BTreeMap::new(),

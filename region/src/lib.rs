@@ -239,10 +239,11 @@ impl Region {
         let client = Client::new(Service::Control, &options.control_urls, options.control_timeouts)
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
         let control = ControlClient::new(client, &options.name);
-        let books = Books::find(&db, options.product_name).await?;
+        let books = Books::find(&db).await?;
         let context = Context::new(Shared {
             db,
             books,
+            product_name: options.product_name,
             catalog: Arc::new(catalog),
             env,
             control,

@@ -5,7 +5,11 @@ use std::sync::atomic::Ordering;
 
 use causeway_proto::control::v1::{HeldIds, IdConflict, IdConflictKind};
 
-use crate::{context::Context, error::Error, store::id_block};
+use crate::{
+    context::Context,
+    error::Error,
+    store::{books, id_block},
+};
 
 impl Context {
     /// Registers this region with control, unless control already knows it and its ids.
@@ -53,9 +57,10 @@ impl Context {
             let (ranges, exact) = id_block::held(&self.db, model).await?;
             held.push(HeldIds { model: model.name.clone(), ranges, exact });
         }
-        let product_name = match &self.books {
-            Some(books) => books.name_of_region(&self.db).await?,
-            None => String::new(),
+        let product_name = match (&self.product_name, &self.books) {
+            (Some(name), _) => name.clone(),
+            (None, Some(_)) => books::name_of_region(&self.db, &self.region).await?,
+            (None, None) => self.region.clone(),
         };
         let registering = self.control.register(&self.address, self.instance_id, product_name, held);
         let conflicts = self.ask(registering).await?;

@@ -24,8 +24,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url,
         required = true, value_delimiter = ',')]
     pub(super) control: Vec<String>,
-    /// What the product calls the region. It matters only if the database is the product's [default: the region's name;
-    /// --monolith-- if control has the same database]
+    /// What the product calls the region. It matters only if control's database is the product's [default: the region's
+    /// name; --monolith-- if control has the same database]
     #[arg(long, value_name = "NAME", value_parser = product_name, allow_hyphen_values = true,
         env = "CAUSEWAY_PRODUCT_REGION_NAME")]
     pub(super) product_region_name: Option<String>,

@@ -20,9 +20,18 @@ use serde_json::json;
 
 use crate::support::{USER, exhaustive};
 
-/// A cluster whose databases have the product's tables, and these changes of them.
+/// A cluster whose databases have the product's tables of 24.9, and these changes of them.
 async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str]) -> Cluster {
-    let tables = product::tables(Release::R24_9).expect("the tables");
+    cluster_of(Release::R24_9, failpoints, of_control, of_region).await
+}
+
+async fn cluster_of(
+    release: Release,
+    failpoints: &Failpoints,
+    of_control: &[&str],
+    of_region: &[&str],
+) -> Cluster {
+    let tables = product::tables(release).expect("the tables");
     let with = |changes: &[&str]| {
         let changes = changes.iter().map(|change| (*change).to_owned());
         tables.iter().cloned().chain(changes).collect::<Vec<_>>()
@@ -354,6 +363,35 @@ async fn records_that_this_database_keeps_apart_are_refused_in_the_plan() {
     let dropped = of_kind(&findings, FindingKind::DuplicateDropped);
     assert_eq!(dropped, [("sentry.orgauthtoken", "")].into());
     cluster.stop().await;
+}
+
+/// Users of the file who become one may both have what only one may have. Some of these unique sets are checked at the end
+/// of a transaction. A dry run tells the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_merged_users_both_have_is_left_out_in_sets_of_this_database() {
+    for (release, model) in
+        [(Release::R24_9, "sentry.groupsearchview"), (Release::R26_6, "sentry.groupsearchviewstarred")]
+    {
+        let cluster = cluster_of(release, &Failpoints::default(), &[], &[]).await;
+        let mut export = Export::new();
+        export.organization(1, "one").user(11, "ann").user(12, "Ann");
+        for pk in [1, 2] {
+            let view =
+                json!({"organization": 1, "user_id": 10 + pk, "name": "v", "query": "", "position": 0});
+            export.push("sentry.groupsearchview", pk, &view);
+            let star = json!({"organization": 1, "user_id": 10 + pk, "group_search_view": pk, "position": 0});
+            export.push("sentry.groupsearchviewstarred", pk, &star);
+        }
+        let options = ImportOptions::default().merge_users();
+        let (dry, told) = import(&cluster, &export, &options.clone().dry_run()).await;
+        assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+        let (done, findings) = import(&cluster, &export, &options).await;
+        assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+        for findings in [&told, &findings] {
+            assert_eq!(of_kind(findings, FindingKind::DuplicateDropped), [(model, "")].into(), "{release:?}");
+        }
+        cluster.stop().await;
+    }
 }
 
 /// The tables of control and of the region are in schemas of their own.

@@ -229,7 +229,10 @@ impl Directory {
             if restore_product && let Some(books) = feed.books() {
                 let written: Vec<i64> = written.into_iter().collect();
                 let left = books.restore(feed, &written, now).await?;
-                errors.extend(left.into_iter().map(|(id, slug)| (id, Error::SlugTaken { slug })));
+                errors.extend(left.into_iter().map(|taken| {
+                    let store::product_state::TakenInProduct { organization_id, slug, owner, region } = taken;
+                    (organization_id, Error::SlugTakenInProduct { slug, owner, region })
+                }));
             }
             let refused = |organization_id| {
                 let error = errors.remove(&organization_id)?;

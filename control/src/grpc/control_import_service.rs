@@ -189,6 +189,7 @@ impl ControlImportService for Handler {
         let index = |index: &schema::UniqueIndex| UniqueIndex {
             columns: index.columns.clone(),
             conditional: index.conditional,
+            deferred: index.deferred,
         };
         let table = |(name, columns): (String, BTreeMap<_, _>)| {
             let unique = tables.unique.as_ref().and_then(|unique| unique.get(&name));

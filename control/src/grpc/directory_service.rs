@@ -96,10 +96,11 @@ fn product(state: directory::ProductState) -> ProductState {
         slug: mapping.slug,
         name: mapping.name,
         status: mapping.status,
+        other_region: mapping.other_region.unwrap_or_default(),
     };
     ProductState {
         slug: state.slug.unwrap_or_default(),
-        in_region: state.in_region,
+        other_region: state.other_region.unwrap_or_default(),
         waiting: state.waiting,
         mapping: state.mapping.map(mapping),
         mapped_members: state.mapped_members,
@@ -190,7 +191,7 @@ impl DirectoryService for Handler {
             list.default_size = list.max_size;
         }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
-        if page_request.after.is_none() && organization_ids.is_empty() {
+        if page_request.after.is_none() {
             // A comparison must not take the product's renames for differences. What is left is one.
             self.slug_reservations.follow_product().await?;
         }

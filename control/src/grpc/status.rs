@@ -64,7 +64,9 @@ fn failure(error: &Error) -> Failure {
         Error::OrganizationNotReserved { organization_id } => {
             new(ErrorReason::OrganizationNotReserved).with("organization_id", organization_id)
         }
-        Error::SlugTaken { slug } => new(ErrorReason::SlugTaken).with("slug", slug),
+        Error::SlugTaken { slug } | Error::SlugTakenInProduct { slug, .. } => {
+            new(ErrorReason::SlugTaken).with("slug", slug)
+        }
         Error::SlugInvalid { slug } => {
             new(ErrorReason::SlugInvalid).with("slug", slug).field("desired_slug", error.to_string())
         }

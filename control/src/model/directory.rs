@@ -87,8 +87,8 @@ pub struct HeldOrganization {
 pub struct ProductState {
     /// The slug that the product has reserved for it; `None` if it has reserved none.
     pub slug: Option<String>,
-    /// Whether that reservation is for the region.
-    pub in_region: bool,
+    /// The region that the reservation is for, as the product calls it, if that is another one.
+    pub other_region: Option<String>,
     /// Whether messages about it wait for the product's workers.
     pub waiting: bool,
     /// Its mapping; `None` if it has none.
@@ -106,4 +106,6 @@ pub struct ProductMapping {
     pub name: String,
     /// Its status, as the product stores it.
     pub status: Option<i64>,
+    /// The region that it leads to, as the product calls it, if that is another one.
+    pub other_region: Option<String>,
 }

@@ -328,10 +328,16 @@ pub(crate) fn add_owners(owners: &mut HashMap<String, Owner>, rows: &[Row]) -> R
     Ok(())
 }
 
-/// The product's name for a region.
+/// The product's name for a region. One that has not told it since it was upgraded has its own name, or that of the only
+/// region if it has the same database: its schema is there, whoever may use it.
 pub(super) fn region_name(statement: Statement, region: &str) -> Statement {
     statement
-        .push("(SELECT COALESCE(g.product_name, g.name) FROM causeway_region g WHERE g.name = ")
+        .push(
+            "(SELECT COALESCE(g.product_name, CASE WHEN EXISTS (SELECT 1 FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'causeway_region' \
+             AND c.relname = 'causeway_migration') THEN '--monolith--' ELSE g.name END) \
+             FROM causeway_region g WHERE g.name = ",
+        )
         .arg(region)
         .push(")")
 }

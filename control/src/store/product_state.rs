@@ -29,17 +29,18 @@ impl Books {
         if !MAPPINGS.iter().all(|table| self.made_by_workers.contains(table)) {
             return Ok(BTreeMap::new());
         }
-        let statement = region_name(Statement::new("SELECT r.organization_id, b.slug, COALESCE(b.region_name = "), region)
-            .push(
-                ", false) AS in_region, m.slug AS mapped_slug, m.name AS mapped_name, \
-                 CAST(m.status AS bigint) AS mapped_status, EXISTS (SELECT 1 FROM sentry_controloutbox o \
-                 WHERE o.shard_scope = 0 AND o.shard_identifier = r.organization_id) AS waiting, \
-                 (SELECT count(*) FROM sentry_organizationmembermapping n WHERE n.organization_id = r.organization_id \
-                 AND n.organizationmember_id IS NOT NULL) AS mapped_members FROM ",
-            )
-            .rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))])
-            .push(
-                " LEFT JOIN sentry_organizationslugreservation b ON b.organization_id = r.organization_id \
+        let statement = region_name(Statement::new("WITH here AS (SELECT "), region).push(
+            " AS name) SELECT r.organization_id, b.slug, NULLIF(b.region_name, here.name) AS other_region, \
+             m.slug AS mapped_slug, m.name AS mapped_name, CAST(m.status AS bigint) AS mapped_status, \
+             NULLIF(m.region_name, here.name) AS mapped_region, EXISTS (SELECT 1 FROM sentry_controloutbox o \
+             WHERE o.region_name = here.name AND o.shard_scope = 0 AND o.shard_identifier = r.organization_id) AS waiting, \
+             (SELECT count(*) FROM sentry_organizationmembermapping n WHERE n.organization_id = r.organization_id \
+             AND n.organizationmember_id IS NOT NULL) AS mapped_members FROM ",
+        );
+        let statement =
+            statement.rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))]).push(
+                " CROSS JOIN here \
+                 LEFT JOIN sentry_organizationslugreservation b ON b.organization_id = r.organization_id \
                  AND b.reservation_type = 0 \
                  LEFT JOIN sentry_organizationmapping m ON m.organization_id = r.organization_id",
             );
@@ -49,11 +50,12 @@ impl Books {
                     slug,
                     name: row.text("mapped_name")?,
                     status: row.opt_int("mapped_status")?,
+                    other_region: row.opt_text("mapped_region")?,
                 })
             });
             let state = ProductState {
                 slug: row.opt_text("slug")?,
-                in_region: row.bool("in_region")?,
+                other_region: row.opt_text("other_region")?,
                 waiting: row.bool("waiting")?,
                 mapping: mapping.transpose()?,
                 mapped_members: row.int("mapped_members")?,
@@ -82,9 +84,8 @@ impl Books {
         row.map(|row| row.text("slug")).transpose()
     }
 
-    /// Writes the primary reservations of organizations where the product has none, or has Causeway's for another region,
-    /// and announces all of them. Returns the organizations that the product still has no reservation of, because their
-    /// slugs are others' there; what the product itself has reserved stays as it is.
+    /// Writes the primary reservations of organizations where the product has none or has them for another region, and
+    /// announces all of them. Returns the organizations of which the product still has none, and who has their slugs there.
     ///
     /// # Errors
     /// If the database refuses.
@@ -93,31 +94,57 @@ impl Books {
         feed: &mut FeedTransaction<'_>,
         organization_ids: &[i64],
         now: DateTime<Utc>,
-    ) -> Result<Vec<(i64, String)>, DbError> {
+    ) -> Result<Vec<TakenInProduct>, DbError> {
         let of = Selection::Organizations(organization_ids);
+        let ours = " FROM causeway_organization_slug_reservation s WHERE b.organization_id = s.organization_id \
+                    AND b.slug = s.slug AND s.type = 'primary'";
         let moved = Statement::new("UPDATE sentry_organizationslugreservation b SET region_name = ");
-        let moved = region_name(moved, feed.region()).push(
-            " FROM causeway_organization_slug_reservation s WHERE b.organization_id = s.organization_id \
-             AND b.slug = s.slug AND b.user_id = -1 AND s.type = 'primary' AND b.region_name <> ",
-        );
+        let moved = region_name(moved, feed.region()).push(ours).push(" AND b.region_name <> ");
         let moved = region_name(moved, feed.region()).push(" AND ");
-        let moved = selected(moved, feed, &of);
-        feed.execute(moved).await?;
-        let missing = missing(feed, &of, now);
-        feed.execute(missing).await?;
+        let primary = Statement::new("UPDATE sentry_organizationslugreservation b SET reservation_type = 0")
+            .push(ours)
+            .push(
+                " AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation o \
+                 WHERE o.organization_id = s.organization_id AND o.reservation_type = 0) AND ",
+            );
         let announced = messages(Statement::new(""), SLUG_RESERVATION, feed.region()).push(
             "sentry_organizationslugreservation c JOIN causeway_organization_slug_reservation s \
              ON s.organization_id = c.organization_id AND s.slug = c.slug WHERE s.type = 'primary' AND ",
         );
-        let announced = selected(announced, feed, &of);
-        feed.execute(announced).await?;
+        let (moved, primary) = (selected(moved, feed, &of), selected(primary, feed, &of));
+        let (missing, announced) = (missing(feed, &of, now), selected(announced, feed, &of));
+        for statement in [moved, primary, missing, announced] {
+            feed.execute(statement).await?;
+        }
         let left = Statement::new(
-            "SELECT s.organization_id, s.slug FROM causeway_organization_slug_reservation s WHERE s.type = 'primary' \
-             AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b \
+            "SELECT s.organization_id, s.slug, t.organization_id AS owner, t.region_name AS region \
+             FROM causeway_organization_slug_reservation s \
+             JOIN sentry_organizationslugreservation t ON t.slug = s.slug AND t.organization_id <> s.organization_id \
+             WHERE s.type = 'primary' AND NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b \
              WHERE b.organization_id = s.organization_id AND b.reservation_type = 0) AND ",
         );
         let left = selected(left, feed, &of);
-        let rows = feed.fetch_all(left).await?;
-        rows.iter().map(|row| Ok((row.int("organization_id")?, row.text("slug")?))).collect()
+        let taken = |row: &Row| {
+            Ok(TakenInProduct {
+                organization_id: row.int("organization_id")?,
+                slug: row.text("slug")?,
+                owner: row.int("owner")?,
+                region: row.text("region")?,
+            })
+        };
+        feed.fetch_all(left).await?.iter().map(taken).collect()
     }
+}
+
+/// A slug of an organization that the product has reserved for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TakenInProduct {
+    /// The organization that has it at control.
+    pub(crate) organization_id: i64,
+    /// The slug.
+    pub(crate) slug: String,
+    /// The organization that has it in the product.
+    pub(crate) owner: i64,
+    /// That one's region, as the product calls it.
+    pub(crate) region: String,
 }

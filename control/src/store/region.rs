@@ -28,7 +28,8 @@ pub(crate) async fn upsert(
         "INSERT INTO causeway_region (name, address, instance_id, product_name, created_at, last_seen_at) \
          VALUES ($1, $2, $3, NULLIF($6, ''), $4, $4) \
          ON CONFLICT (name) DO UPDATE SET address = excluded.address, last_seen_at = excluded.last_seen_at, \
-         instance_id = excluded.instance_id, product_name = excluded.product_name, \
+         instance_id = excluded.instance_id, \
+         product_name = COALESCE(excluded.product_name, causeway_region.product_name), \
          taken_over_by = CASE WHEN causeway_region.instance_id = excluded.instance_id \
          THEN causeway_region.taken_over_by END \
          WHERE causeway_region.instance_id = excluded.instance_id OR causeway_region.taken_over_by IN ('*', $5) \

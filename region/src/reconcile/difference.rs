@@ -41,14 +41,16 @@ pub(super) enum Repair {
     Snapshot,
     /// Control writes the product's reservation and announces it to the product's workers.
     RestoreReservation,
-    /// The region announces the organization and all that belongs to it to the product's workers.
+    /// Control makes the product's reservation one of this region, and announces it.
+    MoveReservation,
+    /// The region announces the organization and its members to the product's workers.
     Announce,
 }
 
 impl Repair {
     /// Whether a region makes this repair by itself: it loses nothing, whatever the reason for the difference is.
     pub(super) fn is_safe(&self) -> bool {
-        !matches!(self, Self::TakeSlug | Self::Free)
+        !matches!(self, Self::TakeSlug | Self::Free | Self::MoveReservation)
     }
 }
 
@@ -192,15 +194,26 @@ impl Observation {
     ) {
         let (own, theirs) = (&organization.slug, &primary.slug);
         if own != theirs {
+            let product = self.held.as_ref().and_then(|held| held.product.as_ref());
+            let (remedy, repair) = if product.is_some_and(|product| product.slug == *own) {
+                let remedy = format!(
+                    "the product has renamed it, and control could not follow, because another organization has `{own}` at \
+                     control or a rename is under way: give that one another slug; or rename this one in the product"
+                );
+                (remedy, None)
+            } else {
+                let remedy = format!(
+                    "give it control's slug: {DO_REPAIR}; or keep the region's: `causeway slugs rename {id} {own} --exact`"
+                );
+                (remedy, Some(Repair::TakeSlug))
+            };
             found.push(self.difference(
                 DifferenceKind::SlugDiffers,
                 id,
                 Some(theirs),
                 format!("organization {id} is `{own}`, and control holds `{theirs}` for it"),
-                format!(
-                    "give it control's slug: {DO_REPAIR}; or keep the region's: `causeway slugs rename {id} {own} --exact`"
-                ),
-                Repair::TakeSlug,
+                remedy,
+                repair,
             ));
         }
         let listed = self.held.as_ref().and_then(|held| held.listed.as_ref());

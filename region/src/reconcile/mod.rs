@@ -13,7 +13,6 @@
 //! | giving organizations control's slugs | nothing that differs | |
 //! | releasing what control stored for organizations | nothing of them | |
 //! | reporting | an up-to-date directory | |
-//! | deleting copies of the product's reservations | no copies | has control write and announce the reservations |
 //! | having control write and announce them | messages that wait for the product's workers | |
 //! | announcing organizations to the product's workers | messages that wait for them | |
 //! | giving up the replica | a cursor at 0, the old replica | the feed begins with a snapshot by itself |

@@ -30,6 +30,17 @@ impl Observation {
                 ),
                 None,
             );
+        } else if !theirs.other_region.is_empty() {
+            add(
+                DifferenceKind::ProductReservationDiffers,
+                &format!("its slug is reserved for region `{}`", theirs.other_region),
+                &format!(
+                    "if the product calls this region so, start it with `--product-region-name {}`; if the organization \
+                     belongs here: {DO_REPAIR}",
+                    theirs.other_region
+                ),
+                Some(Repair::MoveReservation),
+            );
         } else if let Some(wrong) = self.wrong_reservation(theirs, primary) {
             add(
                 DifferenceKind::ProductReservationDiffers,
@@ -52,9 +63,6 @@ impl Observation {
         if theirs.slug.is_empty() {
             return Some("no slug is reserved for it".to_owned());
         }
-        if !theirs.in_region {
-            return Some("its slug is reserved for another region".to_owned());
-        }
         match self.here.product.as_ref()?.slug.as_deref()? {
             _ if theirs.waiting => None,
             "" => Some("the region has no copy of its slug reservation".to_owned()),
@@ -72,6 +80,7 @@ impl Observation {
             ("slug", mapping.slug != organization.slug),
             ("name", mapping.name != organization.name),
             ("status", mapping.status != Some(organization.status)),
+            ("region", !mapping.other_region.is_empty()),
         ];
         let wrong: Vec<&str> =
             fields.into_iter().filter_map(|(field, wrong)| wrong.then_some(field)).collect();

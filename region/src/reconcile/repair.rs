@@ -89,9 +89,15 @@ impl Reconciler {
             all.extend(rest);
             let left = self.observe_again(&tried).await?;
             for difference in &mut tried {
-                difference.repaired = !is_left(difference, &left);
+                // Whether the product's workers do it shows later.
+                let is_announced = difference.repair == Some(Repair::Announce);
+                difference.repaired = !is_announced && !is_left(difference, &left);
                 difference.remedy = if difference.repaired {
                     String::new()
+                } else if is_announced {
+                    "it was announced to the product's workers; if a later comparison finds it again, check that they run \
+                     and that the product calls this region as control does"
+                        .to_owned()
                 } else {
                     "its repair has not shown yet; compare again later".to_owned()
                 };
@@ -285,22 +291,19 @@ impl Reconciler {
         all: &mut [Difference],
         seen: &BTreeMap<i64, Observation>,
     ) -> Result<(), Error> {
-        let context = self.context();
-        let differences: Vec<&mut Difference> = of(all, &Repair::RestoreReservation).collect();
-        if let Some(books) = context.books.as_ref().filter(|_| !differences.is_empty()) {
-            let ids: Vec<i64> = differences.iter().map(|it| it.organization_id).collect();
-            transact!(Error, context.db, |tx| { books.delete_slug_copies(tx, &ids).await? })?;
-        }
-        self.report_these(differences, true, seen).await
+        let restores = [Repair::RestoreReservation, Repair::MoveReservation];
+        let wanted =
+            |it: &&mut Difference| it.repair.as_ref().is_some_and(|repair| restores.contains(repair));
+        self.report_these(all.iter_mut().filter(wanted).collect(), true, seen).await
     }
 
-    /// Announces organizations to the product's workers again, which then map them and what belongs to them.
+    /// Announces organizations and their members to the product's workers again, which map them.
     async fn announce(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
         match &context.books {
             Some(books) if !ids.is_empty() => {
-                transact!(Error, context.db, |tx| { books.announce_again(tx, &ids).await? })
+                transact!(Error, context.db, |tx| { books.announce_with_members(tx, &ids).await? })
             }
             _ => Ok(()),
         }

@@ -85,8 +85,6 @@ const ALL: [Announced; 5] = [
 /// The books of a database that is the product's.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
-    /// What the product calls the region, if that was given.
-    region: Option<String>,
     /// The type of the column of payloads.
     payload_type: String,
     /// Those of [`MADE_BY_WORKERS`] that the database has.
@@ -94,11 +92,11 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Looks whether the database has such books. `region` is what the product calls the region, if that was given.
+    /// Looks whether the database has such books.
     ///
     /// # Errors
     /// If the database cannot be queried.
-    pub(crate) async fn find(db: &Db, region: Option<String>) -> Result<Option<Self>, DbError> {
+    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
         if !is_of_product(db).await? {
             return Ok(None);
         }
@@ -118,24 +116,7 @@ impl Books {
             .collect::<Result<_, DbError>>()?;
         let Some(payload_type) = found.get("sentry_regionoutbox") else { return Ok(None) };
         let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains_key(*name)).collect();
-        Ok(Some(Self { region, payload_type: payload_type.clone(), made_by_workers }))
-    }
-
-    /// What the product calls the region; empty if it is the region's name here.
-    ///
-    /// # Errors
-    /// If the database cannot be queried.
-    pub(crate) async fn name_of_region(&self, db: &Db) -> Result<String, DbError> {
-        if let Some(region) = &self.region {
-            return Ok(region.clone());
-        }
-        // The schema may be another user's: its name in the catalog is all that is needed.
-        let shared = Statement::new(
-            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = 'causeway_control' AND c.relname = 'causeway_migration'",
-        );
-        let is_shared = db.fetch_optional(shared).await?.is_some();
-        Ok(if is_shared { MONOLITH.to_owned() } else { String::new() })
+        Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
     }
 
     /// Announces organizations of an import, those with ids above `after`, up to `last`, and all that belongs to them.
@@ -180,13 +161,17 @@ impl Books {
         tx.execute(statement).await.map(|_| ())
     }
 
-    /// Announces organizations and all that belongs to them.
+    /// Announces organizations and their members.
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn announce_again(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
+    pub(crate) async fn announce_with_members(
+        &self,
+        tx: &mut Tx,
+        organization_ids: &[i64],
+    ) -> Result<(), DbError> {
         let dialect = tx.dialect();
-        for rows in &ALL {
+        for rows in ALL.iter().filter(|rows| [ORGANIZATION, ORGANIZATION_MEMBER].contains(&rows.model)) {
             let statement = self
                 .announce(rows, rows.organization)
                 .push(" IN (SELECT r.id FROM ")
@@ -231,29 +216,20 @@ impl Books {
         db.fetch_all(statement).await?.iter().map(state).collect()
     }
 
-    /// Deletes the copies of the slug reservations of organizations. The workers make them again when the reservations are
-    /// announced; a copy of a reservation that the product has lost would be in their way.
-    ///
-    /// # Errors
-    /// If the database refuses.
-    pub(crate) async fn delete_slug_copies(
-        &self,
-        tx: &mut Tx,
-        organization_ids: &[i64],
-    ) -> Result<(), DbError> {
-        if self.made_by_workers.contains(&SLUG_COPIES) {
-            delete_of_organizations(tx, SLUG_COPIES, organization_ids).await?;
-        }
-        Ok(())
-    }
-
     /// Deletes what the workers have made of organizations that are about to be deleted.
     ///
     /// # Errors
     /// If the database refuses.
     pub(crate) async fn forget(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
+        let dialect = tx.dialect();
         for table in &self.made_by_workers {
-            delete_of_organizations(tx, table, organization_ids).await?;
+            let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
+            let statement = Statement::new("DELETE FROM ")
+                .push(table)
+                .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
+                .rows(dialect, "r", ids)
+                .push(")");
+            tx.execute(statement).await?;
         }
         Ok(())
     }
@@ -285,12 +261,17 @@ impl Books {
     }
 }
 
-async fn delete_of_organizations(tx: &mut Tx, table: &str, organization_ids: &[i64]) -> Result<(), DbError> {
-    let dialect = tx.dialect();
-    let statement = Statement::new("DELETE FROM ")
-        .push(table)
-        .push(" WHERE organization_id IN (SELECT r.organization_id FROM ")
-        .rows(dialect, "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
-        .push(")");
-    tx.execute(statement).await.map(|_| ())
+/// What the product calls the region of this database, if nobody has said otherwise: its only one if control has the same
+/// database.
+///
+/// # Errors
+/// If the database cannot be queried.
+pub(crate) async fn name_of_region(db: &Db, region: &str) -> Result<String, DbError> {
+    // The schema may be another user's: its name in the catalog is all that is needed.
+    let shared = Statement::new(
+        "SELECT 1 AS one FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'causeway_control' AND c.relname = 'causeway_migration'",
+    );
+    let is_shared = db.fetch_optional(shared).await?.is_some();
+    Ok(if is_shared { MONOLITH.to_owned() } else { region.to_owned() })
 }

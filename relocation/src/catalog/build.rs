@@ -131,7 +131,7 @@ fn build_model(
             Some(condition) => Some(Condition { column: find(&condition.field)?, equals: condition.equals }),
             None => None,
         };
-        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition });
+        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition, deferred: false });
     }
     let mut rules = Rules::default();
     let by_rule: Vec<String> = model.rules.iter().flat_map(file::Rule::targets).map(str::to_owned).collect();

@@ -79,6 +79,8 @@ pub struct UniqueSet {
     pub columns: Vec<usize>,
     /// If present, the set applies only to rows that meet this condition.
     pub condition: Option<Condition>,
+    /// Whether this database checks it at the end of a transaction only.
+    pub deferred: bool,
 }
 
 impl UniqueSet {

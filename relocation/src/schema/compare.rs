@@ -29,6 +29,8 @@ pub struct UniqueIndex {
     pub columns: Vec<String>,
     /// Whether it holds only for rows that meet a condition.
     pub conditional: bool,
+    /// Whether it is checked at the end of a transaction only.
+    pub deferred: bool,
 }
 
 /// The existing tables of a silo's models, as they are in the database.
@@ -212,7 +214,7 @@ pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dia
 fn unique_query(tables: Vec<String>, dialect: Dialect) -> Statement {
     Statement::new(
         "SELECT t.name AS table_name, i.indexrelid::text AS index_id, a.attname::text AS column_name, \
-         i.indpred IS NOT NULL AS conditional FROM ",
+         i.indpred IS NOT NULL AS conditional, NOT i.indimmediate AS deferred FROM ",
     )
     .rows(dialect, "t", [("name", db::Column::Texts(tables))])
     .push(
@@ -227,10 +229,12 @@ fn unique_query(tables: Vec<String>, dialect: Dialect) -> Statement {
 fn read_unique(rows: &[Row]) -> Result<BTreeMap<String, BTreeSet<UniqueIndex>>, DbError> {
     let mut indexes: BTreeMap<(String, String), UniqueIndex> = BTreeMap::new();
     for row in rows {
-        let conditional = row.bool("conditional")?;
-        let index = indexes
-            .entry((row.text("table_name")?, row.text("index_id")?))
-            .or_insert(UniqueIndex { columns: Vec::new(), conditional });
+        let (conditional, deferred) = (row.bool("conditional")?, row.bool("deferred")?);
+        let index = indexes.entry((row.text("table_name")?, row.text("index_id")?)).or_insert(UniqueIndex {
+            columns: Vec::new(),
+            conditional,
+            deferred,
+        });
         index.columns.push(row.text("column_name")?);
     }
     let mut unique: BTreeMap<String, BTreeSet<UniqueIndex>> = BTreeMap::new();
@@ -301,8 +305,8 @@ impl Tables {
             }
         }
         for (table, indexes) in self.unique.iter().flatten() {
-            for UniqueIndex { columns, conditional } in indexes {
-                digest.update(format!("{table}\0{}\0{conditional}\0", columns.join("\0")));
+            for UniqueIndex { columns, conditional, deferred } in indexes {
+                digest.update(format!("{table}\0{}\0{conditional}\0{deferred}\0", columns.join("\0")));
             }
         }
         hex::encode(digest.finalize())

@@ -85,9 +85,10 @@ fn fit_unique<'a>(model: &mut Model, indexes: impl Iterator<Item = &'a UniqueInd
         };
         for set in sets.iter_mut().filter(|set| is_within(index, set)) {
             set.condition = None;
+            set.deferred |= index.deferred && set.columns.len() == columns.len();
         }
         if !sets.iter().any(|set| set.columns.iter().all(|column| columns.contains(column))) {
-            sets.push(UniqueSet { columns, condition: None });
+            sets.push(UniqueSet { columns, condition: None, deferred: index.deferred });
         }
     }
     model.unique = sets;
@@ -244,7 +245,7 @@ mod tests {
             let mut indexes: BTreeMap<String, std::collections::BTreeSet<UniqueIndex>> = BTreeMap::new();
             for (table, columns, conditional) in unique {
                 let columns = columns.iter().map(|column| (*column).to_owned()).collect();
-                let index = UniqueIndex { columns, conditional: *conditional };
+                let index = UniqueIndex { columns, conditional: *conditional, deferred: false };
                 indexes.entry((*table).to_owned()).or_default().insert(index);
             }
             tables.unique = Some(indexes);
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(sets(&[], "sentry.project"), [("organization_id slug".to_owned(), false)]);
         let without = tables(true, |_, _, _| true).fingerprint();
         let mut with = tables(true, |_, _, _| true);
-        let index = UniqueIndex { columns: vec!["slug".to_owned()], conditional: false };
+        let index = UniqueIndex { columns: vec!["slug".to_owned()], conditional: false, deferred: false };
         with.unique = Some([("sentry_team".to_owned(), [index].into())].into());
         assert_ne!(with.fingerprint(), without);
     }

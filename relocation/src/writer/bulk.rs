@@ -1,6 +1,6 @@
 //! Inserts many rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use causeway_silo::db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
@@ -90,11 +90,36 @@ async fn insert_free_postgres(
         .await
         .map_err(DbError::from)?;
     copy::copy(connection, model, &stage, &names, rows).await?;
+    let (free, ending) = match model.unique.iter().any(|set| set.deferred) {
+        true => (free_in_sets(model, &stage), ""),
+        false => (String::new(), "ON CONFLICT DO NOTHING"),
+    };
     let insert = format!(
-        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING CAST(id AS bigint)",
-        model.table
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} s WHERE true{free} ORDER BY id {ending} \
+         RETURNING CAST(id AS bigint)",
+        model.table,
     );
     Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)
+}
+
+/// Conditions on a staged row `s`: no row of the table, and no earlier one of the stage, is the same to one of the unique
+/// sets. PostgreSQL refuses ON CONFLICT for a table of which it checks a set at the end of the transaction only.
+fn free_in_sets(model: &Model, stage: &str) -> String {
+    let mut conditions = String::new();
+    for set in model.unique.iter().filter(|set| set.condition.is_none()) {
+        let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
+        let same: Vec<String> =
+            columns.map(|column| format!("o.\"{0}\" = s.\"{0}\"", column.column)).collect();
+        let same = same.join(" AND ");
+        // Writing to a string does not fail.
+        let _infallible = write!(
+            conditions,
+            " AND NOT EXISTS (SELECT 1 FROM \"{}\" o WHERE {same}) AND NOT EXISTS (SELECT 1 FROM {stage} o \
+             WHERE {same} AND o.id < s.id)",
+            model.table
+        );
+    }
+    conditions
 }
 
 /// Copies all rows into the table. Returns `false`, and copies none, if one breaks a unique set.
@@ -106,6 +131,20 @@ async fn copied(
 ) -> Result<bool, WriteError> {
     connection.execute("SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
     match copy::copy(connection, model, &model.table, names, rows).await {
+        Ok(()) if model.unique.iter().any(|set| set.deferred) => {
+            let checked = connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(DbError::from);
+            match checked {
+                Ok(_) => {
+                    connection.execute("RELEASE SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
+                    Ok(true)
+                }
+                Err(error) if error.kind() == DbErrorKind::Unique => {
+                    connection.execute("ROLLBACK TO SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
+                    Ok(false)
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
         Ok(()) => {
             connection.execute("RELEASE SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
             Ok(true)

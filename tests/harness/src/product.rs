@@ -35,6 +35,9 @@ struct Unique {
     columns: Vec<String>,
     #[serde(rename = "where")]
     condition: Option<String>,
+    /// Whether it is a constraint that is checked at the end of a transaction.
+    #[serde(default)]
+    deferred: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,7 +108,13 @@ pub fn tables(release: Release) -> anyhow::Result<Vec<String>> {
         for unique in &table.unique {
             let condition = unique.condition.as_ref().map_or_else(String::new, |it| format!(" WHERE {it}"));
             let columns = list(&unique.columns);
-            statements.push(format!("CREATE UNIQUE INDEX ON {} ({columns}){condition}", quoted(name)));
+            statements.push(match unique.deferred {
+                true => format!(
+                    "ALTER TABLE {} ADD UNIQUE ({columns}) DEFERRABLE INITIALLY DEFERRED",
+                    quoted(name)
+                ),
+                false => format!("CREATE UNIQUE INDEX ON {} ({columns}){condition}", quoted(name)),
+            });
         }
     }
     for (name, table) in &schema.tables {

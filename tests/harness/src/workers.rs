@@ -51,8 +51,9 @@ const OF_REGION: [Job; 3] = [
 const OF_CONTROL: [Job; 2] = [
     Job {
         category: 27,
+        // And what is in the way of the new copy.
         delete: "DELETE FROM hybridcloud_organizationslugreservationreplica WHERE organization_slug_reservation_id = \
-                 CAST($2 AS bigint)",
+                 CAST($2 AS bigint) OR organization_id = CAST($1 AS bigint)",
         read: "SELECT slug AS a, organization_id::text AS b, user_id::text AS c, region_name AS d, reservation_type::text AS e \
                FROM sentry_organizationslugreservation WHERE id = $1",
         insert: "INSERT INTO hybridcloud_organizationslugreservationreplica (organization_slug_reservation_id, slug, \

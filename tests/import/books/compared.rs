@@ -60,7 +60,7 @@ async fn an_organization_that_the_product_made_keeps_its_reservation() {
 }
 
 /// What the product has lost of an organization, and which difference that is.
-const LOST: [(Silo, &str, DifferenceKind); 7] = [
+const LOST: [(Silo, &str, DifferenceKind); 9] = [
     (
         Silo::Control,
         "DELETE FROM sentry_organizationslugreservation WHERE organization_id = $1",
@@ -93,6 +93,16 @@ const LOST: [(Silo, &str, DifferenceKind); 7] = [
     ),
     (
         Silo::Control,
+        "UPDATE sentry_organizationmapping SET region_name = 'nowhere' WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationslugreservation SET reservation_type = 1 WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Control,
         "DELETE FROM sentry_organizationmembermapping WHERE id = (SELECT min(id) \
          FROM sentry_organizationmembermapping WHERE organization_id = $1)",
         DifferenceKind::ProductMappingDiffers,
@@ -112,7 +122,9 @@ async fn what_the_product_has_lost_is_found_and_written_again() {
         for (silo, lose, kind) in LOST {
             product.execute(silo, &[lose.replace("$1", &id.to_string())]).await;
             assert_eq!(product.compare(ReconcileMode::Check).await, [(id, kind, false)], "{lose}");
-            assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, true)], "{lose}");
+            // Whether the workers make a mapping shows when they have.
+            let repaired = kind == DifferenceKind::ProductReservationDiffers;
+            assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, repaired)], "{lose}");
             product.drain().await;
             product.assert_known().await;
             assert_eq!(product.compare(ReconcileMode::Check).await, [], "{lose}");
@@ -134,8 +146,32 @@ async fn a_slug_that_the_product_has_given_away_meanwhile_is_reported() {
     let compared = product.cluster.region(0).reconcile(ReconcileMode::Repair).await.expect("compared");
     let [found] = compared.differences.as_slice() else { panic!("{:?}", compared.differences) };
     assert_eq!(found.kind(), DifferenceKind::ProductReservationDiffers);
-    assert!(!found.repaired && found.remedy.contains("is taken"), "{found:?}");
+    assert!(!found.repaired && found.remedy.contains("for organization 998"), "{found:?}");
     let owner = "SELECT organization_id::text AS line FROM sentry_organizationslugreservation WHERE slug = ";
     assert_eq!(product.control(&format!("{owner}'{}'", organization.slug)).await, ["998"]);
+    product.cluster.stop().await;
+}
+
+/// A region that was started with a wrong name finds that it is called otherwise, and changes nothing by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_name_of_the_region_is_reported_and_not_written_everywhere() {
+    let mut product = Product::start(LAYOUTS[1]).await;
+    product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    product.cluster.stop_region(0).await;
+    product.cluster.configure_regions(|options| {
+        options.product_name = Some("mistyped".to_owned());
+        options.reconcile_every = Duration::from_hours(1);
+    });
+    product.cluster.start_region(0).await.expect("it starts");
+    let compared = product.cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    let of_name = |it: &&causeway_proto::region::v1::Difference| {
+        it.kind() == DifferenceKind::ProductReservationDiffers
+            && it.message.contains("for region `us`")
+            && it.remedy.contains("--product-region-name us")
+    };
+    assert_eq!(compared.differences.iter().filter(of_name).count(), 2, "{:?}", compared.differences);
+    let names = "SELECT DISTINCT region_name AS line FROM sentry_organizationslugreservation WHERE organization_id <> 999";
+    assert_eq!(product.control(names).await, ["us"]);
     product.cluster.stop().await;
 }

@@ -69,7 +69,8 @@ impl Engine {
         })?;
         run.keys = Some(Arc::new(RwLock::new(KeyMap::new(&self.context.catalog))));
         run.done.clear();
-        run.dry_run = Some(DryRun::new(&self.context.catalog, self.spool_dir()));
+        let fitted = self.fitted(import, run).await?.catalog;
+        run.dry_run = Some(DryRun::new(&fitted, self.spool_dir()));
         self.do_writes(import, run, false).await?;
         self.check_organizations(import, run).await?;
         self.do_writes(import, run, true).await?;
