@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use causeway_harness::{
+    account::Audit,
     cluster::{Act, Cluster, Failpoints, ImportOptions, Service, Silo, Store},
     export::Export,
     postgres::Postgres,
@@ -18,7 +19,7 @@ use causeway_silo::{
 };
 use serde_json::json;
 
-use crate::support::{USER, exhaustive};
+use crate::support::{USER, accounted, exhaustive, look};
 
 /// A cluster whose databases have the product's tables of 24.9, and these changes of them.
 async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str]) -> Cluster {
@@ -362,6 +363,53 @@ async fn records_that_this_database_keeps_apart_are_refused_in_the_plan() {
     assert_eq!(again.state(), ImportState::Succeeded, "{:?}", again.failure);
     let dropped = of_kind(&findings, FindingKind::DuplicateDropped);
     assert_eq!(dropped, [("sentry.orgauthtoken", "")].into());
+    cluster.stop().await;
+}
+
+/// Older releases allow null where a newer database needs a value, for which there is a default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_null_that_this_database_does_not_take_becomes_the_default() {
+    let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &[], &[]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").member(1, 1, 11);
+    let search = json!({"organization": 1, "type": null, "name": "s", "query": "q", "owner_id": 11, "is_global": false, "visibility": "owner"});
+    export.push("sentry.savedsearch", 1, &search);
+    let token =
+        json!({"organization_id": 1, "name": "t", "token_hashed": "0".repeat(64), "scope_list": null});
+    export.push("sentry.orgauthtoken", 1, &token);
+    let before = look(&cluster, 0).await;
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(of_kind(&findings, FindingKind::NotInDatabase), BTreeSet::new());
+    let (bytes, options) = (export.to_bytes(), ImportOptions::default());
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &done).run().await);
+    let searches = "SELECT type::text AS line FROM sentry_savedsearch";
+    assert_eq!(ask(&cluster, Silo::Region(0), searches).await, ["0"]);
+    let scopes = "SELECT scope_list::text AS line FROM sentry_orgauthtoken";
+    assert_eq!(ask(&cluster, Silo::Control, scopes).await, ["{}"]);
+    cluster.stop().await;
+}
+
+/// A database of before the first release of the catalog takes what it has tables and columns for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_a_newer_release_lands_in_a_database_older_than_the_catalog() {
+    let older = [
+        "ALTER TABLE sentry_project DROP COLUMN template_id",
+        "ALTER TABLE sentry_alertrule DROP COLUMN description",
+        "ALTER TABLE sentry_incident DROP COLUMN subscription_id",
+        "DROP TABLE sentry_groupsearchview",
+    ];
+    let cluster = cluster(&Failpoints::default(), &[], &older).await;
+    let export = exhaustive();
+    let before = look(&cluster, 0).await;
+    let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    let lost = of_kind(&findings, FindingKind::NotInDatabase);
+    for expected in [("sentry.alertrule", "description"), ("sentry.groupsearchview", "")] {
+        assert!(lost.contains(&expected), "{expected:?} is not in {lost:?}");
+    }
+    let (bytes, options) = (export.to_bytes(), ImportOptions::default());
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &done).run().await);
     cluster.stop().await;
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn a_key_that_stands_under_two_names_of_a_model_is_refused(stor
     let first = export.offset(MONITOR, 61).expect("it is there");
     let second = export.offset("monitors.monitor", 61).expect("it is there");
     let (_, message) = fails(&cluster, &export, &ImportOptions::default(), ErrorReason::ExportInvalid).await;
-    for part in [MONITOR, "pk 61", &format!("byte {first}"), &format!("byte {second}")] {
+    for part in [MONITOR, "monitors.monitor", "pk 61", &format!("byte {first}"), &format!("byte {second}")] {
         assert!(message.contains(part), "{part} is not in {message}");
     }
     cluster.stop().await;
@@ -203,6 +203,17 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     );
     export.push(DETECTOR, 2, &json!({"project": 31, "name": "26.6", "type": "t", "owner_team_id": 21}));
     export.push(DETECTOR, 3, &json!({"project": 31, "name": "lost", "type": "t", "owner_team_id": 99}));
+    // The field said the opposite at first, and favorites were of no organization.
+    for (pk, only) in [(1, Some(true)), (2, Some(false)), (3, None)] {
+        let fields = match only {
+            Some(only) => json!({"dashboard": pk, "is_creator_only_editable": only}),
+            None => {
+                json!({"is_editable_by_everyone": false, "dashboard": pk, "is_creator_only_editable": false})
+            }
+        };
+        export.push("sentry.dashboardpermissions", pk, &fields);
+    }
+    export.push("sentry.dashboardfavoriteuser", 1, &json!({"dashboard": 1, "user_id": 11}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     let cell = |model: &str, pk: i64, field: &str| account.row(model, pk).expect("a row")[field].clone();
     let Some(Fate::Inserted(team)) = account.fate("sentry.team", 21) else { panic!("it is new") };
@@ -212,6 +223,10 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     assert_eq!(cell("sentry.dashboardwidget", 1, "dataset_source"), Cell::Int(0));
     assert_eq!(cell("sentry.groupsearchview", 2, "position"), Cell::Null);
     assert_eq!(cell("sentry.groupsearchview", 1, "visibility"), Cell::Text("organization".to_owned()));
+    for (pk, everyone) in [(1, false), (2, true), (3, false)] {
+        assert_eq!(cell("sentry.dashboardpermissions", pk, "is_editable_by_everyone"), Cell::Bool(everyone));
+    }
+    assert_eq!(cell("sentry.dashboardfavoriteuser", 1, "organization"), Cell::Null);
     assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
     assert_eq!(account.after.rows("sentry.groupsearchview").len(), 3);
     cluster.stop().await;

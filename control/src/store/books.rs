@@ -33,7 +33,7 @@ const MADE_BY_WORKERS: [&str; 4] = [
     "sentry_organizationmembermapping",
     "sentry_organizationmapping",
     "sentry_teamreplica",
-    "sentry_organizationmemberteamreplica",
+    "sentry_organizationmember_teamsreplica",
 ];
 
 /// The books of a database that is the product's.

@@ -110,7 +110,7 @@ fn build_model(
     let mut by_field = HashMap::new();
     let mut columns = Vec::with_capacity(model.columns.len());
     for (index, column) in model.columns.into_iter().enumerate() {
-        for field in std::iter::once(&column.field).chain(&column.also) {
+        for field in std::iter::once(&column.field).chain(&column.also).chain(&column.opposite_of) {
             if by_field.insert(field.clone(), index).is_some() {
                 return Err(wrong(&name, format!("field {field} stands twice")));
             }
@@ -241,6 +241,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         sql,
         max_length: column.max_length.or(longest),
         or_integer,
+        opposite_of: column.opposite_of,
         min: column.min,
         null: column.null,
         is_needed: false,

@@ -68,6 +68,8 @@ pub struct Column {
     pub max_length: Option<usize>,
     /// Whether the text may also be an integer in an export, as it is in those of some releases.
     pub or_integer: bool,
+    /// Names of boolean fields of older releases that say the opposite. The field itself counts if a record has both.
+    pub opposite_of: Vec<String>,
     /// The least allowed number; `None` for the least number of the data type.
     pub min: Option<i64>,
     /// Whether it may be null.

@@ -117,6 +117,9 @@ pub(super) struct Column {
     /// Other names of the field, in exports of other releases.
     #[serde(default)]
     pub(super) also: Vec<String>,
+    /// Names of fields of older releases that say the opposite.
+    #[serde(default)]
+    pub(super) opposite_of: Vec<String>,
 }
 
 fn yes() -> bool {

@@ -377,11 +377,16 @@ impl Catalog {
         let name = name.to_ascii_lowercase();
         if self.removed.contains(&name) {
             Known::Removed
-        } else if self.excluded.contains(&name) {
+        } else if self.excluded.contains(&name) || self.excludes_app_of(&name) {
             Known::Excluded
         } else {
             Known::Unknown
         }
+    }
+
+    /// Whether all models of the app are excluded that the catalog does not name.
+    fn excludes_app_of(&self, name: &str) -> bool {
+        name.split_once('.').is_some_and(|(app, _)| self.excluded.contains(&format!("{app}.*")))
     }
 
     /// The actors of older releases; `None` if the catalog does not describe them.
@@ -436,6 +441,8 @@ mod tests {
         assert!(matches!(catalog.known("Sentry.OrganizationMember"), Known::Model(_)));
         assert!(matches!(catalog.known("sentry.auditlogentry"), Known::Excluded));
         assert!(matches!(catalog.known("sentry.actor"), Known::Removed));
+        assert!(matches!(catalog.known("uptime.newmodel"), Known::Excluded));
+        assert!(matches!(catalog.known("uptime"), Known::Unknown));
         assert!(matches!(catalog.known("sentry.nonsense"), Known::Unknown));
     }
 

@@ -74,6 +74,7 @@ impl<'a> Decoder<'a> {
         let mut actor = None;
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
+        let mut from_opposite = Vec::new();
         each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
             let index = if is_expected { Some(expected) } else { model.column(name) };
@@ -92,7 +93,13 @@ impl<'a> Decoder<'a> {
                 return Err(Finding::new(FindingKind::DeserializationFailed, reason).field(name));
             };
             expected = index + 1;
-            if slot.is_some() {
+            let is_opposite = column.opposite_of.iter().any(|older| older == name);
+            if is_opposite && slot.is_some() {
+                return Ok(());
+            }
+            if is_opposite {
+                from_opposite.push(index);
+            } else if slot.is_some() && !from_opposite.contains(&index) {
                 return Err(Finding::new(
                     FindingKind::DeserializationFailed,
                     "the field stands twice in the record",
@@ -110,6 +117,10 @@ impl<'a> Decoder<'a> {
                 value(column, raw, &mut notes)
             };
             let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
+            let value = match value {
+                Value::Bool(value) if is_opposite => Value::Bool(!value),
+                value => value,
+            };
             if !column.is_stored && holds_something(column, &value) {
                 let reason = "the database has no column for the field; its value is not imported";
                 notes.push(Finding::new(FindingKind::NotInDatabase, reason).field(name));
@@ -129,6 +140,13 @@ impl<'a> Decoder<'a> {
                     Err(missing) => return Err(alike.misnamed(index, column).unwrap_or(missing)),
                 },
             });
+        }
+        // Older releases allow null where a newer database needs a value.
+        let of_literal = |column: &Column| matches!(column.default, Default::Literal(_) | Default::Now);
+        for (value, column) in values.iter_mut().zip(&model.columns) {
+            if value.is_null() && column.is_needed && column.is_stored && of_literal(column) {
+                *value = self.default(column)?;
+            }
         }
         check_rules(model, &values, &alike)?;
         check_index(model, &values)?;

@@ -196,7 +196,9 @@ fn contradiction(model: &Model, set: &KeySet, one: &Record, other: &Record) -> F
     let mut finding = Finding::new(
         FindingKind::IntegrityError,
         if fields.is_empty() {
-            format!("the primary key stands twice: also at byte {first}")
+            let names: String =
+                model.also.iter().map(|name| format!(" (`{name}` is the same model)")).collect();
+            format!("the primary key stands twice: also at byte {first}{names}")
         } else {
             format!(
                 "the record agrees in {} with the record with pk {} at byte {first}; only one of them can be",

@@ -20,7 +20,7 @@ struct Job {
 }
 
 /// Messages of a region.
-const OF_REGION: [Job; 3] = [
+const OF_REGION: [Job; 4] = [
     Job {
         category: 2,
         delete: "DELETE FROM sentry_organizationmapping WHERE organization_id = CAST($1 AS bigint)",
@@ -44,6 +44,16 @@ const OF_REGION: [Job; 3] = [
         read: "SELECT slug AS a, name AS b, status::text AS c, NULL AS d, NULL AS e FROM sentry_team WHERE id = $1",
         insert: "INSERT INTO sentry_teamreplica (organization_id, team_id, slug, name, status, date_added) \
                  SELECT CAST($1 AS bigint), CAST($2 AS bigint), $3, $4, CAST($5 AS integer), now()",
+    },
+    Job {
+        category: 26,
+        delete: "DELETE FROM sentry_organizationmember_teamsreplica WHERE organization_id = CAST($1 AS bigint) \
+                 AND organizationmemberteam_id = CAST($2 AS bigint)",
+        read: "SELECT team_id::text AS a, organizationmember_id::text AS b, is_active::text AS c, role AS d, NULL AS e \
+               FROM sentry_organizationmember_teams WHERE id = $1",
+        insert: "INSERT INTO sentry_organizationmember_teamsreplica (organization_id, organizationmemberteam_id, team_id, \
+                 organizationmember_id, is_active, role, date_added) SELECT CAST($1 AS bigint), CAST($2 AS bigint), \
+                 CAST($3 AS bigint), CAST($4 AS bigint), CAST($5 AS boolean), $6, now()",
     },
 ];
 
@@ -76,11 +86,8 @@ const OF_CONTROL: [Job; 2] = [
 /// If a database refuses, or a message names another region than `region_name`.
 pub async fn drain(control: &Db, region: &Db, region_name: &str) -> anyhow::Result<usize> {
     let here = work(region, control, "sentry_regionoutbox", &OF_REGION, region_name).await?;
-    // Others have nothing to make of these, in this release.
-    for category in ["8", "26"] {
-        execute(region, Statement::new("DELETE FROM sentry_regionoutbox WHERE category = ").push(category))
-            .await?;
-    }
+    // Nobody has anything to make of these, in this release.
+    execute(region, Statement::new("DELETE FROM sentry_regionoutbox WHERE category = 8")).await?;
     let strange = Statement::new(
         "SELECT region_name AS name FROM sentry_controloutbox WHERE category IN (27, 33) AND region_name <> $1",
     );
@@ -98,7 +105,7 @@ async fn work(from: &Db, to: &Db, outbox: &str, jobs: &[Job], region_name: &str)
             "SELECT id, shard_scope, shard_identifier, object_identifier, CAST(category AS bigint) AS category FROM ",
         )
         .push(outbox)
-        .push(" WHERE category IN (2, 3, 11, 27, 33) AND scheduled_for < now() ORDER BY id LIMIT 1");
+        .push(" WHERE category IN (2, 3, 11, 26, 27, 33) AND scheduled_for < now() ORDER BY id LIMIT 1");
         let Some(message) = from.fetch_optional(next).await? else { return Ok(taken) };
         let (organization, object) = (message.int("shard_identifier")?, message.int("object_identifier")?);
         let category = message.int("category")?;

@@ -191,6 +191,14 @@ impl Product {
                 Silo::Control,
             ),
             (
+                "SELECT concat_ws(' ', m.organization_id, x.id, x.team_id, m.id, x.is_active) AS line \
+                 FROM sentry_organizationmember_teams x JOIN sentry_organizationmember m ON m.id = x.organizationmember_id",
+                Silo::Region(0),
+                "SELECT concat_ws(' ', organization_id, organizationmemberteam_id, team_id, organizationmember_id, is_active) \
+                 AS line FROM sentry_organizationmember_teamsreplica",
+                Silo::Control,
+            ),
+            (
                 "SELECT concat_ws(' ', organization_id, id, slug) AS line FROM sentry_team",
                 Silo::Region(0),
                 "SELECT concat_ws(' ', organization_id, team_id, slug) AS line FROM sentry_teamreplica",
@@ -218,6 +226,7 @@ impl Product {
         for (silo, table) in [
             (Silo::Control, "sentry_organizationmembermapping"),
             (Silo::Control, "sentry_teamreplica"),
+            (Silo::Control, "sentry_organizationmember_teamsreplica"),
             (Silo::Control, "auth_user"),
             (Silo::Control, "sentry_orgauthtoken"),
             (Silo::Region(0), "hybridcloud_organizationslugreservationreplica"),

@@ -15,7 +15,8 @@ pub(super) fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number:
     if model == Model::DashboardPermissions {
         f.number("dashboard", o.pk(Model::Dashboard, number));
         if o.release < Release::R25_6 {
-            f.flag("is_creator_only_editable", false);
+            let only = f.random.one_in(2);
+            f.flag("is_creator_only_editable", only);
         } else {
             f.flag("is_editable_by_everyone", true);
         }

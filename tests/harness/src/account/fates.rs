@@ -358,7 +358,12 @@ impl AuditCase<'_> {
                 Some(value) => value.is_null(),
                 None => matches!(column.default, Default::Null),
             };
-            is_null && column.null && self.after.needs_value(&model.name, &column.column) && !is_made(field)
+            let has_default = matches!(column.default, Default::Literal(_) | Default::Now);
+            is_null
+                && !has_default
+                && column.null
+                && self.after.needs_value(&model.name, &column.column)
+                && !is_made(field)
         };
         model.columns.iter().find(lacks).map(|column| column.field.as_str())
     }

@@ -47,6 +47,16 @@ fn model_name(name: &str) -> String {
     }
 }
 
+/// A field as the audit knows it: some have another name in older releases, and one said the opposite.
+fn as_today(model: &str, field: String, value: Value) -> (String, Value) {
+    match (model, field.as_str(), &value) {
+        ("sentry.dashboardpermissions", "is_creator_only_editable", Value::Bool(only)) => {
+            ("is_editable_by_everyone".to_owned(), Value::Bool(!only))
+        }
+        _ => (field_name(model, field), value),
+    }
+}
+
 /// The name under which the audit knows a field: some have another name in older releases.
 fn field_name(model: &str, field: String) -> String {
     match (model, field.as_str()) {
@@ -87,7 +97,7 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
                 fields: form
                     .fields
                     .into_iter()
-                    .map(|(field, value)| (field_name(&model, field), value))
+                    .map(|(field, value)| as_today(&model, field, value))
                     .collect(),
                 model,
             })

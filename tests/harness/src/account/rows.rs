@@ -190,8 +190,12 @@ impl AuditCase<'_> {
         {
             return Ok(Some(Cell::Null));
         }
+        // A null that this database does not take is as good as a missing field.
+        let is_taken = |value: &&serde_json::Value| {
+            !value.is_null() || !self.after.needs_value(&record.model, &column.column)
+        };
         let default;
-        let value = match (record.fields.get(&column.field), &column.default) {
+        let value = match (record.fields.get(&column.field).filter(is_taken), &column.default) {
             (Some(value), _) => value,
             (None, Default::Null) => return Ok(Some(Cell::Null)),
             (None, Default::Literal(json)) => {
