@@ -15,6 +15,8 @@ const TEAM: &str = "sentry.team";
 const PROJECT: &str = "sentry.project";
 const ACTION: &str = "sentry.notificationaction";
 const USER_OPTION: &str = "sentry.useroption";
+/// The MD5 hash of `project.id:4 is:unresolved`.
+const SEARCH_HASH: &str = "5d09b0e3eaba63bde7cce3f3a7feffeb";
 
 fn action(kind: &str, pk: &Value) -> Value {
     json!({"id": "mail", "targetType": kind, "targetIdentifier": pk})
@@ -34,6 +36,11 @@ fn organization(export: &mut Export, number: i64, slug: &str) {
     export.push(ACTION, number + 2, &notify(0, "#channel"));
     let search = format!("project.id:{project} is:unresolved");
     export.push("sentry.savedsearch", number, &json!({"organization": number, "name": "s", "query": search}));
+    // The hash of the search of the first one, and something else.
+    for (kind, hash) in [SEARCH_HASH.to_owned(), "0".repeat(32)].into_iter().enumerate() {
+        let recent = json!({"organization": number, "user_id": user, "type": kind, "query": search, "query_hash": hash});
+        export.push("sentry.recentsearch", number + i64::try_from(kind).expect("a number"), &recent);
+    }
     let reports = json!({"user": user, "key": "reports:disabled-organizations", "value": [number]});
     export.push(USER_OPTION, number, &reports);
 }
@@ -72,6 +79,10 @@ pub(crate) async fn ids_inside_values_lead_to_the_new_rows(store: Store) {
         }
         let search = Cell::Text(format!("project.id:{project} is:unresolved"));
         assert_eq!(account.row("sentry.savedsearch", 1).expect("it is there")["query"], search);
+        let hash =
+            |pk: i64| account.row("sentry.recentsearch", pk).expect("it is there")["query_hash"].clone();
+        assert_ne!(hash(1), Cell::Text(SEARCH_HASH.to_owned()), "it is the hash of the new search");
+        assert_eq!(hash(2), Cell::Text("0".repeat(32)), "it was no hash");
         // The row of an option is in control.
         let organization = new(&account, "sentry.organization", 1);
         assert_eq!(json_of(&account, USER_OPTION, 1, "value"), json!([organization]));

@@ -377,6 +377,7 @@ fn add_rule(
                 removes_element,
             });
         }
+        F::HashOf { field, of } => rules.hashes.push((find(&field)?, find(&of)?)),
         F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
         F::Follow { reference, copies } => rules.follow.push(super::Follow {
             reference: find(&reference)?,

@@ -190,6 +190,10 @@ pub(super) enum Rule {
         #[serde(default)]
         removes_element: bool,
     },
+    HashOf {
+        field: String,
+        of: String,
+    },
     ClearIfUnmapped {
         field: String,
     },

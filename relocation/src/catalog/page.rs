@@ -109,6 +109,9 @@ fn sentence(rule: &Rule) -> String {
                 targets.join(", ")
             )
         }
+        Rule::HashOf { field, of } => {
+            format!("`{field}` is the hash of `{of}`, and follows if primary keys in that change")
+        }
         Rule::ClearIfUnmapped { field } => {
             format!("`{field}` becomes null if it leads to nothing imported: the record is of use without it")
         }

@@ -76,6 +76,8 @@ pub struct Rules {
     pub references_by_type: Vec<ReferenceByType>,
     /// Primary keys inside values.
     pub nested_ids: Vec<NestedIds>,
+    /// Columns with the MD5 hash, in hex, of another column's text: they follow if primary keys in that text change.
+    pub hashes: Vec<(usize, usize)>,
 
     // Writing: which values a row gets.
     /// Columns whose value is replaced in every row.

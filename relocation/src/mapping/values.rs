@@ -1,6 +1,8 @@
 //! Rewrites primary keys that are not references of their own: texts whose model another column names, and primary keys
 //! inside JSON and searches.
 
+use md5::{Digest as _, Md5};
+
 use super::{Decision, Mapping, UnmappedReference, field_of};
 use crate::{
     catalog::{Model, ReferenceByType},
@@ -11,6 +13,23 @@ use crate::{
     plan::Record,
     value::Value,
 };
+
+/// Renews the hashes of a text that has changed. A hash that was not the old text's is of something else, and stays.
+fn follow_with_hashes(model: &Model, record: &mut Record, of: usize, old: &Value) -> Option<usize> {
+    let (column, _) = model.rules.hashes.iter().find(|(_, hashed)| *hashed == of)?;
+    let new = md5(record.values.get(of)?.as_text()?);
+    let slot = record.values.get_mut(*column)?;
+    if slot.as_text()? != md5(old.as_text()?) {
+        return None;
+    }
+    *slot = Value::Text(new);
+    Some(*column)
+}
+
+/// The MD5 hash of a text, as the product writes it.
+fn md5(text: &str) -> String {
+    hex::encode(Md5::digest(text))
+}
 
 /// What has become of the primary keys inside the values of a record.
 pub(super) enum Nested {
@@ -122,8 +141,9 @@ impl Mapping<'_> {
             let Some(slot) = record.values.get_mut(rule.column) else {
                 return Err(ExportError::inconsistent("a record has no value for a rule"));
             };
-            *slot = Value::Text(text);
+            let old = std::mem::replace(slot, Value::Text(text));
             changed.push(rule.column);
+            changed.extend(follow_with_hashes(model, record, rule.column, &old));
         }
         Ok(Nested::Changed(changed))
     }
