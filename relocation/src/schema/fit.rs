@@ -272,10 +272,7 @@ mod tests {
         let dashboard = "sentry.dashboard";
         let title = ("organization_id title".to_owned(), false);
         let prebuilt = "organization_id prebuilt_id";
-        assert_eq!(
-            sets(&[("sentry_dashboard", &["organization_id", "title"], false)], dashboard),
-            [title.clone()]
-        );
+        assert_eq!(sets(&[("sentry_dashboard", &["organization_id", "title"], false)], dashboard), [title]);
         let both: [(&str, &[&str], bool); 2] = [
             ("sentry_dashboard", &["organization_id", "title"], false),
             ("sentry_dashboard", &["organization_id", "prebuilt_id"], true),
