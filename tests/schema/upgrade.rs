@@ -168,6 +168,37 @@ async fn a_user_without_the_right_to_create_a_schema_is_told_what_to_run() {
     assert_eq!(found().await, ["causeway_region.causeway_migration"]);
 }
 
+/// A database of a release that needs more than the catalog knows is refused before anything is made in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_product_is_refused_and_left_as_it_was() {
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let url = server.create_database("product").await.expect("a database");
+    let db = Db::connect(&url, &Options::default()).await.expect("a database");
+    let mut tables = product::tables(Release::R24_9).expect("the tables");
+    tables.push("ALTER TABLE sentry_organization ADD COLUMN tier integer NOT NULL".to_owned());
+    let made: Result<(), DbError> = transact!(DbError, db, |tx| {
+        for statement in &tables {
+            tx.execute(Statement::new("").push(statement)).await?;
+        }
+    });
+    made.expect("made");
+    let all = "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname NOT LIKE 'pg%' ORDER BY 1";
+    let found = async || {
+        let rows = db.fetch_all(Statement::new(all)).await.expect("asked");
+        rows.iter().map(|row| row.text("name").expect("a name")).collect::<Vec<_>>()
+    };
+    let before = found().await;
+    let catalog = Catalog::load().expect("the catalog");
+    let another = Db::connect(&url, &Options::default()).await.expect("a database");
+    let refused = schema::prepare(another, &catalog, FIRST_OF_REGION).await.expect_err("refused").to_string();
+    let newest = format!("up to {}", catalog.newest_release());
+    for part in ["sentry_organization.tier needs a value", &newest] {
+        assert!(refused.contains(part), "{part} is not in {refused}");
+    }
+    assert_eq!(found().await, before);
+}
+
 /// What somebody has added to a table is not Causeway's to remove: columns and their values, indexes, constraints,
 /// triggers, and on SQLite views, which there do not hinder.
 async fn what_somebody_added_to_a_table_stays(store: Store) {

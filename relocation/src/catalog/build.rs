@@ -54,7 +54,7 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     }
     let actors =
         file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
-    let catalog = Catalog { by_name, models, excluded, removed, actors };
+    let catalog = Catalog { newest_release: file.newest_release, by_name, models, excluded, removed, actors };
     check::check(&catalog)?;
     Ok(catalog)
 }

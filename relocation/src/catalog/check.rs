@@ -173,7 +173,7 @@ fn check_scopes(model: &Model) -> Result<(), CatalogError> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"about": "", "removed_models": [], "removed_fields": {}, "excluded_models": ["x.gone"], "models": {
+    const GOOD: &str = r#"{"about": "", "newest_release": "1", "removed_models": [], "removed_fields": {}, "excluded_models": ["x.gone"], "models": {
         "x.b": {"silo": "region", "scopes": ["organization"], "unique": [{"fields": ["a"]}],
           "columns": [{"field": "a", "type": "bigint", "references": "x.a"}]},
         "x.a": {"silo": "region", "scopes": ["organization"], "unique": [],

@@ -14,6 +14,7 @@ use super::{Generator, Ids, Scope, Silo};
 pub(super) struct File {
     #[serde(rename = "about")]
     _about: String,
+    pub(super) newest_release: String,
     #[serde(deserialize_with = "in_order")]
     pub(super) models: Vec<(String, Model)>,
     pub(super) removed_models: Vec<String>,

@@ -319,6 +319,7 @@ pub struct Catalog {
     excluded: HashSet<String>,
     removed: HashSet<String>,
     actors: Option<Actors>,
+    newest_release: String,
 }
 
 impl Catalog {
@@ -334,6 +335,12 @@ impl Catalog {
     #[must_use]
     pub fn identity() -> String {
         hex::encode(Sha256::digest(include_bytes!("../../catalog.json")))
+    }
+
+    /// The newest release of the product that the catalog knows, such as `26.6`.
+    #[must_use]
+    pub fn newest_release(&self) -> &str {
+        &self.newest_release
     }
 
     /// Reads and checks a catalog.

@@ -15,7 +15,7 @@ This page is made from [the catalog](../relocation/catalog.json); `CAUSEWAY_BLES
 --lib page` brings it up to date. [design/catalog.md](design/catalog.md) explains the catalog, and
 [adding-a-model.md](adding-a-model.md) how to change it.
 
-The catalog knows the releases from 24.8 to 26.6, and reads older ones. *Since* is the first release that has a model, if
+The catalog knows the releases from 24.8 to NEWEST, and reads older ones. *Since* is the first release that has a model, if
 it is later than 24.8.
 
 ";
@@ -183,7 +183,7 @@ fn fields(rule: &Rule) -> Vec<&String> {
 }
 
 fn page(file: &file::File) -> String {
-    let mut page = HEAD.to_owned();
+    let mut page = HEAD.replace("NEWEST", &file.newest_release);
     page.push_str(IMPORTED);
     let mut others = String::new();
     for (name, model) in &file.models {

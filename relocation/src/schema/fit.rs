@@ -12,7 +12,7 @@ impl Catalog {
     #[must_use]
     pub fn fitted(&self, silo: Silo, tables: &Tables) -> Self {
         let mut catalog = self.clone();
-        catalog.change_written(silo, |model| fit(model, tables));
+        catalog.change_written(silo, |model| fit(model, tables, self.newest_release()));
         catalog
     }
 
@@ -22,18 +22,19 @@ impl Catalog {
     pub fn unfit(&self, silo: Silo, tables: &Tables) -> Vec<String> {
         let essential =
             self.written().filter(|model| tables.of_product && model.silo == silo && model.is_essential());
-        essential.flat_map(|model| misfits(model, tables.columns_of(&model.table))).collect()
+        let newest = self.newest_release();
+        essential.flat_map(|model| misfits(model, tables.columns_of(&model.table), newest)).collect()
     }
 }
 
 /// Fits a model to its table.
-fn fit(model: &mut Model, tables: &Tables) {
+fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     let Some(columns) = tables.columns_of(&model.table) else {
         model.has_table = false;
         model.not_taken = Some(format!("the database has no table {}", model.table));
         return;
     };
-    let misfits = if tables.of_product { misfits(model, Some(columns)) } else { Vec::new() };
+    let misfits = if tables.of_product { misfits(model, Some(columns), newest) } else { Vec::new() };
     if !misfits.is_empty() {
         model.not_taken = Some(misfits.join("; "));
     }
@@ -118,7 +119,7 @@ fn narrow(column: &mut Column, actual: &Actual) {
 
 /// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence for each
 /// reason. `None` stands for a table that there is not.
-fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>) -> Vec<String> {
+fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>, newest: &str) -> Vec<String> {
     let table = &model.table;
     let Some(columns) = columns else { return vec![format!("table {table} is missing")] };
     let mut found = Vec::new();
@@ -148,7 +149,9 @@ fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>) -> Vec<Str
     for (name, actual) in columns {
         let known = name == "id" || model.columns.iter().any(|column| &column.column == name);
         if !known && !actual.null && !actual.has_default {
-            found.push(format!("column {table}.{name} needs a value and the catalog does not know it"));
+            found.push(format!(
+                "column {table}.{name} needs a value and the catalog, which knows the releases up to {newest}, does not know it"
+            ));
         }
     }
     found
@@ -323,7 +326,10 @@ mod tests {
         for table in ["sentry_organization", "sentry_dashboard"] {
             unknown.columns.get_mut(table).unwrap().insert("newer".to_owned(), needed.clone());
         }
-        let named = "needs a value and the catalog does not know it";
+        let newest = catalog.newest_release();
+        let named = format!(
+            "needs a value and the catalog, which knows the releases up to {newest}, does not know it"
+        );
         let unfit = catalog.unfit(Silo::Region, &unknown);
         assert_eq!(unfit, [format!("column sentry_organization.newer {named}")]);
         // A model that an import does not need is left out instead. Its rows are still there for a revert.
