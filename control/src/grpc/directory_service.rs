@@ -191,7 +191,7 @@ impl DirectoryService for Handler {
             list.default_size = list.max_size;
         }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
-        if page_request.after.is_none() {
+        if page_request.after.is_none() && organization_ids.is_empty() {
             // A comparison must not take the product's renames for differences. What is left is one.
             self.slug_reservations.follow_product().await?;
         }

@@ -40,7 +40,7 @@ impl SlugReservations {
     pub async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
         let Some(books) = self.feeds.books() else { return Ok(Vec::new()) };
         loop {
-            let (mut after, mut left, mut followed) = (0, Vec::new(), false);
+            let (mut after, mut left, mut blocked, mut followed) = (0, Vec::new(), Vec::new(), false);
             loop {
                 let page = books.renamed(&self.db, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
@@ -48,7 +48,11 @@ impl SlugReservations {
                 for renamed in page {
                     match self.follow(books, &renamed).await? {
                         Outcome::Followed => followed = true,
-                        Outcome::Left => left.push(renamed),
+                        Outcome::InFlight => left.push(renamed),
+                        Outcome::Taken => {
+                            left.push(renamed.clone());
+                            blocked.push(renamed);
+                        }
                         Outcome::Gone => {}
                     }
                 }
@@ -57,7 +61,7 @@ impl SlugReservations {
             if followed && !left.is_empty() {
                 continue;
             }
-            match one_of_a_circle(&left) {
+            match one_of_a_circle(&blocked) {
                 Some(renamed) if self.step_aside(books, renamed).await? => {}
                 _ => return Ok(left),
             }
@@ -119,7 +123,7 @@ impl SlugReservations {
         let outcome = transact!(Error, self.feeds.of(region), |feed| {
             // One of control's own is under way: when it ends, the next look finds what is left to do.
             if rename::in_flight(feed, *organization_id).await?.is_some() {
-                return Ok(Outcome::Left);
+                return Ok(Outcome::InFlight);
             }
             if !books.is_renamed(feed, renamed).await? {
                 return Ok(Outcome::Gone);
@@ -128,7 +132,7 @@ impl SlugReservations {
             if !held.iter().any(|own| own.slug == *slug) {
                 let candidates = Candidates::one(*organization_id, slug);
                 if store::take_free(feed, operation_id, candidates, now).await?.is_empty() {
-                    return Ok(Outcome::Left);
+                    return Ok(Outcome::Taken);
                 }
             }
             let rename = Rename {
@@ -161,15 +165,16 @@ impl SlugReservations {
     }
 }
 
-/// One of the renames that wait for each other in a circle, each for the slug that the next one has at control.
-fn one_of_a_circle(left: &[Renamed]) -> Option<&Renamed> {
+/// One of these renames whose slugs are taken that wait for each other in a circle, each for the slug that the next one has
+/// at control.
+fn one_of_a_circle(blocked: &[Renamed]) -> Option<&Renamed> {
     let by_slug: HashMap<&str, &Renamed> =
-        left.iter().map(|renamed| (renamed.previous.as_str(), renamed)).collect();
+        blocked.iter().map(|renamed| (renamed.previous.as_str(), renamed)).collect();
     let next = |renamed: &Renamed| by_slug.get(renamed.slug.as_str()).copied();
-    left.iter().find(|first| {
+    blocked.iter().find(|first| {
         let mut at = next(first);
         // A circle without the first one has another member that finds it.
-        for _ in left {
+        for _ in blocked {
             match at {
                 Some(renamed) if renamed.organization_id == first.organization_id => return true,
                 Some(renamed) => at = next(renamed),
@@ -185,8 +190,10 @@ fn one_of_a_circle(left: &[Renamed]) -> Option<&Renamed> {
 enum Outcome {
     /// Control has taken it over.
     Followed,
-    /// It cannot be taken over for now.
-    Left,
+    /// Control is renaming the organization as well.
+    InFlight,
+    /// Another organization has the slug at control.
+    Taken,
     /// Another control has taken it over, or the product has renamed the organization again.
     Gone,
 }

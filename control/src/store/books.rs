@@ -335,7 +335,9 @@ pub(super) fn region_name(statement: Statement, region: &str) -> Statement {
         .push(
             "(SELECT COALESCE(g.product_name, CASE WHEN EXISTS (SELECT 1 FROM pg_class c \
              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'causeway_region' \
-             AND c.relname = 'causeway_migration') THEN '--monolith--' ELSE g.name END) \
+             AND c.relname = 'causeway_migration') \
+             AND NOT EXISTS (SELECT 1 FROM causeway_region o WHERE o.name <> g.name) \
+             THEN '--monolith--' ELSE g.name END) \
              FROM causeway_region g WHERE g.name = ",
         )
         .arg(region)

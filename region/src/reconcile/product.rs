@@ -49,7 +49,19 @@ impl Observation {
                 Some(Repair::RestoreReservation),
             );
         }
-        if let Some(wrong) = self.wrong_mapping(theirs, organization) {
+        let elsewhere =
+            theirs.mapping.as_ref().map(|mapping| mapping.other_region.as_str()).unwrap_or_default();
+        if !elsewhere.is_empty() {
+            add(
+                DifferenceKind::ProductMappingDiffers,
+                &format!("its mapping leads to region `{elsewhere}`"),
+                &format!(
+                    "if the product calls this region so, start it with `--product-region-name {elsewhere}`; otherwise check \
+                     under which name the product's workers of this region run"
+                ),
+                None,
+            );
+        } else if let Some(wrong) = self.wrong_mapping(theirs, organization) {
             add(
                 DifferenceKind::ProductMappingDiffers,
                 &wrong,
@@ -80,7 +92,6 @@ impl Observation {
             ("slug", mapping.slug != organization.slug),
             ("name", mapping.name != organization.name),
             ("status", mapping.status != Some(organization.status)),
-            ("region", !mapping.other_region.is_empty()),
         ];
         let wrong: Vec<&str> =
             fields.into_iter().filter_map(|(field, wrong)| wrong.then_some(field)).collect();
@@ -89,5 +100,97 @@ impl Observation {
         }
         let missing = here.members - theirs.mapped_members;
         (missing > 0).then(|| format!("{missing} of its {} members have no mapping", here.members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::control::v1::{HeldOrganization, ProductMapping, ReservationType};
+
+    use super::*;
+    use crate::store::reconciliation::RegionState;
+
+    /// An organization `acme` as region, control and the product have it.
+    fn seen(product: ProductState) -> Observation {
+        let primary = SlugReservation {
+            slug: "acme".to_owned(),
+            r#type: ReservationType::Primary.into(),
+            ..SlugReservation::default()
+        };
+        let here = crate::store::reconciliation::ProductState {
+            members: 2,
+            waiting: false,
+            slug: Some("acme".to_owned()),
+        };
+        Observation {
+            held: Some(HeldOrganization {
+                organization_id: 1,
+                reservations: vec![primary],
+                product: Some(product),
+                ..HeldOrganization::default()
+            }),
+            here: RegionState {
+                organization: Some(ComparedOrganization {
+                    slug: "acme".to_owned(),
+                    name: "Acme".to_owned(),
+                    status: 0,
+                }),
+                product: Some(here),
+                ..RegionState::default()
+            },
+        }
+    }
+
+    fn right() -> ProductState {
+        ProductState {
+            slug: "acme".to_owned(),
+            mapping: Some(ProductMapping {
+                slug: "acme".to_owned(),
+                name: "Acme".to_owned(),
+                status: Some(0),
+                other_region: String::new(),
+            }),
+            mapped_members: 2,
+            ..ProductState::default()
+        }
+    }
+
+    fn found(product: ProductState) -> Vec<Difference> {
+        let mut found = Vec::new();
+        seen(product).product(1, &mut found);
+        found
+    }
+
+    /// Whoever started it with a wrong name must not have everything announced or rewritten again and again.
+    #[test]
+    fn a_region_of_another_name_repairs_nothing_by_itself() {
+        assert_eq!(found(right()), []);
+        let mut elsewhere = right();
+        elsewhere.other_region = "us-east".to_owned();
+        if let Some(mapping) = &mut elsewhere.mapping {
+            mapping.other_region = "us-east".to_owned();
+        }
+        let found = found(elsewhere);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for difference in found {
+            assert!(!difference.repair.as_ref().is_some_and(Repair::is_safe), "{difference:?}");
+            assert!(difference.remedy.contains("--product-region-name us-east"), "{difference:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_repaired_by_itself_and_what_is_anothers_is_not() {
+        let without = |change: fn(&mut ProductState)| {
+            let mut product = right();
+            change(&mut product);
+            found(product).into_iter().map(|it| (it.kind, it.repair)).collect::<Vec<_>>()
+        };
+        let reservation = DifferenceKind::ProductReservationDiffers;
+        let mapping = DifferenceKind::ProductMappingDiffers;
+        assert_eq!(without(|it| it.slug.clear()), [(reservation, Some(Repair::RestoreReservation))]);
+        assert_eq!(without(|it| "other".clone_into(&mut it.slug)), [(reservation, None)]);
+        assert_eq!(without(|it| it.mapping = None), [(mapping, Some(Repair::Announce))]);
+        assert_eq!(without(|it| it.mapped_members = 1), [(mapping, Some(Repair::Announce))]);
+        assert_eq!(without(|it| it.mapped_members = 3), []);
     }
 }

@@ -131,7 +131,7 @@ fn build_model(
             Some(condition) => Some(Condition { column: find(&condition.field)?, equals: condition.equals }),
             None => None,
         };
-        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition, deferred: false });
+        unique.push(UniqueSet { columns: find_all(&set.fields)?, condition });
     }
     let mut rules = Rules::default();
     let by_rule: Vec<String> = model.rules.iter().flat_map(file::Rule::targets).map(str::to_owned).collect();
@@ -153,6 +153,7 @@ fn build_model(
         silo: model.silo,
         scopes: model.scopes,
         columns,
+        has_deferred_index: false,
         unique,
         ids: model.ids,
         rules,

@@ -79,8 +79,6 @@ pub struct UniqueSet {
     pub columns: Vec<usize>,
     /// If present, the set applies only to rows that meet this condition.
     pub condition: Option<Condition>,
-    /// Whether this database checks it at the end of a transaction only.
-    pub deferred: bool,
 }
 
 impl UniqueSet {
@@ -146,6 +144,8 @@ pub struct Model {
     pub scopes: Vec<Scope>,
     /// Its columns except `id`, in the order of the catalog.
     pub columns: Vec<Column>,
+    /// Whether this database checks one of its unique indexes at the end of a transaction only.
+    pub has_deferred_index: bool,
     /// Its unique sets, without the primary key.
     pub unique: Vec<UniqueSet>,
     /// Where its primary keys come from.

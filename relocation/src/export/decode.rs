@@ -74,7 +74,7 @@ impl<'a> Decoder<'a> {
         let mut actor = None;
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
-        let mut from_opposite = Vec::new();
+        let mut opposites: Vec<(usize, Value)> = Vec::new();
         each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
             let index = if is_expected { Some(expected) } else { model.column(name) };
@@ -94,12 +94,11 @@ impl<'a> Decoder<'a> {
             };
             expected = index + 1;
             let is_opposite = column.opposite_of.iter().any(|older| older == name);
-            if is_opposite && slot.is_some() {
-                return Ok(());
-            }
-            if is_opposite {
-                from_opposite.push(index);
-            } else if slot.is_some() && !from_opposite.contains(&index) {
+            let is_second = match is_opposite {
+                true => opposites.iter().any(|(other, _)| *other == index),
+                false => slot.is_some(),
+            };
+            if is_second {
                 return Err(Finding::new(
                     FindingKind::DeserializationFailed,
                     "the field stands twice in the record",
@@ -117,17 +116,22 @@ impl<'a> Decoder<'a> {
                 value(column, raw, &mut notes)
             };
             let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
-            let value = match value {
-                Value::Bool(value) if is_opposite => Value::Bool(!value),
-                value => value,
-            };
             if !column.is_stored && holds_something(column, &value) {
                 let reason = "the database has no column for the field; its value is not imported";
                 notes.push(Finding::new(FindingKind::NotInDatabase, reason).field(name));
             }
-            *slot = Some(value);
+            match value {
+                Value::Bool(value) if is_opposite => opposites.push((index, Value::Bool(!value))),
+                value => *slot = Some(value),
+            }
             Ok(())
         })?;
+        // The field counts if it is there as well.
+        for (index, value) in opposites {
+            if let Some(slot @ None) = slots.get_mut(index) {
+                *slot = Some(value);
+            }
+        }
 
         let mut values = Vec::with_capacity(slots.len());
         for (index, (slot, column)) in slots.into_iter().zip(&model.columns).enumerate() {

@@ -66,6 +66,7 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
 /// Fits the unique sets of a model to the unique indexes of its table. A release may have more of them than the newest one
 /// of the catalog, or fewer. Sets that a rule is about stay in any case.
 fn fit_unique<'a>(model: &mut Model, indexes: impl Iterator<Item = &'a UniqueIndex> + Clone) {
+    model.has_deferred_index = indexes.clone().any(|index| index.deferred);
     let name = |column: &usize| model.columns.get(*column).map(|column| column.column.as_str());
     let is_within = |index: &UniqueIndex, set: &UniqueSet| {
         index.columns.iter().all(|wanted| set.columns.iter().any(|column| name(column) == Some(wanted)))
@@ -86,10 +87,9 @@ fn fit_unique<'a>(model: &mut Model, indexes: impl Iterator<Item = &'a UniqueInd
         };
         for set in sets.iter_mut().filter(|set| is_within(index, set)) {
             set.condition = None;
-            set.deferred |= index.deferred && set.columns.len() == columns.len();
         }
         if !sets.iter().any(|set| set.columns.iter().all(|column| columns.contains(column))) {
-            sets.push(UniqueSet { columns, condition: None, deferred: index.deferred });
+            sets.push(UniqueSet { columns, condition: None });
         }
     }
     model.unique = sets;

@@ -1,12 +1,15 @@
 //! Inserts many rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use causeway_silo::db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{Row, WriteError, copy};
-use crate::{catalog::Model, value::Value};
+use crate::{
+    catalog::{Model, UniqueSet},
+    value::Value,
+};
 
 /// The maximum number of parameters of one SQLite statement. More gain nothing, and the connection that writes keeps
 /// its prepared statements, with some 50 bytes for each parameter.
@@ -90,36 +93,56 @@ async fn insert_free_postgres(
         .await
         .map_err(DbError::from)?;
     copy::copy(connection, model, &stage, &names, rows).await?;
-    let (free, ending) = match model.unique.iter().any(|set| set.deferred) {
-        true => (free_in_sets(model, &stage), ""),
-        false => (String::new(), "ON CONFLICT DO NOTHING"),
-    };
+    if model.has_deferred_index {
+        return insert_staged(connection, model, &names, &stage).await;
+    }
     let insert = format!(
-        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} s WHERE true{free} ORDER BY id {ending} \
-         RETURNING CAST(id AS bigint)",
-        model.table,
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING CAST(id AS bigint)",
+        model.table
     );
     Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)
 }
 
-/// Conditions on a staged row `s`: no row of the table, and no earlier one of the stage, is the same to one of the unique
-/// sets. PostgreSQL refuses ON CONFLICT for a table of which it checks a set at the end of the transaction only.
-fn free_in_sets(model: &Model, stage: &str) -> String {
-    let mut conditions = String::new();
-    for set in model.unique.iter().filter(|set| set.condition.is_none()) {
+/// Inserts the staged rows that are the same to no other row in a unique set: the first of those that are the same to each
+/// other. PostgreSQL refuses ON CONFLICT for a table of which it checks an index at the end of the transaction only.
+async fn insert_staged(
+    connection: &mut PgConnection,
+    model: &Model,
+    names: &str,
+    stage: &str,
+) -> Result<Vec<i64>, WriteError> {
+    let sets = || model.unique.iter().filter(|set| set.condition.is_none());
+    let same = |set: &UniqueSet| {
         let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
-        let same: Vec<String> =
+        let equal: Vec<String> =
             columns.map(|column| format!("o.\"{0}\" = s.\"{0}\"", column.column)).collect();
-        let same = same.join(" AND ");
-        // Writing to a string does not fail.
-        let _infallible = write!(
-            conditions,
-            " AND NOT EXISTS (SELECT 1 FROM \"{}\" o WHERE {same}) AND NOT EXISTS (SELECT 1 FROM {stage} o \
-             WHERE {same} AND o.id < s.id)",
-            model.table
-        );
+        equal.join(" AND ")
+    };
+    let exists =
+        |condition: String| format!("EXISTS (SELECT 1 FROM \"{}\" o WHERE {condition})", model.table);
+    let mut taken = vec![exists("o.id = s.id".to_owned())];
+    taken.extend(sets().map(|set| exists(same(set))));
+    let clear = format!("DELETE FROM {stage} s WHERE {}", taken.join(" OR "));
+    let earlier =
+        |set| format!(" AND NOT EXISTS (SELECT 1 FROM {stage} o WHERE {} AND o.id < s.id)", same(set));
+    let insert = format!(
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} s WHERE true{} ORDER BY id RETURNING CAST(id AS bigint)",
+        model.table,
+        sets().map(earlier).collect::<String>(),
+    );
+    let mut all = Vec::new();
+    // A row that is the same to an earlier one is free if that one is not inserted itself.
+    loop {
+        sqlx::query(AssertSqlSafe(clear.clone())).execute(&mut *connection).await.map_err(DbError::from)?;
+        let inserted: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(insert.clone()))
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(DbError::from)?;
+        if inserted.is_empty() {
+            return Ok(all);
+        }
+        all.extend(inserted);
     }
-    conditions
 }
 
 /// Copies all rows into the table. Returns `false`, and copies none, if one breaks a unique set.
@@ -131,7 +154,7 @@ async fn copied(
 ) -> Result<bool, WriteError> {
     connection.execute("SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
     match copy::copy(connection, model, &model.table, names, rows).await {
-        Ok(()) if model.unique.iter().any(|set| set.deferred) => {
+        Ok(()) if model.has_deferred_index => {
             let checked = connection.execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(DbError::from);
             match checked {
                 Ok(_) => {

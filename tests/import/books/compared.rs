@@ -60,7 +60,7 @@ async fn an_organization_that_the_product_made_keeps_its_reservation() {
 }
 
 /// What the product has lost of an organization, and which difference that is.
-const LOST: [(Silo, &str, DifferenceKind); 9] = [
+const LOST: [(Silo, &str, DifferenceKind); 8] = [
     (
         Silo::Control,
         "DELETE FROM sentry_organizationslugreservation WHERE organization_id = $1",
@@ -89,11 +89,6 @@ const LOST: [(Silo, &str, DifferenceKind); 9] = [
     (
         Silo::Control,
         "UPDATE sentry_organizationmapping SET slug = 'odd', name = 'Odd', status = 1 WHERE organization_id = $1",
-        DifferenceKind::ProductMappingDiffers,
-    ),
-    (
-        Silo::Control,
-        "UPDATE sentry_organizationmapping SET region_name = 'nowhere' WHERE organization_id = $1",
         DifferenceKind::ProductMappingDiffers,
     ),
     (

@@ -322,6 +322,32 @@ fn a_number_that_its_column_cannot_hold_is_refused() {
     }
 }
 
+/// A field of older releases that says the opposite counts only where the field itself is missing.
+#[test]
+fn a_field_that_says_the_opposite_is_read_once() {
+    let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
+    let catalog = Catalog::load().unwrap();
+    let model = catalog.model("sentry.dashboardpermissions").unwrap();
+    let (field, opposite) = ("is_editable_by_everyone", "is_creator_only_editable");
+    let decode = |fields: &[(&str, &str)]| {
+        let fields: String = fields.iter().map(|(name, value)| format!(r#""{name}": {value}, "#)).collect();
+        let raw: Box<RawValue> = serde_json::from_str(&format!(r#"{{{fields}"dashboard": 1}}"#)).unwrap();
+        let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, &raw);
+        decoded.map(|decoded| decoded.values[model.column(field).unwrap()].clone()).ok()
+    };
+    for (fields, wanted) in [
+        (vec![(opposite, "true")], Some(false)),
+        (vec![(opposite, "false")], Some(true)),
+        (vec![(opposite, "true"), (field, "true")], Some(true)),
+        (vec![(field, "false"), (opposite, "false")], Some(false)),
+        (vec![(opposite, "true"), (opposite, "true")], None),
+        (vec![(opposite, "true"), (field, "true"), (field, "true")], None),
+        (vec![(field, "true"), (opposite, "1")], None),
+    ] {
+        assert_eq!(decode(&fields), wanted.map(Value::Bool), "{fields:?}");
+    }
+}
+
 /// What cannot be written is told, unless nothing is lost with it.
 #[test]
 fn a_value_for_which_the_database_has_no_column_is_told() {
