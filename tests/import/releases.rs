@@ -40,7 +40,7 @@ pub(crate) async fn a_model_is_known_by_all_its_names(store: Store) {
     export.push(MONITOR, 61, &monitor("old")).push("monitors.monitor", 62, &monitor("new"));
     export.push("Monitors.Monitor", 63, &monitor("newer"));
     // The model of this name never was in this application.
-    export.push("uptime.monitor", 64, &monitor("nobody"));
+    export.push("billing.monitor", 64, &monitor("nobody"));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     for pk in [61, 62, 63] {
         assert!(matches!(account.fate(MONITOR, pk), Some(Fate::Inserted(_))), "{pk}");
