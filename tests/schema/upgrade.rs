@@ -127,8 +127,8 @@ async fn tables_of_the_product_are_not_altered() {
     .await;
 }
 
-/// A user who may not create the schema for Causeway's own tables is told what somebody else has to run, and nothing is
-/// left. The user of the product's tables need not own them.
+/// A user who may not create the schema for Causeway's own tables gets the command that somebody else has to run, and
+/// nothing is left. The user of the product's tables need not own them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_without_the_right_to_create_a_schema_is_told_what_to_run() {
     let server = Postgres::start().await.expect("this test needs PostgreSQL");

@@ -182,6 +182,8 @@ impl ControlImportService for Handler {
         _request: Request<DescribeTablesRequest>,
     ) -> Result<Response<DescribeTablesResponse>, Status> {
         let tables = self.imports.describe_tables().await?;
+        let fingerprint = tables.fingerprint();
+        let schema::Tables { columns, unique, of_product } = tables;
         let column = |(name, actual)| {
             let Actual { sql, null: nullable, has_default } = actual;
             TableColumn { name, r#type: sql, nullable, has_default }
@@ -192,7 +194,7 @@ impl ControlImportService for Handler {
             deferred: index.deferred,
         };
         let table = |(name, columns): (String, BTreeMap<_, _>)| {
-            let unique = tables.unique.as_ref().and_then(|unique| unique.get(&name));
+            let unique = unique.as_ref().and_then(|unique| unique.get(&name));
             Table {
                 columns: columns.into_iter().map(column).collect(),
                 unique_indexes: unique.into_iter().flatten().map(index).collect(),
@@ -200,10 +202,10 @@ impl ControlImportService for Handler {
             }
         };
         Ok(Response::new(DescribeTablesResponse {
-            of_product: tables.of_product,
-            fingerprint: tables.fingerprint(),
-            has_unique_indexes: tables.unique.is_some(),
-            tables: tables.columns.clone().into_iter().map(table).collect(),
+            of_product,
+            fingerprint,
+            has_unique_indexes: unique.is_some(),
+            tables: columns.into_iter().map(table).collect(),
         }))
     }
 

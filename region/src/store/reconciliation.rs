@@ -46,7 +46,7 @@ pub(crate) struct ProductState {
     pub(crate) members: i64,
     /// Whether messages about it wait for the product's workers.
     pub(crate) waiting: bool,
-    /// The copy of its slug reservation, empty if there is none; `None` if the product keeps no copies.
+    /// The copy of its slug reservation, empty if it is missing; `None` if the product keeps no copies.
     pub(crate) slug: Option<String>,
 }
 

@@ -66,7 +66,7 @@ async fn a_slug_that_the_product_has_reserved_is_taken() {
         for (import, wording) in [(dry, "would"), (import, "elsewhere")] {
             let findings = product.cluster.region(0).findings(&import.import_id).await.expect("findings");
             let changed =
-                findings.iter().find(|it| it.kind() == FindingKind::SlugChanged).expect("it is told");
+                findings.iter().find(|it| it.kind() == FindingKind::SlugChanged).expect("it is reported");
             assert!(changed.reason.contains(wording) && changed.reason.contains("999"), "{changed:?}");
         }
         product.drain().await;

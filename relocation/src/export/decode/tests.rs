@@ -269,6 +269,14 @@ fn what_is_missing_is_noticed_if_the_database_needs_it() {
     assert!(key.lacks_value(&values).is_none());
 }
 
+/// The fields of an ownership with this JSON as its schema.
+fn ownership(json: &str) -> Box<RawValue> {
+    let fields = format!(
+        r#"{{"project": 1, "raw": "", "schema": {json}, "date_created": "2024-03-05", "last_updated": "2024-03-05"}}"#
+    );
+    serde_json::from_str(&fields).unwrap()
+}
+
 /// PostgreSQL refuses these escapes in `jsonb`, and takes them in a text.
 #[test]
 fn json_is_cleaned_of_what_its_column_refuses() {
@@ -276,11 +284,7 @@ fn json_is_cleaned_of_what_its_column_refuses() {
     let mut model = Catalog::load().unwrap().model("sentry.projectownership").unwrap().clone();
     let schema = model.column("schema").unwrap();
     let decode = |model: &Model, json: &str| {
-        let fields = format!(
-            r#"{{"project": 1, "raw": "", "schema": {json}, "date_created": "2024-03-05", "last_updated": "2024-03-05"}}"#
-        );
-        let raw: &RawValue = serde_json::from_str(&fields).unwrap();
-        let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw).unwrap();
+        let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, &ownership(json)).unwrap();
         let kinds: Vec<_> = decoded.notes.iter().map(|note| note.kind).collect();
         (decoded.values[schema].as_text().unwrap().to_owned(), kinds)
     };
@@ -304,11 +308,7 @@ fn a_number_that_its_column_cannot_hold_is_refused() {
     let mut model = Catalog::load().unwrap().model("sentry.projectownership").unwrap().clone();
     let schema = model.column("schema").unwrap();
     let is_taken = |model: &Model, json: &str| {
-        let fields = format!(
-            r#"{{"project": 1, "raw": "", "schema": {json}, "date_created": "2024-03-05", "last_updated": "2024-03-05"}}"#
-        );
-        let raw: &RawValue = serde_json::from_str(&fields).unwrap();
-        Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, raw).is_ok()
+        Decoder::new(&env, DateTime::UNIX_EPOCH).decode(model, &ownership(json)).is_ok()
     };
     let long = "1".repeat(16_001);
     let small = format!("0.{}e-9999", "1".repeat(9_000));
