@@ -270,8 +270,10 @@ fn changed(id: i64) -> String {
 async fn rename_in_product(product: &Product, id: i64, slug: &str) {
     let here = format!("UPDATE sentry_organization SET slug = '{slug}' WHERE id = {id}");
     product.execute(Silo::Region(0), &[here, changed(id)]).await;
-    let there =
-        format!("UPDATE sentry_organizationslugreservation SET slug = '{slug}' WHERE organization_id = {id}");
+    let there = format!(
+        "UPDATE sentry_organizationslugreservation SET slug = '{slug}' WHERE organization_id = {id} \
+         AND reservation_type = 0"
+    );
     let announced = format!(
         "INSERT INTO sentry_controloutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
          scheduled_for, region_name) SELECT 0, organization_id, id, 27, now(), '2016-08-01', region_name \

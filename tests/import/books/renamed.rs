@@ -1,5 +1,7 @@
 //! Renames by Causeway and by the product.
 
+use causeway_proto::control::v1::ListHeldOrganizationsRequest;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,4 +153,33 @@ async fn a_rename_by_the_product_is_followed() {
         product.assert_known().await;
         product.cluster.stop().await;
     }
+}
+
+/// While control renames one of them, neither gets a slug for the moment: that could last for days.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_steps_aside_for_a_rename_that_control_has_under_way() {
+    let rarely = |builder: ClusterBuilder| builder.product_interval(Duration::from_hours(1));
+    let mut product = Product::start_with(LAYOUTS[0], rarely).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let [one, two] = [0, 1].map(|index| import.organizations.get(index).expect("an organization").id);
+    product.cluster.stop_region(0).await;
+    let request = UpdateOrganizationSlugRequest {
+        operation_id: Environment::system().uuid().to_string(),
+        organization_id: two,
+        desired_slug: "pending".to_owned(),
+        require_exact: true,
+        ..UpdateOrganizationSlugRequest::default()
+    };
+    product.cluster.control().reservations().update_organization_slug(request).await.expect("it begins");
+    for (id, slug) in [(one, "away"), (two, "one"), (one, "two")] {
+        rename_in_product(&product, id, slug).await;
+    }
+    let held =
+        ListHeldOrganizationsRequest { region: "us".to_owned(), ..ListHeldOrganizationsRequest::default() };
+    product.cluster.control().directory().list_held_organizations(held).await.expect("listed");
+    let at_control = "SELECT slug AS line FROM causeway_control.causeway_organization_slug_reservation \
+                      WHERE type = 'primary' ORDER BY organization_id";
+    assert_eq!(product.control(at_control).await, ["one", "two"]);
+    product.cluster.stop().await;
 }
