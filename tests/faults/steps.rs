@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -312,68 +313,100 @@ where
     Ok(done)
 }
 
-/// The fault of a trial.
+/// A failpoint that acts once, after services have passed it a number of times.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    place: &'static str,
+    act: Act,
+    pass: u64,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:?} at {} after {}", self.act, self.place, self.pass)
+    }
+}
+
+/// What a trial does to one run.
 enum Trial {
-    /// A failpoint acts after services have passed it this many times.
-    Place(&'static str, Act, u64),
+    /// Each of these faults happens once.
+    Faults(Vec<Fault>),
     /// All calls meet these faults, for the whole run.
     Calls(&'static str, CallFaults),
 }
 
-/// How often a trial is done again if its place was not reached.
+/// How often a trial is done again if one of its places was not reached.
 const AGAIN: usize = 3;
 
-/// How many trials of a second pass may miss their place. Some places are reached a second time only if a step happens to
-/// take long, such as one after a time-out; each place has up to four such trials.
+/// How many faults of a second pass may miss their place. Some places are reached a second time only if a step happens to
+/// take long, such as one after a time-out; each place has up to four such faults.
 const MAY_MISS: usize = 4;
 
-/// Does a trial. Returns what was tried if its place was not reached.
+/// How many faults a run has where each of them is also tried alone, on SQLite at its first pass.
+const FAULTS_A_RUN: usize = 4;
+
+/// Does a trial. Returns the faults whose place was not reached.
 async fn trial(
     database_server: &Arc<DatabaseServer>,
     as_it_is: &Undisturbed,
     steps: Steps,
     trial: Trial,
-) -> anyhow::Result<Option<String>> {
-    let (place, act, pass) = match trial {
-        Trial::Place(place, act, pass) => (place, act, pass),
+) -> anyhow::Result<Vec<Fault>> {
+    let mut faults = match trial {
+        Trial::Faults(faults) => faults,
         Trial::Calls(what, call_faults) => {
             let run = run(database_server, None, steps, 3, &Failpoints::default(), call_faults).await;
             compare(what, run, as_it_is)?;
-            return Ok(None);
+            return Ok(Vec::new());
         }
     };
-    let what = format!("{act:?} at {place} after {pass}");
     for _ in 0..=AGAIN {
+        let what: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let failpoints = Failpoints::default();
-        failpoints.arm(place, act, pass);
+        for fault in &faults {
+            failpoints.arm(fault.place, fault.act, fault.pass);
+        }
         let run = run(database_server, None, steps, 3, &failpoints, CallFaults::default()).await;
-        compare(&what, run, as_it_is)?;
-        if failpoints.reached(place) > pass {
-            return Ok(None);
+        compare(&what.join(", "), run, as_it_is)?;
+        faults.retain(|fault| failpoints.reached(fault.place) <= fault.pass);
+        if faults.is_empty() {
+            break;
         }
     }
-    ensure!(pass > 0, "{what}: it was not reached, so nothing was tried there");
-    Ok(Some(what))
+    let never: Vec<String> = faults.iter().filter(|fault| fault.pass == 0).map(Fault::to_string).collect();
+    ensure!(never.is_empty(), "not reached, so nothing was tried there: {}", never.join(", "));
+    Ok(faults)
+}
+
+/// Puts several faults into one run. Those of one run are far apart in the list, so mostly of different steps.
+fn together(faults: &[Fault]) -> impl Iterator<Item = Trial> {
+    let runs = faults.len().div_ceil(FAULTS_A_RUN);
+    (0..runs).map(move |first| Trial::Faults(faults.iter().skip(first).step_by(runs).copied().collect()))
 }
 
 async fn every_step(store: Store) -> anyhow::Result<()> {
     let database_server = Arc::new(DatabaseServer::new(store).await?);
     let as_it_is = undisturbed(&database_server, Steps::All).await?;
     let in_parts = undisturbed(&database_server, Steps::InParts).await?;
-    // Try the first time that a place is reached and, on the cheap store, also the second time, if there is one.
-    let passes = if store == Store::Sqlite { 2 } else { 1 };
     let mut trials = Vec::new();
     for (steps, as_it_is) in [(Steps::All, &as_it_is), (Steps::InParts, &in_parts)] {
-        for (place, times) in &as_it_is.reached {
-            for act in [Act::Fail, Act::Kill] {
-                trials.extend((0..passes.min(*times)).map(|pass| (steps, Trial::Place(place, act, pass))));
+        let faults = |act: Act, pass: u64| -> Vec<Fault> {
+            let reached = as_it_is.reached.iter().filter(|(_, times)| **times > pass);
+            reached.map(|(place, _)| Fault { place, act, pass }).collect()
+        };
+        for act in [Act::Fail, Act::Kill] {
+            // The cheap store tries each place alone, and also the second time that it is reached, if there is one.
+            let first = faults(act, 0);
+            if store == Store::Sqlite {
+                trials.extend(first.into_iter().map(|fault| (steps, Trial::Faults(vec![fault]))));
+                let second = faults(act, 1);
+                ensure!(steps == Steps::InParts || !second.is_empty(), "no second pass");
+                trials.extend(together(&second).map(|trial| (steps, trial)));
+            } else {
+                trials.extend(together(&first).map(|trial| (steps, trial)));
             }
         }
     }
-    ensure!(
-        passes == 1 || trials.iter().any(|(_, trial)| matches!(trial, Trial::Place(_, _, 1))),
-        "no second pass"
-    );
     let calls = [
         Trial::Calls(
             "every call twice",
@@ -392,7 +425,7 @@ async fn every_step(store: Store) -> anyhow::Result<()> {
         trial(&database_server, as_it_is, steps, it)
     }))
     .await?;
-    let missed: Vec<String> = missed.into_iter().flatten().collect();
+    let missed: Vec<String> = missed.into_iter().flatten().map(|fault| fault.to_string()).collect();
     if !missed.is_empty() {
         eprintln!("NOT TRIED, because the place was not reached again: {}", missed.join("; "));
     }
