@@ -145,7 +145,7 @@ async fn an_export_of_a_newer_release_lands_in_what_the_product_has() {
             || findings.iter().any(|it| {
                 it.model == counts.model
                     && it.kind() == FindingKind::NotInDatabase
-                    && it.reason.ends_with("so the record was not written")
+                    && it.reason.contains("the record is not imported")
             });
         let hangs =
             findings.iter().any(|it| it.model == counts.model && it.kind() == FindingKind::DroppedReference);
@@ -266,6 +266,59 @@ async fn a_table_that_needs_what_nobody_knows_is_left_out() {
     assert_eq!(lost.len(), 1, "{findings:?}");
     for part in ["sentry_environment.later needs a value", "up to 26.6"] {
         assert!(lost[0].reason.contains(part), "{}", lost[0].reason);
+    }
+    cluster.stop().await;
+}
+
+/// What this database has no place for is told in the plan, once for each model or field, and counts only what the filter
+/// selects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_without_a_place_are_told_once_in_the_plan() {
+    let cluster = as_it_is().await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").user(11, "ann").member(1, 1, 11).member(2, 2, 11);
+    let detector = |organization: i64| json!({"organization": organization, "name": "d", "type": "error"});
+    let view =
+        |organization: i64| json!({"organization": organization, "user_id": 11, "name": "v", "query": ""});
+    for (pk, organization) in [(1, 1), (2, 2), (3, 2), (4, 2)] {
+        export.push("workflow_engine.detector", pk, &detector(organization));
+        export.push("sentry.groupsearchview", pk, &view(organization));
+    }
+    let one = ImportOptions::default().filter(&["one"]);
+    let (all, two) = (ImportOptions::default(), ImportOptions::default().filter(&["two"]));
+    for (options, dropped, first, told) in [
+        (one, 1, 1, ""),
+        (two, 3, 2, "(3 records; this is the first)"),
+        (all, 4, 1, "(4 records; this is the first)"),
+    ] {
+        for options in [options.clone().dry_run(), options] {
+            let (done, findings) = import(&cluster, &export, &options).await;
+            assert!(
+                matches!(done.state(), ImportState::Planned | ImportState::Succeeded),
+                "{:?}",
+                done.failure
+            );
+            for (model, field, why) in [
+                (
+                    "workflow_engine.detector",
+                    "",
+                    "has no table workflow_engine_detector, which releases from 24.9 on have",
+                ),
+                ("sentry.groupsearchview", "position", "this database needs one"),
+            ] {
+                let of_model = findings.iter().filter(|it| {
+                    (it.kind(), it.model.as_str()) == (FindingKind::NotInDatabase, model)
+                        && it.reason.contains("the record") == (field == "position")
+                });
+                let found: Vec<&Finding> = of_model.filter(|it| it.field == field).collect();
+                assert_eq!(found.len(), 1, "{model}: {findings:?}");
+                let reason = &found[0].reason;
+                assert!(reason.contains(why) && reason.ends_with(told), "{reason}");
+                assert_eq!(found[0].source_pk, first, "{reason}");
+                let counts = done.models.iter().find(|it| it.model == model).expect("counted");
+                assert_eq!((counts.dropped, counts.inserted), (dropped, 0), "{counts:?}");
+            }
+        }
     }
     cluster.stop().await;
 }

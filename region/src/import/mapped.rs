@@ -100,6 +100,7 @@ impl Mapper {
                 }
                 Decision::Filtered => draft.keys.filtered.push(source_pk),
                 Decision::OutOfScope => draft.keys.out_of_scope.push(source_pk),
+                Decision::NotInDatabase => draft.dropped += 1,
                 Decision::Dropped(finding) => {
                     draft.dropped += 1;
                     draft.findings.push(finding);

@@ -145,6 +145,7 @@ fn build_model(
         position,
         also: model.also,
         since: model.since,
+        until: model.until,
         table: model.table.unwrap_or(table),
         has_table: true,
         not_taken: None,
@@ -251,7 +252,9 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         references: column.references,
         has_foreign_key: column.has_foreign_key,
         since: column.since,
+        until: column.until,
         is_stored: true,
+        not_stored: String::new(),
         target: None,
     })
 }

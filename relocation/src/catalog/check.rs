@@ -25,9 +25,34 @@ pub(super) fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
 /// Runs the checks that need all models.
 pub(super) fn check(catalog: &Catalog) -> Result<(), CatalogError> {
     for model in &catalog.models {
+        check_releases(model)?;
         check_references(catalog, model)?;
         check_rules(catalog, model)?;
         check_scopes(model)?;
+    }
+    Ok(())
+}
+
+/// A release as numbers, e.g. `24.11`.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let (year, month) = text.split_once('.')?;
+    Some((year.parse().ok()?, month.parse().ok()?))
+}
+
+/// Releases must be in order: nothing ends before it begins.
+fn check_releases(model: &Model) -> Result<(), CatalogError> {
+    let fields = model.columns.iter().map(|column| (&column.since, &column.until, column.field.as_str()));
+    for (since, until, field) in std::iter::once((&model.since, &model.until, "")).chain(fields) {
+        let [begin, end] = [since, until].map(|text| text.as_deref().map(release));
+        let is_right = match (begin, end) {
+            (Some(None), _) | (_, Some(None)) => false,
+            (Some(Some(begin)), Some(Some(end))) => begin < end,
+            _ => true,
+        };
+        if !is_right {
+            let what = format!("since {since:?} and until {until:?} are no releases in this order {field}");
+            return Err(wrong(&model.name, what.trim_end()));
+        }
     }
     Ok(())
 }

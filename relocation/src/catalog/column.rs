@@ -89,8 +89,12 @@ pub struct Column {
     pub has_foreign_key: bool,
     /// The first release that has the field; `None` if the first release of the catalog, 24.8, or an older one has it.
     pub since: Option<String>,
+    /// The first release that no longer has the field; `None` if the newest one has it.
+    pub until: Option<String>,
     /// Whether the database has the column; see [`super::Catalog::fitted`]. Without it, no value is written.
     pub is_stored: bool,
+    /// Which releases have a column that this database lacks, as the end of a sentence.
+    pub not_stored: String,
     /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,
 }

@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) also: Vec<String>,
     /// The first release that has the model, if that is later than the first release of the catalog.
     pub(super) since: Option<String>,
+    /// The first release that no longer has the model.
+    pub(super) until: Option<String>,
     /// Derived from the name if it is missing.
     pub(super) table: Option<String>,
     pub(super) silo: Silo,
@@ -115,6 +117,8 @@ pub(super) struct Column {
     pub(super) has_foreign_key: bool,
     /// The first release that has the field, if that is later than the first release of the catalog.
     pub(super) since: Option<String>,
+    /// The first release that no longer has the field.
+    pub(super) until: Option<String>,
     /// Other names of the field, in exports of other releases.
     #[serde(default)]
     pub(super) also: Vec<String>,

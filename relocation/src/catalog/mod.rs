@@ -127,6 +127,8 @@ pub struct Model {
     pub also: Vec<String>,
     /// The first release that has the model; `None` if the first release of the catalog, 24.8, or an older one has it.
     pub since: Option<String>,
+    /// The first release that no longer has the model; `None` if the newest one has it.
+    pub until: Option<String>,
     /// The name of its table, unquoted.
     pub table: String,
     /// Whether the database has the table; see [`Catalog::fitted`].
@@ -261,6 +263,12 @@ impl Model {
             let lacks = value.is_null() && column.is_needed && column.is_stored && !is_filled_later(index);
             lacks.then_some(column)
         })
+    }
+
+    /// Whether a record may lack a value that this database needs: see [`Self::lacks_value`].
+    #[must_use]
+    pub fn may_lack_value(&self) -> bool {
+        self.lacks_value(&vec![Value::Null; self.columns.len()]).is_some()
     }
 
     /// The columns for which a rule must know whether another row has the value.

@@ -27,8 +27,8 @@ something that is not imported is dropped with a warning, also if the reference 
 primary key and is inserted, with all other values as the file has them. Fields that are missing take their default.
 *Rules* is where a model differs from that.
 
-| model | since | lands in | rules, and why |
-| --- | --- | --- | --- |
+| model | since | until | lands in | rules, and why |
+| --- | --- | --- | --- | --- |
 ";
 
 const OTHER_SCOPES: &str = "
@@ -37,8 +37,8 @@ const OTHER_SCOPES: &str = "
 An import of organizations does not take these. A record that belongs to something that is imported is a warning
 (`OUT_OF_SCOPE`); for some models it says what the application lacks then.
 
-| model | since | scope | what it says |
-| --- | --- | --- | --- |
+| model | since | until | scope | what it says |
+| --- | --- | --- | --- | --- |
 ";
 
 /// What happens by a rule, and why.
@@ -190,6 +190,7 @@ fn page(file: &file::File) -> String {
         let also: Vec<String> = model.also.iter().map(|name| format!("`{name}`")).collect();
         let also = if also.is_empty() { String::new() } else { format!(", also {}", also.join(", ")) };
         let since = model.since.as_deref().unwrap_or_default();
+        let until = model.until.as_deref().unwrap_or_default();
         let silo = match model.silo {
             Silo::Control => "control",
             Silo::Region => "region",
@@ -197,7 +198,8 @@ fn page(file: &file::File) -> String {
         if !model.scopes.iter().any(|scope| scope.in_organization_scope()) {
             let scopes: Vec<&str> = model.scopes.iter().map(|scope| name_of(*scope)).collect();
             let left = model.left_behind.as_deref().unwrap_or_default();
-            let _ = writeln!(others, "| `{name}`{also} | {since} | {} | {left} |", scopes.join(", "));
+            let _ =
+                writeln!(others, "| `{name}`{also} | {since} | {until} | {} | {left} |", scopes.join(", "));
             continue;
         }
         let table = model.table.clone().unwrap_or_else(|| name.replace('.', "_"));
@@ -213,7 +215,7 @@ fn page(file: &file::File) -> String {
             told.push("control hands out the primary keys: they are unique over all regions".to_owned());
         }
         let told = told.join("; ").replace('|', "\\|");
-        let _ = writeln!(page, "| `{name}`{also} | {since} | {silo}, `{table}` | {told} |");
+        let _ = writeln!(page, "| `{name}`{also} | {since} | {until} | {silo}, `{table}` | {told} |");
     }
     page.push_str(OTHER_SCOPES);
     page.push_str(&others);

@@ -117,7 +117,10 @@ impl<'a> Decoder<'a> {
             };
             let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
             if !column.is_stored && holds_something(column, &value) {
-                let reason = "the database has no column for the field; its value is not imported";
+                let reason = format!(
+                    "the database has no column for the field{}; its value is not imported",
+                    column.not_stored
+                );
                 notes.push(Finding::new(FindingKind::NotInDatabase, reason).field(name));
             }
             match value {

@@ -27,6 +27,8 @@ pub enum Decision {
     OutOfScope,
     /// It is not written; the finding says why.
     Dropped(Finding),
+    /// It is not written; a finding of the plan has said why, for all records of its kind.
+    NotInDatabase,
 }
 
 /// Maps the records of one import.
@@ -120,14 +122,15 @@ impl Mapping<'_> {
                 return Ok(Decision::Filtered);
             }
         }
+        if model.not_taken.is_some() || self.plan.is_lacking(model, record.offset) {
+            let lost = self.rewrite(model, &mut record, None, &mut Vec::new())?;
+            return Ok(lost
+                .filter(|lost| matches!(lost, Decision::Filtered))
+                .unwrap_or(Decision::NotInDatabase));
+        }
         if self.plan.is_useless(model, record.source_pk) {
             let reason = "nothing refers to the record that is imported, and by itself it is of no use";
             let finding = Finding::new(FindingKind::SkippedByRule, reason).model(&model.name);
-            let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
-            return Ok(Decision::Dropped(finding));
-        }
-        if let Some(reason) = &model.not_taken {
-            let finding = Finding::new(FindingKind::NotInDatabase, reason).model(&model.name);
             let finding = finding.record(record.ordinal, record.source_pk).at(record.offset);
             return Ok(Decision::Dropped(finding));
         }

@@ -1,4 +1,4 @@
-//! Finds what looks like a primary key in a JSON value: a number under a name that says so.
+//! Finds what looks like a primary key in a JSON value: a number, or a key of an object, under a name that says so.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -191,6 +191,10 @@ impl<'de> de::Visitor<'de> for Walk<'_> {
                 self.path.push('.');
             }
             self.path.push_str(shown(&key));
+            // An object by primary key, as `{"projects": {"5": ...}}`.
+            if self.says != Says::Nothing && is_key(&key) {
+                self.found.insert(self.path.clone());
+            }
             let value =
                 Walk { says: says(&key), is_top: false, path: &mut *self.path, found: &mut *self.found };
             map.next_value_seed(value)?;
@@ -220,6 +224,8 @@ mod tests {
         );
         assert_eq!(found(r#"{"repositories": [4]}"#, None), ["repositories[]"]);
         assert_eq!(found(r#"{"someone@example.com": {"id": 1}}"#, None), ["*.id"]);
+        assert_eq!(found(r#"{"projects": {"5": true, "7": false}}"#, None), ["projects.*"]);
+        assert_eq!(found(r#"{"rates": {"5": 1}, "projects": {"all": {"3": 1}}}"#, None), none);
         assert_eq!(found("[21]", Some("sentry:project_ids")), [""]);
         assert_eq!(found("[21]", Some("sentry:rates")), none);
         assert_eq!(found("21", None), none);

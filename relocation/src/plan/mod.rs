@@ -13,6 +13,7 @@ mod entry;
 mod family;
 mod frame;
 mod made_slugs;
+mod not_in_database;
 mod outside;
 mod pass;
 mod plan_file;
@@ -109,21 +110,24 @@ struct Marks {
     of_two: RoaringTreemap,
     /// No imported record refers to them, so they are of no use. These are primary keys, not offsets.
     useless: RoaringTreemap,
+    /// They lack a value that this database needs. The findings of the plan say so.
+    lacking: RoaringTreemap,
 }
 
 impl Marks {
     /// All sets, in an order that must not change: the plan file has it too.
-    fn all(&self) -> [&RoaringTreemap; 5] {
-        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.useless]
+    fn all(&self) -> [&RoaringTreemap; 6] {
+        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.useless, &self.lacking]
     }
 
-    fn all_mut(&mut self) -> [&mut RoaringTreemap; 5] {
+    fn all_mut(&mut self) -> [&mut RoaringTreemap; 6] {
         [
             &mut self.repeated,
             &mut self.contradicting,
             &mut self.defective,
             &mut self.of_two,
             &mut self.useless,
+            &mut self.lacking,
         ]
     }
 }
@@ -209,6 +213,7 @@ impl Plan {
         family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
         let of_two = family.find_those_of_two()?;
         let outside = family.find_out_of_scope()?;
+        let (not_in_database, lacking) = family.find_not_in_database(&unreferenced)?;
         let mut mark = |found: HashMap<usize, RoaringTreemap>,
                         marks: fn(&mut Marks) -> &mut RoaringTreemap|
          -> Result<(), ExportError> {
@@ -222,6 +227,7 @@ impl Plan {
         mark(compared.contradicting, |marks| &mut marks.contradicting)?;
         mark(of_two, |marks| &mut marks.of_two)?;
         mark(unreferenced.useless, |marks| &mut marks.useless)?;
+        mark(lacking, |marks| &mut marks.lacking)?;
         for ((position, attempt), pks) in compared.lost_slugs {
             plan.lose_slugs(position, attempt, pks)?;
         }
@@ -230,6 +236,7 @@ impl Plan {
         }
         plan.findings.extend(compared.more_addresses);
         plan.findings.extend(counted(outside));
+        plan.findings.extend(counted(not_in_database));
         if let Some(selection) = &mut plan.selection {
             selection.leave(unreferenced.filtered);
         }
@@ -307,6 +314,12 @@ impl Plan {
     pub fn is_useless(&self, model: &Model, source_pk: i64) -> bool {
         let pk = unsigned(source_pk);
         self.models.get(model.position).is_some_and(|plan| plan.marks.useless.contains(pk))
+    }
+
+    /// Whether the record at this offset lacks a value that this database needs. A finding of the plan says so.
+    #[must_use]
+    pub fn is_lacking(&self, model: &Model, offset: u64) -> bool {
+        self.models.get(model.position).is_some_and(|plan| plan.marks.lacking.contains(offset))
     }
 
     /// The record that an actor of an older release stands for: the position of its model, and its primary key. `None`

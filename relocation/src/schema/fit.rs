@@ -31,7 +31,8 @@ impl Catalog {
 fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     let Some(columns) = tables.columns_of(&model.table) else {
         model.has_table = false;
-        model.not_taken = Some(format!("the database has no table {}", model.table));
+        let known = releases(model.since.as_deref(), model.until.as_deref());
+        model.not_taken = Some(format!("the database has no table {}{known}", model.table));
         return;
     };
     let misfits = if tables.of_product { misfits(model, Some(columns), newest) } else { Vec::new() };
@@ -46,7 +47,10 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     for column in &mut model.columns {
         match columns.get(&column.column) {
             Some(actual) => narrow(column, actual),
-            None => column.is_stored = false,
+            None => {
+                column.is_stored = false;
+                column.not_stored = releases(column.since.as_deref(), column.until.as_deref());
+            }
         }
     }
     let is_stored = |column: usize| model.columns.get(column).is_some_and(|column| column.is_stored);
@@ -60,6 +64,16 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     if let Some(unique) = &tables.unique {
         let indexes = unique.get(&model.table);
         fit_unique(model, indexes.into_iter().flatten());
+    }
+}
+
+/// Which releases have a model or field, as the end of a sentence; empty if all of the catalog have it.
+fn releases(since: Option<&str>, until: Option<&str>) -> String {
+    match (since, until) {
+        (None, None) => String::new(),
+        (Some(since), None) => format!(", which releases from {since} on have"),
+        (None, Some(until)) => format!(", which releases before {until} had"),
+        (Some(since), Some(until)) => format!(", which releases from {since} on and before {until} had"),
     }
 }
 
@@ -135,7 +149,7 @@ fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>, newest: &s
     }
     for column in &model.columns {
         match columns.get(&column.column) {
-            None if model.is_essential() && column.since.is_none() => {
+            None if model.is_essential() && column.since.is_none() && column.until.is_none() => {
                 found.push(format!("table {table} has no column {}", column.column));
             }
             None => {}
@@ -214,7 +228,9 @@ mod tests {
         assert!(!column(&catalog, "sentry.groupsearchview", "position").is_needed);
         assert!(column(&fitted, "sentry.groupsearchview", "position").is_needed);
         assert!(!column(&fitted, "sentry.groupsearchview", "name").is_needed);
-        assert!(!column(&fitted, "sentry.groupsearchview", "visibility").is_stored);
+        let visibility = column(&fitted, "sentry.groupsearchview", "visibility");
+        assert!(!visibility.is_stored);
+        assert_eq!(visibility.not_stored, ", which releases from 25.2 on have");
         assert_eq!(column(&fitted, "sentry.project", "slug").max_length, Some(50));
         let texts = Kind::Array(ArrayOf::Text(Some(9)));
         assert_eq!(column(&fitted, "sentry.snubaquery", "group_by").kind, texts);
@@ -343,5 +359,15 @@ mod tests {
         let dashboard = fitted.model("sentry.dashboard").unwrap();
         assert_eq!(dashboard.not_taken.as_deref(), Some("the database has no table sentry_dashboard"));
         assert!(!dashboard.has_table);
+        for (model, known) in [
+            ("workflow_engine.detector", ", which releases from 24.9 on have"),
+            ("sentry.projecttemplate", ", which releases before 26.4 had"),
+        ] {
+            let table = catalog.model(model).unwrap().table.clone();
+            unknown.columns.remove(&table);
+            let fitted = catalog.fitted(Silo::Region, &unknown);
+            let reason = fitted.model(model).unwrap().not_taken.clone();
+            assert_eq!(reason, Some(format!("the database has no table {table}{known}")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that the audit compares an import with, and the mismatches that it finds.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -55,6 +55,8 @@ pub(super) struct AuditCase<'a> {
     /// key.
     pub(super) organizations: HashMap<(String, i64), i64>,
     pub(super) notes: Vec<Note>,
+    /// How many records the database has no place for, by model and the field that it needs, if it has the table.
+    pub(super) no_place: BTreeMap<(String, Option<String>), u64>,
     complaints: Vec<String>,
 }
 
@@ -94,6 +96,7 @@ impl<'a> AuditCase<'a> {
             defective: BTreeSet::new(),
             organizations: HashMap::new(),
             notes: Vec::new(),
+            no_place: BTreeMap::new(),
             complaints: Vec::new(),
         };
         for key in keys {

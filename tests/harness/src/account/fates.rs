@@ -222,13 +222,14 @@ impl AuditCase<'_> {
                 return Some(Fate::Filtered);
             }
         }
-        if unreferenced.unreferred.contains(&(model.name.clone(), record.pk)) {
+        // What this database has no place for is reported for all such records at once.
+        let has_table = self.after.has_table(&model.name);
+        let no_place = match has_table {
+            true => self.lacks_value(model, record).map(Some),
+            false => Some(None),
+        };
+        if no_place.is_none() && unreferenced.unreferred.contains(&(model.name.clone(), record.pk)) {
             self.expect(record, &[FindingKind::SkippedByRule], &[]);
-            return Some(Fate::Dropped);
-        }
-
-        if !self.after.has_table(&model.name) {
-            self.expect_of_model(FindingKind::NotInDatabase, &model.name, None);
             return Some(Fate::Dropped);
         }
 
@@ -239,7 +240,7 @@ impl AuditCase<'_> {
             let (Some(target), Some(pk)) = (&column.references, record.pk_in(&column.field)) else {
                 continue;
             };
-            if !self.after.has_column(&model.name, &column.column) {
+            if has_table && !self.after.has_column(&model.name, &column.column) {
                 continue;
             }
             let fate = self.fate(target, pk);
@@ -269,6 +270,12 @@ impl AuditCase<'_> {
                     });
                 }
             }
+        }
+        if let Some(field) = no_place
+            && !(elsewhere && !(find_organization && self.belongs_to_what_is_here(model, record)))
+        {
+            *self.no_place.entry((model.name.clone(), field.map(str::to_owned))).or_default() += 1;
+            return Some(Fate::Dropped);
         }
         if elsewhere && find_organization && self.belongs_to_what_is_here(model, record) {
             self.expect(record, &[FindingKind::TwoOrganizations], &[]);
@@ -308,12 +315,6 @@ impl AuditCase<'_> {
                 reasons.push(FindingKind::DuplicateDropped);
                 fields.clear();
             }
-        }
-        if reasons.is_empty()
-            && let Some(field) = self.lacks_value(model, record)
-        {
-            self.expect_of_model(FindingKind::NotInDatabase, &model.name, Some(field));
-            return Some(Fate::Dropped);
         }
         if reasons.is_empty() {
             match self.owner(record) {

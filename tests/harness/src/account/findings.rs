@@ -173,6 +173,20 @@ impl AuditCase<'_> {
         if !self.records.iter().any(|record| taken(&record.model)) {
             self.expect_of_model(FindingKind::NothingToImport, "", None);
         }
+        for ((model, field), count) in std::mem::take(&mut self.no_place) {
+            self.expect_of_model(FindingKind::NotInDatabase, &model, field.as_deref());
+            let told =
+                if count > 1 { format!("({count} records; this is the first)") } else { String::new() };
+            let is_told = self.findings.iter().any(|finding| {
+                finding.kind() == FindingKind::NotInDatabase
+                    && finding.model == model
+                    && finding.field == field.as_deref().unwrap_or_default()
+                    && finding.reason.ends_with(&told)
+            });
+            if !is_told {
+                self.mismatch(format!("no finding says that {count} of {model} have no place ({field:?})"));
+            }
+        }
         for (model, field, _) in not_mapped {
             self.expect_of_model(FindingKind::IdNotMapped, &model, Some(&field));
         }
