@@ -246,7 +246,7 @@ pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTr
 fn look(value: &Value, path: &str, named: bool, paths: &mut BTreeSet<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| look(item, &format!("{path}[]"), named, paths)),
-        Value::Object(entries) => look_inside(entries, path, paths),
+        Value::Object(entries) => look_inside(entries, path, named, paths),
         Value::Number(_) if named && key(value).is_some() => {
             paths.insert(path.to_owned());
         }
@@ -254,8 +254,12 @@ fn look(value: &Value, path: &str, named: bool, paths: &mut BTreeSet<String>) {
     }
 }
 
-fn look_inside(entries: &Map<String, Value>, path: &str, paths: &mut BTreeSet<String>) {
+fn look_inside(entries: &Map<String, Value>, path: &str, named: bool, paths: &mut BTreeSet<String>) {
     for (name, value) in entries {
+        // An object by primary key.
+        if named && name.parse::<i64>().is_ok_and(|pk| pk > 0) {
+            paths.insert(format!("{path}.*"));
+        }
         let last = name.rsplit(['_', ':']).next().unwrap_or_default();
         let is_key = matches!(last, "id" | "ids") || name.ends_with("Id") || name.ends_with("Ids");
         look(value, &format!("{path}.{name}"), is_key, paths);
