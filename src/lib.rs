@@ -5,7 +5,9 @@
 //! the tests share around them:
 //!
 //! - [`serve`] serves a control or a region on a port: services, health, reflection, soft and hard shutdown.
+//! - [`certs`] makes certificates for development.
 //! - [`embedded`] runs a control and a region in this process, on SQLite files in one directory.
 
+pub mod certs;
 pub mod embedded;
 pub mod serve;

@@ -13,12 +13,16 @@ use causeway_proto::{
         reconciliation_service_client::ReconciliationServiceClient,
     },
 };
+use causeway_tls::ClientTls;
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::{CallError, Endpoints};
+use crate::{
+    CallError, Endpoints,
+    connect::{Connector, Trouble},
+};
 
 /// An idle connection is checked this often, so that a dead one is noticed before the next call.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -77,6 +81,7 @@ pub struct Client {
     urls: Arc<[String]>,
     endpoints: Endpoints,
     timeouts: Timeouts,
+    trouble: Trouble,
 }
 
 fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
@@ -111,8 +116,30 @@ impl Client {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(service: Service, urls: &[String], timeouts: Timeouts) -> Result<Self, InvalidUrl> {
-        let endpoints = Endpoints::new(urls, |endpoint| configure(endpoint, timeouts))?;
-        Ok(Self { service, urls: urls.into(), endpoints, timeouts })
+        Self::with_tls(service, urls, timeouts, None)
+    }
+
+    /// Like [`new`](Self::new), for URLs that may begin with `https://` too. The services there are checked by the CAs
+    /// of `tls`, and get its certificate if they want one. The files are read again, if they have changed, for each new
+    /// connection. Without `tls`, calls to an `https://` address fail.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn with_tls(
+        service: Service,
+        urls: &[String],
+        timeouts: Timeouts,
+        tls: Option<Arc<ClientTls>>,
+    ) -> Result<Self, InvalidUrl> {
+        let trouble = Trouble::default();
+        let connector = Connector::new(tls, trouble.clone());
+        let endpoints = Endpoints::new(urls, |endpoint| {
+            configure(endpoint, timeouts).connect_with_connector_lazy(connector.clone())
+        })?;
+        Ok(Self { service, urls: urls.into(), endpoints, timeouts, trouble })
     }
 
     /// Connects to the service at `url` now, so that an address where nobody listens is an error at once.
@@ -120,10 +147,27 @@ impl Client {
     /// # Errors
     /// If the URL is malformed or nobody listens there.
     pub async fn connect(service: Service, url: &str, timeouts: Timeouts) -> Result<Self, CallError> {
+        Self::connect_with_tls(service, url, timeouts, None).await
+    }
+
+    /// Like [`connect`](Self::connect), for a URL that may begin with `https://` too. A server that does not accept the
+    /// client's certificate is an error at once.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect), and if one side does not accept the certificate of the other.
+    pub async fn connect_with_tls(
+        service: Service,
+        url: &str,
+        timeouts: Timeouts,
+        tls: Option<Arc<ClientTls>>,
+    ) -> Result<Self, CallError> {
         let failed = |error| CallError::connect(service, url, error);
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
-        let channel = configure(endpoint, timeouts).connect().await.map_err(failed)?;
-        Ok(Self { service, urls: [url.to_owned()].into(), endpoints: channel.into(), timeouts })
+        let trouble = Trouble::default();
+        let connector = Connector::new(tls, trouble.clone()).confirmed();
+        let channel =
+            configure(endpoint, timeouts).connect_with_connector(connector).await.map_err(failed)?;
+        Ok(Self { service, urls: [url.to_owned()].into(), endpoints: channel.into(), timeouts, trouble })
     }
 
     /// The addresses, in the order in which they were given.
@@ -196,7 +240,7 @@ impl Client {
     /// A failed call to this service as an error.
     #[must_use]
     pub fn failed(&self, status: Status) -> CallError {
-        CallError::call(self.service, &self.address(), self.timeouts.call, status)
+        CallError::call(self.service, &self.address(), self.timeouts.call, status, self.trouble.get())
     }
 
     /// The connection to the service that answered last, for calls that have no method here.

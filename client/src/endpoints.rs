@@ -29,13 +29,13 @@ impl From<Channel> for Endpoints {
 }
 
 impl Endpoints {
-    /// Channels to these URLs, made ready by `configure`. They connect when they are used.
+    /// Channels to these URLs, made by `connect`.
     ///
     /// # Errors
     /// If there is no URL, or a text is not one.
-    pub fn new(urls: &[String], configure: impl Fn(Endpoint) -> Endpoint) -> Result<Self, InvalidUrl> {
+    pub fn new(urls: &[String], connect: impl Fn(Endpoint) -> Channel) -> Result<Self, InvalidUrl> {
         let channel = |url: &String| match Endpoint::from_shared(url.clone()) {
-            Ok(endpoint) => Ok(configure(endpoint).connect_lazy()),
+            Ok(endpoint) => Ok(connect(endpoint)),
             Err(_) => Err(InvalidUrl(url.clone())),
         };
         let channels: Arc<[Channel]> = urls.iter().map(channel).collect::<Result<_, _>>()?;
@@ -111,7 +111,7 @@ mod tests {
 
     fn endpoints(count: usize) -> Endpoints {
         let urls: Vec<String> = (1..=count).map(|port| format!("http://127.0.0.1:{port}")).collect();
-        Endpoints::new(&urls, |endpoint| endpoint).expect("URLs")
+        Endpoints::new(&urls, |endpoint| endpoint.connect_lazy()).expect("URLs")
     }
 
     async fn asked(endpoints: &Endpoints, answer: impl Fn(usize) -> Result<(), Status>) -> (usize, bool) {

@@ -23,7 +23,8 @@ pub struct CallError {
 #[derive(Debug)]
 enum Cause {
     Connect(tonic::transport::Error),
-    Call(Status),
+    /// A status, and what was wrong with TLS when it came, if anything was.
+    Call(Status, Option<String>),
 }
 
 impl CallError {
@@ -32,8 +33,16 @@ impl CallError {
         Self { service, address: address.to_owned(), limit: Duration::ZERO, cause }
     }
 
-    pub(crate) fn call(service: Service, address: &str, limit: Duration, status: Status) -> Self {
-        Self { service, address: address.to_owned(), limit, cause: Box::new(Cause::Call(status)) }
+    pub(crate) fn call(
+        service: Service,
+        address: &str,
+        limit: Duration,
+        status: Status,
+        trouble: Option<String>,
+    ) -> Self {
+        // A status without a source is what somebody answered, so there was a connection.
+        let trouble = trouble.filter(|_| status.source().is_some());
+        Self { service, address: address.to_owned(), limit, cause: Box::new(Cause::Call(status, trouble)) }
     }
 
     /// The reason that the service gave, if it gave one.
@@ -41,7 +50,7 @@ impl CallError {
     pub fn reason(&self) -> Option<ErrorReason> {
         match self.cause.as_ref() {
             Cause::Connect(_) => None,
-            Cause::Call(status) => reason_of(status),
+            Cause::Call(status, _) => reason_of(status),
         }
     }
 
@@ -50,7 +59,7 @@ impl CallError {
     pub fn detail(&self, name: &str) -> Option<String> {
         match self.cause.as_ref() {
             Cause::Connect(_) => None,
-            Cause::Call(status) => metadata_of(status, name),
+            Cause::Call(status, _) => metadata_of(status, name),
         }
     }
 
@@ -59,7 +68,7 @@ impl CallError {
     pub fn code(&self) -> Option<Code> {
         match self.cause.as_ref() {
             Cause::Connect(_) => None,
-            Cause::Call(status) => Some(status.code()),
+            Cause::Call(status, _) => Some(status.code()),
         }
     }
 
@@ -67,8 +76,8 @@ impl CallError {
     #[must_use]
     pub fn message(&self) -> String {
         match self.cause.as_ref() {
-            Cause::Call(status) if reason_of(status).is_some() => status.message().to_owned(),
-            Cause::Connect(_) | Cause::Call(_) => self.to_string(),
+            Cause::Call(status, _) if reason_of(status).is_some() => status.message().to_owned(),
+            Cause::Connect(_) | Cause::Call(..) => self.to_string(),
         }
     }
 
@@ -99,7 +108,10 @@ impl fmt::Display for CallError {
             Cause::Connect(error) => {
                 return write!(f, "{service} at {address} cannot be reached: {}", root(error));
             }
-            Cause::Call(status) => status,
+            Cause::Call(_, Some(trouble)) => {
+                return write!(f, "{service} at {address} cannot be reached: {trouble}");
+            }
+            Cause::Call(status, None) => status,
         };
         if let Some(reason) = reason_of(status) {
             return write!(f, "{} ({})", status.message(), reason_name(reason));
@@ -132,7 +144,7 @@ mod tests {
     use super::*;
 
     fn failed(status: Status) -> CallError {
-        CallError::call(Service::Region, "http://127.0.0.1:7", Duration::from_secs(30), status)
+        CallError::call(Service::Region, "http://127.0.0.1:7", Duration::from_secs(30), status, None)
     }
 
     #[test]

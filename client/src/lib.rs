@@ -1,6 +1,6 @@
 //! Calls the services of Causeway. Links no database, so a region in another program, a router or a tool can use it.
 //!
-//! - [`Client`]: connections to one service, or to several that answer alike: a call that one cannot take goes to the
+//! - [`Client`]: connections to one service, with TLS ([`ClientTls`]) or without, or to several that answer alike: a call that one cannot take goes to the
 //!   next. Sets deadlines, and says why a call failed ([`CallError`]).
 //! - [`upload`]: sends an export to a region. [`Watch`]: follows an import to its end, over lost connections.
 //! - [`collect_pages`]: all pages of a list.
@@ -31,6 +31,7 @@
 
 mod backoff;
 mod client;
+mod connect;
 mod endpoints;
 mod error;
 pub mod feed;
@@ -39,6 +40,7 @@ mod upload;
 mod watch;
 
 pub use backoff::Backoff;
+pub use causeway_tls::{ClientFiles, ClientTls, Clock, FileError, PairFiles};
 pub use client::{Client, InvalidUrl, Service, Timeouts};
 pub use endpoints::{Endpoints, is_away};
 pub use error::CallError;

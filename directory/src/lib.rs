@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-pub use causeway_client::{Client, InvalidUrl, Service, Timeouts};
+pub use causeway_client::{Client, ClientFiles, ClientTls, Clock, InvalidUrl, PairFiles, Service, Timeouts};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::replica::Replica;

@@ -74,6 +74,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         R::DatabaseUnavailable | R::DatabaseFull | R::ControlUnavailable | R::ShuttingDown => {
             Code::Unavailable
         }
+        R::IdentityInvalid => Code::Unauthenticated,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
 }
@@ -290,8 +291,14 @@ mod tests {
     }
 
     /// The reasons that any call may give, as the comment of the enum says.
-    const OF_ANY_CALL: [&str; 5] =
-        ["DATABASE_UNAVAILABLE", "DATABASE_CONTENTION", "DATABASE_FULL", "SHUTTING_DOWN", "INTERNAL"];
+    const OF_ANY_CALL: [&str; 6] = [
+        "DATABASE_UNAVAILABLE",
+        "DATABASE_CONTENTION",
+        "DATABASE_FULL",
+        "SHUTTING_DOWN",
+        "INTERNAL",
+        "IDENTITY_INVALID",
+    ];
 
     #[test]
     fn every_call_says_whether_it_may_be_repeated_and_lists_its_reasons() {

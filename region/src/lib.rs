@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_client::{Backoff, Client, InvalidUrl, Service, Timeouts};
+use causeway_client::{Backoff, Client, ClientTls, InvalidUrl, Service, Timeouts};
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError},
@@ -146,6 +146,8 @@ pub struct Options {
     pub control_urls: Vec<String>,
     /// Timeouts of calls to control.
     pub control_timeouts: Timeouts,
+    /// The certificates for calls to control, if its URLs begin with `https://`.
+    pub control_tls: Option<Arc<ClientTls>>,
     /// The directory where uploads are stored until their import has ended. Created if absent.
     pub spool_dir: PathBuf,
     /// The pauses between attempts: by default 20 ms at first, 15 s at most.
@@ -180,6 +182,7 @@ impl Options {
             database: db::Options::default(),
             control_urls,
             control_timeouts: Timeouts { call: Duration::from_secs(60), ..Timeouts::default() },
+            control_tls: None,
             spool_dir,
             // Most transient errors have passed after 20 ms, and a service that is killed again and again has no time
             // to lose.
@@ -236,7 +239,8 @@ impl Region {
         if instance.name != options.name {
             return Err(StartError::OtherRegion { name: options.name, was: instance.name });
         }
-        let client = Client::new(Service::Control, &options.control_urls, options.control_timeouts)
+        let tls = options.control_tls;
+        let client = Client::with_tls(Service::Control, &options.control_urls, options.control_timeouts, tls)
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
         let control = ControlClient::new(client, &options.name);
         let books = Books::find(&db).await?;

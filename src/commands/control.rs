@@ -58,6 +58,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
+    let tls = args.server.tls.load(args.listen, &env)?;
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
     let options = causeway_control::Options {
@@ -75,5 +76,5 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             idle: args.bulk_idle_timeout,
         },
     };
-    args.server.serve(serve_control(port.listener, options, args.server.settings(), env)).await
+    args.server.serve(serve_control(port.listener, options, args.server.settings(tls), env)).await
 }

@@ -1,5 +1,6 @@
 //! The tree of subcommands, one file each.
 
+mod certs;
 mod config;
 mod control;
 mod decrypt;
@@ -22,6 +23,7 @@ mod slugs;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod watching;
 
 use std::process::ExitCode;
@@ -69,6 +71,9 @@ enum Command {
     /// Check the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
+    /// Make certificates for development: a CA, and certificates of services and callers.
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Encrypt an export for the owner of a private key.
     Encrypt(encrypt::Args),
     /// Decrypt an encrypted export.
@@ -117,11 +122,11 @@ impl From<Outcome> for ExitCode {
 pub(crate) fn check(cli: &Cli) -> anyhow::Result<()> {
     use config::{Command::Check, Server};
     match &cli.command {
-        Command::Control(args) => args.server.check(),
-        Command::Region(args) => args.server.check(),
+        Command::Control(args) => args.server.check(args.listen),
+        Command::Region(args) => args.check(),
         Command::Config(Check(args)) => match &args.server {
-            Some(Server::Control(args)) => args.server.check(),
-            Some(Server::Region(args)) => args.server.check(),
+            Some(Server::Control(args)) => args.server.check(args.listen),
+            Some(Server::Region(args)) => args.check(),
             None => Ok(()),
         },
         _ => Ok(()),
@@ -151,6 +156,7 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         Command::Imports(command) => imports::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Config(config::Command::Check(_)) => config::run(&settings),
+        Command::Certs(command) => certs::run(command, &env),
         Command::Encrypt(args) => encrypt::run(args, env).await,
         Command::Decrypt(args) => decrypt::run(args, env).await,
     }

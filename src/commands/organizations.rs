@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Outcome,
-    target::{DataArgs, RegionArgs, Target, http_url},
+    target::{DataArgs, RegionArgs, Target, service_url},
 };
 use crate::output::{self, Format, lists};
 
@@ -42,10 +42,10 @@ pub(super) struct Approve {
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
     /// The region to ask; without it and --control, the embedded one
-    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with_all = ["data_dir", "control"])]
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["data_dir", "control"])]
     region: Option<String>,
     /// The control to ask, for the organizations of all regions
-    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with = "data_dir")]
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
     control: Option<String>,
     #[command(flatten)]
     data: DataArgs,

@@ -9,7 +9,7 @@ use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
 
-use super::{Outcome, keys, server::ServerArgs, target};
+use super::{Outcome, keys, server::ServerArgs, target, tls::ControlTlsArgs};
 use crate::settings::units::{self, Size};
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50052", env = "CAUSEWAY_LISTEN")]
     pub(super) listen: SocketAddr,
     /// The URL of control; several, separated by commas, if several controls share one database. They need not run yet
-    #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::http_url,
+    #[arg(long, value_name = "URL", env = "CAUSEWAY_CONTROL_URL", value_parser = target::service_url,
         required = true, value_delimiter = ',')]
     pub(super) control: Vec<String>,
     /// What the product calls the region. It matters only if control's database is the product's [default: the region's
@@ -79,6 +79,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_UPLOAD_MIN_RATE"
     )]
     upload_min_rate: Size,
+    #[command(flatten)]
+    control_tls: ControlTlsArgs,
     /// How long connecting to control may take
     #[arg(
         long,
@@ -160,6 +162,14 @@ pub(super) struct Args {
     pub(super) server: ServerArgs,
 }
 
+impl Args {
+    /// Checks settings against each other.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.server.check(self.listen)?;
+        self.control_tls.check(&self.server.tls, &self.control)
+    }
+}
+
 fn name(text: &str) -> Result<String, String> {
     if region_name::is_valid(text) {
         Ok(text.to_owned())
@@ -178,10 +188,13 @@ fn product_name(text: &str) -> Result<String, String> {
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let decryption_key = args.decryption_key.as_deref().map(keys::private).transpose()?;
+    let tls = args.server.tls.load(args.listen, &env)?;
+    let control_tls = args.control_tls.load(&args.server.tls, &args.control, &env)?;
     let port = args.server.bind(args.listen).await?;
     let database_url = args.server.database_url.clone();
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
     let options = Options {
+        control_tls,
         database: args.server.database(),
         control_timeouts: Timeouts {
             connect: args.control_connect_timeout,
@@ -208,5 +221,5 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
-    args.server.serve(serve_region(port.listener, options, args.server.settings(), env)).await
+    args.server.serve(serve_region(port.listener, options, args.server.settings(tls), env)).await
 }

@@ -3,18 +3,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
-use causeway::serve::{ConnectionLimits, Running, Settings, open_files};
+use causeway::serve::{ConnectionLimits, Running, Settings, Tls, open_files};
 use causeway_silo::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use super::{Outcome, signals::Signals};
+use super::{Outcome, signals::Signals, tls::ServerTlsArgs};
 use crate::settings::{FileArgs, units};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerArgs {
     #[command(flatten)]
     file: FileArgs,
+    #[command(flatten)]
+    pub(super) tls: ServerTlsArgs,
     /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: String,
@@ -65,8 +67,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_CONNECTION_IDLE_TIMEOUT"
     )]
     connection_idle_timeout: Duration,
-    /// The URL at which others reach this service [default: http://ADDR of --listen]
-    #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::http_url)]
+    /// The URL at which others reach this service [default: http://ADDR of --listen, with TLS https://ADDR]
+    #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::service_url)]
     pub(super) advertise: Option<String>,
     /// How often to check the database
     #[arg(
@@ -115,7 +117,8 @@ pub(super) struct Port {
 
 impl ServerArgs {
     /// Checks the database URL, and settings against each other.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        self.tls.check(listen)?;
         db::check_url(&self.database_url).context("--database-url")?;
         if self.shutdown_drain > self.shutdown_timeout {
             bail!(
@@ -141,8 +144,9 @@ impl ServerArgs {
     }
 
     /// The settings for serving. Raises the process's limit on open files.
-    pub(super) fn settings(&self) -> Settings {
+    pub(super) fn settings(&self, tls: Option<Tls>) -> Settings {
         Settings {
+            tls,
             health_interval: self.health_interval,
             health_timeout: self.health_timeout,
             drain: self.shutdown_drain,
@@ -164,7 +168,8 @@ impl ServerArgs {
         let cannot = || format!("cannot listen on {listen}");
         let listener = TcpListener::bind(listen).await.with_context(cannot)?;
         let listening = listener.local_addr().with_context(cannot)?;
-        let advertised = self.advertise.clone().unwrap_or_else(|| format!("http://{listening}"));
+        let scheme = if self.tls.is_tls() { "https" } else { "http" };
+        let advertised = self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
         if self.advertise.is_none() && listening.ip().is_unspecified() {
             warn!(advertised, "others cannot reach this service at that address; set --advertise");
         }

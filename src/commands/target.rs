@@ -7,15 +7,16 @@ use causeway_client::{Client, Service, Timeouts};
 use causeway_relocation::encrypted::PrivateKey;
 use causeway_silo::env::Environment;
 
+use super::tls::ClientTlsArgs;
 use crate::output::place::CommandTarget;
 
 /// Where the embedded default keeps its data.
 const DATA_DIR: &str = "./causeway-data";
 
 /// A URL of a service, checked while the command line is read.
-pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err("it must begin with http://, e.g. http://127.0.0.1:50052".to_owned());
+pub(super) fn service_url(text: &str) -> Result<String, String> {
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
+        return Err("it must begin with http:// or https://, e.g. http://127.0.0.1:50052".to_owned());
     };
     match text.parse::<tonic::transport::Uri>() {
         Ok(uri) if uri.authority().is_some() && !rest.is_empty() => Ok(text.to_owned()),
@@ -26,7 +27,7 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
 #[derive(Debug, clap::Args)]
 pub(super) struct RegionArgs {
     /// The region to ask; without it, the embedded one
-    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with = "data_dir")]
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
     pub(super) region: Option<String>,
     #[command(flatten)]
     pub(super) data: DataArgs,
@@ -35,24 +36,27 @@ pub(super) struct RegionArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ControlArgs {
     /// The control to ask; without it, the embedded one
-    #[arg(long, value_name = "URL", value_parser = http_url, conflicts_with = "data_dir")]
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
     pub(super) control: Option<String>,
     #[command(flatten)]
     pub(super) data: DataArgs,
 }
 
+/// How to get at a service: in a data directory, or at a URL with TLS.
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
     /// Where the embedded control and region keep their data
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub(super) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(super) tls: ClientTlsArgs,
 }
 
 impl RegionArgs {
     /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> CommandTarget {
         match &self.region {
-            Some(url) => CommandTarget::Region(url.clone()),
+            Some(url) => CommandTarget::Region(url.clone()).with_tls(self.data.tls.words()),
             None => self.data.place(),
         }
     }
@@ -62,7 +66,7 @@ impl ControlArgs {
     /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> CommandTarget {
         match &self.control {
-            Some(url) => CommandTarget::Control(url.clone()),
+            Some(url) => CommandTarget::Control(url.clone()).with_tls(self.data.tls.words()),
             None => self.data.place(),
         }
     }
@@ -92,8 +96,9 @@ impl Target {
         env: Environment,
     ) -> anyhow::Result<Self> {
         if let Some(url) = url {
+            let tls = data.tls.load(url, &env)?;
             return Ok(Self {
-                client: Client::connect(service, url, Timeouts::default()).await?,
+                client: Client::connect_with_tls(service, url, Timeouts::default(), tls).await?,
                 embedded: None,
             });
         }

@@ -81,10 +81,13 @@ fn an_import_goes_to_a_region_or_to_the_data_directory() {
     assert_eq!(args.region.data.data_dir, Path::new("./causeway-data"));
     let args = import_args(&["x.json", "--region", "http://eu.example:50052"]);
     assert_eq!(args.region.region.as_deref(), Some("http://eu.example:50052"));
+    let args = import_args(&["x.json", "--region", "https://eu.example:50052", "--tls-ca", "ca.pem"]);
+    let place = "causeway imports list --region https://eu.example:50052 --tls-ca ca.pem";
+    assert_eq!(args.region.place().command(["imports", "list"]), place);
     let import = ["import", "organizations", "x.json"];
     let wrong = |more: &[&str]| wrong(&[&import, more].concat());
     assert_eq!(wrong(&["--region", "http://eu:1", "--data-dir", "d"]), ErrorKind::ArgumentConflict);
-    assert_eq!(wrong(&["--region", "https://eu:1"]), ErrorKind::ValueValidation);
+    assert_eq!(wrong(&["--region", "ftp://eu:1"]), ErrorKind::ValueValidation);
     assert_eq!(wrong(&["--region", "http://"]), ErrorKind::ValueValidation);
     assert_eq!(wrong(&["--import-id", "7"]), ErrorKind::ValueValidation);
     assert_eq!(wrong(&["--output", "yaml"]), ErrorKind::InvalidValue);

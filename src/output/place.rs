@@ -12,13 +12,20 @@ pub(crate) enum CommandTarget {
     Control(String),
     /// The embedded control and region with their data in this directory.
     Data(PathBuf),
+    /// One of the above, with these options about TLS.
+    WithTls(Box<Self>, Vec<String>),
+}
+
+/// A word, quoted for a shell if it needs that.
+pub(crate) fn quoted(word: &str) -> String {
+    // Only a NUL character cannot be quoted, and no argument has one.
+    shlex::try_quote(word).unwrap_or(Cow::Borrowed(word)).into_owned()
 }
 
 /// Adds a word, quoted for a shell.
 fn push(line: &mut String, word: &str) {
     line.push(' ');
-    // Only a NUL character cannot be quoted, and no argument has one.
-    line.push_str(&shlex::try_quote(word).unwrap_or(Cow::Borrowed(word)));
+    line.push_str(&quoted(word));
 }
 
 /// Whether a command goes to control: those about slugs do, the others to a region.
@@ -27,11 +34,28 @@ fn is_for_control(command: &str) -> bool {
 }
 
 impl CommandTarget {
-    fn arguments(&self) -> [String; 2] {
+    /// The same place, reached with these options about TLS.
+    pub(crate) fn with_tls(self, words: Vec<String>) -> Self {
+        if words.is_empty() { self } else { Self::WithTls(Box::new(self), words) }
+    }
+
+    fn arguments(&self) -> Vec<String> {
         match self {
-            Self::Region(url) => ["--region".to_owned(), url.clone()],
-            Self::Control(url) => ["--control".to_owned(), url.clone()],
-            Self::Data(dir) => ["--data-dir".to_owned(), dir.display().to_string()],
+            Self::Region(url) => vec!["--region".to_owned(), url.clone()],
+            Self::Control(url) => vec!["--control".to_owned(), url.clone()],
+            Self::Data(dir) => vec!["--data-dir".to_owned(), dir.display().to_string()],
+            Self::WithTls(place, words) => [place.arguments().as_slice(), words].concat(),
+        }
+    }
+
+    /// The control at this URL, for somebody who is at a region. `None` if this is no region.
+    fn control_of_region(&self, url: &str) -> Option<Self> {
+        match self {
+            Self::Region(_) => Some(Self::Control(url.to_owned())),
+            Self::WithTls(place, words) => {
+                place.control_of_region(url).map(|control| control.with_tls(words.clone()))
+            }
+            Self::Control(_) | Self::Data(_) => None,
         }
     }
 
@@ -56,8 +80,8 @@ impl CommandTarget {
             if index % 2 == 0 || !part.starts_with("causeway ") {
                 continue;
             }
-            let elsewhere = match (self, control) {
-                (Self::Region(_), [first, ..]) if is_for_control(part) => Some(Self::Control(first.clone())),
+            let elsewhere = match control {
+                [first, ..] if is_for_control(part) => self.control_of_region(first),
                 _ => None,
             };
             let place = elsewhere.as_ref().unwrap_or(self);
@@ -76,6 +100,12 @@ mod tests {
         let words = ["imports", "show", "3b1f"];
         let region = CommandTarget::Region("http://127.0.0.1:50052".to_owned());
         assert_eq!(region.command(words), "causeway imports show 3b1f --region http://127.0.0.1:50052");
+        let options = ["--tls-ca".to_owned(), "my ca.pem".to_owned()];
+        let region = CommandTarget::Region("https://r:1".to_owned()).with_tls(options.to_vec());
+        assert_eq!(
+            region.complete("`causeway slugs list`", &["https://c:1".to_owned()]),
+            "`causeway slugs list --control https://c:1 --tls-ca 'my ca.pem'`"
+        );
         let control = CommandTarget::Control("http://[::1]:50051".to_owned());
         assert_eq!(control.command(["slugs", "list"]), "causeway slugs list --control 'http://[::1]:50051'");
     }

@@ -94,12 +94,17 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let origin = request.extensions_mut().remove::<Origin>();
         let on_connection = origin.as_ref().map(Origin::call);
+        let mut caller = None;
         if let Some(origin) = origin {
+            if let Some(peer) = origin.peer() {
+                caller = peer.as_ref().ok().map(ToString::to_string);
+                request.extensions_mut().insert(peer.clone());
+            }
             // Where tonic looks for the address of a caller.
             request.extensions_mut().insert(origin.tcp);
         }
         let method = request.uri().path().trim_start_matches('/');
-        let span = info_span!("call", method, region = self.calls.region.as_deref());
+        let span = info_span!("call", method, region = self.calls.region.as_deref(), caller);
         let mut ending = CallGuard {
             _open: (!is_endless(method)).then(|| self.calls.open.token()),
             _on_connection: on_connection,

@@ -6,7 +6,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -16,13 +16,18 @@ use std::{
 use futures::{Stream, StreamExt as _, future};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::TcpListener,
+    sync::Semaphore,
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 use tracing::warn;
+
+use super::{
+    certificates::Tls,
+    transport::{HandshakeLog, Peer, Transport},
+};
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept. It mostly fails for lack of something (such as file handles) that does not come back at
@@ -38,7 +43,7 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Limits {
     /// How many may be open at once. A further one is accepted and closed at once.
     pub open: usize,
-    /// How long a connection may take to send the whole HTTP/2 preface.
+    /// How long a connection may take for its TLS handshake, if there is one, and to send the whole HTTP/2 preface.
     pub handshake: Duration,
     /// How long a connection may have no call before it is closed. It is checked once in this time, so it may last up
     /// to twice as long.
@@ -55,16 +60,22 @@ impl Default for Limits {
 pub(super) fn incoming(
     listener: TcpListener,
     limits: Limits,
+    tls: Option<Tls>,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(limits.open));
     let mut refusals = Refusals::default();
+    let log = HandshakeLog::default();
     TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(TCP_KEEPALIVE))
         .filter_map(move |accepted| {
             let accepted = accepted.map(|stream| match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => Some(Connection::new(stream, place, limits, cut.clone())),
+                Ok(place) => {
+                    let tcp = stream.connect_info();
+                    let transport = Transport::new(stream, tls.as_ref(), log.clone(), place);
+                    Some(Connection::new(transport, tcp, limits, cut.clone()))
+                }
                 Err(_) => {
                     refusals.count(limits.open);
                     None
@@ -115,6 +126,7 @@ struct Activity {
 pub(super) struct Origin {
     pub(super) tcp: TcpConnectInfo,
     activity: Arc<Activity>,
+    peer: Arc<OnceLock<Peer>>,
 }
 
 impl Origin {
@@ -123,6 +135,11 @@ impl Origin {
         self.activity.begun.fetch_add(1, Ordering::Relaxed);
         self.activity.open.fetch_add(1, Ordering::Relaxed);
         OpenCall(Arc::clone(&self.activity))
+    }
+
+    /// Who calls, as far as its certificate says. `None` if callers need no identity.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.get()
     }
 }
 
@@ -139,9 +156,10 @@ impl Drop for OpenCall {
 /// A connection that ends when it is cut or has been silent for too long.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
+    tcp: TcpConnectInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Bytes of the preface that have not arrived yet.
+    /// Bytes of the preface that have not arrived yet. With TLS, they arrive behind the handshake.
     missing: usize,
     idle: Duration,
     /// When the preface must be complete; after that, when to check next for calls.
@@ -149,20 +167,19 @@ pub(super) struct Connection {
     activity: Arc<Activity>,
     /// How many calls had begun at the last check.
     seen: usize,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, limits: Limits, cut: CancellationToken) -> Self {
+    fn new(stream: Transport, tcp: TcpConnectInfo, limits: Limits, cut: CancellationToken) -> Self {
         Self {
             stream,
+            tcp,
             cut: Box::pin(cut.cancelled_owned()),
             missing: PREFACE,
             idle: limits.idle,
             deadline: Box::pin(sleep(limits.handshake)),
             activity: Arc::default(),
             seen: 0,
-            _place: place,
         }
     }
 
@@ -188,6 +205,16 @@ impl Connection {
             self.schedule_check(begun);
         }
         Ok(false)
+    }
+
+    /// Fails once the connection is cut, or if the preface is late. TLS reads its handshake while HTTP/2 only wants to
+    /// write, so a connection that writes has the same time limit.
+    fn poll_alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.poll_cut(cx)?;
+        if self.missing > 0 {
+            self.poll_silent(cx)?;
+        }
+        Ok(())
     }
 
     fn schedule_check(&mut self, begun: usize) {
@@ -223,7 +250,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_cut(cx)?;
+        self.poll_alive(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -232,7 +259,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_cut(cx)?;
+        self.poll_alive(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
@@ -241,7 +268,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_cut(cx)?;
+        self.poll_alive(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -254,6 +281,6 @@ impl Connected for Connection {
     type ConnectInfo = Origin;
 
     fn connect_info(&self) -> Origin {
-        Origin { tcp: self.stream.connect_info(), activity: Arc::clone(&self.activity) }
+        Origin { tcp: self.tcp.clone(), activity: Arc::clone(&self.activity), peer: self.stream.peer() }
     }
 }

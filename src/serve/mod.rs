@@ -1,20 +1,26 @@
 //! Serving a control or a region over gRPC.
 //!
+//! Without [`Tls`] a port speaks plaintext. Which addresses that is allowed on is for the caller to decide.
+//!
 //! At start, the caller binds the port first, so that a taken port is noticed before any database is touched; then the
 //! service opens and migrates its database; then it answers calls. At shutdown, health reports `NOT_SERVING`, the port
 //! is closed, calls in flight and the current chunk get time to end, the service stops, and connections that are still
 //! open are cut.
 
 mod calls;
+mod certificates;
 mod connections;
 mod health;
+mod identities;
 pub mod open_files;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use causeway_client::ClientTls;
 use causeway_control::Control;
 use causeway_region::Region;
 use causeway_silo::{db::DbError, env::Environment};
@@ -30,8 +36,11 @@ use tonic::{service::RoutesBuilder, transport::Server};
 use tracing::{debug, info, warn};
 
 use calls::Calls;
+use certificates::Certificates;
 use health::Health;
+use identities::Identities;
 
+pub use certificates::Tls;
 pub use connections::Limits as ConnectionLimits;
 
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
@@ -122,7 +131,7 @@ impl ServedService for Region {
 }
 
 /// How to serve a control or a region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Time between two checks of the database.
     pub health_interval: Duration,
@@ -135,6 +144,8 @@ pub struct Settings {
     pub flush_timeout: Duration,
     /// Limits on connections.
     pub connections: ConnectionLimits,
+    /// TLS. Without it, the port speaks plaintext.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
@@ -145,6 +156,7 @@ impl Default for Settings {
             drain: Duration::ZERO,
             flush_timeout: Duration::from_secs(1),
             connections: ConnectionLimits::default(),
+            tls: None,
         }
     }
 }
@@ -160,7 +172,7 @@ pub async fn serve_control(
     env: Environment,
 ) -> anyhow::Result<Running> {
     let control = Control::start(options, env).await.context("control cannot start")?;
-    serve(listener, Arc::new(control), None, settings).await
+    serve(listener, Arc::new(control), None, None, settings).await
 }
 
 /// Starts a region service and answers calls on `listener`.
@@ -173,20 +185,21 @@ pub async fn serve_region(
     settings: Settings,
     env: Environment,
 ) -> anyhow::Result<Running> {
-    let name = options.name.clone();
+    let (name, control_tls) = (options.name.clone(), options.control_tls.clone());
     let region = Region::start(options, env).await.context("the region cannot start")?;
-    serve(listener, Arc::new(region), Some(name), settings).await
+    serve(listener, Arc::new(region), Some(name), control_tls, settings).await
 }
 
 async fn serve<S: ServedService>(
     listener: TcpListener,
     silo: Arc<S>,
     region: Option<String>,
+    control_tls: Option<Arc<ClientTls>>,
     settings: Settings,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the port is not bound")?;
     let calls = Calls::new(region);
-    let (health, health_service) = Health::new(S::SERVICES, S::NEED_REGISTRATION, settings);
+    let (health, health_service) = Health::new(S::SERVICES, S::NEED_REGISTRATION, settings.clone());
     let state = health.begin(silo.as_ref()).await;
 
     let mut routes = RoutesBuilder::default();
@@ -202,6 +215,8 @@ async fn serve<S: ServedService>(
     routes.add_service(reflection().build_v1().context("the contract's descriptors are broken")?);
     routes.add_service(reflection().build_v1alpha().context("the contract's descriptors are broken")?);
 
+    let tls = settings.tls.clone();
+    let required = tls.as_ref().is_some_and(|tls| tls.identities().is_some());
     let closing = CancellationToken::new();
     let cut = CancellationToken::new();
     let server = tokio::spawn(
@@ -209,9 +224,10 @@ async fn serve<S: ServedService>(
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(calls.clone())
+            .layer(Identities { required })
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
-                connections::incoming(listener, settings.connections, cut.clone()),
+                connections::incoming(listener, settings.connections, tls.clone(), cut.clone()),
                 closing.clone().cancelled_owned(),
             ),
     );
@@ -221,6 +237,9 @@ async fn serve<S: ServedService>(
         let (health, silo, stopping) = (health.clone(), Arc::clone(&silo), stopping.clone());
         async move { health.follow(silo.as_ref(), state, stopping).await }
     });
+
+    let certificates = Certificates { server: tls, client: control_tls };
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(certificates.follow()));
 
     Ok(Running {
         address,
@@ -266,10 +285,11 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// The address that it listens on, as an `http://` URL.
+    /// The address that it listens on, as a URL that begins with `https://` if it speaks TLS, else with `http://`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Waits until the service ends by itself, which it never should, and returns why it did. It must still be stopped

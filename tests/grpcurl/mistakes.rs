@@ -13,14 +13,15 @@ use crate::{
 };
 
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
-/// act in its place, or it takes a million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 22] = [
+/// act in its place, callers must have certificates, or it takes a million organizations or a hundred renames. Other tests cover them.
+const OF_NO_CALLER: [&str; 23] = [
     "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
     "DATABASE_CONTENTION",
     "DATABASE_FULL",
     "DATABASE_UNAVAILABLE",
+    "IDENTITY_INVALID",
     "ID_SPACE_EXHAUSTED",
     "INTERNAL",
     "ORGANIZATION_NOT_RESERVED",

@@ -49,8 +49,9 @@ use std::{
     time::Duration,
 };
 
-use causeway::serve::{Settings, serve_control, serve_region};
+use causeway::serve::{Settings, Tls, serve_control, serve_region};
 use causeway_silo::{db::Db, env::Environment};
+use causeway_tls::Role;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -67,7 +68,10 @@ pub use second_process::SecondProcess;
 use trace::PrintOnPanic;
 pub use trace::{Trace, Wait};
 
-use crate::process;
+use crate::{pki::Pki, process};
+
+/// How often a service with TLS looks whether its certificates have changed: a test waits for that.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The database that each silo of a cluster uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +129,7 @@ pub struct Cluster {
     program: Option<PathBuf>,
     arguments: Vec<String>,
     configure: Configure,
+    pki: Option<Arc<Pki>>,
     directory: TempDir,
     database_server: Arc<DatabaseServer>,
 }
@@ -326,7 +331,8 @@ impl Cluster {
                 if let Some(count) = self.changes_a_transaction {
                     options.feed.changes_a_transaction = count;
                 }
-                node.start(move |listener| serve_control(listener, options, Settings::default(), env)).await
+                let settings = self.settings(Role::Control, node.name())?;
+                node.start(move |listener| serve_control(listener, options, settings, env)).await
             }
             (None, Service::Region(index)) => {
                 let url = node.database_url().to_owned();
@@ -337,13 +343,29 @@ impl Cluster {
                     self.control_urls(index),
                     self.spool_dir(index),
                 );
+                if let Some(pki) = &self.pki {
+                    options.control_tls = Some(pki.client(Some(pki.pair(Role::Region, node.name())?))?);
+                }
                 (self.configure.0)(&mut options);
-                node.start(move |listener| serve_region(listener, options, Settings::default(), env)).await
+                let settings = self.settings(Role::Region, node.name())?;
+                node.start(move |listener| serve_region(listener, options, settings, env)).await
             }
         }
     }
 
+    /// How a service in this process is served.
+    fn settings(&self, role: Role, name: &str) -> anyhow::Result<Settings> {
+        let tls = match &self.pki {
+            Some(pki) => Some(Tls { look_every: LOOK_EVERY, ..pki.server(pki.pair(role, name)?)? }),
+            None => None,
+        };
+        Ok(Settings { tls, ..Settings::default() })
+    }
+
     fn control_urls(&self, region: usize) -> Vec<String> {
+        if self.pki.is_some() {
+            return self.controls.iter().map(Node::url).collect();
+        }
         self.links[region].iter().map(|link| link.url().to_owned()).collect()
     }
 

@@ -5,6 +5,7 @@ pub mod account;
 pub mod cluster;
 pub mod export;
 pub mod invariants;
+pub mod pki;
 pub mod postgres;
 pub mod process;
 pub mod product;

@@ -15,6 +15,7 @@ use super::{
     Cluster, DatabaseServer, Failpoints, Service, Store, Trace, link::Link, node::Node, options::Configure,
     trace::PrintOnPanic,
 };
+use crate::pki::Pki;
 
 /// The description of a cluster. Nothing runs until [`start`](Self::start).
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub struct ClusterBuilder {
     tables_of_control: Vec<String>,
     tables_of_regions: Vec<String>,
     configure: Configure,
+    pki: Option<Arc<Pki>>,
 }
 
 impl ClusterBuilder {
@@ -55,7 +57,15 @@ impl ClusterBuilder {
             tables_of_control: Vec::new(),
             tables_of_regions: Vec::new(),
             configure: Configure(Box::new(|_| {})),
+            pki: None,
         }
+    }
+
+    /// Gives every service a certificate of this CA, and lets all of them speak mutual TLS. The test calls them as an
+    /// operator. Regions call controls directly: links do not speak TLS, so nothing gets lost or delayed on the way.
+    pub fn tls(mut self, pki: &Arc<Pki>) -> Self {
+        self.pki = Some(Arc::clone(pki));
+        self
     }
 
     /// Uses this database server, and its kind of store, instead of starting one for this cluster.
@@ -156,6 +166,11 @@ impl ClusterBuilder {
             self.controls == 1 || self.store == Store::Postgres,
             "several controls need a database that several processes may use: PostgreSQL"
         );
+        ensure!(
+            self.pki.is_none() || self.program.is_none(),
+            "only services in this process get certificates"
+        );
+        let tls = self.pki.as_ref().map(|pki| pki.operator()).transpose()?;
         let database_server = match self.database_server {
             Some(database_server) => database_server,
             None => Arc::new(DatabaseServer::for_one(self.store).await?),
@@ -175,7 +190,8 @@ impl ClusterBuilder {
         execute(&database_url, &self.tables_of_control).await?;
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
-            controls.push(Node::new(Called::Control, &name, database_url.clone(), Arc::clone(&killed))?);
+            let killed = Arc::clone(&killed);
+            controls.push(Node::new(Called::Control, &name, database_url.clone(), killed, tls.clone())?);
         }
         let mut regions = Vec::new();
         let mut links = Vec::new();
@@ -187,7 +203,7 @@ impl ClusterBuilder {
                 execute(&own, &self.tables_of_regions).await?;
                 own
             };
-            regions.push(Node::new(Called::Region, name, database_url, Arc::clone(&killed))?);
+            regions.push(Node::new(Called::Region, name, database_url, Arc::clone(&killed), tls.clone())?);
             let mut ways = Vec::new();
             for control in &controls {
                 let way = format!("{name} -> {}", control.name());
@@ -218,6 +234,7 @@ impl ClusterBuilder {
             program: self.program,
             arguments: self.arguments,
             configure: self.configure,
+            pki: self.pki,
             directory,
             database_server,
         };

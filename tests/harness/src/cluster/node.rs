@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use causeway::serve::Running;
-use causeway_client::{Client, Service, Timeouts};
+use causeway_client::{Client, ClientTls, Service, Timeouts};
 use causeway_silo::{
     Silo,
     db::{self, Db},
@@ -176,10 +176,12 @@ impl Node {
         name: &str,
         database_url: String,
         killed: Arc<Notify>,
+        tls: Option<Arc<ClientTls>>,
     ) -> anyhow::Result<Self> {
         let port = socket((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = port.local_addr()?;
-        let client = Client::new(service, &[format!("http://{address}")], Timeouts::default())?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let client = Client::with_tls(service, &[format!("{scheme}://{address}")], Timeouts::default(), tls)?;
         Ok(Self {
             name: name.to_owned(),
             service,
@@ -206,7 +208,7 @@ impl Node {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.client.urls().first().cloned().unwrap_or_default()
     }
 
     pub(super) fn client(&self) -> Client {

@@ -43,6 +43,7 @@ impl Cluster {
     /// If there is no region of this number.
     pub async fn start_beside(&self, region: usize) -> anyhow::Result<SecondProcess> {
         ensure!(self.store() == Store::Postgres, "several processes need a database that they may share");
+        ensure!(self.pki.is_none(), "a second process gets no certificate");
         let node = self.database_of(Silo::Region(region));
         let spool = tempfile::tempdir_in(self.directory.path())?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

@@ -1,0 +1,229 @@
+//! What a connection is spoken over: TCP, or TLS on it. The TLS handshake is a part of reading and writing, so that it
+//! takes place in the connection's own task and within its own time limit.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use causeway_tls::{Identity, IdentityError, words};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, info};
+
+use super::certificates::Tls;
+
+/// The first byte of a TLS handshake. HTTP never begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How long a connection that was refused stays open, so that the peer reads why. If it were closed while something
+/// is still on its way here, the operating system would throw away what the peer has not read yet.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How much is read from a peer that was refused, in bytes.
+const LINGER_BYTES: u64 = 64 * 1024;
+/// Least time between two log lines at the level `info` about handshakes that failed. Others are at `debug`.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who is at the other end, as far as its certificate says; an error if that is no identity that is accepted.
+pub(super) type Peer = Result<Identity, IdentityError>;
+
+/// When a handshake that failed was last logged at `info`. Anybody can make handshakes fail, and nobody should be able
+/// to fill the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HandshakeLog(Arc<Mutex<Option<Instant>>>);
+
+impl HandshakeLog {
+    fn failed(&self, peer: Option<SocketAddr>, reason: &str) {
+        let peer = peer.map(|peer| peer.to_string());
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
+            *told = Some(Instant::now());
+            info!(peer, "a connection was refused: {reason}");
+        } else {
+            debug!(peer, "a connection was refused: {reason}");
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// Without TLS. `true` until the first byte has arrived.
+    Plain(TcpStream, bool),
+    Tls(Box<TlsStream<TcpStream>>),
+    Failed,
+}
+
+/// The handshake, until it is done.
+type Accepting = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, (io::Error, TcpStream)>> + Send>>;
+
+/// A connection that is spoken over.
+pub(super) struct Transport {
+    accepting: Option<Accepting>,
+    state: State,
+    tls: Option<Tls>,
+    address: Option<SocketAddr>,
+    peer: Arc<OnceLock<Peer>>,
+    log: HandshakeLog,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    pub(super) fn new(
+        stream: TcpStream,
+        tls: Option<&Tls>,
+        log: HandshakeLog,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let address = stream.peer_addr().ok();
+        let (accepting, state): (Option<Accepting>, State) = match tls {
+            None => (None, State::Plain(stream, true)),
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(tls.certificates.config());
+                (Some(Box::pin(acceptor.accept(stream).into_fallible())), State::Failed)
+            }
+        };
+        let (peer, place) = (Arc::default(), Arc::new(place));
+        Self { accepting, state, tls: tls.cloned(), address, peer, log, place }
+    }
+
+    /// Who is at the other end. It is set by the time that the first call comes, if callers must have an identity.
+    pub(super) fn peer(&self) -> Arc<OnceLock<Peer>> {
+        Arc::clone(&self.peer)
+    }
+
+    /// Ends the handshake, if there is one to end.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(accepting) = &mut self.accepting else { return Poll::Ready(Ok(())) };
+        let accepted = ready!(accepting.as_mut().poll(cx));
+        self.accepting = None;
+        match accepted {
+            Ok(stream) => {
+                self.recognize(&stream);
+                self.state = State::Tls(Box::new(stream));
+                Poll::Ready(Ok(()))
+            }
+            Err((error, stream)) => {
+                match words::tls_error(&error) {
+                    Some(reason) => self.log.failed(self.address, &words::of_server(reason)),
+                    None => debug!(peer = ?self.address, %error, "a connection ended in its TLS handshake"),
+                }
+                tokio::spawn(linger(stream, Arc::clone(&self.place)));
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+        }
+    }
+
+    /// Notes who is at the other end.
+    fn recognize(&self, stream: &TlsStream<TcpStream>) {
+        let Some(trust_domain) = self.tls.as_ref().and_then(Tls::identities) else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let peer = match certificate {
+            Some(certificate) => Identity::of_certificate(certificate, trust_domain),
+            None => Err(IdentityError::Unreadable),
+        };
+        if let Err(error) = &peer {
+            self.log.failed(self.address, &format!("the certificate names nobody: {error}"));
+        }
+        // It is set here only, and only once.
+        let _ = self.peer.set(peer);
+    }
+}
+
+/// Keeps a connection that was refused open until the peer closes it or a second is over. It keeps its place meanwhile.
+async fn linger(mut stream: TcpStream, place: Arc<OwnedSemaphorePermit>) {
+    let lingering = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever comes of it, the connection is closed now.
+    let _ = timeout(LINGER_TIME, lingering).await;
+    drop(place);
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?;
+        let this = &mut *self;
+        match &mut this.state {
+            State::Plain(stream, fresh) => {
+                let before = buffer.filled().len();
+                ready!(Pin::new(stream).poll_read(cx, buffer))?;
+                if std::mem::take(fresh) && buffer.filled().get(before) == Some(&TLS_HANDSHAKE) {
+                    let reason = "the client speaks TLS, and this port does not; it must use http://";
+                    this.log.failed(this.address, reason);
+                    if let State::Plain(stream, _) = std::mem::replace(&mut this.state, State::Failed) {
+                        tokio::spawn(linger(stream, Arc::clone(&this.place)));
+                    }
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Poll::Ready(Ok(()))
+            }
+            State::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?;
+        match &mut self.state {
+            State::Plain(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            State::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?;
+        match &mut self.state {
+            State::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
+            State::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // Asked once, before the handshake is done. TLS gathers what it gets in any case.
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?;
+        match &mut self.state {
+            State::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
+            State::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            State::Failed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            State::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            State::Failed => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `causeway certs`: what it makes is what services and commands accept.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+use causeway_harness::process::{self, Process};
+use tempfile::TempDir;
+
+use crate::support::says;
+
+/// Runs the command in a directory.
+fn run(directory: &Path, line: &str) -> Output {
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command.current_dir(directory).args(line.split_whitespace()).output().expect("it runs")
+}
+
+fn done(directory: &Path, line: &str) -> String {
+    let output = run(directory, line);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+fn refused(directory: &Path, line: &str) -> String {
+    let output = run(directory, line);
+    assert_ne!(output.status.code(), Some(0), "{line}");
+    let stderr = String::from_utf8(output.stderr).expect("it is text");
+    stderr.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The flags that the output says to paste: its last line.
+fn flags(output: &str) -> Vec<&str> {
+    output.lines().last().expect("a line").split_whitespace().collect()
+}
+
+fn start(directory: &Path, server: &str, flags: &[&str]) -> (Process, String) {
+    let mut command: Command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    command.current_dir(directory).args(server.split_whitespace()).args(flags);
+    let mut process = Process::start(command).expect("it runs");
+    let url = process.served_at().expect("it serves").replace("http://", "https://");
+    (process, url)
+}
+
+#[test]
+fn what_is_issued_is_what_services_and_commands_accept() {
+    let directory = TempDir::new().expect("a directory");
+    let dir = directory.path();
+    let made = done(dir, "certs init");
+    assert!(
+        made.contains("./causeway-certs/ca.pem") && made.contains("causeway certs issue control main"),
+        "{made}"
+    );
+    let of_control = done(dir, "certs issue control main");
+    assert!(of_control.contains("identity     spiffe://causeway.local/control/main"), "{of_control}");
+    let of_region = done(dir, "certs issue region us");
+    let of_operator = done(dir, "certs issue operator me --valid-for 1h");
+
+    let (_control, control) =
+        start(dir, "control --listen 127.0.0.1:0 --database-url sqlite:c.db", &flags(&of_control));
+    let region =
+        format!("region --name us --listen 127.0.0.1:0 --database-url sqlite:r.db --control {control}");
+    let (mut process, region) = start(dir, &region, &flags(&of_region));
+    process.logged("registered with control").expect("control accepts its certificate");
+
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json"), dir.join("acme.json"))
+        .expect("copied");
+    let with = flags(&of_operator).join(" ");
+    let report = done(dir, &format!("import organizations acme.json --region {region} {with}"));
+    assert!(report.contains("in region us: SUCCEEDED"), "{report}");
+    let resolved = done(dir, &format!("slugs resolve acme --control {control} {with}"));
+    assert!(resolved.contains(&region), "the region has registered its address with https: {resolved}");
+    let nobody = refused(dir, &format!("slugs list --control {control} --tls-ca causeway-certs/ca.pem"));
+    says(&nobody, &["the server wants a certificate: give --tls-cert and --tls-key"]);
+    let plain = control.replace("https://", "http://");
+    let plain = refused(dir, &format!("slugs list --control {plain}"));
+    says(&plain, &["the server speaks TLS: use https:// and --tls-ca"]);
+}
+
+#[test]
+fn keys_are_private_and_nothing_is_replaced_without_a_word() {
+    let directory = TempDir::new().expect("a directory");
+    let dir = directory.path();
+    says(&refused(dir, "certs issue control main"), &["ca.pem cannot be read", "causeway certs init"]);
+    done(dir, "certs init --dir pki --trust-domain prod.example");
+    done(dir, "certs issue importer loader --dir pki --host loader.example --host 192.0.2.7");
+    for key in ["pki/ca-key.pem", "pki/importer-loader-key.pem"] {
+        let mode = fs::metadata(dir.join(key)).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{key}");
+    }
+    let before = fs::read(dir.join("pki/importer-loader-key.pem")).expect("it is there");
+    let again = "certs issue importer loader --dir pki";
+    says(&refused(dir, again), &["importer-loader.pem is there already; --force replaces it"]);
+    says(&refused(dir, "certs init --dir pki"), &["ca.pem is there already; --force replaces it"]);
+    assert_eq!(fs::read(dir.join("pki/importer-loader-key.pem")).expect("it is there"), before);
+    done(dir, &format!("{again} --force"));
+    assert_ne!(fs::read(dir.join("pki/importer-loader-key.pem")).expect("it is there"), before);
+}
+
+#[test]
+fn what_no_certificate_can_say_is_refused() {
+    let directory = TempDir::new().expect("a directory");
+    let dir = directory.path();
+    done(dir, "certs init");
+    says(&refused(dir, "certs issue region US"), &["a region's name is "]);
+    says(&refused(dir, "certs issue operator a/b"), &["a name is 1 to 64 letters"]);
+    for (line, word) in [
+        ("certs issue operator me --host a/b", "an IP address or a name of a host"),
+        ("certs issue operator me --valid-for 0s", "at least 1m"),
+        ("certs issue admin me", "invalid value 'admin'"),
+        ("certs init --trust-domain Prod", "a trust domain is"),
+    ] {
+        let refusal = refused(dir, line);
+        assert!(refusal.contains(word), "{refusal}");
+    }
+    says(&refused(dir, "certs issue operator me --valid-for 3650d --dir nowhere"), &["causeway certs init"]);
+}

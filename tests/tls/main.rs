@@ -1,0 +1,13 @@
+//! TLS: who is let in, what is said to those who are not, and certificates that change while services run.
+
+#![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
+
+mod certs;
+mod cluster;
+mod handshake;
+mod identities;
+mod plain;
+mod refusals;
+mod rotation;
+mod start;
+mod support;

@@ -1,0 +1,142 @@
+//! TLS of a server.
+
+use std::{path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use rustls::{
+    InconsistentKeys, ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+
+use crate::{
+    ALPN, Clock, FileError, PairFiles, Refreshed, VERSIONS,
+    files::{self, Contents, shown},
+    provider,
+    reload::{Loaded, Reloading},
+    validity::Dated,
+};
+
+/// The files of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// Its own certificate.
+    pub pair: PairFiles,
+    /// The CAs whose certificates clients must have. Without them, clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Lists of certificates that these CAs have revoked.
+    pub client_crl: Option<PathBuf>,
+}
+
+/// The certificates of a server.
+#[derive(Debug)]
+pub struct ServerTls {
+    files: ServerFiles,
+    clock: Clock,
+    state: Reloading<ServerConfig>,
+}
+
+struct Read {
+    cert: Contents,
+    key: Contents,
+    client_ca: Option<Contents>,
+    client_crl: Option<Contents>,
+}
+
+impl Read {
+    fn new(files: &ServerFiles) -> Result<Self, FileError> {
+        Ok(Self {
+            cert: Contents::read(&files.pair.cert)?,
+            key: Contents::read(&files.pair.key)?,
+            client_ca: files.client_ca.as_deref().map(Contents::read).transpose()?,
+            client_crl: files.client_crl.as_deref().map(Contents::read).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        files::digest([&self.cert, &self.key].into_iter().chain(&self.client_ca).chain(&self.client_crl))
+    }
+
+    fn verifier(&self, dated: &mut Vec<Dated>) -> Result<Option<Arc<dyn ClientCertVerifier>>, FileError> {
+        let Some(client_ca) = &self.client_ca else { return Ok(None) };
+        dated.extend(Dated::of_cas(client_ca)?);
+        let mut builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(client_ca.roots()?), provider());
+        if let Some(client_crl) = &self.client_crl {
+            let lists = client_crl.revocation_lists()?;
+            dated.extend(Dated::of_revocation_lists(client_crl, &lists)?);
+            // A CA without a list has revoked nothing: while one CA replaces another, the new one has no list yet.
+            builder = builder.with_crls(lists).allow_unknown_revocation_status();
+        }
+        let path = self.client_crl.as_ref().unwrap_or(client_ca).path();
+        match builder.build() {
+            Ok(verifier) => Ok(Some(verifier)),
+            Err(error) => Err(FileError::Malformed { path: shown(path), reason: error.to_string() }),
+        }
+    }
+
+    fn build(&self, clock: &Clock) -> Result<Loaded<ServerConfig>, FileError> {
+        let chain = self.cert.certificates()?;
+        let mut dated = Dated::of_chain(&self.cert, &chain)?;
+        dated.iter().try_for_each(|own| own.check(clock.now()))?;
+        let unusable = |error: rustls::Error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                FileError::Mismatch { cert: shown(self.cert.path()), key: shown(self.key.path()) }
+            }
+            error => FileError::Malformed { path: shown(self.cert.path()), reason: error.to_string() },
+        };
+        let builder = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+            .with_protocol_versions(&VERSIONS)
+            .map_err(unusable)?;
+        let builder = match self.verifier(&mut dated)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, self.key.key()?).map_err(unusable)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // A resumed session would keep a certificate that has been revoked or has expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Loaded { config: Arc::new(config), digest: self.digest(), dated })
+    }
+}
+
+impl ServerTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// If one of them cannot be used, or the server's certificate is not valid now.
+    pub fn load(files: ServerFiles, clock: Clock) -> Result<Self, FileError> {
+        let loaded = Read::new(&files)?.build(&clock)?;
+        files::warn_if_readable_by_others(&files.pair.key);
+        Ok(Self { files, clock, state: Reloading::new(loaded) })
+    }
+
+    /// What the next connection is accepted with.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.state.config()
+    }
+
+    /// Whether clients must have a certificate.
+    #[must_use]
+    pub fn needs_client_certificates(&self) -> bool {
+        self.files.client_ca.is_some()
+    }
+
+    /// Reads the files again, and uses what they have now if they have changed. Blocks.
+    pub fn refresh(&self) -> Refreshed {
+        self.state.refresh(|| Read::new(&self.files), Read::digest, |read| read.build(&self.clock))
+    }
+
+    /// The time by its clock.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// What to warn of now: certificates that end within [`WARN_BEFORE`](crate::WARN_BEFORE), and those that are over.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.state.warnings(self.clock.now())
+    }
+}
