@@ -13,7 +13,10 @@ use causeway::certs::{Authority, Issued, Request, is_host, valid_for};
 use causeway_silo::{env::Environment, region_name};
 use causeway_tls::{Identity, Role, TrustDomain};
 use chrono::TimeDelta;
-use clap::{Subcommand, ValueEnum};
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use zeroize::Zeroizing;
 
 use super::Outcome;
@@ -48,8 +51,8 @@ pub(super) struct Init {
 #[derive(Debug, clap::Args)]
 pub(super) struct Issue {
     /// What the holder is to Causeway
-    #[arg(value_name = "ROLE", value_enum)]
-    role: RoleName,
+    #[arg(value_name = "ROLE", value_parser = role())]
+    role: Role,
     /// Which one of its role it is. For a region, the name of the region
     #[arg(value_name = "NAME")]
     name: String,
@@ -68,28 +71,10 @@ pub(super) struct Issue {
     force: bool,
 }
 
-/// A role, as the command line has it.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleName {
-    Region,
-    Control,
-    Router,
-    Operator,
-    Importer,
-    Monitor,
-}
-
-impl From<RoleName> for Role {
-    fn from(name: RoleName) -> Self {
-        match name {
-            RoleName::Region => Self::Region,
-            RoleName::Control => Self::Control,
-            RoleName::Router => Self::Router,
-            RoleName::Operator => Self::Operator,
-            RoleName::Importer => Self::Importer,
-            RoleName::Monitor => Self::Monitor,
-        }
-    }
+/// Reads a role, and shows all of them in the help.
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str))
+        .try_map(|role| role.parse::<Role>().map_err(|()| "there is no such role"))
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
@@ -183,7 +168,7 @@ fn init(args: Init, env: &Environment) -> anyhow::Result<Outcome> {
 }
 
 fn issue(args: &Issue, env: &Environment) -> anyhow::Result<Outcome> {
-    let role = Role::from(args.role);
+    let role = args.role;
     if role == Role::Region && !region_name::is_valid(&args.name) {
         bail!("a region's name is {}", region_name::RULE);
     }

@@ -28,7 +28,7 @@ fn pair(cert: Option<&PathBuf>, key: Option<&PathBuf>, prefix: &str) -> anyhow::
 /// TLS of a server.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerTlsArgs {
-    /// The certificate of the server: a PEM file, with those between it and its CA behind it. With it, the port speaks
+    /// The certificate of the server: a PEM file, followed by its intermediate certificates if it has any. With it, the port speaks
     /// only TLS. All files of certificates are read again when they change
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_TLS_CERT")]
     pub(super) tls_cert: Option<PathBuf>,

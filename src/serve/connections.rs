@@ -159,7 +159,7 @@ pub(super) struct Connection {
     stream: Transport,
     tcp: TcpConnectInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Bytes of the preface that have not arrived yet. With TLS, they arrive behind the handshake.
+    /// Bytes of the preface that have not arrived yet. With TLS, they arrive after the handshake.
     missing: usize,
     idle: Duration,
     /// When the preface must be complete; after that, when to check next for calls.

@@ -50,8 +50,10 @@ fn check_releases(model: &Model) -> Result<(), CatalogError> {
             _ => true,
         };
         if !is_right {
-            let what = format!("since {since:?} and until {until:?} are no releases in this order {field}");
-            return Err(wrong(&model.name, what.trim_end()));
+            let [since, until] = [since, until].map(|text| text.as_deref().unwrap_or("none"));
+            let of = if field.is_empty() { String::new() } else { format!("field {field}: ") };
+            let what = format!("{of}since ({since}) and until ({until}) must be releases, in this order");
+            return Err(wrong(&model.name, what));
         }
     }
     Ok(())

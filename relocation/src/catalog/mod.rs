@@ -451,6 +451,22 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_before_it_begins_is_refused_and_named() {
+        let json = include_str!("../../catalog.json");
+        let field = "\"since\": \"25.2\"}";
+        for (wrong, named) in [
+            ("\"since\": \"25.2\", \"until\": \"25.2\"}", "since (25.2) and until (25.2)"),
+            ("\"since\": \"25.10\", \"until\": \"25.9\"}", "since (25.10) and until (25.9)"),
+            ("\"until\": \"late\"}", "since (none) and until (late)"),
+        ] {
+            let refused = Catalog::parse(&json.replacen(field, wrong, 1)).unwrap_err().to_string();
+            assert!(refused.contains(named) && refused.contains("field "), "{refused}");
+        }
+        let right = "\"since\": \"25.9\", \"until\": \"25.10\"}";
+        Catalog::parse(&json.replacen(field, right, 1)).unwrap();
+    }
+
+    #[test]
     fn known_models_are_told_apart_from_unknown_ones_without_regard_to_case() {
         let catalog = Catalog::load().unwrap();
         assert!(matches!(catalog.known("Sentry.OrganizationMember"), Known::Model(_)));

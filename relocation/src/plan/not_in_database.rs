@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use roaring::RoaringTreemap;
 
-use super::{Family, family::Linked, segment::add_note, steps::Notes, unreferenced::Unreferenced};
+use super::{Family, Record, family::Linked, segment::add_note, steps::Notes, unreferenced::Unreferenced};
 use crate::{
     catalog::Model,
     export::ExportError,
@@ -56,29 +56,18 @@ impl Family<'_> {
         notes: &mut Notes,
     ) -> Result<RoaringTreemap, ExportError> {
         let mut found = RoaringTreemap::new();
-        let mut lacking: HashMap<u64, &str> = HashMap::new();
         let mut reader = self.plan.reader(model, self.env, 1)?;
-        while let Some(record) = reader.next_record()? {
+        while let Some(Record { ordinal, source_pk, offset, values, defect, .. }) = reader.next_record()? {
             self.stopped()?;
-            if record.defect.is_none()
-                && let Some(column) = model.lacks_value(&record.values)
-            {
-                lacking.insert(record.offset, &column.field);
-            }
-        }
-        if lacking.is_empty() {
-            return Ok(found);
-        }
-        self.each(model, |record| {
-            if let Some(field) = lacking.get(&record.offset)
-                && self.concerns_import(model, &record, unreferenced)
-            {
-                found.insert(record.offset);
+            let Some(column) = model.lacks_value(&values).filter(|_| defect.is_none()) else { continue };
+            let record = Linked { ordinal, source_pk, offset, values };
+            if self.concerns_import(model, &record, unreferenced) {
+                found.insert(offset);
                 let reason = "there is no value, and this database needs one; the record is not imported";
-                note(notes, model, &record, Finding::new(FindingKind::NotInDatabase, reason).field(field));
+                let finding = Finding::new(FindingKind::NotInDatabase, reason).field(&column.field);
+                note(notes, model, &record, finding);
             }
-            Ok(())
-        })?;
+        }
         Ok(found)
     }
 

@@ -149,7 +149,7 @@ fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>, newest: &s
     }
     for column in &model.columns {
         match columns.get(&column.column) {
-            None if model.is_essential() && column.since.is_none() && column.until.is_none() => {
+            None if model.is_essential() && column.since.is_none() => {
                 found.push(format!("table {table} has no column {}", column.column));
             }
             None => {}
