@@ -185,7 +185,8 @@ impl Authority {
     }
 }
 
-/// The times of a certificate that begins now and is valid for so long: from 5 minutes ago.
+/// The first and last moment of a certificate that is valid for so long from now. It begins 5 minutes early, for machines
+/// whose clocks are slow.
 #[must_use]
 pub fn valid_for(now: DateTime<Utc>, valid_for: TimeDelta) -> (DateTime<Utc>, DateTime<Utc>) {
     (now - CLOCK_SKEW, now + valid_for)

@@ -1,4 +1,4 @@
-//! How connections come about: TCP, and TLS on top of it for addresses that begin with `https://`. What goes wrong with
+//! How connections are made: TCP, and TLS on top of it for addresses that begin with `https://`. What goes wrong with
 //! TLS is put into words here, because the layers above pass on little of it.
 
 use std::{
@@ -78,8 +78,9 @@ impl Connector {
                 .trouble
                 .set("the address begins with https://: give --tls-ca to check the server by"));
         };
-        let name = ServerName::try_from(host.clone())
-            .map_err(|_| self.trouble.set(&format!("{host:?} is no name that a certificate can have")))?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| {
+            self.trouble.set(&format!("{host:?} cannot be the name of a server in a certificate"))
+        })?;
         let fresh = Arc::clone(&tls);
         tokio::task::spawn_blocking(move || fresh.refresh()).await.map_err(io::Error::other)?;
         let handshake = TlsConnector::from(tls.config()).connect(name, tcp).await;

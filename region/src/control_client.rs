@@ -471,6 +471,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn imports_wait_while_control_does_not_know_who_the_region_is() {
+        let urls = ["https://127.0.0.1:1".to_owned()];
+        let client = Client::new(Service::Control, &urls, Timeouts::default()).expect("a client");
+        let refused = Failure::new(ErrorReason::IdentityInvalid, "the certificate names nobody");
+        assert!(Error::Control(client.failed(refused.into())).is_transient());
+        let refused = Failure::new(ErrorReason::ChunkContentDiffers, "it is another one");
+        assert!(!Error::Control(client.failed(refused.into())).is_transient());
+    }
+
+    #[tokio::test]
     async fn a_region_does_not_register_with_a_control_that_does_not_fit() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -240,12 +240,13 @@ fn control_message(error: &CallError) -> String {
 /// Whether a call to control may succeed when it is made again.
 fn control_may_answer(error: &CallError) -> bool {
     match error.reason() {
-        // Control has lost its memory of us, somebody took our name, or control is of another release: an operator can
-        // mend each of them.
+        // Control has lost its memory of us, somebody took our name, control is of another release, or our certificate
+        // does not say who we are: an operator can mend each of them.
         Some(
             ErrorReason::RegionNotRegistered
             | ErrorReason::RegionNameTaken
-            | ErrorReason::ContractNotSupported,
+            | ErrorReason::ContractNotSupported
+            | ErrorReason::IdentityInvalid,
         ) => true,
         Some(reason) => retry_after(reason).is_some(),
         // Not from control itself: a broken connection, or a proxy in between while control is being replaced.

@@ -29,7 +29,7 @@ const CA_DAYS: i64 = 3_650;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a CA for development. Its private key lies beside it, so it is for no more than that
+    /// Make a CA for development. Its private key is stored beside it, so do not use it for anything else
     Init(Init),
     /// Make a private key and a certificate, signed by the CA that `causeway certs init` has made
     Issue(Issue),
@@ -43,17 +43,17 @@ pub(super) struct Init {
     /// The trust domain: the first part of the identity in each certificate
     #[arg(long, value_name = "NAME", default_value = "causeway.local")]
     trust_domain: TrustDomain,
-    /// Replace the CA that is there. Certificates that it has signed are of no use then
+    /// Replace the CA that is there. Certificates that the old one signed are no longer accepted
     #[arg(long)]
     force: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Issue {
-    /// What the holder is to Causeway
+    /// The role of the holder
     #[arg(value_name = "ROLE", value_parser = role())]
     role: Role,
-    /// Which one of its role it is. For a region, the name of the region
+    /// The name of the holder. For a region, the name of the region
     #[arg(value_name = "NAME")]
     name: String,
     /// The directory with the CA, where the certificate is put too
@@ -192,7 +192,12 @@ fn issue(args: &Issue, env: &Environment) -> anyhow::Result<Outcome> {
     files.check(args.force)?;
     let (from, until) = valid_for(env.now(), TimeDelta::from_std(args.valid_for)?);
     if until > authority.ends() {
-        bail!("the CA ends on {}; give a shorter --valid-for", authority.ends().format("%Y-%m-%d"));
+        bail!(
+            "the CA {} ends on {}: --valid-for may be {}d at most",
+            ca.cert.display(),
+            authority.ends().format("%Y-%m-%d"),
+            (authority.ends() - env.now()).num_days()
+        );
     }
     let request = Request { identity: &identity, hosts: &args.hosts, from, until };
     files.write(&authority.issue(&request, env)?)?;

@@ -84,7 +84,7 @@ impl ServerTlsArgs {
         if !is_tls && !self.insecure && !listen.ip().is_loopback() {
             bail!(
                 "{listen} of --listen can be reached from other machines, and a server without TLS listens on loopback \
-                 only: give --tls-cert and --tls-key (`causeway certs` makes certificates for a try), or --insecure to \
+                 only: give --tls-cert and --tls-key (`causeway certs` makes some to try it with), or --insecure to \
                  let whoever reaches the port read and make every call"
             );
         }
@@ -115,8 +115,8 @@ impl ServerTlsArgs {
 /// TLS of a region towards control.
 #[derive(Debug, clap::Args)]
 pub(super) struct ControlTlsArgs {
-    /// The CAs that control is checked by, if its URL begins with https://: a PEM file [default: that of
-    /// --tls-client-ca]
+    /// The CAs that may have signed the certificate of control, if its URL begins with https://: a PEM file
+    /// [default: that of --tls-client-ca]
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_CONTROL_TLS_CA")]
     control_tls_ca: Option<PathBuf>,
     /// The certificate that the region shows to control: a PEM file [default: that of --tls-cert]
@@ -133,7 +133,9 @@ impl ControlTlsArgs {
         let own = pair(self.control_tls_cert.as_ref(), self.control_tls_key.as_ref(), "control-tls")?;
         let Some(url) = urls.iter().find(|url| url.starts_with("https://")) else { return Ok(None) };
         let Some(ca) = self.control_tls_ca.as_ref().or(server.tls_client_ca.as_ref()) else {
-            bail!("{url} of --control needs --control-tls-ca, the CA that control is checked by");
+            bail!(
+                "{url} of --control needs --control-tls-ca (or --tls-client-ca), the CA that signed the certificate of control"
+            );
         };
         Ok(Some(ClientFiles { ca: ca.clone(), pair: own.or(server.pair()?) }))
     }
@@ -159,7 +161,7 @@ impl ControlTlsArgs {
 /// TLS of a command that calls a service.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct ClientTlsArgs {
-    /// The CAs that a service is checked by whose URL begins with https://: a PEM file
+    /// The CAs that may have signed the certificate of a service whose URL begins with https://: a PEM file
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_TLS_CA")]
     tls_ca: Option<PathBuf>,
     /// The certificate to show to the service, if it wants one: a PEM file
@@ -178,7 +180,7 @@ impl ClientTlsArgs {
         }
         let pair = pair(self.tls_cert.as_ref(), self.tls_key.as_ref(), "tls")?;
         let Some(ca) = &self.tls_ca else {
-            bail!("{url} needs --tls-ca, the CA that the service is checked by");
+            bail!("{url} needs --tls-ca, the CA that signed the certificate of the service");
         };
         let tls = ClientTls::load(ClientFiles { ca: ca.clone(), pair }, clock(env))?;
         for warning in tls.warnings() {

@@ -30,6 +30,9 @@ use super::{
 };
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long a connection may have no call if all its calls are refused, because its certificate does not say who calls.
+/// A caller that has a better certificate by now shows it on its next connection only.
+const REFUSED_IDLE: Duration = Duration::from_secs(1);
 /// Pause after a failed accept. It mostly fails for lack of something (such as file handles) that does not come back at
 /// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -219,7 +222,9 @@ impl Connection {
 
     fn schedule_check(&mut self, begun: usize) {
         self.seen = begun;
-        self.deadline.as_mut().reset(Instant::now() + self.idle);
+        let is_refused = self.stream.peer().get().is_some_and(Result::is_err);
+        let idle = if is_refused { self.idle.min(REFUSED_IDLE) } else { self.idle };
+        self.deadline.as_mut().reset(Instant::now() + idle);
     }
 }
 

@@ -39,12 +39,12 @@ pub(super) struct Identified<S> {
     required: bool,
 }
 
-/// Who calls. The error is what the caller is told.
+/// Who calls. The error is sent to the caller.
 fn caller(peer: Option<Peer>) -> Result<causeway_tls::Identity, Failure> {
     let why = match peer {
         Some(Ok(identity)) => return Ok(identity),
         Some(Err(error)) => error.to_string(),
-        None => "there is none".to_owned(),
+        None => "it has shown no certificate".to_owned(),
     };
     let message = format!("the certificate of the caller does not say who it is: {why}");
     Err(Failure::new(ErrorReason::IdentityInvalid, message))

@@ -1,4 +1,4 @@
-//! What a connection is spoken over: TCP, or TLS on it. The TLS handshake is a part of reading and writing, so that it
+//! What carries a connection: TCP, or TLS on it. The TLS handshake is a part of reading and writing, so that it
 //! takes place in the connection's own task and within its own time limit.
 
 use std::{
@@ -42,13 +42,25 @@ pub(super) struct HandshakeLog(Arc<Mutex<Option<Instant>>>);
 
 impl HandshakeLog {
     fn failed(&self, peer: Option<SocketAddr>, reason: &str) {
+        self.line(peer, &format!("a connection was refused: {reason}"));
+    }
+
+    /// The connection stays open, and each call on it is refused.
+    fn unnamed(&self, peer: Option<SocketAddr>, why: &IdentityError) {
+        self.line(
+            peer,
+            &format!("calls on a connection are refused: the certificate does not say who calls: {why}"),
+        );
+    }
+
+    fn line(&self, peer: Option<SocketAddr>, line: &str) {
         let peer = peer.map(|peer| peer.to_string());
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
             *told = Some(Instant::now());
-            info!(peer, "a connection was refused: {reason}");
+            info!(peer, "{line}");
         } else {
-            debug!(peer, "a connection was refused: {reason}");
+            debug!(peer, "{line}");
         }
     }
 }
@@ -64,7 +76,7 @@ enum State {
 /// The handshake, until it is done.
 type Accepting = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, (io::Error, TcpStream)>> + Send>>;
 
-/// A connection that is spoken over.
+/// The bytes of a connection, with TLS or without.
 pub(super) struct Transport {
     accepting: Option<Accepting>,
     state: State,
@@ -136,7 +148,7 @@ impl Transport {
             None => Err(IdentityError::Unreadable),
         };
         if let Err(error) = &peer {
-            self.log.failed(self.address, &format!("the certificate names nobody: {error}"));
+            self.log.unnamed(self.address, error);
         }
         // It is set here only, and only once.
         let _ = self.peer.set(peer);

@@ -42,9 +42,6 @@ async fn a_connection_that_says_nothing_is_closed_and_gives_its_place_back() {
     let mut begun = TcpStream::connect(address).await.expect("it listens");
     // The beginning of a handshake whose rest does not come.
     begun.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await.expect("it is open");
-    // Both have a place, so there is none for a third.
-    let refused = TcpStream::connect(address).await.expect("it listens");
-    closed(refused).await;
     closed(silent).await;
     closed(begun).await;
     let client = server.pki.operator().expect("issued");
@@ -52,9 +49,20 @@ async fn a_connection_that_says_nothing_is_closed_and_gives_its_place_back() {
     server.running.stop().await;
 }
 
+/// Only the limit on connections can close the third one in time.
 #[tokio::test]
-async fn a_handshake_without_a_call_behind_it_is_closed_too() {
-    let server = server(Duration::from_millis(100), 10).await;
+async fn a_connection_in_its_handshake_has_a_place() {
+    let server = server(LIMIT * 2, 2).await;
+    let address = server.running.address;
+    let both = [TcpStream::connect(address).await, TcpStream::connect(address).await];
+    closed(TcpStream::connect(address).await.expect("it listens")).await;
+    assert!(both.iter().all(Result::is_ok));
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_its_handshake_and_then_says_nothing_is_closed_too() {
+    let server = server(Duration::from_secs(2), 10).await;
     let tcp = TcpStream::connect(server.running.address).await.expect("it listens");
     let client = server.pki.operator().expect("issued");
     let name = "localhost".try_into().expect("a name");

@@ -47,7 +47,12 @@ async fn a_server_of_another_ca_is_refused() {
     let (server, other) = (Server::start().await, pki());
     let ca = other.ca().display().to_string();
     let client = other.operator().expect("issued");
-    refused(&server, client, &["its certificate is not signed by a CA of", &ca, "give --tls-ca"]).await;
+    refused(
+        &server,
+        client,
+        &["its certificate is not signed by a CA of", &ca, "give the CA that signed it (--tls-ca"],
+    )
+    .await;
     server.running.stop().await;
 }
 
@@ -111,6 +116,26 @@ async fn a_server_of_another_name_is_refused() {
     server.running.stop().await;
 }
 
+/// The most usual mistake with a CA of one's own.
+#[tokio::test]
+async fn a_certificate_for_the_other_side_is_refused() {
+    let pki = pki();
+    let mut params = pki.parameters(Role::Control, "main").expect("a name");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let tls = pki.server(pki.issue("main", &params).expect("issued")).expect("it can be read");
+    let server = Server::with(pki, settings(tls)).await;
+    let client = server.pki.operator().expect("issued");
+    refused(&server, client, &["its certificate is not for this side of a connection"]).await;
+    server.running.stop().await;
+
+    let server = Server::start().await;
+    let mut params = server.pki.parameters(Role::Operator, "me").expect("a name");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let client = server.pki.client(Some(server.pki.issue("me", &params).expect("issued")));
+    refused(&server, client.expect("it can be read"), &["not one for callers", "clientAuth"]).await;
+    server.running.stop().await;
+}
+
 #[tokio::test]
 async fn a_caller_whose_certificate_has_been_revoked_is_refused() {
     let pki = pki();
@@ -130,8 +155,8 @@ async fn a_caller_whose_certificate_has_been_revoked_is_refused() {
     server.running.stop().await;
 }
 
-#[tokio::test]
-async fn an_own_certificate_that_is_not_valid_now_is_an_error_at_once() {
+#[test]
+fn an_own_certificate_that_is_not_valid_now_is_an_error_at_once() {
     let pki = pki();
     let mut params = pki.parameters(Role::Operator, "me").expect("a name");
     pki.set_days(&mut params, -10, -1).expect("a time");
@@ -142,8 +167,8 @@ async fn an_own_certificate_that_is_not_valid_now_is_an_error_at_once() {
     says(&error.to_string(), &["new.pem is not valid before 2030-06-16 12:00 UTC; set this machine's clock"]);
 }
 
-#[tokio::test]
-async fn a_file_that_cannot_be_used_is_named_with_the_reason() {
+#[test]
+fn a_file_that_cannot_be_used_is_named_with_the_reason() {
     let pki = pki();
     let good = pki.pair(Role::Control, "main").expect("issued");
     let other = pki.pair(Role::Control, "other").expect("issued");
@@ -157,7 +182,12 @@ async fn a_file_that_cannot_be_used_is_named_with_the_reason() {
     let error = load(pair(&good.key, &good.key));
     says(&error.to_string(), &["control-main-key.pem has no certificate in PEM form"]);
     let error = load(pair(&good.cert, &good.cert));
-    says(&error.to_string(), &["control-main.pem has no private key without a passphrase in PEM form"]);
+    says(
+        &error.to_string(),
+        &[
+            "control-main.pem has no private key without a passphrase (`openssl pkey -in OLD -out NEW` removes one) in PEM form",
+        ],
+    );
     let error = load(pair(&good.cert, &other.key));
     assert!(matches!(error, FileError::Mismatch { .. }), "{error:?}");
     says(

@@ -1,9 +1,10 @@
 //! What a server says at its start about TLS, and what it refuses.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Output, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use causeway_client::PairFiles;
 use causeway_harness::{
-    pki::Pki,
+    pki::{Pki, TRUST_DOMAIN},
     process::{self, Process},
 };
 use causeway_silo::env::Environment;
@@ -19,15 +20,28 @@ fn command(arguments: &[&str]) -> std::process::Command {
     command
 }
 
-async fn run(arguments: &[&str]) -> Output {
-    let mut command = tokio::process::Command::from(command(arguments));
-    timeout(LIMIT, command.kill_on_drop(true).output()).await.expect("it ends").expect("it runs")
+/// A control with this certificate.
+fn with_pair(directory: &TempDir, pair: &PairFiles) -> std::process::Command {
+    let mut command =
+        command(&["control", "--listen", "127.0.0.1:0", "--database-url", &database(directory)]);
+    command.arg("--tls-cert").arg(&pair.cert).arg("--tls-key").arg(&pair.key);
+    command
+}
+
+fn cert(pair: &PairFiles) -> String {
+    pair.cert.display().to_string()
+}
+
+async fn why_not(arguments: &[&str]) -> String {
+    why_not_of(command(arguments)).await
 }
 
 /// The last line of a server that does not start.
-async fn why_not(arguments: &[&str]) -> String {
-    let output = run(arguments).await;
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+async fn why_not_of(command: std::process::Command) -> String {
+    let mut command = tokio::process::Command::from(command);
+    let output =
+        timeout(LIMIT, command.kill_on_drop(true).output()).await.expect("it ends").expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{command:?}");
     let stderr = String::from_utf8(output.stderr).expect("it is text");
     stderr.lines().last().unwrap_or_default().to_owned()
 }
@@ -37,7 +51,7 @@ fn database(directory: &TempDir) -> String {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_listens_on_loopback_only_unless_it_is_told_otherwise() {
+async fn a_server_without_tls_listens_on_loopback_only_unless_insecure_is_given() {
     let directory = TempDir::new().expect("a directory");
     let database = database(&directory);
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7"] {
@@ -86,60 +100,38 @@ async fn options_that_need_others_say_so() {
 async fn a_certificate_that_is_not_valid_is_an_error_and_one_that_ends_soon_a_warning() {
     let (directory, pki) =
         (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
-    let database = database(&directory);
     let mut params = pki.parameters(Role::Control, "main").expect("a name");
     pki.set_days(&mut params, -10, -1).expect("a time");
     let pair = pki.issue("control", &params).expect("issued");
-    let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
-    let arguments = [
-        "control",
-        "--listen",
-        "127.0.0.1:0",
-        "--database-url",
-        &database,
-        "--tls-cert",
-        &cert,
-        "--tls-key",
-        &key,
-    ];
-    let refusal = why_not(&arguments).await;
+    let refusal = why_not_of(with_pair(&directory, &pair)).await;
     says(
         &refusal,
-        &["the server cannot speak TLS: the certificate", &cert, "has expired on", "issue a new one"],
+        &["the server cannot speak TLS: the certificate", &cert(&pair), "has expired on", "issue a new one"],
     );
     pki.set_days(&mut params, -10, 3).expect("a time");
     pki.issue("control", &params).expect("issued");
-    let mut control = Process::start(command(&arguments)).expect("it runs");
-    let line = control.logged("expires in").expect("it is warned of");
-    assert!(line.contains(&cert) && line.contains("WARN"), "{line}");
+    let mut control = Process::start(with_pair(&directory, &pair)).expect("it runs");
+    let line = control.logged("expires on").expect("it is warned of");
+    assert!(line.contains(&cert(&pair)) && line.contains("WARN"), "{line}");
 }
 
-#[tokio::test]
-async fn a_private_key_that_others_can_read_is_warned_of() {
+#[test]
+fn a_private_key_that_others_can_read_is_warned_of() {
     let (directory, pki) =
         (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
-    let database = database(&directory);
     let pair = pki.pair(Role::Control, "main").expect("issued");
-    let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
-    let arguments = [
-        "control",
-        "--listen",
-        "127.0.0.1:0",
-        "--database-url",
-        &database,
-        "--tls-cert",
-        &cert,
-        "--tls-key",
-        &key,
-    ];
-    let mut control = Process::start(command(&arguments)).expect("it runs");
+    let mut control = Process::start(with_pair(&directory, &pair)).expect("it runs");
     control.served_at().expect("it serves");
     assert!(!control.kill().expect("it runs").contains("can read"), "no other user can read it");
     fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o644)).expect("it is ours");
-    let mut control = Process::start(command(&arguments)).expect("it runs");
+    let mut control = Process::start(with_pair(&directory, &pair)).expect("it runs");
     control.served_at().expect("it serves");
     let log = control.kill().expect("it runs");
-    for word in ["other users of this machine can read a private key", "644", &format!("chmod 600 '{key}'")] {
+    for word in [
+        "other users of this machine can read a private key",
+        "644",
+        &format!("chmod 600 '{}'", pair.key.display()),
+    ] {
         assert!(log.contains(word), "{word:?} is not in {log}");
     }
     assert!(!log.contains("PRIVATE KEY"), "{log}");
@@ -149,31 +141,48 @@ async fn a_private_key_that_others_can_read_is_warned_of() {
 async fn a_process_reads_its_certificate_again() {
     let (directory, pki) =
         (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
-    let database = database(&directory);
     let pair = pki.pair(Role::Control, "main").expect("issued");
-    let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
-    let arguments = [
-        "control",
-        "--listen",
-        "127.0.0.1:0",
-        "--database-url",
-        &database,
-        "--tls-cert",
-        &cert,
-        "--tls-key",
-        &key,
-    ];
-    let mut control = Process::start(command(&arguments)).expect("it runs");
+    let mut control = Process::start(with_pair(&directory, &pair)).expect("it runs");
     control.served_at().expect("it serves");
     fs::write(&pair.cert, "nonsense").expect("written");
     let line = control.logged("stay in use").expect("it is noticed");
-    assert!(line.contains("ERROR") && line.contains(&cert), "{line}");
+    assert!(line.contains("ERROR") && line.contains(&cert(&pair)), "{line}");
     pki.pair(Role::Control, "main").expect("issued");
     control.logged("were read again").expect("it is noticed");
-    // It is asked to end while it looks at its files.
     control.signal("TERM").expect("it runs");
     let ended = tokio::task::spawn_blocking(move || control.ended());
-    let (status, _) =
-        timeout(Duration::from_secs(30), ended).await.expect("it ends").expect("no panic").expect("ended");
+    let (status, _) = timeout(LIMIT, ended).await.expect("it ends").expect("no panic").expect("ended");
     assert_eq!(status.code(), Some(0));
+}
+
+/// Until control knows who it is, a region waits, and so do its imports. It needs no restart.
+#[test]
+fn a_region_whose_certificate_names_nobody_waits_for_a_better_one() {
+    let (directory, pki) =
+        (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
+    let callers = |mut command: std::process::Command| {
+        command.arg("--tls-client-ca").arg(pki.ca());
+        command
+    };
+    let mut control = callers(with_pair(&directory, &pki.pair(Role::Control, "main").expect("issued")));
+    control.args(["--trust-domain", TRUST_DOMAIN]);
+    let mut control = Process::start(control).expect("it runs");
+    let url = control.served_at().expect("it serves").replace("http://", "https://");
+    let mut params = pki.parameters(Role::Region, "us").expect("a name");
+    params.subject_alt_names.retain(|name| !matches!(name, rcgen::SanType::URI(_)));
+    let pair = pki.issue("region", &params).expect("issued");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let mut region = command(&["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", &url]);
+    region.args(["--database-url", &format!("sqlite:{}", path("us.db")), "--spool-dir", &path("spool")]);
+    region.arg("--tls-cert").arg(&pair.cert).arg("--tls-key").arg(&pair.key);
+    let mut region = Process::start(callers(region)).expect("it runs");
+    region.served_at().expect("it serves");
+    let refused = "the certificate of the caller does not say who it is";
+    if !region.log().contains(refused) {
+        region.logged(refused).expect("it is refused");
+    }
+    let line = control.logged("calls on a connection are refused").expect("it is logged");
+    assert!(line.contains("it has no URI"), "{line}");
+    pki.issue("region", &pki.parameters(Role::Region, "us").expect("a name")).expect("issued");
+    region.logged("registered with control").expect("it is accepted");
 }

@@ -135,7 +135,9 @@ impl Contents {
     /// The private key.
     pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, FileError> {
         PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
-            rustls::pki_types::pem::Error::NoItemsFound => self.empty("private key without a passphrase"),
+            rustls::pki_types::pem::Error::NoItemsFound => {
+                self.empty("private key without a passphrase (`openssl pkey -in OLD -out NEW` removes one)")
+            }
             error => self.malformed(error),
         })
     }

@@ -74,7 +74,7 @@ impl<C> Reloading<C> {
                 *told = None;
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
                 tracing::info!(
-                    "the certificates have changed, and were read again; new connections use them"
+                    "files of certificates have changed and were read again; new connections use them"
                 );
                 Refreshed::Replaced
             }

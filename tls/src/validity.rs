@@ -105,8 +105,7 @@ impl Dated {
         } else if now < self.from {
             Some(format!("{what} is not valid before {}; look at this machine's clock", day(&self.from)))
         } else if self.until - now <= WARN_BEFORE {
-            let days = (self.until - now).num_days();
-            Some(format!("{what} expires in {days} days, on {until}; issue a new one before that"))
+            Some(format!("{what} expires on {until}; issue a new one before that"))
         } else {
             None
         }

@@ -11,11 +11,16 @@ use rustls::{
 use crate::files::{day, shown};
 
 /// For a client that speaks plaintext to a port where TLS is spoken.
-pub const SERVER_SPEAKS_TLS: &str = "the server speaks TLS: use https:// and --tls-ca";
+pub const SERVER_SPEAKS_TLS: &str =
+    "the server speaks TLS: use https:// and --tls-ca (of a region: --control-tls-ca)";
 
 /// For a client that speaks TLS to a port where it is not spoken.
 pub const SERVER_SPEAKS_NO_TLS: &str =
     "the server does not speak TLS: use http://, or start it with --tls-cert and --tls-key";
+
+/// What a client without a certificate needs.
+const GIVE_CERTIFICATE: &str =
+    "give --tls-cert and --tls-key (of a region: --control-tls-cert and --control-tls-key)";
 
 /// The TLS error inside an error of a connection, if it is one.
 #[must_use]
@@ -60,11 +65,11 @@ fn wrong(error: &CertificateError) -> String {
 fn alert(alert: AlertDescription, has_certificate: bool) -> String {
     match alert {
         AlertDescription::CertificateRequired => {
-            "the server wants a certificate: give --tls-cert and --tls-key".to_owned()
+            format!("the server wants a certificate: {GIVE_CERTIFICATE}")
         }
         // TLS 1.2 has no alert for a certificate that is absent.
         AlertDescription::HandshakeFailure | AlertDescription::BadCertificate if !has_certificate => {
-            "the server may want a certificate: give --tls-cert and --tls-key".to_owned()
+            format!("the server may want a certificate: {GIVE_CERTIFICATE}")
         }
         AlertDescription::CertificateExpired => {
             "the server does not accept this certificate: it has expired, or its time has not come; issue a new one"
@@ -73,13 +78,18 @@ fn alert(alert: AlertDescription, has_certificate: bool) -> String {
         AlertDescription::CertificateRevoked => {
             "the server does not accept this certificate: it has been revoked; issue a new one".to_owned()
         }
-        AlertDescription::UnknownCA
-        | AlertDescription::DecryptError
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::AccessDenied => {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
             "the server does not accept this certificate: it is not signed by a CA of its --tls-client-ca".to_owned()
+        }
+        AlertDescription::UnsupportedCertificate => {
+            "the server does not accept this certificate: it is not one for callers; issue one with the extended key usage \
+             clientAuth"
+                .to_owned()
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => {
+            "the server does not accept this certificate; its log says why".to_owned()
         }
         AlertDescription::ProtocolVersion => "the server speaks no TLS that this client speaks".to_owned(),
         AlertDescription::NoApplicationProtocol => "the server does not speak HTTP/2 there".to_owned(),
@@ -94,7 +104,8 @@ pub fn of_client(error: &Error, ca: &Path, has_certificate: bool) -> String {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => SERVER_SPEAKS_NO_TLS.to_owned(),
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             format!(
-                "its certificate is not signed by a CA of {}: give --tls-ca the one that signed it",
+                "its certificate is not signed by a CA of {}: give the CA that signed it (--tls-ca, of a region \
+                 --control-tls-ca)",
                 shown(ca)
             )
         }

@@ -16,7 +16,7 @@ This page is made from [the catalog](../relocation/catalog.json); `CAUSEWAY_BLES
 [adding-a-model.md](adding-a-model.md) how to change it.
 
 The catalog knows the releases from 24.8 to NEWEST, and reads older ones. *Since* is the first release that has a model, if
-it is later than 24.8.
+it is later than 24.8; *gone in* is the first release that no longer has it.
 
 ";
 
@@ -27,7 +27,7 @@ something that is not imported is dropped with a warning, also if the reference 
 primary key and is inserted, with all other values as the file has them. Fields that are missing take their default.
 *Rules* is where a model differs from that.
 
-| model | since | until | lands in | rules, and why |
+| model | since | gone in | lands in | rules, and why |
 | --- | --- | --- | --- | --- |
 ";
 
@@ -37,7 +37,7 @@ const OTHER_SCOPES: &str = "
 An import of organizations does not take these. A record that belongs to something that is imported is a warning
 (`OUT_OF_SCOPE`); for some models it says what the application lacks then.
 
-| model | since | until | scope | what it says |
+| model | since | gone in | scope | what it says |
 | --- | --- | --- | --- | --- |
 ";
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use causeway::{
-    certs::{Authority, Issued, Request, parameters},
+    certs::{Authority, Issued, Request, parameters, valid_for},
     serve::Tls,
 };
 use causeway_client::{ClientFiles, ClientTls, Clock, PairFiles};
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Pki {
     }
 }
 
-/// Writes a private key as nobody else may read it.
+/// Writes a private key that only its owner can read.
 fn write_key(path: &Path, key: &str) -> anyhow::Result<()> {
     std::fs::write(path, key)?;
     #[cfg(unix)]
@@ -52,7 +52,7 @@ fn moment(at: DateTime<Utc>) -> anyhow::Result<OffsetDateTime> {
 }
 
 impl Pki {
-    /// Makes a CA that is valid for ten years from the time of `env`. All its certificates begin at that time.
+    /// Makes a CA for ten years. It and its certificates begin 5 minutes before the time of `env`.
     ///
     /// # Errors
     /// If there is no temporary directory.
@@ -92,8 +92,7 @@ impl Pki {
         let domain = self.authority.trust_domain().clone();
         let identity = Identity::new(domain, role, name).context("no name")?;
         let hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let now = self.env.now();
-        let (from, until) = (now - TimeDelta::minutes(5), now + TimeDelta::days(90));
+        let (from, until) = valid_for(self.env.now(), TimeDelta::days(90));
         Ok(parameters(&Request { identity: &identity, hosts: &hosts, from, until }, &self.env)?)
     }
 
@@ -108,7 +107,7 @@ impl Pki {
         Ok(())
     }
 
-    /// Makes a key and a certificate, in no file.
+    /// Makes a key and a certificate, without writing files.
     ///
     /// # Errors
     /// If the parameters cannot be those of a certificate.
