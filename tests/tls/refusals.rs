@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use causeway_client::{ClientFiles, ClientTls, Clock, FileError};
+use causeway::certs::Authority;
+use causeway_client::{ClientFiles, ClientTls, Clock, FileError, PairFiles};
+use causeway_silo::env::Environment;
 use causeway_tls::{Role, ServerFiles, ServerTls};
 use chrono::TimeDelta;
 
@@ -152,6 +154,41 @@ async fn a_caller_whose_certificate_has_been_revoked_is_refused() {
     let client = server.pki.client(Some(revoked)).expect("it can be used");
     refused(&server, client, &["does not accept this certificate: it has been revoked"]).await;
     server.asked_with(server.pki.operator().expect("issued")).await.expect("that one is not revoked");
+    server.running.stop().await;
+}
+
+/// While one CA replaces another, the new one has no list yet.
+#[tokio::test]
+async fn a_ca_without_a_revocation_list_has_revoked_nothing() {
+    let pki = pki();
+    let params = pki.parameters(Role::Operator, "me").expect("a name");
+    let revoked = pki.issue("revoked", &params).expect("issued");
+    // A list belongs to the CA of its name, so the new CA has another one.
+    let (env, until) = (Environment::fixed(now(), 8), now() + TimeDelta::days(90));
+    let domain = "new.example".parse().expect("a trust domain");
+    let (new, of_new) = Authority::make(domain, now(), until, &env).expect("a CA");
+    let issued = new.sign(&params).expect("issued");
+    let old = std::fs::read_to_string(pki.ca()).expect("it is there");
+    let pair = PairFiles { cert: pki.path("new.pem"), key: pki.path("new-key.pem") };
+    let client_ca = pki.path("both.pem");
+    for (path, text) in
+        [(&client_ca, &[old, of_new.cert].concat()), (&pair.cert, &issued.cert), (&pair.key, &issued.key)]
+    {
+        std::fs::write(path, text).expect("written");
+    }
+    let files = ServerFiles {
+        client_ca: Some(client_ca),
+        client_crl: Some(pki.revoke(&[params.serial_number.expect("it has one")]).expect("written")),
+        ..pki.server_files(pki.pair(Role::Control, "main").expect("issued"))
+    };
+    let certificates = Arc::new(ServerTls::load(files, pki.clock()).expect("they can be used"));
+    let server = Server::with(pki, settings(causeway::serve::Tls::new(certificates, None))).await;
+    server
+        .asked_with(server.pki.client(Some(pair)).expect("it can be used"))
+        .await
+        .expect("no list names it");
+    let client = server.pki.client(Some(revoked)).expect("it can be used");
+    refused(&server, client, &["it has been revoked"]).await;
     server.running.stop().await;
 }
 
