@@ -27,6 +27,14 @@ pub enum Error {
          file under a new id"
     )]
     SchemaChanged,
+    /// A region asks about rows or slugs for an import that does more than plan.
+    #[error(
+        "import {import_id} writes already, or is being reverted; control answers only for one that plans"
+    )]
+    ImportNotPlanning {
+        /// The import.
+        import_id: Uuid,
+    },
     /// A request stream ended before its last message.
     #[error(
         "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \

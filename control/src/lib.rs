@@ -179,6 +179,17 @@ impl Control {
         &self.page_key
     }
 
+    /// The region that owns an organization, by its slugs; `None` if control has no slug of it.
+    ///
+    /// # Errors
+    /// If the database does not answer, as the status for the caller.
+    pub async fn region_of_organization(
+        &self,
+        organization_id: i64,
+    ) -> Result<Option<String>, tonic::Status> {
+        Ok(self.slug_reservations.region_of(organization_id).await?)
+    }
+
     /// Adds the gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(self, routes);

@@ -57,6 +57,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch
         | R::SchemaChanged
+        | R::ImportNotPlanning
         | R::ControlNotOfProduct => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge
@@ -75,6 +76,7 @@ pub const fn code(reason: ErrorReason) -> Code {
             Code::Unavailable
         }
         R::IdentityInvalid => Code::Unauthenticated,
+        R::RoleNotAllowed | R::NotOwnRegion | R::NotOwnImport | R::MergeNotAllowed => Code::PermissionDenied,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
 }
@@ -291,13 +293,16 @@ mod tests {
     }
 
     /// The reasons that any call may give, as the comment of the enum says.
-    const OF_ANY_CALL: [&str; 6] = [
+    const OF_ANY_CALL: [&str; 9] = [
         "DATABASE_UNAVAILABLE",
         "DATABASE_CONTENTION",
         "DATABASE_FULL",
         "SHUTTING_DOWN",
         "INTERNAL",
         "IDENTITY_INVALID",
+        "ROLE_NOT_ALLOWED",
+        "NOT_OWN_REGION",
+        "NOT_OWN_IMPORT",
     ];
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! The messages and services are generated from the `.proto` files beside this crate; their comments are the API
 //! reference. Some things are written by hand, because both services need them: the table from
-//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), proto3 JSON ([`json`]), times ([`time`]), limits that
+//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), who may call what ([`access`]), proto3 JSON ([`json`]), times ([`time`]), limits that
 //! both sides keep ([`limits`]), and how a request stream shows that it is complete ([`whole`]).
 
+pub mod access;
 pub mod codec;
 #[cfg(test)]
 mod comments;
@@ -17,6 +18,12 @@ pub mod page;
 pub mod time;
 pub mod version;
 pub mod whole;
+
+/// `causeway.access.v1`: who may make a call.
+mod access_v1 {
+    #![expect(clippy::allow_attributes, reason = "generated code")]
+    tonic::include_proto!("causeway.access.v1");
+}
 
 /// `causeway.control.v1`: the API of a control service.
 pub mod control {

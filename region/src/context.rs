@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) instance_id: Uuid,
     /// What is bounded.
     pub(crate) limits: Limits,
+    /// Whether importers may use `merge_users`.
+    pub(crate) allow_merge: bool,
     /// How long it waits before it tries something again.
     pub(crate) backoff: Backoff,
     /// How long a comparison with control waits for the one before it.

@@ -177,16 +177,23 @@ impl ControlClient {
         Ok((tables, answer.fingerprint))
     }
 
-    /// Which rows of a model have one of these values.
+    /// Which rows of a model have one of these values, for an import that plans.
     pub(crate) async fn find_rows(
         &self,
+        import_id: Uuid,
         model: &str,
         field: &str,
         values: Vec<String>,
     ) -> Result<HashMap<String, i64>, CallError> {
         let mut found = HashMap::new();
         for values in batches_of_values(values) {
-            let request = FindRowsRequest { model: model.to_owned(), field: field.to_owned(), values };
+            let request = FindRowsRequest {
+                model: model.to_owned(),
+                field: field.to_owned(),
+                values,
+                region: self.region.clone(),
+                import_id: import_id.to_string(),
+            };
             let rows = self
                 .client
                 .call(self.client.timeouts().call, request, async |channel, request| {
@@ -200,13 +207,18 @@ impl ControlClient {
     }
 
     /// What would become of the slugs of at most 1,000 organizations, in their order, and whether their ids are this
-    /// region's, of those that have one.
+    /// region's, of those that have one. For an import that plans or, with `None`, for organizations that exist.
     pub(crate) async fn check_slugs(
         &self,
+        import_id: Option<Uuid>,
         organizations: Vec<OrganizationSlugRequest>,
     ) -> Result<Vec<SlugCheck>, CallError> {
-        let request =
-            CheckSlugsRequest { organizations, region: self.region.clone(), ..CheckSlugsRequest::default() };
+        let request = CheckSlugsRequest {
+            organizations,
+            region: self.region.clone(),
+            import_id: import_id.map(|id| id.to_string()).unwrap_or_default(),
+            ..CheckSlugsRequest::default()
+        };
         let answer = self
             .client
             .call(self.client.timeouts().call, request, async |channel, request| {

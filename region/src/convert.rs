@@ -170,6 +170,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         update_time: Some(to_proto(import.updated_at)),
         progress: None,
         hidden_organization_count: 0,
+        begun_by: import.begun_by.unwrap_or_default(),
         models: Vec::new(),
         organizations: Vec::new(),
         organization_count: import.organization_count,

@@ -67,6 +67,15 @@ pub enum Error {
         /// What differs.
         differs: &'static str,
     },
+    /// Somebody else began the import.
+    #[error("another caller began the import; its own caller, or an operator, may ask for it")]
+    NotOwnImport,
+    /// An importer wants to merge users, and may not.
+    #[error(
+        "importers may not use merge_users at this region, because it ties members of the file to users that exist; \
+         nothing was kept. Import without it, import as an operator, or start the region with --allow-merge"
+    )]
+    MergeNotAllowed,
     /// The upload is not what its header says.
     #[error("{0}; nothing was kept, send the file again")]
     UploadInvalid(String),
@@ -241,12 +250,14 @@ fn control_message(error: &CallError) -> String {
 fn control_may_answer(error: &CallError) -> bool {
     match error.reason() {
         // Control has lost its memory of us, somebody took our name, control is of another release, or our certificate
-        // does not say who we are: an operator can mend each of them.
+        // does not say who we are or says that we are somebody else: an operator can mend each of them.
         Some(
             ErrorReason::RegionNotRegistered
             | ErrorReason::RegionNameTaken
             | ErrorReason::ContractNotSupported
-            | ErrorReason::IdentityInvalid,
+            | ErrorReason::IdentityInvalid
+            | ErrorReason::RoleNotAllowed
+            | ErrorReason::NotOwnRegion,
         ) => true,
         Some(reason) => retry_after(reason).is_some(),
         // Not from control itself: a broken connection, or a proxy in between while control is being replaced.
@@ -319,6 +330,8 @@ impl Error {
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
+            Self::NotOwnImport => ErrorReason::NotOwnImport,
+            Self::MergeNotAllowed => ErrorReason::MergeNotAllowed,
             Self::Superseded(_) => ErrorReason::DatabaseContention,
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
             Self::ImportBeingReverted(_) => ErrorReason::ImportBeingReverted,

@@ -57,6 +57,7 @@ use causeway_silo::{
 pub use error::Error;
 pub use limits::Limits;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
     context::{Context, Shared},
@@ -162,6 +163,8 @@ pub struct Options {
     pub reconcile_every: Duration,
     /// The private key that opens encrypted exports. With `None`, the region refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,
+    /// Whether importers may use `merge_users`. Callers whose role is not known, and operators, always may.
+    pub allow_merge: bool,
 }
 
 impl Options {
@@ -191,6 +194,7 @@ impl Options {
             limits: Limits::default(),
             reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
+            allow_merge: false,
         }
     }
 }
@@ -255,6 +259,7 @@ impl Region {
             address: options.address,
             instance_id: instance.id,
             limits: options.limits,
+            allow_merge: options.allow_merge,
             backoff: options.backoff,
             comparison_wait: options.comparison_wait,
             holder,
@@ -288,6 +293,16 @@ impl Region {
     /// If it does not answer.
     pub async fn ping(&self) -> Result<(), db::DbError> {
         self.engine.context().db.ping().await
+    }
+
+    /// Who began an import, as the URI of an identity: `Some(None)` if that is not known, and `None` if there is no such
+    /// import.
+    ///
+    /// # Errors
+    /// If the database does not answer, as the status for the caller.
+    pub async fn import_begun_by(&self, import_id: Uuid) -> Result<Option<Option<String>>, tonic::Status> {
+        let begun_by = store::import::begun_by(&self.engine.context().db, import_id).await;
+        begun_by.map_err(|error| Error::from(error).into())
     }
 
     /// Watches whether control knows this region: `false` until it has registered, and while its name is taken.

@@ -37,6 +37,10 @@ pub(super) struct Args {
     /// it, the region refuses encrypted exports
     #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY")]
     pub(super) decryption_key: Option<PathBuf>,
+    /// Let importers use --merge-users, which ties members of the file to users that exist. Operators, and callers without
+    /// an identity where none is needed, always may
+    #[arg(long, env = "CAUSEWAY_ALLOW_MERGE")]
+    allow_merge: bool,
     /// The largest upload, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
     pub(super) max_upload_bytes: u64,
@@ -217,6 +221,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             ..Limits::default()
         },
         decryption_key,
+        allow_merge: args.allow_merge,
         product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use causeway::serve::Tls;
 use causeway_client::{ClientFiles, ClientTls, Clock, PairFiles};
 use causeway_silo::env::Environment;
-use causeway_tls::{ServerFiles, ServerTls, TrustDomain};
+use causeway_tls::{ServerFiles, ServerTls, TableEntry, TrustDomain};
 use tracing::warn;
 
 /// The clock of an environment, for certificates.
@@ -47,6 +47,11 @@ pub(super) struct ServerTlsArgs {
     /// --tls-client-ca
     #[arg(long, value_name = "NAME", env = "CAUSEWAY_TRUST_DOMAIN")]
     trust_domain: Option<TrustDomain>,
+    /// Another identity of callers whose certificate has this name: NAME=ROLE/NAME_OF_CALLER, where the first NAME is a
+    /// URI, dns:HOST, email:ADDRESS or subject:CN=..., as in dns:us.regions.example.com=region/us. For certificates without
+    /// a URI of --trust-domain, and for callers with several roles. May be given several times. Needs --trust-domain
+    #[arg(long, value_name = "NAME=ROLE/NAME", env = "CAUSEWAY_IDENTITY", value_delimiter = ';')]
+    identity: Vec<TableEntry>,
     /// Listen without TLS on an address that other machines can reach. Whoever reaches the port can then read and make
     /// every call
     #[arg(long, env = "CAUSEWAY_INSECURE")]
@@ -76,6 +81,7 @@ impl ServerTlsArgs {
                 self.tls_client_ca.is_some(),
             ),
             ("--trust-domain", self.trust_domain.is_some(), "--tls-client-ca", self.tls_client_ca.is_some()),
+            ("--identity", !self.identity.is_empty(), "--trust-domain", self.trust_domain.is_some()),
         ] {
             if is_set && !has {
                 bail!("{option} needs {needed}");
@@ -108,7 +114,8 @@ impl ServerTlsArgs {
         if self.tls_client_ca.is_none() && !listen.ip().is_loopback() {
             warn!(%listen, "without --tls-client-ca, whoever reaches the port can make every call");
         }
-        Ok(Some(Tls::new(Arc::new(certificates), self.trust_domain.clone())))
+        let identities = Arc::new(self.identity.iter().cloned().collect());
+        Ok(Some(Tls { identities, ..Tls::new(Arc::new(certificates), self.trust_domain.clone()) }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use causeway_client::ClientTls;
-use causeway_tls::{ServerTls, TrustDomain};
+use causeway_tls::{IdentityTable, ServerTls, TrustDomain};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -19,6 +19,8 @@ pub struct Tls {
     /// The trust domain that callers must be of. With it, a certificate without an identity of this domain is refused.
     /// It needs certificates of callers.
     pub trust_domain: Option<TrustDomain>,
+    /// Which identities certificates have beside that of their own URI, if there is a trust domain.
+    pub identities: Arc<IdentityTable>,
     /// Time between two looks at the files.
     pub look_every: Duration,
 }
@@ -27,12 +29,14 @@ impl Tls {
     /// With these certificates, whose files are looked at every 5 s.
     #[must_use]
     pub fn new(certificates: Arc<ServerTls>, trust_domain: Option<TrustDomain>) -> Self {
-        Self { certificates, trust_domain, look_every: Duration::from_secs(5) }
+        let identities = Arc::new(IdentityTable::default());
+        Self { certificates, trust_domain, identities, look_every: Duration::from_secs(5) }
     }
 
-    /// The trust domain, if callers must have an identity.
-    pub(super) fn identities(&self) -> Option<&TrustDomain> {
-        self.trust_domain.as_ref().filter(|_| self.certificates.needs_client_certificates())
+    /// The trust domain and the table of identities, if callers must have an identity.
+    pub(super) fn identities(&self) -> Option<(&TrustDomain, &IdentityTable)> {
+        let trust_domain = self.trust_domain.as_ref()?;
+        self.certificates.needs_client_certificates().then_some((trust_domain, self.identities.as_ref()))
     }
 }
 

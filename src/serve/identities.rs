@@ -7,6 +7,7 @@ use std::{
 };
 
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
+use causeway_tls::Caller;
 use futures::future::{Either, Ready, ready};
 use tonic::{
     Status,
@@ -18,7 +19,7 @@ use tower::{Layer, Service};
 use super::transport::Peer;
 
 /// Whether callers must have an identity. A tower layer, inside the one that counts calls. A call that passes has its
-/// caller's [`Identity`](causeway_tls::Identity) among the extensions of its request, if callers must have one.
+/// [`Caller`] among the extensions of its request, if callers must have an identity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identities {
     pub(super) required: bool,
@@ -40,9 +41,9 @@ pub(super) struct Identified<S> {
 }
 
 /// Who calls. The error is sent to the caller.
-fn caller(peer: Option<Peer>) -> Result<causeway_tls::Identity, Failure> {
+fn caller(peer: Option<Peer>) -> Result<Caller, Failure> {
     let why = match peer {
-        Some(Ok(identity)) => return Ok(identity),
+        Some(Ok(caller)) => return Ok(caller),
         Some(Err(error)) => error.to_string(),
         None => "it has shown no certificate".to_owned(),
     };
@@ -66,8 +67,8 @@ where
         let peer = request.extensions_mut().remove::<Peer>();
         if self.required {
             match caller(peer) {
-                Ok(identity) => {
-                    request.extensions_mut().insert(identity);
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
                 }
                 Err(failure) => return Either::Right(ready(Ok(Status::from(failure).into_http()))),
             }
@@ -81,13 +82,13 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use causeway_proto::failure::reason_of;
-    use causeway_tls::{Identity, IdentityError, Role};
+    use causeway_tls::{Caller, Identity, IdentityError, Role};
 
     use super::*;
 
     /// Notes who has called it.
     #[derive(Clone, Default)]
-    struct Handler(Arc<Mutex<Vec<Option<Identity>>>>);
+    struct Handler(Arc<Mutex<Vec<Option<Caller>>>>);
 
     impl Service<Request<Body>> for Handler {
         type Response = Response<Body>;
@@ -99,7 +100,7 @@ mod tests {
         }
 
         fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let caller = request.extensions().get::<Identity>().cloned();
+            let caller = request.extensions().get::<Caller>().cloned();
             self.0.lock().expect("nobody panics with it").push(caller);
             ready(Ok(Response::new(Body::empty())))
         }
@@ -108,9 +109,9 @@ mod tests {
     #[tokio::test]
     async fn a_handler_knows_its_caller_and_never_sees_one_without_an_identity() {
         let domain = "test.example".parse().expect("a trust domain");
-        let identity = Identity::new(domain, Role::Region, "us").expect("a name");
+        let caller = Caller::new(Identity::new(domain, Role::Region, "us").expect("a name"));
         for (required, peer, wanted) in [
-            (true, Some(Ok(identity.clone())), Some(Some(identity.clone()))),
+            (true, Some(Ok(caller.clone())), Some(Some(caller.clone()))),
             (true, Some(Err(IdentityError::SeveralUris(2))), None),
             (true, None, None),
             (false, None, Some(None)),

@@ -7,12 +7,14 @@
 //! is closed, calls in flight and the current chunk get time to end, the service stops, and connections that are still
 //! open are cut.
 
+mod access;
 mod calls;
 mod certificates;
 mod connections;
 mod health;
 mod identities;
 pub mod open_files;
+mod reflection;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -32,9 +34,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{service::RoutesBuilder, transport::Server};
+use tonic::{Status, service::RoutesBuilder, transport::Server};
 use tracing::{debug, info, warn};
 
+use access::{Access, Owned, Owner, Owners};
 use calls::Calls;
 use certificates::Certificates;
 use health::Health;
@@ -130,6 +133,34 @@ impl ServedService for Region {
     }
 }
 
+impl Owners for Control {
+    fn owner(self: Arc<Self>, of: Owned) -> BoxFuture<'static, Result<Owner, Status>> {
+        Box::pin(async move {
+            match of {
+                Owned::Organization(id) => {
+                    Ok(self.region_of_organization(id).await?.map_or(Owner::Absent, Owner::Named))
+                }
+                Owned::Import(_) => Ok(Owner::Absent),
+            }
+        })
+    }
+}
+
+impl Owners for Region {
+    fn owner(self: Arc<Self>, of: Owned) -> BoxFuture<'static, Result<Owner, Status>> {
+        Box::pin(async move {
+            match of {
+                Owned::Import(id) => Ok(match self.import_begun_by(id).await? {
+                    None => Owner::Absent,
+                    Some(None) => Owner::Nobody,
+                    Some(Some(uri)) => Owner::Named(uri),
+                }),
+                Owned::Organization(_) => Ok(Owner::Absent),
+            }
+        })
+    }
+}
+
 /// How to serve a control or a region.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -190,7 +221,7 @@ pub async fn serve_region(
     serve(listener, Arc::new(region), Some(name), control_tls, settings).await
 }
 
-async fn serve<S: ServedService>(
+async fn serve<S: ServedService + Owners>(
     listener: TcpListener,
     silo: Arc<S>,
     region: Option<String>,
@@ -205,18 +236,11 @@ async fn serve<S: ServedService>(
     let mut routes = RoutesBuilder::default();
     silo.add_services(&mut routes);
     routes.add_service(health_service);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(causeway_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // The types of error details, so that a client without the .proto files can show reasons.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    routes.add_service(reflection().build_v1().context("the contract's descriptors are broken")?);
-    routes.add_service(reflection().build_v1alpha().context("the contract's descriptors are broken")?);
+    reflection::add(&mut routes, S::SERVICES)?;
 
     let tls = settings.tls.clone();
     let required = tls.as_ref().is_some_and(|tls| tls.identities().is_some());
+    let access = Access::new(Arc::clone(&silo) as Arc<dyn Owners>).context("the contract is broken")?;
     let closing = CancellationToken::new();
     let cut = CancellationToken::new();
     let server = tokio::spawn(
@@ -225,6 +249,7 @@ async fn serve<S: ServedService>(
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(calls.clone())
             .layer(Identities { required })
+            .layer(access)
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
                 connections::incoming(listener, settings.connections, tls.clone(), cut.clone()),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_tls::{Identity, IdentityError, words};
+use causeway_tls::{Caller, IdentityError, words};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
@@ -33,7 +33,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who is at the other end, as far as its certificate says; an error if that is no identity that is accepted.
-pub(super) type Peer = Result<Identity, IdentityError>;
+pub(super) type Peer = Result<Caller, IdentityError>;
 
 /// When a handshake that failed was last logged at `info`. Anybody can make handshakes fail, and nobody should be able
 /// to fill the log.
@@ -141,10 +141,10 @@ impl Transport {
 
     /// Notes who is at the other end.
     fn recognize(&self, stream: &TlsStream<TcpStream>) {
-        let Some(trust_domain) = self.tls.as_ref().and_then(Tls::identities) else { return };
+        let Some((trust_domain, table)) = self.tls.as_ref().and_then(Tls::identities) else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = match certificate {
-            Some(certificate) => Identity::of_certificate(certificate, trust_domain),
+            Some(certificate) => Caller::of_certificate(certificate, trust_domain, table),
             None => Err(IdentityError::Unreadable),
         };
         if let Err(error) = &peer {

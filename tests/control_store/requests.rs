@@ -54,8 +54,12 @@ pub(crate) async fn a_request_of_too_many_entries_is_refused_before_it_is_decode
     let asked = CheckSlugsRequest { organizations: vec![Default::default(); TOO_MANY], ..Default::default() };
     let release =
         ReleaseOrganizationsRequest { region: "us".to_owned(), organization_ids: vec![0; TOO_MANY] };
-    let rows =
-        FindRowsRequest { model: "sentry.user".to_owned(), field: "username".to_owned(), values: many() };
+    let rows = FindRowsRequest {
+        model: "sentry.user".to_owned(),
+        field: "username".to_owned(),
+        values: many(),
+        ..Default::default()
+    };
     let resolve = BatchResolveSlugsRequest { slugs: many() };
     for outcome in [
         told(served.directory().check_slugs(check).await),
@@ -81,6 +85,7 @@ pub(crate) async fn a_zero_character_in_any_text_is_refused(fixture: Fixture) {
         model: "sentry.user".to_owned(),
         field: "username".to_owned(),
         values: vec![zero()],
+        ..Default::default()
     };
     let chunks = ListImportChunksRequest { region: zero(), ..Default::default() };
     let alias = ReleaseSlugAliasRequest { organization_id: 1, slug: zero() };
@@ -156,7 +161,13 @@ pub(crate) async fn an_error_never_gives_a_request_back(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let served = serve(&fixture.control).await;
     let long = || "x".repeat(5_000);
-    let rows = FindRowsRequest { model: long(), field: long(), values: vec![long()] };
+    let rows = FindRowsRequest {
+        model: long(),
+        field: long(),
+        values: vec![long()],
+        region: long(),
+        import_id: long(),
+    };
     let chunks = ListImportChunksRequest { import_id: long(), ..Default::default() };
     for outcome in [
         told(served.directory().resolve_slug(ResolveSlugRequest { slug: long() }).await),

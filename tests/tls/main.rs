@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
+mod access;
 mod certs;
 mod cluster;
 mod handshake;

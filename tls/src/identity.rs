@@ -3,8 +3,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
-
 /// The most bytes of a trust domain, by the standard.
 const MAX_TRUST_DOMAIN: usize = 255;
 /// The most bytes of a name.
@@ -154,39 +152,17 @@ fn beginning(uri: &str) -> String {
     shown
 }
 
-/// Whether a text can be a name: what SPIFFE allows in a part of a path, and no longer than is sensible.
-fn is_name(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits) && text != "." && text != ".."
-}
-
 impl Identity {
+    /// Whether a text can be a name: what SPIFFE allows in a part of a path, and no longer than is sensible.
+    pub(crate) fn is_name(text: &str) -> bool {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits) && text != "." && text != ".."
+    }
+
     /// The identity with these parts; `None` if the name is not 1 to 64 letters, digits, dots, hyphens and underscores.
     #[must_use]
     pub fn new(trust_domain: TrustDomain, role: Role, name: &str) -> Option<Self> {
-        is_name(name).then(|| Self { trust_domain, role, name: name.into() })
-    }
-
-    /// The identity in a certificate whose signature and time somebody has checked.
-    ///
-    /// # Errors
-    /// If it has none, or none of this trust domain.
-    pub fn of_certificate(der: &[u8], trust_domain: &TrustDomain) -> Result<Self, IdentityError> {
-        let (_, certificate) = parse_x509_certificate(der).map_err(|_| IdentityError::Unreadable)?;
-        let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-        let uris: Vec<&str> = names
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                _ => None,
-            })
-            .collect();
-        match uris.as_slice() {
-            [] => Err(IdentityError::NoUri(trust_domain.clone())),
-            [uri] => Self::of_uri(uri, trust_domain),
-            several => Err(IdentityError::SeveralUris(several.len())),
-        }
+        Self::is_name(name).then(|| Self { trust_domain, role, name: name.into() })
     }
 
     /// The identity that a URI names.

@@ -2,12 +2,13 @@
 //!
 //! - [`ServerTls`]: the certificate of a server, and the certificates that it accepts from clients.
 //! - [`ClientTls`]: the CA that a client checks servers by, and its own certificate.
-//! - [`Identity`]: who a certificate says that its holder is.
+//! - [`Identity`]: who a certificate says that its holder is; [`Caller`]: all that its holder is.
 //! - [`words`]: what a failed handshake means, for the person who has to do something about it.
 //!
 //! Both sides read their files again when they change, and keep what they had if the new files cannot be used.
 //! Connections that are open stay open. Links no database and no gRPC.
 
+mod caller;
 mod client;
 mod clock;
 mod files;
@@ -17,6 +18,7 @@ mod server;
 mod validity;
 pub mod words;
 
+pub use caller::{Caller, IdentityTable, TableEntry};
 pub use client::{ClientFiles, ClientTls};
 pub use clock::Clock;
 pub use files::{FileError, PairFiles};

@@ -19,12 +19,13 @@ use tonic::{Request, Response, Status};
 use super::{
     bulk_create::verdict,
     convert::{encode, wanted},
-    filter,
+    filter, planning,
     status::reason,
 };
 use crate::{
     Error,
     directory::{Directory, Refused},
+    import::write::ControlImports,
     model::directory,
     slug::reservations::SlugReservations,
 };
@@ -33,12 +34,18 @@ use crate::{
 pub(super) struct Handler {
     directory: Directory,
     slug_reservations: SlugReservations,
+    imports: ControlImports,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(directory: Directory, slug_reservations: SlugReservations, page_key: PageKey) -> Self {
-        Self { directory, slug_reservations, page_key }
+    pub(super) fn new(
+        directory: Directory,
+        slug_reservations: SlugReservations,
+        imports: ControlImports,
+        page_key: PageKey,
+    ) -> Self {
+        Self { directory, slug_reservations, imports, page_key }
     }
 }
 
@@ -140,7 +147,16 @@ impl DirectoryService for Handler {
         &self,
         request: Request<CheckSlugsRequest>,
     ) -> Result<Response<CheckSlugsResponse>, Status> {
-        let CheckSlugsRequest { slugs, organizations, region } = request.into_inner();
+        let is_bound = planning::is_bound(&request);
+        let CheckSlugsRequest { slugs, organizations, region, import_id } = request.into_inner();
+        // A comparison asks for no import, but only about organizations of the region.
+        let names_organizations = slugs.is_empty() && organizations.iter().all(|it| it.organization_id > 0);
+        if is_bound && import_id.is_empty() && !names_organizations {
+            let missing =
+                "is missing: a region asks about slugs for an import, or about its own organizations";
+            return Err(Error::invalid("import_id", missing).into());
+        }
+        planning::check(&self.imports, &region, &import_id).await?;
         let organizations = organizations.into_iter().map(wanted).collect();
         let checks = self.directory.check_all(slugs, organizations, filter(region).as_deref()).await?;
         Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(check).collect() }))

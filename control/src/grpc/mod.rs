@@ -5,6 +5,7 @@ mod bulk_create;
 mod control_import_service;
 mod convert;
 mod directory_service;
+mod planning;
 mod region_service;
 mod slug_reservation_service;
 mod status;
@@ -36,6 +37,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let directory = directory_service::Handler::new(
         control.directory().clone(),
         control.slug_reservations().clone(),
+        control.imports().clone(),
         page_key(),
     );
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());

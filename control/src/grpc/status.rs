@@ -102,6 +102,9 @@ fn failure(error: &Error) -> Failure {
         Error::ChunkContentDiffers { model, min_ordinal } => {
             new(ErrorReason::ChunkContentDiffers).with("model", model).with("min_ordinal", min_ordinal)
         }
+        Error::ImportNotPlanning { import_id } => new(ErrorReason::ImportNotPlanning)
+            .with("import_id", import_id)
+            .precondition("IMPORT", import_id.to_string()),
         Error::ImportBeingReverted { import_id } => new(ErrorReason::ImportBeingReverted)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),

@@ -55,6 +55,14 @@ impl SlugReservations {
         Ok(Incoming::new(region, operation_id))
     }
 
+    /// The region that owns an organization; `None` if control has no slug of it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn region_of(&self, organization_id: i64) -> Result<Option<String>, Error> {
+        Ok(store::region_of(&self.db, organization_id).await?)
+    }
+
     /// A page of reservations, sorted by slug.
     ///
     /// # Errors

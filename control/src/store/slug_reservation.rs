@@ -391,6 +391,15 @@ pub(crate) async fn primary(db: &Db, organization_id: i64) -> Result<Option<Rese
     db.fetch_optional(statement).await?.as_ref().map(read).transpose()
 }
 
+/// The region that has reserved slugs for an organization, of whatever type; `None` if none has.
+pub(crate) async fn region_of(db: &Db, organization_id: i64) -> Result<Option<String>, DbError> {
+    let statement = Statement::new(
+        "SELECT region FROM causeway_organization_slug_reservation WHERE organization_id = $1 LIMIT 1",
+    )
+    .with(organization_id);
+    db.fetch_optional(statement).await?.map(|row| row.text("region")).transpose()
+}
+
 /// All reservations of an organization of the feed's region, sorted by slug.
 pub(crate) async fn of_organization(
     feed: &mut FeedTransaction<'_>,

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::watch::Watches;
+use super::{requester::requester, watch::Watches};
 use crate::{
     convert::{
         finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
@@ -228,20 +228,25 @@ impl ImportService for Handler {
         let place = self.engine.permits().upload(request.remote_addr().map(|address| address.ip()))?;
         let limits = &self.engine.context().limits;
         let mut pace = Pace::new(limits.upload_idle, limits.upload_rate);
+        let requester = requester(&request);
         let mut parts = request.into_inner();
         let Some(Part::Header(header)) = self.part(&mut parts, &mut pace).await? else {
             return Err(unordered("the first message is not a header"));
         };
         let asked = asked(header)?;
         let engine = &self.engine;
-        if let Some(import) = engine.join(asked.import_id, &asked.parameters, &asked.announced).await? {
+        if asked.parameters.merge_users && requester.only_own && !engine.context().allow_merge {
+            return Err(Error::MergeNotAllowed.into());
+        }
+        let Asked { import_id, parameters, announced } = asked;
+        if let Some(import) = engine.join(import_id, &parameters, &requester, &announced).await? {
             let view = engine.view(import.id).await?;
             return Ok(Response::new(ImportOrganizationsResponse {
                 import: Some(view_to_proto(view, &engine.context().region)),
                 joined: true,
             }));
         }
-        let mut upload = engine.receive(place, asked.import_id, asked.parameters, asked.announced).await?;
+        let mut upload = engine.receive(place, import_id, parameters, requester, announced).await?;
         self.file(&mut upload, &mut parts, &mut pace).await?;
         let (id, joined) = upload.finish().await?;
         let view = engine.view(id).await?;
@@ -273,10 +278,14 @@ impl ImportService for Handler {
         &self,
         request: Request<ListImportsRequest>,
     ) -> Result<Response<ListImportsResponse>, Status> {
+        let requester = requester(&request);
         let ListImportsRequest { page_size, page_token } = request.into_inner();
-        let list = List { default_size: 50, ..List::new(&self.page_key, "ListImports", &[]) };
+        let filters = requester.own().map(|own| [own]);
+        let filters = filters.as_ref().map_or(&[][..], |own| own);
+        let list = List { default_size: 50, ..List::new(&self.page_key, "ListImports", filters) };
         let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
-        let page = self.engine.list(&PageRequest { limit: list.limit(page_size)?, after }).await?;
+        let page =
+            self.engine.list(&requester, &PageRequest { limit: list.limit(page_size)?, after }).await?;
         let key = |import: &Import| (import.created_at, import.id);
         let encode = |import| import_to_proto(import, &self.engine.context().region);
         let (imports, next) = fitting(page.items, page.next, key, encode);

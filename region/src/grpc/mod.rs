@@ -3,6 +3,7 @@
 mod import_service;
 mod organization_service;
 mod reconciliation_service;
+mod requester;
 mod status;
 mod watch;
 

@@ -15,6 +15,7 @@ mod mapped;
 mod owners;
 mod pace;
 mod receive;
+mod requester;
 mod resume;
 mod running;
 mod spool;
@@ -33,6 +34,7 @@ pub(crate) use engine::Engine;
 pub use lease::Lease;
 pub(crate) use pace::Pace;
 pub use receive::{Announced, Upload};
+pub use requester::Requester;
 pub use state::{ImportState, Worker};
 use uuid::Uuid;
 pub use view::{ImportView, ModelKey, Progress};
@@ -122,6 +124,8 @@ pub struct Import {
     pub resumes: i64,
     /// How often organizations of it were made visible after it had succeeded.
     pub approvals: i64,
+    /// Who began it, as the URI of an identity; `None` if callers needed no identity then.
+    pub begun_by: Option<String>,
 }
 
 impl Import {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState, Parameters, spool::spool_path};
+use super::{Engine, Import, ImportState, Parameters, Requester, spool::spool_path};
 use crate::{
     error::Error,
     permits::UploadPlace,
@@ -43,6 +43,7 @@ pub struct Upload {
     engine: Engine,
     import_id: Uuid,
     parameters: Parameters,
+    requester: Requester,
     announced: Announced,
     file: Option<fs::File>,
     part: PathBuf,
@@ -78,17 +79,19 @@ impl Engine {
     /// The import with this id, if it exists and the caller's announcement is enough to know that it is the same.
     ///
     /// # Errors
-    /// If the import exists with other content or other parameters.
+    /// If the import exists with other content or other parameters, or is hidden from the requester.
     pub(crate) async fn join(
         &self,
         import_id: Uuid,
         parameters: &Parameters,
+        requester: &Requester,
         announced: &Announced,
     ) -> Result<Option<Import>, Error> {
         let import = store::import::get(&self.context.db, import_id).await?;
         let Some(import) = import.filter(|import| import.state != ImportState::Receiving) else {
             return Ok(None);
         };
+        requester.may_see(&import)?;
         let sha256 = match (&announced.export_sha256, &announced.sha256) {
             (Some(export), _) => export,
             (None, Some(file)) if [&import.sha256, &import.upload_sha256].contains(&file) => &import.sha256,
@@ -116,6 +119,7 @@ impl Engine {
         place: UploadPlace,
         import_id: Uuid,
         parameters: Parameters,
+        requester: Requester,
         announced: Announced,
     ) -> Result<Upload, Error> {
         if self.context.lifecycle.is_stopping() {
@@ -131,7 +135,9 @@ impl Engine {
         let engine = self.clone();
         self.context
             .lifecycle
-            .to_its_end(async move { engine.begin_upload(place, import_id, parameters, announced).await })
+            .to_its_end(async move {
+                engine.begin_upload(place, import_id, parameters, requester, announced).await
+            })
             .await
     }
 
@@ -140,6 +146,7 @@ impl Engine {
         place: UploadPlace,
         import_id: Uuid,
         parameters: Parameters,
+        requester: Requester,
         announced: Announced,
     ) -> Result<Upload, Error> {
         // Each upload has a file name of its own, because the same import may be sent twice at once.
@@ -148,6 +155,7 @@ impl Engine {
             engine: self.clone(),
             import_id,
             parameters,
+            requester,
             announced,
             file: None,
             part,
@@ -161,7 +169,8 @@ impl Engine {
         };
         transact!(Error, self.context.db, |tx| {
             let (spool, now) = (self.context.holder.spool, self.context.env.now());
-            store::import::begin(tx, import_id, &upload.parameters, spool, now).await?;
+            let by = upload.requester.uri.as_deref();
+            store::import::begin(tx, import_id, &upload.parameters, by, spool, now).await?;
         })?;
         // An export contains secrets of everybody in it, so nobody else may read it.
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;
@@ -238,6 +247,7 @@ impl Upload {
             && let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await?
             && import.state != ImportState::Receiving
         {
+            self.requester.may_see(&import)?;
             return same(&import, &self.parameters, sha256);
         }
         Ok(())
@@ -336,6 +346,7 @@ impl Upload {
         };
         self.taken = true;
         self.engine.context.env.failpoint("region.receive.taken").await?;
+        self.requester.may_see(&import)?;
         same(&import, &self.parameters, &received.sha256)?;
         self.engine.take_up(&import);
         Ok((self.import_id, true))
@@ -346,8 +357,8 @@ impl Upload {
         transact!(Error, self.engine.context.db, |tx| {
             let now = self.engine.context.env.now();
             let spool = self.engine.context.holder.spool;
-            let won =
-                store::import::receive(tx, self.import_id, &self.parameters, received, spool, now).await?;
+            let (id, by) = (self.import_id, self.requester.uri.as_deref());
+            let won = store::import::receive(tx, id, &self.parameters, by, received, spool, now).await?;
             // The row is locked, so nobody else can move a file here. If the commit fails, the file is moved here
             // again, or is removed when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {

@@ -10,7 +10,7 @@ use causeway_silo::page::{Page, PageRequest};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts};
+use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, Requester};
 use crate::{error::Error, store};
 
 /// The progress of an import in its current state.
@@ -101,9 +101,10 @@ impl Engine {
     /// A page of imports, the newest first.
     pub(crate) async fn list(
         &self,
+        requester: &Requester,
         page: &PageRequest<(DateTime<Utc>, Uuid)>,
     ) -> Result<Page<Import, (DateTime<Utc>, Uuid)>, Error> {
-        let imports = store::import::list(&self.context.db, page).await?;
+        let imports = store::import::list(&self.context.db, requester.own(), page).await?;
         let imports = imports.into_iter().map(|import| self.with_unstored(import)).collect();
         Ok(Page::cut(imports, page, |import| (import.created_at, import.id)))
     }

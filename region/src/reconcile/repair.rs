@@ -121,7 +121,7 @@ impl Reconciler {
             }
         }
         if !asking.is_empty() {
-            let checks = context.ask(context.control.check_slugs(requests(&asking)?)).await?;
+            let checks = context.ask(context.control.check_slugs(None, requests(&asking)?)).await?;
             if checks.len() != asking.len() {
                 return Err(Error::Internal("control did not answer for every slug".to_owned()));
             }

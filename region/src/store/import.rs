@@ -90,6 +90,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
         spool_id: row.opt_uuid("spool_id")?,
         resumes: row.int("resumes")?,
         approvals: row.int("approvals")?,
+        begun_by: row.opt_text("begun_by")?,
     })
 }
 
@@ -100,7 +101,7 @@ macro_rules! columns {
          i.sha256, i.upload_sha256, i.encrypted, i.created_at, i.updated_at, i.records, i.planned_for, i.slug_attempt, \
          i.slugs_written, i.reported, i.waiting_reason, i.waiting_message, i.waiting_since, i.waiting_attempts, \
          i.failure_reason, i.failure_message, i.failure_state, i.lease_holder, i.lease_place, i.lease_acquired_at, \
-         i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, \
+         i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, i.begun_by, \
          (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) AS organization_count, "
     };
 }
@@ -120,10 +121,23 @@ pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Import>, DbError> {
         .transpose()
 }
 
-/// Imports without their filters, the newest first, except those whose file is still being sent. The page key is
-/// creation time and id.
-pub(crate) async fn list(db: &Db, page: &PageRequest<(DateTime<Utc>, Uuid)>) -> Result<Vec<Import>, DbError> {
+/// Who began an import, in any state: the outer `None` if there is no such import.
+pub(crate) async fn begun_by(db: &Db, id: Uuid) -> Result<Option<Option<String>>, DbError> {
+    let statement = Statement::new("SELECT begun_by FROM causeway_import WHERE import_id = $1").with(id);
+    db.fetch_optional(statement).await?.map(|row| row.opt_text("begun_by")).transpose()
+}
+
+/// Imports without their filters, the newest first, except those whose file is still being sent: all, or those that
+/// somebody began. The page key is creation time and id.
+pub(crate) async fn list(
+    db: &Db,
+    begun_by: Option<&str>,
+    page: &PageRequest<(DateTime<Utc>, Uuid)>,
+) -> Result<Vec<Import>, DbError> {
     let mut statement = Statement::new(SELECT_WITHOUT_FILTER).push(" WHERE state <> 'receiving'");
+    if let Some(begun_by) = begun_by {
+        statement = statement.push(" AND begun_by = ").arg(begun_by);
+    }
     if let Some((created_at, id)) = page.after {
         statement = statement
             .push(" AND (created_at < ")
@@ -147,18 +161,19 @@ pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
-/// Notes that a file is being sent. Changes nothing if the import exists.
+/// Notes that a file is being sent, and by whom. Changes nothing if the import exists.
 pub(crate) async fn begin(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
+    begun_by: Option<&str>,
     spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
-         records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs) \
-         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9) ON CONFLICT (import_id) DO NOTHING",
+         records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs, begun_by) \
+         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9, $10) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -168,7 +183,8 @@ pub(crate) async fn begin(
     .with(false)
     .with(spool_id)
     .with(parameters.dry_run)
-    .with(filter_slugs(parameters)?);
+    .with(filter_slugs(parameters)?)
+    .with(begun_by);
     tx.execute(statement).await?;
     Ok(())
 }
@@ -188,15 +204,16 @@ pub(crate) async fn receive(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
+    begun_by: Option<&str>,
     received: &Received,
     spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
-    begin(tx, id, parameters, spool_id, now).await?;
+    begin(tx, id, parameters, begun_by, spool_id, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
          sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11, \
-         filter_slugs = $12 \
+         filter_slugs = $12, begun_by = $13 \
          WHERE import_id = $1 AND state = 'receiving'",
     )
     .with(id)
@@ -210,7 +227,8 @@ pub(crate) async fn receive(
     .with(&received.upload_sha256)
     .with(received.encrypted)
     .with(parameters.dry_run)
-    .with(filter_slugs(parameters)?);
+    .with(filter_slugs(parameters)?)
+    .with(begun_by);
     Ok(tx.execute(statement).await? == 1)
 }
 

@@ -50,6 +50,7 @@ use std::{
 };
 
 use causeway::serve::{Settings, Tls, serve_control, serve_region};
+use causeway_client::{Client, ClientTls, Timeouts};
 use causeway_silo::{db::Db, env::Environment};
 use causeway_tls::Role;
 use tempfile::TempDir;
@@ -227,6 +228,32 @@ impl Cluster {
     pub fn region(&self, index: usize) -> RegionApi {
         let node = &self.regions[index];
         RegionApi::new(node.name(), node.client(), self.env.clone())
+    }
+
+    /// A client of the region with this index, with these certificates.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn region_as(&self, index: usize, caller: &Arc<ClientTls>) -> RegionApi {
+        let node = &self.regions[index];
+        RegionApi::new(
+            node.name(),
+            self.client_of(causeway_client::Service::Region, &node.url(), caller),
+            self.env.clone(),
+        )
+    }
+
+    /// A client of the first control, with these certificates.
+    #[must_use]
+    pub fn control_as(&self, caller: &Arc<ClientTls>) -> ControlApi {
+        ControlApi::new(self.client_of(causeway_client::Service::Control, &self.control_url(), caller))
+    }
+
+    fn client_of(&self, service: causeway_client::Service, url: &str, caller: &Arc<ClientTls>) -> Client {
+        let caller = Some(Arc::clone(caller));
+        Client::with_tls(service, &[url.to_owned()], Timeouts::default(), caller)
+            .expect("a URL of the cluster")
     }
 
     /// A client of a region over a link, so that its calls meet the faults that are set for all links.

@@ -16,8 +16,8 @@ use causeway_relocation::{
     plan::Record,
     writer::{DryRun, RowLookup, Writer, find_rows},
 };
-
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use crate::{
     error::Error,
@@ -32,7 +32,13 @@ use crate::{
     store,
 };
 
-impl RowLookup for Engine {
+/// Looks up rows for a dry run.
+struct Lookups<'a> {
+    engine: &'a Engine,
+    import_id: Uuid,
+}
+
+impl RowLookup for Lookups<'_> {
     type Error = Error;
 
     async fn rows_with(
@@ -42,9 +48,11 @@ impl RowLookup for Engine {
         values: Vec<String>,
     ) -> Result<HashMap<String, i64>, Error> {
         match model.silo {
-            Silo::Region => Ok(find_rows(&self.context.db, model, column, values).await?),
+            Silo::Region => Ok(find_rows(&self.engine.context.db, model, column, values).await?),
             Silo::Control => {
-                self.context.ask(self.context.control.find_rows(&model.name, &column.field, values)).await
+                let context = &self.engine.context;
+                let rows = context.control.find_rows(self.import_id, &model.name, &column.field, values);
+                context.ask(rows).await
             }
         }
     }
@@ -111,7 +119,8 @@ impl Engine {
         let Some(dry_run) = dry_run.as_mut() else {
             return Err(Error::Internal("a dry run goes on without its beginning".to_owned()));
         };
-        let (rows, written) = writer.dry_run(model, records, dry_run, self).await?;
+        let lookups = Lookups { engine: self, import_id: import.id };
+        let (rows, written) = writer.dry_run(model, records, dry_run, &lookups).await?;
         let keys = merged(draft.keys.clone(), written.keys.clone());
         let counts = draft.counts(model, &keys, &written)?;
         transact_leased!(self, import, |lease| {
@@ -137,7 +146,7 @@ impl Engine {
             let page = store::imported::organizations(&self.context.db, import.id, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
-            let checked = self.check_page(&page, &wanted, &mut given).await?;
+            let checked = self.check_page(import, &page, &wanted, &mut given).await?;
             let mut findings: Vec<Finding> = page
                 .iter()
                 .zip(&checked)
@@ -159,6 +168,7 @@ impl Engine {
     /// `given` has the slugs that earlier organizations would get; this adds those of these organizations.
     async fn check_page(
         &self,
+        import: &Import,
         organizations: &[ImportedOrganization],
         wanted_slugs: &HashSet<String>,
         given: &mut HashSet<String>,
@@ -174,7 +184,7 @@ impl Engine {
                 taken_in_region: here.contains_key(&organization.wanted_slug),
             })
             .collect();
-        let mut checks = self.ask_for_checks(requests.clone()).await?;
+        let mut checks = self.ask_for_checks(import, requests.clone()).await?;
         // Only now is it known what the other slugs become. This region may have those, or an earlier organization may
         // get them.
         let fresh = |check: &SlugCheck| {
@@ -203,7 +213,8 @@ impl Engine {
                 Some(request.clone())
             })
             .collect();
-        let answers = if again.is_empty() { Vec::new() } else { self.ask_for_checks(take_recheck).await? };
+        let answers =
+            if again.is_empty() { Vec::new() } else { self.ask_for_checks(import, take_recheck).await? };
         for (index, answer) in again.into_iter().zip(answers) {
             if let Some(check) = checks.get_mut(index) {
                 *check = answer;
@@ -226,9 +237,13 @@ impl Engine {
             .collect())
     }
 
-    async fn ask_for_checks(&self, requests: Vec<OrganizationSlugRequest>) -> Result<Vec<SlugCheck>, Error> {
+    async fn ask_for_checks(
+        &self,
+        import: &Import,
+        requests: Vec<OrganizationSlugRequest>,
+    ) -> Result<Vec<SlugCheck>, Error> {
         let asked = requests.len();
-        let checks = self.context.ask(self.context.control.check_slugs(requests)).await?;
+        let checks = self.context.ask(self.context.control.check_slugs(Some(import.id), requests)).await?;
         if checks.len() != asked {
             return Err(Error::Internal("control did not answer for every slug".to_owned()));
         }

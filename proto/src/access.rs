@@ -1,0 +1,240 @@
+//! Who may make which call: the rules that the calls of the contract carry as their option `causeway.access.v1.access`.
+
+use std::collections::HashMap;
+
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+
+pub use crate::access_v1::{Access, Role};
+
+/// The option, by its full name.
+const OPTION: &str = "causeway.access.v1.access";
+
+/// Who may make a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The roles that may make it; `None` for everybody.
+    pub roles: Option<Vec<Role>>,
+    /// The field that must be the caller's own name, if it is a region.
+    pub own_region: Option<FieldPath>,
+    /// The field with the id of an organization that must be the caller's own, if it is a region.
+    pub own_organization: Option<FieldPath>,
+    /// The field with the id of an import that the caller must have begun, if it is an importer.
+    pub own_import: Option<FieldPath>,
+}
+
+/// The way from a request to one of its fields: numbers of fields, with no list among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldPath(Vec<u32>);
+
+/// A value of a field, as it is in the bytes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldValue<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A number.
+    Number(i64),
+}
+
+/// The bytes of a message are not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are no message")]
+pub struct Malformed;
+
+/// Why the rules cannot be read. The cause is always a defect of the build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the contract does not say who may call {0}")]
+pub struct NoRule(String);
+
+impl FieldPath {
+    /// All values that a message has for the field. A message may repeat a field, and then the last value counts; so
+    /// whoever checks one value must check them all. None if the message does not have the field: it has its default.
+    ///
+    /// # Errors
+    /// If the bytes are no message.
+    pub fn values<'a>(&self, message: &'a [u8]) -> Result<Vec<FieldValue<'a>>, Malformed> {
+        let mut values = Vec::new();
+        collect(&self.0, message, &mut values)?;
+        Ok(values)
+    }
+}
+
+/// Adds the values of the field at the end of `path`.
+fn collect<'a>(
+    path: &[u32],
+    mut message: &'a [u8],
+    values: &mut Vec<FieldValue<'a>>,
+) -> Result<(), Malformed> {
+    let Some((wanted, rest)) = path.split_first() else { return Ok(()) };
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message).map_err(|_| Malformed)?;
+        if number != *wanted {
+            skip_field(wire_type, number, &mut message, DecodeContext::default()).map_err(|_| Malformed)?;
+            continue;
+        }
+        match wire_type {
+            WireType::Varint => {
+                let value = decode_varint(&mut message).map_err(|_| Malformed)?;
+                values.push(FieldValue::Number(value.cast_signed()));
+            }
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut message).map_err(|_| Malformed)?;
+                let length = usize::try_from(length).map_err(|_| Malformed)?;
+                let (value, behind) = message.split_at_checked(length).ok_or(Malformed)?;
+                message = behind;
+                if rest.is_empty() {
+                    values.push(FieldValue::Text(std::str::from_utf8(value).map_err(|_| Malformed)?));
+                } else {
+                    collect(rest, value, values)?;
+                }
+            }
+            _ => return Err(Malformed),
+        }
+    }
+    Ok(())
+}
+
+/// The rules of all calls of the contract, by the path that HTTP has for a call, such as
+/// `/causeway.control.v1.RegionService/LeaseIds`.
+///
+/// # Errors
+/// If a call has no rule, which the build does not let through.
+pub fn rules() -> Result<HashMap<String, Rule>, NoRule> {
+    let pool = crate::json::pool();
+    let calls = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    calls
+        .map(|call| {
+            let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
+            let rule = rule(&call).ok_or_else(|| NoRule(call.full_name().to_owned()))?;
+            Ok((path, rule))
+        })
+        .collect()
+}
+
+/// The rule of one call; `None` if it has none, or one of another form.
+#[must_use]
+pub fn rule(call: &MethodDescriptor) -> Option<Rule> {
+    let option = call.parent_pool().get_extension_by_name(OPTION)?;
+    let options = call.options();
+    if !options.has_extension(&option) {
+        return None;
+    }
+    let value = options.get_extension(&option);
+    let access: Access =
+        value.as_message().and_then(|message: &DynamicMessage| message.transcode_to().ok())?;
+    let path = |names: &str| if names.is_empty() { Some(None) } else { field_path(call, names).map(Some) };
+    Some(Rule {
+        roles: if access.everyone { None } else { Some(access.roles().collect()) },
+        own_region: path(&access.own_region)?,
+        own_organization: path(&access.own_organization)?,
+        own_import: path(&access.own_import)?,
+    })
+}
+
+fn field_path(call: &MethodDescriptor, names: &str) -> Option<FieldPath> {
+    let mut message = Some(call.input());
+    let mut numbers = Vec::new();
+    for name in names.split('.') {
+        let field = message.take()?.get_field_by_name(name)?;
+        message = field.kind().as_message().cloned();
+        numbers.push(field.number());
+    }
+    Some(FieldPath(numbers))
+}
+
+impl Role {
+    /// The role as it stands in the URI of a certificate, e.g. `region`.
+    #[must_use]
+    pub fn word(self) -> String {
+        let name = self.as_str_name();
+        name.strip_prefix("ROLE_").unwrap_or(name).to_lowercase()
+    }
+}
+
+impl Rule {
+    /// The roles that may make the call, in words, for the one who may not.
+    #[must_use]
+    pub fn wanted(&self) -> String {
+        let words: Vec<String> = self.roles.iter().flatten().map(|role| role.word()).collect();
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        control::v1::{LeaseIdsRequest, UpdateOrganizationSlugRequest},
+        region::v1::{ImportHeader, ImportOrganizationsRequest, import_organizations_request::Part},
+    };
+
+    fn rule_of(path: &str) -> Rule {
+        rules().expect("every call has a rule").remove(path).expect("the call exists")
+    }
+
+    #[test]
+    fn a_rule_is_what_the_contract_says() {
+        let rule = rule_of("/causeway.control.v1.SlugReservationService/UpdateOrganizationSlug");
+        assert_eq!(rule.roles, Some(vec![Role::Region, Role::Operator]));
+        assert_eq!(rule.own_organization, Some(FieldPath(vec![1])));
+        assert_eq!((rule.own_region, rule.own_import), (None, None));
+        let rule = rule_of("/causeway.region.v1.ImportService/ImportOrganizations");
+        assert_eq!(rule.own_import, Some(FieldPath(vec![1, 1])));
+        let rule = rule_of("/causeway.relocation.v1.VersionService/GetVersion");
+        assert_eq!(rule.roles, None);
+    }
+
+    #[test]
+    fn a_field_that_names_a_region_is_bound_to_the_caller() {
+        // A request with a region that no rule looks at would let one region act for another one.
+        let pool = crate::json::pool();
+        for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let rule = rule(&call).expect("every call has a rule");
+            let by_region = rule.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Region));
+            if by_region && call.input().get_field_by_name("region").is_some() {
+                assert!(rule.own_region.is_some() || rule.own_organization.is_some(), "{}", call.full_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_field_are_found_in_the_bytes() {
+        let path = rule_of("/causeway.control.v1.RegionService/LeaseIds").own_region.expect("bound");
+        let request = LeaseIdsRequest { region: "us".to_owned(), count: 7, ..LeaseIdsRequest::default() };
+        let mut bytes = request.encode_to_vec();
+        assert_eq!(path.values(&bytes), Ok(vec![FieldValue::Text("us")]));
+        // A field that comes twice has its last value: both must be seen.
+        bytes.extend(
+            LeaseIdsRequest { region: "eu".to_owned(), ..LeaseIdsRequest::default() }.encode_to_vec(),
+        );
+        assert_eq!(path.values(&bytes), Ok(vec![FieldValue::Text("us"), FieldValue::Text("eu")]));
+        assert_eq!(path.values(&[]), Ok(Vec::new()));
+        for broken in [&[0x0a, 0x05, b'u'][..], &[0x0a], &[0x0a, 0x01, 0xff], &[0x0d, 1, 2, 3, 4]] {
+            assert_eq!(path.values(broken), Err(Malformed), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_field_inside_another_are_found() {
+        let path =
+            rule_of("/causeway.region.v1.ImportService/ImportOrganizations").own_import.expect("bound");
+        let header = ImportHeader { import_id: "a".to_owned(), ..ImportHeader::default() };
+        let bytes = ImportOrganizationsRequest { part: Some(Part::Header(header)) }.encode_to_vec();
+        assert_eq!(path.values(&bytes), Ok(vec![FieldValue::Text("a")]));
+        let bytes =
+            ImportOrganizationsRequest { part: Some(Part::Data(vec![1, 2, 3].into())) }.encode_to_vec();
+        assert_eq!(path.values(&bytes), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_number_is_found() {
+        let path = rule_of("/causeway.control.v1.SlugReservationService/UpdateOrganizationSlug");
+        let path = path.own_organization.expect("bound");
+        for id in [7, -1, i64::MAX] {
+            let request = UpdateOrganizationSlugRequest { organization_id: id, ..Default::default() };
+            assert_eq!(path.values(&request.encode_to_vec()), Ok(vec![FieldValue::Number(id)]));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Every role and every call, as the services themselves say who may make it.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use causeway_client::{Client, ClientTls, Service, Timeouts};
+use causeway_harness::{
+    cluster::{Cluster, ImportOptions, Store},
+    pki::Pki,
+};
+use causeway_proto::{
+    access::Role as Allowed, failure::reason_of, region::v1::ImportState, relocation::v1::ErrorReason,
+};
+use causeway_silo::env::Environment;
+use causeway_tls::Role;
+use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
+
+use super::reflected::{Reflected, refusal, set};
+
+/// The rule of a call, read from its option as a client reads it.
+#[derive(Debug, Default)]
+struct Rule {
+    roles: Option<Vec<String>>,
+    /// The field that binds a role, and what kind of thing it names.
+    bound: BTreeMap<&'static str, String>,
+}
+
+fn rule(reflected: &Reflected, call: &MethodDescriptor) -> Option<Rule> {
+    let option = reflected.pool.get_extension_by_name("causeway.access.v1.access")?;
+    let options = call.options();
+    if !options.has_extension(&option) {
+        return None;
+    }
+    let access = options.get_extension(&option);
+    let access = access.as_message().expect("a message");
+    let field = |name: &str| access.get_field_by_name(name).expect("a field").into_owned();
+    let roles = field("roles");
+    let names = roles.as_list().expect("a list").iter().map(|role| {
+        let number = role.as_enum_number().expect("an enum");
+        Allowed::try_from(number).expect("a role").word()
+    });
+    let roles = (field("everyone").as_bool() == Some(false)).then(|| names.collect());
+    let mut rule = Rule { roles, ..Rule::default() };
+    for name in ["own_region", "own_organization", "own_import"] {
+        let path = field(name).as_str().expect("a text").to_owned();
+        if !path.is_empty() {
+            rule.bound.insert(name, path);
+        }
+    }
+    Some(rule)
+}
+
+/// Whether a rule looks at what a caller with this role asks for.
+fn binds(rule: &Rule, role: Role) -> bool {
+    match role {
+        Role::Region => rule.bound.contains_key("own_region") || rule.bound.contains_key("own_organization"),
+        Role::Importer => rule.bound.contains_key("own_import"),
+        _ => false,
+    }
+}
+
+/// Two regions with an organization each, and what somebody owns and somebody else does not.
+struct World {
+    pki: Arc<Pki>,
+    cluster: Cluster,
+    /// What is of region `us` and importer `ann`, by the name of the rule, and what is not.
+    own: BTreeMap<&'static str, Value>,
+    others: BTreeMap<&'static str, Value>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+        let cluster = Cluster::builder(Store::Sqlite).region("us").region("eu").tls(&pki).start().await;
+        let cluster = cluster.expect("it starts");
+        let export = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json"));
+        let export = export.expect("it is there");
+        let mut imports = Vec::new();
+        for (region, importer) in [(0, "ann"), (0, "bob"), (1, "ann")] {
+            let caller = caller(&pki, Role::Importer, importer);
+            let import = cluster.region_as(region, &caller).import(&export, &ImportOptions::default()).await;
+            let import = import.expect("it is taken");
+            assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+            assert_eq!(import.begun_by, format!("spiffe://test.example/importer/{importer}"));
+            imports.push(import);
+        }
+        let organization = |index: usize| Value::I64(imports[index].organizations[0].id);
+        let import = |index: usize| Value::String(imports[index].import_id.clone());
+        let region = |name: &str| Value::String(name.to_owned());
+        Self {
+            own: BTreeMap::from([
+                ("own_region", region("us")),
+                ("own_organization", organization(0)),
+                ("own_import", import(0)),
+            ]),
+            others: BTreeMap::from([
+                ("own_region", region("eu")),
+                ("own_organization", organization(2)),
+                ("own_import", import(1)),
+            ]),
+            pki,
+            cluster,
+        }
+    }
+
+    fn client(&self, service: Service, role: Role) -> Client {
+        let name = if role == Role::Region { "us" } else { "ann" };
+        let url = match service {
+            Service::Control => self.cluster.control_url(),
+            Service::Region => self.cluster.region(0).url().to_owned(),
+        };
+        let tls = Some(caller(&self.pki, role, name));
+        Client::with_tls(service, &[url], Timeouts::default(), tls).expect("a URL")
+    }
+}
+
+fn caller(pki: &Pki, role: Role, name: &str) -> Arc<ClientTls> {
+    pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used")
+}
+
+/// A request with these values at the paths of a rule.
+fn request(call: &MethodDescriptor, rule: &Rule, values: &BTreeMap<&'static str, Value>) -> DynamicMessage {
+    let mut request = DynamicMessage::new(call.input());
+    for (name, path) in &rule.bound {
+        set(&mut request, path, values[name].clone());
+    }
+    request
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_is_open_to_the_roles_of_its_option_and_to_no_others() {
+    let world = World::start().await;
+    let mut checked = 0;
+    for service in [Service::Control, Service::Region] {
+        let reflected = Reflected::of(&world.client(service, Role::Monitor)).await;
+        for call in &reflected.calls {
+            let rule = match rule(&reflected, call) {
+                Some(rule) => rule,
+                None if call.full_name().starts_with("grpc.") => Rule::default(),
+                None => panic!("{} says nothing of who may make it", call.full_name()),
+            };
+            for role in Role::ALL {
+                let client = world.client(service, role);
+                let what = format!("{} by {role}", call.full_name());
+                let own = refusal(&client, call, vec![request(call, &rule, &world.own)]).await;
+                let allowed =
+                    rule.roles.as_ref().is_none_or(|roles| roles.iter().any(|it| *it == role.as_str()));
+                if !allowed {
+                    let status = own.unwrap_or_else(|| panic!("{what} is let in"));
+                    assert_eq!(reason_of(&status), Some(ErrorReason::RoleNotAllowed), "{what}: {status:?}");
+                    let wanted = rule.roles.as_deref().unwrap_or_default().join(", ");
+                    assert!(status.message().ends_with(&format!(": {wanted}")), "{what}: {status:?}");
+                } else {
+                    assert!(own.is_none(), "{what} is refused: {own:?}");
+                }
+                checked += 1;
+                if !allowed || !binds(&rule, role) {
+                    continue;
+                }
+                let reason = match role {
+                    Role::Importer => ErrorReason::NotOwnImport,
+                    _ => ErrorReason::NotOwnRegion,
+                };
+                let others = refusal(&client, call, vec![request(call, &rule, &world.others)]).await;
+                let others = others.unwrap_or_else(|| panic!("{what} is let in for what is not its own"));
+                assert_eq!(reason_of(&others), Some(reason), "{what}: {others:?}");
+                if role == Role::Region {
+                    // A request that names nothing is not about its own either.
+                    let nothing = refusal(&client, call, vec![DynamicMessage::new(call.input())]).await;
+                    let nothing = nothing.unwrap_or_else(|| panic!("{what} is let in for nothing"));
+                    assert_eq!(reason_of(&nothing), Some(reason), "{what}: {nothing:?}");
+                }
+            }
+        }
+    }
+    assert!(checked > 250, "only {checked} pairs of role and call");
+    world.cluster.stop().await;
+}

@@ -1,0 +1,5 @@
+//! Who may call what.
+
+mod matrix;
+mod own;
+mod reflected;

@@ -1,0 +1,209 @@
+//! What belongs to a caller, where it matters in which message of a stream, how often, or in which call it is named.
+
+use std::{path::Path, sync::Arc};
+
+use causeway_client::ClientTls;
+use causeway_harness::{
+    cluster::{Cluster, ImportOptions, Store, bulk_create_messages, upload_messages},
+    pki::Pki,
+};
+use causeway_proto::{
+    control::v1::{
+        BulkCreateHeader, CheckSlugsRequest, FindRowsRequest, OrganizationSlugRequest,
+        bulk_create_organization_slug_reservations_request::Part as Bulk,
+    },
+    failure::reason_of,
+    region::v1::{
+        ImportHeader, ListImportsRequest, ResumeImportRequest, RevertImportRequest,
+        import_organizations_request::Part as Upload,
+    },
+    relocation::v1::{ErrorReason, Scope},
+};
+use causeway_silo::env::Environment;
+use causeway_tls::Role;
+use tonic::{Code, Status};
+
+fn example() -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json")).expect("it is there")
+}
+
+fn caller(pki: &Pki, role: Role, name: &str) -> Arc<ClientTls> {
+    pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used")
+}
+
+async fn two_regions() -> (Arc<Pki>, Cluster) {
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let cluster = Cluster::builder(Store::Sqlite).region("us").region("eu").tls(&pki).start().await;
+    (pki, cluster.expect("it starts"))
+}
+
+fn refused(status: &Status, reason: ErrorReason) {
+    assert_eq!((status.code(), reason_of(status)), (Code::PermissionDenied, Some(reason)), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_of_a_stream_may_name_another_region_or_import() {
+    let (pki, cluster) = two_regions().await;
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let header = |region: &str| {
+        let operation_id = uuid::Uuid::from_u128(7).to_string();
+        Bulk::Header(BulkCreateHeader { region: region.to_owned(), operation_id })
+    };
+    for headers in [["us", "eu"], ["eu", "us"]] {
+        let parts = bulk_create_messages(headers.map(header).to_vec());
+        let created =
+            us.reservations().bulk_create_organization_slug_reservations(tokio_stream::iter(parts)).await;
+        let status = match created {
+            Err(status) => status,
+            Ok(answers) => answers.into_inner().message().await.expect_err("it is refused"),
+        };
+        refused(&status, ErrorReason::NotOwnRegion);
+    }
+
+    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann"));
+    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob"));
+    let of_bob = bob.import(&example(), &ImportOptions::default()).await.expect("it is taken").import_id;
+    let header = |import_id: &str| {
+        let scope = Scope::Organization.into();
+        Upload::Header(ImportHeader { import_id: import_id.to_owned(), scope, ..ImportHeader::default() })
+    };
+    let own = uuid::Uuid::from_u128(8).to_string();
+    for parts in [
+        vec![header(&of_bob)],
+        vec![header(&own), header(&of_bob)],
+        vec![Upload::Data(b"[]".to_vec()), header(&of_bob)],
+    ] {
+        let parts = tokio_stream::iter(upload_messages(parts));
+        let status = ann.imports().import_organizations(parts).await.expect_err("it is refused");
+        assert!(
+            reason_of(&status) == Some(ErrorReason::NotOwnImport)
+                || reason_of(&status) == Some(ErrorReason::UploadInvalid),
+            "{status:?}"
+        );
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_importer_has_its_own_imports_and_an_operator_has_all() {
+    let (pki, cluster) = two_regions().await;
+    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann"));
+    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob"));
+    let of_ann = ann.import(&example(), &ImportOptions::default()).await.expect("taken").import_id;
+    let of_bob = bob.import(&example(), &ImportOptions::default()).await.expect("taken").import_id;
+    let operator = cluster.region(0);
+    let of_operator = operator.import(&example(), &ImportOptions::default()).await.expect("taken").import_id;
+
+    for (api, mut visible) in
+        [(&ann, vec![&of_ann]), (&bob, vec![&of_bob]), (&operator, vec![&of_ann, &of_bob, &of_operator])]
+    {
+        let list =
+            api.imports().list_imports(ListImportsRequest::default()).await.expect("listed").into_inner();
+        let mut listed: Vec<&String> = list.imports.iter().map(|import| &import.import_id).collect();
+        listed.sort();
+        visible.sort();
+        assert_eq!(listed, visible);
+    }
+
+    // The same id with the same content is a join, and only the one who began the import may join it.
+    let again = ImportOptions::default().import_id(&of_ann);
+    assert!(ann.begin(&example(), &again).await.expect("its own").joined);
+    assert!(operator.begin(&example(), &again).await.expect("an operator").joined);
+    refused(&bob.begin(&example(), &again).await.expect_err("of another"), ErrorReason::NotOwnImport);
+
+    let revert = RevertImportRequest { import_id: of_ann.clone() };
+    let status = bob.imports().revert_import(revert.clone()).await.expect_err("of another");
+    refused(&status, ErrorReason::NotOwnImport);
+    let resume = ResumeImportRequest { import_id: of_operator.clone() };
+    refused(&ann.imports().resume_import(resume).await.expect_err("of another"), ErrorReason::NotOwnImport);
+    // One that does not exist is not found, whoever asks.
+    let absent = RevertImportRequest { import_id: uuid::Uuid::nil().to_string() };
+    let status = bob.imports().revert_import(absent).await.expect_err("absent");
+    assert_eq!(reason_of(&status), Some(ErrorReason::ImportNotFound));
+    ann.imports().revert_import(revert).await.expect("its own");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_importer_merges_users_only_where_that_is_allowed() {
+    let (pki, mut cluster) = two_regions().await;
+    let ann = caller(&pki, Role::Importer, "ann");
+    let merging = ImportOptions::default().merge_users();
+    let status = cluster.region_as(0, &ann).begin(&example(), &merging).await.expect_err("it is refused");
+    refused(&status, ErrorReason::MergeNotAllowed);
+    cluster.region(0).import(&example(), &merging).await.expect("an operator may");
+
+    cluster.stop_service(causeway_harness::cluster::Service::Region(1)).await;
+    cluster.configure_regions(|options| options.allow_merge = true);
+    cluster.start_service(causeway_harness::cluster::Service::Region(1)).await.expect("it starts");
+    cluster.region_as(1, &ann).import(&example(), &merging).await.expect("it is allowed here");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_plans() {
+    let (pki, cluster) = two_regions().await;
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("taken");
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let rows = |import_id: &str| FindRowsRequest {
+        model: "sentry.user".to_owned(),
+        field: "username".to_owned(),
+        values: vec!["ann".to_owned()],
+        region: "us".to_owned(),
+        import_id: import_id.to_owned(),
+    };
+    let planned = uuid::Uuid::from_u128(9).to_string();
+    us.imports().find_rows(rows(&planned)).await.expect("it plans");
+    let reason = |status: Status| reason_of(&status);
+    let written = us.imports().find_rows(rows(&import.import_id)).await.expect_err("it has written");
+    assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));
+    let unsaid = us.imports().find_rows(rows("")).await.expect_err("for no import");
+    assert_eq!(reason(unsaid), Some(ErrorReason::InvalidArgument));
+
+    let slugs = |import_id: &str| CheckSlugsRequest {
+        slugs: vec!["acme".to_owned()],
+        region: "us".to_owned(),
+        import_id: import_id.to_owned(),
+        ..CheckSlugsRequest::default()
+    };
+    us.directory().check_slugs(slugs(&planned)).await.expect("it plans");
+    let written = us.directory().check_slugs(slugs(&import.import_id)).await.expect_err("it has written");
+    assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));
+    let unsaid = us.directory().check_slugs(slugs("")).await.expect_err("for no import");
+    assert_eq!(reason(unsaid), Some(ErrorReason::InvalidArgument));
+    // A comparison asks about organizations that exist.
+    let organizations =
+        vec![OrganizationSlugRequest { organization_id: 1, slug: "acme".to_owned(), ..Default::default() }];
+    let compared =
+        CheckSlugsRequest { organizations, region: "us".to_owned(), ..CheckSlugsRequest::default() };
+    us.directory().check_slugs(compared).await.expect("about an organization");
+    // An operator asks for no import.
+    cluster
+        .control()
+        .directory()
+        .check_slugs(CheckSlugsRequest { region: String::new(), ..slugs("") })
+        .await
+        .expect("allowed");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_header_makes_nobody_somebody_else() {
+    let (pki, cluster) = two_regions().await;
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let mut request = tonic::Request::new(causeway_proto::control::v1::ListSlugReservationsRequest {
+        region: "eu".to_owned(),
+        ..Default::default()
+    });
+    for (name, value) in [
+        ("x-forwarded-client-cert", "URI=spiffe://test.example/operator/me"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-user", "spiffe://test.example/operator/me"),
+        ("forwarded", "for=127.0.0.1;by=spiffe://test.example/operator/me"),
+    ] {
+        request.metadata_mut().insert(name, value.parse().expect("ASCII"));
+    }
+    let status = us.reservations().list_slug_reservations(request).await.expect_err("it is refused");
+    refused(&status, ErrorReason::NotOwnRegion);
+    cluster.stop().await;
+}

@@ -1,0 +1,148 @@
+//! A client that knows a service by its reflection only.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use causeway_client::Client;
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
+use prost_types::FileDescriptorProto;
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::Channel,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+use crate::support::LIMIT;
+
+/// How long a call of a stream without an end may take to be refused. One that is not refused in this time is let in.
+const ADMITTED_AFTER: Duration = Duration::from_millis(300);
+
+/// Reads and writes messages of types that are known at run time only.
+#[derive(Clone)]
+struct Dynamic(MessageDescriptor);
+
+impl Codec for Dynamic {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        self.clone()
+    }
+
+    fn decoder(&mut self) -> Self {
+        self.clone()
+    }
+}
+
+impl Encoder for Dynamic {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for Dynamic {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// What a service says of itself.
+pub(crate) struct Reflected {
+    pub(crate) pool: DescriptorPool,
+    pub(crate) calls: Vec<MethodDescriptor>,
+}
+
+async fn answer(channel: Channel, asked: MessageRequest) -> MessageResponse {
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let mut client = ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(tokio_stream::once(request)).await.expect("it is served");
+    let answer = answers.into_inner().message().await.expect("an answer").expect("one answer");
+    answer.message_response.expect("it says something")
+}
+
+impl Reflected {
+    /// Asks a service for its services and their types.
+    pub(crate) async fn of(client: &Client) -> Self {
+        let asked = MessageRequest::ListServices(String::new());
+        let MessageResponse::ListServicesResponse(list) = answer(client.channel(), asked).await else {
+            panic!("no list of services");
+        };
+        let mut files: Vec<Vec<u8>> = Vec::new();
+        let mut names = BTreeSet::new();
+        for service in &list.service {
+            let asked = MessageRequest::FileContainingSymbol(service.name.clone());
+            let MessageResponse::FileDescriptorResponse(found) = answer(client.channel(), asked).await else {
+                panic!("{} has no file", service.name);
+            };
+            for file in found.file_descriptor_proto {
+                let name = FileDescriptorProto::decode(file.as_slice()).expect("a file").name().to_owned();
+                if names.insert(name) {
+                    files.push(file);
+                }
+            }
+        }
+        // The encoded files as a set: field 1, again and again. Decoding them one by one would lose the options.
+        let mut set = Vec::new();
+        for file in &files {
+            prost::encoding::bytes::encode(1, file, &mut set);
+        }
+        let pool = DescriptorPool::decode(set.as_slice()).expect("the files are whole");
+        let services =
+            list.service.iter().map(|it| pool.get_service_by_name(&it.name).expect("it is in its file"));
+        let calls = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+        Self { pool, calls }
+    }
+}
+
+/// Sets the field at the end of a path to a value.
+pub(crate) fn set(message: &mut DynamicMessage, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => message.set_field_by_name(path, value),
+        Some((first, rest)) => {
+            let inner =
+                message.get_field_by_name_mut(first).expect("a field").as_message_mut().expect("a message");
+            set(inner, rest, value);
+        }
+    }
+}
+
+/// Makes a call of any kind with these messages. Returns the status that refuses it, or `None` if it is not refused for
+/// what the caller is: it may fail for another reason.
+pub(crate) async fn refusal(
+    client: &Client,
+    call: &MethodDescriptor,
+    messages: Vec<DynamicMessage>,
+) -> Option<Status> {
+    let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
+    let path = path.parse().expect("a path");
+    let mut grpc = Grpc::new(client.channel());
+    grpc.ready().await.expect("it is connected");
+    let asking = async {
+        let request = Request::new(tokio_stream::iter(messages));
+        let mut answers = grpc.streaming(request, path, Dynamic(call.output())).await?.into_inner();
+        match answers.next().await {
+            Some(Err(status)) => Err(status),
+            _ => Ok(()),
+        }
+    };
+    // A stream without an end says nothing if there is nothing to say.
+    let patience = if call.is_server_streaming() { ADMITTED_AFTER } else { LIMIT };
+    let status = timeout(patience, asking).await.unwrap_or(Ok(())).err()?;
+    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated).then_some(status)
+}
