@@ -186,6 +186,55 @@ mod tests {
         assert_eq!(rule.roles, None);
     }
 
+    /// The end of docs/access.md: every call, who may make it, and what it must name.
+    fn table() -> String {
+        let mut lines =
+            vec!["| call | who may make it | what is bound |".to_owned(), "| --- | --- | --- |".to_owned()];
+        let pool = crate::json::pool();
+        let option = pool.get_extension_by_name(OPTION).expect("it is there");
+        for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let rule = rule(&call).expect("every call has a rule");
+            let options = call.options();
+            let access = options.get_extension(&option);
+            let path = |name: &str| {
+                let value = access.as_message().expect("a message").get_field_by_name(name).expect("a field");
+                value.as_str().expect("a text").to_owned()
+            };
+            let bound = [
+                ("own_region", "the region itself"),
+                ("own_organization", "an organization of the region"),
+                ("own_import", "an import of the importer"),
+            ];
+            let bound: Vec<String> = bound
+                .into_iter()
+                .filter(|(name, _)| !path(name).is_empty())
+                .map(|(name, what)| format!("`{}`: {what}", path(name)))
+                .collect();
+            let who = if rule.roles.is_none() { "everybody".to_owned() } else { rule.wanted() };
+            let service = call.parent_service().full_name().trim_start_matches("causeway.").to_owned();
+            lines.push(format!("| `{service}/{}` | {who} | {} |", call.name(), bound.join(", ")));
+        }
+        lines.push("| health and reflection | everybody |  |\n".to_owned());
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_page_about_access_lists_every_call() {
+        const HEADING: &str = "## All calls\n\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/access.md");
+        let page = std::fs::read_to_string(path).expect("the page is there");
+        let (before, _) = page.split_once(HEADING).expect("it has the heading");
+        let wanted = format!("{before}{HEADING}{}", table());
+        if std::env::var_os("CAUSEWAY_BLESS").is_some() {
+            std::fs::write(path, &wanted).expect("it can be written");
+        }
+        let page = std::fs::read_to_string(path).expect("the page is there");
+        assert_eq!(
+            page, wanted,
+            "docs/access.md is out of date; CAUSEWAY_BLESS=1 cargo test -p causeway-proto --lib access brings it up to date"
+        );
+    }
+
     #[test]
     fn a_field_that_names_a_region_is_bound_to_the_caller() {
         // A request with a region that no rule looks at would let one region act for another one.

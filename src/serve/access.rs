@@ -2,6 +2,8 @@
 //! make which call is an option of the call in the contract, `causeway.access.v1.access`.
 
 mod bound;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -104,6 +104,12 @@ impl OrganizationService for Calls {
     }
 }
 
+impl Owners for Arc<Fake> {
+    fn owner(self: Arc<Self>, _: Owned) -> BoxFuture<'static, Result<Owner, Status>> {
+        Box::pin(async { Ok(Owner::Absent) })
+    }
+}
+
 impl ServedService for Arc<Fake> {
     const SERVICES: &'static [&'static str] = &[SERVICE, IMPORTS];
     const NEED_REGISTRATION: &'static [&'static str] = &[IMPORTS];

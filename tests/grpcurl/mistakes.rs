@@ -14,7 +14,7 @@ use crate::{
 
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
 /// act in its place, callers must have certificates, or it takes a million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 23] = [
+const OF_NO_CALLER: [&str; 27] = [
     "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
@@ -24,8 +24,12 @@ const OF_NO_CALLER: [&str; 23] = [
     "IDENTITY_INVALID",
     "ID_SPACE_EXHAUSTED",
     "INTERNAL",
+    "MERGE_NOT_ALLOWED",
+    "NOT_OWN_IMPORT",
+    "NOT_OWN_REGION",
     "ORGANIZATION_NOT_RESERVED",
     "RECONCILIATION_UNDER_WAY",
+    "ROLE_NOT_ALLOWED",
     "SCHEMA_CHANGED",
     "SHUTTING_DOWN",
     "SPOOL_FAILED",
@@ -259,11 +263,15 @@ impl Caller {
         };
         self.succeeds(WRITE, chunk("one@example.com")).await;
         let rows = json!({"model": "sentry.team", "field": "slug", "values": ["web"]});
+        let of_import = json!({
+            "model": "sentry.email", "field": "email", "values": ["web"], "region": "de", "importId": id(30),
+        });
         self.fails(
             None,
             &[
                 (WRITE, vec![chunk("other@example.com")], "CHUNK_CONTENT_DIFFERS"),
                 (FIND_ROWS, vec![rows], "MODEL_NOT_WRITABLE"),
+                (FIND_ROWS, vec![of_import], "IMPORT_NOT_PLANNING"),
             ],
         )
         .await;

@@ -207,3 +207,115 @@ impl IdentityTable {
         given.iter().filter_map(|(role, called)| Identity::new(trust_domain.clone(), *role, called))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn domain() -> TrustDomain {
+        "prod.example".parse().expect("it is one")
+    }
+
+    fn table(entries: &[&str]) -> IdentityTable {
+        entries.iter().map(|entry| entry.parse::<TableEntry>().expect("an entry")).collect()
+    }
+
+    /// A certificate with these alternative names and this subject.
+    fn certificate(names: &[SanType], subject: &[(DnType, &str)]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.to_vec();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let key = KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().expect("ASCII"))
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().expect("ASCII"))
+    }
+
+    fn identities(der: &[u8], table: &IdentityTable) -> Result<Vec<String>, IdentityError> {
+        let caller = Caller::of_certificate(der, &domain(), table)?;
+        Ok(caller.identities().iter().map(|it| format!("{}/{}", it.role(), it.name())).collect())
+    }
+
+    #[test]
+    fn a_caller_has_the_identity_of_its_uri_and_those_of_the_table() {
+        let table = table(&[
+            "spiffe://prod.example/operator/ann=importer/ann",
+            "spiffe://prod.example/operator/ann=operator/ann",
+            "dns:US.regions.example=region/us",
+            "email:ann@example.com=monitor/ann",
+            "subject:CN=us,O=Example=region/us-2",
+            "spiffe://other.example/region/us=region/eu",
+        ]);
+        let ann = uri("spiffe://prod.example/operator/ann");
+        for (names, subject, wanted) in [
+            (vec![ann.clone()], vec![], vec!["operator/ann", "importer/ann"]),
+            (vec![dns("us.Regions.example")], vec![], vec!["region/us"]),
+            (
+                vec![SanType::Rfc822Name("ann@example.com".try_into().expect("ASCII")), ann],
+                vec![],
+                vec!["operator/ann", "monitor/ann", "importer/ann"],
+            ),
+            (
+                vec![],
+                vec![(DnType::CommonName, "us"), (DnType::OrganizationName, "Example")],
+                vec!["region/us-2"],
+            ),
+            (vec![uri("spiffe://other.example/region/us")], vec![], vec!["region/eu"]),
+        ] {
+            let mut found = identities(&certificate(&names, &subject), &table).expect("somebody");
+            let mut wanted: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
+            assert_eq!(found.first(), wanted.first());
+            found.sort();
+            wanted.sort();
+            assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_the_table_does_not_name_is_nobody() {
+        let table = table(&["dns:us.example=region/us", "subject:CN=us,O=Example=region/us"]);
+        let refused = |names: &[SanType], subject: &[(DnType, &str)]| {
+            identities(&certificate(names, subject), &table).expect_err("nobody")
+        };
+        let us = dns("us.example");
+        let other = uri("spiffe://other.example/region/us");
+        // A URI of another trust domain is refused, whatever other names there are.
+        assert!(matches!(refused(&[us.clone(), other.clone()], &[]), IdentityError::OtherTrustDomain { .. }));
+        let two = [uri("spiffe://prod.example/region/us"), other, us];
+        assert_eq!(refused(&two, &[]), IdentityError::SeveralUris(2));
+        let odd = [uri("spiffe://prod.example/region/us"), uri("urn:x")];
+        assert_eq!(refused(&odd, &[]), IdentityError::SeveralUris(2));
+        assert!(matches!(refused(&[dns("eu.example")], &[]), IdentityError::NoUri(_)));
+        assert!(matches!(refused(&[dns("evil.us.example")], &[]), IdentityError::NoUri(_)));
+        // One value that looks like several parts.
+        assert!(matches!(refused(&[], &[(DnType::CommonName, "us,O=Example")]), IdentityError::NoUri(_)));
+        assert!(matches!(refused(&[], &[(DnType::CommonName, "us")]), IdentityError::NoUri(_)));
+    }
+
+    #[test]
+    fn an_entry_of_the_table_is_checked() {
+        for wrong in [
+            "",
+            "region/us",
+            "dns:=region/us",
+            "us.example=region/us",
+            "dns:us.example=region",
+            "dns:us.example=root/us",
+            "dns:us.example=region/a b",
+            "dns:us.example=region/..",
+        ] {
+            assert!(wrong.parse::<TableEntry>().is_err(), "{wrong}");
+        }
+    }
+}
