@@ -21,7 +21,6 @@ pub mod whole;
 
 /// `causeway.access.v1`: who may make a call.
 mod access_v1 {
-    #![expect(clippy::allow_attributes, reason = "generated code")]
     tonic::include_proto!("causeway.access.v1");
 }
 

@@ -1,6 +1,6 @@
 //! TLS: who is let in, what is said to those who are not, and certificates that change while services run.
 
-#![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
 mod access;
 mod certs;

@@ -135,6 +135,14 @@ pub struct Cluster {
     database_server: Arc<DatabaseServer>,
 }
 
+fn client_of(
+    service: causeway_client::Service,
+    url: &str,
+    caller: &Arc<ClientTls>,
+) -> anyhow::Result<Client> {
+    Ok(Client::with_tls(service, &[url.to_owned()], Timeouts::default(), Some(Arc::clone(caller)))?)
+}
+
 impl Cluster {
     /// Starts to describe a cluster. It runs once [`ClusterBuilder::start`] is called.
     pub fn builder(store: Store) -> ClusterBuilder {
@@ -232,28 +240,23 @@ impl Cluster {
 
     /// A client of the region with this index, with these certificates.
     ///
+    /// # Errors
+    /// If it has no usable URL.
+    ///
     /// # Panics
     /// If there is no region of this number.
-    #[must_use]
-    pub fn region_as(&self, index: usize, caller: &Arc<ClientTls>) -> RegionApi {
+    pub fn region_as(&self, index: usize, caller: &Arc<ClientTls>) -> anyhow::Result<RegionApi> {
         let node = &self.regions[index];
-        RegionApi::new(
-            node.name(),
-            self.client_of(causeway_client::Service::Region, &node.url(), caller),
-            self.env.clone(),
-        )
+        let client = client_of(causeway_client::Service::Region, &node.url(), caller)?;
+        Ok(RegionApi::new(node.name(), client, self.env.clone()))
     }
 
     /// A client of the first control, with these certificates.
-    #[must_use]
-    pub fn control_as(&self, caller: &Arc<ClientTls>) -> ControlApi {
-        ControlApi::new(self.client_of(causeway_client::Service::Control, &self.control_url(), caller))
-    }
-
-    fn client_of(&self, service: causeway_client::Service, url: &str, caller: &Arc<ClientTls>) -> Client {
-        let caller = Some(Arc::clone(caller));
-        Client::with_tls(service, &[url.to_owned()], Timeouts::default(), caller)
-            .expect("a URL of the cluster")
+    ///
+    /// # Errors
+    /// If it has no usable URL.
+    pub fn control_as(&self, caller: &Arc<ClientTls>) -> anyhow::Result<ControlApi> {
+        Ok(ControlApi::new(client_of(causeway_client::Service::Control, &self.control_url(), caller)?))
     }
 
     /// A client of a region over a link, so that its calls meet the faults that are set for all links.

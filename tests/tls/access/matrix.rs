@@ -77,7 +77,11 @@ impl World {
         let mut imports = Vec::new();
         for (region, importer) in [(0, "ann"), (0, "bob"), (1, "ann")] {
             let caller = caller(&pki, Role::Importer, importer);
-            let import = cluster.region_as(region, &caller).import(&export, &ImportOptions::default()).await;
+            let import = cluster
+                .region_as(region, &caller)
+                .expect("a URL")
+                .import(&export, &ImportOptions::default())
+                .await;
             let import = import.expect("it is taken");
             assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
             assert_eq!(import.begun_by, format!("spiffe://test.example/importer/{importer}"));

@@ -44,7 +44,7 @@ fn refused(status: &Status, reason: ErrorReason) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_of_a_stream_may_name_another_region_or_import() {
     let (pki, cluster) = two_regions().await;
-    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us")).expect("a URL");
     let header = |region: &str| {
         let operation_id = uuid::Uuid::from_u128(7).to_string();
         Bulk::Header(BulkCreateHeader { region: region.to_owned(), operation_id })
@@ -60,8 +60,8 @@ async fn no_message_of_a_stream_may_name_another_region_or_import() {
         refused(&status, ErrorReason::NotOwnRegion);
     }
 
-    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann"));
-    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob"));
+    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann")).expect("a URL");
+    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob")).expect("a URL");
     let of_bob = bob.import(&example(), &ImportOptions::default()).await.expect("it is taken").import_id;
     let header = |import_id: &str| {
         let scope = Scope::Organization.into();
@@ -87,8 +87,8 @@ async fn no_message_of_a_stream_may_name_another_region_or_import() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_importer_has_its_own_imports_and_an_operator_has_all() {
     let (pki, cluster) = two_regions().await;
-    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann"));
-    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob"));
+    let ann = cluster.region_as(0, &caller(&pki, Role::Importer, "ann")).expect("a URL");
+    let bob = cluster.region_as(0, &caller(&pki, Role::Importer, "bob")).expect("a URL");
     let of_ann = ann.import(&example(), &ImportOptions::default()).await.expect("taken").import_id;
     let of_bob = bob.import(&example(), &ImportOptions::default()).await.expect("taken").import_id;
     let operator = cluster.region(0);
@@ -129,14 +129,24 @@ async fn an_importer_merges_users_only_where_that_is_allowed() {
     let (pki, mut cluster) = two_regions().await;
     let ann = caller(&pki, Role::Importer, "ann");
     let merging = ImportOptions::default().merge_users();
-    let status = cluster.region_as(0, &ann).begin(&example(), &merging).await.expect_err("it is refused");
+    let status = cluster
+        .region_as(0, &ann)
+        .expect("a URL")
+        .begin(&example(), &merging)
+        .await
+        .expect_err("it is refused");
     refused(&status, ErrorReason::MergeNotAllowed);
     cluster.region(0).import(&example(), &merging).await.expect("an operator may");
 
     cluster.stop_service(causeway_harness::cluster::Service::Region(1)).await;
     cluster.configure_regions(|options| options.allow_merge = true);
     cluster.start_service(causeway_harness::cluster::Service::Region(1)).await.expect("it starts");
-    cluster.region_as(1, &ann).import(&example(), &merging).await.expect("it is allowed here");
+    cluster
+        .region_as(1, &ann)
+        .expect("a URL")
+        .import(&example(), &merging)
+        .await
+        .expect("it is allowed here");
     cluster.stop().await;
 }
 
@@ -144,7 +154,7 @@ async fn an_importer_merges_users_only_where_that_is_allowed() {
 async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_plans() {
     let (pki, cluster) = two_regions().await;
     let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("taken");
-    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us")).expect("a URL");
     let rows = |import_id: &str| FindRowsRequest {
         model: "sentry.user".to_owned(),
         field: "username".to_owned(),
@@ -190,7 +200,7 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_header_makes_nobody_somebody_else() {
     let (pki, cluster) = two_regions().await;
-    let us = cluster.control_as(&caller(&pki, Role::Region, "us"));
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us")).expect("a URL");
     let mut request = tonic::Request::new(causeway_proto::control::v1::ListSlugReservationsRequest {
         region: "eu".to_owned(),
         ..Default::default()
