@@ -8,16 +8,20 @@ use causeway_proto::{
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
+    failure::reason_of,
     region::v1::{
         import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
         reconciliation_service_client::ReconciliationServiceClient,
     },
+    relocation::v1::ErrorReason,
 };
 use causeway_tls::ClientTls;
+use tokio::time::{Instant, sleep};
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 
 use crate::{
     CallError, Endpoints,
@@ -107,6 +111,14 @@ async fn within<M, T, F: Future<Output = Result<T, Status>>>(
     }
 }
 
+/// How long the service wants this caller to wait, because it calls too much.
+fn wait_wanted(status: &Status) -> Option<Duration> {
+    if reason_of(status) != Some(ErrorReason::TooManyCalls) {
+        return None;
+    }
+    status.get_error_details().retry_info().and_then(|info| info.retry_delay)
+}
+
 impl Client {
     /// A client of the services at these URLs, which begin with `http://`. Connects when a call is made.
     ///
@@ -194,7 +206,8 @@ impl Client {
     }
 
     /// Makes a call that takes `limit` at most, at the service that answered last and, if that cannot take it, at each
-    /// of the others. `call` awaits the whole answer: a stream of answers counts as one call if it is read there.
+    /// of the others. `call` awaits the whole answer: a stream of answers counts as one call if it is read there. If the
+    /// service says that we call too much, it waits as long as that says, and calls again within `limit`.
     ///
     /// # Errors
     /// If the call fails.
@@ -207,12 +220,19 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let answer = self
-            .endpoints
-            .call(|channel| within(limit, message.clone(), |request| call(channel, request)))
-            .await
-            .map_err(|status| self.failed(status))?;
-        Ok(answer.into_inner())
+        let deadline = Instant::now() + limit;
+        loop {
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let answer =
+                self.endpoints.call(|channel| within(limit, message.clone(), |it| call(channel, it))).await;
+            match answer {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => match wait_wanted(&status) {
+                    Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
+                    _ => return Err(self.failed(status)),
+                },
+            }
+        }
     }
 
     /// A request with the deadline of a unary call. Uploads and watches have none: an upload takes as long as its file

@@ -21,6 +21,33 @@ pub struct Rule {
     pub own_organization: Option<FieldPath>,
     /// The field with the id of an import that the caller must have begun, if it is an importer.
     pub own_import: Option<FieldPath>,
+    /// What the call is to the limits on callers.
+    pub kind: Kind,
+}
+
+/// Calls that share a limit on their caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It only reads.
+    Read,
+    /// It changes something.
+    Write,
+    /// It reads, and its answers tell what exists to somebody who tries all values.
+    Question,
+    /// It reads, and answers for as long as the caller listens.
+    Stream,
+}
+
+fn kind(call: &MethodDescriptor, access: &Access) -> Kind {
+    use prost_types::method_options::IdempotencyLevel;
+    let options = call.method_descriptor_proto().options.as_ref();
+    let level = options.map(prost_types::MethodOptions::idempotency_level).unwrap_or_default();
+    match level {
+        IdempotencyLevel::NoSideEffects if call.is_server_streaming() => Kind::Stream,
+        IdempotencyLevel::NoSideEffects if access.question => Kind::Question,
+        IdempotencyLevel::NoSideEffects => Kind::Read,
+        IdempotencyLevel::Idempotent | IdempotencyLevel::IdempotencyUnknown => Kind::Write,
+    }
 }
 
 /// The way from a request to one of its fields: numbers of fields, with no list among them.
@@ -128,6 +155,7 @@ pub fn rule(call: &MethodDescriptor) -> Option<Rule> {
         own_region: path(&access.own_region)?,
         own_organization: path(&access.own_organization)?,
         own_import: path(&access.own_import)?,
+        kind: kind(call, &access),
     })
 }
 
@@ -183,7 +211,16 @@ mod tests {
         let rule = rule_of("/causeway.region.v1.ImportService/ImportOrganizations");
         assert_eq!(rule.own_import, Some(FieldPath(vec![1, 1])));
         let rule = rule_of("/causeway.relocation.v1.VersionService/GetVersion");
-        assert_eq!(rule.roles, None);
+        assert_eq!((rule.roles, rule.kind), (None, Kind::Read));
+        for (call, kind) in [
+            ("ControlImportService/FindRows", Kind::Question),
+            ("DirectoryService/CheckSlugs", Kind::Question),
+            ("RegionService/LeaseIds", Kind::Write),
+            ("SlugReservationService/BulkCreateOrganizationSlugReservations", Kind::Write),
+            ("SlugReservationService/WatchSlugReservations", Kind::Stream),
+        ] {
+            assert_eq!(rule_of(&format!("/causeway.control.v1.{call}")).kind, kind, "{call}");
+        }
     }
 
     /// The end of docs/access.md: every call, who may make it, and what it must name.
@@ -272,8 +309,7 @@ mod tests {
         let header = ImportHeader { import_id: "a".to_owned(), ..ImportHeader::default() };
         let bytes = ImportOrganizationsRequest { part: Some(Part::Header(header)) }.encode_to_vec();
         assert_eq!(path.values(&bytes), Ok(vec![FieldValue::Text("a")]));
-        let bytes =
-            ImportOrganizationsRequest { part: Some(Part::Data(vec![1, 2, 3].into())) }.encode_to_vec();
+        let bytes = ImportOrganizationsRequest { part: Some(Part::Data(vec![1, 2, 3])) }.encode_to_vec();
         assert_eq!(path.values(&bytes), Ok(Vec::new()));
     }
 

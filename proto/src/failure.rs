@@ -65,6 +65,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::TooManyBulkCreations
         | R::TooMuchInHand
         | R::TooManyWatches
+        | R::TooManyCalls
         | R::IdSpaceExhausted
         | R::TooManySlugs => Code::ResourceExhausted,
         R::UniqueConflict
@@ -97,7 +98,8 @@ pub const fn retry_after(reason: ErrorReason) -> Option<Duration> {
         | R::TooManyUploads
         | R::TooManyBulkCreations
         | R::TooMuchInHand
-        | R::TooManyWatches => Some(Duration::from_secs(1)),
+        | R::TooManyWatches
+        | R::TooManyCalls => Some(Duration::from_secs(1)),
         R::DatabaseFull | R::ReconciliationUnderWay => Some(Duration::from_secs(10)),
         _ => None,
     }
@@ -293,7 +295,7 @@ mod tests {
     }
 
     /// The reasons that any call may give, as the comment of the enum says.
-    const OF_ANY_CALL: [&str; 9] = [
+    const OF_ANY_CALL: [&str; 10] = [
         "DATABASE_UNAVAILABLE",
         "DATABASE_CONTENTION",
         "DATABASE_FULL",
@@ -303,6 +305,7 @@ mod tests {
         "ROLE_NOT_ALLOWED",
         "NOT_OWN_REGION",
         "NOT_OWN_IMPORT",
+        "TOO_MANY_CALLS",
     ];
 
     #[test]

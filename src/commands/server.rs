@@ -1,15 +1,18 @@
 //! What `control` and `region` have in common: a port, a database, and a shutdown.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, bail};
-use causeway::serve::{ConnectionLimits, Running, Settings, Tls, open_files};
+use causeway::serve::{CallerLimits, ConnectionLimits, Running, Settings, Tls, open_files};
 use causeway_silo::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use super::{Outcome, signals::Signals, tls::ServerTlsArgs};
-use crate::settings::{FileArgs, units};
+use crate::settings::{
+    FileArgs,
+    units::{self, Size},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerArgs {
@@ -58,6 +61,55 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_CONNECTIONS"
     )]
     max_connections: u32,
+    /// The most connections at once from one address; a further one is closed at once. Behind a proxy, all callers have
+    /// one address
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        env = "CAUSEWAY_MAX_CONNECTIONS_PER_ADDRESS"
+    )]
+    max_connections_per_address: u32,
+    /// The most calls in progress of one caller, as its certificate names it, for each kind of call: those that read,
+    /// those that change something, and streams. A further one is refused, and clients of Causeway try again. Needs
+    /// --trust-domain to be of use, as do the other limits of a caller
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "200",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        env = "CAUSEWAY_MAX_CALLS_PER_CALLER"
+    )]
+    max_calls_per_caller: u32,
+    /// The most calls of each kind that one caller may begin in a second
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "5000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
+        env = "CAUSEWAY_MAX_CALL_RATE"
+    )]
+    max_call_rate: u32,
+    /// The most calls that one caller may begin in a second and that tell which rows and slugs exist (FindRows,
+    /// CheckSlugs)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "50",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
+        env = "CAUSEWAY_MAX_QUESTION_RATE"
+    )]
+    max_question_rate: u32,
+    /// The most bytes of requests in progress of one caller. Uploads and bulk creations have limits of their own
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = units::size(4 << 20, 1 << 40),
+        env = "CAUSEWAY_MAX_BYTES_PER_CALLER"
+    )]
+    max_bytes_per_caller: Size,
     /// How long a connection may have no call before it is closed; it may take up to twice as long
     #[arg(
         long,
@@ -156,8 +208,15 @@ impl ServerArgs {
                     open_files::raise(),
                     self.database_max_connections,
                 ),
+                from_address: usize::try_from(self.max_connections_per_address).unwrap_or(usize::MAX),
                 idle: self.connection_idle_timeout,
                 ..ConnectionLimits::default()
+            },
+            callers: CallerLimits {
+                calls: self.max_calls_per_caller,
+                rate: NonZeroU32::new(self.max_call_rate).unwrap_or(NonZeroU32::MIN),
+                questions: NonZeroU32::new(self.max_question_rate).unwrap_or(NonZeroU32::MIN),
+                bytes: self.max_bytes_per_caller.0,
             },
             ..Settings::default()
         }

@@ -3,10 +3,12 @@
 //! on it ends with it.
 
 use std::{
+    collections::HashMap,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -16,8 +18,8 @@ use std::{
 use futures::{Stream, StreamExt as _, future};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpListener,
-    sync::Semaphore,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -46,6 +48,8 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Limits {
     /// How many may be open at once. A further one is accepted and closed at once.
     pub open: usize,
+    /// How many of them may be from one address.
+    pub from_address: usize,
     /// How long a connection may take for its TLS handshake, if there is one, and to send the whole HTTP/2 preface.
     pub handshake: Duration,
     /// How long a connection may have no call before it is closed. It is checked once in this time, so it may last up
@@ -55,7 +59,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { open: 2_000, handshake: Duration::from_secs(10), idle: Duration::from_secs(900) }
+        Self {
+            open: 2_000,
+            from_address: 1_000,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(900),
+        }
     }
 }
 
@@ -66,21 +75,21 @@ pub(super) fn incoming(
     tls: Option<Tls>,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(limits.open));
+    let places = Places::new(limits);
     let mut refusals = Refusals::default();
     let log = HandshakeLog::default();
     TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(TCP_KEEPALIVE))
         .filter_map(move |accepted| {
-            let accepted = accepted.map(|stream| match Arc::clone(&places).try_acquire_owned() {
+            let accepted = accepted.map(|stream| match places.take(&stream) {
                 Ok(place) => {
                     let tcp = stream.connect_info();
                     let transport = Transport::new(stream, tls.as_ref(), log.clone(), place);
                     Some(Connection::new(transport, tcp, limits, cut.clone()))
                 }
-                Err(_) => {
-                    refusals.count(limits.open);
+                Err(full) => {
+                    refusals.count(full);
                     None
                 }
             });
@@ -95,6 +104,72 @@ pub(super) fn incoming(
         })
 }
 
+/// Why there is no place for a connection.
+#[derive(Debug, Clone, Copy)]
+enum Full {
+    /// As many are open as may be.
+    All(usize),
+    /// As many are open from this address as may be from one.
+    OfAddress(IpAddr, usize),
+}
+
+/// The places for connections, in all and for each address.
+#[derive(Debug)]
+struct Places {
+    limits: Limits,
+    all: Arc<Semaphore>,
+    of_addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        Self { limits, all: Arc::new(Semaphore::new(limits.open)), of_addresses: Arc::default() }
+    }
+
+    fn take(&self, stream: &TcpStream) -> Result<Place, Full> {
+        let Ok(all) = Arc::clone(&self.all).try_acquire_owned() else {
+            return Err(Full::All(self.limits.open));
+        };
+        // The peer of a connection that has ended already is not known; the connection ends by itself.
+        let address = stream.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+        let of_address = address.map(|address| {
+            let mut counts = self.of_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(address).or_default();
+            if *count >= self.limits.from_address {
+                return Err(Full::OfAddress(address, self.limits.from_address));
+            }
+            *count += 1;
+            Ok(OfAddress { address, counts: Arc::clone(&self.of_addresses) })
+        });
+        Ok(Place { _all: all, _of_address: of_address.transpose()? })
+    }
+}
+
+/// The place of one connection. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _all: OwnedSemaphorePermit,
+    _of_address: Option<OfAddress>,
+}
+
+#[derive(Debug)]
+struct OfAddress {
+    address: IpAddr,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// The connections refused since the last log line about them.
 #[derive(Debug, Default)]
 struct Refusals {
@@ -103,14 +178,23 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn count(&mut self, limit: usize) {
+    fn count(&mut self, full: Full) {
         self.refused += 1;
         if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
             let refused = std::mem::take(&mut self.refused);
-            warn!(
-                limit,
-                refused, "as many connections are open as may be (--max-connections); others are refused"
-            );
+            match full {
+                Full::All(limit) => warn!(
+                    limit,
+                    refused, "as many connections are open as may be (--max-connections); others are refused"
+                ),
+                Full::OfAddress(address, limit) => warn!(
+                    %address,
+                    limit,
+                    refused,
+                    "as many connections are open from one address as may be (--max-connections-per-address); others \
+                     are refused"
+                ),
+            }
             self.told = Some(Instant::now());
         }
     }

@@ -13,6 +13,7 @@ mod certificates;
 mod connections;
 mod health;
 mod identities;
+mod limits;
 pub mod open_files;
 mod reflection;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use identities::Identities;
 
 pub use certificates::Tls;
 pub use connections::Limits as ConnectionLimits;
+pub use limits::Limits as CallerLimits;
 
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
 pub const SOFT_STOP: Duration = Duration::from_secs(10);
@@ -175,6 +177,8 @@ pub struct Settings {
     pub flush_timeout: Duration,
     /// Limits on connections.
     pub connections: ConnectionLimits,
+    /// Limits on each caller with an identity.
+    pub callers: CallerLimits,
     /// TLS. Without it, the port speaks plaintext.
     pub tls: Option<Tls>,
 }
@@ -187,6 +191,7 @@ impl Default for Settings {
             drain: Duration::ZERO,
             flush_timeout: Duration::from_secs(1),
             connections: ConnectionLimits::default(),
+            callers: CallerLimits::default(),
             tls: None,
         }
     }
@@ -241,6 +246,7 @@ async fn serve<S: ServedService + Owners>(
     let tls = settings.tls.clone();
     let required = tls.as_ref().is_some_and(|tls| tls.identities().is_some());
     let access = Access::new(Arc::clone(&silo) as Arc<dyn Owners>).context("the contract is broken")?;
+    let limits = limits::CallerLimits::new(settings.callers).context("the contract is broken")?;
     let closing = CancellationToken::new();
     let cut = CancellationToken::new();
     let server = tokio::spawn(
@@ -249,6 +255,7 @@ async fn serve<S: ServedService + Owners>(
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(calls.clone())
             .layer(Identities { required })
+            .layer(limits)
             .layer(access)
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(

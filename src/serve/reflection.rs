@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use causeway_proto::failure::shown;
 use futures::{Stream, StreamExt as _};
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use tonic::{Code, Request, Response, Status, Streaming, codegen::BoxStream, service::RoutesBuilder};
@@ -68,7 +69,7 @@ impl Reflected {
     fn file(&self, name: &str) -> Answer {
         match self.pool.get_file_by_name(name) {
             Some(file) => with_imports(file),
-            None => Answer::NotFound(format!("there is no file {name:?}")),
+            None => Answer::NotFound(format!("there is no file {}", shown(name))),
         }
     }
 
@@ -96,7 +97,7 @@ impl Reflected {
         };
         match of_name(name).or_else(of_member) {
             Some(file) => with_imports(file),
-            None => Answer::NotFound(format!("there is no symbol {name:?}")),
+            None => Answer::NotFound(format!("there is no symbol {}", shown(name))),
         }
     }
 
@@ -105,13 +106,13 @@ impl Reflected {
         let number = u32::try_from(number).unwrap_or_default();
         match message.and_then(|message| message.get_extension(number)) {
             Some(extension) => with_imports(extension.parent_file()),
-            None => Answer::NotFound(format!("{of:?} has no extension {number}")),
+            None => Answer::NotFound(format!("{} has no extension {number}", shown(of))),
         }
     }
 
     fn extensions(&self, of: &str) -> Answer {
         let Some(message) = self.pool.get_message_by_name(of) else {
-            return Answer::NotFound(format!("there is no type {of:?}"));
+            return Answer::NotFound(format!("there is no type {}", shown(of)));
         };
         let numbers = message.extensions().filter_map(|it| i32::try_from(it.number()).ok()).collect();
         Answer::Numbers(of.to_owned(), numbers)

@@ -1,8 +1,11 @@
 //! Serving, with a fake silo: the test controls its database and its calls.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use causeway_proto::region::v1::{
@@ -30,7 +33,8 @@ const SHORT: Settings = Settings {
     health_timeout: Duration::from_secs(3),
     drain: Duration::ZERO,
     flush_timeout: Duration::from_millis(50),
-    connections: ConnectionLimits { open: 1_000, handshake: LIMIT, idle: LIMIT },
+    connections: ConnectionLimits { open: 1_000, from_address: 1_000, handshake: LIMIT, idle: LIMIT },
+    callers: CallerLimits { calls: 200, rate: NonZeroU32::MAX, questions: NonZeroU32::MAX, bytes: u64::MAX },
     tls: None,
 };
 

@@ -14,13 +14,12 @@ use causeway_tls::{Caller, IdentityError, words};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info};
 
-use super::certificates::Tls;
+use super::{certificates::Tls, connections::Place};
 
 /// The first byte of a TLS handshake. HTTP never begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -84,7 +83,7 @@ pub(super) struct Transport {
     address: Option<SocketAddr>,
     peer: Arc<OnceLock<Peer>>,
     log: HandshakeLog,
-    place: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 }
 
 impl std::fmt::Debug for Transport {
@@ -94,12 +93,7 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    pub(super) fn new(
-        stream: TcpStream,
-        tls: Option<&Tls>,
-        log: HandshakeLog,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(stream: TcpStream, tls: Option<&Tls>, log: HandshakeLog, place: Place) -> Self {
         let address = stream.peer_addr().ok();
         let (accepting, state): (Option<Accepting>, State) = match tls {
             None => (None, State::Plain(stream, true)),
@@ -156,7 +150,7 @@ impl Transport {
 }
 
 /// Keeps a connection that was refused open until the peer closes it or a second is over. It keeps its place meanwhile.
-async fn linger(mut stream: TcpStream, place: Arc<OwnedSemaphorePermit>) {
+async fn linger(mut stream: TcpStream, place: Arc<Place>) {
     let lingering = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await

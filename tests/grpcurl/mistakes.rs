@@ -14,7 +14,7 @@ use crate::{
 
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
 /// act in its place, callers must have certificates, or it takes a million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 27] = [
+const OF_NO_CALLER: [&str; 28] = [
     "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
@@ -36,6 +36,7 @@ const OF_NO_CALLER: [&str; 27] = [
     "STREAM_STALLED",
     "TOO_MANY_ALIASES",
     "TOO_MANY_BULK_CREATIONS",
+    "TOO_MANY_CALLS",
     "TOO_MANY_SLUGS",
     "TOO_MANY_UPLOADS",
     "TOO_MANY_WATCHES",

@@ -1,0 +1,400 @@
+//! What one caller may have in progress, so that no caller takes the service from the others. It holds for callers with
+//! an identity, for each of them and each kind of call. A tower layer, between the one that finds out who calls and the
+//! one that knows who may.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use causeway_proto::{
+    access::{self, Kind, NoRule},
+    failure::Failure,
+    relocation::v1::ErrorReason,
+};
+use causeway_tls::Caller;
+use futures::future::BoxFuture;
+use governor::{DefaultDirectRateLimiter, Quota};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{
+        Bytes,
+        http::{Request, Response},
+    },
+};
+use tower::{Layer, Service};
+
+/// Limits on each caller that has an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most calls in progress, for each kind: those that read, those that change something, and streams.
+    pub calls: u32,
+    /// The most calls that begin in a second, for each kind.
+    pub rate: NonZeroU32,
+    /// The most calls that begin in a second and tell what exists (`FindRows`, `CheckSlugs`).
+    pub questions: NonZeroU32,
+    /// The most bytes of requests in progress. Uploads and bulk creations have limits of their own.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self { calls: 200, rate: number(5_000), questions: number(50), bytes: 64 << 20 }
+    }
+}
+
+/// One caller's calls of one kind.
+#[derive(Debug)]
+struct Shared {
+    places: Arc<Semaphore>,
+    rate: DefaultDirectRateLimiter,
+    bytes: AtomicU64,
+}
+
+impl Shared {
+    fn new(limits: Limits, kind: Kind) -> Self {
+        let rate = if kind == Kind::Question { limits.questions } else { limits.rate };
+        let places = usize::try_from(limits.calls).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            rate: DefaultDirectRateLimiter::direct(Quota::per_second(rate)),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The callers that have called, and the limits on each. A tower layer. Calls without a [`Caller`] pass: the service
+/// needs no identities then.
+#[derive(Debug, Clone)]
+pub(super) struct CallerLimits {
+    limits: Limits,
+    /// What each call is. One that is not of the contract only reads.
+    calls: Arc<HashMap<String, (Kind, bool)>>,
+    /// By the caller's first identity. As many as the CA has issued certificates for.
+    callers: Arc<Mutex<HashMap<(String, Kind), Arc<Shared>>>>,
+}
+
+fn refused(limit: impl std::fmt::Display, of: &str, what: &str) -> Status {
+    let message = format!("{what}; nothing was done, call again a little later");
+    Failure::new(ErrorReason::TooManyCalls, message).with("limit", limit).with("of", of).into()
+}
+
+impl CallerLimits {
+    /// Nobody has called yet.
+    ///
+    /// # Errors
+    /// If a call of the contract has no rule.
+    pub(super) fn new(limits: Limits) -> Result<Self, NoRule> {
+        let pool = causeway_proto::json::pool();
+        let streams = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let streams: HashMap<String, bool> = streams
+            .map(|call| {
+                let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
+                (path, call.is_client_streaming())
+            })
+            .collect();
+        let rules = access::rules()?.into_iter();
+        let calls = rules.map(|(path, rule)| {
+            let is_stream = streams.get(&path).copied().unwrap_or_default();
+            (path, (rule.kind, is_stream))
+        });
+        Ok(Self { limits, calls: Arc::new(calls.collect()), callers: Arc::default() })
+    }
+
+    fn of(&self, caller: &Caller, kind: Kind) -> Arc<Shared> {
+        let name = caller.identities().first().map(ToString::to_string).unwrap_or_default();
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(callers.entry((name, kind)).or_insert_with(|| Arc::new(Shared::new(self.limits, kind))))
+    }
+
+    /// A place for a call. It is given back when the answer has been sent, or nobody wants it any more.
+    fn admit(&self, shared: &Arc<Shared>, kind: Kind) -> Result<InProgress, Status> {
+        let rate = if kind == Kind::Question { self.limits.questions } else { self.limits.rate };
+        if shared.rate.check().is_err() {
+            return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
+        }
+        let calls = self.limits.calls;
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+            let what =
+                format!("{calls} such calls of the caller are in progress, and it may have no more at once");
+            return Err(refused(calls, "calls", &what));
+        };
+        let bytes = AtomicU64::new(0);
+        Ok(InProgress { _place: place, shared: Arc::clone(shared), limit: self.limits.bytes, bytes })
+    }
+}
+
+/// A call in progress, with the bytes of its request.
+#[derive(Debug)]
+struct InProgress {
+    _place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    limit: u64,
+    bytes: AtomicU64,
+}
+
+impl InProgress {
+    /// Counts bytes of the request.
+    fn add(&self, bytes: usize) -> Result<(), Status> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.limit {
+            let limit = self.limit;
+            let what =
+                format!("the requests of the caller that are in progress have more than {limit} bytes");
+            return Err(refused(limit, "bytes", &what));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.shared.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// A body of a request whose bytes are counted until the call has ended.
+struct CountedRequest {
+    body: Body,
+    call: Weak<InProgress>,
+}
+
+impl HttpBody for CountedRequest {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let (Some(data), Some(call)) = (frame.data_ref(), self.call.upgrade())
+            && let Err(status) = call.add(data.len())
+        {
+            return Poll::Ready(Some(Err(status)));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body of an answer that keeps the place of its call.
+struct Answer {
+    body: Body,
+    _call: Arc<InProgress>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<S> Layer<S> for CallerLimits {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        Limited { inner, limits: self.clone() }
+    }
+}
+
+/// A service behind the limits.
+#[derive(Debug, Clone)]
+pub(super) struct Limited<S> {
+    inner: S,
+    limits: CallerLimits,
+}
+
+impl<S> Service<Request<Body>> for Limited<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return Box::pin(self.inner.call(request));
+        };
+        let known = self.limits.calls.get(request.uri().path()).copied();
+        let (kind, is_client_stream) = known.unwrap_or((Kind::Read, false));
+        let shared = self.limits.of(caller, kind);
+        let call = match self.limits.admit(&shared, kind) {
+            Ok(call) => Arc::new(call),
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        let request = if is_client_stream {
+            request
+        } else {
+            request.map(|body| Body::new(CountedRequest { body, call: Arc::downgrade(&call) }))
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| Body::new(Answer { body, _call: call })))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::failure::{metadata_of, reason_of};
+    use causeway_tls::{Identity, Role};
+    use http_body_util::{BodyExt as _, Full};
+    use tonic::Code;
+
+    use super::*;
+
+    /// Answers when it has read all of its request, with a body that does not end.
+    #[derive(Debug, Clone)]
+    struct Handler;
+
+    impl Service<Request<Body>> for Handler {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            Box::pin(async move {
+                match request.into_body().collect().await {
+                    Ok(_) => Ok(Response::new(Body::empty())),
+                    Err(status) => Ok(status.into_http()),
+                }
+            })
+        }
+    }
+
+    fn caller(name: &str) -> Caller {
+        let domain = "test.example".parse().expect("a domain");
+        Caller::new(Identity::new(domain, Role::Region, name).expect("a name"))
+    }
+
+    async fn call(
+        limits: &CallerLimits,
+        path: &str,
+        by: &str,
+        bytes: usize,
+    ) -> Result<Response<Body>, Status> {
+        let body = Body::new(Full::new(Bytes::from(vec![0; bytes])));
+        let mut request = Request::builder().uri(path).body(body).expect("a request");
+        request.extensions_mut().insert(caller(by));
+        let response = limits.layer(Handler).call(request).await.expect("it cannot fail");
+        match Status::from_header_map(response.headers()) {
+            Some(status) => Err(status),
+            None => Ok(response),
+        }
+    }
+
+    fn limits(limits: Limits) -> CallerLimits {
+        CallerLimits::new(limits).expect("every call has a rule")
+    }
+
+    fn refused_for(outcome: Result<Response<Body>, Status>, of: &str) {
+        let status = outcome.map(|_| ()).expect_err("it is refused");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(reason_of(&status), Some(ErrorReason::TooManyCalls));
+        assert_eq!(metadata_of(&status, "of").as_deref(), Some(of));
+    }
+
+    const LEASE: &str = "/causeway.control.v1.RegionService/LeaseIds";
+    const LIST: &str = "/causeway.control.v1.RegionService/ListRegions";
+    const WATCH: &str = "/causeway.control.v1.SlugReservationService/WatchSlugReservations";
+    const FIND: &str = "/causeway.control.v1.ControlImportService/FindRows";
+    const BULK: &str = "/causeway.control.v1.SlugReservationService/BulkCreateOrganizationSlugReservations";
+
+    #[tokio::test]
+    async fn a_caller_has_so_many_calls_of_a_kind_at_once_and_takes_none_from_others() {
+        let limits = limits(Limits { calls: 2, ..Limits::default() });
+        let first = call(&limits, LEASE, "us", 1).await.expect("a place");
+        let _second = call(&limits, LEASE, "us", 1).await.expect("a place");
+        refused_for(call(&limits, LEASE, "us", 1).await, "calls");
+        for (path, by) in [(LIST, "us"), (WATCH, "us"), (FIND, "us"), (LEASE, "eu")] {
+            call(&limits, path, by, 1).await.expect("a place of another kind, or of another caller");
+        }
+        drop(first);
+        call(&limits, LEASE, "us", 1).await.expect("the place was given back");
+    }
+
+    #[tokio::test]
+    async fn a_caller_begins_so_many_calls_a_second() {
+        let one = NonZeroU32::MIN;
+        let limits = limits(Limits { rate: one, questions: one, ..Limits::default() });
+        for path in [LEASE, LIST, WATCH, FIND] {
+            call(&limits, path, "us", 1).await.expect("the first one");
+            refused_for(call(&limits, path, "us", 1).await, "rate");
+        }
+        call(&limits, LEASE, "eu", 1).await.expect("of another caller");
+    }
+
+    #[tokio::test]
+    async fn questions_have_a_limit_of_their_own() {
+        let limits = limits(Limits { questions: NonZeroU32::MIN, ..Limits::default() });
+        call(&limits, FIND, "us", 1).await.expect("the first one");
+        refused_for(call(&limits, FIND, "us", 1).await, "rate");
+        call(&limits, LIST, "us", 1).await.expect("it is no question");
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_a_caller_are_counted_while_its_calls_are_in_progress() {
+        let limits = limits(Limits { bytes: 100, ..Limits::default() });
+        let first = call(&limits, LEASE, "us", 60).await.expect("few bytes");
+        refused_for(call(&limits, LEASE, "us", 60).await, "bytes");
+        call(&limits, LEASE, "eu", 60).await.expect("of another caller");
+        call(&limits, BULK, "us", 1_000).await.expect("it has limits of its own");
+        drop(first);
+        call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
+    }
+
+    #[tokio::test]
+    async fn a_caller_without_an_identity_has_no_limits_of_its_own() {
+        let limits = limits(Limits { calls: 0, ..Limits::default() });
+        let request = Request::builder().uri(LEASE).body(Body::empty()).expect("a request");
+        let response = limits.layer(Handler).call(request).await.expect("it cannot fail");
+        assert!(Status::from_header_map(response.headers()).is_none());
+    }
+}
