@@ -57,7 +57,9 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::DecryptionKeyMissing
         | R::DecryptionKeyMismatch
         | R::SchemaChanged
-        | R::ControlNotOfProduct => Code::FailedPrecondition,
+        | R::ControlNotOfProduct
+        | R::RegionSuspended
+        | R::RegionHasRegistered => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge
         | R::TooManyUploads
@@ -75,6 +77,7 @@ pub const fn code(reason: ErrorReason) -> Code {
             Code::Unavailable
         }
         R::IdentityInvalid => Code::Unauthenticated,
+        R::RegionNotAdded => Code::PermissionDenied,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
 }
