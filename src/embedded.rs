@@ -81,6 +81,7 @@ impl Embedded {
                 database_url: sqlite_url(&directory.join(CONTROL_FILE))?,
                 database: db::Options::default(),
                 address: listener.1,
+                accept_regions: causeway_control::model::region::AcceptRegions::Any,
                 feed: causeway_control::feed::Options::default(),
                 bulk: causeway_control::slug::bulk_intake::Options::default(),
             },

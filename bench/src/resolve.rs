@@ -92,6 +92,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let databases = rig.named("empty");
     let control = Db::connect(&databases.control, &db::Options::default()).await?;
     let mut tx = control.begin().await?;
+    let added = Statement::new("INSERT INTO causeway_added_region (name, added_at) VALUES ($1, $2)")
+        .with(REGION)
+        .with(Environment::system().now());
+    tx.execute(added).await?;
     let region = Statement::new(
         "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $4)",
     )
@@ -265,6 +269,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
         database_url,
         database: db::Options::default(),
         address: url.clone(),
+        accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
     };

@@ -26,6 +26,7 @@ macro_rules! page {
 
 page! {
     control::ListOrganizationsResponse: organizations;
+    control::ListRegionsResponse: regions;
     control::ListSlugOperationsResponse: operations;
     control::ListSlugReservationsResponse: reservations;
     region::ListFindingsResponse: findings;

@@ -6,9 +6,13 @@ use causeway_relocation::{
     writer::{HasWriteError, WriteError},
 };
 use causeway_silo::db::{DbError, HasDbError};
+use chrono::SecondsFormat;
 use uuid::Uuid;
 
-use crate::model::rename::Refusal;
+use crate::{
+    model::{region::Suspension, rename::Refusal},
+    store::added_region::BeginError,
+};
 
 /// Why a call failed. The gRPC layer maps each variant to one reason of the contract.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,49 @@ pub enum Error {
         /// The name that both databases use.
         region: String,
     },
-    /// No region has registered under this name.
+    /// The address is to change, and another identity has registered the region.
+    #[error(
+        "{identity} has registered as region {region}, and no other identity may change its address; use a certificate of \
+         that identity, or let this one have the name: causeway regions take-over {region} --control URL"
+    )]
+    RegionIdentityDiffers {
+        /// The name of the region.
+        region: String,
+        /// The identity that has registered.
+        identity: String,
+    },
+    /// No operator has added the region, and control registers no others.
+    #[error(
+        "no operator has added region {region}, and this control registers no others: causeway regions add {region} \
+         --control URL"
+    )]
+    RegionNotAdded {
+        /// Its name; the form is valid.
+        region: String,
+    },
+    /// The region is suspended.
+    #[error(
+        "region {region} has been suspended since {}{}; what it writes is refused until it is resumed: causeway regions \
+         resume {region} --control URL",
+        .suspension.suspended_at.to_rfc3339_opts(SecondsFormat::Secs, true),
+        .suspension.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+    )]
+    RegionSuspended {
+        /// Its name.
+        region: String,
+        /// Since when, and why.
+        suspension: Suspension,
+    },
+    /// The region has registered, so it cannot be removed.
+    #[error(
+        "region {region} has registered, so it cannot be removed; to refuse what it writes: causeway regions suspend \
+         {region} --control URL"
+    )]
+    RegionHasRegistered {
+        /// Its name.
+        region: String,
+    },
+    /// No region of this name was added or has registered.
     #[error("no region is called {}", shown(.region))]
     RegionNotFound {
         /// The name from the request.
@@ -297,6 +343,15 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
+}
+
+impl From<BeginError> for Error {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Suspended { region, suspension } => Self::RegionSuspended { region, suspension },
+            BeginError::Database(error) => Self::Database(error),
+        }
+    }
 }
 
 impl HasWriteError for Error {

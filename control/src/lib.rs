@@ -40,6 +40,7 @@ use crate::{
     directory::Directory,
     feed::Feeds,
     import::{fitted::Fitted, write::ControlImports},
+    model::region::AcceptRegions,
     regions::Regions,
     slug::{bulk_intake, reservations::SlugReservations},
     store::books::Books,
@@ -58,6 +59,8 @@ pub struct Options {
     pub feed: feed::Options,
     /// Limits for bulk creations in progress.
     pub bulk: bulk_intake::Options,
+    /// Which regions it lets register.
+    pub accept_regions: AcceptRegions,
 }
 
 /// Places where a test can make a control fail or die: before and after each commit that a region waits for. See
@@ -119,9 +122,9 @@ impl Control {
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
-        let regions = Regions::new(db.clone(), env.clone(), catalog);
+        let regions = Regions::new(db.clone(), env.clone(), catalog, options.accept_regions);
         let books = Books::find(&db).await?;
-        let feeds = Feeds::start(db.clone(), books, options.feed);
+        let feeds = Feeds::start(db.clone(), env.clone(), books, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
         if feeds.books().is_some() {
             feeds.background(slug_reservations.clone().follow_product_forever());

@@ -58,7 +58,9 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::DecryptionKeyMismatch
         | R::SchemaChanged
         | R::ImportNotPlanning
-        | R::ControlNotOfProduct => Code::FailedPrecondition,
+        | R::ControlNotOfProduct
+        | R::RegionSuspended
+        | R::RegionHasRegistered => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge
         | R::TooManyUploads
@@ -77,7 +79,9 @@ pub const fn code(reason: ErrorReason) -> Code {
             Code::Unavailable
         }
         R::IdentityInvalid => Code::Unauthenticated,
-        R::RoleNotAllowed | R::NotOwnRegion | R::NotOwnImport | R::MergeNotAllowed => Code::PermissionDenied,
+        R::RoleNotAllowed | R::NotOwnRegion | R::NotOwnImport | R::MergeNotAllowed | R::RegionNotAdded => {
+            Code::PermissionDenied
+        }
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
 }

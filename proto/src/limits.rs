@@ -40,6 +40,9 @@ pub const MAX_NEEDED_ROWS: usize = 5_000;
 /// The most bytes of the message with which a rename is refused.
 pub const MAX_REFUSAL_BYTES: usize = 1_000;
 
+/// The most bytes of the text that says why a region is suspended.
+pub const MAX_SUSPENSION_BYTES: usize = 500;
+
 /// The most ids of one lease.
 pub const MAX_LEASE: usize = 1_000_000;
 
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
-    const NAMED: [(&str, usize); 31] = [
+    const NAMED: [(&str, usize); 33] = [
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
         ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),
@@ -61,6 +64,8 @@ mod tests {
         ("causeway.control.v1.WatchAllSlugReservationsRequest.positions", MAX_BATCH),
         ("causeway.control.v1.UpdateOrganizationSlugRequest.desired_slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.SlugRefusal.message", MAX_REFUSAL_BYTES),
+        ("causeway.control.v1.SuspendRegionRequest.text", MAX_SUSPENSION_BYTES),
+        ("causeway.control.v1.RegionSuspension.text", MAX_SUSPENSION_BYTES),
         ("causeway.control.v1.FeedRegions.regions", MAX_NAMES_PER_CALL),
         ("causeway.control.v1.FeedPositions.positions", MAX_NAMES_PER_CALL),
         ("causeway.control.v1.ListSlugReservationsRequest.page_size", MAX_PAGE as usize),

@@ -202,7 +202,12 @@ impl Follower {
     /// Follows until the stream breaks, or is asked to start over.
     async fn follow_stream(&self, attempts: &mut i64) -> Result<(), Error> {
         let context = self.context();
-        context.register().await?;
+        let is_suspended = match context.register().await {
+            Ok(()) => false,
+            // A region that has registered before may read its feed all the same.
+            Err(error) if error.reason() == ErrorReason::RegionSuspended => true,
+            Err(error) => return Err(error),
+        };
         let cursor = replica::cursor(&context.db).await?;
         let watched = async {
             let mut feed = context.control.open_feed(cursor.version, context.instance_id).await?;
@@ -216,6 +221,7 @@ impl Follower {
         };
         let ended = tokio::select! {
             ended = watched => ended,
+            ended = self.register_when_resumed(is_suspended) => ended,
             () = self.0.restart.notified() => return Ok(()),
             () = context.lifecycle.stopping() => Err(Error::Stopping),
         };
@@ -223,6 +229,23 @@ impl Follower {
             context.registration.note_refusal(error.reason());
         }
         ended
+    }
+
+    /// Registers as soon as the region is resumed, if it could not because it was suspended. Returns only if that fails
+    /// for something else.
+    async fn register_when_resumed(&self, is_suspended: bool) -> Result<(), Error> {
+        let mut attempts = 0;
+        let mut wants = is_suspended;
+        while wants {
+            attempts += 1;
+            self.context().pause(attempts).await?;
+            match self.context().register().await {
+                Ok(()) => wants = false,
+                Err(error) if error.reason() == ErrorReason::RegionSuspended => {}
+                Err(error) => return Err(error),
+            }
+        }
+        std::future::pending().await
     }
 
     /// Takes in one message, in one transaction.

@@ -30,7 +30,7 @@ impl Context {
         match &registered {
             Ok(()) => {
                 registration.known.send_if_modified(|known| !std::mem::replace(known, true));
-                registration.is_logged.store(false, Ordering::Relaxed);
+                registration.note_outcome(None);
                 tracing::info!(
                     region = self.region,
                     address = self.address,
@@ -40,8 +40,8 @@ impl Context {
                 );
             }
             Err(error) if error.is_stop() => {}
-            // Logged once, however many tasks wait for the registration.
-            Err(error) if !registration.is_logged.swap(true, Ordering::Relaxed) => tracing::warn!(
+            // Logged once for each reason, however many tasks wait for the registration.
+            Err(error) if registration.note_outcome(Some(error.reason())) => tracing::warn!(
                 control, %instance_id, %error,
                 "the region cannot register with control yet and tries again; imports wait for it"
             ),

@@ -1,6 +1,9 @@
 //! What this process knows about the region's registration with control.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Mutex as StdMutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use causeway_proto::relocation::v1::ErrorReason;
 use tokio::sync::{Mutex, watch};
@@ -14,8 +17,8 @@ pub(crate) struct Registration {
     pub(crate) ids_are_known: AtomicBool,
     /// Locked by the task that registers, so that there is only one.
     pub(crate) registering: Mutex<()>,
-    /// Whether the log already says that the region cannot register. A successful registration resets it.
-    pub(crate) is_logged: AtomicBool,
+    /// Why the region cannot register, as the log already says. A successful registration resets it.
+    logged: StdMutex<Option<ErrorReason>>,
 }
 
 impl Registration {
@@ -27,6 +30,12 @@ impl Registration {
     /// Watches [`Registration::is_known`].
     pub(crate) fn follow(&self) -> watch::Receiver<bool> {
         self.known.subscribe()
+    }
+
+    /// Notes why the region cannot register, `None` if it can. Returns whether the log does not say so yet.
+    pub(crate) fn note_outcome(&self, reason: Option<ErrorReason>) -> bool {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *logged, reason) != reason
     }
 
     /// Notes that control has refused a call. If control does not know this region, or knows another database by its

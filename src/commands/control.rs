@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use causeway::serve::serve_control;
-use causeway_control::{feed, slug::bulk_intake};
+use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
 
 use super::{Outcome, server::ServerArgs};
@@ -53,8 +53,31 @@ pub(super) struct Args {
         env = "CAUSEWAY_BULK_IDLE_TIMEOUT"
     )]
     bulk_idle_timeout: Duration,
+    /// Which regions may register: those that an operator has added (`causeway regions add`), or any whose call is
+    /// accepted [default: added with --trust-domain, otherwise any]
+    #[arg(long, value_enum, value_name = "WHICH", env = "CAUSEWAY_ACCEPT_REGIONS")]
+    accept_regions: Option<Accept>,
     #[command(flatten)]
     pub(super) server: ServerArgs,
+}
+
+/// Which regions may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Accept {
+    Added,
+    Any,
+}
+
+impl Args {
+    /// Without identities, a caller that may add a region is nobody else than one that registers.
+    fn accept_regions(&self) -> AcceptRegions {
+        match self.accept_regions {
+            Some(Accept::Added) => AcceptRegions::Added,
+            Some(Accept::Any) => AcceptRegions::Any,
+            None if self.server.tls.has_identities() => AcceptRegions::Added,
+            None => AcceptRegions::Any,
+        }
+    }
 }
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
@@ -75,6 +98,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             bytes: usize::try_from(args.max_bulk_bytes.0).context("--max-bulk-bytes")?,
             idle: args.bulk_idle_timeout,
         },
+        accept_regions: args.accept_regions(),
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(tls), env)).await
 }

@@ -1,8 +1,15 @@
 //! `causeway regions`.
 
-use causeway_client::{Client, Service};
-use causeway_proto::control::v1::TakeOverRegionRequest;
+use causeway_client::{Client, Service, collect_pages};
+use causeway_proto::{
+    control::v1::{
+        AddRegionRequest, ListRegionsRequest, ListRegionsResponse, RemoveRegionRequest, ResumeRegionRequest,
+        SuspendRegionRequest, TakeOverRegionRequest,
+    },
+    json::to_json,
+};
 use causeway_silo::env::Environment;
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -10,12 +17,55 @@ use super::{
     Outcome,
     target::{ControlArgs, Target},
 };
-use crate::output;
+use crate::output::{self, Format, lists, regions};
+
+/// Entries per page: the most that control allows.
+const PAGE_SIZE: i32 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Let a region register. Needed if control registers only regions that were added (--accept-regions)
+    Add(Named),
+    /// Remove a region that was added and has never registered, such as one whose name was misspelled
+    Remove(Named),
+    /// Refuse all that a region writes, until it is resumed. Its slugs still resolve, and its imports wait
+    Suspend(Suspend),
+    /// End the suspension of a region. Its imports continue by themselves
+    Resume(Named),
+    /// List the regions, with their last contact, the version of their feed, and the end of their certificates
+    List(List),
     /// Let another database take over the name of a region, because its old database is lost
     TakeOver(TakeOver),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    /// The name of the region
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Suspend {
+    /// The name of the region
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Why, for those whose calls are refused; at most 500 bytes
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,11 +81,91 @@ pub(super) struct TakeOver {
 }
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
-    let Command::TakeOver(args) = &command;
-    let control = &args.control;
-    let target =
-        Target::open(Service::Control, control.control.as_deref(), &control.data, false, env).await?;
-    target.ask(async |control| take_over(control, args).await).await
+    let args = match &command {
+        Command::Add(named) | Command::Remove(named) | Command::Resume(named) => &named.control,
+        Command::Suspend(suspend) => &suspend.control,
+        Command::List(list) => &list.control,
+        Command::TakeOver(take_over) => &take_over.control,
+    };
+    let now = env.now();
+    let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
+    target
+        .ask(async |control| match &command {
+            Command::Add(args) => add(control, args).await,
+            Command::Remove(args) => remove(control, args).await,
+            Command::Suspend(args) => suspend(control, args).await,
+            Command::Resume(args) => resume(control, args).await,
+            Command::List(args) => list(control, args, now).await,
+            Command::TakeOver(args) => take_over(control, args).await,
+        })
+        .await
+}
+
+async fn add(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
+    let request = control.unary(AddRegionRequest { name: args.name.clone() });
+    let answer = control.answer(control.regions().add_region(request)).await?;
+    let name = &args.name;
+    output::note(&if answer.existed {
+        format!("region {name} was there already; nothing has changed")
+    } else {
+        format!("region {name} is added; one that was refused registers by itself")
+    });
+    Ok(Outcome::Done)
+}
+
+async fn remove(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
+    let request = control.unary(RemoveRegionRequest { name: args.name.clone() });
+    let answer = control.answer(control.regions().remove_region(request)).await?;
+    let name = &args.name;
+    output::note(&if answer.removed {
+        format!("region {name} is removed")
+    } else {
+        format!("no region is called {name}; nothing has changed")
+    });
+    Ok(Outcome::Done)
+}
+
+async fn suspend(control: &Client, args: &Suspend) -> anyhow::Result<Outcome> {
+    let request = SuspendRegionRequest { name: args.name.clone(), text: args.reason.clone() };
+    let answer = control.answer(control.regions().suspend_region(control.unary(request))).await?;
+    let name = &args.name;
+    let resume = args.control.place().command(["regions", "resume", name]);
+    output::note(&if answer.was_suspended {
+        format!("region {name} was suspended already; nothing has changed. To resume it: {resume}")
+    } else {
+        format!(
+            "region {name} is suspended: control refuses all that it writes, and its imports wait. To resume it: {resume}"
+        )
+    });
+    Ok(Outcome::Done)
+}
+
+async fn resume(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
+    let request = control.unary(ResumeRegionRequest { name: args.name.clone() });
+    let answer = control.answer(control.regions().resume_region(request)).await?;
+    let name = &args.name;
+    output::note(&if answer.was_suspended {
+        format!("region {name} is resumed; what waits for that continues by itself")
+    } else {
+        format!("region {name} was not suspended; nothing has changed")
+    });
+    Ok(Outcome::Done)
+}
+
+async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Result<Outcome> {
+    let all: ListRegionsResponse = collect_pages(async |page_token| {
+        let request = control.unary(ListRegionsRequest { page_size: PAGE_SIZE, page_token });
+        control.answer(control.regions().list_regions(request)).await
+    })
+    .await?;
+    match args.output {
+        Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListRegionsResponse")?])?,
+        Format::Text => output::text(&lists::regions(&all))?,
+    }
+    for note in regions::notes(&all, &args.control.place(), now) {
+        output::note(&note);
+    }
+    Ok(Outcome::Done)
 }
 
 async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome> {

@@ -69,6 +69,11 @@ impl ServerTlsArgs {
         self.tls_cert.is_some()
     }
 
+    /// Whether callers must have an identity.
+    pub(super) fn has_identities(&self) -> bool {
+        self.trust_domain.is_some()
+    }
+
     /// Checks the settings against each other, and against the address to listen on.
     pub(super) fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
         let is_tls = self.pair()?.is_some();

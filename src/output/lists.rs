@@ -2,8 +2,8 @@
 
 use causeway_proto::{
     control::v1::{
-        BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListSlugReservationsResponse,
-        ReservationType,
+        BatchResolveSlugsResponse, ListOrganizationsResponse as Directory, ListRegionsResponse,
+        ListSlugReservationsResponse, ReservationType,
     },
     organization_status,
     region::v1::{
@@ -17,6 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
     place::CommandTarget,
+    regions::state,
     report::{self, short},
     table::{
         Align::{Left, Right},
@@ -25,7 +26,7 @@ use super::{
 };
 
 /// A time for a table, to the second; empty if there is none.
-fn time(time: Option<DateTime<Utc>>) -> String {
+pub(super) fn time(time: Option<DateTime<Utc>>) -> String {
     time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
 }
 
@@ -77,6 +78,29 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
             kind,
             time(reservation.create_time.as_ref().and_then(from_proto)),
             operation,
+        ]);
+    }
+    table.render()
+}
+
+/// The regions that control knows.
+pub(crate) fn regions(answer: &ListRegionsResponse) -> String {
+    let mut table = Table::new(&[
+        ("region", Left),
+        ("address", Left),
+        ("state", Left),
+        ("last contact", Left),
+        ("feed version", Right),
+        ("certificate ends", Left),
+    ]);
+    for region in &answer.regions {
+        table.row([
+            region.name.clone(),
+            region.address.clone(),
+            state(region).to_owned(),
+            time(region.last_contact_time.as_ref().and_then(from_proto)),
+            if region.feed_version == 0 { String::new() } else { region.feed_version.to_string() },
+            time(region.certificate_end_time.as_ref().and_then(from_proto)),
         ]);
     }
     table.render()
@@ -224,7 +248,7 @@ pub(crate) fn differences(
 #[cfg(test)]
 mod tests {
     use causeway_proto::{
-        control::v1::SlugReservation,
+        control::v1::{Region, RegionSuspension, SlugReservation},
         region::v1::{Import, ImportFailure, ImportState},
         relocation::v1::ErrorReason,
         time::to_proto,
@@ -252,6 +276,32 @@ mod tests {
             "  slug  organization  region  type                    since                 operation\n  \
                acme          4501  eu      primary                 1970-01-01T00:00:00Z\n  \
                acme          4501  eu      temporary_rename_alias  1970-01-01T00:00:00Z  0d6a\n"
+        );
+    }
+
+    #[test]
+    fn regions_are_a_table() {
+        let time = |seconds| Some(to_proto(DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds)));
+        let us = Region {
+            name: "us".to_owned(),
+            address: "https://us.example.com".to_owned(),
+            create_time: time(0),
+            last_contact_time: time(60),
+            feed_version: 12,
+            certificate_end_time: time(3600),
+            ..Region::default()
+        };
+        let mut eu =
+            Region { name: "eu".to_owned(), suspension: Some(RegionSuspension::default()), ..us.clone() };
+        eu.certificate_end_time = None;
+        let new = Region { name: "new".to_owned(), ..Region::default() };
+        let answer = ListRegionsResponse { regions: vec![eu, new, us], ..Default::default() };
+        assert_eq!(
+            regions(&answer),
+            "  region  address                 state       last contact          feed version  certificate ends\n  \
+               eu      https://us.example.com  suspended   1970-01-01T00:01:00Z            12\n  \
+               new                             added\n  \
+               us      https://us.example.com  registered  1970-01-01T00:01:00Z            12  1970-01-01T01:00:00Z\n"
         );
     }
 

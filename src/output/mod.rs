@@ -4,6 +4,7 @@ mod counts;
 pub(crate) mod lists;
 pub(crate) mod place;
 pub(crate) mod progress;
+pub(crate) mod regions;
 pub(crate) mod report;
 mod table;
 

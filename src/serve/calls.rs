@@ -100,6 +100,9 @@ where
                 caller = peer.as_ref().ok().map(ToString::to_string);
                 request.extensions_mut().insert(peer.clone());
             }
+            if let Some(end) = origin.certificate_end() {
+                request.extensions_mut().insert(end);
+            }
             // Where tonic looks for the address of a caller.
             request.extensions_mut().insert(origin.tcp);
         }

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use causeway_tls::CertificateEnd;
 use futures::{Stream, StreamExt as _, future};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -214,6 +215,7 @@ pub(super) struct Origin {
     pub(super) tcp: TcpConnectInfo,
     activity: Arc<Activity>,
     peer: Arc<OnceLock<Peer>>,
+    certificate_end: Arc<OnceLock<CertificateEnd>>,
 }
 
 impl Origin {
@@ -227,6 +229,11 @@ impl Origin {
     /// Who calls, as far as its certificate says. `None` if callers need no identity.
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.peer.get()
+    }
+
+    /// The end of the caller's certificate. `None` if it has shown none.
+    pub(super) fn certificate_end(&self) -> Option<CertificateEnd> {
+        self.certificate_end.get().copied()
     }
 }
 
@@ -370,6 +377,11 @@ impl Connected for Connection {
     type ConnectInfo = Origin;
 
     fn connect_info(&self) -> Origin {
-        Origin { tcp: self.tcp.clone(), activity: Arc::clone(&self.activity), peer: self.stream.peer() }
+        Origin {
+            tcp: self.tcp.clone(),
+            activity: Arc::clone(&self.activity),
+            peer: self.stream.peer(),
+            certificate_end: self.stream.certificate_end(),
+        }
     }
 }

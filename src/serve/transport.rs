@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_tls::{Caller, IdentityError, words};
+use causeway_tls::{Caller, CertificateEnd, IdentityError, words};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
@@ -82,6 +82,7 @@ pub(super) struct Transport {
     tls: Option<Tls>,
     address: Option<SocketAddr>,
     peer: Arc<OnceLock<Peer>>,
+    certificate_end: Arc<OnceLock<CertificateEnd>>,
     log: HandshakeLog,
     place: Arc<Place>,
 }
@@ -102,13 +103,18 @@ impl Transport {
                 (Some(Box::pin(acceptor.accept(stream).into_fallible())), State::Failed)
             }
         };
-        let (peer, place) = (Arc::default(), Arc::new(place));
-        Self { accepting, state, tls: tls.cloned(), address, peer, log, place }
+        let (peer, certificate_end, place) = (Arc::default(), Arc::default(), Arc::new(place));
+        Self { accepting, state, tls: tls.cloned(), address, peer, certificate_end, log, place }
     }
 
     /// Who is at the other end. It is set by the time that the first call comes, if callers must have an identity.
     pub(super) fn peer(&self) -> Arc<OnceLock<Peer>> {
         Arc::clone(&self.peer)
+    }
+
+    /// The end of the certificate at the other end. It is set by the time that the first call comes, if there is one.
+    pub(super) fn certificate_end(&self) -> Arc<OnceLock<CertificateEnd>> {
+        Arc::clone(&self.certificate_end)
     }
 
     /// Ends the handshake, if there is one to end.
@@ -135,8 +141,12 @@ impl Transport {
 
     /// Notes who is at the other end.
     fn recognize(&self, stream: &TlsStream<TcpStream>) {
-        let Some((trust_domain, table)) = self.tls.as_ref().and_then(Tls::identities) else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        if let Some(end) = certificate.and_then(|certificate| CertificateEnd::of_certificate(certificate)) {
+            // It is set here only, and only once.
+            let _ = self.certificate_end.set(end);
+        }
+        let Some((trust_domain, table)) = self.tls.as_ref().and_then(Tls::identities) else { return };
         let peer = match certificate {
             Some(certificate) => Caller::of_certificate(certificate, trust_domain, table),
             None => Err(IdentityError::Unreadable),

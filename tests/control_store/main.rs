@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod all_feeds;
+mod contract;
 mod directory;
 mod feeds;
 mod grpc;
@@ -12,12 +13,14 @@ mod imports;
 mod parts;
 mod races;
 mod regions;
+mod registration;
 mod renames;
 mod requests;
 mod sizes;
 mod slugs;
 mod streams;
 mod support;
+mod suspension;
 
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+;)+) => {
@@ -65,6 +68,20 @@ on_each_store! {
         an_id_of_another_region_is_refused,
         a_region_is_told_which_of_its_ids_are_not_its_own,
         a_name_can_be_taken_over_by_an_operators_word;
+    registration:
+        a_region_that_nobody_added_cannot_register,
+        a_region_that_registers_where_any_may_is_added_by_that,
+        a_region_that_has_never_registered_can_be_removed,
+        an_address_changes_by_the_same_identity_only,
+        a_region_from_before_identities_gets_the_first_that_it_shows,
+        a_region_that_reads_its_feed_is_in_contact,
+        regions_from_before_count_as_added;
+    suspension:
+        suspending_and_resuming_twice_is_doing_it_once,
+        a_suspended_region_cannot_write,
+        a_suspended_region_is_still_found,
+        a_suspension_waits_for_what_is_being_written,
+        what_begins_to_write_during_a_suspension_is_refused;
     slugs:
         a_slug_that_is_free_is_kept,
         a_slug_that_is_none_is_made_one,

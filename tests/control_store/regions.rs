@@ -4,9 +4,10 @@ use causeway_control::{
     Error, PageRequest,
     model::directory::ReportedOrganization,
     model::region::{
-        ConflictKind, HeldIds, IdBlock, IdRange, MAX_COUNTER_FROM_IDS_IN_USE, MAX_ID, MAX_LEASE,
+        Caller, ConflictKind, HeldIds, IdBlock, IdRange, MAX_COUNTER_FROM_IDS_IN_USE, MAX_ID, MAX_LEASE,
     },
     model::reservation::ListFilter,
+    regions::Registration,
 };
 use causeway_silo::{
     db::{DbError, Statement},
@@ -25,7 +26,7 @@ pub(crate) async fn registering_again_renews_the_address(fixture: Fixture) {
     assert_eq!(regions.register("us", "http://127.0.0.1:7000", instance).await.expect("again"), first);
     let moved = regions.register("us", "https://us.example.com", instance).await.expect("renewed");
     assert_eq!(moved.address, "https://us.example.com");
-    assert_eq!(regions.get("us").await.expect("known"), moved);
+    assert_eq!(regions.get("us").await.expect("known").registered, Some(moved));
     assert_eq!(regions.region_address("us").await.expect("known"), "https://us.example.com");
 }
 
@@ -153,6 +154,16 @@ pub(crate) async fn a_lease_out_of_bounds_is_refused(fixture: Fixture) {
     assert_eq!(refused_field(regions.lease_ids("us", operation(1), "sentry.team", 1, -1).await), "above");
 }
 
+fn registration(name: &str, address: &str, instance_id: Uuid, held: HeldIds) -> Registration {
+    Registration {
+        name: name.to_owned(),
+        address: address.to_owned(),
+        instance_id,
+        product_name: String::new(),
+        held: vec![held],
+    }
+}
+
 /// Registers a region that reports these ranges of organization ids as its own.
 async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64, i64, String, ConflictKind)> {
     let held = HeldIds {
@@ -163,8 +174,10 @@ async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64,
     let instance = Uuid::from_u128(name.bytes().map(u128::from).sum());
     let address = format!("https://{name}.example.com");
     let regions = fixture.control.regions();
-    let (_, told) =
-        regions.register_with_ids(name, &address, instance, "", vec![held]).await.expect("registered");
+    let (_, told) = regions
+        .register_with_ids(registration(name, &address, instance, held), &Caller::default())
+        .await
+        .expect("registered");
     assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), told.len());
     told.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
 }
@@ -305,8 +318,8 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: F
         (vec![IdRange { first: 1, last: MAX_ID + 1 }], "held_ids[0].ranges"),
     ] {
         let held = HeldIds { model: "sentry.team".to_owned(), ranges, is_exact: true };
-        let refused =
-            regions.register_with_ids("fr", "https://fr.example.com", Uuid::nil(), "", vec![held]).await;
+        let fr = registration("fr", "https://fr.example.com", Uuid::nil(), held);
+        let refused = regions.register_with_ids(fr, &Caller::default()).await;
         assert_eq!(refused_field(refused), field);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use causeway_control::{
     Control, Error, Options, Page, PageRequest, feed,
+    model::region::AcceptRegions,
     model::reservation::{ListFilter, Reservation, ResolvedSlug, WantedSlug},
     slug::bulk_intake,
 };
@@ -47,20 +48,16 @@ pub(crate) const BULK_IDLE: Duration = Duration::from_secs(4);
 pub(crate) const WATCHES: usize = 8;
 
 async fn control(url: &str, env: Environment) -> Control {
-    control_with(url, env, feed::Options::default().changes_a_transaction).await
+    control_with(url, env, feed::Options::default(), AcceptRegions::Any).await
 }
 
-async fn control_with(url: &str, env: Environment, changes_a_transaction: usize) -> Control {
+async fn control_with(url: &str, env: Environment, feed: feed::Options, accept: AcceptRegions) -> Control {
     let options = Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
-        feed: feed::Options {
-            keep_events: KEPT,
-            watches: WATCHES,
-            changes_a_transaction,
-            ..feed::Options::default()
-        },
+        accept_regions: accept,
+        feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
     };
     Control::start(options, env).await.expect("control starts")
@@ -107,7 +104,16 @@ impl Fixture {
         most: usize,
         failpoints: Arc<Failpoints>,
     ) -> Control {
-        control_with(&self.url, Environment::fixed(now(), seed).with_failpoints(failpoints), most).await
+        let env = Environment::fixed(now(), seed).with_failpoints(failpoints);
+        let feed = feed::Options { changes_a_transaction: most, ..feed::Options::default() };
+        control_with(&self.url, env, feed, AcceptRegions::Any).await
+    }
+
+    /// Starts another control on the same database that registers only regions that were added. Its clock shows `now`,
+    /// and its readers get heartbeats all the time.
+    pub(crate) async fn another_for_added(&self, now: DateTime<Utc>) -> Control {
+        let feed = feed::Options { heartbeat: Duration::from_millis(5), ..feed::Options::default() };
+        control_with(&self.url, Environment::fixed(now, 2), feed, AcceptRegions::Added).await
     }
 
     /// Opens connections to the database, separate from those of a control.

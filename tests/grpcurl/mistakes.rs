@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
-/// act in its place, callers must have certificates, or it takes a million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 28] = [
+/// act in its place, callers must have certificates, control must take only regions that were added, or it takes a
+/// million organizations or a hundred renames. Other tests cover them.
+const OF_NO_CALLER: [&str; 29] = [
     "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
@@ -29,6 +30,7 @@ const OF_NO_CALLER: [&str; 28] = [
     "NOT_OWN_REGION",
     "ORGANIZATION_NOT_RESERVED",
     "RECONCILIATION_UNDER_WAY",
+    "REGION_NOT_ADDED",
     "ROLE_NOT_ALLOWED",
     "SCHEMA_CHANGED",
     "SHUTTING_DOWN",
@@ -53,6 +55,9 @@ const RESOLVE: &str = "causeway.control.v1.DirectoryService/ResolveSlug";
 const LEASE: &str = "causeway.control.v1.RegionService/LeaseIds";
 const GET_REGION: &str = "causeway.control.v1.RegionService/GetRegion";
 const REGISTER: &str = "causeway.control.v1.RegionService/RegisterRegion";
+const REMOVE_REGION: &str = "causeway.control.v1.RegionService/RemoveRegion";
+const SUSPEND: &str = "causeway.control.v1.RegionService/SuspendRegion";
+const RESUME_REGION: &str = "causeway.control.v1.RegionService/ResumeRegion";
 const RESERVATIONS: &str = "causeway.control.v1.SlugReservationService/ListSlugReservations";
 const RESERVE: &str = "causeway.control.v1.SlugReservationService/BulkCreateOrganizationSlugReservations";
 const RESERVE_ONE: &str = "causeway.control.v1.SlugReservationService/CreateOrganizationSlugReservation";
@@ -219,9 +224,13 @@ impl Caller {
                 (LEASE, lease("us", "7", 1, "0"), "INVALID_ARGUMENT"),
                 (LEASE, lease("atlantis", &id(11), 1, "0"), "REGION_NOT_REGISTERED"),
                 (LEASE, lease("us", &id(10), 6, "0"), "OPERATION_CONTENT_DIFFERS"),
+                (REMOVE_REGION, vec![json!({"name": "us"})], "REGION_HAS_REGISTERED"),
             ],
         )
         .await;
+        self.succeeds(SUSPEND, json!({"name": "us", "text": "a test"})).await;
+        self.fails(None, &[(LEASE, lease("us", &id(12), 1, "0"), "REGION_SUSPENDED")]).await;
+        self.succeeds(RESUME_REGION, json!({"name": "us"})).await;
     }
 
     async fn reserves(&mut self) {

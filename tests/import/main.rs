@@ -30,6 +30,7 @@ mod revert;
 mod rules;
 mod support;
 mod survive;
+mod suspended;
 mod turns;
 mod uploads;
 mod watches;
@@ -135,6 +136,9 @@ causeway_harness::on_each_store! {
         a_primary_key_that_stands_twice_is_refused,
         an_invalid_record_is_refused_with_its_place,
         a_refusal_is_a_finding_with_its_kind;
+    suspended:
+        an_import_of_a_suspended_region_waits_until_it_is_resumed,
+        an_import_whose_region_is_suspended_half_way_ends_well;
     regions:
         two_regions_at_once_give_every_organization_its_own_slug,
         two_regions_that_merge_at_once_share_their_users,

@@ -54,6 +54,7 @@ fn control_options(directory: &Path) -> causeway_control::Options {
         database_url: format!("sqlite:{}", directory.join("control.db").display()),
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
+        accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
     }

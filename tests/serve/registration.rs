@@ -3,7 +3,14 @@
 use std::path::Path;
 
 use causeway::serve::{Running, Settings, serve_control, serve_region};
-use causeway_proto::control::v1::{TakeOverRegionRequest, region_service_client::RegionServiceClient};
+use causeway_control::model::region::AcceptRegions;
+use causeway_proto::control::v1::{
+    AddRegionRequest, ListRegionsRequest, ResumeRegionRequest, SuspendRegionRequest, TakeOverRegionRequest,
+    region_service_client::RegionServiceClient,
+};
+use causeway_proto::region::v1::{
+    ResolveSlugRequest, organization_service_client::OrganizationServiceClient,
+};
 use causeway_silo::env::Environment;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
@@ -80,6 +87,60 @@ async fn a_region_that_cannot_register_does_not_say_that_it_serves_imports() {
     until(&mut imports, ServingStatus::NotServing).await;
     assert_eq!(status(&to_first, "").await, ServingStatus::Serving);
     for running in [first, second, control] {
+        timeout(LIMIT, running.stop()).await.expect("it stops");
+    }
+}
+
+/// A region waits for what an operator decides about it, and needs no restart.
+#[tokio::test]
+async fn a_region_registers_by_itself_when_it_is_added_or_resumed() {
+    let directories = [(); 2].map(|()| TempDir::new().expect("a directory"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut options = control_options(directories[0].path());
+    options.accept_regions = AcceptRegions::Added;
+    options.feed.heartbeat = std::time::Duration::from_millis(10);
+    let control = serve_control(listener, options, Settings::default(), Environment::system())
+        .await
+        .expect("control starts");
+    let mut regions = RegionServiceClient::new(channel(&control).await);
+    let of_operator = region(directories[1].path(), &control.url()).await;
+    let mut imports = watch(&channel(&of_operator).await).await;
+    until(&mut imports, ServingStatus::NotServing).await;
+    let known = regions.list_regions(ListRegionsRequest::default()).await.expect("a page").into_inner();
+    assert_eq!(known.regions, [], "one that is refused leaves nothing");
+    let add = AddRegionRequest { name: "eu".to_owned() };
+    let added = regions.add_region(add.clone()).await.expect("added").into_inner();
+    assert!(!added.existed && added.region.expect("a region").create_time.is_none());
+    until(&mut imports, ServingStatus::Serving).await;
+    let again = regions.add_region(add).await.expect("it is there").into_inner();
+    assert!(again.existed && again.region.expect("a region").create_time.is_some());
+
+    // One that starts while it is suspended cannot register, and reads its feed all the same.
+    timeout(LIMIT, of_operator.stop()).await.expect("it stops");
+    let suspend = SuspendRegionRequest { name: "eu".to_owned(), text: String::new() };
+    let suspended = regions.suspend_region(suspend).await.expect("suspended").into_inner();
+    let before = suspended.region.expect("a region");
+    let of_operator = region(directories[1].path(), &control.url()).await;
+    let mut imports = watch(&channel(&of_operator).await).await;
+    until(&mut imports, ServingStatus::NotServing).await;
+    let resolve = ResolveSlugRequest { slug: "nobody".to_owned() };
+    let mut organizations = OrganizationServiceClient::new(channel(&of_operator).await);
+    let heard = async {
+        // As long as the region has not heard from control, it says that instead.
+        while organizations.resolve_slug(resolve.clone()).await.expect_err("nobody has it").code()
+            != tonic::Code::NotFound
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, heard).await.expect("it reads its feed");
+    let listed = regions.list_regions(ListRegionsRequest::default()).await.expect("a page").into_inner();
+    let now = listed.regions.first().expect("the region");
+    assert_eq!(now.last_seen_time, before.last_seen_time, "it has not registered");
+    let resume = ResumeRegionRequest { name: "eu".to_owned() };
+    assert!(regions.resume_region(resume).await.expect("resumed").into_inner().was_suspended);
+    until(&mut imports, ServingStatus::Serving).await;
+    for running in [of_operator, control] {
         timeout(LIMIT, running.stop()).await.expect("it stops");
     }
 }

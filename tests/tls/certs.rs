@@ -55,7 +55,7 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     );
     let of_control = done(dir, "certs issue control main");
     assert!(of_control.contains("identity     spiffe://causeway.local/control/main"), "{of_control}");
-    let of_region = done(dir, "certs issue region us");
+    let of_region = done(dir, "certs issue region us --valid-for 240h");
     let of_operator = done(dir, "certs issue operator me --valid-for 1h");
 
     let (_control, control) =
@@ -63,17 +63,42 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     let region =
         format!("region --name us --listen 127.0.0.1:0 --database-url sqlite:r.db --control {control}");
     let (mut process, region) = start(dir, &region, &flags(&of_region));
-    if !process.log().contains("registered with control") {
-        process.logged("registered with control").expect("control accepts its certificate");
+    // It may have said so before it served.
+    let is_refused = |line: &&str| line.contains("cannot register");
+    let line = match process.log().lines().find(is_refused) {
+        Some(line) => line.to_owned(),
+        None => process.logged("cannot register").expect("nobody has added it"),
+    };
+    let with = flags(&of_operator).join(" ");
+    let add = line.split("causeway ").last().and_then(|add| add.split("URL").next()).expect("a command");
+    assert_eq!(add, "regions add us --control ", "{line}");
+    done(dir, &format!("{add}{control} {with}"));
+    process.logged("registered with control").expect("it was added");
+    let output = run(dir, &format!("regions list --control {control} {with}"));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it is text");
+    let (listed, notes) = (text(output.stdout), text(output.stderr));
+    let row: Vec<&str> = listed.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!((row.len(), &row[..3]), (6, &["us", region.as_str(), "registered"][..]), "{listed}");
+    assert_eq!(row[4], "1", "the version of its feed: {listed}");
+    for word in ["the certificate with which region us last registered ends on ", row[5]] {
+        assert!(notes.contains(word), "{notes}");
     }
 
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json"), dir.join("acme.json"))
         .expect("copied");
-    let with = flags(&of_operator).join(" ");
     let report = done(dir, &format!("import organizations acme.json --region {region} {with}"));
     assert!(report.contains("in region us: SUCCEEDED"), "{report}");
     let resolved = done(dir, &format!("slugs resolve acme --control {control} {with}"));
     assert!(resolved.contains(&region), "the region has registered its address with https: {resolved}");
+    done(dir, &format!("regions suspend us --reason test --control {control} {with}"));
+    let suspended = run(dir, &format!("slugs rename acme other --control {control} {with}"));
+    assert_eq!(suspended.status.code(), Some(1));
+    let suspended = text(suspended.stderr);
+    assert!(suspended.contains("(test)") && suspended.contains("causeway regions resume us"), "{suspended}");
+    let row = done(dir, &format!("regions list --control {control} {with}"));
+    assert!(row.contains(&format!("us      {region}  suspended")), "{row}");
+    done(dir, &format!("regions resume us --control {control} {with}"));
+    done(dir, &format!("slugs rename acme other --control {control} {with}"));
     let nobody = refused(dir, &format!("slugs list --control {control} --tls-ca causeway-certs/ca.pem"));
     says(&nobody, &["the server wants a certificate: give --tls-cert and --tls-key"]);
     let plain = control.replace("https://", "http://");

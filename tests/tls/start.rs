@@ -155,34 +155,62 @@ async fn a_process_reads_its_certificate_again() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// Until control knows who it is, a region waits, and so do its imports. It needs no restart.
+/// A command with this certificate, which asks callers for one of the same CA.
+fn mutual(mut command: std::process::Command, pki: &Pki, pair: &PairFiles) -> std::process::Command {
+    command.arg("--tls-cert").arg(&pair.cert).arg("--tls-key").arg(&pair.key);
+    command.arg("--tls-client-ca").arg(pki.ca());
+    command
+}
+
+/// A control that asks callers for identities, and its URL.
+fn control_of(directory: &TempDir, pki: &Pki, more: &[&str]) -> (Process, String) {
+    let control = command(&["control", "--listen", "127.0.0.1:0", "--database-url", &database(directory)]);
+    let mut control = mutual(control, pki, &pki.pair(Role::Control, "main").expect("issued"));
+    control.args(["--trust-domain", TRUST_DOMAIN]).args(more);
+    let mut control = Process::start(control).expect("it runs");
+    let url = control.served_at().expect("it serves").replace("http://", "https://");
+    (control, url)
+}
+
+/// The region `us` with this certificate.
+fn region_of(directory: &TempDir, pki: &Pki, pair: &PairFiles, control: &str) -> Process {
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let mut region = command(&["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control]);
+    region.args(["--database-url", &format!("sqlite:{}", path("us.db")), "--spool-dir", &path("spool")]);
+    Process::start(mutual(region, pki, pair)).expect("it runs")
+}
+
+/// Until control knows who it is and somebody has added it, a region waits, and so do its imports. It needs no restart.
 #[test]
 fn a_region_whose_certificate_names_nobody_waits_for_a_better_one() {
     let (directory, pki) =
         (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
-    let callers = |mut command: std::process::Command| {
-        command.arg("--tls-client-ca").arg(pki.ca());
-        command
-    };
-    let mut control = callers(with_pair(&directory, &pki.pair(Role::Control, "main").expect("issued")));
-    control.args(["--trust-domain", TRUST_DOMAIN]);
-    let mut control = Process::start(control).expect("it runs");
-    let url = control.served_at().expect("it serves").replace("http://", "https://");
+    let (mut control, url) = control_of(&directory, &pki, &[]);
     let mut params = pki.parameters(Role::Region, "us").expect("a name");
     params.subject_alt_names.retain(|name| !matches!(name, rcgen::SanType::URI(_)));
     let pair = pki.issue("region", &params).expect("issued");
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let mut region = command(&["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", &url]);
-    region.args(["--database-url", &format!("sqlite:{}", path("us.db")), "--spool-dir", &path("spool")]);
-    region.arg("--tls-cert").arg(&pair.cert).arg("--tls-key").arg(&pair.key);
-    let mut region = Process::start(callers(region)).expect("it runs");
-    region.served_at().expect("it serves");
-    let refused = "the certificate of the caller does not say who it is";
-    if !region.log().contains(refused) {
-        region.logged(refused).expect("it is refused");
-    }
+    let mut region = region_of(&directory, &pki, &pair, &url);
+    region.logged("the certificate of the caller does not say who it is").expect("it is refused");
     let line = control.logged("calls on a connection are refused").expect("it is logged");
     assert!(line.contains("it has no URI"), "{line}");
     pki.issue("region", &pki.parameters(Role::Region, "us").expect("a name")).expect("issued");
+    // The log says for each reason once why the region waits.
+    let line = region.logged("no operator has added region us").expect("it is refused for something else");
+    assert!(line.contains("causeway regions add us --control URL"), "{line}");
+    let operator = pki.pair(Role::Operator, "me").expect("issued");
+    let mut add = command(&["regions", "add", "us", "--control", &url]);
+    add.arg("--tls-cert").arg(&operator.cert).arg("--tls-key").arg(&operator.key);
+    let added = add.arg("--tls-ca").arg(pki.ca()).output().expect("it runs");
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     region.logged("registered with control").expect("it is accepted");
+}
+
+#[test]
+fn control_may_take_any_region_that_has_an_identity() {
+    let (directory, pki) =
+        (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
+    let (_control, url) = control_of(&directory, &pki, &["--accept-regions", "any"]);
+    let pair = pki.pair(Role::Region, "us").expect("issued");
+    let mut region = region_of(&directory, &pki, &pair, &url);
+    region.logged("registered with control").expect("any may register");
 }

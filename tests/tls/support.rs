@@ -37,6 +37,7 @@ pub(crate) async fn control(directory: &Path, settings: Settings) -> Running {
         database_url: format!("sqlite:{}", directory.join("control.db").display()),
         database: db::Options::default(),
         address: "https://control.example".to_owned(),
+        accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
     };

@@ -62,10 +62,10 @@ impl Caller {
         &self.0
     }
 
-    /// Whether the caller has a role.
+    /// The identity with a role; `None` if the caller does not have it.
     #[must_use]
-    pub fn has_role(&self, role: Role) -> bool {
-        self.0.iter().any(|identity| identity.role() == role)
+    pub fn with_role(&self, role: Role) -> Option<&Identity> {
+        self.0.iter().find(|identity| identity.role() == role)
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`ServerTls`]: the certificate of a server, and the certificates that it accepts from clients.
 //! - [`ClientTls`]: the CA that a client checks servers by, and its own certificate.
 //! - [`Identity`]: who a certificate says that its holder is; [`Caller`]: all that its holder is.
+//! - [`CertificateEnd`]: until when a certificate is valid.
 //! - [`words`]: what a failed handshake means, for the person who has to do something about it.
 //!
 //! Both sides read their files again when they change, and keep what they had if the new files cannot be used.
@@ -25,7 +26,7 @@ pub use files::{FileError, PairFiles};
 pub use identity::{Identity, IdentityError, Role, TrustDomain};
 pub use reload::Refreshed;
 pub use server::{ServerFiles, ServerTls};
-pub use validity::WARN_BEFORE;
+pub use validity::{CertificateEnd, WARN_BEFORE};
 
 /// Re-exported so that both sides use the same one.
 pub use rustls;

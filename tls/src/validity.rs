@@ -11,6 +11,19 @@ use crate::files::{Contents, FileError, day, shown};
 /// How long before its end a certificate is warned of: long enough for somebody who is away to come back.
 pub const WARN_BEFORE: TimeDelta = TimeDelta::days(14);
 
+/// The end of the certificate that somebody has shown: the last moment at which it is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateEnd(pub DateTime<Utc>);
+
+impl CertificateEnd {
+    /// That of a certificate; `None` if it cannot be parsed.
+    #[must_use]
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let (_, parsed) = parse_x509_certificate(der).ok()?;
+        Some(Self(time(parsed.validity().not_after.timestamp())))
+    }
+}
+
 /// What it is that begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

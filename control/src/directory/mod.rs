@@ -189,7 +189,7 @@ impl Directory {
     /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others.
     ///
     /// # Errors
-    /// If the region has not registered, there are too many organizations, or one of them is malformed or a duplicate.
+    /// If the region has not registered or is suspended, there are too many organizations, or one of them is malformed or a duplicate.
     pub async fn report(
         &self,
         region: &str,
@@ -213,7 +213,7 @@ impl Directory {
                 return Err(Error::invalid(field("status"), "must be a status that the contract knows"));
             }
         }
-        let region = regions::registered(&self.db, "region", region).await?.name;
+        let region = regions::writing(&self.db, "region", region).await?.name;
         let now = self.env.now();
         // This has the lock of the feed, so nobody releases one of the slugs meanwhile.
         transact!(Error, self.feeds.of(&region), |feed| {

@@ -144,7 +144,8 @@ impl Reader {
             let page = region::list(self.feeds.db(), after.as_deref(), REGIONS).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.name.clone());
-            all.extend(page.into_iter().map(|region| (region.name, region.address)));
+            let registered = page.into_iter().filter_map(|region| region.registered);
+            all.extend(registered.map(|region| (region.name, region.address)));
         }
         if all == self.regions && !all.is_empty() {
             return Ok(());

@@ -15,8 +15,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use causeway_silo::{
     db::{Db, count},
+    env::Environment,
     transact,
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -33,7 +35,7 @@ use crate::{
     store::{
         books::Books,
         feed as store,
-        feed_transaction::{self, RegionFeed},
+        feed_transaction::{self, RegionFeed, Writer},
         region,
     },
 };
@@ -44,6 +46,8 @@ pub(crate) const BATCH: i64 = 2_000;
 pub(crate) const BUFFERED_MESSAGES: usize = 2;
 /// How long the poll task waits after a failed query.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often it is noted that a region reads its feed, at most.
+const NOTE_CONTACT: TimeDelta = TimeDelta::seconds(10);
 /// How often a control removes old events.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -119,6 +123,7 @@ pub struct Feeds(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     db: Db,
+    env: Environment,
     /// The product's books, if the database is the product's.
     books: Option<Books>,
     options: Options,
@@ -131,9 +136,10 @@ struct Inner {
 }
 
 impl Feeds {
-    pub(crate) fn start(db: Db, books: Option<Books>, options: Options) -> Self {
+    pub(crate) fn start(db: Db, env: Environment, books: Option<Books>, options: Options) -> Self {
         let feeds = Self(Arc::new(Inner {
             db,
+            env,
             books,
             options: Options {
                 keep_events: options.keep_events.max(1),
@@ -172,9 +178,19 @@ impl Feeds {
         self.0.stop.cancelled().await;
     }
 
-    /// The feed of a region, to begin transactions that change its reservations.
+    /// The feed of a region, to begin transactions that change its reservations for a call. They do not begin while the
+    /// region is suspended.
     pub(crate) fn of<'a>(&'a self, region: &'a str) -> RegionFeed<'a> {
-        RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.books.as_ref())
+        self.written_by(Writer::Region, region)
+    }
+
+    /// The same for what control does by itself, which goes on while the region is suspended.
+    pub(crate) fn of_control<'a>(&'a self, region: &'a str) -> RegionFeed<'a> {
+        self.written_by(Writer::Control, region)
+    }
+
+    fn written_by<'a>(&'a self, writer: Writer, region: &'a str) -> RegionFeed<'a> {
+        RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.books.as_ref(), writer)
     }
 
     /// The product's books, if the database is the product's.
@@ -233,7 +249,7 @@ impl Feeds {
         let mut pruned = 0;
         for region in store::to_prune(&self.0.db, keep).await? {
             loop {
-                let part = transact!(Error, self.of(&region), |feed| {
+                let part = transact!(Error, self.of_control(&region), |feed| {
                     let up_to = feed.version().saturating_sub(keep);
                     feed_transaction::prune(feed, up_to, most).await?
                 })?;
@@ -313,8 +329,15 @@ impl Feeds {
         };
         let region = regions::registered(&self.0.db, "region", region).await?.name;
         let (messages, receiver) = mpsc::channel(BUFFERED_MESSAGES);
-        let mut reader =
-            Reader { feeds: self.clone(), region, at: after, known: 0, messages: messages.clone() };
+        let mut reader = Reader {
+            feeds: self.clone(),
+            region,
+            is_own: instance_id.is_some(),
+            contact: None,
+            at: after,
+            known: 0,
+            messages: messages.clone(),
+        };
         self.read(place, messages, async move { reader.follow().await });
         Ok(receiver)
     }
@@ -334,6 +357,10 @@ async fn known_version(db: &Db, region: &str, events: &[Event], known: i64) -> R
 struct Reader {
     feeds: Feeds,
     region: String,
+    /// Whether the region itself reads.
+    is_own: bool,
+    /// When it was last noted that the region reads.
+    contact: Option<DateTime<Utc>>,
     /// The version that the reader has.
     at: i64,
     /// A lower bound of the feed's version.
@@ -358,6 +385,7 @@ impl Reader {
         let heartbeat = self.feeds.0.options.heartbeat;
         self.send_position().await?;
         loop {
+            self.note_contact().await;
             let events = store::events(self.db(), &self.region, self.at, BATCH).await?;
             if let (Some(first), Some(last)) = (events.first(), events.last()) {
                 if first.version != self.at + 1 {
@@ -381,6 +409,21 @@ impl Reader {
                 Some(known) => self.known = known,
                 None => self.send_position().await?,
             }
+        }
+    }
+
+    /// Notes now and then that the region reads its feed. The stream ends when the region is gone.
+    async fn note_contact(&mut self) {
+        let now = self.feeds.0.env.now();
+        if !self.is_own || self.contact.is_some_and(|noted| now - noted < NOTE_CONTACT) {
+            return;
+        }
+        self.contact = Some(now);
+        let noted: Result<(), Error> = transact!(Error, self.db(), |tx| {
+            region::note_contact(tx, &self.region, now, NOTE_CONTACT).await?;
+        });
+        if let Err(error) = noted {
+            debug!(%error, region = self.region, "it cannot be noted that the region reads its feed");
         }
     }
 

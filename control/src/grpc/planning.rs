@@ -8,7 +8,7 @@ use crate::{Error, import::write::ControlImports};
 
 /// Whether a request comes from a caller who may ask only for an import: a region, as its certificate says.
 pub(super) fn is_bound<T>(request: &Request<T>) -> bool {
-    request.extensions().get::<Caller>().is_some_and(|caller| !caller.has_role(Role::Operator))
+    request.extensions().get::<Caller>().is_some_and(|caller| caller.with_role(Role::Operator).is_none())
 }
 
 /// Checks that a region asks for an import that it plans. An empty id is of somebody who need not say for which one.

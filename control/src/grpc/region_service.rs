@@ -2,19 +2,26 @@
 
 use causeway_proto::{
     control::v1::{
-        GetRegionRequest, GetRegionResponse, HeldIds, IdConflict, IdConflictKind, IdRange, LeaseIdsRequest,
-        LeaseIdsResponse, ListRegionsRequest, ListRegionsResponse, Region, RegisterRegionRequest,
-        RegisterRegionResponse, TakeOverRegionRequest, TakeOverRegionResponse,
+        AddRegionRequest, AddRegionResponse, GetRegionRequest, GetRegionResponse, HeldIds, IdConflict,
+        IdConflictKind, IdRange, LeaseIdsRequest, LeaseIdsResponse, ListRegionsRequest, ListRegionsResponse,
+        Region, RegionSuspension, RegisterRegionRequest, RegisterRegionResponse, RemoveRegionRequest,
+        RemoveRegionResponse, ResumeRegionRequest, ResumeRegionResponse, SuspendRegionRequest,
+        SuspendRegionResponse, TakeOverRegionRequest, TakeOverRegionResponse,
         region_service_server::RegionService,
     },
     page::{List, PageKey, fitting},
     time,
 };
 use causeway_silo::page::PageRequest;
+use causeway_tls::{Caller, CertificateEnd, Role};
 use tonic::{Request, Response, Status};
 
 use super::uuid;
-use crate::{Error, model::region, regions::Regions};
+use crate::{
+    Error,
+    model::region,
+    regions::{Regions, Registration},
+};
 
 #[derive(Debug)]
 pub(super) struct Handler {
@@ -28,12 +35,41 @@ impl Handler {
     }
 }
 
-fn encode(region: region::Region) -> Region {
-    Region {
+fn suspension(suspension: region::Suspension) -> RegionSuspension {
+    RegionSuspension {
+        suspend_time: Some(time::to_proto(suspension.suspended_at)),
+        suspended_by: suspension.suspended_by.unwrap_or_default(),
+        text: suspension.text.unwrap_or_default(),
+    }
+}
+
+fn encode(region: region::KnownRegion) -> Region {
+    let added = Region {
         name: region.name,
-        address: region.address,
-        create_time: Some(time::to_proto(region.created_at)),
-        last_seen_time: Some(time::to_proto(region.last_seen_at)),
+        add_time: Some(time::to_proto(region.added_at)),
+        added_by: region.added_by.unwrap_or_default(),
+        suspension: region.suspension.map(suspension),
+        feed_version: region.feed_version.unwrap_or_default(),
+        ..Region::default()
+    };
+    let Some(registered) = region.registered else { return added };
+    Region {
+        address: registered.address,
+        create_time: Some(time::to_proto(registered.created_at)),
+        last_seen_time: Some(time::to_proto(registered.last_seen_at)),
+        last_contact_time: registered.last_contact_at.map(time::to_proto),
+        certificate_end_time: registered.certificate_end.map(time::to_proto),
+        identity: registered.identity.unwrap_or_default(),
+        ..added
+    }
+}
+
+/// Who calls in this role, as the port knows it.
+fn caller<T>(request: &Request<T>, role: Role) -> region::Caller {
+    let caller = request.extensions().get::<Caller>();
+    region::Caller {
+        identity: caller.and_then(|caller| caller.with_role(role)).map(ToString::to_string),
+        certificate_end: request.extensions().get::<CertificateEnd>().map(|end| end.0),
     }
 }
 
@@ -62,16 +98,52 @@ fn conflict(conflict: region::IdConflict) -> IdConflict {
 
 #[tonic::async_trait]
 impl RegionService for Handler {
+    async fn add_region(
+        &self,
+        request: Request<AddRegionRequest>,
+    ) -> Result<Response<AddRegionResponse>, Status> {
+        let caller = caller(&request, Role::Operator);
+        let (region, added) = self.regions.add(&request.get_ref().name, &caller).await?;
+        Ok(Response::new(AddRegionResponse { region: Some(encode(region)), existed: !added }))
+    }
+
+    async fn remove_region(
+        &self,
+        request: Request<RemoveRegionRequest>,
+    ) -> Result<Response<RemoveRegionResponse>, Status> {
+        let removed = self.regions.remove(&request.get_ref().name).await?;
+        Ok(Response::new(RemoveRegionResponse { removed }))
+    }
+
+    async fn suspend_region(
+        &self,
+        request: Request<SuspendRegionRequest>,
+    ) -> Result<Response<SuspendRegionResponse>, Status> {
+        let caller = caller(&request, Role::Operator);
+        let SuspendRegionRequest { name, text } = request.into_inner();
+        let (region, suspended) = self.regions.suspend(&name, &text, &caller).await?;
+        Ok(Response::new(SuspendRegionResponse { region: Some(encode(region)), was_suspended: !suspended }))
+    }
+
+    async fn resume_region(
+        &self,
+        request: Request<ResumeRegionRequest>,
+    ) -> Result<Response<ResumeRegionResponse>, Status> {
+        let (region, resumed) = self.regions.resume(&request.get_ref().name).await?;
+        Ok(Response::new(ResumeRegionResponse { region: Some(encode(region)), was_suspended: resumed }))
+    }
+
     async fn register_region(
         &self,
         request: Request<RegisterRegionRequest>,
     ) -> Result<Response<RegisterRegionResponse>, Status> {
+        let caller = caller(&request, Role::Region);
         let RegisterRegionRequest { name, address, instance_id, held_ids, product_name } =
             request.into_inner();
         let instance_id = uuid("instance_id", &instance_id)?;
         let held = held_ids.into_iter().map(held).collect();
-        let (region, conflicts) =
-            self.regions.register_with_ids(&name, &address, instance_id, &product_name, held).await?;
+        let registration = Registration { name, address, instance_id, product_name, held };
+        let (region, conflicts) = self.regions.register_with_ids(registration, &caller).await?;
         Ok(Response::new(RegisterRegionResponse {
             region: Some(encode(region)),
             conflicts: conflicts.into_iter().map(conflict).collect(),

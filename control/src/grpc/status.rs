@@ -34,7 +34,16 @@ fn failure(error: &Error) -> Failure {
         Error::RegionNotRegistered { region } => {
             new(ErrorReason::RegionNotRegistered).with("region", region).precondition("REGION", region)
         }
-        Error::RegionNameTaken { region } => new(ErrorReason::RegionNameTaken).with("region", region),
+        Error::RegionNameTaken { region } | Error::RegionIdentityDiffers { region, .. } => {
+            new(ErrorReason::RegionNameTaken).with("region", region)
+        }
+        Error::RegionNotAdded { region } => new(ErrorReason::RegionNotAdded).with("region", region),
+        Error::RegionSuspended { region, .. } => {
+            new(ErrorReason::RegionSuspended).with("region", region).precondition("REGION", region)
+        }
+        Error::RegionHasRegistered { region } => {
+            new(ErrorReason::RegionHasRegistered).with("region", region).precondition("REGION", region)
+        }
         Error::RegionNotFound { region } => new(ErrorReason::RegionNotFound).with("region", region),
         Error::IdSpaceExhausted { model } => new(ErrorReason::IdSpaceExhausted).with("model", model),
         Error::SlugNotFound { slug } => new(ErrorReason::SlugNotFound).with("slug", slug),

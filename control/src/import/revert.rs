@@ -18,7 +18,12 @@ use causeway_silo::{
 use uuid::Uuid;
 
 use super::write::{AUTH_TOKEN, ControlImports, writable};
-use crate::{Error, model::import::NeededRow, regions, store};
+use crate::{
+    Error,
+    model::import::NeededRow,
+    regions::{self, admission},
+    store,
+};
 
 /// The most chunks that one query reads.
 const CHUNKS: i64 = 100;
@@ -39,9 +44,9 @@ impl ControlImports {
     /// The same call again changes nothing.
     ///
     /// # Errors
-    /// If the region is not registered, there are too many rows, or control does not write the model of one of them.
+    /// If the region is not registered or is suspended, there are too many rows, or control does not write the model of one of them.
     pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
-        regions::registered(self.db(), "region", region).await?;
+        regions::writing(self.db(), "region", region).await?;
         if needed.len() > MAX_NEEDED_ROWS {
             return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED_ROWS}")));
         }
@@ -50,6 +55,7 @@ impl ControlImports {
             writable(&catalog, &row.model)?;
         }
         transact!(Error, self.db(), |tx| {
+            admission::may_write(tx, region).await?;
             store::import::close(tx, region, import_id).await?;
             store::import::add_needed(tx, region, import_id, needed).await?;
         })?;
@@ -60,7 +66,7 @@ impl ControlImports {
     /// does not have had no rows.
     ///
     /// # Errors
-    /// If the region is not registered, or control does not write the model.
+    /// If the region is not registered or is suspended, or control does not write the model.
     pub async fn revert_chunk(
         &self,
         region: &str,
@@ -68,7 +74,7 @@ impl ControlImports {
         model: &str,
         min_ordinal: i64,
     ) -> Result<Reverted, Error> {
-        regions::registered(self.db(), "region", region).await?;
+        regions::writing(self.db(), "region", region).await?;
         let catalog = self.catalog().await?;
         let model = writable(&catalog, model)?;
         let find = async || Chunk::find(self.db(), region, import_id, &model.name, min_ordinal).await;
@@ -80,6 +86,7 @@ impl ControlImports {
             // The rows went with their table.
             let gone = Reverted { deleted: count(chunk.keys.inserted.len())?, ..Reverted::default() };
             transact!(Error, self.db(), |tx| {
+                admission::may_write(tx, region).await?;
                 store::import::close(tx, region, import_id).await?;
                 chunk.set_reverted(tx, &gone, self.env().now()).await?;
             })?;
@@ -94,6 +101,7 @@ impl ControlImports {
             going: self.going(region, import_id).await?,
         };
         let reverted = transact!(Error, self.db(), |tx| {
+            admission::may_write(tx, region).await?;
             let reverted = undoing.undo(tx, model, &chunk).await?;
             self.env().failpoint("control.revert_chunk.recorded").await?;
             reverted

@@ -34,7 +34,7 @@ use super::fitted::Fitted;
 use crate::{
     Error,
     model::import::{ImportModels, ImportRecord, ImportedModels},
-    regions::{self, Regions},
+    regions::{self, Regions, admission},
     slug::reservations::SlugReservations,
     store::{self, books::Books},
 };
@@ -90,6 +90,7 @@ impl ChunkSilo for Writing<'_> {
             created_at: self.env.now(),
             reverted: None,
         };
+        admission::may_write(tx, &chunk.region).await?;
         if !store::import::lock_if_open(tx, &chunk.region, chunk.import_id).await? {
             return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
         }
@@ -148,10 +149,10 @@ impl ControlImports {
     /// Writes a chunk in one transaction, or returns the former answer if it was written before.
     ///
     /// # Errors
-    /// If the region is not registered, control does not write the model, a record cannot be written, the import is
+    /// If the region is not registered or is suspended, control does not write the model, a record cannot be written, the import is
     /// closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
-        regions::registered(&self.db, "region", &request.region).await?;
+        regions::writing(&self.db, "region", &request.region).await?;
         let catalog = self.fitted.catalog(&request.tables_fingerprint).await?;
         let model = taken(&catalog, &request.model)?;
         check_ordinals(&request)?;

@@ -4,6 +4,52 @@ use chrono::{DateTime, Utc};
 
 pub use causeway_relocation::export::MAX_PK as MAX_ID;
 
+/// Which regions control lets register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptRegions {
+    /// Those that an operator has added.
+    Added,
+    /// Any. One that registers is added by that.
+    Any,
+}
+
+/// Who makes a call, as far as control knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The identity in its certificate, as a URI; `None` if callers need none.
+    pub identity: Option<String>,
+    /// The end of its certificate; `None` if it has shown none.
+    pub certificate_end: Option<DateTime<Utc>>,
+}
+
+/// Why and since when a region is suspended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// When it was suspended, by control's clock.
+    pub suspended_at: DateTime<Utc>,
+    /// The identity of the caller who suspended it; `None` if callers had none.
+    pub suspended_by: Option<String>,
+    /// Why, as that caller said; at most 500 bytes.
+    pub text: Option<String>,
+}
+
+/// A region that was added, and perhaps has registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRegion {
+    /// Its name: 1 to 32 lowercase letters, digits and hyphens.
+    pub name: String,
+    /// When it was added, by control's clock.
+    pub added_at: DateTime<Utc>,
+    /// The identity of the caller who added it; `None` if callers had none.
+    pub added_by: Option<String>,
+    /// `None` if it is not suspended.
+    pub suspension: Option<Suspension>,
+    /// `None` if it has never registered.
+    pub registered: Option<Region>,
+    /// The version of its feed; `None` if it has never registered.
+    pub feed_version: Option<i64>,
+}
+
 /// A region that registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
@@ -15,6 +61,12 @@ pub struct Region {
     pub created_at: DateTime<Utc>,
     /// When it last registered, by control's clock.
     pub last_seen_at: DateTime<Utc>,
+    /// When it last registered or read its feed, to about ten seconds.
+    pub last_contact_at: Option<DateTime<Utc>>,
+    /// The identity that registered; `None` if callers had none.
+    pub identity: Option<String>,
+    /// The end of the certificate with which it last registered.
+    pub certificate_end: Option<DateTime<Utc>>,
 }
 
 /// A block of consecutive ids that belong to one region.

@@ -1,5 +1,7 @@
-//! Regions: their registration, and the ids that control leases to them.
+//! Regions: their registration, what operators decide about them ([`admission`]), and the ids that control leases to
+//! them.
 
+pub(crate) mod admission;
 pub mod ids;
 
 use std::sync::Arc;
@@ -15,8 +17,15 @@ use uuid::Uuid;
 
 use crate::{
     Error, Page, PageRequest,
-    model::region::{HeldIds, IdBlock, IdConflict, MAX_COUNTER_FROM_IDS_IN_USE, MAX_LEASE, Region},
-    store::{self, id_lease::Lease},
+    model::region::{
+        AcceptRegions, Caller, HeldIds, IdBlock, IdConflict, KnownRegion, MAX_COUNTER_FROM_IDS_IN_USE,
+        MAX_LEASE, Region,
+    },
+    store::{
+        self,
+        id_lease::Lease,
+        region::{Registered, Registering},
+    },
     validate,
 };
 
@@ -31,6 +40,22 @@ pub struct Regions {
     db: Db,
     env: Environment,
     catalog: Arc<Catalog>,
+    accept: AcceptRegions,
+}
+
+/// A registration as a region asks for it.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The name of the region.
+    pub name: String,
+    /// The URL at which its users reach it.
+    pub address: String,
+    /// The id of its database.
+    pub instance_id: Uuid,
+    /// What the product calls it; empty if that is its name.
+    pub product_name: String,
+    /// Which ids its tables have, for each model with leased ids that it reports.
+    pub held: Vec<HeldIds>,
 }
 
 /// Returns `name` if it is a valid name of a region.
@@ -48,10 +73,26 @@ fn is_valid_address(address: &str) -> bool {
         && address.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Reads a region, which must have registered. Every call that a region makes begins with this check.
-pub(crate) async fn registered(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
+async fn known(db: &Db, field: &str, name: &str) -> Result<KnownRegion, Error> {
     let name = valid_name(field, name)?;
     store::region::get(db, name).await?.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
+}
+
+/// Reads a region, which must have registered. Every call about a region that only reads begins with this check.
+pub(crate) async fn registered(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
+    let KnownRegion { name, registered, .. } = known(db, field, name).await?;
+    registered.ok_or(Error::RegionNotRegistered { region: name })
+}
+
+/// Reads a region, which must have registered and not be suspended. Every call that writes for a region begins with this
+/// check, and its transactions check again ([`admission`]).
+pub(crate) async fn writing(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
+    let KnownRegion { name, suspension, registered, .. } = known(db, field, name).await?;
+    match (registered, suspension) {
+        (None, _) => Err(Error::RegionNotRegistered { region: name }),
+        (Some(_), Some(suspension)) => Err(Error::RegionSuspended { region: name, suspension }),
+        (Some(region), None) => Ok(region),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +108,7 @@ struct LeaseRequest<'a> {
 /// caller compares it.
 async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Result<Lease, Error> {
     let LeaseRequest { region, operation_id, model, count, above } = wanted;
+    admission::may_write(tx, region).await?;
     // A call that is repeated later needs no lock: it finds its lease here.
     if let Some(lease) = store::id_lease::get(tx, region, operation_id).await? {
         return Ok(lease);
@@ -90,40 +132,47 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
 }
 
 impl Regions {
-    pub(crate) fn new(db: Db, env: Environment, catalog: Arc<Catalog>) -> Self {
-        Self { db, env, catalog }
+    pub(crate) fn new(db: Db, env: Environment, catalog: Arc<Catalog>, accept: AcceptRegions) -> Self {
+        Self { db, env, catalog, accept }
     }
 
-    /// Registers a region that has no ids of leased models, or does not report them. See
-    /// [`Regions::register_with_ids`].
+    /// Registers a region for a caller without an identity that reports no ids. See [`Regions::register_with_ids`].
     ///
     /// # Errors
     /// The same.
     pub async fn register(&self, name: &str, address: &str, instance_id: Uuid) -> Result<Region, Error> {
-        Ok(self.register_with_ids(name, address, instance_id, "", Vec::new()).await?.0)
+        let registration = Registration {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            instance_id,
+            product_name: String::new(),
+            held: Vec::new(),
+        };
+        let (region, _) = self.register_with_ids(registration, &Caller::default()).await?;
+        region.registered.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
     }
 
     /// Registers a region, or updates its address, and stores what the product calls it (empty: as its name says) and
-    /// which ids its tables have. Returns the ids that another region also has, or may give out.
+    /// which ids its tables have. Returns it with the ids that another region also has, or may give out.
     ///
     /// # Errors
-    /// If a name, the address or a range is malformed, or another region database has the name.
+    /// If a name, the address or a range is malformed, nobody has added the region and control does not take any, the
+    /// region is suspended, another region database has the name, or the address changes and another identity has
+    /// registered before.
     pub async fn register_with_ids(
         &self,
-        name: &str,
-        address: &str,
-        instance_id: Uuid,
-        product_name: &str,
-        mut held: Vec<HeldIds>,
-    ) -> Result<(Region, Vec<IdConflict>), Error> {
-        let name = valid_name("name", name)?;
-        if !is_valid_address(address) {
+        registration: Registration,
+        caller: &Caller,
+    ) -> Result<(KnownRegion, Vec<IdConflict>), Error> {
+        let Registration { name, address, instance_id, product_name, mut held } = registration;
+        let name = valid_name("name", &name)?;
+        if !is_valid_address(&address) {
             return Err(Error::invalid(
                 "address",
                 "must be a URL that begins with http:// or https://, of at most 2048 characters",
             ));
         }
-        validate::text(|| "product_name".to_owned(), product_name, MAX_PRODUCT_NAME)?;
+        validate::text(|| "product_name".to_owned(), &product_name, MAX_PRODUCT_NAME)?;
         for (index, held) in held.iter_mut().enumerate() {
             let Some(model) = self.catalog.model(&held.model).filter(|model| model.leases_ids()) else {
                 let field = format!("held_ids[{index}].model");
@@ -138,15 +187,26 @@ impl Regions {
             return Err(Error::invalid("held_ids", "a model stands twice in it"));
         }
         let now = self.env.now();
+        let registering =
+            Registering { name, address: &address, instance_id, product_name: &product_name, caller };
         transact!(Error, self.db, |tx| {
-            let region = store::region::upsert(tx, name, address, instance_id, product_name, now).await?;
-            let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
+            admission::admit(tx, name, self.accept, caller, now).await?;
+            match store::region::register(tx, registering, now).await? {
+                Registered::Done => {}
+                Registered::OtherDatabase => {
+                    return Err(Error::RegionNameTaken { region: name.to_owned() });
+                }
+                Registered::OtherIdentity(identity) => {
+                    return Err(Error::RegionIdentityDiffers { region: name.to_owned(), identity });
+                }
+            }
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
             for held in &held {
                 conflicts.extend(ids::store_held_ids(tx, name, held).await?);
             }
-            (region, conflicts)
+            let region = store::region::get_in(tx, name).await?;
+            (region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })?, conflicts)
         })
     }
 
@@ -160,23 +220,27 @@ impl Regions {
     }
 
     /// Lets another database take over the name of a region at its next registration: the database with this instance
-    /// id, or if `None`, the first one that registers. All that control stores for the region stays: reservations,
-    /// directory entries, leases.
+    /// id, or if `None`, the first one that registers. It may have another identity. All that control stores for the
+    /// region stays: reservations, directory entries, leases.
     ///
     /// # Errors
-    /// If there is no region of that name.
-    pub async fn take_over(&self, name: &str, instance_id: Option<Uuid>) -> Result<Region, Error> {
-        let name = valid_name("name", name)?;
-        let region =
+    /// If there is no region of that name, or it has never registered.
+    pub async fn take_over(&self, name: &str, instance_id: Option<Uuid>) -> Result<KnownRegion, Error> {
+        let region = self.get(name).await?;
+        let name = region.name.as_str();
+        let allowed =
             transact!(Error, self.db, |tx| { store::region::allow_take_over(tx, name, instance_id).await? })?;
-        region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
+        match allowed {
+            true => Ok(region),
+            false => Err(Error::RegionNotRegistered { region: region.name }),
+        }
     }
 
     /// Reads one region.
     ///
     /// # Errors
     /// If there is no region of that name.
-    pub async fn get(&self, name: &str) -> Result<Region, Error> {
+    pub async fn get(&self, name: &str) -> Result<KnownRegion, Error> {
         let name = valid_name("name", name)?;
         store::region::get(&self.db, name)
             .await?
@@ -187,7 +251,7 @@ impl Regions {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn list(&self, request: &PageRequest<String>) -> Result<Page<Region, String>, Error> {
+    pub async fn list(&self, request: &PageRequest<String>) -> Result<Page<KnownRegion, String>, Error> {
         let regions = store::region::list(&self.db, request.after.as_deref(), request.rows()).await?;
         Ok(Page::cut(regions, request, |region| region.name.clone()))
     }
@@ -205,7 +269,7 @@ impl Regions {
     /// same ids.
     ///
     /// # Errors
-    /// If the region has not registered, the model has no leased ids, `count` or `above` is out of bounds, the
+    /// If the region has not registered or is suspended, the model has no leased ids, `count` or `above` is out of bounds, the
     /// operation was used with other content, or the ids are used up.
     pub async fn lease_ids(
         &self,
@@ -227,7 +291,7 @@ impl Regions {
         if above < 0 {
             return Err(Error::invalid("above", "must not be negative"));
         }
-        let region = registered(&self.db, "region", region).await?.name;
+        let region = writing(&self.db, "region", region).await?.name;
         let now = self.env.now();
         let wanted = LeaseRequest { region: &region, operation_id, model, count, above };
         let lease = transact!(Error, self.db, |tx| { lease(tx, wanted, now).await? })?;

@@ -32,9 +32,9 @@ impl SlugReservations {
     /// confirming again continues with the next part.
     ///
     /// # Errors
-    /// If the region has not registered, never began the operation or has no answer to it, or released it.
+    /// If the region has not registered or is suspended, never began the operation or has no answer to it, or released it.
     pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
-        let region = regions::registered(&self.db, "region", region).await?.name;
+        let region = regions::writing(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let now = self.env.now();
         let most = self.feeds.changes_a_transaction();
@@ -85,7 +85,7 @@ impl SlugReservations {
     /// operation is released in parts. If that ends half way, releasing again continues.
     ///
     /// # Errors
-    /// If the region has not registered, or never began the operation, or it is a rename that is confirmed.
+    /// If the region has not registered or is suspended, or never began the operation, or it is a rename that is confirmed.
     pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         self.release_or_refuse(region, operation_id, None).await
     }
@@ -100,7 +100,7 @@ impl SlugReservations {
         operation_id: Uuid,
         refusal: Option<Refusal>,
     ) -> Result<i64, Error> {
-        let region = regions::registered(&self.db, "region", region).await?.name;
+        let region = regions::writing(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
         let now = self.env.now();
@@ -150,7 +150,7 @@ impl SlugReservations {
     /// and directory entries. Returns how many reservations it freed. Releasing again changes nothing.
     ///
     /// # Errors
-    /// If the region has not registered, or there are too many organizations, or one is malformed.
+    /// If the region has not registered or is suspended, or there are too many organizations, or one is malformed.
     pub async fn release_organizations(
         &self,
         region: &str,
@@ -165,7 +165,7 @@ impl SlugReservations {
         }
         organization_ids.sort_unstable();
         organization_ids.dedup();
-        let region = regions::registered(&self.db, "region", region).await?.name;
+        let region = regions::writing(&self.db, "region", region).await?.name;
         let refusal = Refusal {
             reason: ErrorReason::OrganizationNotFound,
             message: format!("region {region} has released all that was held for the organization"),

@@ -98,7 +98,7 @@ impl SlugReservations {
         let Renamed { organization_id, region, previous, .. } = renamed;
         let random = |length| self.env.characters(BASE36, length);
         let aside = rules::with_suffix(previous, ASIDE, random);
-        transact!(Error, self.feeds.of(region), |feed| {
+        transact!(Error, self.feeds.of_control(region), |feed| {
             if rename::in_flight(feed, *organization_id).await?.is_some()
                 || !books.is_renamed(feed, renamed).await?
             {
@@ -120,7 +120,7 @@ impl SlugReservations {
     async fn follow(&self, books: &Books, renamed: &Renamed) -> Result<Outcome, Error> {
         let Renamed { organization_id, region, slug, previous } = renamed;
         let (now, operation_id) = (self.env.now(), self.env.uuid());
-        let outcome = transact!(Error, self.feeds.of(region), |feed| {
+        let outcome = transact!(Error, self.feeds.of_control(region), |feed| {
             // One of control's own is under way: when it ends, the next look finds what is left to do.
             if rename::in_flight(feed, *organization_id).await?.is_some() {
                 return Ok(Outcome::InFlight);

@@ -49,9 +49,9 @@ impl SlugReservations {
     /// reserves their slugs.
     ///
     /// # Errors
-    /// If the region has not registered.
+    /// If the region has not registered or is suspended.
     pub async fn begin(&self, region: &str, operation_id: Uuid) -> Result<Incoming, Error> {
-        let region = regions::registered(&self.db, "header.region", region).await?.name;
+        let region = regions::writing(&self.db, "header.region", region).await?.name;
         Ok(Incoming::new(region, operation_id))
     }
 
@@ -82,14 +82,14 @@ impl SlugReservations {
     /// Picks a slug for one organization and reserves it, as [`SlugReservations::bulk_create`] does for many.
     ///
     /// # Errors
-    /// As `bulk_create`, and if the region has not registered.
+    /// As `bulk_create`, and if the region has not registered or is suspended.
     pub async fn create(
         &self,
         region: &str,
         operation_id: Uuid,
         wanted: WantedSlug,
     ) -> Result<ResolvedSlug, Error> {
-        let region = regions::registered(&self.db, "region", region).await?.name;
+        let region = regions::writing(&self.db, "region", region).await?.name;
         let mut incoming = Incoming::new(region, operation_id);
         incoming.add(vec![wanted])?;
         let mut given = self.bulk_create(incoming).await?;

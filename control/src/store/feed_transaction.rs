@@ -1,15 +1,16 @@
 //! The only way to change the reservations of a region: a transaction that holds the lock of its feed.
 //!
-//! It locks the feed when it begins, appends events, and sets the version of the feed when it commits. Then it notifies
+//! If it writes for the region, it does not begin while the region is suspended, and nobody suspends the region until it
+//! ends. It locks the feed when it begins, appends events, and sets the version of the feed when it commits. Then it notifies
 //! the task that polls the feeds. Functions that change reservations, operations, renames or the directory take this
 //! type, not a plain transaction, so none of these steps can be forgotten.
 //!
 //! ```no_run
-//! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
-//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_silo::db::DbError> {
+//! # use causeway_control::store::{added_region::BeginError, feed_transaction::RegionFeed, slug_reservation};
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), BeginError> {
 //! let mut feed = feed.begin().await?;
 //! slug_reservation::delete_slug(&mut feed, "acme").await?;
-//! feed.commit().await
+//! Ok(feed.commit().await?)
 //! # }
 //! ```
 //!
@@ -27,11 +28,11 @@
 //! One that has locked it cannot be committed without the feed:
 //!
 //! ```compile_fail
-//! # use causeway_control::store::{feed_transaction::RegionFeed, slug_reservation};
-//! # async fn free(feed: RegionFeed<'_>) -> Result<(), causeway_silo::db::DbError> {
+//! # use causeway_control::store::{added_region::BeginError, feed_transaction::RegionFeed, slug_reservation};
+//! # async fn free(feed: RegionFeed<'_>) -> Result<(), BeginError> {
 //! let mut feed = feed.begin().await?;
 //! slug_reservation::delete_slug(&mut feed, "acme").await?;
-//! (*feed).commit().await
+//! Ok((*feed).commit().await?)
 //! # }
 //! ```
 
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
+    added_region::{self, BeginError},
     books::Books,
     feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
 };
@@ -67,6 +69,15 @@ pub(crate) enum EventKind {
     Remove,
 }
 
+/// For whom a transaction changes reservations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// For a call of the region, or about one of its organizations. It does not begin while the region is suspended.
+    Region,
+    /// For control itself, which keeps its own tables in order.
+    Control,
+}
+
 /// The feed of one region. Transactions begin on it.
 #[derive(Debug, Clone, Copy)]
 pub struct RegionFeed<'a> {
@@ -74,22 +85,32 @@ pub struct RegionFeed<'a> {
     region: &'a str,
     changed: &'a Notify,
     books: Option<&'a Books>,
+    writer: Writer,
 }
 
 impl<'a> RegionFeed<'a> {
     /// The feed of a region that has registered. `changed` is notified after each commit that appended events. `books`
     /// are those of a database that is the product's.
-    pub(crate) fn new(db: &'a Db, region: &'a str, changed: &'a Notify, books: Option<&'a Books>) -> Self {
-        Self { db, region, changed, books }
+    pub(crate) fn new(
+        db: &'a Db,
+        region: &'a str,
+        changed: &'a Notify,
+        books: Option<&'a Books>,
+        writer: Writer,
+    ) -> Self {
+        Self { db, region, changed, books, writer }
     }
 
     /// Begins a transaction. Until it ends, it is the only one that changes reservations of the region.
     ///
     /// # Errors
-    /// If the database fails, or refuses the lock.
-    pub async fn begin(self) -> Result<FeedTransaction<'a>, DbError> {
+    /// If the region is suspended and this writes for it, or the database fails or refuses a lock.
+    pub async fn begin(self) -> Result<FeedTransaction<'a>, BeginError> {
         let mut tx = self.db.begin().await?;
         let version = lock(&mut tx, self.region).await?;
+        if self.writer == Writer::Region {
+            added_region::lock_to_write(&mut tx, self.region).await?;
+        }
         Ok(FeedTransaction { tx, feed: self, locked_at: version, version })
     }
 }

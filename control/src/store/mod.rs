@@ -1,5 +1,6 @@
 //! Control's SQL, and nothing else. Callers pass in every time.
 
+pub mod added_region;
 pub(crate) mod books;
 pub(crate) mod control_state;
 pub(crate) mod directory;
@@ -53,6 +54,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/postgres/0035_product_names_of_regions.sql"),
         ),
+        (37, "added regions", include_str!("../../../migrations/control/postgres/0037_added_regions.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -81,6 +83,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/sqlite/0035_product_names_of_regions.sql"),
         ),
+        (37, "added regions", include_str!("../../../migrations/control/sqlite/0037_added_regions.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: Some(

@@ -1,71 +1,195 @@
-//! The table `causeway_region`.
+//! The table `causeway_region`: the regions that have registered.
 
 use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::model::region::Region;
+use super::added_region::suspension;
+use crate::model::region::{Caller, KnownRegion, Region};
 
-fn region(row: &Row) -> Result<Region, DbError> {
-    Ok(Region {
+/// Everything that control knows of regions.
+const KNOWN: &str = "SELECT a.name, a.added_at, a.added_by, a.suspended_at, a.suspended_by, a.suspension_text, \
+    r.address, r.created_at, r.last_seen_at, r.last_contact_at, r.identity, r.certificate_end, \
+    f.version AS feed_version FROM causeway_added_region a LEFT JOIN causeway_region r ON r.name = a.name \
+    LEFT JOIN causeway_feed f ON f.region = a.name";
+
+fn known(row: &Row) -> Result<KnownRegion, DbError> {
+    let registered = match row.opt_text("address")? {
+        None => None,
+        Some(address) => Some(Region {
+            name: row.text("name")?,
+            address,
+            created_at: row.time("created_at")?,
+            last_seen_at: row.time("last_seen_at")?,
+            last_contact_at: row.opt_time("last_contact_at")?,
+            identity: row.opt_text("identity")?,
+            certificate_end: row.opt_time("certificate_end")?,
+        }),
+    };
+    Ok(KnownRegion {
         name: row.text("name")?,
-        address: row.text("address")?,
-        created_at: row.time("created_at")?,
-        last_seen_at: row.time("last_seen_at")?,
+        added_at: row.time("added_at")?,
+        added_by: row.opt_text("added_by")?,
+        suspension: suspension(row)?,
+        registered,
+        feed_version: row.opt_int("feed_version")?,
     })
 }
 
-/// Inserts or updates a region. `None` if the name belongs to another instance, and this one may not take it over.
-pub(crate) async fn upsert(
-    tx: &mut Tx,
-    name: &str,
-    address: &str,
+/// What a region registers with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registering<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// The URL at which its users reach it.
+    pub(crate) address: &'a str,
+    /// The id of its database.
+    pub(crate) instance_id: Uuid,
+    /// What the product calls it; empty if it does not say.
+    pub(crate) product_name: &'a str,
+    /// Who calls.
+    pub(crate) caller: &'a Caller,
+}
+
+/// What becomes of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// It is stored.
+    Done,
+    /// The name belongs to another database, and this one may not take it over.
+    OtherDatabase,
+    /// The address is another one, and only this identity may change it.
+    OtherIdentity(String),
+}
+
+/// What is stored of a region that registers again.
+struct Stored {
+    address: String,
     instance_id: Uuid,
-    product_name: &str,
+    identity: Option<String>,
+    taken_over_by: Option<String>,
+}
+
+/// Stores a registration.
+pub(crate) async fn register(
+    tx: &mut Tx,
+    region: Registering<'_>,
     now: DateTime<Utc>,
-) -> Result<Option<Region>, DbError> {
-    let statement = Statement::new(
-        "INSERT INTO causeway_region (name, address, instance_id, product_name, created_at, last_seen_at) \
-         VALUES ($1, $2, $3, NULLIF($6, ''), $4, $4) \
-         ON CONFLICT (name) DO UPDATE SET address = excluded.address, last_seen_at = excluded.last_seen_at, \
-         instance_id = excluded.instance_id, \
-         product_name = COALESCE(excluded.product_name, causeway_region.product_name), \
-         taken_over_by = CASE WHEN causeway_region.instance_id = excluded.instance_id \
-         THEN causeway_region.taken_over_by END \
-         WHERE causeway_region.instance_id = excluded.instance_id OR causeway_region.taken_over_by IN ('*', $5) \
-         RETURNING name, address, created_at, last_seen_at",
+) -> Result<Registered, DbError> {
+    let Registering { name, address, instance_id, product_name, caller } = region;
+    let insert = Statement::new(
+        "INSERT INTO causeway_region (name, address, instance_id, product_name, created_at, last_seen_at, \
+         last_contact_at, identity, certificate_end) VALUES ($1, $2, $3, NULLIF($4, ''), $5, $5, $5, $6, $7) \
+         ON CONFLICT (name) DO NOTHING",
     )
     .with(name)
     .with(address)
     .with(instance_id)
+    .with(product_name)
     .with(now)
-    .with(instance_id.to_string())
-    .with(product_name);
-    tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
+    .with(caller.identity.clone())
+    .with(caller.certificate_end);
+    if tx.execute(insert).await? == 1 {
+        return Ok(Registered::Done);
+    }
+    let stored = lock(tx, name).await?;
+    let is_same_database = stored.instance_id == instance_id;
+    let may_take_over =
+        stored.taken_over_by.as_ref().is_some_and(|by| by == "*" || *by == instance_id.to_string());
+    if !is_same_database && !may_take_over {
+        return Ok(Registered::OtherDatabase);
+    }
+    let other = match (&stored.identity, &caller.identity) {
+        (Some(known), Some(identity)) if known != identity => Some(known),
+        _ => None,
+    };
+    if let Some(known) = other
+        && stored.address != address
+        && !may_take_over
+    {
+        return Ok(Registered::OtherIdentity(known.clone()));
+    }
+    let takes_over = !is_same_database || (other.is_some() && may_take_over);
+    let (identity, taken_over_by) = match takes_over {
+        true => (caller.identity.clone(), None),
+        false => (stored.identity.or_else(|| caller.identity.clone()), stored.taken_over_by),
+    };
+    let update = Statement::new(
+        "UPDATE causeway_region SET address = $2, instance_id = $3, \
+         product_name = COALESCE(NULLIF($4, ''), product_name), last_seen_at = $5, last_contact_at = $5, \
+         identity = $6, certificate_end = $7, taken_over_by = $8 WHERE name = $1",
+    )
+    .with(name)
+    .with(address)
+    .with(instance_id)
+    .with(product_name)
+    .with(now)
+    .with(identity)
+    .with(caller.certificate_end)
+    .with(taken_over_by);
+    tx.execute(update).await?;
+    Ok(Registered::Done)
+}
+
+/// Reads and locks a region that has registered.
+async fn lock(tx: &mut Tx, name: &str) -> Result<Stored, DbError> {
+    // An update that changes nothing is a lock in both databases.
+    let statement = Statement::new(
+        "UPDATE causeway_region SET name = name WHERE name = $1 \
+         RETURNING address, instance_id, identity, taken_over_by",
+    )
+    .with(name);
+    let row = tx.fetch_one(statement).await?;
+    Ok(Stored {
+        address: row.text("address")?,
+        instance_id: row.uuid("instance_id")?,
+        identity: row.opt_text("identity")?,
+        taken_over_by: row.opt_text("taken_over_by")?,
+    })
+}
+
+/// Notes that a region has been heard from, unless that was noted less than `at_least` ago.
+pub(crate) async fn note_contact(
+    tx: &mut Tx,
+    name: &str,
+    now: DateTime<Utc>,
+    at_least: TimeDelta,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_region SET last_contact_at = $2 \
+         WHERE name = $1 AND (last_contact_at IS NULL OR last_contact_at <= $3)",
+    )
+    .with(name)
+    .with(now)
+    .with(now - at_least);
+    tx.execute(statement).await.map(|_| ())
 }
 
 /// Lets another instance take over the name of a region: `instance_id`, or if that is `None`, the first one that
-/// registers. Returns `None` if there is no region of that name.
+/// registers. Returns `false` if no region of that name has registered.
 pub(crate) async fn allow_take_over(
     tx: &mut Tx,
     name: &str,
     instance_id: Option<Uuid>,
-) -> Result<Option<Region>, DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_region SET taken_over_by = $2 WHERE name = $1 \
-         RETURNING name, address, created_at, last_seen_at",
-    )
-    .with(name)
-    .with(instance_id.map_or_else(|| "*".to_owned(), |id| id.to_string()));
-    tx.fetch_optional(statement).await?.as_ref().map(region).transpose()
+) -> Result<bool, DbError> {
+    let statement = Statement::new("UPDATE causeway_region SET taken_over_by = $2 WHERE name = $1")
+        .with(name)
+        .with(instance_id.map_or_else(|| "*".to_owned(), |id| id.to_string()));
+    Ok(tx.execute(statement).await? == 1)
 }
 
-/// Reads one region; `None` if there is none of that name.
-pub(crate) async fn get(db: &Db, name: &str) -> Result<Option<Region>, DbError> {
-    let statement =
-        Statement::new("SELECT name, address, created_at, last_seen_at FROM causeway_region WHERE name = $1")
-            .with(name);
-    db.fetch_optional(statement).await?.as_ref().map(region).transpose()
+fn one(name: &str) -> Statement {
+    Statement::new(KNOWN).push(" WHERE a.name = ").arg(name)
+}
+
+/// Reads one region; `None` if nobody has added one of that name.
+pub(crate) async fn get(db: &Db, name: &str) -> Result<Option<KnownRegion>, DbError> {
+    db.fetch_optional(one(name)).await?.as_ref().map(known).transpose()
+}
+
+/// The same as this transaction sees it.
+pub(crate) async fn get_in(tx: &mut Tx, name: &str) -> Result<Option<KnownRegion>, DbError> {
+    tx.fetch_optional(one(name)).await?.as_ref().map(known).transpose()
 }
 
 /// Whether the database of a region has this instance id; `None` if there is no such region.
@@ -76,12 +200,11 @@ pub(crate) async fn is_instance(db: &Db, name: &str, instance_id: Uuid) -> Resul
 }
 
 /// Regions after `after`, sorted by name.
-pub(crate) async fn list(db: &Db, after: Option<&str>, rows: i64) -> Result<Vec<Region>, DbError> {
-    let statement = Statement::new(
-        "SELECT name, address, created_at, last_seen_at FROM causeway_region WHERE name > $1 \
-         ORDER BY name LIMIT $2",
-    )
-    .with(after.unwrap_or_default())
-    .with(rows);
-    db.fetch_all(statement).await?.iter().map(region).collect()
+pub(crate) async fn list(db: &Db, after: Option<&str>, rows: i64) -> Result<Vec<KnownRegion>, DbError> {
+    let statement = Statement::new(KNOWN)
+        .push(" WHERE a.name > ")
+        .arg(after.unwrap_or_default())
+        .push(" ORDER BY a.name LIMIT ")
+        .arg(rows);
+    db.fetch_all(statement).await?.iter().map(known).collect()
 }

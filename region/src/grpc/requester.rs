@@ -8,8 +8,7 @@ use crate::import::Requester;
 /// Who makes a call. An operator acts as one, whatever else it is.
 pub(super) fn requester<T>(request: &Request<T>) -> Requester {
     let Some(caller) = request.extensions().get::<Caller>() else { return Requester::default() };
-    let with = |role: Role| caller.identities().iter().find(|identity| identity.role() == role);
-    match (with(Role::Operator), with(Role::Importer)) {
+    match (caller.with_role(Role::Operator), caller.with_role(Role::Importer)) {
         (Some(operator), _) => Requester { uri: Some(operator.to_string()), only_own: false },
         (None, Some(importer)) => Requester { uri: Some(importer.to_string()), only_own: true },
         (None, None) => Requester { uri: Some(caller.to_string()), only_own: true },
