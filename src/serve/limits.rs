@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers when it has read all of its request, with a body that does not end.
+    /// Answers when it has read all of its request, with a body that somebody holds.
     #[derive(Debug, Clone)]
     struct Handler;
 
@@ -302,7 +302,7 @@ mod tests {
         fn call(&mut self, request: Request<Body>) -> Self::Future {
             Box::pin(async move {
                 match request.into_body().collect().await {
-                    Ok(_) => Ok(Response::new(Body::empty())),
+                    Ok(_) => Ok(Response::new(Body::new(Full::new(Bytes::from_static(b"answer"))))),
                     Err(status) => Ok(status.into_http()),
                 }
             })

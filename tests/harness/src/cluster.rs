@@ -52,7 +52,7 @@ use std::{
 use causeway::serve::{Settings, Tls, serve_control, serve_region};
 use causeway_client::{Client, ClientTls, Timeouts};
 use causeway_silo::{db::Db, env::Environment};
-use causeway_tls::Role;
+use causeway_tls::{IdentityTable, Role, TableEntry};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -69,7 +69,10 @@ pub use second_process::SecondProcess;
 use trace::PrintOnPanic;
 pub use trace::{Trace, Wait};
 
-use crate::{pki::Pki, process};
+use crate::{
+    pki::{Pki, TRUST_DOMAIN},
+    process,
+};
 
 /// How often a service with TLS looks whether its certificates have changed: a test waits for that.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -386,10 +389,21 @@ impl Cluster {
     /// How a service in this process is served.
     fn settings(&self, role: Role, name: &str) -> anyhow::Result<Settings> {
         let tls = match &self.pki {
-            Some(pki) => Some(Tls { look_every: LOOK_EVERY, ..pki.server(pki.pair(role, name)?)? }),
+            Some(pki) => {
+                let identities = Arc::new(self.identities()?);
+                Some(Tls { look_every: LOOK_EVERY, identities, ..pki.server(pki.pair(role, name)?)? })
+            }
             None => None,
         };
         Ok(Settings { tls, ..Settings::default() })
+    }
+
+    /// What the operator of the tests is beside that: whatever it takes to make every call.
+    fn identities(&self) -> anyhow::Result<IdentityTable> {
+        let regions = self.regions.iter().map(|region| format!("region/{}", region.name()));
+        let roles = regions.chain(["router/me".to_owned(), "importer/me".to_owned()]);
+        let entries = roles.map(|role| format!("spiffe://{TRUST_DOMAIN}/operator/me={role}"));
+        entries.map(|entry| entry.parse::<TableEntry>().map_err(anyhow::Error::msg)).collect()
     }
 
     fn control_urls(&self, region: usize) -> Vec<String> {
