@@ -8,6 +8,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const FILES: &[&str] = &[
+    "causeway/relocation/v1/audit_service.proto",
     "causeway/relocation/v1/error.proto",
     "causeway/relocation/v1/relocation.proto",
     "causeway/relocation/v1/version_service.proto",

@@ -83,6 +83,7 @@ impl Embedded {
                 address: listener.1,
                 feed: causeway_control::feed::Options::default(),
                 bulk: causeway_control::slug::bulk_intake::Options::default(),
+                audit: causeway_audit::Options::default(),
             },
             Settings::default(),
             env.clone(),

@@ -267,6 +267,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
         address: url.clone(),
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        audit: causeway_audit::Options::default(),
     };
     let control = Control::start(options, Environment::system()).await?;
     let mut routes = RoutesBuilder::default();

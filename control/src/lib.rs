@@ -23,6 +23,7 @@ mod validate;
 
 use std::sync::Arc;
 
+use causeway_audit::Audit;
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError},
@@ -58,6 +59,8 @@ pub struct Options {
     pub feed: feed::Options,
     /// Limits for bulk creations in progress.
     pub bulk: bulk_intake::Options,
+    /// How the audit log is kept.
+    pub audit: causeway_audit::Options,
 }
 
 /// Places where a test can make a control fail or die: before and after each commit that a region waits for. See
@@ -95,12 +98,14 @@ pub struct Control {
     feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
+    audit: Audit,
     page_key: PageKey,
 }
 
 impl Control {
     /// The full names of the gRPC services, for the health service.
-    pub const SERVICES: [&str; 5] = [
+    pub const SERVICES: [&str; 6] = [
+        "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.control.v1.RegionService",
         "causeway.control.v1.SlugReservationService",
@@ -119,6 +124,7 @@ impl Control {
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
+        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
         let regions = Regions::new(db.clone(), env.clone(), catalog);
         let books = Books::find(&db).await?;
         let feeds = Feeds::start(db.clone(), books, options.feed);
@@ -139,6 +145,7 @@ impl Control {
             slug_reservations,
             directory: Directory::new(db.clone(), env, feeds.clone()),
             feeds,
+            audit,
             page_key,
             db,
         })
@@ -174,6 +181,12 @@ impl Control {
         &self.imports
     }
 
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// The key for the checksums of page tokens. All controls on one database share it.
     pub(crate) fn page_key(&self) -> &PageKey {
         &self.page_key
@@ -203,6 +216,7 @@ impl Control {
     /// Ends the feeds and other background tasks, then closes the database.
     pub async fn stop(&self) {
         self.feeds.stop().await;
+        self.audit.stop().await;
         self.db.close().await;
     }
 }

@@ -42,6 +42,7 @@ use std::{
     time::Duration,
 };
 
+use causeway_audit::Audit;
 use causeway_client::{Backoff, Client, ClientTls, InvalidUrl, Service, Timeouts};
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
@@ -162,6 +163,8 @@ pub struct Options {
     pub reconcile_every: Duration,
     /// The private key that opens encrypted exports. With `None`, the region refuses them.
     pub decryption_key: Option<Arc<PrivateKey>>,
+    /// How the audit log is kept.
+    pub audit: causeway_audit::Options,
 }
 
 impl Options {
@@ -191,6 +194,7 @@ impl Options {
             limits: Limits::default(),
             reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
+            audit: causeway_audit::Options::default(),
         }
     }
 }
@@ -201,12 +205,14 @@ pub struct Region {
     engine: Engine,
     follower: Follower,
     reconciler: Reconciler,
+    audit: Audit,
     page_key: PageKey,
 }
 
 impl Region {
     /// The full names of the gRPC services, for health checks.
-    pub const SERVICES: [&str; 4] = [
+    pub const SERVICES: [&str; 5] = [
+        "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.region.v1.ImportService",
         "causeway.region.v1.OrganizationService",
@@ -241,9 +247,11 @@ impl Region {
         }
         let tls = options.control_tls;
         let client = Client::with_tls(Service::Control, &options.control_urls, options.control_timeouts, tls)
-            .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
+            .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?
+            .with_request_ids(causeway_audit::current_request_id);
         let control = ControlClient::new(client, &options.name);
         let books = Books::find(&db).await?;
+        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
         let context = Context::new(Shared {
             db,
             books,
@@ -266,12 +274,19 @@ impl Region {
         let follower = Follower::start(&context);
         let reconciler = Reconciler::new(&context, &follower);
         reconciler.start(options.reconcile_every);
-        Ok(Self { engine, follower, reconciler, page_key })
+        Ok(Self { engine, follower, reconciler, audit, page_key })
     }
 
     /// Adds the region's gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(&self.engine, &self.follower, &self.reconciler, &self.page_key, routes);
+        routes.add_service(self.audit.service());
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Checks that the database accepts a write. Waits at most `patience` for its turn to write.
@@ -304,6 +319,7 @@ impl Region {
     /// Stops: refuses new uploads, lets imports finish their current chunk, ends streams, closes the database.
     pub async fn stop(&self) {
         self.engine.stop().await;
+        self.audit.stop().await;
         self.engine.context().db.close().await;
     }
 }

@@ -75,6 +75,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             bytes: usize::try_from(args.max_bulk_bytes.0).context("--max-bulk-bytes")?,
             idle: args.bulk_idle_timeout,
         },
+        audit: args.server.audit(),
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(tls), env)).await
 }

@@ -7,6 +7,7 @@
 //! is closed, calls in flight and the current chunk get time to end, the service stops, and connections that are still
 //! open are cut.
 
+mod audited;
 mod calls;
 mod certificates;
 mod connections;
@@ -20,6 +21,7 @@ mod transport;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use causeway_audit::Audit;
 use causeway_client::ClientTls;
 use causeway_control::Control;
 use causeway_region::Region;
@@ -35,6 +37,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{service::RoutesBuilder, transport::Server};
 use tracing::{debug, info, warn};
 
+use audited::Audited;
 use calls::Calls;
 use certificates::Certificates;
 use health::Health;
@@ -68,6 +71,11 @@ trait ServedService: Send + Sync + 'static {
     /// Adds its gRPC services.
     fn add_services(&self, routes: &mut RoutesBuilder);
 
+    /// Its audit log, if it has one.
+    fn audit(&self) -> Option<&Audit> {
+        None
+    }
+
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -86,6 +94,10 @@ impl ServedService for Control {
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
         Self::add_services(self, routes);
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        Some(Self::audit(self))
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -115,6 +127,10 @@ impl ServedService for Region {
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
         Self::add_services(self, routes);
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        Some(Self::audit(self))
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -171,8 +187,8 @@ pub async fn serve_control(
     settings: Settings,
     env: Environment,
 ) -> anyhow::Result<Running> {
-    let control = Control::start(options, env).await.context("control cannot start")?;
-    serve(listener, Arc::new(control), None, None, settings).await
+    let control = Control::start(options, env.clone()).await.context("control cannot start")?;
+    serve(listener, Arc::new(control), Calls::new(None, env), None, settings).await
 }
 
 /// Starts a region service and answers calls on `listener`.
@@ -186,19 +202,18 @@ pub async fn serve_region(
     env: Environment,
 ) -> anyhow::Result<Running> {
     let (name, control_tls) = (options.name.clone(), options.control_tls.clone());
-    let region = Region::start(options, env).await.context("the region cannot start")?;
-    serve(listener, Arc::new(region), Some(name), control_tls, settings).await
+    let region = Region::start(options, env.clone()).await.context("the region cannot start")?;
+    serve(listener, Arc::new(region), Calls::new(Some(name), env), control_tls, settings).await
 }
 
 async fn serve<S: ServedService>(
     listener: TcpListener,
     silo: Arc<S>,
-    region: Option<String>,
+    calls: Calls,
     control_tls: Option<Arc<ClientTls>>,
     settings: Settings,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the port is not bound")?;
-    let calls = Calls::new(region);
     let (health, health_service) = Health::new(S::SERVICES, S::NEED_REGISTRATION, settings.clone());
     let state = health.begin(silo.as_ref()).await;
 
@@ -225,6 +240,7 @@ async fn serve<S: ServedService>(
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(calls.clone())
             .layer(Identities { required })
+            .layer(Audited(silo.audit().cloned()))
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(
                 connections::incoming(listener, settings.connections, tls.clone(), cut.clone()),

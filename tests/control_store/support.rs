@@ -62,6 +62,7 @@ async fn control_with(url: &str, env: Environment, changes_a_transaction: usize)
             ..feed::Options::default()
         },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
+        audit: causeway_audit::Options::default(),
     };
     Control::start(options, env).await.expect("control starts")
 }

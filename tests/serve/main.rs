@@ -56,6 +56,7 @@ fn control_options(directory: &Path) -> causeway_control::Options {
         address: "http://control.example".to_owned(),
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        audit: causeway_audit::Options::default(),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod ids;
 
 use std::sync::Arc;
 
+use causeway_audit::Subject;
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
     db::{Db, Tx},
@@ -86,6 +87,7 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
         // The lease was not there before, so it is for another model, which has another counter.
         return Err(Error::OperationContentDiffers { operation_id });
     }
+    causeway_audit::append(tx, &Subject::region(region).with_operation(operation_id), now).await?;
     Ok(lease)
 }
 
@@ -116,6 +118,7 @@ impl Regions {
         product_name: &str,
         mut held: Vec<HeldIds>,
     ) -> Result<(Region, Vec<IdConflict>), Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         if !is_valid_address(address) {
             return Err(Error::invalid(
@@ -139,8 +142,13 @@ impl Regions {
         }
         let now = self.env.now();
         transact!(Error, self.db, |tx| {
+            let before = store::region::identity(tx, name).await?;
             let region = store::region::upsert(tx, name, address, instance_id, product_name, now).await?;
             let region = region.ok_or_else(|| Error::RegionNameTaken { region: name.to_owned() })?;
+            // A region registers again and again, mostly as before.
+            if store::region::identity(tx, name).await? != before {
+                causeway_audit::append(tx, &subject, now).await?;
+            }
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
             for held in &held {
@@ -167,8 +175,14 @@ impl Regions {
     /// If there is no region of that name.
     pub async fn take_over(&self, name: &str, instance_id: Option<Uuid>) -> Result<Region, Error> {
         let name = valid_name("name", name)?;
-        let region =
-            transact!(Error, self.db, |tx| { store::region::allow_take_over(tx, name, instance_id).await? })?;
+        let subject = causeway_audit::about(Subject::region(name));
+        let region = transact!(Error, self.db, |tx| {
+            let region = store::region::allow_take_over(tx, name, instance_id).await?;
+            if region.is_some() {
+                causeway_audit::append(tx, &subject, self.env.now()).await?;
+            }
+            region
+        })?;
         region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })
     }
 
@@ -215,6 +229,7 @@ impl Regions {
         count: i64,
         above: i64,
     ) -> Result<IdBlock, Error> {
+        causeway_audit::about(Subject::region(region).with_operation(operation_id));
         // The catalog finds a model in upper or lower case. The counter needs one name: two names would lease ids
         // twice.
         let Some(model) = self.catalog.model(model).filter(|model| model.leases_ids()) else {

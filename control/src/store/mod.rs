@@ -53,6 +53,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/postgres/0035_product_names_of_regions.sql"),
         ),
+        (36, "audit", include_str!("../../../migrations/control/postgres/0036_audit.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -81,6 +82,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/sqlite/0035_product_names_of_regions.sql"),
         ),
+        (36, "audit", include_str!("../../../migrations/control/sqlite/0036_audit.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: Some(

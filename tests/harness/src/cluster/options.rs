@@ -27,6 +27,7 @@ pub(super) fn control(database_url: String, address: String) -> causeway_control
         address,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        audit: causeway_audit::Options::default(),
     }
 }
 

@@ -1,0 +1,21 @@
+//! The audit logs of a control and its regions, through real services: what is recorded of calls, and how it is shown.
+//! What the database does is in `tests/control_store/audit.rs`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod calls;
+mod failures;
+mod support;
+
+causeway_harness::on_each_store! {
+    calls:
+        every_call_that_changes_something_is_recorded,
+        an_import_has_one_request_id_in_both_silos,
+        an_import_that_fails_is_recorded_with_its_reason,
+        a_request_keeps_the_id_that_its_caller_gave_it,
+        a_caller_is_known_by_its_certificate;
+    failures:
+        a_call_that_is_refused_is_recorded_with_its_reason,
+        failed_calls_do_not_fill_the_log,
+        what_a_caller_writes_by_mistake_is_not_kept;
+}
