@@ -219,16 +219,16 @@ async fn verify(service: &Client, expected: Option<Link>) -> anyhow::Result<Outc
         };
         if page.loose_count > 0 {
             output::note(&format!(
-                "{} entries are not in the chain, and the service has not written them: somebody has added them in the \
-                 database. causeway audit list shows them without a position",
+                "entries that the service has not written were added in the database: {}; causeway audit list shows them \
+                 without a position",
                 page.loose_count
             ));
             return Ok(Outcome::Failed);
         }
         if page.waiting_count > 0 {
-            output::note(&format!("{} entries are not in the chain yet", page.waiting_count));
+            output::note(&format!("entries that are not in the chain yet: {}", page.waiting_count));
         }
-        output::text(&format!("{entries} entries are as they were written\nhead {head}\n"))?;
+        output::text(&format!("entries that are as they were written: {entries}\nhead {head}\n"))?;
         return Ok(Outcome::Done);
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod calls;
+mod commands;
 mod failures;
 mod support;
 
@@ -14,6 +15,9 @@ causeway_harness::on_each_store! {
         an_import_that_fails_is_recorded_with_its_reason,
         a_request_keeps_the_id_that_its_caller_gave_it,
         a_caller_is_known_by_its_certificate;
+    commands:
+        the_log_is_listed_by_command,
+        a_log_that_was_changed_is_noticed_by_command;
     failures:
         a_call_that_is_refused_is_recorded_with_its_reason,
         failed_calls_do_not_fill_the_log,
