@@ -161,18 +161,23 @@ impl AuditService for Audit {
         let ListAuditSealsRequest { page_size, page_token } = request.into_inner();
         let list = List::new(self.page_key(), "ListAuditSeals", &[]);
         let page = PageRequest { limit: list.limit(page_size)?, after: list.after::<i64>(&page_token)? };
-        let (base, found) = self.chain(&page).await.map_err(|error| failed(&error))?;
-        let found = Page::cut(found, &page, |sealed| sealed.position);
+        let (mut base, found) = self.chain(&page).await.map_err(|error| failed(&error))?;
+        let mut found = Page::cut(found, &page, |sealed| sealed.position);
+        let mut unsealed = (0, 0);
+        if found.next.is_none() {
+            unsealed = store::unsealed(self.db()).await.map_err(|error| failed(&error))?;
+            // Again, so that what was added meanwhile is on the page: it is counted no more.
+            let rows;
+            (base, rows) = self.chain(&page).await.map_err(|error| failed(&error))?;
+            found = Page::cut(rows, &page, |sealed| sealed.position);
+        }
         let encode = |sealed: Sealed| AuditSeal {
             position: sealed.position,
             hash: sealed.hash,
             entry: sealed.entry.map(|entry| entry.to_proto(None)),
         };
         let (seals, next) = fitting(found.items, found.next, |sealed| sealed.position, encode);
-        let (waiting_count, loose_count) = match next {
-            Some(_) => (0, 0),
-            None => store::unsealed(self.db()).await.map_err(|error| failed(&error))?,
-        };
+        let (waiting_count, loose_count) = if next.is_none() { unsealed } else { (0, 0) };
         Ok(Response::new(ListAuditSealsResponse {
             seals,
             next_page_token: list.token(next),

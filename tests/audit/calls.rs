@@ -218,6 +218,7 @@ pub(crate) async fn a_caller_is_known_by_its_certificate(store: Store) {
     let bytes = export::large(1).to_bytes();
     let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Succeeded);
+    cluster.quiet(PATIENCE).await.expect("quiet");
     let (control, region) = all(&cluster).await;
     let by =
         |entries: &[AuditEntry], who: &str| entries.iter().filter(|entry| entry.who.ends_with(who)).count();

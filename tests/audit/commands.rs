@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use causeway_harness::{
-    cluster::{Cluster, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export, process,
 };
 use causeway_proto::region::v1::ImportState;
@@ -70,10 +70,13 @@ pub(crate) async fn the_log_is_listed_by_command(store: Store) {
     cluster.stop().await;
 }
 
-/// The head of the chain as the command prints it, once it has all entries.
+/// The head of control's chain as the command prints it, once it has all entries.
 async fn verified(cluster: &Cluster, arguments: &[&str]) -> String {
-    let control = cluster.control_url();
-    let all = [&["audit", "verify", "--control", &control], arguments].concat();
+    verified_at(&["--control", &cluster.control_url()], arguments).await
+}
+
+async fn verified_at(service: &[&str], arguments: &[&str]) -> String {
+    let all = [&["audit", "verify"], service, arguments].concat();
     let whole = async {
         loop {
             let (code, stdout, stderr) = run(&all).await;
@@ -147,5 +150,59 @@ pub(crate) async fn a_log_that_was_changed_is_noticed_by_command(store: Store) {
     )
     .await;
     broken(&cluster, &[], "were added in the database: 1").await;
+    cluster.stop().await;
+}
+
+/// Services that die between a commit and what follows it, and while they add to the chain.
+pub(crate) async fn a_log_is_whole_after_services_were_killed(store: Store) {
+    let failpoints = Failpoints::default();
+    let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
+    let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    let (bytes, id) = (export::large(3).to_bytes(), Uuid::from_u128(7).to_string());
+    let places = [
+        "region.receive.taken",
+        "region.chunk.recorded",
+        "region.chunk.committed",
+        "control.import_models.recorded",
+        "control.import_models.committed",
+        "control.bulk_create.committed",
+        "control.confirm.prepared",
+        "region.finish.visible",
+    ];
+    for place in places {
+        failpoints.arm(place, Act::Kill, 0);
+    }
+    let options = ImportOptions::default().import_id(&id);
+    let ended = async {
+        loop {
+            cluster.heal().await.expect("healed");
+            let region = cluster.region(0);
+            match region.begin(&bytes, &options).await {
+                Ok(_) => match region.wait(&id).await {
+                    Ok(import) if import.state() == ImportState::Succeeded => return,
+                    Ok(import) => panic!("{:?}", import.failure),
+                    Err(_) => {}
+                },
+                Err(_) => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the import survives it");
+    cluster.heal().await.expect("healed");
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    for place in places {
+        assert!(failpoints.reached(place) > 0, "{place} was not reached");
+    }
+    verified(&cluster, &[]).await;
+    verified_at(&["--region", cluster.region(0).url()], &[]).await;
+    // Each chunk has one row, however often it was sent.
+    let chunks = Statement::new(
+        "SELECT (SELECT count(*) FROM causeway_import_chunk) AS chunks, (SELECT count(*) FROM causeway_audit \
+         WHERE call = 'causeway.control.v1.ControlImportService/ImportModels' AND outcome = 'OK') AS entries",
+    );
+    let db = cluster.db(Silo::Control).await.expect("a database");
+    let row = db.fetch_optional(chunks).await.expect("it answers").expect("a row");
+    assert_eq!(row.int("chunks").expect("a count"), row.int("entries").expect("a count"));
+    db.close().await;
     cluster.stop().await;
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod commands;
 mod failures;
+mod pages;
 mod support;
 
 causeway_harness::on_each_store! {
@@ -17,9 +18,12 @@ causeway_harness::on_each_store! {
         a_caller_is_known_by_its_certificate;
     commands:
         the_log_is_listed_by_command,
-        a_log_that_was_changed_is_noticed_by_command;
+        a_log_that_was_changed_is_noticed_by_command,
+        a_log_is_whole_after_services_were_killed;
     failures:
         a_call_that_is_refused_is_recorded_with_its_reason,
         failed_calls_do_not_fill_the_log,
         what_a_caller_writes_by_mistake_is_not_kept;
+    pages:
+        the_log_is_served_page_by_page;
 }
