@@ -248,7 +248,8 @@ pub(crate) async fn what_somebody_does_to_the_log_is_found(fixture: Fixture) {
 
 pub(crate) async fn old_rows_go_and_the_chain_stays_whole(fixture: Fixture) {
     let db = fixture.db().await;
-    let (old, horizon) = (now() - TimeDelta::days(500), now() - TimeDelta::days(400));
+    // Younger than what a control deletes by itself.
+    let (old, horizon) = (now() - TimeDelta::days(300), now() - TimeDelta::days(200));
     append_many(&db, 1, BATCH + 20, old).await;
     append_many(&db, 10_001, 5, now()).await;
     seal_all(&db).await;
@@ -280,6 +281,26 @@ pub(crate) async fn old_rows_go_and_the_chain_stays_whole(fixture: Fixture) {
     append_many(&db, 30_001, 1, now()).await;
     seal_all(&db).await;
     assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(BATCH + 27));
+}
+
+/// Controls keep entries for 400 days if nothing else is said.
+pub(crate) async fn a_control_deletes_what_is_too_old(fixture: Fixture) {
+    let db = fixture.db().await;
+    append_many(&db, 1, 3, now() - TimeDelta::days(401)).await;
+    append_many(&db, 4, 2, now() - TimeDelta::days(399)).await;
+    seal_all(&db).await;
+    let another = fixture.another(2).await;
+    let deleted = async {
+        while store::base(&db).await.expect("a beginning").position < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), deleted).await.expect("a control does it");
+    assert_eq!(objects(&db).await, ["organization/4", "organization/5"]);
+    assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(5));
+    another.audit().retain().await.expect("there is nothing to delete");
+    assert_eq!(objects(&db).await.len(), 2);
+    another.stop().await;
 }
 
 pub(crate) async fn several_controls_make_one_chain(fixture: Fixture) {

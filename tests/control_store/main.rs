@@ -56,6 +56,7 @@ on_each_store! {
         rows_are_never_changed_or_deleted_by_hand,
         what_somebody_does_to_the_log_is_found,
         old_rows_go_and_the_chain_stays_whole,
+        a_control_deletes_what_is_too_old,
         several_controls_make_one_chain,
         rows_get_into_the_chain_by_themselves;
     regions:
