@@ -81,6 +81,13 @@ impl Failures {
         std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }
 
+    /// Puts back those that could not be stored, to be stored later.
+    pub(crate) fn put_back(&self, mut entries: Vec<(NewEntry, i64)>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.append(&mut kept.waiting);
+        kept.waiting = entries;
+    }
+
     /// Callers with calls that have no row, whose last call was a while ago, or all of them. They are not counted any
     /// longer.
     pub(crate) fn take_left_out(&self, now: DateTime<Utc>, all: bool) -> Vec<(String, i64)> {

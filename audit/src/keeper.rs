@@ -156,6 +156,13 @@ impl Keeper {
                 }
             }
             if stopped {
+                let calls = self.failures.take().len();
+                if calls > 0 {
+                    tracing::warn!(
+                        calls,
+                        "calls that were refused are not in the audit log: the service has stopped"
+                    );
+                }
                 return;
             }
             if failing {
@@ -171,7 +178,11 @@ impl Keeper {
     /// Logs how many failed calls have no row.
     fn tell_left_out(&self, all: bool) {
         for (who, calls) in self.failures.take_left_out(self.env.now(), all) {
-            tracing::warn!(who, calls, "failed calls are not in the audit log, because there were too many");
+            tracing::warn!(
+                who,
+                calls,
+                "calls that were refused are not in the audit log, because there were too many"
+            );
         }
     }
 
@@ -185,8 +196,16 @@ impl Keeper {
                 store::insert(tx, entry, *left_out).await?;
             }
         });
-        if let Err(error) = &stored {
-            tracing::warn!(%error, calls = entries.len(), "failed calls are not in the audit log");
+        match stored.as_ref().map_err(DbError::kind) {
+            Ok(()) => {}
+            // They would be refused the next time too.
+            Err(DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other) => {
+                tracing::error!(
+                    calls = entries.len(),
+                    "calls that were refused cannot get into the audit log"
+                );
+            }
+            Err(_) => self.failures.put_back(entries),
         }
         stored
     }
