@@ -10,6 +10,7 @@ use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, MethodDescriptor, V
 
 const FILES: &[&str] = &[
     "causeway/access/v1/access.proto",
+    "causeway/relocation/v1/audit_service.proto",
     "causeway/relocation/v1/error.proto",
     "causeway/relocation/v1/relocation.proto",
     "causeway/relocation/v1/version_service.proto",

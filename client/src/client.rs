@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use causeway_proto::{
+    calls::REQUEST_ID,
     control::v1::{
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
@@ -13,7 +14,7 @@ use causeway_proto::{
         import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
         reconciliation_service_client::ReconciliationServiceClient,
     },
-    relocation::v1::ErrorReason,
+    relocation::v1::{ErrorReason, audit_service_client::AuditServiceClient},
 };
 use causeway_tls::ClientTls;
 use tokio::time::{Instant, sleep};
@@ -22,6 +23,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::{
     CallError, Endpoints,
@@ -86,6 +88,14 @@ pub struct Client {
     endpoints: Endpoints,
     timeouts: Timeouts,
     trouble: Trouble,
+    request_id: RequestId,
+}
+
+/// Gives the id of the request that a call is made for.
+type RequestId = fn() -> Option<Uuid>;
+
+fn no_request_id() -> Option<Uuid> {
+    None
 }
 
 fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
@@ -96,14 +106,26 @@ fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
         .tcp_nodelay(true)
 }
 
+/// A request with the id of the request that it is made for.
+fn request_of<M>(message: M, request_id: Option<Uuid>) -> Request<M> {
+    let mut request = Request::new(message);
+    if let Some(id) = request_id
+        && let Ok(id) = id.to_string().parse()
+    {
+        request.metadata_mut().insert(REQUEST_ID, id);
+    }
+    request
+}
+
 /// Makes a call that fails after `limit`. The service gets the limit too. gRPC's own deadline ends with the headers
 /// of the answer; this one covers all that `call` awaits.
 async fn within<M, T, F: Future<Output = Result<T, Status>>>(
     limit: Duration,
+    request_id: Option<Uuid>,
     message: M,
     call: impl FnOnce(Request<M>) -> F,
 ) -> Result<T, Status> {
-    let mut request = Request::new(message);
+    let mut request = request_of(message, request_id);
     request.set_timeout(limit);
     match tokio::time::timeout(limit, call(request)).await {
         Ok(answer) => answer,
@@ -151,7 +173,8 @@ impl Client {
         let endpoints = Endpoints::new(urls, |endpoint| {
             configure(endpoint, timeouts).connect_with_connector_lazy(connector.clone())
         })?;
-        Ok(Self { service, urls: urls.into(), endpoints, timeouts, trouble })
+        let urls = urls.into();
+        Ok(Self { service, urls, endpoints, timeouts, trouble, request_id: no_request_id })
     }
 
     /// Connects to the service at `url` now, so that an address where nobody listens is an error at once.
@@ -179,7 +202,15 @@ impl Client {
         let connector = Connector::new(tls, trouble.clone()).confirmed();
         let channel =
             configure(endpoint, timeouts).connect_with_connector(connector).await.map_err(failed)?;
-        Ok(Self { service, urls: [url.to_owned()].into(), endpoints: channel.into(), timeouts, trouble })
+        let (urls, endpoints) = ([url.to_owned()].into(), channel.into());
+        Ok(Self { service, urls, endpoints, timeouts, trouble, request_id: no_request_id })
+    }
+
+    /// The same client, which sends the id of the request with each call, if there is one: the service then has it in
+    /// its log and in its audit log.
+    #[must_use]
+    pub fn with_request_ids(self, request_id: fn() -> Option<Uuid>) -> Self {
+        Self { request_id, ..self }
     }
 
     /// The addresses, in the order in which they were given.
@@ -223,8 +254,12 @@ impl Client {
         let deadline = Instant::now() + limit;
         loop {
             let limit = deadline.saturating_duration_since(Instant::now());
-            let answer =
-                self.endpoints.call(|channel| within(limit, message.clone(), |it| call(channel, it))).await;
+            let answer = self
+                .endpoints
+                .call(|channel| {
+                    within(limit, (self.request_id)(), message.clone(), |request| call(channel, request))
+                })
+                .await;
             match answer {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => match wait_wanted(&status) {
@@ -238,7 +273,7 @@ impl Client {
     /// A request with the deadline of a unary call. Uploads and watches have none: an upload takes as long as its file
     /// is big.
     pub fn unary<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
+        let mut request = request_of(message, (self.request_id)());
         request.set_timeout(self.timeouts.call);
         request
     }
@@ -287,6 +322,12 @@ impl Client {
         ReconciliationServiceClient::new(self.channel())
     }
 
+    /// The audit log of either service.
+    #[must_use]
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel())
+    }
+
     /// The regions that control knows, and the ids that they lease.
     #[must_use]
     pub fn regions(&self) -> RegionServiceClient<Channel> {
@@ -319,7 +360,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let limit = Duration::from_millis(1);
-        let status = within(limit, (), |_| std::future::pending::<Result<(), Status>>()).await;
+        let status = within(limit, None, (), |_| std::future::pending::<Result<(), Status>>()).await;
         let urls = ["http://127.0.0.1:7".to_owned()];
         let client = Client::new(Service::Control, &urls, Timeouts::default()).expect("a client");
         let error = client.failed(status.expect_err("there is no answer"));

@@ -3,10 +3,12 @@
 use std::{error::Error, fmt, time::Duration};
 
 use causeway_proto::{
+    calls::REQUEST_ID,
     failure::{metadata_of, reason_name, reason_of, retry_after},
     relocation::v1::ErrorReason,
 };
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::{Service, endpoints::is_of_connection};
 
@@ -69,6 +71,15 @@ impl CallError {
         match self.cause.as_ref() {
             Cause::Connect(_) => None,
             Cause::Call(status, _) => Some(status.code()),
+        }
+    }
+
+    /// The id of the request, if the service has answered: its log and its audit log have it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<Uuid> {
+        match self.cause.as_ref() {
+            Cause::Connect(_) => None,
+            Cause::Call(status, _) => Uuid::try_parse(status.metadata().get(REQUEST_ID)?.to_str().ok()?).ok(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Lists come in pages; a person or a program that asks for a list wants all of it.
 
-use causeway_proto::{control::v1 as control, region::v1 as region};
+use causeway_proto::{control::v1 as control, region::v1 as region, relocation::v1 as relocation};
 
 /// A page of a list.
 pub trait Page: Default {
@@ -33,6 +33,7 @@ page! {
     region::ListImportsResponse: imports;
     region::ListMappedKeysResponse: keys;
     region::ListOrganizationsResponse: organizations;
+    relocation::ListAuditEntriesResponse: entries;
 }
 
 /// All pages of a list as one. `fetch` gets the token of the page that is wanted.

@@ -23,6 +23,7 @@ mod validate;
 
 use std::sync::Arc;
 
+use causeway_audit::Audit;
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
     catalog::{Catalog, CatalogError},
@@ -61,6 +62,8 @@ pub struct Options {
     pub bulk: bulk_intake::Options,
     /// Which regions it lets register.
     pub accept_regions: AcceptRegions,
+    /// How the audit log is kept.
+    pub audit: causeway_audit::Options,
 }
 
 /// Places where a test can make a control fail or die: before and after each commit that a region waits for. See
@@ -98,12 +101,14 @@ pub struct Control {
     feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
+    audit: Audit,
     page_key: PageKey,
 }
 
 impl Control {
     /// The full names of the gRPC services, for the health service.
-    pub const SERVICES: [&str; 5] = [
+    pub const SERVICES: [&str; 6] = [
+        "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.control.v1.RegionService",
         "causeway.control.v1.SlugReservationService",
@@ -123,6 +128,7 @@ impl Control {
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
         let regions = Regions::new(db.clone(), env.clone(), catalog, options.accept_regions);
+        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
         let books = Books::find(&db).await?;
         let feeds = Feeds::start(db.clone(), env.clone(), books, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
@@ -142,6 +148,7 @@ impl Control {
             slug_reservations,
             directory: Directory::new(db.clone(), env, feeds.clone()),
             feeds,
+            audit,
             page_key,
             db,
         })
@@ -175,6 +182,12 @@ impl Control {
     #[must_use]
     pub fn imports(&self) -> &ControlImports {
         &self.imports
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The key for the checksums of page tokens. All controls on one database share it.
@@ -217,6 +230,7 @@ impl Control {
     /// Ends the feeds and other background tasks, then closes the database.
     pub async fn stop(&self) {
         self.feeds.stop().await;
+        self.audit.stop().await;
         self.db.close().await;
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! The messages and services are generated from the `.proto` files beside this crate; their comments are the API
 //! reference. Some things are written by hand, because both services need them: the table from
-//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), who may call what ([`access`]), proto3 JSON ([`json`]), times ([`time`]), limits that
-//! both sides keep ([`limits`]), and how a request stream shows that it is complete ([`whole`]).
+//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), who may call what ([`access`]), proto3 JSON ([`json`]),
+//! times ([`time`]), limits that both sides keep ([`limits`]), what is true of all calls ([`calls`]), and how a request
+//! stream shows that it is complete ([`whole`]).
 
 pub mod access;
+pub mod calls;
 pub mod codec;
 #[cfg(test)]
 mod comments;
@@ -42,7 +44,7 @@ pub mod region {
 
 /// `causeway.relocation.v1`: what both APIs share.
 pub mod relocation {
-    /// Messages, error reasons, and `VersionService`, which both services have.
+    /// Messages, error reasons, and the services that both have: `VersionService` and `AuditService`.
     #[expect(clippy::allow_attributes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("causeway.relocation.v1");

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use causeway_audit::{Call, Subject};
 use causeway_client::feed::{FeedChange, FeedUpdate};
 use causeway_proto::{
     control::v1::{FeedEvent, FeedReservation, ReservationType, SlugRefusal, feed_event},
@@ -347,6 +348,9 @@ impl Follower {
             replica::without_canonical(tx, &news.freed).await?;
             replica::set_canonical(tx, &news.known_by).await?;
             let answers = rename(tx, &wanted, now).await?;
+            for answer in answers.iter().filter(|answer| answer.refusal.is_none()) {
+                record_rename(tx, &context.region, answer, now).await?;
+            }
             let renamed = answers.iter().filter(|it| it.refusal.is_none()).map(|it| it.organization_id);
             context.announce_organizations(tx, renamed.collect()).await?;
             replica::set_cursor(tx, &cursor).await?;
@@ -426,6 +430,9 @@ impl Follower {
                     // Nothing of the feed comes in between: another rename may give it yet another slug.
                     replica::lock_cursor(tx).await?;
                     let renamed = put_back(tx, &answer).await?;
+                    if renamed.is_some() {
+                        record_rename(tx, &context.region, &answer, context.env.now()).await?;
+                    }
                     context.announce_organizations(tx, renamed.into_iter().collect()).await?;
                 }
                 replica::forget_answer(tx, answer.operation_id).await?;
@@ -486,6 +493,19 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
         replica::insert_answer(tx, answer, now).await?;
     }
     Ok(answers)
+}
+
+/// Records that the region has renamed an organization, because control wants it or has given it up. The operation is
+/// that of the call to control, which has the same id in control's log.
+async fn record_rename(
+    tx: &mut Tx,
+    region: &str,
+    answer: &Answer,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let subject = Subject::organization(answer.organization_id).with_operation(answer.operation_id);
+    let call = Call::own(answer.operation_id, region, "rename");
+    causeway_audit::scope(call, causeway_audit::append(tx, &subject, now)).await
 }
 
 /// Takes back a rename that control has given up, unless the organization has yet another slug by now, or the same one by

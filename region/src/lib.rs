@@ -42,6 +42,7 @@ use std::{
     time::Duration,
 };
 
+use causeway_audit::Audit;
 use causeway_client::{Backoff, Client, ClientTls, InvalidUrl, Service, Timeouts};
 use causeway_proto::page::PageKey;
 use causeway_relocation::{
@@ -165,6 +166,8 @@ pub struct Options {
     pub decryption_key: Option<Arc<PrivateKey>>,
     /// Whether importers may use `merge_users`. Callers whose role is not known, and operators, always may.
     pub allow_merge: bool,
+    /// How the audit log is kept.
+    pub audit: causeway_audit::Options,
 }
 
 impl Options {
@@ -195,6 +198,7 @@ impl Options {
             reconcile_every: Duration::from_secs(3600),
             decryption_key: None,
             allow_merge: false,
+            audit: causeway_audit::Options::default(),
         }
     }
 }
@@ -205,12 +209,14 @@ pub struct Region {
     engine: Engine,
     follower: Follower,
     reconciler: Reconciler,
+    audit: Audit,
     page_key: PageKey,
 }
 
 impl Region {
     /// The full names of the gRPC services, for health checks.
-    pub const SERVICES: [&str; 4] = [
+    pub const SERVICES: [&str; 5] = [
+        "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.region.v1.ImportService",
         "causeway.region.v1.OrganizationService",
@@ -245,9 +251,11 @@ impl Region {
         }
         let tls = options.control_tls;
         let client = Client::with_tls(Service::Control, &options.control_urls, options.control_timeouts, tls)
-            .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?;
+            .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?
+            .with_request_ids(causeway_audit::current_request_id);
         let control = ControlClient::new(client, &options.name);
         let books = Books::find(&db).await?;
+        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
         let context = Context::new(Shared {
             db,
             books,
@@ -271,12 +279,19 @@ impl Region {
         let follower = Follower::start(&context);
         let reconciler = Reconciler::new(&context, &follower);
         reconciler.start(options.reconcile_every);
-        Ok(Self { engine, follower, reconciler, page_key })
+        Ok(Self { engine, follower, reconciler, audit, page_key })
     }
 
     /// Adds the region's gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
         grpc::add_services(&self.engine, &self.follower, &self.reconciler, &self.page_key, routes);
+        routes.add_service(self.audit.service());
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Checks that the database accepts a write. Waits at most `patience` for its turn to write.
@@ -319,6 +334,7 @@ impl Region {
     /// Stops: refuses new uploads, lets imports finish their current chunk, ends streams, closes the database.
     pub async fn stop(&self) {
         self.engine.stop().await;
+        self.audit.stop().await;
         self.engine.context().db.close().await;
     }
 }

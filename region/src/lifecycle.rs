@@ -71,7 +71,7 @@ impl Lifecycle {
         self.watchers.spawn(watcher);
     }
 
-    /// Runs a task to its end, even if its caller goes away.
+    /// Runs a task to its end, even if its caller goes away. It is part of the current call.
     ///
     /// # Errors
     /// The error of the task, or an internal error if it panics.
@@ -79,6 +79,9 @@ impl Lifecycle {
         &self,
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.tasks.spawn(task).await.map_err(|error| Error::of_task("a task", &error))?
+        self.tasks
+            .spawn(causeway_audit::carried(task))
+            .await
+            .map_err(|error| Error::of_task("a task", &error))?
     }
 }

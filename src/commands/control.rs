@@ -99,6 +99,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             idle: args.bulk_idle_timeout,
         },
         accept_regions: args.accept_regions(),
+        audit: args.server.audit(),
     };
     args.server.serve(serve_control(port.listener, options, args.server.settings(tls), env)).await
 }

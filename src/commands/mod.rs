@@ -1,5 +1,6 @@
 //! The tree of subcommands, one file each.
 
+mod audit;
 mod certs;
 mod config;
 mod control;
@@ -68,6 +69,9 @@ enum Command {
     /// Compare the organizations of a region with what control has stored for them. Exit code 10 if differences are
     /// left.
     Reconcile(reconcile::Args),
+    /// List and check the audit log of a service: who changed what.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Check the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
@@ -155,6 +159,7 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         Command::Organizations(command) => organizations::run(command, env).await,
         Command::Imports(command) => imports::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
+        Command::Audit(command) => audit::run(command, env).await,
         Command::Config(config::Command::Check(_)) => config::run(&settings),
         Command::Certs(command) => certs::run(command, &env),
         Command::Encrypt(args) => encrypt::run(args, env).await,

@@ -199,6 +199,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
     let options = Options {
         control_tls,
+        audit: args.server.audit(),
         database: args.server.database(),
         control_timeouts: Timeouts {
             connect: args.control_connect_timeout,

@@ -41,6 +41,15 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_DATABASE_ACQUIRE_TIMEOUT"
     )]
     database_acquire_timeout: Duration,
+    /// How long entries of the audit log are kept. Older ones are deleted, and the chain begins after them
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "400d",
+        value_parser = units::kept,
+        env = "CAUSEWAY_AUDIT_RETENTION"
+    )]
+    audit_retention: Duration,
     /// The most streams of WatchImport, WatchSlugReservations and WatchAllSlugReservations at once; a further one is
     /// refused. The feeds of regions do not count
     #[arg(
@@ -185,6 +194,11 @@ impl ServerArgs {
     /// How many watches may be open at once.
     pub(super) fn max_watches(&self) -> anyhow::Result<usize> {
         usize::try_from(self.max_watches).context("--max-watches")
+    }
+
+    /// The options of the audit log.
+    pub(super) fn audit(&self) -> causeway_audit::Options {
+        causeway_audit::Options { retention: self.audit_retention, ..causeway_audit::Options::default() }
     }
 
     /// The options of the database connections.

@@ -10,7 +10,7 @@ use causeway_proto::{
         ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse,
         ReconcileSummary,
     },
-    relocation::v1::KeyKind,
+    relocation::v1::{KeyKind, ListAuditEntriesResponse},
     time::from_proto,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -195,6 +195,42 @@ pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
     table.render()
 }
 
+/// Entries of an audit log.
+pub(crate) fn audit_entries(answer: &ListAuditEntriesResponse) -> String {
+    let mut table = Table::new(&[
+        ("time", Left),
+        ("who", Left),
+        ("from", Left),
+        ("call", Left),
+        ("object", Left),
+        ("outcome", Left),
+        ("position", Right),
+        ("request", Left),
+        ("", Left),
+    ]);
+    for entry in &answer.entries {
+        // The name of the service takes most of a line and says little more.
+        let call = entry.call.rsplit('/').next().unwrap_or_default();
+        let position = if entry.position > 0 { entry.position.to_string() } else { String::new() };
+        let left_out = match entry.left_out {
+            0 => String::new(),
+            count => format!("{count} failed calls before it are not listed"),
+        };
+        table.row([
+            time(entry.time.as_ref().and_then(from_proto)),
+            entry.who.clone(),
+            entry.address.clone(),
+            call.to_owned(),
+            entry.object.clone(),
+            if entry.reason.is_empty() { entry.outcome.clone() } else { entry.reason.clone() },
+            position,
+            entry.request_id.clone(),
+            left_out,
+        ]);
+    }
+    table.render()
+}
+
 /// The differences between a region and control, and which were repaired. Commands in the text go to `place`, or to
 /// control where they must.
 pub(crate) fn differences(
@@ -250,7 +286,7 @@ mod tests {
     use causeway_proto::{
         control::v1::{Region, RegionSuspension, SlugReservation},
         region::v1::{Import, ImportFailure, ImportState},
-        relocation::v1::ErrorReason,
+        relocation::v1::{AuditEntry, ErrorReason},
         time::to_proto,
     };
 
@@ -303,6 +339,34 @@ mod tests {
                new                             added\n  \
                us      https://us.example.com  registered  1970-01-01T00:01:00Z            12  1970-01-01T01:00:00Z\n"
         );
+    }
+
+    #[test]
+    fn entries_of_a_log_are_a_table() {
+        let entry = AuditEntry {
+            time: Some(to_proto(DateTime::UNIX_EPOCH)),
+            who: "spiffe://example.org/operator/ann".to_owned(),
+            address: "192.0.2.7".to_owned(),
+            call: "causeway.region.v1.ImportService/RevertImport".to_owned(),
+            object: "organization/7".to_owned(),
+            outcome: "NOT_FOUND".to_owned(),
+            reason: "IMPORT_NOT_FOUND".to_owned(),
+            request_id: "3b1f".to_owned(),
+            left_out: 2,
+            ..Default::default()
+        };
+        let done = AuditEntry {
+            outcome: "OK".to_owned(),
+            reason: String::new(),
+            left_out: 0,
+            position: 12,
+            ..entry.clone()
+        };
+        let answer = ListAuditEntriesResponse { entries: vec![entry, done], ..Default::default() };
+        let lines: Vec<String> = audit_entries(&answer).lines().map(str::to_owned).collect();
+        assert!(lines[1].contains("  RevertImport  organization/7  IMPORT_NOT_FOUND "), "{lines:#?}");
+        assert!(lines[1].ends_with("3b1f     2 failed calls before it are not listed"), "{lines:#?}");
+        assert!(lines[2].ends_with("OK                      12  3b1f"), "{lines:#?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use causeway_client::CallError;
 use clap::ValueEnum;
 
 /// The format of what is printed on stdout.
@@ -56,6 +57,10 @@ pub(crate) fn note(text: &str) {
 /// Prints why the command failed, and returns its exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     note(&format!("{error:#}"));
+    let call = error.chain().find_map(|cause| cause.downcast_ref::<CallError>());
+    if let Some(id) = call.and_then(CallError::request_id) {
+        note(&format!("the request was {id}; the log of the service has more about it"));
+    }
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,9 @@ use std::{
     task::{Context, Poll},
 };
 
+use causeway_audit::Call;
+use causeway_proto::calls::REQUEST_ID;
+use causeway_silo::env::Environment;
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
@@ -17,11 +20,12 @@ use tonic::{
     body::Body,
     codegen::{
         Bytes,
-        http::{HeaderMap, Request, Response},
+        http::{HeaderMap, HeaderValue, Request, Response},
     },
 };
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, debug, info_span};
+use uuid::Uuid;
 
 use super::connections::{OpenCall, Origin};
 
@@ -36,12 +40,14 @@ const SHORT_MESSAGE: usize = 900;
 pub(super) struct Calls {
     open: TaskTracker,
     region: Option<Arc<str>>,
+    env: Environment,
 }
 
 impl Calls {
-    /// No open calls yet. `region` names the region that serves them; without it, control does.
-    pub(super) fn new(region: Option<String>) -> Self {
-        Self { open: TaskTracker::new(), region: region.map(Arc::from) }
+    /// No open calls yet. `region` names the region that serves them; without it, control does. `env` makes the ids of
+    /// requests that come without one.
+    pub(super) fn new(region: Option<String>, env: Environment) -> Self {
+        Self { open: TaskTracker::new(), region: region.map(Arc::from), env }
     }
 
     /// How many are open now. Endless ones are not counted.
@@ -94,7 +100,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let origin = request.extensions_mut().remove::<Origin>();
         let on_connection = origin.as_ref().map(Origin::call);
-        let mut caller = None;
+        let (mut caller, mut address) = (None, String::new());
         if let Some(origin) = origin {
             if let Some(peer) = origin.peer() {
                 caller = peer.as_ref().ok().map(ToString::to_string);
@@ -103,16 +109,23 @@ where
             if let Some(end) = origin.certificate_end() {
                 request.extensions_mut().insert(end);
             }
+            // Of the connection, never of what a caller writes into headers.
+            address = origin.tcp.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
             // Where tonic looks for the address of a caller.
             request.extensions_mut().insert(origin.tcp);
         }
-        let method = request.uri().path().trim_start_matches('/');
-        let span = info_span!("call", method, region = self.calls.region.as_deref(), caller);
+        let request_id = request_id(request.headers()).unwrap_or_else(|| self.calls.env.uuid());
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let method = method.as_str();
+        let call = Call::new(request_id, caller.as_deref().unwrap_or_default(), address, method);
+        request.extensions_mut().insert(call);
+        let span = info_span!("call", method, region = self.calls.region.as_deref(), caller, request_id = %request_id);
         let mut ending = CallGuard {
             _open: (!is_endless(method)).then(|| self.calls.open.token()),
             _on_connection: on_connection,
             begun: Instant::now(),
             code: None,
+            request_id: HeaderValue::from_str(&request_id.to_string()).ok(),
             span: span.clone(),
         };
         let answer = span.in_scope(|| self.inner.call(request));
@@ -120,12 +133,19 @@ where
             async move {
                 let mut response = answer.await?;
                 shorten(response.headers_mut());
+                ending.answer_to(response.headers_mut());
                 ending.note(response.headers());
                 Ok(response.map(|body| Body::new(CountedBody { body, ending })))
             }
             .instrument(span),
         )
     }
+}
+
+/// The id of a request, if its sender has given it a valid one.
+fn request_id(headers: &HeaderMap) -> Option<Uuid> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    Uuid::try_parse(id).ok().filter(|id| !id.is_nil())
 }
 
 /// Cuts an error message that is too long for headers. Messages of Causeway's own services never are; those of
@@ -151,10 +171,19 @@ struct CallGuard {
     _on_connection: Option<OpenCall>,
     begun: Instant,
     code: Option<i32>,
+    /// The id of the request, which is always a valid value.
+    request_id: Option<HeaderValue>,
     span: Span,
 }
 
 impl CallGuard {
+    /// Says to which request this is the answer. An error may only have trailers, so they say it too.
+    fn answer_to(&self, headers: &mut HeaderMap) {
+        if let Some(id) = &self.request_id {
+            headers.insert(REQUEST_ID, id.clone());
+        }
+    }
+
     /// Takes the status code from the headers or trailers, if it is there.
     fn note(&mut self, headers: &HeaderMap) {
         let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
@@ -189,6 +218,7 @@ impl HttpBody for CountedBody {
             && let Some(trailers) = frame.trailers_mut()
         {
             shorten(trailers);
+            self.ending.answer_to(trailers);
             self.ending.note(trailers);
         }
         polled

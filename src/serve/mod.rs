@@ -8,6 +8,7 @@
 //! open are cut.
 
 mod access;
+mod audited;
 mod calls;
 mod certificates;
 mod connections;
@@ -23,6 +24,7 @@ mod transport;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use causeway_audit::Audit;
 use causeway_client::ClientTls;
 use causeway_control::Control;
 use causeway_region::Region;
@@ -39,6 +41,7 @@ use tonic::{Status, service::RoutesBuilder, transport::Server};
 use tracing::{debug, info, warn};
 
 use access::{Access, Owned, Owner, Owners};
+use audited::Audited;
 use calls::Calls;
 use certificates::Certificates;
 use health::Health;
@@ -73,6 +76,11 @@ trait ServedService: Send + Sync + 'static {
     /// Adds its gRPC services.
     fn add_services(&self, routes: &mut RoutesBuilder);
 
+    /// Its audit log, if it has one.
+    fn audit(&self) -> Option<&Audit> {
+        None
+    }
+
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -91,6 +99,10 @@ impl ServedService for Control {
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
         Self::add_services(self, routes);
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        Some(Self::audit(self))
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -120,6 +132,10 @@ impl ServedService for Region {
 
     fn add_services(&self, routes: &mut RoutesBuilder) {
         Self::add_services(self, routes);
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        Some(Self::audit(self))
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -207,8 +223,8 @@ pub async fn serve_control(
     settings: Settings,
     env: Environment,
 ) -> anyhow::Result<Running> {
-    let control = Control::start(options, env).await.context("control cannot start")?;
-    serve(listener, Arc::new(control), None, None, settings).await
+    let control = Control::start(options, env.clone()).await.context("control cannot start")?;
+    serve(listener, Arc::new(control), Calls::new(None, env), None, settings).await
 }
 
 /// Starts a region service and answers calls on `listener`.
@@ -222,19 +238,18 @@ pub async fn serve_region(
     env: Environment,
 ) -> anyhow::Result<Running> {
     let (name, control_tls) = (options.name.clone(), options.control_tls.clone());
-    let region = Region::start(options, env).await.context("the region cannot start")?;
-    serve(listener, Arc::new(region), Some(name), control_tls, settings).await
+    let region = Region::start(options, env.clone()).await.context("the region cannot start")?;
+    serve(listener, Arc::new(region), Calls::new(Some(name), env), control_tls, settings).await
 }
 
 async fn serve<S: ServedService + Owners>(
     listener: TcpListener,
     silo: Arc<S>,
-    region: Option<String>,
+    calls: Calls,
     control_tls: Option<Arc<ClientTls>>,
     settings: Settings,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the port is not bound")?;
-    let calls = Calls::new(region);
     let (health, health_service) = Health::new(S::SERVICES, S::NEED_REGISTRATION, settings.clone());
     let state = health.begin(silo.as_ref()).await;
 
@@ -255,6 +270,7 @@ async fn serve<S: ServedService + Owners>(
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(calls.clone())
             .layer(Identities { required })
+            .layer(Audited(silo.audit().cloned()))
             .layer(limits)
             .layer(access)
             .add_routes(routes.routes())

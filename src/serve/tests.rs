@@ -160,9 +160,15 @@ struct Server {
 async fn server() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let fake = Fake::new();
-    let running = serve(listener, Arc::new(Arc::clone(&fake)), Some("eu".to_owned()), None, SHORT)
-        .await
-        .expect("it starts");
+    let running = serve(
+        listener,
+        Arc::new(Arc::clone(&fake)),
+        super::Calls::new(Some("eu".to_owned()), Environment::system()),
+        None,
+        SHORT,
+    )
+    .await
+    .expect("it starts");
     Server { fake, channel: connect(&running).await, running }
 }
 
@@ -311,8 +317,15 @@ async fn calls_are_taken_until_balancers_have_heard() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let fake = Fake::new();
     let settings = Settings { drain: LIMIT / 2, ..SHORT };
-    let running =
-        serve(listener, Arc::new(Arc::clone(&fake)), None, None, settings).await.expect("it starts");
+    let running = serve(
+        listener,
+        Arc::new(Arc::clone(&fake)),
+        super::Calls::new(None, Environment::system()),
+        None,
+        settings,
+    )
+    .await
+    .expect("it starts");
     let (channel, address) = (connect(&running).await, running.address);
     let mut watch = watch(&channel, "").await;
     assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
@@ -330,8 +343,15 @@ async fn serve_with(connections: ConnectionLimits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let fake = Fake::new();
     let settings = Settings { connections, ..SHORT };
-    let running =
-        serve(listener, Arc::new(Arc::clone(&fake)), None, None, settings).await.expect("it starts");
+    let running = serve(
+        listener,
+        Arc::new(Arc::clone(&fake)),
+        super::Calls::new(None, Environment::system()),
+        None,
+        settings,
+    )
+    .await
+    .expect("it starts");
     let channel = connect(&running).await;
     Server { fake, running, channel }
 }

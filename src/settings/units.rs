@@ -28,6 +28,23 @@ pub(crate) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The longest time for which something is kept: 100 years.
+const LONGEST_KEPT: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
+
+/// For how long something is kept, with units such as `400d`, `1y` or `36h`, or a number of seconds. At least an hour.
+pub(crate) fn kept(text: &str) -> Result<Duration, String> {
+    let kept = match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    };
+    match kept {
+        Ok(kept) if kept > LONGEST_KEPT => Err("it is more than 100 years".to_owned()),
+        Ok(kept) if kept < Duration::from_secs(3_600) => Err("it is less than an hour".to_owned()),
+        Ok(kept) => Ok(kept),
+        Err(_) => Err("it must be a number followed by h, d or y, e.g. 400d".to_owned()),
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -89,6 +106,15 @@ mod tests {
         }
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(nonzero_duration("0ms").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_for_days() {
+        assert_eq!(kept("400d"), Ok(Duration::from_secs(400 * 86_400)));
+        assert_eq!(kept("3600"), Ok(Duration::from_secs(3_600)));
+        for text in ["", "0", "59m", "101y", "d", "forever"] {
+            assert!(kept(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod all_feeds;
+mod audit;
 mod contract;
 mod directory;
 mod feeds;
@@ -52,6 +53,15 @@ macro_rules! on_each_store {
 }
 
 on_each_store! {
+    audit:
+        a_change_and_its_row_are_one,
+        an_operation_in_parts_has_one_row_for_each_decision,
+        rows_are_never_changed_or_deleted_by_hand,
+        what_somebody_does_to_the_log_is_found,
+        old_rows_go_and_the_chain_stays_whole,
+        a_control_deletes_what_is_too_old,
+        several_controls_make_one_chain,
+        rows_get_into_the_chain_by_themselves;
     regions:
         registering_again_renews_the_address,
         a_name_belongs_to_the_database_that_registered_first,

@@ -59,6 +59,7 @@ async fn control_with(url: &str, env: Environment, feed: feed::Options, accept: 
         accept_regions: accept,
         feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
+        audit: causeway_audit::Options::default(),
     };
     Control::start(options, env).await.expect("control starts")
 }

@@ -4,6 +4,7 @@ pub mod control_state;
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_audit::Subject;
 use causeway_proto::{
     limits::{MAX_NAMES_PER_CALL, MAX_TEXT_BYTES},
     organization_status,
@@ -196,6 +197,7 @@ impl Directory {
         organizations: Vec<ReportedOrganization>,
         restore_product: bool,
     ) -> Result<Vec<Refused>, Error> {
+        let subject = causeway_audit::about(Subject::region(region));
         at_most_a_batch("organizations", &organizations)?;
         let mut ids = HashSet::new();
         for (index, organization) in organizations.iter().enumerate() {
@@ -218,6 +220,9 @@ impl Directory {
         // This has the lock of the feed, so nobody releases one of the slugs meanwhile.
         transact!(Error, self.feeds.of(&region), |feed| {
             let written = store::directory::upsert(feed, &organizations, now).await?;
+            if !written.is_empty() {
+                causeway_audit::append(feed, &subject, now).await?;
+            }
             let ids = organizations.iter().map(|it| it.organization_id);
             let unwritten: Vec<i64> = ids.filter(|id| !written.contains(id)).collect();
             let others = ids::of_others(feed, &region, &unwritten).await?;

@@ -153,9 +153,10 @@ impl ControlImportService for Handler {
         // connection out of step. The task finishes what it has begun, and the caller gets the answer when it asks
         // again.
         let imports = self.imports.clone();
-        let written = tokio::spawn(async move { imports.import_models(chunk).await })
-            .await
-            .map_err(|error| Error::TaskFailed(error.to_string()))??;
+        let written =
+            tokio::spawn(causeway_audit::carried(async move { imports.import_models(chunk).await }))
+                .await
+                .map_err(|error| Error::TaskFailed(error.to_string()))??;
         Ok(Response::new(ImportModelsResponse {
             keys: written.keys.mapped().map(|line| encode_key(&request.model, line)).collect(),
             findings: written.findings.into_iter().map(encode_finding).map(without_remedy).collect(),

@@ -43,6 +43,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
         .add_service(VersionServiceServer::new(service_description()))
+        .add_service(control.audit().service())
         .add_service(
             ControlImportServiceServer::new(imports)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)

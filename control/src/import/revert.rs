@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use causeway_audit::Subject;
 use causeway_proto::limits::MAX_NEEDED_ROWS;
 use causeway_relocation::{
     catalog::{Catalog, EMAIL, Model, Silo, USER, USER_EMAIL},
@@ -46,6 +47,7 @@ impl ControlImports {
     /// # Errors
     /// If the region is not registered or is suspended, there are too many rows, or control does not write the model of one of them.
     pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
+        let subject = causeway_audit::about(Subject::import(import_id));
         regions::writing(self.db(), "region", region).await?;
         if needed.len() > MAX_NEEDED_ROWS {
             return Err(Error::invalid("needed", format!("must be at most {MAX_NEEDED_ROWS}")));
@@ -56,8 +58,11 @@ impl ControlImports {
         }
         transact!(Error, self.db(), |tx| {
             admission::may_write(tx, region).await?;
-            store::import::close(tx, region, import_id).await?;
-            store::import::add_needed(tx, region, import_id, needed).await?;
+            let closed = store::import::close(tx, region, import_id).await?;
+            let added = store::import::add_needed(tx, region, import_id, needed).await?;
+            if closed || added > 0 {
+                causeway_audit::append(tx, &subject, self.env().now()).await?;
+            }
         })?;
         Ok(self.env().failpoint("control.revert.closed").await?)
     }
@@ -74,6 +79,7 @@ impl ControlImports {
         model: &str,
         min_ordinal: i64,
     ) -> Result<Reverted, Error> {
+        let subject = causeway_audit::about(Subject::import(import_id));
         regions::writing(self.db(), "region", region).await?;
         let catalog = self.catalog().await?;
         let model = writable(&catalog, model)?;
@@ -88,7 +94,9 @@ impl ControlImports {
             transact!(Error, self.db(), |tx| {
                 admission::may_write(tx, region).await?;
                 store::import::close(tx, region, import_id).await?;
-                chunk.set_reverted(tx, &gone, self.env().now()).await?;
+                if chunk.set_reverted(tx, &gone, self.env().now()).await? {
+                    causeway_audit::append(tx, &subject, self.env().now()).await?;
+                }
             })?;
             return Ok(gone);
         }
@@ -103,6 +111,9 @@ impl ControlImports {
         let reverted = transact!(Error, self.db(), |tx| {
             admission::may_write(tx, region).await?;
             let reverted = undoing.undo(tx, model, &chunk).await?;
+            if reverted.is_some() {
+                causeway_audit::append(tx, &subject, self.env().now()).await?;
+            }
             self.env().failpoint("control.revert_chunk.recorded").await?;
             reverted
         })?;

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use causeway_audit::Subject;
 use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
     catalog::{Catalog, Model, ORGANIZATION, Silo},
@@ -104,6 +105,7 @@ impl ChunkSilo for Writing<'_> {
             let ids = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
             books.announce_tokens(tx, &chunk.region, ids).await?;
         }
+        causeway_audit::append(tx, &Subject::import(chunk.import_id), chunk.created_at).await?;
         Ok(self.env.failpoint("control.import_models.recorded").await?)
     }
 }
@@ -152,6 +154,7 @@ impl ControlImports {
     /// If the region is not registered or is suspended, control does not write the model, a record cannot be written, the import is
     /// closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
+        causeway_audit::about(Subject::import(request.import_id));
         regions::writing(&self.db, "region", &request.region).await?;
         let catalog = self.fitted.catalog(&request.tables_fingerprint).await?;
         let model = taken(&catalog, &request.model)?;

@@ -4,6 +4,7 @@
 //! region, for reading ([`may_write`], and each [transaction of its feed](crate::store::feed_transaction)); a
 //! suspension needs that lock for writing.
 
+use causeway_audit::Subject;
 use causeway_proto::limits::MAX_SUSPENSION_BYTES;
 use causeway_silo::{db::Tx, transact};
 use chrono::{DateTime, Utc};
@@ -49,10 +50,14 @@ impl Regions {
     /// # Errors
     /// If the name is malformed.
     pub async fn add(&self, name: &str, caller: &Caller) -> Result<(KnownRegion, bool), Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         let now = self.env.now();
         transact!(Error, self.db, |tx| {
             let added = added_region::insert(tx, name, caller.identity.as_deref(), now).await?;
+            if added {
+                causeway_audit::append(tx, &subject, now).await?;
+            }
             (known(tx, name).await?, added)
         })
     }
@@ -62,6 +67,7 @@ impl Regions {
     /// # Errors
     /// If the name is malformed, or the region has registered.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         transact!(Error, self.db, |tx| {
             // A registration has the lock, too: it is over, or has not begun.
@@ -72,6 +78,7 @@ impl Regions {
                 return Err(Error::RegionHasRegistered { region: name.to_owned() });
             }
             added_region::delete(tx, name).await?;
+            causeway_audit::append(tx, &subject, self.env.now()).await?;
             true
         })
     }
@@ -87,6 +94,7 @@ impl Regions {
         text: &str,
         caller: &Caller,
     ) -> Result<(KnownRegion, bool), Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         validate::text(|| "text".to_owned(), text, MAX_SUSPENSION_BYTES)?;
         let suspension = Suspension {
@@ -96,6 +104,9 @@ impl Regions {
         };
         transact!(Error, self.db, |tx| {
             let suspended = added_region::suspend(tx, name, &suspension).await?;
+            if suspended {
+                causeway_audit::append(tx, &subject, suspension.suspended_at).await?;
+            }
             (known(tx, name).await?, suspended)
         })
     }
@@ -105,9 +116,13 @@ impl Regions {
     /// # Errors
     /// If nobody has added it.
     pub async fn resume(&self, name: &str) -> Result<(KnownRegion, bool), Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         transact!(Error, self.db, |tx| {
             let resumed = added_region::resume(tx, name).await?;
+            if resumed {
+                causeway_audit::append(tx, &subject, self.env.now()).await?;
+            }
             (known(tx, name).await?, resumed)
         })
     }

@@ -6,6 +6,7 @@ pub mod ids;
 
 use std::sync::Arc;
 
+use causeway_audit::Subject;
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
     db::{Db, Tx},
@@ -128,6 +129,7 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
         // The lease was not there before, so it is for another model, which has another counter.
         return Err(Error::OperationContentDiffers { operation_id });
     }
+    causeway_audit::append(tx, &Subject::region(region).with_operation(operation_id), now).await?;
     Ok(lease)
 }
 
@@ -165,6 +167,7 @@ impl Regions {
         caller: &Caller,
     ) -> Result<(KnownRegion, Vec<IdConflict>), Error> {
         let Registration { name, address, instance_id, product_name, mut held } = registration;
+        let subject = causeway_audit::about(Subject::region(&name));
         let name = valid_name("name", &name)?;
         if !is_valid_address(&address) {
             return Err(Error::invalid(
@@ -191,6 +194,7 @@ impl Regions {
             Registering { name, address: &address, instance_id, product_name: &product_name, caller };
         transact!(Error, self.db, |tx| {
             admission::admit(tx, name, self.accept, caller, now).await?;
+            let before = store::region::identity(tx, name).await?;
             match store::region::register(tx, registering, now).await? {
                 Registered::Done => {}
                 Registered::OtherDatabase => {
@@ -199,6 +203,10 @@ impl Regions {
                 Registered::OtherIdentity(identity) => {
                     return Err(Error::RegionIdentityDiffers { region: name.to_owned(), identity });
                 }
+            }
+            // A region registers again and again, mostly as before.
+            if store::region::identity(tx, name).await? != before {
+                causeway_audit::append(tx, &subject, now).await?;
             }
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
@@ -226,10 +234,16 @@ impl Regions {
     /// # Errors
     /// If there is no region of that name, or it has never registered.
     pub async fn take_over(&self, name: &str, instance_id: Option<Uuid>) -> Result<KnownRegion, Error> {
+        let subject = causeway_audit::about(Subject::region(name));
         let region = self.get(name).await?;
         let name = region.name.as_str();
-        let allowed =
-            transact!(Error, self.db, |tx| { store::region::allow_take_over(tx, name, instance_id).await? })?;
+        let allowed = transact!(Error, self.db, |tx| {
+            let allowed = store::region::allow_take_over(tx, name, instance_id).await?;
+            if allowed {
+                causeway_audit::append(tx, &subject, self.env.now()).await?;
+            }
+            allowed
+        })?;
         match allowed {
             true => Ok(region),
             false => Err(Error::RegionNotRegistered { region: region.name }),
@@ -279,6 +293,7 @@ impl Regions {
         count: i64,
         above: i64,
     ) -> Result<IdBlock, Error> {
+        causeway_audit::about(Subject::region(region).with_operation(operation_id));
         // The catalog finds a model in upper or lower case. The counter needs one name: two names would lease ids
         // twice.
         let Some(model) = self.catalog.model(model).filter(|model| model.leases_ids()) else {

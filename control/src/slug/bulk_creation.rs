@@ -5,6 +5,7 @@
 //! feed, so no organization gets two. If another region wants a slug for the same organization at the same time, its
 //! insert violates the unique index on organizations, and the check of its next attempt refuses it.
 
+use causeway_audit::Subject;
 use causeway_silo::{
     db::{DbErrorKind, HasDbError as _, count},
     transact,
@@ -59,6 +60,7 @@ impl SlugReservations {
     /// another region; or if the operation was used with other content or released.
     pub async fn bulk_create(&self, incoming: Incoming) -> Result<Vec<ResolvedSlug>, Error> {
         let operation = incoming.complete()?;
+        causeway_audit::about(Subject::operation(operation.key().operation_id));
         let now = self.env.now();
         let mut restarts = 0;
         let mut clashes = 0;
@@ -115,6 +117,7 @@ impl SlugReservations {
                 let owners = store::owners(feed, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
                 operations::store_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
+                causeway_audit::append(feed, &Subject::operation(key.operation_id), now).await?;
                 self.env.failpoint("control.bulk_create.prepared").await?;
                 Some(given)
             } else {
@@ -283,6 +286,7 @@ impl SlugReservations {
             let kept = match found(operation, &before)? {
                 OperationProgress::Open if before.created_at == begun => {
                     operations::set_under_way(feed, key.operation_id, None, now).await?;
+                    causeway_audit::append(feed, &Subject::operation(key.operation_id), now).await?;
                     operations::stored_answer(feed, key.operation_id).await?
                 }
                 OperationProgress::Answered(_) => operations::stored_answer(feed, key.operation_id).await?,

@@ -1,5 +1,6 @@
 //! Ends operations: confirms their reservations, or releases them.
 
+use causeway_audit::Subject;
 use causeway_proto::limits::MAX_BATCH;
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::transact;
@@ -34,6 +35,7 @@ impl SlugReservations {
     /// # Errors
     /// If the region has not registered or is suspended, never began the operation or has no answer to it, or released it.
     pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
+        let subject = causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let now = self.env.now();
@@ -42,6 +44,10 @@ impl SlugReservations {
             let confirmed = transact!(Error, self.feeds.of(&region), |feed| {
                 let operation = answered(operations::lock(feed, operation_id).await?, key)?;
                 let count = operation.confirmed_count;
+                // Later parts only continue what this one has begun.
+                if operation.state == OperationState::Reserved && operation.in_progress.is_none() {
+                    causeway_audit::append(feed, &subject, now).await?;
+                }
                 let confirmed = match operation.state {
                     OperationState::Released => return Err(Error::OperationReleased { operation_id }),
                     OperationState::Confirmed => Some(count),
@@ -100,6 +106,7 @@ impl SlugReservations {
         operation_id: Uuid,
         refusal: Option<Refusal>,
     ) -> Result<i64, Error> {
+        let subject = causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
         let refusal = refusal.unwrap_or_else(|| Refusal::released(operation_id));
@@ -133,6 +140,10 @@ impl SlugReservations {
                         (found < most).then_some(count + part)
                     }
                 };
+                // Later parts only continue what the first one has decided.
+                if operation.state != OperationState::Released {
+                    causeway_audit::append(feed, &subject, now).await?;
+                }
                 self.env.failpoint("control.release.prepared").await?;
                 released
             })?;
@@ -156,6 +167,7 @@ impl SlugReservations {
         region: &str,
         mut organization_ids: Vec<i64>,
     ) -> Result<u64, Error> {
+        let subject = causeway_audit::about(Subject::region(region));
         if organization_ids.len() > MAX_BATCH {
             return Err(Error::invalid("organization_ids", format!("at most {MAX_BATCH} in one call")));
         }
@@ -180,8 +192,11 @@ impl SlugReservations {
                 let refused = rename::refuse_all(feed, organization_ids, &refusal, now).await?;
                 let of = Selection::Organizations(organization_ids);
                 feed.append_removals(of).await?;
-                directory::delete(feed, organization_ids).await?;
+                let listed = directory::delete(feed, organization_ids).await?;
                 let freed = store::delete_of_organizations(feed, organization_ids).await?;
+                if freed + listed > 0 || !refused.is_empty() {
+                    causeway_audit::append(feed, &subject, now).await?;
+                }
                 self.env.failpoint("control.release_organizations.prepared").await?;
                 (freed, refused)
             })?;

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 
+use causeway_audit::{Call, Subject};
 use causeway_silo::{env::BASE36, transact};
 use tokio::time::sleep;
 
@@ -46,7 +47,8 @@ impl SlugReservations {
                 let Some(last) = page.last() else { break };
                 after = last.organization_id;
                 for renamed in page {
-                    match self.follow(books, &renamed).await? {
+                    let call = Call::own(self.env.uuid(), "control", "follow rename of product");
+                    match causeway_audit::scope(call, self.follow(books, &renamed)).await? {
                         Outcome::Followed => followed = true,
                         Outcome::InFlight => left.push(renamed),
                         Outcome::Taken => {
@@ -62,8 +64,13 @@ impl SlugReservations {
                 continue;
             }
             match one_of_a_circle(&blocked) {
-                Some(renamed) if self.step_aside(books, renamed).await? => {}
-                _ => return Ok(left),
+                Some(renamed) => {
+                    let call = Call::own(self.env.uuid(), "control", "follow rename of product");
+                    if !causeway_audit::scope(call, self.step_aside(books, renamed)).await? {
+                        return Ok(left);
+                    }
+                }
+                None => return Ok(left),
             }
         }
     }
@@ -112,6 +119,7 @@ impl SlugReservations {
             // The new slug comes first, so that no reader sees an organization without a primary slug.
             feed.append_upserts(Selection::Slug(&aside)).await?;
             feed.append_removed(old).await?;
+            causeway_audit::append(feed, &Subject::organization(*organization_id), self.env.now()).await?;
             true
         })
     }
@@ -150,6 +158,8 @@ impl SlugReservations {
             slug_operation::insert(feed, operation_id, [0; 32], 1, None, now).await?;
             renames::confirm(feed, &rename, now).await?;
             slug_operation::set_confirmed(feed, operation_id, 1, now).await?;
+            let subject = Subject::organization(*organization_id).with_operation(operation_id);
+            causeway_audit::append(feed, &subject, now).await?;
             Outcome::Followed
         })?;
         if outcome == Outcome::Followed {

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use causeway_audit::Subject;
 use causeway_proto::limits::{MAX_REFUSAL_BYTES, MAX_TEXT_BYTES};
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::{db::DbError, transact};
@@ -75,6 +76,7 @@ impl SlugReservations {
         wanted: &WantedRename,
         wait: Duration,
     ) -> Result<Rename, Error> {
+        causeway_audit::about(subject(wanted));
         if !(1..=MAX_ID).contains(&wanted.organization_id) {
             return Err(Error::invalid("organization_id", "must be above 0 and below 2^53"));
         }
@@ -194,6 +196,7 @@ impl SlugReservations {
             if changes {
                 feed.append_upserts(Selection::Slug(&rename.slug)).await?;
             }
+            causeway_audit::append(feed, &subject(wanted), now).await?;
             self.env.failpoint("control.rename.prepared").await?;
             rename
         })?;
@@ -266,6 +269,7 @@ impl SlugReservations {
     /// # Errors
     /// If the slug is the primary or temporary slug of the organization, or the organization is being renamed to it.
     pub async fn release_alias(&self, organization_id: i64, slug: &str) -> Result<bool, Error> {
+        let subject = causeway_audit::about(Subject::organization(organization_id));
         validate::text(|| "slug".to_owned(), slug, MAX_TEXT_BYTES)?;
         let slug = slug.to_ascii_lowercase();
         let found = store::directory::find(&self.db, vec![slug.clone()]).await?;
@@ -288,10 +292,16 @@ impl SlugReservations {
             }
             feed.append_removals(Selection::Slug(&slug)).await?;
             store::slug_reservation::delete_slug(feed, &slug).await?;
+            causeway_audit::append(feed, &subject, self.env.now()).await?;
             true
         })?;
         Ok(released)
     }
+}
+
+/// What a rename is about.
+fn subject(wanted: &WantedRename) -> Subject {
+    Subject::organization(wanted.organization_id).with_operation(wanted.operation_id)
 }
 
 /// Makes the new slug of a rename the primary one. Two slugs change, so there are two events, however many aliases

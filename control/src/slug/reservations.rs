@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use causeway_audit::Subject;
 use causeway_silo::{
     db::{Db, DbError},
     env::Environment,
@@ -51,6 +52,7 @@ impl SlugReservations {
     /// # Errors
     /// If the region has not registered or is suspended.
     pub async fn begin(&self, region: &str, operation_id: Uuid) -> Result<Incoming, Error> {
+        causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "header.region", region).await?.name;
         Ok(Incoming::new(region, operation_id))
     }
@@ -89,6 +91,7 @@ impl SlugReservations {
         operation_id: Uuid,
         wanted: WantedSlug,
     ) -> Result<ResolvedSlug, Error> {
+        causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "region", region).await?.name;
         let mut incoming = Incoming::new(region, operation_id);
         incoming.add(vec![wanted])?;

@@ -96,7 +96,7 @@ pub(crate) async fn delete_of_operation(
 }
 
 /// Deletes directory entries of organizations of a region.
-pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i64]) -> Result<(), DbError> {
+pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i64]) -> Result<u64, DbError> {
     let dialect = feed.dialect();
     let statement = Statement::new(
         "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id FROM ",
@@ -105,7 +105,7 @@ pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, organization_ids: &[i
     .push(") AND region")
     .push(EQUALS_WITHOUT_REGION_INDEX)
     .arg(feed.region());
-    feed.execute(statement).await.map(|_| ())
+    feed.execute(statement).await
 }
 
 /// The directory entries: each organization with the slug of its primary reservation.

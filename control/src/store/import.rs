@@ -68,28 +68,29 @@ pub(crate) async fn is_known(db: &Db, region: &str, import_id: Uuid) -> Result<b
     Ok(db.fetch_optional(statement).await?.is_some())
 }
 
-/// Closes an import for good: control writes no more chunks of it.
-pub(crate) async fn close(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "INSERT INTO causeway_import (region, import_id, reverting) VALUES ($1, $2, $3) \
-         ON CONFLICT (region, import_id) DO UPDATE SET reverting = excluded.reverting",
-    )
-    .with(region)
-    .with(import_id)
-    .with(true);
-    tx.execute(statement).await?;
-    Ok(())
+/// Closes an import for good: control writes no more chunks of it. `false` if it was closed before.
+pub(crate) async fn close(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
+    let was_open = lock_if_open(tx, region, import_id).await?;
+    if was_open {
+        let statement =
+            Statement::new("UPDATE causeway_import SET reverting = $3 WHERE region = $1 AND import_id = $2")
+                .with(region)
+                .with(import_id)
+                .with(true);
+        tx.execute(statement).await?;
+    }
+    Ok(was_open)
 }
 
-/// Stores which rows of an import its region needs, in addition to those stored before.
+/// Stores which rows of an import its region needs, in addition to those stored before. Returns how many are new.
 pub(crate) async fn add_needed(
     tx: &mut Tx,
     region: &str,
     import_id: Uuid,
     rows: &[NeededRow],
-) -> Result<(), DbError> {
+) -> Result<u64, DbError> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let statement = Statement::new(
         "INSERT INTO causeway_import_needed (region, import_id, model, row_id, needed_by) SELECT $1, ",
@@ -107,8 +108,7 @@ pub(crate) async fn add_needed(
         ],
     )
     .push(" WHERE true ON CONFLICT (region, import_id, model, row_id) DO NOTHING");
-    tx.execute(statement).await?;
-    Ok(())
+    tx.execute(statement).await
 }
 
 /// Those of these rows that the region of an import needs, each with what needs it.

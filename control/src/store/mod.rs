@@ -54,6 +54,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/postgres/0035_product_names_of_regions.sql"),
         ),
+        (36, "audit", include_str!("../../../migrations/control/postgres/0036_audit.sql")),
         (37, "added regions", include_str!("../../../migrations/control/postgres/0037_added_regions.sql")),
     ],
     sqlite: &[
@@ -83,6 +84,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "product names of regions",
             include_str!("../../../migrations/control/sqlite/0035_product_names_of_regions.sql"),
         ),
+        (36, "audit", include_str!("../../../migrations/control/sqlite/0036_audit.sql")),
         (37, "added regions", include_str!("../../../migrations/control/sqlite/0037_added_regions.sql")),
     ],
     of_models: &[1, 33],

@@ -1,6 +1,6 @@
 //! The table `causeway_region`: the regions that have registered.
 
-use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -163,6 +163,23 @@ pub(crate) async fn note_contact(
     .with(now)
     .with(now - at_least);
     tx.execute(statement).await.map(|_| ())
+}
+
+/// What a region is known by: address, instance, name in the product, and who may take it over. `None` if there is no
+/// region of that name. Until the transaction ends, nobody changes it.
+pub(crate) async fn identity(tx: &mut Tx, name: &str) -> Result<Option<[Option<String>; 4]>, DbError> {
+    let mut statement = Statement::new(
+        "SELECT address, CAST(instance_id AS text) AS instance, product_name, taken_over_by FROM causeway_region \
+         WHERE name = $1",
+    )
+    .with(name);
+    if tx.dialect() == Dialect::Postgres {
+        statement = statement.push(" FOR UPDATE");
+    }
+    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
+    let [address, instance, product, next] =
+        ["address", "instance", "product_name", "taken_over_by"].map(|column| row.opt_text(column));
+    Ok(Some([address?, instance?, product?, next?]))
 }
 
 /// Lets another instance take over the name of a region: `instance_id`, or if that is `None`, the first one that

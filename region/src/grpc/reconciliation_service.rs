@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use causeway_audit::Subject;
 use causeway_proto::region::v1::{
     Difference, ReconcileMode, ReconcileRequest, ReconcileResponse, ReconcileSummary,
     reconciliation_service_server::ReconciliationService,
@@ -119,6 +120,7 @@ impl ReconciliationService for Handler {
         &self,
         request: Request<ReconcileRequest>,
     ) -> Result<Response<Self::ReconcileStream>, Status> {
+        causeway_audit::about(Subject::region(&self.reconciler.context().region));
         let mode = match ReconcileMode::try_from(request.into_inner().mode) {
             Ok(ReconcileMode::Check) => Mode::Check,
             Ok(ReconcileMode::Repair) => Mode::Repair,
@@ -130,7 +132,7 @@ impl ReconciliationService for Handler {
         let (answers, stream) = mpsc::channel(2);
         let reconciler = self.reconciler.clone();
         // Runs to the end of a page even if the caller goes away, because what has begun must be finished.
-        self.reconciler.context().lifecycle.background(async move {
+        self.reconciler.context().lifecycle.background(causeway_audit::carried(async move {
             let (told, found) = mpsc::channel(1);
             let comparison = reconciler.run(mode, told);
             let context = reconciler.context();
@@ -142,7 +144,7 @@ impl ReconciliationService for Handler {
                 context.control.urls().to_vec(),
             )
             .await;
-        });
+        }));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use causeway_audit::Subject;
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ impl Engine {
     /// # Errors
     /// If there is no such import or organization, or its import has not succeeded.
     pub(crate) async fn approve_organizations(&self, of: Approved) -> Result<u64, Error> {
+        let subject = causeway_audit::about(self.approved(&of));
         if let Approved::Import(id) = of {
             self.import(id).await?;
         }
@@ -57,6 +59,7 @@ impl Engine {
             }
             if shown > 0 {
                 store::import::note_approval(tx, &of, self.context.env.now()).await?;
+                causeway_audit::append(tx, &subject, self.context.env.now()).await?;
             }
             self.context.env.failpoint("region.approve.prepared").await?;
             (shown, store::import::succeeded(tx, &of).await?)
@@ -69,6 +72,16 @@ impl Engine {
             self.report_again(import);
         }
         Ok(shown)
+    }
+
+    fn approved(&self, of: &Approved) -> Subject {
+        match of {
+            Approved::Import(id) => Subject::import(*id),
+            Approved::Organizations(ids) => match ids.first() {
+                Some(id) if ids.len() == 1 => Subject::organization(*id),
+                _ => Subject::region(&self.context.region),
+            },
+        }
     }
 
     /// Lets this process report an import, unless another one does.

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use causeway_audit::{Call, Subject};
+use causeway_proto::failure;
 use causeway_relocation::{
     catalog::ORGANIZATION,
     export::ExportError,
@@ -161,7 +163,8 @@ impl Engine {
             loop {
                 if engine.take_lease(id).await {
                     let kept = engine.keep_lease(id);
-                    engine.import_organizations(id, Arc::clone(&live)).await;
+                    let call = Call::own(id, &engine.context.region, "import");
+                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&live))).await;
                     drop(kept);
                     engine.give_lease_back(id).await;
                 }
@@ -274,7 +277,10 @@ impl Engine {
             ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
             ImportState::Finishing => self.finish(&import, run).await?,
             ImportState::Succeeded => self.report(&import, run).await?,
-            ImportState::Reverting => self.revert(&import, run).await?,
+            ImportState::Reverting => {
+                let call = Call::own(id, &self.context.region, "revert");
+                causeway_audit::scope(call, self.revert(&import, run)).await?;
+            }
         }
         Ok(Step::Next)
     }
@@ -312,7 +318,10 @@ impl Engine {
         transact_leased!(self, &import, |lease| {
             // In a state of its own, so that it is deleted if the import is resumed.
             self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
-            store::import::fail(lease, &failure, self.context.env.now()).await?;
+            let now = self.context.env.now();
+            store::import::fail(lease, &failure, now).await?;
+            let (code, reason) = (failure::code(failure.reason), failure::reason_name(failure.reason));
+            causeway_audit::append_failure(lease, &Subject::import(id), code, reason, now).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
         if !failed.keeps_file() {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use causeway_audit::Subject;
 use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
     plan::Watch,
@@ -359,6 +360,9 @@ impl Upload {
             let spool = self.engine.context.holder.spool;
             let (id, by) = (self.import_id, self.requester.uri.as_deref());
             let won = store::import::receive(tx, id, &self.parameters, by, received, spool, now).await?;
+            if won {
+                causeway_audit::append(tx, &Subject::import(self.import_id), now).await?;
+            }
             // The row is locked, so nobody else can move a file here. If the commit fails, the file is moved here
             // again, or is removed when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {

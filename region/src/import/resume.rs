@@ -1,5 +1,6 @@
 //! Continues imports: those that a former process left, and those that failed, once the cause is gone.
 
+use causeway_audit::Subject;
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::plan::Checkpoint;
 use causeway_silo::transact;
@@ -85,6 +86,7 @@ impl Engine {
     /// # Errors
     /// If there is no such import, it has not failed, it is being reverted, or its file is not here.
     pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
+        let subject = causeway_audit::about(Subject::import(id));
         let import = self.import(id).await?;
         if matches!(import.state, ImportState::Reverting | ImportState::Reverted) {
             return Err(Error::ImportBeingReverted(id));
@@ -109,6 +111,7 @@ impl Engine {
             let resumed = store::import::resume(tx, &import, self.context.env.now()).await?;
             if resumed {
                 store::finding::forget_failure(tx, id).await?;
+                causeway_audit::append(tx, &subject, self.context.env.now()).await?;
             }
             resumed
         })?;

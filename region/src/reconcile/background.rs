@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use causeway_audit::{Call, scope};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{Difference, Mode, Reconciler, Summary};
@@ -44,7 +45,8 @@ impl Reconciler {
         let mut attempts = 0;
         loop {
             let (told, found) = mpsc::channel(1);
-            let (outcome, ()) = tokio::join!(self.run(Mode::SafeRepairs, told), log_all(found));
+            let call = Call::own(self.context().env.uuid(), &self.context().region, "reconcile");
+            let (outcome, ()) = tokio::join!(scope(call, self.run(Mode::SafeRepairs, told)), log_all(found));
             let error = match outcome {
                 Ok(Summary { compared, differences, repaired, moving }) => {
                     let left = differences - repaired;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use causeway_audit::Subject;
 use causeway_proto::control::v1::{
     OrganizationSlugRequest, OrganizationSlugRequestBatch, ReportedOrganization, SlugCheck, SlugVerdict,
 };
@@ -152,6 +153,11 @@ impl Reconciler {
     }
 
     async fn repair(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
+        // Most repairs are calls to control, so the row comes before the first of them.
+        let context = self.context();
+        transact!(Error, context.db, |tx| {
+            causeway_audit::append(tx, &Subject::region(&context.region), context.env.now()).await?;
+        })?;
         self.end_operations(all).await?;
         self.reserve(all, seen).await?;
         self.take_slugs(all).await?;

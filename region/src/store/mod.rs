@@ -56,6 +56,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/postgres/0033_models_up_to_26_6.sql"),
         ),
         (34, "planned for", include_str!("../../../migrations/region/postgres/0034_planned_for.sql")),
+        (36, "audit", include_str!("../../../migrations/region/postgres/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/postgres/0038_begun_by.sql")),
     ],
     sqlite: &[
@@ -91,6 +92,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/sqlite/0033_models_up_to_26_6.sql"),
         ),
         (34, "planned for", include_str!("../../../migrations/region/sqlite/0034_planned_for.sql")),
+        (36, "audit", include_str!("../../../migrations/region/sqlite/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/sqlite/0038_begun_by.sql")),
     ],
     of_models: &[1, 33],

@@ -15,6 +15,7 @@
 //! meanwhile. All rows in the model tables must come from imports.
 
 mod all_rows;
+mod audit;
 mod ids;
 mod imports;
 mod references;
@@ -106,14 +107,14 @@ impl<'a> Inspection<'a> {
         Ok(found.0)
     }
 
-    /// Checks that no row breaks a promise.
+    /// Checks that no row breaks a promise, and that the audit logs are whole.
     ///
     /// # Errors
-    /// If a row breaks a promise; the error lists the violations, up to 40 of them. If a database cannot be read.
+    /// If a row breaks a promise, or a log is not whole; the error lists the violations, up to 40 of them. If a database cannot be read.
     pub async fn run(&self) -> anyhow::Result<()> {
         let violations = self.violations().await?;
         if violations.is_empty() {
-            return Ok(());
+            return audit::check(self.cluster).await;
         }
         let shown: Vec<String> = violations.iter().take(SHOWN).map(Violation::to_string).collect();
         bail!("{} things break a promise:\n{}", violations.len(), shown.join("\n"))

@@ -15,6 +15,7 @@
 
 use std::sync::PoisonError;
 
+use causeway_audit::Subject;
 use uuid::Uuid;
 
 use crate::{
@@ -53,6 +54,8 @@ impl Engine {
                 if !more {
                     let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
                     store::import::advance(lease, from, to, self.context.env.now()).await?;
+                    causeway_audit::append(lease, &Subject::import(import.id), self.context.env.now())
+                        .await?;
                 }
             })?;
             if !more {

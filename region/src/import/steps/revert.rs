@@ -10,6 +10,7 @@
 //! | reporting what the region needs | users, and a list of those who stay | reports it again |
 //! | releasing the slugs | users, and what stays | releases again, which changes nothing |
 
+use causeway_audit::Subject;
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
     relocation::v1::ErrorReason,
@@ -44,6 +45,7 @@ impl Engine {
     /// # Errors
     /// If there is no such import, or it is a dry run.
     pub(crate) async fn revert_import(&self, id: Uuid) -> Result<(), Error> {
+        let subject = causeway_audit::about(Subject::import(id));
         let import = self.import(id).await?;
         if import.state == ImportState::Reverted {
             return Ok(());
@@ -57,6 +59,7 @@ impl Engine {
             if begun {
                 let hidden = store::organization::hide(tx, id, 0, first).await?;
                 self.context.announce_organizations(tx, hidden).await?;
+                causeway_audit::append(tx, &subject, self.context.env.now()).await?;
             }
             begun
         })?;
@@ -129,6 +132,7 @@ impl Engine {
                 self.context.env.now(),
             )
             .await?;
+            causeway_audit::append(lease, &Subject::import(import.id), self.context.env.now()).await?;
         })?;
         tracing::info!(import_id = %import.id, "an import has been reverted");
         self.remove_spool(import.id).await;

@@ -1,0 +1,240 @@
+//! Checks a chain: each hash is computed again from the rows.
+
+use crate::Entry;
+
+/// A position of the chain and its hash, written `POSITION:HASH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The position; 0 before the first row.
+    pub position: i64,
+    /// SHA-256 there; zeros before the first row.
+    pub hash: [u8; 32],
+}
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.position, hex::encode(self.hash))
+    }
+}
+
+/// A text that is not a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it must be POSITION:HASH, a number and 64 hex digits, as causeway audit verify prints it")]
+pub struct InvalidLink;
+
+impl std::str::FromStr for Link {
+    type Err = InvalidLink;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLink> {
+        let (position, hash) = text.split_once(':').ok_or(InvalidLink)?;
+        let position = position.parse().ok().filter(|position| *position >= 0).ok_or(InvalidLink)?;
+        Ok(Self { position, hash: hash_of(hash).ok_or(InvalidLink)? })
+    }
+}
+
+/// A hash of its hex digits; `None` if it is not one.
+#[must_use]
+pub fn hash_of(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).ok()?;
+    Some(hash)
+}
+
+/// Why a chain is not whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A position does not follow the one before.
+    #[error("position {found} follows position {after}: the positions in between are gone")]
+    Gap {
+        /// The last position that was checked.
+        after: i64,
+        /// The next one that there is.
+        found: i64,
+    },
+    /// The row of a position is gone.
+    #[error("the entry at position {0} is gone")]
+    EntryGone(i64),
+    /// A hash is not the one that its row and the hash before it have.
+    #[error(
+        "the hash at position {position} is not that of entry {id} there: the entry or its place was changed"
+    )]
+    HashDiffers {
+        /// The position.
+        position: i64,
+        /// The number of the row.
+        id: i64,
+    },
+    /// The chain has another hash at an expected position.
+    #[error("the hash at position {0} is not the expected one: the chain was made anew")]
+    NotExpected(i64),
+    /// The chain ends before an expected position.
+    #[error("the chain ends at position {end}, and position {expected} was expected: its end is gone")]
+    EndsEarly {
+        /// Its last position.
+        end: i64,
+        /// The expected one.
+        expected: i64,
+    },
+    /// An expected position is before the beginning.
+    #[error(
+        "the chain begins after position {begins}, so position {expected} cannot be checked: entries up to there were \
+         deleted by age. Expect a later one"
+    )]
+    BeginsLater {
+        /// The position after which the chain begins.
+        begins: i64,
+        /// The expected one.
+        expected: i64,
+    },
+}
+
+/// Checks a chain from its beginning, position by position.
+#[derive(Debug)]
+pub struct Verifier {
+    head: Link,
+    checked: i64,
+    expected: Option<Link>,
+}
+
+impl Verifier {
+    /// A chain that begins after `base`. If `expected` is given, it must be a part of the chain.
+    ///
+    /// # Errors
+    /// If the expected position is before the beginning, or has another hash there.
+    pub fn new(base: Link, expected: Option<Link>) -> Result<Self, Broken> {
+        if let Some(expected) = expected
+            && expected.position < base.position
+        {
+            return Err(Broken::BeginsLater { begins: base.position, expected: expected.position });
+        }
+        let mut verifier = Self { head: base, checked: 0, expected };
+        verifier.compare()?;
+        Ok(verifier)
+    }
+
+    /// Checks the next position.
+    ///
+    /// # Errors
+    /// If it does not follow the one before, its row is gone, or its hash is another one.
+    pub fn next(&mut self, found: Link, entry: Option<&Entry>) -> Result<(), Broken> {
+        if self.head.position.checked_add(1) != Some(found.position) {
+            return Err(Broken::Gap { after: self.head.position, found: found.position });
+        }
+        let entry = entry.ok_or(Broken::EntryGone(found.position))?;
+        if entry.hash(&self.head.hash, found.position) != found.hash {
+            return Err(Broken::HashDiffers { position: found.position, id: entry.id });
+        }
+        self.head = found;
+        self.checked += 1;
+        self.compare()
+    }
+
+    fn compare(&mut self) -> Result<(), Broken> {
+        match self.expected {
+            Some(expected) if expected.position == self.head.position => {
+                if expected.hash != self.head.hash {
+                    return Err(Broken::NotExpected(expected.position));
+                }
+                self.expected = None;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last position that was checked.
+    #[must_use]
+    pub fn head(&self) -> Link {
+        self.head
+    }
+
+    /// How many positions were checked.
+    #[must_use]
+    pub fn checked(&self) -> i64 {
+        self.checked
+    }
+
+    /// Ends the check: returns the head of the chain.
+    ///
+    /// # Errors
+    /// If the expected position has not come.
+    pub fn finish(self) -> Result<Link, Broken> {
+        match self.expected {
+            Some(expected) => Err(Broken::EndsEarly { end: self.head.position, expected: expected.position }),
+            None => Ok(self.head),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::tests::entry;
+
+    const BASE: Link = Link { position: 0, hash: [0; 32] };
+
+    fn chain(length: i64) -> Vec<(Link, Option<Entry>)> {
+        let mut head = BASE;
+        (1..=length)
+            .map(|position| {
+                let entry = entry(position * 10);
+                head = Link { position, hash: entry.hash(&head.hash, position) };
+                (head, Some(entry))
+            })
+            .collect()
+    }
+
+    fn verify(base: Link, chain: &[(Link, Option<Entry>)], expected: Option<Link>) -> Result<Link, Broken> {
+        let mut verifier = Verifier::new(base, expected)?;
+        for (link, entry) in chain {
+            verifier.next(*link, entry.as_ref())?;
+        }
+        verifier.finish()
+    }
+
+    #[test]
+    fn a_whole_chain_has_a_head() {
+        let whole = chain(5);
+        assert_eq!(verify(BASE, &whole, None), Ok(whole[4].0));
+        assert_eq!(verify(BASE, &whole, Some(whole[2].0)), Ok(whole[4].0));
+        assert_eq!(verify(whole[1].0, &whole[2..], Some(whole[1].0)), Ok(whole[4].0));
+        assert_eq!(verify(BASE, &[], None), Ok(BASE));
+    }
+
+    #[test]
+    fn what_was_done_to_a_chain_is_found() {
+        let whole = chain(5);
+        let mut changed = whole.clone();
+        changed[2].1.as_mut().expect("a row").who = "bob".to_owned();
+        assert_eq!(verify(BASE, &changed, None), Err(Broken::HashDiffers { position: 3, id: 30 }));
+        let mut gone = whole.clone();
+        gone[2].1 = None;
+        assert_eq!(verify(BASE, &gone, None), Err(Broken::EntryGone(3)));
+        let mut removed = whole.clone();
+        removed.remove(2);
+        assert_eq!(verify(BASE, &removed, None), Err(Broken::Gap { after: 2, found: 4 }));
+        let mut swapped = whole.clone();
+        let (third, fourth) = (swapped[2].1.take(), swapped[3].1.take());
+        (swapped[2].1, swapped[3].1) = (fourth, third);
+        assert_eq!(verify(BASE, &swapped, None), Err(Broken::HashDiffers { position: 3, id: 40 }));
+        assert_eq!(
+            verify(BASE, &whole[..3], Some(whole[4].0)),
+            Err(Broken::EndsEarly { end: 3, expected: 5 })
+        );
+        let other = Link { hash: [7; 32], ..whole[2].0 };
+        assert_eq!(verify(BASE, &whole, Some(other)), Err(Broken::NotExpected(3)));
+        assert_eq!(
+            verify(whole[2].0, &whole[3..], Some(whole[0].0)),
+            Err(Broken::BeginsLater { begins: 3, expected: 1 })
+        );
+    }
+
+    #[test]
+    fn a_link_is_read_as_it_is_written() {
+        let link = Link { position: 12, hash: [0xab; 32] };
+        assert_eq!(link.to_string().parse(), Ok(link));
+        for text in ["", "12", "12:", "x:ab", "12:ab", &format!("-1:{}", "0".repeat(64))] {
+            assert_eq!(text.parse::<Link>(), Err(InvalidLink), "{text}");
+        }
+    }
+}

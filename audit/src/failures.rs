@@ -1,0 +1,162 @@
+//! Calls that failed, until they are stored. Each caller gets a bounded number of rows, so that nobody can fill the
+//! database with calls that are refused. How many have none is part of the caller's next row, or is logged.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+use crate::store::NewEntry;
+
+/// The most rows about failed calls of one caller, in a second.
+const PER_SECOND: u32 = 10;
+/// The most rows that wait to be stored.
+const WAITING: usize = 1_000;
+/// The most callers that are told apart. Further ones are counted together.
+const CALLERS: usize = 1_000;
+/// After so many seconds without a further row, it is logged how many calls have none.
+const LOGGED_AFTER: i64 = 60;
+
+/// The calls of one caller.
+#[derive(Debug, Default)]
+struct Caller {
+    /// The second of the last failed call, since 1970.
+    second: i64,
+    /// How many rows it got in that second.
+    rows: u32,
+    /// How many calls have no row since the last one.
+    left_out: i64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    callers: HashMap<String, Caller>,
+    waiting: Vec<(NewEntry, i64)>,
+}
+
+/// Failed calls that are to be stored.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    kept: Mutex<Kept>,
+    /// Notified when there is one.
+    pub(crate) added: Notify,
+}
+
+impl Failures {
+    /// Keeps a failed call, or counts it if there are too many.
+    pub(crate) fn add(&self, entry: NewEntry, now: DateTime<Utc>) {
+        let name = match entry.call.who() {
+            "" => entry.call.address(),
+            who => who,
+        }
+        .to_owned();
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let Kept { callers, waiting } = &mut *kept;
+            let second = now.timestamp();
+            if callers.len() >= CALLERS && !callers.contains_key(&name) {
+                callers.retain(|_, caller| caller.second >= second || caller.left_out > 0);
+            }
+            let name =
+                if callers.len() >= CALLERS && !callers.contains_key(&name) { String::new() } else { name };
+            let caller = callers.entry(name).or_default();
+            if caller.second != second {
+                (caller.second, caller.rows) = (second, 0);
+            }
+            if caller.rows >= PER_SECOND || waiting.len() >= WAITING {
+                caller.left_out += 1;
+                return;
+            }
+            caller.rows += 1;
+            waiting.push((entry, std::mem::take(&mut caller.left_out)));
+        }
+        self.added.notify_one();
+    }
+
+    /// Those that are to be stored.
+    pub(crate) fn take(&self) -> Vec<(NewEntry, i64)> {
+        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner).waiting)
+    }
+
+    /// Puts back those that could not be stored, to be stored later.
+    pub(crate) fn put_back(&self, mut entries: Vec<(NewEntry, i64)>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.append(&mut kept.waiting);
+        kept.waiting = entries;
+    }
+
+    /// Callers with calls that have no row, whose last call was a while ago, or all of them. They are not counted any
+    /// longer.
+    pub(crate) fn take_left_out(&self, now: DateTime<Utc>, all: bool) -> Vec<(String, i64)> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_out = Vec::new();
+        for (name, caller) in &mut kept.callers {
+            if caller.left_out > 0 && (all || now.timestamp() - caller.second >= LOGGED_AFTER) {
+                left_out.push((name.clone(), std::mem::take(&mut caller.left_out)));
+            }
+        }
+        left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Call, Subject};
+
+    fn failed(who: &str, now: DateTime<Utc>) -> NewEntry {
+        let call = Call::new(Uuid::nil(), who, "127.0.0.1".to_owned(), "Service/Call");
+        NewEntry::new(&call, Subject::default(), "NOT_FOUND", "", now)
+    }
+
+    #[test]
+    fn each_caller_gets_some_rows_a_second_and_the_next_row_counts_the_others() {
+        let failures = Failures::default();
+        let now = DateTime::UNIX_EPOCH;
+        for _ in 0..25 {
+            failures.add(failed("ann", now), now);
+        }
+        failures.add(failed("bob", now), now);
+        let taken = failures.take();
+        assert_eq!(taken.len(), 11);
+        assert!(taken.iter().all(|(_, left_out)| *left_out == 0));
+        let later = now + TimeDelta::seconds(1);
+        assert_eq!(failures.take_left_out(later, false), []);
+        failures.add(failed("ann", later), later);
+        let taken = failures.take();
+        assert_eq!(taken.iter().map(|(_, left_out)| *left_out).collect::<Vec<_>>(), [15]);
+    }
+
+    #[test]
+    fn calls_without_a_row_are_told_if_no_row_follows() {
+        let failures = Failures::default();
+        let now = DateTime::UNIX_EPOCH;
+        for _ in 0..12 {
+            failures.add(failed("", now), now);
+        }
+        assert_eq!(failures.take_left_out(now, false), []);
+        let later = now + TimeDelta::seconds(60);
+        assert_eq!(failures.take_left_out(later, false), [("127.0.0.1".to_owned(), 2)]);
+        assert_eq!(failures.take_left_out(later, true), []);
+    }
+
+    #[test]
+    fn many_callers_take_bounded_memory() {
+        let failures = Failures::default();
+        let now = DateTime::UNIX_EPOCH;
+        for number in 0..5_000 {
+            failures.add(failed(&format!("caller-{number}"), now), now);
+        }
+        assert_eq!(failures.take().len(), WAITING);
+        let callers = failures.kept.lock().expect("nobody panics with it").callers.len();
+        assert!(callers <= CALLERS + 1, "{callers}");
+        let counted: i64 = failures.take_left_out(now, true).iter().map(|(_, count)| count).sum();
+        assert_eq!(counted, 4_000, "none is forgotten");
+    }
+}

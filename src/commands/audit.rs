@@ -1,0 +1,275 @@
+//! `causeway audit`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_audit::{
+    Entry,
+    chain::{Broken, Link, Verifier, hash_of},
+};
+use causeway_client::{Client, Service};
+use causeway_proto::{
+    json::to_json,
+    relocation::v1::{ListAuditEntriesRequest, ListAuditSealsRequest, ListAuditSealsResponse},
+    time,
+};
+use causeway_silo::env::Environment;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::{Subcommand, ValueEnum};
+use uuid::Uuid;
+
+use super::{
+    Outcome,
+    target::{DataArgs, Target, service_url},
+};
+use crate::output::{self, Format, lists};
+
+/// Entries per page: the most that a service allows.
+const PAGE_SIZE: i32 = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List who changed what, or tried to, the newest first
+    List(List),
+    /// Check that no entry was changed, added or removed in the database, and print the head of the chain. Note it, and
+    /// expect it the next time
+    Verify(Verify),
+}
+
+/// The service whose log it is.
+#[derive(Debug, clap::Args)]
+struct ServiceArgs {
+    /// The control to ask
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["region", "data_dir", "service"])]
+    control: Option<String>,
+    /// The region to ask
+    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["data_dir", "service"])]
+    region: Option<String>,
+    /// Which of the embedded services to ask, without --control and --region
+    #[arg(long, value_enum, default_value = "region")]
+    service: Embedded,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Embedded {
+    Control,
+    Region,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// Only entries since then: a time such as 2026-11-30 or 2026-11-30T08:00:00Z, or how long ago, such as 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// Only entries before then: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
+    /// Only entries of this caller: spiffe://NAME/ROLE/NAME, or the name of a region for what it does by itself
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+    /// Only entries about this: import/ID, operation/ID, organization/NUMBER or region/NAME
+    #[arg(long, value_name = "OBJECT")]
+    object: Option<String>,
+    /// Only entries of the request with this id, which error messages and logs have
+    #[arg(long, value_name = "ID")]
+    request: Option<Uuid>,
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// Text for people, or each page of the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// A head that was printed before: it must still be part of the chain. Without it, nobody would notice that the
+    /// newest entries are gone
+    #[arg(long, value_name = "POSITION:HASH")]
+    expect: Option<Link>,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// A time on a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    At(DateTime<Utc>),
+    Ago(Duration),
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Moment::At(time.to_utc()));
+    }
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(Moment::At(day.and_time(NaiveTime::MIN).and_utc()));
+    }
+    humantime::parse_duration(text).map(Moment::Ago).map_err(|_| {
+        "it must be a time such as 2026-11-30 or 2026-11-30T08:00:00Z, or how long ago, such as 2h or 7d"
+            .to_owned()
+    })
+}
+
+impl Moment {
+    fn time(self, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
+        match self {
+            Self::At(time) => Ok(time),
+            Self::Ago(ago) => {
+                let ago = chrono::TimeDelta::from_std(ago).ok();
+                ago.and_then(|ago| now.checked_sub_signed(ago)).context("no time is that long ago")
+            }
+        }
+    }
+}
+
+impl ServiceArgs {
+    async fn open(&self, env: Environment) -> anyhow::Result<Target> {
+        let (service, url) = match (&self.control, &self.region, self.service) {
+            (Some(url), ..) => (Service::Control, Some(url)),
+            (None, Some(url), _) => (Service::Region, Some(url)),
+            (None, None, Embedded::Control) => (Service::Control, None),
+            (None, None, Embedded::Region) => (Service::Region, None),
+        };
+        Target::open(service, url.map(String::as_str), &self.data, false, env).await
+    }
+}
+
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
+    match &command {
+        Command::List(args) => {
+            let request = request(args, env.now())?;
+            args.service.open(env).await?.ask(async |service| list(service, args, request).await).await
+        }
+        Command::Verify(args) => {
+            args.service.open(env).await?.ask(async |service| verify(service, args.expect).await).await
+        }
+    }
+}
+
+fn request(args: &List, now: DateTime<Utc>) -> anyhow::Result<ListAuditEntriesRequest> {
+    let instant = |moment: Option<Moment>| moment.map(|moment| moment.time(now)).transpose();
+    Ok(ListAuditEntriesRequest {
+        since: instant(args.since)?.map(time::to_proto),
+        until: instant(args.until)?.map(time::to_proto),
+        who: args.who.clone().unwrap_or_default(),
+        object: args.object.clone().unwrap_or_default(),
+        request_id: args.request.map(|id| id.to_string()).unwrap_or_default(),
+        page_size: PAGE_SIZE,
+        page_token: String::new(),
+    })
+}
+
+/// Prints page by page, because a log may be long.
+async fn list(
+    service: &Client,
+    args: &List,
+    mut request: ListAuditEntriesRequest,
+) -> anyhow::Result<Outcome> {
+    loop {
+        let asked = service.unary(request.clone());
+        let page = service.answer(service.audit().list_audit_entries(asked)).await?;
+        match args.output {
+            Format::Json => {
+                output::json(&[to_json(&page, "causeway.relocation.v1.ListAuditEntriesResponse")?])?;
+            }
+            Format::Text => output::text(&lists::audit_entries(&page))?,
+        }
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return Ok(Outcome::Done);
+        }
+    }
+}
+
+/// Why the log is not as it was written, in words for whoever has to do something about it.
+fn broken(why: &Broken) -> anyhow::Result<Outcome> {
+    output::note(&format!("the audit log is not as it was written: {why}"));
+    Ok(Outcome::Failed)
+}
+
+async fn verify(service: &Client, expected: Option<Link>) -> anyhow::Result<Outcome> {
+    let (mut page_token, mut verifier) = (String::new(), None);
+    loop {
+        let asked = service.unary(ListAuditSealsRequest { page_size: PAGE_SIZE, page_token });
+        let page = service.answer(service.audit().list_audit_seals(asked)).await?;
+        page_token = page.next_page_token.clone();
+        let mut verifying = match verifier.take() {
+            Some(verifying) => verifying,
+            None => match Verifier::new(base(&page)?, expected) {
+                Ok(verifying) => verifying,
+                Err(why) => return broken(&why),
+            },
+        };
+        if page.base_position > verifying.head().position {
+            bail!("entries were deleted by age while they were checked; check again");
+        }
+        if let Err(why) = checked(&mut verifying, &page)? {
+            return broken(&why);
+        }
+        if !page_token.is_empty() {
+            verifier = Some(verifying);
+            continue;
+        }
+        let entries = verifying.checked();
+        let head = match verifying.finish() {
+            Ok(head) => head,
+            Err(why) => return broken(&why),
+        };
+        if page.loose_count > 0 {
+            output::note(&format!(
+                "entries that the service has not written were added in the database: {}; causeway audit list shows them \
+                 without a position",
+                page.loose_count
+            ));
+            return Ok(Outcome::Failed);
+        }
+        if page.waiting_count > 0 {
+            output::note(&format!("entries that are not in the chain yet: {}", page.waiting_count));
+        }
+        output::text(&format!("entries that are as they were written: {entries}\nhead {head}\n"))?;
+        return Ok(Outcome::Done);
+    }
+}
+
+/// Where the chain begins.
+fn base(page: &ListAuditSealsResponse) -> anyhow::Result<Link> {
+    let hash = hash_of(&page.base_hash).context("the service does not say where its chain begins")?;
+    Ok(Link { position: page.base_position, hash })
+}
+
+/// Checks the positions of a page.
+fn checked(verifier: &mut Verifier, page: &ListAuditSealsResponse) -> anyhow::Result<Result<(), Broken>> {
+    for seal in &page.seals {
+        let entry = seal.entry.clone().map(Entry::from_proto).transpose()?;
+        // A hash that is not even one is not the one of the entry.
+        let Some(hash) = hash_of(&seal.hash) else {
+            let id = entry.map_or(0, |entry| entry.id);
+            return Ok(Err(Broken::HashDiffers { position: seal.position, id }));
+        };
+        if let Err(why) = verifier.next(Link { position: seal.position, hash }, entry.as_ref()) {
+            return Ok(Err(why));
+        }
+    }
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_how_long_ago() {
+        let at = |text: &str| Moment::At(text.parse().expect("a time"));
+        assert_eq!(moment("2026-11-30T08:00:00+01:00"), Ok(at("2026-11-30T07:00:00Z")));
+        assert_eq!(moment("2026-11-30"), Ok(at("2026-11-30T00:00:00Z")));
+        assert_eq!(moment("7d"), Ok(Moment::Ago(Duration::from_secs(7 * 86_400))));
+        for text in ["", "yesterday", "2026-13-01", "7", "-2h"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+        let now = "2026-11-30T08:00:00Z".parse().expect("a time");
+        let ago = moment("2h").expect("a moment").time(now).expect("a time");
+        assert_eq!(ago.to_rfc3339(), "2026-11-30T06:00:00+00:00");
+    }
+}

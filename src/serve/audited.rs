@@ -1,0 +1,128 @@
+//! Lets the code below a call know the call, for the audit log, and records calls that fail.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+};
+
+use causeway_audit::{Audit, Call, scope};
+use causeway_proto::calls;
+use futures::future::{BoxFuture, Either};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{
+        Bytes,
+        http::{HeaderMap, Request, Response},
+    },
+};
+use tower::{Layer, Service};
+
+/// The full names of the rpcs that change something.
+static CHANGING: LazyLock<HashSet<String>> = LazyLock::new(|| calls::changing().collect());
+
+/// The audit log of one server. A tower layer, inside of the one that makes [`Call`]s and of the one that finds
+/// identities, and outside of all that may refuse a call because of what it is.
+#[derive(Debug, Clone)]
+pub(super) struct Audited(pub(super) Option<Audit>);
+
+impl<S> Layer<S> for Audited {
+    type Service = Recorded<S>;
+
+    fn layer(&self, inner: S) -> Recorded<S> {
+        Recorded { inner, audit: self.0.clone() }
+    }
+}
+
+/// A service whose failed calls are recorded.
+#[derive(Debug, Clone)]
+pub(super) struct Recorded<S> {
+    inner: S,
+    audit: Option<Audit>,
+}
+
+impl<S> Service<Request<Body>> for Recorded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Some(call) = request.extensions_mut().remove::<Call>() else {
+            return Either::Left(self.inner.call(request));
+        };
+        let recorder = Recorder {
+            audit: self.audit.clone().filter(|_| CHANGING.contains(call.name())),
+            call: call.clone(),
+        };
+        let answer = call.sync_scope(|| self.inner.call(request));
+        Either::Right(Box::pin(scope(call, async move {
+            let response = answer.await?;
+            recorder.note(response.headers());
+            Ok(response.map(|body| Body::new(RecordedBody { body, recorder })))
+        })))
+    }
+}
+
+/// A call, and where its failure goes if it was to change something.
+#[derive(Debug)]
+struct Recorder {
+    audit: Option<Audit>,
+    call: Call,
+}
+
+impl Recorder {
+    /// Records the failure in the headers or trailers of an answer, if there is one.
+    fn note(&self, headers: &HeaderMap) {
+        if let Some(audit) = &self.audit
+            && let Some(status) = Status::from_header_map(headers)
+            && status.code() != Code::Ok
+        {
+            audit.failed(&self.call, &status);
+        }
+    }
+}
+
+struct RecordedBody {
+    body: Body,
+    recorder: Recorder,
+}
+
+impl HttpBody for RecordedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { body, recorder } = &mut *self;
+        // A stream does its work in here.
+        let polled = recorder.call.sync_scope(|| Pin::new(body).poll_frame(cx));
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            recorder.note(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
