@@ -94,7 +94,7 @@ impl Embedded {
         let started = serve_region(
             listener.0,
             causeway_region::Options {
-                decryption_key: key,
+                decryption_keys: key.into_iter().collect(),
                 // The region lives for one command. `causeway reconcile` compares on demand.
                 reconcile_every: std::time::Duration::ZERO,
                 ..causeway_region::Options::new(

@@ -172,3 +172,26 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("       1  acme "), "the slug was taken");
 }
+
+#[test]
+fn a_log_of_everything_has_no_secret_of_the_export() {
+    let place = Place::new();
+    let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+    let line = ["import", "organizations", &example(), "--import-id", ID];
+    let command = command.args(line).env("CAUSEWAY_LOG", "trace").current_dir(place.0.path());
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.lines().filter(|line| line.contains("TRACE")).count() > 1_000, "it logs everything");
+    for secret in [
+        // A hash of a password, an e-mail address, the token of an invitation, and the secret key of a project.
+        "md5$example$",
+        "olivia@example.com",
+        "newcomer@example.com",
+        "0123456789abcdef0123456789abcdef",
+        "b1b1b1b1b1b1b1b1",
+    ] {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(secret)).take(3).collect();
+        assert!(lines.is_empty(), "{secret} is in the log: {lines:#?}");
+    }
+}

@@ -63,7 +63,7 @@ use uuid::Uuid;
 use crate::{
     context::{Context, Shared},
     control_client::ControlClient,
-    decryption_key::DecryptionKey,
+    decryption_key::DecryptionKeys,
     follower::Follower,
     holder::Holder,
     import::Engine,
@@ -162,8 +162,9 @@ pub struct Options {
     /// How often the region compares its organizations with control, 1 h by default. The first time is 10 s after the
     /// start at the latest. Zero means never.
     pub reconcile_every: Duration,
-    /// The private key that opens encrypted exports. With `None`, the region refuses them.
-    pub decryption_key: Option<Arc<PrivateKey>>,
+    /// The private keys that open encrypted exports. New exports are encrypted for the first one; the others open what
+    /// was encrypted before. Without any, the region refuses encrypted exports.
+    pub decryption_keys: Vec<Arc<PrivateKey>>,
     /// Whether importers may use `merge_users`. Callers whose role is not known, and operators, always may.
     pub allow_merge: bool,
     /// How the audit log is kept.
@@ -196,7 +197,7 @@ impl Options {
             comparison_wait: Duration::from_secs(30),
             limits: Limits::default(),
             reconcile_every: Duration::from_secs(3600),
-            decryption_key: None,
+            decryption_keys: Vec::new(),
             allow_merge: false,
             audit: causeway_audit::Options::default(),
         }
@@ -236,8 +237,7 @@ impl Region {
         if !region_name::is_valid(&options.name) {
             return Err(StartError::Name(options.name));
         }
-        let key =
-            options.decryption_key.map(DecryptionKey::new).transpose().map_err(StartError::DecryptionKey)?;
+        let keys = DecryptionKeys::new(options.decryption_keys).map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
         let db = Db::connect(&options.database_url, &options.database).await?;
         let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
@@ -274,7 +274,7 @@ impl Region {
             registration: Registration::default(),
             lifecycle: Lifecycle::default(),
         });
-        let engine = Engine::new(&context, options.spool_dir, lock, key);
+        let engine = Engine::new(&context, options.spool_dir, lock, keys);
         engine.resume().await.map_err(StartError::Resume)?;
         let follower = Follower::start(&context);
         let reconciler = Reconciler::new(&context, &follower);

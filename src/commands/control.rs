@@ -83,7 +83,7 @@ impl Args {
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let tls = args.server.tls.load(args.listen, &env)?;
     let port = args.server.bind(args.listen).await?;
-    let database_url = args.server.database_url.clone();
+    let database_url = args.server.database_url()?;
     let options = causeway_control::Options {
         database_url,
         database: args.server.database(),

@@ -9,19 +9,26 @@ use zeroize::Zeroizing;
 /// The most bytes that are read of a key file. No key file is as long as this.
 const KEY_BYTES: u64 = 64 * 1024;
 
-/// The text of a key file; empty if it is not UTF-8, which the PEM parser then refuses.
+/// The text of a file with a secret, such as the URL of a database with its password. Warns if other users of the machine
+/// can read it.
+pub(super) fn secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    causeway_tls::warn_if_readable_by_others(path);
+    read(path)
+}
+
+/// The text of a file with a key or another secret; empty if it is not UTF-8, which whoever parses it refuses.
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     // Large enough from the start: a growing buffer would leave copies behind that are not erased.
     let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_BYTES)?));
     File::open(path)
         .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))
-        .with_context(|| format!("the key {} cannot be read", path.display()))?;
+        .with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(Zeroizing::new(str::from_utf8(&pem).unwrap_or_default().to_owned()))
 }
 
 /// Reads a private key from a PEM file.
 pub(super) fn private(path: &Path) -> anyhow::Result<Arc<PrivateKey>> {
-    let key = PrivateKey::from_pem(&read(path)?).with_context(|| path.display().to_string())?;
+    let key = PrivateKey::from_pem(&secret(path)?).with_context(|| path.display().to_string())?;
     Ok(Arc::new(key))
 }
 

@@ -34,9 +34,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", env = "CAUSEWAY_SPOOL_DIR")]
     pub(super) spool_dir: Option<PathBuf>,
     /// The private RSA key that opens encrypted exports: a PEM file, 2048 to 4096 bits, without a passphrase. Without
-    /// it, the region refuses encrypted exports
-    #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY")]
-    pub(super) decryption_key: Option<PathBuf>,
+    /// it, the region refuses encrypted exports. Of several, exports are to be encrypted for the first; the others open
+    /// what was encrypted before
+    #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY", value_delimiter = ',')]
+    pub(super) decryption_key: Vec<PathBuf>,
     /// Let importers use --merge-users, which ties members of the file to users that exist. Operators, and callers without
     /// an identity where none is needed, always may
     #[arg(long, env = "CAUSEWAY_ALLOW_MERGE")]
@@ -191,11 +192,12 @@ fn product_name(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
-    let decryption_key = args.decryption_key.as_deref().map(keys::private).transpose()?;
+    let decryption_keys =
+        args.decryption_key.iter().map(|path| keys::private(path)).collect::<Result<_, _>>()?;
     let tls = args.server.tls.load(args.listen, &env)?;
     let control_tls = args.control_tls.load(&args.server.tls, &args.control, &env)?;
     let port = args.server.bind(args.listen).await?;
-    let database_url = args.server.database_url.clone();
+    let database_url = args.server.database_url()?;
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
     let options = Options {
         control_tls,
@@ -221,7 +223,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
             watches: args.server.max_watches()?,
             ..Limits::default()
         },
-        decryption_key,
+        decryption_keys,
         allow_merge: args.allow_merge,
         product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,

@@ -1,6 +1,6 @@
 //! What `control` and `region` have in common: a port, a database, and a shutdown.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use causeway::serve::{CallerLimits, ConnectionLimits, Running, Settings, Tls, open_files};
@@ -8,7 +8,7 @@ use causeway_silo::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use super::{Outcome, signals::Signals, tls::ServerTlsArgs};
+use super::{Outcome, keys, signals::Signals, tls::ServerTlsArgs};
 use crate::settings::{
     FileArgs,
     units::{self, Size},
@@ -20,9 +20,13 @@ pub(super) struct ServerArgs {
     file: FileArgs,
     #[command(flatten)]
     pub(super) tls: ServerTlsArgs,
-    /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE
+    /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE. This or --database-url-file is needed
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
-    pub(super) database_url: String,
+    pub(super) database_url: Option<String>,
+    /// A file with the URL of the database and nothing else, so that its password is neither an argument nor a variable. It
+    /// should be one that only the server's user can read, such as a credential of systemd
+    #[arg(long, value_name = "FILE", env = "CAUSEWAY_DATABASE_URL_FILE")]
+    pub(super) database_url_file: Option<PathBuf>,
     /// The most connections to the database at once
     #[arg(
         long,
@@ -105,7 +109,7 @@ pub(super) struct ServerArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value = "50",
+        default_value = "20",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000),
         env = "CAUSEWAY_MAX_QUESTION_RATE"
     )]
@@ -180,7 +184,7 @@ impl ServerArgs {
     /// Checks the database URL, and settings against each other.
     pub(super) fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
         self.tls.check(listen)?;
-        db::check_url(&self.database_url).context("--database-url")?;
+        self.database_url()?;
         if self.shutdown_drain > self.shutdown_timeout {
             bail!(
                 "--shutdown-drain ({:?}) is part of --shutdown-timeout ({:?}) and cannot be longer",
@@ -189,6 +193,21 @@ impl ServerArgs {
             );
         }
         Ok(())
+    }
+
+    /// The URL of the database, from the option or the file.
+    ///
+    /// # Errors
+    /// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
+    pub(super) fn database_url(&self) -> anyhow::Result<String> {
+        let (url, from) = match (&self.database_url, &self.database_url_file) {
+            (Some(url), None) => (url.clone(), "--database-url"),
+            (None, Some(file)) => (keys::secret(file)?.trim().to_owned(), "--database-url-file"),
+            (Some(_), Some(_)) => bail!("give --database-url or --database-url-file, not both"),
+            (None, None) => bail!("the database is missing: give --database-url or --database-url-file"),
+        };
+        db::check_url(&url).context(from)?;
+        Ok(url)
     }
 
     /// How many watches may be open at once.

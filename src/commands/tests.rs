@@ -37,9 +37,13 @@ fn a_control_listens_on_loopback_by_default() {
         panic!("another command")
     };
     assert_eq!(args.listen.to_string(), "127.0.0.1:50051");
-    assert_eq!(args.server.database_url, "sqlite:x.db");
+    assert_eq!(args.server.database_url().expect("it is a URL"), "sqlite:x.db");
     assert_eq!(args.server.advertise, None);
-    assert_eq!(wrong(&["control"]), ErrorKind::MissingRequiredArgument);
+    let Command::Control(args) = parse(&["control"]).expect("the database may be in a file") else {
+        panic!("another command")
+    };
+    let error = args.server.database_url().expect_err("it is nowhere");
+    assert!(error.to_string().contains("give --database-url or --database-url-file"), "{error}");
     assert_eq!(wrong(&["control", "--database-url", "x", "--listen", "nowhere"]), ErrorKind::ValueValidation);
 }
 

@@ -50,7 +50,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self { calls: 200, rate: number(5_000), questions: number(50), bytes: 64 << 20 }
+        Self { calls: 200, rate: number(5_000), questions: number(20), bytes: 64 << 20 }
     }
 }
 

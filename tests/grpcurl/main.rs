@@ -23,7 +23,7 @@ async fn cluster(regions: &[&str]) -> Cluster {
     let mut cluster = Cluster::start(Store::Sqlite, regions).await.expect("a cluster");
     cluster.configure_regions(|options| {
         if options.name == "us" {
-            options.decryption_key = Some(Arc::new(PrivateKey::from_pem(KEY).expect("a key")));
+            options.decryption_keys = vec![Arc::new(PrivateKey::from_pem(KEY).expect("a key"))];
         }
     });
     cluster.stop_region(0).await;

@@ -45,10 +45,17 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Restarts the region with this private key, or without one.
-async fn with_key(cluster: &mut Cluster, key: Option<&'static str>) {
+/// Restarts the region with this private key.
+async fn with_key(cluster: &mut Cluster, key: &'static str) {
+    with_keys(cluster, &[key]).await;
+}
+
+/// Restarts the region with these private keys.
+async fn with_keys(cluster: &mut Cluster, keys: &[&'static str]) {
+    let keys = keys.to_vec();
     cluster.configure_regions(move |options| {
-        options.decryption_key = key.map(|pem| Arc::new(PrivateKey::from_pem(pem).expect("a key")));
+        let key = |pem: &&str| Arc::new(PrivateKey::from_pem(pem).expect("a key"));
+        options.decryption_keys = keys.iter().map(key).collect();
     });
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
@@ -57,7 +64,7 @@ async fn with_key(cluster: &mut Cluster, key: Option<&'static str>) {
 /// A cluster with one region that can decrypt what is encrypted for [`PUBLIC`].
 pub(crate) async fn opening(store: Store) -> Cluster {
     let mut cluster = cluster(store, &["us"]).await;
-    with_key(&mut cluster, Some(PRIVATE)).await;
+    with_key(&mut cluster, PRIVATE).await;
     cluster
 }
 
@@ -182,12 +189,12 @@ pub(crate) async fn an_encrypted_export_stays_encrypted_and_waits_for_its_key(st
     }
     assert!(is_tar(&file));
 
-    with_key(&mut cluster, None).await;
+    with_keys(&mut cluster, &[]).await;
     cluster.start_control().await.expect("it starts");
     waits_for(&cluster, ErrorReason::DecryptionKeyMissing).await;
-    with_key(&mut cluster, Some(OTHER_PRIVATE)).await;
+    with_key(&mut cluster, OTHER_PRIVATE).await;
     waits_for(&cluster, ErrorReason::DecryptionKeyMismatch).await;
-    with_key(&mut cluster, Some(PRIVATE)).await;
+    with_key(&mut cluster, PRIVATE).await;
     let import = cluster.region(0).wait(ID).await.expect("it ends");
     accounted(Audit::new(&cluster, 0, &before, &plain, &options, &import).run().await);
     nothing_is_spooled(&cluster).await;
@@ -209,7 +216,7 @@ pub(crate) async fn a_region_without_the_right_key_takes_no_encrypted_export(sto
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("--decryption-key"), "{status:?}");
 
-    with_key(&mut cluster, Some(OTHER_PRIVATE)).await;
+    with_key(&mut cluster, OTHER_PRIVATE).await;
     let sent = cluster.region(0).begin(&encrypted(&plain, PUBLIC), &options).await;
     assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch);
     assert_eq!(look(&cluster, 0).await, before, "something was written");
@@ -364,5 +371,25 @@ pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
     assert_eq!(look(&cluster, 0).await, before, "something was written");
     let import = region.import(&large, &ImportOptions::default()).await.expect("it is not too large");
     assert_eq!(import.state(), ImportState::Succeeded);
+    cluster.stop().await;
+}
+
+/// While one key replaces another, the region has both: exports that were encrypted for the old one still open.
+pub(crate) async fn an_export_is_opened_with_the_key_that_it_was_encrypted_for(store: Store) {
+    let mut cluster = cluster(store, &["us"]).await;
+    with_keys(&mut cluster, &[OTHER_PRIVATE, PRIVATE]).await;
+    let asked = cluster.region(0).imports().get_public_key(GetPublicKeyRequest {}).await;
+    let public = asked.expect("it has keys").into_inner().pem;
+    let other = PublicKey::from_pem(OTHER_PUBLIC).expect("a key").to_pem().expect("as PEM");
+    assert_eq!(public.trim(), other.trim(), "new exports are encrypted for the first key");
+    let plain = exhaustive().to_bytes();
+    for key in [PUBLIC, OTHER_PUBLIC] {
+        let options = ImportOptions::default();
+        let import = cluster.region(0).import(&encrypted(&plain, key), &options).await.expect("it is taken");
+        assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
+    }
+    with_key(&mut cluster, OTHER_PRIVATE).await;
+    let sent = cluster.region(0).begin(&encrypted(&plain, PUBLIC), &ImportOptions::default()).await;
+    assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch, "the old key is gone");
     cluster.stop().await;
 }

@@ -188,6 +188,7 @@ causeway_harness::on_each_store! {
         an_encrypted_export_arrives_as_its_file_has_it,
         an_encrypted_export_stays_encrypted_and_waits_for_its_key,
         a_region_without_the_right_key_takes_no_encrypted_export,
+        an_export_is_opened_with_the_key_that_it_was_encrypted_for,
         a_tar_that_is_not_in_order_leaves_nothing,
         places_in_an_encrypted_export_are_those_of_the_export,
         an_encrypted_export_in_no_order_arrives,

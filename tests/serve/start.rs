@@ -244,3 +244,32 @@ async fn a_shells_limit_on_open_files_is_raised() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(!control.kill().expect("it runs").contains("cannot be accepted"));
 }
+
+#[tokio::test]
+async fn the_url_of_a_database_may_be_in_a_file() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("database-url");
+    let path = file.display().to_string();
+    fs::write(&file, format!("{}\n", sqlite(&directory, "control.db"))).expect("it is written");
+    let (process, _) = serving(&["control", "--listen", "127.0.0.1:0", "--database-url-file", &path]);
+    let log = process.kill().expect("it runs");
+    says(
+        &log,
+        &["other users of this machine can read a file with a secret", &format!("chmod 600 '{path}'")],
+    );
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    fs::write(&file, "postgres://me:secret@127.0.0.1:9/orders").expect("it is written");
+    let refusal = why_not(&["control", "--database-url-file", &path]).await;
+    says(&refusal, &["database orders", "127.0.0.1:9"]);
+    assert!(!refusal.contains("can read"), "{refusal}");
+    fs::write(&file, "mysql://me:secret@127.0.0.1/orders").expect("it is written");
+    let refusal = why_not(&["control", "--database-url-file", &path]).await;
+    says(&refusal, &["--database-url-file: the database URL must begin with"]);
+
+    let both = why_not(&["control", "--database-url-file", &path, "--database-url", "sqlite:x"]).await;
+    says(&both, &["not both"]);
+    let absent = why_not(&["control", "--database-url-file", "/nowhere/at/all"]).await;
+    says(&absent, &["/nowhere/at/all cannot be read"]);
+    says(&why_not(&["control"]).await, &["give --database-url or --database-url-file"]);
+}

@@ -128,7 +128,7 @@ fn a_private_key_that_others_can_read_is_warned_of() {
     control.served_at().expect("it serves");
     let log = control.kill().expect("it runs");
     for word in [
-        "other users of this machine can read a private key",
+        "other users of this machine can read a file with a secret",
         "644",
         &format!("chmod 600 '{}'", pair.key.display()),
     ] {

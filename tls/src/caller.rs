@@ -71,13 +71,11 @@ impl Caller {
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, identity) in self.0.iter().enumerate() {
-            if at > 0 {
-                f.write_str(", ")?;
-            }
-            identity.fmt(f)?;
+        match self.0.first() {
+            Some(identity) => identity.fmt(f),
+            // A caller has one at least.
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -172,16 +172,16 @@ pub(crate) fn digest<'a>(files: impl IntoIterator<Item = &'a Contents>) -> [u8; 
     all.finalize().into()
 }
 
-/// Warns if users other than the owner can read a private key.
+/// Warns if users other than the owner can read a file with a private key or another secret.
 #[cfg(unix)]
-pub(crate) fn warn_if_readable_by_others(path: &Path) {
+pub fn warn_if_readable_by_others(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
         let mode = format!("{mode:o}");
         tracing::warn!(
             mode,
-            "other users of this machine can read a private key; chmod 600 '{}'",
+            "other users of this machine can read a file with a secret; chmod 600 '{}'",
             path.display()
         );
     }
@@ -189,4 +189,4 @@ pub(crate) fn warn_if_readable_by_others(path: &Path) {
 
 /// Other systems have no such modes.
 #[cfg(not(unix))]
-pub(crate) fn warn_if_readable_by_others(_: &Path) {}
+pub fn warn_if_readable_by_others(_: &Path) {}

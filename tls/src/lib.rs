@@ -22,7 +22,7 @@ pub mod words;
 pub use caller::{Caller, IdentityTable, TableEntry};
 pub use client::{ClientFiles, ClientTls};
 pub use clock::Clock;
-pub use files::{FileError, PairFiles};
+pub use files::{FileError, PairFiles, warn_if_readable_by_others};
 pub use identity::{Identity, IdentityError, Role, TrustDomain};
 pub use reload::Refreshed;
 pub use server::{ServerFiles, ServerTls};

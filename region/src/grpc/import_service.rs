@@ -260,7 +260,7 @@ impl ImportService for Handler {
         &self,
         _: Request<GetPublicKeyRequest>,
     ) -> Result<Response<GetPublicKeyResponse>, Status> {
-        let key = self.engine.key().ok_or(Error::DecryptionKeyMissing)?;
+        let key = self.engine.keys().ok_or(Error::DecryptionKeyMissing)?;
         Ok(Response::new(GetPublicKeyResponse { pem: key.public_pem.clone() }))
     }
 

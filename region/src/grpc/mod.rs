@@ -43,7 +43,7 @@ pub(crate) fn add_services(
 /// What this region reports about itself.
 fn version_info(engine: &Engine) -> Service {
     let mut capabilities = vec![Capability::Revert];
-    if engine.key().is_some() {
+    if engine.keys().is_some() {
         capabilities.push(Capability::EncryptedExports);
     }
     Service {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    decryption_key::DecryptionKey,
+    decryption_key::DecryptionKeys,
     error::Error,
     permits::{Permits, Turn},
     store,
@@ -42,7 +42,7 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 struct Inner {
     spool_dir: PathBuf,
-    key: Option<DecryptionKey>,
+    keys: Option<DecryptionKeys>,
     running: Mutex<HashMap<Uuid, Arc<RunningImport>>>,
     permits: Permits,
     /// Control's tables as it has described them last.
@@ -90,17 +90,17 @@ enum Step {
 }
 
 impl Engine {
-    /// An engine that stores its files in `spool_dir`, which this process has locked with `lock`. `key` opens encrypted
+    /// An engine that stores its files in `spool_dir`, which this process has locked with `lock`. `keys` open encrypted
     /// exports.
     pub(crate) fn new(
         context: &Context,
         spool_dir: PathBuf,
         lock: std::fs::File,
-        key: Option<DecryptionKey>,
+        keys: Option<DecryptionKeys>,
     ) -> Self {
         let inner = Inner {
             spool_dir,
-            key,
+            keys,
             running: Mutex::default(),
             permits: Permits::new(&context.limits),
             control_tables: Mutex::default(),
@@ -128,9 +128,9 @@ impl Engine {
         &self.inner.spool_dir
     }
 
-    /// The key that opens encrypted exports; `None` if this region has none.
-    pub(crate) fn key(&self) -> Option<&DecryptionKey> {
-        self.inner.key.as_ref()
+    /// The keys that open encrypted exports; `None` if this region has none.
+    pub(crate) fn keys(&self) -> Option<&DecryptionKeys> {
+        self.inner.keys.as_ref()
     }
 
     /// Stops the region's work, and unlocks the spool directory for the next process.

@@ -242,7 +242,7 @@ impl Upload {
     /// Refuses early, after little has been sent, what would be refused at the end.
     async fn recognized(&self) -> Result<(), Error> {
         if self.is_encrypted() {
-            return self.engine.key().map(drop).ok_or(Error::DecryptionKeyMissing);
+            return self.engine.keys().map(drop).ok_or(Error::DecryptionKeyMissing);
         }
         if let Some(sha256) = &self.announced.sha256
             && let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await?

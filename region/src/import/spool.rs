@@ -14,7 +14,7 @@ use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::Engine;
-use crate::{decryption_key::DecryptionKey, error::Error};
+use crate::{decryption_key::DecryptionKeys, error::Error};
 
 /// The path of an import's file until the import has ended, whether the file is encrypted or not.
 pub(crate) fn spool_path(dir: &Path, import_id: Uuid) -> PathBuf {
@@ -26,7 +26,7 @@ pub(crate) fn spool_path(dir: &Path, import_id: Uuid) -> PathBuf {
 pub(super) struct Spooled {
     pub(super) path: PathBuf,
     pub(super) encrypted: bool,
-    pub(super) key: Option<DecryptionKey>,
+    pub(super) keys: Option<DecryptionKeys>,
     pub(super) env: Environment,
 }
 
@@ -36,20 +36,25 @@ impl Spooled {
         if !self.encrypted {
             return Ok(Source::plain(&self.path).map_err(ExportError::from)?);
         }
-        let key = self.key.as_ref().ok_or(Error::DecryptionKeyMissing)?;
-        Source::encrypted(&self.path, &key.private, &self.env, stop).map_err(|error| match error {
-            OpenError::Read(error) => ExportError::from(error).into(),
-            OpenError::Stopped => Error::Stopping,
-            OpenError::WrongKey => Error::DecryptionKeyMismatch,
-            error => Error::EncryptedExport(error),
-        })
+        let keys = self.keys.as_ref().ok_or(Error::DecryptionKeyMissing)?;
+        for key in keys.private.iter() {
+            match Source::encrypted(&self.path, key, &self.env, stop) {
+                // The file says for which key it was encrypted, before anything is decrypted.
+                Err(OpenError::WrongKey) => {}
+                Ok(source) => return Ok(source),
+                Err(OpenError::Read(error)) => return Err(ExportError::from(error).into()),
+                Err(OpenError::Stopped) => return Err(Error::Stopping),
+                Err(error) => return Err(Error::EncryptedExport(error)),
+            }
+        }
+        Err(Error::DecryptionKeyMismatch)
     }
 }
 
 impl Engine {
     /// The spooled file at `path`.
     pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
-        Spooled { path, encrypted, key: self.key().cloned(), env: self.context.env.clone() }
+        Spooled { path, encrypted, keys: self.keys().cloned(), env: self.context.env.clone() }
     }
 
     /// Runs blocking work on a thread of its own. Sets the stop flag of `watch` when the service stops.
