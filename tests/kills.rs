@@ -14,6 +14,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     env,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,13 +23,18 @@ use causeway_harness::{
     account::{Audit, RowsSnapshot},
     cluster::{Cluster, ImportOptions, Service, Silo, Store},
     export,
+    pki::Pki,
 };
 use causeway_proto::region::v1::ImportState;
-use causeway_silo::db::{Db, Statement};
+use causeway_silo::{
+    db::{Db, Statement},
+    env::Environment,
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 const EVERY_REGION: Duration = Duration::from_millis(200);
 const EVERY_CONTROL: Duration = Duration::from_millis(300);
+const EVERY_CERTIFICATE: Duration = Duration::from_secs(1);
 /// The pause between two checks whether the import has ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// The longest time for a run. A longer run makes no progress.
@@ -58,6 +64,14 @@ struct Tally {
     idle: Cell<u32>,
     /// The same by the state of the import.
     where_idle: RefCell<BTreeMap<String, u32>>,
+}
+
+/// Replaces all certificates again and again as long as this future is polled.
+async fn rotate_certificates(cluster: &Cluster) {
+    loop {
+        sleep(EVERY_CERTIFICATE).await;
+        cluster.rotate_certificates().expect("they can be written");
+    }
 }
 
 /// Kills a service again and again as long as this future is polled, whether the service serves by then or not, and
@@ -95,7 +109,9 @@ async fn killed_all_the_time(store: Store) {
         env::var("KILLS_ORGANIZATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let program = env::var("KILLS_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_causeway").to_owned());
     let bytes = export::large(organizations).to_bytes();
-    let built = Cluster::builder(store).region("us").processes(program).start().await;
+    // With mutual TLS, and certificates that are replaced while the services are killed.
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let built = Cluster::builder(store).region("us").processes(program).tls(&pki).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     let before = RowsSnapshot::at(&cluster, 0).await.expect("the databases can be read");
     let options = ImportOptions::default();
@@ -125,6 +141,7 @@ async fn killed_all_the_time(store: Store) {
             () = ended => {}
             () = kill_every(&cluster, Service::Region(0), EVERY_REGION, &of_region, here) => {}
             () = kill_every(&cluster, Service::Control(0), EVERY_CONTROL, &of_control, async || None) => {}
+            () = rotate_certificates(&cluster) => {}
         }
     };
     let ended = timeout(PATIENCE, all).await;

@@ -9,7 +9,7 @@ mod challenges;
 mod driver;
 mod history;
 mod onlooker;
-mod outsider;
+pub(crate) mod outsider;
 #[cfg(feature = "failpoints")]
 mod processes;
 mod reconcile;

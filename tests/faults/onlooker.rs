@@ -107,7 +107,8 @@ impl Onlooker {
         history::begin(cluster).await?;
         let controls = (0..cluster.control_count()).map(|index| cluster.url(Service::Control(index)));
         let controls: Vec<String> = controls.collect();
-        let control = Client::new(causeway_client::Service::Control, &controls, Timeouts::default())?;
+        let (service, timeouts) = (causeway_client::Service::Control, Timeouts::default());
+        let control = Client::with_tls(service, &controls, timeouts, cluster.caller()?)?;
         let options = Options {
             first_pause: Duration::from_millis(5),
             longest_pause: Duration::from_millis(100),

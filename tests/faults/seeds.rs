@@ -15,16 +15,20 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use causeway_harness::cluster::{Cluster, DatabaseServer, Failpoints, Store};
+use causeway_harness::{
+    cluster::{Cluster, DatabaseServer, Failpoints, Store},
+    pki::Pki,
+};
+use causeway_silo::env::Environment;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 
 use crate::{
     acting::act,
     driver::IDLE,
-    outsider::SimulatedRegionPlan,
+    outsider::{self, SimulatedRegionPlan},
     scenario::{Planned, Scenario},
 };
 
@@ -32,6 +36,8 @@ const REGIONS: [&str; 3] = ["us", "de", "eu-west"];
 /// The longest time for a whole run with progress all the time; a run takes about a second. A run without progress ends
 /// much sooner.
 const WHOLE: Duration = Duration::from_secs(180);
+/// How often the certificates of a run with TLS are replaced.
+const ROTATE_EVERY: Duration = Duration::from_millis(150);
 /// The number of failures after which no further seed starts.
 const ENOUGH: usize = 5;
 
@@ -110,6 +116,15 @@ async fn many(store: Store, settings: Settings) {
     assert!(failures.is_empty(), "seeds that broke a promise: {failures:?}; CAUSEWAY_SEED runs one again");
 }
 
+/// Replaces the certificates again and again. Ends only with an error.
+async fn rotate(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut every = interval(ROTATE_EVERY);
+    loop {
+        every.tick().await;
+        cluster.rotate_certificates()?;
+    }
+}
+
 /// Runs one seed. The error includes the trace.
 async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Result<()> {
     let scenario = Scenario::of(seed, database_server.store());
@@ -118,9 +133,20 @@ async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Resul
         Cluster::builder(database_server.store()).on(database_server).seed(seed).failpoints(&failpoints);
     let builder = builder.controls(scenario.controls).changes_a_transaction(scenario.changes_a_transaction);
     let builder = REGIONS[..scenario.regions].iter().fold(builder, |builder, name| builder.region(name));
+    // Every fourth run is one over mutual TLS, with certificates that are replaced all the time.
+    let builder = match seed.is_multiple_of(4) {
+        true => builder.tls(&Arc::new(Pki::new(Environment::system())?)).simulated_region(outsider::NAME),
+        false => builder,
+    };
     let cluster = Arc::new(builder.start().await.with_context(|| format!("seed {seed}"))?);
-    let played = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &scenario));
-    let played = timeout(WHOLE, played).await;
+    let acting = cluster.unless_it_hangs(IDLE, act(&cluster, &failpoints, &scenario));
+    let played = timeout(WHOLE, async {
+        tokio::select! {
+            played = acting => played,
+            stuck = rotate(&cluster) => stuck,
+        }
+    });
+    let played = played.await;
     let played = match played {
         Ok(played) => played,
         Err(_) => Err(anyhow!("it is not over after {WHOLE:?}\n{}", cluster.standing().await)),

@@ -15,6 +15,7 @@ use causeway_harness::{
     cluster::{Act, CallFaults, Cluster, DatabaseServer, Failpoints, ImportOptions, Store},
     export::Export,
     invariants::Inspection,
+    pki::Pki,
     snapshot::ClusterSnapshot,
 };
 use causeway_proto::{
@@ -22,6 +23,7 @@ use causeway_proto::{
     region::v1::{ApproveOrganizationsRequest, ImportState},
     relocation::v1::ErrorReason,
 };
+use causeway_silo::env::Environment;
 use futures::{StreamExt as _, stream};
 
 use crate::{
@@ -229,6 +231,11 @@ pub(crate) async fn run(
         Steps::InParts => builder
             .changes_a_transaction(1)
             .configure_regions(|options| options.limits.organizations_a_transaction = 1),
+    };
+    // Processes, and everything on PostgreSQL, speak mutual TLS.
+    let builder = match program.is_some() || database_server.store() == Store::Postgres {
+        true => builder.tls(&Arc::new(Pki::new(Environment::system())?)),
+        false => builder,
     };
     let cluster = Arc::new(builder.start().await?);
     cluster.set_call_faults(call_faults);

@@ -8,6 +8,7 @@ mod cluster;
 mod handshake;
 mod identities;
 mod plain;
+mod readme;
 mod refusals;
 mod rotation;
 mod start;

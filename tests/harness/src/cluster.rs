@@ -134,6 +134,7 @@ pub struct Cluster {
     arguments: Vec<String>,
     configure: Configure,
     pki: Option<Arc<Pki>>,
+    simulated_regions: Vec<String>,
     directory: TempDir,
     database_server: Arc<DatabaseServer>,
 }
@@ -214,6 +215,14 @@ impl Cluster {
     #[must_use]
     pub fn url(&self, service: Service) -> String {
         self.node(service).url()
+    }
+
+    /// The certificate with which the test calls services; `None` in a cluster without TLS.
+    ///
+    /// # Errors
+    /// If it cannot be issued.
+    pub fn caller(&self) -> anyhow::Result<Option<Arc<ClientTls>>> {
+        self.pki.as_ref().map(|pki| pki.operator()).transpose()
     }
 
     /// A client of the first control. Its calls go directly to control, without a link.
@@ -356,7 +365,7 @@ impl Cluster {
         let env = env.with_failpoints(hook);
         match (&self.program, service) {
             (Some(program), _) => {
-                node.start_process(self.command(program, service), self.log_file(service)).await
+                node.start_process(self.command(program, service)?, self.log_file(service)).await
             }
             (None, Service::Control(_)) => {
                 let mut options = options::control(node.database_url().to_owned(), node.url());
@@ -399,17 +408,37 @@ impl Cluster {
     }
 
     /// What the operator of the tests is beside that: whatever it takes to make every call.
-    fn identities(&self) -> anyhow::Result<IdentityTable> {
+    fn identity_entries(&self) -> impl Iterator<Item = String> {
         let regions = self.regions.iter().map(|region| format!("region/{}", region.name()));
-        let roles = regions.chain(["router/me".to_owned(), "importer/me".to_owned()]);
-        let entries = roles.map(|role| format!("spiffe://{TRUST_DOMAIN}/operator/me={role}"));
-        entries.map(|entry| entry.parse::<TableEntry>().map_err(anyhow::Error::msg)).collect()
+        let simulated = self.simulated_regions.iter().map(|name| format!("region/{name}"));
+        let roles = regions.chain(simulated).chain(["router/me".to_owned(), "importer/me".to_owned()]);
+        roles.map(|role| format!("spiffe://{TRUST_DOMAIN}/operator/me={role}"))
+    }
+
+    fn identities(&self) -> anyhow::Result<IdentityTable> {
+        self.identity_entries().map(|entry| entry.parse::<TableEntry>().map_err(anyhow::Error::msg)).collect()
+    }
+
+    /// Replaces the certificates of all services, links and of the test, as somebody does whose certificates end. Does
+    /// nothing in a cluster without TLS.
+    ///
+    /// # Errors
+    /// If files cannot be written.
+    pub fn rotate_certificates(&self) -> anyhow::Result<()> {
+        let Some(pki) = &self.pki else { return Ok(()) };
+        for control in &self.controls {
+            pki.pair(Role::Control, control.name())?;
+        }
+        for region in &self.regions {
+            pki.pair(Role::Region, region.name())?;
+        }
+        pki.pair(Role::Control, "link")?;
+        pki.pair(Role::Operator, "me")?;
+        self.trace.note("all certificates are replaced");
+        Ok(())
     }
 
     fn control_urls(&self, region: usize) -> Vec<String> {
-        if self.pki.is_some() {
-            return self.controls.iter().map(Node::url).collect();
-        }
         self.links[region].iter().map(|link| link.url().to_owned()).collect()
     }
 
@@ -471,7 +500,7 @@ impl Cluster {
     }
 
     /// The command line that starts a service as a process.
-    fn command(&self, program: &PathBuf, service: Service) -> Command {
+    fn command(&self, program: &PathBuf, service: Service) -> anyhow::Result<Command> {
         let node = self.node(service);
         let mut command = process::command(program);
         command.env("CAUSEWAY_FAILPOINTS", self.failpoints.to_environment());
@@ -483,8 +512,23 @@ impl Cluster {
                 .args(["--control", &self.control_urls(index).join(",")]),
         };
         command.args(["--database-url", node.database_url(), "--listen", &node.address().to_string()]);
+        if let Some(pki) = &self.pki {
+            let role = match service {
+                Service::Control(_) => Role::Control,
+                Service::Region(_) => Role::Region,
+            };
+            let pair = pki.pair(role, node.name())?;
+            command.arg("--tls-cert").arg(pair.cert).arg("--tls-key").arg(pair.key);
+            command.arg("--tls-client-ca").arg(pki.ca()).args(["--trust-domain", TRUST_DOMAIN]);
+            for entry in self.identity_entries() {
+                command.args(["--identity", &entry]);
+            }
+            if matches!(service, Service::Control(_)) {
+                command.args(["--accept-regions", "any"]);
+            }
+        }
         command.args(&self.arguments);
-        command
+        Ok(command)
     }
 
     /// Stops a service gracefully: it finishes the current chunk. Everything that is not in its database is lost.

@@ -9,10 +9,14 @@ use causeway_silo::{
     env::Environment,
     transact,
 };
+use causeway_tls::{Role, ServerTls};
 use tokio::sync::Notify;
 
 use super::{
-    Cluster, DatabaseServer, Failpoints, Service, Store, Trace, link::Link, node::Node, options::Configure,
+    Cluster, DatabaseServer, Failpoints, Service, Store, Trace,
+    link::{Link, LinkTls},
+    node::Node,
+    options::Configure,
     trace::PrintOnPanic,
 };
 use crate::pki::Pki;
@@ -37,6 +41,7 @@ pub struct ClusterBuilder {
     tables_of_regions: Vec<String>,
     configure: Configure,
     pki: Option<Arc<Pki>>,
+    simulated_regions: Vec<String>,
 }
 
 impl ClusterBuilder {
@@ -58,11 +63,18 @@ impl ClusterBuilder {
             tables_of_regions: Vec::new(),
             configure: Configure(Box::new(|_| {})),
             pki: None,
+            simulated_regions: Vec::new(),
         }
     }
 
-    /// Gives every service a certificate of this CA, and lets all of them speak mutual TLS. The test calls them as an
-    /// operator. Regions call controls directly: links do not speak TLS, so nothing gets lost or delayed on the way.
+    /// Lets the test call control in the name of a region that does not exist.
+    pub fn simulated_region(mut self, name: &str) -> Self {
+        self.simulated_regions.push(name.to_owned());
+        self
+    }
+
+    /// Gives every service and link a certificate of this CA, and lets all of them speak mutual TLS. The test calls them
+    /// as an operator who may make every call. [`Cluster::rotate_certificates`] replaces all certificates.
     pub fn tls(mut self, pki: &Arc<Pki>) -> Self {
         self.pki = Some(Arc::clone(pki));
         self
@@ -166,10 +178,6 @@ impl ClusterBuilder {
             self.controls == 1 || self.store == Store::Postgres,
             "several controls need a database that several processes may use: PostgreSQL"
         );
-        ensure!(
-            self.pki.is_none() || self.program.is_none(),
-            "only services in this process get certificates"
-        );
         let tls = self.pki.as_ref().map(|pki| pki.operator()).transpose()?;
         let database_server = match self.database_server {
             Some(database_server) => database_server,
@@ -207,8 +215,10 @@ impl ClusterBuilder {
             let mut ways = Vec::new();
             for control in &controls {
                 let way = format!("{name} -> {}", control.name());
+                let tls = self.pki.as_ref().map(|pki| link_tls(pki, Role::Region, name)).transpose()?;
+                let address = control.address();
                 ways.push(
-                    Link::open(Called::Control, way, control.address(), derived(&env), trace.clone()).await?,
+                    Link::open(Called::Control, way, address, tls, derived(&env), trace.clone()).await?,
                 );
             }
             links.push(ways);
@@ -217,7 +227,9 @@ impl ClusterBuilder {
         let called = controls.iter().map(|node| (Called::Control, node));
         for (called, node) in called.chain(regions.iter().map(|node| (Called::Region, node))) {
             let way = format!("client -> {}", node.name());
-            client_links.push(Link::open(called, way, node.address(), derived(&env), trace.clone()).await?);
+            let tls = self.pki.as_ref().map(|pki| link_tls(pki, Role::Operator, "me")).transpose()?;
+            let (address, env) = (node.address(), derived(&env));
+            client_links.push(Link::open(called, way, address, tls, env, trace.clone()).await?);
         }
         let cluster = Cluster {
             _print_on_panic: PrintOnPanic::of(trace.clone()),
@@ -235,6 +247,7 @@ impl ClusterBuilder {
             arguments: self.arguments,
             configure: self.configure,
             pki: self.pki,
+            simulated_regions: self.simulated_regions,
             directory,
             database_server,
         };
@@ -251,6 +264,16 @@ impl ClusterBuilder {
         }
         Ok(cluster)
     }
+}
+
+/// The certificates of a link, which calls a service with those of its client.
+fn link_tls(pki: &Pki, role: Role, name: &str) -> anyhow::Result<LinkTls> {
+    let server = ServerTls::load(pki.server_files(pki.pair(Role::Control, "link")?), pki.clock())?;
+    Ok(LinkTls {
+        server: Arc::new(server),
+        client: pki.client(Some(pki.pair(role, name)?))?,
+        test: pki.operator()?,
+    })
 }
 
 /// An environment with its own random numbers, seeded from those of the cluster, so that what one service draws does

@@ -14,8 +14,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_client::{Client, Service, Timeouts};
+use causeway_client::{Client, ClientTls, Service, Timeouts};
 use causeway_silo::env::Environment;
+use causeway_tls::ServerTls;
 use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -25,6 +26,7 @@ use tokio::{
     sync::watch,
     task::AbortHandle,
 };
+use tokio_rustls::TlsAcceptor;
 use tonic::{
     Status,
     body::Body,
@@ -32,7 +34,7 @@ use tonic::{
         Bytes, Service as _,
         http::{Request, Response},
     },
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
 use super::trace::Trace;
@@ -86,6 +88,17 @@ enum Fate {
     Delay(Duration),
 }
 
+/// The certificates of a link: it ends TLS on its side of the client, and begins it anew towards the service.
+#[derive(Debug, Clone)]
+pub(super) struct LinkTls {
+    /// What it shows to the client, which must have a certificate too.
+    pub(super) server: Arc<ServerTls>,
+    /// What it shows to the service: the certificate of the client.
+    pub(super) client: Arc<ClientTls>,
+    /// With what a test calls the service over this link.
+    pub(super) test: Arc<ClientTls>,
+}
+
 /// A link from a client to a service. Dropping it closes its port and breaks its connections.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -105,6 +118,8 @@ struct Shared {
     env: Environment,
     trace: Trace,
     connections: Mutex<Vec<AbortHandle>>,
+    /// What it ends TLS with, if it speaks TLS.
+    tls: Option<Arc<ServerTls>>,
     /// The number of calls that have been answered and that the link will still make a second time.
     late: AtomicUsize,
 }
@@ -115,12 +130,16 @@ impl Link {
         service: Service,
         name: String,
         target: SocketAddr,
+        tls: Option<LinkTls>,
         env: Environment,
         trace: Trace,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for a link")?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let target = Endpoint::from_shared(format!("http://{target}"))?.tcp_nodelay(true).connect_lazy();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
+        let to_target = tls.as_ref().map(|tls| Arc::clone(&tls.client));
+        let target = format!("{scheme}://{target}");
+        let target = Client::with_tls(service, &[target], Timeouts::default(), to_target)?.channel();
         let shared = Arc::new(Shared {
             name,
             target,
@@ -129,10 +148,12 @@ impl Link {
             env,
             trace,
             connections: Mutex::default(),
+            tls: tls.as_ref().map(|tls| Arc::clone(&tls.server)),
             late: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        let client = Client::new(service, std::slice::from_ref(&url), Timeouts::default())?;
+        let of_test = tls.map(|tls| tls.test);
+        let client = Client::with_tls(service, std::slice::from_ref(&url), Timeouts::default(), of_test)?;
         Ok(Self { url, client, shared, accepting })
     }
 
@@ -190,13 +211,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _slower_without = stream.set_nodelay(true);
+    let tls = shared.tls.clone();
     let calls = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { shared.pass(request).await }
     });
     // It ends with an error when the client is killed, which is normal.
-    let _ended =
-        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), calls).await;
+    let server = http2::Builder::new(TokioExecutor::new());
+    let Some(tls) = tls else {
+        let _ended = server.serve_connection(TokioIo::new(stream), calls).await;
+        return;
+    };
+    tls.refresh();
+    if let Ok(stream) = TlsAcceptor::from(tls.config()).accept(stream).await {
+        let _ended = server.serve_connection(TokioIo::new(stream), calls).await;
+    }
 }
 
 impl Shared {
