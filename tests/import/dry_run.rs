@@ -60,10 +60,15 @@ async fn dump(db: &Db) -> BTreeMap<String, Vec<String>> {
             continue;
         }
         let select = match db.dialect() {
-            Dialect::Postgres => Statement::new("SELECT CAST(t AS text) AS row FROM ")
-                .push(&format!("\"{table}\" t ORDER BY 1")),
+            // When control last heard from a region says nothing of a dry run.
+            Dialect::Postgres => {
+                Statement::new("SELECT CAST(to_jsonb(t) - 'last_contact_at' AS text) AS row FROM ")
+                    .push(&format!("\"{table}\" t ORDER BY 1"))
+            }
             Dialect::Sqlite => {
-                let columns = Statement::new("SELECT name FROM pragma_table_info(").arg(&table).push(")");
+                let columns = Statement::new("SELECT name FROM pragma_table_info(")
+                    .arg(&table)
+                    .push(") WHERE name <> 'last_contact_at'");
                 let quoted: Vec<String> = all(columns)
                     .await
                     .iter()
