@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 use tracing::{debug, info};
 
 use super::{certificates::Tls, connections::Place};
@@ -30,6 +30,9 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
 /// Least time between two log lines at the level `info` about handshakes that failed. Others are at `debug`.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest time between two looks whether the certificate of an open connection is still accepted, while the
+/// connection is in use.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who is at the other end, as far as its certificate says; an error if that is no identity that is accepted.
 pub(super) type Peer = Result<Caller, IdentityError>;
@@ -68,8 +71,40 @@ impl HandshakeLog {
 enum State {
     /// Without TLS. `true` until the first byte has arrived.
     Plain(TcpStream, bool),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>, Option<Accepted>),
     Failed,
+}
+
+/// The certificate of a peer that was accepted. A connection may last for days, and the certificate may expire or be
+/// revoked meanwhile.
+#[derive(Debug)]
+struct Accepted {
+    tls: Tls,
+    chain: Vec<CertificateDer<'static>>,
+    /// When it was last looked whether the certificate is accepted.
+    looked: Instant,
+}
+
+impl Accepted {
+    /// `None` if peers need no certificate.
+    fn new(tls: &Tls, stream: &TlsStream<TcpStream>) -> Option<Self> {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Some(Self { tls: tls.clone(), chain, looked: Instant::now() })
+    }
+
+    /// Fails once the certificate is not accepted any more. Looks once in a while only.
+    fn check(&mut self, log: &HandshakeLog, peer: Option<SocketAddr>) -> io::Result<()> {
+        if self.looked.elapsed() < self.tls.look_every.min(LOOK_AGAIN) {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        if self.tls.certificates.still_accepts(&self.chain) {
+            return Ok(());
+        }
+        log.line(peer, "a connection is ended: the certificate of the caller is not accepted any more");
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
 }
 
 /// The handshake, until it is done.
@@ -125,7 +160,8 @@ impl Transport {
         match accepted {
             Ok(stream) => {
                 self.recognize(&stream);
-                self.state = State::Tls(Box::new(stream));
+                let accepted = self.tls.as_ref().and_then(|tls| Accepted::new(tls, &stream));
+                self.state = State::Tls(Box::new(stream), accepted);
                 Poll::Ready(Ok(()))
             }
             Err((error, stream)) => {
@@ -170,6 +206,11 @@ async fn linger(mut stream: TcpStream, place: Arc<Place>) {
     drop(place);
 }
 
+/// Fails once the certificate of the peer, if it needs one, is not accepted any more.
+fn check(accepted: &mut Option<Accepted>, log: &HandshakeLog, peer: Option<SocketAddr>) -> io::Result<()> {
+    accepted.as_mut().map_or(Ok(()), |accepted| accepted.check(log, peer))
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -192,7 +233,10 @@ impl AsyncRead for Transport {
                 }
                 Poll::Ready(Ok(()))
             }
-            State::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            State::Tls(stream, accepted) => {
+                check(accepted, &this.log, this.address)?;
+                Pin::new(stream).poll_read(cx, buffer)
+            }
             State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
     }
@@ -201,9 +245,13 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(cx))?;
-        match &mut self.state {
+        let this = &mut *self;
+        match &mut this.state {
             State::Plain(stream, _) => Pin::new(stream).poll_write(cx, bytes),
-            State::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            State::Tls(stream, accepted) => {
+                check(accepted, &this.log, this.address)?;
+                Pin::new(stream).poll_write(cx, bytes)
+            }
             State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
     }
@@ -214,9 +262,13 @@ impl AsyncWrite for Transport {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(cx))?;
-        match &mut self.state {
+        let this = &mut *self;
+        match &mut this.state {
             State::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
-            State::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            State::Tls(stream, accepted) => {
+                check(accepted, &this.log, this.address)?;
+                Pin::new(stream).poll_write_vectored(cx, slices)
+            }
             State::Failed => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
     }
@@ -230,7 +282,7 @@ impl AsyncWrite for Transport {
         ready!(self.poll_open(cx))?;
         match &mut self.state {
             State::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
-            State::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            State::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
             State::Failed => Poll::Ready(Ok(())),
         }
     }
@@ -238,7 +290,7 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.state {
             State::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            State::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            State::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
             State::Failed => Poll::Ready(Ok(())),
         }
     }

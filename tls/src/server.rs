@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use chrono::{DateTime, Utc};
 use rustls::{
     InconsistentKeys, ServerConfig,
+    pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    time_provider::TimeProvider as _,
 };
 
 use crate::{
@@ -32,7 +34,15 @@ pub struct ServerFiles {
 pub struct ServerTls {
     files: ServerFiles,
     clock: Clock,
-    state: Reloading<ServerConfig>,
+    state: Reloading<Accepting>,
+}
+
+/// How connections are accepted.
+#[derive(Debug)]
+struct Accepting {
+    config: Arc<ServerConfig>,
+    /// What the certificates of clients are checked by; `None` if they need none.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 struct Read {
@@ -74,7 +84,7 @@ impl Read {
         }
     }
 
-    fn build(&self, clock: &Clock) -> Result<Loaded<ServerConfig>, FileError> {
+    fn build(&self, clock: &Clock) -> Result<Loaded<Accepting>, FileError> {
         let chain = self.cert.certificates()?;
         let mut dated = Dated::of_chain(&self.cert, &chain)?;
         dated.iter().try_for_each(|own| own.check(clock.now()))?;
@@ -87,8 +97,9 @@ impl Read {
         let builder = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
             .with_protocol_versions(&VERSIONS)
             .map_err(unusable)?;
-        let builder = match self.verifier(&mut dated)? {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        let verifier = self.verifier(&mut dated)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, self.key.key()?).map_err(unusable)?;
@@ -96,7 +107,8 @@ impl Read {
         // A resumed session would keep a certificate that has been revoked or has expired since.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Loaded { config: Arc::new(config), digest: self.digest(), dated })
+        let accepting = Accepting { config: Arc::new(config), verifier };
+        Ok(Loaded { config: Arc::new(accepting), digest: self.digest(), dated })
     }
 }
 
@@ -114,7 +126,22 @@ impl ServerTls {
     /// What the next connection is accepted with.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.state.config()
+        Arc::clone(&self.state.config().config)
+    }
+
+    /// Whether a certificate of a client, with its intermediate certificates, is accepted now. One that was accepted
+    /// before is not any more when it has expired, was revoked, or its CA was taken out.
+    #[must_use]
+    pub fn still_accepts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let accepting = self.state.config();
+        match (&accepting.verifier, chain.split_first()) {
+            (None, _) => true,
+            (Some(verifier), Some((own, intermediates))) => match self.clock.current_time() {
+                Some(now) => verifier.verify_client_cert(own, intermediates, now).is_ok(),
+                None => false,
+            },
+            (Some(_), None) => false,
+        }
     }
 
     /// Whether clients must have a certificate.
