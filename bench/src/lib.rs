@@ -10,4 +10,5 @@ pub mod reserve;
 pub mod resolve;
 pub mod rig;
 pub mod start;
+pub mod tls;
 mod unary;

@@ -15,7 +15,7 @@ use causeway_bench::{
     generate::{Export, Extent, Release},
     import, reserve, resolve,
     rig::Store,
-    start,
+    start, tls,
 };
 use clap::{Parser, Subcommand};
 
@@ -37,6 +37,8 @@ enum Command {
     Reserve(Reserve),
     /// Resolve slugs to their organizations and regions.
     Resolve(Resolve),
+    /// Resolve slugs over mutual TLS, compared with plaintext.
+    Tls(Resolve),
     /// Start services, and measure how long that takes.
     Start(Start),
     /// Serve a control, an empty handler and a directory in one server, for `resolve`.
@@ -215,6 +217,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let measured =
                 resolve::Options { slugs: slugs.max(1), rounds, length, causeway: common.causeway()? };
             wait(resolve::run(&measured))?.show(common.json.as_deref())
+        }
+        Command::Tls(Resolve { slugs, rounds, seconds, common }) => {
+            let (rounds, length) = (rounds.max(1), Duration::from_secs(seconds.max(1)));
+            let measured =
+                resolve::Options { slugs: slugs.max(1), rounds, length, causeway: common.causeway()? };
+            wait(tls::run(&measured))?.show(common.json.as_deref())
         }
         Command::Start(Start { rounds, common }) => {
             let measured = start::Options { rounds: rounds.max(1), causeway: common.causeway()? };

@@ -47,9 +47,9 @@ pub struct Options {
     pub causeway: PathBuf,
 }
 
-const CONNECTIONS: usize = 4;
+pub(crate) const CONNECTIONS: usize = 4;
 /// Calls in flight on each connection.
-const IN_FLIGHT: u64 = 16;
+pub(crate) const IN_FLIGHT: u64 = 16;
 const BATCH: u64 = 1_000;
 /// The region that has the slugs.
 const REGION: &str = "elsewhere";
@@ -63,7 +63,7 @@ const STALENESS_LIMIT: Duration = Duration::from_secs(10);
 const COLUMNS: &[&str] = &["call", "calls/s", "p50", "p99", "p99.9", "ratio"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Empty,
     Directory,
     Resolve,
@@ -83,14 +83,9 @@ impl Kind {
     }
 }
 
-/// Measures, with the server in a process of its own, and returns the results.
-///
-/// # Errors
-/// If a call fails.
-pub async fn run(options: &Options) -> anyhow::Result<Report> {
-    let rig = Rig::start(Store::Postgres, &options.causeway).await?;
-    let databases = rig.named("empty");
-    let control = Db::connect(&databases.control, &db::Options::default()).await?;
+/// Fills the empty database of a control with a region and its slugs.
+pub(crate) async fn prepare(database_url: &str, options: &Options) -> anyhow::Result<()> {
+    let control = Db::connect(database_url, &db::Options::default()).await?;
     let mut tx = control.begin().await?;
     let added = Statement::new("INSERT INTO causeway_added_region (name, added_at) VALUES ($1, $2)")
         .with(REGION)
@@ -107,6 +102,17 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     tx.commit().await?;
     crate::fill::reservations(&control, REGION, i64::try_from(options.slugs)?).await?;
     control.close().await;
+    Ok(())
+}
+
+/// Measures, with the server in a process of its own, and returns the results.
+///
+/// # Errors
+/// If a call fails.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let rig = Rig::start(Store::Postgres, &options.causeway).await?;
+    let databases = rig.named("empty");
+    prepare(&databases.control, options).await?;
 
     let service = Service::of_this_program(rig.directory(), "serve-control", &databases.control).await?;
     let mut channels = Vec::new();
@@ -168,7 +174,11 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 
 /// Keeps calls of a kind in flight for `options.length`. Returns how many ended, in how many seconds, and the seconds
 /// of each.
-async fn load(channels: &[Channel], kind: Kind, options: &Options) -> anyhow::Result<(f64, f64, Vec<f64>)> {
+pub(crate) async fn load(
+    channels: &[Channel],
+    kind: Kind,
+    options: &Options,
+) -> anyhow::Result<(f64, f64, Vec<f64>)> {
     let began = Instant::now();
     let until = began + options.length;
     let mut tasks = Vec::new();

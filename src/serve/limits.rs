@@ -82,8 +82,11 @@ pub(super) struct CallerLimits {
     /// What each call is. One that is not of the contract only reads.
     calls: Arc<HashMap<String, (Kind, bool)>>,
     /// By the caller's first identity. As many as the CA has issued certificates for.
-    callers: Arc<Mutex<HashMap<(String, Kind), Arc<Shared>>>>,
+    callers: Arc<Mutex<Callers>>,
 }
+
+/// What the callers have in progress, by identity and kind of call.
+type Callers = HashMap<(String, Kind), Arc<Shared>>;
 
 fn refused(limit: impl std::fmt::Display, of: &str, what: &str) -> Status {
     let message = format!("{what}; nothing was done, call again a little later");
