@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import pathlib
 import random
 import signal
 import sqlite3
@@ -115,10 +116,15 @@ class FeedBroken(Exception):
 class Control:
     """Calls to control, by the names that they have in the contract."""
 
-    def __init__(self, address):
+    def __init__(self, address, ca=None, cert=None, key=None):
         # gRPC itself would wait for up to two minutes before it connects again.
         options = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 5_000)]
-        channel = grpc.insecure_channel(address.removeprefix("http://"), options)
+        if ca:
+            read = lambda path: pathlib.Path(path).read_bytes() if path else None
+            credentials = grpc.ssl_channel_credentials(read(ca), read(key), read(cert))
+            channel = grpc.secure_channel(address.removeprefix("https://"), credentials, options)
+        else:
+            channel = grpc.insecure_channel(address.removeprefix("http://"), options)
         self.calls = {}
         for messages, stubs in [
             (version_service_pb2, version_service_pb2_grpc),
@@ -625,6 +631,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stubs", metavar="GEN", help="where the generated code is")
     parser.add_argument("--control", metavar="ADDR", required=True, help="where control is, e.g. 127.0.0.1:50051")
+    parser.add_argument("--tls-ca", metavar="FILE", help="the CA of control, if it speaks TLS")
+    parser.add_argument("--tls-cert", metavar="FILE", help="the certificate of the region, if control wants one")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key")
     parser.add_argument("--name", required=True, help="the name of the region")
     parser.add_argument("--database", metavar="FILE", required=True, help="the SQLite file; made if it is not there")
     parser.add_argument("--address", metavar="URL", default="http://127.0.0.1:8080", help="where users reach it")
@@ -637,7 +646,8 @@ def main():
     run.add_argument("--reconcile-every", metavar="SECONDS", type=float, default=3600)
     commands.add_parser("list", help="print what the region has")
     options = parser.parse_args()
-    region = Region(Control(options.control), options.name, options.address, options.database)
+    control = Control(options.control, options.tls_ca, options.tls_cert, options.tls_key)
+    region = Region(control, options.name, options.address, options.database)
     try:
         if options.command == "list":
             region.show()

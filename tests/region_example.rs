@@ -7,9 +7,12 @@
     reason = "a region that does not do what it should ends the test"
 )]
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Stdio, sync::Arc, time::Duration};
 
-use causeway_harness::cluster::{Cluster, Store};
+use causeway_harness::{
+    cluster::{Cluster, Store},
+    pki::Pki,
+};
 use causeway_proto::{
     control::v1::{
         GetSlugRenameRequest, ListOrganizationsRequest, RenameState, ReservationType,
@@ -21,8 +24,10 @@ use causeway_proto::{
 };
 use causeway_silo::{
     db::{Db, DbError, Options, Statement},
+    env::Environment,
     transact,
 };
+use causeway_tls::Role;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -49,6 +54,8 @@ async fn install() {
 struct Example<'c> {
     cluster: &'c Cluster,
     directory: TempDir,
+    /// The options about TLS.
+    tls: Vec<String>,
 }
 
 /// A running process of a region.
@@ -90,6 +97,7 @@ impl Example<'_> {
             .arg(root.join("examples/region.py"))
             .arg("--stubs")
             .arg(root.join("target/ci-python/stubs"))
+            .args(&self.tls)
             .args(["--control", control.trim_start_matches("http://"), "--name", region, "--database"])
             .arg(self.database(region))
             .args(arguments)
@@ -219,7 +227,7 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     install().await;
     let mut cluster = Cluster::start(Store::Sqlite, &["us"]).await.expect("a cluster");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let example = Example { cluster: &cluster, directory };
+    let example = Example { cluster: &cluster, directory, tls: Vec::new() };
 
     example.created("py", "acme", "1").await;
     example.created("pz", "acme", "1").await;
@@ -286,7 +294,7 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     cluster.stop_control().await;
     let _gone = running.says("disconnected").await;
     cluster.start_control().await.expect("it starts");
-    let example = Example { cluster: &cluster, directory };
+    let example = Example { cluster: &cluster, directory, tls: Vec::new() };
     let _back = running.says("following").await;
     assert_eq!(example.rename(4, id, "fir", 30).await.expect("renamed").state(), RenameState::Confirmed);
     running.kill().await;
@@ -303,5 +311,23 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     example.agree("py").await;
     assert!(example.slugs("py").await.contains(&"elm".to_owned()));
     running.kill().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_in_python_speaks_tls_and_acts_for_itself_only() {
+    install().await;
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let cluster = Cluster::builder(Store::Sqlite).region("us").tls(&pki).start().await.expect("a cluster");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pair = pki.pair(Role::Region, "py").expect("issued");
+    let files = [("--tls-ca", pki.ca()), ("--tls-cert", pair.cert), ("--tls-key", pair.key)];
+    let tls = files.map(|(option, path)| [option.to_owned(), path.display().to_string()]).concat();
+    let example = Example { cluster: &cluster, directory, tls };
+    example.created("py", "acme", "1").await;
+    assert_eq!(example.slugs("py").await, ["acme"]);
+    let mut other = example.create("pz", "bolt", "1");
+    assert_eq!(other.says("failed").await["reason"], "NOT_OWN_REGION");
+    other.kill().await;
     cluster.stop().await;
 }
