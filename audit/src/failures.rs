@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 
 use crate::store::NewEntry;
 
-/// The most rows about failed calls of one caller, in a second.
-const PER_SECOND: u32 = 10;
+/// The most rows about failed calls of one caller at once. After that, there is one in each [`REFILL`].
+const AT_ONCE: f64 = 10.0;
+/// After so many seconds, a caller gets one more row.
+const REFILL: f64 = 10.0;
 /// The most rows that wait to be stored.
 const WAITING: usize = 1_000;
 /// The most callers that are told apart. Further ones are counted together.
@@ -25,8 +27,8 @@ const LOGGED_AFTER: i64 = 60;
 struct Caller {
     /// The second of the last failed call, since 1970.
     second: i64,
-    /// How many rows it got in that second.
-    rows: u32,
+    /// How many rows it had used up then; it has a right to [`AT_ONCE`].
+    used: f64,
     /// How many calls have no row since the last one.
     left_out: i64,
 }
@@ -58,19 +60,19 @@ impl Failures {
             let Kept { callers, waiting } = &mut *kept;
             let second = now.timestamp();
             if callers.len() >= CALLERS && !callers.contains_key(&name) {
-                callers.retain(|_, caller| caller.second >= second || caller.left_out > 0);
+                callers.retain(|_, caller| caller.used > 0.0 || caller.left_out > 0);
             }
             let name =
                 if callers.len() >= CALLERS && !callers.contains_key(&name) { String::new() } else { name };
             let caller = callers.entry(name).or_default();
-            if caller.second != second {
-                (caller.second, caller.rows) = (second, 0);
-            }
-            if caller.rows >= PER_SECOND || waiting.len() >= WAITING {
+            let passed = u32::try_from(second - caller.second).map_or(0.0, f64::from);
+            caller.used = (caller.used - passed / REFILL).max(0.0);
+            caller.second = second;
+            if caller.used + 1.0 > AT_ONCE || waiting.len() >= WAITING {
                 caller.left_out += 1;
                 return;
             }
-            caller.rows += 1;
+            caller.used += 1.0;
             waiting.push((entry, std::mem::take(&mut caller.left_out)));
         }
         self.added.notify_one();
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_gets_some_rows_a_second_and_the_next_row_counts_the_others() {
+    fn each_caller_gets_some_rows_at_once_and_later_ones_count_the_others() {
         let failures = Failures::default();
         let now = DateTime::UNIX_EPOCH;
         for _ in 0..25 {
@@ -126,7 +128,7 @@ mod tests {
         let taken = failures.take();
         assert_eq!(taken.len(), 11);
         assert!(taken.iter().all(|(_, left_out)| *left_out == 0));
-        let later = now + TimeDelta::seconds(1);
+        let later = now + TimeDelta::seconds(10);
         assert_eq!(failures.take_left_out(later, false), []);
         failures.add(failed("ann", later), later);
         let taken = failures.take();

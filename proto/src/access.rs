@@ -36,6 +36,8 @@ pub enum Kind {
     Question,
     /// It reads, and answers for as long as the caller listens.
     Stream,
+    /// It changes something, with a request of many messages.
+    Upload,
 }
 
 fn kind(call: &MethodDescriptor, access: &Access) -> Kind {
@@ -43,6 +45,7 @@ fn kind(call: &MethodDescriptor, access: &Access) -> Kind {
     let options = call.method_descriptor_proto().options.as_ref();
     let level = options.map(prost_types::MethodOptions::idempotency_level).unwrap_or_default();
     match level {
+        _ if call.is_client_streaming() => Kind::Upload,
         IdempotencyLevel::NoSideEffects if call.is_server_streaming() => Kind::Stream,
         IdempotencyLevel::NoSideEffects if access.question => Kind::Question,
         IdempotencyLevel::NoSideEffects => Kind::Read,
@@ -74,8 +77,9 @@ pub struct Malformed;
 pub struct NoRule(String);
 
 impl FieldPath {
-    /// All values that a message has for the field. A message may repeat a field, and then the last value counts; so
-    /// whoever checks one value must check them all. None if the message does not have the field: it has its default.
+    /// The values that a message has for the field: the first, and the first other one if they differ. A message may
+    /// repeat a field, and then the last value counts; so whoever checks one value must check that there is no other.
+    /// None if the message does not have the field: it has its default.
     ///
     /// # Errors
     /// If the bytes are no message.
@@ -83,6 +87,13 @@ impl FieldPath {
         let mut values = Vec::new();
         collect(&self.0, message, &mut values)?;
         Ok(values)
+    }
+}
+
+/// Adds a value that is not there yet, up to two: a request of 4 MiB may repeat a field two million times.
+fn add<'a>(values: &mut Vec<FieldValue<'a>>, value: FieldValue<'a>) {
+    if values.len() < 2 && !values.contains(&value) {
+        values.push(value);
     }
 }
 
@@ -102,7 +113,7 @@ fn collect<'a>(
         match wire_type {
             WireType::Varint => {
                 let value = decode_varint(&mut message).map_err(|_| Malformed)?;
-                values.push(FieldValue::Number(value.cast_signed()));
+                add(values, FieldValue::Number(value.cast_signed()));
             }
             WireType::LengthDelimited => {
                 let length = decode_varint(&mut message).map_err(|_| Malformed)?;
@@ -110,7 +121,7 @@ fn collect<'a>(
                 let (value, behind) = message.split_at_checked(length).ok_or(Malformed)?;
                 message = behind;
                 if rest.is_empty() {
-                    values.push(FieldValue::Text(std::str::from_utf8(value).map_err(|_| Malformed)?));
+                    add(values, FieldValue::Text(std::str::from_utf8(value).map_err(|_| Malformed)?));
                 } else {
                     collect(rest, value, values)?;
                 }
@@ -216,7 +227,7 @@ mod tests {
             ("ControlImportService/FindRows", Kind::Question),
             ("DirectoryService/CheckSlugs", Kind::Question),
             ("RegionService/LeaseIds", Kind::Write),
-            ("SlugReservationService/BulkCreateOrganizationSlugReservations", Kind::Write),
+            ("SlugReservationService/BulkCreateOrganizationSlugReservations", Kind::Upload),
             ("SlugReservationService/WatchSlugReservations", Kind::Stream),
         ] {
             assert_eq!(rule_of(&format!("/causeway.control.v1.{call}")).kind, kind, "{call}");

@@ -85,8 +85,8 @@ pub(super) struct ServerArgs {
     )]
     max_connections_per_address: u32,
     /// The most calls in progress of one caller, as its certificate names it, for each kind of call: those that read,
-    /// those that change something, and streams. A further one is refused, and clients of Causeway try again. Needs
-    /// --trust-domain to be of use, as do the other limits of a caller
+    /// those that change something, and streams. A further one is refused, and clients of Causeway try again. This and the
+    /// other limits of a caller apply only with --trust-domain
     #[arg(
         long,
         value_name = "N",
@@ -104,8 +104,7 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_CALL_RATE"
     )]
     max_call_rate: u32,
-    /// The most calls that one caller may begin in a second and that tell which rows and slugs exist (FindRows,
-    /// CheckSlugs)
+    /// The most calls of FindRows and CheckSlugs, which reveal what exists, that one caller may begin in a second
     #[arg(
         long,
         value_name = "N",
@@ -114,7 +113,17 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_QUESTION_RATE"
     )]
     max_question_rate: u32,
-    /// The most bytes of requests in progress of one caller. Uploads and bulk creations have limits of their own
+    /// The most uploads and bulk creations in progress of one caller
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "4",
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+        env = "CAUSEWAY_MAX_UPLOADS_PER_CALLER"
+    )]
+    max_uploads_per_caller: u32,
+    /// The most bytes of requests in progress of one caller, for each kind of call. Uploads and bulk creations have limits
+    /// of their own
     #[arg(
         long,
         value_name = "SIZE",
@@ -249,6 +258,7 @@ impl ServerArgs {
                 calls: self.max_calls_per_caller,
                 rate: NonZeroU32::new(self.max_call_rate).unwrap_or(NonZeroU32::MIN),
                 questions: NonZeroU32::new(self.max_question_rate).unwrap_or(NonZeroU32::MIN),
+                uploads: self.max_uploads_per_caller,
                 bytes: self.max_bytes_per_caller.0,
             },
             ..Settings::default()

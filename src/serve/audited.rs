@@ -65,9 +65,11 @@ where
         let recorder = Recorder {
             audit: self.audit.clone().filter(|_| CHANGING.contains(call.name())),
             call: call.clone(),
+            is_noted: false,
         };
         let answer = call.sync_scope(|| self.inner.call(request));
         Either::Right(Box::pin(scope(call, async move {
+            let mut recorder = recorder;
             let response = answer.await?;
             recorder.note(response.headers());
             Ok(response.map(|body| Body::new(RecordedBody { body, recorder })))
@@ -80,16 +82,30 @@ where
 struct Recorder {
     audit: Option<Audit>,
     call: Call,
+    /// Whether it is known how the call ended.
+    is_noted: bool,
 }
 
 impl Recorder {
-    /// Records the failure in the headers or trailers of an answer, if there is one.
-    fn note(&self, headers: &HeaderMap) {
+    /// Notes how a call ended, if the headers or trailers of its answer say it. Records a failure.
+    fn note(&mut self, headers: &HeaderMap) {
+        let Some(status) = Status::from_header_map(headers) else { return };
+        self.is_noted = true;
         if let Some(audit) = &self.audit
-            && let Some(status) = Status::from_header_map(headers)
             && status.code() != Code::Ok
         {
             audit.failed(&self.call, &status);
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Its deadline has passed, or the caller has gone. What it had changed by then has a row of its own.
+        if let Some(audit) = &self.audit
+            && !self.is_noted
+        {
+            audit.failed(&self.call, &Status::cancelled("the call was given up before its end"));
         }
     }
 }

@@ -34,6 +34,9 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
+/// With so many callers, those without a call are forgotten.
+const MANY_CALLERS: usize = 10_000;
+
 /// Limits on each caller that has an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -43,14 +46,23 @@ pub struct Limits {
     pub rate: NonZeroU32,
     /// The most calls that begin in a second and tell what exists (`FindRows`, `CheckSlugs`).
     pub questions: NonZeroU32,
-    /// The most bytes of requests in progress. Uploads and bulk creations have limits of their own.
+    /// The most uploads and bulk creations in progress.
+    pub uploads: u32,
+    /// The most bytes of requests in progress, for each kind. Uploads and bulk creations have limits of their own.
     pub bytes: u64,
+}
+
+impl Limits {
+    /// The most calls of a kind in progress.
+    fn places(&self, kind: Kind) -> u32 {
+        if kind == Kind::Upload { self.uploads } else { self.calls }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self { calls: 200, rate: number(5_000), questions: number(20), bytes: 64 << 20 }
+        Self { calls: 200, rate: number(5_000), questions: number(20), uploads: 4, bytes: 64 << 20 }
     }
 }
 
@@ -65,7 +77,7 @@ struct Shared {
 impl Shared {
     fn new(limits: Limits, kind: Kind) -> Self {
         let rate = if kind == Kind::Question { limits.questions } else { limits.rate };
-        let places = usize::try_from(limits.calls).unwrap_or(Semaphore::MAX_PERMITS);
+        let places = usize::try_from(limits.places(kind)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             rate: DefaultDirectRateLimiter::direct(Quota::per_second(rate)),
@@ -80,7 +92,7 @@ impl Shared {
 pub(super) struct CallerLimits {
     limits: Limits,
     /// What each call is. One that is not of the contract only reads.
-    calls: Arc<HashMap<String, (Kind, bool)>>,
+    calls: Arc<HashMap<String, Kind>>,
     /// By the caller's first identity. As many as the CA has issued certificates for.
     callers: Arc<Mutex<Callers>>,
 }
@@ -99,25 +111,17 @@ impl CallerLimits {
     /// # Errors
     /// If a call of the contract has no rule.
     pub(super) fn new(limits: Limits) -> Result<Self, NoRule> {
-        let pool = causeway_proto::json::pool();
-        let streams = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let streams: HashMap<String, bool> = streams
-            .map(|call| {
-                let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
-                (path, call.is_client_streaming())
-            })
-            .collect();
-        let rules = access::rules()?.into_iter();
-        let calls = rules.map(|(path, rule)| {
-            let is_stream = streams.get(&path).copied().unwrap_or_default();
-            (path, (rule.kind, is_stream))
-        });
+        let calls = access::rules()?.into_iter().map(|(path, rule)| (path, rule.kind));
         Ok(Self { limits, calls: Arc::new(calls.collect()), callers: Arc::default() })
     }
 
     fn of(&self, caller: &Caller, kind: Kind) -> Arc<Shared> {
         let name = caller.identities().first().map(ToString::to_string).unwrap_or_default();
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= MANY_CALLERS {
+            // Whoever has no call now begins anew.
+            callers.retain(|_, shared| Arc::strong_count(shared) > 1);
+        }
         Arc::clone(callers.entry((name, kind)).or_insert_with(|| Arc::new(Shared::new(self.limits, kind))))
     }
 
@@ -127,7 +131,7 @@ impl CallerLimits {
         if shared.rate.check().is_err() {
             return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
         }
-        let calls = self.limits.calls;
+        let calls = self.limits.places(kind);
         let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
             let what =
                 format!("{calls} such calls of the caller are in progress, and it may have no more at once");
@@ -260,14 +264,13 @@ where
         let Some(caller) = request.extensions().get::<Caller>() else {
             return Box::pin(self.inner.call(request));
         };
-        let known = self.limits.calls.get(request.uri().path()).copied();
-        let (kind, is_client_stream) = known.unwrap_or((Kind::Read, false));
+        let kind = self.limits.calls.get(request.uri().path()).copied().unwrap_or(Kind::Read);
         let shared = self.limits.of(caller, kind);
         let call = match self.limits.admit(&shared, kind) {
             Ok(call) => Arc::new(call),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
-        let request = if is_client_stream {
+        let request = if kind == Kind::Upload {
             request
         } else {
             request.map(|body| Body::new(CountedRequest { body, call: Arc::downgrade(&call) }))
@@ -356,11 +359,22 @@ mod tests {
         let first = call(&limits, LEASE, "us", 1).await.expect("a place");
         let _second = call(&limits, LEASE, "us", 1).await.expect("a place");
         refused_for(call(&limits, LEASE, "us", 1).await, "calls");
-        for (path, by) in [(LIST, "us"), (WATCH, "us"), (FIND, "us"), (LEASE, "eu")] {
+        for (path, by) in [(LIST, "us"), (WATCH, "us"), (FIND, "us"), (BULK, "us"), (LEASE, "eu")] {
             call(&limits, path, by, 1).await.expect("a place of another kind, or of another caller");
         }
         drop(first);
         call(&limits, LEASE, "us", 1).await.expect("the place was given back");
+    }
+
+    #[tokio::test]
+    async fn a_caller_cannot_take_all_places_for_uploads() {
+        let limits = limits(Limits::default());
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            open.push(call(&limits, BULK, "us", 1).await.expect("a place"));
+        }
+        refused_for(call(&limits, BULK, "us", 1).await, "calls");
+        call(&limits, BULK, "eu", 1).await.expect("of another caller");
     }
 
     #[tokio::test]

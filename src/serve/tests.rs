@@ -34,7 +34,13 @@ const SHORT: Settings = Settings {
     drain: Duration::ZERO,
     flush_timeout: Duration::from_millis(50),
     connections: ConnectionLimits { open: 1_000, from_address: 1_000, handshake: LIMIT, idle: LIMIT },
-    callers: CallerLimits { calls: 200, rate: NonZeroU32::MAX, questions: NonZeroU32::MAX, bytes: u64::MAX },
+    callers: CallerLimits {
+        calls: 200,
+        rate: NonZeroU32::MAX,
+        questions: NonZeroU32::MAX,
+        uploads: 100,
+        bytes: u64::MAX,
+    },
     tls: None,
 };
 

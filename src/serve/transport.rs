@@ -81,6 +81,10 @@ enum State {
 struct Accepted {
     tls: Tls,
     chain: Vec<CertificateDer<'static>>,
+    /// When the certificate ends.
+    end: Option<CertificateEnd>,
+    /// The files by which it was checked last.
+    checked_by: [u8; 32],
     /// When it was last looked whether the certificate is accepted.
     looked: Instant,
 }
@@ -89,8 +93,10 @@ impl Accepted {
     /// `None` if peers need no certificate.
     fn new(tls: &Tls, stream: &TlsStream<TcpStream>) -> Option<Self> {
         let chain = stream.get_ref().1.peer_certificates()?;
+        let end = chain.first().and_then(|certificate| CertificateEnd::of_certificate(certificate));
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Some(Self { tls: tls.clone(), chain, looked: Instant::now() })
+        // The files may have changed during the handshake. So it is checked once by what is there now.
+        Some(Self { tls: tls.clone(), chain, end, checked_by: [0; 32], looked: Instant::now() })
     }
 
     /// Fails once the certificate is not accepted any more. Looks once in a while only.
@@ -99,7 +105,14 @@ impl Accepted {
             return Ok(());
         }
         self.looked = Instant::now();
-        if self.tls.certificates.still_accepts(&self.chain) {
+        let certificates = &self.tls.certificates;
+        let files = certificates.digest();
+        let is_over = self.end.is_none_or(|end| end.0 <= certificates.now());
+        if files == self.checked_by && !is_over {
+            return Ok(());
+        }
+        if certificates.still_accepts(&self.chain) {
+            self.checked_by = files;
             return Ok(());
         }
         log.line(peer, "a connection is ended: the certificate of the caller is not accepted any more");

@@ -11,7 +11,7 @@ use causeway_relocation::revert::lock_table;
 use causeway_silo::db::{Dialect, Statement};
 use serde_json::json;
 
-use crate::support::{Fixture, now, operation, refused_field};
+use crate::support::{Fixture, bulk_create, now, operation, refused_field};
 
 /// A record. Its ordinal is also its primary key.
 fn record(ordinal: i64, fields: serde_json::Value) -> ImportRecord {
@@ -76,6 +76,39 @@ pub(crate) async fn an_address_that_is_there_is_used_and_the_others_of_its_chunk
     assert_eq!(written.keys.existing, [(2, here.keys.inserted[0].1)]);
     let inserted: Vec<i64> = written.keys.inserted.iter().map(|key| key.0).collect();
     assert_eq!(inserted, [1, 3]);
+}
+
+pub(crate) async fn a_token_for_an_organization_of_another_region_is_refused(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de"]).await;
+    let imports = fixture.control.imports();
+    for (region, number, id, slug) in [("us", 1, 7, "own"), ("de", 2, 8, "other")] {
+        let wanted = WantedSlug {
+            organization_id: id,
+            slug: slug.to_owned(),
+            name: String::new(),
+            taken_in_region: false,
+        };
+        bulk_create(&fixture.control, region, operation(number), vec![wanted]).await.expect("reserved");
+    }
+    let token = |ordinal: i64, organization: i64| {
+        let fields = json!({
+            "organization_id": organization, "name": "ci", "token_hashed": format!("{ordinal:064}"),
+            "token_last_characters": "abcd", "scope_list": "[\"org:ci\"]",
+        });
+        record(ordinal, fields)
+    };
+    let own = vec![token(1, 7)];
+    imports.import_models(chunk_of(1, "sentry.orgauthtoken", own)).await.expect("its own organization");
+    let both = vec![token(1, 7), token(2, 8)];
+    let refused = imports.import_models(chunk_of(2, "sentry.orgauthtoken", both)).await;
+    let Err(causeway_control::Error::OrganizationIdTaken { organization_id: 8, region }) = refused else {
+        panic!("a token of another region was written: {refused:?}")
+    };
+    assert_eq!(region, "de");
+    // Nothing of the chunk is kept, so a right one may take its place.
+    let right = vec![token(1, 7)];
+    let written = imports.import_models(chunk_of(2, "sentry.orgauthtoken", right)).await.expect("written");
+    assert_eq!(written.keys.mapped().count(), 1);
 }
 
 pub(crate) async fn imports_that_want_the_same_addresses_do_not_wait_for_each_other(fixture: Fixture) {

@@ -145,6 +145,7 @@ on_each_store! {
         a_repeated_chunk_has_the_same_answer,
         imports_that_want_the_same_addresses_do_not_wait_for_each_other,
         an_address_that_is_there_is_used_and_the_others_of_its_chunk_are_new,
+        a_token_for_an_organization_of_another_region_is_refused,
         rows_are_found_as_the_rules_compare_them,
         a_check_takes_what_a_reservation_would_be_asked_with;
     sizes:

@@ -79,15 +79,17 @@ impl fmt::Display for Caller {
     }
 }
 
-/// A name in a certificate, as a table of identities has it: `spiffe://...` or another URI, `dns:HOST`, `email:ADDRESS`
-/// or `subject:CN=...`.
+/// What a name that is a URI begins with here, so that no other kind of name looks like one.
+const URI: &str = "uri:";
+
+/// A name in a certificate: `uri:` and a URI, `dns:HOST`, `email:ADDRESS` or `subject:CN=...`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct CertificateName(String);
 
 impl CertificateName {
     /// The URI, if that is what it is.
     fn uri(&self) -> Option<&str> {
-        Some(self.0.as_str()).filter(|name| name.contains("://"))
+        self.0.strip_prefix(URI)
     }
 }
 
@@ -123,9 +125,7 @@ fn names(certificate: &X509Certificate<'_>) -> Result<Vec<CertificateName>, Iden
     let mut names = Vec::new();
     for name in alternative {
         match name {
-            GeneralName::URI(uri) if uri.contains("://") => names.push(CertificateName((*uri).to_owned())),
-            // A URI of another form is one as well: it must not go unnoticed beside a second one.
-            GeneralName::URI(uri) => names.push(CertificateName(format!("://{uri}"))),
+            GeneralName::URI(uri) => names.push(CertificateName(format!("{URI}{uri}"))),
             GeneralName::DNSName(host) => names.push(CertificateName(format!("dns:{}", host.to_lowercase()))),
             GeneralName::RFC822Name(address) => names.push(CertificateName(format!("email:{address}"))),
             _ => {}
@@ -156,17 +156,12 @@ impl FromStr for TableEntry {
         let (name, identity) = text.rsplit_once('=').ok_or_else(shape)?;
         let (role, called) = identity.split_once('/').ok_or_else(shape)?;
         let role: Role = role.parse().map_err(|()| shape())?;
-        let name = match name.strip_prefix("dns:") {
-            Some(host) => format!("dns:{}", host.to_lowercase()),
-            None => name.to_owned(),
+        let name = match name.split_once(':') {
+            Some(("dns", host)) if !host.is_empty() => format!("dns:{}", host.to_lowercase()),
+            Some(("email" | "subject", rest)) if !rest.is_empty() => name.to_owned(),
+            Some((_, rest)) if rest.starts_with("//") => format!("{URI}{name}"),
+            _ => return Err(shape()),
         };
-        let known = name.contains("://")
-            || ["dns:", "email:", "subject:"]
-                .iter()
-                .any(|kind| name.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()));
-        if !known {
-            return Err(shape());
-        }
         if !Identity::is_name(called) {
             return Err("the name of an identity is 1 to 64 letters, digits, dots, hyphens and underscores"
                 .to_owned());
@@ -192,7 +187,7 @@ impl FromIterator<TableEntry> for IdentityTable {
 
 impl IdentityTable {
     fn has_uri(&self, uri: &str) -> bool {
-        self.0.contains_key(&CertificateName(uri.to_owned()))
+        self.0.contains_key(&CertificateName(format!("{URI}{uri}")))
     }
 
     /// The identities of a name, as ones of this trust domain.

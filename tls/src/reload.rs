@@ -47,6 +47,11 @@ impl<C> Reloading<C> {
         Arc::clone(&self.current().config)
     }
 
+    /// The digest of the files' contents.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.current().digest
+    }
+
     /// What to warn of now.
     pub(crate) fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
         self.current().dated.iter().filter_map(|dated| dated.warning(now)).collect()

@@ -144,6 +144,12 @@ impl ServerTls {
         }
     }
 
+    /// A digest of all files, which changes when they do.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.state.digest()
+    }
+
     /// Whether clients must have a certificate.
     #[must_use]
     pub fn needs_client_certificates(&self) -> bool {

@@ -64,6 +64,43 @@ fn encode(region: region::KnownRegion) -> Region {
     }
 }
 
+/// Who gets to know of regions what only operators and the region itself should know.
+enum Audience {
+    /// An operator, or somebody where callers need no identity.
+    All,
+    /// A region or router, by the names of its regions.
+    Regions(Vec<String>),
+}
+
+impl Audience {
+    fn of<T>(request: &Request<T>) -> Self {
+        let Some(caller) = request.extensions().get::<Caller>() else { return Self::All };
+        if caller.with_role(Role::Operator).is_some() {
+            return Self::All;
+        }
+        let regions = caller.identities().iter().filter(|identity| identity.role() == Role::Region);
+        Self::Regions(regions.map(|region| region.name().to_owned()).collect())
+    }
+
+    fn may_see(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Regions(own) => own.iter().any(|own| own == name),
+        }
+    }
+
+    /// Leaves out who added, suspended or registered the region, and why it was suspended.
+    fn shown(&self, region: Region) -> Region {
+        if self.may_see(&region.name) {
+            return region;
+        }
+        let suspension = region
+            .suspension
+            .map(|it| RegionSuspension { suspend_time: it.suspend_time, ..RegionSuspension::default() });
+        Region { added_by: String::new(), identity: String::new(), suspension, ..region }
+    }
+}
+
 /// Who calls in this role, as the port knows it.
 fn caller<T>(request: &Request<T>, role: Role) -> region::Caller {
     let caller = request.extensions().get::<Caller>();
@@ -165,11 +202,13 @@ impl RegionService for Handler {
         &self,
         request: Request<GetRegionRequest>,
     ) -> Result<Response<GetRegionResponse>, Status> {
+        let audience = Audience::of(&request);
         let name = request.into_inner().name;
         let region = self.regions.get(&name).await?;
-        let conflicts = self.regions.id_conflicts(&name).await?;
+        let conflicts =
+            if audience.may_see(&name) { self.regions.id_conflicts(&name).await? } else { Vec::new() };
         Ok(Response::new(GetRegionResponse {
-            region: Some(encode(region)),
+            region: Some(audience.shown(encode(region))),
             id_conflicts: conflicts.into_iter().map(conflict).collect(),
         }))
     }
@@ -178,12 +217,14 @@ impl RegionService for Handler {
         &self,
         request: Request<ListRegionsRequest>,
     ) -> Result<Response<ListRegionsResponse>, Status> {
+        let audience = Audience::of(&request);
         let ListRegionsRequest { page_size, page_token } = request.into_inner();
         let list = List::new(&self.page_key, "ListRegions", &[]);
         let page = self
             .regions
             .list(&PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? })
             .await?;
+        let encode = |region| audience.shown(encode(region));
         let (regions, next) = fitting(page.items, page.next, |region| region.name.clone(), encode);
         Ok(Response::new(ListRegionsResponse { regions, next_page_token: list.token(next) }))
     }

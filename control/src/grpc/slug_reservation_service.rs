@@ -21,6 +21,7 @@ use causeway_proto::{
     time,
 };
 use causeway_silo::page::PageRequest;
+use causeway_tls::{Caller, Role};
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -179,6 +180,16 @@ fn all_message(message: AllMessage) -> WatchAllSlugReservationsResponse {
     WatchAllSlugReservationsResponse { part: Some(part) }
 }
 
+/// The region that calls, if that is a region: it renames its own organizations only. The layer in front of the calls has
+/// looked already; but the organization may have got another owner since.
+fn own_region<T>(request: &Request<T>) -> Option<String> {
+    let caller = request.extensions().get::<Caller>()?;
+    match caller.with_role(Role::Operator) {
+        Some(_) => None,
+        None => caller.with_role(Role::Region).map(|region| region.name().to_owned()),
+    }
+}
+
 #[tonic::async_trait]
 impl SlugReservationService for Handler {
     type BulkCreateOrganizationSlugReservationsStream =
@@ -229,6 +240,7 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<UpdateOrganizationSlugRequest>,
     ) -> Result<Response<UpdateOrganizationSlugResponse>, Status> {
+        let own_region = own_region(&request);
         let request = request.into_inner();
         let wait = match &request.wait {
             None => RENAME_WAIT,
@@ -238,7 +250,7 @@ impl SlugReservationService for Handler {
         };
         let wanted = WantedRename {
             operation_id: uuid("operation_id", &request.operation_id)?,
-            region: filter(request.region),
+            region: filter(request.region).or(own_region),
             organization_id: request.organization_id,
             desired_slug: request.desired_slug,
             require_exact: request.require_exact,

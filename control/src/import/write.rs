@@ -4,14 +4,14 @@
 //! and gets the same answer.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use causeway_audit::Subject;
 use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
-    catalog::{Catalog, Model, ORGANIZATION, Silo},
+    catalog::{Catalog, Column, Model, ORGANIZATION, Silo},
     chunk::Chunk,
     export::{Decoder, MAX_PK},
     finding::{Finding, FindingKind, Tense},
@@ -35,7 +35,7 @@ use super::fitted::Fitted;
 use crate::{
     Error,
     model::import::{ImportModels, ImportRecord, ImportedModels},
-    regions::{self, Regions, admission},
+    regions::{self, Regions, admission, ids},
     slug::reservations::SlugReservations,
     store::{self, books::Books},
 };
@@ -61,6 +61,8 @@ struct Writing<'a> {
     digest: Vec<u8>,
     /// The product's books, if the database is the product's.
     books: Option<&'a Books>,
+    /// The organizations to which the records belong. They must not be of another region.
+    organizations: Vec<i64>,
 }
 
 impl ChunkSilo for Writing<'_> {
@@ -92,6 +94,8 @@ impl ChunkSilo for Writing<'_> {
             reverted: None,
         };
         admission::may_write(tx, &chunk.region).await?;
+        // A region that could write tokens for organizations of others would have access to them.
+        ids::check_not_of_others(tx, &chunk.region, &self.organizations).await?;
         if !store::import::lock_if_open(tx, &chunk.region, chunk.import_id).await? {
             return Err(Error::ImportBeingReverted { import_id: chunk.import_id });
         }
@@ -176,7 +180,9 @@ impl ControlImports {
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
         let books = self.books();
-        let writing = Writing { env: &self.env, request: &request, digest: digest.clone(), books };
+        let organizations = organizations_of(model, &records);
+        let writing =
+            Writing { env: &self.env, request: &request, digest: digest.clone(), books, organizations };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
                 self.env.failpoint("control.import_models.committed").await?;
@@ -314,6 +320,16 @@ impl ControlImports {
         };
         Ok(slugs.into_iter().map(|(id, slug)| (id, owner(slug))).collect())
     }
+}
+
+/// The organizations to which records refer, each once.
+fn organizations_of(model: &Model, records: &[Record]) -> Vec<i64> {
+    let refers = |column: &&Column| column.references.as_deref() == Some(ORGANIZATION);
+    let columns: Vec<usize> =
+        (0..).zip(&model.columns).filter(|(_, column)| refers(column)).map(|(at, _)| at).collect();
+    let values = records.iter().flat_map(|record| columns.iter().filter_map(|at| record.values.get(*at)));
+    let ids: BTreeSet<i64> = values.filter_map(Value::as_int).collect();
+    ids.into_iter().collect()
 }
 
 /// Finds a model by name if control writes it.

@@ -165,11 +165,11 @@ pub(crate) async fn note_contact(
     tx.execute(statement).await.map(|_| ())
 }
 
-/// What a region is known by: address, instance, name in the product, and who may take it over. `None` if there is no
+/// What a region is known by: address, instance, name in the product, who may take it over, and its identity. `None` if there is no
 /// region of that name. Until the transaction ends, nobody changes it.
-pub(crate) async fn identity(tx: &mut Tx, name: &str) -> Result<Option<[Option<String>; 4]>, DbError> {
+pub(crate) async fn identity(tx: &mut Tx, name: &str) -> Result<Option<[Option<String>; 5]>, DbError> {
     let mut statement = Statement::new(
-        "SELECT address, CAST(instance_id AS text) AS instance, product_name, taken_over_by FROM causeway_region \
+        "SELECT address, CAST(instance_id AS text) AS instance, product_name, taken_over_by, identity FROM causeway_region \
          WHERE name = $1",
     )
     .with(name);
@@ -177,9 +177,10 @@ pub(crate) async fn identity(tx: &mut Tx, name: &str) -> Result<Option<[Option<S
         statement = statement.push(" FOR UPDATE");
     }
     let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
-    let [address, instance, product, next] =
-        ["address", "instance", "product_name", "taken_over_by"].map(|column| row.opt_text(column));
-    Ok(Some([address?, instance?, product?, next?]))
+    let [address, instance, product, next, identity] =
+        ["address", "instance", "product_name", "taken_over_by", "identity"]
+            .map(|column| row.opt_text(column));
+    Ok(Some([address?, instance?, product?, next?, identity?]))
 }
 
 /// Lets another instance take over the name of a region: `instance_id`, or if that is `None`, the first one that

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use causeway_audit::Subject;
 use causeway_proto::{
     limits::{MAX_BATCH, MAX_TEXT_BYTES},
     page::{List, PageKey, fitting},
@@ -234,6 +235,7 @@ impl ImportService for Handler {
             return Err(unordered("the first message is not a header"));
         };
         let asked = asked(header)?;
+        causeway_audit::about(Subject::import(asked.import_id));
         let engine = &self.engine;
         if asked.parameters.merge_users && requester.only_own && !engine.context().allow_merge {
             return Err(Error::MergeNotAllowed.into());
@@ -268,7 +270,9 @@ impl ImportService for Handler {
         &self,
         request: Request<GetImportRequest>,
     ) -> Result<Response<GetImportResponse>, Status> {
+        let requester = requester(&request);
         let view = self.engine.view(import_id(&request.into_inner().import_id)?).await?;
+        requester.may_see(&view.import)?;
         Ok(Response::new(GetImportResponse {
             import: Some(view_to_proto(view, &self.engine.context().region)),
         }))
@@ -298,7 +302,9 @@ impl ImportService for Handler {
     type WatchImportStream = Watched;
 
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
+        let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
+        self.engine.check_seen(id, &requester).await?;
         let place = self.engine.permits().watch()?;
         let receiver = self.watches.watch(&self.engine, id, place).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -308,7 +314,9 @@ impl ImportService for Handler {
         &self,
         request: Request<ResumeImportRequest>,
     ) -> Result<Response<ResumeImportResponse>, Status> {
+        let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
+        self.engine.check_seen(id, &requester).await?;
         self.engine.resume_import(id).await?;
         let view = self.engine.view(id).await?;
         Ok(Response::new(ResumeImportResponse {
@@ -320,7 +328,9 @@ impl ImportService for Handler {
         &self,
         request: Request<RevertImportRequest>,
     ) -> Result<Response<RevertImportResponse>, Status> {
+        let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
+        self.engine.check_seen(id, &requester).await?;
         self.engine.revert_import(id).await?;
         let view = self.engine.view(id).await?;
         Ok(Response::new(RevertImportResponse {
@@ -332,8 +342,10 @@ impl ImportService for Handler {
         &self,
         request: Request<ListFindingsRequest>,
     ) -> Result<Response<ListFindingsResponse>, Status> {
+        let requester = requester(&request);
         let request = request.into_inner();
         let id = import_id(&request.import_id)?;
+        self.engine.check_seen(id, &requester).await?;
         let kind = match FindingKind::try_from(request.kind) {
             Ok(FindingKind::Unspecified) => None,
             Ok(kind) => {
@@ -360,8 +372,10 @@ impl ImportService for Handler {
         &self,
         request: Request<ListMappedKeysRequest>,
     ) -> Result<Response<ListMappedKeysResponse>, Status> {
+        let requester = requester(&request);
         let request = request.into_inner();
         let id = import_id(&request.import_id)?;
+        self.engine.check_seen(id, &requester).await?;
         let filters = [request.import_id.as_str(), request.model.as_str()];
         let list = List::new(&self.page_key, "ListMappedKeys", &filters);
         let list = List { default_size: 1_000, max_size: 10_000, ..list };

@@ -90,6 +90,18 @@ impl Engine {
         })
     }
 
+    /// Checks that an import is there for a requester. Whoever the layer in front of the calls let pass may have asked
+    /// before the import existed.
+    ///
+    /// # Errors
+    /// If there is no such import, or somebody else began it.
+    pub(crate) async fn check_seen(&self, id: Uuid, requester: &Requester) -> Result<(), Error> {
+        match requester.own() {
+            Some(_) => requester.may_see(&self.import(id).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Adds what the import waits for, if that could not be stored.
     fn with_unstored(&self, mut import: Import) -> Import {
         if let Some(waiting) = self.running(import.id).and_then(|live| live.waiting()) {

@@ -9,7 +9,8 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::{
-        BulkCreateHeader, CheckSlugsRequest, FindRowsRequest, OrganizationSlugRequest,
+        BulkCreateHeader, CheckSlugsRequest, FindRowsRequest, GetRegionRequest, ListRegionsRequest,
+        OrganizationSlugRequest, SuspendRegionRequest,
         bulk_create_organization_slug_reservations_request::Part as Bulk,
     },
     failure::reason_of,
@@ -194,6 +195,34 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
         .check_slugs(CheckSlugsRequest { region: String::new(), ..slugs("") })
         .await
         .expect("allowed");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_a_region_is_suspended_is_for_operators_and_the_region() {
+    let (pki, cluster) = two_regions().await;
+    let suspend = SuspendRegionRequest { name: "us".to_owned(), text: "its key was stolen".to_owned() };
+    cluster.control().regions().suspend_region(suspend).await.expect("an operator may");
+    for (role, name, is_told) in [
+        (Role::Operator, "ann", true),
+        (Role::Region, "us", true),
+        (Role::Region, "eu", false),
+        (Role::Router, "edge", false),
+    ] {
+        let api = cluster.control_as(&caller(&pki, role, name)).expect("a URL");
+        let get = GetRegionRequest { name: "us".to_owned() };
+        let one =
+            api.regions().get_region(get).await.expect("it may").into_inner().region.expect("it is there");
+        let list = api.regions().list_regions(ListRegionsRequest::default()).await.expect("it may");
+        let listed = list.into_inner().regions.into_iter().find(|it| it.name == "us").expect("it is there");
+        for region in [one, listed] {
+            let suspension = region.suspension.expect("it is suspended");
+            assert_eq!(suspension.text == "its key was stolen", is_told, "{role}/{name}");
+            assert_eq!(!suspension.suspended_by.is_empty(), is_told, "{role}/{name}");
+            assert_eq!(!region.identity.is_empty(), is_told, "{role}/{name}");
+            assert!(suspension.suspend_time.is_some() && !region.address.is_empty());
+        }
+    }
     cluster.stop().await;
 }
 
