@@ -73,25 +73,11 @@ pub(crate) async fn failed_calls_do_not_fill_the_log(store: Store) {
     for _ in 0..CALLS {
         refused().await;
     }
-    let seconds = i64::try_from(began.elapsed().as_secs()).expect("a short time") + 2;
-    // In another second there is a row again. It counts those before it that have none.
+    let seconds = began.elapsed().as_secs();
     let filter = ListAuditEntriesRequest { object: "region/de".to_owned(), ..Default::default() };
-    let mut calls = CALLS;
-    let found = loop {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        refused().await;
-        calls += 1;
-        let found = until(&control, &filter, |found| !found.is_empty()).await;
-        let counted: i64 = found.iter().map(|entry| entry.left_out + 1).sum();
-        if counted >= calls || calls == CALLS + 100 {
-            break found;
-        }
-    };
-    let counted: i64 = found.iter().map(|entry| entry.left_out + 1).sum();
-    // Without identities, calls of the region are from the same caller: some of its own may have failed too.
-    assert!(counted >= calls, "each call has a row or is counted by one: {found:#?}");
-    let of_loop = i64::try_from(found.len()).expect("few") - (calls - CALLS);
-    assert!(of_loop <= seconds * 10, "{} rows in {seconds} s", found.len());
+    let found = until(&control, &filter, |found| found.len() >= 5).await;
+    // The region's calls come from the same address, and some of its own may have failed too.
+    assert!(found.len() as u64 <= 10 + seconds / 10 + 1, "{} rows in {seconds} s", found.len());
     cluster.stop().await;
 }
 
