@@ -86,8 +86,10 @@ async fn kill_every(
     let mut before = look().await;
     loop {
         let until = Instant::now() + every;
-        if let Ok(started) = timeout_at(until, cluster.start_service(service)).await {
-            started.expect("it starts");
+        if let Ok(Err(error)) = timeout_at(until, cluster.start_service(service)).await {
+            // A start between the replacement of a key and that of its certificate fails. The next one does not; if all
+            // did, the import would not end.
+            println!("{service} did not start: {error:#}");
         }
         sleep_until(until).await;
         cluster.kill(service).await;
